@@ -32,7 +32,7 @@ from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.recording import record
 from dsmt.operations.read.explaining import why
-from dsmt.operations.read.instances import Row, instances, is_ready
+from dsmt.operations.read.instances import InstanceRow, instances, is_ready
 from dsmt.operations.read.members import processes
 from dsmt.operations.read.watching import Seen, Watch, watching
 from dsmt.operations.words.targets import Target
@@ -241,7 +241,7 @@ async def _verify(stage: _Stage, connection: Connection) -> bool:
 # --- looking at the view ------------------------------------------------------------------------------------------
 
 
-def _ready(watch: Watch, *, but: int = 0, without: str = "") -> list[Row]:
+def _ready(watch: Watch, *, but: int = 0, without: str = "") -> list[InstanceRow]:
     """The instances in order, once all are ready, none of them the pid `but` or on the node `without`; else none."""
     sight = watch.sight()
     if SERVICE not in watch.view.services:
@@ -251,7 +251,7 @@ def _ready(watch: Watch, *, but: int = 0, without: str = "") -> list[Row]:
     return rows if len(rows) >= INSTANCES else []
 
 
-def _port(row: Row) -> int:
+def _port(row: InstanceRow) -> int:
     return row.ports["http"]
 
 
@@ -268,7 +268,7 @@ def _after(seen: Seen, began: float) -> str:
     return f"+{(seen.at - began) * 1000:.1f} ms"
 
 
-async def _answers(row: Row) -> None:
+async def _answers(row: InstanceRow) -> None:
     """GET / until it is 200, at most as long as anything else is waited for."""
     deadline = time.monotonic() + PATIENCE_S
     while True:

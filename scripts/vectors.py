@@ -23,7 +23,7 @@ from dsmt.bus.wire.handshake import statement
 from dsmt.errors import UnusableEventError
 from dsmt.event.burst import assemble, parts_of, raws_of
 from dsmt.event.codec import prepare, protected_header, seal, sig_structure
-from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.merkle import leaf_hash, root
 from dsmt.event.payload import payload
@@ -61,7 +61,7 @@ def _event(number: int, **more: Any) -> Event:
         "source": "operator/alice.p1",
         "incarnation": NOW_S * 1000,
         "sequence": number,
-        "chain": Link(number, NO_LEAF if number == 1 else bytes([number]) * 32),
+        "chain": ChainLink(number, NO_LEAF if number == 1 else bytes([number]) * 32),
         "type": "dsmt.user",
         "topic": "user/greeting",
         "subject": "user/greeting",

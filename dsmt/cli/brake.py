@@ -25,7 +25,7 @@ def show(ctx: CliContext) -> None:
 def hold(ctx: CliContext, reason: str) -> None:
     """Replace nothing until the brake is released; restarts on the same node go on."""
 
-    async def work(connection: Connection) -> braking.Held:
+    async def work(connection: Connection) -> braking.BrakeHeld:
         return await braking.hold(connection.bus, by=connection.by, reason=reason)
 
     done = ctx.act(work)

@@ -16,7 +16,7 @@ from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.connection import Connection, connect, reading
 from dsmt.operations.local.home import ENGINES, Home
 from dsmt.operations.local.keeping import is_up
-from dsmt.operations.local.machine import Started
+from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.ways import WAYS, Way, way_to
 from dsmt.operations.write.brokers import announce, announced
 from dsmt.ports.realm import BrokerAddress
@@ -127,7 +127,7 @@ async def _abort(ctx: CliContext, home: Home) -> None:
     print(f"the realm stays {stays}, and what was copied to {gone} is removed{again}")
 
 
-async def _attached(home: Home, started: Started) -> None:
+async def _attached(home: Home, started: StartedRealm) -> None:
     """Wait until all nodes are alive, and say where the servers are."""
     await attached(home, started, limit_s=ATTACHED_S)
     async with connect(home.operator(), home.realm()) as connection:

@@ -12,7 +12,7 @@ from dsmt.cli.printing import counted, document, table
 from dsmt.cli.printing import show as show_text
 from dsmt.errors import FailedError, InputError, RefusedError, TransportError
 from dsmt.operations.local import certificates
-from dsmt.operations.local.certificates import Held
+from dsmt.operations.local.certificates import HeldCertificate
 from dsmt.operations.local.connection import Connection, Reading, attached
 from dsmt.operations.local.dating import Dated, dated
 from dsmt.operations.write import revoking
@@ -22,7 +22,7 @@ from dsmt.trust.store import TrustStore
 _SHOWN = 20
 
 
-def _known(ctx: CliContext) -> list[Held]:
+def _known(ctx: CliContext) -> list[HeldCertificate]:
     """What the home holds, with what the realm says when it answers, also to who has no valid certificate itself."""
     home = ctx.home()
 
@@ -57,14 +57,14 @@ def show(ctx: CliContext, name: str) -> None:
     _print(ctx, certificates.one(_known(ctx), name))
 
 
-def _print(ctx: CliContext, found: list[Held]) -> None:
+def _print(ctx: CliContext, found: list[HeldCertificate]) -> None:
     if ctx.json:
         document(found)
         return
     show_text(listed(found))
 
 
-def listed(found: list[Held]) -> str:
+def listed(found: list[HeldCertificate]) -> str:
     """Every certificate in a line, and what is to be done next."""
     rows = [((one.name, one.state, one.expires, one.issuer, "here" if one.here else "", one.key), ()) for one in found]
     due = [f"next: dsmt cert rotate {one.name}" for one in found if one.state in ("renew", "expired", "early") and one.here]

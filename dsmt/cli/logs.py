@@ -13,7 +13,7 @@ from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read import reading_logs
-from dsmt.operations.read.reading_logs import Line, Told
+from dsmt.operations.read.reading_logs import Line, LogNotice
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import moment, rfc3339
 
@@ -50,7 +50,7 @@ def logs(
         if isinstance(begin, EventId):
             raise InputError("time.form", "--since takes a time here, not an event", next="write the time of the event")
         last = lines if lines is not None else 100 if begin is None else reading_logs.MOST
-        wanted = reading_logs.Wanted(last, since_ms=begin, follow=follow, previous=previous, step=step)
+        wanted = reading_logs.LogQuery(last, since_ms=begin, follow=follow, previous=previous, step=step)
         async for batch in reading_logs.logs(connection.bus, named, wanted):
             for one in batch:
                 written(ctx, one, many=many)
@@ -59,9 +59,9 @@ def logs(
     ctx.act(work)
 
 
-def written(ctx: CliContext, one: Line | Told, *, many: bool) -> None:
+def written(ctx: CliContext, one: Line | LogNotice, *, many: bool) -> None:
     """Print a line; what is told beside it goes to people only."""
-    if isinstance(one, Told):
+    if isinstance(one, LogNotice):
         if not ctx.json:
             sys.stderr.write(f"-- {one.message}\n")
     elif ctx.json:

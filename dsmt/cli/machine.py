@@ -23,7 +23,7 @@ from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.keeping import is_up
 from dsmt.operations.local.lock import alone, has_lock
-from dsmt.operations.local.machine import Started
+from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
@@ -134,7 +134,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
             print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
 
 
-async def attached(home: Home, started: Started, *, limit_s: float = PATIENCE_S, tell: Tell | None = None) -> None:
+async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell | None = None) -> None:
     """Wait until all nodes are attached and alive, as long as within the limit one more of them is.
 
     Raises `TimedOutError`, and `FailedError` where a key has ended.

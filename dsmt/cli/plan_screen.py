@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from dsmt.cli.printing import counted, fitted, one_line, page, table
-from dsmt.operations.read.planning import Difference, Plan
+from dsmt.operations.read.planning import ApplyPlan, Difference
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
 
@@ -18,7 +18,7 @@ _CONTEXT = 12
 """Characters of what is equal that are shown on both sides of what differs."""
 
 
-def screens(plans: Sequence[Plan], files: str) -> str:
+def screens(plans: Sequence[ApplyPlan], files: str) -> str:
     """Plans as people read them; the last line does all of them, or none."""
     told = [_screen(plan, files) for plan in plans]
     steps = sum(len(plan.steps) for plan in plans)
@@ -27,7 +27,7 @@ def screens(plans: Sequence[Plan], files: str) -> str:
     return "\n\n".join(told)
 
 
-def _screen(plan: Plan, files: str) -> str:
+def _screen(plan: ApplyPlan, files: str) -> str:
     base = f"r{plan.base_revision} -> r{plan.revision}" if plan.base_revision else f"new: r{plan.revision}"
     lines = [f"{plan.service}  {base}     (file {files})"]
     warnings = [f"  warning  {warning}" for warning in plan.warnings]

@@ -10,11 +10,11 @@ from dsmt.cli.printing import counted, one_line, page, table, word
 from dsmt.event.phrases import quoted
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Hold, Row, is_problem
+from dsmt.operations.read.instances import Hold, InstanceRow, is_problem
 from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, clock, withholding
 from dsmt.operations.read.revisions import in_words, refused, running
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.summaries import Service, Status
+from dsmt.operations.read.summaries import RealmStatus, Service
 from dsmt.operations.words.times import local, milliseconds, off_by, span, zone
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def freshness(sight: Sight) -> str:
     return f"view {sight.age_s:.1f} s old, from broker {sight.broker}, {gaps}{whole}"
 
 
-def ps(rows: Sequence[Row], sight: Sight) -> str:
+def ps(rows: Sequence[InstanceRow], sight: Sight) -> str:
     """The screen of `dsmt ps`."""
     header = ("INSTANCE", "STATE", "HEALTH", "NODE", "PID", "PORTS", "RESTARTS", "SINCE")
     laid = [(cells(row, sight.now_ms), _below(row, sight)) for row in rows]
@@ -49,7 +49,7 @@ def ps(rows: Sequence[Row], sight: Sight) -> str:
     return "\n".join([table(header, laid), *_refused_among(rows, sight), last])
 
 
-def _refused_among(rows: Sequence[Row], sight: Sight) -> list[str]:
+def _refused_among(rows: Sequence[InstanceRow], sight: Sight) -> list[str]:
     """Of each service that was rolled back: which revision runs, and which was refused and why."""
     lines = []
     for name in dict.fromkeys(row.service for row in rows):
@@ -70,7 +70,7 @@ def _first_step(sight: Sight, last: str) -> str:
     return f"no service is applied yet\n{_FIRST}\n{last}"
 
 
-def cells(row: Row, now_ms: int) -> tuple[str, str, str, str, str, str, str, str]:
+def cells(row: InstanceRow, now_ms: int) -> tuple[str, str, str, str, str, str, str, str]:
     """What `ps` shows of an instance, column by column."""
     ports = " ".join(f"{name}:{port}" for name, port in row.ports.items())
     health = row.health if row.health != "none" else _NONE
@@ -91,7 +91,7 @@ def held(hold: Hold, now_ms: int) -> str:
     return f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
 
 
-def _below(row: Row, sight: Sight) -> list[str]:
+def _below(row: InstanceRow, sight: Sight) -> list[str]:
     """Why it is not as it should be."""
     lines = []
     if row.held is not None:
@@ -103,7 +103,7 @@ def _below(row: Row, sight: Sight) -> list[str]:
     return lines
 
 
-def _next_try(row: Row, now_ms: int) -> str:
+def _next_try(row: InstanceRow, now_ms: int) -> str:
     if row.next_try_at is None:
         return ""
     left = milliseconds(row.next_try_at) - now_ms
@@ -302,7 +302,7 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
     return f"{table(header, laid, right=('DECISIONS',))}\n{freshness(sight)}"
 
 
-def status(told: Status, sight: Sight, move: Move | None = None) -> str:
+def status(told: RealmStatus, sight: Sight, move: Move | None = None) -> str:
     """The screen of `dsmt status`."""
     head = f"realm {told.realm}   {word(told.state if told.state == 'ok' else told.state.upper())}"
     at = f"{local(sight.now_ms)} {zone(sight.now_ms)}"
@@ -344,7 +344,7 @@ def _moving(move: Move | None) -> Iterable[tuple[str, str]]:
         yield "moving", f"{done}; next: dsmt bus migrate --cut, or --abort" if move.level else done
 
 
-def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
+def _realm(told: RealmStatus, now_ms: int) -> Iterable[tuple[str, str]]:
     nodes_ = told.nodes
     notes = [f"{name} DEAD" for name in nodes_.dead] + [f"{name} suspect" for name in nodes_.suspect]
     notes += [f"{name} {'drained' if name in nodes_.drained else 'draining'}" for name in nodes_.draining]
@@ -364,7 +364,7 @@ def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
     yield "brake", brake_line(told)
 
 
-def brake_line(told: Status) -> str:
+def brake_line(told: RealmStatus) -> str:
     """The brake in one line."""
     brake = told.brake
     if brake.held:

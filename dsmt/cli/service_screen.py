@@ -9,7 +9,7 @@ from dsmt.cli.printing import columns, counted, fitted, one_line, page, table, w
 from dsmt.event.envelope import Event
 from dsmt.event.phrases import quoted, speaker
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Row, is_problem
+from dsmt.operations.read.instances import InstanceRow, is_problem
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service
 from dsmt.operations.words.sentences import predicate, subject
@@ -23,7 +23,7 @@ _CALM = ("ok", "held", "starting", "removing")
 _STEPS = {"restart": "restarts it", "reinstall": "reinstalls it", "recreate": "makes a new container for it"}
 
 
-def screen(found: Service, rows: Sequence[Row], events: Sequence[Event], *, sight: Sight, realm: str) -> str:
+def screen(found: Service, rows: Sequence[InstanceRow], events: Sequence[Event], *, sight: Sight, realm: str) -> str:
     """One service in one screen."""
     state = word(found.state if found.state in _CALM else found.state.upper())
     ready = f"{found.ready} of {found.wanted} ready" + (f", {found.held} held" if found.held else "")
@@ -45,12 +45,12 @@ def screen(found: Service, rows: Sequence[Row], events: Sequence[Event], *, sigh
     return page([*lines, screens.freshness(sight)])
 
 
-def _cells(row: Row, now_ms: int) -> tuple[str, ...]:
+def _cells(row: InstanceRow, now_ms: int) -> tuple[str, ...]:
     _, state, health, node, _, ports, restarts, since = screens.cells(row, now_ms)
     return f"{row.component}/{row.index}", state, health, node, ports, restarts, since
 
 
-def sick(row: Row, now_ms: int) -> list[str]:
+def sick(row: InstanceRow, now_ms: int) -> list[str]:
     """What is wrong with an instance, what dsmt does about it, and what you can."""
     name = f"{row.component}/{row.index}"
     if row.held is not None:
@@ -75,7 +75,7 @@ def _you(commands: Sequence[str]) -> list[str]:
     return [f"    {'you' if place == 0 else '':<6} | {one}" for place, one in enumerate(lines)]
 
 
-def next_act(row: Row, now_ms: int) -> str:
+def next_act(row: InstanceRow, now_ms: int) -> str:
     """What dsmt does next about an instance that is not as it should be."""
     left = 0 if row.next_try_at is None else milliseconds(row.next_try_at) - now_ms
     soon = f"in {span(left)}" if left > 0 else "now"

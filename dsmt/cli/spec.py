@@ -61,12 +61,12 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
 @click.argument("files", nargs=-1, required=True)
 def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
     """What apply would do with FILES: what differs, each step and where, and the plan's id. Changes nothing."""
-    from dsmt.operations.read.planning import Plan  # noqa: PLC0415 - with it
+    from dsmt.operations.read.planning import ApplyPlan  # noqa: PLC0415 - with it
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 
     declared = applying.read_files(files)
 
-    async def work(connection: Reading) -> list[Plan]:
+    async def work(connection: Reading) -> list[ApplyPlan]:
         return await applying.plan_all(connection.bus, declared, by=connection.by)
 
     found = ctx.ask(work)

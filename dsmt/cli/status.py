@@ -14,12 +14,12 @@ from dsmt.cli.printing import document, show
 from dsmt.errors import NotFoundError
 from dsmt.operations.local.connection import Reading
 from dsmt.operations.local.home import Home
-from dsmt.operations.read.instances import Row, instances
+from dsmt.operations.read.instances import InstanceRow, instances
 from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.read.summaries import Service
 from dsmt.operations.read.summaries import service as of_service
 from dsmt.operations.read.summaries import status as of_realm
-from dsmt.operations.read.tailing import Wanted, tail
+from dsmt.operations.read.tailing import TailQuery, tail
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.targets import Target
 from dsmt.ports.bus import Arrived
@@ -69,14 +69,14 @@ def _move(home: Home) -> Move | None:
 def _service(ctx: CliContext, name: str) -> None:
     target = Target.parse(name)
 
-    async def work(connection: Reading) -> tuple[Service, list[Row], list[Arrived], list[Any], Sight, str]:
+    async def work(connection: Reading) -> tuple[Service, list[InstanceRow], list[Arrived], list[Any], Sight, str]:
         sight = await look(connection.bus, passing=True)
         rows = instances(sight, target)
         found = of_service(sight, target.service)
         if found is None:
             raise NotFoundError("service.unknown", f"there is no service {name}", next="dsmt services lists them")
         events: list[Arrived] = []
-        wanted = Wanted((f"service/{target.service}/",), last=LOOKED_AT, follow=False, types=("dsmt.s*", "dsmt.health"))
+        wanted = TailQuery((f"service/{target.service}/",), last=LOOKED_AT, follow=False, types=("dsmt.s*", "dsmt.health"))
         async with patience("its last events"):
             async for batch in tail(connection.bus, wanted):
                 events += [item for item in batch if isinstance(item, Arrived)]

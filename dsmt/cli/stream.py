@@ -17,7 +17,7 @@ from dsmt.event.envelope import EventId
 from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.read.sight import short
-from dsmt.operations.read.tailing import CAUGHT_UP, Item, Wanted
+from dsmt.operations.read.tailing import CAUGHT_UP, Item, TailQuery
 from dsmt.operations.read.tailing import tail as follow_events
 from dsmt.operations.words.event_objects import event_object, notice_object
 from dsmt.operations.words.expression import compiled
@@ -69,7 +69,7 @@ def tail(
     """
     if raw:
         _check_raw(ctx)
-    named = Wanted(
+    named = TailQuery(
         patterns=topics or ("/",),
         last=10 if last is None and since is None else last,
         types=types,
@@ -116,7 +116,7 @@ def _times(since: str | None, until: str | None, now_ms: int) -> tuple[int | Eve
 
 
 class _Printer:
-    def __init__(self, ctx: CliContext, connection: Reading, wanted: Wanted, *, wide: bool, raw: bool) -> None:
+    def __init__(self, ctx: CliContext, connection: Reading, wanted: TailQuery, *, wide: bool, raw: bool) -> None:
         self._ctx, self._connection, self._wanted = ctx, connection, wanted
         self._wide, self._raw = wide, raw
         self._notices = 0

@@ -14,7 +14,7 @@ from dsmt.operations.local.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import is_history
 from dsmt.operations.offline.proving import verify as check
-from dsmt.operations.offline.verifying import History, Verified, is_recording
+from dsmt.operations.offline.verifying import HistoryHead, Verified, is_recording
 from dsmt.trust.store import TrustStore
 
 
@@ -101,7 +101,7 @@ def _show(file: str, found: Verified) -> None:
         print(f"NOT VERIFIED: {', '.join(counted(number, thing) for number, thing in counts if number)}")
 
 
-def _show_history(history: History) -> None:
+def _show_history(history: HistoryHead) -> None:
     print(f"the history of {history.broker}: {counted(history.rows, 'row')}, signed {history.signed_at}")
     for number, what in (
         (history.trimmed, "trimmed, as the broker says"),

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dsmt.cli.printing import counted, fitted, one_line
 from dsmt.event.phrases import speaker
-from dsmt.operations.read.explaining import Explained, Link
+from dsmt.operations.read.explaining import CauseLink, Explained
 from dsmt.operations.words.times import local, milliseconds
 
 _INDENT: Final = 2
@@ -81,7 +81,7 @@ class _Tree:
             lines += [f"{' ' * indent}because of all {len(causes)} of these", *self._side_by_side(causes, indent)]
         return lines
 
-    def _straight(self, begin: str) -> list[Link]:
+    def _straight(self, begin: str) -> list[CauseLink]:
         """From an event on as long as each has one cause, which was not shown yet."""
         found = [self._links[begin]]
         self._shown.add(begin)
@@ -90,7 +90,7 @@ class _Tree:
             self._shown.add(causes[0])
         return found
 
-    def _causes(self, link: Link) -> list[str]:
+    def _causes(self, link: CauseLink) -> list[str]:
         named = set(link.because)
         return [one for one in self._links if one in named]
 
@@ -98,7 +98,7 @@ class _Tree:
         link = self._links[one]
         return fitted(f"{' ' * indent}because, as above: {_time(link)}  {one_line(link.says)}", self._width)
 
-    def _event(self, link: Link, indent: int) -> list[str]:
+    def _event(self, link: CauseLink, indent: int) -> list[str]:
         pad = " " * (indent + _TIME)
         text = self.wrapped(one_line(link.says), indent + _TIME)
         signed = f"signed {link.event['source']}"
@@ -117,7 +117,7 @@ class _Tree:
 class _Repeated:
     """So many of the same again: what a loop is folded into."""
 
-    def __init__(self, times: int, oldest: Link) -> None:
+    def __init__(self, times: int, oldest: CauseLink) -> None:
         self._times, self._oldest = times, oldest
 
     def lines(self, indent: int) -> list[str]:
@@ -126,9 +126,9 @@ class _Repeated:
         return [f"{' ' * indent}and the same {times}, back to {_time(self._oldest)}"]
 
 
-def _folded(links: Sequence[Link], *, whole: bool) -> list[Link | _Repeated]:
+def _folded(links: Sequence[CauseLink], *, whole: bool) -> list[CauseLink | _Repeated]:
     """The events with each loop once, and how often it was gone through (rule 3)."""
-    found: list[Link | _Repeated] = []
+    found: list[CauseLink | _Repeated] = []
     at = 0
     while at < len(links):
         period, rounds = (0, 1) if whole else _loop([_kind(link) for link in links[at:]])
@@ -152,7 +152,7 @@ def _loop(kinds: Sequence[Any]) -> tuple[int, int]:
     return 0, 1
 
 
-def _kind(link: Link) -> tuple[Any, ...]:
+def _kind(link: CauseLink) -> tuple[Any, ...]:
     """What makes two events say the same, but for times and numbers."""
     data = link.event["data"]
     why = data.get("reason")
@@ -160,10 +160,10 @@ def _kind(link: Link) -> tuple[Any, ...]:
     return link.event["topic"], link.event["type"], data.get("state"), data.get("node"), code
 
 
-def _time(link: Link) -> str:
+def _time(link: CauseLink) -> str:
     return local(milliseconds(link.event["time"]), milli=True)
 
 
-def name(link: Link) -> str:
+def name(link: CauseLink) -> str:
     """The id of a link's event."""
     return f"{link.event['source']}#{link.event['id']}"

@@ -18,7 +18,7 @@ AT_ONCE: Final = 64
 AGAIN_S: Final = 30.0
 
 
-class Named:
+class NamedSpecs:
     """What one controller keeps beside its view. `now` is boot-time seconds."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ from dsmt.controllers.completeness import ECHO_S as CURRENT_S
 from dsmt.controllers.completeness import Completeness, Place
 from dsmt.controllers.decide import RULESET, Scope, decide
 from dsmt.controllers.intents import Decided, Intent, draft_of
-from dsmt.controllers.named import Named
+from dsmt.controllers.named import NamedSpecs
 from dsmt.controllers.offering import Offering
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
 from dsmt.controllers.resaying import Resaying, nobody
@@ -103,7 +103,7 @@ class ControllerRunner:
         self._gate, self._timing = Completeness(clock.boottime()), Timing()
         self._agenda, self._most, self._check = Agenda(), LOOKED_MOST, check
         self._following = ViewFollower()
-        self._offering, self._named = Offering(bus.offer, complain), Named()
+        self._offering, self._named = Offering(bus.offer, complain), NamedSpecs()
         self._subscription: Subscription | None = None
         self._broker = ""
         self._could_accuse = False

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 
 MAX_MISSING: Final = 64
 
@@ -27,17 +27,17 @@ class SourceChain:
     def __init__(self, incarnation: int) -> None:
         self.incarnation = incarnation
         self.sequence = 0
-        self._heads: dict[str, Link] = {}
+        self._heads: dict[str, ChainLink] = {}
 
-    def next(self, topic: str) -> tuple[int, Link]:
+    def next(self, topic: str) -> tuple[int, ChainLink]:
         """The sequence and link of the next event on a topic; it takes effect by `signed`."""
         head = self._heads.get(topic)
-        return self.sequence + 1, Link(1, NO_LEAF) if head is None else Link(head.number + 1, head.previous)
+        return self.sequence + 1, ChainLink(1, NO_LEAF) if head is None else ChainLink(head.number + 1, head.previous)
 
     def signed(self, event: Event, leaf: bytes) -> None:
         """Note that an event was signed."""
         self.sequence = event.sequence
-        self._heads[event.topic] = Link(event.chain.number, leaf)
+        self._heads[event.topic] = ChainLink(event.chain.number, leaf)
 
 
 class Verdict(StrEnum):

@@ -51,7 +51,7 @@ class EventId(NamedTuple):
         return cls(found[1], int(found[2]), int(found[3]))
 
 
-class Link(NamedTuple):
+class ChainLink(NamedTuple):
     """The chain: this event's number on its topic in this incarnation, and the leaf hash of the one before (B1)."""
 
     number: int
@@ -73,7 +73,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str
     incarnation: int
     sequence: int
-    chain: Link
+    chain: ChainLink
     type: str
     topic: str
     subject: str

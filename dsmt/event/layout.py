@@ -15,7 +15,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any, Final
 
-from dsmt.event.envelope import Event, Link
+from dsmt.event.envelope import ChainLink, Event
 from dsmt.event.merkle import HASH_BYTES
 from dsmt.event.payload import (
     HASH,
@@ -150,7 +150,7 @@ class Layout:
             source=like.source,
             incarnation=like.incarnation,
             sequence=sequence,
-            chain=Link(number, previous),
+            chain=ChainLink(number, previous),
             type=like.type,
             topic=like.topic,
             subject=like.subject,

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, Event, EventId, Link
+from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, ChainLink, Event, EventId
 from dsmt.event.merkle import HASH_BYTES
 from dsmt.event.topic import is_topic
 
@@ -240,7 +240,7 @@ def event_of(body: bytes, leaf: bytes) -> Event:
         source=wire.source,
         incarnation=wire.id[0],
         sequence=wire.id[1],
-        chain=Link(*wire.chain),
+        chain=ChainLink(*wire.chain),
         type=wire.type,
         topic=wire.topic,
         subject=wire.subject,

@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.kinds import broker, controller, instance, joining, node, realm, service, slot, source
-from dsmt.event.kinds.row import Row
+from dsmt.event.kinds.row import KindRow
 from dsmt.event.records import from_data
 from dsmt.event.topic import MAX_LEVELS, matches
 
-TOPICS: Final[tuple[Row, ...]] = (
+TOPICS: Final[tuple[KindRow, ...]] = (
     *source.ROWS,
     *node.ROWS,
     *broker.ROWS,
@@ -36,11 +36,11 @@ TOPICS: Final[tuple[Row, ...]] = (
 class Match(NamedTuple):
     """A topic's row and what its named levels are."""
 
-    row: Row
+    row: KindRow
     levels: Mapping[str, str]
 
 
-def _compile(row: Row) -> re.Pattern[str]:
+def _compile(row: KindRow) -> re.Pattern[str]:
     def group(found: re.Match[str]) -> str:
         name = found[1]
         return f"(?P<{name[:-1]}>.+)" if name.endswith("/") else f"(?P<{name}>[^/]+)"
@@ -48,8 +48,8 @@ def _compile(row: Row) -> re.Pattern[str]:
     return re.compile(re.sub(r"<([a-z]+/?)>", group, row.template))
 
 
-def _by_first_level() -> Mapping[str, list[tuple[re.Pattern[str], Row]]]:
-    found: dict[str, list[tuple[re.Pattern[str], Row]]] = {}
+def _by_first_level() -> Mapping[str, list[tuple[re.Pattern[str], KindRow]]]:
+    found: dict[str, list[tuple[re.Pattern[str], KindRow]]] = {}
     for row in TOPICS:
         found.setdefault(row.template.split("/", 1)[0], []).append((_compile(row), row))
     return found
@@ -58,7 +58,7 @@ def _by_first_level() -> Mapping[str, list[tuple[re.Pattern[str], Row]]]:
 _ROWS: Final = _by_first_level()
 
 
-def _find(topic: str) -> tuple[Row, re.Match[str]] | None:
+def _find(topic: str) -> tuple[KindRow, re.Match[str]] | None:
     for pattern, row in _ROWS.get(topic.split("/", 1)[0], ()):
         found = pattern.fullmatch(topic)
         if found is not None:
@@ -74,7 +74,7 @@ def lookup(topic: str) -> Match | None:
 
 
 @lru_cache(maxsize=65536)
-def row_of(topic: str) -> Row | None:
+def row_of(topic: str) -> KindRow | None:
     """The first row that takes the topic, for who reads many topics and no levels; or None."""
     found = _find(topic)
     return None if found is None else found[0]
@@ -149,7 +149,7 @@ def take_everything(patterns: Iterable[str]) -> bool:
     return all(any(matches(pattern, topic) for pattern in known) for row in TOPICS for topic in _examples(row, name))
 
 
-def _examples(row: Row, name: str) -> Iterator[str]:
+def _examples(row: KindRow, name: str) -> Iterator[str]:
     """A topic of the row for each number of levels that it may have, with this name at each open level."""
     levels = [name if level.startswith("<") else level for level in row.template.removesuffix("/>").split("/")]
     yield "/".join(levels)

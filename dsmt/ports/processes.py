@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ProcessIdentity:
     """One process for ever: a pid alone may be used again.
 
     `started` is its start time in clock ticks since boot (/proc/PID/stat field 22), `boot` the boot id.
@@ -45,7 +45,7 @@ class Process(Protocol):
     """A process that was started or found again."""
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> ProcessIdentity:
         """Which process this is."""
         ...
 
@@ -68,6 +68,6 @@ class Processes(Protocol):
         """
         ...
 
-    def find(self, identity: Identity) -> Process | None:
+    def find(self, identity: ProcessIdentity) -> Process | None:
         """The process if it still lives, else None. Never another one with the same pid."""
         ...

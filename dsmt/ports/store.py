@@ -103,7 +103,7 @@ class Trim:
     rows: bytes
 
 
-class Past(NamedTuple):
+class PastEvent(NamedTuple):
     """An event that another store holds, and when it was stored there (realm ms)."""
 
     stored_ms: int

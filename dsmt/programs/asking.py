@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 
 SILENT_S: Final = 60.0
 AGAIN_S: Final = 10.0
@@ -37,22 +37,22 @@ class Pings:
 
     def __init__(self, silent_s: float = SILENT_S, again_s: float = AGAIN_S) -> None:
         self._silent_s, self._again_s = silent_s, again_s
-        self._until: dict[Identity, tuple[float, bool]] = {}
+        self._until: dict[ProcessIdentity, tuple[float, bool]] = {}
 
     @property
     def due(self) -> float | None:
         """When `hung` has something to say."""
         return min((until for until, _ in self._until.values()), default=None)
 
-    def heard(self, who: Identity, now: float) -> None:
+    def heard(self, who: ProcessIdentity, now: float) -> None:
         """Somebody asks."""
         self._until[who] = now + self._silent_s, False
 
-    def gone(self, who: Identity) -> None:
+    def gone(self, who: ProcessIdentity) -> None:
         """Somebody has ended."""
         self._until.pop(who, None)
 
-    def hung(self, now: float) -> list[Identity]:
+    def hung(self, now: float) -> list[ProcessIdentity]:
         """Who hangs now; each is told once (rule 2)."""
         found = []
         for who, (until, again) in list(self._until.items()):
@@ -64,6 +64,6 @@ class Pings:
         return found
 
 
-def as_json(identity: Identity) -> dict[str, Any]:
+def as_json(identity: ProcessIdentity) -> dict[str, Any]:
     """An identity as the answer to a client."""
     return {"pid": identity.pid, "started": identity.started, "boot": identity.boot}

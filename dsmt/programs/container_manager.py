@@ -27,7 +27,7 @@ from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
-from dsmt.ports.processes import Identity as Process
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.keeper import keeper_teller, on_the_bus
 from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outside, read_node
 from dsmt.programs.running import on_signals, run
@@ -154,7 +154,7 @@ def _end_spawner(directory: str) -> None:
         _end(identity)
 
 
-def _end(identity: Process | None) -> None:
+def _end(identity: ProcessIdentity | None) -> None:
     """Ask a process to end, if there is one."""
     if identity is not None:
         send_signal(identity, signal.SIGTERM)

@@ -23,7 +23,7 @@ from dsmt.errors import InputError
 from dsmt.event.kinds.source import KeeperReplaced
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Bus, Draft
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import spawner
 from dsmt.programs.configuration import read_config
 from dsmt.system.processes import ignored, spawner_of, watch_spawner
@@ -53,7 +53,11 @@ def main(directory: str, lock: int | None = None) -> int:
 
 
 async def keep_keeper(
-    program: str, directory: Path, *, pause_s: float, replaced: Callable[[Identity, Identity], object] = ignored
+    program: str,
+    directory: Path,
+    *,
+    pause_s: float,
+    replaced: Callable[[ProcessIdentity, ProcessIdentity], object] = ignored,
 ) -> None:
     """Start the keeper of this program again whenever it dies, until cancelled; returns at once when there is none."""
     where = _keeper_of(program, directory)
@@ -71,10 +75,12 @@ def _keeper_of(program: str, directory: Path) -> Path | None:
     return None
 
 
-def keeper_teller(say: Callable[[KeeperReplaced], object], directory: Path) -> Callable[[Identity, Identity], None]:
+def keeper_teller(
+    say: Callable[[KeeperReplaced], object], directory: Path
+) -> Callable[[ProcessIdentity, ProcessIdentity], None]:
     """Says, signed, that who kept this directory's programs had died."""
 
-    def tell(dead: Identity, now: Identity) -> None:
+    def tell(dead: ProcessIdentity, now: ProcessIdentity) -> None:
         say(KeeperReplaced(directory=str(directory), died=dead.pid, pid=now.pid))
 
     return tell

@@ -29,7 +29,7 @@ import msgspec
 
 from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.programs.asking import Pings, Request, as_json
 from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
@@ -63,13 +63,13 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
-class Kept:
+class KeptProgram:
     """A program that is kept alive, and who runs it now."""
 
     program: str
     directory: str
     keeping: Keeping
-    identity: Identity | None = None
+    identity: ProcessIdentity | None = None
 
 
 class Spawner:
@@ -80,11 +80,11 @@ class Spawner:
     ) -> None:
         self._directory = directory
         self._programs = programs
-        self._children: dict[Identity, Program] = {}
-        self._exits: OrderedDict[Identity, Exit] = OrderedDict()
+        self._children: dict[ProcessIdentity, Program] = {}
+        self._exits: OrderedDict[ProcessIdentity, Exit] = OrderedDict()
         self._clock = LinuxClock()
         now = self._clock.boottime()
-        self._kept = [Kept(program, where or directory, Keeping(now=now)) for program, where in kept]
+        self._kept = [KeptProgram(program, where or directory, Keeping(now=now)) for program, where in kept]
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._descriptors = {lock}
@@ -113,7 +113,7 @@ class Spawner:
 
     # -- the kept programs
 
-    def _do(self, kept: Kept, effects: Sequence[Effect]) -> None:
+    def _do(self, kept: KeptProgram, effects: Sequence[Effect]) -> None:
         """Do what the machine of a kept program asks for."""
         for effect in effects:
             match effect:
@@ -124,7 +124,7 @@ class Spawner:
                 case Effect.KILL:
                     _send(kept.identity, signal.SIGKILL)
 
-    def _start(self, kept: Kept) -> None:
+    def _start(self, kept: KeptProgram) -> None:
         """Watch the process that a spawner before this one left alive, or fork one."""
         now = self._clock.boottime()
         identity = living(record_path(kept.directory, kept.program))
@@ -142,7 +142,7 @@ class Spawner:
             kept.keeping.start_failed(now)
             _say(f"{kept.program} cannot be started: {error}; next try in {kept.keeping.delay:.1f} s")
 
-    def _adopted_ended(self, identity: Identity, descriptor: int) -> None:
+    def _adopted_ended(self, identity: ProcessIdentity, descriptor: int) -> None:
         """A kept program that is no child of ours has ended; nobody can say how."""
         self._selector.unregister(descriptor)
         self._descriptors.discard(descriptor)
@@ -150,7 +150,7 @@ class Spawner:
         self._reap()
         self._kept_ended(identity)
 
-    def _kept_ended(self, identity: Identity) -> None:
+    def _kept_ended(self, identity: ProcessIdentity) -> None:
         """Who was kept has ended; its machine plans the next start."""
         for kept in self._kept:
             if kept.identity == identity:
@@ -174,7 +174,7 @@ class Spawner:
 
     # -- children
 
-    def _fork(self, name: str, directory: str, record: str) -> Identity:
+    def _fork(self, name: str, directory: str, record: str) -> ProcessIdentity:
         """Fork a program, or find the one that runs there (rule 6). Raises `InputError`, `FailedError`."""
         main = self._programs.get(name)
         if main is None or not os.path.isabs(directory):
@@ -208,7 +208,7 @@ class Spawner:
             if identity is not None:
                 self._remember(identity, exit_of(result))
 
-    def _remember(self, identity: Identity, ended: Exit) -> None:
+    def _remember(self, identity: ProcessIdentity, ended: Exit) -> None:
         """Keep how a process ended, and forget the oldest."""
         self._exits[identity] = ended
         if len(self._exits) > EXITS_REMEMBERED:
@@ -251,9 +251,9 @@ class Spawner:
             if request.op in ("keep", "release"):
                 return self._keep(request.program, request.directory, wanted=request.op == "keep")
             if request.op == "status":
-                return self._status(Identity(request.pid, request.started, boot()))
+                return self._status(ProcessIdentity(request.pid, request.started, boot()))
             if request.op == "ping":
-                return self._heard(Identity(request.pid, request.started, boot()))
+                return self._heard(ProcessIdentity(request.pid, request.started, boot()))
             if request.op == "list":
                 return {"processes": self._list()}
             raise InputError("spawner.request", f"{request.op!r} is none of start, keep, release, status, ping, list")
@@ -271,16 +271,16 @@ class Spawner:
         for kept in held if not wanted else ():
             self._do(kept, kept.keeping.stop(now))
         if wanted and not any(kept.keeping.wanted for kept in held):
-            self._kept.append(Kept(program, directory, Keeping(now=now)))
+            self._kept.append(KeptProgram(program, directory, Keeping(now=now)))
         return {}
 
-    def _heard(self, identity: Identity) -> dict[str, Any]:
+    def _heard(self, identity: ProcessIdentity) -> dict[str, Any]:
         """Somebody watches over us; who is kept and ceases to hangs (rule 7)."""
         if any(kept.identity == identity for kept in self._kept):
             self._pings.heard(identity, self._clock.boottime())
         return {}
 
-    def _status(self, identity: Identity) -> dict[str, Any]:
+    def _status(self, identity: ProcessIdentity) -> dict[str, Any]:
         """How a process ended: `{code, signal}`, `{running: true}` or `{unknown: true}`."""
         self._reap()
         ended = self._exits.get(identity)
@@ -358,7 +358,7 @@ def main(
         return error.exit
 
 
-def _own_identity() -> Identity:
+def _own_identity() -> ProcessIdentity:
     """Who we are."""
     identity = identity_of(os.getpid())
     if identity is None:
@@ -366,7 +366,7 @@ def _own_identity() -> Identity:
     return identity
 
 
-def _record(path: str, identity: Identity) -> None:
+def _record(path: str, identity: ProcessIdentity) -> None:
     """Write a record. A full disk must not end a node: it is told, and the process runs on without its record."""
     try:
         write_record(path, identity)
@@ -374,7 +374,7 @@ def _record(path: str, identity: Identity) -> None:
         _say(f"{path} cannot be written, so a later spawner will not find pid {identity.pid}: {error}")
 
 
-def _send(identity: Identity | None, number: int) -> None:
+def _send(identity: ProcessIdentity | None, number: int) -> None:
     """Send a signal to this very process, if there is one."""
     if identity is not None:
         send_signal(identity, number)

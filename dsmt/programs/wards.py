@@ -19,7 +19,7 @@ from typing import Final
 
 from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import is_alive, open_pidfd, send_signal
 from dsmt.system.records import living, record_path
 from dsmt.system.tree import Tree, marked, owner_of
@@ -34,7 +34,7 @@ class Ward:
 
     directory: str
     due: float | None = None
-    watched: dict[Identity, int] = field(default_factory=dict)
+    watched: dict[ProcessIdentity, int] = field(default_factory=dict)
     empty_looks: int = 0
 
 
@@ -79,14 +79,14 @@ class Wards:
         ward.empty_looks = 0 if left else ward.empty_looks + 1
         ward.due = None if ward.empty_looks >= 2 else self._now() + LOOK_AGAIN_S
 
-    def _watch(self, ward: Ward, identity: Identity) -> None:
+    def _watch(self, ward: Ward, identity: ProcessIdentity) -> None:
         descriptor = None if identity in ward.watched else open_pidfd(identity)
         if descriptor is not None:
             ward.watched[identity] = descriptor
             self._descriptors.add(descriptor)
             self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._ended(ward, identity))
 
-    def _ended(self, ward: Ward, identity: Identity) -> None:
+    def _ended(self, ward: Ward, identity: ProcessIdentity) -> None:
         """Somebody has died: look when another has had the time to start it again (rule 1)."""
         descriptor = ward.watched.pop(identity)
         self._selector.unregister(descriptor)
@@ -95,10 +95,10 @@ class Wards:
         ward.due, ward.empty_looks = self._now() + GRACE_S, 0
 
 
-def left_behind(directory: str) -> set[Identity]:
+def left_behind(directory: str) -> set[ProcessIdentity]:
     """What programs of a node had forked whose agent and who themselves are dead (rule 2)."""
     owners: set[str] = set()
-    found: set[Identity] = set()
+    found: set[ProcessIdentity] = set()
     for container in _containers(directory):
         agents = (container / PROCESS, container / "run" / "deployment_agent.json")
         if any(living(str(record)) is not None for record in agents):

@@ -48,7 +48,7 @@ NOISE: Final = {"bytes": 64 * 1024, "descriptors": 2, "certificates": 2, "disk":
 """How much more is no growth, beside a tenth."""
 
 
-class Held(NamedTuple):
+class Holdings(NamedTuple):
     """What a process or a machine holds: bytes, open sockets, certificates, and bytes on its disk."""
 
     bytes: int
@@ -85,13 +85,13 @@ def _counts(one: object) -> bool:
     return not type(one).__module__.startswith("dsmt.simulator") or isinstance(one, (SimTask, TappedClient, SimStore))
 
 
-def held(play: Play) -> Iterator[tuple[str, Held]]:
+def held(play: Play) -> Iterator[tuple[str, Holdings]]:
     """What each process that runs now holds, by its machine and name, and each machine."""
     scales = Scales(play)
     for host in play.world.hosts.values():
         for process in host.processes.values():
-            yield _name(process), Held(*_weighed(scales, process), 0)
-        yield host.name, Held(0, 0, 0, _disk(play, host))
+            yield _name(process), Holdings(*_weighed(scales, process), 0)
+        yield host.name, Holdings(0, 0, 0, _disk(play, host))
 
 
 def _name(process: HostProcess) -> str:
@@ -117,7 +117,7 @@ async def day(hours: float, seed: int, *, looks: int = 24) -> list[str]:
     play.world.said = None
     await play.fleet.start()
     await play.first()
-    found: dict[str, list[tuple[float, Held]]] = defaultdict(list)
+    found: dict[str, list[tuple[float, Holdings]]] = defaultdict(list)
     using = play.world.background(_use(play), "use")
     for look in range(1, looks + 1):
         await play.until(play.seconds * look / looks)
@@ -151,7 +151,7 @@ async def _use(play: Play) -> None:
         group.create_task(again(POWER_S, kinds.power_off))
 
 
-def _grown(name: str, found: list[tuple[float, Held]]) -> list[str]:
+def _grown(name: str, found: list[tuple[float, Holdings]]) -> list[str]:
     """What of one grew between the second quarter and the last; says both."""
     early = [one for at, one in found if 0.25 < at <= 0.5]
     late = [one for at, one in found if at > 0.75]

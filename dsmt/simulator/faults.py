@@ -13,7 +13,7 @@ from typing import Final
 
 from dsmt.simulator.fleet import Fleet
 from dsmt.simulator.host import Host, HostProcess
-from dsmt.simulator.members import Kept, SimController, SimNode
+from dsmt.simulator.members import KeptMember, SimController, SimNode
 
 DOWN_MOST: Final = 0.1
 """The share of nodes that are down or cut off at one time at most: the brake has a scenario of its own."""
@@ -98,7 +98,7 @@ class Faults:
 
     # --- what several kinds do -----------------------------------------------------------------------------------
 
-    def kill(self, kept: Kept) -> str | None:
+    def kill(self, kept: KeptMember) -> str | None:
         """SIGKILL to what its keeper starts again."""
         if not kept.alive:
             return None

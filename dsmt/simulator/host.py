@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, Protocol
 
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.simulator.clocks import SimClock, SimEntropy
 from dsmt.simulator.disk import Disk
 from dsmt.simulator.findings import failure_text
@@ -120,7 +120,7 @@ class Host:
         """On which side of a partition it is: those of one side reach each other."""
         self.boots = 0
         self.processes: dict[int, HostProcess] = {}
-        self.exits: dict[Identity, Exit] = {}
+        self.exits: dict[ProcessIdentity, Exit] = {}
         self.udp: dict[int, Any] = {}
         self.wires: dict[Any, None] = {}
         self.programs: dict[int, Any] = {}
@@ -147,10 +147,10 @@ class Host:
         self._entropies += 1
         return SimEntropy(self.stream.stream(name, self._entropies))
 
-    def next_identity(self) -> Identity:
+    def next_identity(self) -> ProcessIdentity:
         """The identity of the next process here."""
         self._next_pid += 1
-        return Identity(self._next_pid, int(self.clock.boottime() * TICKS), self.boot)
+        return ProcessIdentity(self._next_pid, int(self.clock.boottime() * TICKS), self.boot)
 
     def start(self, name: str, main: Callable[[HostProcess], Coroutine[Any, Any, int | None]]) -> HostProcess:
         """Start a process."""
@@ -170,7 +170,7 @@ class Host:
             else:
                 one.forget()
 
-    async def exit_of(self, identity: Identity) -> Exit:
+    async def exit_of(self, identity: ProcessIdentity) -> Exit:
         """How a process ended that is no child of the asker, as the spawner remembers it."""
         return self.exits.get(identity, UNSEEN)
 

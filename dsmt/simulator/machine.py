@@ -10,7 +10,7 @@ from dsmt.errors import TransportError
 from dsmt.ports.artifacts import Progress
 from dsmt.ports.check import Result
 from dsmt.ports.machine import Reading
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.simulator.host import Host, HostProcess
 from dsmt.simulator.programs import SimInstance
 from dsmt.spec.health import Check as CheckSpec
@@ -125,7 +125,7 @@ class SimProcesses:
                 return process
         return self._host.start(name, lambda process: self._agent(process, directory))
 
-    def find(self, identity: Identity) -> HostProcess | None:
+    def find(self, identity: ProcessIdentity) -> HostProcess | None:
         """The process if it still lives."""
         process = self._host.processes.get(identity.pid)
         return process if process is not None and process.identity == identity and process.alive else None

@@ -49,7 +49,7 @@ T = TypeVar("T")
 Main = Callable[[HostProcess], Coroutine[Any, Any, int | None]]
 
 
-class Kept:
+class KeptMember:
     """A program that is kept alive on a host. `delay_s`: how long until it is started again, first and last."""
 
     def __init__(self, host: Host, name: str, main: Main, delay_s: tuple[float, float] = AGAIN_S) -> None:
@@ -114,7 +114,7 @@ class SimBroker:
         """That of its last process."""
         self.new_store()
         self.birth = self.store.identity if born else ""
-        self.kept = Kept(self.host, "broker", self._main)
+        self.kept = KeptMember(self.host, "broker", self._main)
         self.at = BrokerAddress(self.address, self.identity.key.public, leaf=leaf)
         if not leaf:
             world.brokers.append(self.at)
@@ -204,7 +204,7 @@ class SimController:
         self.identity = world.identity(f"controller/{name}")
         self.bus: TappedClient | None = None
         self.runner: WatchedRunner | None = None
-        self.kept = Kept(self.host, "controller", self._main)
+        self.kept = KeptMember(self.host, "controller", self._main)
 
     async def _main(self, process: HostProcess) -> None:
         trust = self.world.trust()
@@ -238,8 +238,8 @@ class SimNode:
         self.habits = habits
         self.processes = SimProcesses(self.host, self._agent)
         self.monitor_identity = world.identity(f"monitor/{name}", parent=self.identity)
-        self.manager = Kept(self.host, "container_manager", self._manager)
-        self.monitor = Kept(self.host, "monitor", self._monitor)
+        self.manager = KeptMember(self.host, "container_manager", self._manager)
+        self.monitor = KeptMember(self.host, "monitor", self._monitor)
         self.heartbeat_s = heartbeat_s
 
     @property

@@ -21,7 +21,7 @@ from dsmt.operations.write import applying, braking, brokers, clocks, controllin
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.host import HostProcess
-from dsmt.simulator.members import Kept
+from dsmt.simulator.members import KeptMember
 from dsmt.simulator.will import Will
 from dsmt.simulator.world import World
 from dsmt.spec.plain import from_plain
@@ -56,7 +56,7 @@ class SimOperator:
         self.refused = ""
         self.said = 0
         self.bus: Bus | None = None
-        self.kept = Kept(self.host, "operator", self._main)
+        self.kept = KeptMember(self.host, "operator", self._main)
         self._wishes: deque[Wish] = deque()
         self._some = asyncio.Event()
 

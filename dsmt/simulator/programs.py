@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dsmt.ports.driver import Handle, Launch
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.simulator.host import Host, Life
 
 
@@ -46,7 +46,7 @@ class SimInstance:
 
     def __init__(self, host: Host, owner: str, launch: Launch, habits: Habits) -> None:
         self.host, self.owner, self.launch = host, owner, launch
-        self.identity: Identity = host.next_identity()
+        self.identity: ProcessIdentity = host.next_identity()
         self.slot = launch.env.get("DSMT_INSTANCE", "") if launch.stdout != launch.stderr else ""
         self.began = host.loop.time()
         self.exit: Exit | None = None
@@ -172,7 +172,7 @@ class SimDriver:
 
     async def ended(self, handle: Handle) -> Exit:
         """How an instance ended, as the spawner remembers it."""
-        return await self._host.exit_of(Identity(**handle))
+        return await self._host.exit_of(ProcessIdentity(**handle))
 
     async def clear(self, *, deadline: float, spared: Sequence[Handle] = ()) -> tuple[int, ...]:  # noqa: ARG002
         """SIGKILL all programs of the container but the spared ones; they always die at once."""

@@ -17,7 +17,7 @@ from typing import Final
 from dsmt.simulator.contention import contention
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.forks import each_way
-from dsmt.simulator.invariants import Watch, replayed, replicas
+from dsmt.simulator.invariants import ViewWatch, replayed, replicas
 from dsmt.simulator.play import Play, Report
 from dsmt.simulator.run import run
 from dsmt.simulator.scenes import brokers, clocks, controllers, nodes, services, stores
@@ -148,7 +148,7 @@ async def _play(report: Report, beginning: Beginning, chosen: Callable[[], str],
     played = Play(report.seed, beginning.scale)
     fleet = played.fleet
     await fleet.start()
-    watch = Watch(fleet)
+    watch = ViewWatch(fleet)
     watching = played.world.background(watch.run(), "watch")
     if beginning.placed:
         await played.first()

@@ -41,7 +41,7 @@ class NodeSetError(InputError):
         self.column = column
 
 
-class Named(msgspec.Struct, frozen=True, tag="named"):
+class NamedNodes(msgspec.Struct, frozen=True, tag="named"):
     """`all_nodes`, `failed`, a named set, or a single node."""
 
     name: str
@@ -73,7 +73,7 @@ class Limit(msgspec.Struct, frozen=True, tag="limit"):
     count: int
 
 
-Expression = Named | Minus | Union | Intersect | Limit
+Expression = NamedNodes | Minus | Union | Intersect | Limit
 
 
 def parse(text: str) -> Expression:
@@ -107,7 +107,7 @@ class _Parser:
         if not _NAME.fullmatch(word):
             raise NodeSetError(f"`{word}` is not a name of a set or node", column=column,
                                suggestion="names are 1-63 of a-z 0-9 - . _")  # fmt: skip
-        return Named(word)
+        return NamedNodes(word)
 
     def _call(self, word: str, column: int, depth: int) -> Expression:
         if word not in OPERATORS:
@@ -174,7 +174,7 @@ def _usage(word: str) -> str:
 def format_expression(expression: Expression) -> str:
     """Return the canonical text, which `parse` reads back as the same expression."""
     match expression:
-        case Named(name):
+        case NamedNodes(name):
             return name
         case Minus(left, right):
             return f"minus({format_expression(left)}, {format_expression(right)})"
@@ -226,7 +226,7 @@ class _Evaluation:
 
     def of(self, expression: Expression) -> frozenset[str]:
         match expression:
-            case Named(name):
+            case NamedNodes(name):
                 return self._name(name)
             case Minus(left, right):
                 return self.of(left) - self.of(right)
@@ -259,7 +259,7 @@ class _Evaluation:
 def mentioned(expression: Expression) -> frozenset[str]:
     """Return every name in an expression but `all_nodes` and `failed`."""
     match expression:
-        case Named(name):
+        case NamedNodes(name):
             return frozenset({name}) - {ALL_NODES, FAILED}
         case Minus(left, right):
             return mentioned(left) | mentioned(right)
@@ -277,7 +277,7 @@ def unknown_names(expression: Expression, *, universe: Sequence[str], named: Map
 def most(expression: Expression) -> int | None:
     """Return how many nodes an expression can select at most, whatever the realm; None when there is no bound."""
     match expression:
-        case Named():
+        case NamedNodes():
             return None
         case Minus(left, _):
             return most(left)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from dsmt.errors import FailedError
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import identity_of, set_name, set_title
 from dsmt.system.records import write_record
 
@@ -42,7 +42,7 @@ class Program:
     record: str
 
 
-def fork(program: Program, close: Callable[[], None]) -> Identity:
+def fork(program: Program, close: Callable[[], None]) -> ProcessIdentity:
     """Fork a child that runs the program; `close` is called there first. Raises `FailedError` (`start.driver`)."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -24,12 +24,12 @@ import msgspec
 
 from dsmt.agents.rules.keeping import Keeping, Policy
 from dsmt.errors import FailedError, TransportError
-from dsmt.ports.processes import Exit, Identity, Process
+from dsmt.ports.processes import Exit, Process, ProcessIdentity
 from dsmt.system.fork import log_path
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import living, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MESSAGE_LIMIT
-from dsmt.system.watch import UNSEEN, Watch, watch
+from dsmt.system.watch import UNSEEN, ProcessWatch, watch
 
 SOCKET: Final = "spawner.sock"
 PATIENCE_S: Final = 10.0
@@ -47,7 +47,7 @@ PAUSE_S: Final = 0.1
 """How long who watches a spawner waits before it starts another, also after a long life."""
 
 
-def ignored(_dead: Identity, _now: Identity) -> None:
+def ignored(_dead: ProcessIdentity, _now: ProcessIdentity) -> None:
     """Tell nobody that a spawner was replaced."""
 
 
@@ -56,7 +56,7 @@ class SpawnedProcesses:
 
     def __init__(self, node_directory: str) -> None:
         self._directory = os.path.abspath(node_directory)
-        self._watches: dict[Identity, Watch] = {}
+        self._watches: dict[ProcessIdentity, ProcessWatch] = {}
 
     async def start_agent(self, directory: str) -> Process:
         """Start the deployment agent of the container in `directory` (absolute), or find the one that runs there.
@@ -64,15 +64,15 @@ class SpawnedProcesses:
         Raises `TransportError` (`spawner.gone`) when no spawner answers, `FailedError` when it could not.
         """
         answer = await self.request({"op": "start", "program": "deployment_agent", "directory": directory})
-        identity = msgspec.convert(answer, Identity)
+        identity = msgspec.convert(answer, ProcessIdentity)
         process = self._watch(identity)
         return process if process is not None else _Ended(identity, await self.ended(identity))
 
-    def find(self, identity: Identity) -> Process | None:
+    def find(self, identity: ProcessIdentity) -> Process | None:
         """The process if it still lives, else None. Never another one with the same pid."""
         return self._watch(identity) if is_alive(identity) else None
 
-    async def ended(self, identity: Identity) -> Exit:
+    async def ended(self, identity: ProcessIdentity) -> Exit:
         """How a process ended that the spawner forked or inherited; `Exit(None, None)` when it does not know.
 
         Never raises: this is an `Ask` of `dsmt.system.watch`.
@@ -111,7 +111,7 @@ class SpawnedProcesses:
             return False
         return False
 
-    def _watch(self, identity: Identity) -> Watch | None:
+    def _watch(self, identity: ProcessIdentity) -> ProcessWatch | None:
         """One watch for each process, however often it is asked for."""
         known = self._watches.get(identity)
         if known is not None:
@@ -126,7 +126,7 @@ class SpawnedProcesses:
 class _Ended:
     """A process that had ended, and was reaped, before it could be watched."""
 
-    def __init__(self, identity: Identity, ended: Exit) -> None:
+    def __init__(self, identity: ProcessIdentity, ended: Exit) -> None:
         self.identity = identity
         self._ended = ended
 
@@ -155,12 +155,12 @@ async def _exchange(directory: str, message: bytes) -> bytes:
     return answer
 
 
-def spawner_of(directory: str) -> Identity | None:
+def spawner_of(directory: str) -> ProcessIdentity | None:
     """The living spawner of a node's directory."""
     return living(record_path(directory, "spawner"))
 
 
-def start_spawner(directory: str, argv: Sequence[str] | None = None) -> Identity | None:
+def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessIdentity | None:
     """Start a node's spawner, detached: its own session, its output in `<directory>/spawner.log`.
 
     It has the directory's lock and its record from its birth. None when there is one already, or one is on its way.
@@ -209,7 +209,7 @@ async def watch_spawner(
     *,
     pause_s: float = PAUSE_S,
     ask_s: float = ASK_S,
-    replaced: Callable[[Identity, Identity], object] = ignored,
+    replaced: Callable[[ProcessIdentity, ProcessIdentity], object] = ignored,
 ) -> Never:
     """Keep a spawner alive in a directory until cancelled: its death is answered by a new one (`dsmt.agents.rules.keeping`).
 
@@ -219,7 +219,7 @@ async def watch_spawner(
     """
     loop = asyncio.get_running_loop()
     keeping = Keeping(Policy(pause_s=pause_s), now=loop.time())
-    dead: Identity | None = None
+    dead: ProcessIdentity | None = None
     while True:
         await asyncio.sleep(0 if keeping.due is None else keeping.due - loop.time())
         if not keeping.tick(loop.time()):
@@ -249,7 +249,7 @@ async def keep_asking(directory: str, *, ask_s: float = ASK_S) -> Never:
         await asyncio.sleep(ask_s)
 
 
-async def _ended_or_killed(directory: str, watched: Watch, ask_s: float) -> None:
+async def _ended_or_killed(directory: str, watched: ProcessWatch, ask_s: float) -> None:
     """Wait for a spawner's end, and kill it when it hangs (rule 4)."""
     asking, silent = SpawnedProcesses(directory), 0
     while True:

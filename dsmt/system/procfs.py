@@ -1,6 +1,6 @@
 """What /proc says of processes: who they are, whose children, and what marks they carry (proc(5)).
 
-Rule 1: a pid alone names nobody; a process is its pid with its start time and the boot (`Identity`).
+Rule 1: a pid alone names nobody; a process is its pid with its start time and the boot (`ProcessIdentity`).
 Rule 2: a process that is gone, or goes while it is being read, is simply not there: no function raises for it.
 """
 
@@ -17,7 +17,7 @@ from functools import cache
 from typing import Final
 
 from dsmt.errors import FailedError
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
 _PR_SET_NAME: Final = 15
@@ -71,19 +71,19 @@ def stat_of(pid: int) -> Stat | None:
     return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), int(fields[17]))
 
 
-def identity_of(pid: int) -> Identity | None:
+def identity_of(pid: int) -> ProcessIdentity | None:
     """Who has this pid now, also when it has ended but is not reaped; None when nobody has."""
     stat = stat_of(pid)
-    return None if stat is None else Identity(pid, stat.started, boot())
+    return None if stat is None else ProcessIdentity(pid, stat.started, boot())
 
 
-def is_alive(identity: Identity) -> bool:
+def is_alive(identity: ProcessIdentity) -> bool:
     """Whether this very process still runs."""
     stat = stat_of(identity.pid)
     return stat is not None and not stat.dead and identity.started == stat.started and identity.boot == boot()
 
 
-def open_pidfd(identity: Identity) -> int | None:
+def open_pidfd(identity: ProcessIdentity) -> int | None:
     """A pidfd of this very process; None when it is gone. It may have ended and wait to be reaped."""
     try:
         descriptor = os.pidfd_open(identity.pid)
@@ -99,7 +99,7 @@ def open_pidfd(identity: Identity) -> int | None:
     return None
 
 
-def send_signal(identity: Identity, number: int) -> None:
+def send_signal(identity: ProcessIdentity, number: int) -> None:
     """Signal this very process, and no other one that has got its pid; nothing happens when it is gone."""
     descriptor = open_pidfd(identity)
     if descriptor is None:
@@ -173,10 +173,10 @@ def words_of(pid: int) -> list[str]:
     return [*words, *(words[0].split(" ", 1) if words else ())]
 
 
-def identities(numbers: Iterable[int]) -> set[Identity]:
+def identities(numbers: Iterable[int]) -> set[ProcessIdentity]:
     """The living processes among some pids."""
     stats = (stat_of(pid) for pid in numbers)
-    return {Identity(stat.pid, stat.started, boot()) for stat in stats if stat is not None and not stat.dead}
+    return {ProcessIdentity(stat.pid, stat.started, boot()) for stat in stats if stat is not None and not stat.dead}
 
 
 def become_subreaper() -> None:

@@ -1,6 +1,6 @@
 """Process records: small files that say which process is which, so that a successor finds it again.
 
-Rule 1: a record is an `Identity` as JSON, `{"pid", "started", "boot"}`, written atomically to
+Rule 1: a record is a `ProcessIdentity` as JSON, `{"pid", "started", "boot"}`, written atomically to
     `<directory>/run/<program>.json`.
 Rule 2: one spawner for a directory: the holder of its lock. Who starts one takes the lock first and hands it down, so that
     there is no moment at which a spawner is on its way and nobody can know.
@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.failures import DISK_IS_FULL
 from dsmt.system.files import is_within, write_atomically
 from dsmt.system.procfs import identities, is_alive, pids, words_of
@@ -33,7 +33,7 @@ def record_path(directory: str, program: str) -> str:
     return os.path.join(directory, "run", f"{program}.json")
 
 
-def write_record(path: str, identity: Identity) -> None:
+def write_record(path: str, identity: ProcessIdentity) -> None:
     """Write a record atomically, or in place on a full disk (rule 3). Worthless after a power cut, it is not synced."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     content = msgspec.json.encode(identity)
@@ -56,16 +56,16 @@ def _written_over(path: str, content: bytes) -> bool:
     return False
 
 
-def read_record(path: str) -> Identity | None:
+def read_record(path: str) -> ProcessIdentity | None:
     """Which process a record names, alive or not; None when there is no record or it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=Identity)
+            return msgspec.json.decode(file.read(), type=ProcessIdentity)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
 
 
-def living(path: str) -> Identity | None:
+def living(path: str) -> ProcessIdentity | None:
     """The process a record names if it still lives, never another one with its pid, nor of the home that was copied."""
     identity = read_record(path)
     return identity if identity is not None and is_alive(identity) and not _is_anothers(identity, path) else None
@@ -77,7 +77,7 @@ def is_copy(path: str) -> bool:
     return identity is not None and is_alive(identity) and _is_anothers(identity, path)
 
 
-def _is_anothers(identity: Identity, path: str) -> bool:
+def _is_anothers(identity: ProcessIdentity, path: str) -> bool:
     directory = os.path.dirname(path)
     if os.path.basename(directory) == "run":
         directory = os.path.dirname(directory)
@@ -121,7 +121,7 @@ def has_lock(directory: str) -> bool:
     return os.path.exists(_lock_path(directory))
 
 
-def lock_holders(directory: str) -> set[Identity]:
+def lock_holders(directory: str) -> set[ProcessIdentity]:
     """Who but we holds the lock of a directory, or of one below it, also one that was removed: its spawner (rules 2, 3).
 
     Only who sees the same mounts as we do is meant: in another namespace the path is another file's.

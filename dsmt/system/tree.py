@@ -23,7 +23,7 @@ import signal
 from collections.abc import Callable, Container
 from typing import Final
 
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import (
     Stat,
     boot,
@@ -37,7 +37,7 @@ from dsmt.system.procfs import (
     pids,
     stat_of,
 )
-from dsmt.system.watch import Watch, watch
+from dsmt.system.watch import ProcessWatch, watch
 
 MARK: Final = "DSMT_TREE"
 """The environment variable that carries a tree's mark."""
@@ -52,16 +52,16 @@ class Tree:
     and no other process need be looked at. `lived` is a start time (of /proc/PID/stat) at which the root still lived.
     """
 
-    def __init__(self, root: Identity, mark: str, *, ours: bool, lived: int = 0) -> None:
+    def __init__(self, root: ProcessIdentity, mark: str, *, ours: bool, lived: int = 0) -> None:
         self.root = root
         self._lived = lived
         self.mark = mark
         self._ours = ours
-        self._seen: dict[int, Identity] = {root.pid: root} if root.boot == boot() else {}
+        self._seen: dict[int, ProcessIdentity] = {root.pid: root} if root.boot == boot() else {}
         self._leaders = dict(self._seen)
         """Of those, who led a session when they were seen."""
 
-    def members(self) -> set[Identity]:
+    def members(self) -> set[ProcessIdentity]:
         """The living processes of the tree."""
         numbers = descendants(os.getpid()) if self._ours else pids()
         stats = {stat.pid: stat for number in numbers if (stat := stat_of(number)) is not None}
@@ -71,19 +71,19 @@ class Tree:
         for stat in sorted(stats.values(), key=lambda stat: (stat.started, stat.pid)):  # parents before their children
             self._judge(stat, stats, sessions, belonging)
         found = {stat for stat in stats.values() if belonging[stat.pid] and not stat.dead}
-        members = {stat.pid: Identity(stat.pid, stat.started, boot()) for stat in found}
+        members = {stat.pid: ProcessIdentity(stat.pid, stat.started, boot()) for stat in found}
         self._seen |= members
         self._leaders |= {stat.pid: members[stat.pid] for stat in found if stat.session == stat.pid}
         return set(members.values())
 
-    def _leads(self, pid: int, leader: Identity, stats: dict[int, Stat]) -> bool:
+    def _leads(self, pid: int, leader: ProcessIdentity, stats: dict[int, Stat]) -> bool:
         """Whether the session of this number is still that of a leader that was seen (rule 1)."""
         now = identity_of(pid)
         if now is not None or self._ours:
             return now in (leader, None)
         lived = self._lived if leader == self.root else 0
         return any(
-            stat.started <= lived or self._seen.get(stat.pid) == Identity(stat.pid, stat.started, boot())
+            stat.started <= lived or self._seen.get(stat.pid) == ProcessIdentity(stat.pid, stat.started, boot())
             for stat in stats.values()
             if stat.session == pid
         )
@@ -100,7 +100,7 @@ class Tree:
         belonging[stat.pid] = False
         parent = stats.get(stat.parent)
         belongs = (
-            self._seen.get(stat.pid) == Identity(stat.pid, stat.started, boot())
+            self._seen.get(stat.pid) == ProcessIdentity(stat.pid, stat.started, boot())
             or stat.session in sessions
             or (parent is not None and self._judge(parent, stats, sessions, belonging))
             or (bool(self.mark) and environment_value(stat.pid, MARK) == self.mark)
@@ -108,7 +108,7 @@ class Tree:
         belonging[stat.pid] = belongs
         return belongs
 
-    async def kill(self, *, deadline: float, root: Watch | None = None) -> tuple[int, ...]:
+    async def kill(self, *, deadline: float, root: ProcessWatch | None = None) -> tuple[int, ...]:
         """SIGKILL all of the tree and wait for its end, at most `deadline` seconds; the pids that do not die.
 
         `root` is the watch that reaps the tree's root, if there is one.
@@ -135,7 +135,7 @@ def owner_of(mark: str) -> str:
     return mark.rpartition("#")[0]
 
 
-def marked(wanted: Callable[[str], bool]) -> set[Identity]:
+def marked(wanted: Callable[[str], bool]) -> set[ProcessIdentity]:
     """The living processes, but this one, that carry a wanted mark."""
     found: set[int] = set()
     for pid in pids():
@@ -145,16 +145,18 @@ def marked(wanted: Callable[[str], bool]) -> set[Identity]:
     return identities(found)
 
 
-async def _kill_until_none(look: Callable[[], set[Identity]], deadline: float, root: Watch | None = None) -> tuple[int, ...]:
+async def _kill_until_none(
+    look: Callable[[], set[ProcessIdentity]], deadline: float, root: ProcessWatch | None = None
+) -> tuple[int, ...]:
     """SIGKILL whom `look` finds until it finds nobody (rule 4); the pids that do not die within `deadline` seconds.
 
     `root` is the watch of one of them that somebody else waits for.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + deadline
-    victims: set[Identity] = set()
+    victims: set[ProcessIdentity] = set()
 
-    def stop(new: set[Identity]) -> None:
+    def stop(new: set[ProcessIdentity]) -> None:
         victims.update(new)
         _signal_all(new, signal.SIGSTOP)
 
@@ -176,9 +178,11 @@ async def _kill_until_none(look: Callable[[], set[Identity]], deadline: float, r
     return tuple(sorted(victim.pid for victim in victims if is_alive(victim)))
 
 
-def _look_again(look: Callable[[], set[Identity]], seen: Callable[[set[Identity]], None]) -> set[Identity]:
+def _look_again(
+    look: Callable[[], set[ProcessIdentity]], seen: Callable[[set[ProcessIdentity]], None]
+) -> set[ProcessIdentity]:
     """All whom `look` finds until it finds nobody new; `seen` hears of each who is (rule 4)."""
-    known: set[Identity] = set()
+    known: set[ProcessIdentity] = set()
     for _ in range(LOOKS):
         new = look() - known
         if not new:
@@ -188,7 +192,7 @@ def _look_again(look: Callable[[], set[Identity]], seen: Callable[[set[Identity]
     return known
 
 
-def _signal_all(members: set[Identity], number: int) -> None:
+def _signal_all(members: set[ProcessIdentity], number: int) -> None:
     """Signal each of these very processes, as far as they are there; the first error is raised when all were tried.
 
     Who became another user's is not ours to signal: it is told as one that does not die.
@@ -208,7 +212,7 @@ def _signal_all(members: set[Identity], number: int) -> None:
         raise errors[0]
 
 
-async def _all_ended(members: set[Identity], root: Watch | None) -> None:
+async def _all_ended(members: set[ProcessIdentity], root: ProcessWatch | None) -> None:
     """Wait for the end of all members, one after the other."""
     for member in members:
         watched = root if root is not None and member.pid == root.pid else watch(member)
@@ -216,7 +220,7 @@ async def _all_ended(members: set[Identity], root: Watch | None) -> None:
             await watched.wait()
 
 
-def _reap_all(victims: set[Identity]) -> None:
+def _reap_all(victims: set[ProcessIdentity]) -> None:
     """Reap those that became our children only when their parent died."""
     for victim in victims:
         stat = stat_of(victim.pid)
@@ -235,7 +239,7 @@ class Orphans:
     PERIOD: Final = 10.0
 
     def __init__(self) -> None:
-        self._dead: set[Identity] = set()
+        self._dead: set[ProcessIdentity] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -246,7 +250,7 @@ class Orphans:
     def sweep(self) -> None:
         """Reap the dead children that the sweep before saw dead as well."""
         stats = [stat for pid in children(os.getpid()) if (stat := stat_of(pid)) is not None and stat.dead]
-        dead = {Identity(stat.pid, stat.started, boot()) for stat in stats}
+        dead = {ProcessIdentity(stat.pid, stat.started, boot()) for stat in stats}
         _reap_all(dead & self._dead)
         self._dead = dead - self._dead
 

@@ -15,27 +15,27 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from dsmt.errors import FailedError
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.system.procfs import identity_of, open_pidfd
 
-Ask = Callable[[Identity], Awaitable[Exit]]
+Ask = Callable[[ProcessIdentity], Awaitable[Exit]]
 """Tells how a process ended that is no child of ours; `Exit(None, None)` when it does not know. Never raises."""
 
 UNSEEN = Exit(None, None)
 
 
-async def nobody(_identity: Identity) -> Exit:
+async def nobody(_identity: ProcessIdentity) -> Exit:
     """Tell, as an `Ask`, that nobody saw how a process ended."""
     return UNSEEN
 
 
-class Watch:
+class ProcessWatch:
     """One process being watched from the running loop; fulfils the port `Process`.
 
     `identity` may be left out for a child of ours (rule 3).
     """
 
-    def __init__(self, pid: int, descriptor: int, identity: Identity | None = None, ask: Ask = nobody) -> None:
+    def __init__(self, pid: int, descriptor: int, identity: ProcessIdentity | None = None, ask: Ask = nobody) -> None:
         self.pid = pid
         self.ended: Exit | None = None
         self._identity = identity
@@ -50,7 +50,7 @@ class Watch:
         return f"<Watch pid={self.pid} ended={self.ended}>"
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> ProcessIdentity:
         """Which process this is."""
         if self._identity is None:
             self._identity = identity_of(self.pid)
@@ -102,10 +102,10 @@ class Watch:
                 waiter.set_result(ended)
 
 
-def watch(identity: Identity, ask: Ask = nobody) -> Watch | None:
+def watch(identity: ProcessIdentity, ask: Ask = nobody) -> ProcessWatch | None:
     """A watch over a process; None when it is gone."""
     descriptor = open_pidfd(identity)
-    return None if descriptor is None else Watch(identity.pid, descriptor, identity, ask)
+    return None if descriptor is None else ProcessWatch(identity.pid, descriptor, identity, ask)
 
 
 def reap(descriptor: int) -> Exit | None:

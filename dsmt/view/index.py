@@ -19,7 +19,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.node import NodeAttributes, NodeVerdict
-from dsmt.event.kinds.realm import Brake
+from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import State
@@ -45,7 +45,7 @@ class Index:
         self.sessions: Sessions[Held[Session]] = Sessions()
         self.allocations = AllocationLedger()
         self.nodesets: dict[str, nodeset.Expression] = {}
-        self.brake: Held[Brake] | None = None
+        self.brake: Held[BrakeWord] | None = None
         self.controllers: dict[str, Held[ControllerState]] = {}
         self.roaming: set[str] = set()
         """Services whose slots follow the set of nodes: `each_node`, or a node set other than `all_nodes`."""

@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.errors import TransportError
 from dsmt.event.codec import seal
-from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent, thing_of
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, SignedEvent, thing_of
 from dsmt.event.order import is_over, newer
 from dsmt.event.registry import is_fact, lookup
 from dsmt.event.topic import matches
@@ -140,7 +140,7 @@ class Bus:
             source=self.source,
             incarnation=self.incarnation,
             sequence=self.sequence,
-            chain=Link(1, NO_LEAF),
+            chain=ChainLink(1, NO_LEAF),
             type=match.row.event_type,
             topic=draft.topic,
             subject=draft.subject,

@@ -11,7 +11,7 @@ from dsmt.errors import DsmtError, FailedError
 from dsmt.ports.check import Result
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.logs import Begun
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.simulator.process import current_process
 
 
@@ -89,7 +89,7 @@ class MemoryFiles:
 class Program:
     """A running program of the machine; fulfils `Instance`."""
 
-    def __init__(self, machine: "Machine", owner: str, launch: Launch, identity: Identity) -> None:
+    def __init__(self, machine: "Machine", owner: str, launch: Launch, identity: ProcessIdentity) -> None:
         self.machine = machine
         self.owner = owner
         self.launch = launch
@@ -149,7 +149,7 @@ class Machine:
         self.programs: list[Program] = []
         self.copies: list[Program] = []
         """Programs that were started while another of the same slot ran."""
-        self.exits: dict[Identity, Exit] = {}
+        self.exits: dict[ProcessIdentity, Exit] = {}
         self.held: dict[int, str] = {}
         self.wrong: FailedError | None = None
         self.steps: dict[str, Exit] = {}
@@ -168,7 +168,7 @@ class Machine:
     def start(self, owner: str, launch: Launch) -> Program:
         if self.wrong is not None:
             raise self.wrong
-        program = Program(self, owner, launch, Identity(100 + len(self.programs), 7, self.boot))
+        program = Program(self, owner, launch, ProcessIdentity(100 + len(self.programs), 7, self.boot))
         if any(other.owner == owner for other in self.alive):
             self.copies.append(program)
         self.programs.append(program)
@@ -187,7 +187,7 @@ class Machine:
         self.boot += "+"
         self.exits.clear()
 
-    async def ended(self, identity: Identity) -> Exit:
+    async def ended(self, identity: ProcessIdentity) -> Exit:
         return self.exits.get(identity, Exit(None, None))
 
     def holder(self, port: int, address: str, protocol: str) -> str | None:
@@ -222,7 +222,7 @@ class Driver:
         return next((p for p in self.machine.alive if p.handle == handle), None)
 
     async def ended(self, handle: Handle) -> Exit:
-        return await self.machine.ended(Identity(**handle))
+        return await self.machine.ended(ProcessIdentity(**handle))
 
     async def clear(self, *, deadline: float, spared: Sequence[Handle] = ()) -> tuple[int, ...]:
         for program in self.machine.alive:

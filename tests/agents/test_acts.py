@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.agents.rules.acts import ACTS, FOREVER, Do, Situation, Wanted, next_act, rest_s
+from dsmt.agents.rules.acts import ACTS, FOREVER, Do, Goal, Situation, next_act, rest_s
 from dsmt.agents.rules.reconcile import Duty
 
-OLD = Wanted("i1", "r1", 1, 0)
-NEW = Wanted("i2", "r2", 2, 0)
-BESIDE = Wanted("i1", "r2", 2, 0)
+OLD = Goal("i1", "r1", 1, 0)
+NEW = Goal("i2", "r2", 2, 0)
+BESIDE = Goal("i1", "r2", 2, 0)
 
 
 def at(**about: Any) -> Situation:
@@ -47,9 +47,9 @@ def at(**about: Any) -> Situation:
         (at(unheeded=True, running=OLD, duty=Duty.KEEP), Do.REST),
         (at(ended=OLD), Do.REST),
         (at(ended=OLD, wanted=None), Do.REST),
-        (at(ended=OLD, wanted=Wanted("i1", "r1", 2, 0)), Do.STAY),
-        (at(ended=OLD, wanted=Wanted("i1", "r1", 2, 0), duty=Duty.KEEP), Do.REST),
-        (at(ended=OLD, wanted=Wanted("i1", "r1", 2, 1)), Do.START),
+        (at(ended=OLD, wanted=Goal("i1", "r1", 2, 0)), Do.STAY),
+        (at(ended=OLD, wanted=Goal("i1", "r1", 2, 0), duty=Duty.KEEP), Do.REST),
+        (at(ended=OLD, wanted=Goal("i1", "r1", 2, 1)), Do.START),
         (at(ended=OLD, wanted=NEW), Do.INSTALL),
         (at(ended=BESIDE, wanted=BESIDE, outgoing=OLD), Do.REST),
         (at(ended=BESIDE, wanted=BESIDE, outgoing=OLD, ended_good=True), Do.RETIRE),
@@ -76,13 +76,13 @@ def at(**about: Any) -> Situation:
         (at(running=OLD, wanted=NEW, not_before=200.0), Do.REST),
         (at(running=OLD, wanted=NEW, installed=("i1", "i2")), Do.RESTART),
         (at(running=OLD, wanted=NEW, duty=Duty.KEEP), Do.REST),
-        (at(running=OLD, wanted=Wanted("i1", "r1", 2, 0)), Do.TAKE_OVER),
-        (at(running=OLD, wanted=Wanted("i1", "r1", 2, 1)), Do.RESTART),
-        (at(running=OLD, wanted=Wanted("i1", "r2", 2, 0)), Do.RESTART),
+        (at(running=OLD, wanted=Goal("i1", "r1", 2, 0)), Do.TAKE_OVER),
+        (at(running=OLD, wanted=Goal("i1", "r1", 2, 1)), Do.RESTART),
+        (at(running=OLD, wanted=Goal("i1", "r2", 2, 0)), Do.RESTART),
         (at(running=OLD, ended=OLD), Do.REST),
         (at(running=OLD, wanted=BESIDE, ready=True, overlaps=True), Do.HAND_OVER),
         (at(running=OLD, wanted=BESIDE, overlaps=True), Do.RESTART),
-        (at(running=OLD, wanted=Wanted("i1", "r2", 2, 1), ready=True, overlaps=True), Do.RESTART),
+        (at(running=OLD, wanted=Goal("i1", "r2", 2, 1), ready=True, overlaps=True), Do.RESTART),
         (at(running=BESIDE, wanted=BESIDE, outgoing=OLD), Do.REST),
         (at(running=BESIDE, wanted=BESIDE, outgoing=OLD, ready=True), Do.FOLLOW),
         (at(running=BESIDE, wanted=BESIDE, outgoing=OLD, ready=True, followed=True), Do.RETIRE),
@@ -103,9 +103,7 @@ def test_there_is_a_situation_above_for_each_row_of_the_table() -> None:
     assert sorted(set(taken)) == list(range(1, len(ACTS) + 1))
 
 
-WANTED = st.builds(
-    Wanted, st.sampled_from(["i1", "i2"]), st.sampled_from(["r1", "r2"]), st.integers(1, 3), st.integers(0, 2)
-)
+WANTED = st.builds(Goal, st.sampled_from(["i1", "i2"]), st.sampled_from(["r1", "r2"]), st.integers(1, 3), st.integers(0, 2))
 SITUATIONS = st.builds(
     Situation,
     duty=st.sampled_from(list(Duty)),

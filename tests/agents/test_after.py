@@ -6,17 +6,17 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.agents.rules import after
-from dsmt.agents.rules.acts import Wanted
+from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import InstanceRecord
-from dsmt.agents.rules.supervision import Again, Finished, History, Parked, Verdict
+from dsmt.agents.rules.supervision import Again, Finished, Parked, RestartHistory, Verdict
 from dsmt.event.kinds.instance import LastExit
 from dsmt.ports.driver import Handle
 
-OLD, NEW = Wanted("i1", "r1", 1, 0), Wanted("i2", "r2", 2, 0)
+OLD, NEW = Goal("i1", "r1", 1, 0), Goal("i2", "r2", 2, 0)
 HANDLE, OTHER = Handle({"pid": 7}), Handle({"name": "web-app-0"})
 RUNS = replace(
     InstanceRecord(boot="b", ports={"http": 20001}),
-    **after.started(OLD, handle=HANDLE, driver="process", began=5.0, history=History()),
+    **after.started(OLD, handle=HANDLE, driver="process", began=5.0, history=RestartHistory()),
 )
 
 
@@ -25,7 +25,7 @@ def test_what_was_let_go_and_is_taken_back_is_written_as_it_was_also_its_driver(
     both = replace(ready, **after.handed_over(ready, OLD, handle=HANDLE, began=5.0))
     assert (both.process, both.started, both.ready) == (None, False, False)
     both = replace(both, ports={"http": 20002}, configured="r2")
-    both = replace(both, **after.started(NEW, handle=OTHER, driver="podman", began=9.0, history=History()))
+    both = replace(both, **after.started(NEW, handle=OTHER, driver="podman", began=9.0, history=RestartHistory()))
     assert replace(both, **after.taken_back(both.outgoing, check="c")) == ready  # type: ignore[arg-type]
 
 
@@ -37,12 +37,12 @@ def test_an_installation_that_is_begun_anew_does_not_count_until_its_end() -> No
 
 
 def test_what_was_decided_of_a_failure_stands_until_it_is_forgotten() -> None:
-    verdict, history = Again("recreate", 2.0, 1, 3), History(failures=1)
+    verdict, history = Again("recreate", 2.0, 1, 3), RestartHistory(failures=1)
     record = replace(RUNS, **after.failed(RUNS, verdict, history, 100.0))
     assert (record.step, record.not_before_s, record.restarts, record.finished) == ("recreate", 102.0, 1, False)
     last = replace(record, **after.failed(record, Finished(), history, 200.0))
     assert (last.step, last.restarts, last.finished) == ("", 1, True)
-    assert replace(last, **after.forgotten(History())) == replace(RUNS, restarts=1)
+    assert replace(last, **after.forgotten(RestartHistory())) == replace(RUNS, restarts=1)
 
 
 def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
@@ -52,22 +52,26 @@ def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
     )  # fmt: skip
     last = LastExit(code=0, signal=None, at_ms=1, ran_s=2.0, reason=None)
     about = {"epoch": 2, "generation": 7, "revision": 3, "trigger": ("e",)}
-    heeded = replace(full, held=0, step="", not_before_s=0.0, history=History(), **about)
-    assert replace(full, **after.obeyed(full, History(), runs=True, **about)) == replace(heeded, finished=False)
+    heeded = replace(full, held=0, step="", not_before_s=0.0, history=RestartHistory(), **about)
+    assert replace(full, **after.obeyed(full, RestartHistory(), runs=True, **about)) == replace(heeded, finished=False)
     ran = replace(full, last_exit=last)
-    assert replace(ran, **after.obeyed(ran, History(), runs=True, **about)) == replace(heeded, finished=True, last_exit=last)
-    assert not replace(ran, **after.obeyed(ran, History(), runs=False, **about)).finished
+    assert replace(ran, **after.obeyed(ran, RestartHistory(), runs=True, **about)) == replace(
+        heeded, finished=True, last_exit=last
+    )
+    assert not replace(ran, **after.obeyed(ran, RestartHistory(), runs=False, **about)).finished
     assert replace(full, **after.taken_over(NEW)) == replace(full, run_generation=2)
-    assert replace(full, **after.taken_over(Wanted("i1", "r1", 3, 5))) == replace(full, run_generation=3, run_restart=5)
+    assert replace(full, **after.taken_over(Goal("i1", "r1", 3, 5))) == replace(full, run_generation=3, run_restart=5)
     assert replace(full, **after.stopped(last)) == replace(full, process=None, ready=False, last_exit=last)
     assert replace(full, **after.left()) == replace(
         full, installed=(), configured="", ports={}, process=None, step="", not_before_s=0.0
     )
-    assert replace(full, **after.forgotten(History())) == replace(full, held=0, finished=False, step="", not_before_s=0.0)
-    begun = replace(full, **after.started(NEW, handle=None, driver="podman", began=9.0, history=History(failures=2)))
+    assert replace(full, **after.forgotten(RestartHistory())) == replace(
+        full, held=0, finished=False, step="", not_before_s=0.0
+    )
+    begun = replace(full, **after.started(NEW, handle=None, driver="podman", began=9.0, history=RestartHistory(failures=2)))
     assert begun == replace(
         full, process=None, driver="podman", run_key="r2", install_key="i2", run_generation=2, run_restart=0, started=False,
-        ready=False, check="", began_s=9.0, step="", not_before_s=0.0, finished=False, history=History(failures=2),
+        ready=False, check="", began_s=9.0, step="", not_before_s=0.0, finished=False, history=RestartHistory(failures=2),
     )  # fmt: skip
 
 
@@ -86,7 +90,7 @@ def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
 def test_what_follows_a_failure_is_written_with_its_time_and_counted_where_it_is_tried_again(
     verdict: Verdict, counts: bool, expected: tuple[str, float, int, bool]
 ) -> None:
-    history = History(failures=3)
+    history = RestartHistory(failures=3)
     record = replace(RUNS, restarts=4, step="reinstall", finished=True)
     found = replace(record, **after.failed(record, verdict, history, 100.0, counts=counts))
     step, not_before_s, restarts, finished = expected

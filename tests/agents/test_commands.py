@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from dsmt.agents.rules.commands import LONGEST_TTL_MS, REMEMBERED, VERBS, Ask, asked, changes, is_ahead, read_command
 from dsmt.agents.rules.container import InstanceRecord
 from dsmt.event.codec import seal
-from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.kinds.instance import Command
 from dsmt.event.records import to_data
 from dsmt.trust.keys import SecretKey
@@ -25,7 +25,7 @@ def signed(command: Command, *, ttl_ms: int | None = None, **about: Any) -> Sign
         source="operator/op",
         incarnation=1,
         sequence=1,
-        chain=Link(1, NO_LEAF),
+        chain=ChainLink(1, NO_LEAF),
         type="dsmt.command",
         topic="service/web/command/app/0",
         subject="web/app/0",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dsmt.agents.rules import after
-from dsmt.agents.rules.acts import Do, Situation, Wanted, next_act, rest_s
+from dsmt.agents.rules.acts import Do, Goal, Situation, next_act, rest_s
 from dsmt.agents.rules.container import InstanceRecord, carried
 from dsmt.agents.rules.reconcile import Duty
 from dsmt.agents.rules.resuming import FIRST, First, Left
@@ -33,7 +33,7 @@ MOST = 12
 class Run:
     """A program that runs."""
 
-    def __init__(self, wanted: Wanted, pid: int) -> None:
+    def __init__(self, wanted: Goal, pid: int) -> None:
         self.wanted = wanted
         self.pid = pid
         self.ready = self.condemned = self.followed = False
@@ -47,7 +47,7 @@ class Agent:
         self.record = InstanceRecord(boot="b")
         self.begin()
         self.disk: set[str] = set()
-        self.fact: tuple[Duty, int, int, Wanted | None] | None = None
+        self.fact: tuple[Duty, int, int, Goal | None] | None = None
         self.spec: tuple[str, str] | None = None
         """The spec that is kept."""
         self.pids = 0
@@ -65,10 +65,10 @@ class Agent:
         self.record = replace(self.record, **changes)
 
     @property
-    def wanted(self) -> Wanted | None:
+    def wanted(self) -> Goal | None:
         if self.fact is None or self.fact[0] is Duty.KEEP:
             generation = self.record.run_generation or self.record.generation
-            return None if self.spec is None else Wanted(*self.spec, generation, self.record.run_restart)
+            return None if self.spec is None else Goal(*self.spec, generation, self.record.run_restart)
         return self.fact[3]
 
     @property
@@ -178,7 +178,7 @@ class Agent:
                 self.step(do, wanted, works=works)
         return do
 
-    def step(self, do: Do, wanted: Wanted, *, works: bool) -> None:
+    def step(self, do: Do, wanted: Goal, *, works: bool) -> None:
         if do is Do.INSTALL:
             assert not any(one is not None and one.wanted.install_key == wanted.install_key for one in (self.run, self.old))
             self.write(**after.installing(self.record, wanted.install_key))
@@ -195,7 +195,7 @@ class Agent:
         else:
             self.start(wanted)
 
-    def start(self, wanted: Wanted) -> None:
+    def start(self, wanted: Goal) -> None:
         assert self.run is None, "two programs at once"
         assert self.old is None or wanted.run_key in OVERLAPPING, "beside one that may not have another beside it"
         assert wanted.install_key in self.disk, "nothing is installed there"
@@ -253,7 +253,7 @@ class Agent:
             case First.TAKE:
                 assert found is not None
                 record = self.record
-                wanted = Wanted(record.install_key, record.run_key, record.run_generation, record.run_restart)
+                wanted = Goal(record.install_key, record.run_key, record.run_generation, record.run_restart)
                 assert found.wanted == wanted, "the record tells of another"
                 self.run = found
                 found.condemned = found.followed = False
@@ -278,7 +278,7 @@ class Agent:
 
     def hears(self, duty: Duty, spec: tuple[str, str] | None, restart: int) -> None:
         generation = 1 if self.fact is None else self.fact[1] + 1
-        wanted = None if spec is None else Wanted(*spec, generation, restart)
+        wanted = None if spec is None else Goal(*spec, generation, restart)
         self.fact = (duty, generation, restart, wanted)
         if duty in (Duty.RUN, Duty.STOP) and spec is not None:
             self.spec = spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dsmt.agents.node.hearing import HEAR_EACH_S, HUNG_AFTER_MS, LATE_S, Hearing
-from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.kinds.broker import Session
 from dsmt.event.records import to_data
@@ -41,7 +41,7 @@ class Manager:
             attachment=1, state=state, how=None, since_ms=self.bus.now_ms(), incarnation=1, pid=None, version="", address=""
         )
         event = Event(
-            source=broker, incarnation=1, sequence=self.rows, chain=Link(self.rows, NO_LEAF), type="dsmt.session",
+            source=broker, incarnation=1, sequence=self.rows, chain=ChainLink(self.rows, NO_LEAF), type="dsmt.session",
             topic=f"{broker}/session/{source}", subject=source, time=hlc(self.bus.now_ms()), data=to_data(record),
         )  # fmt: skip
         self.hearing.take(Arrived(SignedEvent(event, b"", bytes(32), b"k"), self.rows, live=True))

@@ -6,10 +6,10 @@ import pytest
 from msgspec import structs
 
 from dsmt.agents.instance.choosing_ports import choose_ports
-from dsmt.agents.rules.acts import Wanted
+from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import AgentConfig, SlotName, dump_config, load_config
 from dsmt.agents.rules.endings import ending, words
-from dsmt.agents.rules.launching import Plan, check_key, environment, launch_of, plan_of, values_of
+from dsmt.agents.rules.launching import RunPlan, check_key, environment, launch_of, plan_of, values_of
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Mount
 from dsmt.ports.processes import Exit
@@ -30,12 +30,12 @@ class Taken:
         return "pid 1 init" if port in self.ports else None
 
 
-def plan(text: str) -> Plan:
+def plan(text: str) -> RunPlan:
     spec = parse(f"service: web\nlabels: {{team: a}}\ncomponents:\n  app:\n{text}", file="t")[0]
     return plan_of(spec, "app", spec_id="s", revision=3, generation=7, restart=0)
 
 
-def env(made: Plan, ports: dict[str, int], **files: bytes) -> dict[str, str]:
+def env(made: RunPlan, ports: dict[str, int], **files: bytes) -> dict[str, str]:
     values = values_of(made, CONFIG, ports=ports, directory="/d", data="/data")
     inherited = {"PATH": "/bin", "HOME": "/root", "TOKEN": "secret"}
     return environment(made, values, ports=ports, inherited=inherited, read=lambda path: files.get(path.strip("/")))
@@ -200,7 +200,7 @@ def test_a_value_from_a_file_keeps_all_but_its_last_line_ends_and_takes_any_byte
 def test_a_plan_says_what_is_to_run_under_which_fact_and_spec() -> None:
     made = plan("    run: serve\n")
     component = made.component
-    assert made.wanted == Wanted(install_key(component), run_key(component), 7, 0)
+    assert made.wanted == Goal(install_key(component), run_key(component), 7, 0)
     assert (made.spec, made.revision, made.labels) == ("s", 3, {"team": "a"})
     assert made.place == f"files/{install_key(component)[:16]}"
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 
 import dsmt.agents.rules.life as module
-from dsmt.agents.rules.acts import Do, Situation, Wanted, next_act
+from dsmt.agents.rules.acts import Do, Goal, Situation, next_act
 from dsmt.agents.rules.life import (
     ALIVE,
     STUCK_S,
@@ -190,7 +190,7 @@ def test_every_state_is_reached_and_leads_to_the_end() -> None:
     assert ways[State.ENDED] == set()
 
 
-OLD, NEW = Wanted("i", "r1", 1, 0), Wanted("i", "r2", 2, 0)
+OLD, NEW = Goal("i", "r1", 1, 0), Goal("i", "r2", 2, 0)
 
 
 class OneInstance(RuleBasedStateMachine):
@@ -200,7 +200,7 @@ class OneInstance(RuleBasedStateMachine):
     def begin(self) -> None:
         self.now = 0.0
         self.supervision = Supervision(UNKNOWN_POLICY)
-        self.run: tuple[Life, Wanted] | None = None
+        self.run: tuple[Life, Goal] | None = None
         self.alive: list[Life] = []
         self.wanted, self.duty, self.not_before = OLD, Duty.RUN, 0.0
 
@@ -256,7 +256,7 @@ class OneInstance(RuleBasedStateMachine):
             self.do(self.run[0], self.run[0].timer(self.now))
 
     @rule(wanted=st.sampled_from([OLD, NEW]), duty=st.sampled_from(Duty))
-    def another_fact(self, wanted: Wanted, duty: Duty) -> None:
+    def another_fact(self, wanted: Goal, duty: Duty) -> None:
         self.wanted, self.duty = wanted, duty
 
     @invariant()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.agents.rules.supervision import JITTER, Again, Finished, History, Parked, Supervision, Verdict
+from dsmt.agents.rules.supervision import JITTER, Again, Finished, Parked, RestartHistory, Supervision, Verdict
 from dsmt.spec.records import Park, RestartPolicy, Step
 
 DEFAULT = (("restart", 5), ("reinstall", 2), ("recreate", 2), ("move", 1))
@@ -188,7 +188,7 @@ POLICIES = st.builds(
 
 @given(POLICIES, st.lists(st.tuples(st.floats(0, 1000), st.booleans(), st.floats(-JITTER, JITTER)), max_size=80))
 def test_it_is_never_silent_and_never_waits_longer_than_it_may(rule: RestartPolicy, lives: Any) -> None:
-    machine, now = Supervision(rule, History()), 0.0
+    machine, now = Supervision(rule, RestartHistory()), 0.0
     for lived, healthy, jitter in lives:
         if healthy:
             machine.healthy(now)

@@ -14,7 +14,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.simulator.process import SimProcess
 from dsmt.simulator.run import run as simulate
 from dsmt.spec.parsing import parse
@@ -212,16 +212,16 @@ class Agents:
         raw = self.files.content[f"{directory}/{CONFIG}"]
         slot = load_config(raw, where=directory).slot
         site = self.site(slot)
-        made = AgentProcess(site, Identity(9000 + len(self.started), 1, self.machine.boot))
+        made = AgentProcess(site, ProcessIdentity(9000 + len(self.started), 1, self.machine.boot))
         self.started.append(made)
         return made
 
-    def find(self, identity: Identity) -> "AgentProcess | None":
+    def find(self, identity: ProcessIdentity) -> "AgentProcess | None":
         return next((one for one in self.started if one.identity == identity and one.process.alive), None)
 
 
 class AgentProcess:
-    def __init__(self, site: Site, identity: Identity) -> None:
+    def __init__(self, site: Site, identity: ProcessIdentity) -> None:
         self.identity = identity
         self.site = site
         self.process = site.start()

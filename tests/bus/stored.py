@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from dsmt.event.burst import Burst, Member
-from dsmt.event.envelope import Event, Link, SignedEvent
+from dsmt.event.envelope import ChainLink, Event, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
@@ -29,7 +29,7 @@ def append(
         source=source,
         incarnation=1,
         sequence=n,
-        chain=Link(n, bytes(32)),
+        chain=ChainLink(n, bytes(32)),
         type="dsmt.user",
         topic=topic,
         subject=topic,

@@ -8,13 +8,13 @@ import pytest
 
 from dsmt.bus.rules.authority import check_reads, check_revocation, check_runs
 from dsmt.errors import InputError, RefusedError, UnusableEventError
-from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.trust.revocations import topic_of
 
 
 def event(topic: str, source: str, data: dict[str, Any] | None = None, ttl: int | None = None) -> Event:
     return Event(
-        source=source, incarnation=1, sequence=1, chain=Link(1, NO_LEAF), type="t", topic=topic, subject="", time=1,
+        source=source, incarnation=1, sequence=1, chain=ChainLink(1, NO_LEAF), type="t", topic=topic, subject="", time=1,
         data=data or {}, ttl=ttl,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.bus.rules.validator import Admitted, EventValidator, Standing
 from dsmt.errors import UnusableEventError
-from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS, hlc
 from dsmt.event.order import MAX_STEP
 from dsmt.event.payload import payload
@@ -24,7 +24,7 @@ def fact(*, sequence=1, version=1, epoch=1, at_ms=NOW_MS, ttl=None, replaces=Non
         source="operator/alice",
         incarnation=1,
         sequence=sequence,
-        chain=Link(1, NO_LEAF),
+        chain=ChainLink(1, NO_LEAF),
         type="dsmt.user",
         topic="user/f",
         subject="",

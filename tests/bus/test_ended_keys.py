@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsmt.bus.rules.ended_keys import EndedKeys
 from dsmt.event.codec import seal
-from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
@@ -26,7 +26,7 @@ ROOTS = root_issued("root", ROOT, key=ROOT, now_s=NOW_S - 60, serial=bytes(16))
 
 def revoked(who: Identity, sequence: int, *, by: str = "root", key: SecretKey = ROOT) -> SignedEvent:
     event = Event(
-        source=by, incarnation=1, sequence=sequence, chain=Link(1, NO_LEAF), type="dsmt.revoked",
+        source=by, incarnation=1, sequence=sequence, chain=ChainLink(1, NO_LEAF), type="dsmt.revoked",
         topic=topic_of(who.key.key_id, by), subject=who.name, time=hlc(NOW_S * 1000), data={"by": by},
     )  # fmt: skip
     return seal([event], key)[0]

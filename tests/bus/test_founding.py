@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from dsmt.bus.adapters.nats_link import Entry
+from dsmt.bus.adapters.nats_link import Publication
 from dsmt.bus.adapters.nats_opener import NatsOpener
-from dsmt.bus.adapters.nats_past import NatsPast, Past, PastPage
+from dsmt.bus.adapters.nats_past import NatsPast, PastEvent, PastPage
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.founding import Founding
@@ -238,7 +238,7 @@ async def test_what_left_the_history_and_is_retained_comes_first(e: NatsEngine) 
     first = alice.emit(Draft("user/f", {"n": 1}, version=1))
     await first.acknowledged()
     link = await e._servers.administrator()
-    await link.publish(Entry(e._subjects.offered("operator/bob", alice.source, "user/f"), first.signed.raw, {}))
+    await link.publish(Publication(e._subjects.offered("operator/bob", alice.source, "user/f"), first.signed.raw, {}))
     await link.close()
     second = alice.emit(Draft("user/f", {"n": 2}, replaces=first))
     await second.acknowledged()
@@ -263,14 +263,14 @@ async def test_what_no_reader_believes_comes_into_no_store(e: NatsEngine) -> Non
     await alice_says(e, 0, 3)
     link = await e._servers.administrator()
     forged = mallory.write("user/t", {"n": 66}, source="operator/alice")
-    await link.publish(Entry(e._subjects.event("operator/alice", "user/t", fact=False), forged.raw, {}))
+    await link.publish(Publication(e._subjects.event("operator/alice", "user/t", fact=False), forged.raw, {}))
     root, alice = e._made.identity("root"), e._identities["operator/alice"]
     e._identities["root"] = root
     said = await e.bus("root")
     topic = topic_of(alice.key.key_id, "root")
     await said.publish(Draft(topic, {"by": "root", "reason": "lost"}))
     late = Pen(alice).write("user/t", {"n": 77})
-    await link.publish(Entry(e._subjects.event("operator/alice", "user/t", fact=False), late.raw, {}))
+    await link.publish(Publication(e._subjects.event("operator/alice", "user/t", fact=False), late.raw, {}))
     await link.close()
     await copied(e, directory, [b1])
     await copied(e, directory, [b1])
@@ -284,7 +284,7 @@ async def test_what_no_reader_believes_comes_into_no_store(e: NatsEngine) -> Non
 class Scripted:
     """Streams of which it is written down what they hold, and since when."""
 
-    def __init__(self, said: list[Past]) -> None:
+    def __init__(self, said: list[PastEvent]) -> None:
         self._said = said
 
     async def head(self) -> SimpleNamespace:
@@ -309,7 +309,7 @@ async def test_a_history_of_days_keeps_its_times_and_each_store_has_what_the_oth
     trust, brokers = made.trust(), [made.identity("broker/b1"), made.identity("broker/b2")]
     trust.add_all([one.raw for one in alice.identity.chain])
     facts = [alice.write("user/f", {"n": n}, version=n, ahead_s=-3600.0 * (120 - n)) for n in range(1, 121)]
-    said = [Past(now_s * 1000 - hour_ms * (120 - n), one) for n, one in enumerate(facts, 1)]
+    said = [PastEvent(now_s * 1000 - hour_ms * (120 - n), one) for n, one in enumerate(facts, 1)]
     stores = [SqliteStore(str(made.directory / f"b{n}.db"), identity=os.urandom(8).hex(), synced=True) for n in (1, 2)]
     foundings = [
         Founding(one, made.trust(), store, "test", now_ms=clock.wall_ms, now=clock.boottime)

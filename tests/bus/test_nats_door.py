@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink
+from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
 from dsmt.bus.adapters.nats_streams import last_on
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
@@ -185,7 +185,7 @@ async def test_nobody_publishes_under_another_name_nor_beyond_its_grant(k: Kept)
     ]
     for subject in wrong:
         with pytest.raises(RefusedError, match="does not let node/n1 publish") as refused:
-            await node.publish(Entry(subject, b"x", {}))
+            await node.publish(Publication(subject, b"x", {}))
         assert refused.value.code == "trust.denied"
     stored = await last_on(await k.servers.administrator(), k.subjects.facts, own)
     assert stored is not None
@@ -219,7 +219,7 @@ async def test_what_no_reader_may_believe_is_told_and_nothing_of_it_is_delivered
     bus = await k.bus(k.identities["operator/alice"])
     async with reading(bob, "user/", start=Start.LIVE) as got:
         for topic, raw in bad.items():
-            await node.publish(Entry(k.subjects.event("operator/alice", topic, fact=False), raw, {}))
+            await node.publish(Publication(k.subjects.event("operator/alice", topic, fact=False), raw, {}))
         await bus.publish(Draft("user/good", {"n": 1}))
         await got.until(lambda g: g.of("user/good"))
         assert [one.signed.event.topic for one in got.arrived] == ["user/good"]

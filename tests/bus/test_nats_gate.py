@@ -10,7 +10,7 @@ import pytest
 from nats.errors import StaleConnectionError
 
 from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_link import Entry, NatsLink
+from dsmt.bus.adapters.nats_link import NatsLink, Publication
 from dsmt.bus.rules import presence
 from dsmt.bus.rules.nats_sessions import how_of
 from dsmt.bus.wire.frames import PROTOCOL, Hello
@@ -152,7 +152,7 @@ async def test_who_is_asked_and_does_not_answer_is_silent_and_one_that_answers_i
     bob = await k.bus(k.identities["operator/bob"])
 
     async def deaf(self: NatsLink, _asked: str, answer: str) -> None:
-        await self.send(Entry(answer, b"", {}))
+        await self.send(Publication(answer, b"", {}))
 
     real, NatsLink.answer = NatsLink.answer, deaf
     try:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.bus.rules.outbox import WINDOW_BYTES, WINDOW_EVENTS, Outbox
-from dsmt.event.envelope import Event, Link, SignedEvent
+from dsmt.event.envelope import ChainLink, Event, SignedEvent
 
 LIMIT = 2_000
 
@@ -19,7 +19,7 @@ def event(
         source="operator/a",
         incarnation=incarnation,
         sequence=sequence,
-        chain=Link(number, bytes(32)),
+        chain=ChainLink(number, bytes(32)),
         type="t",
         topic=topic,
         subject=topic,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.bus.rules import follower
-from dsmt.bus.rules.follower import HOLD_BACK, ChainFollower, Wanted
+from dsmt.bus.rules.follower import HOLD_BACK, ChainFollower, MissingPart
 from dsmt.event.chain import MAX_MISSING
-from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.merkle import leaf_hash
 from dsmt.ports.bus import Arrived, Notice
 
@@ -34,7 +34,7 @@ def chain(length: int, *, incarnation: int = 1, topic: str = TOPIC, declares=Non
             source="operator/a",
             incarnation=incarnation,
             sequence=10 * n,
-            chain=Link(n, previous),
+            chain=ChainLink(n, previous),
             type="t",
             topic=topic,
             subject=topic,
@@ -74,7 +74,7 @@ def test_what_is_missing_is_wanted_and_repaired_in_order_without_a_word():
     reader, events = ChainFollower(), chain(5)
     assert feed(reader, [events[0], events[3], events[4]]) == [1]
     assert reader.deadline == HOLD_BACK
-    assert reader.wanted() == [Wanted("operator/a", 1, TOPIC, 10, 40)]
+    assert reader.wanted() == [MissingPart("operator/a", 1, TOPIC, 10, 40)]
     assert reader.wanted() == []
     found = reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), events[1:3], 0.01)
     assert shown(found) == [2, 3, 4, 5]

@@ -10,7 +10,7 @@ from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.signer import EventSigner, PendingEvent, restate
 from dsmt.errors import InputError, RefusedError
 from dsmt.event.codec import decode_part
-from dsmt.event.envelope import FIRST_EPOCH, NO_LEAF, EventId, Link, SignedEvent
+from dsmt.event.envelope import FIRST_EPOCH, NO_LEAF, ChainLink, EventId, SignedEvent
 from dsmt.event.hlc import milliseconds
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.row import DAY_MS
@@ -68,14 +68,14 @@ def test_an_event_says_what_its_draft_says_under_the_next_numbers() -> None:
     )  # fmt: skip
     one, two = said(made, first, second, declares=(1, 9))
     event = two.event
-    assert (event.source, event.incarnation, event.sequence, event.chain) == (ALICE, 7, 3, Link(2, one.leaf))
+    assert (event.source, event.incarnation, event.sequence, event.chain) == (ALICE, 7, 3, ChainLink(2, one.leaf))
     assert (event.type, event.topic, event.subject, event.data) == ("dsmt.user", "user/t", "web", {"n": 2})
     assert (event.cause, event.ttl, event.to) == ((other, one.id), 5000, ("node/n1",))
     assert (event.epoch, event.version, event.replaces, event.declares) == (3, 4, other, (1, 9))
     assert milliseconds(event.time) == NOW
     assert one.event.time < event.time
     assert (one.event.subject, one.event.cause, one.event.to, one.event.replaces) == ("user/t", (), (), None)
-    assert one.event.chain == Link(1, NO_LEAF)
+    assert one.event.chain == ChainLink(1, NO_LEAF)
     assert one.key_id == made.key.key_id
     (alone,) = said(made, made.pending("user/t", {}))
     assert alone.event.declares is None

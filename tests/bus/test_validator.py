@@ -9,7 +9,7 @@ import pytest
 from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import seal
-from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.hlc import BOUND_MS, hlc
 from dsmt.event.order import MAX_STEP
 from dsmt.event.registry import lookup
@@ -38,7 +38,7 @@ def signed(topic: str = "user/f", *, at_ms: int = NOW, key: SecretKey = KEY, **a
         "source": ALICE,
         "incarnation": 1,
         "sequence": 1,
-        "chain": Link(1, NO_LEAF),
+        "chain": ChainLink(1, NO_LEAF),
         "type": match.row.event_type if match else "dsmt.user",
         "topic": topic,
         "subject": "",

@@ -14,7 +14,7 @@ import pytest
 from dsmt.cli import machine
 from dsmt.errors import TimedOutError
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import Started
+from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.read import waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.simulator.run import run
@@ -53,7 +53,7 @@ def test_up_waits_as_long_as_one_more_node_comes_and_names_those_that_do_not(hom
 
     async def main() -> tuple[str, float]:
         with pytest.raises(TimedOutError) as missed:
-            await machine.attached(home, Started("r", (), (), NODES, made=False), limit_s=30.0, tell=told.append)
+            await machine.attached(home, StartedRealm("r", (), (), NODES, made=False), limit_s=30.0, tell=told.append)
         return missed.value.message, asyncio.get_running_loop().time()
 
     said, ended = run(main())
@@ -65,7 +65,7 @@ def test_up_waits_as_long_as_one_more_node_comes_and_names_those_that_do_not(hom
 
 def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:
     async def main() -> float:
-        await machine.attached(home, Started("r", (), (), NODES[:3], made=False), limit_s=30.0)
+        await machine.attached(home, StartedRealm("r", (), (), NODES[:3], made=False), limit_s=30.0)
         return asyncio.get_running_loop().time()
 
     assert run(main()) == 3 * EACH_S

@@ -20,7 +20,7 @@ from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
-from dsmt.operations.local.certificates import Held
+from dsmt.operations.local.certificates import HeldCertificate
 from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.endpoints import endpoints
 from dsmt.operations.read.instances import instances
@@ -295,9 +295,9 @@ def test_node_sets_are_shown_with_what_they_select_and_what_is_odd() -> None:
 
 
 def test_certificates_are_shown_with_what_is_to_be_done() -> None:
-    def held(name: str, state: str, *, here: bool) -> Held:
+    def held(name: str, state: str, *, here: bool) -> HeldCertificate:
         times = {"issued": "2026-01-01T00:00:00Z", "renew": "2026-07-01T00:00:00Z", "expires": "2027-01-01T00:00:00Z"}
-        return Held(name=name, key="0123456789abcdef", state=state, issuer="root", here=here, **times)  # type: ignore[arg-type]
+        return HeldCertificate(name=name, key="0123456789abcdef", state=state, issuer="root", here=here, **times)  # type: ignore[arg-type]
 
     agent_name = "agent/a-node-with-a-long-name.example.com/web/app/0"
     check(

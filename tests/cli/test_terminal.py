@@ -15,7 +15,7 @@ from dsmt.cli.printing import Escaping, document, one_line
 from dsmt.cli.root import main
 from dsmt.errors import InputError
 from dsmt.event.kinds.node import NodeControl
-from dsmt.event.kinds.realm import Brake
+from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.slot import Hold
 from dsmt.event.reason import reason
 from dsmt.event.status import State
@@ -23,7 +23,7 @@ from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import node_shown, nodes
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.planning import plan
-from dsmt.operations.read.reading_logs import Line, Told
+from dsmt.operations.read.reading_logs import Line, LogNotice
 from dsmt.operations.read.summaries import services, status
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
@@ -73,9 +73,9 @@ def test_logs_name_the_instance_where_there_are_several_and_null_an_unknown_time
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = 1_700_000_000_000
-    told: list[Line | Told] = [
+    told: list[Line | LogNotice] = [
         Line("web/app/0", "n1", "stdout", "listening on :20000", None, at),
-        Told("web/app/0", "web/app/0 is on n2 now"),
+        LogNotice("web/app/0", "web/app/0 is on n2 now"),
         Line("web/app/0", "n2", "stderr", 'GET / "x\x1b[31m"', at - 400, at),
     ]
     sent = io.StringIO()
@@ -139,7 +139,7 @@ def spoken(said: str) -> list[str]:
     why = reason("run.exited", exit_code=1, time=said, target="web/app/1", last_output="\x1b[31mred")
     why = msgspec.structs.replace(why, message=said, next=said)
     realm.status(key(1), on(realm, key(1)), State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000, restarts=7)
-    realm.say("operator/alice", "config/brake", Brake(held=True, released_ms=0, by=said, reason=said))
+    realm.say("operator/alice", "config/brake", BrakeWord(held=True, released_ms=0, by=said, reason=said))
     seen = sight(realm)
     trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
     told = status(seen, trust, [])

@@ -10,7 +10,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
-from dsmt.operations.read.explaining import Explained, Link
+from dsmt.operations.read.explaining import CauseLink, Explained
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from tests.cli.screens import check
@@ -23,7 +23,9 @@ def explained(events: list[SignedEvent], recording: Recording, says: str, cut: t
     """What `why` has found: these events, newest first."""
     newest = sorted(events, key=lambda one: (one.event.time, one.event.sequence), reverse=True)
     links = [
-        Link(event=event_object(one, recording.trust), says=sentence(one.event), because=[str(c) for c in one.event.cause])
+        CauseLink(
+            event=event_object(one, recording.trust), says=sentence(one.event), because=[str(c) for c in one.event.cause]
+        )
         for one in newest
     ]
     not_followed = [str(one) for one in cut]

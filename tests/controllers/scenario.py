@@ -14,7 +14,7 @@ from dsmt.controllers.decide import RULESET
 from dsmt.controllers.intents import Decided, Intent
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
-from dsmt.event.kinds.realm import Brake, NodesetFact
+from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.status import Layer, State
 from dsmt.view import SlotKey
@@ -144,7 +144,7 @@ class Life:
     def change(self) -> None:
         node = self.chance.choice(self.names)
         if self.chance.random() < 0.3:
-            brake = Brake(held=self.chance.random() < 0.5, released_ms=self.realm.now_ms, by="alice", reason="")
+            brake = BrakeWord(held=self.chance.random() < 0.5, released_ms=self.realm.now_ms, by="alice", reason="")
             self.realm.say("operator/alice", "config/brake", brake)
         else:
             self.realm.attributes(node, memory_bytes=self.chance.choice((2, 8, 16)) * 2**30, labels={"rack": "r1"})

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from dsmt.event.codec import seal
-from dsmt.event.envelope import Event, EventId, Link, SignedEvent
+from dsmt.event.envelope import ChainLink, Event, EventId, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
@@ -56,7 +56,7 @@ def signed(
         source=source,
         incarnation=incarnation,
         sequence=sequence,
-        chain=Link(sequence, bytes(32)),
+        chain=ChainLink(sequence, bytes(32)),
         type=match.row.event_type if match is not None else "dsmt.user",
         topic=topic,
         subject=topic,

@@ -3,7 +3,7 @@
 import msgspec
 
 from dsmt.controllers.brake import Brake, brake
-from dsmt.event.kinds.realm import Brake as BrakeFact
+from dsmt.event.kinds.realm import BrakeWord
 from dsmt.view import Fleet
 
 from .build import Realm, key, web
@@ -36,7 +36,7 @@ def moved(realm: Realm) -> set[str]:
 
 
 def order(realm: Realm, *, held: bool = False, released_ms: int = 0) -> None:
-    realm.say("operator/alice", "config/brake", BrakeFact(held=held, released_ms=released_ms, by="alice", reason="x"))
+    realm.say("operator/alice", "config/brake", BrakeWord(held=held, released_ms=released_ms, by="alice", reason="x"))
 
 
 def test_two_silent_nodes_are_replaced_however_small_the_realm() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.decide import RULESET, decide, waits_for
-from dsmt.event.kinds.realm import Brake
+from dsmt.event.kinds.realm import BrakeWord
 from dsmt.view import Fleet
 
 from .build import Realm, key, web
@@ -166,6 +166,6 @@ def test_what_a_slot_waits_for_is_told() -> None:
     assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)).code == "place.no_match"
     realm.node("n2")
     assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)) is None
-    brake = Brake(held=True, released_ms=0, by="alice", reason="x")
+    brake = BrakeWord(held=True, released_ms=0, by="alice", reason="x")
     realm.say("operator/alice", "config/brake", brake)
     assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)).code == "wait.brake"

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.realm import Brake
+from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
@@ -52,10 +52,10 @@ def test_what_was_good_is_known_though_its_node_was_dead_for_days_with_no_other_
     realm = running("n1")
     first = realm.slot().spec
     if braked:
-        realm.say("operator/alice", "config/brake", Brake(held=True, released_ms=0, by="alice", reason=""))
+        realm.say("operator/alice", "config/brake", BrakeWord(held=True, released_ms=0, by="alice", reason=""))
     days(realm, "n1")
     assert (realm.slot().node, realm.slot().spec) == ("n1", first)
-    realm.say("operator/alice", "config/brake", Brake(held=False, released_ms=realm.now_ms, by="alice", reason=""))
+    realm.say("operator/alice", "config/brake", BrakeWord(held=False, released_ms=realm.now_ms, by="alice", reason=""))
     realm.apply(web(1, component=BAD))
     assert realm.settle(seconds=1) == []
     realm.node("n2")

@@ -12,7 +12,7 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.controllers.offering import PATIENCE_S, Offering, in_order
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.realm import Brake, NodesetFact, Tombstone
+from dsmt.event.kinds.realm import BrakeWord, NodesetFact, Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
@@ -146,7 +146,7 @@ def test_a_blank_store_gets_what_commands_said_that_ended_long_ago(tmp_path: Pat
         broker = await made.broker()
         async with controlling(made) as runner:
             said = await command(
-                made, applied(), Draft("config/brake", to_data(Brake(held=True, released_ms=0, by="alice", reason="")))
+                made, applied(), Draft("config/brake", to_data(BrakeWord(held=True, released_ms=0, by="alice", reason="")))
             )
             ended = made.identity("operator/eve").key.key_id
             root = await made.client("root")

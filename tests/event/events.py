@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from dsmt.event.codec import protected_header
-from dsmt.event.envelope import NO_LEAF, Event, EventId, Link
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId
 from dsmt.event.hlc import hlc
 from dsmt.trust.keys import SecretKey
 
@@ -22,7 +22,7 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=8,
 )
-links = st.just(Link(1, NO_LEAF)) | st.builds(Link, st.integers(2, 2**63 - 1), st.binary(min_size=32, max_size=32))
+links = st.just(ChainLink(1, NO_LEAF)) | st.builds(ChainLink, st.integers(2, 2**63 - 1), st.binary(min_size=32, max_size=32))
 orders = st.just((None, None)) | st.tuples(positive, positive)
 events = st.builds(
     lambda order, **fields: Event(epoch=order[0], version=order[1], **fields),
@@ -49,7 +49,7 @@ def an_event(**changes):
         "source": "node/n1",
         "incarnation": 7,
         "sequence": 3,
-        "chain": Link(1, NO_LEAF),
+        "chain": ChainLink(1, NO_LEAF),
         "type": "dsmt.heartbeat",
         "topic": "node/n1/heartbeat",
         "subject": "node/n1",

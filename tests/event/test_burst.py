@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dsmt.errors import UnusableEventError
 from dsmt.event.burst import RUN_EVENTS, parts_of
 from dsmt.event.codec import decode, decode_part, events_in, prepare, protected_header, seal, sign_burst, sign_bursts
-from dsmt.event.envelope import NO_LEAF, Event, Link
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.event.merkle import root, tree
 from dsmt.trust.keys import SecretKey, verify
 
@@ -22,7 +22,7 @@ def events(count, size=20):
             source="node/n1",
             incarnation=7,
             sequence=n,
-            chain=Link(1, NO_LEAF),
+            chain=ChainLink(1, NO_LEAF),
             type="dsmt.user",
             topic=f"user/t{n}",
             subject="node/n1",

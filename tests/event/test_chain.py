@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dsmt.event import chain
 from dsmt.event.chain import ChainReader, SourceChain, Verdict
 from dsmt.event.codec import seal
-from dsmt.event.envelope import NO_LEAF, Event, Link
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.trust.keys import SecretKey
 
 KEY = SecretKey(bytes(32))
@@ -229,5 +229,5 @@ def test_a_source_numbers_its_events_and_links_each_topic_from_zeros():
     source = Source()
     first, other, second = source.say("a"), source.say("b"), source.say("a")
     assert [s.event.sequence for s in source.sent] == [1, 2, 3]
-    assert first.event.chain == other.event.chain == Link(1, NO_LEAF)
-    assert second.event.chain == Link(2, first.leaf)
+    assert first.event.chain == other.event.chain == ChainLink(1, NO_LEAF)
+    assert second.event.chain == ChainLink(2, first.leaf)

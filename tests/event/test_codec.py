@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.burst import PATH_LABEL, Burst, Member, assemble, parts_of, raw_of
 from dsmt.event.codec import decode, decode_part, open_envelope, seal, sig_structure
-from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, Event, EventId, Link
+from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, ChainLink, Event, EventId
 from dsmt.event.merkle import leaf_hash, root
 from dsmt.event.payload import MAX_BODY_BYTES, MAX_DEPTH, _map_of, canonical, payload
 from tests.event.events import KEY, PROTECTED, an_event, events, ids
@@ -102,10 +102,10 @@ BAD_EVENTS = [
     {"sequence": 2**63},
     {"time": 1.5},
     {"time": 0},
-    {"chain": Link(0, NO_LEAF)},
-    {"chain": Link(2, b"short")},
-    {"chain": Link(2, "x" * 32)},
-    {"chain": Link(1, b"\x01" * 32)},
+    {"chain": ChainLink(0, NO_LEAF)},
+    {"chain": ChainLink(2, b"short")},
+    {"chain": ChainLink(2, "x" * 32)},
+    {"chain": ChainLink(1, b"\x01" * 32)},
     {"ttl": 0},
     {"ttl": 2**53 + 1},
     {"version": 0},

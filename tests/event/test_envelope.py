@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.errors import InputError
-from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, thing_of
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, thing_of
 from dsmt.event.hlc import hlc
 
 AT = 1_700_000_000_000
@@ -11,7 +11,7 @@ AT = 1_700_000_000_000
 
 def event(topic="service/web/spec", **fields):
     return Event(
-        source="operator/a", incarnation=3, sequence=4, chain=Link(1, NO_LEAF), type="t", topic=topic, subject="",
+        source="operator/a", incarnation=3, sequence=4, chain=ChainLink(1, NO_LEAF), type="t", topic=topic, subject="",
         time=hlc(AT, 9), data={}, **fields,
     )  # fmt: skip
 

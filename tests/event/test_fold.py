@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.fold import Change, Fold
 from dsmt.event.payload import payload
 
@@ -16,7 +16,7 @@ def said(topic, *, epoch=1, version=1, at=5, sequence=1):
         source="operator/a",
         incarnation=1,
         sequence=sequence,
-        chain=Link(1, NO_LEAF),
+        chain=ChainLink(1, NO_LEAF),
         type="t",
         topic=topic,
         subject="",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dsmt.event.codec import decode, open_envelope, seal
-from dsmt.event.envelope import Event, EventId, Link
+from dsmt.event.envelope import ChainLink, Event, EventId
 from dsmt.event.hlc import hlc
 from dsmt.trust.keys import SecretKey, verify
 
@@ -15,7 +15,7 @@ EVENT = Event(
     source="controller/c1",
     incarnation=1_700_000_000_000,
     sequence=42,
-    chain=Link(7, bytes(range(32))),
+    chain=ChainLink(7, bytes(range(32))),
     type="dsmt.slot",
     topic="service/web/slot/app/0",
     subject="web/app/0",

@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from dsmt.event.envelope import NO_LEAF, Event, Link
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.event.hlc import hlc
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Session, TrimRecord
 from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.instance import Command, Endpoint, Health, LogLines, Progress, Status
 from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Probe
-from dsmt.event.kinds.realm import Brake, ClockWord, NodesetFact, Revoked, Tombstone
-from dsmt.event.kinds.row import Row
+from dsmt.event.kinds.realm import BrakeWord, ClockWord, NodesetFact, Revoked, Tombstone
+from dsmt.event.kinds.row import KindRow
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Previous, Slot, SlotControl
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced, Started
@@ -31,8 +31,8 @@ def said(topic, record, version=None):
     """What an event says of its subject."""
     found = lookup(topic).row
     event = Event(
-        source="node/n1", incarnation=1, sequence=1, chain=Link(1, NO_LEAF), type=found.event_type, topic=topic, subject="",
-        time=hlc(NOW_MS), data=to_data(record), epoch=None if version is None else 1, version=version,
+        source="node/n1", incarnation=1, sequence=1, chain=ChainLink(1, NO_LEAF), type=found.event_type, topic=topic,
+        subject="", time=hlc(NOW_MS), data=to_data(record), epoch=None if version is None else 1, version=version,
     )  # fmt: skip
     assert type(record) is found.record
     return found.says(event, record)
@@ -187,8 +187,8 @@ SENTENCES = [
     ("service/web/log/app/0/n1/stdout", lines("a", "b"), "wrote 2 lines, the last: b"),
     ("nodeset/good", NodesetFact(expression="minus(all_nodes, n1)", **BY), 'is minus(all_nodes, n1), says alice: "disk"'),
     ("tombstone/service/web", Tombstone(**BY), 'has ended, says alice: "disk"'),
-    ("config/brake", Brake(held=True, released_ms=0, **BY), 'is held: nothing is replaced, says alice: "disk"'),
-    ("config/brake", Brake(held=False, released_ms=0, by="bob", reason=""), "is released, says bob"),
+    ("config/brake", BrakeWord(held=True, released_ms=0, **BY), 'is held: nothing is replaced, says alice: "disk"'),
+    ("config/brake", BrakeWord(held=False, released_ms=0, by="bob", reason=""), "is released, says bob"),
     ("config/clock/b1", ClockWord(ahead_s=3.24, **BY), 'the clock of b1\'s machine, +3.2 s, is right, says alice: "disk"'),
     ("trust/revoked/0f/root", Revoked(by="bob", name="node/n1"), "has its key revoked by bob"),
     ("trust/revoked/0f/root", Revoked(**BY), 'has its key 0f revoked by alice: "disk"'),
@@ -221,7 +221,10 @@ def test_an_owned_row_s_topics_name_their_owner():
 
 
 def test_who_writes_is_one_source_or_the_sources_of_some_roles():
-    owned, shared = Row("a/<node>", "t", "fact", "node/<node>"), Row("a/<node>", "t", "fact", ("operator", "controller"))
+    owned, shared = (
+        KindRow("a/<node>", "t", "fact", "node/<node>"),
+        KindRow("a/<node>", "t", "fact", ("operator", "controller")),
+    )
     assert (owned.owner, owned.roles, owned.shared) == ("node/<node>", (), False)
     assert (shared.owner, shared.roles, shared.shared) == (None, ("operator", "controller"), True)
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.envelope import NO_LEAF, Event, EventId, Link
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId
 from dsmt.event.layout import Encoder, Layout, events_of
 from dsmt.event.payload import canonical, encode, event_of, payload
 from tests.event.events import an_event, events, plain, positive, text
 
 LEAF = bytes(range(32))
-links = st.builds(Link, positive, st.binary(min_size=32, max_size=32))
+links = st.builds(ChainLink, positive, st.binary(min_size=32, max_size=32))
 alike = st.builds(
     lambda first, changes: [first, *[replace(first, **dict(change)) for change in changes]],
     events,
@@ -53,7 +53,7 @@ def by_the_one_before(body, like, leaf=LEAF):
 def a_user_event(sequence=70_000, **changes):
     fields = {
         "sequence": sequence,
-        "chain": Link(sequence - 9, bytes(32)),
+        "chain": ChainLink(sequence - 9, bytes(32)),
         "type": "dsmt.user",
         "topic": "user/p4",
         "subject": "user/p4",
@@ -178,19 +178,19 @@ def test_data_that_is_refused_in_full_is_not_taken(data):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sequence": 2**63, "chain": Link(2**40, LEAF)},
-        {"chain": Link(2**63, LEAF)},
+        {"sequence": 2**63, "chain": ChainLink(2**40, LEAF)},
+        {"chain": ChainLink(2**63, LEAF)},
         {"time": 2**63},
-        {"chain": Link(1, LEAF)},
+        {"chain": ChainLink(1, LEAF)},
     ],
 )
 def test_numbers_that_are_refused_in_full_are_not_taken(changes):
-    like = a_user_event(2**62, chain=Link(2**62, LEAF))
+    like = a_user_event(2**62, chain=ChainLink(2**62, LEAF))
     body = payload(replace(like, **changes))
     assert in_full(body) is None
     assert by_the_one_before(body, like) is None
 
 
 def test_a_first_event_of_a_chain_is_read_in_full():
-    first = a_user_event(70_001, chain=Link(1, NO_LEAF))
+    first = a_user_event(70_001, chain=ChainLink(1, NO_LEAF))
     assert events_of([payload(a_user_event()), payload(first)], [LEAF, LEAF])[1] == first

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsmt.event.envelope import NO_LEAF, Event, Link, thing_of
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, thing_of
 from dsmt.event.order import is_over, newer
 
 
@@ -14,7 +14,7 @@ def fact(topic="service/web/spec", *, source="operator/a", at=5, version=1, epoc
         source=source,
         incarnation=incarnation,
         sequence=sequence,
-        chain=Link(1, NO_LEAF),
+        chain=ChainLink(1, NO_LEAF),
         type="t",
         topic=topic,
         subject="",

@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode, open_envelope, seal
-from dsmt.event.envelope import NO_LEAF, Event, EventId, Link
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId
 from dsmt.event.hlc import hlc
 from dsmt.event.payload import payload
 from dsmt.trust.keys import SecretKey, verify
@@ -24,7 +24,7 @@ def events(count):
             source="operator/alice",
             incarnation=1_700_000_000_000,
             sequence=i,
-            chain=Link(i, NO_LEAF if i == 1 else bytes([i]) * 32),
+            chain=ChainLink(i, NO_LEAF if i == 1 else bytes([i]) * 32),
             type="dsmt.user",
             topic="user/greeting",
             subject="web",

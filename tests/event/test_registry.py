@@ -2,14 +2,14 @@
 
 import pytest
 
-from dsmt.event.envelope import NO_LEAF, Event, Link
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.event.registry import TOPICS, as_pattern, is_fact, lookup, owner_of, row_of, unify
 
 
 def event(topic, version=None):
     return Event(
-        source="agent/n1/web/app/0", incarnation=1, sequence=1, chain=Link(1, NO_LEAF), type="t", topic=topic, subject="",
-        time=1, data={}, epoch=version, version=version,
+        source="agent/n1/web/app/0", incarnation=1, sequence=1, chain=ChainLink(1, NO_LEAF), type="t", topic=topic,
+        subject="", time=1, data={}, epoch=version, version=version,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from dsmt.cli import screens, service_screen
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.hlc import LAST_MS, rfc3339
-from dsmt.event.kinds.row import Row
+from dsmt.event.kinds.row import KindRow
 from dsmt.event.reason import reason
 from dsmt.event.records import from_data, to_data
 from dsmt.event.registry import TOPICS
@@ -50,7 +50,7 @@ def filled(template: str) -> str:
     return re.sub(r"<([a-z]+/?)>", lambda found: LEVELS[found[1]], template)
 
 
-def source_of(row: Row) -> str:
+def source_of(row: KindRow) -> str:
     if row.owner is not None:
         return filled(row.owner)
     return {"operator": "operator/alice", "controller": "controller/c1", "issuer": "issuer/i1"}[row.roles[0]]
@@ -146,7 +146,7 @@ def shown(realm: Realm, told: Event) -> list[str]:
     ]
 
 
-def bases(row: Row, realm: Realm, topic: str) -> list[dict[str, Any]]:
+def bases(row: KindRow, realm: Realm, topic: str) -> list[dict[str, Any]]:
     """Data of the row's record: what the realm itself says there, and one that says all that can be said."""
     assert row.record is not None
     full: dict[str, Any] = sample(row.record)
@@ -159,7 +159,7 @@ def bases(row: Row, realm: Realm, topic: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.template)
-def test_a_number_out_of_range_is_refused_and_any_other_is_shown(row: Row) -> None:
+def test_a_number_out_of_range_is_refused_and_any_other_is_shown(row: KindRow) -> None:
     assert row.record is not None
     topic, source = filled(row.template), source_of(row)
     for base in bases(row, a_realm(), topic):

@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event.kinds.realm import Brake
+from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.alerting import alerts
@@ -221,7 +221,7 @@ def test_why_not_says_what_a_slot_on_a_dead_node_waits_for() -> None:
     realm.verdict(node)
     found = why_not(sight(realm), Target("web"))
     assert (found.target, found.reason, found.on) == ("web/app/1", None, None)
-    held = Brake(held=True, released_ms=0, by="alice", reason="x")
+    held = BrakeWord(held=True, released_ms=0, by="alice", reason="x")
     realm.say("operator/alice", "config/brake", held)
     assert why_not(sight(realm), Target("web")).reason.code == "wait.brake"
     realm.hold(key(1))

@@ -10,7 +10,7 @@ from dsmt.controllers.service import AHEAD
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.read.plan_words import HIDDEN
-from dsmt.operations.read.planning import Plan, check_plan, difference, plan, plan_id
+from dsmt.operations.read.planning import ApplyPlan, check_plan, difference, plan, plan_id
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.write import applying
 from dsmt.spec.parsing import parse
@@ -140,7 +140,7 @@ def many(count: int) -> list[ServiceSpec]:
     return parse("".join(f"---\n{web(1, service=f's{i}')}" for i in range(count)), file="services.yaml")
 
 
-def planned(realm: Realm, specs: list[ServiceSpec], monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+def planned(realm: Realm, specs: list[ServiceSpec], monkeypatch: pytest.MonkeyPatch) -> list[ApplyPlan]:
     async def look(_bus: object) -> Sight:
         return sight(realm)
 

@@ -10,7 +10,7 @@ from dsmt.errors import NotFoundError, TimedOutError
 from dsmt.event.kinds.instance import LogLines
 from dsmt.event.kinds.slot import Slot
 from dsmt.operations.read import reading_logs
-from dsmt.operations.read.reading_logs import Item, Line, Told, Wanted, logs
+from dsmt.operations.read.reading_logs import Item, Line, LogNotice, LogQuery, logs
 from dsmt.operations.words.targets import Target
 from dsmt.ports.bus import Bus, Delivery
 from tests.controllers.build import Realm, agent, key, web
@@ -48,7 +48,7 @@ class Answers:
         return made
 
 
-def read(bus: ScriptedBus, wanted: Wanted, count: int | None = None, target: str = "web/app/0") -> list[Item]:
+def read(bus: ScriptedBus, wanted: LogQuery, count: int | None = None, target: str = "web/app/0") -> list[Item]:
     async def main() -> list[Item]:
         found: list[Item] = []
         async with asyncio.timeout(20):
@@ -65,7 +65,7 @@ def test_the_time_of_a_line_is_null_until_its_agent_knows_it() -> None:
     answers = Answers()
     script = [answers.say("old"), answers.say("new", written_ms=START_MS + 4000, last=True)]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
-    assert read(answers.bus, Wanted(5, since_ms=7)) == [
+    assert read(answers.bus, LogQuery(5, since_ms=7)) == [
         Line("web/app/0", "n1", "stdout", "old", None, START_MS + 5000),
         Line("web/app/0", "n1", "stdout", "new", START_MS + 4000, START_MS + 5000),
     ]
@@ -78,7 +78,7 @@ def test_a_follower_asks_again_from_the_place_behind_what_it_has_read() -> None:
     answers = Answers()
     script = [answers.say("one", upto=4), answers.say(last=True, upto=9), answers.say("two", upto=13)]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
-    found = read(answers.bus, Wanted(5, follow=True), count=2)
+    found = read(answers.bus, LogQuery(5, follow=True), count=2)
     assert [one.line for one in found if isinstance(one, Line)] == ["one", "two"]
     assert [draft.data["arguments"].get("after") for draft in answers.bus.emitted] == [None, {"stdout": 9}]
 
@@ -89,8 +89,8 @@ def test_a_follower_goes_to_another_node_with_the_instance_and_says_so() -> None
     moved = next(event for _, event in after.rows if event.event.type == "dsmt.slot")
     script: list[Step] = [answers.say("one", upto=4), came(moved, live=True), answers.say("two", node="n2")]
     answers.bus = ScriptedBus(script, view(placed("n1")), view(after), now_ms=START_MS)
-    found = read(answers.bus, Wanted(5, follow=True), count=3)
-    assert found[1] == Told("web/app/0", "web/app/0 is on n2 now")
+    found = read(answers.bus, LogQuery(5, follow=True), count=3)
+    assert found[1] == LogNotice("web/app/0", "web/app/0 is on n2 now")
     assert [(one.node, one.line) for one in found if isinstance(one, Line)] == [("n1", "one"), ("n2", "two")]
     assert [draft.to for draft in answers.bus.emitted] == [("agent/n1/web/app/0",), ("agent/n2/web/app/0",)]
     assert answers.bus.emitted[1].data["arguments"]["lines"] == reading_logs.MOST
@@ -101,7 +101,7 @@ def test_a_follower_asks_a_new_agent_of_the_same_node_from_where_it_was() -> Non
     begun = signed(agent(key(), "n1"), f"source/{agent(key(), 'n1')}", {"x": 1}, incarnation=START_MS + 1)
     script: list[Step] = [answers.say("one", upto=4), came(begun, live=True), answers.say("two")]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
-    assert len(read(answers.bus, Wanted(5, follow=True), count=2)) == 2
+    assert len(read(answers.bus, LogQuery(5, follow=True), count=2)) == 2
     assert answers.bus.emitted[1].data["arguments"]["after"] == {"stdout": 4}
 
 
@@ -111,7 +111,7 @@ def test_an_agent_whose_name_is_of_no_slot_ends_nothing() -> None:
     begun = signed(name, f"source/{name}", {"x": 1}, incarnation=START_MS + 1)
     script: list[Step] = [answers.say("one", upto=4), came(begun, live=True), answers.say("two")]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
-    found = read(answers.bus, Wanted(5, follow=True), count=2, target="web")
+    found = read(answers.bus, LogQuery(5, follow=True), count=2, target="web")
     assert [one.line for one in found if isinstance(one, Line)] == ["one", "two"]
     assert len(answers.bus.emitted) == 1
 
@@ -119,11 +119,11 @@ def test_an_agent_whose_name_is_of_no_slot_ends_nothing() -> None:
 def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_logs, "ANSWER_S", 0.05)
     with pytest.raises(TimedOutError, match="the agent of web/app/0 did not answer"):
-        read(ScriptedBus([lambda: None], view(placed("n1")), now_ms=START_MS), Wanted(5))
+        read(ScriptedBus([lambda: None], view(placed("n1")), now_ms=START_MS), LogQuery(5))
     answers = Answers()
     answers.bus = ScriptedBus([lambda: None, answers.say("one")], view(placed("n1")), now_ms=START_MS)
-    found = read(answers.bus, Wanted(5, follow=True), count=2)
-    assert found[0] == Told("web/app/0", "the agent of web/app/0 on n1 does not answer; trying again")
+    found = read(answers.bus, LogQuery(5, follow=True), count=2)
+    assert found[0] == LogNotice("web/app/0", "the agent of web/app/0 on n1 does not answer; trying again")
     assert isinstance(found[1], Line)
     assert len(answers.bus.emitted) >= 2
 
@@ -132,5 +132,5 @@ def test_what_is_on_no_node_has_no_logs() -> None:
     realm = Realm("n1")
     realm.apply(web(1))
     with pytest.raises(NotFoundError) as caught:
-        read(ScriptedBus([], view(realm), now_ms=START_MS), Wanted(5))
+        read(ScriptedBus([], view(realm), now_ms=START_MS), LogQuery(5))
     assert caught.value.code == "logs.nowhere"

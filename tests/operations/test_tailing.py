@@ -10,14 +10,14 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.instance import Command, Endpoint, LogLines
 from dsmt.event.records import to_data
-from dsmt.operations.read.tailing import Item, Wanted, tail
+from dsmt.operations.read.tailing import Item, TailQuery, tail
 from dsmt.operations.words.patterns import some_topic
 from dsmt.ports.bus import Arrived, Bookmark, Bus, Cursor, Notice, Reattached
 from tests.operations.recorded import START_MS, Recording
 from tests.operations.scripted import ScriptedBus, came, complete
 
 
-def shown(bus: ScriptedBus, wanted: Wanted, count: int | None = None) -> list[Item]:
+def shown(bus: ScriptedBus, wanted: TailQuery, count: int | None = None) -> list[Item]:
     """The first `count` items, or all to the end."""
 
     async def main() -> list[Item]:
@@ -67,20 +67,20 @@ ALL = [
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Wanted(), QUIET),
-        (Wanted(routine=True), ALL),
-        (Wanted(("/", "node/+/heartbeat")), [*QUIET[:3], "node/n1/heartbeat", *QUIET[3:]]),
-        (Wanted(("/", "source/operator/")), [one for one in ALL if one in QUIET or "operator" in one]),
-        (Wanted(("/", "service/+/log/")), [*QUIET, "service/web/command/app/0", "service/web/log/app/0/n1/stdout"]),
-        (Wanted(types=("dsmt.heart*",)), ["node/n1/heartbeat"]),
-        (Wanted(sources=("node/*",)), ["source/node/n1", "node/n1/heartbeat"]),
-        (Wanted(where=lambda event: event.topic.endswith("heartbeat")), ["node/n1/heartbeat"]),
+        (TailQuery(), QUIET),
+        (TailQuery(routine=True), ALL),
+        (TailQuery(("/", "node/+/heartbeat")), [*QUIET[:3], "node/n1/heartbeat", *QUIET[3:]]),
+        (TailQuery(("/", "source/operator/")), [one for one in ALL if one in QUIET or "operator" in one]),
+        (TailQuery(("/", "service/+/log/")), [*QUIET, "service/web/command/app/0", "service/web/log/app/0/n1/stdout"]),
+        (TailQuery(types=("dsmt.heart*",)), ["node/n1/heartbeat"]),
+        (TailQuery(sources=("node/*",)), ["source/node/n1", "node/n1/heartbeat"]),
+        (TailQuery(where=lambda event: event.topic.endswith("heartbeat")), ["node/n1/heartbeat"]),
     ],
 )
-def test_what_passes_all_the_time_is_left_out_unless_it_is_asked_for(wanted: Wanted, expected: list[str]) -> None:
+def test_what_passes_all_the_time_is_left_out_unless_it_is_asked_for(wanted: TailQuery, expected: list[str]) -> None:
     recording = noisy()
     bus = ScriptedBus([[*came(*recording.events), complete()]], now_ms=recording.now_ms)
-    assert topics(shown(bus, Wanted(**{**_fields(wanted), "follow": False}))) == expected
+    assert topics(shown(bus, TailQuery(**{**_fields(wanted), "follow": False}))) == expected
 
 
 def test_a_topic_of_an_operator_s_own_is_no_measurement_whatever_it_is_called() -> None:
@@ -88,11 +88,11 @@ def test_a_topic_of_an_operator_s_own_is_no_measurement_whatever_it_is_called() 
     recording.source("operator/alice.0abc")
     recording.say("operator/alice.0abc", "user/shop/stats", {"n": 1})
     bus = ScriptedBus([[*came(*recording.events), complete()]], now_ms=recording.now_ms)
-    assert topics(shown(bus, Wanted(follow=False))) == ["user/shop/stats"]
+    assert topics(shown(bus, TailQuery(follow=False))) == ["user/shop/stats"]
 
 
-def _fields(wanted: Wanted) -> dict[str, Any]:
-    return {name: getattr(wanted, name) for name in Wanted.__dataclass_fields__}
+def _fields(wanted: TailQuery) -> dict[str, Any]:
+    return {name: getattr(wanted, name) for name in TailQuery.__dataclass_fields__}
 
 
 def test_the_last_three_are_three_though_more_come_with_the_end() -> None:
@@ -101,7 +101,7 @@ def test_the_last_three_are_three_though_more_come_with_the_end() -> None:
         recording.say("operator/alice", f"user/{number}", {"n": number})
     said = recording.events[1:]
     bus = ScriptedBus([[*came(*said[:5]), complete(), *came(said[5], live=True)]], now_ms=recording.now_ms)
-    assert topics(shown(bus, Wanted(last=3, follow=False))) == ["user/2", "user/3", "user/4"]
+    assert topics(shown(bus, TailQuery(last=3, follow=False))) == ["user/2", "user/3", "user/4"]
 
 
 def test_a_notice_among_the_last_takes_no_events_place_and_one_before_them_goes() -> None:
@@ -111,7 +111,7 @@ def test_a_notice_among_the_last_takes_no_events_place_and_one_before_them_goes(
     said = recording.events[1:]
     early, late = Notice("dsmt.notice.gap", "early"), Notice("dsmt.notice.gap", "late")
     batch = [*came(*said[:2]), early, *came(said[2]), late, *came(said[3]), complete()]
-    found = shown(ScriptedBus([batch], now_ms=recording.now_ms), Wanted(last=2, follow=False))
+    found = shown(ScriptedBus([batch], now_ms=recording.now_ms), TailQuery(last=2, follow=False))
     assert [one.message if isinstance(one, Notice) else one.signed.event.topic for one in found] == [
         "user/2", "late", "user/3",
     ]  # fmt: skip
@@ -125,9 +125,9 @@ def test_a_fact_that_says_the_same_again_is_shown_once() -> None:
         recording.say("agent/n1/web/app/0", topic, to_data(said))
     batch = [*came(*recording.events), complete()]
     bus = ScriptedBus([batch], now_ms=recording.now_ms)
-    assert topics(shown(bus, Wanted((f"{topic}",), follow=False))).count(topic) == 3
+    assert topics(shown(bus, TailQuery((f"{topic}",), follow=False))).count(topic) == 3
     bus = ScriptedBus([batch], now_ms=recording.now_ms)
-    assert topics(shown(bus, Wanted((f"{topic}",), follow=False, repeats=True))).count(topic) == 4
+    assert topics(shown(bus, TailQuery((f"{topic}",), follow=False, repeats=True))).count(topic) == 4
 
 
 def test_a_lost_connection_is_told_while_it_lasts_and_then_what_was_missed() -> None:
@@ -158,7 +158,7 @@ def test_a_lost_connection_is_told_while_it_lasts_and_then_what_was_missed() -> 
         ],
         now_ms=recording.now_ms,
     )
-    notices = [one for one in shown(bus, Wanted(), count=10) if isinstance(one, Notice)]
+    notices = [one for one in shown(bus, TailQuery(), count=10) if isinstance(one, Notice)]
     assert [(one.type.removeprefix("dsmt.notice."), one.message) for one in notices] == [
         ("caughtup", "everything before is shown; what follows is live"),
         ("disconnected", "from b1: nothing arrives until a broker is back; trying again"),

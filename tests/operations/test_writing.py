@@ -11,7 +11,7 @@ import pytest
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import FailedError
 from dsmt.event.kinds.node import NodeAttributes, NodeControl
-from dsmt.event.kinds.realm import Brake, NodesetFact
+from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Slot, SlotControl
 from dsmt.event.records import to_data
@@ -86,7 +86,7 @@ CASES: dict[str, tuple[str, Any, Callable[[Any], Awaitable[object]]]] = {
     ),
     "brake release": (
         "config/brake",
-        Brake(held=True, released_ms=0, by="bob", reason=""),
+        BrakeWord(held=True, released_ms=0, by="bob", reason=""),
         lambda bus: braking.release(bus, by="alice", reason=""),
     ),
 }

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from dsmt.errors import TransportError
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.processes import SpawnedProcesses, spawner_of, start_spawner
 from dsmt.system.procfs import descendants, identity_of, is_alive, open_pidfd
 from dsmt.system.records import living, read_record, record_path
@@ -86,32 +86,32 @@ class Node:
             "deployment_agent": "spawned:agent",
         }
         self.kept = (("container_manager", ""), ("node_monitor", ""))
-        self.seen: set[Identity] = set()
+        self.seen: set[ProcessIdentity] = set()
 
     @property
     def argv(self) -> list[str]:
         code = HARNESS.format(programs=str(self.programs), directory=self.directory, table=self.table, kept=self.kept)
         return [sys.executable, "-c", code]
 
-    def start(self) -> Identity:
+    def start(self) -> ProcessIdentity:
         identity = self.followed()
         assert identity is not None
         return identity
 
-    def followed(self) -> Identity | None:
+    def followed(self) -> ProcessIdentity | None:
         """Another spawner, unless the lock is somebody's."""
         identity = start_spawner(self.directory, self.argv)
         if identity is not None:
             self.seen.add(identity)
         return identity
 
-    def program(self, name: str) -> Identity | None:
+    def program(self, name: str) -> ProcessIdentity | None:
         identity = living(record_path(self.directory, name))
         if identity is not None:
             self.seen.add(identity)
         return identity
 
-    async def up(self) -> tuple[Identity, Identity, Identity]:
+    async def up(self) -> tuple[ProcessIdentity, ProcessIdentity, ProcessIdentity]:
         """Wait for the spawner and its two programs."""
         names = ("spawner", "container_manager", "node_monitor")
         await until(lambda: all(self.program(name) for name in names))

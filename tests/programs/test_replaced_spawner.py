@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import TransportError
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.programs.asking import Pings
 from dsmt.system.processes import SpawnedProcesses, keep_asking, spawner_of, start_spawner, watch_spawner
 from dsmt.system.procfs import identity_of, is_alive, stat_of
@@ -240,7 +240,7 @@ def test_who_ends_a_node_asks_on_and_restarts_no_spawner(node):
 
 
 def test_who_stood_still_with_its_spawner_may_ask_again_before_it_is_said_to_hang():
-    pings, manager = Pings(60.0, 10.0), Identity(1, 1, "boot")
+    pings, manager = Pings(60.0, 10.0), ProcessIdentity(1, 1, "boot")
     assert pings.due is None
     pings.heard(manager, 0.0)
     pings.heard(manager, 10.0)
@@ -252,7 +252,7 @@ def test_who_stood_still_with_its_spawner_may_ask_again_before_it_is_said_to_han
 
 
 def test_who_stands_still_with_its_spawner_again_and_again_is_not_said_to_hang():
-    pings, monitor = Pings(60.0, 10.0), Identity(1, 1, "boot")
+    pings, monitor = Pings(60.0, 10.0), ProcessIdentity(1, 1, "boot")
     pings.heard(monitor, 0.0)
     assert (pings.hung(500.0), pings.due) == ([], 510.0)
     assert (pings.hung(900.0), pings.due) == ([], 910.0)

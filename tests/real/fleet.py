@@ -27,7 +27,7 @@ from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import processes
 from dsmt.operations.read.watching import Watch, watching
 from dsmt.ports.bus import Draft
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.system.procfs import is_alive
@@ -138,17 +138,17 @@ class Fleet:
         found = {signed.id for signed in await self.connection.bus.fetch(self.acknowledged)}
         return [identity for identity in self.acknowledged if identity not in found]
 
-    def record(self, kind: str, name: str, program: str) -> Identity:
+    def record(self, kind: str, name: str, program: str) -> ProcessIdentity:
         directory = keeper_directory(self.home) if kind == "keeper" else self.home.part(kind, name)
         found = living(record_path(str(directory), program))
         assert found is not None, f"{program} of {name} does not run"
         return found
 
-    async def replaced(self, kind: str, name: str, program: str, before: Identity) -> Identity:
+    async def replaced(self, kind: str, name: str, program: str, before: ProcessIdentity) -> ProcessIdentity:
         """Wait until another process has taken the place of one that was killed."""
         directory = keeper_directory(self.home) if kind == "keeper" else self.home.part(kind, name)
 
-        def look() -> Identity | None:
+        def look() -> ProcessIdentity | None:
             found = living(record_path(str(directory), program))
             return None if found is None or found == before else found
 
@@ -175,7 +175,7 @@ async def eventually(what: str, look: Callable[[], Any], patience_s: float = PAT
     return found
 
 
-async def gone(*identities: Identity) -> None:
+async def gone(*identities: ProcessIdentity) -> None:
     await eventually("their end", lambda: not any(is_alive(i) for i in identities))
 
 

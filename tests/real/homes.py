@@ -10,13 +10,13 @@ from typing import Any
 
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import keeper_directory
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.records import living, record_path
 from tests.real.fleet import end
 from tests.real.seat import start
 
 
-def at(home: Home, kind: str, name: str, program: str) -> Callable[[], Identity | None]:
+def at(home: Home, kind: str, name: str, program: str) -> Callable[[], ProcessIdentity | None]:
     """Looks for the process of a record."""
     directory = keeper_directory(home) if kind == "keeper" else home.part(kind, name)
     return lambda: living(record_path(str(directory), program))

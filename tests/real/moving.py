@@ -20,7 +20,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest, Notice, Start
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.records import living, record_path
 from tests.real.fleet import PATIENCE_S, attached, end, eventually, web_spec
 
@@ -78,7 +78,7 @@ async def begun(home: Home, engine: str, brokers: int = 1) -> dict[tuple[str, in
         return made.pids("web")
 
 
-def running(directory: Path, program: str) -> Identity | None:
+def running(directory: Path, program: str) -> ProcessIdentity | None:
     return living(record_path(str(directory), program))
 
 

@@ -15,7 +15,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.records import living, record_path
 from tests.real.fleet import end, eventually, gone
 
@@ -48,7 +48,7 @@ sys.exit(keeper.main(sys.argv[1], int(sys.argv[2])))
 """
 """A keeper whose spawners write down who asks, and whose brokers have a full disk while there is a file `full`."""
 
-Kept = dict[tuple[str, str, str], Identity | None]
+Kept = dict[tuple[str, str, str], ProcessIdentity | None]
 EVERYBODY = (
     ("brokers", "b1", "broker"),
     ("controllers", "c1", "controller"),
@@ -69,7 +69,7 @@ class Realm:
     def kept(self) -> Kept:
         return {at: living(record_path(str(self.home.part(*at[:2])), at[2])) for at in EVERYBODY}
 
-    def asked(self, who: Identity | None) -> int:
+    def asked(self, who: ProcessIdentity | None) -> int:
         """How often somebody has asked who keeps it."""
         file = self.heard / str(who.pid if who is not None else 0)
         return file.stat().st_size if file.exists() else 0

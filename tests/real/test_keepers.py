@@ -14,7 +14,7 @@ import pytest
 
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import down
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from tests.real.fleet import attached, eventually, gone, processes_of, redis_spec
 from tests.real.homes import at, everybody, name_of, run
 from tests.real.seat import dsmt
@@ -97,7 +97,7 @@ def test_however_often_the_keeper_is_killed_there_is_one_broker_and_down_ends_al
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "up", "--nodes", "1", "--detach")
         chance = random.Random(20)
-        killed: list[Identity] = []
+        killed: list[ProcessIdentity] = []
         for _ in range(19):
             keeper = await eventually("a keeper", at(home, "keeper", "", "spawner"))
             await asyncio.sleep(chance.uniform(0, 0.4))  # the moment is what is tried here

@@ -19,7 +19,7 @@ from dsmt.operations.local.home import Home, init, issue
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.ports.bus import Draft
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import nats_server
 from dsmt.system.records import living, record_path
 from dsmt.trust.revocations import topic_of
@@ -45,7 +45,7 @@ def on_nats(**wanted: int) -> Callable[[Callable[[Fleet], Awaitable[None]]], Cal
     return decorated
 
 
-def kill(fleet: Fleet, name: str, *programs: str) -> list[Identity]:
+def kill(fleet: Fleet, name: str, *programs: str) -> list[ProcessIdentity]:
     found = [fleet.record("brokers", name, program) for program in programs]
     for one in found:
         with suppress(ProcessLookupError):  # a gate ends by itself when its server has gone

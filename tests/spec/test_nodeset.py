@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.spec import nodeset
-from dsmt.spec.nodeset import Intersect, Limit, Minus, Named, NodeSetError, Union
+from dsmt.spec.nodeset import Intersect, Limit, Minus, NamedNodes, NodeSetError, Union
 
 NODES = [f"n{i}" for i in range(12)]
 names = st.sampled_from(["all_nodes", "failed", "good", "n1", "n2", "elsewhere"])
 expressions = st.recursive(
-    names.map(Named),
+    names.map(NamedNodes),
     lambda inner: st.one_of(
         st.builds(Minus, inner, inner),
         st.builds(Union, st.lists(inner, min_size=1, max_size=3).map(tuple)),
@@ -175,14 +175,14 @@ def test_who_writes_a_wrong_expression_is_told_what_to_write(text):
 
 def test_the_longest_and_deepest_expression_is_read_and_one_beyond_is_not():
     longest = "a" + " " * 4095
-    assert nodeset.parse(longest) == Named("a")
+    assert nodeset.parse(longest) == NamedNodes("a")
     with pytest.raises(NodeSetError, match="4096"):
         nodeset.parse(longest + " ")
     deepest = "union(" * 32 + "a" + ")" * 32
     assert nodeset.parse(deepest)
     with pytest.raises(NodeSetError, match="deeper"):
         nodeset.parse(f"union({deepest})")
-    assert nodeset.parse("limit(a, 1000000)") == Limit(Named("a"), 1_000_000)
+    assert nodeset.parse("limit(a, 1000000)") == Limit(NamedNodes("a"), 1_000_000)
     for number in ("1000001", "00000001", "-1", "1.5", "\u0661"):
         with pytest.raises(NodeSetError):
             nodeset.parse(f"limit(a, {number})")

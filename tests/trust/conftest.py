@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 
 from dsmt.event.codec import seal
-from dsmt.event.envelope import NO_LEAF, Event, Link
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.event.hlc import hlc
 from dsmt.trust.identity import delegate, root_issued
 from dsmt.trust.keys import SecretKey
@@ -67,7 +67,7 @@ class RealmForTests:
 
     def event(self, topic, *, source, at=NOW + 100, sequence=1, **fields):
         told = {
-            "source": source, "incarnation": 1, "sequence": sequence, "chain": Link(1, NO_LEAF), "type": "t",
+            "source": source, "incarnation": 1, "sequence": sequence, "chain": ChainLink(1, NO_LEAF), "type": "t",
             "topic": topic, "subject": "", "time": hlc(at * 1000), "data": {},
         }  # fmt: skip
         if fields.get("version") is not None:

@@ -4,7 +4,7 @@ import pytest
 
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint
-from dsmt.event.kinds.realm import Brake, NodesetFact, Tombstone
+from dsmt.event.kinds.realm import BrakeWord, NodesetFact, Tombstone
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State
@@ -149,7 +149,7 @@ def test_a_node_set_and_the_brake_mark_the_realm():
     assert changes(realm, said, "minus(") == Dirty(realm=True)
     assert realm.view.nodesets == {}, "a set that cannot be read is none"
     assert "good" in realm.view.quarantined["nodeset/good"]
-    brake = Brake(held=True, released_ms=0, by="alice", reason="")
+    brake = BrakeWord(held=True, released_ms=0, by="alice", reason="")
     assert changes(realm, realm.say, "operator/alice", "config/brake", brake) == Dirty(realm=True)
     assert realm.view.brake.record == brake
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Final, Protocol, cast
 
 from dsmt.ports.driver import Driver, Handle
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.spec.drivers import BUILT, DRIVERS
 from dsmt.system.watch import Ask, nobody
 
@@ -15,7 +15,7 @@ from dsmt.system.watch import Ask, nobody
 class LocalDriver(Driver, Protocol):
     """A driver of this machine, whose programs can be ended from outside by who is no agent."""
 
-    def root(self, handle: Handle) -> Identity | None:
+    def root(self, handle: Handle) -> ProcessIdentity | None:
         """The program's own process, dead or alive; None when the handle names none."""
         ...
 
@@ -38,7 +38,7 @@ def drivers_of(owner: str, ask: Ask) -> dict[str, LocalDriver]:
     return {word: make(owner, ask) for word, make in MAKERS.items()}
 
 
-def root_of(driver: str, handle: Handle | None) -> Identity | None:
+def root_of(driver: str, handle: Handle | None) -> ProcessIdentity | None:
     """The process of a program that an agent has written down, for who ends what the dead have left."""
     make = MAKERS.get(driver)
     return None if make is None or handle is None else make("", nobody).root(handle)

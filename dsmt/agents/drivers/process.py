@@ -26,7 +26,7 @@ from dsmt.agents.drivers.descriptors import environment_with, giving, prefix_of
 from dsmt.agents.drivers.limits import Limits, check_program
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Handle, Launch
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.system.failures import failed
 from dsmt.system.procfs import (
     become_subreaper,
@@ -38,7 +38,7 @@ from dsmt.system.procfs import (
 )
 from dsmt.system.tree import MARK, Orphans, Tree, kill_owned, make_mark, marked, owner_of
 from dsmt.system.users import Account, account_of, becoming, check_way, environment_of, users_here
-from dsmt.system.watch import UNSEEN, Ask, Watch, nobody, watch
+from dsmt.system.watch import UNSEEN, Ask, ProcessWatch, nobody, watch
 
 _WRONG: Final[Mapping[int, str]] = {
     errno.ENOENT: "not found",
@@ -62,7 +62,7 @@ _CAP_SYS_RESOURCE: Final = 24
 class ProcessInstance:
     """A running program with all that it forked; fulfils the port `Instance`."""
 
-    def __init__(self, watched: Watch, mark: str, *, ours: bool, lived: int = 0) -> None:
+    def __init__(self, watched: ProcessWatch, mark: str, *, ours: bool, lived: int = 0) -> None:
         self._watch = watched
         self._lived = lived
         self._mark = mark
@@ -166,7 +166,7 @@ class ProcessDriver:
         except ProcessLookupError as error:
             raise failed("start.driver", driver="process", error=f"pid {pid} was reaped by somebody else") from error
         self._orphans.start()
-        return ProcessInstance(Watch(pid, descriptor, ask=self._ask), mark, ours=True)
+        return ProcessInstance(ProcessWatch(pid, descriptor, ask=self._ask), mark, ours=True)
 
     async def adopt(self, handle: Handle) -> ProcessInstance | None:
         """Take over an instance that an earlier agent started; None when it is gone (rule 5)."""
@@ -198,15 +198,15 @@ class ProcessDriver:
         marks = {environment_value(one.pid, MARK) for one in living}
         return await kill_owned(self._owner, deadline=deadline, spared=marks)
 
-    def root(self, handle: Handle) -> Identity | None:
+    def root(self, handle: Handle) -> ProcessIdentity | None:
         """The program's own process; None when the handle is none of this driver's."""
         try:
-            return msgspec.convert(handle, Identity)
+            return msgspec.convert(handle, ProcessIdentity)
         except msgspec.ValidationError:
             return None
 
 
-def _end_session(gone: Identity, owner: str) -> None:
+def _end_session(gone: ProcessIdentity, owner: str) -> None:
     """SIGKILL what is left in the session of an instance that died unwatched, and bears its owner's mark.
 
     The mark is asked for because the session's number may be another's by now. `clear` finds what has left it.

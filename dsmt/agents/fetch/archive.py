@@ -64,7 +64,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ArchiveMember:
     """One member of an archive. `link` is where a link leads; `open` gives a file's bytes."""
 
     name: str
@@ -129,12 +129,12 @@ class _Unpacking:
         self._strip = strip
         self._bounds = bounds
         self._check = check
-        self._links: dict[str, Entry] = {}
+        self._links: dict[str, ArchiveMember] = {}
         self._entries = 0
         self._size = 0
         self._placed = 0
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: ArchiveMember) -> None:
         """Place one entry; links wait for `finish`."""
         self._check()
         self._entries += 1
@@ -166,7 +166,7 @@ class _Unpacking:
             if not is_within(os.path.realpath(place), root):
                 raise failed("install.unpack", file=shown(entry.name), error=f"it links to {shown(entry.link)}, outside")
 
-    def _place(self, entry: Entry, place: str) -> None:
+    def _place(self, entry: ArchiveMember, place: str) -> None:
         """Place an entry. Raises OSError, `FailedError`."""
         if entry.kind is Kind.DIRECTORY:
             os.makedirs(place, mode=0o755, exist_ok=True)
@@ -182,7 +182,7 @@ class _Unpacking:
         else:
             self._copy(entry, place)
 
-    def _link(self, entry: Entry, place: str) -> None:
+    def _link(self, entry: ArchiveMember, place: str) -> None:
         """Make a hard link to a file that was unpacked before."""
         source = os.path.join(self._room, *entry.parts(self._strip, entry.link))
         if not os.path.isfile(source):
@@ -190,7 +190,7 @@ class _Unpacking:
         _remove_file(place)
         os.link(source, place, follow_symlinks=False)
 
-    def _copy(self, entry: Entry, place: str) -> None:
+    def _copy(self, entry: ArchiveMember, place: str) -> None:
         """Write a file's bytes, counting them (rule 5)."""
         _remove_file(place)
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -220,7 +220,7 @@ def _remove_file(place: str) -> None:
         os.unlink(place)
 
 
-def _told(entry: Entry, error: OSError) -> Exception:
+def _told(entry: ArchiveMember, error: OSError) -> Exception:
     """A foreign error as ours; a full disk and a broken archive as they are."""
     if error.errno is None or error.errno in DISK_IS_FULL:
         return error
@@ -230,7 +230,7 @@ def _told(entry: Entry, error: OSError) -> Exception:
 # -- reading
 
 
-def _entries(path: str, how: str) -> Iterator[Entry] | None:
+def _entries(path: str, how: str) -> Iterator[ArchiveMember] | None:
     """The entries of an archive; None for a plain file."""
     if how == "no":
         return None
@@ -272,11 +272,11 @@ class _Modest:
         return self._stream.read(size)
 
 
-def _tar_entries(path: str, opener: Opener) -> Iterator[Entry]:
+def _tar_entries(path: str, opener: Opener) -> Iterator[ArchiveMember]:
     """The members of a tar archive."""
     with opener(path) as stream, tarfile.open(fileobj=_Modest(stream), mode="r:") as tar:  # type: ignore[call-overload]
         while (member := tar.next()) is not None:
-            yield Entry(member.name, member.mode, _tar_kind(member), member.linkname, _opener(tar, member))
+            yield ArchiveMember(member.name, member.mode, _tar_kind(member), member.linkname, _opener(tar, member))
             tar.members.clear()
 
 
@@ -303,7 +303,7 @@ def _tar_kind(member: tarfile.TarInfo) -> Kind:
     return Kind.FILE if member.isreg() else Kind.OTHER
 
 
-def _zip_entries(path: str) -> Iterator[Entry]:
+def _zip_entries(path: str) -> Iterator[ArchiveMember]:
     """The members of a zip archive."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -314,7 +314,7 @@ def _zip_entries(path: str) -> Iterator[Entry]:
             if kind is Kind.SYMLINK:
                 with archive.open(member) as content:
                     link = os.fsdecode(content.read(LONGEST_LINK))
-            yield Entry(member.filename, mode, kind, link, lambda member=member: archive.open(member))  # type: ignore[misc]
+            yield ArchiveMember(member.filename, mode, kind, link, lambda member=member: archive.open(member))  # type: ignore[misc]
 
 
 def _zip_kind(member: zipfile.ZipInfo) -> tuple[Kind, int]:

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from typing import IO, Final, Self
 
-from dsmt.agents.fetch.archive import Bounds, Entry, shown, unpack_archive
+from dsmt.agents.fetch.archive import ArchiveMember, Bounds, shown, unpack_archive
 from dsmt.errors import FailedError
 from dsmt.system.failures import DISK_IS_FULL, failed, no_space
 from dsmt.system.threads import Stop, in_thread
@@ -250,7 +250,7 @@ def _put_file(path: str, room: str, name: str, mode: str, stop: Stop) -> None:
         bits = int(mode, 8) & 0o777
     except ValueError:
         raise failed("install.unpack", file=name, error=f"mode {mode!r} is not an octal number") from None
-    parts = Entry(name, 0).parts(0)
+    parts = ArchiveMember(name, 0).parts(0)
     if len(parts) != 1:
         raise failed("install.unpack", file=shown(name), error="that is not a file name")
     target = os.path.join(room, parts[0])

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Final
 
 from dsmt.agents.rules.container import AgentConfig
-from dsmt.agents.rules.launching import Plan, refused
+from dsmt.agents.rules.launching import RunPlan, refused
 from dsmt.errors import FailedError
 from dsmt.event.reason import reason
 from dsmt.ports.sockets import Sockets
@@ -19,7 +19,7 @@ PORTS: Final = 10000
 
 
 def choose_ports(
-    plan: Plan, config: AgentConfig, kept: Mapping[str, int], sockets: Sockets, *, occupied: bool
+    plan: RunPlan, config: AgentConfig, kept: Mapping[str, int], sockets: Sockets, *, occupied: bool
 ) -> dict[str, int]:
     """The number of each port: as the spec says, else the one it had, else a free one.
 

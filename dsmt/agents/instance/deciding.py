@@ -7,7 +7,7 @@ from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
 from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act
-from dsmt.agents.rules.launching import Plan
+from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.reconcile import OFFLINE_START_AFTER_S, Owed
 from dsmt.agents.shared.dependencies import Dependencies
 
@@ -63,12 +63,12 @@ class Deciding:
     def _left_s(self, owed: Owed) -> float:
         return FOREVER if owed.until_ms is None else (owed.until_ms - self._deps.bus.now_ms()) / 1000
 
-    def plan_to_start(self) -> Plan | None:
+    def plan_to_start(self) -> RunPlan | None:
         """The plan to start now, if a start is what is due."""
         at = self.situation()
         return self._facts.plan(at.duty) if next_act(at) is Do.START else None
 
-    def is_due(self, act: Do, plan: Plan) -> bool:
+    def is_due(self, act: Do, plan: RunPlan) -> bool:
         """Whether an act that was begun for a plan is still what is due."""
         at = self.situation()
         return next_act(at) is act and self._facts.plan(at.duty) == plan

@@ -34,7 +34,7 @@ from dsmt.agents.rules import after, commands
 from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act, rest_s
 from dsmt.agents.rules.commands import Ask
 from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, AgentConfig
-from dsmt.agents.rules.launching import Plan
+from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.reconcile import Duty
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.agents.shared.patient import PatientWriter
@@ -236,7 +236,7 @@ class DeploymentAgent:
         await self._settle(2.0)
         return EXIT_STOPPED
 
-    async def _do(self, act: Do, at: Situation, plan: Plan | None) -> None:  # noqa: C901, PLR0912 - an act a line
+    async def _do(self, act: Do, at: Situation, plan: RunPlan | None) -> None:  # noqa: C901, PLR0912 - an act a line
         """Do one act; `plan` is what is to run, as far as it is known."""
         match act:
             case Do.OBEY:
@@ -315,7 +315,7 @@ class DeploymentAgent:
             async with asyncio.timeout(None if due == FOREVER else max(0.0, due)):
                 await self._present.awake.wait()
 
-    async def _guarded(self, act: Do, plan: Plan, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, act: Do, plan: RunPlan, work: Coroutine[Any, Any, None]) -> None:
         """Do something long, and let go of it when it is not what is due any more."""
         task = self._present.tasks.start(work)
         while not task.done():

@@ -11,7 +11,7 @@ from typing import Final
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.rules.container import SLOT, SPEC, AgentConfig
-from dsmt.agents.rules.launching import Plan, plan_of
+from dsmt.agents.rules.launching import RunPlan, plan_of
 from dsmt.agents.rules.reconcile import Duty, Owed, is_successor_ready, owed
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import Dependencies
@@ -48,7 +48,7 @@ class Facts:
         self._slot = None if self._signed is None else _slot(self._signed)
         self._spec = kept(deps.files, SPEC, deps.bus)
         self._seen: SignedEvent | None = None
-        self._plan: Plan | None = None
+        self._plan: RunPlan | None = None
         self._healths: dict[str, Health] = {}
         slot = config.slot
         self._health_topic = f"service/{slot.service}/health/{slot.component}/{slot.index}/"
@@ -99,7 +99,7 @@ class Facts:
         ready = self._slot is not None and is_successor_ready(self._slot, self.generation, self._healths)
         return owed(self._config.node, self._slot, now_ms=self._deps.bus.now_ms(), successor_ready=ready)
 
-    def plan(self, duty: Duty) -> Plan | None:
+    def plan(self, duty: Duty) -> RunPlan | None:
         """What is to run under a duty; None when its spec is not here. Under `KEEP` it is what was obeyed last."""
         if duty is Duty.KEEP:
             return self.kept_plan()
@@ -107,7 +107,7 @@ class Facts:
             return None
         return self._made(self.generation, self._slot.restart)
 
-    def kept_plan(self) -> Plan | None:
+    def kept_plan(self) -> RunPlan | None:
         """What was obeyed last, by the spec that was kept."""
         record = self._memory.record
         return self._made(record.run_generation or record.generation, record.run_restart)
@@ -189,7 +189,7 @@ class Facts:
             return False
         return self._slot is not None and node == self._slot.node
 
-    def _made(self, generation: int, restart: int) -> Plan | None:
+    def _made(self, generation: int, restart: int) -> RunPlan | None:
         """The plan by the spec that is here; the last one is remembered."""
         made = self._plan
         if made is None and self._spec is not None:

@@ -10,7 +10,7 @@ from dsmt.agents.instance.output import Output
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import after, endings
-from dsmt.agents.rules.launching import Plan
+from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict, leaves
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import LastExit
@@ -44,7 +44,7 @@ class Failing:
         self.supervision.cause_changed()
         self._memory.save(**after.forgotten(self.supervision.history))
 
-    def stay(self, plan: Plan) -> None:
+    def stay(self, plan: RunPlan) -> None:
         """What has ended by itself stays so in a new generation, which asks for nothing new of it."""
         self._memory.save(**after.stayed(self._memory.record, plan.wanted, Good(spec=plan.spec, revision=plan.revision)))
         last = self._memory.record.last_exit
@@ -75,7 +75,7 @@ class Failing:
         self._memory.note(process=None, generation=record.generation)
         self.tell(why, verdict, told)
 
-    def gone(self, ended: Exit, plan: Plan | None) -> None:
+    def gone(self, ended: Exit, plan: RunPlan | None) -> None:
         """What ran has ended while no agent was there; `plan` is what it was started by, if that is known."""
         now, record = self._deps.clock.boottime(), self._memory.record
         self.note_end(plan, ended, ready=record.ready)
@@ -157,14 +157,14 @@ class Failing:
             self._is_good(plan)
         return inf if due <= 0 else due
 
-    def note_end(self, plan: Plan | None, ended: Exit, *, ready: bool) -> None:
+    def note_end(self, plan: RunPlan | None, ended: Exit, *, ready: bool) -> None:
         """Remember the revision of a program that was to end, and has ended well, however soon (A20)."""
         if plan is None or ended.code != 0 or not leaves(plan.component.restart, clean=True):
             return
         if ready or plan.component.health is None:
             self._is_good(plan)
 
-    def _is_good(self, plan: Plan) -> None:
+    def _is_good(self, plan: RunPlan) -> None:
         good = Good(spec=plan.spec, revision=plan.revision)
         key, record = plan.wanted.run_key, self._memory.record
         if (record.good, record.good_key) != (good, key):

@@ -13,7 +13,7 @@ from typing import Final
 
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.rules.endings import words
-from dsmt.agents.rules.launching import Plan, Site, mounts_of, working_directory
+from dsmt.agents.rules.launching import RunPlan, Site, mounts_of, working_directory
 from dsmt.agents.shared.dependencies import prepared
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.reason import REASONS, reason
@@ -51,7 +51,7 @@ class Installer:
         self._clock = clock
         self._reporter = reporter
 
-    async def install(self, plan: Plan, site: Site) -> None:
+    async def install(self, plan: RunPlan, site: Site) -> None:
         """Fetch and unpack all artifacts into a fresh directory, then run `install`. Raises `FailedError`."""
         component = plan.component
         self._files.remove(plan.place)
@@ -73,7 +73,7 @@ class Installer:
         if component.install is not None:
             await self._step("install", component.install, plan, site)
 
-    async def configure(self, plan: Plan, site: Site) -> None:
+    async def configure(self, plan: RunPlan, site: Site) -> None:
         """Write the small files, then run `configure`. Raises `FailedError`."""
         for file in plan.component.files:
             content = file.content or ""
@@ -83,14 +83,14 @@ class Installer:
         if plan.component.configure is not None:
             await self._step("configure", plan.component.configure, plan, site)
 
-    def _write(self, plan: Plan, to: str, content: bytes, mode: int) -> None:
+    def _write(self, plan: RunPlan, to: str, content: bytes, mode: int) -> None:
         """Write a small file into the instance's directory, where the service's own user may have been before."""
         if plan.component.user is None:
             self._files.write(f"{plan.place}/{to}", content, mode=mode)
         else:
             self._files.write_given(plan.place, to, content, user=plan.component.user, mode=mode)
 
-    async def uninstall(self, plan: Plan, site: Site) -> FailedError | None:
+    async def uninstall(self, plan: RunPlan, site: Site) -> FailedError | None:
         """Run `uninstall`; its failure is told and blocks nothing."""
         if plan.component.uninstall is None:
             return None
@@ -100,7 +100,7 @@ class Installer:
             return error
         return None
 
-    async def _step(self, step: str, command: Sequence[str], plan: Plan, site: Site) -> None:
+    async def _step(self, step: str, command: Sequence[str], plan: RunPlan, site: Site) -> None:
         """Run a command of the spec. Raises `FailedError`: `install.command`, or why it did not start."""
         argv = tuple(expand(word, site.values) for word in command)
         began = self._clock.boottime()
@@ -128,7 +128,7 @@ class Installer:
         """A step's command is about to run: put its log aside when it is over its size; where what it writes begins."""
         return self._logs.begin(step, size_bytes=_STEP_LOG_BYTES, keep=_STEP_LOGS_KEPT).offset
 
-    async def command(self, argv: tuple[str, ...], plan: Plan, site: Site, *, log: str, timeout_s: float) -> Exit | None:
+    async def command(self, argv: tuple[str, ...], plan: RunPlan, site: Site, *, log: str, timeout_s: float) -> Exit | None:
         """Run a command to its end, and end what it left; None when it took too long. Raises `FailedError`."""
         place = working_directory(plan.component, site.directory) if log != "install" else site.directory
         path = self._logs.path(log)

@@ -7,8 +7,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsmt.agents.rules.acts import Wanted
-from dsmt.agents.rules.launching import Plan, Site
+from dsmt.agents.rules.acts import Goal
+from dsmt.agents.rules.launching import RunPlan, Site
 from dsmt.agents.rules.life import Life, State
 from dsmt.event.reason import Reason
 from dsmt.monitors.rules.health import HealthMonitor
@@ -20,12 +20,12 @@ class Run:
     """One life of the program. `plan`, `site`, `launch` are None when it was taken over and its spec is not known."""
 
     life: Life
-    wanted: Wanted
+    wanted: Goal
     began: float
     health: HealthMonitor
     instance: Instance | None = None
     """None while it is being started."""
-    plan: Plan | None = None
+    plan: RunPlan | None = None
     site: Site | None = None
     launch: Launch | None = None
     check: str = ""

@@ -10,9 +10,9 @@ from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.serving import Serving
-from dsmt.agents.rules.acts import Wanted
+from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import Outgoing
-from dsmt.agents.rules.launching import Plan
+from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.life import Life, State
 from dsmt.agents.rules.resuming import FIRST, First, Left
 from dsmt.monitors.rules.health import HealthMonitor
@@ -35,7 +35,7 @@ class Resuming:
         self._failing = failing
         self._runner = runner
 
-    async def resume(self, plan: Plan | None) -> None:
+    async def resume(self, plan: RunPlan | None) -> None:
         """Take over what lives, and tell what is gone. `plan` is what was obeyed last."""
         record = self._memory.record
         handle, outgoing = record.process, record.outgoing
@@ -60,7 +60,7 @@ class Resuming:
             if row.holds(left):
                 await self._do(row.do, plan, before, instance)
 
-    async def _do(self, do: First, plan: Plan | None, before: Instance | None, instance: Instance | None) -> None:
+    async def _do(self, do: First, plan: RunPlan | None, before: Instance | None, instance: Instance | None) -> None:
         record = self._memory.record
         match do:
             case First.FORGET_BEFORE:
@@ -95,14 +95,14 @@ class Resuming:
 
     def _adopt_before(self, instance: Instance, old: Outgoing) -> None:
         """Take over the copy that an earlier agent has let go."""
-        wanted = Wanted(old.install_key, old.run_key, old.run_generation, old.run_restart)
+        wanted = Goal(old.install_key, old.run_key, old.run_generation, old.run_restart)
         run = self._run(instance, wanted, old.began_s, self._monitor(None, resumed=True))
         self._runner.watch(run)
         self._handover.resume(run)
 
-    def _adopt(self, instance: Instance, plan: Plan | None) -> None:
+    def _adopt(self, instance: Instance, plan: RunPlan | None) -> None:
         record = self._memory.record
-        wanted = Wanted(record.install_key, record.run_key, record.run_generation, record.run_restart)
+        wanted = Goal(record.install_key, record.run_key, record.run_generation, record.run_restart)
         same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
         run = self._run(instance, wanted, record.began_s, self._monitor(None, resumed=record.ready))
         self._present.run = run
@@ -120,7 +120,7 @@ class Resuming:
             self._serving.go_on()
         self._runner.begin_checks(run)
 
-    def _run(self, instance: Instance, wanted: Wanted, began: float, health: HealthMonitor) -> Run:
+    def _run(self, instance: Instance, wanted: Goal, began: float, health: HealthMonitor) -> Run:
         run = Run(self._life(health), wanted, began, health, instance)
         run.begun.set()
         return run
@@ -130,7 +130,7 @@ class Resuming:
         running = State.READY if health.is_ready else State.RUNNING
         return Life(self._failing.supervision, running if health.started else State.STARTED)
 
-    def _monitor(self, plan: Plan | None, *, resumed: bool | None, anew: bool = False) -> HealthMonitor:
+    def _monitor(self, plan: RunPlan | None, *, resumed: bool | None, anew: bool = False) -> HealthMonitor:
         component = None if plan is None else plan.component
         after = UNKNOWN_HEALTHY_AFTER_S if component is None else component.update.healthy_after_s
         spec, now = None if component is None else component.health, self._deps.clock.boottime()

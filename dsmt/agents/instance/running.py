@@ -22,7 +22,7 @@ from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.stopping import KILL_S, Stopper, way_of
 from dsmt.agents.rules import after, endings, life
-from dsmt.agents.rules.launching import Plan, Site, check_key
+from dsmt.agents.rules.launching import RunPlan, Site, check_key
 from dsmt.agents.rules.supervision import Verdict
 from dsmt.agents.shared.dependencies import driver_of, launch_at, prepared, site_of
 from dsmt.errors import FailedError
@@ -60,12 +60,12 @@ class Runner:
 
     # -- starting
 
-    async def prepare(self, plan: Plan) -> None:
+    async def prepare(self, plan: RunPlan) -> None:
         """Have the driver make ready what a start needs. Raises `FailedError` also when it can run nothing here."""
         await prepared(self._deps.drivers, plan.component.driver, launch_at(plan, self._site(plan), self._deps.logs))
         self._present.prepared = plan.wanted.run_key
 
-    async def start(self, plan: Plan) -> None:
+    async def start(self, plan: RunPlan) -> None:
         """Start the program and tell. Raises `FailedError` with a `start.` code, or why no record can be kept of it."""
         unwritable = self._memory.unwritable
         if unwritable is not None:
@@ -75,10 +75,10 @@ class Runner:
         self._note_start(run, plan)
         self._tell_start(run)
 
-    def _site(self, plan: Plan) -> Site:
+    def _site(self, plan: RunPlan) -> Site:
         return site_of(plan, self._config, self._deps, self._memory.record.ports)
 
-    async def _spawn(self, plan: Plan, site: Site, launch: Launch) -> Run:
+    async def _spawn(self, plan: RunPlan, site: Site, launch: Launch) -> Run:
         """Start the program; meanwhile it is there, as starting."""
         component, clock = plan.component, self._deps.clock
         driver = driver_of(self._deps.drivers, component.driver)
@@ -102,11 +102,11 @@ class Runner:
         return run
 
     @staticmethod
-    def _new_monitor(plan: Plan, now: float) -> HealthMonitor:
+    def _new_monitor(plan: RunPlan, now: float) -> HealthMonitor:
         component = plan.component
         return HealthMonitor(component.health, healthy_after_s=component.update.healthy_after_s, now=now)
 
-    def _note_start(self, run: Run, plan: Plan) -> None:
+    def _note_start(self, run: Run, plan: RunPlan) -> None:
         """Write down what runs (rule 2)."""
         handle, history = None if run.instance is None else run.instance.handle, self._supervision.history
         driver = plan.component.driver
@@ -141,7 +141,7 @@ class Runner:
 
     # -- another plan for what runs
 
-    def give_plan(self, run: Run, plan: Plan) -> None:
+    def give_plan(self, run: Run, plan: RunPlan) -> None:
         """Let a run be checked and restarted by a plan, if all that it needs can still be read."""
         try:
             site = self._site(plan)
@@ -150,7 +150,7 @@ class Runner:
         run.plan, run.site, run.launch = plan, site, launch_at(plan, site, self._deps.logs)
         run.check = check_key(plan.component.health, site.values)
 
-    def take_over(self, plan: Plan) -> None:
+    def take_over(self, plan: RunPlan) -> None:
         """A new generation asks for nothing new of what runs: only its policies may differ.
 
         One that is checked by something else goes on as it is, and is ready in that generation when this has passed.

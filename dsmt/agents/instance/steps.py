@@ -13,7 +13,7 @@ from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.rules import after
 from dsmt.agents.rules.container import FILES, SPEC
-from dsmt.agents.rules.launching import Plan, Site, place_of
+from dsmt.agents.rules.launching import RunPlan, Site, place_of
 from dsmt.agents.shared.dependencies import site_of
 from dsmt.errors import FailedError
 from dsmt.event.status import State
@@ -33,7 +33,7 @@ class Steps:
         self._runner = runner
         self._facts = facts
 
-    async def install(self, plan: Plan) -> None:
+    async def install(self, plan: RunPlan) -> None:
         """Install into a directory of its own; what runs is not touched. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
         self._failing.supervision.policy = plan.component.restart
@@ -49,7 +49,7 @@ class Steps:
         except FailedError as error:
             self._failing.failed(error)
 
-    async def configure(self, plan: Plan) -> None:
+    async def configure(self, plan: RunPlan) -> None:
         """Write the files and configure, with the ports it will have. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
         self._failing.supervision.policy = plan.component.restart
@@ -62,7 +62,7 @@ class Steps:
         except FailedError as error:
             self._failing.failed(error)
 
-    async def take_back(self, plan: Plan) -> None:
+    async def take_back(self, plan: RunPlan) -> None:
         """Give the copy before its small files again, which one that was to follow it may have written over; it goes on."""
         kept = self._memory.record.outgoing
         if kept is not None and self._memory.record.configured != plan.wanted.run_key:
@@ -70,7 +70,7 @@ class Steps:
                 await self._installer.configure(plan, self._site(plan, kept.ports))
         self._runner.take_back()
 
-    async def prepare(self, plan: Plan) -> None:
+    async def prepare(self, plan: RunPlan) -> None:
         """Have its driver make ready what it needs. A failure is told and supervised."""
         self._failing.supervision.policy = plan.component.restart
         try:
@@ -78,7 +78,7 @@ class Steps:
         except FailedError as error:
             self._failing.failed(error)
 
-    async def launch(self, plan: Plan) -> None:
+    async def launch(self, plan: RunPlan) -> None:
         """Start it, unless it must be configured anew first; other installations are then not needed any more."""
         self._failing.supervision.policy = plan.component.restart
         try:
@@ -126,10 +126,10 @@ class Steps:
             return await self._installer.uninstall(plan, self._site(plan, self._memory.record.ports))
         return None
 
-    def _site(self, plan: Plan, ports: Mapping[str, int]) -> Site:
+    def _site(self, plan: RunPlan, ports: Mapping[str, int]) -> Site:
         return site_of(plan, self._config, self._deps, ports)
 
-    def _choose_ports(self, plan: Plan, *, occupied: bool) -> dict[str, int]:
+    def _choose_ports(self, plan: RunPlan, *, occupied: bool) -> dict[str, int]:
         before, sockets = self._memory.record.ports, self._deps.sockets
         return choose_ports(plan, self._config, before, sockets, occupied=occupied)
 

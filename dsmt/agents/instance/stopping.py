@@ -15,7 +15,7 @@ from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.rules.endings import words
-from dsmt.agents.rules.launching import Plan, Site
+from dsmt.agents.rules.launching import RunPlan, Site
 from dsmt.agents.rules.life import STUCK_S, Ask, Effect, Failed, Kill, Signal, State, Stays, Way
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.errors import FailedError
@@ -99,7 +99,7 @@ class Stopper:
                 self._reporter.note(reason=self._reporter.why("stop.stuck", pid=stuck[0], state="D"))
                 await asyncio.sleep(STUCK_S)
 
-    async def _ask(self, plan: Plan | None, site: Site | None) -> None:
+    async def _ask(self, plan: RunPlan | None, site: Site | None) -> None:
         """Run the stop command; the signal follows whatever it does."""
         if plan is None or site is None:
             return

@@ -35,7 +35,7 @@ from dsmt.event.order import newer
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import from_data
 from dsmt.event.status import Layer, State
-from dsmt.ports.processes import Exit, Identity, Process
+from dsmt.ports.processes import Exit, Process, ProcessIdentity
 from dsmt.spec.records import Park, RestartPolicy, Step
 
 AGENT_POLICY: Final = RestartPolicy(
@@ -262,12 +262,12 @@ class ContainerKeeper:
             why = self._why_ended(await self._deps.ended(told), 0.0, watched=False)
         self._agent.tell(State.FAILED, why=why, generation=self.generation, pid=None)
 
-    def _record(self) -> Identity | None:
+    def _record(self) -> ProcessIdentity | None:
         """Which process the last agent was."""
         raw = self._files.read(c.PROCESS)
         if raw is not None:
             with contextlib.suppress(msgspec.DecodeError):
-                return msgspec.json.decode(raw, type=Identity)
+                return msgspec.json.decode(raw, type=ProcessIdentity)
         return None
 
     def _find(self) -> Process | None:

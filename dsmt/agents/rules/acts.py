@@ -22,7 +22,7 @@ FOREVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Goal:
     """What is to run: the keys of its spec, its generation, and the slot's restart number."""
 
     install_key: str
@@ -30,7 +30,7 @@ class Wanted:
     generation: int
     restart: int
 
-    def is_same(self, other: Wanted | None) -> bool:
+    def is_same(self, other: Goal | None) -> bool:
         """Whether another asks for nothing new of what runs."""
         return other is not None and (self.run_key, self.restart) == (other.run_key, other.restart)
 
@@ -43,8 +43,8 @@ class Situation:
     """
 
     duty: Duty
-    wanted: Wanted | None
-    running: Wanted | None
+    wanted: Goal | None
+    running: Goal | None
     installed: tuple[str, ...]
     configured: str
     prepared: str = ""
@@ -56,7 +56,7 @@ class Situation:
     condemned: bool = False
     """What runs is to be ended as failed: not live, or not ready in time."""
     restart_asked: bool = False
-    outgoing: Wanted | None = None
+    outgoing: Goal | None = None
     """The copy before, which is served until what runs is ready."""
     ready: bool = False
     """What runs is ready."""
@@ -66,7 +66,7 @@ class Situation:
     """What is wanted may be started beside what runs."""
     held: bool = False
     """A STOP command of this generation."""
-    ended: Wanted | None = None
+    ended: Goal | None = None
     """What has ended by itself, where its policy wants no further try."""
     ended_good: bool = False
     """What has ended was good."""

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dsmt.agents.rules import endings
-from dsmt.agents.rules.acts import Wanted
+from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import InstanceRecord, Outgoing
-from dsmt.agents.rules.supervision import Finished, History, Verdict, leaves
+from dsmt.agents.rules.supervision import Finished, RestartHistory, Verdict, leaves
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
 from dsmt.ports.driver import Handle
@@ -26,7 +26,7 @@ Changes = dict[str, Any]
 
 def obeyed(
     record: InstanceRecord,
-    history: History,
+    history: RestartHistory,
     *,
     epoch: int,
     generation: int,
@@ -40,7 +40,7 @@ def obeyed(
     return {**forgotten(history), "finished": stays, **about}
 
 
-def ended(record: InstanceRecord, wanted: Wanted | None, policy: RestartPolicy | None) -> Wanted | None:
+def ended(record: InstanceRecord, wanted: Goal | None, policy: RestartPolicy | None) -> Goal | None:
     """What has ended by itself and is not run again (rule 3); `wanted` and `policy` are None while the spec is not here."""
     if not record.finished:
         return None
@@ -60,8 +60,8 @@ def _ran(last: LastExit | None) -> bool:
     return unseen or last.code is not None or last.signal is not None
 
 
-def _run_of(record: InstanceRecord) -> Wanted:
-    return Wanted(record.install_key, record.run_key, record.run_generation, record.run_restart)
+def _run_of(record: InstanceRecord) -> Goal:
+    return Goal(record.install_key, record.run_key, record.run_generation, record.run_restart)
 
 
 def installing(record: InstanceRecord, key: str) -> Changes:
@@ -74,7 +74,7 @@ def installed(record: InstanceRecord, key: str) -> Changes:
     return {"installed": (*record.installed, key), "step": ""}
 
 
-def started(wanted: Wanted, *, handle: Handle | None, driver: str, began: float, history: History) -> Changes:
+def started(wanted: Goal, *, handle: Handle | None, driver: str, began: float, history: RestartHistory) -> Changes:
     """A program was started."""
     return {
         "process": handle,
@@ -91,17 +91,17 @@ def started(wanted: Wanted, *, handle: Handle | None, driver: str, began: float,
     }
 
 
-def taken_over(wanted: Wanted) -> Changes:
+def taken_over(wanted: Goal) -> Changes:
     """What runs is what a new generation wants."""
     return {"run_generation": wanted.generation, "run_restart": wanted.restart}
 
 
-def stayed(record: InstanceRecord, wanted: Wanted, revision: Good) -> Changes:
+def stayed(record: InstanceRecord, wanted: Goal, revision: Good) -> Changes:
     """What has ended is what a new generation wants; where that was good once, so is the revision that asks for no more."""
     return {**taken_over(wanted), "good": revision if record.good_key == wanted.run_key else record.good}
 
 
-def handed_over(record: InstanceRecord, running: Wanted, *, handle: Handle, began: float) -> Changes:
+def handed_over(record: InstanceRecord, running: Goal, *, handle: Handle, began: float) -> Changes:
     """What runs goes on beside its successor, which is still to be started."""
     old = Outgoing(process=handle, ports=record.ports, driver=record.driver, began_s=began, **_of(running))
     return {"outgoing": old, "process": None, "started": False, "ready": False}
@@ -131,7 +131,7 @@ def stopped(last: LastExit) -> Changes:
     return {"process": None, "ready": False, "last_exit": last}
 
 
-def failed(record: InstanceRecord, verdict: Verdict, history: History, now: float, *, counts: bool = True) -> Changes:
+def failed(record: InstanceRecord, verdict: Verdict, history: RestartHistory, now: float, *, counts: bool = True) -> Changes:
     """Something has failed, and this is what supervision has decided; what is tried again counts as a restart."""
     step, delay_s, _ = endings.follows(verdict)
     return {
@@ -143,7 +143,7 @@ def failed(record: InstanceRecord, verdict: Verdict, history: History, now: floa
     }
 
 
-def forgotten(history: History) -> Changes:
+def forgotten(history: RestartHistory) -> Changes:
     """The cause of what has failed may have changed (rule 3)."""
     return {"held": 0, "finished": False, "step": "", "not_before_s": 0.0, "history": history}
 
@@ -153,7 +153,7 @@ def left() -> Changes:
     return {"installed": (), "configured": "", "ports": {}, "process": None, "step": "", "not_before_s": 0.0}
 
 
-def _of(wanted: Wanted) -> Mapping[str, Any]:
+def _of(wanted: Goal) -> Mapping[str, Any]:
     """What tells a run of it (rule 1)."""
     return {
         "run_key": wanted.run_key,

@@ -10,7 +10,7 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 | `spec.event` | the spec fact that slot names, in the same way | the agent |
 | `instance.json` | `InstanceRecord` | the agent |
 | `outcome` | `gone` or `recreate`: why the agent ended by itself | the agent |
-| `agent.json` | which process the agent is (`Identity`) | the container manager |
+| `agent.json` | which process the agent is (`ProcessIdentity`) | the container manager |
 | `files/<install key>/` | the instance's directory, one for each installation | the agent |
 | `logs/` | `stdout.log`, `stderr.log`, a log for each step | the programs |
 
@@ -25,7 +25,7 @@ from typing import Final
 import cbor2
 import msgspec
 
-from dsmt.agents.rules.supervision import History
+from dsmt.agents.rules.supervision import RestartHistory
 from dsmt.errors import InputError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
@@ -224,7 +224,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     finished: bool = False
     not_before_s: float = 0.0
     step: str = ""
-    history: History = History()
+    history: RestartHistory = RestartHistory()
     last_exit: LastExit | None = None
     good: Good | None = None
     good_key: str = ""

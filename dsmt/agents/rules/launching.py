@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.agents.rules.acts import Wanted
+from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import AgentConfig
 from dsmt.errors import FailedError
 from dsmt.event.reason import reason
@@ -25,7 +25,7 @@ _KEY_SHOWN: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What a slot's fact asks for, with the spec it names: one component at one generation."""
 
     component: ComponentSpec
@@ -33,14 +33,14 @@ class Plan:
     spec: str
     """The id of the spec event."""
     revision: int
-    wanted: Wanted
+    wanted: Goal
 
     @property
     def place(self) -> str:
         """The instance's directory, below its container's."""
         return place_of(self.wanted.install_key)
 
-    def at(self, generation: int, restart: int) -> Plan:
+    def at(self, generation: int, restart: int) -> RunPlan:
         """The same at another generation."""
         return replace(self, wanted=replace(self.wanted, generation=generation, restart=restart))
 
@@ -59,13 +59,13 @@ def place_of(key: str) -> str:
     return f"files/{key[:_KEY_SHOWN]}"
 
 
-def plan_of(spec: ServiceSpec, component: str, *, spec_id: str, revision: int, generation: int, restart: int) -> Plan:
+def plan_of(spec: ServiceSpec, component: str, *, spec_id: str, revision: int, generation: int, restart: int) -> RunPlan:
     """The plan for a component of a spec. Raises `FailedError` (`start.driver`) when the spec has none of that name."""
     found = spec.components.get(component)
     if found is None:
         raise refused("process", f"revision {revision} of the spec has no component {component}")
-    wanted = Wanted(install_key(found), run_key(found), generation, restart)
-    return Plan(found, spec.labels, spec_id, revision, wanted)
+    wanted = Goal(install_key(found), run_key(found), generation, restart)
+    return RunPlan(found, spec.labels, spec_id, revision, wanted)
 
 
 def refused(driver: str, error: str) -> FailedError:
@@ -73,7 +73,7 @@ def refused(driver: str, error: str) -> FailedError:
     return FailedError("start.driver", reason("start.driver", driver=driver, error=error).message, driver=driver)
 
 
-def values_of(plan: Plan, config: AgentConfig, *, ports: Mapping[str, int], directory: str, data: str) -> dict[str, str]:
+def values_of(plan: RunPlan, config: AgentConfig, *, ports: Mapping[str, int], directory: str, data: str) -> dict[str, str]:
     """What the placeholders of an instance stand for."""
     values = {
         "address": config.address,
@@ -92,7 +92,7 @@ def values_of(plan: Plan, config: AgentConfig, *, ports: Mapping[str, int], dire
 
 
 def environment(
-    plan: Plan,
+    plan: RunPlan,
     values: Mapping[str, str],
     *,
     ports: Mapping[str, int],
@@ -132,7 +132,7 @@ def _content(path: str, name: str, driver: str, read: Callable[[str], bytes | No
 
 
 def launch_of(
-    plan: Plan, values: Mapping[str, str], env: Mapping[str, str], *, directory: str, stdout: str, stderr: str
+    plan: RunPlan, values: Mapping[str, str], env: Mapping[str, str], *, directory: str, stdout: str, stderr: str
 ) -> Launch:
     """The program to run. `directory` is the instance's own."""
     component = plan.component

@@ -100,7 +100,7 @@ def ready(left: Left) -> bool:
     return left.ready
 
 
-class Row(NamedTuple):
+class Rule(NamedTuple):
     """What is done when all of `when` and none of `unless` holds."""
 
     do: First
@@ -113,13 +113,13 @@ class Row(NamedTuple):
 
 
 FIRST: Final = (
-    Row(First.FORGET_BEFORE, (rebooted,)),
-    Row(First.TELL_REBOOTED, (rebooted, named)),
-    Row(First.TAKE_BEFORE, (before_found,), (rebooted,)),
-    Row(First.LOSE_BEFORE, (before_named,), (rebooted, before_found)),
-    Row(First.TAKE, (found,), (rebooted,)),
-    Row(First.SWEEP, (), (rebooted, found, fresh)),
-    Row(First.TELL_ENDED, (named,), (rebooted, found, fresh)),
-    Row(First.SERVE_NONE, (before_named,), (rebooted, before_runs, ready)),
-    Row(First.SERVE_BEFORE, (before_runs,), (rebooted, ready)),
+    Rule(First.FORGET_BEFORE, (rebooted,)),
+    Rule(First.TELL_REBOOTED, (rebooted, named)),
+    Rule(First.TAKE_BEFORE, (before_found,), (rebooted,)),
+    Rule(First.LOSE_BEFORE, (before_named,), (rebooted, before_found)),
+    Rule(First.TAKE, (found,), (rebooted,)),
+    Rule(First.SWEEP, (), (rebooted, found, fresh)),
+    Rule(First.TELL_ENDED, (named,), (rebooted, found, fresh)),
+    Rule(First.SERVE_NONE, (before_named,), (rebooted, before_runs, ready)),
+    Rule(First.SERVE_BEFORE, (before_runs,), (rebooted, ready)),
 )

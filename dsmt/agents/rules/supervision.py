@@ -88,7 +88,7 @@ def step_after(policy: RestartPolicy, failures: int) -> Answer | None:
     return None
 
 
-class History(msgspec.Struct, frozen=True, kw_only=True):
+class RestartHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What outlives the agent; times are boot-time seconds, so it is worthless after a reboot."""
 
     failures: int = 0
@@ -101,9 +101,9 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 class Supervision:
     """One instance's restart policy at work. `now` is boot-time seconds, `jitter` in [-`JITTER`, `JITTER`]."""
 
-    def __init__(self, policy: RestartPolicy, history: History | None = None) -> None:
+    def __init__(self, policy: RestartPolicy, history: RestartHistory | None = None) -> None:
         self.policy = policy
-        self.history = history or History()
+        self.history = history or RestartHistory()
         self._healthy_since: float | None = None
         self._was_healthy = False
 
@@ -147,7 +147,7 @@ class Supervision:
             self.started()
             return Finished()
         delay = self._delay(history.failures, jitter)
-        self.history = History(
+        self.history = RestartHistory(
             failures=history.failures + 1,
             first_failure=history.first_failure if history.failures else now,
             last_delay_s=delay,
@@ -159,7 +159,7 @@ class Supervision:
 
     def cause_changed(self) -> None:
         """What it waits for may have changed: a new generation, an operator's word. All is forgotten."""
-        self.history = History(recent=self.history.recent)
+        self.history = RestartHistory(recent=self.history.recent)
 
     def _forget_if_stable(self, now: float) -> None:
         since = self._healthy_since

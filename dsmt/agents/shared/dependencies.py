@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from dsmt.agents.rules.container import AgentConfig
-from dsmt.agents.rules.launching import Plan, Site, environment, launch_of, refused, values_of
+from dsmt.agents.rules.launching import RunPlan, Site, environment, launch_of, refused, values_of
 from dsmt.ports.artifacts import Artifacts
 from dsmt.ports.bus import Bus
 from dsmt.ports.check import Checks
@@ -15,7 +15,7 @@ from dsmt.ports.driver import Driver, Launch
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.files import Files
 from dsmt.ports.logs import Logs
-from dsmt.ports.processes import Exit, Identity, Processes
+from dsmt.ports.processes import Exit, Processes, ProcessIdentity
 from dsmt.ports.sockets import Sockets
 from dsmt.trust.identity import Identity as Source
 from dsmt.trust.keys import Key
@@ -63,7 +63,7 @@ class NodeSurroundings:
     files: Files
     clock: Clock
     entropy: Entropy
-    ended: Callable[[Identity], Awaitable[Exit]]
+    ended: Callable[[ProcessIdentity], Awaitable[Exit]]
     boot: str
 
 
@@ -85,7 +85,7 @@ async def prepared(drivers: Mapping[str, Driver], word: str, launch: Launch) -> 
     return driver
 
 
-def site_of(plan: Plan, config: AgentConfig, deps: Dependencies, ports: Mapping[str, int]) -> Site:
+def site_of(plan: RunPlan, config: AgentConfig, deps: Dependencies, ports: Mapping[str, int]) -> Site:
     """Where and how a plan's steps and program run; `ports` has a number for each of its ports.
 
     Raises `FailedError` (`start.driver`) when a file that its `env` names is missing.
@@ -104,7 +104,7 @@ def site_of(plan: Plan, config: AgentConfig, deps: Dependencies, ports: Mapping[
     return Site(directory, values, env)
 
 
-def launch_at(plan: Plan, site: Site, logs: Logs) -> Launch:
+def launch_at(plan: RunPlan, site: Site, logs: Logs) -> Launch:
     """The program to run there."""
     return launch_of(
         plan,

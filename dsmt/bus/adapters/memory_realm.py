@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from typing import Final, NamedTuple
 
 from dsmt.bus.rules.authority import check_runs
-from dsmt.bus.rules.follower import Wanted
+from dsmt.bus.rules.follower import MissingPart
 from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, EventId, SignedEvent, thing_of
@@ -27,7 +27,7 @@ OVERLAP_MS: Final = 60_000
 """How far a cursor of another store is rewound (rule D3)."""
 
 
-class Held(NamedTuple):
+class LogEntry(NamedTuple):
     """One event of the log, and where it stands."""
 
     row: int
@@ -53,8 +53,8 @@ class MemoryRealm:
         self._limit, self._now_ms = limit, 0
         self._validator = EventValidator(self.trust)
         self._fold = Fold()
-        self._log: list[Held] = []
-        self._by_id: dict[EventId, Held] = {}
+        self._log: list[LogEntry] = []
+        self._by_id: dict[EventId, LogEntry] = {}
 
     def now_ms(self) -> int:
         """Realm time in ms."""
@@ -100,7 +100,7 @@ class MemoryRealm:
         if self._validator.admit(signed, match, fact=fact, at=at, own=own, now_ms=now_ms).winner:
             self._fold.take(signed)
         self.head += 1
-        self._by_id[signed.id] = new = Held(self.head, now_ms, signed, fact)
+        self._by_id[signed.id] = new = LogEntry(self.head, now_ms, signed, fact)
         self._log.append(new)
         self.last[event.source] = max(self.last.get(event.source, (0, 0)), signed.id[1:])
         if len(self._log) > self._limit:
@@ -124,16 +124,16 @@ class MemoryRealm:
 
     # --- what is read --------------------------------------------------------------------------------------------
 
-    def wins(self, held: Held) -> bool:
+    def wins(self, held: LogEntry) -> bool:
         """Whether it is its topic's retained fact."""
         return self._fold.get(held.signed.event.topic) is held.signed
 
-    def winners(self) -> list[Held]:
+    def winners(self) -> list[LogEntry]:
         """The retained facts that are not dead, in the order of the log."""
         now_ms = self.now_ms()
         return sorted(self._by_id[signed.id] for signed in self._fold if not signed.event.is_dead(now_ms))
 
-    def rows(self, after: int) -> list[Held]:
+    def rows(self, after: int) -> list[LogEntry]:
         """The next page of the log."""
         first = bisect_right(self._log, after, key=lambda held: held.row)
         return self._log[first : first + PAGE]
@@ -153,7 +153,7 @@ class MemoryRealm:
         held = self._by_id.get(identity)
         return None if held is None else held.signed
 
-    def part(self, wanted: Wanted) -> list[Held]:
+    def part(self, wanted: MissingPart) -> list[LogEntry]:
         """What is held of a missing part of a chain."""
         numbers = range(wanted.after + 1, wanted.before)
         ids = (EventId(wanted.source, wanted.incarnation, number) for number in numbers)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.bus.adapters.memory_realm import PAGE, Held, MemoryRealm
+from dsmt.bus.adapters.memory_realm import PAGE, LogEntry, MemoryRealm
 from dsmt.bus.rules.follower import ChainFollower
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Start
@@ -98,16 +98,16 @@ class MemorySubscription:
     def _cursor(self) -> Cursor:
         return Cursor(self._realm.store, self._after, self._realm.now_ms())
 
-    def _takes(self, held: Held) -> bool:
+    def _takes(self, held: LogEntry) -> bool:
         return (self._interest.signals or held.fact) and (self._matches(held) or self._is_addressed(held))
 
-    def _matches(self, held: Held) -> bool:
+    def _matches(self, held: LogEntry) -> bool:
         return any(matches(pattern, held.signed.event.topic) for pattern in self._interest.patterns)
 
-    def _is_addressed(self, held: Held) -> bool:
+    def _is_addressed(self, held: LogEntry) -> bool:
         return self._interest.inbox and self._source in held.signed.event.to
 
-    def _judged(self, held: Held) -> list[Delivery]:
+    def _judged(self, held: LogEntry) -> list[Delivery]:
         """What to deliver for an event; what its chain misses is looked for at once."""
         arrived = Arrived(held.signed, held.row, held.row > self._began)
         if self._follower is None or not self._matches(held):

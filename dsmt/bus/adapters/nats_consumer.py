@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from nats.aio.msg import Msg
 
-from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink
+from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
 from dsmt.bus.adapters.nats_streams import Stored, delivered, last_on
 from dsmt.errors import TransportError
 
@@ -85,7 +85,7 @@ class PullConsumer:
 
     async def _delete(self, name: str) -> None:
         with suppress(TransportError):
-            await self._link.send(Entry(f"$JS.API.CONSUMER.DELETE.{self._stream}.{name}", b"", {}))
+            await self._link.send(Publication(f"$JS.API.CONSUMER.DELETE.{self._stream}.{name}", b"", {}))
 
     async def end(self) -> None:
         """Let the server forget it."""
@@ -119,7 +119,7 @@ class PullConsumer:
             "idle_heartbeat": int(HEARTBEAT_S * _NS),
         }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
-        await self._link.send(Entry(subject, json.dumps(asked).encode(), {}), self._inbox)
+        await self._link.send(Publication(subject, json.dumps(asked).encode(), {}), self._inbox)
         self._open, self._heard = PAGE, asyncio.get_running_loop().time()
 
     def _took(self, message: Msg) -> list[Stored]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.bus.rules.follower import ChainFollower, Wanted
+from dsmt.bus.rules.follower import ChainFollower, MissingPart
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Delivery
 
@@ -42,7 +42,7 @@ class Deliveries:
         self._found: list[Delivery] = []
         self._size = self._bytes = 0
         self._marks: list[Complete | Bookmark] = []
-        self._missing: deque[tuple[float, Wanted]] = deque()
+        self._missing: deque[tuple[float, MissingPart]] = deque()
         self._mail: OrderedDict[EventId, None] = OrderedDict()
         self._changed = asyncio.Event()
         self._ended = False
@@ -97,11 +97,11 @@ class Deliveries:
         if self._follower is not None:
             self._found += self._follower.timer(now)
 
-    def overdue(self, now: float) -> Wanted | None:
+    def overdue(self, now: float) -> MissingPart | None:
         """What has been missing for long enough: it is to be closed."""
         return self._missing.popleft()[1] if self._missing and self._missing[0][0] <= now else None
 
-    def close(self, missing: Wanted, word: str, now: float) -> None:
+    def close(self, missing: MissingPart, word: str, now: float) -> None:
         """Close what is missing, as `trimmed` or `lost`."""
         if self._follower is not None:
             answer = _Closing(missing.source, missing.topic, missing.before, word)

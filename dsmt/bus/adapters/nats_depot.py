@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Final
 
 from dsmt.bus.adapters.nats_consumer import all_of
-from dsmt.bus.adapters.nats_link import ANSWER_S, ApiError, Entry, NatsLink
+from dsmt.bus.adapters.nats_link import ANSWER_S, ApiError, NatsLink, Publication
 from dsmt.bus.adapters.nats_streams import last_of_each
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, NotFoundError, TransportError
@@ -31,26 +31,26 @@ async def put(link: NatsLink, subjects: Subjects, sayer: str, chunks: AsyncItera
     if await _held(link, subjects, digest):
         return
     count, waiting, seen = 0, bytearray(), sha256()
-    pieces: list[Entry] = []
+    pieces: list[Publication] = []
     async for chunk in chunks:
         seen.update(chunk)
         waiting += chunk
         while len(waiting) >= PIECE:
-            pieces.append(Entry(subjects.piece(sayer, digest, str(count)), bytes(waiting[:PIECE]), {}))
+            pieces.append(Publication(subjects.piece(sayer, digest, str(count)), bytes(waiting[:PIECE]), {}))
             del waiting[:PIECE]
             count += 1
             if len(pieces) == AT_ONCE:
                 await _publish(link, pieces)
     if waiting:
-        pieces.append(Entry(subjects.piece(sayer, digest, str(count)), bytes(waiting), {}))
+        pieces.append(Publication(subjects.piece(sayer, digest, str(count)), bytes(waiting), {}))
         count += 1
     await _publish(link, pieces)
     if seen.digest() != digest:
         raise FailedError("depot.mismatch", f"blob {digest.hex()}: it has another sha256", next="put it again")
-    await _publish(link, [Entry(subjects.piece(sayer, digest, "count"), str(count).encode(), {})])
+    await _publish(link, [Publication(subjects.piece(sayer, digest, "count"), str(count).encode(), {})])
 
 
-async def _publish(link: NatsLink, pieces: list[Entry]) -> None:
+async def _publish(link: NatsLink, pieces: list[Publication]) -> None:
     try:
         await asyncio.gather(*(link.publish(one) for one in pieces))
     except ApiError as error:

@@ -19,7 +19,7 @@ import cbor2
 
 from dsmt.bus.adapters import nats_depot
 from dsmt.bus.adapters.nats_door import Verdict
-from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink, NatsRealm, any_server
+from dsmt.bus.adapters.nats_link import ApiError, NatsLink, NatsRealm, Publication, any_server
 from dsmt.bus.adapters.nats_sender import BATCH, BATCH_BYTES, Due, entries_of
 from dsmt.bus.adapters.nats_streams import last_on, make_streams
 from dsmt.bus.wire.subjects import Subjects
@@ -106,7 +106,7 @@ class NatsFiller:
         Raises `TransportError`, and `FailedError` where another filler is at work.
         """
         events = [decode(one.raw) for one in rows]
-        waiting: list[Entry] = []
+        waiting: list[Publication] = []
         before = self.place(store)
         for one, signed in zip(rows, events, strict=True):
             await self._in_time(signed)
@@ -124,21 +124,21 @@ class NatsFiller:
         early_ms = max(signed.event.time_ms, signed.event.incarnation) - self._wall_ms() - BOUND_MS // 2
         await asyncio.sleep(max(0, early_ms) / 1000)
 
-    def _certificates(self, signed: SignedEvent, proof: Proof) -> list[Entry]:
+    def _certificates(self, signed: SignedEvent, proof: Proof) -> list[Publication]:
         signer, raws = (signed.key_id, signed.event.source), list(proof(signed))
         shown = canonical(raws)
         if not raws or self._brought.get(signer) == shown:
             return []
         self._brought[signer] = shown
-        return [Entry(self._subjects.certificate(self._sayer, signed.event.source, signed.key_id), shown, {})]
+        return [Publication(self._subjects.certificate(self._sayer, signed.event.source, signed.key_id), shown, {})]
 
-    async def _entries(self, signed: SignedEvent, raw: bytes) -> list[Entry]:
+    async def _entries(self, signed: SignedEvent, raw: bytes) -> list[Publication]:
         """Where an event is to stand (rule 1)."""
         event = signed.event
         if is_fact(event):
             now, before = (event.incarnation, event.sequence), await self._before(event.source, event.topic)
             if before is not None and now <= before:
-                return [Entry(self._subjects.offered(self._sayer, event.source, event.topic), raw, {})]
+                return [Publication(self._subjects.offered(self._sayer, event.source, event.topic), raw, {})]
             self._latest[event.source, event.topic] = now
         entries = entries_of(self._subjects, Due(signed, raw), Verdict())
         return [one._replace(headers={k: v for k, v in one.headers.items() if k != _MSG_ID}) for one in entries]
@@ -153,17 +153,17 @@ class NatsFiller:
                 self._latest[source, topic] = (event.incarnation, event.sequence)
         return self._latest.get((source, topic))
 
-    async def _publish(self, entries: list[Entry], store: str, upto: int) -> None:
+    async def _publish(self, entries: list[Publication], store: str, upto: int) -> None:
         """Publish, and keep the place in the same batch (rules 2, 3); what is too much for one goes before it."""
         while (count := _batch_of(entries)) < len(entries):
             await self._stored(entries[:count])
             entries = entries[count:]
         places = {**self._places, store: upto}
-        mark = Entry(self._place, canonical(places), {_COMPARED: str(self._at)})
+        mark = Publication(self._place, canonical(places), {_COMPARED: str(self._at)})
         self._at = await self._stored([*entries, mark])
         self._places = places
 
-    async def _stored(self, entries: Sequence[Entry]) -> int:
+    async def _stored(self, entries: Sequence[Publication]) -> int:
         try:
             return int((await self._link.publish(*entries))["seq"])
         except ApiError as error:
@@ -177,7 +177,7 @@ class NatsFiller:
         await nats_depot.put(self._link, self._subjects, self._sayer, chunks, digest)
 
 
-def _batch_of(entries: Sequence[Entry]) -> int:
+def _batch_of(entries: Sequence[Publication]) -> int:
     """How many of them go into one batch, in which there is still room for a place."""
     size = 0
     for count, entry in enumerate(entries):

@@ -46,7 +46,7 @@ class ApiError(Exception):
         self.code, self.said = code, said
 
 
-class Entry(NamedTuple):
+class Publication(NamedTuple):
     """One message to publish."""
 
     subject: str
@@ -202,7 +202,7 @@ class NatsLink:
 
     # --- requests ------------------------------------------------------------------------------------------------
 
-    async def request(self, *entries: Entry, within_s: float = ANSWER_S) -> Msg:
+    async def request(self, *entries: Publication, within_s: float = ANSWER_S) -> Msg:
         """Send messages, the last one of which is answered. Raises `TransportError`, `RefusedError`."""
         number, future = str(next(self._numbers)), asyncio.get_running_loop().create_future()
         self._waiting[number] = entries[-1].subject, future
@@ -221,7 +221,7 @@ class NatsLink:
             raise TransportError("link.nobody", f"no NATS server leads {entries[-1].subject} at the moment")
         return answer
 
-    async def send(self, entry: Entry, reply: str = "") -> None:
+    async def send(self, entry: Publication, reply: str = "") -> None:
         """Send a message that need not be answered. Raises `TransportError`."""
         if self.lost.done():
             raise TransportError("link.lost", f"{self._name} lost its NATS server")
@@ -233,9 +233,9 @@ class NatsLink:
     async def api(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask JetStream. Raises `ApiError`, `TransportError`, `RefusedError`."""
         payload = b"" if body is None else json.dumps(body).encode()
-        return answered(await self.request(Entry(f"$JS.API.{name}", payload, {})))
+        return answered(await self.request(Publication(f"$JS.API.{name}", payload, {})))
 
-    async def publish(self, *entries: Entry) -> dict[str, Any]:
+    async def publish(self, *entries: Publication) -> dict[str, Any]:
         """Publish messages, all or none of them, in this order; the acknowledgement of the last.
 
         Raises `ApiError`, `TransportError`, `RefusedError`.
@@ -279,10 +279,10 @@ class NatsLink:
 
         async def here(_: Msg) -> None:
             with suppress(TransportError):
-                await self.send(Entry(answer, b"", {}))
+                await self.send(Publication(answer, b"", {}))
 
         await self.hear(asked, here)
-        await self.send(Entry(answer, b"", {}))
+        await self.send(Publication(answer, b"", {}))
 
     async def deaf(self, inbox: str) -> None:
         """Nobody listens there any more."""

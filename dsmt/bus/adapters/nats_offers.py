@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from dsmt.bus.adapters.nats_door import NatsDoor
-from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink
+from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_streams import last_on
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
@@ -69,7 +69,7 @@ class NatsOffers:
             if not await self._is_there(link, signed):
                 await self._opener.vouch(link, self._sayer, signed)
                 subject = self._subjects.offered(self._sayer, signed.event.source, signed.event.topic)
-                await link.publish(Entry(subject, signed.raw, {"Nats-Msg-Id": str(signed.id)}))
+                await link.publish(Publication(subject, signed.raw, {"Nats-Msg-Id": str(signed.id)}))
 
     async def _is_there(self, link: NatsLink, signed: SignedEvent) -> bool:
         event = signed.event

@@ -16,10 +16,10 @@ from typing import Final
 
 import cbor2
 
-from dsmt.bus.adapters.nats_link import Entry, NatsLink
+from dsmt.bus.adapters.nats_link import NatsLink, Publication
 from dsmt.bus.adapters.nats_streams import Stored, last_of_each
 from dsmt.bus.rules.authority import check_revocation
-from dsmt.bus.wire.subjects import Said, Subjects
+from dsmt.bus.wire.subjects import SubjectParts, Subjects
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode_part
 from dsmt.event.envelope import SignedEvent
@@ -63,7 +63,7 @@ class NatsOpener:
             self._trust.revoke(signed)
         return signed
 
-    def said(self, stored: Stored) -> Said:
+    def said(self, stored: Stored) -> SubjectParts:
         """What a message's subject says. Raises `UnusableEventError`."""
         return self._subjects.said(stored.subject)
 
@@ -102,4 +102,4 @@ class NatsOpener:
         payload, subject = canonical(raws), self._subjects.certificate(sayer, source, key_id)
         if any(one.raw == payload for one in await last_of_each(link, self._subjects.facts, [subject])):
             return
-        await link.publish(Entry(subject, payload, {}))
+        await link.publish(Publication(subject, payload, {}))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from dsmt.bus.adapters.nats_consumer import PullConsumer
-from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink
+from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_streams import MARK_S, Stored
 from dsmt.bus.wire.subjects import Subjects
@@ -33,7 +33,7 @@ class Page(NamedTuple):
 async def set_mark(link: NatsLink, subject: str, text: str) -> int:
     """Put a mark into the stream; its row. Raises `TransportError`, `RefusedError`."""
     try:
-        told = await link.publish(Entry(subject, text.encode(), {"Nats-TTL": f"{MARK_S}s"}))
+        told = await link.publish(Publication(subject, text.encode(), {"Nats-TTL": f"{MARK_S}s"}))
     except ApiError as error:
         raise TransportError("nats.stream", f"no mark was stored: {error}") from error
     return int(told["seq"])

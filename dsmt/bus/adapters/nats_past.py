@@ -20,7 +20,7 @@ from dsmt.bus.adapters.nats_streams import Head, Stored, head
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.logs import Logger
-from dsmt.ports.store import Past
+from dsmt.ports.store import PastEvent
 
 _TRIES: Final = 3
 _NUMBER = tuple[int, int]
@@ -29,7 +29,7 @@ _NUMBER = tuple[int, int]
 class PastPage(NamedTuple):
     """What was read: all up to a row of stream H; `left` is how much more of it there was then."""
 
-    events: list[Past]
+    events: list[PastEvent]
     upto: int
     left: int
 
@@ -63,7 +63,7 @@ class NatsPast:
         """What comes next; nothing when nothing does in time. Raises `TransportError`."""
         assert self._consumer is not None  # noqa: S101 - it was begun
         found = await self._consumer.next(within_s)
-        events: list[Past] = []
+        events: list[PastEvent] = []
         if found or not self._place:
             at = await self.head()
             before = min(at.first, found[0].row) if found else at.first
@@ -89,23 +89,23 @@ class NatsPast:
             if now > late:
                 raise TransportError("nats.behind", f"row {end} of stream {self._subjects.history} does not come")
 
-    async def _retained(self, before: int, first_ms: int) -> list[Past]:
+    async def _retained(self, before: int, first_ms: int) -> list[PastEvent]:
         """What only stream F holds of the rows between the place and another one (rule 1)."""
-        held: dict[tuple[str, str], tuple[_NUMBER, int, Past]] = {}
+        held: dict[tuple[str, str], tuple[_NUMBER, int, PastEvent]] = {}
         facts = all_of(self._link, self._subjects.facts, self._subjects.taken_by(["/"], signals=False))
         async for stored in facts:
             for one in await self._opened(stored):
                 event = one.signed.event
                 number, key = (event.incarnation, event.sequence), (event.source, event.topic)
                 if key not in held or held[key][0] < number:
-                    held[key] = number, stored.row, Past(min(one.stored_ms, first_ms or one.stored_ms), one.signed)
+                    held[key] = number, stored.row, PastEvent(min(one.stored_ms, first_ms or one.stored_ms), one.signed)
         only = [(row, one) for _, row, one in held.values() if self._place < row < before]
         return [one for _, one in sorted(only, key=lambda each: each[0])]
 
-    async def _opened(self, stored: Stored) -> list[Past]:
+    async def _opened(self, stored: Stored) -> list[PastEvent]:
         for late in range(_TRIES):
             try:
-                return [Past(stored.stored_ms, await self._opener.open(self._link, stored))]
+                return [PastEvent(stored.stored_ms, await self._opener.open(self._link, stored))]
             except UnusableEventError as error:
                 if error.code in UNKNOWN and late + 1 < _TRIES and await self._is_new(stored):
                     await asyncio.sleep(ASK_AGAIN_S)

@@ -19,7 +19,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_link import Entry, NatsLink
+from dsmt.bus.adapters.nats_link import NatsLink, Publication
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_streams import head
 from dsmt.bus.rules.nats_config import ACCOUNT
@@ -135,7 +135,7 @@ class NatsPresence:
         for session in list(self._sessions.at.values()):
             if self._trust.is_revoked(key_id_of(session.public), session.name):
                 body = json.dumps({"cid": session.at.number}).encode()
-                await link.send(Entry(f"$SYS.REQ.SERVER.{session.at.server}.KICK", body, {}), link.inbox("kicked"))
+                await link.send(Publication(f"$SYS.REQ.SERVER.{session.at.server}.KICK", body, {}), link.inbox("kicked"))
 
     # --- what the servers tell -----------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class NatsPresence:
     async def _look(self, link: NatsLink) -> Never:
         asked = json.dumps({"auth": True, "acc": ACCOUNT, "limit": MOST}).encode()
         while True:
-            await link.send(Entry("$SYS.REQ.SERVER.PING.CONNZ", asked, {}), self._inbox)
+            await link.send(Publication("$SYS.REQ.SERVER.PING.CONNZ", asked, {}), self._inbox)
             await asyncio.sleep(LOOK_S)
 
     # --- who is heard --------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class NatsPresence:
             self._words.tick(now, self._bus.now_ms(), TICK_S)
             with suppress(TransportError):
                 for name in self._sessions.ask(now):
-                    await (await self._bus.held()).send(Entry(self._subjects.asked(name), b"", {}))
+                    await (await self._bus.held()).send(Publication(self._subjects.asked(name), b"", {}))
             if now >= beat:
                 beat = now + HEARTBEAT_S
                 self._bus.heartbeat(f"{self._bus.source}/heartbeat", HEARTBEAT_S)

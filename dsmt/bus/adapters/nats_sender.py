@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from dsmt.bus.adapters.nats_door import NatsDoor, Verdict
-from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink
+from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, RefusedError, TransportError, UnusableEventError
@@ -46,7 +46,7 @@ class Due(NamedTuple):
     raw: bytes
 
 
-def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Entry]:
+def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Publication]:
     """What is published of an event: the event, and a copy for each addressee."""
     signed, raw = due
     event = signed.event
@@ -54,9 +54,9 @@ def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Entry]:
     ages = lifetime(event)
     if verdict.expected is not None:
         headers |= {_ROW: str(verdict.expected), f"{_ROW}-Subject": subjects.on(event.topic)}
-    own = Entry(subjects.event(event.source, event.topic, fact=is_fact(event)), raw, {**headers, **ages})
+    own = Publication(subjects.event(event.source, event.topic, fact=is_fact(event)), raw, {**headers, **ages})
     copies = [
-        Entry(
+        Publication(
             subjects.copy(event.source, one, event.topic, fact=is_fact(event)),
             raw,
             {"Nats-Msg-Id": f"{signed.id} {one}", **ages},

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
 
-from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink
+from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 
@@ -141,7 +141,7 @@ async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> 
     asked = json.dumps({"multi_last": list(subjects), "batch": 1024}).encode()
     found: list[Stored] = []
     try:
-        await link.send(Entry(f"$JS.API.DIRECT.GET.{stream}", asked, {}), inbox)
+        await link.send(Publication(f"$JS.API.DIRECT.GET.{stream}", asked, {}), inbox)
         while True:
             message = await link.next_of(queue)
             headers = message.headers or {}

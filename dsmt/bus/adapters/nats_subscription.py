@@ -22,7 +22,7 @@ from dsmt.bus.adapters.nats_link import NatsLink
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_page import Page, read_page, set_mark
 from dsmt.bus.adapters.nats_streams import Head, Stored, head
-from dsmt.bus.rules.follower import Wanted
+from dsmt.bus.rules.follower import MissingPart
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, UnusableEventError
 from dsmt.event.envelope import TOMBSTONE, EventId
@@ -256,7 +256,7 @@ class NatsSubscription:
             self._deliveries.mark(Bookmark(self._cursor(self._after), whole=True))
             self._deliveries.hand_on()
 
-    async def _fate(self, link: NatsLink, missing: Wanted) -> str:
+    async def _fate(self, link: NatsLink, missing: MissingPart) -> str:
         """What became of it: where the event before it is there, it was not trimmed, for what goes first is what is old."""
         before = EventId(missing.source, missing.incarnation, missing.after)
         return "lost" if await is_there(link, self._subjects, before) else "trimmed"

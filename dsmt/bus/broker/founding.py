@@ -25,7 +25,7 @@ from dsmt.bus.broker.reporter import BrokerReporter, Self
 from dsmt.bus.broker.words import Words
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.bus import Cursor
-from dsmt.ports.store import Past, Row, Store
+from dsmt.ports.store import PastEvent, Row, Store
 from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import REVOKED
 from dsmt.trust.store import TrustStore
@@ -85,15 +85,15 @@ class Founding:
         self._ingest.commit()
 
     @property
-    def begun(self) -> list[Past]:
+    def begun(self) -> list[PastEvent]:
         """What it said at its beginning: what another store of the realm must hold, too."""
-        return [Past(row.arrived_ms, row.read()) for row in self._store.rows(0, _FIRST)]
+        return [PastEvent(row.arrived_ms, row.read()) for row in self._store.rows(0, _FIRST)]
 
     def proof(self, _: SignedEvent) -> tuple[bytes, ...]:
         """Its certificates, issuers last."""
         return tuple(signed.raw for signed in self.identity.chain)
 
-    def take(self, taken: Sequence[Past], proofs: Proofs) -> None:
+    def take(self, taken: Sequence[PastEvent], proofs: Proofs) -> None:
         """Take in events, in one commit."""
         self._introducing.introduce([one.signed for one in taken], proofs)
         for stored_ms, signed in taken:

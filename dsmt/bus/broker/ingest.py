@@ -44,7 +44,7 @@ _WINNERS_REMEMBERED: Final = 8192
 _WHO_DECIDE: Final = frozenset({"root", "operator", "controller"})
 
 
-class Told(NamedTuple):
+class PublishedBy(NamedTuple):
     """By whom events were published: by a session, that was granted an incarnation; `again`: facts were offered."""
 
     session: str
@@ -89,7 +89,7 @@ class Ingest:
 
         `again`: facts that were stored elsewhere before, its own among them (R5).
         """
-        outcome, told, now_ms = Outcome(), Told(session, again=again, granted=granted), self._now_ms()
+        outcome, told, now_ms = Outcome(), PublishedBy(session, again=again, granted=granted), self._now_ms()
         for part in parts:
             try:
                 opened = self._trust.open_part(part)
@@ -107,7 +107,7 @@ class Ingest:
                     self._refuse(signed.id, denied, told, outcome)
         return outcome
 
-    def _take_run(self, opened: Sequence[Opened], told: Told, outcome: Outcome, now_ms: int) -> bool:
+    def _take_run(self, opened: Sequence[Opened], told: PublishedBy, outcome: Outcome, now_ms: int) -> bool:
         """Take in new signals of a source on a topic, each the next one, by what they have in common (rule 8).
 
         False where that is not so, or one of them may be refused: then each is looked at.
@@ -137,7 +137,7 @@ class Ingest:
         outcome.accept(source, incarnation, sequence, last)
         return True
 
-    def _take(self, signed: SignedEvent, told: Told, outcome: Outcome, now_ms: int) -> None:
+    def _take(self, signed: SignedEvent, told: PublishedBy, outcome: Outcome, now_ms: int) -> None:
         """Take in one event whose signature is good."""
         event, identity = signed.event, signed.id
         try:
@@ -159,7 +159,7 @@ class Ingest:
             if told.again and error.code in CODES:
                 self._look_ahead(signed, outcome)
 
-    def _refuse(self, identity: EventId | None, error: UnusableEventError, told: Told, outcome: Outcome) -> None:
+    def _refuse(self, identity: EventId | None, error: UnusableEventError, told: PublishedBy, outcome: Outcome) -> None:
         self.dropped += 1
         if identity is not None and identity.source == told.session and not told.again:
             self._marks.refused(*identity)  # it is no hole: its source is told

@@ -28,7 +28,7 @@ _NOTICE: Final = "dsmt.notice"
 _EACH: Final = frozenset({_NOTICE, "dsmt.trimmed"})
 
 
-class Word(NamedTuple):
+class SignedWord(NamedTuple):
     """What was said, the row of its topic, and on whose account it is (D2); empty: the broker's."""
 
     signed: SignedEvent
@@ -95,7 +95,7 @@ class Words:
         """Say a fault of the stream that concerns no range of it."""
         self.notice(BrokerNotice(kind=kind, source=source, topic=None, first=0, last=0, message=message))
 
-    def sign(self) -> list[Word]:
+    def sign(self) -> list[SignedWord]:
         """Number, chain and sign what waits; nothing once the certificate has ended (rule 3)."""
         self._notices = 0
         if self._now_ms() // 1000 > self._identity.certificate.not_after:
@@ -123,4 +123,4 @@ class Words:
             burst.append((match, prepared, payer))
         self._unsaid.clear()
         signed = sign_bursts([prepared for _, prepared, _ in burst], self._identity.key)
-        return [Word(one, match, payer) for (match, _, payer), one in zip(burst, signed, strict=True)]
+        return [SignedWord(one, match, payer) for (match, _, payer), one in zip(burst, signed, strict=True)]

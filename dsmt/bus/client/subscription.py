@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from dsmt.bus.rules.follower import ChainFollower, Wanted
+from dsmt.bus.rules.follower import ChainFollower, MissingPart
 from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Stored, Subscribe
 from dsmt.event.envelope import EventId
 from dsmt.event.topic import matches
@@ -123,7 +123,7 @@ class ClientSubscription:
             self._mail.popitem(last=False)
         return [one]
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[MissingPart]:
         """Missing parts of chains that are to be asked for now."""
         return [] if self._reader is None else self._reader.wanted()
 

@@ -27,7 +27,7 @@ Pair = tuple[str, str]
 """Source and topic."""
 
 
-class Wanted(NamedTuple):
+class MissingPart(NamedTuple):
     """A part of a chain that is missing: what its source said on its topic between two of its sequence numbers."""
 
     source: str
@@ -67,7 +67,7 @@ class _Gap:
 
     low: int
     high: int
-    wanted: Wanted
+    wanted: MissingPart
     told: bool = False
 
 
@@ -79,9 +79,9 @@ class ChainFollower:
         self._places: OrderedDict[Pair, int] = OrderedDict()
         self._gaps: dict[Pair, list[_Gap]] = {}
         self._held: dict[Pair, tuple[float, list[Delivery | _Gap]]] = {}
-        self._wanted: list[Wanted] = []
+        self._wanted: list[MissingPart] = []
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[MissingPart]:
         """What is missing and was not asked for yet."""
         wanted, self._wanted = self._wanted, []
         return wanted
@@ -141,7 +141,7 @@ class ChainFollower:
         event = arrived.signed.event
         low, high = judged.missing or (0, 0)
         after = self._places.get(pair, 0)
-        gap = _Gap(low, high, Wanted(event.source, event.incarnation, event.topic, after, event.sequence))
+        gap = _Gap(low, high, MissingPart(event.source, event.incarnation, event.topic, after, event.sequence))
         self._gaps.setdefault(pair, []).append(gap)
         if event.declares is None or not event.declares[0] <= low <= high <= event.declares[1]:
             self._wanted.append(gap.wanted)

@@ -26,7 +26,7 @@ RETAINED: Final = "focmn"
 _FILTERED: Final = ("f.*", "s.*", "o.*.*")
 
 
-class Said(NamedTuple):
+class SubjectParts(NamedTuple):
     """What a subject says of its message: its kind, who sent it, whose word it is and on which topic, if it is an event."""
 
     kind: str
@@ -175,7 +175,7 @@ class Subjects:
         said = [f"{self._prefix}.{kind}.{own}.{_tokens(one)}" for one in smallest(patterns) for kind in "fs"]
         return [*said, *(f"{self._prefix}.{kind}.{own}.>" for kind in "oincmt"), f"{self._depot}.{own}.>"]
 
-    def said(self, subject: str) -> Said:
+    def said(self, subject: str) -> SubjectParts:
         """Read a subject. Raises `UnusableEventError` for one that is none."""
         tokens = subject.split(".")
         kind = tokens[2] if len(tokens) > 3 and subject.startswith(f"{self._prefix}.") else ""
@@ -183,4 +183,4 @@ class Subjects:
         if names is None or len(tokens) <= 3 + names:
             raise UnusableEventError("event.subject", f"{subject[:200]} is no subject of this realm")
         first, second = unquote(tokens[3]), unquote(tokens[2 + names])
-        return Said(kind, first, first if kind in "in" else second, "/".join(map(unquote, tokens[3 + names :])))
+        return SubjectParts(kind, first, first if kind in "in" else second, "/".join(map(unquote, tokens[3 + names :])))

@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Ms, Offset, Seconds
-from dsmt.event.kinds.row import DAY_MS, Budget, Row, fact, signal
+from dsmt.event.kinds.row import DAY_MS, Budget, KindRow, fact, signal
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +131,7 @@ def _trimmed(_: Event, said: TrimRecord) -> str:
     return f"drops {said.count} old rows of {said.budget}, from #{said.first} to #{said.last}"
 
 
-ROWS: Final[tuple[Row, ...]] = (
+ROWS: Final[tuple[KindRow, ...]] = (
     fact(
         "broker/<broker>/session/<source/>", "dsmt.session", "broker/<broker>", Session, _session,
         ttl_ms=DAY_MS, folded=True,

@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Ms
-from dsmt.event.kinds.row import DAY_MS, Row, fact, signal
+from dsmt.event.kinds.row import DAY_MS, KindRow, fact, signal
 
 
 class ControllerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ def _decision(_: Event, said: Decision) -> str:
     return f"decides {len(said.produced)} facts at row {said.row} of {said.broker}"
 
 
-ROWS: Final[tuple[Row, ...]] = (
+ROWS: Final[tuple[KindRow, ...]] = (
     fact(
         "controller/<controller>/state", "dsmt.controller.state", "controller/<controller>", ControllerState, _state,
         ttl_ms=DAY_MS, folded=True,

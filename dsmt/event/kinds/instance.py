@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Ms, Port, Seconds
-from dsmt.event.kinds.row import AGENT, DAY_MS, Row, fact, signal
+from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact, signal
 from dsmt.event.kinds.slot import Good
 from dsmt.event.phrases import quoted, speaker, why
 from dsmt.event.reason import Reason
@@ -176,11 +176,11 @@ def _progress(_: Event, said: Progress) -> str:
     return f"{said.step}: {said.done}{f' of {said.total}' if said.total else ''} {said.unit}"
 
 
-def _status_row(template: str, source: str) -> Row:
+def _status_row(template: str, source: str) -> KindRow:
     return fact(template, "dsmt.status", source, Status, _status, ttl_ms=DAY_MS, folded=True)
 
 
-ROWS: Final[tuple[Row, ...]] = (
+ROWS: Final[tuple[KindRow, ...]] = (
     _status_row("service/<service>/status/<component>/<index>/<node>/container", "node/<node>"),
     _status_row("service/<service>/status/<component>/<index>/<node>/agent", "node/<node>"),
     _status_row("service/<service>/status/<component>/<index>/<node>/application", AGENT),

@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Ms
-from dsmt.event.kinds.row import Row, fact, signal
+from dsmt.event.kinds.row import KindRow, fact, signal
 from dsmt.event.phrases import person, quoted
 
 
@@ -83,7 +83,7 @@ def _renewed(_: Event, __: Renewed) -> str:
     return "has its certificate renewed"
 
 
-ROWS: Final[tuple[Row, ...]] = (
+ROWS: Final[tuple[KindRow, ...]] = (
     fact("trust/token/<token>", "dsmt.trust.token", ("operator", "issuer"), TokenFact, _token),
     signal("joining/<token>/request", "dsmt.joining.request", "joining/<token>", JoinRequest, _request, budget="evidence"),
     signal("joining/<token>/refused", "dsmt.joining.refused", ("issuer",), JoinRefused, _refused, budget="evidence"),

@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Degrees, Load, Ms, Offset, Port, Seconds
-from dsmt.event.kinds.row import DAY_MS, MINUTE_MS, Row, fact
+from dsmt.event.kinds.row import DAY_MS, MINUTE_MS, KindRow, fact
 from dsmt.event.phrases import person, quoted, size_in_words
 
 
@@ -108,7 +108,7 @@ def _verdict(_: Event, said: NodeVerdict) -> str:
     return f"{'is dead' if said.state == 'dead' else 'has left'}: {said.message}"
 
 
-ROWS: Final[tuple[Row, ...]] = (
+ROWS: Final[tuple[KindRow, ...]] = (
     fact(
         "node/<node>/attributes", "dsmt.node.attributes", "monitor/<node>", NodeAttributes, _attributes,
         ttl_ms=DAY_MS, folded=True, routine=True,

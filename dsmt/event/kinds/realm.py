@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Ms, Offset
-from dsmt.event.kinds.row import DAY_MS, Row, fact
+from dsmt.event.kinds.row import DAY_MS, KindRow, fact
 from dsmt.event.phrases import person, quoted
 
 
@@ -20,7 +20,7 @@ class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Brake(msgspec.Struct, frozen=True, kw_only=True):
+class BrakeWord(msgspec.Struct, frozen=True, kw_only=True):
     """`config/brake`: an operator holds all replacing, or releases it for what was silent up to `released_ms`."""
 
     held: bool
@@ -66,7 +66,7 @@ class Revoked(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def _brake(_: Event, told: Brake) -> str:
+def _brake(_: Event, told: BrakeWord) -> str:
     verb = "is held: nothing is replaced" if told.held else "is released"
     return f"{verb}, says {person(told.by)}{quoted(told.reason)}"
 
@@ -98,23 +98,23 @@ def _tombstone(_: Event, said: Tombstone) -> str:
 _OPERATOR: Final = ("operator",)
 
 
-def _ends(thing: str, *roles: str) -> Row:
+def _ends(thing: str, *roles: str) -> KindRow:
     return fact(f"tombstone/{thing}", "dsmt.tombstone", roles, Tombstone, _tombstone, folded=True)
 
 
-ROWS: Final[tuple[Row, ...]] = (
+ROWS: Final[tuple[KindRow, ...]] = (
     fact("nodeset/<name>", "dsmt.nodeset", _OPERATOR, NodesetFact, _nodeset, folded=True),
     _ends("service/<service>", "operator", "controller"),
     _ends("node/<node>", "operator"),
     _ends("nodeset/<name>", "operator"),
-    fact("config/brake", "dsmt.config.brake", _OPERATOR, Brake, _brake, folded=True),
+    fact("config/brake", "dsmt.config.brake", _OPERATOR, BrakeWord, _brake, folded=True),
     fact("config/clock/<broker>", "dsmt.config.clock", _OPERATOR, ClockWord, _clock),
     fact("config/broker/<broker>", "dsmt.config.broker", _OPERATOR, BrokerWord, _broker),
-    Row("config/<name/>", "dsmt.config", "fact", _OPERATOR),
+    KindRow("config/<name/>", "dsmt.config", "fact", _OPERATOR),
     fact("trust/revoked/<key>/<source/>", "dsmt.trust.revoked", "<source/>", Revoked, _revoked, folded=True),
-    Row("trust/<name/>", "dsmt.trust", "fact", ("root", "issuer", "operator")),
-    Row("reaction/<id>", "dsmt.reaction", "fact", _OPERATOR, ttl_ms=DAY_MS),
-    Row("verdict/<id>", "dsmt.verdict", "fact", _OPERATOR, ttl_ms=DAY_MS),
-    Row("user/<name/>", "dsmt.user", None, _OPERATOR, budget="signal"),
+    KindRow("trust/<name/>", "dsmt.trust", "fact", ("root", "issuer", "operator")),
+    KindRow("reaction/<id>", "dsmt.reaction", "fact", _OPERATOR, ttl_ms=DAY_MS),
+    KindRow("verdict/<id>", "dsmt.verdict", "fact", _OPERATOR, ttl_ms=DAY_MS),
+    KindRow("user/<name/>", "dsmt.user", None, _OPERATOR, budget="signal"),
 )
 """A row that takes what is left of another's topics stands behind it."""

@@ -25,7 +25,7 @@ DAY_MS: Final = 24 * 60 * MINUTE_MS
 AGENT: Final = "agent/<node>/<service>/<component>/<index>"
 
 
-class Row(NamedTuple):
+class KindRow(NamedTuple):
     """One row. One that has neither record nor sentence takes any map, and is shown as it is."""
 
     template: str
@@ -76,9 +76,9 @@ def fact(
     budget: Budget = "evidence",
     folded: bool = False,
     routine: bool = False,
-) -> Row:
+) -> KindRow:
     """A row of facts with a record and its sentence."""
-    return Row(template, event_type, "fact", writers, record, says, ttl_ms, budget, folded, routine)
+    return KindRow(template, event_type, "fact", writers, record, says, ttl_ms, budget, folded, routine)
 
 
 def signal(
@@ -90,6 +90,6 @@ def signal(
     *,
     budget: Budget = "signal",
     routine: bool = False,
-) -> Row:
+) -> KindRow:
     """A row of signals with a record and its sentence."""
-    return Row(template, event_type, "signal", writers, record, says, budget=budget, routine=routine)
+    return KindRow(template, event_type, "signal", writers, record, says, budget=budget, routine=routine)

@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count
-from dsmt.event.kinds.row import AGENT, DAY_MS, Row, fact
+from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact
 from dsmt.event.phrases import person, quoted
 
 
@@ -33,12 +33,12 @@ def _spec(event: Event, said: SpecFact) -> str:
     return f"{verb} by {person(said.by)}{quoted(said.reason)}"
 
 
-ROWS: Final[tuple[Row, ...]] = (
+ROWS: Final[tuple[KindRow, ...]] = (
     fact("service/<service>/spec", "dsmt.service.spec", ("operator",), SpecFact, _spec, folded=True),
-    Row(
+    KindRow(
         "service/<service>/barrier/<name>/arrived/<component>/<index>/<node>", "dsmt.barrier.arrived", "fact", AGENT,
         ttl_ms=DAY_MS,
     ),
-    Row("service/<service>/barrier/<name>/released", "dsmt.barrier.released", "fact", ("controller",)),
-    Row("app/<service>/<name/>", "dsmt.app", None, ("agent",), budget="signal"),
+    KindRow("service/<service>/barrier/<name>/released", "dsmt.barrier.released", "fact", ("controller",)),
+    KindRow("app/<service>/<name/>", "dsmt.app", None, ("agent",), budget="signal"),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Ms
-from dsmt.event.kinds.row import Row, fact
+from dsmt.event.kinds.row import KindRow, fact
 from dsmt.event.phrases import person, quoted, why
 from dsmt.event.reason import Reason
 
@@ -139,7 +139,7 @@ def _control(_: Event, will: SlotControl) -> str:
     return f"{moves or 'is to run, '}{restart}says {person(will.by) or 'nobody'}{quoted(will.reason)}"
 
 
-ROWS: Final[tuple[Row, ...]] = (
+ROWS: Final[tuple[KindRow, ...]] = (
     fact(
         "service/<service>/control/<component>/<index>", "dsmt.slot.control", ("operator",), SlotControl, _control,
         folded=True,

@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Seconds
-from dsmt.event.kinds.row import AGENT, Row, signal
+from dsmt.event.kinds.row import AGENT, KindRow, signal
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,15 +54,15 @@ def _keeper(_: Event, said: KeeperReplaced) -> str:
     return f"{keeper_died(said)} ({said.directory})"
 
 
-def _beats(template: str, source: str) -> Row:
+def _beats(template: str, source: str) -> KindRow:
     return signal(template, "dsmt.heartbeat", source, Heartbeat, _heartbeat, routine=True)
 
 
-def _keeps(template: str, source: str) -> Row:
+def _keeps(template: str, source: str) -> KindRow:
     return signal(template, "dsmt.keeper", source, KeeperReplaced, _keeper, budget="evidence")
 
 
-ROWS: Final[tuple[Row, ...]] = (
+ROWS: Final[tuple[KindRow, ...]] = (
     signal("source/<source/>", "dsmt.source.started", "<source/>", Started, _started, budget="evidence"),
     _beats("node/<node>/heartbeat", "node/<node>"),
     _beats("node/<node>/monitor/heartbeat", "monitor/<node>"),

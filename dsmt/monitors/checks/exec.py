@@ -15,7 +15,7 @@ from dsmt.ports.check import Result
 from dsmt.ports.processes import Exit
 from dsmt.system.tree import MARK, Tree, make_mark
 from dsmt.system.users import account_of, becoming, environment_of
-from dsmt.system.watch import Watch
+from dsmt.system.watch import ProcessWatch
 
 OUTPUT_LIMIT: Final = 4096
 KILL_S: Final = 2.0
@@ -79,7 +79,7 @@ async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str
     return Result(passed=ended.code == 0, evidence=_told(argv[0], ended, output.last_line()), took_s=0.0)
 
 
-def _start(argv: tuple[str, ...], env: Mapping[str, str], directory: str, output: _Output, user: str) -> Watch:
+def _start(argv: tuple[str, ...], env: Mapping[str, str], directory: str, output: _Output, user: str) -> ProcessWatch:
     """Start the command. Raises OSError, ValueError, `FailedError` for a user that it cannot become."""
     account = account_of(user)
     child = subprocess.Popen(
@@ -94,7 +94,7 @@ def _start(argv: tuple[str, ...], env: Mapping[str, str], directory: str, output
     )
     child.returncode = 0  # or Popen would reap it and warn; the watch does that
     output.close_write_end()
-    return Watch(child.pid, os.pidfd_open(child.pid))
+    return ProcessWatch(child.pid, os.pidfd_open(child.pid))
 
 
 def _told(program: str, ended: Exit, last_line: str) -> str:

@@ -35,7 +35,7 @@ SHOWN: Final = frozenset({"issuer", "broker", "controller", "node", "operator"})
 """Whose certificates are listed: agents and monitors get theirs from their node by themselves."""
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class HeldCertificate(msgspec.Struct, frozen=True, kw_only=True):
     """One certificate. `here`: its key is in this home."""
 
     name: str
@@ -121,7 +121,7 @@ def learn(trust: TrustStore, home: Home) -> set[bytes]:
     return keys
 
 
-def listing(trust: TrustStore, home: Home, now_s: int) -> list[Held]:
+def listing(trust: TrustStore, home: Home, now_s: int) -> list[HeldCertificate]:
     """Every certificate that is known here, by name; `trust` learns those of the home."""
     keys = learn(trust, home)
     newest = in_use(trust, now_s)
@@ -135,8 +135,8 @@ def listing(trust: TrustStore, home: Home, now_s: int) -> list[Held]:
     )
 
 
-def _held(certificate: Certificate, state: State, *, here: bool) -> Held:
-    return Held(
+def _held(certificate: Certificate, state: State, *, here: bool) -> HeldCertificate:
+    return HeldCertificate(
         name=certificate.subject,
         key=certificate.key_id.hex(),
         state=state,
@@ -152,7 +152,7 @@ def _when(at_s: int) -> str:
     return rfc3339(at_s * 1000) or ""
 
 
-def one(found: list[Held], name: str) -> list[Held]:
+def one(found: list[HeldCertificate], name: str) -> list[HeldCertificate]:
     """The certificates of a name, or of a key that begins so. Raises `NotFoundError`."""
     matching = [held for held in found if held.name == name or (len(name) >= 4 and held.key.startswith(name))]
     if not matching:

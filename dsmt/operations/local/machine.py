@@ -42,7 +42,7 @@ from dsmt.operations.local.keeping import START_S, is_up, keep, start_keeper, wr
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.operations.local.parts import Parts, keeper_directory
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import BrokerFile, read_config
 from dsmt.system.processes import SOCKET, SpawnedProcesses
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
@@ -55,7 +55,7 @@ GRACE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedRealm:
     """What `up` did: the realm's brokers' addresses, and the names of its programs here."""
 
     realm: str
@@ -65,7 +65,7 @@ class Started:
     made: bool
 
 
-def abandoned(home: Home) -> list[Identity]:
+def abandoned(home: Home) -> list[ProcessIdentity]:
     """The spawners that run in a home whose realm is gone: it was removed while they ran."""
     return [] if home.exists else Parts(home).holders()
 
@@ -74,7 +74,9 @@ def _ignored(_: bool) -> None:
     pass
 
 
-async def up(home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Callable[[bool], object] = _ignored) -> Started:
+async def up(
+    home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Callable[[bool], object] = _ignored
+) -> StartedRealm:
     """Start a realm on this machine, and make it first when there is none; two at once do it one after the other (C16).
 
     `waits` hears whom it waits for, and `begins`, before anything is done, whether the realm is up already.
@@ -90,7 +92,7 @@ async def up(home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Calla
         return await _up(home, wanted)
 
 
-async def _up(home: Home, wanted: Wanted) -> Started:
+async def _up(home: Home, wanted: Wanted) -> StartedRealm:
     made = not home.exists
     check_abandoned(home)
     check_moved(home)
@@ -141,7 +143,7 @@ def check_abandoned(home: Home) -> None:
         raise FailedError("start.running", said, next="dsmt down ends it")
 
 
-async def _up_joined(home: Home, wanted: Wanted) -> Started:
+async def _up_joined(home: Home, wanted: Wanted) -> StartedRealm:
     """Start what a machine has that joined a realm, and no more. Raises `InputError` where more is wanted."""
     realm, nodes = home.realm(), home.names("nodes")
     brokers, controllers = home.names("brokers"), home.names("controllers")
@@ -154,7 +156,9 @@ async def _up_joined(home: Home, wanted: Wanted) -> Started:
     return await start(home, brokers, controllers, nodes)
 
 
-async def start(home: Home, brokers: list[str], controllers: list[str], nodes: list[str], *, made: bool = False) -> Started:
+async def start(
+    home: Home, brokers: list[str], controllers: list[str], nodes: list[str], *, made: bool = False
+) -> StartedRealm:
     """Start these programs, which are made, unless they run."""
     await start_keeper(home)
     if home.realm().nats is not None:
@@ -165,7 +169,7 @@ async def start(home: Home, brokers: list[str], controllers: list[str], nodes: l
         await _start_node(home, node)
     realm = home.realm()
     addresses = tuple(address for address, _ in realm.brokers)
-    return Started(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made)
+    return StartedRealm(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made)
 
 
 def check_broker(home: Home, name: str) -> None:
@@ -232,7 +236,7 @@ async def down(home: Home, *, waits: Waits = silent) -> Ended:
 async def _down(home: Home) -> Ended:
     parts = Parts(home)
     seen = set(parts.all())
-    below: set[Identity] = set()
+    below: set[ProcessIdentity] = set()
     locks = await _end_restarters(parts, seen, below)
     try:
         await end(parts.controllers(), 3.0)
@@ -280,7 +284,7 @@ async def end_own(home: Home, *, servers: bool) -> None:
             os.close(lock)
 
 
-async def _end_restarters(parts: Parts, seen: set[Identity], below: set[Identity]) -> list[int]:
+async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> list[int]:
     """Kill all who would restart others (rule 3), until nobody is left who is one or is becoming one; `below` gets theirs.
 
     Who holds a directory's lock is its spawner, from its birth on, and the lock is made before: where there is none, nobody
@@ -309,7 +313,7 @@ async def _end_restarters(parts: Parts, seen: set[Identity], below: set[Identity
     return list(locks.values())
 
 
-async def _end_rest(parts: Parts, seen: set[Identity], below: set[Identity]) -> int:
+async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> int:
     """End who is left, or was forked by somebody in the moment of its end, until two looks find nobody; how many.
 
     Who was `below` a spawner and still lives has no record (rule 2).
@@ -325,7 +329,7 @@ async def _end_rest(parts: Parts, seen: set[Identity], below: set[Identity]) -> 
     return killed
 
 
-async def end(identities: list[Identity], patience_s: float) -> int:
+async def end(identities: list[ProcessIdentity], patience_s: float) -> int:
     """SIGTERM, then SIGKILL after the patience; how many had to be killed."""
     for identity in identities:
         send_signal(identity, signal.SIGTERM)
@@ -336,12 +340,12 @@ async def end(identities: list[Identity], patience_s: float) -> int:
     return len(left)
 
 
-async def _gone(identities: list[Identity], patience_s: float) -> list[Identity]:
+async def _gone(identities: list[ProcessIdentity], patience_s: float) -> list[ProcessIdentity]:
     """Wait until none of them lives; who still does when the patience ends."""
     return await wait_for(lambda: [i for i in identities if is_alive(i)], patience_s)
 
 
-async def wait_for(left: Callable[[], list[Identity]], patience_s: float) -> list[Identity]:
+async def wait_for(left: Callable[[], list[ProcessIdentity]], patience_s: float) -> list[ProcessIdentity]:
     """Look again and again, ever less often, until nothing is left or the patience ends; what is left then."""
     deadline = time.monotonic() + patience_s
     backoff = Backoff(0.002, 0.05, factor=1.5)

@@ -22,7 +22,7 @@ from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, free_port, reach_at, write_secret
 from dsmt.operations.local.keeping import is_up, start_keeper, write_kept
 from dsmt.operations.local.lock import Waits, alone, silent
-from dsmt.operations.local.machine import Started, end, end_own, start
+from dsmt.operations.local.machine import StartedRealm, end, end_own, start
 from dsmt.operations.local.parts import Parts, keeper_directory
 from dsmt.operations.local.wanted import names_of
 from dsmt.operations.local.ways import WAYS, Way, way_to
@@ -154,7 +154,7 @@ def behind(told: CopiedFile) -> str:
 # --- back --------------------------------------------------------------------------------------------------------------
 
 
-async def abort(home: Home, *, waits: Waits = silent) -> Started | None:
+async def abort(home: Home, *, waits: Waits = silent) -> StartedRealm | None:
     """End a move, and remove what was made for it; what was started again, if the brokers had been ended.
 
     Raises `RefusedError` where there is none, or the realm has moved.
@@ -179,7 +179,7 @@ async def abort(home: Home, *, waits: Waits = silent) -> Started | None:
         return await _start(home)
 
 
-async def _start(home: Home) -> Started:
+async def _start(home: Home) -> StartedRealm:
     """Start the realm as `up` does."""
     return await start(home, home.names("brokers"), home.names("controllers"), names_of(home, "nodes", None, else_=0))
 
@@ -251,7 +251,7 @@ def _check_level(home: Home, engine: str) -> None:
         )
 
 
-async def cut(home: Home, *, tell: Tell, waits: Waits = silent) -> Started:
+async def cut(home: Home, *, tell: Tell, waits: Waits = silent) -> StartedRealm:
     """Move the realm: no service is restarted. It may be called again, wherever it was interrupted, until `finish`.
 
     Raises `RefusedError`, `FailedError`, `TransportError`.

@@ -10,7 +10,7 @@ from pathlib import Path
 from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, dump_record, load_record, remembered
 from dsmt.operations.local.home import SERVERS, Home
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import environment_value, is_alive
 from dsmt.system.records import has_lock, is_copied, is_copy, living, lock_holders, record_path
 from dsmt.system.tree import MARK, owner_of
@@ -26,7 +26,7 @@ def _agents_of(container: Path) -> list[Path]:
     return [container / "run" / "deployment_agent.json", container / PROCESS]
 
 
-def _is_anothers(program: Identity, container: Path) -> bool:
+def _is_anothers(program: ProcessIdentity, container: Path) -> bool:
     """Whether a program belongs to the home of which this one is a copy: its mark says so, or its agent, which lives."""
     owner = owner_of(environment_value(program.pid, MARK) or "")
     return is_copied(owner, str(container)) or any(is_copy(str(record)) for record in _agents_of(container))
@@ -38,13 +38,13 @@ class Parts:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def restarters(self) -> list[Identity]:
+    def restarters(self) -> list[ProcessIdentity]:
         """The keeper, and each node's spawner and manager."""
         nodes = [self._home.part("nodes", name) for name in self._home.names("nodes")]
         found = self._living(keeper_directory(self._home), "spawner")
         return found + [i for node in nodes for i in self._living(node, "spawner", "container_manager")]
 
-    def holders(self) -> list[Identity]:
+    def holders(self) -> list[ProcessIdentity]:
         """Who holds the lock of a spawner here, with a record or without."""
         found = lock_holders(str(keeper_directory(self._home))) | lock_holders(str(self._home.root / "nodes"))
         return sorted(found, key=lambda identity: identity.pid)
@@ -55,32 +55,32 @@ class Parts:
         found = [keeper_directory(self._home), *(node for node in nodes if has_lock(str(node)))]
         return [directory for directory in found if directory.is_dir()]
 
-    def controllers(self) -> list[Identity]:
+    def controllers(self) -> list[ProcessIdentity]:
         """The controllers."""
         return self._program("controllers", "controller")
 
-    def brokers(self) -> list[Identity]:
+    def brokers(self) -> list[ProcessIdentity]:
         """The brokers."""
         return self._program("brokers", "broker")
 
-    def servers(self) -> list[Identity]:
+    def servers(self) -> list[ProcessIdentity]:
         """The NATS servers, also those to which the realm is to move."""
         return self._program("brokers", "nats_server") + self._program(SERVERS, "nats_server")
 
-    def bridges(self) -> list[Identity]:
+    def bridges(self) -> list[ProcessIdentity]:
         """The bridge of a move."""
         return self._living(self._home.migration, "bridge")
 
-    def monitors(self) -> list[Identity]:
+    def monitors(self) -> list[ProcessIdentity]:
         """The node monitors."""
         return self._program("nodes", "node_monitor")
 
-    def agents(self) -> list[Identity]:
+    def agents(self) -> list[ProcessIdentity]:
         """The deployment agents."""
         records = [record for container in self.containers() for record in _agents_of(container)]
         return list(dict.fromkeys(i for i in (living(str(record)) for record in records) if i is not None))
 
-    def instances(self) -> list[Identity]:
+    def instances(self) -> list[ProcessIdentity]:
         """The programs that agents started, alive or with children that are."""
         found = []
         for container in self.containers():
@@ -91,7 +91,7 @@ class Parts:
                 found.append(root)
         return found
 
-    def all(self) -> list[Identity]:
+    def all(self) -> list[ProcessIdentity]:
         """Everybody."""
         living_instances = [identity for identity in self.instances() if is_alive(identity)]
         return [
@@ -105,12 +105,12 @@ class Parts:
             *self.servers(),
         ]
 
-    def _program(self, kind: str, program: str) -> list[Identity]:
+    def _program(self, kind: str, program: str) -> list[ProcessIdentity]:
         directories = [self._home.part(kind, name) for name in self._home.names(kind)]
         return [identity for directory in directories for identity in self._living(directory, program)]
 
     @staticmethod
-    def _living(directory: Path, *programs: str) -> list[Identity]:
+    def _living(directory: Path, *programs: str) -> list[ProcessIdentity]:
         found = (living(record_path(str(directory), program)) for program in programs)
         return [identity for identity in found if identity is not None]
 

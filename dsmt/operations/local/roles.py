@@ -35,7 +35,7 @@ ASKED: Final = "asked"
 """The directory of keys that have no certificate yet."""
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class RoleOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What a machine is to run, under which name; `reached`: the address at which it was reached."""
 
     name: str
@@ -56,7 +56,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     public: str | None = None
 
 
-def _identities(home: Home, told: Told) -> dict[str, Path]:
+def _identities(home: Home, told: RoleOrder) -> dict[str, Path]:
     """Where the identity of each source stands that is to be here, by the source's name."""
     found = {}
     if "broker" in told.roles:
@@ -72,7 +72,7 @@ def _key_file(home: Home, source: str) -> Path:
     return home.root / ASKED / source.replace("/", "-")
 
 
-def request(home: Home, told: Told) -> Answer:
+def request(home: Home, told: RoleOrder) -> Answer:
     """Make the keys that are missing, and tell them. Raises `RefusedError` for a broker that listens elsewhere."""
     here = of_home(home).get(told.name)
     if here is not None and told.listen not in (None, here.address):
@@ -89,7 +89,7 @@ def request(home: Home, told: Told) -> Answer:
     return Answer(asked=asked, address=None if here is None else here.address, public=public)
 
 
-def accept(home: Home, told: Told) -> Answer:
+def accept(home: Home, told: RoleOrder) -> Answer:
     """Take certificates for what `request` told, and have all that is here know all brokers. Raises `InputError`, ..."""
     files = _identities(home, told)
     identities = {source: _certified(home, source, raw) for source, raw in told.certificates.items() if source in files}
@@ -120,7 +120,7 @@ def _certified(home: Home, source: str, raw: str) -> Identity:
     return load(dump(Identity(key, (read(bytes.fromhex(raw))[0],))), where=f"the certificate of {source}")
 
 
-def _address(told: Told) -> str:
+def _address(told: RoleOrder) -> str:
     """Where the broker is to listen: where it was said, or at a free port. Raises `InputError`, `FailedError`."""
     if told.listen is None:
         host = f"[{told.reached}]" if ":" in told.reached else told.reached
@@ -130,7 +130,7 @@ def _address(told: Told) -> str:
     return told.listen
 
 
-async def _alone(verb: str, home: Home, told: Told) -> Answer:
+async def _alone(verb: str, home: Home, told: RoleOrder) -> Answer:
     async with alone(home, silent):
         return {"request": request, "accept": accept}[verb](home, told)
 
@@ -139,7 +139,7 @@ def main(argv: Sequence[str]) -> int:
     """Do what a verb says, with what standard input tells; an error is told as the command line tells it."""
     verb, directory = argv
     try:
-        answer = asyncio.run(_alone(verb, Home(Path(directory)), msgspec.json.decode(sys.stdin.read(), type=Told)))
+        answer = asyncio.run(_alone(verb, Home(Path(directory)), msgspec.json.decode(sys.stdin.read(), type=RoleOrder)))
     except DsmtError as error:
         said = {"code": error.code, "message": error.message, "next": error.next, "exit": error.exit}
         sys.stderr.write(json.dumps({"error": said}) + "\n")

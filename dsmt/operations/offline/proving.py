@@ -38,7 +38,7 @@ from dsmt.event.rowtree import RowTree, row_hash
 from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.followed import Followed, Missing
 from dsmt.operations.offline.history import ALWAYS, VERSION, is_history, read
-from dsmt.operations.offline.verifying import Faults, History, Verified, verified, verify_stream
+from dsmt.operations.offline.verifying import Faults, HistoryHead, Verified, verified, verify_stream
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
@@ -279,11 +279,11 @@ class _Proof:
         self._unexplained = unexplained
         return left, _without(left, unexplained)
 
-    def _history(self, left: RowSet) -> History | None:
+    def _history(self, left: RowSet) -> HistoryHead | None:
         if self._end is None:
             return None
         signed, stats = self._end
-        return History(
+        return HistoryHead(
             store=stats.store,
             broker=signed.event.source,
             rows=self._tree.rows,
@@ -297,7 +297,7 @@ class _Proof:
             head_hash=stats.head_hash.hex(),
         )
 
-    def _worth(self, history: History | None) -> tuple[list[str], list[str]]:
+    def _worth(self, history: HistoryHead | None) -> tuple[list[str], list[str]]:
         if history is None or self._faults.any:
             return [], ["anything: it is not what its broker signed"]
         proves = [f"that {history.broker} had stored these rows, in this order and at these times, up to row {history.rows}"]

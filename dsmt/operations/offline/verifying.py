@@ -40,7 +40,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-class History(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryHead(msgspec.Struct, frozen=True, kw_only=True):
     """What a history file is besides its events: whose store, up to which row and when; how many rows are not in it.
 
     `trimmed` rows were let go by their broker, which says so; `lost` are gone without a word. `left_out` were not wanted, as
@@ -83,7 +83,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     faults: list[Fault]
     proves: list[str]
     cannot_prove: list[str]
-    history: History | None = None
+    history: HistoryHead | None = None
 
 
 class Faults:
@@ -168,7 +168,7 @@ def verified(
     faults: Faults,
     gaps: list[Gap],
     worth: tuple[list[str], list[str]],
-    history: History | None = None,
+    history: HistoryHead | None = None,
 ) -> Verified:
     """All that was found."""
     for event, message in followed.equivocations:

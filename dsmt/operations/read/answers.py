@@ -13,7 +13,7 @@ from typing import Final
 from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.phrases import quoted
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
+from dsmt.operations.read.instances import InstanceRow, instances, is_problem, is_ready
 from dsmt.operations.read.members import find
 from dsmt.operations.read.members import node as node_row
 from dsmt.operations.read.revisions import refused
@@ -59,7 +59,7 @@ def _since(sight: Sight, ms: int | None) -> str:
     return "" if ms is None else f" since {local(ms)} ({span(sight.now_ms - ms)})"
 
 
-def _of_row(sight: Sight, row: Row, begin: Sequence[SignedEvent], found: Found) -> str:
+def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found: Found) -> str:
     own = [signed for signed in begin if subject(signed.event) == row.instance] or begin
     cause = _brought(own, found)
     since = _since(sight, None if row.since is None else milliseconds(row.since))
@@ -85,7 +85,7 @@ def _of_row(sight: Sight, row: Row, begin: Sequence[SignedEvent], found: Found) 
     return f"{row.instance} {how}{_because(sight, row, cause)}"
 
 
-def _because(sight: Sight, row: Row, cause: Event | None) -> str:
+def _because(sight: Sight, row: InstanceRow, cause: Event | None) -> str:
     if row.reason is not None and row.state is not Shown.RUNNING:
         return f": {row.reason.message}"
     if cause is None:
@@ -97,7 +97,7 @@ def _because(sight: Sight, row: Row, cause: Event | None) -> str:
     return f", because {f'it {predicate(cause)}' if subject(cause) == row.instance else sentence(cause)}"
 
 
-def _gone_back(sight: Sight, row: Row, failed: Event) -> str:
+def _gone_back(sight: Sight, row: InstanceRow, failed: Event) -> str:
     """That another revision runs, where what failed was of the one that was refused; empty where it was not."""
     entry = sight.view.services.get(row.service)
     denied = None if entry is None else refused(entry)

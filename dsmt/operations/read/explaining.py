@@ -36,7 +36,7 @@ DEPTH: Final = 64
 MAX_EVENTS: Final = 500
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
+class CauseLink(msgspec.Struct, frozen=True, kw_only=True):
     """One event of the chain: as JSON, in one sentence, and the ids of those that it names as its causes."""
 
     event: dict[str, Any]
@@ -53,7 +53,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     says: str
     complete: bool
-    chain: list[Link]
+    chain: list[CauseLink]
     missing: list[str]
     cut: list[str]
 
@@ -83,7 +83,7 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
     found, missing, cut = await _collect(bus, begin, depth)
     newest = sorted(found.values(), key=lambda signed: (signed.event.time, signed.event.sequence), reverse=True)
     chain = [
-        Link(
+        CauseLink(
             event=event_object(signed, trust),
             says=sentence(signed.event),
             because=[str(cause) for cause in signed.event.cause],

@@ -8,7 +8,7 @@ from typing import Final
 
 from dsmt.errors import FailedError
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Row, application, instances, is_behind, is_ready
+from dsmt.operations.read.instances import InstanceRow, application, instances, is_behind, is_ready
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import READY, Tell, Waited, progress, until
 from dsmt.operations.words.targets import Target
@@ -23,7 +23,7 @@ async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, te
     Raises `TimedOutError`.
     """
 
-    def done(sight: Sight, row: Row) -> bool:
+    def done(sight: Sight, row: InstanceRow) -> bool:
         entry = sight.view.slot(row.key)
         asked = 0 if entry is None or entry.control is None else entry.control.record.restart
         last = 0 if entry is None or entry.fact is None else entry.fact.record.restart
@@ -38,7 +38,7 @@ async def moved(bus: BusReader, target: Target, *, limit_s: float | None, tell: 
     Raises `TimedOutError`.
     """
 
-    def done(sight: Sight, row: Row) -> bool:
+    def done(sight: Sight, row: InstanceRow) -> bool:
         entry = sight.view.slot(row.key)
         asked = None if entry is None else entry.move_asked
         return asked is None and _is_done(sight, row)
@@ -46,7 +46,7 @@ async def moved(bus: BusReader, target: Target, *, limit_s: float | None, tell: 
     return await _all_done(bus, target, done, unmet=f"{target} is not moved and ready", limit_s=limit_s, tell=tell)
 
 
-def _is_done(sight: Sight, row: Row) -> bool:
+def _is_done(sight: Sight, row: InstanceRow) -> bool:
     """Whether it is as it is to be: ready, or it has run and ended with 0, and is not run again."""
     return (is_ready(sight, row) or row.state is Shown.DONE) and not is_behind(sight, row)
 
@@ -56,7 +56,7 @@ def wills(sight: Sight, target: Target) -> dict[str, int]:
     return {row.instance: _will(sight, row) for row in instances(sight, target)}
 
 
-def _will(sight: Sight, row: Row) -> int:
+def _will(sight: Sight, row: InstanceRow) -> int:
     entry = sight.view.slot(row.key)
     return 0 if entry is None or entry.control is None else entry.control.version
 
@@ -76,7 +76,7 @@ async def obeyed(
     """
     goal = "stopped" if held else "ready"
 
-    def rows_of(sight: Sight) -> list[Row]:
+    def rows_of(sight: Sight) -> list[InstanceRow]:
         rows = instances(sight, target)
         if not rows:
             raise FailedError("wait.unwanted", f"{target} is wanted no more", next=f"dsmt status {target.service}")
@@ -86,7 +86,7 @@ async def obeyed(
                 raise FailedError("wait.opposed", f"{row.instance} was {was} meanwhile, before it was {goal}", next=look)
         return rows
 
-    def done(sight: Sight, row: Row) -> bool:
+    def done(sight: Sight, row: InstanceRow) -> bool:
         entry = sight.view.slot(row.key)
         fact = None if entry is None or entry.fact is None else entry.fact.record
         if held:
@@ -102,7 +102,7 @@ def tries(sight: Sight, target: Target) -> dict[str, tuple[int, int]]:
     return {row.instance: _tries(sight, row) for row in instances(sight, target)}
 
 
-def _tries(sight: Sight, row: Row) -> tuple[int, int]:
+def _tries(sight: Sight, row: InstanceRow) -> tuple[int, int]:
     said = application(sight, row)
     return (0, 0) if said is None else (said.generation, said.attempt)
 
@@ -115,7 +115,7 @@ async def retried(
     Raises `TimedOutError`, `FailedError`.
     """
 
-    def done(sight: Sight, row: Row) -> bool:
+    def done(sight: Sight, row: InstanceRow) -> bool:
         if is_ready(sight, row) or (row.state is Shown.DONE and _tries(sight, row) > before.get(row.instance, (0, 0))):
             return True
         if row.state in _FAILED and _tries(sight, row) > before.get(row.instance, (0, 0)):
@@ -127,16 +127,16 @@ async def retried(
     return await _all_done(bus, target, done, unmet=f"{target} is not ready", limit_s=limit_s, tell=tell)
 
 
-def _free(sight: Sight, target: Target) -> list[Row]:
+def _free(sight: Sight, target: Target) -> list[InstanceRow]:
     return [row for row in instances(sight, target) if row.held is None]
 
 
 async def _all_done(
     bus: BusReader,
     target: Target,
-    done: Callable[[Sight, Row], bool],
+    done: Callable[[Sight, InstanceRow], bool],
     *,
-    rows_of: Callable[[Sight], list[Row]] | None = None,
+    rows_of: Callable[[Sight], list[InstanceRow]] | None = None,
     wanted: str = READY,
     unmet: str,
     limit_s: float | None,

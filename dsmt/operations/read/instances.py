@@ -55,7 +55,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     """One instance. Times are RFC 3339; what is not known is null.
 
     `failures` in a row were answered; of the next one, try `failures + 1` of `tries`, `next_step` says how it is made.
@@ -101,7 +101,7 @@ def instances(
     problems: bool = False,
     everything: bool = False,
     ending: bool = False,
-) -> list[Row]:
+) -> list[InstanceRow]:
     """The rows, sorted by instance within each service.
 
     `everything` takes what has ended, and copies on other nodes, too; `ending` what is wanted no more, until it has ended.
@@ -110,7 +110,7 @@ def instances(
     names = [target.service] if target is not None else sorted(sight.view.services)
     if target is not None and not slots_of(sight.view, target, gone=everything):
         _still_there(sight, target.service)
-    rows: list[Row] = []
+    rows: list[InstanceRow] = []
     for name in names:
         entry = sight.view.services.get(name)
         wanted = {} if entry is None or entry.parsed is None else entry.parsed.labels
@@ -123,7 +123,7 @@ def instances(
     return [row for row in rows if not problems or is_problem(sight, row)]
 
 
-def _ending(sight: Sight, target: Target, wanted: Collection[SlotKey]) -> list[Row]:
+def _ending(sight: Sight, target: Target, wanted: Collection[SlotKey]) -> list[InstanceRow]:
     """The rows of what is wanted no more, and of which something is left."""
     known = frozenset(wanted)
     slots = [key for key in slots_of(sight.view, target, gone=True) if key not in known]
@@ -142,7 +142,7 @@ def _still_there(sight: Sight, service: str) -> None:
         raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
 
 
-def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[Row]:
+def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[InstanceRow]:
     entry = sight.view.slot(key) or _EMPTY
     nodes: list[str | None]
     if entry.fact is not None:
@@ -157,7 +157,7 @@ def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[Row]:
     return [one for one in found if everything or one.state is not Shown.GONE]
 
 
-def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
+def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     """One slot's instance on a node."""
     entry = sight.view.slot(key) or _EMPTY
     instance = None if node is None else entry.instances.get(node)
@@ -170,7 +170,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
     failures = 0 if application is None else application.failures
     alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING)
     status = None if seen.status is None else seen.status.record
-    return Row(
+    return InstanceRow(
         instance=str(key),
         service=key.service,
         component=key.component,
@@ -251,7 +251,7 @@ def _is_unheard(sight: Sight, instance: Instance | None) -> bool:
     return said is not None and sight.fleet.is_unheard(said.signed.event.source)
 
 
-def is_ready(sight: Sight, row_: Row) -> bool:
+def is_ready(sight: Sight, row_: InstanceRow) -> bool:
     """Whether an instance counts as ready: healthy, or running where nothing is checked."""
     if row_.state is not Shown.RUNNING or row_.stale:
         return False
@@ -261,20 +261,20 @@ def is_ready(sight: Sight, row_: Row) -> bool:
     return row_.health == "ready" or (row_.health == "none" and (spec is None or spec.health is None))
 
 
-def application(sight: Sight, row_: Row) -> Status | None:
+def application(sight: Sight, row_: InstanceRow) -> Status | None:
     """What is said of its program."""
     entry = sight.view.slot(row_.key)
     said = None if entry is None else entry.application(row_.node)
     return None if said is None else said.record
 
 
-def is_behind(sight: Sight, row_: Row) -> bool:
+def is_behind(sight: Sight, row_: InstanceRow) -> bool:
     """Whether the instance that runs is of an older generation than its slot."""
     said = application(sight, row_)
     return said is None or said.generation < row_.generation
 
 
-def is_problem(sight: Sight, row_: Row) -> bool:
+def is_problem(sight: Sight, row_: InstanceRow) -> bool:
     """Whether an instance is not as it should be (rule 1)."""
     if row_.state in _WELL:
         return False
@@ -283,7 +283,7 @@ def is_problem(sight: Sight, row_: Row) -> bool:
     return not is_ready(sight, row_) and not is_on_its_way(sight, row_)
 
 
-def is_on_its_way(sight: Sight, row_: Row) -> bool:
+def is_on_its_way(sight: Sight, row_: InstanceRow) -> bool:
     """Whether an instance is not ready yet, and nothing has gone wrong so far."""
     if row_.stale or row_.reason is not None:
         return False

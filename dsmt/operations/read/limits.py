@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dsmt.event.phrases import size_in_words
-from dsmt.operations.read.instances import Row
+from dsmt.operations.read.instances import InstanceRow
 from dsmt.operations.read.sight import Sight
 from dsmt.spec.records import ComponentSpec, Limits, ServiceSpec
 
@@ -14,7 +14,7 @@ _USUAL: Final = {"pids": 4096, "files": 65_536}
 """Limits that stand although nobody wrote them: nobody relies on these."""
 
 
-def loose_limits(sight: Sight, spec: ServiceSpec, rows: Sequence[Row]) -> list[str]:
+def loose_limits(sight: Sight, spec: ServiceSpec, rows: Sequence[InstanceRow]) -> list[str]:
     """A sentence for each limit that the nodes on which the instances are do not keep as it is written."""
     told = []
     for name, component in sorted(spec.components.items()):

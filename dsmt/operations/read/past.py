@@ -40,7 +40,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class Past:
+class ServicePast:
     """What the history has of a service since it was made anew last: its specs by revision, what was good, what refused."""
 
     specs: dict[int, SpecFact]
@@ -73,14 +73,14 @@ class Past:
             self.refused[slot.refused] = why or self.refused.get(slot.refused, "")
 
 
-async def past(bus: BusReader, sight: Sight, service: str) -> Past:
+async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
     """What is known of a service's revisions. Raises `NotFoundError`."""
     entry = sight.view.services.get(service)
     if entry is None or entry.spec is None:
         raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
     now = entry.spec.signed.event
     number = now.version or 0
-    found = Past({number: entry.spec.record}, {number: now.time_ms})
+    found = ServicePast({number: entry.spec.record}, {number: now.time_ms})
     for slot in entry.slots.values():
         for said in (one.application for one in slot.instances.values()):
             found.good |= set() if said is None or said.record.good is None else {said.record.good.revision}
@@ -113,7 +113,7 @@ async def history(bus: BusReader, sight: Sight, service: str) -> list[Revision]:
     ]
 
 
-def _state(entry: ServiceEntry, told: Past, number: int) -> list[str]:
+def _state(entry: ServiceEntry, told: ServicePast, number: int) -> list[str]:
     words = {
         "current": entry.spec is not None and number == entry.spec.version,
         "running": number in running(entry),

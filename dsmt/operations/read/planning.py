@@ -16,7 +16,7 @@ from dsmt.controllers.placement import Chooser
 from dsmt.errors import FailedError
 from dsmt.event.payload import canonical
 from dsmt.operations.read.plan_words import masked, promises
-from dsmt.operations.read.rehearsal import Rehearsal, Step, Unplaced
+from dsmt.operations.read.rehearsal import PlannedStep, Rehearsal, Unplaced
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.spec.changes import Change, changes
@@ -25,7 +25,7 @@ from dsmt.spec.records import ServiceSpec
 from dsmt.view import SlotKey, View
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class ApplyPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What `apply` would do. `base_revision` 0: there is no such service yet."""
 
     id: str
@@ -33,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     base_revision: int
     revision: int
     changes: list[Change]
-    steps: list[Step]
+    steps: list[PlannedStep]
     unplaced: list[Unplaced]
     min_ready: int
     estimate_s: float
@@ -92,7 +92,7 @@ def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
     )
 
 
-def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial: View | None = None) -> Plan:
+def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial: View | None = None) -> ApplyPlan:
     """Plan one service. `trial` is a copy of the view, on which others may be planned already (rule 3)."""
     live = _live(sight.view, spec.service)
     base = base_of(sight.view, spec.service)
@@ -100,7 +100,7 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial
     rehearsal = Rehearsal(sight, spec, sight.view.copy() if trial is None else trial, live=live, changes=differs, by=by)
     if differs or live is None:
         rehearsal.run()
-    return Plan(
+    return ApplyPlan(
         id=plan_id(spec.service, base, spec),
         service=spec.service,
         base_revision=base,

@@ -31,7 +31,7 @@ MOST: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LogQuery:
     """What is asked: the last `lines` of each stream, from `since_ms` on if it is given, or the log of one `step`."""
 
     lines: int
@@ -54,14 +54,14 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LogNotice:
     """Something that who follows must know: where an instance is now, or that its agent is silent."""
 
     instance: str
     message: str
 
 
-Item = Line | Told
+Item = Line | LogNotice
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class _Asked:
     silent: bool = False
 
 
-async def logs(bus: Bus, target: Target, wanted: Wanted) -> AsyncIterator[list[Item]]:
+async def logs(bus: Bus, target: Target, wanted: LogQuery) -> AsyncIterator[list[Item]]:
     """The last lines of each instance of a target, or of the log of one step; then, when followed, what comes.
 
     Raises `NotFoundError` when nothing of the target is on a node, `TimedOutError` when an agent does not answer.
@@ -101,7 +101,7 @@ async def logs(bus: Bus, target: Target, wanted: Wanted) -> AsyncIterator[list[I
 class _Reader:
     """Who asks, reads the answers, and asks again."""
 
-    def __init__(self, bus: Bus, target: Target, wanted: Wanted) -> None:
+    def __init__(self, bus: Bus, target: Target, wanted: LogQuery) -> None:
         self._bus, self._target, self._wanted = bus, target, wanted
         self._asked: dict[SlotKey, _Asked] = {}
         self._names: dict[str, SlotKey] = {}
@@ -204,7 +204,7 @@ class _Reader:
         for key in late:
             asked = self._asked[key]
             if not asked.silent:
-                found.append(Told(str(key), f"the agent of {key} on {asked.node} does not answer; trying again"))
+                found.append(LogNotice(str(key), f"the agent of {key} on {asked.node} does not answer; trying again"))
             asked.silent, asked.until = True, now + ANSWER_S
         return found
 
@@ -220,7 +220,7 @@ class _Reader:
                 continue
             if before is None or before.node != node:
                 if self._ask(sight, key, {"lines": MOST, "previous": False}):
-                    found.append(Told(str(key), f"{key} is on {node} now"))
+                    found.append(LogNotice(str(key), f"{key} is on {node} now"))
             elif key in self._again:
                 self._ask(sight, key, {"after": dict(before.places)} if before.places else before.arguments)
         self._again, self._moved = set(), False

@@ -13,7 +13,7 @@ import msgspec
 
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
-from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.kinds.instance import Health
 from dsmt.event.kinds.instance import Status as StatusRecord
@@ -35,7 +35,7 @@ MAX_ROUNDS: Final = 2_000
 _INCARNATION: Final = 2**52
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is done. `action`: `new`, `replace`, `update` (while it runs), `restart`, `move`, `stop`, `remove`."""
 
     instance: str
@@ -61,7 +61,7 @@ class Rehearsal:
     def __init__(
         self, sight: Sight, spec: ServiceSpec, view: View, *, live: ServiceSpec | None, changes: list[Change], by: str
     ) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[PlannedStep] = []
         self.took_ms = 0
         self._sight, self._spec, self._view, self._live, self._changes, self._by = sight, spec, view, live, changes, by
         self._now_ms = sight.now_ms
@@ -106,7 +106,7 @@ class Rehearsal:
                 action = "update"
             if action is not None:
                 because = self._why(key, action, slot, intent, places)
-                self.steps.append(Step(instance=str(key), action=action, node=slot.node, because=because))
+                self.steps.append(PlannedStep(instance=str(key), action=action, node=slot.node, because=because))
             in_place = old is not None and old.desired == "running" and old.node == slot.node
             down += in_place and not self._stays_up(key, action) and self._is_ready(key)
             version = intent.next_version
@@ -193,7 +193,7 @@ class Rehearsal:
             source=source,
             incarnation=_INCARNATION,
             sequence=self._sequence,
-            chain=Link(1, NO_LEAF),
+            chain=ChainLink(1, NO_LEAF),
             type="" if match is None else match.row.event_type,
             topic=topic,
             subject=topic,

@@ -14,7 +14,7 @@ from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.local.certificates import in_use, renew_at
 from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers
-from dsmt.operations.read.instances import Row, instances, is_on_its_way, is_problem, is_ready
+from dsmt.operations.read.instances import InstanceRow, instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
 from dsmt.operations.read.revisions import Refused, refused, running
@@ -106,7 +106,7 @@ class Certs(msgspec.Struct, frozen=True, kw_only=True):
     expires: str | None
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class RealmStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The realm in one document."""
 
     realm: str
@@ -133,7 +133,7 @@ def services(sight: Sight) -> list[Service]:
     return found
 
 
-def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service | None:
+def service(sight: Sight, name: str, rows: list[InstanceRow] | None = None) -> Service | None:
     """One service; None when it has no spec."""
     entry = sight.view.services.get(name)
     if entry is None or entry.spec is None:
@@ -165,7 +165,7 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
     )
 
 
-def _state(sight: Sight, wanted: list[Row], *, removed: bool, held: int, ready: int) -> str:
+def _state(sight: Sight, wanted: list[InstanceRow], *, removed: bool, held: int, ready: int) -> str:
     if removed:
         return "removing"
     if held and not wanted:
@@ -211,13 +211,13 @@ def certs(trust: TrustStore, now_ms: int, left: Collection[str] = ()) -> Certs:
     )
 
 
-def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Status:
+def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> RealmStatus:
     """The realm now."""
     of_nodes, of_brokers, of_controllers = nodes(sight), brokers(sight, known), controllers(sight)
     of_services = services(sight)
     left = {f"node/{name}" for name in sight.view.nodes if sight.fleet.state(name) == "left"}
     stands, valid = brake(sight), certs(trust, sight.now_ms, left)
-    return Status(
+    return RealmStatus(
         realm=trust.realm.name,
         state=_realm_state(of_nodes, of_brokers, of_controllers, of_services, brake_on=stands.on, certs_ok=valid.ok),
         view=View(

@@ -53,7 +53,7 @@ Item = Arrived | Notice
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TailQuery:
     """What to show. `types` and `sources` are globs; times are realm ms; `last` None shows all from `since` on.
 
     `where` says whether an event is wanted, `routine` shows what passes all the time too, `repeats` facts that say the same
@@ -104,7 +104,7 @@ def _any(globs: tuple[str, ...], text: str) -> bool:
     return not globs or any(fnmatchcase(text, glob) for glob in globs)
 
 
-async def tail(bus: BusReader, wanted: Wanted) -> AsyncIterator[list[Item]]:
+async def tail(bus: BusReader, wanted: TailQuery) -> AsyncIterator[list[Item]]:
     """Batches of events and notices, for ever or to the end that `wanted` names.
 
     Raises `InputError` for a pattern that is none, `NotFoundError` for an event id that the history does not hold.
@@ -202,7 +202,7 @@ class _Missed:
 class _Reading:
     """One subscription, from one window on."""
 
-    def __init__(self, wanted: Wanted, *, final: bool, follow: bool) -> None:
+    def __init__(self, wanted: TailQuery, *, final: bool, follow: bool) -> None:
         self._wanted, self._final, self._follow = wanted, final, follow
         self._seeking = wanted.since if isinstance(wanted.since, EventId) else None
         self._held: deque[Item] = deque()

@@ -17,7 +17,7 @@ from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Row, instances, is_behind, is_problem, is_ready, living_holders
+from dsmt.operations.read.instances import InstanceRow, instances, is_behind, is_problem, is_ready, living_holders
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
@@ -60,7 +60,7 @@ class Waited(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     wanted: str
     reached: bool
-    instances: list[Row]
+    instances: list[InstanceRow]
 
 
 async def until(
@@ -98,7 +98,7 @@ async def until(
     raise TransportError("wait.ended", f"the connection ended, and {unmet}", next="try again")
 
 
-def progress(sight: Sight, rows: Iterable[Row], met: Callable[[Row], bool]) -> str:
+def progress(sight: Sight, rows: Iterable[InstanceRow], met: Callable[[InstanceRow], bool]) -> str:
     """How many rows are as wanted, and what is wrong with the first of those that are not: `2 of 4; web/app/0 backoff`."""
     listed = list(rows)
     sick = [row for row in listed if not met(row) and is_problem(sight, row)]
@@ -112,7 +112,7 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
 
-    def rows_of(sight: Sight) -> list[Row]:
+    def rows_of(sight: Sight) -> list[InstanceRow]:
         slots_of(sight.view, target, gone=state == Shown.GONE)
         return instances(sight, target, everything=state == Shown.GONE)
 
@@ -133,7 +133,7 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
     return await until(bus, seen, limit_s=limit_s, unmet=f"{target} is not {state}", look=look, far=far, tell=tell)
 
 
-def _is(sight: Sight, row: Row, state: str) -> bool:
+def _is(sight: Sight, row: InstanceRow, state: str) -> bool:
     if state == READY:
         return is_ready(sight, row)
     if state == UNREADY:
@@ -169,12 +169,12 @@ async def settled(
     """
     target = Target(applied.service)
 
-    def counts(sight: Sight, row: Row) -> bool:
+    def counts(sight: Sight, row: InstanceRow) -> bool:
         """Whether it is waited for: not what is held, nor what has ended by itself and stays so (A20)."""
         entry = sight.view.slot(row.key)
         return row.held is None and not (entry is not None and stays_ended(entry) and standing(sight, row))
 
-    def standing(sight: Sight, row: Row) -> bool:
+    def standing(sight: Sight, row: InstanceRow) -> bool:
         """Whether it is of this revision: what still runs of an older one is not, but where that is all that is to run."""
         goes_back = counted and refused(sight.view.services[applied.service]) is not None
         return goes_back or (row.revision == applied.revision and not is_behind(sight, row))

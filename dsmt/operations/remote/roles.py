@@ -17,7 +17,7 @@ from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, reach_at
 from dsmt.operations.local.lock import alone, silent
-from dsmt.operations.local.roles import Answer, Role, Told
+from dsmt.operations.local.roles import Answer, Role, RoleOrder
 from dsmt.operations.remote.hosts import ReachedHost
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
@@ -49,7 +49,7 @@ class Roles:
             return None
         announced = await brokers.announced(self._connection.bus)
         known = {*self._home.realm().brokers, *((one.address, one.public) for one in announced.values() if not one.leaf)}
-        asks = Told(
+        asks = RoleOrder(
             name=name,
             roles=self.all,
             reached=host.reached_at,
@@ -78,7 +78,7 @@ class Roles:
         return at.address
 
     @staticmethod
-    async def _said(host: ReachedHost, verb: str, told: Mapping[str, Any], asks: Told) -> Answer:
+    async def _said(host: ReachedHost, verb: str, told: Mapping[str, Any], asks: RoleOrder) -> Answer:
         return msgspec.convert(await host.do(verb, {**told, "asks": msgspec.to_builtins(asks)}), Answer)
 
     def _check(self, host: ReachedHost, name: str, asked: Answer, announced: Mapping[str, BrokerAddress]) -> None:

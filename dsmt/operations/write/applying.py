@@ -21,7 +21,7 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.payload import MAX_BODY_BYTES, canonical
 from dsmt.operations.read.instances import instances, is_ready
-from dsmt.operations.read.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
+from dsmt.operations.read.planning import ApplyPlan, Difference, base_of, check_plan, difference, plan, plan_id
 from dsmt.operations.read.revisions import following, refused
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
@@ -204,7 +204,7 @@ def _services(declared: Iterable[Declared]) -> list[str]:
     return [one.spec.service for one in declared]
 
 
-async def plan_all(bus: BusReader, declared: list[Declared], *, by: str) -> list[Plan]:
+async def plan_all(bus: BusReader, declared: list[Declared], *, by: str) -> list[ApplyPlan]:
     """The plan of each service."""
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dsmt.event.kinds.realm import Brake as BrakeFact
+from dsmt.event.kinds.realm import BrakeWord
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import Brake, brake
 from dsmt.operations.write.writing import follow, say
@@ -18,7 +18,7 @@ async def show(bus: BusReader) -> Brake:
     return brake(await look(bus))
 
 
-class Held(Brake, frozen=True, kw_only=True):
+class BrakeHeld(Brake, frozen=True, kw_only=True):
     """The brake, and what a hold did to the one before: `kept` it, for it gave no reason of its own, or replaced it."""
 
     kept: bool = False
@@ -26,7 +26,7 @@ class Held(Brake, frozen=True, kw_only=True):
     replaced_reason: str | None = None
 
 
-async def hold(bus: Bus, *, by: str, reason: str) -> Held:
+async def hold(bus: Bus, *, by: str, reason: str) -> BrakeHeld:
     """Replace nothing until it is released. What is held already stays as it is, unless another reason is given."""
     before = await show(bus)
     if before.held and reason in ("", before.reason):
@@ -35,9 +35,11 @@ async def hold(bus: Bus, *, by: str, reason: str) -> Held:
     return _held(after, replaced_by=before.by, replaced_reason=before.reason) if before.held else _held(after)
 
 
-def _held(stands: Brake, *, kept: bool = False, replaced_by: str | None = None, replaced_reason: str | None = None) -> Held:
+def _held(
+    stands: Brake, *, kept: bool = False, replaced_by: str | None = None, replaced_reason: str | None = None
+) -> BrakeHeld:
     fields = msgspec.structs.asdict(stands)
-    return Held(**fields, kept=kept, replaced_by=replaced_by, replaced_reason=replaced_reason)
+    return BrakeHeld(**fields, kept=kept, replaced_by=replaced_by, replaced_reason=replaced_reason)
 
 
 async def release(bus: Bus, *, by: str, reason: str) -> Brake:
@@ -48,6 +50,6 @@ async def release(bus: Bus, *, by: str, reason: str) -> Brake:
 async def _say(bus: Bus, *, held: bool, by: str, reason: str) -> Brake:
     sight = await look(bus)
     before = 0 if sight.view.brake is None else sight.view.brake.record.released_ms
-    record = BrakeFact(held=held, released_ms=before if held else sight.now_ms, by=by, reason=reason)
+    record = BrakeWord(held=held, released_ms=before if held else sight.now_ms, by=by, reason=reason)
     await say(bus, [follow(sight.view, TOPIC, record, subject=TOPIC)])
     return brake(await look(bus))

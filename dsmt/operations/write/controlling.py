@@ -21,7 +21,7 @@ from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import quoted
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Row, component_of, instances
+from dsmt.operations.read.instances import InstanceRow, component_of, instances
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
@@ -107,12 +107,12 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     return await _control(bus, sight, target, "move", will, lambda _: "nothing to do")
 
 
-def _held_until_started(row: Row) -> str:
+def _held_until_started(row: InstanceRow) -> str:
     """Who holds an instance, and how that ends."""
     return f"{_held_already(row)}; dsmt start {row.instance}"
 
 
-def _held_already(row: Row) -> str:
+def _held_already(row: InstanceRow) -> str:
     """Who holds an instance, and why."""
     if row.held is None:
         return "it is not held"
@@ -145,7 +145,7 @@ def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotContro
 
 
 async def _control(  # noqa: PLR0917 - what each verb says of itself
-    bus: Bus, sight: Sight, target: Target, action: str, will: Will, same_because: Callable[[Row], str]
+    bus: Bus, sight: Sight, target: Target, action: str, will: Will, same_because: Callable[[InstanceRow], str]
 ) -> Done:
     keys = _slots(sight, target)
     drafts, touched, same = [], [], []
@@ -207,7 +207,7 @@ async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entr
     return Done(action="retry", target=str(target), instances=touched, unchanged=list(because), because=because)
 
 
-def _nothing_waits(row: Row | None) -> str:
+def _nothing_waits(row: InstanceRow | None) -> str:
     """Why there is nothing to try again in an instance; empty where there is."""
     if row is None or row.node is None:
         return f"it has no node; dsmt why-not {row.instance}" if row is not None else "it has no instance"

@@ -110,7 +110,7 @@ async def define(bus: Bus, name: str, expression: str, *, by: str, reason: str =
         said = f"{name} is a node, and a set of that name would hide it; nothing was done"
         raise InputError("nodeset.name", said, next="choose another name")
     sight.view.nodesets[name] = parsed
-    select(sight, nodeset.Named(name))
+    select(sight, nodeset.NamedNodes(name))
     record = NodesetFact(expression=nodeset.format_expression(parsed), by=by, reason=reason)
     await say(bus, [follow(sight.view, f"nodeset/{name}", record, subject=f"nodeset/{name}")])
     return one(await look(bus), name)

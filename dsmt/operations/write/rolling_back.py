@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.service import SpecFact
-from dsmt.operations.read.past import Past, past
+from dsmt.operations.read.past import ServicePast, past
 from dsmt.operations.read.revisions import refused
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied
@@ -42,7 +42,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     return said_now(spec, revision)
 
 
-def _chosen(service: str, fact: SpecFact, told: Past) -> int:
+def _chosen(service: str, fact: SpecFact, told: ServicePast) -> int:
     """The revision to go back to where none is named."""
     others = [number for number, one in told.specs.items() if one.spec != fact.spec and not one.removed]
     earlier = [number for number in others if number not in told.refused]

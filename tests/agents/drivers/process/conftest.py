@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from dsmt.ports.driver import Launch
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import become_subreaper, open_pidfd
 
 
@@ -21,7 +21,7 @@ def subreaper():
 @pytest.fixture
 def cleanup():
     """Identities that must not outlive the test."""
-    identities: list[Identity] = []
+    identities: list[ProcessIdentity] = []
     yield identities
     for identity in identities:
         descriptor = open_pidfd(identity)

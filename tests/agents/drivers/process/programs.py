@@ -3,12 +3,12 @@
 import msgspec
 
 from dsmt.ports.driver import Handle
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 
 
 def who(instance):
     """Which process an instance is, by the process driver's handle."""
-    return msgspec.convert(instance.handle, Identity)
+    return msgspec.convert(instance.handle, ProcessIdentity)
 
 
 def handle_of(identity):

@@ -13,7 +13,7 @@ import pytest
 
 from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.errors import InputError
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.system.procfs import identity_of, is_alive, pids, stat_of
 from dsmt.system.tree import Tree, kill_owned
 from tests.waiting import until
@@ -44,7 +44,7 @@ def _first_agent(launch):
     argv = [sys.executable, "-c", FIRST_AGENT, msgspec.json.encode(launch), launch.directory]
     agent = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
     try:
-        return msgspec.json.decode(agent.stdout.readline(), type=Identity)
+        return msgspec.json.decode(agent.stdout.readline(), type=ProcessIdentity)
     finally:
         agent.kill()
         agent.wait()
