@@ -1,9 +1,11 @@
 """The door that NATS does not have: what a source says is judged by itself, from the stream, before it is published.
 
 Rule 1: it is judged as a broker judges it (`validator`, `authority`), against the facts that stream F holds of the topic
-    and the tombstone of its thing, which are at least as new as what was acknowledged before.
+    and the tombstone of its thing, which are at least as new as what was acknowledged before. What a key has said there
+    that is revoked stands for who names it as replaced, and so has believed it: that one says it again (J3).
 Rule 2: a shared fact is published on the condition that nobody has said anything on its topic since that look. So of two
-    who replace one fact the first is stored and the other one is not, as at a broker (A3); the server compares.
+    who replace one fact the first is stored and the other one is not, as at a broker (A3); the server compares. By an
+    earlier look nobody is refused: somebody else may have said since what is to be replaced.
 Rule 3: who cheats here is not kept from publishing, but from being believed (`nats_opener`), and by the server's
     permissions.
 """
@@ -22,8 +24,11 @@ from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
+from dsmt.event.codec import decode
 from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
 from dsmt.event.fold import Fold
+from dsmt.event.order import newer
+from dsmt.event.registry import Match
 from dsmt.trust.store import TrustStore
 
 FRESH_S: Final = 0.5
@@ -41,6 +46,8 @@ class _Look:
     ended: int
     at: float
     rows: dict[EventId, int] = field(default_factory=dict)
+    disowned: dict[EventId, SignedEvent] = field(default_factory=dict)
+    """What revoked keys have said on the topic."""
 
 
 class Verdict(NamedTuple):
@@ -70,10 +77,19 @@ class NatsDoor:
         if not fact or event.version is None:
             self._validator.admit(signed, match, fact=fact, at=NOWHERE, own=True, now_ms=now_ms)
             return Verdict()
+        known = self._looks.get(event.topic)
         look = await self._look(link, event.topic)
+        try:
+            return self._compared(signed, match, look, now_ms)
+        except UnusableEventError:
+            if look is not known:
+                raise
+        return self._compared(signed, match, await self._read(link, event.topic), now_ms)
+
+    def _compared(self, signed: SignedEvent, match: Match, look: _Look, now_ms: int) -> Verdict:
         if signed.id in look.rows:
             return Verdict(stored=look.rows[signed.id])
-        self._validator.admit(signed, match, fact=True, at=_standing(event, look.fold), own=True, now_ms=now_ms)
+        self._validator.admit(signed, match, fact=True, at=_standing(signed.event, look), own=True, now_ms=now_ms)
         return Verdict(expected=look.last)
 
     def check_offer(self, signed: SignedEvent, *, sayer: str, now_ms: int) -> None:
@@ -127,7 +143,11 @@ class NatsDoor:
         for stored in found:
             try:
                 signed = await self._opener.open(link, stored)
-            except UnusableEventError:
+            except UnusableEventError as error:
+                if error.code == "trust.revoked":
+                    disowned = decode(stored.raw)
+                    if disowned.event.topic == topic:
+                        look.disowned[disowned.id] = disowned
                 continue
             look.fold.take(signed)
             if signed.event.topic == topic:
@@ -140,8 +160,11 @@ def _holds(found: list[Stored], newest: Stored | None) -> bool:
     return newest is None or any(one.subject == newest.subject and one.row >= newest.row for one in found)
 
 
-def _standing(event: Event, fold: Fold) -> Standing:
-    held = fold.get(event.topic)
+def _standing(event: Event, look: _Look) -> Standing:
+    fold, held = look.fold, look.fold.get(event.topic)
+    named = None if event.replaces is None else look.disowned.get(event.replaces)
+    if named is not None and (held is None or newer(named.event, held.event)):
+        held = named
     if event.ends:
         return Standing(held, 0 if held is None else (held.event.epoch or 0) - 1)
     return Standing(held, 0 if event.epoch is None else fold.ended(thing_of(event.topic)))

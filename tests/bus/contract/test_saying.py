@@ -146,6 +146,37 @@ async def test_of_two_who_replace_one_fact_the_first_is_stored_and_the_other_tol
 
 
 @contract
+async def test_who_said_a_fact_replaces_what_another_has_said_after_it(e: Engine):
+    alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+    first = alice.emit(Draft("user/f", {"n": 1}, version=1))
+    await first.acknowledged()
+    second = bob.emit(Draft("user/f", {"n": 2}, replaces=first.signed))
+    await second.acknowledged()
+    await alice.publish(Draft("user/f", {"n": 3}, replaces=second.signed))
+    async with reading(bob, "user/f") as got:
+        assert numbers(got, "user/f") == [3]
+
+
+@contract
+async def test_what_a_revoked_key_said_is_replaced_by_who_has_believed_it(e: Engine):
+    alice, bob, root = await e.bus("operator/alice"), await e.bus("operator/bob"), await e.bus("root")
+    first = bob.emit(Draft("user/f", {"n": 1}, version=1))
+    await first.acknowledged()
+    said = alice.emit(Draft("user/f", {"n": 2}, replaces=first.signed))
+    await said.acknowledged()
+    async with reading(bob, "trust/revoked/") as got:
+        key = said.signed.key_id.hex()
+        await root.publish(Draft(f"trust/revoked/{key}/root", {"by": "root", "reason": "stolen"}))
+        await got.until(lambda g: g.arrived)
+    await bob.publish(Draft("user/f", {"n": 3}, replaces=said.signed))
+    carol = await e.bus("operator/carol")
+    with pytest.raises(RefusedError, match="operator/bob changed user/f at the same moment, and was first"):
+        await carol.publish(Draft("user/f", {"n": 4}, replaces=said.signed))
+    async with reading(carol, "user/f") as got:
+        assert numbers(got, "user/f") == [3]
+
+
+@contract
 async def test_a_tombstone_hides_the_facts_below_it_for_good(e: Engine):
     alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
     old = []
