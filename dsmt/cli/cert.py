@@ -112,7 +112,12 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes
 
     async def work(connection: Connection) -> Ended:
         kept, dropped = await revoking.sign_anew(connection, found, drop=drop) if found.ours else ([], [])
-        identity = certificates.root_identity(root_key, now_s=connection.bus.now_ms() // 1000)
+        now_s = connection.bus.now_ms() // 1000
+        if found.theirs:
+            identity = certificates.stand_in_identity(root_key, now_s=now_s)
+            async with attached(identity, connection.realm, connection.brokers) as controller:
+                await revoking.stand_in(controller, found)
+        identity = certificates.root_identity(root_key, now_s=now_s)
         async with attached(identity, connection.realm, connection.brokers) as root:
             await revoking.revoke(root, found, by=connection.by, reason=reason)
         left = await revoking.wait_for_successors(connection.bus, found.theirs)

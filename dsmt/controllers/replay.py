@@ -10,11 +10,14 @@ Rule 4: of two controllers that decide at once the second's facts are refused as
     are more are named: they are missing.
 Rule 5: what the store's broker had said in an earlier life, and others brought back behind its later words, was no fact in
     that store, as the broker says all of that anew: it is not folded.
+Rule 6: who begins after a revocation is never given what that key had said. So where the digest is not that of rule 1, the
+    view is tried of who began with this incarnation: the winners of then that were believed, and what came since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
@@ -29,6 +32,8 @@ from dsmt.trust.keys import verify
 from dsmt.trust.probing import Verify
 from dsmt.view import View
 
+Ended = Callable[[SignedEvent], float]
+"""The row with which the key of an event was revoked; infinite where none did that."""
 Outcome = Literal["same", "inputs incomplete", "different", "other ruleset"]
 
 
@@ -73,7 +78,24 @@ class _History:
         self._by_topic: dict[str, list[tuple[int, Event]]] = {}
         for row, signed in self.rows:
             self._by_topic.setdefault(signed.event.topic, []).append((row, signed.event))
+        self._began: dict[tuple[str, int], int] = {}
+        for row, signed in self.rows:
+            self._began.setdefault((signed.event.source, signed.event.incarnation), row)
         self._first_absent = next((n for n, (row, _) in enumerate(self.rows, 1) if row != n), len(self.rows) + 1)
+
+    def began(self, event: Event) -> int:
+        """The row with which its source began its incarnation, as far as it is there."""
+        return self._began.get((event.source, event.incarnation), 0)
+
+    def facts(self, broker: str) -> Iterator[tuple[int, SignedEvent]]:
+        """The rows that a reader of this broker folds (rule 5)."""
+        name, life = f"broker/{broker.removeprefix('broker/')}", 0
+        for row, signed in self.rows:
+            if signed.event.source == name:
+                life = max(life, signed.event.incarnation)
+                if signed.event.incarnation < life:
+                    continue
+            yield row, signed
 
     def was_first(self, topic: str, place: tuple[int, int], *, than: str, after: int, before: float) -> bool:
         """Whether, between two rows, another source than one said what a fact of this (epoch, version) is stale after."""
@@ -83,10 +105,10 @@ class _History:
         ended = self._by_topic.get(TOMBSTONE + thing_of(topic), ())
         return any(after < row < before and event.source != than and (event.epoch or 0) >= place[0] for row, event in ended)
 
-    def without(self, view_rows: int, upto: int) -> str:
-        """Why rows up to one give another view, when only so many of them are there."""
+    def without(self, upto: int) -> str:
+        """Why the rows up to one give another view."""
         said = f"the rows up to {upto} do not give the view that it was made from"
-        absent = upto - view_rows
+        absent = upto - bisect_right(self.rows, upto, key=lambda each: each[0])
         return f"{said}: {absent} of them not in the file, row {self._first_absent} the first" if absent > 0 else said
 
 
@@ -96,11 +118,12 @@ def replay(
     *,
     store: str | None = None,
     check: Verify = verify,
+    ended: Ended = lambda _: inf,
 ) -> Report:
     """Replay decision events over the rows of one store, in order from its base.
 
     `store` is the id of that store: decisions on another one's rows have incomplete inputs. None trusts the rows.
-    `check` verifies the signatures of those who answered probes.
+    `check` verifies the signatures of those who answered probes; `ended` tells which keys were revoked.
     """
     history = _History(rows)
     by_controller: dict[str, list[tuple[Decision, SignedEvent]]] = {}
@@ -114,7 +137,7 @@ def replay(
         by_controller.setdefault(signed.event.source, []).append((record, signed))
     for source in sorted(by_controller):
         batch = sorted(by_controller[source], key=lambda each: (each[0].now_ms, each[1].event.sequence))
-        report.findings += _replay_one(history, batch, store, check)
+        report.findings += _replay_one(history, batch, store, check, ended)
     return report
 
 
@@ -123,29 +146,68 @@ def _of_another(decision: Decision, store: str) -> str:
     return f"{where}: replay an export of that broker (dsmt export --bus, with its address in dsmt brokers)"
 
 
+class _Reading:
+    """What one controller had folded at each of its decisions (rules 1, 5 and 6)."""
+
+    def __init__(self, history: _History, broker: str, ended: Ended) -> None:
+        self._history, self._broker, self._ended = history, broker, ended
+        self._anew: set[int] = set()
+        self.view, self._since = View(), 0
+        self._rows = history.facts(broker)
+        self._next = next(self._rows, None)
+
+    def follow(self, decision: Decision, event: Event) -> bool:
+        """Fold what a decision was made from; whether the view is the one that it recorded."""
+        self._fold(decision.row)
+        self.view.expire(decision.now_ms)
+        if self.view.digest == decision.view_digest:
+            return True
+        if event.incarnation in self._anew:
+            return False
+        self._anew.add(event.incarnation)
+        return self._begin(decision, event)
+
+    def _fold(self, upto: int) -> None:
+        while self._next is not None and self._next[0] <= upto:
+            if self._ended(self._next[1]) > self._since:
+                self.view.apply(self._next[1])
+            self._next = next(self._rows, None)
+
+    def _begin(self, decision: Decision, event: Event) -> bool:
+        """Rule 6. Whether that is the view; else all stays as it was."""
+        other = _Reading(self._history, self._broker, self._ended)
+        began = min(self._history.began(event), decision.row)
+        other._fold(began)
+        believed, other.view = [one for one in other.view.winners() if self._ended(one) > began], View()
+        for one in believed:
+            other.view.apply(one)
+        other._since = began
+        other._fold(decision.row)
+        other.view.expire(decision.now_ms)
+        if other.view.digest != decision.view_digest:
+            return False
+        self.view, self._since = other.view, began
+        return True
+
+
 def _replay_one(
-    history: _History, batch: Sequence[tuple[Decision, SignedEvent]], store: str | None, check: Verify
+    history: _History, batch: Sequence[tuple[Decision, SignedEvent]], store: str | None, check: Verify, ended: Ended
 ) -> list[Finding]:
-    rows, view, at, life = history.rows, View(), 0, 0
+    reading: _Reading | None = None
     found = []
     for decision, signed in batch:
         if store is not None and decision.store != store:
             found.append(Finding(signed, "inputs incomplete", (_of_another(decision, store),)))
             continue
-        while at < len(rows) and rows[at][0] <= decision.row:
-            one, at = rows[at][1], at + 1
-            own = one.event.source == f"broker/{decision.broker.removeprefix('broker/')}"
-            life = max(life, one.event.incarnation) if own else life
-            if not own or one.event.incarnation == life:  # rule 5
-                view.apply(one)
-        view.expire(decision.now_ms)
+        reading = reading or _Reading(history, decision.broker, ended)
+        is_known = reading.follow(decision, signed.event)
         if decision.ruleset != RULESET:
             said = f"it was made by ruleset {decision.ruleset}, this is {RULESET}"
             found.append(Finding(signed, "other ruleset", (said,)))
-        elif view.digest != decision.view_digest:
-            found.append(Finding(signed, "inputs incomplete", (history.without(at, decision.row),)))
+        elif not is_known:
+            found.append(Finding(signed, "inputs incomplete", (history.without(decision.row),)))
         else:
-            found.append(_compare(view, decision, signed, history, check))
+            found.append(_compare(reading.view, decision, signed, history, check))
     return found
 
 

@@ -157,10 +157,10 @@ class Life:
 
     # --- deciding, as a runner would -----------------------------------------------------------------------------
 
-    def decide(self, decided: Decided) -> None:
+    def decide(self, decided: Decided, *, controller: str = "c1") -> None:
         """Publish what was decided, and the decision."""
         row, digest = len(self.realm.rows), self.realm.view.digest
-        produced = self.realm.publish(decided.intents)
+        produced = self.realm.publish(decided.intents, controller=controller)
         if produced:
             decision = Decision(
                 store="s1",
@@ -172,7 +172,7 @@ class Life:
                 may_accuse=True,
                 produced=tuple(str(event.id) for event in produced),
             )
-            self.decisions.append(self.realm.say("controller/c1", "controller/c1/decision", decision))
+            self.decisions.append(self.realm.say(f"controller/{controller}", f"controller/{controller}/decision", decision))
 
     def live(self, steps: int) -> Iterator[list[str]]:
         """Let so many things happen, deciding after each; what was decided."""

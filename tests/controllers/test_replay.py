@@ -1,5 +1,7 @@
 """Recorded inputs give the same decisions, and a defect shows as a difference, missing inputs as missing."""
 
+from math import inf
+
 import msgspec
 import pytest
 
@@ -7,6 +9,7 @@ from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replay import Report, replay
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
+from dsmt.view import View
 
 from .build import Realm, web
 from .scenario import Life
@@ -193,3 +196,33 @@ def test_what_another_controller_said_first_is_no_difference() -> None:
     life.realm = realm
     life.decide(type(decided)(decided.intents[:1]))
     assert replayed(life).count("same") == 1
+
+
+def test_what_is_decided_by_who_began_after_a_revocation_replays_without_what_that_key_had_said() -> None:
+    """And what was decided before by who believed it replays with it."""
+    life = Life(0)
+    realm = life.realm = Realm("n1", "n2", "n3")
+    realm.apply(web(2))
+    life.decide(realm.decide())
+    realm.obey()
+    revoked = len(realm.rows)
+    believed, realm.view = [one for one in realm.view.winners() if not of_n3(one)], View()
+    for one in believed:
+        realm.view.apply(one)
+    for instances in (3, 4):
+        realm.apply(web(instances))
+        life.decide(realm.after(1).decide(), controller="c2")
+    assert len(life.decisions) == 3
+
+    def ended(one: SignedEvent) -> float:
+        return revoked if of_n3(one) else inf
+
+    assert [one.outcome for one in replay(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 3
+    assert [one.outcome for one in replay(realm.rows, life.decisions).findings] == ["same"] + ["inputs incomplete"] * 2
+    rows = [each for each in realm.rows if not each[1].event.topic.startswith("node/n1/")]
+    lacking = replay(rows, life.decisions, ended=ended)
+    assert [one.outcome for one in lacking.findings] == ["inputs incomplete"] * 3
+
+
+def of_n3(one: SignedEvent) -> bool:
+    return one.event.source.endswith("/n3") or one.event.source.startswith("agent/n3/")

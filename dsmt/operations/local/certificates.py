@@ -22,6 +22,7 @@ from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, issue, write_secret
 from dsmt.operations.words.times import rfc3339
 from dsmt.programs.configuration import ISSUER
+from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
@@ -190,3 +191,8 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
 def root_identity(root: SecretKey, *, now_s: int) -> Identity:
     """The root as a source, to say what only it may."""
     return issue(root, "root", now_s=now_s, key=root)
+
+
+def stand_in_identity(root: SecretKey, *, now_s: int) -> Identity:
+    """A controller that says again what another one's key has said; its key is kept nowhere."""
+    return issue(root, f"controller/stand-in-{SystemEntropy().bytes(4).hex()}", now_s=now_s)

@@ -7,14 +7,18 @@ Rule 2: the rows below the horizon of trimming hold each topic's winner as of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import inf
+
 import msgspec
 
-from dsmt.controllers.replay import Finding
+from dsmt.controllers.replay import Ended, Finding
 from dsmt.controllers.replay import replay as fold_and_decide
 from dsmt.errors import InputError
+from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
 from dsmt.operations.offline.proving import verify
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import TrustStore, revoked_by
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +50,11 @@ def replay(raw: bytes, trust: TrustStore) -> Replayed:
     if not history.is_history(raw):
         raise InputError("history.form", "the file is not a history", next="dsmt export FILE writes one")
     found = verify(raw, trust)
-    rows = list(history.believed(raw, trust.fresh()))
+    known = trust.fresh()
+    rows = list(history.believed(raw, known))
     decisions = [signed for _, signed in rows if signed.event.type == "dsmt.decision"]
     store = "" if found.history is None else found.history.store
-    report = fold_and_decide(rows, decisions, store=store)
+    report = fold_and_decide(rows, decisions, store=store, ended=_ended(rows, known))
     places = {signed.id: row for row, signed in rows}
     return Replayed(
         ok=report.ok and found.ok,
@@ -62,6 +67,18 @@ def replay(raw: bytes, trust: TrustStore) -> Replayed:
         stale=report.stale,
         decisions=[_replay(one, places[one.decision.id]) for one in report.findings],
     )
+
+
+def _ended(rows: Sequence[tuple[int, SignedEvent]], trust: TrustStore) -> Ended:
+    """Which keys the rows revoke, in the order in which their broker had that."""
+    signers = {(signed.key_id, signed.event.source): signed for _, signed in rows}
+    ended: dict[tuple[bytes, str], int] = {}
+    for row, signed in rows:
+        if revoked_by(signed.event.topic) is not None:
+            trust.revoke(signed)
+            gone = [who for who, one in signers.items() if who not in ended and trust.disowns(one)]
+            ended |= dict.fromkeys(gone, row)
+    return lambda signed: ended.get((signed.key_id, signed.event.source), inf)
 
 
 def _replay(finding: Finding, row: int) -> Replay:

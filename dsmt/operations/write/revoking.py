@@ -8,18 +8,21 @@ Rule 1: who comes after a revocation believes nothing that the key has signed. S
     A spec that is signed anew names as its causes what it says again: so controllers know that it is as good as that was.
     Where only an earlier one is the key's, which says the same and to which slots would go back, it is signed anew, too.
     Nobody ends the key that speaks for them now: they rotate it first.
-Rule 2: what a controller's key had said the other controllers say again by themselves; it is waited for.
+Rule 2: what a controller's key had said is said again first, too, by a controller that is made for that: of those that
+    run none may outlive the key, and who begins later sees nothing of it and could follow none of it. What the key says
+    meanwhile the other controllers say again by themselves; it is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
-from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
+from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
@@ -39,6 +42,8 @@ Reverted = dict[str, dict[str, SignedEvent]]
 """By the topic of a spec, of each component that was rolled back: the earlier spec that its slots implement."""
 
 SUCCESSORS_S: Final = 10.0
+TRIES: Final = 3
+"""How often what has changed meanwhile is looked at anew."""
 LOOK_S: Final = 0.2
 NO_BROKER: Final = "nobody knows who is alive, nothing is placed or repaired, and no other broker can take its place"
 """What it means that the key of a realm's only broker has ended: every member knows it by that key."""
@@ -155,6 +160,29 @@ async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]
         ]
         await say(connection.bus, drafts)
     return [topic for topic in claim.ours if topic not in ended], sorted(ended)
+
+
+async def stand_in(controller: Connection, claim: Claim) -> None:
+    """Say again, as a controller, what controllers may write (rule 2); what keeps changing is left to those that run."""
+    after = controller.trust.without(bytes.fromhex(claim.key))
+    for _ in range(TRIES):
+        facts = await shared_facts(controller.bus)
+        drafts = [
+            Draft(
+                event.topic,
+                event.data,
+                subject=event.subject,
+                cause=(*event.cause, signed.id),
+                to=event.to,
+                ttl_ms=event.ttl,
+                replaces=signed,
+            )
+            for signed in facts
+            if may_write(controller.bus.source, (event := signed.event).topic) and after.disowns(signed)
+        ]
+        with suppress(FailedError):
+            await say(controller.bus, drafts)
+            return
 
 
 async def _reverted(bus: BusReader, facts: Iterable[SignedEvent]) -> Reverted:
