@@ -9,18 +9,9 @@ import pytest
 from tests.real.machines import ON_MACHINES, lab
 from tests.real.test_adding import PORT, Operator
 from tests.real.test_adding import nats_wheels as nats_wheels  # noqa: PLC0414 - a fixture
+from tests.real.test_three_machines import SPEC, whole_on
 
 pytestmark = [*ON_MACHINES, pytest.mark.timeout(300)]
-SPEC = """\
-service: web
-components:
-  app:
-    instances: 3
-    run: python3 -m http.server {port.http} --bind 0.0.0.0
-    ports: {http: auto}
-    health: {http: {port: http, path: /}}
-    stop: {grace: 1s}
-"""
 
 
 def test_machines_join_a_realm_on_nats_and_what_one_of_them_ran_is_repaired_elsewhere(
@@ -39,26 +30,20 @@ def test_machines_join_a_realm_on_nats_and_what_one_of_them_ran_is_repaired_else
             operator.run("node", "add", "two", "three")
             (tmp_path / "web.yaml").write_text(SPEC)
             operator.run("apply", str(tmp_path / "web.yaml"), "--wait=60s")
-            assert ready_on(operator) == {"one", "two", "three"}
+            assert whole_on(operator) == {"one", "two", "three"}
             assert {one["controller"] for one in operator.run("controllers", "--json").json if one["alive"]} == {"c1", "one"}
             assert operator.error("bus", "migrate", "dsmt", code=4)["code"] == "migrate.machines"
 
             made.cut(one)
-            operator.until(lambda: ready_on(operator) == {"two", "three"}, "it is whole on the machines that are left")
+            operator.until(lambda: whole_on(operator) == {"two", "three"}, "it is whole on the machines that are left")
             operator.run("down")
             operator.run("up", "--detach", "--nodes", "0")
             operator.until(lambda: operator.alive() == {"two", "three"}, "the nodes are back with the servers")
-            assert ready_on(operator) == {"two", "three"}, "nothing ended with the servers"
+            assert whole_on(operator) == {"two", "three"}, "nothing ended with the servers"
 
             operator.run("node", "remove", "one", "--forget", "--yes")
             operator.run("node", "remove", "two", "--yes")
             assert (two.files(), two.programs()) == (before, [])
-            operator.until(lambda: ready_on(operator) == {"three"}, "it is whole on the last one")
+            operator.until(lambda: whole_on(operator) == {"three"}, "it is whole on the last one")
         finally:
             operator.run("down")
-
-
-def ready_on(operator: Operator) -> set[str]:
-    """The nodes on which the service is, when all of it is ready."""
-    found = operator.run("ps", "--json").json
-    return {one["node"] for one in found} if [one["health"] for one in found] == ["ready"] * 3 else set()
