@@ -12,6 +12,7 @@ from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
+from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.reason import Reason
@@ -23,8 +24,6 @@ from dsmt.view.allocation import need_of
 NO_SLOT: Final = SlotEntry()
 _UP: Final = frozenset({State.INSTALLED, State.RUNNING})
 """What is said of a container, and of an agent, that has done its part."""
-UNHEARD_MS: Final = 3_000
-"""How long a node that lives may go unheard: it is asked after a second of quiet, and has two to answer (F3)."""
 
 
 class ComponentContext(Component):
@@ -144,7 +143,7 @@ class ComponentContext(Component):
 
     def was_lost_untold(self, fact: Held[Slot]) -> bool:
         """Whether the node of a slot may have died with what stands, before anybody could know whether it is good."""
-        lived_ms = lost_since(self.fleet, fact.record.node or "") + UNHEARD_MS
+        lived_ms = lost_since(self.fleet, fact.record.node or "") + round(SILENT_S * 1000)
         tried = fact.record.spec == self.spec_id and fact.time_ms <= lived_ms and self.due(fact) > self.now_ms
         return tried and self._is_unproven
 

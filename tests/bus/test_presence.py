@@ -11,8 +11,7 @@ from msgspec.structs import replace
 
 from dsmt.bus.rules import presence as module
 from dsmt.bus.rules.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, Presence
-from dsmt.bus.rules.quiet import SILENT_AFTER
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SILENT_S, Session
 
 TICK = 0.25
 
@@ -76,7 +75,7 @@ def test_who_says_nothing_is_silent_after_three_seconds_with_the_time_of_its_las
     presence.tick(1.0, 1000, 1.0)
     said = ticks(presence, 1.0, 10.0)
     assert [state for _, state in said] == ["silent"]
-    assert SILENT_AFTER < said[0][0] - 1.0 <= SILENT_AFTER + 2 * TICK
+    assert SILENT_S < said[0][0] - 1.0 <= SILENT_S + 2 * TICK
     again = presence.heard("node/n1", 11.0, 11_000)
     assert again is not None
     assert (again.state, again.since_ms) == ("open", 11_000)
@@ -89,7 +88,7 @@ def test_a_broker_that_was_stalled_itself_accuses_nobody():
     assert presence.tick(20.0, 20_000, TICK) == []
     said = ticks(presence, 20.0, 30.0)
     assert [state for _, state in said] == ["silent"]
-    assert said[0][0] > 20.0 + SILENT_AFTER - 1
+    assert said[0][0] > 20.0 + SILENT_S - 1
 
 
 def test_who_was_heard_right_after_a_stall_of_the_broker_is_silent_as_soon_as_ever_when_it_says_nothing_more():
@@ -99,7 +98,7 @@ def test_who_was_heard_right_after_a_stall_of_the_broker_is_silent_as_soon_as_ev
     presence.tick(30.0, 30_000, TICK)
     said = ticks(presence, 30.0, 60.0)
     assert [state for _, state in said] == ["silent"]
-    assert said[0][0] - 30.0 <= SILENT_AFTER + 2 * TICK
+    assert said[0][0] - 30.0 <= SILENT_S + 2 * TICK
 
 
 def test_a_restored_session_has_time_to_come_back():
@@ -137,7 +136,7 @@ def test_a_restored_session_that_was_heard_again_has_no_more_time_than_any_other
     assert presence.heard("node/n1", 101.0, 101_000) is None
     said = ticks(presence, 100.0, 120.0)
     assert [state for _, state in said] == ["silent"]
-    assert said[0][0] - 101.0 <= SILENT_AFTER + 2 * TICK
+    assert said[0][0] - 101.0 <= SILENT_S + 2 * TICK
 
 
 def test_who_stays_attached_is_said_again_twice_a_day_and_not_more_often():
@@ -281,7 +280,7 @@ def test_a_source_is_said_to_be_what_it_was_last_heard_to_be(script):
             for _, record in presence.tick(now, int(now * 1000), 5.2 if what == "long" else 0.2):
                 said = record.state
             if said == "open":
-                assert now - heard <= SILENT_AFTER + 0.5 * len(script)
+                assert now - heard <= SILENT_S + 0.5 * len(script)
         assert said in (None, "open", "silent", "closed")
         if what == "open" or (what == "heard" and said not in (None, "closed")):
             assert said == "open"

@@ -9,11 +9,11 @@ import pytest
 
 from dsmt.bus.adapters.zmq_listener import MAX_FRAME
 from dsmt.bus.rules.outbox import WINDOW_EVENTS
-from dsmt.bus.rules.quiet import SILENT_AFTER
 from dsmt.bus.wire.frames import PROTOCOL
 from dsmt.bus.wire.framing import MAX_HEAD, MAX_PARTS
 from dsmt.event.burst import PATH_LABEL, RUN_BYTES, RUN_EVENTS
 from dsmt.event.codec import EDDSA
+from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.payload import MAX_DEPTH, _Wire
 from dsmt.trust import certificate
 from dsmt.trust.grants import NAME_LEVELS
@@ -29,7 +29,7 @@ SAID = [
     f"of at most {certificate.MAX_BYTES} bytes, signed by its issuer",
     f"| {certificate.PUBLISH}, {certificate.READ} |",
     f"| {certificate.DEPTH}, {certificate.QUOTA} |",
-    f"silent for {SILENT_AFTER:g} seconds though asked",
+    f"silent for {SILENT_S:g} seconds though asked",
     f"At most {WINDOW_EVENTS} events",
     f"at most {MAX_DEPTH} levels |",
 ]

@@ -4,7 +4,7 @@ Rule 1: a link over which something comes needs no question. A session that was 
     `QUIET_S` until something comes.
 Rule 2: a delegate may be quiet for `DELEGATE_QUIET_S` as long as its ancestor speaks at the same broker; when that has not
     spoken for `DOUBT_S`, all below it are asked: what stands still as a whole falls silent as a whole.
-Rule 3: silent is who was not heard for `SILENT_AFTER`, and had `ANSWER_S` to answer.
+Rule 3: silent is who was not heard for `SILENT_S`, and had `ANSWER_S` to answer.
 Rule 4: a client asks its broker when nothing came for a second longer than it may be quiet itself, and gives the link up
     when it gets no answer.
 """
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from dsmt.event.kinds.broker import SILENT_S
+
 QUIET_S: Final = 1.0
 DELEGATE_QUIET_S: Final = 4.0
 DOUBT_S: Final = 1.5
-SILENT_AFTER: Final = 3.0
 ANSWER_S: Final = 2.0
 LINK_ANSWER_S: Final = 3.0
 LOOK_S: Final = 1.0
@@ -41,7 +42,7 @@ def patience_s(*, delegate: bool) -> float:
 
 def asked_patience_s(waited: float) -> float:
     """The same of a source that is asked when it was not heard for so long."""
-    return max(SILENT_AFTER, waited + ANSWER_S)
+    return max(SILENT_S, waited + ANSWER_S)
 
 
 class LinkWatch:

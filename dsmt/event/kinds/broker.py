@@ -11,6 +11,9 @@ from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Ms, Offset, Seconds
 from dsmt.event.kinds.row import DAY_MS, Budget, KindRow, fact, signal
 
+SILENT_S: Final = 3.0
+"""How long a source that lives may go unheard before a broker says that it is silent: it was asked, and did not answer."""
+
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A broker's word on one attachment of a source (F1, F2). `how` says how it was closed."""
