@@ -1,9 +1,10 @@
 """Members: what is said of a node that is away."""
 
+from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.realm import Revoked
 from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.explaining import roots
-from dsmt.operations.read.members import nodes
+from dsmt.operations.read.members import controllers, nodes
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
 
@@ -40,3 +41,15 @@ def test_a_node_that_came_back_with_another_key_and_died_later_died_of_something
     (told,) = [node for node in nodes(sight(realm)) if node.node == "n2"]
     assert told.evidence is not None
     assert "connections from n2 closed" in told.evidence
+
+
+def test_a_controller_that_went_with_the_machine_of_its_node_counts_no_more() -> None:
+    realm = Realm("n1", "n2")
+    state = ControllerState(version="1", ruleset=1, pid=7, decisions=0)
+    for name in ("c1", "n1", "n2"):
+        realm.say(f"controller/{name}", f"controller/{name}/state", state)
+        realm.session(f"controller/{name}", state="closed" if name == "n2" else "open")
+    assert [one.controller for one in controllers(sight(realm))] == ["c1", "n1", "n2"]
+    for name in ("n1", "n2"):
+        realm.verdict(name, state="left")
+    assert [(one.controller, one.alive) for one in controllers(sight(realm))] == [("c1", True), ("n1", True)]

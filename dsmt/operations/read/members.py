@@ -315,12 +315,14 @@ def _sessions(sight: Sight, broker: str) -> int:
 
 
 def controllers(sight: Sight) -> list[Controller]:
-    """The controllers whose state is known, by name."""
+    """The controllers whose state is known, by name, but those that went with their node, which they are named after."""
     found = []
     for name, held in sorted(sight.view.controllers.items()):
         attachments = sight.view.sessions.of.get(f"controller/{name}")
         said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
         alive = said is not None and said.state == "open"
+        if not alive and sight.fleet.state(name) == "left":
+            continue
         heard = sight.passing.heard.get(f"controller/{name}")
         told = held.record
         pid = said.held.record.pid if said is not None and alive else told.pid
