@@ -183,7 +183,7 @@ class NatsServers:
         name, realm = connection_name(identity.name, About(None, "test"), 0, reads=True), self.realm()
         return await NatsLink.connect(self.addresses[0], realm, key=identity.key, name=name, shows=shows)
 
-    async def make(self, realm: str, seconds: float = 30.0) -> Subjects:
+    async def make(self, realm: str, seconds: float = 60.0) -> Subjects:
         """The streams of a new realm."""
         subjects, deadline = Subjects(realm), time.monotonic() + seconds
         while True:
