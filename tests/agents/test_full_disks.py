@@ -8,6 +8,7 @@ from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.agents.shared.kept import kept
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
+from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
 from .memory_machine import MemoryFiles
@@ -79,6 +80,34 @@ def test_what_is_to_be_gone_from_a_full_disk_ends_and_its_agent_with_it_when_the
         disk.full = False
         await site.realm.until(lambda: not agent.alive, 5)
         assert site.files.below(site.slot.directory).read(OUTCOME) == b"gone"
+
+    in_virtual_time(main)
+
+
+def test_a_spec_that_waits_for_room_is_not_written_any_more_when_its_slot_has_left() -> None:
+    async def main() -> None:
+        site, disk, _, agent = await filled()
+        spec = site.spec(FILED.replace("first", "second"), version=2)
+        site.assign(spec, version=2, revision=2)
+        await site.realm.until(lambda: reason_of(site) == "fetch.no_space", 30)
+        site.assign(spec, version=3, node="n2")
+        await site.until("gone", 30)
+        disk.full = False
+        await site.realm.until(lambda: not agent.alive, 5)
+        assert kept_in(site, SPEC) is None
+
+    in_virtual_time(main)
+
+
+def test_what_crashes_on_a_full_disk_is_started_again_for_its_record_is_there() -> None:
+    async def main() -> None:
+        site, _, _, agent = await filled()
+        for _ in range(3):
+            begun = len(site.machine.programs)
+            site.machine.alive[0].end(Exit(1, None))
+            await site.realm.until(lambda begun=begun: len(site.machine.programs) > begun, 60)
+        await site.realm.until(lambda: site.health() == "ready", 60)
+        agent.kill()
 
     in_virtual_time(main)
 
