@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from dsmt.controllers.placement import Chooser
-from dsmt.controllers.replay import Report, replay
+from dsmt.controllers.replay import Report, _Reading, replay
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 from dsmt.view import View
@@ -222,6 +222,16 @@ def test_what_is_decided_by_who_began_after_a_revocation_replays_without_what_th
     rows = [each for each in realm.rows if not each[1].event.topic.startswith("node/n1/")]
     lacking = replay(rows, life.decisions, ended=ended)
     assert [one.outcome for one in lacking.findings] == ["inputs incomplete"] * 3
+
+
+def test_whether_somebody_began_after_a_revocation_is_tried_once_for_each_time_it_began(monkeypatch) -> None:
+    """Each try folds all rows anew: a file that lacks some would be replayed for hours."""
+    life, tried = lived(3), []
+    begin = _Reading._begin
+    monkeypatch.setattr(_Reading, "_begin", lambda *given: (tried.append(given), begin(*given))[1])
+    report = replay(life.realm.rows[1:], life.decisions)
+    assert report.count("inputs incomplete") > 1
+    assert len(tried) == len({one.event.incarnation for one in life.decisions})
 
 
 def of_n3(one: SignedEvent) -> bool:

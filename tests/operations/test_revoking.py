@@ -119,7 +119,8 @@ def test_what_a_controller_said_is_said_again_where_no_other_one_lives_and_follo
         only = await seat.made.client("controller/c1")
         slot = Slot(node="n1", spec="operator/eve@1-1", revision=1, desired="running")
         for index in range(2):
-            await only.publish(Draft(f"service/web/slot/app/{index}", to_data(slot), version=4, to=("node/n1",)))
+            about: dict[str, Any] = {"version": 4, "to": ("node/n1",), "ttl_ms": 3_600_000, "subject": "web/app"}
+            await only.publish(Draft(f"service/web/slot/app/{index}", to_data(slot), **about))
         alice, root = await seat.connection("operator/alice"), await seat.connection("root")
         claim = await revoking.claim(alice, "controller/c1")
         assert (claim.ours, len(claim.theirs)) == ([], 2)
@@ -134,6 +135,7 @@ def test_what_a_controller_said_is_said_again_where_no_other_one_lives_and_follo
             said = held[topic].event
             assert (said.source, dict(said.data)) == ("controller/stand-in", to_data(slot))
             assert (said.version, said.to, len(said.cause)) == (5, ("node/n1",), 1)
+            assert (said.ttl, said.subject) == (3_600_000, "web/app")
             await later.publish(Draft(topic, to_data(replace_node(slot)), replaces=held[topic]))
 
     seated(tmp_path, test)
