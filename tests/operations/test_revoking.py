@@ -121,6 +121,8 @@ def test_what_a_controller_said_is_said_again_where_no_other_one_lives_and_follo
         for index in range(2):
             about: dict[str, Any] = {"version": 4, "to": ("node/n1",), "ttl_ms": 3_600_000, "subject": "web/app"}
             await only.publish(Draft(f"service/web/slot/app/{index}", to_data(slot), **about))
+        other = "service/web/slot/app/2"
+        await (await seat.made.client("controller/c9")).publish(Draft(other, to_data(slot), version=1))
         alice, root = await seat.connection("operator/alice"), await seat.connection("root")
         claim = await revoking.claim(alice, "controller/c1")
         assert (claim.ours, len(claim.theirs)) == ([], 2)
@@ -130,6 +132,7 @@ def test_what_a_controller_said_is_said_again_where_no_other_one_lives_and_follo
 
         later = await seat.made.client("controller/c2")
         held = {one.event.topic: one for one in await revoking.shared_facts(later)}
+        assert held[other].event.source == "controller/c9"
         for index in range(2):
             topic = f"service/web/slot/app/{index}"
             said = held[topic].event
