@@ -70,7 +70,9 @@ def test_what_is_no_history_is_not_replayed() -> None:
         replay_file(b"\xd2\x84", TrustStore(Realm(name="test", roots=(bytes(32),))))
 
 
-def test_a_key_has_ended_with_the_first_row_of_a_file_that_revokes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_has_ended_with_the_first_row_of_a_file_that_revokes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def lived() -> Run:
         async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
             await made.broker()
