@@ -1,13 +1,16 @@
 """The disk of a node is full: its agents obey all the same, say what is so, and write it down when there is room."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 from dsmt.agents.rules.container import OUTCOME, SLOT, SPEC
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.agents.shared.kept import kept
+from dsmt.agents.shared.patient import AGAIN_S
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
+from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
 from .memory_machine import MemoryFiles
@@ -83,6 +86,34 @@ def test_what_is_to_be_gone_from_a_full_disk_ends_and_its_agent_with_it_when_the
     in_virtual_time(main)
 
 
+def test_a_spec_that_waits_for_room_is_not_written_any_more_when_its_slot_has_left() -> None:
+    async def main() -> None:
+        site, disk, _, agent = await filled()
+        spec = site.spec(FILED.replace("first", "second"), version=2)
+        site.assign(spec, version=2, revision=2)
+        await site.realm.until(lambda: reason_of(site) == "fetch.no_space", 30)
+        site.assign(spec, version=3, node="n2")
+        await site.until("gone", 30)
+        disk.full = False
+        await site.realm.until(lambda: not agent.alive, 5)
+        assert kept_in(site, SPEC) is None
+
+    in_virtual_time(main)
+
+
+def test_what_crashes_on_a_full_disk_is_started_again_for_its_record_is_there() -> None:
+    async def main() -> None:
+        site, _, _, agent = await filled()
+        for _ in range(3):
+            begun = len(site.machine.programs)
+            site.machine.alive[0].end(Exit(1, None))
+            await site.realm.until(lambda begun=begun: len(site.machine.programs) > begun, 60)
+        await site.realm.until(lambda: site.health() == "ready", 60)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_revision_for_which_there_is_no_room_is_not_said_to_run() -> None:
     async def main() -> None:
         site, disk, _, agent = await filled()
@@ -95,6 +126,25 @@ def test_a_revision_for_which_there_is_no_room_is_not_said_to_run() -> None:
         disk.full = False
         await site.realm.until(lambda: healths(site)[-1]["generation"] == 2 and site.health() == "ready", 120)
         await site.realm.until(lambda: (one := kept_in(site, SPEC)) is not None and one.id == spec.id, 5)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_comes_back_to_a_full_disk_before_it_could_leave_runs_again() -> None:
+    async def main() -> None:
+        site, disk, _, agent = await filled()
+        spec = site.spec(CHECKED, version=2)
+        site.assign(spec, version=2, revision=2)
+        await site.realm.until(lambda: site.health() == "ready" and healths(site)[-1]["generation"] == 2, 120)
+        site.assign(spec, version=3, revision=2, node="n2")
+        await site.until("gone", 30)
+        site.assign(spec, version=4, revision=2)
+        await site.realm.until(lambda: site.health() == "ready" and healths(site)[-1]["generation"] == 4, 120)
+        disk.full = False
+        await asyncio.sleep(2 * AGAIN_S)
+        assert agent.alive
+        assert site.files.below(site.slot.directory).read(OUTCOME) is None
         agent.kill()
 
     in_virtual_time(main)

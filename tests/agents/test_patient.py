@@ -18,8 +18,10 @@ class Disk(MemoryFiles):
         super().__init__()
         self.full: set[str] = set()
         self.code = "fetch.no_space"
+        self.tried: list[str] = []
 
     def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        self.tried.append(path)
         if path in self.full:
             raise FailedError(self.code, "cannot be written")
         super().write(path, content, mode=mode)
@@ -44,6 +46,43 @@ def test_the_last_of_each_path_is_written_when_there_is_room_and_who_waits_for_i
         disk.full = set()
         await asyncio.wait_for(waiting, 2 * AGAIN_S)
         assert (disk.read("b"), writer.lacking) == (b"1", None)
+
+    in_virtual_time(main)
+
+
+def test_a_full_disk_is_tried_once_each_time_by_what_waits_longest_however_much_was_written() -> None:
+    async def main() -> None:
+        disk = Disk()
+        writer = PatientWriter(disk)
+        disk.full = {"a", "b"}
+        for path in ("b", "a", "b", "a"):
+            writer.write(path, b"1")
+        disk.tried.clear()
+        await asyncio.sleep(3.5 * AGAIN_S)
+        assert disk.tried == ["b"] * 3
+        disk.full = set()
+        disk.tried.clear()
+        await asyncio.wait_for(writer.written(), 2 * AGAIN_S)
+        assert disk.tried == ["b", "a"]
+
+    in_virtual_time(main)
+
+
+def test_who_waits_goes_on_waiting_for_what_came_while_the_rest_was_written() -> None:
+    async def main() -> None:
+        disk = Disk()
+        writer = PatientWriter(disk)
+        disk.full = {"a", "b"}
+        writer.write("a", b"1")
+        waiting = asyncio.ensure_future(writer.written())
+        await asyncio.sleep(0)
+        disk.full = {"b"}
+        for path in ("a", "b"):
+            writer.write(path, b"2")
+        await asyncio.sleep(AGAIN_S)
+        assert not waiting.done()
+        disk.full = set()
+        await asyncio.wait_for(waiting, 2 * AGAIN_S)
 
     in_virtual_time(main)
 

@@ -128,7 +128,7 @@ async def test_of_a_link_that_is_closed_no_socket_is_left_though_its_server_answ
 def test_of_a_link_whose_maker_is_ended_while_a_server_answers_nothing_no_socket_is_left(tmp_path, monkeypatch) -> None:
     made: list[NatsLink] = []
     real = NatsLink.__init__
-    monkeypatch.setattr(NatsLink, "__init__", lambda self, name: (real(self, name), made.append(self))[0])
+    monkeypatch.setattr(NatsLink, "__init__", lambda self, *given: (real(self, *given), made.append(self))[0])
 
     async def within(k: Kept) -> None:
         server = k.servers.processes[0]

@@ -1,15 +1,18 @@
 """Somebody who stops waiting, or does not say yes, hears what goes on and what was not done."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dsmt.errors import TransportError
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.controlling import Done
 from dsmt.operations.write.node_control import Controlled
 from dsmt.operations.write.revoking import Claim
-from tests.cli.in_process import NO, WRONG, Run
+from tests.cli.in_process import AWAY, NO, WRONG, Run
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
@@ -93,3 +96,39 @@ def test_the_only_broker_is_not_revoked_unless_somebody_said_yes(
     assert told.startswith("dsmt: broker/b1 is " + ("not revoked: the answer was no\n" if terminal else "the only broker: "))
     assert terminal or "nobody said yes. Next: dsmt cert revoke broker/b1 --yes; the way back is" in told
     assert code == (NO if terminal else WRONG)
+
+
+def test_what_a_controller_said_is_said_again_by_one_that_is_made_for_that_before_its_key_ends(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    async def claim(*_: Any, **__: Any) -> Claim:
+        return Claim(name="controller/c1", key="ab" * 16, ours=[], theirs=theirs.pop(0))
+
+    @asynccontextmanager
+    async def attached(identity: Any, _realm: Any, brokers: Any) -> AsyncIterator[str]:
+        assert brokers == [], "those of who revokes"
+        yield identity.name
+
+    async def stand_in(controller: str, _claim: Any) -> None:
+        done.append(controller)
+
+    async def revoke(root: str, _claim: Any, **_: Any) -> None:
+        done.append(root)
+
+    async def wait(*_: Any) -> None:
+        raise TransportError("link.lost", "all was done")
+
+    for name, stub in {"claim": claim, "stand_in": stand_in, "revoke": revoke, "wait_for_successors": wait}.items():
+        monkeypatch.setattr(f"dsmt.operations.write.revoking.{name}", stub)
+    monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
+    monkeypatch.setattr("dsmt.cli.cert.attached", attached)
+    theirs = [["service/web/slot/app/0"], ["service/web/slot/app/0"], []]
+    while theirs:
+        assert run("cert", "revoke", "controller/c1", home=made) == (AWAY, "dsmt: all was done\n")
+    first, root, second, *others = done
+    assert first.startswith("controller/stand-in-")
+    assert second.startswith("controller/stand-in-")
+    assert first != second, "each with a name of its own"
+    assert (root, others) == ("root", ["root", "root"])

@@ -6,9 +6,11 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.agents.node.renewing import renewed, returned
@@ -18,8 +20,10 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
 from dsmt.issuers.issuer import Issuer
 from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.joining import _realm
 from dsmt.operations.write import tokens
 from dsmt.ports.bus import Draft
+from dsmt.ports.realm import NatsTerms
 from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.joining import TOKENS, Token, node_certificate, read_token
@@ -226,6 +230,17 @@ async def test_a_node_is_given_the_next_certificate_for_its_key_from_half_of_its
     assert following.chain[1].certificate.role == "issuer"
     await j.realm.stop(node)
     assert (await j.realm.client("node/n1", identity=following)).attached
+
+
+@scenario
+async def test_a_token_tells_by_what_the_servers_of_a_realm_on_nats_are_known_and_who_joins_keeps_that(j: Joining) -> None:
+    await j.begin()
+    terms, own = NatsTerms(authority="PEM", replicas=3), j.connection()
+    on_nats = replace(own, realm=msgspec.structs.replace(own.realm, nats=terms))
+    for connection, known in ((own, None), (on_nats, terms)):
+        line = (await tokens.create(connection, j.operator)).line
+        assert _realm(read_token(line)) == connection.realm
+        assert connection.realm.nats == known
 
 
 @scenario

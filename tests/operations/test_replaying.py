@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from math import inf
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.tables import DAY_MS
-from dsmt.controllers.replay import replay
+from dsmt.controllers.replay import Report, replay
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.order import newer
 from dsmt.event.records import from_data
 from dsmt.event.registry import is_fact
+from dsmt.operations.offline import replaying
 from dsmt.operations.offline.replaying import replay as replay_file
+from dsmt.ports.bus import Draft
 from dsmt.ports.store import Append
+from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import Realm, TrustStore
+from tests.bus.realm import memory_network, realm
 from tests.controllers.scenario import Life
+from tests.operations.histories import Run, exported
 
 
 def stored(life: Life) -> tuple[SqliteStore, dict[int, SignedEvent]]:
@@ -58,3 +68,33 @@ def test_decisions_behind_the_horizon_of_a_trimmed_store_replay_the_same(seed: i
 def test_what_is_no_history_is_not_replayed() -> None:
     with pytest.raises(InputError, match="not a history"):
         replay_file(b"\xd2\x84", TrustStore(Realm(name="test", roots=(bytes(32),))))
+
+
+def test_a_key_has_ended_with_the_first_row_of_a_file_that_revokes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lived() -> Run:
+        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+            await made.broker()
+            clients = {name: await made.client(f"operator/{name}") for name in ("eve", "mallory", "bob")}
+            root = await made.client("root")
+            for client in clients.values():
+                await client.publish(Draft(f"{client.source}/said".replace("operator", "user"), {}, version=1))
+            for name in ("eve", "mallory"):
+                topic = topic_of(clients[name]._identity.key.key_id, "root")
+                await root.publish(Draft(topic, {"by": "root", "name": name, "reason": "stolen"}))
+            return await exported(made, clients["bob"])
+
+    told: dict[str, Any] = {}
+
+    def fold(rows: Any, _decisions: Any, **about: Any) -> Report:
+        told.update(about, rows=rows)
+        return Report()
+
+    run = asyncio.run(lived())
+    monkeypatch.setattr(replaying, "fold_and_decide", fold)
+    assert replay_file(b"".join(run.items), run.trust()).ok
+    by_topic = {signed.event.topic: (row, signed) for row, signed in told["rows"]}
+    first, second = sorted(row for topic, (row, _) in by_topic.items() if topic.startswith("trust/revoked/"))
+    ended = [told["ended"](by_topic[f"user/{name}/said"][1]) for name in ("eve", "mallory", "bob")]
+    assert ended == [first, second, inf]

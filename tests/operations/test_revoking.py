@@ -119,7 +119,10 @@ def test_what_a_controller_said_is_said_again_where_no_other_one_lives_and_follo
         only = await seat.made.client("controller/c1")
         slot = Slot(node="n1", spec="operator/eve@1-1", revision=1, desired="running")
         for index in range(2):
-            await only.publish(Draft(f"service/web/slot/app/{index}", to_data(slot), version=4, to=("node/n1",)))
+            about: dict[str, Any] = {"version": 4, "to": ("node/n1",), "ttl_ms": 3_600_000, "subject": "web/app"}
+            await only.publish(Draft(f"service/web/slot/app/{index}", to_data(slot), **about))
+        other = "service/web/slot/app/2"
+        await (await seat.made.client("controller/c9")).publish(Draft(other, to_data(slot), version=1))
         alice, root = await seat.connection("operator/alice"), await seat.connection("root")
         claim = await revoking.claim(alice, "controller/c1")
         assert (claim.ours, len(claim.theirs)) == ([], 2)
@@ -129,11 +132,13 @@ def test_what_a_controller_said_is_said_again_where_no_other_one_lives_and_follo
 
         later = await seat.made.client("controller/c2")
         held = {one.event.topic: one for one in await revoking.shared_facts(later)}
+        assert held[other].event.source == "controller/c9"
         for index in range(2):
             topic = f"service/web/slot/app/{index}"
             said = held[topic].event
             assert (said.source, dict(said.data)) == ("controller/stand-in", to_data(slot))
             assert (said.version, said.to, len(said.cause)) == (5, ("node/n1",), 1)
+            assert (said.ttl, said.subject) == (3_600_000, "web/app")
             await later.publish(Draft(topic, to_data(replace_node(slot)), replaces=held[topic]))
 
     seated(tmp_path, test)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dsmt.agents.instance.context import Context
@@ -317,17 +317,21 @@ class DeploymentAgent:
 
     async def _guarded(self, act: Do, plan: RunPlan, work: Coroutine[Any, Any, None]) -> None:
         """Do something long, and let go of it when it is not what is due any more."""
+        await self._while_due(work, lambda: self._deciding.is_due(act, plan))
+
+    async def _while_due(self, work: Coroutine[Any, Any, None], is_due: Callable[[], bool]) -> bool:
+        """Do something long for as long as it is due; whether it was done."""
         task = self._present.tasks.start(work)
         while not task.done():
             self._present.awake.clear()
+            if not is_due():
+                task.cancel()
+                await asyncio.wait((task,))
+                return False
             waiting = self._present.tasks.start(self._until_awake())
             await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
-            if not self._deciding.is_due(act, plan):
-                break
-        if not task.done():
-            task.cancel()
-            await asyncio.wait((task,))
+        return True
 
     async def _follow(self) -> None:
         """Let readers follow; they have if what runs is still ready then."""
@@ -342,9 +346,10 @@ class DeploymentAgent:
     async def _leave(self) -> bool:
         """Leave, and have that acknowledged; False when a newer fact wants it here again."""
         await self._steps.leave()
-        await self._end_with("gone")
-        if await self._settle(None) and self._facts.owed().duty is Duty.LEAVE:
+        written = await self._while_due(self._end_with("gone"), lambda: self._facts.owed().duty is Duty.LEAVE)
+        if written and await self._settle(None) and self._facts.owed().duty is Duty.LEAVE:
             return True
+        self._writer.forget(OUTCOME)
         self._deps.files.remove(OUTCOME)
         return False
 

@@ -220,15 +220,17 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
     if home.exists:
         raise InputError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
     check_name(name)
+    host, port = "127.0.0.1", 0
     if listen is not None:
         check_address(listen)
+        host, port = listen.rpartition(":")[0], int(listen.rpartition(":")[2])
+    _given.append(port)
+    addresses = {f"b{n}": listen if listen and n == 1 else _free(host) for n in range(1, brokers + 1)}
     entropy = SystemEntropy()
     root = SecretKey(entropy.bytes(32))
     home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_secret(home.root / "root.key", root.seed)
-    made = {f"b{n}": issue(root, f"broker/b{n}") for n in range(1, brokers + 1)}
-    host = listen.rpartition(":")[0] if listen else "127.0.0.1"
-    addresses = {one: listen if listen and one == "b1" else _free(host) for one in made}
+    made = {one: issue(root, f"broker/{one}") for one in addresses}
     reached = tuple((addresses[one], identity.certificate.public) for one, identity in made.items())
     config = RealmConfig(name=name, roots=(root.public,), brokers=reached)
     if nats:

@@ -62,8 +62,7 @@ async def join(
     Raises `InputError`, `RefusedError` that says why not, `TransportError`.
     """
     token = read_token(line)
-    nats = None if token.nats is None else NatsTerms(authority=token.nats[0], replicas=token.nats[1])
-    realm = RealmConfig(name=token.realm, roots=token.roots, brokers=token.brokers, nats=nats)
+    realm = _realm(token)
     if name is not None:
         check_part("node", name)
     async with alone(home, waits):
@@ -86,6 +85,12 @@ async def join(
         let_users_pass(home, directory)
         (home.root / KEY_FILE).unlink(missing_ok=True)
     return Joined(node, realm.name, tuple(at for at, _ in realm.brokers), made=True)
+
+
+def _realm(token: Token) -> RealmConfig:
+    """The realm that a token is of."""
+    nats = None if token.nats is None else NatsTerms(authority=token.nats[0], replicas=token.nats[1])
+    return RealmConfig(name=token.realm, roots=token.roots, brokers=token.brokers, nats=nats)
 
 
 def _node_here(home: Home, realm: RealmConfig, name: str | None) -> str | None:

@@ -164,16 +164,19 @@ async def test_what_a_revoked_key_said_is_replaced_by_who_has_believed_it(e: Eng
     await first.acknowledged()
     said = alice.emit(Draft("user/f", {"n": 2}, replaces=first.signed))
     await said.acknowledged()
+    alone = alice.emit(Draft("user/g", {"n": 1}, version=1))
+    await alone.acknowledged()
     async with reading(bob, "trust/revoked/") as got:
         key = said.signed.key_id.hex()
         await root.publish(Draft(f"trust/revoked/{key}/root", {"by": "root", "reason": "stolen"}))
         await got.until(lambda g: g.arrived)
     await bob.publish(Draft("user/f", {"n": 3}, replaces=said.signed))
+    await bob.publish(Draft("user/g", {"n": 2}, replaces=alone.signed))
     carol = await e.bus("operator/carol")
     with pytest.raises(RefusedError, match="operator/bob changed user/f at the same moment, and was first"):
         await carol.publish(Draft("user/f", {"n": 4}, replaces=said.signed))
-    async with reading(carol, "user/f") as got:
-        assert numbers(got, "user/f") == [3]
+    async with reading(carol, "user/f", "user/g") as got:
+        assert (numbers(got, "user/f"), numbers(got, "user/g")) == ([3], [2])
 
 
 @contract

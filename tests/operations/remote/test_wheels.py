@@ -7,16 +7,24 @@ import io
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 import dsmt
-from dsmt.errors import InputError
+from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local.home import Home
+from dsmt.operations.remote import adding
 from dsmt.operations.remote.adding import NodePlace, _keep, _name_of, place_of, places
 from dsmt.operations.remote.hosts import address_of
-from dsmt.operations.remote.wheels import OWN, Platform, cache_directory, collected, own_wheel, unit_texts
+from dsmt.operations.remote.roles import Roles
+from dsmt.operations.remote.wheels import OWN, Platform, Wheels, cache_directory, collected, own_wheel, unit_texts
+from dsmt.ports.realm import NatsTerms
+from dsmt.programs.configuration import RealmConfig
+from dsmt.version import __version__
 
 HERE = Platform(version=(3, 11), machine="x86_64", libc="glibc", libc_version="2.36")
 
@@ -94,6 +102,40 @@ def test_what_pip_is_told_to_collect_for_is_this_dsmt_with_its_extra_whatever_an
     for what in ("dsmt", "dsmt[nats-client]", "dsmt[nats-client]"):
         asyncio.run(collected(HERE, what=what))
     assert told == [("", own_wheel()), ("nats-client]", own_wheel())], "each once"
+
+
+def test_dsmts_own_wheel_is_brought_once_though_a_directory_that_is_given_holds_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in (OWN, "pip-1.whl"):
+        (tmp_path / name).write_bytes(b"of another dsmt")
+    found = asyncio.run(collected(HERE, tmp_path))
+    assert [Path(path).name for path in found.files] == [OWN, "pip-1.whl"]
+    assert found.sums[OWN] == sha256(own_wheel()).hexdigest()
+
+
+@pytest.mark.parametrize(("nats", "what"), [(None, "dsmt"), (NatsTerms(authority="", replicas=1), "dsmt[nats-client]")])
+def test_a_host_is_brought_and_installs_what_its_realm_is_carried_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nats: NatsTerms | None, what: str
+) -> None:
+    asked: list[str] = []
+
+    async def collect(_platform: Platform, _given: Path | None, *, what: str) -> Wheels:
+        asked.append(what)
+        return Wheels(files={})
+
+    monkeypatch.setattr(adding, "collected", collect)
+    realm = RealmConfig(name="test", roots=(bytes(32),), brokers=(), nats=nats)
+    made: Any = SimpleNamespace(realm=realm)
+    home, nobody = Home(tmp_path), cast("Any", None)
+    told = adding.Adding(made, nobody, home, labels={}, roles=Roles(made, home, ()), tell=nobody)
+    wheels = asyncio.run(told._collected(HERE))
+    assert asked == [what]
+    assert told._told(NodePlace(host="web-1"), wheels)["requirement"] == f"{what}=={__version__}"
+    if nats is not None:
+        with pytest.raises(RefusedError, match="adding a broker"):
+            Roles(made, home, ("broker",))
 
 
 @pytest.mark.parametrize(

@@ -163,10 +163,10 @@ def test_what_an_adopted_program_leaves_in_its_session_when_it_is_killed_ends_wi
 SECOND_AGENT = """
 import asyncio, sys, msgspec
 from dsmt.agents.drivers.process import ProcessDriver
-from dsmt.ports.processes import Identity
+from dsmt.ports.processes import ProcessIdentity
 
 async def main():
-    who = msgspec.json.decode(sys.argv[1], type=Identity)
+    who = msgspec.json.decode(sys.argv[1], type=ProcessIdentity)
     handle = {"pid": who.pid, "started": who.started, "boot": who.boot}
     instance = await ProcessDriver(sys.argv[2]).adopt(handle)
     print("watches", flush=True)

@@ -1,0 +1,48 @@
+"""Making a realm in a home: the addresses of its brokers, and what is left where it is refused."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from dsmt.errors import FailedError, InputError
+from dsmt.operations.local import home as homes
+from dsmt.operations.local.home import Home, init
+
+
+def only(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    """A machine with one port for brokers."""
+    monkeypatch.setattr(homes, "PORTS", (port, port))
+    monkeypatch.setattr(homes, "_given", deque())
+
+
+def test_no_second_broker_is_given_the_address_at_which_the_first_one_is_to_listen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, 10_500)
+    with pytest.raises(FailedError, match="no free port"):
+        init(Home(tmp_path), name="test", listen="127.0.0.9:10500", brokers=2)
+
+
+def test_a_port_is_free_where_the_broker_is_to_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.9", 0))
+        only(monkeypatch, held.getsockname()[1])
+        with pytest.raises(FailedError, match="no free port"):
+            init(Home(tmp_path), name="test", listen="127.0.0.9:1", brokers=2)
+
+
+def test_where_a_realm_is_refused_for_its_address_no_root_key_is_left(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no IPv4 address of this machine"):
+        init(Home(tmp_path / "home"), name="test", listen="192.0.2.99:4222", brokers=3)
+    assert not (tmp_path / "home").exists()
+
+
+def test_one_server_of_nats_has_no_route_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, 10_500)
+    realm = init(Home(tmp_path), name="test", listen="127.0.0.9:10501", nats=True)
+    assert [address for address, _ in realm.brokers] == ["127.0.0.9:10501"]
+    assert 10_500 not in homes._given
