@@ -11,6 +11,7 @@ import pytest
 from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import home as homes
 from dsmt.operations.local.home import Home, init
+from dsmt.trust.keys import SecretKey
 
 
 def only(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
@@ -46,3 +47,13 @@ def test_one_server_of_nats_has_no_route_to_others(tmp_path: Path, monkeypatch: 
     realm = init(Home(tmp_path), name="test", listen="127.0.0.9:10501", nats=True)
     assert [address for address, _ in realm.brokers] == ["127.0.0.9:10501"]
     assert 10_500 not in homes._given
+
+
+def test_a_root_key_that_was_brought_first_is_that_of_the_realm(tmp_path: Path) -> None:
+    key = bytes(range(32))
+    homes.write_secret(tmp_path / "root.key", key)
+    realm = init(Home(tmp_path), name="test")
+    assert (tmp_path / "root.key").read_bytes() == key
+    assert realm.roots == (SecretKey(key).public,)
+    with pytest.raises(InputError, match="holds a realm already"):
+        init(Home(tmp_path), name="test")

@@ -214,22 +214,22 @@ def check_address(listen: str) -> None:
 def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, nats: bool = False) -> RealmConfig:
     """Make a realm: root key, brokers `b1` ..., the first with the store in which it is born, the operator.
 
-    With `nats` the brokers are NATS servers with their gates, the first of which will make the streams. Who calls it holds
-    the home's lock (`lock.alone`). Raises `InputError` when there is one already, or the name or the address is none.
+    A root key that is there already is used. With `nats` the brokers are NATS servers with their gates, the first of which
+    will make the streams. Who calls it holds the home's lock (`lock.alone`). Raises `InputError` when there is a realm
+    already, or the name or the address is none.
     """
     if home.exists:
         raise InputError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
     check_name(name)
-    host, port = "127.0.0.1", 0
+    host = "127.0.0.1"
     if listen is not None:
         check_address(listen)
-        host, port = listen.rpartition(":")[0], int(listen.rpartition(":")[2])
-    _given.append(port)
+        host, _, port = listen.rpartition(":")
+        _given.append(int(port))
     addresses = {f"b{n}": listen if listen and n == 1 else _free(host) for n in range(1, brokers + 1)}
-    entropy = SystemEntropy()
-    root = SecretKey(entropy.bytes(32))
-    home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_secret(home.root / "root.key", root.seed)
+    if not (home.root / "root.key").exists():
+        write_secret(home.root / "root.key", SystemEntropy().bytes(SEED_BYTES))
+    root = home.root_key()
     made = {one: issue(root, f"broker/{one}") for one in addresses}
     reached = tuple((addresses[one], identity.certificate.public) for one, identity in made.items())
     config = RealmConfig(name=name, roots=(root.public,), brokers=reached)
