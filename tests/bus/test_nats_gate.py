@@ -18,7 +18,7 @@ from dsmt.bus.wire.nats_tokens import certificates_token, connection_name, read_
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import About
-from dsmt.trust.identity import Identity
+from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Reading, reading
 from tests.bus.test_nats_door import Kept, on_nats
@@ -83,6 +83,17 @@ async def test_a_revoked_key_is_out_within_a_second_and_does_not_come_back(k: Ke
         assert not alice.attached
         assert "trust.revoked" in k.servers.log()
         assert bob.attached
+
+
+@on_nats
+async def test_who_is_kept_out_with_a_certificate_that_has_ended_knows_that_though_no_gate_tells_it(k: Kept) -> None:
+    now, key = int(time.time()), k.identities["operator/alice"].key
+    ended = root_issued("operator/alice", k.made.root, key=key, now_s=now - 900, serial=b"s" * 16, lifetime_s=600)
+    alice = await k.bus(ended, wait=False)
+    await until(lambda: alice.refusal)
+    assert alice.refusal.code == "trust.expired"
+    assert "ended at" in alice.refusal.message
+    assert not alice.attached
 
 
 @on_nats

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from dsmt.bus.client.attaching import greet, sign_attachment
-from dsmt.bus.rules.backoff import AttachBackoff
+from dsmt.bus.rules.backoff import KEPT_OUT, AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Draft
@@ -135,9 +135,10 @@ async def test_who_was_revoked_stays_out_of_a_new_broker_whose_clock_is_an_hour_
     assert client.refusal.code == "trust.revoked"
 
 
-def test_who_was_revoked_asks_again_each_minute_and_who_lost_a_broker_at_once():
+@pytest.mark.parametrize("code", ["trust.revoked", "trust.expired", KEPT_OUT])
+def test_who_was_revoked_asks_again_each_minute_and_who_lost_a_broker_at_once(code: str):
     backoff = AttachBackoff()
-    lost, revoked = TransportError("link.lost", ""), RefusedError("trust.revoked", "")
+    lost, revoked = TransportError("link.lost", ""), RefusedError(code, "")
     assert [backoff.failed(lost) for _ in range(9)] == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.0, 2.0]
     assert [backoff.failed(revoked) for _ in range(5)] == [5.0, 10.0, 20.0, 40.0, 60.0]
     assert backoff.failed(lost) == 2.0

@@ -11,12 +11,14 @@ import stat
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dsmt.cli import names
 from dsmt.operations.local.connection import _unreachable
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import LOCK_FILE
+from dsmt.ports.realm import NatsTerms
 from tests.cli.in_process import AWAY, MISSING, WRONG, Run
 
 LINES: list[tuple[list[str], int, str]] = [
@@ -301,5 +303,22 @@ def test_who_answers_and_is_no_broker_of_the_realm_is_told_apart_from_nobody(mad
         own = await _unreachable(["127.0.0.1:1"], realm)
         assert own.next == "dsmt up starts this home's realm again"
         assert {there.exit, nobody.exit, own.exit} == {AWAY}
+
+    asyncio.run(scenario())
+
+
+def test_of_nats_servers_that_let_nobody_in_it_is_said_that_this_may_pass_before_a_restart_is_advised(made: Path) -> None:
+    realm = Home(made).realm()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            on_nats = NatsTerms(authority="", replicas=3)
+            brokers = ((address, realm.brokers[0][1]),)
+            told = await _unreachable([address], msgspec.structs.replace(realm, brokers=brokers, nats=on_nats))
+        assert told.message == f"the NATS servers of realm test let nobody in, though there is an answer at {address}"
+        assert told.next.startswith("try again: ")
+        assert told.exit == AWAY
 
     asyncio.run(scenario())

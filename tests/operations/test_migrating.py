@@ -165,12 +165,22 @@ def test_only_so_many_brokers_are_moved_as_nats_takes(home: Home) -> None:
     way_to(home, "nats")
 
 
-def test_a_machine_that_has_joined_moves_nobody(home: Home) -> None:
+def test_a_realm_that_others_reach_is_moved_to_the_same_host(tmp_path: Path) -> None:
+    home = Home(tmp_path / "nats")
+    init(home, name="test", listen="127.0.0.2:4222", nats=True, brokers=3)
+    migrating._make(home, "dsmt", way_to(home, "dsmt"))
+    assert {one.address.rpartition(":")[0] for one in migrating.planned(home).values()} == {"127.0.0.2"}
+
+
+@pytest.mark.parametrize("engine", ["nats", "dsmt"])
+def test_a_machine_that_has_joined_moves_nobody(tmp_path: Path, engine: str) -> None:
+    home = Home(tmp_path / "joined")
+    init(home, name="test", nats=engine == "dsmt")
     ensure_node(home, "n1")
     for file in (home.operator_file, home.root / "root.key", home.part("brokers", "b1") / "birth"):
         file.unlink()
     with pytest.raises(RefusedError, match="has joined realm test, which was made on another machine"):
-        way_to(home, "nats")
+        way_to(home, engine)
 
 
 def checked(

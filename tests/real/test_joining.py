@@ -31,11 +31,11 @@ components:
 
 
 @asynccontextmanager
-async def realm(directory: Path, *homes: Path, **more: Any) -> AsyncIterator[Path]:
+async def realm(directory: Path, *homes: Path, engine: str = "dsmt", **more: Any) -> AsyncIterator[Path]:
     """A realm of one node in a home, which ends with the block, and so do other homes."""
     home = directory / "home"
     try:
-        await dsmt(home, "up", "--detach", "--nodes", "1", "--controllers", "2", **more)
+        await dsmt(home, "up", "--detach", "--nodes", "1", "--controllers", "2", "--engine", engine, **more)
         yield home
     finally:
         for one in (*homes, home):
@@ -93,12 +93,13 @@ async def _gone(home: Path, node: str) -> bool:
     return node not in await alive(home)
 
 
+@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats"))])
 def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_was_revoked_with_another(
-    tmp_path: Path,
+    tmp_path: Path, engine: str
 ) -> None:
     async def play() -> None:
         there = tmp_path / "there"
-        async with realm(tmp_path, there) as home:
+        async with realm(tmp_path, there, engine=engine) as home:
             token = (await dsmt(home, "token", "create")).out.strip()
             await dsmt(there, "join", token, "--name", "web-1", "--no-start")
             file = Home(there).part("nodes", "web-1") / "identity"

@@ -26,12 +26,13 @@ from dsmt.bus.adapters.nats_sender import BATCH, GIVE_UP_S, NatsSender
 from dsmt.bus.adapters.nats_streams import head, last_on
 from dsmt.bus.adapters.nats_subscription import NatsSubscription
 from dsmt.bus.rules.authority import check_reads
-from dsmt.bus.rules.backoff import AttachBackoff
+from dsmt.bus.rules.backoff import KEPT_OUT, AttachBackoff
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
 from dsmt.bus.rules.signer import EventSigner, PendingEvent
+from dsmt.bus.wire.handshake import out_of_time
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError, UnusableEventError
@@ -148,13 +149,15 @@ class NatsBus:
 
     async def connect(self, number: int = 0) -> NatsLink:
         """A link to one of the servers, for the attachment of this number; or for none. Raises as `any_server`."""
-        servers, chosen = self._realm.servers, int(self._entropy.uniform(0, len(self._realm.servers)))
-        if self._realm.own in servers:
-            chosen = servers.index(self._realm.own)
+        servers, own = self._realm.servers, self._realm.own
+        chosen = servers.index(own) if own in servers else int(self._entropy.uniform(0, len(servers)))
         incarnation = self._signer.incarnation if self._signer.chain is not None else 0
         name = connection_name(self.source, self._about, number, incarnation, reads=self._reads or not number)
         key, shows = self._identity.key, self._shows if self._realm.gated else ""
-        return await any_server(servers, chosen, self._realm, key=key, name=name, shows=shows)
+        try:
+            return await any_server(servers, chosen, self._realm, key=key, name=name, shows=shows)
+        except RefusedError as error:  # a gate does not tell why; who has no valid certificate sees that by itself
+            raise (error.code == KEPT_OUT and out_of_time(self._identity.certificate, self.now_ms())) or error from error
 
     async def _hold(self, link: NatsLink, backoff: AttachBackoff, number: int) -> None:
         """Attach over a link, and keep it until it is lost: then with `TransportError`."""

@@ -23,6 +23,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from dsmt.bus.rules.backoff import KEPT_OUT
 from dsmt.bus.rules.nats_config import CALLOUT_S
 from dsmt.bus.wire.nkeys import user_nkey
 from dsmt.errors import RefusedError, TransportError
@@ -35,6 +36,9 @@ CONNECT_S: Final = 2.0
 PING_S: Final = 2.0
 WATCH_S: Final = 0.5
 _UNKNOWN: Final = "authorization violation"
+_LOOK: Final = (
+    "see dsmt cert list, where the realm was made, and the server's log; a node that has joined joins again: dsmt join TOKEN"
+)
 _DENIED: Final = "permissions violation for publish to "
 
 
@@ -141,8 +145,8 @@ class NatsLink:
                 raise TransportError("link.nobody", said, next="it is started again by itself") from error
             if _UNKNOWN not in str(error).lower():
                 raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
-            said = f"the gate of the NATS server at {server} does not let {link._name} in: the server's log says why"
-            raise RefusedError("trust.denied", said, next="see its certificate: dsmt cert list") from error
+            said = f"the gate of the NATS server at {server} does not let {link._name} in: its key was revoked, perhaps"
+            raise RefusedError(KEPT_OUT, said, next=_LOOK) from error
         except BaseException:  # who connects is ended meanwhile
             link._abort()
             raise

@@ -1,7 +1,8 @@
 """Backoff: how long a client waits before it tries to attach again.
 
 Rule 1: each failure doubles the wait, up to the most; who was attached begins anew.
-Rule 2: who was revoked, or whose certificate has ended, waits longer: only an operator changes that (J3).
+Rule 2: who was revoked, or whose certificate has ended, waits longer: only an operator changes that (J3). So does
+    who is kept out by the gate of a NATS server, which has no way to tell why.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dsmt.errors import DsmtError
 
 WAIT_S: Final = (0.02, 2.0)
 ENDED_S: Final = (5.0, 60.0)
-_ENDED: Final = frozenset({"trust.revoked", "trust.expired"})
+KEPT_OUT: Final = "trust.denied"
+"""That a gate does not let somebody in."""
+_ENDED: Final = frozenset({"trust.revoked", "trust.expired", KEPT_OUT})
 
 
 class AttachBackoff:

@@ -143,6 +143,10 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
     own = {broker.address for broker in realm.addresses}
     named = not own.issuperset(addresses)
     answering = [address for address in addresses if await _listens(address)]
+    if answering and realm.nats is not None and not named:
+        said = f"the NATS servers of realm {realm.name} let nobody in, though there is an answer at {', '.join(answering)}"
+        advice = "try again: when one of several dies that takes up to 10 s; if it stays so, see what listens there"
+        return TransportError("bus.stranger", said, next=f"{advice}; then dsmt down and dsmt up")
     if answering:
         said = f"{', '.join(answering)} answers, but not for realm {realm.name}: it belongs to another realm, or hangs"
         advice = (

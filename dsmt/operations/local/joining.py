@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.errors import InputError, RefusedError, TransportError
+from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
@@ -31,9 +31,14 @@ from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import TOKENS, Token, check_unused, read_token
 from dsmt.trust.keys import Key, SecretKey
+from dsmt.trust.store import TrustStore
 
 KEY_FILE: Final = "joining.key"
 EXPIRED: Final = "trust.expired"
+REVOKED: Final = "trust.revoked"
+KEPT_OUT: Final = "trust.denied"
+"""By the gate of a NATS server, which does not tell why."""
+_ENDED: Final = (EXPIRED, REVOKED, KEPT_OUT)
 ANSWER_S: Final = 20.0
 ASK_AGAIN_S: Final = 2.0
 
@@ -71,8 +76,9 @@ async def join(
         ended = "" if held is None else await _ended(held, home.realm())
         if known is not None and not ended:
             return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
-        key = held.key if held is not None and ended == EXPIRED else _key(home)
         async with _asking(token, realm) as connection:
+            keeps = held is not None and not _is_revoked(held, ended, connection.trust)
+            key = held.key if held is not None and keeps else _key(home)
             told, identity = await _certified(connection, token, key, known or name)
         node = identity.name.partition("/")[2]
         directory = home.part("nodes", node)
@@ -112,8 +118,17 @@ async def _ended(node: Identity, realm: RealmConfig) -> str:
             async with reading(node, realm):
                 return ""
         except RefusedError as error:
-            return error.code if error.code in (EXPIRED, "trust.revoked") else ""
+            return error.code if error.code in _ENDED else ""
     return ""
+
+
+def _is_revoked(node: Identity, ended: str, trust: TrustStore) -> bool:
+    """Whether an identity that has ended was revoked: where a gate has not told how, who is attached knows by now."""
+    if ended == KEPT_OUT:
+        with suppress(UnusableEventError):  # what it stands below is of no use to anybody
+            trust.add_all([signed.raw for signed in node.chain])
+        return trust.is_revoked(node.key.key_id, node.name)
+    return ended == REVOKED
 
 
 def _key(home: Home) -> Key:

@@ -92,7 +92,8 @@ def _make(home: Home, engine: str, way: Way) -> None:
     made, names, realm = home.root / "migration.new", home.names("brokers"), home.realm()
     shutil.rmtree(made, ignore_errors=True)
     identities = [read_identity(home.part("brokers", name) / "identity") for name in names]
-    reached = tuple((f"127.0.0.1:{free_port()}", one.certificate.public) for one in identities)
+    hosts = {public: address.rpartition(":")[0] for address, public in realm.brokers}  # who is elsewhere reaches these
+    reached = tuple((f"{hosts[one.certificate.public]}:{free_port('')}", one.certificate.public) for one in identities)
     directories = [made / "brokers" / name for name in names]
     try:
         way.make(home, directories, msgspec.structs.replace(realm, brokers=reached, nats=None))

@@ -94,11 +94,8 @@ class ToNats:
     ends_servers = False
 
     def check_home(self, home: Home) -> None:
-        """It must have been made here, with as many brokers as NATS takes."""
+        """It must have as many brokers as NATS takes."""
         realm = home.realm()
-        if home.is_joined:
-            said = f"{home.root} has joined realm {realm.name}, which was made on another machine"
-            raise RefusedError("migrate.machines", said, next=ONE_HOME)
         number = len(home.names("brokers"))
         if number not in NATS_SERVERS:
             said = f"realm {realm.name} has {number} brokers, and NATS takes 1, 3 or 5 servers: a majority must be there"
@@ -216,6 +213,9 @@ def way_to(home: Home, engine: str) -> Way:
     if engine == realm.engine:
         said = f"realm {realm.name} is carried by {engine} already"
         raise InputError("migrate.same", said, next="dsmt brokers shows what carries it")
+    if home.is_joined:
+        said = f"{home.root} has joined realm {realm.name}, which was made on another machine"
+        raise RefusedError("migrate.machines", said, next=ONE_HOME)
     if home.moving() is None:
         WAYS[engine].check_home(home)
     return WAYS[engine]
