@@ -88,7 +88,8 @@ async def _cut(ctx: CliContext, home: Home) -> None:
     services = "no service was restarted" if serves else "it is up, and its services are started"
     print(f"realm {started.realm} is on {ENGINES[engine]}: {', '.join(started.brokers)}; {services}")
     before = "the brokers" if engine == "nats" else "NATS"
-    print(f"what {before} had stays in {aside} until you remove it; nothing reads it any more")
+    if aside:  # else another one has finished it
+        print(f"what {before} had stays in {aside} until you remove it; nothing reads it any more")
 
 
 async def _look(home: Home, way: Way) -> None:

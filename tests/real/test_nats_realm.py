@@ -148,7 +148,7 @@ def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -
     assert realm.nats.replicas == 3
     for wanted, said in (
         (Wanted(engine="dsmt"), "is carried by nats, and is not moved by `up`"),
-        (Wanted(brokers=5), "has 3 NATS servers, for good"),
+        (Wanted(brokers=5), "keeps as many NATS servers as it has, 3"),
     ):
         with pytest.raises(InputError, match=said):
             check_same(home, wanted)

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from dsmt.bus.rules.backoff import KEPT_OUT
 from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
@@ -36,8 +37,6 @@ from dsmt.trust.store import TrustStore
 KEY_FILE: Final = "joining.key"
 EXPIRED: Final = "trust.expired"
 REVOKED: Final = "trust.revoked"
-KEPT_OUT: Final = "trust.denied"
-"""By the gate of a NATS server, which does not tell why."""
 _ENDED: Final = (EXPIRED, REVOKED, KEPT_OUT)
 ANSWER_S: Final = 20.0
 ASK_AGAIN_S: Final = 2.0

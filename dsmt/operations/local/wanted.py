@@ -73,7 +73,7 @@ def check_same(home: Home, wanted: Wanted) -> None:
         said = f"--engine {wanted.engine}: the realm in {home.root} is carried by {realm.engine}, and is not moved by `up`"
         raise InputError("up.made", said, next=f"leave --engine out, or dsmt bus migrate {wanted.engine}")
     if realm.nats is not None and wanted.brokers not in (None, len(realm.brokers)):
-        said = f"--brokers {wanted.brokers}: the realm in {home.root} has {len(realm.brokers)} NATS servers, for good"
+        said = f"--brokers {wanted.brokers}: {home.root} keeps as many NATS servers as it has, {len(realm.brokers)}"
         raise InputError("up.made", said, next="leave --brokers out, or set another DSMT_HOME")
     move = home.moving()
     if move is not None and wanted.brokers not in (None, len(home.names("brokers"))):

@@ -113,6 +113,7 @@ async def _reached(connection: Connection, broker: str | None) -> tuple[tuple[st
     every = connection.realm.brokers
     if broker is None:
         return every
+    connection.realm.check_own("beginning with one broker")
     found = await announced(connection.bus)
     if broker not in found:
         said = f"there is no broker {broker}; there is {', '.join(sorted(found)) or 'none'}"
