@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,10 @@ class About:
     pid: int | None
     version: str
     address: str = ""
+
+
+KEPT_OUT: Final = "trust.denied"
+"""The code of an error: the gate of a NATS server does not let somebody in, and has no way to tell why."""
 
 
 class NatsTerms(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,11 +9,11 @@ import time
 import pytest
 
 from dsmt.bus.client.attaching import greet, sign_attachment
-from dsmt.bus.rules.backoff import KEPT_OUT, AttachBackoff
+from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Draft
-from dsmt.ports.realm import About
+from dsmt.ports.realm import KEPT_OUT, About
 from dsmt.trust.identity import delegate, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of

@@ -26,7 +26,7 @@ from dsmt.bus.adapters.nats_sender import BATCH, GIVE_UP_S, NatsSender
 from dsmt.bus.adapters.nats_streams import head, last_on
 from dsmt.bus.adapters.nats_subscription import NatsSubscription
 from dsmt.bus.rules.authority import check_reads
-from dsmt.bus.rules.backoff import KEPT_OUT, AttachBackoff
+from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.proofs import introduce, proof
@@ -41,7 +41,7 @@ from dsmt.logs import Logger
 from dsmt.ports.bus import Ability, Ack, Capabilities, Cursor, Draft, HistoryPage, Interest, Level, Reattached, Subscription
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
-from dsmt.ports.realm import About
+from dsmt.ports.realm import KEPT_OUT, About
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import REVOKED, TrustStore
 from dsmt.version import __version__

@@ -23,10 +23,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from dsmt.bus.rules.backoff import KEPT_OUT
 from dsmt.bus.rules.nats_config import CALLOUT_S
 from dsmt.bus.wire.nkeys import user_nkey
 from dsmt.errors import RefusedError, TransportError
+from dsmt.ports.realm import KEPT_OUT
 from dsmt.trust.keys import Key
 
 OLDEST: Final = (2, 12, 3)

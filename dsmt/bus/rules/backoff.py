@@ -11,11 +11,10 @@ from typing import Final
 
 from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError
+from dsmt.ports.realm import KEPT_OUT
 
 WAIT_S: Final = (0.02, 2.0)
 ENDED_S: Final = (5.0, 60.0)
-KEPT_OUT: Final = "trust.denied"
-"""That a gate does not let somebody in."""
 _ENDED: Final = frozenset({"trust.revoked", "trust.expired", KEPT_OUT})
 
 

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.bus.rules.backoff import KEPT_OUT
 from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
@@ -26,7 +25,7 @@ from dsmt.operations.local.connection import Connection, attached, reading
 from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, write_secret
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
-from dsmt.ports.realm import NatsTerms
+from dsmt.ports.realm import KEPT_OUT, NatsTerms
 from dsmt.programs.configuration import NodeFile, RealmConfig, write_config
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, dump
