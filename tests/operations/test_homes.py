@@ -11,6 +11,7 @@ import pytest
 from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import home as homes
 from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.machine import check_free
 from dsmt.trust.keys import SecretKey
 
 
@@ -57,3 +58,15 @@ def test_a_root_key_that_was_brought_first_is_that_of_the_realm(tmp_path: Path) 
     assert realm.roots == (SecretKey(key).public,)
     with pytest.raises(InputError, match="holds a realm already"):
         init(Home(tmp_path), name="test")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.99", "nobody.invalid", "[2001:db8::99]"])
+def test_where_a_broker_is_to_listen_at_an_address_of_another_machine_that_is_said_before_anybody_waits(host: str) -> None:
+    with pytest.raises(FailedError, match="is no address of this machine") as told:
+        check_free(f"{host}:4222", "broker b1", then="")
+    assert told.value.code == "start.address"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.9", "localhost", "0.0.0.0"])
+def test_every_address_of_this_machine_may_be_listened_at(host: str) -> None:
+    check_free(f"{host}:{homes.free_port()}", "broker b1", then="")

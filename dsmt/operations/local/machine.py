@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -190,13 +191,29 @@ def check_alone(directory: str, program: str) -> None:
 
 
 def check_free(address: str, who: str, *, then: str) -> None:
-    """Raise `FailedError` (`start.port_in_use`) that names the holder when a TCP port cannot be listened on."""
+    """Raise `FailedError` when a TCP port cannot be listened on: its holder is named, or that the host is another one."""
     host, _, port = address.rpartition(":")
+    if not is_here(host):
+        said = f"{who} cannot listen on {address}: {host} is no address of this machine"
+        raise FailedError(
+            "start.address", said, next="give it that address; or choose another one, for a new realm in another home"
+        )
     holder = LinuxSockets().holder(int(port), host.strip("[]"), "tcp")
     if holder is not None:
         raise FailedError(
             "start.port_in_use", f"{who} cannot listen on {address}: port {port} is held by {holder}", next=then
         )
+
+
+def is_here(host: str) -> bool:
+    """Whether a name or an address is one at which this machine can listen."""
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(where)
+    except OSError:
+        return False
+    return True
 
 
 async def _start_node(home: Home, node: str) -> None:

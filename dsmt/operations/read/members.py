@@ -237,9 +237,12 @@ def _revocation(sight: Sight, entry: NodeEntry) -> str | None:
     if ended is None:
         return None
     by, their = person(str(ended.event.data.get("by", ""))), ended.event.data.get("reason")
-    return (
-        f"its key was revoked by {by}{quoted(their)}, and it cannot attach with it; next: dsmt cert rotate node/{entry.name}"
-    )
+    return f"its key was revoked by {by}{quoted(their)}, and it cannot attach with it; next: {another_key(entry.name)}"
+
+
+def another_key(node: str) -> str:
+    """How a node that was revoked gets another key: the one of this home, or one that has joined."""
+    return f"dsmt cert rotate node/{node}; if it has joined: dsmt join TOKEN, there"
 
 
 def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
