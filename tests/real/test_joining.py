@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from dsmt.operations.local.home import Home, write_secret
+from dsmt.operations.local.home import Home, free_port, reach_at, write_secret
 from dsmt.operations.local.machine import down
 from dsmt.trust.identity import dump, root_issued
 from dsmt.trust.keys import SecretKey
@@ -84,6 +85,23 @@ def test_a_machine_joins_with_one_line_and_is_used_and_comes_back(tmp_path: Path
             await dsmt(there, "down")
             await until(lambda: _gone(home, "web-1"))
             await dsmt(there, "up", "--detach")
+            assert await alive(home) == {"n1", "web-1"}
+
+    asyncio.run(play())
+
+
+def test_a_machine_that_was_away_learns_from_a_token_where_its_realm_is_now(tmp_path: Path) -> None:
+    async def play() -> None:
+        there = tmp_path / "there"
+        async with realm(tmp_path, there) as home:
+            token = (await dsmt(home, "token", "create")).out.strip()
+            await dsmt(there, "join", token, "--name", "web-1", "--no-start")
+            known = Home(there).realm()
+            former = ((f"127.0.0.1:{free_port()}", known.brokers[0][1]),)
+            reach_at(Home(there), msgspec.structs.replace(known, brokers=former))
+            told = await dsmt(there, "join", token, "--json")
+            assert (told.json["node"], told.json["made"]) == ("web-1", False)
+            assert Home(there).realm() == known
             assert await alive(home) == {"n1", "web-1"}
 
     asyncio.run(play())

@@ -5,6 +5,8 @@ Rule 1: the node's key is made here and never leaves; it is kept before it is sh
 Rule 2: nothing stands in the home before the certificate has come; the realm's file is written last.
 Rule 3: a home that has a node of this realm needs no token any more: it is told, and nothing is changed. If the
     realm does not let it in any more, it joins anew under its name: with its key, where only its certificate has ended.
+Rule 4: where nobody answers at the addresses that the home knows, and somebody does where the token says, the home knows
+    those from then on: a realm may have got other brokers, or another engine, while this machine was away.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
 from dsmt.operations.local.connection import Connection, attached, reading
-from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, write_secret
+from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, reach_at, write_secret
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
 from dsmt.ports.realm import KEPT_OUT, NatsTerms
@@ -71,7 +73,7 @@ async def join(
     async with alone(home, waits):
         known = _node_here(home, realm, name)
         held = None if known is None else home.identity(home.part("nodes", known) / "identity")
-        ended = "" if held is None else await _ended(held, home.realm())
+        ended = "" if held is None else await _how_it_ended(home, held, realm)
         if known is not None and not ended:
             return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
         async with _asking(token, realm) as connection:
@@ -109,15 +111,25 @@ def _node_here(home: Home, realm: RealmConfig, name: str | None) -> str | None:
     return here[0] if home.is_joined and here else None
 
 
-async def _ended(node: Identity, realm: RealmConfig) -> str:
-    """How a node's identity has ended, by the word of a broker; empty where it has not, or nobody answers."""
+async def _how_it_ended(home: Home, node: Identity, realm: RealmConfig) -> str:
+    """How the identity of this home's node has ended, by the word of a broker; empty where none says that (rule 4)."""
+    ended = await _ended(node, home.realm())
+    if ended is None and home.realm() != realm:
+        ended = await _ended(node, realm)
+        if ended is not None:
+            reach_at(home, realm)
+    return ended or ""
+
+
+async def _ended(node: Identity, realm: RealmConfig) -> str | None:
+    """How a node's identity has ended, by the word of a broker; empty where it has not, None where nobody answers."""
     with suppress(TransportError):
         try:
             async with reading(node, realm):
                 return ""
         except RefusedError as error:
             return error.code if error.code in _ENDED else ""
-    return ""
+    return None
 
 
 def _is_revoked(node: Identity, ended: str, trust: TrustStore) -> bool:
