@@ -76,10 +76,9 @@ class _History:
         self.rows = list(rows)
         self.by_id = {str(signed.id): (row, signed) for row, signed in self.rows}
         self._by_topic: dict[str, list[tuple[int, Event]]] = {}
-        for row, signed in self.rows:
-            self._by_topic.setdefault(signed.event.topic, []).append((row, signed.event))
         self._began: dict[tuple[str, int], int] = {}
         for row, signed in self.rows:
+            self._by_topic.setdefault(signed.event.topic, []).append((row, signed.event))
             self._began.setdefault((signed.event.source, signed.event.incarnation), row)
         self._first_absent = next((n for n, (row, _) in enumerate(self.rows, 1) if row != n), len(self.rows) + 1)
 

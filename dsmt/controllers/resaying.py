@@ -9,7 +9,7 @@ Rule 3: while nothing new was revoked and nothing was left to say, nobody looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -36,9 +36,9 @@ class Again(Intent):
         return {} if self.replaces is None else dict(self.replaces.event.data)
 
 
-def again(view: View, name: str, is_revoked: IsRevoked) -> list[Intent]:
-    """What a controller of this name says again, in order of the topics."""
-    found = [signed for signed in view.winners() if signed.event.version is not None and is_revoked(signed)]
+def again(facts: Iterable[SignedEvent], name: str, is_revoked: IsRevoked) -> list[Intent]:
+    """What a controller of this name says again of the facts that stand, in order of the topics."""
+    found = [signed for signed in facts if signed.event.version is not None and is_revoked(signed)]
     return [
         _successor(signed)
         for signed in sorted(found, key=lambda signed: signed.event.topic)
@@ -91,7 +91,7 @@ class Resaying:
         known = self._revocations()
         if known == self._settled:
             return []
-        wanted = again(view, self._name, self._is_revoked)
+        wanted = again(view.winners(), self._name, self._is_revoked)
         if not wanted:
             self._settled = known
             self._since.clear()

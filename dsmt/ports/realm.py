@@ -29,6 +29,8 @@ class About:
 
 KEPT_OUT: Final = "trust.denied"
 """The code of an error: the gate of a NATS server does not let somebody in, and has no way to tell why."""
+ENDED: Final = frozenset({"trust.revoked", "trust.expired", KEPT_OUT})
+"""The codes of errors of which only an operator can change the cause (J3)."""
 
 
 class NatsTerms(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,11 +88,11 @@ def test_only_what_a_controller_may_write_is_said_again_with_all_its_data() -> N
     made.step()
     slot = made.view.winner(SLOT)
     assert slot is not None
-    found = again(made.view, "controller/c9", lambda signed: signed.event.topic in (SLOT, "service/web/spec"))
+    found = again(made.view.winners(), "controller/c9", lambda signed: signed.event.topic in (SLOT, "service/web/spec"))
     assert [(one.topic, one.data, one.replaces) for one in found] == [(SLOT, slot.event.data, slot)]
     assert found[0].next_version == (slot.event.version or 0) + 1
     assert found[0].to == slot.event.to
-    assert again(made.view, "controller/c9", lambda _signed: False) == []
+    assert again(made.view.winners(), "controller/c9", lambda _signed: False) == []
 
 
 def test_a_revision_that_was_rolled_back_is_not_tried_again_when_its_refusal_is_said_by_another() -> None:
@@ -104,7 +104,9 @@ def test_a_revision_that_was_rolled_back_is_not_tried_again_when_its_refusal_is_
     made.status(key(0), made.slot(0).node or "", State.FAILED, parked=True)
     made.settle(seconds=5)
     assert [made.slot(index).revision for index in range(3)] == [1, 1, 1]
-    made.publish(again(made.view, "controller/c2", lambda signed: signed.event.source == "controller/c1"), controller="c2")
+    made.publish(
+        again(made.view.winners(), "controller/c2", lambda signed: signed.event.source == "controller/c1"), controller="c2"
+    )
     made.obey()
     assert made.after(100).settle(seconds=5) == []
 
@@ -115,7 +117,7 @@ def test_no_revision_to_come_is_refused_by_what_a_revoked_controller_said(poison
     made.apply(web(2))
     made.settle(seconds=1)
     made.say("controller/eve", SLOT, msgspec.structs.replace(made.slot(), **poison))
-    made.publish(again(made.view, "controller/c1", lambda signed: signed.event.source == "controller/eve"))
+    made.publish(again(made.view.winners(), "controller/c1", lambda signed: signed.event.source == "controller/eve"))
     made.after(100).apply(web(2, component="env: {A: b}"))
     made.settle(seconds=5)
     assert [made.slot(index).revision for index in range(2)] == [2, 2]
@@ -129,7 +131,7 @@ def test_no_revision_to_come_was_good_by_what_a_revoked_controller_said() -> Non
     for index in range(2):
         good = Good(spec=made.slot(index).spec, revision=2**62)
         made.say("controller/eve", f"service/web/slot/app/{index}", msgspec.structs.replace(made.slot(index), good=good))
-    made.publish(again(made.view, "controller/c1", lambda signed: signed.event.source == "controller/eve"))
+    made.publish(again(made.view.winners(), "controller/c1", lambda signed: signed.event.source == "controller/eve"))
     made.apply(web(2, component="health: {exec: ./check}\nupdate: {deadline: 20s}"))
     made.settle(seconds=1)
     made.after(100).settle(seconds=5)

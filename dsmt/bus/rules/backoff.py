@@ -11,11 +11,10 @@ from typing import Final
 
 from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError
-from dsmt.ports.realm import KEPT_OUT
+from dsmt.ports.realm import ENDED
 
 WAIT_S: Final = (0.02, 2.0)
 ENDED_S: Final = (5.0, 60.0)
-_ENDED: Final = frozenset({"trust.revoked", "trust.expired", KEPT_OUT})
 
 
 class AttachBackoff:
@@ -30,5 +29,5 @@ class AttachBackoff:
 
     def failed(self, error: DsmtError) -> float:
         """It was not attached, or the link was lost: how long to wait now."""
-        self._waits.first_s, self._waits.most_s = ENDED_S if error.code in _ENDED else WAIT_S
+        self._waits.first_s, self._waits.most_s = ENDED_S if error.code in ENDED else WAIT_S
         return self._waits.failed()

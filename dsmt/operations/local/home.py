@@ -185,14 +185,22 @@ def free_port(address: str = "127.0.0.1") -> int:
     raise FailedError("start.port_in_use", f"no free port from {PORTS[0]} to {PORTS[1]}", next="name one: --port P")
 
 
+def is_here(host: str, family: int = socket.AF_UNSPEC) -> bool:
+    """Whether a name or an address is one at which this machine can listen."""
+    try:
+        found, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), 0, family, socket.SOCK_STREAM)[0]
+        with socket.socket(found, kind) as probe:
+            probe.bind(where)
+    except OSError:
+        return False
+    return True
+
+
 def _free(host: str) -> str:
     """An address at a host with a free port. Raises `InputError` for a host that is another one."""
-    try:
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-    except OSError as error:
+    if not is_here(host, socket.AF_INET):
         said = f"{host} is no IPv4 address of this machine, at which several brokers could listen"
-        raise InputError("home.address", said, next="--listen HOST:PORT with one that is; or one broker") from error
+        raise InputError("home.address", said, next="--listen HOST:PORT with one that is; or one broker")
     return f"{host}:{free_port(host)}"
 
 

@@ -27,7 +27,7 @@ from dsmt.operations.local.connection import Connection, attached, reading
 from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, reach_at, write_secret
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
-from dsmt.ports.realm import KEPT_OUT, NatsTerms
+from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms
 from dsmt.programs.configuration import NodeFile, RealmConfig, write_config
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, dump
@@ -38,7 +38,6 @@ from dsmt.trust.store import TrustStore
 KEY_FILE: Final = "joining.key"
 EXPIRED: Final = "trust.expired"
 REVOKED: Final = "trust.revoked"
-_ENDED: Final = (EXPIRED, REVOKED, KEPT_OUT)
 ANSWER_S: Final = 20.0
 ASK_AGAIN_S: Final = 2.0
 
@@ -128,7 +127,7 @@ async def _ended(node: Identity, realm: RealmConfig) -> str | None:
             async with reading(node, realm):
                 return ""
         except RefusedError as error:
-            return error.code if error.code in _ENDED else ""
+            return error.code if error.code in ENDED else ""
     return None
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +36,7 @@ from dsmt.operations.local.home import (
     ensure_node,
     ensure_operator,
     init,
+    is_here,
     lacks_issuer,
 )
 from dsmt.operations.local.keeping import START_S, is_up, keep, start_keeper, write_kept
@@ -203,17 +203,6 @@ def check_free(address: str, who: str, *, then: str) -> None:
         raise FailedError(
             "start.port_in_use", f"{who} cannot listen on {address}: port {port} is held by {holder}", next=then
         )
-
-
-def is_here(host: str) -> bool:
-    """Whether a name or an address is one at which this machine can listen."""
-    try:
-        family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.bind(where)
-    except OSError:
-        return False
-    return True
 
 
 async def _start_node(home: Home, node: str) -> None:

@@ -22,6 +22,8 @@ from typing import Any, Final
 
 import msgspec
 
+from dsmt.controllers.intents import draft_of
+from dsmt.controllers.resaying import again
 from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.realm import Revoked
@@ -166,22 +168,9 @@ async def stand_in(controller: Connection, claim: Claim) -> None:
     """Say again, as a controller, what controllers may write (rule 2); what keeps changing is left to those that run."""
     after = controller.trust.without(bytes.fromhex(claim.key))
     for _ in range(TRIES):
-        facts = await shared_facts(controller.bus)
-        drafts = [
-            Draft(
-                event.topic,
-                event.data,
-                subject=event.subject,
-                cause=(*event.cause, signed.id),
-                to=event.to,
-                ttl_ms=event.ttl,
-                replaces=signed,
-            )
-            for signed in facts
-            if may_write(controller.bus.source, (event := signed.event).topic) and after.disowns(signed)
-        ]
+        wanted = again(await shared_facts(controller.bus), controller.bus.source, after.disowns)
         with suppress(FailedError):
-            await say(controller.bus, drafts)
+            await say(controller.bus, [draft_of(one) for one in wanted])
             return
 
 
