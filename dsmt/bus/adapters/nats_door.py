@@ -1,8 +1,8 @@
 """The door that NATS does not have: what a source says is judged by itself, from the stream, before it is published.
 
-Rule 1: it is judged as a broker judges it (`validator`, `authority`), against the facts that stream F holds of the topic
-    and the tombstone of its thing, which are at least as new as what was acknowledged before. What a key has said there
-    that is revoked stands for who names it as replaced, and so has believed it: that one says it again (J3).
+Rule 1: it is judged as a broker judges it (`validator`, `authority`), against the facts that streams F and H hold of the
+    topic and the tombstone of its thing, which are at least as new as what was acknowledged before. What a key has said
+    there that is revoked stands for who names it as replaced, and so has believed it: that one says it again (J3).
 Rule 2: a shared fact is published on the condition that nobody has said anything on its topic since that look. So of two
     who replace one fact the first is stored and the other one is not, as at a broker (A3); the server compares. By an
     earlier look nobody is refused: somebody else may have said since what is to be replaced.
@@ -123,20 +123,17 @@ class NatsDoor:
 
     async def _read(self, link: NatsLink, topic: str) -> _Look:
         """Raises `TransportError`."""
-        at, names, history = self._now(), [topic, TOMBSTONE + thing_of(topic)], self._subjects.history
-        newest = await asyncio.gather(*(last_on(link, history, self._subjects.on(name)) for name in names))
-        filters = [
-            one for name in dict.fromkeys(names) for one in (self._subjects.on(name), self._subjects.offered_on(name))
-        ]
-        deadline = at + ANSWER_S
-        while True:
-            found = await last_of_each(link, self._subjects.facts, filters)
-            if all(_holds(found, one) for one in newest):
-                break
-            if self._now() > deadline:
-                raise TransportError("nats.behind", f"stream {self._subjects.facts} is behind {history}")
+        at, names, history = self._now(), (topic, TOMBSTONE + thing_of(topic)), self._subjects.history
+        filters = [one(name) for one in (self._subjects.on, self._subjects.offered_on) for name in names]
+        newest = await asyncio.gather(*(last_on(link, history, one) for one in filters))
+        last, ended = (0 if one is None else one.row for one in newest[: len(names)])
+        filters = list(dict.fromkeys(filters))
+        found = retained = await last_of_each(link, self._subjects.facts, filters)
+        while not all(_holds(found, one) for one in newest):  # stream F is behind, or the server that was asked
+            if self._now() > at + ANSWER_S:
+                raise TransportError("nats.behind", f"the last of {topic} does not come")
+            found = [*retained, *await last_of_each(link, history, filters)]
             await asyncio.sleep(_LOOK_AGAIN_S)
-        last, ended = (0 if one is None else one.row for one in newest)
         if len(self._looks) >= _REMEMBERED:
             self._looks.clear()
         look = self._looks[topic] = _Look(Fold(), last, ended, at)

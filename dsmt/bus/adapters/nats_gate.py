@@ -6,8 +6,7 @@ Rule 2: it has a broker's certificate, and a bus of its own. Until that has read
     brokers, without whom none of them could; the others wait.
 Rule 3: it tells who is attached (`nats_presence`), and ends connections whose key was revoked.
 Rule 4: a gate that loses its server ends, and begins anew with what it has said before: as a broker that was restarted.
-Rule 5: the gate of the broker in which the realm was born makes the streams, once. Gates of several servers see that
-    stream F goes on (`nats_sourcing`).
+Rule 5: the gate of the broker in which the realm was born makes the streams, once.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from nats.aio.msg import Msg
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import ApiError, NatsLink, NatsRealm
 from dsmt.bus.adapters.nats_presence import NatsPresence
-from dsmt.bus.adapters.nats_sourcing import keep_sourced
 from dsmt.bus.adapters.nats_streams import make_streams
 from dsmt.bus.rules.nats_config import ACCOUNT, permissions
 from dsmt.bus.wire.handshake import check_hello
@@ -87,10 +85,6 @@ class NatsGate:
                     await self._make_streams(self._made)
                 group.create_task(self.bus.run())
                 group.create_task(self._presence.run(link))
-                if self._realm.replicas > 1:
-                    group.create_task(
-                        keep_sourced(self.bus, self._subjects, self._identity.name.partition("/")[2], self._log)
-                    )
         finally:
             for task in self._answering:
                 task.cancel()

@@ -1,8 +1,10 @@
-"""The page of retained facts: stream F from its beginning to a mark, in which every fact is that was stored before the mark.
+"""The page of retained facts: those that were stored before a mark, from stream F, and from stream H what F lacks.
 
 Rule 1: stream F takes over what is retained in the order of stream H, marks too. When the mark has come, and nothing is
     left, each subject's last message was read: what was replaced meanwhile has come again behind it.
 Rule 2: so the page may hold facts that are newer than the mark; `covered` is the row of the newest.
+Rule 3: F may be behind, for 10 s and more where H or F had another leader (nats-server 2.15.1). A mark that does not come
+    is not waited for: what F has not taken over stands in H, behind the newest of these facts that F has.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 
+LATE_S: Final = 0.5
+"""How long stream F may give nothing before its mark; then stream H is asked."""
 MARKED_S: Final = 5.0
-"""How long a mark is waited for that does not come."""
+"""How long stream H may."""
 
 
 class Page(NamedTuple):
@@ -54,26 +58,27 @@ async def read_page(
     Raises `TransportError`.
     """
     copies = [subjects.noted(addressee)] if addressee else []
-    consumer = PullConsumer(link, subjects.facts, [*subjects.taken_by(patterns, signals=False), *copies, mark])
-    page, waited, marked, left = Page([], [], 0), 0.0, False, 0
-    covered = 0
-    try:
-        await consumer.begin()
-        while not marked or left:
-            batch = await consumer.next(MARKED_S / 10)
-            waited = 0.0 if batch else waited + MARKED_S / 10
-            if waited > MARKED_S:
-                raise TransportError("nats.behind", f"stream {subjects.facts} is behind {subjects.history}")
-            for stored in batch:
-                left = stored.left
-                if stored.subject == mark:
-                    marked = marked or stored.raw == text.encode()
-                    continue
-                covered = max(covered, stored.row)
-                await _read(link, opener, stored, page)
-    finally:
-        await consumer.end()
-    return page._replace(covered=covered)
+    filters = [*subjects.taken_by(patterns, signals=False), *copies, mark]
+    page = Page([], [], 0)
+    for stream, patience_s in ((subjects.facts, LATE_S), (subjects.history, MARKED_S)):
+        consumer, waited_s, marked, left = PullConsumer(link, stream, filters), 0.0, False, 0
+        try:
+            await consumer.begin(after=page.covered if stream == subjects.history else 0)
+            while waited_s < patience_s:
+                batch = await consumer.next(LATE_S / 10)
+                waited_s = 0.0 if batch else waited_s + LATE_S / 10
+                for stored in batch:
+                    left = stored.left
+                    if stored.subject == mark:
+                        marked = marked or stored.raw == text.encode()
+                        continue
+                    page = page._replace(covered=max(page.covered, stored.row))
+                    await _read(link, opener, stored, page)
+                if marked and not left:
+                    return page
+        finally:
+            await consumer.end()
+    raise TransportError("nats.behind", f"a mark in stream {subjects.history} does not come")
 
 
 async def _read(link: NatsLink, opener: NatsOpener, stored: Stored, page: Page) -> None:
