@@ -126,7 +126,7 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
 @reason_option
 @wait_option
 def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | None) -> int:
-    """Run COUNT instances of TARGET (service/component): a new revision."""
+    """Run COUNT instances of TARGET, a component, or a service that has one only: a new revision."""
     named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Applied:

@@ -60,7 +60,7 @@ def set_one(ctx: CliContext, name: str, expression: str, reason: str) -> None:
 @click.argument("nodes")
 @reason_option
 def use(ctx: CliContext, target: str, nodes: str, reason: str) -> None:
-    """Run TARGET (service/component) on NODES, a set's name or an expression: a new revision."""
+    """Run TARGET, a component or a service that has one only, on NODES, a set's name or an expression: a new revision."""
 
     async def work(connection: Connection) -> Applied:
         return await use_nodes(connection.bus, Target.parse(target), nodes, by=connection.by, reason=reason)

@@ -166,7 +166,6 @@ LINES: list[tuple[list[str], int, str]] = [
     (["nodeset", "show", "n1"], MISSING, "Next: n1 is a node: dsmt node show n1"),
     (["nodeset", "show", "nosuch"], MISSING, "there is no node set nosuch. Next: dsmt nodeset list"),
     (["nodeset", "remove", "nosuch"], MISSING, "there is no node set nosuch"),
-    (["nodeset", "use", "web", "n1"], WRONG, "web is not a component"),
     (["nodeset", "use", "nosuch/app", "n1"], MISSING, "there is no service nosuch"),
     # --- files, keys -----------------------------------------------------------------------------------------------
     (["apply", "none.yaml"], MISSING, "there is no file none.yaml. Next: dsmt example prints one"),
@@ -229,8 +228,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["help", "frob"], MISSING, "Next: dsmt --help, or one of target, states"),
     (["logs", "web", "-n", "ten"], WRONG, "'ten' is not a whole number from 0 to 10000. Next: dsmt logs --help"),
     (["scale", "3", "web/app"], WRONG, "'web/app' is not a whole number from 0 to 100000"),
-    (["scale", "web", "5"], WRONG, "web is not a component. Next: write SERVICE/COMPONENT, as in web/COMPONENT"),
-    (["scale", "web/app/0", "5"], WRONG, "web/app/0 is not a component. Next: write SERVICE/COMPONENT, as in web/app"),
+    (["scale", "web/app/0", "5"], WRONG, "web/app/0 is not a component. Next: write SERVICE/COMPONENT: web/app"),
     (["ps", "-l", "=x"], WRONG, "'=x' is not a label. Next: write -l KEY=VALUE"),
     (["ps", "n1"], MISSING, "there is no service n1. Next: n1 is a node: dsmt node show n1, dsmt why node/n1"),
     (["why", "n1"], MISSING, "there is no service n1. Next: n1 is a node: dsmt node show n1, dsmt why node/n1"),

@@ -174,3 +174,20 @@ def test_a_revision_has_the_reason_that_it_was_given_and_no_earlier_one(tmp_path
             assert held.record.reason == why
 
     run(tmp_path, work)
+
+
+def test_a_service_of_one_component_stands_for_it_and_one_of_two_is_asked_which(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        scaled = await controlling.scale(alice, Target("web"), 2, by="alice", reason="")
+        assert scaled.wanted == 2
+        both = SpecFact(spec=spec(web(1) + "  cron:\n    run: [./cron]\n    instances: 1\n"), by="alice", reason="")
+        await applying.say_spec(alice, await look(alice), both, "web")
+        for change in (
+            controlling.scale(alice, Target("web"), 3, by="alice", reason=""),
+            controlling.use_nodes(alice, Target("web"), "n1", by="alice", reason=""),
+        ):
+            with pytest.raises(InputError, match="web is not a component") as told:
+                await change
+            assert told.value.next == "write SERVICE/COMPONENT: web/app or web/cron"
+
+    run(tmp_path, work)

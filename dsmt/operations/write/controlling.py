@@ -238,31 +238,34 @@ def command(
     return Draft(topic, to_data(record), subject=str(key), to=(f"agent/{node}/{key}",), ttl_ms=60_000)
 
 
-def _component(target: Target) -> str:
-    """The component that a target names. Raises `InputError` when it names none, or an instance."""
+def _component(target: Target, spec: ServiceSpec) -> str:
+    """The component that a target names, or the only one of its service. Raises `InputError`."""
+    if target.component is None and len(spec.components) == 1:
+        return next(iter(spec.components))
     if target.component is None or target.index is not None:
-        example = f"{target.service}/{target.component or 'COMPONENT'}"
-        raise InputError("target.form", f"{target} is not a component", next=f"write SERVICE/COMPONENT, as in {example}")
+        named = [target.component] if target.component else sorted(spec.components)
+        forms = " or ".join(f"{target.service}/{one}" for one in named)
+        raise InputError("target.form", f"{target} is not a component", next=f"write SERVICE/COMPONENT: {forms}")
     return target.component
 
 
 async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -> Applied:
     """Change how many instances a component has: a new revision. Raises `InputError`, `NotFoundError`."""
-    component = _component(target)
     sight = await look(bus, of=(target.service,))
     spec, _ = current(sight, target.service)
+    component = _component(target, spec)
     if component in spec.components and spec.components[component].each_node:
-        raise InputError("scale.each_node", f"{target} has one instance on each node", next="change `instances` in its file")
+        said = f"{target.service}/{component} has one instance on each node"
+        raise InputError("scale.each_node", said, next="change `instances` in its file")
     after = changed(spec, component, instances=count)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
 
 
 async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:
     """Have a component on another node set: a new revision. Raises `InputError`, `NotFoundError`."""
-    component = _component(target)
     sight = await look(bus, of=(target.service,))
     spec, _ = current(sight, target.service)
-    after = changed(spec, component, nodes=nodes)
+    after = changed(spec, _component(target, spec), nodes=nodes)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
 
 
