@@ -111,7 +111,7 @@ REASONS: Final[Mapping[str, Template]] = {
     "health.check_broken": Template("the check itself cannot run: <error>", "correct `health`", "you"),
     "stop.killed": Template("did not stop in <grace>; killed", "raise `stop.grace`", "dsmt"),
     "stop.stuck": Template("pid <pid> does not die (state <state>)", "look at <node>'s storage", "you"),
-    "stop.leftover": Template("`uninstall` ended with <code>; <path> remains", "remove it by hand", "you"),
+    "stop.leftover": Template("`uninstall` failed: <error>; <path> remains", "remove it by hand", "you"),
     "rollout.rolled_back": Template("<rev> failed (<its>); back on <good>", "dsmt diff FILE", "you"),
     "trust.denied": Template("<name> may not publish <topic>", "dsmt trust export", "you"),
     "dsmt.bug": Template("internal error <id> in <module>; the part restarts", "report it with <id>", "dsmt"),

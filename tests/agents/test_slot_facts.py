@@ -6,6 +6,7 @@ import pytest
 
 from dsmt.agents.rules.container import (
     EXIT_GONE,
+    FILES,
     OUTCOME,
 )
 from dsmt.event.kinds.realm import Tombstone
@@ -15,6 +16,7 @@ from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Bus, Realm
+from .memory_machine import MemoryFiles
 from .sights import CHECKED
 from .world import WEB, Site, in_virtual_time
 
@@ -109,6 +111,41 @@ def test_a_slot_given_to_another_node_leaves_this_one_and_the_agent_says_gone() 
         assert site.files.read(f"{site.slot.directory}/{OUTCOME}") == b"gone"
         assert not site.machine.alive
         assert [p.launch.argv for p in site.machine.programs][-1] == ("clean", "up")
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize(
+    ("component", "said"),
+    [
+        ("    uninstall: clean up\n", "uninstall command ended with code 3"),
+        ("    uninstall: clean up\n    env: {KEY: {file: /etc/key}}\n", "/etc/key"),
+        ("    env: {KEY: {file: /etc/key}}\n", None),
+    ],
+)
+def test_an_uninstall_that_fails_or_cannot_be_run_is_told_and_blocks_nothing(component: str, said: str | None) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        host = MemoryFiles(site.disk, "")
+        host.write("etc/key", b"secret")
+        site.machine.steps["clean"] = Exit(3, None)
+        spec = site.spec(WEB + component)
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        host.remove("etc/key")
+        site.assign(spec, version=2, node="n2")
+        assert (await agent.wait()).code == EXIT_GONE
+        told = site.statuses()[-1]
+        assert told["state"] == "gone"
+        why = told.get("reason")
+        assert (why is None) == (said is None)
+        if why is not None:
+            assert why["code"] == "stop.leftover"
+            assert why["message"].startswith("`uninstall` failed: ")
+            assert said in why["message"]
+            assert why["message"].endswith("; what it holds outside its directory remains")
+        assert not site.files.names(FILES)
 
     in_virtual_time(main)
 

@@ -90,15 +90,9 @@ class Installer:
         else:
             self._files.write_given(plan.place, to, content, user=plan.component.user, mode=mode)
 
-    async def uninstall(self, plan: RunPlan, site: Site) -> FailedError | None:
-        """Run `uninstall`; its failure is told and blocks nothing."""
-        if plan.component.uninstall is None:
-            return None
-        try:
-            await self._step("uninstall", plan.component.uninstall, plan, site)
-        except FailedError as error:
-            return error
-        return None
+    async def uninstall(self, command: Sequence[str], plan: RunPlan, site: Site) -> None:
+        """Run `uninstall`. Raises `FailedError`."""
+        await self._step("uninstall", command, plan, site)
 
     async def _step(self, step: str, command: Sequence[str], plan: RunPlan, site: Site) -> None:
         """Run a command of the spec. Raises `FailedError`: `install.command`, or why it did not start."""

@@ -16,6 +16,7 @@ from dsmt.agents.rules.container import FILES, SPEC
 from dsmt.agents.rules.launching import RunPlan, Site, place_of
 from dsmt.agents.shared.dependencies import site_of
 from dsmt.errors import FailedError
+from dsmt.event.reason import Reason
 from dsmt.event.status import State
 
 
@@ -105,25 +106,26 @@ class Steps:
         """Stop, uninstall, remove, and say that it is gone. `{data}` stays."""
         await self._runner.stop(generation=self._facts.generation)
         await self._runner.sweep()
-        left = await self._uninstall()
+        why = await self._uninstall()
         self._deps.files.remove(FILES)
         self._facts.forget_spec()
         self._deps.files.remove(SPEC)
-        why = None
-        if left is not None:
-            code = left.fields.get("exit_code")
-            why = self._reporter.why("stop.leftover", exit_code=code, path="what it holds outside its directory")
         last = self._memory.record.last_exit
         self._memory.save(**after.left())
         about = {"pid": None, "next_try_ms": None, "parked": False, "last_exit": last}
         self._reporter.tell(State.GONE, why=why, generation=self._facts.generation, **about)
 
-    async def _uninstall(self) -> FailedError | None:
+    async def _uninstall(self) -> Reason | None:
+        """Run `uninstall`; its failure is told and blocks nothing."""
         plan = self._facts.kept_plan()
-        if plan is None or plan.wanted.install_key not in self._memory.record.installed:
+        if plan is None or plan.component.uninstall is None or plan.wanted.install_key not in self._memory.record.installed:
             return None
-        with contextlib.suppress(FailedError, KeyError):  # its environment cannot be made any more
-            return await self._installer.uninstall(plan, self._site(plan, self._memory.record.ports))
+        try:
+            site = self._site(plan, self._choose_ports(plan, occupied=True))
+            await self._installer.uninstall(plan.component.uninstall, plan, site)
+        except FailedError as error:
+            remains, code = "what it holds outside its directory", error.fields.get("exit_code")
+            return self._reporter.why("stop.leftover", error=error.message, path=remains, exit_code=code)
         return None
 
     def _site(self, plan: RunPlan, ports: Mapping[str, int]) -> Site:
