@@ -246,8 +246,9 @@ def another_key(node: str) -> str:
 
 
 def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
+    """Why a node is held for anything but alive; what was said of it before it came back is no evidence any more."""
     ended = _revocation(sight, entry)
-    if ended is not None:
+    if ended is not None or sight.fleet.state(entry.name) == "alive":
         return ended
     verdict = sight.fleet.verdict(entry.name)
     if verdict is not None:
