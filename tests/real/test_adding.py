@@ -303,6 +303,25 @@ def test_a_host_of_another_realm_is_left_as_it_is(operator: Operator) -> None:
     assert machine.files() == before
 
 
+def test_a_node_whose_key_was_revoked_is_added_again_with_another_key(operator: Operator) -> None:
+    machine = operator.lab.machine("stolen")
+    operator.run("node", "add", "stolen")
+
+    def key() -> str:
+        (one,) = [one for one in operator.run("cert", "show", "node/stolen", "--json").json if one["state"] != "revoked"]
+        return one["key"]
+
+    first = key()
+    operator.run("cert", "revoke", first, "--yes", "--keep")
+    operator.until(lambda: "stolen" not in operator.alive(), "it is not let in any more")
+    (again,) = operator.run("node", "add", "stolen", "--json").json
+    assert (again["node"], again["already"]) == ("stolen", True)
+    assert "stolen" in operator.alive()
+    assert key() != first
+    operator.run("node", "remove", "stolen")
+    assert machine.programs() == []
+
+
 def test_a_machine_that_is_gone_is_forgotten_by_its_name(operator: Operator) -> None:
     machine = operator.lab.machine("lost")
     operator.run("node", "add", "lost")

@@ -1,6 +1,7 @@
 """Adding and removing nodes, and what else hosts run, over SSH: side by side, each to its end, whatever becomes of others.
 
-Rule 1: it may be repeated: a host that is a node of this realm already is only started, and uses no token.
+Rule 1: it may be repeated: a host that is a node of this realm already is only started, and uses no token; but where the
+    key of that node was revoked it joins anew.
 Rule 2: a host is done when what it runs is alive in the realm, and not when it says so.
 Rule 3: which host a node was added on is kept in the operator's home (`hosts.json`), for its removal.
 """
@@ -26,6 +27,7 @@ from dsmt.operations.local.lock import silent
 from dsmt.operations.local.roles import Role
 from dsmt.operations.read.holding import left_on
 from dsmt.operations.read.members import controllers as controllers_of
+from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost, address_of, reached
@@ -164,8 +166,9 @@ class Adding:
                 self._tell(address.typed, f"installs dsmt {__version__}, {len(wheels.files)} wheels")
                 await host.bring(list(wheels.files), below="wheels")
                 await host.do("install", told)
-            nodes = found["nodes"] or [await self._join(address, host, told, found["hostname"])]
-            node: str = nodes[0]
+            node: str = found["nodes"][0] if found["nodes"] else self._name or _name_of(address, found["hostname"])
+            if not found["nodes"] or await _is_revoked(self._connection, node):
+                await self._join(address, host, told, node)
             before = places(self._home).get(node)
             roles = tuple(dict.fromkeys([*(before.roles if before is not None else ()), *place.roles]))
             _keep(self._home, node, msgspec.structs.replace(place, roles=roles))
@@ -202,16 +205,20 @@ class Adding:
             "labels": self._labels,
         }
 
-    async def _join(self, address: HostAddress, host: ReachedHost, told: dict[str, Any], hostname: str) -> str:
-        """Have the host join with a token of its own; its node's name."""
-        name = self._name or _name_of(address, hostname)
-        self._tell(address.typed, f"joins as {name}")
+    async def _join(self, address: HostAddress, host: ReachedHost, told: dict[str, Any], node: str) -> None:
+        """Have the host join as this node, with a token of its own."""
+        self._tell(address.typed, f"joins as {node}")
         why = f"node add {address}"
         token = await tokens.create(
-            self._connection, self._operator, name=name, ttl_s=TOKEN_S, broker=self._broker, reason=why
+            self._connection, self._operator, name=node, ttl_s=TOKEN_S, broker=self._broker, reason=why
         )
-        node: str = (await host.do("join", {**told, "name": name}, given=f"{token.line}\n"))["node"]
-        return node
+        await host.do("join", {**told, "name": node}, given=f"{token.line}\n")
+
+
+async def _is_revoked(connection: Connection, node: str) -> bool:
+    sight = await look(connection.bus)
+    entry = sight.view.nodes.get(node)
+    return entry is not None and revoked(sight, entry) is not None
 
 
 def _check(address: HostAddress, realm: str, found: dict[str, Any]) -> None:

@@ -103,7 +103,9 @@ class Installation:
         run([str(self.program / "bin/python"), f"{pip}/pip", "--isolated", "--disable-pip-version-check", *install])
 
     def join(self) -> dict[str, Any]:
-        """Make this machine a node, by the token on standard input."""
+        """Make this machine a node, by the token on standard input; what runs with a key that was revoked ends first."""
+        if self.nodes:
+            self._end("stop")
         argv = [str(self.dsmt), "--home", str(self.home), "join", "-", "--no-start", "--json", "--name", self.told["name"]]
         for key, value in self.told["labels"].items():
             argv += ["--label", f"{key}={value}"]
@@ -142,20 +144,25 @@ class Installation:
     def remove(self) -> dict[str, Any]:
         """End what runs here, with its services, and remove all that was made."""
         nodes = self.nodes
-        for unit, _, names in self.units if self.systemd else ():
+        self._end("disable", "--now")
+        for unit, _, _ in self.units if self.systemd else ():
             if unit.exists():
-                for name in names:
-                    run(["systemctl", "disable", "--now", "--quiet", unit.stem + name])
                 unit.unlink()
                 run(["systemctl", "daemon-reload"])
+        self._discard(self.home)
+        self._forget_prefix(all_of_it=True)
+        return {"nodes": nodes}
+
+    def _end(self, *verb: str) -> None:
+        """End what runs here; systemd, where it is that keeps it, is told by this verb."""
+        for unit, _, names in self.units if self.systemd else ():
+            for name in names if unit.exists() else ():
+                run(["systemctl", *verb, "--quiet", unit.stem + name])
         if (self.home / "realm.cbor").exists():
             programs = sorted(self.prefix.glob("*/bin/dsmt"))
             if not programs:
                 raise HostError("host.program", f"{self.prefix} holds no dsmt to stop what runs", "end it, then try again")
             run([str(programs[-1]), "--home", str(self.home), "down"])
-        self._discard(self.home)
-        self._forget_prefix(all_of_it=True)
-        return {"nodes": nodes}
 
     def _made(self) -> list[str]:
         """The directories above what is here that were made for it, the deepest first."""
