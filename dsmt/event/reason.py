@@ -108,6 +108,7 @@ REASONS: Final[Mapping[str, Template]] = {
     "health.not_live": Template(
         "<check> failed <n> times: <result>; being restarted", "dsmt logs <target> --previous", "dsmt"
     ),
+    "health.braked": Template("<k> of <n> fail the same check; restarting one at a time", "look at what they share", "you"),
     "health.check_broken": Template("the check itself cannot run: <error>", "correct `health`", "you"),
     "stop.killed": Template("did not stop in <grace>; killed", "raise `stop.grace`", "dsmt"),
     "stop.stuck": Template("pid <pid> does not die (state <state>)", "look at <node>'s storage", "you"),

@@ -184,7 +184,7 @@ _HEALTH: Final = (
     Key("notify", "watchdog", _duration(0.1), None, "longest silence of `WATCHDOG=1`", note="no watchdog"),
     Key("health", "startup", Nested("check"), None, "until it passes the others do not run", note="same check"),
     Key("health", "readiness", Nested("check"), None, "bad = endpoint withdrawn, nothing is restarted", note="same check"),
-    Key("health", "liveness", Nested("check"), None, "bad = restart, each instance for itself, also when all are bad at once: check here nothing that they share", note="same check; none for the `exec` short form"),
+    Key("health", "liveness", Nested("check"), None, "bad = restart; of several instances that fail the same check one at a time", note="same check; none for the `exec` short form"),
 )
 _LIFE: Final = (
     Key("component", "restart", Nested("restart", "when"), {}, "when and how fast it is started again"),

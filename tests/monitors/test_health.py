@@ -13,6 +13,7 @@ from dsmt.monitors.rules.health import (
     Broken,
     Effect,
     HealthMonitor,
+    Live,
     NotLive,
     Ready,
     Role,
@@ -102,12 +103,33 @@ def test_readiness_turns_both_ways_after_enough_in_a_row() -> None:
     assert unready.failures == 2
 
 
-def test_not_live_ends_the_machine() -> None:
+def test_what_is_not_live_is_not_ready_and_is_tried_on_until_it_is_ended() -> None:
     machine = HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0)
     found = drive(machine, 100, lambda role, now: role is not Role.LIVENESS or now < 10)
-    assert found[-1] == (18.0, NotLive("tcp", "bad", 3))
+    assert found[-2:] == [(18.0, Unready("tcp", "bad", 3)), (18.0, NotLive("tcp", "bad", 3))], "once, though it is tried on"
+    assert not machine.is_ready
+    machine.end()
     assert machine.due() == FOREVER
     assert machine.tries(200) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (LONG, ["Started", "Ready", "Unready", "NotLive", "Live", "Ready", "Unready", "NotLive"]),
+        (
+            "{startup: {tcp: {port: http}}, liveness: {tcp: {port: http}, failures: 3}}",
+            ["Started", "Ready", "Unready", "NotLive", "Live", "Ready", "Unready", "NotLive"],
+        ),
+    ],
+)
+def test_what_passes_again_before_it_is_ended_is_live_and_ready_again(text: str, told: list[str]) -> None:
+    found = drive(
+        HealthMonitor(spec(text), healthy_after_s=10, now=0.0),
+        200,
+        lambda role, now: role is not Role.LIVENESS or not (10 <= now < 60 or now > 100),
+    )
+    assert [kind for _, kind in kinds(found)] == told
 
 
 def test_one_good_result_forgives_liveness() -> None:
@@ -148,8 +170,10 @@ def test_effects_alternate_and_nothing_follows_an_end(answers: list[Any], text: 
     found = [effect for _, effect in drive(machine, 100, lambda *_: next(told, True))]
     turns = [type(effect) for effect in found if isinstance(effect, Ready | Unready)]
     assert all(a is not b for a, b in pairwise(turns))
-    ends = [n for n, effect in enumerate(found) if isinstance(effect, NotLive | TimedOut)]
+    ends = [n for n, effect in enumerate(found) if isinstance(effect, TimedOut)]
     assert ends in ([], [len(found) - 1])
+    lives = [type(effect) for effect in found if isinstance(effect, NotLive | Live)]
+    assert lives == [NotLive, Live, NotLive, Live, NotLive, Live, NotLive, Live][: len(lives)]
     if turns:
         assert Started in [type(effect) for effect in found[: found.index(next(e for e in found if type(e) is turns[0]))]]
 
@@ -167,7 +191,7 @@ def test_what_ran_under_other_checks_is_served_until_readiness_fails_and_its_liv
 def test_what_ran_under_other_checks_is_ready_when_these_have_passed_and_is_watched_from_then_on() -> None:
     machine = HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0, resumed=True, anew=True)
     found = drive(machine, 60, lambda role, now: now < 3 or role is not Role.LIVENESS)
-    assert kinds(found) == [(2.0, "Ready"), (11.0, "NotLive")]
+    assert kinds(found) == [(2.0, "Ready"), (11.0, "Unready"), (11.0, "NotLive")]
 
 
 def test_what_ran_under_other_checks_passes_that_of_a_start_where_there_is_no_other() -> None:
@@ -275,6 +299,7 @@ def test_one_result_for_two_counts_for_each_by_its_own_measure() -> None:
     assert [type(effect) for effect in answered(one, 100.0)] == [Ready]
     told = [answered(one, now, passed=False) for now in (102.0, 104.0, 106.0)]
     assert told == [[], [Unready("http", "seen", 2)], [NotLive("http", "seen", 3)]]
+    one.end()
     assert (one.due(), one.timer(300.0), one.tries(300.0)) == (FOREVER, [], [])
 
 

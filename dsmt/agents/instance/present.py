@@ -36,6 +36,8 @@ class Run:
     waiting: asyncio.Task[None] | None = None
     """Who waits for its end."""
     checking: asyncio.Task[None] | None = None
+    turning: asyncio.Task[None] | None = None
+    """Who waits until it may be ended, for it is not live."""
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Its start is over."""
 
@@ -54,6 +56,12 @@ class Run:
         """It is checked no more."""
         if self.checking is not None:
             self.checking.cancel()
+        self.turn_back()
+
+    def turn_back(self) -> None:
+        """It need not be ended any more."""
+        if self.turning is not None:
+            self.turning.cancel()
 
 
 class Tasks:

@@ -21,13 +21,26 @@ from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.stopping import KILL_S, Stopper, way_of
+from dsmt.agents.instance.taking_turns import its_turn
 from dsmt.agents.rules import after, endings, life
 from dsmt.agents.rules.launching import RunPlan, Site, check_key
+from dsmt.agents.rules.liveness import Turn, start_s_of, try_s_of
 from dsmt.agents.rules.supervision import Verdict
 from dsmt.agents.shared.dependencies import driver_of, launch_at, prepared, site_of
 from dsmt.errors import FailedError
 from dsmt.event.status import State
-from dsmt.monitors.rules.health import FOREVER, Broken, Effect, HealthMonitor, NotLive, Ready, Started, TimedOut, Unready
+from dsmt.monitors.rules.health import (
+    FOREVER,
+    Broken,
+    Effect,
+    HealthMonitor,
+    Live,
+    NotLive,
+    Ready,
+    Started,
+    TimedOut,
+    Unready,
+)
 from dsmt.ports.driver import Launch
 from dsmt.ports.processes import Exit
 
@@ -296,10 +309,26 @@ class Runner:
                     self._handover.serve_again()
                 case Broken(check, error):
                     self._serving.broken(check=check, error=error)
-                case NotLive(check, evidence, failures):
-                    self._condemn(run, "health.not_live", check=check, n=failures, result=evidence)
+                case NotLive():
+                    run.turning = self._present.tasks.start(self._end_in_turn(run, effect))
+                case Live():
+                    run.turn_back()
                 case TimedOut(evidence, after_s):
                     self._condemn(run, "start.timeout", time=endings.words(after_s), result=evidence)
+
+    async def _end_in_turn(self, run: Run, told: NotLive) -> None:
+        """Have what is not live ended, when it is its turn."""
+
+        def waits(turn: Turn) -> None:
+            self._serving.braked(told.check, told.evidence, told.failures, turn)
+
+        component = None if run.plan is None else run.plan.component
+        start_s = 0.0 if component is None else start_s_of(component)
+        if await its_turn(self._config, self._deps.bus, check=told.check, start_s=start_s, waits=waits):
+            await asyncio.sleep(0.0 if component is None else try_s_of(component))
+        if run is self._present.run and run.life.alive:
+            run.health.end()
+            self._condemn(run, "health.not_live", check=told.check, n=told.failures, result=told.evidence)
 
     def _condemn(self, run: Run, code: str, **fields: Any) -> None:
         run.condemned = self._reporter.why(code, **fields)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.reporting import Reporter
+from dsmt.agents.rules.liveness import Turn
 from dsmt.agents.rules.served import Input, Said, Served
 from dsmt.event.kinds.instance import Endpoint, Health
 from dsmt.event.reason import Reason
@@ -43,6 +44,11 @@ class Serving:
         """Do not serve it; nothing is restarted."""
         self._memory.save_soon(ready=False)
         why = self._reporter.why("health.not_ready", check=check, n=failures, result=evidence)
+        self._happens(Input.UNREADY, check=check, evidence=evidence, failures=failures, why=why)
+
+    def braked(self, check: str, evidence: str, failures: int, turn: Turn) -> None:
+        """It is not live, as others are not, and waits for its turn to be restarted."""
+        why = self._reporter.why("health.braked", k=turn.failing, n=turn.known)
         self._happens(Input.UNREADY, check=check, evidence=evidence, failures=failures, why=why)
 
     def broken(self, *, check: str, error: str) -> None:

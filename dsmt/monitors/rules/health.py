@@ -1,7 +1,8 @@
 """The health monitor: start-up, readiness and liveness of one run, from what its checks saw (`health` of a service file).
 
 Rule 1: until the start-up check has passed the others do not run; not passed by its deadline is a failed start.
-Rule 2: readiness turns after so many results in a row, either way; liveness only to `NotLive`, which ends the machine.
+Rule 2: readiness turns after so many results in a row, either way. Liveness turns to `NotLive`: it is not ready either, and
+    is tried on until its owner has it `end`; what passes meanwhile is `Live` again.
 Rule 3: checks that look at the same thing in the same way are tried once, and the result counts for each.
 Rule 4: a check that cannot run says nothing of the service: it counts neither way, and is told once.
 Rule 5: with no check an instance is ready when it has lived `healthy_after`.
@@ -75,6 +76,11 @@ class NotLive:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """It need not be restarted any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class TimedOut:
     """The start has failed: not ready by its deadline. `after_s` is since the start."""
 
@@ -90,7 +96,7 @@ class Broken:
     error: str
 
 
-Effect = Started | Ready | Unready | NotLive | TimedOut | Broken
+Effect = Started | Ready | Unready | NotLive | Live | TimedOut | Broken
 
 
 @dataclass(slots=True)
@@ -106,6 +112,7 @@ class _Count:
 class _State:
     started: bool = False
     ready: bool | None = None
+    live: bool = True
     over: bool = False
     evidence: str = "no check has ended yet"
     counts: dict[Role, _Count] = field(default_factory=dict)
@@ -192,6 +199,10 @@ class HealthMonitor:
         unchecked = state.started and not state.counts and state.ready is not True
         return unchecked and now >= self._began + self._healthy_after_s
 
+    def end(self) -> None:
+        """It is being ended: nothing is due any more."""
+        self._state.over = True
+
     def tries(self, now: float) -> list[Try]:
         """The tries to make now; each must be answered by `result`."""
         due = [(role, count) for role, count in self._state.counts.items() if count.due <= now and not self._state.over]
@@ -229,11 +240,8 @@ class HealthMonitor:
         if role is Role.STARTUP:
             return self._judge_start(count, name, evidence, now)
         if role is Role.LIVENESS:
-            if count.bad < count.check.failures:
-                return []
-            state.over = True
-            return [NotLive(name, evidence, count.bad)]
-        if count.good >= count.check.passes and state.ready is not True:
+            return self._judge_liveness(count, name, evidence)
+        if count.good >= count.check.passes and state.ready is not True and state.live:
             state.ready = True
             live = state.counts.get(Role.LIVENESS)
             if live is not None and live.due != FOREVER:
@@ -243,6 +251,17 @@ class HealthMonitor:
             state.ready = False
             return [Unready(name, evidence, count.bad)]
         return []
+
+    def _judge_liveness(self, count: _Count, name: str, evidence: str) -> list[Effect]:
+        state = self._state
+        if count.good and not state.live:
+            state.live, state.ready = True, Role.READINESS not in state.counts
+            return [Live(), Ready(name, evidence, checked=True)] if state.ready else [Live()]
+        if count.bad < count.check.failures or not state.live:
+            return []
+        unready = [] if state.ready is False else [Unready(name, evidence, count.bad)]
+        state.live = state.ready = False
+        return [*unready, NotLive(name, evidence, count.bad)]
 
     def _judge_start(self, count: _Count, name: str, evidence: str, now: float) -> list[Effect]:
         state = self._state

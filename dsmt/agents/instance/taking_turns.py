@@ -1,0 +1,56 @@
+"""Taking turns: one instance that is not live waits, by the bus alone, for its turn to be restarted (`rules.liveness`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from dsmt.agents.rules.container import AgentConfig
+from dsmt.agents.rules.liveness import Turn, turn
+from dsmt.errors import DsmtError, UnusableEventError
+from dsmt.event.kinds.instance import Health
+from dsmt.event.records import from_data
+from dsmt.ports.bus import Arrived, Bus, Complete, Interest
+
+LOOK_S: Final = 1.0
+"""How long what its siblings say may take to come."""
+
+
+async def its_turn(config: AgentConfig, bus: Bus, *, check: str, start_s: float, waits: Callable[[Turn], object]) -> bool:
+    """Return when an instance that fails this check may be restarted: whether it had to wait, which `waits` hears before."""
+    if not bus.attached:
+        return False
+    slot, told = config.slot, dict[str, Health]()
+    below, whole, limited = f"service/{slot.service}/health/{slot.component}/", False, False
+    try:
+        async with asyncio.timeout(LOOK_S) as limit, bus.subscribe(Interest((below,), conflate=True)) as subscription:
+            async for batch in subscription:
+                for one in batch:
+                    if isinstance(one, Arrived):
+                        _take(told, one, below)
+                    whole = whole or isinstance(one, Complete)
+                if not whole:
+                    continue
+                now = turn(slot.index, check, told, now_ms=bus.now_ms(), start_s=start_s)
+                if not now.ahead:
+                    break
+                if not limited:
+                    limited = True
+                    limit.reschedule((limit.when() or 0.0) + now.ahead * start_s)
+                    waits(now)
+    except (DsmtError, TimeoutError):
+        pass  # nobody tells, or everybody before it has had the time to start
+    return limited
+
+
+def _take(told: dict[str, Health], arrived: Arrived, below: str) -> None:
+    event = arrived.signed.event
+    if event.topic.startswith(below):
+        try:
+            health = from_data(Health, event.data)
+        except UnusableEventError:
+            return
+        index = event.topic[len(below) :].split("/", 1)[0]
+        if index not in told or told[index].generation <= health.generation:
+            told[index] = health

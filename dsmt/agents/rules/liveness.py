@@ -1,0 +1,54 @@
+"""Liveness in turn: of several instances that fail the same check one is restarted at a time (`health.braked`).
+
+Rule 1 (A22): who fails says so, by being unready, and then looks at what its siblings say. Before it come those of a lower
+    index that fail the same check, and whoever has just been ended or started.
+Rule 2: when nobody is before it any more its turn has come; at the latest when as many as were before it at first could
+    have been started, one after the other. Who cannot look is before nobody: it is restarted at once, as if it were alone.
+Rule 3: whose check passes meanwhile is not restarted; who had to wait is tried once more when its turn has come, for what
+    they share may be there again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dsmt.event.kinds.instance import Health
+from dsmt.spec.records import ComponentSpec
+
+
+class Turn(NamedTuple):
+    """How many of all known instances fail the same check, and how many of them come before this one."""
+
+    failing: int
+    known: int
+    ahead: int
+
+
+def turn(own: str, check: str, siblings: Mapping[str, Health], *, now_ms: int, start_s: float) -> Turn:
+    """The turn of an instance that fails a check, by what its siblings have said, by index.
+
+    `start_s` is how long a start may take: who has said nothing of itself for longer is waited for no more.
+    """
+    others = {index: health for index, health in siblings.items() if index != own and health.health == "unready"}
+    failing = [index for index, health in others.items() if health.failures and health.check == check]
+    begins = [health for health in others.values() if not health.failures and now_ms - health.since_ms <= start_s * 1000]
+    ahead = sum(_order(index) < _order(own) for index in failing) + len(begins)
+    return Turn(1 + len(failing) + len(begins), len({own, *siblings}), ahead)
+
+
+def start_s_of(component: ComponentSpec) -> float:
+    """How long a start of it may take, in seconds."""
+    startup = None if component.health is None else component.health.startup
+    limit_s = None if startup is None else startup.deadline_s
+    return component.update.healthy_after_s if limit_s is None else limit_s
+
+
+def try_s_of(component: ComponentSpec) -> float:
+    """How long it may take until liveness was tried once more, in seconds."""
+    live = None if component.health is None else component.health.liveness
+    return 0.0 if live is None else live.interval_s + live.timeout_s
+
+
+def _order(index: str) -> tuple[int, str]:
+    return len(index), index

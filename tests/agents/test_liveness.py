@@ -1,0 +1,174 @@
+"""Instances that are not live are restarted one at a time where they fail the same check; none waits that is alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.agents.rules.container import SlotName
+from dsmt.agents.rules.liveness import Turn, start_s_of, turn
+from dsmt.event.kinds.instance import Health
+from dsmt.spec.parsing import parse
+
+from .memory_bus import Realm
+from .sights import CHECKED
+from .world import WEB, Site, in_virtual_time
+
+FIRST_MS = 1_700_000_000_000
+STARTS_S = 30.0
+
+
+def health(
+    word: str = "unready", *, check: str = "http", failures: int = 3, since_s: float = 0.0, generation: int = 1
+) -> Health:
+    since_ms = FIRST_MS + round(since_s * 1000)
+    return Health(health=word, generation=generation, check=check, evidence="", failures=failures, since_ms=since_ms)
+
+
+@pytest.mark.parametrize(
+    ("siblings", "found"),
+    [
+        ({}, Turn(1, 1, 0)),
+        ({"0": health("ready")}, Turn(1, 2, 0)),
+        ({"0": health(), "4": health()}, Turn(3, 3, 1)),
+        ({"10": health(), "1": health(), "2": health()}, Turn(3, 3, 1)),
+        ({"0": health(check="tcp")}, Turn(1, 2, 0)),
+        ({"4": health(check="none", failures=0)}, Turn(2, 2, 1)),
+        ({"4": health(check="none", failures=0, since_s=-STARTS_S)}, Turn(2, 2, 1)),
+        ({"4": health(check="none", failures=0, since_s=-STARTS_S - 1)}, Turn(1, 2, 0)),
+    ],
+)
+def test_before_it_come_those_of_a_lower_index_and_whoever_is_being_started(
+    siblings: dict[str, Health], found: Turn
+) -> None:
+    assert turn("2", "http", siblings, now_ms=FIRST_MS, start_s=STARTS_S) == found
+
+
+def test_a_start_takes_as_long_as_its_check_has_or_as_it_must_live() -> None:
+    def component(text: str):
+        return parse(f"service: s\ncomponents:\n  c:\n    run: x\n    ports: {{http: auto}}\n{text}", file="t")[
+            0
+        ].components["c"]
+
+    assert start_s_of(component("    health: {startup: {tcp: {port: http}, deadline: 40s}}\n")) == 40
+    assert start_s_of(component("    update: {healthy_after: 7s}\n")) == 7
+
+
+def three(realm: Realm, text: str = CHECKED) -> list[Site]:
+    """Three instances of a component, each on a node of its own."""
+    sites = [Site(realm, f"n{n}", SlotName("web", "app", str(n))) for n in range(3)]
+    spec = sites[0].spec(text)
+    for site in sites:
+        site.assign(spec)
+        site.start()
+    return sites
+
+
+def restarts(site: Site) -> int:
+    return len(site.machine.programs) - 1
+
+
+def reasons(site: Site) -> list[str]:
+    told = site.realm.told(site.slot.on("health", site.node))
+    return [one["reason"]["code"] for one in told if one.get("reason")]
+
+
+async def end(sites: list[Site]) -> None:
+    for site in sites:
+        if site.process is not None:
+            site.process.kill()
+
+
+def test_of_three_that_fail_the_same_check_one_at_a_time_is_restarted_and_that_is_told() -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = three(realm)
+        await realm.until(lambda: all(site.health() == "ready" for site in sites))
+        for site in sites:
+            site.checks.passed = False
+        await realm.until(lambda: restarts(sites[0]) == 1)
+        assert [restarts(site) for site in sites] == [1, 0, 0]
+        await realm.until(lambda: [reasons(site)[-1:] for site in sites[1:]] == [["health.braked"], ["health.braked"]])
+        told = realm.told(sites[1].slot.on("health", "n1"))[-1]
+        assert told["reason"]["message"] == "3 of 3 fail the same check; restarting one at a time"
+        assert (sites[1].state(), sites[1].health()) == ("running", "unready")
+        sites[0].checks.passed = True
+        await realm.until(lambda: sites[0].health() == "ready")
+        await realm.until(lambda: restarts(sites[1]) == 1, within=30)
+        assert restarts(sites[2]) == 0
+        sites[1].checks.passed = True
+        await realm.until(lambda: restarts(sites[2]) == 1, within=30)
+        assert [restarts(site) for site in sites] == [1, 1, 1]
+        await end(sites)
+
+    in_virtual_time(main)
+
+
+def test_whose_check_passes_before_its_turn_is_not_restarted() -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = three(realm)
+        await realm.until(lambda: all(site.health() == "ready" for site in sites))
+        for site in sites:
+            site.checks.passed = False
+        await realm.until(lambda: restarts(sites[0]) == 1 and reasons(sites[2])[-1] == "health.braked")
+        for site in sites:
+            site.checks.passed = True
+        await realm.until(lambda: all(site.health() == "ready" for site in sites))
+        assert [restarts(site) for site in sites] == [1, 0, 0]
+        await end(sites)
+
+    in_virtual_time(main)
+
+
+def test_where_none_comes_up_again_each_is_restarted_when_those_before_it_could_have_been_started() -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = three(realm)
+        await realm.until(lambda: all(site.health() == "ready" for site in sites))
+        for site in sites:
+            site.checks.passed = False
+        await realm.until(lambda: restarts(sites[0]) >= 1)
+        await realm.until(lambda: restarts(sites[1]) >= 1, within=2 * 60 + 10)
+        await realm.until(lambda: restarts(sites[2]) >= 1, within=2 * 60 + 10)
+        await end(sites)
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_who_is_alone_or_cannot_look_is_restarted_at_once(away: bool) -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = three(realm)
+        await realm.until(lambda: all(site.health() == "ready" for site in sites))
+        last = sites[2]
+        for site in sites if away else [last]:
+            site.checks.passed = False
+        if away:
+            realm.up.clear()
+        checked = last.checks.count
+        await realm.until(lambda: restarts(last) == 1, within=60)
+        assert last.checks.count - checked <= 8, "six failures, and the first tries of the next run"
+        realm.up.set()
+        await end(sites)
+
+    in_virtual_time(main)
+
+
+def test_where_only_liveness_is_checked_what_is_not_live_is_served_no_more_while_it_waits() -> None:
+    async def main() -> None:
+        realm = Realm()
+        check = "{http: {port: http, path: /}"
+        sites = three(realm, WEB + f"    health: {{startup: {check}}}, liveness: {check}, interval: 1s}}}}\n")
+        await realm.until(lambda: all(site.health() == "ready" for site in sites))
+        for site in sites:
+            site.checks.passed = False
+        await realm.until(lambda: reasons(sites[2])[-1:] == ["health.braked"])
+        endpoint = sites[2].endpoint()
+        assert not endpoint["ready"]
+        sites[2].checks.passed = True
+        await realm.until(lambda: sites[2].health() == "ready" and sites[2].endpoint()["ready"])
+        assert restarts(sites[2]) == 0
+        await end(sites)
+
+    in_virtual_time(main)
