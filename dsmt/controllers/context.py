@@ -175,8 +175,8 @@ class ComponentContext(Component):
         """From when on (realm ms) it counts that the present generation is not ready; None while nobody says so.
 
         That nobody says anything proves nothing (R4): words die, a broker comes up empty, a node boots. Who speaks for the
-        program knows what was good, and the time counts from the slot's fact; who speaks only of what is to run it does not,
-        and the time counts from that word.
+        program knows what was good, and the time counts from when it had the slot's fact, which may have waited for a link;
+        who speaks only of what is to run it does not, and the time counts from that word.
         """
         fact = slot.fact
         instance = None if fact is None else slot.instances.get(fact.record.node or "")
@@ -186,7 +186,8 @@ class ComponentContext(Component):
         if said is not None and said.record.generation >= fact.version:
             health = None if instance.health is None else instance.health.record
             is_unready = health is not None and health.generation >= fact.version and health.health == "unready"
-            return fact.time_ms if said.record.state is not State.RUNNING or is_unready else None
+            since = max(fact.time_ms, said.record.taken_ms or 0)
+            return since if said.record.state is not State.RUNNING or is_unready else None
         below = [one.record for one in (instance.container, instance.agent) if one is not None]
         waits = [one for one in below if one.generation >= fact.version and one.state not in _UP]
         return max([fact.time_ms, *(one.since_ms for one in waits)]) if waits else None

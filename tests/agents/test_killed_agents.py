@@ -152,3 +152,27 @@ def test_a_damaged_record_ends_what_runs_before_anything_is_started_anew() -> No
         agent.kill()
 
     in_virtual_time(main)
+
+
+def test_an_agent_that_was_killed_says_again_when_it_had_the_slot_fact() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        taken_ms = site.statuses()[-1]["taken_ms"]
+        assert taken_ms == site.statuses()[0]["since_ms"]
+        await asyncio.sleep(20)
+        agent.kill()
+        site.machine.alive[0].end(Exit(1, None))
+        agent = site.start()
+        await site.until("failed")
+        await site.until("running")
+        assert {status["taken_ms"] for status in site.statuses()} == {taken_ms}
+        await asyncio.sleep(20)
+        site.place(version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+        assert site.statuses()[-1]["taken_ms"] >= taken_ms + 20_000
+        agent.kill()
+
+    in_virtual_time(main)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from dsmt.bus.broker.broker import Broker
-from dsmt.errors import RefusedError
+from dsmt.errors import FailedError, RefusedError
 from dsmt.ports.bus import Draft, Level
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestClock, TestRealm, scenario
@@ -133,6 +133,34 @@ async def test_a_broker_that_stood_still_is_not_whole_before_it_has_read_what_it
     await until(lambda: tried)
     clock.stood_s += 60.0
     await until(lambda: not b2.whole, 2)
+    assert held(b2) != held(b1)
+    b2._others.copying._take = take
+    await until(lambda: b2.whole)
+    assert held(b2) == held(b1)
+
+
+@scenario
+async def test_a_broker_whose_disk_is_full_is_not_whole_before_it_has_read_what_it_could_not_store(r: TestRealm) -> None:
+    b1 = await r.broker("b1")
+    b2 = await r.broker("b2", born=False, others=at(b1))
+    facts = Facts(await r.client("operator/a", brokers=at(b1)))
+    await facts.publish("config/x", {"n": 0})
+    await until(lambda: b2.whole and held(b2) == held(b1))
+    store = b2._store
+    append = store.append
+
+    def full(_batch: object) -> None:
+        raise FailedError("store.full", "the disk is full", next="make room")
+
+    store.append = full
+    await facts.publish("config/x", {"n": 1})
+    await until(lambda: b2._recorder.ingest.full is not None)
+    await until(lambda: not b2.whole, 2)
+    take = b2._others.copying._take
+    b2._others.copying._take = lambda *what: 1  # what was missed comes later
+    store.append = append
+    await until(lambda: b2._recorder.ingest.full is None)
+    assert not b2.whole
     assert held(b2) != held(b1)
     b2._others.copying._take = take
     await until(lambda: b2.whole)

@@ -100,6 +100,19 @@ def test_a_program_that_runs_and_of_whose_health_nothing_is_known_is_not_refused
     assert (realm.slot().revision, realm.slot().refused) == (1, 2)
 
 
+def test_what_its_agent_was_told_late_has_the_deadline_from_then_on() -> None:
+    realm, controller, node = tried()
+    controller.watch(600, step=10, obey=False)  # the uplink of its site is down
+    taken_ms = realm.now_ms
+    realm.status(key(), node, State.RUNNING, taken_ms=taken_ms)
+    realm.health(key(), node, "unready")
+    controller.watch(58, obey=False)
+    assert (realm.slot().revision, realm.slot().refused) == (2, 0)
+    realm.status(key(), node, State.INITIATED, taken_ms=taken_ms, attempt=2)
+    controller.watch(5, obey=False)
+    assert (realm.slot().revision, realm.slot().refused, controller.overlooked()) == (1, 2, [])
+
+
 @pytest.mark.parametrize("layer", [Layer.CONTAINER, Layer.AGENT])
 def test_an_agent_that_is_not_up_has_the_deadline_from_when_that_was_said(layer: Layer) -> None:
     realm, controller, node = tried()

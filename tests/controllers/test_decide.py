@@ -30,6 +30,7 @@ GOLDEN = {
     12: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
     13: "5a4fa0a88c20b377b56f8e6bcf1e0dd5324ecac37fd47c7fa57dc3f2fbccc470",
     14: "5a4fa0a88c20b377b56f8e6bcf1e0dd5324ecac37fd47c7fa57dc3f2fbccc470",
+    15: "5a4fa0a88c20b377b56f8e6bcf1e0dd5324ecac37fd47c7fa57dc3f2fbccc470",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

@@ -78,6 +78,18 @@ def test_attempts_count_the_tries_of_a_generation() -> None:
     assert machine.pass_to(S.STOPPED, 6, generation=2)[-1].attempt == 1
 
 
+def test_when_a_generation_was_taken_is_said_as_long_as_it_is_tried() -> None:
+    machine = monitor()
+    taken = [s.taken_ms for s in machine.pass_to(S.RUNNING, 1, generation=1)]
+    taken += [s.taken_ms for s in machine.pass_to(S.FAILED, 2)]
+    taken += [s.taken_ms for s in machine.pass_to(S.RUNNING, 3, generation=1)]
+    assert set(taken) == {1}
+    assert [s.taken_ms for s in machine.note(4, generation=2)] == [4]
+    assert machine.note(5, generation=2) == []
+    assert machine.pass_to(S.STOPPED, 6)[-1].taken_ms == 4
+    assert monitor(Layer.AGENT).pass_to(S.RUNNING, 1, generation=1)[-1].taken_ms is None
+
+
 def test_what_is_told_about_a_state_holds_until_it_is_told_anew() -> None:
     machine = monitor()
     machine.pass_to(S.RUNNING, 1, pid=7)

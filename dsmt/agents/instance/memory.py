@@ -66,7 +66,7 @@ class Memory:
 
     def note_status(self, status: Status) -> None:
         """Remember what was said last of the instance's state."""
-        self.note(state=status.state, attempt=status.attempt, since_ms=status.since_ms)
+        self.note(state=status.state, attempt=status.attempt, since_ms=status.since_ms, taken_ms=status.taken_ms)
 
     def last_status(self, node: str, emit_rate_s: float) -> Status | None:
         """The status that was said last, as far as the record knows, without a pid; what runs is in no earlier state."""
@@ -88,5 +88,6 @@ class Memory:
             last_exit=record.last_exit,
             last_command=record.last_command,
             revision=record.revision,
+            taken_ms=record.taken_ms,
             good=record.good,
         )

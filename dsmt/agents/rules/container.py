@@ -203,6 +203,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: State | None = None
     attempt: int = 0
     since_ms: int = 0
+    taken_ms: int | None = None
     process: Handle | None = None
     outgoing: Outgoing | None = None
     driver: str = ""

@@ -284,7 +284,9 @@ class Others:
     def look(self, now: float) -> None:
         """Look at how far they were read (rule 4). `now` is boot-time seconds."""
         wholeness, stood_s, self._looked = self._recorder.wholeness, now - self._looked, now
-        if stood_s > STOOD_S and not self.copying.alone:
+        lagged, wholeness.lags = wholeness.lags, self._recorder.ingest.full is not None and not self.copying.alone
+        has_room = lagged and not wholeness.lags
+        if (stood_s > STOOD_S or has_room) and not self.copying.alone:
             wholeness.awaits_others(now)
             self.copying.again()
         if self.copying.reads or self._salvage.reads:

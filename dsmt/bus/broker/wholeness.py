@@ -11,6 +11,7 @@ Rule 4: a broker that knows others may have missed what they have: it is whole w
     or all of them if its own store was whole before; as long as it reads one it waits. Where none answers, or what
     it says is ahead of the time here, it is rule 2.
 Rule 5: that a store is whole is noted in it: one that was stopped while it was being refilled is not.
+Rule 6: a broker that knows others is not whole while its disk is full, nor before it has read what it could not store.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Wholeness:
         self._noted = meta.get(_NOTED) == self._identity
         self._before = self._whole = born or self._noted
         self._due, self._latest = now + AFTER_S, now + MOST_S
+        self.lags = False
+        """Whether what others have cannot be stored here (rule 6)."""
 
     def awaits_others(self, now: float) -> None:
         """There are other brokers, which may have what is not here (rule 4)."""
@@ -63,6 +66,8 @@ class Wholeness:
 
     def at(self, now: float) -> bool:
         """Whether the store is whole."""
+        if self.lags:
+            return False
         self._whole = self._whole or now >= self._due
         return self._whole
 

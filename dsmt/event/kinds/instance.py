@@ -50,6 +50,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     expired_command: str | None = None
     """The last command that came too late, and was not executed (A7)."""
     revision: Count = 0
+    taken_ms: Ms | None = None
+    """Of the application: when its agent had the slot fact of this generation (A18)."""
     good: Good | None = None
     """Of the application: the last revision that was good here."""
 

@@ -90,7 +90,7 @@ class InstallMonitor:
         """Say something new about the present state; nothing when nothing is new."""
         if self.status is None:
             return []
-        told = msgspec.structs.replace(self.status, **about)
+        told = msgspec.structs.replace(self.status, **{**about, "taken_ms": self._taken_ms(self.status, now_ms, about)})
         if told == self.status:
             return []
         self.status, self._said_ms = told, now_ms
@@ -126,10 +126,18 @@ class InstallMonitor:
             ended = before.state in _ENDS
         another = about.get("generation", before.generation) != before.generation
         attempt = 1 if another else before.attempt + (1 if ended and state in _TRIES else 0)
+        taken_ms = self._taken_ms(before, now_ms, about)
         told = msgspec.structs.replace(
-            before, **{**about, "state": state, "since_ms": now_ms, "reason": reason, "attempt": attempt}
+            before,
+            **{**about, "state": state, "since_ms": now_ms, "reason": reason, "attempt": attempt, "taken_ms": taken_ms},
         )
         if state is not State.FAILED:
             told = msgspec.structs.replace(told, parked=False, next_try_ms=None)
         self.status, self._said_ms = told, now_ms
         return told
+
+    def _taken_ms(self, before: Status, now_ms: int, about: dict[str, Any]) -> int | None:
+        """When the generation was taken that is spoken of: only an application is refused by that (A18)."""
+        if self.layer is Layer.APPLICATION and about.get("generation", before.generation) != before.generation:
+            return now_ms
+        return before.taken_ms
