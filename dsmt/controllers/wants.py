@@ -272,7 +272,7 @@ def _lost(case: Case) -> ProposedAction | None:
     if verdict is None or verdict.record.state == "left":
         cause = () if verdict is None else (verdict.id,)
         return ProposedAction(case.key, "lost", cause, f"{node} has left", avoid=avoid, forced=True)
-    since = verdict.record.since_ms
+    since, contested = verdict.record.since_ms, context.fleet.contested_until_ms(node)
     if not context.brake.allows(node):
         return None
     return ProposedAction(
@@ -280,7 +280,7 @@ def _lost(case: Case) -> ProposedAction | None:
         "lost",
         (verdict.id,),
         f"{node} is dead: {verdict.record.message}",
-        at_ms=due_ms(component, case.entry, case.fact, since),
+        at_ms=max(due_ms(component, case.entry, case.fact, since), contested),
         avoid=avoid,
         reason=reason("node.lost", node=node, time=rfc3339(since), evidence=verdict.record.message),
         forced=True,

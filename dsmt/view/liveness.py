@@ -127,6 +127,22 @@ class Fleet:
         """The verdict on a node, unless a greater attachment has undone it."""
         return self.view.standing.get(node)
 
+    def contested_until_ms(self, node: str) -> int:
+        """Until when (realm ms) nobody acts on a death by silence, for a broker that lives has heard the node (F4).
+
+        Such a verdict comes from the other side of a cut; the node hears of it, and undoes it. 0 where nothing is contested.
+        """
+        verdict, entry = self.verdict(node), self.view.nodes.get(node)
+        if verdict is None or verdict.record.road != "silent" or entry is None:
+            return 0
+        manager = entry.sources.get(f"node/{node}")
+        if manager is None or manager.newest is None or manager.newest[0] in self.lost_brokers:
+            return 0
+        session = manager.newest[1].record
+        if session.state == "open":
+            return self.now_ms + REATTACH_GRACE_MS
+        return session.since_ms + REATTACH_GRACE_MS if session.since_ms > verdict.time_ms else 0
+
     @property
     def in_doubt(self) -> list[str]:
         """The nodes that may be dead and are not judged, sorted: their manager's session is not open, or its broker lost."""

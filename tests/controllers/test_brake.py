@@ -5,6 +5,7 @@ import msgspec
 from dsmt.controllers.brake import Brake, brake
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.view import Fleet
+from dsmt.view.liveness import REATTACH_GRACE_MS
 
 from .build import Realm, key, web
 
@@ -238,3 +239,41 @@ def test_those_that_fell_silent_at_once_count_before_each_is_judged() -> None:
     assert moved(realm) == set()
     realm.attach("n04")
     assert moved(realm) == {"n00", "n01", "n02"}
+
+
+def test_on_a_death_by_silence_of_which_a_living_broker_knows_better_nobody_acts() -> None:
+    """The site has judged all of the mesh, and its words come back over the uplink; each node undoes them a little later."""
+    realm = realm_of(6)
+    accused = [f"n{i:02}" for i in range(3)]
+    realm.after(30)
+    for name in accused:
+        realm.verdict(name, road="silent", since_ms=realm.now_ms - 30_000)
+    assert moved(realm) == set()
+    for name in accused:
+        realm.after(0.5)
+        assert moved(realm) == set(), "though the brake is on no more"
+        realm.attach(name)
+    assert moved(realm) == set()
+
+
+def test_who_is_heard_no_more_after_it_was_judged_from_afar_is_replaced_when_it_could_have_come_back() -> None:
+    realm = realm_of(6)
+    realm.after(30).verdict("n00", road="silent", since_ms=realm.now_ms - 30_000)
+    realm.after(0.2).close("n00")
+    assert moved(realm) == set()
+    realm.after(REATTACH_GRACE_MS / 1000 - 0.1)
+    assert moved(realm) == set()
+    realm.after(0.2)
+    assert moved(realm) == {"n00"}
+
+
+def test_what_a_lost_broker_said_of_a_node_contests_no_death() -> None:
+    realm = realm_of(6)
+    realm.after(30).verdict("n00", road="silent", since_ms=realm.now_ms - 30_000)
+    fleet = Fleet(realm.view, realm.now_ms, realm.broker)
+    assert fleet.contested_until_ms("n00") == realm.now_ms + REATTACH_GRACE_MS
+    fleet.lost_brokers[realm.broker] = realm.now_ms
+    assert fleet.contested_until_ms("n00") == 0
+    realm.verdict("n01", road="closed")
+    assert fleet.contested_until_ms("n01") == 0
+    assert moved(realm) == {"n01"}
