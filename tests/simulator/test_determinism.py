@@ -24,7 +24,7 @@ def traces(seed: int, defect: str) -> list[str]:
         for hash_seed, heap in (("0", 0), ("1", 1000), ("4711", 54_321))
     ]
     try:
-        printed = [process.communicate(timeout=50)[0] for process in running]
+        printed = [process.communicate(timeout=150)[0] for process in running]
         assert [process.returncode for process in running] == [0, 0, 0]
     finally:
         for process in running:

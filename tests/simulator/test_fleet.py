@@ -99,7 +99,7 @@ def histories(defect: str) -> list[str]:
         for hash_seed in ("0", "1", "4711")
     ]
     try:
-        printed = [process.communicate(timeout=55)[0] for process in running]
+        printed = [process.communicate(timeout=250)[0] for process in running]
         assert [process.returncode for process in running] == [0, 0, 0]
     finally:
         for process in running:
