@@ -77,7 +77,7 @@ class CliContext:
             from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where a realm is asked
 
             operator = home.operator()
-            reached = None if named is None else await located(operator, realm, named)
+            reached = None if named is None else await located(home, operator, realm, named)
             async with how(operator, realm, brokers=reached) as connection:
                 return await work(connection)
 

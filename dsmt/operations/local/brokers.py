@@ -10,7 +10,7 @@ import msgspec
 
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.operations.local.connection import reading
-from dsmt.operations.local.home import ENGINES, Home, check_address, check_part, ensure_broker, reach_at
+from dsmt.operations.local.home import ENGINES, Home, check_address, check_part, ensure_broker, reach_at, write_secret
 from dsmt.operations.local.keeping import is_up, keep
 from dsmt.operations.local.lock import Waits, alone
 from dsmt.operations.local.machine import check_free, release
@@ -20,6 +20,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import BrokerFile, RealmConfig, read_config, read_identity
 from dsmt.trust.identity import Identity
 
+ADDRESSES = "addresses.json"
 LOOK_S = 1.0
 """How long the realm's own brokers are asked for one at an address that is not theirs: there may be none but that one."""
 
@@ -35,17 +36,31 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
     return found
 
 
-async def located(operator: Identity, realm: RealmConfig, named: list[BrokerAddress]) -> list[BrokerAddress]:
-    """The brokers at these addresses; of one that this home was never told of, as of a leaf, the realm has the key (R8)."""
+async def located(home: Home, operator: Identity, realm: RealmConfig, named: list[BrokerAddress]) -> list[BrokerAddress]:
+    """The brokers at these addresses; of one that this home was never told of, as of a leaf, the realm has the key (R8).
+
+    What the realm says of it is kept in the home: the uplink of a site may be down when it is asked next.
+    """
     strange = {one.address for one in named} - {one.address for one in realm.addresses}
     if realm.nats is not None or not strange:
         return named
-    with suppress(DsmtError):
+    kept = _kept(home)
+    with suppress(DsmtError, OSError):
         async with reading(operator, realm, patience_s=LOOK_S) as connection:
-            said = [one for one in (await brokers.announced(connection.bus)).values() if one.address in strange]
-            found = {one.address for one in said}
-            return [*said, *(one for one in named if one.address not in found)]
-    return named
+            told = await brokers.announced(connection.bus)
+            kept = {one.address: one.public for one in told.values() if one.address in strange}
+            if kept:
+                write_secret(home.root / ADDRESSES, msgspec.json.encode(kept))
+    found = [BrokerAddress(address, public) for address, public in kept.items() if address in strange]
+    return [*found, *(one for one in named if one.address not in kept)]
+
+
+def _kept(home: Home) -> dict[str, bytes]:
+    """By address, the keys of the brokers that were named last, as the realm had told them."""
+    try:
+        return msgspec.json.decode((home.root / ADDRESSES).read_bytes(), type=dict[str, bytes])
+    except (OSError, msgspec.MsgspecError):
+        return {}
 
 
 async def add(
