@@ -21,6 +21,7 @@ from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import nats_server
+from dsmt.programs.configuration import ServersKey, read_config
 from dsmt.system.records import living, record_path
 from dsmt.trust.revocations import topic_of
 from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of, web_spec
@@ -155,7 +156,11 @@ def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -
     check_same(home, Wanted(engine="nats", brokers=3))
     with pytest.raises(RefusedError, match="adding a broker is not built for realm test, which is carried by NATS"):
         realm.check_own("adding a broker")
+    assert (home.root / "servers.key").stat().st_mode & 0o077 == 0
+    key = read_config(home.root / "servers.key", ServersKey)
     for name in ("b1", "b2", "b3"):
+        held = b"".join(file.read_bytes() for file in home.part("brokers", name).iterdir())
+        assert key.authority.encode() not in held, "the authority's key is in the home alone"
         for file in ("gate.cbor", "server.key", "identity"):
             assert (home.part("brokers", name) / file).stat().st_mode & 0o077 == 0
 

@@ -112,6 +112,26 @@ async def head(link: NatsLink, stream: str) -> Head:
     )
 
 
+async def stands_without(link: NatsLink, subjects: Subjects, server: str) -> bool:
+    """Whether each stream is led by another server than this one, and all that are to hold it have all of it.
+
+    Raises `RefusedError` when there is none, `TransportError`.
+    """
+    for stream in (subjects.history, subjects.facts, subjects.blobs):
+        try:
+            told = await link.api(f"STREAM.INFO.{stream}")
+        except ApiError as error:
+            raise TransportError("nats.stream", f"stream {stream}: {error}") from error
+        held = told.get("cluster", {})
+        others, leader = held.get("replicas", []), held.get("leader", "")
+        whole = all(one["current"] and not one.get("offline") for one in others)
+        if leader in ("", server) or not whole or server in [one["name"] for one in others]:
+            return False
+        if len(others) + 1 < told["config"]["num_replicas"]:
+            return False
+    return True
+
+
 async def last_on(link: NatsLink, stream: str, subject: str) -> Stored | None:
     """The last message on a subject or a pattern of them, by the stream's leader. Raises `TransportError`."""
     return await _get(link, stream, {"last_by_subj": subject})

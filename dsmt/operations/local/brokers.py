@@ -17,7 +17,8 @@ from dsmt.operations.local.machine import check_free, release
 from dsmt.operations.write import brokers
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.configuration import BrokerFile, RealmConfig, read_config, read_identity
+from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, read_config, read_identity
+from dsmt.programs.nats_server import cluster_of
 from dsmt.trust.identity import Identity
 
 LOOK_S = 1.0
@@ -30,8 +31,9 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
     for name in home.names("brokers"):
         directory = home.part("brokers", name)
         if (directory / "identity").exists():
-            address = read_config(directory / "broker.cbor", BrokerFile).address
-            found[name] = BrokerAddress(address, read_identity(directory / "identity").key.public)
+            told = read_config(directory / "broker.cbor", BrokerFile)
+            route = "" if told.realm.nats is None else cluster_of(told, read_config(directory / "gate.cbor", GateFile))
+            found[name] = BrokerAddress(told.address, read_identity(directory / "identity").key.public, route=route)
     return found
 
 

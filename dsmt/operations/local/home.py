@@ -2,6 +2,7 @@
 
 realm.cbor                 name, root public keys, brokers
 root.key                   the realm's root key (mode 0600): move it off the fleet
+servers.key                of a realm on NATS: what makes further servers (mode 0600); as the root key
 operator/identity          whose word the command line gives
 brokers/<name>/ controllers/<name>/ nodes/<name>/      one directory for each program (programs/configuration.py)
 home.lock                  held by who makes, starts or ends what is here
@@ -29,6 +30,7 @@ from dsmt.event.topic import is_level
 from dsmt.programs.configuration import (
     ISSUER,
     RESTORE,
+    SERVERS_KEY,
     BrokerFile,
     ControllerFile,
     MigrationFile,
@@ -245,7 +247,8 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
         from dsmt.programs.nats_server import make_servers  # noqa: PLC0415 - only there
 
         routes = tuple(_free(host) for _ in made) if brokers > 1 else ()
-        config = make_servers([home.part("brokers", one) for one in made], config, routes)
+        directories = [home.part("brokers", one) for one in made]
+        config = make_servers(directories, config, routes, key_file=home.root / SERVERS_KEY)
     else:
         for one in made:
             write_config(home.part("brokers", one) / "broker.cbor", BrokerFile(realm=config, address=addresses[one]))
