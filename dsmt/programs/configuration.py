@@ -48,10 +48,9 @@ class RealmConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """What a trust store needs."""
         return Realm(name=self.name, roots=self.roots)
 
-    @property
-    def distribution(self) -> str:
-        """What must be installed where members of it run (PEP 508)."""
-        return "dsmt" if self.nats is None else "dsmt[nats-client]"
+    def distribution(self, *, serves: bool = False) -> str:
+        """What must be installed where members of it run, or, with `serves`, a broker (PEP 508)."""
+        return "dsmt" if self.nats is None else "dsmt[nats]" if serves else "dsmt[nats-client]"
 
     def check_own(self, what: str) -> None:
         """Raise `RefusedError` for what only a realm with brokers of dsmt can do."""

@@ -17,8 +17,10 @@ from typing import Final, Never
 import msgspec
 
 from dsmt.bus.rules.brokers import BrokerWords
-from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config
+from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config, server_name
+from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import NatsTerms
 from dsmt.programs.bus import nats_missing
 from dsmt.programs.configuration import (
@@ -136,3 +138,55 @@ def write_server(directory: Path, gate: GateFile, authority: str, certificate: s
     texts = {"authority.pem": authority, "server.pem": certificate, "server.key": key}
     for name, text in texts.items():
         write_atomically(str(directory / name), text.encode())
+
+
+# --- servers that are added, and those that are given up ---------------------------------------------------------------
+
+
+def new_key() -> str:
+    """The key of a further server, in PEM. Raises `FailedError` where no server is installed."""
+    program()
+    from dsmt.bus.adapters import nats_tls  # noqa: PLC0415 - only where it is installed
+
+    return nats_tls.new_key()
+
+
+def public_of(key: str) -> str:
+    """Its public half, in PEM."""
+    from dsmt.bus.adapters import nats_tls  # noqa: PLC0415 - only where it is installed
+
+    return nats_tls.public_of(key)
+
+
+def sign(realm: RealmConfig, key: ServersKey, host: str, public: str, *, now_s: int) -> str:
+    """The certificate of a further server at a host. Raises `ValueError` for what is no key."""
+    from dsmt.bus.adapters import nats_tls  # noqa: PLC0415 - only where it is installed
+
+    assert realm.nats is not None  # noqa: S101 - who adds a server has looked
+    return nats_tls.issue_server(nats_tls.Issued(realm.nats.authority, key.authority), host, public, now_s=now_s)
+
+
+def add_server(
+    directory: Path,
+    file: BrokerFile,
+    *,
+    public: bytes,
+    secrets: tuple[bytes, bytes],
+    routes: tuple[str, ...],
+    cluster: str,
+    tls: tuple[str, str],
+) -> None:
+    """Write what a further server and its gate need; `public` is its gate's key, `secrets` are those of all gates."""
+    assert file.realm.nats is not None  # noqa: S101 - who adds a server has looked
+    name = server_name(directory.name, public)
+    gate = GateFile(system=secrets[0], issuer=secrets[1], routes=routes, cluster=cluster, server=name)
+    write_server(directory, gate, file.realm.nats.authority, *tls)
+
+
+async def holds_nothing(bus: BusReader, realm: RealmConfig, broker: str) -> bool:
+    """Whether all that a server held is with others. Raises `TransportError`, `RefusedError`."""
+    from dsmt.bus.adapters.nats_bus import NatsBus  # noqa: PLC0415 - only where it is installed
+    from dsmt.bus.adapters.nats_streams import stands_without  # noqa: PLC0415 - the same
+
+    assert isinstance(bus, NatsBus)  # noqa: S101 - who gives one up has looked
+    return await stands_without(await bus.held(), Subjects(realm.name), broker)

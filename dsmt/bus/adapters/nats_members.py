@@ -18,7 +18,7 @@ from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
 from dsmt.bus.adapters.nats_servers import KnownServers
 from dsmt.bus.adapters.nats_streams import stands_without
-from dsmt.bus.rules.nats_config import peer_of, server_name
+from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.logs import Logger
@@ -70,6 +70,6 @@ class NatsMembers:
 
     async def _leave(self, link: NatsLink) -> None:
         """End this gate's own server, when it is not needed (rule 3)."""
-        if await stands_without(await self._bus.held(), self._subjects, link.server):
+        if await stands_without(await self._bus.held(), self._subjects, broker_of(link.server)):
             self._log.info("this server was removed", server=link.server)
             self._dismissed()

@@ -31,6 +31,8 @@ SYSTEM: Final = "SYS"
 ADDED: Final = "~"
 RETRIES: Final = 1_000_000
 """How often a server tries a route of which it was told by another one, each second: as long as those it was given."""
+REPORT_EACH: Final = 3600
+"""Of so many attempts to reach another server one is told in the log."""
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ASKED: Final = ("STREAM.INFO.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}")
 _CONSUMERS: Final = ("CONSUMER.CREATE.{}.*", "CONSUMER.MSG.NEXT.{}.*", "CONSUMER.DELETE.{}.*")
@@ -117,6 +119,7 @@ def server_config(server: Server, gate: Gate | None = None) -> str:
     if server.cluster:
         routes = [f"nats://{one}" for one in server.routes]
         told["cluster"] = {"name": "dsmt", "listen": server.cluster, "routes": routes, "connect_retries": RETRIES}
+        told["reconnect_error_reports"] = REPORT_EACH
     if server.tls is not None:
         told["tls"] = server.tls.settings(peers=False)
         if server.cluster:

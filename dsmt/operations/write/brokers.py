@@ -41,8 +41,13 @@ async def announced(bus: BusReader) -> dict[str, BrokerAddress]:
     return {name: _address(word) for name, (_, word) in said.items() if not word.removed}
 
 
-async def remove(bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by: str, reason: str) -> BrokerAddress:
-    """Say that a broker is one no more; where it was. Raises `NotFoundError`, and `RefusedError` for the last one."""
+async def remove(
+    bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by: str, reason: str, least: int = 1
+) -> BrokerAddress:
+    """Say that a broker is one no more; where it was.
+
+    Raises `NotFoundError`, and `RefusedError` for the last one, or where fewer than `least` would be left.
+    """
     said = await _said(bus)
     present = {one for one, (_, word) in said.items() if not word.removed} | {one for one in known if one not in said}
     if name not in present:
@@ -54,6 +59,11 @@ async def remove(bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by:
         raise RefusedError(
             "broker.last", f"{name} is the only broker: without one nobody hears anything", next="dsmt broker add"
         )
+    if len(present) <= least:
+        said_ = (
+            f"{name} is one of {len(present)} NATS servers, and of a realm that was born with {least} so many must be left"
+        )
+        raise RefusedError("broker.few", said_, next="dsmt node add --roles broker,node HOST, or dsmt broker add, first")
     held = said.get(name)
     at = known[name] if held is None else _address(held[1])
     word = _word(replace(at, leaf=False), by=by, reason=reason, removed=True)
