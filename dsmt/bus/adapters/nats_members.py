@@ -24,7 +24,7 @@ from dsmt.errors import RefusedError, TransportError
 from dsmt.logs import Logger
 
 LEAST: Final = 3
-LOOK_S: Final = 5.0
+LOOK_S: Final = 2.0
 
 
 class NatsMembers:
