@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +18,8 @@ from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
-from dsmt.system.procfs import send_signal
-from dsmt.system.records import living, record_path
+from dsmt.system.procfs import identity_of, send_signal
+from dsmt.system.records import living, record_path, write_record
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
@@ -29,6 +31,19 @@ KEEPER_PAUSE_S: Final = 1.0
 def main(directory: str) -> int:
     """Be the gate of a directory's server until a signal, or until the server has gone; the exit code."""
     return run_until_signalled(lambda: _serve(Path(directory)))
+
+
+def serve(directory: str) -> int:
+    """Be the gate of a directory's server, and run that, too, where nobody keeps the two: they end together."""
+    argv = [sys.executable, "-m", "dsmt.programs.nats_server", directory]
+    with subprocess.Popen(argv) as server:
+        try:
+            running = identity_of(server.pid)
+            if running is not None:
+                write_record(record_path(directory, "nats_server"), running)
+            return main(directory)
+        finally:
+            server.terminate()
 
 
 async def _serve(directory: Path) -> None:

@@ -190,3 +190,7 @@ async def holds_nothing(bus: BusReader, realm: RealmConfig, broker: str) -> bool
 
     assert isinstance(bus, NatsBus)  # noqa: S101 - who gives one up has looked
     return await stands_without(await bus.held(), Subjects(realm.name), broker)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
