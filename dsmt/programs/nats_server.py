@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Never
+from typing import Final
 
 import msgspec
 
@@ -41,12 +41,16 @@ COPIES: Final = 3
 """How many servers hold each stream, where there are so many."""
 
 
-def main(directory: str) -> Never:
-    """Become the server of a directory. Raises `FailedError` where none is installed."""
+def main(directory: str) -> int:
+    """Become the server of a directory; the exit code where that was removed. Raises `FailedError`: none is installed."""
     config = Path(directory) / "server.conf"
-    write_atomically(str(config), configuration(Path(directory)).encode())
+    try:
+        write_atomically(str(config), configuration(Path(directory)).encode())
+    except RefusedError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit
     binary = program()
-    os.execv(binary, [binary, "-c", str(config)])  # noqa: S606 - it takes the place of this process
+    return os.execv(binary, [binary, "-c", str(config)])  # noqa: S606 - it takes the place of this process
 
 
 def program() -> str:
@@ -193,4 +197,4 @@ async def holds_nothing(bus: BusReader, realm: RealmConfig, broker: str) -> bool
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(main(sys.argv[1]))

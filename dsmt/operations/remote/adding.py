@@ -24,7 +24,7 @@ from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, write_secret
 from dsmt.operations.local.lock import silent
 from dsmt.operations.local.roles import Role
-from dsmt.operations.local.servers import emptied
+from dsmt.operations.local.servers import check_left, emptied
 from dsmt.operations.read.holding import left_on
 from dsmt.operations.read.members import controllers as controllers_of
 from dsmt.operations.read.sight import Sight, look
@@ -33,6 +33,7 @@ from dsmt.operations.remote.hosts import HostAddress, ReachedHost, address_of, r
 from dsmt.operations.remote.roles import Roles
 from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_texts
 from dsmt.operations.write import node_control, tokens
+from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.node_control import Controlled
 from dsmt.trust.identity import Identity
 from dsmt.version import __version__
@@ -298,8 +299,10 @@ async def remove(
 
 async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool) -> Controlled:
     """Say that a node has left for good, and the broker beside it, and forget where they were."""
-    done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure)
     place = places(home).get(node)
+    if place is not None and "broker" in place.roles and connection.realm.nats is not None:
+        await check_left(connection.bus, node, await announced(connection.bus))
+    done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure)
     if place is not None:
         await _forget_broker(connection, home, node, place, reason)
         _keep(home, node, None)

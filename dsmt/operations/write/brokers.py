@@ -60,10 +60,10 @@ async def remove(
             "broker.last", f"{name} is the only broker: without one nobody hears anything", next="dsmt broker add"
         )
     if len(present) <= least:
-        said_ = (
-            f"{name} is one of {len(present)} NATS servers, and of a realm that was born with {least} so many must be left"
+        few = (
+            f"{name} is one of {len(present)} NATS servers, and no fewer than {least} may be left: each stream is on so many"
         )
-        raise RefusedError("broker.few", said_, next="dsmt node add --roles broker,node HOST, or dsmt broker add, first")
+        raise RefusedError("broker.few", few, next="dsmt node add --roles broker,node HOST, or dsmt broker add, first")
     held = said.get(name)
     at = known[name] if held is None else _address(held[1])
     word = _word(replace(at, leaf=False), by=by, reason=reason, removed=True)
