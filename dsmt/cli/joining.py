@@ -37,14 +37,19 @@ def labels_of(given: Iterable[str]) -> dict[str, str]:
 
 
 @command()
-@click.option("--role", default="node", type=click.Choice(["node"]), expose_value=False, help="What joins with it.")
+@click.option(
+    "--role", default="node", type=click.Choice(["node", "broker", "controller"]), help="What joins with it: a node."
+)
 @click.option("--name", default="*", metavar="PATTERN", help="Which names it may take, as web-*; by default any.")
 @click.option("--ttl", default="1h", metavar="DUR", help="How long it is good for; 1h by default.")
 @click.option("--broker", default=None, metavar="BROKER", help="The broker that it uses: the leaf of its site.")
 @label_option
 @reason_option
-def create(ctx: CliContext, *, name: str, ttl: str, broker: str | None, labels: tuple[str, ...], reason: str) -> None:
+def create(
+    ctx: CliContext, *, role: str, name: str, ttl: str, broker: str | None, labels: tuple[str, ...], reason: str
+) -> None:
     """Make a token with which one machine joins this realm: its one line is shown once, and good for one use."""
+    tokens.check_role(role)
     given, lives_s = labels_of(labels), seconds(ttl) or 0.0
 
     async def work(connection: Connection) -> Created:

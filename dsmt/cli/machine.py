@@ -272,12 +272,15 @@ def _directory(home: Home, kind: str, name: str) -> str:
 @click.argument("name", default="b1")
 def broker_run(ctx: CliContext, name: str) -> int:
     """Run a broker of this home in the foreground."""
-    from dsmt.programs import broker  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.programs import broker, nats_gate  # noqa: PLC0415 - lazily, for quick help
 
     directory = _directory(ctx.home(), "brokers", name)
     machine.check_alone(directory, "broker")
     machine.check_broker(ctx.home(), name)
-    return broker.main(directory)
+    if ctx.home().realm().nats is None:
+        return broker.main(directory)
+    machine.check_alone(directory, "nats_server")
+    return nats_gate.serve(directory)
 
 
 @command("run")

@@ -16,6 +16,8 @@ class BrokerAddress:
     public: bytes
     leaf: bool = False
     """Whether an operator has said that it is the broker of a site, and read by one other at a time (E5)."""
+    route: str = ""
+    """Of a NATS server that has others: where it listens for them, `host:port`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,13 @@ def the_bus(
 ) -> Iterator[Bus]:
     """A source's bus for the length of a block, in which its `run` is to be run.
 
-    `address` is where this process serves, `kept` keeps its incarnation; with `reads` nothing can be said. With `nats` the
-    brokers are NATS servers. Raises `FailedError` where their client is not installed.
+    `address` is where this process serves, `kept` keeps its incarnation, and where brokers are; with `reads` nothing can be
+    said. With `nats` the brokers are NATS servers, and only where these are is kept. Raises `FailedError` where their client
+    is not installed.
     """
     about = About(os.getpid(), __version__, address)
     if nats is not None:
-        yield _on_nats(identity, trust, brokers, nats, about, reads=reads)
+        yield _on_nats(identity, trust, brokers, nats, about, kept=kept, reads=reads)
         return
     network = ZmqNetwork()
     try:
@@ -63,17 +64,33 @@ def the_bus(
 
 
 def _on_nats(
-    identity: Identity, trust: TrustStore, brokers: Sequence[BrokerAddress], nats: NatsTerms, about: About, *, reads: bool
+    identity: Identity,
+    trust: TrustStore,
+    brokers: Sequence[BrokerAddress],
+    nats: NatsTerms,
+    about: About,
+    *,
+    kept: Files | None,
+    reads: bool,
 ) -> Bus:
     try:
         from dsmt.bus.adapters.nats_bus import NatsBus  # noqa: PLC0415 - only where it is installed
         from dsmt.bus.adapters.nats_link import NatsRealm  # noqa: PLC0415 - the same
+        from dsmt.bus.adapters.nats_servers import KnownServers  # noqa: PLC0415 - the same
     except ImportError as error:
         raise nats_missing("its client") from error
     servers = tuple(dict.fromkeys(one.address for one in brokers))
     realm = NatsRealm(servers, nats.replicas, authority=nats.authority, gated=True)
-    clock, entropy = LinuxClock(), SystemEntropy()
-    return NatsBus(identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, reads=reads)
+    return NatsBus(
+        identity=identity,
+        trust=trust,
+        realm=realm,
+        clock=LinuxClock(),
+        entropy=SystemEntropy(),
+        about=about,
+        reads=reads,
+        known=KnownServers(brokers, trust, kept),
+    )
 
 
 def nats_missing(what: str) -> FailedError:

@@ -48,10 +48,9 @@ class RealmConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """What a trust store needs."""
         return Realm(name=self.name, roots=self.roots)
 
-    @property
-    def distribution(self) -> str:
-        """What must be installed where members of it run (PEP 508)."""
-        return "dsmt" if self.nats is None else "dsmt[nats-client]"
+    def distribution(self, *, serves: bool = False) -> str:
+        """What must be installed where members of it run, or, with `serves`, a broker (PEP 508)."""
+        return "dsmt" if self.nats is None else "dsmt[nats]" if serves else "dsmt[nats-client]"
 
     def check_own(self, what: str) -> None:
         """Raise `RefusedError` for what only a realm with brokers of dsmt can do."""
@@ -81,14 +80,29 @@ class BrokerFile(msgspec.Struct, frozen=True, kw_only=True):
 class GateFile(msgspec.Struct, frozen=True, kw_only=True):
     """`gate.cbor`: the seeds of the keys with which a gate connects, and lets in; the same for all gates of a realm.
 
-    `routes` is where the servers listen for each other, in the order of the realm's brokers; one alone has none. `bridge`
-    is the seed of the key of who fills the servers before the realm moves to them, or reads them as it leaves; else empty.
+    `routes` is where the servers listen for each other that were known when this one was made, and `cluster` where this one
+    does; one alone has none. `server` is what it is called in the cluster, if not as its broker: a name that was given up
+    is no member again for minutes. `bridge` is the seed of the key of who fills the servers before the realm moves to
+    them, or reads them as it leaves; else empty.
     """
 
     system: bytes
     issuer: bytes
     routes: tuple[str, ...] = ()
     bridge: bytes = b""
+    cluster: str = ""
+    server: str = ""
+
+
+class ServersKey(msgspec.Struct, frozen=True, kw_only=True):
+    """`servers.key`, of a home beside its root key: what makes further servers; no other machine is given all of it.
+
+    `authority` is the key in PEM that signs the servers' certificates, `system` and `issuer` are those of all gates.
+    """
+
+    authority: str
+    system: bytes
+    issuer: bytes
 
 
 class MigrationFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +144,7 @@ class NodeFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ISSUER = "issuer"
+SERVERS_KEY = "servers.key"
 RESTORE = "restore it from a backup, or choose another home: --home DIR"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +15,14 @@ from dsmt.issuers.issuer import Issuer
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import ISSUER, ControllerFile, read_config, read_identity
+from dsmt.programs.configuration import ISSUER, ControllerFile, RealmConfig, read_config, read_identity
 from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
+from dsmt.system.files import DiskFiles
 from dsmt.system.garbage import collect_seldom
 from dsmt.system.processes import PAUSE_S
+from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
 
@@ -37,8 +40,14 @@ async def _serve(directory: Path) -> None:
     config = read_config(directory / "controller.cbor", ControllerFile)
     trust = TrustStore(config.realm.realm)
     identity = read_identity(directory / "identity")
-    with the_bus(identity, trust, config.realm.addresses, nats=config.realm.nats) as bus:
+    with _bus_of(identity, trust, config.realm, directory) as bus:
         await _control(bus, trust, directory)
+
+
+def _bus_of(identity: Identity, trust: TrustStore, realm: RealmConfig, directory: Path) -> AbstractContextManager[Bus]:
+    """The bus of a controller, or of the issuer beside it; on NATS it keeps where the servers are."""
+    kept = None if realm.nats is None else DiskFiles(str(directory), durable=False)
+    return the_bus(identity, trust, realm.addresses, kept=kept, nats=realm.nats)
 
 
 async def _control(bus: Bus, trust: TrustStore, directory: Path) -> None:
@@ -65,7 +74,7 @@ async def _issue(directory: Path) -> None:
         await asyncio.sleep(LOOK_S)
     realm = read_config(directory / "controller.cbor", ControllerFile).realm
     trust, identity = TrustStore(realm.realm), read_identity(directory / ISSUER)
-    with the_bus(identity, trust, realm.addresses, nats=realm.nats) as bus:
+    with _bus_of(identity, trust, realm, directory) as bus:
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run())
             group.create_task(Issuer(bus, identity, trust).run())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +17,9 @@ from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.files import DiskFiles
+from dsmt.system.procfs import identity_of, send_signal
+from dsmt.system.records import living, record_path, write_record
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
@@ -27,25 +33,42 @@ def main(directory: str) -> int:
     return run_until_signalled(lambda: _serve(Path(directory)))
 
 
+def serve(directory: str) -> int:
+    """Be the gate of a directory's server, and run that, too, where nobody keeps the two: they end together."""
+    argv = [sys.executable, "-m", "dsmt.programs.nats_server", directory]
+    with subprocess.Popen(argv) as server:
+        try:
+            running = identity_of(server.pid)
+            if running is not None:
+                write_record(record_path(directory, "nats_server"), running)
+            return main(directory)
+        finally:
+            server.terminate()
+
+
 async def _serve(directory: Path) -> None:
     try:
         from dsmt.bus.adapters.nats_gate import GateKeys, NatsGate  # noqa: PLC0415 - only where it is installed
         from dsmt.bus.adapters.nats_link import NatsRealm  # noqa: PLC0415 - the same
+        from dsmt.bus.adapters.nats_servers import KnownServers  # noqa: PLC0415 - the same
     except ImportError as error:
         raise nats_missing("its client") from error
     config = read_config(directory / "broker.cbor", BrokerFile)
     keys, birth, nats = read_config(directory / "gate.cbor", GateFile), directory / "birth", config.realm.nats
     assert nats is not None  # noqa: S101 - who starts a gate has looked
     servers = tuple(address for address, _ in config.realm.brokers)
+    trust = TrustStore(config.realm.realm)
     gate = NatsGate(
         identity=read_identity(directory / "identity"),
-        trust=TrustStore(config.realm.realm),
+        trust=trust,
         realm=NatsRealm(servers, nats.replicas, config.synced, nats.authority, gated=True, own=config.address),
         keys=GateKeys(SecretKey(keys.system), SecretKey(keys.issuer)),
         clock=LinuxClock(),
         entropy=SystemEntropy(),
         about=About(os.getpid(), __version__, config.address),
         made=birth.unlink if birth.exists() else None,
+        known=KnownServers(config.realm.addresses, trust, DiskFiles(str(directory))),
+        dismissed=lambda: _end_server(directory),
     )
     tell = keeper_teller(on_the_bus(gate.bus), directory.parent.parent)
     keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S, replaced=tell))
@@ -53,3 +76,10 @@ async def _serve(directory: Path) -> None:
         await gate.run()
     finally:
         keeping.cancel()
+
+
+def _end_server(directory: Path) -> None:
+    """End the server beside this gate, which was removed: it refuses to start from then on (`programs.nats_server`)."""
+    running = living(record_path(str(directory), "nats_server"))
+    if running is not None:
+        send_signal(running, signal.SIGTERM)

@@ -10,29 +10,47 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, Never
+from typing import Final
 
 import msgspec
 
-from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config
+from dsmt.bus.rules.brokers import BrokerWords
+from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config, server_name
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import NatsTerms
 from dsmt.programs.bus import nats_missing
-from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, read_config, write_config
+from dsmt.programs.configuration import (
+    BrokerFile,
+    GateFile,
+    RealmConfig,
+    ServersKey,
+    read_config,
+    read_identity,
+    write_config,
+)
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import write_atomically
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import TrustStore
 
 COPIES: Final = 3
 """How many servers hold each stream, where there are so many."""
 
 
-def main(directory: str) -> Never:
-    """Become the server of a directory. Raises `FailedError` where none is installed."""
+def main(directory: str) -> int:
+    """Become the server of a directory; the exit code where that was removed. Raises `FailedError`: none is installed."""
     config = Path(directory) / "server.conf"
-    write_atomically(str(config), configuration(Path(directory)).encode())
+    try:
+        write_atomically(str(config), configuration(Path(directory)).encode())
+    except RefusedError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit
     binary = program()
-    os.execv(binary, [binary, "-c", str(config)])  # noqa: S606 - it takes the place of this process
+    return os.execv(binary, [binary, "-c", str(config)])  # noqa: S606 - it takes the place of this process
 
 
 def program() -> str:
@@ -45,16 +63,22 @@ def program() -> str:
 
 
 def configuration(directory: Path) -> str:
-    """What the server of a directory is told."""
+    """What the server of a directory is told. Raises `RefusedError` for one that was removed."""
     told = read_config(directory / "broker.cbor", BrokerFile)
     keys = read_config(directory / "gate.cbor", GateFile)
-    position = [address for address, _ in told.realm.brokers].index(told.address)
+    words = _words(directory, told.realm)
+    own = directory / "identity"
+    if own.exists() and read_identity(own).key.public in {one.public for one in words.removed.values()}:
+        said = f"the NATS server at {told.address} was removed from realm {told.realm.name}"
+        raise RefusedError("broker.removed", said, next="dsmt broker add makes another one")
+    gone = {one.route for one in words.removed.values()}
+    routes = dict.fromkeys([*keys.routes, *(one.route for one in words.present.values())])
     server = Server(
-        name=directory.name,
+        name=keys.server or directory.name,
         listen=told.address,
         directory=str(directory),
-        cluster=keys.routes[position] if keys.routes else "",
-        routes=keys.routes,
+        cluster=cluster_of(told, keys),
+        routes=tuple(one for one in routes if one not in gone),
         synced=told.synced,
         tls=Tls(*(str(directory / name) for name in ("server.pem", "server.key", "authority.pem"))),
     )
@@ -62,10 +86,27 @@ def configuration(directory: Path) -> str:
     return server_config(server, Gate(SecretKey(keys.system).public, SecretKey(keys.issuer).public, bridge))
 
 
+def _words(directory: Path, realm: RealmConfig) -> BrokerWords:
+    """What the gate beside a server has heard of brokers."""
+    trust, kept = TrustStore(realm.realm), directory / "brokers"
+    words = BrokerWords(realm.addresses, trust, on_nats=True)
+    with suppress(UnusableEventError, FileNotFoundError):
+        for raw in words.restore(kept.read_bytes()):
+            words.take(trust.open(raw))
+    return words
+
+
+def cluster_of(told: BrokerFile, keys: GateFile) -> str:
+    """Where a server listens for the others: in a directory of before this was kept, by its place among the brokers."""
+    if keys.cluster or not keys.routes:
+        return keys.cluster
+    return keys.routes[[address for address, _ in told.realm.brokers].index(told.address)]
+
+
 def make_servers(
-    directories: Sequence[Path], realm: RealmConfig, routes: tuple[str, ...], *, bridge: bytes = b""
+    directories: Sequence[Path], realm: RealmConfig, routes: tuple[str, ...], *, key_file: Path, bridge: bytes = b""
 ) -> RealmConfig:
-    """Make the directories of a realm's servers and gates; the realm as it is on them.
+    """Make the directories of a realm's servers and gates, and the key for further ones; the realm as it is on them.
 
     `bridge` is the seed of the key of who will make the streams, and fill them, where that is no gate. Raises
     `FailedError` where what they need is not installed.
@@ -81,16 +122,79 @@ def make_servers(
     hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]
     authority, issued = issue_servers(realm.name, hosts, now_s=int(time.time()))
     replicas = COPIES if len(addresses) >= COPIES else 1
-    known = msgspec.structs.replace(realm, nats=NatsTerms(authority=authority, replicas=replicas))
+    known = msgspec.structs.replace(realm, nats=NatsTerms(authority=authority.certificate, replicas=replicas))
     entropy = SystemEntropy()
-    ways = routes if len(addresses) > 1 else ()
-    gate = GateFile(system=entropy.bytes(32), issuer=entropy.bytes(32), routes=ways, bridge=bridge)
-    for directory, address, tls in zip(directories, addresses, issued, strict=True):
+    key = ServersKey(authority=authority.key, system=entropy.bytes(32), issuer=entropy.bytes(32))
+    ways = routes if len(addresses) > 1 else ("",) * len(addresses)
+    gate = GateFile(system=key.system, issuer=key.issuer, routes=tuple(filter(None, ways)), bridge=bridge)
+    for directory, address, way, tls in zip(directories, addresses, ways, issued, strict=True):
         write_config(directory / "broker.cbor", BrokerFile(realm=known, address=address))
-        write_config(directory / "gate.cbor", gate)
-        texts = {"authority.pem": authority, "server.pem": tls.certificate, "server.key": tls.key}
-        for name, text in texts.items():
-            write_atomically(str(directory / name), text.encode())
+        write_server(directory, msgspec.structs.replace(gate, cluster=way), authority.certificate, *tls)
+    write_config(key_file, key)
     if not bridge:
         write_atomically(str(directories[0] / "birth"), b"")
     return known
+
+
+def write_server(directory: Path, gate: GateFile, authority: str, certificate: str, key: str) -> None:
+    """Write what a server and its gate have besides a broker's file and identity."""
+    write_config(directory / "gate.cbor", gate)
+    texts = {"authority.pem": authority, "server.pem": certificate, "server.key": key}
+    for name, text in texts.items():
+        write_atomically(str(directory / name), text.encode())
+
+
+# --- servers that are added, and those that are given up ---------------------------------------------------------------
+
+
+def new_key() -> str:
+    """The key of a further server, in PEM. Raises `FailedError` where no server is installed."""
+    program()
+    from dsmt.bus.adapters import nats_tls  # noqa: PLC0415 - only where it is installed
+
+    return nats_tls.new_key()
+
+
+def public_of(key: str) -> str:
+    """Its public half, in PEM."""
+    from dsmt.bus.adapters import nats_tls  # noqa: PLC0415 - only where it is installed
+
+    return nats_tls.public_of(key)
+
+
+def sign(realm: RealmConfig, key: ServersKey, host: str, public: str, *, now_s: int) -> str:
+    """The certificate of a further server at a host. Raises `ValueError` for what is no key."""
+    from dsmt.bus.adapters import nats_tls  # noqa: PLC0415 - only where it is installed
+
+    assert realm.nats is not None  # noqa: S101 - who adds a server has looked
+    return nats_tls.issue_server(nats_tls.Issued(realm.nats.authority, key.authority), host, public, now_s=now_s)
+
+
+def add_server(
+    directory: Path,
+    file: BrokerFile,
+    *,
+    public: bytes,
+    secrets: tuple[bytes, bytes],
+    routes: tuple[str, ...],
+    cluster: str,
+    tls: tuple[str, str],
+) -> None:
+    """Write what a further server and its gate need; `public` is its gate's key, `secrets` are those of all gates."""
+    assert file.realm.nats is not None  # noqa: S101 - who adds a server has looked
+    name = server_name(directory.name, public)
+    gate = GateFile(system=secrets[0], issuer=secrets[1], routes=routes, cluster=cluster, server=name)
+    write_server(directory, gate, file.realm.nats.authority, *tls)
+
+
+async def holds_nothing(bus: BusReader, realm: RealmConfig, broker: str) -> bool:
+    """Whether all that a server held is with others. Raises `TransportError`, `RefusedError`."""
+    from dsmt.bus.adapters.nats_bus import NatsBus  # noqa: PLC0415 - only where it is installed
+    from dsmt.bus.adapters.nats_streams import stands_without  # noqa: PLC0415 - the same
+
+    assert isinstance(bus, NatsBus)  # noqa: S101 - who gives one up has looked
+    return await stands_without(await bus.held(), Subjects(realm.name), broker)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

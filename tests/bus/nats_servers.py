@@ -117,12 +117,12 @@ class NatsServers:
 
     def _issued(self, count: int) -> tuple[str, list[Tls]]:
         authority, issued = issue_servers("test", ["127.0.0.1"] * count, now_s=int(time.time()))
-        (self.directory / "ca.pem").write_text(authority)
+        (self.directory / "ca.pem").write_text(authority.certificate)
         for n, one in enumerate(issued):
             (self.directory / f"s{n}.pem").write_text(one.certificate)
             (self.directory / f"s{n}.key").write_text(one.key)
         at = str(self.directory)
-        return authority, [Tls(f"{at}/s{n}.pem", f"{at}/s{n}.key", f"{at}/ca.pem") for n in range(count)]
+        return authority.certificate, [Tls(f"{at}/s{n}.pem", f"{at}/s{n}.key", f"{at}/ca.pem") for n in range(count)]
 
     def realm(self, *, addresses: list[str] | None = None) -> NatsRealm:
         replicas = 3 if len(self._servers) >= 3 else 1

@@ -70,7 +70,7 @@ async def test_who_is_attached_to_a_broker_whose_key_is_revoked_goes_to_another_
     b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
     others = at(b1) + at(b2) + at(b3)
     client = await r.client("operator/b", brokers=at(b3))
-    client.brokers._seeds += others[:2]
+    client.brokers._words.seeds += tuple(others[:2])
     await revoke(r, b3, b1)
     await until(lambda: client.attached and client.broker != "broker/b3", 5)
     assert {one.public for one in client.brokers.all} == {one.public for one in others[:2]}

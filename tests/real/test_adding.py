@@ -90,6 +90,12 @@ def nats_wheels() -> None:
     brought("dsmt[nats-client]")
 
 
+@pytest.fixture(scope="module")
+def server_wheels() -> None:
+    """The same with a NATS server."""
+    brought("dsmt[nats]")
+
+
 def brought(what: str) -> None:
     told = "import json, platform, sys; print(json.dumps([sys.version_info[:2], platform.machine(), *platform.libc_ver()]))"
     version, machine, libc, libc_version = json.loads(subprocess.check_output(["/usr/bin/python3", "-c", told]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,14 +14,20 @@ import pytest
 
 from dsmt.demo import Line, demo
 from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.operations.local import brokers, servers
 from dsmt.operations.local.connection import attached as attached_as
 from dsmt.operations.local.connection import connect
 from dsmt.operations.local.home import Home, init, issue
+from dsmt.operations.local.lock import silent
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.wanted import Wanted, check_same
+from dsmt.operations.read.members import brokers as brokers_of
+from dsmt.operations.read.sight import look
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import nats_server
+from dsmt.programs.configuration import ServersKey, read_config
+from dsmt.system.procfs import is_alive
 from dsmt.system.records import living, record_path
 from dsmt.trust.revocations import topic_of
 from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of, web_spec
@@ -139,6 +146,39 @@ async def test_of_three_servers_one_may_die_with_its_gate(made: Fleet) -> None:
     assert not any(seen.signed.event.topic.endswith("/verdict") for seen in made.watch.seen)
 
 
+@on_nats(nodes=1, brokers=3)
+async def test_a_server_is_added_and_one_is_given_up_and_nothing_is_lost_and_never_are_fewer_than_three(made: Fleet) -> None:
+    bus, now_s = made.connection.bus, int(time.time())
+    saying = asyncio.create_task(keep_saying(made))
+    with pytest.raises(RefusedError, match="b1 is one of 3 NATS servers, and no fewer than 3"):
+        await brokers.remove(made.home, bus, "b1", by="test", reason="", waits=silent)
+    at = await brokers.add(made.home, bus, "b4", listen=None, by="test", reason="", now_s=now_s, waits=silent, leaf=False)
+    gone = [made.record("brokers", "b1", program) for program in ("nats_server", "broker")]
+    await alive(made, "b4")
+    await brokers.remove(made.home, bus, "b1", by="test", reason="", waits=silent)
+    assert not any(is_alive(one) for one in gone)
+    assert made.home.names("brokers") == ["b2", "b3", "b4"]
+    assert at.address in {address for address, _ in made.home.realm().brokers}
+    await saying
+    assert await made.missing() == []
+    with pytest.raises(RefusedError, match="without b4 only b2, b3 of the others are there"):
+        await brokers.remove(made.home, bus, "b4", by="test", reason="", waits=silent)
+
+
+async def keep_saying(made: Fleet) -> None:
+    for _ in range(100):
+        await made.say()
+
+
+async def alive(made: Fleet, broker: str) -> None:
+    """Wait until a broker is heard."""
+    async with asyncio.timeout(30):
+        while broker not in {
+            one.broker for one in brokers_of(await look(made.connection.bus, passing=True), []) if one.alive
+        }:
+            pass
+
+
 def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     with pytest.raises(InputError, match="a realm has 1, 3 or 5 of them"):
@@ -153,9 +193,21 @@ def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -
         with pytest.raises(InputError, match=said):
             check_same(home, wanted)
     check_same(home, Wanted(engine="nats", brokers=3))
-    with pytest.raises(RefusedError, match="adding a broker is not built for realm test, which is carried by NATS"):
-        realm.check_own("adding a broker")
+    servers.check_grows(realm)
+    alone = init(Home(tmp_path / "alone"), name="test", nats=True)
+    with pytest.raises(RefusedError, match="born with one NATS server, and one that stands alone cannot become a cluster"):
+        servers.check_grows(alone)
+    with pytest.raises(RefusedError, match="on NATS there is no leaf"):
+        servers.check_mesh(leaf=True)
+    (home.root / "servers.key").rename(tmp_path / "away")
+    with pytest.raises(RefusedError, match=r"servers\.key is missing"):
+        servers.key_of(home)
+    (tmp_path / "away").rename(home.root / "servers.key")
+    assert (home.root / "servers.key").stat().st_mode & 0o077 == 0
+    key = read_config(home.root / "servers.key", ServersKey)
     for name in ("b1", "b2", "b3"):
+        held = b"".join(file.read_bytes() for file in home.part("brokers", name).iterdir())
+        assert key.authority.encode() not in held, "the authority's key is in the home alone"
         for file in ("gate.cbor", "server.key", "identity"):
             assert (home.part("brokers", name) / file).stat().st_mode & 0o077 == 0
 

@@ -13,7 +13,6 @@ from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.copying import Copying
 from dsmt.bus.broker.others import Others
 from dsmt.bus.client.brokers import KnownBrokers
-from dsmt.bus.rules.brokers import known
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.simulator.scenarios import play
 from dsmt.view.sessions import Sessions
@@ -76,7 +75,7 @@ def a_leaf_like_all_others(patch: pytest.MonkeyPatch) -> None:
 
 def anybody_at_the_leaf(patch: pytest.MonkeyPatch) -> None:
     """Clients take a leaf for a broker as all others (E5)."""
-    patch.setattr(KnownBrokers, "all", property(lambda self: known(self._seeds, self._said.values(), self._trust)))
+    patch.setattr(KnownBrokers, "all", property(lambda self: self._words.all))
 
 
 @pytest.mark.parametrize(

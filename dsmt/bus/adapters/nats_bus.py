@@ -1,12 +1,12 @@
 """A source's connection to a realm on NATS JetStream. Fulfils `ports.bus.Bus`.
 
-Rule 1: it holds one link to one server at a time; when that is lost it tries the others, and never forgets one. All
-    servers of a cluster are one broker to it, for they hold one stream.
+Rule 1: it holds one link to one server at a time; when that is lost it tries the others, those that it was given and those
+    of which it has heard since (`nats_servers`). All servers of a cluster are one broker to it, for they hold one stream.
 Rule 2: before it says anything it measures realm time by the stream's leader, puts its certificates where readers look
     for them, takes in every revocation, and reads its last event: its incarnation comes after that one (A11).
 Rule 3: what it says goes through `nats_sender` and `nats_door`, what it reads through `nats_subscription` and
     `nats_opener`.
-Rule 4: what NATS cannot do stands in `can_of`; what else it lacks, in docs/nats.md.
+Rule 4: what NATS cannot do stands in `NatsRealm.can`; what else it lacks, in docs/nats.md.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from dsmt.bus.adapters.nats_offers import NatsOffers
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_page import read_page, set_mark
 from dsmt.bus.adapters.nats_sender import BATCH, GIVE_UP_S, NatsSender
+from dsmt.bus.adapters.nats_servers import KnownServers
 from dsmt.bus.adapters.nats_streams import head, last_on
 from dsmt.bus.adapters.nats_subscription import NatsSubscription
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.backoff import AttachBackoff
+from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.rules.emitting import Underway, pending_of
+from dsmt.bus.rules.nats_config import broker_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
@@ -38,7 +41,7 @@ from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.logs import Logger
-from dsmt.ports.bus import Ability, Ack, Capabilities, Cursor, Draft, HistoryPage, Interest, Level, Reattached, Subscription
+from dsmt.ports.bus import Ability, Ack, Cursor, Draft, HistoryPage, Interest, Level, Reattached, Subscription
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.realm import KEPT_OUT, About
@@ -52,13 +55,6 @@ ATTACH_S: Final = 15.0
 ROUND_TRIPS: Final = 3
 MEASURE_S: Final = 60.0
 RETRY_S: Final = 0.1
-_ABILITIES: Final = frozenset({Ability.HISTORY, Ability.MARKS, Ability.FETCH, Ability.BLOBS})
-
-
-def can_of(realm: NatsRealm) -> Capabilities:
-    """What a bus to these servers can do: with three replicas an acknowledgement is a majority's."""
-    level = Level.SAFE if realm.replicas > 1 else Level.STORED
-    return Capabilities(level, _ABILITIES | ({Ability.PRESENCE} if realm.gated else set()))
 
 
 class NatsEmission(Underway):
@@ -94,11 +90,13 @@ class NatsBus:
         entropy: Entropy,
         about: About | None = None,
         reads: bool = False,
+        known: KnownServers | None = None,
     ) -> None:
-        self.can, self.source, self.attachment, self.broker = can_of(realm), identity.name, 0, ""
+        self.can, self.source, self.attachment, self.broker = realm.can, identity.name, 0, ""
         self.refusal: RefusedError | None = None
         self._identity, self._trust, self._realm, self._clock, self._entropy = identity, trust, realm, clock, entropy
         self._reads, self._subjects, self._about = reads, Subjects(trust.realm.name), about or About(None, __version__, "")
+        self._known = known or KnownServers((), trust)
         self._shows = certificates_token([one.raw for one in identity.chain])
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
@@ -149,7 +147,7 @@ class NatsBus:
 
     async def connect(self, number: int = 0) -> NatsLink:
         """A link to one of the servers, for the attachment of this number; or for none. Raises as `any_server`."""
-        servers, own = self._realm.servers, self._realm.own
+        servers, own = self._known.addresses or self._realm.servers, self._realm.own
         chosen = servers.index(own) if own in servers else int(self._entropy.uniform(0, len(servers)))
         incarnation = self._signer.incarnation if self._signer.chain is not None else 0
         name = connection_name(self.source, self._about, number, incarnation, reads=self._reads or not number)
@@ -190,7 +188,8 @@ class NatsBus:
         await self._opener.introduce(link, self._identity)
         mark = self._subjects.mark(self.source, "0", begins=True)
         await set_mark(link, mark, "attached")
-        await read_page(link, self._subjects, self._opener, [REVOKED], mark=mark, text="attached")
+        page = await read_page(link, self._subjects, self._opener, [REVOKED, BROKERS], mark=mark, text="attached")
+        await self._known.hear(link, self._subjects, self._opener, self.now_ms, page)
         if self._signer.chain is None and not self._reads:
             await self._begin_incarnation(link)
         if self._realm.gated and not self._reads:
@@ -217,7 +216,7 @@ class NatsBus:
 
     def _begin_link(self, link: NatsLink, number: int) -> None:
         again, self._link = self.attachment > 0, link
-        broker = f"broker/{link.server}" if self._realm.gated else BROKER
+        broker = f"broker/{broker_of(link.server)}" if self._realm.gated else BROKER
         self.attachment, self.broker, self.refusal = number, broker, None
         self._attached.set()
         for subscription in self._subscriptions if again else ():
@@ -253,6 +252,7 @@ class NatsBus:
             await asyncio.sleep(MEASURE_S)
             try:
                 await self._measure(link)
+                await self._known.look(link, self._subjects, self._opener)
             except TransportError as error:
                 self._log.info("realm time not measured", reason=str(error))
 

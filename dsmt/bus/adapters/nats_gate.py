@@ -7,6 +7,7 @@ Rule 2: it has a broker's certificate, and a bus of its own. Until that has read
 Rule 3: it tells who is attached (`nats_presence`), and ends connections whose key was revoked.
 Rule 4: a gate that loses its server ends, and begins anew with what it has said before: as a broker that was restarted.
 Rule 5: the gate of the broker in which the realm was born makes the streams, once.
+Rule 6: where there are several, it sees to it that who was removed is none of them (`nats_members`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from nats.aio.msg import Msg
 
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import ApiError, NatsLink, NatsRealm
+from dsmt.bus.adapters.nats_members import NatsMembers
 from dsmt.bus.adapters.nats_presence import NatsPresence
+from dsmt.bus.adapters.nats_servers import KnownServers
 from dsmt.bus.adapters.nats_streams import make_streams
 from dsmt.bus.rules.nats_config import ACCOUNT, permissions
 from dsmt.bus.wire.handshake import check_hello
@@ -52,7 +55,10 @@ class GateKeys:
 
 
 class NatsGate:
-    """The gate beside one server, `realm.own`. `made` is called when the streams were made; None: it makes none."""
+    """The gate beside one server, `realm.own`.
+
+    `made` is called when the streams were made; None: it makes none. `dismissed`: its server was removed, and may end.
+    """
 
     def __init__(
         self,
@@ -65,10 +71,16 @@ class NatsGate:
         entropy: Entropy,
         about: About,
         made: Callable[[], object] | None = None,
+        known: KnownServers | None = None,
+        dismissed: Callable[[], object] = lambda: None,
     ) -> None:
         self._identity, self._trust, self._realm, self._keys, self._clock = identity, trust, realm, keys, clock
         self._made, self._subjects = made, Subjects(trust.realm.name)
-        self.bus = NatsBus(identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about)
+        known = known or KnownServers((), trust)
+        self.bus = NatsBus(
+            identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, known=known
+        )
+        self._members = NatsMembers(self.bus, self._subjects, known, dismissed)
         self._presence = NatsPresence(self.bus, trust, clock, about)
         self._answering: set[asyncio.Task[None]] = set()
         self._log = Logger(gate=identity.name)
@@ -85,6 +97,8 @@ class NatsGate:
                     await self._make_streams(self._made)
                 group.create_task(self.bus.run())
                 group.create_task(self._presence.run(link))
+                if self._realm.replicas > 1:
+                    group.create_task(self._members.run(link))
         finally:
             for task in self._answering:
                 task.cancel()

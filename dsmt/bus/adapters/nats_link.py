@@ -26,6 +26,7 @@ from nats.aio.subscription import Subscription
 from dsmt.bus.rules.nats_config import CALLOUT_S
 from dsmt.bus.wire.nkeys import user_nkey
 from dsmt.errors import RefusedError, TransportError
+from dsmt.ports.bus import Ability, Capabilities, Level
 from dsmt.ports.realm import KEPT_OUT
 from dsmt.trust.keys import Key
 
@@ -34,6 +35,7 @@ OLDEST: Final = (2, 12, 3)
 ANSWER_S: Final = 2.0
 CONNECT_S: Final = 2.0
 PING_S: Final = 2.0
+_ABILITIES: Final = frozenset({Ability.HISTORY, Ability.MARKS, Ability.FETCH, Ability.BLOBS})
 WATCH_S: Final = 0.5
 _UNKNOWN: Final = "authorization violation"
 _LOOK: Final = (
@@ -75,6 +77,12 @@ class NatsRealm:
     gated: bool = False
     own: str = ""
     """The server that is tried first: of a gate that beside which it stands."""
+
+    @property
+    def can(self) -> Capabilities:
+        """What a bus to these servers can do: with three replicas an acknowledgement is a majority's."""
+        level = Level.SAFE if self.replicas > 1 else Level.STORED
+        return Capabilities(level, _ABILITIES | ({Ability.PRESENCE} if self.gated else set()))
 
 
 class _Client(Client):
@@ -161,7 +169,15 @@ class NatsLink:
     @property
     def server(self) -> str:
         """What the server is called."""
-        return str(self._client._server_info.get("server_name", ""))  # noqa: SLF001 - the client tells nobody
+        return self._told("server_name")
+
+    @property
+    def server_id(self) -> str:
+        """By what the server is asked in the system account."""
+        return self._told("server_id")
+
+    def _told(self, what: str) -> str:
+        return str(self._client._server_info.get(what, ""))  # noqa: SLF001 - the client tells nobody
 
     async def _watch(self) -> None:
         """See that the client has given up: over TLS it tells so only when its shutdown was answered, or after 30 s."""

@@ -22,7 +22,7 @@ from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import NatsLink, Publication
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_streams import head
-from dsmt.bus.rules.nats_config import ACCOUNT
+from dsmt.bus.rules.nats_config import ACCOUNT, broker_of
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
 from dsmt.bus.rules.quota import charged
 from dsmt.bus.rules.session_words import SessionWords
@@ -143,7 +143,7 @@ class NatsPresence:
         while True:
             message = await self._told.get()
             told = json.loads(message.data)
-            server, own = told["server"]["id"], told["server"]["name"] == self._name
+            server, own = told["server"]["id"], broker_of(told["server"]["name"]) == self._name
             if message.subject != self._inbox:
                 client = told["client"]
                 if message.subject.endswith(".DISCONNECT"):

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from nats.aio.msg import Msg
 
 from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
+from dsmt.bus.rules.nats_config import broker_of
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 
@@ -110,6 +111,26 @@ async def head(link: NatsLink, stream: str) -> Head:
         state["bytes"],
         max(0, time_ms(state["first_ts"])),
     )
+
+
+async def stands_without(link: NatsLink, subjects: Subjects, broker: str) -> bool:
+    """Whether each stream is led by another server than that of a broker, and all that are to hold it have all of it.
+
+    Raises `RefusedError` when there is none, `TransportError`.
+    """
+    for stream in (subjects.history, subjects.facts, subjects.blobs):
+        try:
+            told = await link.api(f"STREAM.INFO.{stream}")
+        except ApiError as error:
+            raise TransportError("nats.stream", f"stream {stream}: {error}") from error
+        held = told.get("cluster", {})
+        others, leader = held.get("replicas", []), broker_of(held.get("leader", ""))
+        whole = all(one["current"] and not one.get("offline") for one in others)
+        if leader in ("", broker) or not whole or broker in [broker_of(one["name"]) for one in others]:
+            return False
+        if len(others) + 1 < told["config"]["num_replicas"]:
+            return False
+    return True
 
 
 async def last_on(link: NatsLink, stream: str, subject: str) -> Stored | None:

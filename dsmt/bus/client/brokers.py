@@ -15,16 +15,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Final
 
-import cbor2
-
-from dsmt.bus.rules.brokers import TOPIC, known
+from dsmt.bus.rules.brokers import BrokerWords
 from dsmt.errors import TransportError, UnusableEventError
-from dsmt.event.envelope import SignedEvent
-from dsmt.event.order import newer
-from dsmt.event.payload import canonical
 from dsmt.logs import Logger
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.files import Files
@@ -42,35 +36,23 @@ class KnownBrokers:
     def __init__(
         self, seeds: Sequence[BrokerAddress], trust: TrustStore, entropy: Entropy, files: Files | None, log: Logger
     ) -> None:
-        self._seeds, self._trust, self._entropy, self._files, self._log = list(seeds), trust, entropy, files, log
-        self._said: dict[str, SignedEvent] = {}
+        self._trust, self._entropy, self._files, self._log = trust, entropy, files, log
+        self._words = BrokerWords(seeds, trust)
         self._last: bytes | None = None
         self._tried: set[str] = set()
         """Those that were tried since the last attachment."""
         kept = None if files is None else files.read(FILE)
         if kept is not None:
-            self._restore(kept)
-
-    def _restore(self, kept: bytes) -> None:
-        try:
-            certificates, raws = cbor2.loads(kept)
-            self._trust.add_all(certificates)
-        except (UnusableEventError, cbor2.CBORDecodeError, TypeError, ValueError) as error:
-            self._log.warning("kept brokers not used", reason=str(error))
-            return
-        self._take(raws)
+            try:
+                self._take(self._words.restore(kept))
+            except UnusableEventError as error:
+                self._log.warning("kept brokers not used", reason=str(error))
 
     @property
     def all(self) -> tuple[BrokerAddress, ...]:
         """Every one that may be tried."""
-        own, every = {seed.public for seed in self._seeds}, known(self._seeds, self._said.values(), self._trust)
-        every += tuple(
-            replace(one, address=seed.address)
-            for one in every
-            for seed in self._seeds
-            if one.public == seed.public and one.address != seed.address
-        )
-        return tuple(one for one in every if not one.leaf or one.public in own) or tuple(self._seeds)
+        own = {seed.public for seed in self._words.seeds}
+        return tuple(one for one in self._words.all if not one.leaf or one.public in own) or self._words.seeds
 
     @property
     def leaves(self) -> tuple[BrokerAddress, ...]:
@@ -88,9 +70,7 @@ class KnownBrokers:
     def told(self, raws: Sequence[bytes]) -> None:
         """A broker tells what operators have said."""
         if self._take(raws) and self._files is not None:
-            proofs = (raw for one in self._said.values() for raw in self._trust.proof(one.key_id, one.event.source))
-            kept = [list(dict.fromkeys(proofs)), [one.raw for one in self._said.values()]]
-            self._files.write(FILE, canonical(kept))
+            self._files.write(FILE, self._words.kept())
 
     def _take(self, raws: Sequence[bytes]) -> bool:
         news = False
@@ -100,9 +80,7 @@ class KnownBrokers:
             except UnusableEventError as error:
                 self._log.warning("word on a broker not believed", code=error.code, reason=error.message)
                 continue
-            held = self._said.get(one.event.topic)
-            if one.event.topic.startswith(TOPIC) and (held is None or newer(one.event, held.event)):
-                self._said[one.event.topic], news = one, True
+            news = self._words.take(one) or news
         return news
 
     def next(self) -> BrokerAddress:

@@ -5,21 +5,28 @@ Rule 1: the newest word on each counts, whoever brings it; one that is removed i
 Rule 2: a word that cannot be read says nothing.
 Rule 3: one whose key was revoked is none.
 Rule 4: which of them are leaves is said by operators alone (E5).
+Rule 5: a word is of a NATS server when it names its route; what was said of brokers before a realm moved to NATS is none
+    of its servers, and the other way round. Of both, who was removed is removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Protocol
+
+import cbor2
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.order import newer
+from dsmt.event.payload import canonical
 from dsmt.event.records import from_data
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.keys import key_id_of
+from dsmt.trust.store import TrustStore
 
 TOPIC: Final = "config/broker/"
 
@@ -34,19 +41,91 @@ class Keys(Protocol):
         """Whether a key has ended."""
 
 
-def known(seeds: Sequence[BrokerAddress], said: Iterable[SignedEvent], keys: Keys) -> tuple[BrokerAddress, ...]:
+class BrokerWords:
+    """What a process knows of its realm's brokers: those that it was given at the start, and each newest word.
+
+    `kept` is what another process of it has kept. With `on_nats` they are NATS servers (rule 5).
+    """
+
+    def __init__(self, seeds: Sequence[BrokerAddress], trust: TrustStore, *, on_nats: bool = False) -> None:
+        self.seeds, self._trust, self._on_nats = tuple(seeds), trust, on_nats
+        self._said: dict[str, SignedEvent] = {}
+
+    def restore(self, kept: bytes) -> list[bytes]:
+        """Take in the certificates that were kept; the words beside them. Raises `UnusableEventError`."""
+        try:
+            certificates, raws = cbor2.loads(kept)
+            self._trust.add_all(certificates)
+            return list(raws)
+        except (cbor2.CBORDecodeError, TypeError, ValueError) as error:
+            raise UnusableEventError("event.kept", f"what was kept is none: {error}") from error
+
+    def take(self, one: SignedEvent) -> bool:
+        """Take in a word that was checked; whether it is news."""
+        held = self._said.get(one.event.topic)
+        news = one.event.topic.startswith(TOPIC) and (held is None or newer(one.event, held.event))
+        if news:
+            self._said[one.event.topic] = one
+        return news
+
+    def kept(self) -> bytes:
+        """What the next process is to know, with what proves it."""
+        proofs = (raw for one in self._said.values() for raw in self._trust.proof(one.key_id, one.event.source))
+        return canonical([list(dict.fromkeys(proofs)), [one.raw for one in self._said.values()]])
+
+    @property
+    def all(self) -> tuple[BrokerAddress, ...]:
+        """Every one that may be tried: one of which a word says another address than it was given with, at both."""
+        every = known(self.seeds, self._said.values(), self._trust, on_nats=self._on_nats)
+        return every + tuple(
+            replace(one, address=seed.address)
+            for one in every
+            for seed in self.seeds
+            if one.public == seed.public and one.address != seed.address
+        )
+
+    @property
+    def removed(self) -> dict[str, BrokerAddress]:
+        """Those that an operator has removed, by name."""
+        return self._where(removed=True)
+
+    @property
+    def present(self) -> dict[str, BrokerAddress]:
+        """Those that an operator has named, and not removed, by name."""
+        return self._where(removed=False)
+
+    def _where(self, *, removed: bool) -> dict[str, BrokerAddress]:
+        found = {}
+        for topic, one in self._said.items():
+            with suppress(UnusableEventError):
+                word = from_data(BrokerWord, one.event.data)
+                if word.removed == removed and (removed or bool(word.route) == self._on_nats):
+                    found[topic.removeprefix(TOPIC)] = address_of(word)
+        return found
+
+
+def address_of(word: BrokerWord) -> BrokerAddress:
+    """Where a broker is, by a word on it."""
+    return BrokerAddress(word.address, word.public, leaf=bool(word.leaf), route=word.route or "")
+
+
+def known(
+    seeds: Sequence[BrokerAddress], said: Iterable[SignedEvent], keys: Keys, *, on_nats: bool = False
+) -> tuple[BrokerAddress, ...]:
     """All brokers of a realm, those that were given at the start first; none twice."""
     found = {seed.public: seed for seed in seeds}
     for topic, one in sorted(_newest(said).items()):
         with suppress(UnusableEventError):
             word, name = from_data(BrokerWord, one.event.data), f"broker/{topic.removeprefix(TOPIC)}"
+            if not word.removed and bool(word.route) != on_nats:
+                continue
             for seed in seeds:
                 if seed.public != word.public and keys.sole_name(key_id_of(seed.public)) == name:
                     found.pop(seed.public, None)
             if word.removed:
                 found.pop(word.public, None)
             else:
-                found[word.public] = BrokerAddress(word.address, word.public, leaf=bool(word.leaf))
+                found[word.public] = address_of(word)
     return tuple(one for one in found.values() if not keys.is_revoked(key_id_of(one.public)))
 
 

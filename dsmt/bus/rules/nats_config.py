@@ -11,9 +11,12 @@ Rule 3: everybody may read everything that the realm says: what a certificate le
 from __future__ import annotations
 
 import json
+import string
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
+from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.wire.nkeys import account_nkey, user_nkey
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.trust.certificate import Certificate
@@ -25,6 +28,12 @@ CALLOUT_S: Final = 1.0
 """How long a server waits for its gate, and then says no: a no that comes sooner is the gate's."""
 ACCOUNT: Final = "realm"
 SYSTEM: Final = "SYS"
+ADDED: Final = "~"
+RETRIES: Final = 1_000_000
+"""How often a server tries a route of which it was told by another one, each second: as long as those it was given."""
+REPORT_EACH: Final = 3600
+"""Of so many attempts to reach another server one is told in the log."""
+_DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ASKED: Final = ("STREAM.INFO.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}")
 _CONSUMERS: Final = ("CONSUMER.CREATE.{}.*", "CONSUMER.MSG.NEXT.{}.*", "CONSUMER.DELETE.{}.*")
 
@@ -68,12 +77,27 @@ class Server:
     tls: Tls | None = None
 
 
+def server_name(broker: str, public: bytes) -> str:
+    """What a server is called that is added: with its key, since a name that was given up is no member again for minutes."""
+    return f"{broker}{ADDED}{public[:4].hex()}"
+
+
+def broker_of(server: str) -> str:
+    """The broker that a server is."""
+    return server.partition(ADDED)[0]
+
+
+def peer_of(server: str) -> str:
+    """By what the servers know each other in the cluster: a hash of the name, as nats-server makes it."""
+    return "".join(_DIGITS[byte % len(_DIGITS)] for byte in sha256(server.encode()).digest()[:8])
+
+
 def permissions(certificate: Certificate, subjects: Subjects) -> dict[str, Any]:
     """What a source may publish and subscribe to."""
     name, streams = certificate.subject, (subjects.history, subjects.facts, subjects.blobs)
     asked = [f"$JS.API.{one.format(stream)}" for stream in streams for one in (*_ASKED, *_CONSUMERS)]
     said = [*subjects.grants(name, certificate.publish), subjects.answer(name)]
-    heard = [f"_INBOX_{user_nkey(certificate.public)}.>", subjects.asked(name)]
+    heard = [f"_INBOX_{user_nkey(certificate.public)}.>", subjects.asked(name), *subjects.taken_by([BROKERS], signals=False)]
     if certificate.role == "broker":
         asked = ["$JS.API.>", subjects.asked_all]
         heard += [subjects.everything, subjects.answers]
@@ -93,7 +117,9 @@ def server_config(server: Server, gate: Gate | None = None) -> str:
     if server.synced:
         told["jetstream"]["sync_interval"] = "always"
     if server.cluster:
-        told["cluster"] = {"name": "dsmt", "listen": server.cluster, "routes": [f"nats://{one}" for one in server.routes]}
+        routes = [f"nats://{one}" for one in server.routes]
+        told["cluster"] = {"name": "dsmt", "listen": server.cluster, "routes": routes, "connect_retries": RETRIES}
+        told["reconnect_error_reports"] = REPORT_EACH
     if server.tls is not None:
         told["tls"] = server.tls.settings(peers=False)
         if server.cluster:

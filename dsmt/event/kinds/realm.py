@@ -40,7 +40,8 @@ class ClockWord(msgspec.Struct, frozen=True, kw_only=True):
 class BrokerWord(msgspec.Struct, frozen=True, kw_only=True):
     """`config/broker/<broker>`: a broker of the realm, by its address and Ed25519 key (32 bytes); or it is one no more.
 
-    `leaf`: it is the one of a site, and linked to one other at a time (E5); not said of the others.
+    `leaf`: it is the one of a site, and linked to one other at a time (E5); not said of the others. `route`, of a NATS
+    server that has others: where it listens for them.
     """
 
     address: str
@@ -49,6 +50,7 @@ class BrokerWord(msgspec.Struct, frozen=True, kw_only=True):
     removed: bool = False
     reason: str = ""
     leaf: bool | msgspec.UnsetType = msgspec.UNSET
+    route: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):

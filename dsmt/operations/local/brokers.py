@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
-from dsmt.errors import DsmtError, RefusedError
+from dsmt.errors import DsmtError, NotFoundError, RefusedError
+from dsmt.operations.local import servers
 from dsmt.operations.local.connection import reading
 from dsmt.operations.local.home import ENGINES, Home, check_address, check_part, ensure_broker, reach_at, write_secret
 from dsmt.operations.local.keeping import is_up, keep
@@ -17,7 +20,8 @@ from dsmt.operations.local.machine import check_free, release
 from dsmt.operations.write import brokers
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.configuration import BrokerFile, RealmConfig, read_config, read_identity
+from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, read_config, read_identity
+from dsmt.programs.nats_server import cluster_of
 from dsmt.trust.identity import Identity
 
 ADDRESSES = "addresses.json"
@@ -31,8 +35,9 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
     for name in home.names("brokers"):
         directory = home.part("brokers", name)
         if (directory / "identity").exists():
-            address = read_config(directory / "broker.cbor", BrokerFile).address
-            found[name] = BrokerAddress(address, read_identity(directory / "identity").key.public)
+            told = read_config(directory / "broker.cbor", BrokerFile)
+            route = "" if told.realm.nats is None else cluster_of(told, read_config(directory / "gate.cbor", GateFile))
+            found[name] = BrokerAddress(told.address, read_identity(directory / "identity").key.public, route=route)
     return found
 
 
@@ -71,7 +76,7 @@ async def add(
     Raises `InputError`, `FailedError` for a port that is taken, `RefusedError` for a name that is.
     """
     check_part("broker", name)
-    home.realm().check_own("adding a broker")
+    servers.check_grows(home.realm())
     if listen is not None:
         check_address(listen)
     async with alone(home, waits):
@@ -80,33 +85,68 @@ async def add(
             raise RefusedError("broker.exists", f"broker {name} is in {home.root} already", next="choose another name")
         if listen is not None:
             check_free(listen, f"broker {name}", then="choose another with --listen")
-        ensure_broker(home, name, listen=listen, now_s=now_s, leaf=leaf)
+        if home.realm().nats is None:
+            ensure_broker(home, name, listen=listen, now_s=now_s, leaf=leaf)
+        else:
+            await _ensure_server(home, bus, name, listen=listen, now_s=now_s, leaf=leaf)
         known = of_home(home)
         known[name] = replace(known[name], leaf=leaf)
         await brokers.announce(bus, known, by=by, reason=reason)
         if is_up(home):
-            await keep(home, "brokers", "broker", [name])
+            for program in ("broker",) if home.realm().nats is None else ("nats_server", "broker"):
+                await keep(home, "brokers", program, [name])
     return known[name]
+
+
+async def _ensure_server(home: Home, bus: Bus, name: str, *, listen: str | None, now_s: int, leaf: bool) -> None:
+    """Make a NATS server and its gate. Raises `RefusedError`, `InputError`."""
+    servers.check_mesh(leaf=leaf)
+    here, announced = of_home(home), await brokers.announced(bus)
+    if name in announced:
+        raise RefusedError("broker.exists", f"there is a broker {name} on another machine", next="choose another name")
+    address, routes = servers.listening(listen, here), servers.routes_of(here, announced)
+
+    def more(directory: Path, file: BrokerFile, public: bytes) -> None:
+        servers.make_here(home, directory, file, public, routes)
+
+    servers.key_of(home)
+    ensure_broker(home, name, listen=address, now_s=now_s, more=more)
 
 
 async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits: Waits) -> BrokerAddress:
     """Have a broker be none any more; where it is of this home it is ended, and its directory goes.
 
-    Raises `NotFoundError`, `RefusedError` for the last one.
+    A NATS server ends when others hold what it held. Raises `NotFoundError`, `TimedOutError`, `RefusedError` for the last.
     """
-    home.realm().check_own("removing a broker")
     async with alone(home, waits):
         _check_still(home)
-        here = of_home(home)
-        at = await brokers.remove(bus, name, here, by=by, reason=reason)
-        realm = home.realm()
+        here, realm = of_home(home), home.realm()
+        at = await _unsaid(bus, realm, name, here, by=by, reason=reason)
+        if realm.nats is not None:
+            await servers.emptied(bus, realm, name)
         left = tuple(one for one in realm.brokers if one[1] != at.public)
         if left:
             reach_at(home, msgspec.structs.replace(realm, brokers=left))
         if name in here:
-            await release(home, "broker", name)
+            for program in ("broker",) if realm.nats is None else ("broker", "nats_server"):
+                await release(home, program, name)
             shutil.rmtree(home.part("brokers", name))
     return at
+
+
+async def _unsaid(
+    bus: Bus, realm: RealmConfig, name: str, here: Mapping[str, BrokerAddress], *, by: str, reason: str
+) -> BrokerAddress:
+    """Say that it is none any more; of a NATS server of this home that may have been said, by who was interrupted."""
+    if realm.nats is None:
+        return await brokers.remove(bus, name, here, by=by, reason=reason)
+    await servers.check_left(bus, name, await brokers.announced(bus))
+    try:
+        return await brokers.remove(bus, name, here, by=by, reason=reason, least=min(realm.nats.replicas, servers.LEAST))
+    except NotFoundError:
+        if name not in here:
+            raise
+        return here[name]
 
 
 def _check_still(home: Home) -> None:

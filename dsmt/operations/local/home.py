@@ -2,6 +2,7 @@
 
 realm.cbor                 name, root public keys, brokers
 root.key                   the realm's root key (mode 0600): move it off the fleet
+servers.key                of a realm on NATS: what makes further servers (mode 0600); as the root key
 operator/identity          whose word the command line gives
 brokers/<name>/ controllers/<name>/ nodes/<name>/      one directory for each program (programs/configuration.py)
 home.lock                  held by who makes, starts or ends what is here
@@ -17,6 +18,7 @@ import re
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from dsmt.event.topic import is_level
 from dsmt.programs.configuration import (
     ISSUER,
     RESTORE,
+    SERVERS_KEY,
     BrokerFile,
     ControllerFile,
     MigrationFile,
@@ -196,7 +199,7 @@ def is_here(host: str, family: int = socket.AF_UNSPEC) -> bool:
     return True
 
 
-def _free(host: str) -> str:
+def free_address(host: str) -> str:
     """An address at a host with a free port. Raises `InputError` for a host that is another one."""
     if not is_here(host, socket.AF_INET):
         said = f"{host} is no IPv4 address of this machine, at which several brokers could listen"
@@ -234,7 +237,7 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
         check_address(listen)
         host, _, port = listen.rpartition(":")
         _given.append(int(port))
-    addresses = {f"b{n}": listen if listen and n == 1 else _free(host) for n in range(1, brokers + 1)}
+    addresses = {f"b{n}": listen if listen and n == 1 else free_address(host) for n in range(1, brokers + 1)}
     if not (home.root / "root.key").exists():
         write_secret(home.root / "root.key", SystemEntropy().bytes(SEED_BYTES))
     root = home.root_key()
@@ -244,8 +247,9 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
     if nats:
         from dsmt.programs.nats_server import make_servers  # noqa: PLC0415 - only there
 
-        routes = tuple(_free(host) for _ in made) if brokers > 1 else ()
-        config = make_servers([home.part("brokers", one) for one in made], config, routes)
+        routes = tuple(free_address(host) for _ in made) if brokers > 1 else ()
+        directories = [home.part("brokers", one) for one in made]
+        config = make_servers(directories, config, routes, key_file=home.root / SERVERS_KEY)
     else:
         for one in made:
             write_config(home.part("brokers", one) / "broker.cbor", BrokerFile(realm=config, address=addresses[one]))
@@ -278,10 +282,18 @@ def ensure_operator(home: Home, *, now_s: int | None = None) -> None:
         write_secret(home.operator_file, dump(issue(home.root_key(), f"operator/{operator_name()}", now_s=now_s)))
 
 
-def ensure_broker(home: Home, name: str, *, listen: str | None = None, now_s: int | None = None, leaf: bool = False) -> Path:
+def ensure_broker(
+    home: Home,
+    name: str,
+    *,
+    listen: str | None = None,
+    now_s: int | None = None,
+    leaf: bool = False,
+    more: Callable[[Path, BrokerFile, bytes], object] | None = None,
+) -> Path:
     """The directory of a broker of a realm that is there, made when missing. Raises `InputError` for what is no name.
 
-    A leaf is for its site: nobody of this home is configured with it (E5).
+    A leaf is for its site: nobody of this home is configured with it (E5). `more` writes what a NATS server needs, too.
     """
     check_part("broker", name)
     directory = home.part("brokers", name)
@@ -289,7 +301,10 @@ def ensure_broker(home: Home, name: str, *, listen: str | None = None, now_s: in
         identity, realm = issue(home.root_key(), f"broker/{name}", now_s=now_s), home.realm()
         address = listen or f"127.0.0.1:{free_port()}"
         realm = msgspec.structs.replace(realm, brokers=(*realm.brokers, (address, identity.certificate.public)))
-        write_config(directory / "broker.cbor", BrokerFile(realm=realm, address=address))
+        file = BrokerFile(realm=realm, address=address)
+        write_config(directory / "broker.cbor", file)
+        if more is not None:
+            more(directory, file, identity.certificate.public)
         write_secret(directory / "identity", dump(identity))
         if not leaf:
             reach_at(home, realm)

@@ -214,7 +214,7 @@ async def _start_node(home: Home, node: str) -> None:
 
 async def release(home: Home, program: str, name: str) -> None:
     """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` when it does not end."""
-    directory = home.part(f"{program}s", name)
+    directory = home.part("brokers" if program == "nats_server" else f"{program}s", name)
     if is_up(home):
         write_kept(home, without=str(directory))
         await SpawnedProcesses(str(keeper_directory(home))).request(

@@ -19,18 +19,22 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.errors import DsmtError, RefusedError
+from dsmt.operations.local import servers
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home, check_address, free_port, reach_at, write_secret
 from dsmt.operations.local.lock import alone, silent
 from dsmt.operations.local.machine import check_free
+from dsmt.operations.local.servers import Brought, ServerOrder
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import ISSUER, BrokerFile, ControllerFile, write_config
+from dsmt.programs.nats_server import new_key, public_of
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.certificate import read
 from dsmt.trust.identity import Identity, dump, load
 from dsmt.trust.keys import SecretKey
 
 Role = Literal["broker", "controller"]
+TLS_KEY: Final = "server.key"
 ASKED: Final = "asked"
 """The directory of keys that have no certificate yet."""
 
@@ -46,6 +50,9 @@ class RoleOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are there already: address and public key."""
     certificates: dict[str, str] = {}
     """By the name of the source."""
+    server: ServerOrder | None = None
+    """Of a realm on NATS."""
+    brought: Brought | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +61,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     asked: dict[str, str] = {}
     address: str | None = None
     public: str | None = None
+    tls: str | None = None
+    """Of a NATS server that has no certificate yet: its public key, in PEM."""
+    route: str = ""
 
 
 def _identities(home: Home, told: RoleOrder) -> dict[str, Path]:
@@ -86,7 +96,17 @@ def request(home: Home, told: RoleOrder) -> Answer:
                 write_secret(key, SystemEntropy().bytes(32))
             asked[source] = SecretKey(key.read_bytes()).public.hex()
     public = asked.get(f"broker/{told.name}") if here is None else here.public.hex()
-    return Answer(asked=asked, address=None if here is None else here.address, public=public)
+    tls = _tls_key(home) if told.server is not None and f"broker/{told.name}" in asked else None
+    shown = None if tls is None else public_of(tls)
+    return Answer(asked=asked, address=None if here is None else here.address, public=public, tls=shown)
+
+
+def _tls_key(home: Home) -> str:
+    """The key of the NATS server that is to be here (rule 2)."""
+    path = home.root / ASKED / TLS_KEY
+    if not path.exists():
+        write_secret(path, new_key().encode())
+    return path.read_text()
 
 
 def accept(home: Home, told: RoleOrder) -> Answer:
@@ -101,7 +121,13 @@ def accept(home: Home, told: RoleOrder) -> Answer:
         brokers[address, new.key.public] = None
     realm = msgspec.structs.replace(realm, brokers=tuple(brokers))
     if address is not None:
-        write_config(home.part("brokers", told.name) / "broker.cbor", BrokerFile(realm=realm, address=address))
+        file = BrokerFile(realm=realm, address=address)
+        write_config(home.part("brokers", told.name) / "broker.cbor", file)
+        if told.server is not None and told.brought is not None:
+            public = identities[f"broker/{told.name}"].key.public
+            directory = home.part("brokers", told.name)
+            servers.write(directory, file, public, order=told.server, brought=told.brought, tls_key=_tls_key(home))
+            (home.root / ASKED / TLS_KEY).unlink()
     if f"controller/{told.name}" in files:
         write_config(home.part("controllers", told.name) / "controller.cbor", ControllerFile(realm=realm))
     for source, identity in identities.items():
@@ -111,7 +137,7 @@ def accept(home: Home, told: RoleOrder) -> Answer:
         (home.root / ASKED).rmdir()
     reach_at(home, realm)
     here: BrokerAddress | None = of_home(home).get(told.name)
-    return Answer() if here is None else Answer(address=here.address, public=here.public.hex())
+    return Answer() if here is None else Answer(address=here.address, public=here.public.hex(), route=here.route)
 
 
 def _certified(home: Home, source: str, raw: str) -> Identity:

@@ -25,7 +25,15 @@ from dsmt.operations.read.sight import look
 from dsmt.operations.write.brokers import announced
 from dsmt.ports.bus import BusReader
 from dsmt.programs.birth import birth_record, open_store
-from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, brokers_in, read_config, write_config
+from dsmt.programs.configuration import (
+    SERVERS_KEY,
+    BrokerFile,
+    GateFile,
+    RealmConfig,
+    brokers_in,
+    read_config,
+    write_config,
+)
 from dsmt.programs.nats_server import make_servers
 from dsmt.system.entropy import SystemEntropy
 
@@ -117,8 +125,9 @@ class ToNats:
     def make(self, home: Home, directories: Sequence[Path], planned: RealmConfig) -> None:
         """Make servers and gates, with a key for the bridge."""
         del home
-        routes = tuple(f"127.0.0.1:{free_port()}" for _ in directories)
-        make_servers(directories, planned, routes, bridge=SystemEntropy().bytes(32))
+        routes = tuple(f"{address.rpartition(':')[0]}:{free_port('')}" for address, _ in planned.brokers)
+        beside = directories[0].parents[1]
+        make_servers(directories, planned, routes, key_file=beside / SERVERS_KEY, bridge=SystemEntropy().bytes(32))
 
     def beside(self, home: Home) -> list[tuple[str, Path]]:
         """The servers, without their gates."""
@@ -137,8 +146,11 @@ class ToNats:
         return drain
 
     def settle(self, directory: Path) -> None:
-        """Nobody but gates lets anybody in."""
+        """Nobody but gates lets anybody in, and the key for further servers is the home's."""
         _let_in(directory, b"")
+        beside = directory.parents[1]
+        if (beside / SERVERS_KEY).exists():
+            (beside / SERVERS_KEY).rename(beside.parent / SERVERS_KEY)
 
 
 class ToDsmt:
@@ -158,7 +170,7 @@ class ToDsmt:
 
     async def check_realm(self, bus: BusReader, home: Home) -> None:
         """All of it must be in this home."""
-        await _check_one_home(bus, home, ())
+        await _check_one_home(bus, home, [one for one in await announced(bus) if one not in home.names("brokers")])
 
     def make(self, home: Home, directories: Sequence[Path], planned: RealmConfig) -> None:
         """Make brokers, each with an empty store and the root's word on it (rule 2)."""
@@ -194,7 +206,8 @@ class ToDsmt:
         return drain
 
     def settle(self, directory: Path) -> None:
-        """The root's word is true now."""
+        """The root's word is true now, and there are no servers."""
+        (directory.parents[2] / SERVERS_KEY).unlink(missing_ok=True)
         if (directory / WHOLE).exists():
             (directory / WHOLE).rename(directory / "birth")
 

@@ -25,6 +25,7 @@ from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, write_secret
 from dsmt.operations.local.lock import silent
 from dsmt.operations.local.roles import Role
+from dsmt.operations.local.servers import check_left, emptied
 from dsmt.operations.read.holding import left_on
 from dsmt.operations.read.members import controllers as controllers_of
 from dsmt.operations.read.members import revoked
@@ -34,6 +35,7 @@ from dsmt.operations.remote.hosts import HostAddress, ReachedHost, address_of, r
 from dsmt.operations.remote.roles import Roles
 from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_texts
 from dsmt.operations.write import node_control, tokens
+from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.node_control import Controlled
 from dsmt.trust.identity import Identity
 from dsmt.version import __version__
@@ -115,7 +117,7 @@ class Adding:
         self._connection, self._operator, self._home = connection, operator, home
         self._labels, self._name, self._user, self._tell = dict(labels), name, user, tell
         self._given, self._roles = wheels, roles
-        self._wheels: dict[Platform, asyncio.Task[Wheels]] = {}
+        self._wheels: dict[tuple[Platform, str], asyncio.Task[Wheels]] = {}
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def add(self, hosts: Sequence[HostAddress], done: Callable[[HostOutcome], object]) -> list[HostOutcome]:
@@ -158,10 +160,15 @@ class Adding:
         place = NodePlace(host=address.typed, user=self._user, roles=self._roles.all)
         self._tell(address.typed, "connects")
         async with reached(address, for_user=self._user) as host:
-            wheels = await self._collected(host.platform)
-            told = self._told(place, wheels)
+            known = place_of(self._home, address.typed)
+            serves = "broker" in (*place.roles, *(known[1].roles if known is not None else ()))
+            what = self._connection.realm.distribution(serves=serves)
+            wheels = await self._collected(host.platform, what)
+            told = self._told(place, wheels, what)
             found = await host.do("state", told)
             _check(address, self._connection.realm.name, found)
+            if serves and (known is None or "broker" not in known[1].roles):
+                _check_served(address, what, found)
             if not found["installed"]:
                 self._tell(address.typed, f"installs dsmt {__version__}, {len(wheels.files)} wheels")
                 await host.bring(list(wheels.files), below="wheels")
@@ -185,21 +192,19 @@ class Adding:
             already=bool(found["nodes"]),
         )
 
-    async def _collected(self, platform: Platform) -> Wheels:
-        """The wheels for a platform, which are collected once."""
-        if platform not in self._wheels:
-            self._wheels[platform] = asyncio.create_task(
-                collected(platform, self._given, what=self._connection.realm.distribution)
-            )
-        return await asyncio.shield(self._wheels[platform])
+    async def _collected(self, platform: Platform, what: str) -> Wheels:
+        """The wheels of what a host needs, for its platform, which are collected once."""
+        if (platform, what) not in self._wheels:
+            self._wheels[platform, what] = asyncio.create_task(collected(platform, self._given, what=what))
+        return await asyncio.shield(self._wheels[platform, what])
 
-    def _told(self, place: NodePlace, wheels: Wheels) -> dict[str, Any]:
+    def _told(self, place: NodePlace, wheels: Wheels, what: str) -> dict[str, Any]:
         """What the host is told; the first root key tells the realm."""
         return {
             **place.paths,
             "build": wheels.build,
             "sums": wheels.sums,
-            "requirement": f"{self._connection.realm.distribution}=={__version__}",
+            "requirement": f"{what}=={__version__}",
             "root": self._connection.realm.roots[0].hex(),
             "units": {} if place.user else unit_texts(),
             "labels": self._labels,
@@ -229,6 +234,14 @@ def _check(address: HostAddress, realm: str, found: dict[str, Any]) -> None:
     if found["more"]:
         said = f"{address} has a home of realm {realm} that was made there"
         raise RefusedError("host.taken", said, next="start that with dsmt up, there")
+
+
+def _check_served(address: HostAddress, what: str, found: dict[str, Any]) -> None:
+    """Raise `RefusedError` for a node that runs without what a NATS server needs: who keeps it there would not find it."""
+    if what == "dsmt[nats]" and found["nodes"] and not found["installed"]:
+        node = found["nodes"][0]
+        said = f"{address} is a node already, {node}, and was brought no NATS server"
+        raise RefusedError("host.server", said, next=f"dsmt node remove {node}, then add it again with its roles")
 
 
 def _name_of(address: HostAddress, hostname: str) -> str:
@@ -293,8 +306,10 @@ async def remove(
 
 async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool) -> Controlled:
     """Say that a node has left for good, and the broker beside it, and forget where they were."""
-    done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure)
     place = places(home).get(node)
+    if place is not None and "broker" in place.roles and connection.realm.nats is not None:
+        await check_left(connection.bus, node, await announced(connection.bus))
+    done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure)
     if place is not None:
         await _forget_broker(connection, home, node, place, reason)
         _keep(home, node, None)
@@ -306,3 +321,5 @@ async def _forget_broker(connection: Connection, home: Home, node: str, place: N
     if "broker" in place.roles:
         with suppress(NotFoundError):
             await brokers.remove(home, connection.bus, node, by=connection.by, reason=reason, waits=silent)
+        if connection.realm.nats is not None:  # it may have been said before, by who was interrupted
+            await emptied(connection.bus, connection.realm, node)

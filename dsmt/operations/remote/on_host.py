@@ -122,7 +122,10 @@ class Installation:
 
     def _roles(self, verb: str) -> dict[str, Any]:
         argv = [str(self.program / "bin/python"), "-I", "-m", "dsmt.operations.local.roles", verb, str(self.home)]
-        told: dict[str, Any] = json.loads(run(argv, given=json.dumps(self.told["asks"])))
+        asks = dict(self.told["asks"])
+        if self.told.get("brings"):  # what no command line may show
+            asks["brought"] = json.loads(sys.stdin.readline())
+        told: dict[str, Any] = json.loads(run(argv, given=json.dumps(asks)))
         return told
 
     def start(self) -> dict[str, Any]:

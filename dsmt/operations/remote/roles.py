@@ -13,15 +13,18 @@ from typing import Any
 import msgspec
 
 from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.operations.local import servers
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, reach_at
 from dsmt.operations.local.lock import alone, silent
 from dsmt.operations.local.roles import Answer, Role, RoleOrder
+from dsmt.operations.local.servers import Brought, ServerOrder
 from dsmt.operations.remote.hosts import ReachedHost
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import ServersKey
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import YEAR_S, certify
 from dsmt.trust.keys import SecretKey
@@ -35,8 +38,11 @@ class Roles:
     ) -> None:
         self.all, self._leaf = tuple(roles), leaf
         self._connection, self._home, self._listen = connection, home, listen
-        if "broker" in roles:
-            connection.realm.check_own("adding a broker")
+        self._servers: ServersKey | None = None
+        if "broker" in roles and connection.realm.nats is not None:
+            servers.check_grows(connection.realm)
+            servers.check_mesh(leaf=leaf)
+            self._servers = servers.key_of(home)
         self._root = home.root_key() if roles else None
 
     async def give(self, host: ReachedHost, told: Mapping[str, Any], name: str) -> str | None:
@@ -55,6 +61,7 @@ class Roles:
             reached=host.reached_at,
             listen=self._listen,
             brokers=tuple((address, public.hex()) for address, public in sorted(known)),
+            server=self._order(announced),
         )
         asked = await self._said(host, "request", told, asks)
         self._check(host, name, asked, announced)
@@ -63,10 +70,11 @@ class Roles:
             said = f"{host.address} asks for a certificate of {strange[0]}, which it is not to be"
             raise FailedError("host.asked", said, next="see what runs there: nothing was certified")
         certificates = {source: _certificate(root, source, public, now_s) for source, public in asked.asked.items()}
-        done = await self._said(host, "accept", told, msgspec.structs.replace(asks, certificates=certificates))
+        asks, given = self._signed(host, msgspec.structs.replace(asks, certificates=certificates), asked)
+        done = await self._said(host, "accept", told, asks, given)
         if done.address is None or done.public is None:
             return None
-        at = BrokerAddress(done.address, bytes.fromhex(done.public), leaf=self._leaf)
+        at = BrokerAddress(done.address, bytes.fromhex(done.public), leaf=self._leaf, route=done.route)
         known_here, why = {**of_home(self._home), name: at}, f"node add {host.address}"
         await brokers.announce(self._connection.bus, known_here, by=self._connection.by, reason=why)
         if self._leaf:
@@ -77,9 +85,27 @@ class Roles:
                 reach_at(self._home, msgspec.structs.replace(realm, brokers=(*realm.brokers, (at.address, at.public))))
         return at.address
 
+    def _order(self, announced: Mapping[str, BrokerAddress]) -> ServerOrder | None:
+        """Of a realm on NATS: where a further server finds the others."""
+        if self._servers is None:
+            return None
+        return ServerOrder(routes=servers.routes_of(of_home(self._home), announced))
+
+    def _signed(self, host: ReachedHost, asks: RoleOrder, asked: Answer) -> tuple[RoleOrder, str]:
+        """The order with the certificate of a NATS server that asks for one; and what is brought to it."""
+        if self._servers is None or asks.server is None or asked.tls is None:
+            return asks, ""
+        at = self._listen or f"{host.reached_at}:0"
+        certificate = servers.signed(self._connection.realm, self._servers, at, asked.tls)
+        brought = Brought(system=self._servers.system.hex(), issuer=self._servers.issuer.hex())
+        order = msgspec.structs.replace(asks.server, certificate=certificate)
+        return msgspec.structs.replace(asks, server=order), f"{msgspec.json.encode(brought).decode()}\n"
+
     @staticmethod
-    async def _said(host: ReachedHost, verb: str, told: Mapping[str, Any], asks: RoleOrder) -> Answer:
-        return msgspec.convert(await host.do(verb, {**told, "asks": msgspec.to_builtins(asks)}), Answer)
+    async def _said(host: ReachedHost, verb: str, told: Mapping[str, Any], asks: RoleOrder, given: str = "") -> Answer:
+        return msgspec.convert(
+            await host.do(verb, {**told, "asks": msgspec.to_builtins(asks), "brings": bool(given)}, given=given), Answer
+        )
 
     def _check(self, host: ReachedHost, name: str, asked: Answer, announced: Mapping[str, BrokerAddress]) -> None:
         """Raise `RefusedError` for a name that is another's, `InputError` for an address on the host alone."""

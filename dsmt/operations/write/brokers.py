@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -26,8 +27,8 @@ async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, r
         held = said.get(name)
         told = None if held is None or held[1].removed else _address(held[1])
         leaf = at.leaf or (told is not None and told.leaf and told.public == at.public)
-        if told is None or (told.address, told.public, told.leaf) != (at.address, at.public, leaf):
-            word = BrokerWord(address=at.address, public=at.public, by=by, reason=reason, leaf=leaf or msgspec.UNSET)
+        if told is None or told != replace(at, leaf=leaf):
+            word = _word(replace(at, leaf=leaf), by=by, reason=reason)
             drafts.append(_draft(name, word, held))
     if drafts:
         await say(bus, drafts)
@@ -40,8 +41,13 @@ async def announced(bus: BusReader) -> dict[str, BrokerAddress]:
     return {name: _address(word) for name, (_, word) in said.items() if not word.removed}
 
 
-async def remove(bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by: str, reason: str) -> BrokerAddress:
-    """Say that a broker is one no more; where it was. Raises `NotFoundError`, and `RefusedError` for the last one."""
+async def remove(
+    bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by: str, reason: str, least: int = 1
+) -> BrokerAddress:
+    """Say that a broker is one no more; where it was.
+
+    Raises `NotFoundError`, and `RefusedError` for the last one, or where fewer than `least` would be left.
+    """
     said = await _said(bus)
     present = {one for one, (_, word) in said.items() if not word.removed} | {one for one in known if one not in said}
     if name not in present:
@@ -53,15 +59,25 @@ async def remove(bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by:
         raise RefusedError(
             "broker.last", f"{name} is the only broker: without one nobody hears anything", next="dsmt broker add"
         )
+    if len(present) <= least:
+        few = (
+            f"{name} is one of {len(present)} NATS servers, and no fewer than {least} may be left: each stream is on so many"
+        )
+        raise RefusedError("broker.few", few, next="dsmt node add --roles broker,node HOST, or dsmt broker add, first")
     held = said.get(name)
     at = known[name] if held is None else _address(held[1])
-    word = BrokerWord(address=at.address, public=at.public, by=by, removed=True, reason=reason)
+    word = _word(replace(at, leaf=False), by=by, reason=reason, removed=True)
     await say(bus, [_draft(name, word, held)])
     return at
 
 
+def _word(at: BrokerAddress, *, by: str, reason: str, removed: bool = False) -> BrokerWord:
+    leaf, route = at.leaf or msgspec.UNSET, at.route or msgspec.UNSET
+    return BrokerWord(address=at.address, public=at.public, by=by, removed=removed, reason=reason, leaf=leaf, route=route)
+
+
 def _address(word: BrokerWord) -> BrokerAddress:
-    return BrokerAddress(word.address, word.public, leaf=bool(word.leaf))
+    return BrokerAddress(word.address, word.public, leaf=bool(word.leaf), route=word.route or "")
 
 
 def _draft(name: str, word: BrokerWord, held: tuple[SignedEvent, BrokerWord] | None) -> Draft:

@@ -38,6 +38,13 @@ def is_loopback(*addresses: str) -> bool:
     return all(map(_LOOPBACK.match, addresses))
 
 
+def check_role(role: str) -> None:
+    """Raise `InputError` for what no token makes: issuers, which answer who shows one, certify nodes and nobody else."""
+    if role != "node":
+        said = f"--role {role}: a token makes a node; the key of a {role} is certified by the root key alone"
+        raise InputError("token.role", said, next=f"dsmt node add --roles {role},node HOST, which asks for that over SSH")
+
+
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
     """A token as it is listed: without its key, which nobody has but who was given it. `member`: who has joined by it."""
 

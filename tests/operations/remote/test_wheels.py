@@ -130,11 +130,13 @@ def test_a_host_is_brought_and_installs_what_its_realm_is_carried_by(
     made: Any = SimpleNamespace(realm=realm)
     home, nobody = Home(tmp_path), cast("Any", None)
     told = adding.Adding(made, nobody, home, labels={}, roles=Roles(made, home, ()), tell=nobody)
-    wheels = asyncio.run(told._collected(HERE))
+    assert realm.distribution() == what
+    assert realm.distribution(serves=True) == ("dsmt" if nats is None else "dsmt[nats]")
+    wheels = asyncio.run(told._collected(HERE, what))
     assert asked == [what]
-    assert told._told(NodePlace(host="web-1"), wheels)["requirement"] == f"{what}=={__version__}"
+    assert told._told(NodePlace(host="web-1"), wheels, what)["requirement"] == f"{what}=={__version__}"
     if nats is not None:
-        with pytest.raises(RefusedError, match="adding a broker"):
+        with pytest.raises(RefusedError, match="born with one NATS server"):
             Roles(made, home, ("broker",))
 
 
