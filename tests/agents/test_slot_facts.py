@@ -99,18 +99,20 @@ def test_what_does_not_stop_is_killed_and_that_is_told() -> None:
 def test_a_slot_given_to_another_node_leaves_this_one_and_the_agent_says_gone() -> None:
     async def main() -> None:
         site = Site(Realm())
-        spec = site.spec(WEB + "    uninstall: clean up\n")
+        spec = site.spec(WEB + "    uninstall: clean {port.http}\n")
         site.machine.steps["clean"] = Exit(0, None)
         site.assign(spec)
         agent = site.start()
         await site.until("running")
+        (port,) = site.record().ports.values()
+        site.machine.held[port] = "another"
         site.assign(spec, version=2, node="n2")
         status = await agent.wait()
         assert status.code == EXIT_GONE
         assert site.states()[-3:] == ["terminated", "stopped", "gone"]
         assert site.files.read(f"{site.slot.directory}/{OUTCOME}") == b"gone"
         assert not site.machine.alive
-        assert [p.launch.argv for p in site.machine.programs][-1] == ("clean", "up")
+        assert [p.launch.argv for p in site.machine.programs][-1] == ("clean", str(port))
 
     in_virtual_time(main)
 

@@ -132,6 +132,15 @@ def test_what_passes_again_before_it_is_ended_is_live_and_ready_again(text: str,
     assert [kind for _, kind in kinds(found)] == told
 
 
+def test_what_is_live_again_is_not_ready_while_readiness_fails() -> None:
+    found = drive(
+        HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0),
+        100,
+        lambda role, now: now < 10 or (role is Role.LIVENESS and now > 40),
+    )
+    assert [kind for _, kind in kinds(found)] == ["Started", "Ready", "Unready", "NotLive", "Live"]
+
+
 def test_one_good_result_forgives_liveness() -> None:
     found = drive(
         HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0),
