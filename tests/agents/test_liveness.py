@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
-from dsmt.agents.instance.taking_turns import its_turn
+from dsmt.agents.instance.taking_turns import LOOK_S, its_turn
 from dsmt.agents.rules.container import SlotName
 from dsmt.agents.rules.liveness import Turn, start_s_of, turn
 from dsmt.event.kinds.instance import Health
 from dsmt.event.records import to_data
-from dsmt.ports.bus import Draft
+from dsmt.ports.bus import Arrived, Complete, Cursor, Draft, Interest
 from dsmt.spec.parsing import parse
 
 from .memory_bus import Bus, Realm
@@ -175,6 +177,41 @@ def test_who_is_alone_or_cannot_look_is_restarted_at_once(away: bool) -> None:
         await realm.until(lambda: restarts(last) == 1, within=0.5)
         realm.up.set()
         await end(sites)
+
+    in_virtual_time(main)
+
+
+class Slow(Bus):
+    """Gives what its siblings say in parts, a second and a half apart, or nothing at all."""
+
+    def __init__(self, realm: Realm, parts: int) -> None:
+        super().__init__(realm, "agent/n9/web/app/5")
+        self._parts = parts
+
+    @asynccontextmanager
+    async def subscribe(self, interest: Interest) -> Any:
+        async def batches() -> Any:
+            for n in range(self._parts):
+                await asyncio.sleep(1.5)
+                signed = self.seal(Draft(f"service/web/health/app/{n}/n{n}", to_data(health())))
+                yield [Arrived(signed, 1, live=False)]
+            if self._parts:
+                yield [Complete(Cursor("s", 1, 0), whole=True)]
+            await asyncio.sleep(1e6)
+
+        yield batches()
+
+
+@pytest.mark.parametrize(("parts", "found"), [(0, []), (4, [Turn(5, 5, 4)])])
+def test_a_broker_that_says_nothing_is_not_waited_for_and_one_that_is_slow_is(parts: int, found: list[Turn]) -> None:
+    async def main() -> None:
+        config, waited = node_config("n9").for_agent(SlotName("web", "app", "5")), list[Turn]()
+        bus, loop = Slow(Realm(), parts), asyncio.get_running_loop()
+        began = loop.time()
+        assert await its_turn(config, bus, check="http", start_s=STARTS_S, waits=waited.append) == bool(found)
+        assert waited == found
+        took = loop.time() - began
+        assert took == LOOK_S if not parts else parts * STARTS_S < took <= (parts + 1) * (STARTS_S + LOOK_S)
 
     in_virtual_time(main)
 

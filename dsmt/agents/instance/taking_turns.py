@@ -13,8 +13,8 @@ from dsmt.event.kinds.instance import Health
 from dsmt.event.records import from_data
 from dsmt.ports.bus import Arrived, Bus, Complete, Interest
 
-LOOK_S: Final = 1.0
-"""How long what its siblings say may take to come."""
+LOOK_S: Final = 2.0
+"""How long what its siblings say may take to begin to come, and so long more for each part of it: they may be thousands."""
 
 
 async def its_turn(config: AgentConfig, bus: Bus, *, check: str, start_s: float, waits: Callable[[Turn], object]) -> bool:
@@ -25,19 +25,21 @@ async def its_turn(config: AgentConfig, bus: Bus, *, check: str, start_s: float,
     below, whole, limited = f"service/{slot.service}/health/{slot.component}/", False, False
     try:
         async with asyncio.timeout(LOOK_S) as limit, bus.subscribe(Interest((below,), conflate=True)) as subscription:
+            began = limit.when() or 0.0
             async for batch in subscription:
                 for one in batch:
                     if isinstance(one, Arrived):
                         _take(told, one, below)
                     whole = whole or isinstance(one, Complete)
                 if not whole:
+                    limit.reschedule((limit.when() or 0.0) + LOOK_S)
                     continue
                 now = turn(slot.index, check, told, now_ms=bus.now_ms(), start_s=start_s)
                 if not now.ahead:
                     break
                 if not limited:
                     limited = True
-                    limit.reschedule((limit.when() or 0.0) + now.ahead * start_s)
+                    limit.reschedule(max(began + now.ahead * start_s, limit.when() or 0.0))
                     waits(now)
     except (DsmtError, TimeoutError):
         pass  # nobody tells, or everybody before it has had the time to start

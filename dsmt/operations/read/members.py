@@ -242,7 +242,7 @@ def _revocation(sight: Sight, entry: NodeEntry) -> str | None:
 
 def another_key(node: str) -> str:
     """How a node that was revoked gets another key: the one of this home, or one that has joined."""
-    return f"dsmt cert rotate node/{node}; if it has joined: dsmt join TOKEN, there"
+    return f"dsmt cert rotate node/{node}, then start it anew; if it has joined: dsmt join TOKEN, there"
 
 
 def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
