@@ -70,6 +70,15 @@ def three(realm: Realm, text: str = CHECKED) -> list[Site]:
     return sites
 
 
+async def failing(realm: Realm, text: str = CHECKED, *, first: int = 0) -> list[Site]:
+    """The same, which were ready, and whose checks fail now from one of them on."""
+    sites = three(realm, text)
+    await realm.until(lambda: all(site.health() == "ready" for site in sites))
+    for site in sites[first:]:
+        site.checks.passed = False
+    return sites
+
+
 def restarts(site: Site) -> int:
     return len(site.machine.programs) - 1
 
@@ -88,10 +97,7 @@ async def end(sites: list[Site]) -> None:
 def test_of_three_that_fail_the_same_check_one_at_a_time_is_restarted_and_that_is_told() -> None:
     async def main() -> None:
         realm = Realm()
-        sites = three(realm)
-        await realm.until(lambda: all(site.health() == "ready" for site in sites))
-        for site in sites:
-            site.checks.passed = False
+        sites = await failing(realm)
         await realm.until(lambda: restarts(sites[0]) == 1)
         assert [restarts(site) for site in sites] == [1, 0, 0]
         await realm.until(lambda: [reasons(site)[-1:] for site in sites[1:]] == [["health.braked"], ["health.braked"]])
@@ -113,10 +119,7 @@ def test_of_three_that_fail_the_same_check_one_at_a_time_is_restarted_and_that_i
 def test_whose_check_passes_before_its_turn_is_not_restarted() -> None:
     async def main() -> None:
         realm = Realm()
-        sites = three(realm)
-        await realm.until(lambda: all(site.health() == "ready" for site in sites))
-        for site in sites[1:]:
-            site.checks.passed = False
+        sites = await failing(realm, first=1)
         await realm.until(lambda: restarts(sites[1]) == 1 and reasons(sites[2])[-1] == "health.braked")
         told = realm.told(sites[2].slot.on("health", "n2"))[-1]
         assert told["reason"]["message"].startswith("2 of 3 fail the same check")
@@ -132,10 +135,7 @@ def test_whose_check_passes_before_its_turn_is_not_restarted() -> None:
 def test_where_none_comes_up_again_each_is_restarted_when_those_before_it_could_have_been_started() -> None:
     async def main() -> None:
         realm = Realm()
-        sites = three(realm)
-        await realm.until(lambda: all(site.health() == "ready" for site in sites))
-        for site in sites:
-            site.checks.passed = False
+        sites = await failing(realm)
         await realm.until(lambda: restarts(sites[0]) >= 1)
         await realm.until(lambda: restarts(sites[1]) >= 1, within=60 + 10)
         await asyncio.sleep(50)
@@ -165,11 +165,8 @@ def test_of_an_instance_on_two_nodes_its_newest_generation_counts() -> None:
 def test_who_is_alone_or_cannot_look_is_restarted_at_once(away: bool) -> None:
     async def main() -> None:
         realm = Realm()
-        sites = three(realm)
-        await realm.until(lambda: all(site.health() == "ready" for site in sites))
+        sites = await failing(realm, first=0 if away else 2)
         last = sites[2]
-        for site in sites if away else [last]:
-            site.checks.passed = False
         if away:
             realm.up.clear()
         checked = last.checks.count
@@ -220,10 +217,7 @@ def test_where_only_liveness_is_checked_what_is_not_live_is_served_no_more_while
     async def main() -> None:
         realm = Realm()
         check = "{http: {port: http, path: /}"
-        sites = three(realm, WEB + f"    health: {{startup: {check}}}, liveness: {check}, interval: 1s}}}}\n")
-        await realm.until(lambda: all(site.health() == "ready" for site in sites))
-        for site in sites:
-            site.checks.passed = False
+        sites = await failing(realm, WEB + f"    health: {{startup: {check}}}, liveness: {check}, interval: 1s}}}}\n")
         await realm.until(lambda: reasons(sites[2])[-1:] == ["health.braked"])
         endpoint = sites[2].endpoint()
         assert not endpoint["ready"]
