@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from dsmt.event.kinds.realm import BrokerWord
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
@@ -18,6 +20,11 @@ class BrokerAddress:
     """Whether an operator has said that it is the broker of a site, and read by one other at a time (E5)."""
     route: str = ""
     """Of a NATS server that has others: where it listens for them, `host:port`."""
+
+
+def address_of(word: BrokerWord) -> BrokerAddress:
+    """Where a broker is, by an operator's word on it."""
+    return BrokerAddress(word.address, word.public, leaf=bool(word.leaf), route=word.route or "")
 
 
 @dataclass(frozen=True, slots=True)

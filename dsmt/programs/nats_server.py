@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.bus.rules.brokers import BrokerWords
+from dsmt.bus.rules.brokers import FILE, BrokerWords
 from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config, server_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, UnusableEventError
@@ -88,11 +88,9 @@ def configuration(directory: Path) -> str:
 
 def _words(directory: Path, realm: RealmConfig) -> BrokerWords:
     """What the gate beside a server has heard of brokers."""
-    trust, kept = TrustStore(realm.realm), directory / "brokers"
-    words = BrokerWords(realm.addresses, trust, on_nats=True)
+    words = BrokerWords(realm.addresses, TrustStore(realm.realm), on_nats=True)
     with suppress(UnusableEventError, FileNotFoundError):
-        for raw in words.restore(kept.read_bytes()):
-            words.take(trust.open(raw))
+        words.recall((directory / FILE).read_bytes())
     return words
 
 

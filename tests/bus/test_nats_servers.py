@@ -8,7 +8,8 @@ import json
 import pytest
 
 from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_servers import FILE, KnownServers
+from dsmt.bus.adapters.nats_servers import KnownServers
+from dsmt.bus.rules.brokers import FILE
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home import write_secret
@@ -18,6 +19,7 @@ from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, write
 from dsmt.programs.nats_server import configuration
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import dump
+from dsmt.trust.store import TrustStore
 from tests.bus.realm import TestClock, TestEntropy
 from tests.bus.test_nats_door import Kept, on_nats
 from tests.waiting import until
@@ -36,20 +38,19 @@ async def remove(bus: NatsBus, n: int) -> None:
     await brokers.remove(bus, f"b{n}", {}, by="alice", reason="")
 
 
+def node(k: Kept, trust: TrustStore, known: KnownServers) -> NatsBus:
+    """A node's bus that knows these servers."""
+    identity, realm = k.made.identity("node/n1"), k.servers.realm()
+    return NatsBus(identity=identity, trust=trust, realm=realm, clock=TestClock(), entropy=TestEntropy(), known=known)
+
+
 @on_nats
 async def test_who_is_attached_learns_of_servers_keeps_them_and_forgets_those_that_are_removed(k: Kept) -> None:
     files, made = DiskFiles(str(k.servers.directory / "kept")), k.made
     seeds = [BrokerAddress(address, KEYS[0]) for address in k.servers.addresses]
     trust = made.trust()
     known = KnownServers(seeds, trust, files)
-    bus = NatsBus(
-        identity=made.identity("node/n1"),
-        trust=trust,
-        realm=k.servers.realm(),
-        clock=TestClock(),
-        entropy=TestEntropy(),
-        known=known,
-    )
+    bus = node(k, trust, known)
     alice = await k.bus(k.identities["operator/alice"])
     running = asyncio.create_task(bus.run())
     try:
@@ -90,14 +91,7 @@ async def test_a_servers_routes_are_of_what_its_gate_has_heard_and_one_that_was_
     assert (cluster()["listen"], cluster()["routes"]) == ("127.0.0.1:1000", ["nats://127.0.0.1:1001"])
     trust = made.trust()
     known = KnownServers(realm.addresses, trust, DiskFiles(str(directory)))
-    bus = NatsBus(
-        identity=made.identity("node/n1"),
-        trust=trust,
-        realm=k.servers.realm(),
-        clock=TestClock(),
-        entropy=TestEntropy(),
-        known=known,
-    )
+    bus = node(k, trust, known)
     known.words.seeds = ()  # of those that it would try, none is there
     alice = await k.bus(k.identities["operator/alice"])
     await say(alice, 1, route="127.0.0.1:1001")

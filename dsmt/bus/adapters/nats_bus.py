@@ -96,7 +96,7 @@ class NatsBus:
         self.refusal: RefusedError | None = None
         self._identity, self._trust, self._realm, self._clock, self._entropy = identity, trust, realm, clock, entropy
         self._reads, self._subjects, self._about = reads, Subjects(trust.realm.name), about or About(None, __version__, "")
-        self._known = known or KnownServers((), trust)
+        self.known = known or KnownServers((), trust)
         self._shows = certificates_token([one.raw for one in identity.chain])
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
@@ -147,7 +147,7 @@ class NatsBus:
 
     async def connect(self, number: int = 0) -> NatsLink:
         """A link to one of the servers, for the attachment of this number; or for none. Raises as `any_server`."""
-        servers, own = self._known.addresses or self._realm.servers, self._realm.own
+        servers, own = self.known.addresses or self._realm.servers, self._realm.own
         chosen = servers.index(own) if own in servers else int(self._entropy.uniform(0, len(servers)))
         incarnation = self._signer.incarnation if self._signer.chain is not None else 0
         name = connection_name(self.source, self._about, number, incarnation, reads=self._reads or not number)
@@ -189,7 +189,7 @@ class NatsBus:
         mark = self._subjects.mark(self.source, "0", begins=True)
         await set_mark(link, mark, "attached")
         page = await read_page(link, self._subjects, self._opener, [REVOKED, BROKERS], mark=mark, text="attached")
-        await self._known.hear(link, self._subjects, self._opener, self.now_ms, page)
+        await self.known.hear(link, self._subjects, self._opener, self.now_ms, page)
         if self._signer.chain is None and not self._reads:
             await self._begin_incarnation(link)
         if self._realm.gated and not self._reads:
@@ -252,7 +252,7 @@ class NatsBus:
             await asyncio.sleep(MEASURE_S)
             try:
                 await self._measure(link)
-                await self._known.look(link, self._subjects, self._opener)
+                await self.known.look(link, self._subjects, self._opener)
             except TransportError as error:
                 self._log.info("realm time not measured", reason=str(error))
 

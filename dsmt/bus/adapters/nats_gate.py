@@ -76,11 +76,10 @@ class NatsGate:
     ) -> None:
         self._identity, self._trust, self._realm, self._keys, self._clock = identity, trust, realm, keys, clock
         self._made, self._subjects = made, Subjects(trust.realm.name)
-        known = known or KnownServers((), trust)
         self.bus = NatsBus(
             identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, known=known
         )
-        self._members = NatsMembers(self.bus, self._subjects, known, dismissed)
+        self._members = NatsMembers(self.bus, self._subjects, dismissed)
         self._presence = NatsPresence(self.bus, trust, clock, about)
         self._answering: set[asyncio.Task[None]] = set()
         self._log = Logger(gate=identity.name)

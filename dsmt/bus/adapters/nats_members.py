@@ -16,7 +16,6 @@ from typing import Any, Final, Never
 
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
-from dsmt.bus.adapters.nats_servers import KnownServers
 from dsmt.bus.adapters.nats_streams import stands_without
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.bus.wire.subjects import Subjects
@@ -30,8 +29,8 @@ LOOK_S: Final = 2.0
 class NatsMembers:
     """Those of the cluster, as a gate sees to them. `dismissed` is called when its own server is no member any more."""
 
-    def __init__(self, bus: NatsBus, subjects: Subjects, known: KnownServers, dismissed: Callable[[], object]) -> None:
-        self._bus, self._subjects, self._known, self._dismissed = bus, subjects, known, dismissed
+    def __init__(self, bus: NatsBus, subjects: Subjects, dismissed: Callable[[], object]) -> None:
+        self._bus, self._subjects, self._known, self._dismissed = bus, subjects, bus.known, dismissed
         self._log = Logger(gate=bus.source)
 
     async def run(self, link: NatsLink) -> Never:

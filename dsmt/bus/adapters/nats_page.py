@@ -59,26 +59,35 @@ async def read_page(
     """
     copies = [subjects.noted(addressee)] if addressee else []
     filters = [*subjects.taken_by(patterns, signals=False), *copies, mark]
-    page = Page([], [], 0)
+    page, marked = Page([], [], 0), False
     for stream, patience_s in ((subjects.facts, LATE_S), (subjects.history, MARKED_S)):
-        consumer, waited_s, marked, left = PullConsumer(link, stream, filters), 0.0, False, 0
+        consumer = PullConsumer(link, stream, filters)
         try:
-            await consumer.begin(after=page.covered if stream == subjects.history else 0)
-            while waited_s < patience_s:
-                batch = await consumer.next(LATE_S / 10)
-                waited_s = 0.0 if batch else waited_s + LATE_S / 10
-                for stored in batch:
-                    left = stored.left
-                    if stored.subject == mark:
-                        marked = marked or stored.raw == text.encode()
-                        continue
-                    page = page._replace(covered=max(page.covered, stored.row))
-                    await _read(link, opener, stored, page)
-                if marked and not left:
-                    return page
+            await consumer.begin(after=page.covered)
+            page, marked = await _read_on(link, opener, consumer, page, mark=(mark, text.encode()), patience_s=patience_s)
         finally:
             await consumer.end()
+        if marked:
+            return page
     raise TransportError("nats.behind", f"a mark in stream {subjects.history} does not come")
+
+
+async def _read_on(
+    link: NatsLink, opener: NatsOpener, consumer: PullConsumer, page: Page, *, mark: tuple[str, bytes], patience_s: float
+) -> tuple[Page, bool]:
+    """The page with what a stream has until a mark, of this subject and text; whether that has come."""
+    waited_s, marked, left = 0.0, False, 0
+    while waited_s < patience_s and (left or not marked):
+        batch = await consumer.next(LATE_S / 10)
+        waited_s = 0.0 if batch else waited_s + LATE_S / 10
+        for stored in batch:
+            left = stored.left
+            if stored.subject == mark[0]:
+                marked = marked or stored.raw == mark[1]
+                continue
+            page = page._replace(covered=max(page.covered, stored.row))
+            await _read(link, opener, stored, page)
+    return page, marked and not left
 
 
 async def _read(link: NatsLink, opener: NatsOpener, stored: Stored, page: Page) -> None:

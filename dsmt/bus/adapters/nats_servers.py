@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
 
 from nats.aio.msg import Msg
 
@@ -19,15 +18,13 @@ from dsmt.bus.adapters.nats_link import NatsLink
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_page import Page
 from dsmt.bus.adapters.nats_streams import Stored, last_of_each
-from dsmt.bus.rules.brokers import TOPIC, BrokerWords
+from dsmt.bus.rules.brokers import FILE, TOPIC, BrokerWords
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.files import Files
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.store import TrustStore
-
-FILE: Final = "brokers"
 
 
 class KnownServers:
@@ -38,8 +35,7 @@ class KnownServers:
         kept = None if files is None else files.read(FILE)
         if kept is not None:
             with suppress(UnusableEventError):  # what cannot be used is said again
-                for raw in self.words.restore(kept):
-                    self.words.take(trust.open(raw))
+                self.words.recall(kept)
 
     @property
     def addresses(self) -> tuple[str, ...]:

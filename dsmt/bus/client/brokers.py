@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from dsmt.bus.rules.brokers import BrokerWords
+from dsmt.bus.rules.brokers import FILE, BrokerWords
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.entropy import Entropy
@@ -25,7 +25,6 @@ from dsmt.ports.files import Files
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.store import TrustStore
 
-FILE: Final = "brokers"
 ATTACH_S: Final = 5.0
 FIRST_S: Final = 1.5
 

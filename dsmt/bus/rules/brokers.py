@@ -24,11 +24,13 @@ from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.order import newer
 from dsmt.event.payload import canonical
 from dsmt.event.records import from_data
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import BrokerAddress, address_of
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import TrustStore
 
 TOPIC: Final = "config/broker/"
+FILE: Final = "brokers"
+"""Where a process keeps them for the next one."""
 
 
 class Keys(Protocol):
@@ -59,6 +61,11 @@ class BrokerWords:
             return list(raws)
         except (cbor2.CBORDecodeError, TypeError, ValueError) as error:
             raise UnusableEventError("event.kept", f"what was kept is none: {error}") from error
+
+    def recall(self, kept: bytes) -> None:
+        """Take in the words, too. Raises `UnusableEventError`."""
+        for raw in self.restore(kept):
+            self.take(self._trust.open(raw))
 
     def take(self, one: SignedEvent) -> bool:
         """Take in a word that was checked; whether it is news."""
@@ -102,11 +109,6 @@ class BrokerWords:
                 if word.removed == removed and (removed or bool(word.route) == self._on_nats):
                     found[topic.removeprefix(TOPIC)] = address_of(word)
         return found
-
-
-def address_of(word: BrokerWord) -> BrokerAddress:
-    """Where a broker is, by a word on it."""
-    return BrokerAddress(word.address, word.public, leaf=bool(word.leaf), route=word.route or "")
 
 
 def known(

@@ -14,7 +14,7 @@ from dsmt.errors import DsmtError, NotFoundError, RefusedError
 from dsmt.operations.local import servers
 from dsmt.operations.local.connection import reading
 from dsmt.operations.local.home import ENGINES, Home, check_address, check_part, ensure_broker, reach_at, write_secret
-from dsmt.operations.local.keeping import is_up, keep
+from dsmt.operations.local.keeping import broker_programs, is_up, keep
 from dsmt.operations.local.lock import Waits, alone
 from dsmt.operations.local.machine import check_free, release
 from dsmt.operations.write import brokers
@@ -93,7 +93,7 @@ async def add(
         known[name] = replace(known[name], leaf=leaf)
         await brokers.announce(bus, known, by=by, reason=reason)
         if is_up(home):
-            for program in ("broker",) if home.realm().nats is None else ("nats_server", "broker"):
+            for program in broker_programs(home.realm()):
                 await keep(home, "brokers", program, [name])
     return known[name]
 
@@ -128,7 +128,7 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
         if left:
             reach_at(home, msgspec.structs.replace(realm, brokers=left))
         if name in here:
-            for program in ("broker",) if realm.nats is None else ("broker", "nats_server"):
+            for program in reversed(broker_programs(realm)):
                 await release(home, program, name)
             shutil.rmtree(home.part("brokers", name))
     return at

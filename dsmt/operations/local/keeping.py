@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.parts import keeper_directory
-from dsmt.programs.configuration import MigrationFile, write_config
+from dsmt.programs.configuration import MigrationFile, RealmConfig, write_config
 from dsmt.programs.keeper import KeeperFile, command_of
 from dsmt.system.fork import log_path
 from dsmt.system.processes import SpawnedProcesses, detach
@@ -34,18 +34,19 @@ def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
     if move is not None and move.cut:
         write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=tuple(_servers_of(home, move))))
         return
-    on_nats = home.exists and home.realm().nats is not None
-    kept = [
-        (program, str(home.part("brokers", name)))
-        for name in home.names("brokers")
-        for program in (("nats_server", "broker") if on_nats else ("broker",))
-    ]
+    programs = broker_programs(home.realm()) if home.exists else ("broker",)
+    kept = [(program, str(home.part("brokers", name))) for name in home.names("brokers") for program in programs]
     kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
     if move is not None:
         kept += [one for one in [*_servers_of(home, move), ("bridge", str(home.migration))] if one not in kept]
     nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
     still = tuple(one for one in kept if one[1] != without)
     write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=still, nodes=nodes))
+
+
+def broker_programs(realm: RealmConfig) -> tuple[str, ...]:
+    """What runs in the directory of each broker, in the order in which it is started."""
+    return ("broker",) if realm.nats is None else ("nats_server", "broker")
 
 
 def _servers_of(home: Home, move: MigrationFile) -> list[tuple[str, str]]:

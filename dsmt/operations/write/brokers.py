@@ -14,7 +14,7 @@ from dsmt.event.records import from_data, to_data
 from dsmt.operations.read.sight import patience
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import BrokerAddress, address_of
 
 TOPIC = "config/broker/"
 
@@ -25,7 +25,7 @@ async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, r
     drafts = []
     for name, at in brokers.items():
         held = said.get(name)
-        told = None if held is None or held[1].removed else _address(held[1])
+        told = None if held is None or held[1].removed else address_of(held[1])
         leaf = at.leaf or (told is not None and told.leaf and told.public == at.public)
         if told is None or told != replace(at, leaf=leaf):
             word = _word(replace(at, leaf=leaf), by=by, reason=reason)
@@ -38,7 +38,7 @@ async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, r
 async def announced(bus: BusReader) -> dict[str, BrokerAddress]:
     """The brokers that were announced, and not removed since."""
     said = await _said(bus)
-    return {name: _address(word) for name, (_, word) in said.items() if not word.removed}
+    return {name: address_of(word) for name, (_, word) in said.items() if not word.removed}
 
 
 async def remove(
@@ -65,7 +65,7 @@ async def remove(
         )
         raise RefusedError("broker.few", few, next="dsmt node add --roles broker,node HOST, or dsmt broker add, first")
     held = said.get(name)
-    at = known[name] if held is None else _address(held[1])
+    at = known[name] if held is None else address_of(held[1])
     word = _word(replace(at, leaf=False), by=by, reason=reason, removed=True)
     await say(bus, [_draft(name, word, held)])
     return at
@@ -74,10 +74,6 @@ async def remove(
 def _word(at: BrokerAddress, *, by: str, reason: str, removed: bool = False) -> BrokerWord:
     leaf, route = at.leaf or msgspec.UNSET, at.route or msgspec.UNSET
     return BrokerWord(address=at.address, public=at.public, by=by, removed=removed, reason=reason, leaf=leaf, route=route)
-
-
-def _address(word: BrokerWord) -> BrokerAddress:
-    return BrokerAddress(word.address, word.public, leaf=bool(word.leaf), route=word.route or "")
 
 
 def _draft(name: str, word: BrokerWord, held: tuple[SignedEvent, BrokerWord] | None) -> Draft:
