@@ -11,10 +11,12 @@ from dsmt.cli.command import CliContext, command
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.errors import InputError
+from dsmt.operations.local.asking import asked
 from dsmt.operations.local.connection import Reading
 from dsmt.operations.read.endpoints import Reached
 from dsmt.operations.read.endpoints import endpoints as of_endpoints
 from dsmt.operations.read.instances import instances
+from dsmt.operations.read.members import Broker
 from dsmt.operations.read.members import brokers as of_brokers
 from dsmt.operations.read.members import controllers as of_controllers
 from dsmt.operations.read.sight import Sight, look
@@ -90,10 +92,15 @@ def services(ctx: CliContext) -> None:
 
 @command()
 def brokers(ctx: CliContext) -> None:
-    """The brokers."""
-    known = ctx.home().realm().addresses
-    sight = seen(ctx)
-    found = of_brokers(sight, known)
+    """The brokers; one that is not alive is asked what is wrong."""
+    realm = ctx.home().realm()
+
+    async def work(connection: Reading) -> tuple[Sight, list[Broker]]:
+        sight = await look(connection.bus, passing=True)
+        return sight, await asked(connection.identity, realm, of_brokers(sight, realm.addresses))
+
+    sight, found = ctx.ask(work)
+    remember(ctx, sight)
     if ctx.json:
         document(found)
     else:

@@ -5,6 +5,7 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from dsmt.cli import cert, nodeset, screens
 from dsmt.cli.listing import endpoint_lines
@@ -32,6 +33,7 @@ from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.nodesets import NodeSet
+from dsmt.ports.realm import BrokerAddress
 from dsmt.spec.parsing import parse
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
@@ -173,6 +175,16 @@ def test_a_broker_that_fills_is_shown_as_such_and_one_that_was_removed_not_at_al
     found = brokers(seen, [])
     assert [one.broker for one in found] == ["b1"]
     assert "it is not whole yet" in screens.brokers(found, seen)
+
+
+def test_a_broker_that_is_not_alive_is_shown_with_what_is_wrong_and_status_says_who_does() -> None:
+    seen = sight(Realm("n1"))
+    found = [replace(one, fault="its disk is full") for one in brokers(seen, [BrokerAddress("h:1", b"key")])]
+    assert screens.brokers(found, seen).splitlines()[2] == "  its disk is full"
+    (alert,) = status(
+        seen, TrustStore(RealmName(name="test", roots=(SecretKey(bytes(32)).public,))), [BrokerAddress("h:1", b"key")]
+    ).alerts
+    assert (alert.target, alert.next) == ("broker/h:1", "dsmt brokers asks it what is wrong")
 
 
 def test_a_leaf_is_shown_with_the_broker_to_which_it_is_linked() -> None:

@@ -13,9 +13,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
+from dsmt.operations.local.asking import asked
 from dsmt.operations.local.home import Home, ensure_node
+from dsmt.operations.read.members import Broker
 from dsmt.ports.bus import Draft
 from tests.real.fleet import Fleet, attached, eventually, fleet, processes_of, redis_spec
 from tests.real.seat import dsmt, start
@@ -189,6 +193,9 @@ def test_an_operator_sees_all_that_there_is_while_a_brokers_disk_is_full(tmp_pat
                 await dsmt(home.root, *command)
             told = await dsmt(home.root, "tail", "--since", "1h", "--no-follow")
             assert "bystander" in told.out
+            (full,) = msgspec.convert((await dsmt(home.root, "brokers", "--json")).json, list[Broker])
+            (found,) = await asked(home.operator(), home.realm(), [replace(full, alive=False)])
+            assert found.fault == "the store of broker/b1 is full: free space on its disk"
             small.free()
             await asyncio.wait_for(asyncio.gather(*(emission.acknowledged() for emission in emissions)), 60)
 

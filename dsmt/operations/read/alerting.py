@@ -11,7 +11,7 @@ from dsmt.event.hlc import FAR_MS
 from dsmt.event.kinds.source import keeper_died
 from dsmt.operations.local.certificates import RESTART, ended_brokers
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import Controller, Node, another_key, clock, revoked, withholding
+from dsmt.operations.read.members import Broker, Controller, Node, another_key, clock, revoked, withholding
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
@@ -144,6 +144,21 @@ def _of_brokers(sight: Sight) -> list[Alert]:
         )
         for name, (_, told) in said
         if told.early_s > 0
+    ]
+
+
+def of_silent_brokers(found: Sequence[Broker]) -> list[Alert]:
+    """Brokers that are not alive, as far as this reader is told."""
+    return [
+        Alert(
+            target=f"broker/{one.broker or one.address}",
+            code="broker.silent",
+            message="it is not alive; who was attached to it has gone to another one, if there is one",
+            next="dsmt brokers asks it what is wrong",
+            who="you",
+        )
+        for one in found
+        if not one.alive
     ]
 
 

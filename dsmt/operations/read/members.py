@@ -85,6 +85,8 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is the broker of a site (E5)."""
     upstream: str | None
     """Of a leaf, the broker to which it is linked; null for none."""
+    fault: str | None = None
+    """What is wrong with one that is not alive, where it could be asked."""
 
     @property
     def clock_is_far(self) -> bool:

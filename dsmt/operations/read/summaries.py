@@ -13,7 +13,7 @@ from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.local.certificates import in_use, renew_at
-from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers
+from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers, of_silent_brokers
 from dsmt.operations.read.instances import InstanceRow, instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
@@ -243,7 +243,9 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
         controllers=Counts(total=len(of_controllers), alive=sum(one.alive for one in of_controllers)),
         brake=stands,
         certs=valid,
-        alerts=of_ended_brokers(trust, sight.now_ms) + alerts(sight, of_nodes, of_services, of_controllers),
+        alerts=of_ended_brokers(trust, sight.now_ms)
+        + of_silent_brokers(of_brokers)
+        + alerts(sight, of_nodes, of_services, of_controllers),
     )
 
 

@@ -1,0 +1,67 @@
+"""A broker that is not alive is asked what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.errors import RefusedError, TransportError
+from dsmt.operations.local import asking
+from dsmt.operations.read.members import Broker
+from dsmt.ports.realm import BrokerAddress
+
+OPERATOR: Any = None
+FULL, GONE, CUT_OFF, WELL = (BrokerAddress(f"10.0.0.{n}:1", bytes([n])) for n in range(1, 5))
+SAYS = {
+    FULL: RefusedError("store.full", "the store of broker/b1 is full", next="free space on its disk"),
+    GONE: TransportError("bus.unreachable", "no broker answers at 10.0.0.2:1"),
+}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[BrokerAddress]:
+    """Whom anybody has tried to attach to."""
+    found: list[BrokerAddress] = []
+
+    @asynccontextmanager
+    async def connect(*_: Any, brokers: list[BrokerAddress], **__: Any) -> AsyncIterator[None]:
+        found.extend(brokers)
+        if brokers[0] in SAYS:
+            raise SAYS[brokers[0]]
+        yield
+
+    monkeypatch.setattr(asking, "connect", connect)
+    return found
+
+
+def broker(address: str, *, alive: bool) -> Broker:
+    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__) | {"address": address, "alive": alive}
+    return Broker(**fields)
+
+
+def faults(realm: Any, *found: Broker) -> list[str | None]:
+    return [one.fault for one in asyncio.run(asking.asked(OPERATOR, realm, found))]
+
+
+def test_each_that_is_not_alive_is_asked_and_no_other(asked: list[BrokerAddress]) -> None:
+    realm = SimpleNamespace(nats=None, addresses=(FULL, GONE, CUT_OFF, WELL))
+    silent = [broker(one.address, alive=False) for one in (FULL, GONE, CUT_OFF)]
+    assert faults(realm, *silent, broker(WELL.address, alive=True), broker("10.0.0.9:1", alive=False)) == [
+        "the store of broker/b1 is full: free space on its disk",
+        "no broker answers at 10.0.0.2:1",
+        "it answers here, and the broker that was asked for this does not hear it",
+        None,
+        None,
+    ]
+    assert sorted(one.address for one in asked) == [FULL.address, GONE.address, CUT_OFF.address]
+
+
+def test_a_nats_server_is_not_asked(asked: list[BrokerAddress]) -> None:
+    realm = SimpleNamespace(nats=object(), addresses=(GONE,))
+    assert faults(realm, broker(GONE.address, alive=False)) == [None]
+    assert asked == []
