@@ -146,6 +146,32 @@ def test_where_none_comes_up_again_each_is_restarted_when_those_before_it_could_
     in_virtual_time(main)
 
 
+def test_who_fails_while_one_of_a_higher_index_that_failed_too_is_started_again_waits_for_it() -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = await failing(realm, first=2)
+        await realm.until(lambda: restarts(sites[2]) == 1, within=60)
+        sites[0].checks.passed = False
+        await realm.until(lambda: reasons(sites[0])[-1:] == ["health.braked"], within=50)
+        assert restarts(sites[0]) == 0
+        sites[2].checks.passed = True
+        await realm.until(lambda: restarts(sites[0]) == 1, within=30)
+        await end(sites)
+
+    in_virtual_time(main)
+
+
+def test_who_is_ended_while_its_check_fails_says_that_it_fails_no_more() -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = await failing(realm, first=1)
+        await realm.until(lambda: restarts(sites[1]) == 1, within=60)
+        assert realm.told(sites[1].slot.on("health", "n1"))[-1]["failures"] == 0
+        await end(sites)
+
+    in_virtual_time(main)
+
+
 def test_of_an_instance_on_two_nodes_its_newest_generation_counts() -> None:
     async def main() -> None:
         realm = Realm()

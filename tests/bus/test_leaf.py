@@ -248,6 +248,23 @@ async def test_a_site_works_on_while_its_uplink_is_down_and_both_sides_have_all_
 
 
 @scenario
+async def test_a_leaf_that_fell_silent_is_read_again_only_when_it_was_said_to_be_there(r: TestRealm) -> None:
+    leaf, above = await site(r, "b1")
+    presence, other = above._recorder.sessions.presence, next(iter(above._others.copying._others.values()))
+    inside = Facts(await r.client("operator/l", brokers=at(leaf)))
+    heard, presence.heard = presence.heard, lambda *_: None  # type: ignore[method-assign,assignment]
+    presence._known["broker/site"].state = "silent"  # its uplink is cut, and its connection here is not ended yet
+    await until(lambda: other.task is None)
+    said = await inside.publish("config/i", {"n": 1})
+    presence.heard = heard  # type: ignore[method-assign]
+    await until(lambda: said.id in held(above))
+    order = [row.read() for row in above._store.rows(0, 10**6)]
+    there = max(n for n, one in enumerate(order) if one.event.topic == "broker/b1/session/broker/site")
+    assert order[there].event.data["state"] == "open"
+    assert there < next(n for n, one in enumerate(order) if one.id == said.id)
+
+
+@scenario
 async def test_what_was_said_while_it_was_cut_off_reaches_another_upstream_than_before(r: TestRealm) -> None:
     """Its old upstream dies meanwhile; the next one has never read it, or long ago."""
     leaf, *made = await site(r, "b1", "b2", "b3")

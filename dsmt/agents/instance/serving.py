@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.reporting import Reporter
@@ -14,6 +14,8 @@ from dsmt.ports.bus import Bus
 
 Word = Literal["ready", "unready", "none"]
 
+STARTED: Final = "started, not checked yet"
+
 
 class Serving:
     """Says whether an instance may be served, and where."""
@@ -24,12 +26,13 @@ class Serving:
         self._memory = memory
         self._reporter = reporter
         self._served = Served()
-        self._told: tuple[Word, int] | None = None
+        self._told: Health | None = None
 
     def begin(self) -> None:
         """A run has been started: it is not ready yet."""
-        if self._told != ("unready", self._memory.record.run_generation):
-            self._say("unready", check="none", evidence="started, not checked yet")
+        told = self._told
+        if told is None or (told.generation, told.evidence) != (self._memory.record.run_generation, STARTED):
+            self._say("unready", evidence=STARTED)
 
     def ready(self, *, check: str, evidence: str, checked: bool = True) -> None:
         """Serve it. Without any check its health is `none`."""
@@ -57,8 +60,10 @@ class Serving:
         self._say("ready" if self._served.healthy else "unready", check=check, evidence=error, why=why)
 
     def withdraw(self, why: str) -> None:
-        """It is about to be stopped, or has failed."""
+        """It is about to be stopped, or has failed. Its siblings are told, too, where it was unready before (A22)."""
         self._happens(Input.WITHDRAW, evidence=why)
+        if self._told is not None and self._told.failures:
+            self._say("unready", evidence=why)
 
     def hold(self) -> None:
         """From now on what is served is the copy before."""
@@ -100,16 +105,13 @@ class Serving:
         self._reporter.fact("endpoint", told)
 
     def _say(self, word: Word, *, evidence: str, check: str = "none", failures: int = 0, why: Reason | None = None) -> None:
-        self._told = (word, self._memory.record.run_generation)
-        self._reporter.fact(
-            "health",
-            Health(
-                health=word,
-                generation=self._memory.record.run_generation,
-                check=check,
-                evidence=evidence[:1024],
-                failures=failures,
-                since_ms=self._bus.now_ms(),
-                reason=why,
-            ),
+        self._told = Health(
+            health=word,
+            generation=self._memory.record.run_generation,
+            check=check,
+            evidence=evidence[:1024],
+            failures=failures,
+            since_ms=self._bus.now_ms(),
+            reason=why,
         )
+        self._reporter.fact("health", self._told)

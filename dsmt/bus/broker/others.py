@@ -192,8 +192,10 @@ class Others:
         return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
 
     def _is_attached(self, public: bytes) -> bool:
-        """Whether the leaf of a key is attached here."""
-        names = [name for name, key in self._leaves.items() if key == public]
+        """Whether the leaf of a key is attached here, and not silent: until that is said all at it is unknown (F1)."""
+        presence = self._recorder.sessions.presence
+        said = ((name, presence.record_of(name)) for name, key in self._leaves.items() if key == public)
+        names = [name for name, record in said if record is not None and record.state == "open"]
         found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and not one.refused]
         return any(one.certificate is not None and one.certificate.public == public for one in found)
 
