@@ -14,6 +14,7 @@ from dsmt.controllers.runner import ControllerRunner
 from dsmt.issuers.issuer import Issuer
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
+from dsmt.programs import following
 from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import ISSUER, ControllerFile, RealmConfig, read_config, read_identity
 from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
@@ -41,7 +42,18 @@ async def _serve(directory: Path) -> None:
     trust = TrustStore(config.realm.realm)
     identity = read_identity(directory / "identity")
     with _bus_of(identity, trust, config.realm, directory) as bus:
-        await _control(bus, trust, directory)
+        controlling = asyncio.ensure_future(_control(bus, trust, directory))
+        moving = asyncio.ensure_future(following.moved(bus, identity, directory, config.realm))
+        try:
+            await asyncio.wait((controlling, moving), return_when=asyncio.FIRST_COMPLETED)
+            if moving.done():  # and this process ends: the next one is where the realm is
+                following.settle(directory, moving.result())
+            else:
+                controlling.result()
+        finally:
+            for one in (controlling, moving):
+                one.cancel()
+            await asyncio.wait((controlling, moving))
 
 
 def _bus_of(identity: Identity, trust: TrustStore, realm: RealmConfig, directory: Path) -> AbstractContextManager[Bus]:
