@@ -29,8 +29,8 @@ from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs import following
 from dsmt.programs.configuration import RealmConfig
+from dsmt.programs.following import Follower
 from dsmt.programs.keeper import keeper_teller, on_the_bus
 from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outside, read_node
 from dsmt.programs.running import on_signals, run
@@ -142,7 +142,7 @@ async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Pat
 
 async def _follow(bus: Bus, identity: Identity, directory: Path, realm: RealmConfig, running: asyncio.Future[None]) -> None:
     """Go where the realm goes: there this process is another one, and so are the node's others."""
-    following.settle(directory, await following.moved(bus, identity, directory, realm))
+    await Follower(bus, identity, directory, realm).run()
     _end(living(record_path(str(directory), "node_monitor")))
     running.cancel()
 

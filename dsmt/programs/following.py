@@ -25,7 +25,7 @@ from dsmt.event.records import from_data, to_data
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
 from dsmt.ports.realm import NatsTerms
-from dsmt.programs.bus import NATS_EXTRA, the_bus
+from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
@@ -35,74 +35,96 @@ PLAN: Final = "moves.cbor"
 """In a member's directory: the realm as it will be."""
 TRY_S: Final = 1.0
 ANSWER_S: Final = 5.0
+LACKS: Final = "lacks the client of NATS: dsmt node add HOST again, or pip install 'dsmt[nats-client]' there"
 
 
-async def moved(bus: Bus, identity: Identity, directory: Path, realm: RealmConfig) -> RealmConfig:
-    """Wait until the realm has moved away from `bus`; what it is now."""
-    heard = asyncio.Event()
-    hearing = asyncio.create_task(_hear(bus, directory, realm, heard))
-    try:
+class Follower:
+    """A node, or a controller, of this directory, that is attached to the realm where it is now."""
+
+    def __init__(self, bus: Bus, identity: Identity, directory: Path, realm: RealmConfig) -> None:
+        self._bus, self._identity, self._realm = bus, identity, realm
+        self._directory, self._plan = directory, directory / PLAN
+        self._heard = asyncio.Event()
+        self._said: Following | None = None
+
+    async def run(self) -> None:
+        """Wait until the realm has moved, and write that down; who has called it is to end."""
+        hearing = asyncio.create_task(self._hear())
+        try:
+            realm = await self._moved()
+            while not self._settled(realm):
+                await asyncio.sleep(TRY_S)
+        finally:
+            hearing.cancel()
+            await asyncio.wait({hearing})
+
+    async def _moved(self) -> RealmConfig:
         while True:
-            await heard.wait()
+            if self._planned() is None:
+                self._heard.clear()
+                await self._heard.wait()
             await asyncio.sleep(TRY_S)
-            plan = _plan(directory, realm)
-            if plan is None:
-                heard.clear()
-            elif not bus.attached and await _lets_in(identity, plan):
+            plan = self._planned()
+            if plan is not None and not self._bus.attached and await _lets_in(self._identity, plan):
                 return plan
-    finally:
-        hearing.cancel()
-        await asyncio.wait({hearing})
+            if plan is not None and self._said is not None:  # what was lacking may have come
+                self._say(self._said.word, plan)
 
+    async def _hear(self) -> None:
+        async with self._bus.subscribe(Interest((TOPIC,), signals=False)) as batches:
+            async for batch in batches:
+                for one in batch:
+                    if isinstance(one, Arrived):
+                        self._keep(one.signed)
 
-def settle(directory: Path, realm: RealmConfig) -> None:
-    """Write down where the realm of a node's or controller's directory is now. Raises `FailedError`."""
-    home, node, controller = directory.parent.parent / "realm.cbor", directory / "node.cbor", directory / "controller.cbor"
-    if home.exists():
-        write_config(home, realm)
-    if node.exists():
-        write_config(node, replace(read_config(node, NodeFile), realm=realm))
-    if controller.exists():
-        write_config(controller, replace(read_config(controller, ControllerFile), realm=realm))
-    (directory / PLAN).unlink(missing_ok=True)
+    def _keep(self, signed: SignedEvent) -> None:
+        """Keep what is said of where the realm moves, and say so (rule 1)."""
+        try:
+            told = from_data(EngineWord, signed.event.data)
+        except UnusableEventError:
+            return
+        nats = NatsTerms(authority=told.authority, replicas=told.replicas) if told.authority else None
+        plan = replace(self._realm, brokers=told.brokers, nats=nats)
+        try:
+            if not told.brokers or plan.engine == self._realm.engine:
+                self._plan.unlink(missing_ok=True)
+                return
+            write_config(self._plan, plan)
+        except (FailedError, OSError) as error:  # who moves the realm is not told that it was heard
+            Logger(source=self._bus.source).warning("where the realm moves is not kept", reason=str(error))
+        else:
+            self._say(str(signed.id), plan)
+            self._heard.set()
 
+    def _say(self, word: str, plan: RealmConfig) -> None:
+        said = Following(word=word, lacks="" if plan.nats is None or find_spec("nats") else LACKS)
+        if said != self._said:
+            self._said = said
+            self._bus.emit(Draft(f"{self._bus.source}/following", to_data(said), subject=self._bus.source))
 
-async def _hear(bus: Bus, directory: Path, realm: RealmConfig, heard: asyncio.Event) -> None:
-    """Keep what is said of where the realm moves, and say so."""
-    if _plan(directory, realm) is not None:
-        heard.set()
-    async with bus.subscribe(Interest((TOPIC,), signals=False)) as batches:
-        async for batch in batches:
-            for one in batch:
-                if not isinstance(one, Arrived):
-                    continue
-                try:
-                    _keep(bus, directory, realm, one.signed)
-                except UnusableEventError:
-                    continue
-                except FailedError as error:  # the disk is full: who moves the realm is not told that it was heard
-                    Logger(source=bus.source).warning("where the realm moves is not kept", reason=error.message)
-                heard.set()
+    def _planned(self) -> RealmConfig | None:
+        """To what the realm moves, if it is not there."""
+        with suppress(InputError, OSError):
+            plan = read_config(self._plan, RealmConfig)
+            return None if plan.engine == self._realm.engine else plan
+        return None
 
-
-def _keep(bus: Bus, directory: Path, realm: RealmConfig, word: SignedEvent) -> None:
-    told = from_data(EngineWord, word.event.data)
-    nats = NatsTerms(authority=told.authority, replicas=told.replicas) if told.authority else None
-    plan = replace(realm, brokers=told.brokers, nats=nats)
-    if not told.brokers or plan.engine == realm.engine:
-        (directory / PLAN).unlink(missing_ok=True)
-        return
-    write_config(directory / PLAN, plan)
-    lacks = "" if nats is None or find_spec("nats") else f"the client of NATS is not installed there: {NATS_EXTRA}"
-    bus.emit(Draft(f"{bus.source}/following", to_data(Following(word=str(word.id), lacks=lacks)), subject=bus.source))
-
-
-def _plan(directory: Path, realm: RealmConfig) -> RealmConfig | None:
-    """To what the realm moves, if it is not there."""
-    with suppress(InputError):
-        plan = read_config(directory / PLAN, RealmConfig)
-        return None if plan.engine == realm.engine else plan
-    return None
+    def _settled(self, realm: RealmConfig) -> bool:
+        """Write down where the realm is now (rule 3); False on a full disk."""
+        home, node = self._directory.parent.parent / "realm.cbor", self._directory / "node.cbor"
+        controller = self._directory / "controller.cbor"
+        try:
+            if home.exists():
+                write_config(home, realm)
+            if node.exists():
+                write_config(node, replace(read_config(node, NodeFile), realm=realm))
+            if controller.exists():
+                write_config(controller, replace(read_config(controller, ControllerFile), realm=realm))
+        except FailedError as error:
+            Logger(source=self._bus.source).warning("where the realm has moved is not kept", reason=error.message)
+            return False
+        self._plan.unlink(missing_ok=True)
+        return True
 
 
 async def _lets_in(identity: Identity, realm: RealmConfig) -> bool:

@@ -81,7 +81,7 @@ class Operator:
 @pytest.fixture(scope="module")
 def wheels() -> None:
     """What hosts are brought is collected, out here where the package index is."""
-    brought("dsmt")
+    brought("dsmt[nats-client]")
 
 
 @pytest.fixture(scope="module")

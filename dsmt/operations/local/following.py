@@ -15,6 +15,7 @@ from dsmt.event.kinds.realm import EngineWord
 from dsmt.event.phrases import some
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.migrating import planned
+from dsmt.operations.local.ways import CLOCK_S
 from dsmt.operations.read.members import controllers, nodes
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.write.engine import tell, unheard
@@ -48,7 +49,7 @@ async def told(bus: Bus, home: Home, *, by: str) -> list[str]:
     if left:
         said = "; ".join(f"{member} {why}" for member, why in sorted(left.items()))
         said = f"not everybody can follow the realm: {said}"
-        raise RefusedError("migrate.away", said, next="then dsmt bus migrate --cut again")
+        raise RefusedError("migrate.away", said, next="see to it, then dsmt bus migrate --cut again; or --abort")
     return members
 
 
@@ -58,7 +59,11 @@ async def stays(bus: Bus, *, by: str) -> None:
 
 
 async def come(bus: BusReader, members: Collection[str], since_ms: int) -> list[str]:
-    """Wait until these members have attached, where the realm is now, since a time (realm ms); who has not."""
+    """Wait until these members have attached, where the realm is now, since a time (realm ms); who has not.
+
+    The time is that of what carried the realm before, which may have been ahead by `CLOCK_S`.
+    """
+    since_ms -= round(CLOCK_S * 1000)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + COME_S
     while True:
