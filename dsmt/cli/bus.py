@@ -101,7 +101,6 @@ async def _look(home: Home, way: Way) -> None:
     if is_up(home):
         async with reading(home.operator(), home.realm()) as connection:
             await way.check_realm(connection.bus, home)
-            await following.check(connection.bus, home)
 
 
 async def _tell_where(home: Home) -> tuple[list[str], int]:

@@ -1,4 +1,4 @@
-"""Following: a member of a realm, on whatever machine, goes with it to what it moves to (docs/decisions/0038).
+"""Following: a member of a realm, on whatever machine, goes with it to what it moves to (rule R9, docs/decisions/0038).
 
 Rule 1: where it moves (`config/engine`) is kept on the disk first; then it is said that it was heard.
 Rule 2: while nobody carries the realm where it was, the place to which it moves is tried. Nobody is let in there before it
@@ -52,7 +52,7 @@ class Follower:
         hearing = asyncio.create_task(self._hear())
         try:
             realm = await self._moved()
-            while not self._settled(realm):
+            while not self._settled(realm):  # noqa: ASYNC110 - a disk tells nobody that it has room
                 await asyncio.sleep(TRY_S)
         finally:
             hearing.cancel()

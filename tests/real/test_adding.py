@@ -85,12 +85,6 @@ def wheels() -> None:
 
 
 @pytest.fixture(scope="module")
-def nats_wheels() -> None:
-    """The same for a realm on NATS."""
-    brought("dsmt[nats-client]")
-
-
-@pytest.fixture(scope="module")
 def server_wheels() -> None:
     """The same with a NATS server."""
     brought("dsmt[nats]")

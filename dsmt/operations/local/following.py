@@ -27,15 +27,6 @@ COME_S: Final = 60.0
 LOOK_S: Final = 0.5
 
 
-async def check(bus: BusReader, home: Home) -> None:
-    """Raise `RefusedError` where a node elsewhere cannot hear where the realm goes."""
-    gone = [one.node for one in nodes(await look(bus)) if one.liveness in ("dead", "suspect")]
-    away = [one for one in gone if one not in home.names("nodes")]
-    if away:
-        said = f"node {some(away)} would not hear where the realm goes: {'it is' if len(away) == 1 else 'they are'} dead"
-        raise RefusedError("migrate.away", said, next="bring it back, or dsmt node remove --forget, first")
-
-
 async def told(bus: Bus, home: Home, *, by: str) -> list[str]:
     """Tell the members elsewhere where the realm goes, and wait until all of them have kept it; who they are.
 
@@ -80,10 +71,15 @@ def _attached(sight: Sight, since_ms: int) -> set[str]:
 
 
 def _elsewhere(sight: Sight, home: Home) -> list[str]:
-    of_nodes = [one.node for one in nodes(sight) if one.liveness != "left"]
-    found = [f"node/{one}" for one in of_nodes if one not in home.names("nodes")]
+    """The members that are not in this home. Raises `RefusedError` where one is dead, and cannot hear anything."""
+    found = [one for one in nodes(sight) if one.liveness != "left" and one.node not in home.names("nodes")]
+    dead = [one.node for one in found if one.liveness == "dead"]
+    if dead:
+        said = f"node {some(dead)} would not hear where the realm goes: {'it is' if len(dead) == 1 else 'they are'} dead"
+        raise RefusedError("migrate.away", said, next="bring it back, or dsmt node remove --forget, first")
+    of_nodes = [f"node/{one.node}" for one in found]
     of_controllers = [one.controller for one in controllers(sight) if one.alive]
-    return found + [f"controller/{one}" for one in of_controllers if one not in home.names("controllers")]
+    return of_nodes + [f"controller/{one}" for one in of_controllers if one not in home.names("controllers")]
 
 
 def _word(home: Home, by: str) -> EngineWord:
