@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import click
 
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.machine import attached
-from dsmt.cli.printing import document
+from dsmt.cli.printing import counted, document
 from dsmt.errors import InputError
-from dsmt.operations.local import migrating
+from dsmt.operations.local import following, migrating
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.connection import Connection, connect, reading
 from dsmt.operations.local.home import ENGINES, Home
@@ -76,18 +76,22 @@ async def _cut(ctx: CliContext, home: Home) -> None:
         await _look(home, WAYS[engine])
     with ctx.progress() as shown:
         tell = shown or _silent
+        members, since_ms = ([], 0) if going_on else await _tell_where(home)
         if not going_on:
-            await _tell_where(home)
             await migrating.level(home, tell)
         started = await migrating.cut(home, tell=tell, waits=ctx.waits)
-    await _attached(home, started)
+        away = await _attached(home, started, members, since_ms)
     aside = await migrating.finish(home, waits=ctx.waits)
     if ctx.json:
-        document({"engine": engine, "brokers": started.brokers, "aside": aside})
+        document({"engine": engine, "brokers": started.brokers, "aside": aside, "members": members, "away": away})
         return
     services = "no service was restarted" if serves else "it is up, and its services are started"
     print(f"realm {started.realm} is on {ENGINES[engine]}: {', '.join(started.brokers)}; {services}")
     before = "the brokers" if engine == "nats" else "NATS"
+    if members:
+        print(f"{counted(len(members) - len(away), 'member')} on other machines came along")
+    for one in away:
+        print(f"{one} has not come yet: dsmt nodes and dsmt controllers show when it does")
     if aside:  # else another one has finished it
         print(f"what {before} had stays in {aside} until you remove it; nothing reads it any more")
 
@@ -99,11 +103,18 @@ async def _look(home: Home, way: Way) -> None:
             await way.check_realm(connection.bus, home)
 
 
-async def _tell_where(home: Home) -> None:
-    """Say where dsmt's brokers will be while they do not run yet: each must know the others as it starts (R8)."""
-    if is_up(home) and migrating.under_way(home) == "dsmt":
-        async with connect(home.operator(), home.realm()) as connection:
+async def _tell_where(home: Home) -> tuple[list[str], int]:
+    """Say where the realm will be: which members on other machines have heard it, and when (realm ms).
+
+    Of dsmt's brokers, which do not run yet, each must know the others as it starts (R8).
+    """
+    if not is_up(home):
+        return [], 0
+    async with connect(home.operator(), home.realm()) as connection:
+        members = await following.told(connection.bus, home, by=connection.by)
+        if migrating.under_way(home) == "dsmt":
             await _announce(connection, migrating.planned(home))
+        return members, connection.bus.now_ms()
 
 
 async def _announce(connection: Connection, known: Mapping[str, BrokerAddress]) -> None:
@@ -116,10 +127,12 @@ async def _abort(ctx: CliContext, home: Home) -> None:
     engine = migrating.under_way(home)
     started = await migrating.abort(home, waits=ctx.waits)
     if started is not None:
-        await _attached(home, started)
-    elif engine == "dsmt" and is_up(home):
+        await _attached(home, started, [], 0)
+    if is_up(home):  # a cut may have been begun that said where the realm would be
         async with connect(home.operator(), home.realm()) as connection:
-            await _announce(connection, of_home(home))  # a cut may have been begun that said where brokers would be
+            await following.stays(connection.bus, by=connection.by)
+            if engine == "dsmt":
+                await _announce(connection, of_home(home))
     if ctx.json:
         document({"engine": "nats" if engine == "dsmt" else "dsmt", "started": started is not None})
         return
@@ -128,8 +141,9 @@ async def _abort(ctx: CliContext, home: Home) -> None:
     print(f"the realm stays {stays}, and what was copied to {gone} is removed{again}")
 
 
-async def _attached(home: Home, started: StartedRealm) -> None:
-    """Wait until all nodes are alive, and say where the servers are."""
+async def _attached(home: Home, started: StartedRealm, members: Collection[str], since_ms: int) -> list[str]:
+    """Wait until all nodes are alive, and say where the servers are; which of the members elsewhere have not come."""
     await attached(home, started, limit_s=ATTACHED_S)
     async with connect(home.operator(), home.realm()) as connection:
         await _announce(connection, of_home(home))
+        return await following.come(connection.bus, members, since_ms) if members else []

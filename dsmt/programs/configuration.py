@@ -49,8 +49,11 @@ class RealmConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return Realm(name=self.name, roots=self.roots)
 
     def distribution(self, *, serves: bool = False) -> str:
-        """What must be installed where members of it run, or, with `serves`, a broker (PEP 508)."""
-        return "dsmt" if self.nats is None else "dsmt[nats]" if serves else "dsmt[nats-client]"
+        """What must be installed where members of it run, or, with `serves`, a broker (PEP 508).
+
+        The client of NATS is brought to all: the realm may move there.
+        """
+        return "dsmt[nats]" if serves and self.nats is not None else "dsmt[nats-client]"
 
     def check_own(self, what: str) -> None:
         """Raise `RefusedError` for what only a realm with brokers of dsmt can do."""

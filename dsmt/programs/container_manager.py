@@ -1,7 +1,8 @@
 """The container manager's process: `main(DIRECTORY)` in a warm fork of the spawner; DIRECTORY is the node's.
 
 It restarts a dead spawner, as the spawner restarts it. When the node's certificate was renewed it ends, to be started with
-the new one; a monitor that stands below another one it ends after that, when it is attached again itself.
+the new one; a monitor that stands below another one it ends after that, when it is attached again itself. So it
+does, with its monitor, when the realm has moved.
 
 SIGTERM and SIGINT: exit, and leave all agents running. SIGUSR1: end the node: stop every instance, then the spawner (and
 with it the monitor), then exit.
@@ -28,6 +29,8 @@ from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.programs.configuration import RealmConfig
+from dsmt.programs.following import Follower
 from dsmt.programs.keeper import keeper_teller, on_the_bus
 from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outside, read_node
 from dsmt.programs.running import on_signals, run
@@ -85,6 +88,7 @@ async def _serve(directory: Path) -> int:
         running = asyncio.ensure_future(manager.run())
         watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(on_the_bus(bus), directory)))
         renewing = asyncio.ensure_future(_renew(bus, identity, trust, directory, running))
+        moving = asyncio.ensure_future(_follow(bus, identity, directory, realm, running))
         ending: list[asyncio.Task[None]] = []
         asking: list[asyncio.Task[Never]] = []
 
@@ -98,6 +102,7 @@ async def _serve(directory: Path) -> int:
         await asyncio.wait((running,))
         watching.cancel()
         renewing.cancel()
+        moving.cancel()
         if not running.cancelled():
             running.result()
         for one in ending:
@@ -124,10 +129,10 @@ async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Pat
     if monitor is not None and not is_below(monitor, identity):
         _end(living(record_path(str(directory), "node_monitor")))
     while not running.cancelled():
-        following = await _following(bus, identity, trust)
+        renewed_as = await _next(bus, identity, trust)
         try:
             files.write(FORMER, dump(identity))
-            files.write("identity", dump(following))
+            files.write("identity", dump(renewed_as))
         except FailedError as error:
             Logger(node=identity.name).warning("the renewed certificate is not kept", reason=error.message)
             await asyncio.sleep(LOOK_S)  # then it is asked for again
@@ -135,7 +140,14 @@ async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Pat
             running.cancel()
 
 
-async def _following(bus: Bus, identity: Identity, trust: TrustStore) -> Identity:
+async def _follow(bus: Bus, identity: Identity, directory: Path, realm: RealmConfig, running: asyncio.Future[None]) -> None:
+    """Go where the realm goes: there this process is another one, and so are the node's others."""
+    await Follower(bus, identity, directory, realm).run()
+    _end(living(record_path(str(directory), "node_monitor")))
+    running.cancel()
+
+
+async def _next(bus: Bus, identity: Identity, trust: TrustStore) -> Identity:
     """Who the node is next: with a certificate that was renewed, or with the one before."""
     waits = [asyncio.ensure_future(one) for one in (renewed(bus, identity, trust.realm), returned(bus, identity, trust))]
     try:

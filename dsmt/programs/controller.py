@@ -16,6 +16,7 @@ from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import ISSUER, ControllerFile, RealmConfig, read_config, read_identity
+from dsmt.programs.following import Follower
 from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
@@ -41,7 +42,15 @@ async def _serve(directory: Path) -> None:
     trust = TrustStore(config.realm.realm)
     identity = read_identity(directory / "identity")
     with _bus_of(identity, trust, config.realm, directory) as bus:
-        await _control(bus, trust, directory)
+        controlling = asyncio.ensure_future(_control(bus, trust, directory))
+        moving = asyncio.ensure_future(Follower(bus, identity, directory, config.realm).run())
+        try:  # when the realm has moved this process ends: the next one is where it is
+            done, _ = await asyncio.wait((controlling, moving), return_when=asyncio.FIRST_COMPLETED)
+            done.pop().result()
+        finally:
+            for one in (controlling, moving):
+                one.cancel()
+            await asyncio.wait((controlling, moving))
 
 
 def _bus_of(identity: Identity, trust: TrustStore, realm: RealmConfig, directory: Path) -> AbstractContextManager[Bus]:

@@ -81,12 +81,6 @@ class Operator:
 @pytest.fixture(scope="module")
 def wheels() -> None:
     """What hosts are brought is collected, out here where the package index is."""
-    brought("dsmt")
-
-
-@pytest.fixture(scope="module")
-def nats_wheels() -> None:
-    """The same for a realm on NATS."""
     brought("dsmt[nats-client]")
 
 

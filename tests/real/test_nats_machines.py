@@ -14,15 +14,20 @@ from dsmt.operations.local.parts import Parts
 from tests.real.machines import ON_MACHINES, lab, sh
 from tests.real.telling import telling
 from tests.real.test_adding import PORT, Operator
-from tests.real.test_adding import nats_wheels as nats_wheels  # noqa: PLC0414 - a fixture
 from tests.real.test_adding import server_wheels as server_wheels  # noqa: PLC0414 - the same
+from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 from tests.real.test_three_machines import SPEC, whole_on
 
 pytestmark = [*ON_MACHINES, pytest.mark.timeout(300)]
 
 
-def test_machines_join_a_realm_on_nats_and_what_one_of_them_ran_is_repaired_elsewhere(
-    tmp_path: Path, nats_wheels: None
+def pids(operator: Operator) -> dict[str, int]:
+    """Those of all instances."""
+    return {one["instance"]: one["pid"] for one in operator.run("ps", "--json").json}
+
+
+def test_machines_join_a_realm_on_nats_and_what_one_ran_is_repaired_elsewhere_and_they_follow_it_back(
+    tmp_path: Path, wheels: None
 ) -> None:
     with lab(tmp_path) as made:
         operator = Operator(made)
@@ -39,7 +44,6 @@ def test_machines_join_a_realm_on_nats_and_what_one_of_them_ran_is_repaired_else
             operator.run("apply", str(tmp_path / "web.yaml"), "--wait=60s")
             assert whole_on(operator) == {"one", "two", "three"}
             assert {one["controller"] for one in operator.run("controllers", "--json").json if one["alive"]} == {"c1", "one"}
-            assert operator.error("bus", "migrate", "dsmt", code=4)["code"] == "migrate.machines"
 
             made.cut(one)
             operator.until(lambda: whole_on(operator) == {"two", "three"}, "it is whole on the machines that are left")
@@ -48,7 +52,14 @@ def test_machines_join_a_realm_on_nats_and_what_one_of_them_ran_is_repaired_else
             operator.until(lambda: operator.alive() == {"two", "three"}, "the nodes are back with the servers")
             assert whole_on(operator) == {"two", "three"}, "nothing ended with the servers"
 
+            operator.run("bus", "migrate", "dsmt")
+            assert "node one would not hear" in operator.error("bus", "migrate", "--cut", code=4)["message"]
             operator.run("node", "remove", "one", "--forget", "--yes")
+            runs = pids(operator)
+            moved = operator.run("bus", "migrate", "--cut", "--json").json
+            assert (sorted(moved["members"]), moved["away"]) == (["node/three", "node/two"], [])
+            assert pids(operator) == runs, "nothing was restarted"
+
             operator.run("node", "remove", "two", "--yes")
             assert (two.files(), two.programs()) == (before, [])
             operator.until(lambda: whole_on(operator) == {"three"}, "it is whole on the last one")

@@ -4,6 +4,7 @@ Rule 1: a container is made only for a fact that names this node, and removed on
 Rule 2: its agent is kept alive, whatever the slot's fact says: the agent knows how to leave, nobody else does.
 Rule 3: an agent that lives is taken over, never started a second time. One whose identity is not below the node's present
     one, which was rotated meanwhile, is killed and followed by one whose is: what it runs goes on, and nobody else obeys.
+    So is one that was told another bus: the realm has moved.
 Rule 4: what the agent was told counts here too: it follows its slot's topic, the manager only its node's inbox (A1).
 Rule 5: it may be killed at any await; the next keeper sees from the directory where it stood.
 """
@@ -28,7 +29,7 @@ from dsmt.agents.rules.supervision import JITTER, Again, Supervision
 from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.agents.shared.kept import keep, kept
 from dsmt.backoff import Backoff
-from dsmt.errors import DsmtError, FailedError, TransportError, UnusableEventError
+from dsmt.errors import DsmtError, FailedError, InputError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
@@ -225,7 +226,7 @@ class ContainerKeeper:
         """Take over or start an agent, and wait for its end; how it ended, and how long it lived here."""
         found = self._find()
         began = self._deps.clock.boottime()
-        if found is not None and not is_below(self._files.read(c.IDENTITY), self._deps.identity):
+        if found is not None and not self._counts():
             await self._supersede(found)
             found = None
         if found is None:
@@ -244,8 +245,15 @@ class ContainerKeeper:
             self._process = None
         return ended, self._deps.clock.boottime() - began
 
+    def _counts(self) -> bool:
+        """Whether the agent that is found is below the node's key, and of the bus that carries the realm now."""
+        with contextlib.suppress(InputError):
+            told = c.load_config(self._files.read(c.CONFIG), where=f"{self._files.root}/{c.CONFIG}")
+            return told.nats == self._config.nats and is_below(self._files.read(c.IDENTITY), self._deps.identity)
+        return False
+
     async def _supersede(self, found: Process) -> None:
-        """End an agent that counts no longer than the node's former key; its successor takes over (rule 3)."""
+        """End an agent that counts no longer than the node's former key, or bus; its successor takes over (rule 3)."""
         self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=found.identity.pid)
         found.signal(signal.SIGKILL)
         await found.wait()

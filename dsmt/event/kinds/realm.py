@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from dsmt.event.envelope import Event
-from dsmt.event.kinds.numbers import Ms, Offset
+from dsmt.event.kinds.numbers import Count, Ms, Offset
 from dsmt.event.kinds.row import DAY_MS, KindRow, fact
 from dsmt.event.phrases import person, quoted
 
@@ -53,6 +53,19 @@ class BrokerWord(msgspec.Struct, frozen=True, kw_only=True):
     route: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class EngineWord(msgspec.Struct, frozen=True, kw_only=True):
+    """`config/engine`: where the realm moves, so that its members on other machines follow it (docs/decisions/0038).
+
+    `brokers` are addresses with Ed25519 keys (32 bytes); none: it stays where it is. With `authority`, a certificate in PEM,
+    they are NATS servers, `replicas` of which hold each stream.
+    """
+
+    brokers: tuple[tuple[str, bytes], ...]
+    by: str
+    authority: str = ""
+    replicas: Count = 0
+
+
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one epoch of a thing, which is the epoch of the fact itself (A6)."""
 
@@ -84,6 +97,11 @@ def _broker(_: Event, told: BrokerWord) -> str:
     return f"{what}, says {person(told.by)}{quoted(told.reason)}"
 
 
+def _engine(_: Event, told: EngineWord) -> str:
+    where = ("NATS" if told.authority else "brokers") + f" at {', '.join(address for address, _ in told.brokers)}"
+    return f"{f'moves to {where}' if told.brokers else 'stays where it is'}, says {person(told.by)}"
+
+
 def _revoked(event: Event, said: Revoked) -> str:
     key = "" if said.name else f" {event.topic.split('/')[2]}"
     return f"has its key{key} revoked by {person(said.by)}{quoted(said.reason)}"
@@ -112,6 +130,7 @@ ROWS: Final[tuple[KindRow, ...]] = (
     fact("config/brake", "dsmt.config.brake", _OPERATOR, BrakeWord, _brake, folded=True),
     fact("config/clock/<broker>", "dsmt.config.clock", _OPERATOR, ClockWord, _clock),
     fact("config/broker/<broker>", "dsmt.config.broker", _OPERATOR, BrokerWord, _broker),
+    fact("config/engine", "dsmt.config.engine", _OPERATOR, EngineWord, _engine),
     KindRow("config/<name/>", "dsmt.config", "fact", _OPERATOR),
     fact("trust/revoked/<key>/<source/>", "dsmt.trust.revoked", "<source/>", Revoked, _revoked, folded=True),
     KindRow("trust/<name/>", "dsmt.trust", "fact", ("root", "issuer", "operator")),

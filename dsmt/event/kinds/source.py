@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Seconds
-from dsmt.event.kinds.row import AGENT, KindRow, signal
+from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact, signal
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +37,13 @@ class KeeperReplaced(msgspec.Struct, frozen=True, kw_only=True):
     pid: Count
 
 
+class Following(msgspec.Struct, frozen=True, kw_only=True):
+    """A member has kept where the realm moves (`config/engine`): the id of that word, and what it lacks to follow."""
+
+    word: str
+    lacks: str = ""
+
+
 def keeper_died(said: KeeperReplaced) -> str:
     """What happened to a keeper."""
     return f"its keeper, pid {said.died}, had died; pid {said.pid} took its place"
@@ -54,12 +61,20 @@ def _keeper(_: Event, said: KeeperReplaced) -> str:
     return f"{keeper_died(said)} ({said.directory})"
 
 
+def _following(_: Event, said: Following) -> str:
+    return f"cannot follow the realm: {said.lacks}" if said.lacks else "follows the realm where that moves"
+
+
 def _beats(template: str, source: str) -> KindRow:
     return signal(template, "dsmt.heartbeat", source, Heartbeat, _heartbeat, routine=True)
 
 
 def _keeps(template: str, source: str) -> KindRow:
     return signal(template, "dsmt.keeper", source, KeeperReplaced, _keeper, budget="evidence")
+
+
+def _follows(template: str, source: str) -> KindRow:
+    return fact(template, "dsmt.following", source, Following, _following, ttl_ms=DAY_MS)
 
 
 ROWS: Final[tuple[KindRow, ...]] = (
@@ -72,4 +87,6 @@ ROWS: Final[tuple[KindRow, ...]] = (
     _keeps("node/<node>/keeper", "node/<node>"),
     _keeps("broker/<broker>/keeper", "broker/<broker>"),
     _keeps("controller/<controller>/keeper", "controller/<controller>"),
+    _follows("node/<node>/following", "node/<node>"),
+    _follows("controller/<controller>/following", "controller/<controller>"),
 )

@@ -9,7 +9,7 @@ Rule 2: the root says that the stores of brokers are whole (A4) when they are ma
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,8 +20,6 @@ from dsmt.event.phrases import some
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import SERVERS, Home, free_port, write_secret
 from dsmt.operations.local.wanted import NATS_SERVERS
-from dsmt.operations.read.members import controllers, nodes
-from dsmt.operations.read.sight import look
 from dsmt.operations.write.brokers import announced
 from dsmt.ports.bus import BusReader
 from dsmt.programs.birth import birth_record, open_store
@@ -37,7 +35,7 @@ from dsmt.programs.configuration import (
 from dsmt.programs.nats_server import make_servers
 from dsmt.system.entropy import SystemEntropy
 
-ONE_HOME: Final = "a realm moves when all of it is in one home: remove what is elsewhere first, and add it again after that"
+THERE: Final = "type it there: its members on other machines follow it"
 CLOCK_S: Final = 5.0
 """How far realm time may be from the machine's clock, which NATS takes for it."""
 WHOLE: Final = "whole"
@@ -84,16 +82,13 @@ class Way(Protocol):
         ...
 
 
-async def _check_one_home(bus: BusReader, home: Home, brokers: Sequence[str]) -> None:
-    """Raise `RefusedError` where nodes, controllers or these brokers are in another home: nobody tells them of the cut."""
-    sight = await look(bus)
-    found = [("node", one.node) for one in nodes(sight) if one.node not in home.names("nodes")]
-    alive = [one.controller for one in controllers(sight) if one.alive]
-    found += [("controller", one) for one in alive if one not in home.names("controllers")]
-    elsewhere = [*(f"{kind} {name}" for kind, name in found), *(f"broker {one}" for one in brokers)]
+def _check_brokers_here(home: Home, announced: Iterable[str]) -> None:
+    """Raise `RefusedError` where brokers are in another home: what they are to be is made in this one."""
+    elsewhere = [one for one in announced if one not in home.names("brokers")]
     if elsewhere:
-        told = f"{some(elsewhere)} of the realm {'is' if len(elsewhere) == 1 else 'are'} not in {home.root}"
-        raise RefusedError("migrate.machines", told, next=ONE_HOME)
+        are = "broker {} is" if len(elsewhere) == 1 else "brokers {} are"
+        told = f"{are.format(some(elsewhere))} not in {home.root}"
+        raise RefusedError("migrate.machines", told, next="dsmt broker remove, and dsmt broker add here, first")
 
 
 class ToNats:
@@ -110,9 +105,9 @@ class ToNats:
             raise RefusedError("migrate.count", said, next="dsmt broker add, or dsmt broker remove, first")
 
     async def check_realm(self, bus: BusReader, home: Home) -> None:
-        """All of it must be in this home, and its time this machine's."""
+        """Its brokers must be in this home, and its time this machine's."""
         said = await announced(bus)
-        await _check_one_home(bus, home, [one for one in said if one not in home.names("brokers")])
+        _check_brokers_here(home, said)
         leaves = [name for name, at in said.items() if at.leaf]
         if leaves:
             told = f"broker {leaves[0]} is a leaf, and on NATS there is none"
@@ -169,8 +164,8 @@ class ToDsmt:
             ) from error
 
     async def check_realm(self, bus: BusReader, home: Home) -> None:
-        """All of it must be in this home."""
-        await _check_one_home(bus, home, [one for one in await announced(bus) if one not in home.names("brokers")])
+        """Its brokers must be in this home."""
+        _check_brokers_here(home, await announced(bus))
 
     def make(self, home: Home, directories: Sequence[Path], planned: RealmConfig) -> None:
         """Make brokers, each with an empty store and the root's word on it (rule 2)."""
@@ -228,7 +223,7 @@ def way_to(home: Home, engine: str) -> Way:
         raise InputError("migrate.same", said, next="dsmt brokers shows what carries it")
     if home.is_joined:
         said = f"{home.root} has joined realm {realm.name}, which was made on another machine"
-        raise RefusedError("migrate.machines", said, next=ONE_HOME)
+        raise RefusedError("migrate.machines", said, next=THERE)
     if home.moving() is None:
         WAYS[engine].check_home(home)
     return WAYS[engine]

@@ -115,10 +115,11 @@ def test_dsmts_own_wheel_is_brought_once_though_a_directory_that_is_given_holds_
     assert found.sums[OWN] == sha256(own_wheel()).hexdigest()
 
 
-@pytest.mark.parametrize(("nats", "what"), [(None, "dsmt"), (NatsTerms(authority="", replicas=1), "dsmt[nats-client]")])
-def test_a_host_is_brought_and_installs_what_its_realm_is_carried_by(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nats: NatsTerms | None, what: str
+@pytest.mark.parametrize("nats", [None, NatsTerms(authority="", replicas=1)])
+def test_a_host_is_brought_and_installs_what_its_realm_is_carried_by_and_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nats: NatsTerms | None
 ) -> None:
+    what = "dsmt[nats-client]"
     asked: list[str] = []
 
     async def collect(_platform: Platform, _given: Path | None, *, what: str) -> Wheels:
@@ -131,7 +132,7 @@ def test_a_host_is_brought_and_installs_what_its_realm_is_carried_by(
     home, nobody = Home(tmp_path), cast("Any", None)
     told = adding.Adding(made, nobody, home, labels={}, roles=Roles(made, home, ()), tell=nobody)
     assert realm.distribution() == what
-    assert realm.distribution(serves=True) == ("dsmt" if nats is None else "dsmt[nats]")
+    assert realm.distribution(serves=True) == (what if nats is None else "dsmt[nats]")
     wheels = asyncio.run(told._collected(HERE, what))
     assert asked == [what]
     assert told._told(NodePlace(host="web-1"), wheels, what)["requirement"] == f"{what}=={__version__}"

@@ -1,0 +1,82 @@
+"""The engine: an operator's word on where the realm moves, and who of its members has kept it (docs/decisions/0038)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import EngineWord
+from dsmt.event.kinds.source import Following
+from dsmt.event.records import from_data, to_data
+from dsmt.operations.read.sight import patience
+from dsmt.operations.write.writing import say
+from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
+
+TOPIC = "config/engine"
+
+
+async def tell(bus: Bus, word: EngineWord) -> str:
+    """Say where the realm moves, or that it stays, unless that is the last that was said; the event's id."""
+    held = await _said(bus)
+    if held is None:
+        if not word.brokers:
+            return ""
+    elif _told(held) == (word.brokers, word.authority):
+        return str(held.id)
+    (found,) = await say(bus, [Draft(TOPIC, to_data(word), subject="engine", replaces=held)])
+    return str(found)
+
+
+async def unheard(bus: BusReader, word: str, members: Collection[str], *, limit_s: float) -> dict[str, str]:
+    """Wait until these members (`node/<node>`, `controller/<controller>`) have kept a word and lack nothing.
+
+    Those of which that cannot be said after so long, with why.
+    """
+    left = dict.fromkeys(members, "has not heard of it")
+    interest = Interest(tuple(f"{member}/following" for member in members), signals=False)
+    try:
+        async with asyncio.timeout(limit_s), bus.subscribe(interest) as batches:
+            async for batch in batches:
+                for one in batch:
+                    if isinstance(one, Arrived):
+                        _took(left, one.signed, word)
+                if not left:
+                    break
+    except TimeoutError:
+        pass
+    return left
+
+
+def _took(left: dict[str, str], said: SignedEvent, word: str) -> None:
+    try:
+        told = from_data(Following, said.event.data)
+    except UnusableEventError:
+        return
+    if told.word != word:
+        return
+    if told.lacks:
+        left[said.event.source] = told.lacks
+    else:
+        left.pop(said.event.source, None)
+
+
+async def _said(bus: BusReader) -> SignedEvent | None:
+    """What was said last of it."""
+    held = None
+    interest = Interest((TOPIC,), signals=False, follow=False)
+    async with patience("what was said of the engine"), bus.subscribe(interest) as batches:
+        async for batch in batches:
+            for one in batch:
+                if isinstance(one, Arrived):
+                    held = one.signed
+    return held
+
+
+def _told(signed: SignedEvent) -> tuple[object, str] | None:
+    try:
+        word = from_data(EngineWord, signed.event.data)
+    except UnusableEventError:
+        return None
+    return word.brokers, word.authority

@@ -1,0 +1,143 @@
+"""Following: a member of a realm, on whatever machine, goes with it to what it moves to (rule R9, docs/decisions/0038).
+
+Rule 1: where it moves (`config/engine`) is kept on the disk first; then it is said that it was heard.
+Rule 2: while nobody carries the realm where it was, the place to which it moves is tried. Nobody is let in there before it
+    has moved, and it is nowhere else after that.
+Rule 3: who is let in writes down that it has moved, for its home first, and ends, to be started again: it, and who is
+    attached for it. What services run goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from dsmt.errors import DsmtError, FailedError, InputError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import EngineWord
+from dsmt.event.kinds.source import Following
+from dsmt.event.records import from_data, to_data
+from dsmt.logs import Logger
+from dsmt.ports.bus import Arrived, Bus, Draft, Interest
+from dsmt.ports.realm import NatsTerms
+from dsmt.programs.bus import the_bus
+from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
+from dsmt.trust.identity import Identity
+from dsmt.trust.store import TrustStore
+
+TOPIC: Final = "config/engine"
+PLAN: Final = "moves.cbor"
+"""In a member's directory: the realm as it will be."""
+TRY_S: Final = 1.0
+ANSWER_S: Final = 5.0
+LACKS: Final = "lacks the client of NATS: dsmt node add HOST again, or pip install 'dsmt[nats-client]' there"
+
+
+class Follower:
+    """A node, or a controller, of this directory, that is attached to the realm where it is now."""
+
+    def __init__(self, bus: Bus, identity: Identity, directory: Path, realm: RealmConfig) -> None:
+        self._bus, self._identity, self._realm = bus, identity, realm
+        self._directory, self._plan = directory, directory / PLAN
+        self._heard = asyncio.Event()
+        self._said: Following | None = None
+
+    async def run(self) -> None:
+        """Wait until the realm has moved, and write that down; who has called it is to end."""
+        hearing = asyncio.create_task(self._hear())
+        try:
+            realm = await self._moved()
+            while not self._settled(realm):  # noqa: ASYNC110 - a disk tells nobody that it has room
+                await asyncio.sleep(TRY_S)
+        finally:
+            hearing.cancel()
+            await asyncio.wait({hearing})
+
+    async def _moved(self) -> RealmConfig:
+        while True:
+            if self._planned() is None:
+                self._heard.clear()
+                await self._heard.wait()
+            await asyncio.sleep(TRY_S)
+            plan = self._planned()
+            if plan is not None and not self._bus.attached and await _lets_in(self._identity, plan):
+                return plan
+            if plan is not None and self._said is not None:  # what was lacking may have come
+                self._say(self._said.word, plan)
+
+    async def _hear(self) -> None:
+        async with self._bus.subscribe(Interest((TOPIC,), signals=False)) as batches:
+            async for batch in batches:
+                for one in batch:
+                    if isinstance(one, Arrived):
+                        self._keep(one.signed)
+
+    def _keep(self, signed: SignedEvent) -> None:
+        """Keep what is said of where the realm moves, and say so (rule 1)."""
+        try:
+            told = from_data(EngineWord, signed.event.data)
+        except UnusableEventError:
+            return
+        nats = NatsTerms(authority=told.authority, replicas=told.replicas) if told.authority else None
+        plan = replace(self._realm, brokers=told.brokers, nats=nats)
+        try:
+            if not told.brokers or plan.engine == self._realm.engine:
+                self._plan.unlink(missing_ok=True)
+                return
+            write_config(self._plan, plan)
+        except (FailedError, OSError) as error:  # who moves the realm is not told that it was heard
+            Logger(source=self._bus.source).warning("where the realm moves is not kept", reason=str(error))
+        else:
+            self._say(str(signed.id), plan)
+            self._heard.set()
+
+    def _say(self, word: str, plan: RealmConfig) -> None:
+        said = Following(word=word, lacks="" if plan.nats is None or find_spec("nats") else LACKS)
+        if said != self._said:
+            self._said = said
+            self._bus.emit(Draft(f"{self._bus.source}/following", to_data(said), subject=self._bus.source))
+
+    def _planned(self) -> RealmConfig | None:
+        """To what the realm moves, if it is not there."""
+        with suppress(InputError, OSError):
+            plan = read_config(self._plan, RealmConfig)
+            return None if plan.engine == self._realm.engine else plan
+        return None
+
+    def _settled(self, realm: RealmConfig) -> bool:
+        """Write down where the realm is now (rule 3); False on a full disk."""
+        home, node = self._directory.parent.parent / "realm.cbor", self._directory / "node.cbor"
+        controller = self._directory / "controller.cbor"
+        try:
+            if home.exists():
+                write_config(home, realm)
+            if node.exists():
+                write_config(node, replace(read_config(node, NodeFile), realm=realm))
+            if controller.exists():
+                write_config(controller, replace(read_config(controller, ControllerFile), realm=realm))
+        except FailedError as error:
+            Logger(source=self._bus.source).warning("where the realm has moved is not kept", reason=error.message)
+            return False
+        self._plan.unlink(missing_ok=True)
+        return True
+
+
+async def _lets_in(identity: Identity, realm: RealmConfig) -> bool:
+    """Whether somebody carries the realm there."""
+    try:
+        with the_bus(identity, TrustStore(realm.realm), realm.addresses, reads=True, nats=realm.nats) as bus:
+            running = asyncio.create_task(bus.run())
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await bus.wait_attached()
+                return True
+            finally:
+                running.cancel()
+                await asyncio.wait({running})
+    except (DsmtError, TimeoutError):
+        return False

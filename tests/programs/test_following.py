@@ -1,0 +1,176 @@
+"""A member keeps where its realm moves, says so, and goes there when nobody carries the realm where it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from dsmt.event.kinds.realm import EngineWord
+from dsmt.operations.local.home import Home
+from dsmt.operations.write.engine import tell, unheard
+from dsmt.ports.realm import NatsTerms
+from dsmt.programs import following
+from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
+from dsmt.programs.following import PLAN, Follower
+from tests.bus.realm import TestRealm, memory_network, realm
+from tests.waiting import until
+
+HERE = RealmConfig(name="test", roots=(bytes(32),), brokers=(("h:1", b"b1"),))
+SERVERS = (("h:9", b"b1"),)
+THERE = replace(HERE, brokers=SERVERS, nats=NatsTerms(authority="PEM", replicas=1))
+TO_NATS = EngineWord(brokers=SERVERS, authority="PEM", replicas=1, by="operator/alice")
+STAYS = EngineWord(brokers=(), by="operator/alice")
+
+
+class Member:
+    """A node's follower in its directory of a home; `attached` is what its bus says, `opens` whether it is let in there."""
+
+    def __init__(self, made: TestRealm, home: Path, realm: RealmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._made, self._realm = made, realm
+        self.home, self.directory = home, Home(home).part("nodes", "n1")
+        self.attached, self.opens, self.lacks, self.tries = True, False, False, 0
+        self.bus: Any = None
+        monkeypatch.setattr(following, "TRY_S", 0.01)
+        monkeypatch.setattr(following, "find_spec", lambda _: None if self.lacks else "there")
+        monkeypatch.setattr(following, "_lets_in", self._lets_in)
+
+    async def _lets_in(self, _identity: Any, realm: RealmConfig) -> bool:
+        assert realm == THERE
+        self.tries += 1
+        return self.opens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        self.bus = self.bus or await self._made.client("node/n1")
+        task = asyncio.create_task(Follower(self, None, self.directory, self._realm).run())  # type: ignore[arg-type]
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    @property
+    def plan(self) -> RealmConfig | None:
+        path = self.directory / PLAN
+        return read_config(path, RealmConfig) if path.exists() else None
+
+
+Scenario = Callable[[Any, Member], Awaitable[None]]
+
+
+def scenario(test: Scenario) -> Callable[..., None]:
+    """A realm with an operator's bus, and a node that is told that it is in `HERE`."""
+
+    def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def within() -> None:
+            async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+                await made.broker()
+                member = Member(made, tmp_path / "home", HERE, monkeypatch)
+                write_config(member.home / "realm.cbor", HERE)
+                write_config(member.directory / "node.cbor", NodeFile(node="n1", realm=HERE))
+                await test(await made.client("operator/alice"), member)
+
+        asyncio.run(within())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+@scenario
+async def test_who_has_kept_where_the_realm_moves_says_so_and_goes_there_when_it_has_gone(
+    alice: Any, member: Member
+) -> None:
+    async with member.running() as task:
+        word = await tell(alice, TO_NATS)
+        assert await unheard(alice, word, ["node/n1", "controller/c1"], limit_s=0.5) == {
+            "controller/c1": "has not heard of it"
+        }
+        assert member.plan == THERE
+        assert await tell(alice, TO_NATS) == word, "said once"
+        assert member.tries == 0, "the realm is where it was"
+        member.attached = False
+        await until(lambda: member.tries > 3)
+        assert not task.done()
+        member.opens = True
+        await asyncio.wait_for(task, 5)
+    assert read_config(member.home / "realm.cbor", RealmConfig) == THERE
+    assert read_config(member.directory / "node.cbor", NodeFile) == NodeFile(node="n1", realm=THERE)
+    assert member.plan is None
+
+
+@scenario
+async def test_who_was_started_anew_meanwhile_still_knows_where_to_go(alice: Any, member: Member) -> None:
+    async with member.running():
+        await tell(alice, TO_NATS)
+        await until(lambda: member.plan)
+    member.attached, member.opens = False, True
+    member.bus.subscribe = None  # nothing is heard any more
+    async with member.running() as task:
+        await asyncio.wait_for(task, 5)
+    assert read_config(member.directory / "node.cbor", NodeFile).realm == THERE
+
+
+@scenario
+async def test_a_realm_that_stays_is_not_looked_for_elsewhere(alice: Any, member: Member) -> None:
+    assert await tell(alice, STAYS) == "", "nobody was told otherwise"
+    async with member.running() as task:
+        first = await tell(alice, TO_NATS)
+        await until(lambda: member.plan)
+        assert await tell(alice, STAYS) not in ("", first)
+        await until(lambda: member.plan is None)
+        member.attached, member.opens = False, True
+        assert await unheard(alice, "of nothing", ["node/n1"], limit_s=0.2) == {"node/n1": "has not heard of it"}
+        assert (task.done(), member.tries) == (False, 0)
+        member.attached = True
+        again = await tell(alice, TO_NATS)
+        assert again != first
+        assert await unheard(alice, again, ["node/n1"], limit_s=5) == {}
+
+
+@scenario
+async def test_who_lacks_the_client_says_so_until_it_is_there(alice: Any, member: Member) -> None:
+    member.lacks = True
+    async with member.running():
+        word = await tell(alice, TO_NATS)
+        assert "dsmt[nats-client]" in (await unheard(alice, word, ["node/n1"], limit_s=0.5))["node/n1"]
+        member.lacks = False
+        assert await unheard(alice, word, ["node/n1"], limit_s=5) == {}
+
+
+@scenario
+async def test_who_cannot_write_it_down_has_not_heard(alice: Any, member: Member) -> None:
+    (member.directory / PLAN).mkdir(parents=True)
+    async with member.running() as task:
+        word = await tell(alice, TO_NATS)
+        assert await unheard(alice, word, ["node/n1"], limit_s=0.5) == {"node/n1": "has not heard of it"}
+        assert not task.done()
+
+
+@scenario
+async def test_where_a_realm_is_already_nobody_moves(alice: Any, member: Member) -> None:
+    member._realm = THERE
+    write_config(member.directory / PLAN, replace(THERE, brokers=(("h:5", b"b1"),)))
+    member.attached, member.opens = False, True
+    async with member.running() as task:
+        await tell(alice, TO_NATS)
+        await until(lambda: member.plan is None)
+        assert not task.done()
+        assert member.tries == 0
+
+
+def test_of_a_controller_it_is_its_file(tmp_path: Path) -> None:
+    directory = Home(tmp_path).part("controllers", "c1")
+    write_config(directory / "controller.cbor", ControllerFile(realm=HERE))
+    nobody: Any = None
+    assert Follower(nobody, nobody, directory, HERE)._settled(THERE)
+    assert read_config(directory / "controller.cbor", ControllerFile).realm == THERE
+    assert not (tmp_path / "realm.cbor").exists(), "a home that has none is given none"
