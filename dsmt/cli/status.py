@@ -12,6 +12,7 @@ from dsmt.cli.command import CliContext, command
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.errors import NotFoundError
+from dsmt.operations.local.certificates import learn
 from dsmt.operations.local.connection import Reading
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.instances import InstanceRow, instances
@@ -47,6 +48,7 @@ def _realm(ctx: CliContext) -> None:
 
     async def work(connection: Reading) -> tuple[Any, Sight]:
         sight = await look(connection.bus, passing=True)
+        learn(connection.trust, home, role="issuer/")  # whom nobody has met since it was rotated, for it certified nobody
         return of_realm(sight, connection.trust, known), sight
 
     told, sight = ctx.ask(work)

@@ -164,3 +164,15 @@ def test_what_the_ended_certificate_of_a_broker_means_is_told_with_the_way_back(
         assert (caught.value.code, caught.value.next) == ("history.head", alert.next)
 
     asyncio.run(scenario())
+
+
+def test_an_issuer_that_was_rotated_is_not_told_as_ended_though_nobody_has_met_its_next_certificate(home: Home) -> None:
+    ensure_controller(home, "c1")
+    trust, later = TrustStore(home.realm().realm), int(time.time()) + YEAR_S + DAY
+    trust.add_all([one.raw for one in home.identity(certificates.here(home)["issuer/c1"]).chain])
+    certificates.rotate(home, "issuer/c1", Dated(later, "realm"))
+    assert certs(trust, later * 1000).next == "issuer/c1"
+    assert len(certificates.learn(trust, home, role="issuer/")) == 1
+    told = certs(trust, later * 1000)
+    assert (told.ok, told.renew) == (True, False)
+    assert "node/n1" not in certificates.in_use(trust, later), "of all others what they show counts"

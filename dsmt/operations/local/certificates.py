@@ -111,10 +111,10 @@ def here(home: Home) -> dict[str, Path]:
     return {name: path for name, path in found.items() if path.exists()}
 
 
-def learn(trust: TrustStore, home: Home) -> set[bytes]:
-    """Have a trust store know the certificates of this home; the ids of the keys that are here."""
+def learn(trust: TrustStore, home: Home, *, role: str = "") -> set[bytes]:
+    """Have a trust store know the certificates of this home, or those of a role; the ids of the keys that are here."""
     keys = set()
-    for path in here(home).values():
+    for path in (path for name, path in here(home).items() if name.startswith(role)):
         identity = home.identity(path)
         with suppress(UnusableEventError):  # it is of another realm, and says nothing in this one
             trust.add_all([signed.raw for signed in identity.chain])
