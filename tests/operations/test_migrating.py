@@ -7,6 +7,7 @@ import time
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from dsmt.cli import screens
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError, TransportError
-from dsmt.operations.local import brokers, connection, migrating, ways
+from dsmt.operations.local import brokers, connection, following, migrating, ways
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, ensure_broker, ensure_controller, ensure_node, init
 from dsmt.operations.local.keeping import write_kept
@@ -183,41 +184,60 @@ def test_a_machine_that_has_joined_moves_nobody(tmp_path: Path, engine: str) -> 
         way_to(home, engine)
 
 
-def checked(
-    home: Home, monkeypatch, *, engine: str = "nats", nodes: tuple[str, ...] = (), controllers=(), said=None, off_s: int = 0
-) -> None:
-    async def seen(_: object) -> None:
-        pass
-
+def checked(home: Home, monkeypatch, *, engine: str = "nats", said=None, off_s: int = 0) -> None:
     async def told(_: object) -> dict[str, BrokerAddress]:
         return said or {}
 
     async def now(_: object) -> Dated:
         return Dated(int(time.time()) + off_s, "realm")
 
-    monkeypatch.setattr(ways, "look", seen)
-    monkeypatch.setattr(ways, "nodes", lambda _: [SimpleNamespace(node=one) for one in nodes])
-    living = [SimpleNamespace(controller=name, alive=alive) for name, alive in controllers]
-    monkeypatch.setattr(ways, "controllers", lambda _: living)
     monkeypatch.setattr(ways, "announced", told)
     monkeypatch.setattr(ways, "dated", now)
     asyncio.run(ways.WAYS[engine].check_realm(ScriptedBus((), now_ms=0), home))
 
 
-def test_a_realm_with_a_part_on_another_machine_is_not_moved(home: Home, monkeypatch) -> None:
-    ensure_node(home, "n1")
-    checked(home, monkeypatch, nodes=("n1",))
-    with pytest.raises(RefusedError, match="node n7 of the realm is not in"):
-        checked(home, monkeypatch, nodes=("n1", "n7"))
-    far = BrokerAddress("10.0.0.1:7654", bytes(32))
-    with pytest.raises(RefusedError, match="node n7, broker b9 of the realm are not in") as told:
-        checked(home, monkeypatch, nodes=("n1", "n7"), said={"b9": far})
-    assert told.value.next.startswith("a realm moves when all of it is in one home")
-    ensure_controller(home, "c1")
-    checked(home, monkeypatch, controllers=[("c1", True), ("gone", False)])
+def test_a_realm_with_a_broker_in_another_home_is_not_moved(home: Home, monkeypatch) -> None:
+    here, far = (BrokerAddress(f"10.0.0.{n}:7654", bytes(32)) for n in (1, 2))
+    checked(home, monkeypatch, said={"b1": here})
     for engine in ("nats", "dsmt"):
-        with pytest.raises(RefusedError, match="node n7, controller far of the realm are not in"):
-            checked(home, monkeypatch, engine=engine, nodes=("n1", "n7"), controllers=[("c1", True), ("far", True)])
+        with pytest.raises(RefusedError, match="broker b9 is not in") as told:
+            checked(home, monkeypatch, engine=engine, said={"b1": here, "b9": far})
+        assert told.value.next.startswith("dsmt broker remove it")
+    with pytest.raises(RefusedError, match="brokers b8, b9 are not in"):
+        checked(home, monkeypatch, said={"b8": far, "b9": far})
+
+
+def test_members_are_who_is_not_in_this_home_and_none_of_them_may_be_dead(home: Home, monkeypatch) -> None:
+    ensure_node(home, "n1")
+    ensure_controller(home, "c1")
+    found = {"n1": "alive", "n7": "alive", "n8": "suspect", "n9": "left"}
+    living = {"c1": True, "far": True, "gone": False}
+    seen: Any = None
+    monkeypatch.setattr(
+        following, "nodes", lambda _: [SimpleNamespace(node=name, liveness=state) for name, state in found.items()]
+    )
+    monkeypatch.setattr(
+        following, "controllers", lambda _: [SimpleNamespace(controller=one, alive=state) for one, state in living.items()]
+    )
+    assert following._elsewhere(seen, home) == ["node/n7", "node/n8", "controller/far"]
+    found["n1"] = "dead"
+    assert following._elsewhere(seen, home)[:1] == ["node/n7"], "what is here is started here"
+    found["n7"] = "dead"
+    with pytest.raises(RefusedError, match="node n7 would not hear where the realm goes: it is dead") as told:
+        following._elsewhere(seen, home)
+    assert "node remove --forget" in told.value.next
+
+
+def test_who_came_along_is_attached_since_then_and_not_since_before(home: Home) -> None:
+    fleet = FleetRealm("n1", "n2")
+    fleet.after(60)
+    since_ms = fleet.now_ms
+    fleet.after(2)
+    fleet.session("node/n1", "open")
+    assert following._attached(sight(fleet), since_ms) == {"node/n1"}
+    fleet.after(2)
+    fleet.session("node/n1", "closed")
+    assert following._attached(sight(fleet), since_ms) == set()
 
 
 def test_a_realm_with_a_leaf_or_a_clock_of_its_own_is_not_moved(home: Home, monkeypatch) -> None:

@@ -88,7 +88,8 @@ def _check_brokers_here(home: Home, announced: Iterable[str]) -> None:
     if elsewhere:
         are = "broker {} is" if len(elsewhere) == 1 else "brokers {} are"
         told = f"{are.format(some(elsewhere))} not in {home.root}"
-        raise RefusedError("migrate.machines", told, next="dsmt broker remove, and dsmt broker add here, first")
+        advice = "dsmt broker remove it, and dsmt broker add another one here, first"
+        raise RefusedError("migrate.machines", told, next=advice)
 
 
 class ToNats:
