@@ -85,7 +85,7 @@ def rotate(ctx: CliContext, name: str) -> None:
     if done.clock == "machine":
         print(f"no broker answers: it is dated by this machine's clock, {done.issued}; if that is wrong, do it again later")
     if done.before != done.key:
-        first = "" if own else f"restart {name}, then "
+        first = "" if own else "dsmt down and dsmt up, which start it anew; then "
         print(f"next: {first}dsmt cert revoke {done.before} to end the old key")
 
 

@@ -93,11 +93,12 @@ def services(ctx: CliContext) -> None:
 @command()
 def brokers(ctx: CliContext) -> None:
     """The brokers; one that is not alive is asked what is wrong."""
-    realm = ctx.home().realm()
+    home = ctx.home()
+    realm = home.realm()
 
     async def work(connection: Reading) -> tuple[Sight, list[Broker]]:
         sight = await look(connection.bus, passing=True)
-        return sight, await asked(connection.identity, realm, of_brokers(sight, realm.addresses))
+        return sight, await asked(connection.identity, home, realm, of_brokers(sight, realm.addresses))
 
     sight, found = ctx.ask(work)
     remember(ctx, sight)

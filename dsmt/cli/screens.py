@@ -248,7 +248,7 @@ def node_shown(node: NodeShown, sight: Sight) -> str:
 
 def brokers(found: Sequence[Broker], sight: Sight) -> str:
     """The screen of `dsmt brokers`."""
-    header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESS", "FACTS", "DISK", "LAG", "SINCE", "VERSION")
+    header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESS", "FACTS", "DISK", "LAG", "HISTORY", "VERSION")
     laid, withheld = [], withholding(sight)
     for one in found:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"

@@ -1,7 +1,8 @@
 """Acting: from the action that is wanted for a slot to the fact that says it.
 
 Rule 1: a move away from a node that lives is start-first: the old node is named as `previous` until the new instance
-    is ready (A8); where two copies must not run it is stopped first, and moved when it has stopped.
+    is ready (A8); where two copies must not run it is stopped first, and moved when it has stopped. A revision that says
+    so, and comes while an earlier one has its copy on another node, begins when that has ended.
 Rule 2: a slot on a dead node stays there, unchanged, until there is a place for it; a new one with no place is told
     with its reason.
 Rule 3: what begins anew, on another node or in another revision, gives the old node its time anew; a move that follows from
@@ -41,14 +42,21 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
             kept = msgspec.structs.replace(entry.fact.record, good=context.good(entry))
             return context.say(w.key, kept, w.cause, w.because)
         case _:
-            return context.say(w.key, _kept(context, w, entry), w.cause, w.because)
+            kept = _kept(context, w, entry)
+            said = context.say(w.key, kept, w.cause, w.because)
+            waits = kept.desired == "stopped" and context.control(entry).hold is None
+            return Outcome.merged((said, _NO_PLACE)) if waits else said
 
 
 def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slot:
-    """The slot on the node where it is, with all that is new."""
+    """The slot on the node where it is, with all that is new; stopped, while it waits for a copy elsewhere (rule 1)."""
     old = entry.fact.record if entry.fact is not None else None
-    previous = _renewed(context, w, entry, _still_previous(context, entry))
-    return _slot(context, w, entry, node=None if old is None else old.node, previous=previous)
+    before = _still_previous(context, entry)
+    if not _runs_alone(context, w, entry):
+        return _slot(context, w, entry, node=None if old is None else old.node, previous=_renewed(context, w, entry, before))
+    slot = _slot(context, w, entry, node=None if old is None else old.node)
+    waits = before is not None or (old is not None and old.desired == "stopped" and not old.held)
+    return msgspec.structs.replace(slot, desired="stopped") if waits and _works_elsewhere(context, entry) else slot
 
 
 def _slot(
@@ -105,12 +113,16 @@ def _still_previous(context: ComponentContext, entry: SlotEntry) -> Previous | N
 
 
 def _is_over(entry: SlotEntry, node: str) -> bool:
-    """Whether a node has said that nothing is left there that could be served."""
+    """Whether a node has said that nothing is left there that could be served: it has ended, or is parked."""
     instance = entry.instances.get(node)
     if instance is None or not instance.statuses:
         return False
     said = instance.application
-    return not instance.left or (said is not None and said.record.state in (State.STOPPED, State.GONE))
+    if said is None or not instance.left:
+        return not instance.left
+    if said.record.state is State.FAILED and (said.record.parked or said.record.next_try_ms is None):
+        return instance.endpoint is None or not instance.endpoint.record.ready
+    return said.record.state in (State.STOPPED, State.GONE)
 
 
 def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Outcome:
@@ -187,6 +199,18 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
     return context.say(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
 
 
+def _runs_alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bool:
+    """Whether what a slot is to implement may not run beside another copy of it."""
+    spec = context.basis[0] if w.basis is None else w.basis.spec
+    return context.rolls_in_place_only(entry, context.entry.component_of(context.component.name, spec))
+
+
+def _works_elsewhere(context: ComponentContext, entry: SlotEntry) -> bool:
+    """Whether a node that lives, other than its own, may still run a copy of it."""
+    own = None if entry.fact is None else entry.fact.record.node
+    return any(node != own and _works(entry, node) and not context.fleet.is_lost(node) for node in entry.holders)
+
+
 def _works(entry: SlotEntry, node: str) -> bool:
     """Whether an instance may be running on a node."""
     instance = entry.instances.get(node)
@@ -198,11 +222,13 @@ def _works(entry: SlotEntry, node: str) -> bool:
 
 def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:
     fact = entry.fact
+    if context.rolls_in_place_only(entry):
+        return None
     before = _still_previous(context, entry)
     if before is not None:
         failed = w.kind == "move" and w.forced and context.parked(entry)
         return before if failed else _renewed(context, w, entry, before)
-    if w.kind == "lost" or fact is None or fact.record.node is None or context.rolls_in_place_only(entry):
+    if w.kind == "lost" or fact is None or fact.record.node is None:
         return None
     if fact.record.desired != "running" or context.control(entry).hold is not None or _is_over(entry, fact.record.node):
         return None

@@ -62,9 +62,9 @@ class ComponentContext(Component):
         """With `each_node`: which node an index stands for."""
         return indexes_of_nodes(self.fleet, self.entry, self.chooser) if self.component.each_node else {}
 
-    def rolls_in_place_only(self, slot: SlotEntry) -> bool:
-        """Whether no two copies of a slot may run at once."""
-        component = self.component
+    def rolls_in_place_only(self, slot: SlotEntry, component: ComponentSpec | None = None) -> bool:
+        """Whether no two copies of a slot may run at once, as what governs it says, or another revision of that."""
+        component = component or self.component
         return component.update.order == "stop_first" or component.on_partition != "at_least_one" or self.stays(slot)
 
     @cached_property

@@ -17,7 +17,7 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint
-from dsmt.event.kinds.source import Heartbeat
+from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
@@ -185,6 +185,34 @@ def test_a_broker_that_is_not_alive_is_shown_with_what_is_wrong_and_status_says_
         seen, TrustStore(RealmName(name="test", roots=(SecretKey(bytes(32)).public,))), [BrokerAddress("h:1", b"key")]
     ).alerts
     assert (alert.target, alert.next) == ("broker/h:1", "dsmt brokers asks it what is wrong")
+
+
+def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
+    realm = Realm("n1", "n2")
+    realm.verdict("n2", state="left")
+    seen = sight(realm)
+    for node in ("n1", "n2"):
+        seen.passing.keepers[f"node/{node}"] = (seen.now_ms, KeeperReplaced(directory="/h", died=7, pid=9))
+    told = [one.target for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]
+    assert told == ["node/n1"]
+
+
+def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unless_it_was_removed() -> None:
+    seen, known = sight(Realm("n1")), [BrokerAddress("h:1", b"key")]
+    seen.passing.announced |= {"b1": "h:1", "b2": "h:1"}
+    seen.passing.removed.add("b2")
+    assert [one.broker for one in brokers(seen, known)] == ["b1"]
+    seen.passing.removed.add("b1")
+    assert [one.broker for one in brokers(seen, known)] == [None]
+
+
+def test_a_broker_that_has_nothing_yet_has_no_history_of_twenty_thousand_days() -> None:
+    seen = sight(Realm("n1"))
+    seen.passing.stats["b1"] = (seen.now_ms, BrokerStats(
+        store="s", head=0, head_hash=b"", sessions=0, events=0, facts=0, disk_bytes=1, history_from_ms=0, dropped=0,
+        lag_s=0.0, pid=7, version="0.1", address="127.0.0.1:4000",
+    ))  # fmt: skip
+    assert [one.history_from for one in brokers(seen, [])] == [None]
 
 
 def test_a_leaf_is_shown_with_the_broker_to_which_it_is_linked() -> None:

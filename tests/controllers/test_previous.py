@@ -120,3 +120,41 @@ def test_moves_that_follow_from_failures_do_not_keep_it_for_ever() -> None:
 def test_what_may_not_be_gone_back_from_has_its_deadline_once() -> None:
     at = Leaving("drain", tried=None)
     assert at.realm.slot().previous.deadline_ms == at.realm.slot().moved_at_ms + 30_000
+
+
+@pytest.mark.parametrize("alone", [CHECKED + "update: {order: stop_first}\n", SHORT + "data: true\n"])
+def test_a_revision_that_runs_alone_begins_when_the_copy_on_the_node_that_was_left_has_ended(alone: str) -> None:
+    at = Leaving("drain", tried=None)
+    realm, second = at.realm, at.realm.slot().node or ""
+    assert at.kept
+    realm.apply(web(1, component=alone))
+    at.watch(3)
+    slot = realm.slot()
+    assert (slot.revision, slot.node, slot.desired, slot.previous) == (2, second, "stopped", None), "two copies would run"
+    realm.status(key(), at.first, State.STOPPED)
+    at.watch(1)
+    assert (realm.slot().revision, realm.slot().node, realm.slot().desired) == (2, second, "running")
+
+
+def test_a_revision_that_runs_alone_waits_for_no_copy_on_a_node_that_has_died() -> None:
+    at = Leaving("drain", tried=None)
+    at.realm.apply(web(1, component=CHECKED + "update: {order: stop_first}\n"))
+    at.watch(1)
+    assert at.realm.slot().desired == "stopped"
+    at.realm.close(at.first)
+    at.watch(20)
+    assert (at.realm.slot().revision, at.realm.slot().desired) == (2, "running")
+
+
+@pytest.mark.parametrize(("parked", "code"), [(False, 0), (True, 3)])
+def test_what_has_ended_or_is_parked_on_the_node_that_is_left_holds_no_drain_up(parked: bool, code: int) -> None:
+    realm = Realm("n1", "n2")
+    controller = Attentive(realm)
+    realm.apply(web(1, component="restart: on_failure\n"))
+    controller.watch(5)
+    first = realm.slot().node or ""
+    ended = {"code": code, "signal": None, "at_ms": realm.now_ms, "ran_s": 1.0, "reason": None}
+    realm.status(key(), first, State.FAILED, parked=parked, last_exit=ended)
+    realm.control_node(first, "draining")
+    controller.watch(30)
+    assert (realm.slot().node != first, realm.slot().previous) == (True, None)

@@ -10,7 +10,7 @@ from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Session, TrimReco
 from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.instance import Command, Endpoint, Health, LogLines, Progress, Status
 from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Probe
-from dsmt.event.kinds.realm import BrakeWord, ClockWord, NodesetFact, Revoked, Tombstone
+from dsmt.event.kinds.realm import BrakeWord, BrokerWord, ClockWord, NodesetFact, Revoked, Tombstone
 from dsmt.event.kinds.row import KindRow
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Previous, Slot, SlotControl
@@ -189,6 +189,9 @@ SENTENCES = [
     ("tombstone/service/web", Tombstone(**BY), 'has ended, says alice: "disk"'),
     ("config/brake", BrakeWord(held=True, released_ms=0, **BY), 'is held: nothing is replaced, says alice: "disk"'),
     ("config/brake", BrakeWord(held=False, released_ms=0, by="bob", reason=""), "is released, says bob"),
+    ("config/broker/b4", BrokerWord(address="h:1", public=b"", **BY), 'b4 is a broker at h:1, says alice: "disk"'),
+    ("config/broker/b4", BrokerWord(address="h:1", public=b"", leaf=True, **BY), 'b4 is a leaf at h:1, says alice: "disk"'),
+    ("config/broker/b4", BrokerWord(address="h:1", public=b"", by="bob", removed=True), "b4 is a broker no more, says bob"),
     ("config/clock/b1", ClockWord(ahead_s=3.24, **BY), 'the clock of b1\'s machine, +3.2 s, is right, says alice: "disk"'),
     ("trust/revoked/0f/root", Revoked(by="bob", name="node/n1"), "has its key revoked by bob"),
     ("trust/revoked/0f/root", Revoked(**BY), 'has its key 0f revoked by alice: "disk"'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.local import asking
+from dsmt.operations.local.home import Home
 from dsmt.operations.read.members import Broker
 from dsmt.ports.realm import BrokerAddress
 
@@ -39,13 +41,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[BrokerAddress]:
     return found
 
 
-def broker(address: str, *, alive: bool) -> Broker:
-    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__) | {"address": address, "alive": alive}
+def broker(address: str, *, alive: bool, name: str | None = None) -> Broker:
+    said = {"address": address, "alive": alive, "broker": name}
+    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__) | said
     return Broker(**fields)
 
 
-def faults(realm: Any, *found: Broker) -> list[str | None]:
-    return [one.fault for one in asyncio.run(asking.asked(OPERATOR, realm, found))]
+def faults(realm: Any, *found: Broker, home: Path = Path("nowhere")) -> list[str | None]:
+    return [one.fault for one in asyncio.run(asking.asked(OPERATOR, Home(home), realm, found))]
 
 
 def test_each_that_is_not_alive_is_asked_and_no_other(asked: list[BrokerAddress]) -> None:
@@ -65,3 +68,18 @@ def test_a_nats_server_is_not_asked(asked: list[BrokerAddress]) -> None:
     realm = SimpleNamespace(nats=object(), addresses=(GONE,))
     assert faults(realm, broker(GONE.address, alive=False)) == [None]
     assert asked == []
+
+
+def test_of_one_of_this_home_that_nobody_reaches_its_disk_is_looked_at(
+    asked: list[BrokerAddress], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    realm, directory = SimpleNamespace(nats=None, addresses=(GONE,)), tmp_path / "brokers" / "b2"
+    directory.mkdir(parents=True)
+    gone = broker(GONE.address, alive=False, name="b2")
+    assert faults(realm, gone, home=tmp_path) == [
+        f"no broker answers at 10.0.0.2:1; what it said last is in {directory / 'broker.log'}"
+    ]
+    monkeypatch.setattr(asking.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    (said,) = faults(realm, gone, home=tmp_path)
+    assert said == f"no broker answers at 10.0.0.2:1: it cannot start, for the disk of {directory} is full: free space there"
+    assert asked == [GONE, GONE]

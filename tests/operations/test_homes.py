@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from errno import EBUSY
 from pathlib import Path
 
 import pytest
 
 from dsmt.errors import FailedError, InputError
+from dsmt.operations.local import brokers
 from dsmt.operations.local import home as homes
 from dsmt.operations.local.home import Home, init
 from dsmt.operations.local.machine import check_free
@@ -70,3 +72,36 @@ def test_where_a_broker_is_to_listen_at_an_address_of_another_machine_that_is_sa
 @pytest.mark.parametrize("host", ["127.0.0.9", "localhost", "0.0.0.0"])
 def test_every_address_of_this_machine_may_be_listened_at(host: str) -> None:
     check_free(f"{host}:{homes.free_port()}", "broker b1", then="")
+
+
+def test_in_an_empty_directory_there_is_no_program(tmp_path: Path) -> None:
+    for name in ("b1", "b2"):
+        (tmp_path / "brokers" / name).mkdir(parents=True)
+    (tmp_path / "brokers" / "b1" / "identity").write_bytes(b"")
+    assert Home(tmp_path).names("brokers") == ["b1"]
+
+
+def test_a_broker_whose_directory_is_a_disk_of_its_own_leaves_it_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(directory: Path) -> None:
+        for one in directory.iterdir():
+            one.unlink()
+        raise OSError(EBUSY, "device or resource busy")
+
+    monkeypatch.setattr(brokers.shutil, "rmtree", busy)
+    (tmp_path / "identity").write_bytes(b"")
+    brokers.clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_brokers_directory_in_which_something_stays_is_not_said_to_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(_: Path) -> None:
+        raise OSError(EBUSY, "device or resource busy")
+
+    (tmp_path / "held").mkdir()
+    monkeypatch.setattr(brokers.shutil, "rmtree", busy)
+    with pytest.raises(OSError, match="busy"):
+        brokers.clear(tmp_path)

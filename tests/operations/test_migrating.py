@@ -60,6 +60,7 @@ def home(tmp_path: Path) -> Home:
 def under_way(home: Home, *, cut: bool = False, told: CopiedFile | None = None, engine: str = "nats") -> None:
     """A move of which only the files are there."""
     (home.migration / "brokers" / "b1").mkdir(parents=True)
+    (home.migration / "brokers" / "b1" / "identity").write_bytes(b"")
     write_config(home.migration / "migration.cbor", MigrationFile(engine=engine, cut=cut, aside="brokers.dsmt-then"))
     if told is not None:
         write_config(home.migration / COPIED, told)

@@ -194,7 +194,7 @@ def test_an_operator_sees_all_that_there_is_while_a_brokers_disk_is_full(tmp_pat
             told = await dsmt(home.root, "tail", "--since", "1h", "--no-follow")
             assert "bystander" in told.out
             (full,) = msgspec.convert((await dsmt(home.root, "brokers", "--json")).json, list[Broker])
-            (found,) = await asked(home.operator(), home.realm(), [replace(full, alive=False)])
+            (found,) = await asked(home.operator(), home, home.realm(), [replace(full, alive=False)])
             assert found.fault == "the store of broker/b1 is full: free space on its disk"
             small.free()
             await asyncio.wait_for(asyncio.gather(*(emission.acknowledged() for emission in emissions)), 60)

@@ -91,10 +91,10 @@ def _clock(event: Event, told: ClockWord) -> str:
     return f"the clock of {broker}'s machine, {told.ahead_s:+.1f} s, is right, says {person(told.by)}{quoted(told.reason)}"
 
 
-def _broker(_: Event, told: BrokerWord) -> str:
-    kind = "a leaf" if told.leaf else "a broker"
+def _broker(event: Event, told: BrokerWord) -> str:
+    broker, kind = event.topic.rsplit("/", 1)[1], "a leaf" if told.leaf else "a broker"
     what = "is a broker no more" if told.removed else f"is {kind} at {told.address}"
-    return f"{what}, says {person(told.by)}{quoted(told.reason)}"
+    return f"{broker} {what}, says {person(told.by)}{quoted(told.reason)}"
 
 
 def _engine(_: Event, told: EngineWord) -> str:

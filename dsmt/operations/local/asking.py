@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.local.connection import connect
+from dsmt.operations.local.home import Home
 from dsmt.operations.read.members import Broker
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import Identity
 
 PATIENCE_S = 1.5
+FULL_BYTES = 2**20
+"""With less room than this on its disk a broker cannot start: it opens its store, and writes."""
 
 
-async def asked(operator: Identity, realm: RealmConfig, found: Sequence[Broker]) -> list[Broker]:
+async def asked(operator: Identity, home: Home, realm: RealmConfig, found: Sequence[Broker]) -> list[Broker]:
     """The same brokers, those that are not alive with what is wrong with them; all of these are asked at once.
 
-    One whose key this home does not know cannot be asked. Of NATS servers the others say enough.
+    One whose key this home does not know cannot be asked. Of NATS servers the others say enough. Of one of this home that
+    nobody reaches its disk tells: it may be started again and again, with no room even for its log.
     """
     known = {} if realm.nats is not None else {one.address: one for one in realm.addresses}
     silent = [one for one in found if not one.alive and one.address in known]
-    faults = await asyncio.gather(*(_fault(operator, realm, known[one.address]) for one in silent))
+    faults = await asyncio.gather(*(_fault(operator, realm, known[one.address], _kept(home, one)) for one in silent))
     said = dict(zip((one.address for one in silent), faults, strict=True))
     return [replace(one, fault=said.get(one.address)) for one in found]
 
 
-async def _fault(operator: Identity, realm: RealmConfig, broker: BrokerAddress) -> str:
+def _kept(home: Home, one: Broker) -> Path | None:
+    """The directory of a broker that lives in this home."""
+    directory = None if one.broker is None else home.part("brokers", one.broker)
+    return directory if directory is not None and directory.is_dir() else None
+
+
+async def _fault(operator: Identity, realm: RealmConfig, broker: BrokerAddress, directory: Path | None) -> str:
     """What keeps an operator who may say something from being let in: a full store lets in who only reads (D6)."""
     try:
         async with connect(operator, realm, brokers=[broker], patience_s=PATIENCE_S):
@@ -37,4 +49,8 @@ async def _fault(operator: Identity, realm: RealmConfig, broker: BrokerAddress) 
     except RefusedError as error:
         return f"{error.message}: {error.next}"
     except TransportError as error:
-        return error.message
+        if error.code != "bus.unreachable" or directory is None:
+            return error.message
+        if shutil.disk_usage(directory).free < FULL_BYTES:
+            return f"{error.message}: it cannot start, for the disk of {directory} is full: free space there"
+        return f"{error.message}; what it said last is in {directory / 'broker.log'}"

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from errno import EBUSY
 from pathlib import Path
 
 import msgspec
@@ -130,8 +131,17 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
         if name in here:
             for program in reversed(broker_programs(realm)):
                 await release(home, program, name)
-            shutil.rmtree(home.part("brokers", name))
+            clear(home.part("brokers", name))
     return at
+
+
+def clear(directory: Path) -> None:
+    """Remove a directory; one that is a disk of its own stays, and is empty."""
+    try:
+        shutil.rmtree(directory)
+    except OSError as error:
+        if error.errno != EBUSY or any(directory.iterdir()):
+            raise
 
 
 async def _unsaid(

@@ -151,9 +151,13 @@ class Home:
         return self.root / kind / name
 
     def names(self, kind: str) -> list[str]:
-        """The programs of a kind that live here, in natural order (n2 before n10)."""
+        """The programs of a kind that live here, in natural order (n2 before n10); in an empty directory there is none."""
         directory = self.root / kind
-        found = [path.name for path in directory.iterdir() if path.is_dir()] if directory.exists() else []
+        found = (
+            [path.name for path in directory.iterdir() if path.is_dir() and any(path.iterdir())]
+            if directory.exists()
+            else []
+        )
         return sorted(found, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
 
 

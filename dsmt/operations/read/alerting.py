@@ -57,6 +57,7 @@ def alerts(
     found += [
         Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
         for source, (_, said) in sorted(sight.passing.keepers.items())
+        if not (source.startswith("node/") and sight.fleet.state(source.removeprefix("node/")) == "left")
     ]
     found += [alert for one in of_services for alert in _of_service(sight, one)]
     found += [

@@ -280,7 +280,7 @@ def withholding(sight: Sight) -> dict[str, list[str]]:
 
 
 def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
-    """The realm's brokers, by name; those that have said nothing lately by their address alone."""
+    """The realm's brokers, by name; those that have said nothing lately, and were not announced, by their address alone."""
     found = []
     lost = sight.fleet.lost_brokers
     for name, (_, told) in sorted(sight.passing.stats.items()):
@@ -298,7 +298,7 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
                 peers=len(sight.view.sessions.brokers - {name}),
                 lag_s=told.lag_s if heard is None else heard[1].lag_s,
                 facts=told.facts,
-                history_from=rfc3339(told.history_from_ms),
+                history_from=rfc3339(told.history_from_ms) if told.history_from_ms else None,
                 disk_bytes=told.disk_bytes,
                 dropped=told.dropped,
                 clock_ahead_s=told.clock_ahead_s,
@@ -308,9 +308,11 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
             )
         )
     addresses = {broker.address for broker in found}
+    names = {address: name for name, address in sight.passing.announced.items() if name not in sight.passing.removed}
     for one in known:
         if one.address not in addresses and not (len(known) == 1 and found):
-            fields = dict.fromkeys(Broker.__struct_fields__) | {"address": one.address, "alive": False}
+            said = {"broker": names.get(one.address), "address": one.address, "alive": False}
+            fields = dict.fromkeys(Broker.__struct_fields__) | said
             found.append(Broker(**fields))  # type: ignore[arg-type]
     return found
 

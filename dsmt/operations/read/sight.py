@@ -59,6 +59,8 @@ class Passing:
     """By source: the last death of a keeper that it saw, and when."""
     heard: dict[str, tuple[int, Heartbeat]] = field(default_factory=dict)
     """By source: when it was heard last."""
+    announced: dict[str, str] = field(default_factory=dict)
+    """By broker, the address that an operator has announced."""
     removed: set[str] = field(default_factory=set)
     """The brokers that an operator has removed."""
     leaves: set[str] = field(default_factory=set)
@@ -78,6 +80,7 @@ class Passing:
                 self.keepers[event.source] = (event.time_ms, from_data(KeeperReplaced, event.data))
             elif event.type == "dsmt.config.broker":
                 word = from_data(BrokerWord, event.data)
+                self.announced[levels[2]] = word.address
                 (self.removed.add if word.removed else self.removed.discard)(levels[2])
                 (self.leaves.add if word.leaf else self.leaves.discard)(levels[2])
             elif event.type == "dsmt.broker.withheld":
