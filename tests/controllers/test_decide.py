@@ -32,6 +32,7 @@ GOLDEN = {
     14: "5a4fa0a88c20b377b56f8e6bcf1e0dd5324ecac37fd47c7fa57dc3f2fbccc470",
     15: "5a4fa0a88c20b377b56f8e6bcf1e0dd5324ecac37fd47c7fa57dc3f2fbccc470",
     16: "5a4fa0a88c20b377b56f8e6bcf1e0dd5324ecac37fd47c7fa57dc3f2fbccc470",
+    17: "5a4fa0a88c20b377b56f8e6bcf1e0dd5324ecac37fd47c7fa57dc3f2fbccc470",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 
