@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.view import Fleet
-from dsmt.view.liveness import dead_after_ms
+from dsmt.view.liveness import UNHEARD_AFTER_MS, dead_after_ms
 from dsmt.view.sessions import word
 from tests.controllers.build import Realm
 
@@ -130,6 +130,25 @@ def test_a_verdict_that_names_nobody_is_undone_by_the_manager_whatever_it_says_o
     told = {"state": "dead", "road": "closed", "attachments": {}, "evidence": [], "message": "", "since_ms": 1}
     realm.say("controller/eve", "node/n1/verdict", told | {"others": 2**62})
     assert liveness(realm, "n1") == "alive"
+
+
+@pytest.mark.parametrize(("word", "hangs"), [("silent", True), ("closed", False)])
+def test_an_agent_hangs_that_is_silent_for_long_while_its_node_is_heard(word: str, hangs: bool) -> None:
+    agent = "agent/n1/web/app/0"
+    realm = Realm("n1")
+    realm.attach("n1", sources=[agent])
+    realm.after(60).session(agent, word)
+
+    def fleet() -> Fleet:
+        return Fleet(realm.view, realm.now_ms, realm.broker)
+
+    realm.after(9.999)
+    assert (fleet().hangs(agent, UNHEARD_AFTER_MS), fleet().is_unheard(agent)) == (False, False)
+    realm.after(0.001)
+    assert (fleet().hangs(agent, UNHEARD_AFTER_MS), fleet().is_unheard(agent)) == (hangs, True)
+    assert not fleet().hangs(agent, UNHEARD_AFTER_MS + 1)
+    realm.silence("n1")
+    assert not fleet().hangs(agent, 0), "a node that is silent as a whole says nothing of its agents"
 
 
 @pytest.mark.parametrize(("nodes", "ms"), [(0, 5000), (3, 5000), (17, 5000), (100, 8000), (1000, 12000), (10_000, 16000)])
