@@ -73,7 +73,7 @@ def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later() -
     node = realm.slot(0).node
     realm.control(key(0), move=node)
     (intent,) = realm.settle(seconds=1)
-    assert "where it is" in intent.because
+    assert intent.because == f"alice asked for it to be on {node}, where it is"
     assert (realm.slot(0).node, realm.slot(0).move_number, realm.slot(0).moved_at_ms) == (node, 1, None)
     realm.control_node(node, "draining")
     realm.settle(seconds=1)
