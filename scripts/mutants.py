@@ -46,6 +46,7 @@ ROOMS: Final[Mapping[str, Room]] = {
         ("dsmt/view/*",),
         (
             "tests/view",
+            "tests/controllers/test_brake.py",
             "tests/controllers/test_decide.py",
             "tests/controllers/test_draining.py",
             "tests/controllers/test_each_node.py",

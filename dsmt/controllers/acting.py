@@ -18,7 +18,7 @@ import msgspec
 
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.good import lost_since
-from dsmt.controllers.pinning import is_there, settled, waits_for_home
+from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
 from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
@@ -165,7 +165,8 @@ def _takes(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bo
 
 def _away(context: ComponentContext, w: ProposedAction) -> Reason:
     """Why a pinned slot cannot come back to its home."""
-    told = waits_for_home(context.fleet, w.key)
+    home = context.home_of(context.slot(w.key))
+    told = None if home is None else away(context.fleet, w.key, home, context.component)
     fault = context.chooser.misfit(w.target or "")
     is_now = "does not take it" if fault is None else f"does not take it: {fault.says}"
     return told or reason("wait.pinned", node=w.target, is_now=is_now, target=w.key)

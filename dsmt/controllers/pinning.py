@@ -94,12 +94,15 @@ def waits_for_home(fleet: Fleet, key: SlotKey) -> Reason | None:
     if known is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
         return None
     home = known.home_of(slot)
-    if home is None:
-        return None
+    return None if home is None else away(fleet, key, home, known.component)
+
+
+def away(fleet: Fleet, key: SlotKey, home: Home, component: ComponentSpec) -> Reason | None:
+    """Why a pinned slot cannot run at its home: the machine that has the data is not there; None when it is."""
     state = fleet.state(home.node)
     if not is_there(fleet, home):
         is_now = "is another machine now, with another key"
-    elif state in ("dead", "left") and not known.component.each_node:
+    elif state in ("dead", "left") and not component.each_node:
         is_now = "is dead" if state == "dead" else "has left"
     else:
         return None

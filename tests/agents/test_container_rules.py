@@ -13,6 +13,7 @@ from dsmt.agents.rules.container import (
     dump_record,
     load_config,
     load_record,
+    remembered,
 )
 from dsmt.agents.rules.endings import ending, follows, is_flapping, last_exit, signal_name, with_step, words
 from dsmt.agents.rules.supervision import Again, Finished, Parked
@@ -137,7 +138,17 @@ def test_a_span_is_told_as_finely_as_people_read_it(seconds, told):
 def test_how_a_program_ended_is_told_by_its_code_or_its_signal(ended, started, watched, code, says):
     found, fields = ending(ended, 2.0, started=started, watched=watched)
     assert found == code
-    assert reason(found, **fields).message.startswith(says)
+    told = reason(found, **fields)
+    assert told.message.startswith(says)
+    name = None if ended.signal is None else signal_name(ended.signal)
+    assert (told.exit_code, told.signal) == (ended.code, name), "programs read it there"
+
+
+@pytest.mark.parametrize("good", [None, Good(spec="operator/alice#1-2", revision=3)])
+def test_what_outlives_a_container_that_is_cleared_away_is_what_was_good(good):
+    record = InstanceRecord(boot="b", generation=7, good=good, good_key="" if good is None else "k", run_key="r", held=7)
+    assert remembered(record) == (None if good is None else InstanceRecord(boot="b", good=good, good_key="k"))
+    assert remembered(None) is None
 
 
 def test_an_end_that_nobody_saw_is_told_as_such():

@@ -41,7 +41,7 @@ def health(
         ({"0": health(check="tcp")}, Turn(1, 2, 0)),
         ({"4": health(check="none", failures=0)}, Turn(2, 2, 1)),
         ({"4": health(check="none", failures=0, since_s=-STARTS_S)}, Turn(2, 2, 1)),
-        ({"4": health(check="none", failures=0, since_s=-STARTS_S - 1)}, Turn(1, 2, 0)),
+        ({"4": health(check="none", failures=0, since_s=-STARTS_S - 0.001)}, Turn(1, 2, 0)),
     ],
 )
 def test_before_it_come_those_of_a_lower_index_and_whoever_is_being_started(

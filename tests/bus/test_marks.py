@@ -75,6 +75,19 @@ def test_a_refused_event_moves_its_own_place_and_no_other():
     assert known.wanted("a") is None
 
 
+def test_what_another_broker_brings_is_missing_no_more_and_never_asked_for():
+    known = marks((1, 4))
+    known.came("a", 1, 9, 0)
+    known.brought("a", 1, 6)
+    known.brought("a", 2, 7)
+    known.brought("b", 1, 1)
+    assert known.wanted("a") == (1, ((5, 5), (7, 8)))
+    assert known.high("b") is None, "who is not here has no mark"
+    for sequence in (5, 7, 8):
+        known.brought("a", 1, sequence)
+    assert known.overdue(ASK_MS + 1) == []
+
+
 def test_who_left_with_something_missing_is_remembered_until_it_is_told():
     known = marks((1, 4))
     known.came("a", 1, 6, 0)

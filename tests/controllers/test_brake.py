@@ -119,6 +119,7 @@ def test_five_minutes_after_the_newest_loss_they_are_replaced_one_by_one_in_orde
     assert moved(realm) == set()
     realm.now_ms = wake
     assert moved(realm) == {"n00"}
+    assert stand(realm).reason.message == "replacing is on hold: 4 of 10 nodes went silent at once"
     realm.step()
     assert moved(realm) == set()
     realm.after(9.9)

@@ -97,6 +97,14 @@ def test_a_firewall_flush_is_no_massacre() -> None:
     assert verdicts(realm.after(600)) == {}, "nobody has probed them"
 
 
+def test_a_firewall_flush_at_one_broker_is_no_massacre_whoever_was_never_there() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    for number in range(11):
+        realm.node(f"n{number}", broker="b2" if number == 0 else "b1")
+    realm.after(60).close("n1", "n2", "n3", "n4", "n5")
+    assert verdicts(realm.after(9.9)) == {}
+
+
 def test_of_many_that_were_closed_at_once_those_are_dead_that_answer_no_probe() -> None:
     realm = flushed("n1", "n2", "n3")
     realm.after(9.5)

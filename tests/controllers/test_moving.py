@@ -47,10 +47,14 @@ def test_a_move_to_any_other_node_is_not_done_where_the_slot_comes_up_again(comp
     realm.settle(seconds=1)
     if room == "elsewhere":
         realm.node("n2")
+        realm.apply(web(3, service="db", component="nodes: minus(all_nodes, n1)"))  # n1 is the emptier one
+        realm.settle(seconds=1)
     if room == "nowhere for a while":
         realm.control_node("n1", "excluded")
     realm.after(100).apply(web(1, component=component))
-    realm.settle(seconds=1)
+    said = realm.settle(seconds=1)
+    if room == "elsewhere":
+        assert [intent.record.node for intent in said] == ["n2"], "it does not begin on n1 to leave it again"
     if room == "nowhere for a while":
         assert realm.slot().node is None
         realm.control_node("n1", "active")
@@ -69,7 +73,7 @@ def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later() -
     node = realm.slot(0).node
     realm.control(key(0), move=node)
     (intent,) = realm.settle(seconds=1)
-    assert "where it is" in intent.because
+    assert intent.because == f"alice asked for it to be on {node}, where it is"
     assert (realm.slot(0).node, realm.slot(0).move_number, realm.slot(0).moved_at_ms) == (node, 1, None)
     realm.control_node(node, "draining")
     realm.settle(seconds=1)

@@ -290,6 +290,15 @@ def test_what_a_broker_whose_clock_is_behind_refuses_is_never_let_go_and_told_on
     assert len(sent.complaints) == 1
 
 
+def test_that_a_brokers_clock_is_behind_is_told_each_time_that_it_becomes_so() -> None:
+    sent, made = Sent(), some()
+    sent.offering.lost(made.view)
+    for early_s in (0.0, 60.0, 50.0, 0.0, 30.0):
+        sent.offering.look(early_s)
+    said = "the clock of the broker's machine is {} s behind what was known before"
+    assert [one.split(",")[0] for one in sent.complaints] == [said.format(60), said.format(30)]
+
+
 def test_what_two_stores_held_is_brought_to_the_third() -> None:
     sent, made, second = Sent(), some(), Realm("n1")
     sent.offering.lost(made.view)

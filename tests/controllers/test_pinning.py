@@ -178,6 +178,20 @@ def test_a_slot_that_is_wanted_again_comes_back_to_its_data_and_waits_for_it() -
     assert node
 
 
+def test_a_slot_that_is_wanted_again_begins_on_no_other_machine_of_the_name_of_its_home() -> None:
+    realm, node = kept()
+    realm.apply(web(0, component=DATA))
+    realm.settle(seconds=5)
+    realm.attributes(node, key="a new one")
+    realm.apply(web(1, component=DATA))
+    realm.settle(seconds=5)
+    assert (realm.slot().node, realm.slot().home.key) == (None, f"key of {node}")
+    assert realm.slot().reason.message == f"its data is on {node}, which is another machine now, with another key"
+    realm.attributes(node, key=f"key of {node}")
+    realm.settle(seconds=5)
+    assert realm.slot().node == node
+
+
 def test_an_instance_with_data_that_is_parked_stays() -> None:
     realm, node = kept()
     realm.status(key(0), node, State.FAILED, parked=True)

@@ -45,6 +45,22 @@ def test_among_equally_empty_nodes_the_one_with_more_memory_is_taken() -> None:
     assert realm.nodes_of() == ["n2"]
 
 
+@pytest.mark.parametrize(
+    ("reserve", "says"),
+    [
+        ("cpu: 5", "needs 5 cores, 3 are free on n1"),
+        ("memory: 9GiB", "needs 9 GiB memory, 7 GiB is free on n1"),
+        ("disk: 200GiB", "needs 200 GiB disk, 90 GiB is free on n1"),
+    ],
+)
+def test_what_there_is_too_little_of_is_said_with_what_is_needed_and_what_is_free(reserve: str, says: str) -> None:
+    realm = Realm("n1")
+    realm.apply(web(1, service="db", component="reserve: {cpu: 1, memory: 1GiB, disk: 10GiB}"))
+    realm.step()
+    realm.apply(web(1, component=f"reserve: {{{reserve}}}"))
+    assert chooser(realm).misfit("n1").says == says
+
+
 def test_spread_none_fills_by_instances_alone() -> None:
     realm = Realm("n1", "n2")
     realm.apply(web(2, service="db", component="nodes: n1"))

@@ -74,6 +74,13 @@ def test_a_drain_ends_though_what_is_gone_back_to_is_never_ready_elsewhere() -> 
     assert (at.realm.slot().revision, at.kept) == (1, False)
 
 
+def test_what_is_gone_back_to_elsewhere_has_the_time_that_its_own_file_gives_it() -> None:
+    at = Leaving("drain", tried=BAD.replace("deadline: 30s", "deadline: 60s"))
+    at.watch(61)
+    assert (at.realm.slot().revision, at.kept) == (1, True)
+    assert at.realm.slot().previous.deadline_ms <= at.realm.now_ms + 40_000, "what was tried has 10 s to end"
+
+
 def test_a_fix_that_comes_shortly_before_the_deadline_has_its_own() -> None:
     at = Leaving("drain")
     at.watch(25)
@@ -111,7 +118,7 @@ def test_what_begins_anew_elsewhere_has_its_own_time(cause: str) -> None:
 def test_moves_that_follow_from_failures_do_not_keep_it_for_ever() -> None:
     policy = SHORT.replace("deadline: 30s", "deadline: 30s, rollback: false")
     at = Leaving("drain", tried=policy + "env: {A: b}\n")
-    for _ in range(40):
+    for _ in range(30):
         at.realm.status(key(), at.realm.slot().node or "", State.FAILED, parked=True)
         at.watch(1)
     assert (at.realm.slot().moves > 1, at.kept) == (True, False)

@@ -120,6 +120,19 @@ def test_the_wait_between_forced_moves_doubles_and_is_in_the_fact() -> None:
     assert realm.slot(0).moves == 4
 
 
+def test_a_restart_that_is_asked_for_makes_no_forced_move_due_sooner() -> None:
+    realm = running(1, *(f"n{i}" for i in range(5)), ran_s=0)
+    realm.obey()
+    kill(realm, realm.slot(0).node)
+    realm.settle()
+    moved_at_ms = realm.slot(0).moved_at_ms
+    realm.control(key(0), restart=1)
+    realm.settle()
+    assert realm.slot(0).restart == 1
+    kill(realm, realm.slot(0).node)
+    assert realm.decide().wake_ms == moved_at_ms + 2_000
+
+
 def test_the_count_of_moves_begins_anew_after_a_stable_minute() -> None:
     realm = running(1, *(f"n{i}" for i in range(5)))
     for _ in range(3):
@@ -149,6 +162,7 @@ def test_a_node_that_left_is_left_at_once() -> None:
     realm.verdict(node, road="operator", state="left")
     realm.step()
     assert realm.slot(0).node != node
+    assert realm.slot(0).moves == 1
 
 
 def test_a_moved_slot_implements_the_newest_spec() -> None:

@@ -11,6 +11,7 @@ from dsmt.controllers.runner import RANK_S, ControllerRunner
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.controller import ControllerState, Decision
+from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.records import from_data
 from dsmt.event.status import Layer, State
 from dsmt.ports.bus import Arrived, Bookmark, Cursor, Draft, Reattached
@@ -178,9 +179,22 @@ def test_another_event_of_its_service_does_not_make_it_said_twice() -> None:
     assert hand.slots(0.25) == []
 
 
+def test_what_is_made_anew_does_not_wait_for_what_was_said_of_the_one_before_to_come_back() -> None:
+    hand, realm = Hand(), Realm("n1", "n2")
+    realm.apply(web(2))
+    hand.give(*(event for _, event in realm.rows))
+    assert hand.slots() == SLOTS
+    given = len(realm.rows)
+    realm.say("operator/alice", "tombstone/service/web", Tombstone(by="alice", reason="anew"))
+    realm.apply(web(2))
+    hand.give(*(event for _, event in realm.rows[given:]))
+    assert hand.slots(0.25) == SLOTS
+
+
 def test_a_batch_names_its_inputs_and_products() -> None:
     hand = applied()
     hand.slots()
+    assert hand.bus.said[-1].subject == "c1"
     decision = from_data(Decision, dict(hand.bus.said[-1].data))
     ids = [str(EventId("controller/c1", 1, n + 1)) for n, d in enumerate(hand.bus.said) if "/slot/" in d.topic]
     assert list(decision.produced) == ids

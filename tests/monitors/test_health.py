@@ -168,6 +168,9 @@ def test_a_run_that_was_taken_over_goes_on_where_it_was() -> None:
     machine = HealthMonitor(spec(LONG), healthy_after_s=10, now=50.0, resumed=True)
     assert machine.started
     assert drive(machine, 80, lambda *_: True, now=50.0) == []
+    failing = HealthMonitor(spec(LONG), healthy_after_s=10, now=50.0, resumed=True)
+    found = kinds(drive(failing, 80, lambda *_: False, now=50.0))
+    assert found == [(52.0, "Unready"), (56.0, "NotLive")], "its liveness waits for no start"
     again = HealthMonitor(None, healthy_after_s=10, now=50.0, resumed=False)
     assert kinds(drive(again, 80, None, now=50.0)) == [(60.0, "Ready")]
 

@@ -87,6 +87,7 @@ def test_when_a_generation_was_taken_is_said_as_long_as_it_is_tried() -> None:
     assert [s.taken_ms for s in machine.note(4, generation=2)] == [4]
     assert machine.note(5, generation=2) == []
     assert machine.pass_to(S.STOPPED, 6)[-1].taken_ms == 4
+    assert [s.taken_ms for s in machine.pass_to(S.STOPPED, 7, generation=3)] == [7]
     assert monitor(Layer.AGENT).pass_to(S.RUNNING, 1, generation=1)[-1].taken_ms is None
 
 

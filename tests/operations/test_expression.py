@@ -47,7 +47,7 @@ def test_an_expression_holds_of_an_event_or_does_not(text: str, holds: bool) -> 
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
-        ("data.n >", "where.form", "cannot be read as an expression"),
+        ("data.n >", "where.form", "cannot be read as an expression: <input>:1:9: Syntax error"),
         ("x" * (LONGEST + 1), "where.form", "4097 characters, 4096 are allowed"),
         ("kind == 1", "where.name", "an event has id, source, type"),
         ("data.n + 1", "where.answer", "is neither true nor false but '4'"),
@@ -59,7 +59,18 @@ def test_an_expression_that_means_nothing_is_refused_with_what_there_is(text: st
         compiled(text)(event())
     assert caught.value.code == code
     assert says in str(caught.value)
+    assert " expecting {" not in str(caught.value)
+    assert caught.value.next
     assert len(str(caught.value)) < 350
+
+
+def test_an_expression_sees_what_an_event_follows_from_and_whom_it_is_for() -> None:
+    recording = Recording()
+    recording.source("operator/alice.0abc")
+    first = recording.say("operator/alice.0abc", "user/x", {})
+    then = recording.say("operator/alice.0abc", "user/x", {}, cause=(first.id,), to=("node/n1",)).event
+    assert compiled(f'cause == ["{first.id}"] && to == ["node/n1"]')(then)
+    assert compiled(f'id == "{then.incarnation}-{then.sequence}"'.ljust(LONGEST))(then)
 
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

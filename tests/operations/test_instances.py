@@ -153,8 +153,28 @@ def test_what_is_no_target_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["we", "webb", "web/ap", "web/app/7"])
 def test_no_target_is_guessed_from_a_part_of_its_name(text: str) -> None:
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError) as caught:
         slots_of(running().view, Target.parse(text))
+    assert caught.value.code == ("target.unknown" if text.startswith("web/") else "service.unknown")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("n1", "n1 is a node: dsmt node show n1, dsmt why node/n1"),
+        ("node/n1", "dsmt node show n1, or dsmt why node/n1"),
+        ("c1", "c1 is a controller: dsmt controllers, dsmt why controller/c1"),
+        ("controller/c1", "dsmt controllers, or dsmt why controller/c1"),
+        ("1700000000000-42", "an event's id has its source before it: dsmt why SOURCE#1700000000000-42"),
+        ("webb", "dsmt services lists them"),
+    ],
+)
+def test_who_names_something_else_than_a_service_is_told_how_that_is_looked_at(text: str, meant: str) -> None:
+    realm = running()
+    realm.session("controller/c1", "open")
+    with pytest.raises(NotFoundError) as caught:
+        slots_of(realm.view, Target.parse(text))
+    assert caught.value.next == meant
 
 
 def test_a_drained_node_says_who_wanted_it() -> None:

@@ -6,7 +6,7 @@ from dsmt.event.kinds.slot import Hold
 from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.words.sentences import needs_a_person, predicate, sentence, severity
+from dsmt.operations.words.sentences import needs_a_person, predicate, sentence, severity, subject
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, web
 from tests.controllers.signing import START_MS, signed
@@ -127,3 +127,10 @@ def test_a_death_needs_a_person_and_a_heartbeat_does_not() -> None:
     assert needs_a_person(realm.verdict("n1").event)
     beat = Heartbeat(sequence=1, incarnation=1, lag_s=0.0, emit_rate_s=1.0)
     assert not needs_a_person(signed("node/n1", "node/n1/heartbeat", beat, time_ms=START_MS).event)
+
+
+def test_a_heartbeat_is_about_who_beats() -> None:
+    beat = Heartbeat(sequence=1, incarnation=1, lag_s=0.0, emit_rate_s=1.0)
+    topics = ("node/n1/heartbeat", "node/n1/monitor/heartbeat", "node/n1/agent/web/app/0/heartbeat", "broker/b1/heartbeat")
+    told = [subject(signed("node/n1", topic, beat).event) for topic in topics]
+    assert told == ["node/n1", "node/n1", "web/app/0", "broker/b1"]

@@ -185,6 +185,7 @@ def test_a_pattern_that_nothing_can_match_is_refused_with_what_was_meant(pattern
     with pytest.raises(InputError) as caught:
         some_topic(pattern)
     assert says in f"{caught.value.message}. Next: {caught.value.next}"
+    assert (caught.value.code == "topic.none") == says.startswith("no topic can match")
 
 
 @pytest.mark.parametrize("pattern", ["/", "node/", "+/web/", "service/web/spec", "user/x", "broker/+/session/operator/"])

@@ -62,6 +62,9 @@ def test_a_time_of_day_is_the_last_one_that_was() -> None:
     here = datetime.fromtimestamp(found / 1000, UTC).astimezone()
     assert (here.hour, here.minute) == (14, 5)
     assert 0 <= NOW - found < 86_400_000
+    now = NOW - NOW % 1000
+    assert moment(local(now), now) == now
+    assert moment(local(now + 1000), now) == now + 1000 - 86_400_000
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "25:00", "10", "a#b"])

@@ -38,7 +38,7 @@ def mistakes(text):
         (["health: {readiness: {exec: y, deadline: 5s}}"], 5, "start-up only"),
         (["limits: {memory: 64MiB}", "reserve: {memory: 128MiB}"], 5, "`limits.memory` (64MiB) is below"),
         (["limits: {cpu: 1}", "reserve: {cpu: 2}"], 5, "`limits.cpu`"),
-        (["restart: {first: 10m, cap: 1s}"], 5, "`restart.cap` (1s) is below `restart.first` (10m)"),
+        (["restart:", "  first: 10m", "  cap: 1s"], 7, "`restart.cap` (1s) is below `restart.first` (10m)"),
         (["on_partition: pinned", "restart: {escalate: [restart: 3, move: 1]}"], 6, "never moves"),
         (["secrets: {KEY: {secret: k}}", "env: {KEY: k}"], 6, "in `env` and in `secrets`"),
         (["secrets: {KEY: {}}"], 5, "either {secret: NAME}"),

@@ -71,6 +71,14 @@ def test_a_line_that_is_no_whole_token_is_told_as_such(realm, spoiled):
     assert caught.value.next
 
 
+@pytest.mark.parametrize("empty", [{"brokers": ()}, {"roots": ()}, {"chain": ()}])
+def test_a_token_that_nobody_could_join_with_is_told_as_damaged(realm, empty):
+    with pytest.raises(InputError) as caught:
+        read_token(msgspec.structs.replace(token_of(realm), **empty).line())
+    assert caught.value.message == "the token is damaged: it holds no key that may join"
+    assert caught.value.next == "copy the whole line that dsmt token create printed"
+
+
 def test_a_token_s_key_may_ask_and_nothing_else(realm):
     token = token_of(realm)
     store = realm.store()
@@ -99,6 +107,7 @@ def test_a_token_lives_no_longer_than_it_was_asked_for_nor_than_its_operator(rea
 def test_who_may_not_give_a_token_hears_what_to_do(realm):
     with pytest.raises(RefusedError) as caught:
         token_of(realm, operator="operator/alice.x7")
+    assert caught.value.message
     assert caught.value.next == "dsmt cert rotate operator/alice.x7, then try again"
 
 

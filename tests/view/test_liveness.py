@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.view import Fleet
-from dsmt.view.liveness import dead_after_ms
+from dsmt.view.liveness import UNHEARD_AFTER_MS, dead_after_ms
 from dsmt.view.sessions import word
 from tests.controllers.build import Realm
 
@@ -78,6 +78,7 @@ def test_who_is_at_a_leaf_sees_what_its_upstream_sees_and_nothing_else_without_o
     for one, by in (("b1", "b2"), ("b2", "b1"), ("b1", "b3"), ("b2", "b3")):
         links(realm, one, "open", by=by)
     links(realm, "b3", "closed", by="b1")
+    links(realm.after(1), "b3", "open", by="b2")  # that one hears it still
     realm.session("broker/leaf", "open", broker="b1", leaf="read")
     links(realm, "b2", "closed", by="leaf")  # it was the upstream before
     links(realm, "b1", "open", by="leaf")
@@ -130,6 +131,25 @@ def test_a_verdict_that_names_nobody_is_undone_by_the_manager_whatever_it_says_o
     told = {"state": "dead", "road": "closed", "attachments": {}, "evidence": [], "message": "", "since_ms": 1}
     realm.say("controller/eve", "node/n1/verdict", told | {"others": 2**62})
     assert liveness(realm, "n1") == "alive"
+
+
+@pytest.mark.parametrize(("word", "hangs"), [("silent", True), ("closed", False)])
+def test_an_agent_hangs_that_is_silent_for_long_while_its_node_is_heard(word: str, hangs: bool) -> None:
+    agent = "agent/n1/web/app/0"
+    realm = Realm("n1")
+    realm.attach("n1", sources=[agent])
+    realm.after(60).session(agent, word)
+
+    def fleet() -> Fleet:
+        return Fleet(realm.view, realm.now_ms, realm.broker)
+
+    realm.after(9.999)
+    assert (fleet().hangs(agent, UNHEARD_AFTER_MS), fleet().is_unheard(agent)) == (False, False)
+    realm.after(0.001)
+    assert (fleet().hangs(agent, UNHEARD_AFTER_MS), fleet().is_unheard(agent)) == (hangs, True)
+    assert not fleet().hangs(agent, UNHEARD_AFTER_MS + 1)
+    realm.silence("n1")
+    assert not fleet().hangs(agent, 0), "a node that is silent as a whole says nothing of its agents"
 
 
 @pytest.mark.parametrize(("nodes", "ms"), [(0, 5000), (3, 5000), (17, 5000), (100, 8000), (1000, 12000), (10_000, 16000)])

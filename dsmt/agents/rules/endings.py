@@ -73,7 +73,7 @@ def follows(verdict: Verdict) -> tuple[str, float | None, bool]:
 def of_error(error: DsmtError, whose: str, *, target: str, node: str) -> Reason:
     """The reason that an error carries; one that is not in the list is a defect in the program `whose`, and told as such."""
     if not isinstance(error, FailedError) or error.code not in REASONS:
-        return reason("dsmt.bug", id=error.code, module=f"{whose}: {error.message}", target=target, node=node)
+        return reason("dsmt.bug", id=error.code, module=f"{whose}: {error.message}")
     told = reason(error.code, **{**error.fields, "target": target, "node": node})
     if error.code == "fetch.no_space":
         return told  # whose disk it is, only we know

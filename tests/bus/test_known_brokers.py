@@ -1,0 +1,83 @@
+"""Which brokers a realm has: by the newest words on them, and what was given at the start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dsmt.bus.rules.brokers import TOPIC, known, leaves
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import BrokerWord
+from dsmt.ports.realm import BrokerAddress
+from dsmt.trust.keys import key_id_of
+from tests.controllers.signing import signed
+
+
+class Keys:
+    """What is known of the keys of `b1`, `b2` and so on, each of which is its name 16 times."""
+
+    def __init__(self, *, revoked: tuple[str, ...] = (), **names: str) -> None:
+        self.revoked = {key_id_of(key(name)) for name in revoked}
+        self.names = {key_id_of(key(one)): f"broker/{name}" for one, name in names.items()}
+
+    def sole_name(self, key_id: bytes) -> str | None:
+        return self.names.get(key_id)
+
+    def is_revoked(self, key_id: bytes) -> bool:
+        return key_id in self.revoked
+
+
+def key(name: str) -> bytes:
+    return name.encode() * 16
+
+
+def seed(name: str) -> BrokerAddress:
+    return BrokerAddress(f"{name}.first:4000", key(name))
+
+
+def word(name: str, version: int = 1, **about: Any) -> SignedEvent:
+    record = BrokerWord(**{"address": f"{name}.said:4000", "public": key(name), "by": "alice"} | about)
+    return signed("operator/alice", f"{TOPIC}{name}", record, version=version)
+
+
+def names(found: tuple[BrokerAddress, ...]) -> list[str]:
+    return [one.address for one in found]
+
+
+def test_the_newest_word_on_each_counts_whoever_brings_it() -> None:
+    said = [word("b2", 2, address="b2.newest:4000"), word("b2", 1), word("b1")]
+    assert names(known([seed("b1"), seed("b3")], said, Keys())) == ["b1.said:4000", "b3.first:4000", "b2.newest:4000"]
+
+
+def test_a_broker_that_is_removed_is_none_also_where_it_was_given_at_the_start() -> None:
+    said = [word("b1"), word("b1", 2, removed=True), word("b2", removed=True)]
+    assert names(known([seed("b1"), seed("b3")], said, Keys())) == ["b3.first:4000"]
+
+
+def test_a_broker_that_was_given_at_the_start_and_made_anew_with_another_key_is_none() -> None:
+    said = [word("b1", public=key("b7"))]
+    assert names(known([seed("b1"), seed("b2")], said, Keys(b1="b1", b2="b2"))) == ["b2.first:4000", "b1.said:4000"]
+
+
+def test_a_broker_whose_key_was_revoked_is_none() -> None:
+    assert names(known([seed("b1"), seed("b2")], [word("b3")], Keys(revoked=("b2", "b3")))) == ["b1.first:4000"]
+
+
+def test_a_word_that_cannot_be_read_says_nothing_and_hides_no_other() -> None:
+    bad = signed("operator/alice", f"{TOPIC}b1", {"address": 7}, version=2)
+    assert names(known([seed("b1")], [bad, word("b2")], Keys())) == ["b1.first:4000", "b2.said:4000"]
+    assert leaves([bad, word("b2", leaf=True)]) == {"broker/b2": key("b2")}
+
+
+@pytest.mark.parametrize("on_nats", [True, False])
+def test_a_word_on_the_other_engine_names_no_broker_but_who_is_removed_is_removed_on_both(on_nats: bool) -> None:
+    ours, others = ({"route": "r:1"}, {}) if on_nats else ({}, {"route": "r:1"})
+    said = [word("b1", **ours), word("b2", **others), word("b3", **others, removed=True), word("b4", **ours, removed=True)]
+    found = known([seed("b3"), seed("b4"), seed("b5")], said, Keys(), on_nats=on_nats)
+    assert names(found) == ["b5.first:4000", "b1.said:4000"]
+
+
+def test_leaves_are_those_of_which_the_newest_word_says_so() -> None:
+    said = [word("b1", leaf=True), word("b2", leaf=True), word("b2", 2, leaf=False), word("b3")]
+    assert leaves(said) == {"broker/b1": key("b1")}
