@@ -10,7 +10,7 @@ import click
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.machine import attached
 from dsmt.cli.printing import counted, document
-from dsmt.errors import InputError
+from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local import following, migrating
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.connection import Connection, connect, reading
@@ -109,7 +109,8 @@ async def _tell_where(home: Home) -> tuple[list[str], int]:
     Of dsmt's brokers, which do not run yet, each must know the others as it starts (R8).
     """
     if not is_up(home):
-        return [], 0
+        said = f"the realm in {home.root} is not up: members on other machines would not hear where it goes"
+        raise RefusedError("migrate.down", said, next="dsmt up --detach, then dsmt bus migrate --cut again")
     async with connect(home.operator(), home.realm()) as connection:
         members = await following.told(connection.bus, home, by=connection.by)
         if migrating.under_way(home) == "dsmt":

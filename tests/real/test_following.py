@@ -113,6 +113,11 @@ def test_a_realm_is_not_cut_while_a_member_elsewhere_has_not_heard_and_one_that_
                     await following.told(connection.bus, Home(home), by=connection.by)
             assert await pids(home) == before
             plan.rmdir()
+            await down(Home(home))
+            error = (await dsmt(home, "bus", "migrate", "--cut", "--json", code=4)).error
+            assert error["code"] == "migrate.down"
+            await dsmt(home, "up", "--detach")
+            await until(lambda: _is_alive(home))
             await down(Home(there))
             error = (await dsmt(home, "bus", "migrate", "--cut", "--json", code=4)).error
             assert error["code"] == "migrate.away"
