@@ -72,27 +72,28 @@ class Follower:
         async with self._bus.subscribe(Interest((TOPIC,), signals=False)) as batches:
             async for batch in batches:
                 for one in batch:
-                    if isinstance(one, Arrived):
-                        self._keep(one.signed)
+                    while isinstance(one, Arrived) and not self._keep(one.signed):  # noqa: ASYNC110 - a full disk
+                        await asyncio.sleep(TRY_S)
 
-    def _keep(self, signed: SignedEvent) -> None:
-        """Keep what is said of where the realm moves, and say so (rule 1)."""
+    def _keep(self, signed: SignedEvent) -> bool:
+        """Keep what is said of where the realm moves, and say so (rule 1); False on a full disk."""
         try:
             told = from_data(EngineWord, signed.event.data)
         except UnusableEventError:
-            return
+            return True
         nats = NatsTerms(authority=told.authority, replicas=told.replicas) if told.authority else None
         plan = replace(self._realm, brokers=told.brokers, nats=nats)
         try:
             if not told.brokers or plan.engine == self._realm.engine:
                 self._plan.unlink(missing_ok=True)
-                return
+                return True
             write_config(self._plan, plan)
         except OSError as error:  # who moves the realm is not told that it was heard
             Logger(source=self._bus.source).warning("where the realm moves is not kept", reason=str(error))
-        else:
-            self._say(str(signed.id), plan)
-            self._heard.set()
+            return False
+        self._say(str(signed.id), plan)
+        self._heard.set()
+        return True
 
     def _say(self, word: str, plan: RealmConfig) -> None:
         said = Following(word=word, lacks="" if plan.nats is None or find_spec("nats") else LACKS)

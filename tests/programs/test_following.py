@@ -161,12 +161,15 @@ async def test_who_lacks_the_client_says_so_until_it_is_there(alice: Any, member
 
 
 @scenario
-async def test_who_cannot_write_it_down_has_not_heard(alice: Any, member: Member) -> None:
+async def test_who_cannot_write_it_down_has_not_heard_until_there_is_room(alice: Any, member: Member) -> None:
     (member.directory / PLAN).mkdir(parents=True)
     async with member.running() as task:
         word = await tell(alice, TO_NATS)
         assert await unheard(alice, word, ["node/n1"], limit_s=0.5) == {"node/n1": "has not heard of it"}
         assert not task.done()
+        (member.directory / PLAN).rmdir()
+        assert await unheard(alice, word, ["node/n1"], limit_s=5) == {}
+        assert member.plan == THERE
 
 
 @scenario
