@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import click
 
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.machine import attached
 from dsmt.cli.printing import counted, document
-from dsmt.errors import InputError
+from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local import following, migrating
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.connection import Connection, connect, reading
@@ -76,14 +76,14 @@ async def _cut(ctx: CliContext, home: Home) -> None:
         await _look(home, WAYS[engine])
     with ctx.progress() as shown:
         tell = shown or _silent
-        members, since_ms = ([], 0) if going_on else await _tell_where(home)
+        members = {} if going_on else await _tell_where(home)
         if not going_on:
             await migrating.level(home, tell)
         started = await migrating.cut(home, tell=tell, waits=ctx.waits)
-        away = await _attached(home, started, members, since_ms)
+        away = await _attached(home, started, members)
     aside = await migrating.finish(home, waits=ctx.waits)
     if ctx.json:
-        document({"engine": engine, "brokers": started.brokers, "aside": aside, "members": members, "away": away})
+        document({"engine": engine, "brokers": started.brokers, "aside": aside, "members": [*members], "away": away})
         return
     services = "no service was restarted" if serves else "it is up, and its services are started"
     print(f"realm {started.realm} is on {ENGINES[engine]}: {', '.join(started.brokers)}; {services}")
@@ -103,18 +103,19 @@ async def _look(home: Home, way: Way) -> None:
             await way.check_realm(connection.bus, home)
 
 
-async def _tell_where(home: Home) -> tuple[list[str], int]:
-    """Say where the realm will be: which members on other machines have heard it, and when (realm ms).
+async def _tell_where(home: Home) -> dict[str, int]:
+    """Say where the realm will be: which members on other machines have heard it (`following.told`).
 
     Of dsmt's brokers, which do not run yet, each must know the others as it starts (R8).
     """
     if not is_up(home):
-        return [], 0
+        said = f"the realm in {home.root} is not up: members on other machines would not hear where it goes"
+        raise RefusedError("migrate.down", said, next="dsmt up --detach, then dsmt bus migrate --cut again")
     async with connect(home.operator(), home.realm()) as connection:
         members = await following.told(connection.bus, home, by=connection.by)
         if migrating.under_way(home) == "dsmt":
             await _announce(connection, migrating.planned(home))
-        return members, connection.bus.now_ms()
+        return members
 
 
 async def _announce(connection: Connection, known: Mapping[str, BrokerAddress]) -> None:
@@ -127,7 +128,7 @@ async def _abort(ctx: CliContext, home: Home) -> None:
     engine = migrating.under_way(home)
     started = await migrating.abort(home, waits=ctx.waits)
     if started is not None:
-        await _attached(home, started, [], 0)
+        await _attached(home, started, {})
     if is_up(home):  # a cut may have been begun that said where the realm would be
         async with connect(home.operator(), home.realm()) as connection:
             await following.stays(connection.bus, by=connection.by)
@@ -141,9 +142,9 @@ async def _abort(ctx: CliContext, home: Home) -> None:
     print(f"the realm stays {stays}, and what was copied to {gone} is removed{again}")
 
 
-async def _attached(home: Home, started: StartedRealm, members: Collection[str], since_ms: int) -> list[str]:
+async def _attached(home: Home, started: StartedRealm, members: Mapping[str, int]) -> list[str]:
     """Wait until all nodes are alive, and say where the servers are; which of the members elsewhere have not come."""
     await attached(home, started, limit_s=ATTACHED_S)
     async with connect(home.operator(), home.realm()) as connection:
         await _announce(connection, of_home(home))
-        return await following.come(connection.bus, members, since_ms) if members else []
+        return await following.come(connection.bus, members) if members else []

@@ -35,7 +35,7 @@ from dsmt.programs.keeper import keeper_teller, on_the_bus
 from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outside, read_node
 from dsmt.programs.running import on_signals, run
 from dsmt.system.files import DiskFiles
-from dsmt.system.processes import SpawnedProcesses, keep_asking, spawner_of, watch_spawner
+from dsmt.system.processes import PAUSE_S, SpawnedProcesses, keep_asking, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, send_signal
 from dsmt.system.records import living, record_path
 from dsmt.trust.identity import Identity, dump
@@ -99,6 +99,9 @@ async def _serve(directory: Path) -> int:
                 ending.append(asyncio.ensure_future(manager.shutdown()))
 
         on_signals({signal.SIGTERM: running.cancel, signal.SIGINT: running.cancel, signal.SIGUSR1: end_the_node})
+        await asyncio.wait((running, moving), return_when=asyncio.FIRST_COMPLETED)
+        if moving.done():  # who cannot follow would be left behind, and nobody would see it: that is a crash
+            moving.result()
         await asyncio.wait((running,))
         watching.cancel()
         renewing.cancel()
@@ -137,14 +140,23 @@ async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Pat
             Logger(node=identity.name).warning("the renewed certificate is not kept", reason=error.message)
             await asyncio.sleep(LOOK_S)  # then it is asked for again
         else:
+            await _has_spawner(directory)
             running.cancel()
 
 
 async def _follow(bus: Bus, identity: Identity, directory: Path, realm: RealmConfig, running: asyncio.Future[None]) -> None:
     """Go where the realm goes: there this process is another one, and so are the node's others."""
     await Follower(bus, identity, directory, realm).run()
+    await _has_spawner(directory)
     _end(living(record_path(str(directory), "node_monitor")))
     running.cancel()
+
+
+async def _has_spawner(directory: Path) -> None:
+    """Wait until the spawner answers: it starts who comes after us, and nobody but us restarts it."""
+    spawner = SpawnedProcesses(str(directory))
+    while spawner_of(str(directory)) is None or await spawner.is_silent():  # noqa: ASYNC110 - no event
+        await asyncio.sleep(PAUSE_S)
 
 
 async def _next(bus: Bus, identity: Identity, trust: TrustStore) -> Identity:

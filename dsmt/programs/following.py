@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from dsmt.errors import DsmtError, FailedError, InputError, UnusableEventError
+from dsmt.errors import DsmtError, InputError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import EngineWord
 from dsmt.event.kinds.source import Following
@@ -49,14 +49,12 @@ class Follower:
 
     async def run(self) -> None:
         """Wait until the realm has moved, and write that down; who has called it is to end."""
-        hearing = asyncio.create_task(self._hear())
-        try:
+        async with asyncio.TaskGroup() as group:
+            hearing = group.create_task(self._hear())
             realm = await self._moved()
             while not self._settled(realm):  # noqa: ASYNC110 - a disk tells nobody that it has room
                 await asyncio.sleep(TRY_S)
-        finally:
             hearing.cancel()
-            await asyncio.wait({hearing})
 
     async def _moved(self) -> RealmConfig:
         while True:
@@ -74,27 +72,28 @@ class Follower:
         async with self._bus.subscribe(Interest((TOPIC,), signals=False)) as batches:
             async for batch in batches:
                 for one in batch:
-                    if isinstance(one, Arrived):
-                        self._keep(one.signed)
+                    while isinstance(one, Arrived) and not self._keep(one.signed):  # noqa: ASYNC110 - a full disk
+                        await asyncio.sleep(TRY_S)
 
-    def _keep(self, signed: SignedEvent) -> None:
-        """Keep what is said of where the realm moves, and say so (rule 1)."""
+    def _keep(self, signed: SignedEvent) -> bool:
+        """Keep what is said of where the realm moves, and say so (rule 1); False on a full disk."""
         try:
             told = from_data(EngineWord, signed.event.data)
         except UnusableEventError:
-            return
+            return True
         nats = NatsTerms(authority=told.authority, replicas=told.replicas) if told.authority else None
         plan = replace(self._realm, brokers=told.brokers, nats=nats)
         try:
             if not told.brokers or plan.engine == self._realm.engine:
                 self._plan.unlink(missing_ok=True)
-                return
+                return True
             write_config(self._plan, plan)
-        except (FailedError, OSError) as error:  # who moves the realm is not told that it was heard
+        except OSError as error:  # who moves the realm is not told that it was heard
             Logger(source=self._bus.source).warning("where the realm moves is not kept", reason=str(error))
-        else:
-            self._say(str(signed.id), plan)
-            self._heard.set()
+            return False
+        self._say(str(signed.id), plan)
+        self._heard.set()
+        return True
 
     def _say(self, word: str, plan: RealmConfig) -> None:
         said = Following(word=word, lacks="" if plan.nats is None or find_spec("nats") else LACKS)
@@ -120,8 +119,8 @@ class Follower:
                 write_config(node, replace(read_config(node, NodeFile), realm=realm))
             if controller.exists():
                 write_config(controller, replace(read_config(controller, ControllerFile), realm=realm))
-        except FailedError as error:
-            Logger(source=self._bus.source).warning("where the realm has moved is not kept", reason=error.message)
+        except (InputError, OSError) as error:
+            Logger(source=self._bus.source).warning("where the realm has moved is not kept", reason=str(error))
             return False
         self._plan.unlink(missing_ok=True)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,9 +14,10 @@ from msgspec.structs import replace
 
 from dsmt.event.kinds.realm import EngineWord
 from dsmt.operations.local.home import Home
+from dsmt.operations.write import engine
 from dsmt.operations.write.engine import tell, unheard
 from dsmt.ports.realm import NatsTerms
-from dsmt.programs import following
+from dsmt.programs import container_manager, following
 from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
 from dsmt.programs.following import PLAN, Follower
 from tests.bus.realm import TestRealm, memory_network, realm
@@ -36,6 +38,7 @@ class Member:
         self.home, self.directory = home, Home(home).part("nodes", "n1")
         self.attached, self.opens, self.lacks, self.tries = True, False, False, 0
         self.bus: Any = None
+        self.monkeypatch = monkeypatch
         monkeypatch.setattr(following, "TRY_S", 0.01)
         monkeypatch.setattr(following, "find_spec", lambda _: None if self.lacks else "there")
         monkeypatch.setattr(following, "_lets_in", self._lets_in)
@@ -62,6 +65,17 @@ class Member:
     def plan(self) -> RealmConfig | None:
         path = self.directory / PLAN
         return read_config(path, RealmConfig) if path.exists() else None
+
+
+@asynccontextmanager
+async def silence() -> AsyncIterator[AsyncIterator[Any]]:
+    """A subscription that brings nothing any more."""
+
+    async def nothing() -> AsyncIterator[Any]:
+        await asyncio.Event().wait()
+        yield
+
+    yield nothing()
 
 
 Scenario = Callable[[Any, Member], Awaitable[None]]
@@ -113,7 +127,7 @@ async def test_who_was_started_anew_meanwhile_still_knows_where_to_go(alice: Any
         await tell(alice, TO_NATS)
         await until(lambda: member.plan)
     member.attached, member.opens = False, True
-    member.bus.subscribe = None  # nothing is heard any more
+    member.bus.subscribe = lambda _: silence()
     async with member.running() as task:
         await asyncio.wait_for(task, 5)
     assert read_config(member.directory / "node.cbor", NodeFile).realm == THERE
@@ -147,12 +161,15 @@ async def test_who_lacks_the_client_says_so_until_it_is_there(alice: Any, member
 
 
 @scenario
-async def test_who_cannot_write_it_down_has_not_heard(alice: Any, member: Member) -> None:
+async def test_who_cannot_write_it_down_has_not_heard_until_there_is_room(alice: Any, member: Member) -> None:
     (member.directory / PLAN).mkdir(parents=True)
     async with member.running() as task:
         word = await tell(alice, TO_NATS)
         assert await unheard(alice, word, ["node/n1"], limit_s=0.5) == {"node/n1": "has not heard of it"}
         assert not task.done()
+        (member.directory / PLAN).rmdir()
+        assert await unheard(alice, word, ["node/n1"], limit_s=5) == {}
+        assert member.plan == THERE
 
 
 @scenario
@@ -165,6 +182,66 @@ async def test_where_a_realm_is_already_nobody_moves(alice: Any, member: Member)
         await until(lambda: member.plan is None)
         assert not task.done()
         assert member.tries == 0
+
+
+@scenario
+async def test_of_a_word_that_is_old_all_speak_again(alice: Any, member: Member) -> None:
+    """What they have said of it is kept for a day, and who moves the realm may come back later than that."""
+    async with member.running():
+        word = await tell(alice, TO_NATS)
+        assert await unheard(alice, word, ["node/n1"], limit_s=5) == {}
+        member.monkeypatch.setattr(engine, "GOOD_MS", 0)
+        again = await tell(alice, TO_NATS)
+        assert again != word
+        assert await unheard(alice, again, ["node/n1"], limit_s=5) == {}
+
+
+@scenario
+async def test_who_cannot_write_down_that_the_realm_has_moved_does_so_when_there_is_room(alice: Any, member: Member) -> None:
+    write, full, tried = following.write_config, True, 0
+
+    def write_config(path: Path, config: Any) -> None:
+        nonlocal tried
+        if full and path.name != PLAN:
+            tried += 1
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, config)
+
+    member.monkeypatch.setattr(following, "write_config", write_config)
+    async with member.running() as task:
+        await tell(alice, TO_NATS)
+        await until(lambda: member.plan)
+        member.attached, member.opens = False, True
+        await until(lambda: tried > 3)
+        assert not task.done()
+        full = False
+        await asyncio.wait_for(task, 5)
+    assert read_config(member.directory / "node.cbor", NodeFile).realm == THERE
+
+
+@scenario
+async def test_who_cannot_hear_where_the_realm_moves_is_no_silent_one(alice: Any, member: Member) -> None:
+    del alice
+    member.bus = await member._made.client("node/n1")
+    member.bus.subscribe = None  # as any bug
+    async with member.running() as task:
+        await asyncio.wait({task}, timeout=5)
+        assert isinstance(task.exception(), ExceptionGroup)
+
+
+def test_who_ends_waits_for_a_spawner_that_starts_the_next_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody but the manager restarts a spawner: if both were gone the node would be, for ever."""
+    alive: list[Any] = []
+    monkeypatch.setattr(container_manager, "spawner_of", lambda _: alive[0] if alive else None)
+
+    async def play() -> None:
+        task = asyncio.create_task(container_manager._has_spawner(tmp_path))
+        await asyncio.wait({task}, timeout=0.5)
+        assert not task.done()
+        alive.append("a spawner")
+        await asyncio.wait_for(task, 5)
+
+    asyncio.run(play())
 
 
 def test_of_a_controller_it_is_its_file(tmp_path: Path) -> None:

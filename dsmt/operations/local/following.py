@@ -7,7 +7,7 @@ Rule 2: a member that has left, and a controller that does not run, are not aske
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Final
 
 from dsmt.errors import RefusedError
@@ -15,7 +15,6 @@ from dsmt.event.kinds.realm import EngineWord
 from dsmt.event.phrases import some
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.migrating import planned
-from dsmt.operations.local.ways import CLOCK_S
 from dsmt.operations.read.members import controllers, nodes
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.write.engine import tell, unheard
@@ -27,21 +26,24 @@ COME_S: Final = 60.0
 LOOK_S: Final = 0.5
 
 
-async def told(bus: Bus, home: Home, *, by: str) -> list[str]:
-    """Tell the members elsewhere where the realm goes, and wait until all of them have kept it; who they are.
+async def told(bus: Bus, home: Home, *, by: str) -> dict[str, int]:
+    """Tell the members elsewhere where the realm goes, and wait until all of them have kept it.
+
+    Who they are, each with since when it is attached (realm ms).
 
     Raises `RefusedError` that names who has not, and `TransportError`.
     """
     members = _elsewhere(await look(bus, passing=True), home)
     if not members:
-        return []
+        return {}
     word = await tell(bus, _word(home, by))
     left = await unheard(bus, word, members, limit_s=HEAR_S)
     if left:
         said = "; ".join(f"{member} {why}" for member, why in sorted(left.items()))
         said = f"not everybody can follow the realm: {said}"
         raise RefusedError("migrate.away", said, next="see to it, then dsmt bus migrate --cut again; or --abort")
-    return members
+    now = _attached(await look(bus))
+    return {member: now.get(member, 0) for member in members}
 
 
 async def stays(bus: Bus, *, by: str) -> None:
@@ -49,25 +51,26 @@ async def stays(bus: Bus, *, by: str) -> None:
     await tell(bus, EngineWord(brokers=(), by=by))
 
 
-async def come(bus: BusReader, members: Collection[str], since_ms: int) -> list[str]:
-    """Wait until these members have attached, where the realm is now, since a time (realm ms); who has not.
+async def come(bus: BusReader, members: Mapping[str, int]) -> list[str]:
+    """Wait until these members have attached where the realm is now; who has not.
 
-    The time is that of what carried the realm before, which may have been ahead by `CLOCK_S`.
+    With each is since when it was attached before (realm ms): what carries the realm now knows that session, too.
     """
-    since_ms -= round(CLOCK_S * 1000)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + COME_S
     while True:
-        left = sorted(set(members) - _attached(await look(bus), since_ms))
+        now = _attached(await look(bus))
+        left = sorted(member for member, before in members.items() if now.get(member, before) == before)
         if not left or loop.time() > deadline:
             return left
         await asyncio.sleep(LOOK_S)
 
 
-def _attached(sight: Sight, since_ms: int) -> set[str]:
+def _attached(sight: Sight) -> dict[str, int]:
+    """Who is attached, and since when."""
     newest = {source: known.newest for source, known in sight.view.sessions.of.items()}
     words = {source: one[1].record for source, one in newest.items() if one is not None}
-    return {source for source, word in words.items() if word.state == "open" and word.since_ms >= since_ms}
+    return {source: word.since_ms for source, word in words.items() if word.state == "open"}
 
 
 def _elsewhere(sight: Sight, home: Home) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from typing import Final
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
@@ -15,15 +16,17 @@ from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
 
 TOPIC = "config/engine"
+GOOD_MS: Final = 3_600_000
+"""How long a word need not be said again: what members have said of it, once each, is kept for a day."""
 
 
 async def tell(bus: Bus, word: EngineWord) -> str:
-    """Say where the realm moves, or that it stays, unless that is the last that was said; the event's id."""
+    """Say where the realm moves, or that it stays, unless that was said last, and lately; the event's id."""
     held = await _said(bus)
     if held is None:
         if not word.brokers:
             return ""
-    elif _told(held) == (word.brokers, word.authority):
+    elif _told(held) == (word.brokers, word.authority) and bus.now_ms() < held.event.time_ms + GOOD_MS:
         return str(held.id)
     (found,) = await say(bus, [Draft(TOPIC, to_data(word), subject="engine", replaces=held)])
     return str(found)
