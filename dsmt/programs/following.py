@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from dsmt.errors import DsmtError, InputError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.realm import EngineWord
+from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
 from dsmt.event.records import from_data, to_data
 from dsmt.logs import Logger
@@ -30,7 +30,6 @@ from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, r
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 
-TOPIC: Final = "config/engine"
 PLAN: Final = "moves.cbor"
 """In a member's directory: the realm as it will be."""
 TRY_S: Final = 1.0
@@ -69,7 +68,7 @@ class Follower:
                 self._say(self._said.word, plan)
 
     async def _hear(self) -> None:
-        async with self._bus.subscribe(Interest((TOPIC,), signals=False)) as batches:
+        async with self._bus.subscribe(Interest((ENGINE,), signals=False)) as batches:
             async for batch in batches:
                 for one in batch:
                     while isinstance(one, Arrived) and not self._keep(one.signed):  # noqa: ASYNC110 - a full disk

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dsmt.errors import RefusedError
 from dsmt.operations.local import following
+from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
 
 
 def sight(**sessions: tuple[str, int]) -> Any:
@@ -37,3 +40,28 @@ def test_a_session_of_before_is_not_taken_for_one_where_the_realm_is_now(monkeyp
     looks = iter([before])
     monkeypatch.setattr(following, "COME_S", -1.0)
     assert asyncio.run(following.come(nobody, {"node/a": 1000, "node/b": 1000})) == ["node/a", "node/b"]
+
+
+def test_members_are_who_is_not_in_this_home_and_none_of_them_may_be_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    ensure_node(home, "n1")
+    ensure_controller(home, "c1")
+    found = {"n1": "alive", "n7": "alive", "n8": "suspect", "n9": "left"}
+    living = {"c1": True, "far": True, "gone": False}
+    seen: Any = None
+    monkeypatch.setattr(
+        following, "nodes", lambda _: [SimpleNamespace(node=name, liveness=state) for name, state in found.items()]
+    )
+    monkeypatch.setattr(
+        following, "controllers", lambda _: [SimpleNamespace(controller=one, alive=state) for one, state in living.items()]
+    )
+    assert following._elsewhere(seen, home) == ["node/n7", "node/n8", "controller/far"]
+    found["n1"] = "dead"
+    assert following._elsewhere(seen, home)[:1] == ["node/n7"], "what is here is started here"
+    found["n7"] = "dead"
+    with pytest.raises(RefusedError, match="node n7 would not hear where the realm goes: it is dead") as told:
+        following._elsewhere(seen, home)
+    assert "node remove --forget" in told.value.next

@@ -7,7 +7,6 @@ import time
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import msgspec
 import pytest
@@ -15,9 +14,9 @@ import pytest
 from dsmt.cli import screens
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError, TransportError
-from dsmt.operations.local import brokers, connection, following, migrating, ways
+from dsmt.operations.local import brokers, connection, migrating, ways
 from dsmt.operations.local.dating import Dated
-from dsmt.operations.local.home import Home, ensure_broker, ensure_controller, ensure_node, init
+from dsmt.operations.local.home import Home, ensure_broker, ensure_node, init
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted, check_same
@@ -206,39 +205,6 @@ def test_a_realm_with_a_broker_in_another_home_is_not_moved(home: Home, monkeypa
         assert told.value.next.startswith("dsmt broker remove it")
     with pytest.raises(RefusedError, match="brokers b8, b9 are not in"):
         checked(home, monkeypatch, said={"b8": far, "b9": far})
-
-
-def test_members_are_who_is_not_in_this_home_and_none_of_them_may_be_dead(home: Home, monkeypatch) -> None:
-    ensure_node(home, "n1")
-    ensure_controller(home, "c1")
-    found = {"n1": "alive", "n7": "alive", "n8": "suspect", "n9": "left"}
-    living = {"c1": True, "far": True, "gone": False}
-    seen: Any = None
-    monkeypatch.setattr(
-        following, "nodes", lambda _: [SimpleNamespace(node=name, liveness=state) for name, state in found.items()]
-    )
-    monkeypatch.setattr(
-        following, "controllers", lambda _: [SimpleNamespace(controller=one, alive=state) for one, state in living.items()]
-    )
-    assert following._elsewhere(seen, home) == ["node/n7", "node/n8", "controller/far"]
-    found["n1"] = "dead"
-    assert following._elsewhere(seen, home)[:1] == ["node/n7"], "what is here is started here"
-    found["n7"] = "dead"
-    with pytest.raises(RefusedError, match="node n7 would not hear where the realm goes: it is dead") as told:
-        following._elsewhere(seen, home)
-    assert "node remove --forget" in told.value.next
-
-
-def test_who_came_along_is_attached_since_then_and_not_since_before(home: Home) -> None:
-    fleet = FleetRealm("n1", "n2")
-    fleet.after(60)
-    since_ms = fleet.now_ms
-    fleet.after(2)
-    fleet.session("node/n1", "open")
-    assert following._attached(sight(fleet), since_ms) == {"node/n1"}
-    fleet.after(2)
-    fleet.session("node/n1", "closed")
-    assert following._attached(sight(fleet), since_ms) == set()
 
 
 def test_a_realm_with_a_leaf_or_a_clock_of_its_own_is_not_moved(home: Home, monkeypatch) -> None:

@@ -11,6 +11,9 @@ from dsmt.event.kinds.numbers import Count, Ms, Offset
 from dsmt.event.kinds.row import DAY_MS, KindRow, fact
 from dsmt.event.phrases import person, quoted
 
+ENGINE: Final = "config/engine"
+"""Where the realm moves, says an operator there."""
+
 
 class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
     """A named node set."""
@@ -130,7 +133,7 @@ ROWS: Final[tuple[KindRow, ...]] = (
     fact("config/brake", "dsmt.config.brake", _OPERATOR, BrakeWord, _brake, folded=True),
     fact("config/clock/<broker>", "dsmt.config.clock", _OPERATOR, ClockWord, _clock),
     fact("config/broker/<broker>", "dsmt.config.broker", _OPERATOR, BrokerWord, _broker),
-    fact("config/engine", "dsmt.config.engine", _OPERATOR, EngineWord, _engine),
+    fact(ENGINE, "dsmt.config.engine", _OPERATOR, EngineWord, _engine),
     KindRow("config/<name/>", "dsmt.config", "fact", _OPERATOR),
     fact("trust/revoked/<key>/<source/>", "dsmt.trust.revoked", "<source/>", Revoked, _revoked, folded=True),
     KindRow("trust/<name/>", "dsmt.trust", "fact", ("root", "issuer", "operator")),

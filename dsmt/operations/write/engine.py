@@ -8,14 +8,13 @@ from typing import Final
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.realm import EngineWord
+from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.read.sight import patience
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
 
-TOPIC = "config/engine"
 GOOD_MS: Final = 3_600_000
 """How long a word need not be said again: what members have said of it, once each, is kept for a day."""
 
@@ -28,7 +27,7 @@ async def tell(bus: Bus, word: EngineWord) -> str:
             return ""
     elif _told(held) == (word.brokers, word.authority) and bus.now_ms() < held.event.time_ms + GOOD_MS:
         return str(held.id)
-    (found,) = await say(bus, [Draft(TOPIC, to_data(word), subject="engine", replaces=held)])
+    (found,) = await say(bus, [Draft(ENGINE, to_data(word), subject="engine", replaces=held)])
     return str(found)
 
 
@@ -68,7 +67,7 @@ def _took(left: dict[str, str], said: SignedEvent, word: str) -> None:
 async def _said(bus: BusReader) -> SignedEvent | None:
     """What was said last of it."""
     held = None
-    interest = Interest((TOPIC,), signals=False, follow=False)
+    interest = Interest((ENGINE,), signals=False, follow=False)
     async with patience("what was said of the engine"), bus.subscribe(interest) as batches:
         async for batch in batches:
             for one in batch:
