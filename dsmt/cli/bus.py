@@ -79,7 +79,9 @@ async def _cut(ctx: CliContext, home: Home) -> None:
         members = {} if going_on else await _tell_where(home)
         if not going_on:
             await migrating.level(home, tell)
-        started = await migrating.cut(home, tell=tell, waits=ctx.waits)
+        started = await migrating.cut(home, tell=tell, waits=ctx.waits, members=members)
+        move = home.moving()
+        members = {} if move is None else move.members
         away = await _attached(home, started, members)
     aside = await migrating.finish(home, waits=ctx.waits)
     if ctx.json:

@@ -111,12 +111,14 @@ class ServersKey(msgspec.Struct, frozen=True, kw_only=True):
 class MigrationFile(msgspec.Struct, frozen=True, kw_only=True):
     """`migration.cbor`: a move of the realm to another engine, `nats` or `dsmt`, that is under way.
 
-    `cut`: the brokers were ended, or are to be. `aside` is the name of the directory to which theirs goes.
+    `cut`: the brokers were ended, or are to be. `aside` is the name of the directory to which theirs goes. `members` are
+    those on other machines that are to come along, each with since when it was attached before (realm ms).
     """
 
     engine: str = "nats"
     cut: bool = False
     aside: str = ""
+    members: dict[str, int] = {}
 
 
 class CopiedFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from dsmt.cli import bus
+from dsmt.cli.root import main
 from dsmt.errors import RefusedError
-from dsmt.operations.local import following
+from dsmt.operations.local import following, migrating
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
+from dsmt.operations.local.machine import StartedRealm
+from dsmt.programs.configuration import MigrationFile, write_config
 
 
 def sight(**sessions: tuple[str, int]) -> Any:
@@ -65,3 +69,28 @@ def test_members_are_who_is_not_in_this_home_and_none_of_them_may_be_dead(
     with pytest.raises(RefusedError, match="node n7 would not hear where the realm goes: it is dead") as told:
         following._elsewhere(seen, home)
     assert "node remove --forget" in told.value.next
+
+
+@pytest.mark.parametrize("engine", ["nats", "dsmt"])
+def test_who_goes_on_with_a_cut_that_was_broken_off_waits_for_the_members_that_were_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engine: str
+) -> None:
+    home, awaited = Home(tmp_path / "home"), {}
+    init(home, name="test")
+    monkeypatch.setenv("DSMT_HOME", str(home.root))
+    write_config(home.migration / "migration.cbor", MigrationFile(engine=engine, cut=True, members={"node/web-1": 7}))
+    started = StartedRealm(realm="test", brokers=("h:1",), controllers=(), nodes=(), made=False)
+
+    async def cut(*_: Any, **__: Any) -> StartedRealm:
+        return started
+
+    async def attached(_home: Home, _started: StartedRealm, members: dict[str, int]) -> list[str]:
+        awaited.update(members)
+        return ["node/web-1"]
+
+    monkeypatch.setattr(migrating, "cut", cut)
+    monkeypatch.setattr(bus, "_attached", attached)
+    assert main(["bus", "migrate", "--cut"]) == 0
+    assert awaited == {"node/web-1": 7}
+    assert "node/web-1 has not come yet" in capsys.readouterr().out
+    assert home.moving() is None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -252,17 +252,18 @@ def _check_level(home: Home, engine: str) -> None:
         )
 
 
-async def cut(home: Home, *, tell: Tell, waits: Waits = silent) -> StartedRealm:
+async def cut(home: Home, *, tell: Tell, waits: Waits = silent, members: Mapping[str, int] | None = None) -> StartedRealm:
     """Move the realm: no service is restarted. It may be called again, wherever it was interrupted, until `finish`.
 
-    Raises `RefusedError`, `FailedError`, `TransportError`.
+    `members` on other machines have been told (`following`), and are kept for who goes on with it. Raises `RefusedError`,
+    `FailedError`, `TransportError`.
     """
     async with alone(home, waits):
         move = home.moving() or MigrationFile()
         if not is_cut(home):
             _check_level(home, move.engine)
             aside = f"brokers.{home.realm().engine}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-            move = MigrationFile(engine=move.engine, cut=True, aside=aside)
+            move = MigrationFile(engine=move.engine, cut=True, aside=aside, members=dict(members or {}))
             write_config(home.migration / "migration.cbor", move)
         if home.names(SERVERS):
             if (home.root / "brokers").exists():
