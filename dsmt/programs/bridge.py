@@ -15,7 +15,7 @@ from dsmt.errors import DsmtError
 from dsmt.logs import Logger
 from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.bus import nats_missing, the_bus
+from dsmt.programs.bus import nats_missing, running, the_bus
 from dsmt.programs.configuration import (
     BrokerFile,
     CopiedFile,
@@ -66,12 +66,8 @@ async def _serve(directory: Path) -> None:
     address = read_config(first / "broker.cbor", BrokerFile).address
     reached = BrokerAddress(address, read_identity(first / "identity").certificate.public)
     with the_bus(operator, TrustStore(realm.realm), [reached], reads=True) as bus:
-        running = asyncio.ensure_future(bus.run())
-        try:
+        async with running(bus):
             await _copy(directory, lambda: _to_nats(bus, directory))
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
 
 
 @asynccontextmanager

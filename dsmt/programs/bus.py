@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
@@ -12,7 +13,7 @@ from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.realm_time import offset_of
 from dsmt.errors import FailedError
-from dsmt.ports.bus import Bus
+from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.files import Files
 from dsmt.ports.realm import About, BrokerAddress, NatsTerms
 from dsmt.system.clock import LinuxClock
@@ -61,6 +62,17 @@ def the_bus(
         )
     finally:
         network.close()
+
+
+@asynccontextmanager
+async def running(bus: BusReader) -> AsyncIterator[None]:
+    """Keep a bus attached for the length of a block."""
+    task = asyncio.create_task(bus.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def _on_nats(

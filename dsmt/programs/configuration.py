@@ -164,6 +164,14 @@ def write_config(path: Path, config: msgspec.Struct) -> None:
     write_atomically(str(path), canonical(msgspec.to_builtins(config, builtin_types=(bytes,))))
 
 
+def set_realm(directory: Path, realm: RealmConfig) -> None:
+    """Have the program of a directory know its realm so at its next start. Raises `InputError` for a damaged file."""
+    for file, kind in (("broker.cbor", BrokerFile), ("controller.cbor", ControllerFile), ("node.cbor", NodeFile)):
+        path = directory / file
+        if path.exists():
+            write_config(path, msgspec.structs.replace(read_config(path, kind), realm=realm))
+
+
 def read_config(path: Path, kind: type[Config]) -> Config:
     """Read a configuration file. Raises `InputError` that names it."""
     try:

@@ -25,8 +25,8 @@ from dsmt.event.records import from_data, to_data
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
 from dsmt.ports.realm import NatsTerms
-from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
+from dsmt.programs.bus import running, the_bus
+from dsmt.programs.configuration import RealmConfig, read_config, set_realm, write_config
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 
@@ -109,15 +109,11 @@ class Follower:
 
     def _settled(self, realm: RealmConfig) -> bool:
         """Write down where the realm is now (rule 3); False on a full disk."""
-        home, node = self._directory.parent.parent / "realm.cbor", self._directory / "node.cbor"
-        controller = self._directory / "controller.cbor"
+        home = self._directory.parent.parent / "realm.cbor"
         try:
             if home.exists():
                 write_config(home, realm)
-            if node.exists():
-                write_config(node, replace(read_config(node, NodeFile), realm=realm))
-            if controller.exists():
-                write_config(controller, replace(read_config(controller, ControllerFile), realm=realm))
+            set_realm(self._directory, realm)
         except (InputError, OSError) as error:
             Logger(source=self._bus.source).warning("where the realm has moved is not kept", reason=str(error))
             return False
@@ -129,13 +125,8 @@ async def _lets_in(identity: Identity, realm: RealmConfig) -> bool:
     """Whether somebody carries the realm there."""
     try:
         with the_bus(identity, TrustStore(realm.realm), realm.addresses, reads=True, nats=realm.nats) as bus:
-            running = asyncio.create_task(bus.run())
-            try:
-                async with asyncio.timeout(ANSWER_S):
-                    await bus.wait_attached()
+            async with running(bus), asyncio.timeout(ANSWER_S):
+                await bus.wait_attached()
                 return True
-            finally:
-                running.cancel()
-                await asyncio.wait({running})
     except (DsmtError, TimeoutError):
         return False

@@ -18,7 +18,7 @@ from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.event.phrases import person
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.bus import the_bus
+from dsmt.programs.bus import running, the_bus
 from dsmt.programs.configuration import RealmConfig
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, delegate
@@ -112,13 +112,9 @@ async def _attached(
         raise RefusedError(error.code, error.message, next=f"use a home whose operator belongs to {realm.name}") from error
     reached = brokers or realm.addresses
     with the_bus(identity, trust, await _answering(reached), reads=reads, nats=realm.nats) as bus:
-        running = asyncio.create_task(bus.run())
-        try:
+        async with running(bus):
             await _wait_attached(bus, reached, realm, patience_s)
             yield Connection(bus, identity, trust, realm, person(identity.name), reached)
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
 
 
 async def _wait_attached(bus: BusReader, reached: list[BrokerAddress], realm: RealmConfig, patience_s: float) -> None:

@@ -39,6 +39,7 @@ from dsmt.programs.configuration import (
     RealmConfig,
     read_config,
     read_identity,
+    set_realm,
     write_config,
 )
 from dsmt.spec.shapes import NAME_PATTERN
@@ -153,11 +154,8 @@ class Home:
     def names(self, kind: str) -> list[str]:
         """The programs of a kind that live here, in natural order (n2 before n10); in an empty directory there is none."""
         directory = self.root / kind
-        found = (
-            [path.name for path in directory.iterdir() if path.is_dir() and any(path.iterdir())]
-            if directory.exists()
-            else []
-        )
+        paths = directory.iterdir() if directory.exists() else ()
+        found = [path.name for path in paths if path.is_dir() and any(path.iterdir())]
         return sorted(found, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
 
 
@@ -317,15 +315,9 @@ def ensure_broker(
 
 def reach_at(home: Home, realm: RealmConfig) -> None:
     """Have everybody of this home know these brokers at the next start."""
-    for kind, file, config in (
-        ("brokers", "broker.cbor", BrokerFile),
-        ("controllers", "controller.cbor", ControllerFile),
-        ("nodes", "node.cbor", NodeFile),
-    ):
+    for kind in ("brokers", "controllers", "nodes"):
         for name in home.names(kind):
-            path = home.part(kind, name) / file
-            if path.exists():
-                write_config(path, msgspec.structs.replace(read_config(path, config), realm=realm))
+            set_realm(home.part(kind, name), realm)
     write_config(home.root / REALM_FILE, realm)
 
 

@@ -35,7 +35,6 @@ from dsmt.programs.configuration import (
 from dsmt.programs.nats_server import make_servers
 from dsmt.system.entropy import SystemEntropy
 
-THERE: Final = "type it there: its members on other machines follow it"
 CLOCK_S: Final = 5.0
 """How far realm time may be from the machine's clock, which NATS takes for it."""
 WHOLE: Final = "whole"
@@ -224,7 +223,7 @@ def way_to(home: Home, engine: str) -> Way:
         raise InputError("migrate.same", said, next="dsmt brokers shows what carries it")
     if home.is_joined:
         said = f"{home.root} has joined realm {realm.name}, which was made on another machine"
-        raise RefusedError("migrate.machines", said, next=THERE)
+        raise RefusedError("migrate.machines", said, next="type it there: its members on other machines follow it")
     if home.moving() is None:
         WAYS[engine].check_home(home)
     return WAYS[engine]

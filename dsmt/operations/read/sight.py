@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Final
 
 from dsmt.errors import TransportError, UnusableEventError
-from dsmt.event.envelope import Event
+from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Withheld
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
@@ -46,6 +46,23 @@ async def patience(what: str, limit_s: float = PATIENCE_S) -> AsyncIterator[None
         raise TransportError(
             "bus.slow", f"{what} did not come within {limit_s:.0f} s", next="dsmt brokers; then try again"
         ) from error
+
+
+async def retained(bus: BusReader, pattern: str, what: str) -> list[SignedEvent]:
+    """The facts that stand on topics now, of one topic the newest last. Raises `TransportError` that `what` did not come."""
+    found: list[SignedEvent] = []
+    async with (
+        patience(what),
+        bus.subscribe(Interest((pattern,), conflate=True, signals=False, follow=False)) as batches,
+    ):
+        async for batch in batches:
+            found += [one.signed for one in batch if isinstance(one, Arrived)]
+    return found
+
+
+async def stands(bus: BusReader, topic: str) -> SignedEvent | None:
+    """The fact that stands on a topic now, if there is one. Raises `TransportError`."""
+    return next(reversed(await retained(bus, topic, f"what was said on {topic}")), None)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -11,9 +12,9 @@ from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import from_data, to_data
-from dsmt.operations.read.sight import patience
+from dsmt.operations.read.sight import retained
 from dsmt.operations.write.writing import say
-from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
+from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.ports.realm import BrokerAddress, address_of
 
 TOPIC = "config/broker/"
@@ -84,14 +85,7 @@ def _draft(name: str, word: BrokerWord, held: tuple[SignedEvent, BrokerWord] | N
 async def _said(bus: BusReader) -> dict[str, tuple[SignedEvent, BrokerWord]]:
     """What was said last of each broker."""
     found = {}
-    interest = Interest((TOPIC,), signals=False, follow=False)
-    async with patience("what was said of brokers"), bus.subscribe(interest) as batches:
-        async for batch in batches:
-            for one in batch:
-                if isinstance(one, Arrived):
-                    try:
-                        word = from_data(BrokerWord, one.signed.event.data)
-                    except UnusableEventError:
-                        continue
-                    found[one.signed.event.topic.removeprefix(TOPIC)] = (one.signed, word)
+    for signed in await retained(bus, TOPIC, "what was said of brokers"):
+        with suppress(UnusableEventError):
+            found[signed.event.topic.removeprefix(TOPIC)] = (signed, from_data(BrokerWord, signed.event.data))
     return found

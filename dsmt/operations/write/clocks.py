@@ -5,14 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.certificates import in_use
-from dsmt.operations.read.sight import look, patience
+from dsmt.operations.read.sight import look, stands
 from dsmt.operations.write.writing import say
-from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
+from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.trust.store import TrustStore
 
 
@@ -53,7 +52,7 @@ async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
     ahead_s = await _ahead_s(bus, broker)
     topic = f"config/clock/{broker}"
     word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
-    await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await _before(bus, topic))])
+    await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await stands(bus, topic))])
     return Clock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
 
 
@@ -68,12 +67,3 @@ async def _ahead_s(bus: BusReader, broker: str) -> float:
         said = f"the clock of {broker}'s machine is within {FAR_MS // 1000} s of realm time, and is followed anyway"
         raise InputError("clock.near", said, next="leave it as it is; dsmt brokers shows when it is off")
     return ahead_s
-
-
-async def _before(bus: BusReader, topic: str) -> SignedEvent | None:
-    """What was said there last."""
-    found = None
-    async with patience("what was said before"), bus.subscribe(Interest((topic,), signals=False, follow=False)) as batches:
-        async for batch in batches:
-            found = next((one.signed for one in batch if isinstance(one, Arrived)), found)
-    return found

@@ -11,7 +11,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
 from dsmt.event.records import from_data, to_data
-from dsmt.operations.read.sight import patience
+from dsmt.operations.read.sight import stands
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
 
@@ -21,7 +21,7 @@ GOOD_MS: Final = 3_600_000
 
 async def tell(bus: Bus, word: EngineWord) -> str:
     """Say where the realm moves, or that it stays, unless that was said last, and lately; the event's id."""
-    held = await _said(bus)
+    held = await stands(bus, ENGINE)
     if held is None:
         if not word.brokers:
             return ""
@@ -62,18 +62,6 @@ def _took(left: dict[str, str], said: SignedEvent, word: str) -> None:
         left[said.event.source] = told.lacks
     else:
         left.pop(said.event.source, None)
-
-
-async def _said(bus: BusReader) -> SignedEvent | None:
-    """What was said last of it."""
-    held = None
-    interest = Interest((ENGINE,), signals=False, follow=False)
-    async with patience("what was said of the engine"), bus.subscribe(interest) as batches:
-        async for batch in batches:
-            for one in batch:
-                if isinstance(one, Arrived):
-                    held = one.signed
-    return held
 
 
 def _told(signed: SignedEvent) -> tuple[object, str] | None:

@@ -31,9 +31,9 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.read.revisions import earlier
-from dsmt.operations.read.sight import patience
+from dsmt.operations.read.sight import patience, retained
 from dsmt.operations.write.writing import say
-from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
+from dsmt.ports.bus import BusReader, Draft
 from dsmt.trust.grants import may_write
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import topic_of
@@ -79,14 +79,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 async def shared_facts(bus: BusReader) -> list[SignedEvent]:
     """All shared facts that are believed now."""
-    found: dict[str, SignedEvent] = {}
-    interest = Interest(("/",), conflate=True, signals=False, follow=False)
-    async with patience("the realm's facts"), bus.subscribe(interest) as batches:
-        async for batch in batches:
-            for one in batch:
-                if isinstance(one, Arrived) and one.signed.event.version is not None:
-                    found[one.signed.event.topic] = one.signed
-    return list(found.values())
+    found = await retained(bus, "/", "the realm's facts")
+    return list({one.event.topic: one for one in found if one.event.version is not None}.values())
 
 
 def key_of(connection: Reading, what: str) -> tuple[bytes, str]:

@@ -14,11 +14,11 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.local.connection import Connection
-from dsmt.operations.read.sight import patience
+from dsmt.operations.read.sight import retained
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.writing import say
-from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
+from dsmt.ports.bus import BusReader, Draft
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity
 from dsmt.trust.joining import ID_BYTES, PREFIX, TOKENS, Token, joining_identity, read_token
@@ -131,13 +131,7 @@ async def _reached(connection: Connection, broker: str | None) -> tuple[tuple[st
 
 async def _facts(bus: BusReader) -> dict[str, SignedEvent]:
     """Every token's fact, by its id."""
-    found: dict[str, SignedEvent] = {}
-    async with patience("the tokens"), bus.subscribe(Interest((TOKENS,), conflate=True, follow=False)) as batches:
-        async for batch in batches:
-            for one in batch:
-                if isinstance(one, Arrived):
-                    found[one.signed.event.topic.removeprefix(TOKENS)] = one.signed
-    return found
+    return {one.event.topic.removeprefix(TOKENS): one for one in await retained(bus, TOKENS, "the tokens")}
 
 
 async def listing(bus: BusReader) -> list[Listed]:
