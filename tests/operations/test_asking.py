@@ -17,7 +17,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.read.members import Broker
 from dsmt.ports.realm import BrokerAddress
 
-OPERATOR: Any = None
+OPERATOR: Any = object()
 FULL, GONE, CUT_OFF, WELL = (BrokerAddress(f"10.0.0.{n}:1", bytes([n])) for n in range(1, 5))
 SAYS = {
     FULL: RefusedError("store.full", "the store of broker/b1 is full", next="free space on its disk"),
@@ -31,7 +31,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[BrokerAddress]:
     found: list[BrokerAddress] = []
 
     @asynccontextmanager
-    async def connect(*_: Any, brokers: list[BrokerAddress], **__: Any) -> AsyncIterator[None]:
+    async def connect(operator: Any, realm: Any, *, brokers: list[BrokerAddress], patience_s: float) -> AsyncIterator[None]:
+        assert (operator, patience_s) == (OPERATOR, asking.PATIENCE_S)
+        assert brokers[0] in realm.addresses
         found.extend(brokers)
         if brokers[0] in SAYS:
             raise SAYS[brokers[0]]
@@ -53,7 +55,7 @@ def faults(realm: Any, *found: Broker, home: Path = Path("nowhere")) -> list[str
 
 def test_each_that_is_not_alive_is_asked_and_no_other(asked: list[BrokerAddress]) -> None:
     realm = SimpleNamespace(nats=None, addresses=(FULL, GONE, CUT_OFF, WELL))
-    silent = [broker(one.address, alive=False) for one in (FULL, GONE, CUT_OFF)]
+    silent = [broker(one.address, alive=False, name="b9") for one in (FULL, GONE, CUT_OFF)]
     assert faults(realm, *silent, broker(WELL.address, alive=True), broker("10.0.0.9:1", alive=False)) == [
         "the store of broker/b1 is full: free space on its disk",
         "no broker answers at 10.0.0.2:1",

@@ -12,9 +12,11 @@ import pytest
 from dsmt.cli import bus
 from dsmt.cli.root import main
 from dsmt.errors import RefusedError
+from dsmt.event.kinds.realm import EngineWord
 from dsmt.operations.local import following, migrating
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
 from dsmt.operations.local.machine import StartedRealm
+from dsmt.operations.local.ways import way_to
 from dsmt.programs.configuration import MigrationFile, write_config
 
 
@@ -55,20 +57,89 @@ def test_members_are_who_is_not_in_this_home_and_none_of_them_may_be_dead(
     ensure_controller(home, "c1")
     found = {"n1": "alive", "n7": "alive", "n8": "suspect", "n9": "left"}
     living = {"c1": True, "far": True, "gone": False}
-    seen: Any = None
-    monkeypatch.setattr(
-        following, "nodes", lambda _: [SimpleNamespace(node=name, liveness=state) for name, state in found.items()]
-    )
-    monkeypatch.setattr(
-        following, "controllers", lambda _: [SimpleNamespace(controller=one, alive=state) for one, state in living.items()]
-    )
+    seen: Any = object()
+
+    def nodes(sight: Any) -> Any:
+        assert sight is seen
+        return [SimpleNamespace(node=name, liveness=state) for name, state in found.items()]
+
+    def controllers(sight: Any) -> Any:
+        assert sight is seen
+        return [SimpleNamespace(controller=one, alive=state) for one, state in living.items()]
+
+    monkeypatch.setattr(following, "nodes", nodes)
+    monkeypatch.setattr(following, "controllers", controllers)
     assert following._elsewhere(seen, home) == ["node/n7", "node/n8", "controller/far"]
     found["n1"] = "dead"
     assert following._elsewhere(seen, home)[:1] == ["node/n7"], "what is here is started here"
     found["n7"] = "dead"
     with pytest.raises(RefusedError, match="node n7 would not hear where the realm goes: it is dead") as told:
         following._elsewhere(seen, home)
-    assert "node remove --forget" in told.value.next
+    assert (told.value.code, told.value.next) == ("migrate.away", "bring it back, or dsmt node remove --forget, first")
+    found["n8"] = "dead"
+    with pytest.raises(RefusedError, match="node n7, n8 would not hear where the realm goes: they are dead"):
+        following._elsewhere(seen, home)
+
+
+class Realm:
+    """What is asked and told of it: `members` are elsewhere, and `left` of them have not heard."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, home: Home, **sessions: tuple[str, int]) -> None:
+        self.members, self.left = ["node/n7", "node/n8"], dict[str, str]()
+        self.said: list[EngineWord] = []
+        self._home, self._seen = home, sight(**sessions)
+        for name in ("look", "_elsewhere", "tell", "unheard"):
+            monkeypatch.setattr(following, name, getattr(self, name))
+
+    async def look(self, bus: Any, *, passing: bool = False) -> Any:
+        assert bus is self
+        return "with what is told of who is dead" if passing else self._seen
+
+    def _elsewhere(self, seen: Any, home: Home) -> list[str]:
+        assert (seen, home) == ("with what is told of who is dead", self._home)
+        return self.members
+
+    async def tell(self, bus: Any, word: EngineWord) -> str:
+        assert bus is self
+        self.said.append(word)
+        return "its id"
+
+    async def unheard(self, bus: Any, word: str, members: list[str], *, limit_s: float) -> dict[str, str]:
+        assert (bus, word, members, limit_s) == (self, "its id", self.members, following.HEAR_S)
+        return self.left
+
+
+@pytest.mark.parametrize("engine", ["nats", "dsmt"])
+def test_members_are_told_where_the_realm_will_be_and_all_of_them_are_to_hear_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test", nats=engine == "dsmt")
+    migrating._make(home, engine, way_to(home, engine))
+    realm: Any = Realm(monkeypatch, home, n1=("open", 500), n7=("open", 1000), n8=("silent", 2000))
+    assert asyncio.run(following.told(realm, home, by="operator/alice")) == {"node/n7": 1000, "node/n8": 0}
+    (word,) = realm.said
+    assert word.brokers == tuple((one.address, one.public) for one in migrating.planned(home).values())
+    assert (word.by, word.replicas) == ("operator/alice", 1 if engine == "nats" else 0)
+    assert word.authority[:27] == ("-----BEGIN CERTIFICATE-----" if engine == "nats" else "")
+    realm.left = {"node/n8": "lacks the client", "node/n7": "has not heard of it"}
+    said = "not everybody can follow the realm: node/n7 has not heard of it; node/n8 lacks the client"
+    with pytest.raises(RefusedError, match=f"^{said}") as refused:
+        asyncio.run(following.told(realm, home, by="operator/alice"))
+    assert refused.value.code == "migrate.away"
+    assert refused.value.next == "see to it, then dsmt bus migrate --cut again; or --abort"
+
+
+def test_where_nobody_is_elsewhere_nobody_is_told_and_of_a_move_that_is_broken_off_it_is_that_the_realm_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    realm: Any = Realm(monkeypatch, home)
+    realm.members = []
+    assert asyncio.run(following.told(realm, home, by="operator/alice")) == {}
+    assert realm.said == []
+    asyncio.run(following.stays(realm, by="operator/alice"))
+    assert realm.said == [EngineWord(brokers=(), by="operator/alice")]
 
 
 @pytest.mark.parametrize("engine", ["nats", "dsmt"])

@@ -7,13 +7,18 @@ import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
-from dsmt.event.kinds.realm import EngineWord
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.event.kinds.realm import ENGINE, EngineWord
+from dsmt.event.kinds.source import Following
+from dsmt.event.records import to_data
 from dsmt.operations.local.home import Home
+from dsmt.operations.read.sight import stands
 from dsmt.operations.write import engine
 from dsmt.operations.write.engine import tell, unheard
 from dsmt.ports.realm import NatsTerms
@@ -21,6 +26,7 @@ from dsmt.programs import container_manager, following
 from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
 from dsmt.programs.following import LACKS, PLAN, Follower
 from tests.bus.realm import TestRealm, memory_network, realm
+from tests.operations.scripted import ScriptedBus
 from tests.waiting import until
 
 HERE = RealmConfig(name="test", roots=(bytes(32),), brokers=(("h:1", b"b1"),))
@@ -39,14 +45,19 @@ class Member:
         self.attached, self.opens, self.lacks, self.tries = True, False, False, 0
         self.bus: Any = None
         self.monkeypatch = monkeypatch
+        self.logged: list[str] = []
         monkeypatch.setattr(following, "TRY_S", 0.01)
-        monkeypatch.setattr(following, "find_spec", lambda _: None if self.lacks else "there")
+        monkeypatch.setattr(following, "Logger", self._logs)
+        monkeypatch.setattr(following, "find_spec", lambda name: None if self.lacks or name != "nats" else "there")
         monkeypatch.setattr(following, "_lets_in", self._lets_in)
 
     async def _lets_in(self, _identity: Any, realm: RealmConfig) -> bool:
         assert realm == THERE
         self.tries += 1
         return self.opens
+
+    def _logs(self, *, source: str) -> Any:
+        return SimpleNamespace(warning=lambda said, *, reason: self.logged.append(f"{source}: {said}: {reason}"))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bus, name)
@@ -115,6 +126,9 @@ async def test_who_has_kept_where_the_realm_moves_says_so_and_goes_there_when_it
         await left(alice, word, {"controller/c1": "has not heard of it"}, "node/n1", "controller/c1")
         assert member.plan == THERE
         assert await tell(alice, TO_NATS) == word, "said once"
+        word_on_it = await stands(alice, ENGINE)
+        assert word_on_it is not None
+        assert (str(word_on_it.id), word_on_it.event.subject) == (word, "engine")
         assert member.tries == 0, "the realm is where it was"
         member.attached = False
         await until(lambda: member.tries > 3)
@@ -172,6 +186,7 @@ async def test_who_cannot_write_it_down_has_not_heard_until_there_is_room(alice:
         word = await tell(alice, TO_NATS)
         assert await unheard(alice, word, ["node/n1"], limit_s=0.5) == {"node/n1": "has not heard of it"}
         assert not task.done()
+        assert member.logged[0].startswith("node/n1: where the realm moves is not kept: [Errno")
         (member.directory / PLAN).rmdir()
         assert await unheard(alice, word, ["node/n1"], limit_s=20) == {}
         assert member.plan == THERE
@@ -219,6 +234,7 @@ async def test_who_cannot_write_down_that_the_realm_has_moved_does_so_when_there
         member.attached, member.opens = False, True
         await until(lambda: tried > 3)
         assert not task.done()
+        assert member.logged[0].startswith("node/n1: where the realm has moved is not kept: [Errno")
         full = False
         await asyncio.wait_for(task, 20)
     assert read_config(member.directory / "node.cbor", NodeFile).realm == THERE
@@ -256,3 +272,56 @@ def test_of_a_controller_it_is_its_file(tmp_path: Path) -> None:
     assert Follower(nobody, nobody, directory, HERE)._settled(THERE)
     assert read_config(directory / "controller.cbor", ControllerFile).realm == THERE
     assert not (tmp_path / "realm.cbor").exists(), "a home that has none is given none"
+
+
+def said(word: object) -> Any:
+    """A word as it comes, with this in it."""
+    return SimpleNamespace(id="an id", event=SimpleNamespace(data=word if isinstance(word, dict) else to_data(word)))
+
+
+def test_a_word_that_cannot_be_read_and_one_that_changes_nothing_hold_up_none_that_follow(tmp_path: Path) -> None:
+    nobody: Any = None
+    follower = Follower(nobody, nobody, tmp_path, HERE)
+    assert follower._keep(said({"of": "another form"}))
+    assert follower._keep(said(STAYS)), "it has heard of no move, as who came after that was broken off"
+    assert not (tmp_path / PLAN).exists()
+
+
+def test_who_says_twice_that_it_has_heard_is_waited_for_no_more() -> None:
+    """As a node that is started anew while others are still waited for."""
+    left = {"node/n1": "has not heard of it", "node/n2": "has not heard of it"}
+    for _ in range(2):
+        heard = said(Following(word="w"))
+        heard.event.source = "node/n1"
+        engine._took(left, heard, "w")
+        assert list(left) == ["node/n2"]
+
+
+def test_a_realm_that_leaves_nats_goes_to_brokers(tmp_path: Path) -> None:
+    bus, nobody = ScriptedBus([], now_ms=0), cast("Any", None)
+    assert Follower(cast("Any", bus), nobody, tmp_path, THERE)._keep(said(replace(TO_NATS, authority="", replicas=0)))
+    assert read_config(tmp_path / PLAN, RealmConfig) == replace(THERE, nats=None)
+    assert [draft.data for draft in bus.emitted] == [to_data(Following(word="an id"))]
+
+
+def test_who_looks_where_the_realm_goes_is_let_in_by_its_brokers_alone_and_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        network = ZmqNetwork()
+        try:
+            async with asyncio.timeout(30), realm(network, tmp_path) as made:
+                broker = await made.broker()
+                at = tuple((one.address, one.public) for one in made.brokers)
+                there = RealmConfig(name=made.name, roots=(made.root.public,), brokers=at)
+                node = made.identity("node/n1")
+                assert await following._lets_in(node, there)
+                assert broker._store.winner("broker/b1/session/node/n1") is None
+                monkeypatch.setattr(following, "ANSWER_S", 0.5)
+                assert not await following._lets_in(node, replace(there, roots=(bytes(32),))), "it is another realm's"
+                await made.stop(broker)
+                assert not await following._lets_in(node, there)
+        finally:
+            network.close()
+
+    asyncio.run(play())
