@@ -296,6 +296,24 @@ def test_what_is_taken_back_has_its_small_files_again(configures: int) -> None:
     in_virtual_time(main)
 
 
+def test_what_is_taken_back_with_other_checks_and_dies_before_they_pass_is_served_no_more() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        site.assign(site.spec(CHECKED.replace("path: /", "path: /other"), version=3), version=3)
+        await site.realm.until(lambda: site.machine.alive == [old] and site.statuses()[-1]["generation"] == 3)
+        assert site.endpoint()["ready"]
+        old.end(Exit(1, None))
+        await site.realm.until(lambda: not site.endpoint()["ready"], 5)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_small_file_of_which_a_revision_says_nothing_more_is_there_no_more() -> None:
     async def main() -> None:
         site = Site(Realm())
