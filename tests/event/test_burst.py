@@ -100,13 +100,15 @@ def changed(run, change):
     return cbor2.dumps(change(protected, signature, members))
 
 
-WRONG_RUNS = {
+WRONG_FORMS = {
     "one member": lambda p, s, m: [p, s, m[:1]],
     "none": lambda p, s, _: [p, s, []],
     "too many": lambda p, s, m: [p, s, m * RUN_EVENTS],
     "a text among them": lambda p, s, m: [p, s, [*m, "x"]],
-    "more behind": lambda p, s, m: [p, s, m, 1],
     "two parts": lambda p, _, m: [p, m, m],
+}
+WRONG_RUNS = WRONG_FORMS | {
+    "more behind": lambda p, s, m: [p, s, m, 1],
     "another header": lambda _, s, m: [cbor2.dumps({1: -8}), s, m],
     "a payload that is none": lambda p, s, m: [p, s, [*m, b"\xa0"]],
     "a giant payload": lambda p, s, m: [p, s, [*m, bytes(70_000)]],
@@ -116,8 +118,10 @@ WRONG_RUNS = {
 @pytest.mark.parametrize("change", WRONG_RUNS.values(), ids=WRONG_RUNS)
 def test_a_run_of_another_form_is_refused_whole(change):
     (run,) = parts_of(sealed(seal(events(3), KEY)))
-    with pytest.raises(UnusableEventError):
+    with pytest.raises(UnusableEventError) as refused:
         decode_part(changed(run, change))
+    if change in WRONG_FORMS.values():
+        assert (refused.value.code, refused.value.message) == ("event.form", "not a run of header, signature and members")
 
 
 FORGED_RUNS = {

@@ -307,6 +307,11 @@ def test_an_unprotected_header_holds_nothing_but_a_path(unprotected, code):
     assert refused(_rewrapped(unprotected)) == code
 
 
+def test_what_is_refused_for_its_path_says_so():
+    with pytest.raises(UnusableEventError, match="not an inclusion path"):
+        decode(_rewrapped(OTHER_PATHS["no path"]))
+
+
 def test_a_burst_has_at_most_two_to_the_twentieth_members():
     def of(size):
         return _rewrapped(lambda path: {PATH_LABEL: [0, size, [bytes(32)] * 20]})

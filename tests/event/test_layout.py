@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dsmt.errors import InputError, UnusableEventError
+from dsmt.event import layout
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId
 from dsmt.event.layout import Encoder, Layout, events_of
 from dsmt.event.payload import canonical, encode, event_of, payload
@@ -95,6 +96,15 @@ OTHERWISE = {
     "replaces": EventId("node/n1", 7, 2),
     "declares": (3, 4),
 }
+
+
+def test_what_is_like_the_event_before_it_is_not_written_in_full(monkeypatch):
+    encoder, in_full = Encoder(), []
+    monkeypatch.setattr(layout, "encode", lambda event: in_full.append(event.sequence) or encode(event))
+    for number in (1, 2, 3, 4):
+        event = a_user_event(number, chain=ChainLink(number, bytes(32)))
+        assert encoder.encode(event) == encode(event)
+    assert in_full == [1]
 
 
 @pytest.mark.parametrize(("field", "value"), OTHERWISE.items(), ids=list(OTHERWISE))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsmt.event.phrases import person, quoted, size_in_words, speaker, why
+from dsmt.event.phrases import person, quoted, size_in_words, some, speaker, why
 from dsmt.event.reason import reason
 
 
@@ -40,3 +40,16 @@ def test_why_something_is_so_stands_behind_it_and_nothing_where_no_reason_is_kno
 )  # fmt: skip
 def test_a_size_is_shown_in_the_unit_in_which_people_read_it(size, words):
     assert size_in_words(size) == words
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["n1"], "n1"),
+        (["n1", "n2", "n3"], "n1, n2, n3"),
+        (["n1", "n2", "n3", "n4"], "n1, n2, n3 and 1 more"),
+        ([f"n{n}" for n in range(1, 301)], "n1, n2, n3 and 297 more"),
+    ],
+)
+def test_of_many_names_the_first_are_said_and_how_many_more_there_are(names, said):
+    assert some(names) == said

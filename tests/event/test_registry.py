@@ -1,9 +1,11 @@
 """The registry: which row takes a topic, and what follows from a row (docs/reference/topics.md)."""
 
 import pytest
+from msgspec.structs import replace
 
+from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event
-from dsmt.event.registry import TOPICS, as_pattern, is_fact, lookup, owner_of, row_of, unify
+from dsmt.event.registry import TOPICS, as_pattern, is_fact, lookup, owner_of, row_of, taken, unify
 
 
 def event(topic, version=None):
@@ -86,6 +88,28 @@ FACTS = [
 @pytest.mark.parametrize(("topic", "without", "with_one"), FACTS)
 def test_a_row_says_what_is_a_fact_and_where_the_writer_chooses_the_version_says_it(topic, without, with_one):
     assert (is_fact(event(topic)), is_fact(event(topic, version=1))) == (without, with_one)
+
+
+@pytest.mark.parametrize(
+    ("topic", "version", "type_", "said"),
+    [
+        ("nowhere/x", None, "t", "there is no topic nowhere/x"),
+        ("user/x", None, "t", "user/x takes events of type dsmt.user, not t"),
+        ("node/n1/heartbeat", 1, None, "a version stands on shared facts only"),
+        ("node/n1/attributes", 1, None, "a version stands on shared facts only"),
+        ("service/web/spec", None, None, "a version stands on shared facts only"),
+        ("user/x", None, None, ""),
+        ("user/x", 1, None, ""),
+    ],
+)
+def test_a_row_takes_what_is_of_its_type_and_has_a_version_as_a_shared_fact_alone(topic, version, type_, said):
+    match = lookup(topic)
+    told = replace(event(topic, version), type=type_ or match.row.event_type)
+    if not said:
+        assert taken(told) == match
+        return
+    with pytest.raises(UnusableEventError, match=said):
+        taken(told)
 
 
 PATTERNS = [
