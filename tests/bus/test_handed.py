@@ -1,4 +1,4 @@
-"""Up to when all that another broker has surely came by way of one: who reads it for the first time begins there (rule E5)."""
+"""Up to when all that another broker has surely came by way of one: who reads it for the first time begins there (E5)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,136 @@
+"""Which broker a client tries next, how long it waits for it, and what it keeps of where brokers are (rule R8)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.bus.client import brokers
+from dsmt.bus.client.brokers import KnownBrokers
+from dsmt.bus.rules.brokers import FILE
+from dsmt.errors import TransportError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.ports.realm import BrokerAddress
+from tests.agents.memory_machine import MemoryFiles
+from tests.bus.test_known_brokers import Keys, seed, word
+
+B1, B2, B3, L1, L2 = (seed(name) for name in ("b1", "b2", "b3", "l1", "l2"))
+L1, L2 = replace(L1, leaf=True), replace(L2, leaf=True)
+
+
+class Trust(Keys):
+    """Believes these words, and no other."""
+
+    def __init__(self, *believed: SignedEvent) -> None:
+        super().__init__()
+        self.believed = {one.raw: one for one in believed}
+
+    def open(self, raw: bytes) -> SignedEvent:
+        if raw not in self.believed:
+            raise UnusableEventError("event.signature", "it is signed by nobody")
+        return self.believed[raw]
+
+    def proof(self, *_: Any) -> list[bytes]:
+        return []
+
+    def add_all(self, _: list[bytes]) -> None:
+        pass
+
+
+class Client:
+    """Of several that it may try it takes the first, or the last."""
+
+    def __init__(self, *seeds: BrokerAddress, last: bool = False, files: Any = None, trust: Any = None) -> None:
+        self.logged: list[str] = []
+        log: Any = SimpleNamespace(warning=lambda said, **why: self.logged.append(f"{said}: {why['reason']}"))
+        entropy: Any = SimpleNamespace(uniform=lambda low, high: high - 0.5 if last else low)
+        self.brokers = KnownBrokers(seeds, trust or Trust(), entropy, files, log)
+
+    def tries(self, count: int) -> list[BrokerAddress]:
+        return [self.brokers.next() for _ in range(count)]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_all_are_tried_before_one_is_tried_again_and_after_a_lost_link_another_one_first(last: bool) -> None:
+    client = Client(B1, B2, B3, last=last)
+    first = client.tries(3)
+    assert len({*first}) == 3
+    for _ in range(2):
+        client.brokers.attached()
+        lost, again = first[-1], client.tries(3)
+        assert len({*again}) == 3
+        assert again[0] != lost
+        first = again
+
+
+def test_one_that_is_alone_is_tried_again_and_again() -> None:
+    assert Client(B1).tries(3) == [B1] * 3
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_leaf_is_tried_first_by_whom_it_is_for_and_others_while_it_does_not_answer(last: bool) -> None:
+    client = Client(B1, L1, B2, last=last)
+    assert (client.brokers.leaves, client.brokers.home) == ((L1,), L1)
+    assert client.tries(1) == [L1]
+    assert client.brokers.home is None
+    assert {*client.tries(2)} == {B1, B2}
+    assert client.brokers.home == L1
+    client.brokers.attached()
+    assert client.tries(1) == [L1]
+
+
+def test_who_is_attached_to_one_of_its_leaves_is_at_home() -> None:
+    client = Client(B1, L1, L2)
+    assert client.tries(3) == [L1, L2, B1]
+    assert client.brokers.home == L1
+    assert Client(L1, L2, last=True).brokers.home == L2
+    client.brokers.attached()
+    assert client.tries(2) == [L1, L2]
+    assert client.brokers.home is None
+
+
+def test_one_that_hangs_is_waited_for_shortly_while_another_was_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brokers, "FIRST_S", 0.01)
+    monkeypatch.setattr(brokers, "ATTACH_S", 0.02)
+    client, waited = Client(B1, B2), []
+
+    async def wait() -> None:
+        async with client.brokers.patience():
+            await asyncio.Event().wait()
+
+    for _ in range(3):
+        client.tries(1)
+        with pytest.raises(TransportError) as silent:
+            asyncio.run(wait())
+        assert silent.value.code == "link.silent"
+        waited.append(silent.value.message)
+    first, long = "no broker answered within 0.01 s", "no broker answered within 0.02 s"
+    assert waited == [first, long, long]
+
+
+def test_what_is_told_of_brokers_is_kept_for_the_next_process_and_what_is_not_believed_hides_none() -> None:
+    there, leaf, nobody = word("b2"), word("l1", leaf=True), word("b3")
+    files, trust = MemoryFiles(), Trust(there, leaf)
+    client = Client(B1, files=files, trust=trust)
+    client.brokers.told([nobody.raw, there.raw, leaf.raw])
+    assert client.logged == ["word on a broker not believed: it is signed by nobody"]
+    assert [one.address for one in client.brokers.all] == ["b1.first:4000", "b2.said:4000"], "a leaf is for who was given it"
+    later = Client(B1, files=files, trust=trust)
+    assert later.brokers.all == client.brokers.all
+    files.remove(FILE)
+    client.brokers.told([there.raw])
+    assert files.read(FILE) is None, "it is no news"
+    client.brokers.told([])
+    assert Client(B1, trust=trust).brokers.all == (B1,)
+
+
+def test_what_was_kept_and_cannot_be_read_is_not_used_and_that_is_logged() -> None:
+    files = MemoryFiles()
+    files.write(FILE, b"spoiled")
+    client = Client(B1, files=files)
+    assert client.brokers.all == (B1,)
+    assert client.logged[0].startswith("kept brokers not used: what was kept is none: ")
