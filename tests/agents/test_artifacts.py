@@ -144,6 +144,24 @@ def test_of_two_members_with_one_name_the_later_counts(put):
     assert (target / "b").read_bytes() == b"first"
 
 
+def test_a_directory_may_stand_behind_what_is_in_it(put):
+    target = put(tar_of(("d/a", b"one", {}), ("d", tarfile.DIRTYPE, {"mode": 0o700})))
+    assert tree(target) == ["d", "d/a"]
+    assert stat.S_IMODE((target / "d").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("members", "strip", "said"),
+    [
+        ([("d", tarfile.DIRTYPE, {"mode": 0o755})], 0, "it holds no file"),
+        ([("a/b", b"", {})], 2, "nothing is left of it after strip 2"),
+    ],
+)
+def test_an_archive_of_which_nothing_is_left_says_why(put, members, strip, said):
+    with pytest.raises(FailedError, match=said):
+        put(tar_of(*members), strip=strip)
+
+
 def test_unpacking_again_replaces_files_and_keeps_others(put):
     put(tar_of(("d/a", b"one", {}), ("d/b", b"one", {})))
     target = put(tar_of(("d/a", b"two", {}), ("e", b"two", {})))

@@ -251,6 +251,24 @@ def test_after_a_reboot_agents_are_started_anew_and_say_so() -> None:
     in_virtual_time(main)
 
 
+def test_of_an_agent_that_ended_while_no_manager_lived_nobody_says_how_long_it_lived() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        assert at.process is not None
+        at.process.kill()
+        at.node.agents.started[0].process.kill()
+        at.start()
+        await at.realm.until(lambda: len(at.node.agents.started) == 2)
+        (reason,) = [told["reason"] for told in at.told("agent") if told["reason"]]
+        assert reason["code"] == "run.vanished"
+        at.end()
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize(("store", "anew"), [("s", 0), ("another", 1)])
 def test_what_a_manager_has_said_it_says_again_to_another_store_that_may_not_have_it(store: str, anew: int) -> None:
     async def main() -> None:

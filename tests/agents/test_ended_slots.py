@@ -108,6 +108,23 @@ def test_a_container_with_no_fact_is_told_as_an_orphan_and_kept() -> None:
     in_virtual_time(main)
 
 
+def test_an_orphan_for_which_a_fact_comes_is_none_any_more() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        spec = at.site.spec()
+        at.site.assign(spec)
+        await at.site.until("running")
+        at.site.spec_bus.emit(Draft("tombstone/service/web", buried(), version=1))
+        await at.realm.until(lambda: at.told("container")[-1]["orphan"] and at.told("agent")[-1]["orphan"])
+        at.site.assign(spec, version=2, epoch=2)
+        await at.realm.until(lambda: not at.told("container")[-1]["orphan"] and not at.told("agent")[-1]["orphan"])
+        assert len(at.node.machine.programs) == 1
+        at.end()
+
+    in_virtual_time(main)
+
+
 def test_what_a_tombstone_buried_is_an_orphan_until_a_fact_ends_it() -> None:
     async def main() -> None:
         at = Managed()

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 
 from dsmt.agents.instance.memory import Memory
+from dsmt.agents.instance.output import Output
 from dsmt.agents.rules.container import FILES, RECORD, InstanceRecord, dump_record
 from dsmt.agents.rules.launching import place_of
 from dsmt.agents.rules.supervision import RestartHistory
+from dsmt.agents.rules.trimming import look_again_s
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.status import State
 from dsmt.ports.processes import Exit
+from dsmt.spec.records import Logs
 
 from .memory_bus import Realm
 from .memory_machine import MemoryFiles
@@ -60,6 +63,40 @@ def test_the_last_words_of_a_step_are_none_of_the_step_before() -> None:
         assert (await failed(site, WEB + "    install: prepare\n"))["last_output"] == ""
 
     in_virtual_time(main)
+
+
+def test_last_words_that_are_no_text_are_told_as_far_as_they_are() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["prepare"] = Exit(4, None)
+        written = site.logs.content
+        site.machine.moment = lambda: written.update({site.logs.path("install"): b"no: \xff!"})  # type: ignore[assignment]
+        assert (await failed(site, WEB + "    install: prepare\n"))["last_output"] == "no: \ufffd!"
+
+    in_virtual_time(main)
+
+
+def test_an_update_is_installed_while_what_runs_holds_its_port() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        fetches = FETCHES.replace("http: auto", "http: 8080") + CHECKED.removeprefix(WEB)
+        agent = site.start()
+        await served(site, fetches)
+        site.assign(site.spec(fetches.replace("a" * 64, "b" * 64), version=2), version=2)
+        await site.realm.until(lambda: len(site.artifacts.installed) == 2, 60)
+        assert "failed" not in site.states()
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_at_what_rate_output_is_written_is_seen_from_one_look_to_the_next() -> None:
+    site = Site(Realm())
+    output = Output(site.logs, Memory(MemoryFiles(), "b1"))
+    bounds = Logs(size_bytes=1000, keep=1, rate_bytes=0)
+    assert output.trim(bounds, 100.0) is not None
+    site.logs.write("stdout", "x" * 500)
+    assert output.trim(bounds, 101.0) == look_again_s(1.0, 500, 1000) == 2.0
 
 
 def test_install_runs_where_it_installs_to_and_configure_where_the_program_will() -> None:
