@@ -91,12 +91,15 @@ def test_an_update_is_installed_while_what_runs_holds_its_port() -> None:
 
 
 def test_at_what_rate_output_is_written_is_seen_from_one_look_to_the_next() -> None:
-    site = Site(Realm())
-    output = Output(site.logs, Memory(MemoryFiles(), "b1"))
-    bounds = Logs(size_bytes=1000, keep=1, rate_bytes=0)
-    assert output.trim(bounds, 100.0) is not None
-    site.logs.write("stdout", "x" * 500)
-    assert output.trim(bounds, 101.0) == look_again_s(1.0, 500, 1000) == 2.0
+    async def main() -> None:
+        site = Site(Realm())
+        output = Output(site.logs, Memory(MemoryFiles(), "b1"))
+        bounds = Logs(size_bytes=1000, keep=1, rate_bytes=0)
+        assert output.trim(bounds, 100.0) == look_again_s(0.0, 0, 1000)
+        site.logs.write("stdout", "x" * 500)
+        assert output.trim(bounds, 101.0) == look_again_s(1.0, 500, 1000) == 2.0
+
+    in_virtual_time(main)
 
 
 def test_install_runs_where_it_installs_to_and_configure_where_the_program_will() -> None:
