@@ -121,3 +121,20 @@ async def test_each_broker_is_brought_the_certificates_of_those_whose_facts_are_
         assert link.certificates() == [bob.chain[0].raw]
         assert [one.id for one in link.events() if one.event.source == bob.name] == [one.id for one in facts]
         made.attached(None)
+
+
+@scenario
+async def test_of_what_was_re_offered_over_a_lost_link_no_answer_is_awaited_and_what_is_offered_since_waits_for_the_next(
+    r: TestRealm,
+):
+    made = publisher(r, "operator/alice")
+    bob = r.identity("operator/bob")
+    made._trust.add_all([one.raw for one in bob.chain])
+    fact = Pen(bob).write("user/f", {}, version=1)
+    attached(made)
+    made.offer([fact])
+    assert made.offers
+    made.attached(None)
+    assert not made.offers
+    made.offer([fact])
+    assert [one.id for one in attached(made).events() if one.event.source == bob.name] == [fact.id]

@@ -246,6 +246,9 @@ async def test_a_heartbeat_vouches_for_everything_said_before_it(e: Engine):
         await got.until(lambda g: g.of("node/n1/heartbeat"))
         beat = got.of("node/n1/heartbeat")[0]
         assert (beat["incarnation"], beat["sequence"]) == last.id[1:]
+        assert {one.signed.event.subject for one in got.arrived if one.signed.event.topic == "node/n1/heartbeat"} == {
+            "node/n1"
+        }
 
 
 @contract

@@ -1,0 +1,89 @@
+"""What a client makes of a broker's frames for its subscriptions, and of a blob that it is given."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.bus.client.asking import Asking
+from dsmt.bus.client.subscription import ClientSubscription
+from dsmt.bus.client.subscriptions import SubscriptionRegistry
+from dsmt.bus.wire import frames as f
+from dsmt.errors import FailedError
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest
+
+AT = Cursor("s", 5, 900)
+
+
+class Reading:
+    """One subscription of a client, what was posted for it, and what its reader has got."""
+
+    def __init__(self, **interest: Any) -> None:
+        self.posted: list[Any] = []
+        clock: Any = SimpleNamespace(merge=lambda *_: None)
+        signed = SimpleNamespace(event=SimpleNamespace(topic="user/x", time=1, time_ms=1))
+        trust: Any = SimpleNamespace(open_part=lambda _: [(signed, None)])
+        self.registry = SubscriptionRegistry(trust, lambda: clock, self.posted.append)
+        self.subscription: ClientSubscription = self.registry.begin(Interest(("user/",), **interest))
+
+    def receives(self, frame: Any, *parts: bytes) -> None:
+        self.registry.received(frame, parts, 1.0, 1000)
+
+    def got(self) -> list[Any]:
+        return [one for batch, _ in self.subscription._queue for one in batch]
+
+
+def bookmark(row: int, token: int | None = None) -> f.BookmarkFrame:
+    return f.BookmarkFrame(id=1, store="s", row=row, time_ms=900, whole=True, token=token)
+
+
+def test_a_bookmark_says_where_it_stands_and_from_there_is_read_on_at_the_next_broker() -> None:
+    reading = Reading(conflate=False)
+    reading.receives(f.CompleteFrame(id=1, store="s", row=4, time_ms=800, whole=True))
+    reading.receives(bookmark(5, token=3))
+    assert reading.got() == [Complete(Cursor("s", 4, 800), True), Bookmark(AT, True, 3)]
+    reading.registry.attached("broker/b2", "s", again=True)
+    asked = reading.posted[-1]
+    assert (asked.start, asked.store, asked.row, asked.time_ms) == ("history", "s", 5, 900)
+
+
+def test_of_bookmarks_that_wait_for_what_is_missing_the_last_is_told_with_the_token_of_any() -> None:
+    reading = Reading()
+    held_back: Any = SimpleNamespace(deadline=2.0)
+    reading.subscription._reader = held_back
+    reading.receives(bookmark(3, token=7))
+    reading.receives(bookmark(5))
+    assert reading.got() == []
+    held_back.deadline = None
+    reading.subscription._read([], 0)
+    assert reading.got() == [Bookmark(AT, True, 7)]
+
+
+def test_what_was_asked_for_again_is_not_taken_for_live() -> None:
+    reading, found = Reading(), list[Arrived]()
+    reading.subscription.repaired = lambda _, arrived, now: found.extend(arrived)  # type: ignore[method-assign]
+    reading.receives(f.Repaired(id=1, source="node/n1", topic="user/x", before=2, rows=(9,), closing="lost"), b"an event")
+    assert [(one.row, one.live) for one in found] == [(9, False)]
+
+
+@pytest.mark.parametrize("given", [[b"123456", b"789012"], [b"12345678901"], [b""] * 30])
+def test_of_a_blob_no_more_is_taken_than_it_was_said_to_have(given: list[bytes]) -> None:
+    parts, taken = iter(given), []
+
+    async def ask(_kind: Any, frame: Any) -> Any:
+        return (SimpleNamespace(size=10), ()) if isinstance(frame, f.BlobAsked) else (None, (next(parts),))
+
+    async def take() -> None:
+        asking = Asking(lambda *_: None, asyncio.Event())
+        asking._ask = ask  # type: ignore[assignment, method-assign]
+        async for chunk in asking.get_blob(bytes(32)):
+            taken.append(chunk)  # noqa: PERF401 - also what came before it is refused
+
+    with pytest.raises(FailedError, match="has 10 bytes, and more than that came") as refused:
+        asyncio.run(take())
+    assert (refused.value.code, refused.value.next) == ("depot.mismatch", "fetch it from another broker")
+    assert len(taken) <= 10
+    assert sum(map(len, taken)) <= 10
