@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.adapters.high_water import SUFFIX
+from dsmt.bus.adapters.remains import StoreRemains
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.errors import FailedError
@@ -320,3 +321,15 @@ def test_a_row_is_looked_at_in_its_turn_though_nobody_reads_it(sound, tmp_path):
     with pytest.raises(FailedError, match="row 20 is not what was written"):
         store.check(10)
     store.close()
+
+
+def test_of_a_store_of_which_a_burst_s_proof_is_not_sound_the_rest_is_given(sound, tmp_path):
+    left, _ = sound
+    shutil.copytree(left["s.db"], tmp_path / "s")
+    whole = [part for parts in StoreRemains(str(tmp_path / "s" / "s.db")).parts() for part in parts]
+    with closing(sqlite3.connect(tmp_path / "s" / "s.db")) as db:
+        db.execute("UPDATE bursts SET sum = sum + 1 WHERE first = (SELECT min(first) FROM bursts)")
+        db.commit()
+    rest = [part for parts in StoreRemains(str(tmp_path / "s" / "s.db")).parts() for part in parts]
+    assert 0 < len(rest) < len(whole)
+    assert {*rest} < {*whole}

@@ -1,0 +1,44 @@
+"""A link over ZeroMQ that one end leaves: nothing more comes of it, and who goes on sending is told (`ports.network`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+from nacl.bindings import crypto_scalarmult_base
+
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.errors import TransportError
+from dsmt.ports.network import Arrival, Closed, How, Link, Received
+
+
+async def sends_on(link: Link) -> None:
+    while True:
+        link.send((b"more",))
+        await asyncio.sleep(0)
+
+
+def test_of_a_peer_that_was_disconnected_nothing_is_taken_that_comes_behind_and_it_is_told_who_left() -> None:
+    async def play() -> None:
+        network, secret = ZmqNetwork(), os.urandom(32)
+        listener = await network.listen("127.0.0.1:0", secret, admit=lambda _: True, writable=lambda _: None)
+        link = await network.connect(listener.address, os.urandom(32), server_key=crypto_scalarmult_base(secret))
+        assert link.send((b"first",))
+        (first,) = await listener.receive()
+        assert isinstance(first, Received)
+        assert link.send((b"second",))
+        assert listener._router.poll(10_000), "it is here, and was not taken"
+        listener.disconnect(first.peer)
+        with pytest.raises(TransportError) as lost:
+            await sends_on(link)
+        assert (lost.value.code, lost.value.message) == ("link.lost", f"the broker at {listener.address} closed the link")
+        came: list[Arrival] = []
+        while not came or not isinstance(came[-1], Closed):
+            came += await listener.receive()
+        assert came == [Closed(first.peer, first.key, How.LOCAL)]
+        await link.close()
+        await listener.close()
+        network.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
