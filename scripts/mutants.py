@@ -62,7 +62,9 @@ ROOMS: Final[Mapping[str, Room]] = {
     "monitors-rules": Room(("dsmt/monitors/rules/*",), ("tests/monitors",)),
     "words": Room(("dsmt/operations/words/*",), ("tests/operations", "tests/cli")),
     "bus": Room(("dsmt/bus/broker/*", "dsmt/bus/client/*", "dsmt/bus/adapters/*"), ("tests/bus",), 80),
-    "agents": Room(("dsmt/agents/instance/*", "dsmt/agents/node/*", "dsmt/agents/fetch/*"), ("tests/agents",), 80),
+    "agents": Room(
+        ("dsmt/agents/instance/*", "dsmt/agents/node/*", "dsmt/agents/fetch/*"), ("tests/agents", "tests/issuers"), 80
+    ),
     "faults": Room(
         tuple(f"dsmt/simulator/{name}.py" for name in ("network", "faults", "disk", "datagrams", "contention", "refusals")),
         tuple(

@@ -55,7 +55,7 @@ def faults(realm: Any, *found: Broker, home: Path = Path("nowhere")) -> list[str
 
 def test_each_that_is_not_alive_is_asked_and_no_other(asked: list[BrokerAddress]) -> None:
     realm = SimpleNamespace(nats=None, addresses=(FULL, GONE, CUT_OFF, WELL))
-    silent = [broker(one.address, alive=False, name="b9") for one in (FULL, GONE, CUT_OFF)]
+    silent = [broker(one.address, alive=False, name=name) for one, name in ((FULL, None), (GONE, "b9"), (CUT_OFF, "b8"))]
     assert faults(realm, *silent, broker(WELL.address, alive=True), broker("10.0.0.9:1", alive=False)) == [
         "the store of broker/b1 is full: free space on its disk",
         "no broker answers at 10.0.0.2:1",

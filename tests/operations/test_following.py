@@ -31,16 +31,17 @@ def sight(**sessions: tuple[str, int]) -> Any:
 
 def test_a_session_of_before_is_not_taken_for_one_where_the_realm_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of who had attached, or joined, just before the cut: what carries the realm now knows that session, too."""
+    nobody: Any = object()
     before = sight(a=("open", 1000), b=("open", 1000))
     seen = [before, sight(a=("silent", 3000), b=("open", 2000)), sight(a=("open", 4000), b=("open", 2000))]
     looks = iter(seen)
 
-    async def look(_: Any) -> Any:
+    async def look(bus: Any) -> Any:
+        assert bus is nobody
         return next(looks)
 
     monkeypatch.setattr(following, "look", look)
     monkeypatch.setattr(following, "LOOK_S", 0.0)
-    nobody: Any = None
     assert asyncio.run(following.come(nobody, {"node/a": 1000, "node/b": 1000})) == []
     assert next(looks, None) is None, "it looked until both had come"
     looks = iter([before])
