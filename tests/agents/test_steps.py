@@ -11,6 +11,7 @@ from dsmt.agents.rules.container import FILES, RECORD, InstanceRecord, dump_reco
 from dsmt.agents.rules.launching import place_of
 from dsmt.agents.rules.supervision import RestartHistory
 from dsmt.agents.rules.trimming import look_again_s
+from dsmt.errors import TransportError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.status import State
 from dsmt.ports.processes import Exit
@@ -51,6 +52,18 @@ def test_who_does_not_bring_an_artifact_in_time_is_named() -> None:
         reason = await failed(site, FETCHES + "    install_timeout: 20s\n")
         assert reason["code"] == "fetch.unreachable"
         assert "depot:aa" in reason["message"]
+
+    in_virtual_time(main)
+
+
+def test_what_keeps_an_artifact_from_coming_is_told_as_one_that_may_come_another_time() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.artifacts.wrong = TransportError("bus.unreachable", "no broker answers")
+        reason = await failed(site, FETCHES)
+        assert reason["code"] == "fetch.unreachable"
+        assert "depot:aa" in reason["message"]
+        assert "no broker answers" in reason["message"]
 
     in_virtual_time(main)
 
@@ -113,6 +126,8 @@ def test_install_runs_where_it_installs_to_and_configure_where_the_program_will(
         fill, prepare, program = (one.launch for one in site.machine.programs)
         assert fill.directory == place
         assert prepare.directory == program.directory == f"{place}/made/by/install"
+        for step, launch in (("install", fill), ("configure", prepare)):
+            assert launch.stdout == launch.stderr == site.logs.path(step)
         agent.kill()
 
     in_virtual_time(main)
@@ -126,11 +141,13 @@ def test_a_step_runs_as_whom_and_in_what_the_program_does(image: str) -> None:
         site.machine.drivers = lambda owner: {"podman": process(owner)["process"]} | process(owner)  # type: ignore[method-assign]
         site.machine.steps["fill"] = Exit(0, None)
         about = f"    image: '{image}'\n" if image else "    user: web\n"
-        site.place(f"{WEB}{about}    install: fill\n")
+        site.place(f"{WEB}{about}    data: true\n    install: fill\n")
         agent = site.start()
         await site.until("running")
         fill, program = (one.launch for one in site.machine.programs)
         assert (fill.user, fill.image) == (program.user, program.image) == ("" if image else "web", image)
+        assert fill.mounts == program.mounts
+        assert len(fill.mounts) == 2
         agent.kill()
 
     in_virtual_time(main)
@@ -140,12 +157,14 @@ def test_a_step_runs_as_whom_and_in_what_the_program_does(image: str) -> None:
 def test_a_template_is_filled_in_and_other_files_are_not(user: str) -> None:
     async def main() -> None:
         site = Site(Realm())
-        files = "{to: a, content: 'port {port.http}', template: true}, {to: b, content: 'port {port.http}'}"
+        port = "content: 'port {port.http}'"
+        files = f"{{to: a, {port}, template: true}}, {{to: b, {port}}}, {{to: c, content: ''}}"
         agent = site.start()
         program = await served(site, f"{CHECKED}{user}    files: [{files}]\n")
         below = f"{site.slot.directory}/{place_of(site.record().install_key)}"
         assert site.files.read(f"{below}/a") == f"port {program.launch.env['PORT']}".encode()
         assert site.files.read(f"{below}/b") == b"port {port.http}"
+        assert site.files.read(f"{below}/c") == b""
         agent.kill()
 
     in_virtual_time(main)

@@ -152,6 +152,15 @@ def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later
     assert not shelf.depot._removing
 
 
+def test_who_puts_what_a_full_disk_does_not_take_is_told_why(shelf, monkeypatch):
+    def full(*_, **__):
+        raise FailedError("store.full", "the store is full", next="free space")
+
+    monkeypatch.setattr(shelf.store.blobs, "put_chunk", full)
+    answer = shelf.put(content(0))
+    assert (answer.ok, answer.message) == (False, "the store is full. free space")
+
+
 def test_what_has_another_sha256_is_removed_and_said(shelf):
     digest = bytes(32)
     answers: list[f.BlobIs] = []

@@ -13,6 +13,8 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import Others
 from dsmt.cli import screens
 from dsmt.event.envelope import EventId
+from dsmt.event.kinds.broker import Withheld
+from dsmt.event.records import to_data
 from dsmt.operations.read.members import brokers
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import status
@@ -163,3 +165,22 @@ def test_another_owes_what_was_published_here_and_not_what_was_brought() -> None
     )
     made.published(rows)
     assert [one.sequence for one in made.owed("broker/b2")] == [1]
+
+
+def test_whom_it_has_named_is_known_at_the_next_start_whatever_else_stands_there() -> None:
+    def row(topic: str, **data: Any) -> Any:
+        signed = SimpleNamespace(event=SimpleNamespace(data=data))
+        return SimpleNamespace(topic=topic, read=lambda: signed)
+
+    nothing: Any = None
+    made = withheld.Withholding("broker/b1", nothing, nothing, now_ms=nothing, stored=nothing, gave=nothing)
+    one = to_data(Withheld(count=2, source="node/n1", incarnation=1, sequence=1))
+    made.restore(
+        [
+            row("broker/b1/withheld/b2", of="another form"),
+            row("broker/b1/withheld/b3", **one),
+            row("broker/b1/withheld/b4", **(one | {"count": 0})),
+            row("broker/b2/withheld/b5", **one),
+        ]
+    )
+    assert made._named == {"broker/b3"}
