@@ -123,6 +123,7 @@ class Program:
             self.end(Exit(None, number))
 
     async def kill(self, *, deadline: float) -> tuple[int, ...]:
+        assert deadline > 0
         self.end(Exit(None, signal.SIGKILL))
         return ()
 

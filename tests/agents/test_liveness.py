@@ -205,11 +205,11 @@ def test_who_is_alone_or_cannot_look_is_restarted_at_once(away: bool) -> None:
 
 
 class Slow(Bus):
-    """Gives what its siblings say in parts, a second and a half apart, or nothing at all."""
+    """Gives what its siblings say in parts, a second and a half apart, or nothing at all; `ends` says that it was all."""
 
-    def __init__(self, realm: Realm, parts: int) -> None:
+    def __init__(self, realm: Realm, parts: int, *, ends: bool = True) -> None:
         super().__init__(realm, "agent/n9/web/app/5")
-        self._parts = parts
+        self._parts, self._ends = parts, ends
 
     @asynccontextmanager
     async def subscribe(self, interest: Interest) -> Any:
@@ -218,7 +218,7 @@ class Slow(Bus):
                 await asyncio.sleep(1.5)
                 signed = self.seal(Draft(f"service/web/health/app/{n}/n{n}", to_data(health())))
                 yield [Arrived(signed, 1, live=False)]
-            if self._parts:
+            if self._parts and self._ends:
                 yield [Complete(Cursor("s", 1, 0), whole=True)]
             await asyncio.sleep(1e6)
 
@@ -235,6 +235,18 @@ def test_a_broker_that_says_nothing_is_not_waited_for_and_one_that_is_slow_is(pa
         assert waited == found
         took = loop.time() - began
         assert took == LOOK_S if not parts else parts * STARTS_S < took <= (parts + 1) * (STARTS_S + LOOK_S)
+
+    in_virtual_time(main)
+
+
+def test_a_broker_that_falls_silent_before_it_has_told_all_is_not_waited_for() -> None:
+    async def main() -> None:
+        config, waited = node_config("n9").for_agent(SlotName("web", "app", "5")), list[Turn]()
+        bus, loop = Slow(Realm(), 2, ends=False), asyncio.get_running_loop()
+        began = loop.time()
+        assert not await its_turn(config, bus, check="http", start_s=STARTS_S, waits=waited.append)
+        assert waited == []
+        assert loop.time() - began == 3 * LOOK_S
 
     in_virtual_time(main)
 

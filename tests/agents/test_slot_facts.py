@@ -144,6 +144,7 @@ def test_an_uninstall_that_fails_or_cannot_be_run_is_told_and_blocks_nothing(com
         assert (why is None) == (said is None)
         if why is not None:
             assert why["code"] == "stop.leftover"
+            assert why.get("exit_code") == (3 if "code 3" in why["message"] else None)
             assert why["message"].startswith("`uninstall` failed: ")
             assert said in why["message"]
             assert why["message"].endswith("; what it holds outside its directory remains")

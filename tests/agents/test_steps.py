@@ -52,6 +52,7 @@ def test_who_does_not_bring_an_artifact_in_time_is_named() -> None:
         reason = await failed(site, FETCHES + "    install_timeout: 20s\n")
         assert reason["code"] == "fetch.unreachable"
         assert "depot:aa" in reason["message"]
+        assert "not here in 20s" in reason["message"]
 
     in_virtual_time(main)
 
