@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -184,3 +185,42 @@ def test_whom_it_has_named_is_known_at_the_next_start_whatever_else_stands_there
         ]
     )
     assert made._named == {"broker/b3"}
+
+
+@pytest.mark.parametrize(
+    ("name", "complete", "rests", "asked"),
+    [
+        ("broker/b2", True, False, True),
+        ("", True, False, False),
+        ("broker/b2", False, False, False),
+        ("b2", True, True, False),
+    ],
+    ids=["read to its end", "not linked", "not read to its end yet", "one whose words wait"],
+)
+def test_a_broker_is_asked_for_its_last_moments_while_it_is_read_to_its_end_and_no_other_is(
+    monkeypatch: pytest.MonkeyPatch, name: str, complete: bool, rests: bool, asked: bool
+) -> None:
+    looked, examined, nothing = 0, 0, cast("Any", None)
+
+    class Known:
+        def __len__(self) -> int:
+            nonlocal looked
+            looked += 1
+            return 1
+
+    async def examine(*_: Any) -> None:
+        nonlocal examined
+        examined += 1
+
+    async def play() -> None:
+        monkeypatch.setattr(copying, "ASK_S", 0.0)
+        monkeypatch.setattr(copying, "examine", examine)
+        own: Any = SimpleNamespace(_others=Known(), _rests=lambda _: rests, _withholding=None)
+        other: Any = SimpleNamespace(name=name, complete=complete)
+        task = asyncio.create_task(copying.Copying._examine(own, other, nothing))
+        await until(lambda: looked > 3)
+        task.cancel()
+        await asyncio.wait({task})
+
+    asyncio.run(play())
+    assert (examined > 0) == asked
