@@ -263,3 +263,14 @@ async def test_a_reader_is_refused_what_its_certificate_does_not_let_it_read(r: 
     assert refused.code == "trust.denied"
     assert "service/other/" in refused.message
     await raw.closed()
+
+
+@scenario
+async def test_who_is_no_operator_puts_no_blob_and_a_certificate_that_is_none_ends_nothing(r: TestRealm):
+    broker = await r.broker()
+    raw = await r.raw("node/n1")
+    raw.send(f.Certificates(), b"no certificate")
+    raw.send(f.ChunkPut(id=1, digest=bytes(32), number=0), b"x")
+    (answer, _) = await raw.next(f.BlobIs)
+    assert (answer.id, answer.ok, answer.message) == (1, False, "node/n1 may not put blobs into the depot")
+    assert not r.tasks[broker].done()
