@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dsmt.cli.printing import counted, one_line, page, table, word
-from dsmt.event.phrases import quoted
+from dsmt.event.phrases import quoted, stepped
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Hold, InstanceRow, is_problem
@@ -91,6 +91,20 @@ def held(hold: Hold, now_ms: int) -> str:
     return f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
 
 
+def working(row: InstanceRow, now_ms: int) -> str:
+    """What its agent is at that takes long, for how long, and until when; nothing where it is at nothing."""
+    step = row.working
+    if step is None:
+        return ""
+    return f"{stepped(step.step)} has taken {age(step.since, now_ms)} so far, and is ended after {span(step.limit_s * 1000)}"
+
+
+def logged(row: InstanceRow) -> str:
+    """The command that shows what such a step has written."""
+    step = row.working
+    return "" if step is None or step.step == "fetch" else f"dsmt logs {row.instance} --step {step.step}"
+
+
 def _below(row: InstanceRow, sight: Sight) -> list[str]:
     """Why it is not as it should be."""
     lines = []
@@ -98,6 +112,8 @@ def _below(row: InstanceRow, sight: Sight) -> list[str]:
         lines.append(f"{held(row.held, sight.now_ms)}; dsmt start {row.instance}")
     elif is_problem(sight, row) and row.reason is not None:
         lines.append(f"{row.reason.code}: {row.reason.message}{_next_try(row, sight.now_ms)}")
+    if row.working is not None:
+        lines.append("; ".join(one for one in (working(row, sight.now_ms), logged(row)) if one))
     if row.stale and row.state is not Shown.LOST:
         lines.append(f"its agent has been silent lately; last heard {age(row.observed_at, sight.now_ms)} ago")
     return lines

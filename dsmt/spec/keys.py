@@ -105,7 +105,7 @@ _WHAT: Final = (
     Key("component", "install", COMMAND, None, "once for each revision on a node, after unpacking; must be safe to repeat"),
     Key("component", "configure", COMMAND, None, "after `install` and whenever `files`, `env` or `secrets` change"),
     Key("component", "uninstall", COMMAND, None, "when the slot leaves the node; its failure is reported but blocks nothing"),
-    Key("component", "install_timeout", _duration(0.1), "10m", "for fetch + unpack + install + configure together; and for uninstall"),
+    Key("component", "install_timeout", _duration(0.1), "10m", "for fetch + unpack, and for each of install, configure and uninstall; what takes longer is ended, and has failed"),
     Key("component", "directory", Scalar("directory"), ".", "working directory, relative to the instance's own"),
     Key("component", "data", Scalar("flag_or_size"), False, "`{data}`: a directory that survives restart, update and reinstall on this node, which the instance then never leaves of its own accord; a size is a quota where it can be enforced"),
     Key("component", "env", MapOf(Scalar("env"), "variable"), {}, "string, number or `{file: PATH}` read on the node at start; `null` removes an inherited one"),

@@ -2,17 +2,21 @@
 
 import pytest
 
+from dsmt.cli import screens
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.kinds.instance import Step
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.alerting import alerts
+from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.fitting import why_not
-from dsmt.operations.read.instances import instances, is_problem
+from dsmt.operations.read.instances import Working, instances, is_problem
 from dsmt.operations.read.members import node_shown, nodes
 from dsmt.operations.read.summaries import brake, service, services
 from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.times import rfc3339
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
 
@@ -314,3 +318,18 @@ def test_one_of_each_node_that_waits_for_its_data_says_so_and_what_to_do(state: 
     assert (found.target, found.fits) == (str(slot), [])
     assert found.reason == row.reason
     assert found.suggestions == [f"dsmt move {slot} --accept-data-loss: it begins on n2 with no data"]
+
+
+def test_a_step_that_takes_long_is_in_the_row_and_in_the_answer_also_of_what_is_wanted_again() -> None:
+    realm = running(1)
+    at, node = key(0), node_of(realm, key(0))
+    began_ms = realm.now_ms
+    realm.status(at, node, State.STOPPED, step=Step(name="uninstall", since_ms=began_ms, limit_s=600.0))
+    realm.now_ms += 7000
+    (row,) = instances(sight(realm), Target("web"))
+    assert row.working == Working(step="uninstall", since=rfc3339(began_ms), limit_s=600.0)
+    assert "`uninstall` command has taken 7 s so far, and is ended after 10 m; dsmt logs web/app/0 --step uninstall" in (
+        screens.ps([row], sight(realm))
+    )
+    begin = roots(sight(realm), "web/app/0")
+    assert "its `uninstall` command has been running since" in of_target(sight(realm), "web/app/0", begin, {})

@@ -1,7 +1,7 @@
 """Instances: what `ps` shows, one row for each slot.
 
 Rule 1: what is on its way for the first time is no problem; what has failed and is tried again is one, with the reason of
-    the last failure, until it is ready.
+    the last failure, until it is ready. What is to be gone, and ends as it should, is none.
 """
 
 from __future__ import annotations
@@ -47,6 +47,14 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None
 
 
+class Working(msgspec.Struct, frozen=True, kw_only=True):
+    """What its agent is at that takes long: `fetch`, or the key of a command; since when, and after how long it is ended."""
+
+    step: str
+    since: str | None
+    limit_s: float
+
+
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """Who stopped it by hand, when and why."""
 
@@ -83,6 +91,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     revision: int
     reason: Reason | None
+    working: Working | None
     layers: dict[str, str | None]
     observed_at: str | None
     stale: bool
@@ -193,6 +202,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
         reason=_reason(sight, key, entry, node, seen),
+        working=_working(application, seen),
         layers=_layers(instance),
         observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
         stale=silent_since(sight, instance, 0 if fact is None else fact.version) is not None or _is_unheard(sight, instance),
@@ -280,7 +290,14 @@ def is_problem(sight: Sight, row_: InstanceRow) -> bool:
         return False
     if row_.reason is not None and row_.reason.who == "you":
         return True
+    if row_.reason is None and _is_ending(sight, row_):
+        return False
     return not is_ready(sight, row_) and not is_on_its_way(sight, row_)
+
+
+def _is_ending(sight: Sight, row_: InstanceRow) -> bool:
+    entry = sight.view.slot(row_.key)
+    return entry is not None and entry.fact is not None and entry.fact.record.desired == "gone"
 
 
 def is_on_its_way(sight: Sight, row_: InstanceRow) -> bool:
@@ -293,6 +310,11 @@ def is_on_its_way(sight: Sight, row_: InstanceRow) -> bool:
     told = [] if entry is None or entry.spec is None else [entry.spec.time_ms]
     told += [] if row_.since is None else [milliseconds(row_.since)]
     return bool(told) and sight.now_ms - max(told) < PLACING_MS
+
+
+def _working(application: Status | None, seen: Seen) -> Working | None:
+    step = None if application is None or seen.state is Shown.LOST else application.step
+    return None if step is None else Working(step=step.name, since=rfc3339(step.since_ms), limit_s=step.limit_s)
 
 
 def _exit(last: LastExit | None) -> Exit | None:
