@@ -111,7 +111,7 @@ def _below(row: InstanceRow, sight: Sight) -> list[str]:
     if row.held is not None:
         lines.append(f"{held(row.held, sight.now_ms)}; dsmt start {row.instance}")
     elif is_problem(sight, row) and row.reason is not None:
-        lines.append(f"{row.reason.code}: {row.reason.message}{_next_try(row, sight.now_ms)}")
+        lines.append(f"{row.reason.code}: {row.reason.message}{_next_try(row.next_try_at, sight.now_ms)}")
     if row.working is not None:
         lines.append("; ".join(one for one in (working(row, sight.now_ms), logged(row)) if one))
     if row.stale and row.state is not Shown.LOST:
@@ -119,10 +119,10 @@ def _below(row: InstanceRow, sight: Sight) -> list[str]:
     return lines
 
 
-def _next_try(row: InstanceRow, now_ms: int) -> str:
-    if row.next_try_at is None:
+def _next_try(at: str | None, now_ms: int) -> str:
+    if at is None:
         return ""
-    left = milliseconds(row.next_try_at) - now_ms
+    left = milliseconds(at) - now_ms
     return f"; next try in {span(left)}" if left > 0 else "; tried again now"
 
 
@@ -134,7 +134,10 @@ def services(found: Sequence[Service], sight: Sight) -> str:
         ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
         applied = f"{age(one.at, sight.now_ms)} ago by {one.by}{quoted(one.note)}"
         laid.append(
-            ((one.service, ready, revisions(one), one.state, applied), [*_refusal(one), *_acting(one.reason), *_owner(one)])
+            (
+                (one.service, ready, revisions(one), one.state, applied),
+                [*_refusal(one), *_sick(one, sight.now_ms), *_owner(one)],
+            )
         )
     last = f"{counted(len(found), 'service')}.   {freshness(sight)}"
     return f"{table(header, laid)}\n{last}" if found else _first_step(sight, last)
@@ -168,11 +171,15 @@ def _owner(one: Service) -> list[str]:
     return [f"owner: {one.owner}"] if one.owner and one.state in ("degraded", "down") else []
 
 
-def _acting(reason: Reason | None) -> list[str]:
+def _sick(one: Service, now_ms: int) -> list[str]:
+    return _acting(one.reason, _next_try(one.next_try_at, now_ms))
+
+
+def _acting(reason: Reason | None, then: str = "") -> list[str]:
     """The reason, who acts and what to type."""
     if reason is None:
         return []
-    told = [f"{reason.code}: {reason.message}"]
+    told = [f"{reason.code}: {reason.message}{then}"]
     if reason.next:
         told.append(f"{_ACTS.get(reason.who, reason.who)}: {reason.next}")
     return told
@@ -331,7 +338,7 @@ def status(told: RealmStatus, sight: Sight, move: Move | None = None) -> str:
         for one in told.services:
             ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
             state = one.state if one.state in ("ok", "held", "removing", "starting") else one.state.upper()
-            below = [*_refusal(one), *_acting(one.reason), *_owner(one)]
+            below = [*_refusal(one), *_sick(one, sight.now_ms), *_owner(one)]
             laid.append(((one.service, ready, revisions(one), state), below))
         lines += ["", *(f"  {line}" for line in table(header, laid).split("\n"))]
     else:

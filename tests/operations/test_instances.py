@@ -333,3 +333,14 @@ def test_a_step_that_takes_long_is_in_the_row_and_in_the_answer_also_of_what_is_
     )
     begin = roots(sight(realm), "web/app/0")
     assert "its `uninstall` command has been running since" in of_target(sight(realm), "web/app/0", begin, {})
+
+
+def test_a_service_that_waits_for_its_next_try_says_when_that_is() -> None:
+    realm = running(1)
+    at, node = key(0), node_of(realm, key(0))
+    why = reason("run.exited", code=0, time="0.3s", exit_code=0, target="web/app/0")
+    realm.status(at, node, State.FAILED, reason=why, next_try_ms=realm.now_ms + 16_000)
+    found = service(sight(realm), "web")
+    assert found is not None
+    assert (found.state, found.next_try_at) == ("down", rfc3339(realm.now_ms + 16_000))
+    assert "exited with code 0 after 0.3s; next try in 16 s" in screens.services([found], sight(realm))
