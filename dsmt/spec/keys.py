@@ -209,7 +209,7 @@ _LIFE: Final = (
     Key("after", "barrier", NAME, None, "one of `barriers`, waited at before the start"),
     Key("after", "restart_with", FLAG, False, "restarted when that one was"),
     Key("component", "update", Nested("update"), {}, "how a new revision replaces the old one"),
-    Key("update", "order", Word(("start_first", "stop_first")), None, "new one first, or old one first", note="start_first; stop_first when `at_most_one`, `pinned` or a fixed port forbids two"),
+    Key("update", "order", Word(("start_first", "stop_first")), None, "new one first, or old one first, as what may run once only needs it", note="start_first; stop_first when `at_most_one`, `pinned` or a fixed port forbids two"),
     Key("update", "max_parallel", SHARE, 1, "also the floor for drain, rebalance, rolling restart"),
     Key("update", "healthy_after", DURATION, "10s", "ready that long before the next one goes"),
     Key("update", "deadline", _duration(1), "5m", "for each instance to be ready"),

@@ -103,6 +103,8 @@ class Failing:
         """
         step, delay_s, parked = endings.follows(verdict)
         why = self._as_flapping(why, verdict)
+        if self._present.old is not None:
+            why = endings.beside(why)
         record, run = self._memory.record, self._present.run
         runs_on = run is not None and run.condemned is None and run.health.serves
         if not runs_on:

@@ -31,8 +31,8 @@ RENEW_SOON_MS: Final = 14 * 24 * 3_600_000
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One service. `state`: `ok`, `starting`, `degraded`, `down`, `held`, `removing`; `reason` of its worst instance.
 
-    `next_try_at` is when that one is tried again. `revision` is what was applied last; `running` are those that its instances implement, the newest first. `limits` tells
-    which limits are not kept as they are written.
+    `next_try_at` is when that one is tried again. `revision` is what was applied last; `running` are those that its
+    instances implement, the newest first. `limits` tells which limits are not kept as they are written.
     """
 
     service: str
