@@ -15,7 +15,7 @@ from functools import cached_property
 import msgspec
 
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Good, Home, Slot
+from dsmt.event.kinds.slot import Ended, Good, Home, Slot
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
@@ -183,6 +183,18 @@ def stays_ended(slot: SlotEntry) -> bool:
     said = held.record
     ended = said.state == "failed" and not said.parked and said.next_try_ms is None
     return ended and said.generation >= fact.version and said.good == fact.record.implements
+
+
+def ended_well(slot: SlotEntry) -> Ended | None:
+    """How its program has ended that has ended with 0 and stays so; also where nobody has taken that over yet."""
+    fact = slot.fact
+    if fact is None or fact.record.desired != "running":
+        return None
+    held = slot.application(fact.record.node)
+    if held is None or held.record.generation < fact.version:
+        return fact.record.ended
+    last = held.record.last_exit
+    return Ended(at_ms=last.at_ms, ran_s=last.ran_s) if stays_ended(slot) and last is not None and last.code == 0 else None
 
 
 def lost_since(fleet: Fleet, node: str) -> int:
