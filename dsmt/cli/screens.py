@@ -88,21 +88,22 @@ def cells(row: InstanceRow, now_ms: int) -> tuple[str, str, str, str, str, str, 
 
 def held(hold: Hold, now_ms: int) -> str:
     """Who holds an instance, since when, and why."""
-    return f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
+    said = f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
+    return said if hold.stands is None else f"{said}; r{hold.stands} was good nowhere yet, and waits for it"
 
 
 def working(row: InstanceRow, now_ms: int) -> str:
     """What its agent is at that takes long, for how long, and until when; nothing where it is at nothing."""
-    step = row.working
-    if step is None:
+    if (step := row.working) is None:
         return ""
     return f"{stepped(step.step)} has taken {age(step.since, now_ms)} so far, and is ended after {span(step.limit_s * 1000)}"
 
 
 def logged(row: InstanceRow) -> str:
     """The command that shows what such a step has written."""
-    step = row.working
-    return "" if step is None or step.step == "fetch" else f"dsmt logs {row.instance} --step {step.step}"
+    return (
+        "" if row.working is None or row.working.step == "fetch" else f"dsmt logs {row.instance} --step {row.working.step}"
+    )
 
 
 def _below(row: InstanceRow, sight: Sight) -> list[str]:

@@ -94,7 +94,17 @@ def _slot(
         former=former,
         home=home,
     )
-    return msgspec.structs.replace(slot, ended=_ended(entry, slot))
+    return msgspec.structs.replace(slot, ended=_ended(entry, slot), tried=_tried(context, entry, slot))
+
+
+def _tried(context: ComponentContext, entry: SlotEntry, slot: Slot) -> bool:
+    """Whether a hold stops, or has stopped, what it implements before that was good in it."""
+    before = None if entry.fact is None else entry.fact.record
+    if before is None or not slot.held:
+        return False
+    if before.implements != slot.implements and before.revision < context.entry.since:  # else their number alone differs
+        return False
+    return before.tried or (before.desired == "running" and not context.is_good(entry))
 
 
 def _ended(entry: SlotEntry, slot: Slot) -> Ended | None:

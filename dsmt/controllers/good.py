@@ -91,6 +91,18 @@ class Component:
         before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
         return max(before, key=lambda good: (good.revision, good.spec), default=None)
 
+    @property
+    def tried_and_held(self) -> Slot | None:
+        """The fact of a slot that was stopped by hand while what stands was tried in it, which was good nowhere yet."""
+        known = ((slot, slot.fact.record) for slot in self.slots if slot.fact is not None)
+        held = next((fact for slot, fact in known if self._is_held_tried(slot, fact)), None)
+        return None if held is None or any(map(self.is_good, self.slots)) else held
+
+    def _is_held_tried(self, slot: SlotEntry, fact: Slot) -> bool:
+        """Whether a hold has stopped what stands where it was tried; or is to, and its fact does not say so yet."""
+        is_held = fact.tried if fact.held else fact.desired == "running" and slot.hold is not None
+        return is_held and fact.spec == self.spec_id
+
     def is_good(self, slot: SlotEntry) -> bool:
         """Whether what stands was good in a slot."""
         good = self.good(slot)

@@ -344,3 +344,17 @@ def test_a_service_that_waits_for_its_next_try_says_when_that_is() -> None:
     assert found is not None
     assert (found.state, found.next_try_at) == ("down", rfc3339(realm.now_ms + 16_000))
     assert "exited with code 0 after 0.3s; next try in 16 s" in screens.services([found], sight(realm))
+
+
+def test_what_is_held_where_a_revision_was_tried_says_that_it_waits_for_that() -> None:
+    realm = running(2)
+    realm.apply(web(2, component="env: {A: b}\n"))
+    realm.settle(obey=False)
+    tried = next(at for at in (key(0), key(1)) if realm.slot(at.index).revision == 2)
+    realm.status(tried, node_of(realm, tried), State.FAILED)
+    realm.hold(tried)
+    realm.settle(obey=False)
+    row = next(row for row in instances(sight(realm)) if row.instance == str(tried))
+    assert row.held is not None
+    assert row.held.stands == 2
+    assert "; r2 was good nowhere yet, and waits for it" in screens.held(row.held, realm.now_ms)

@@ -77,7 +77,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     `refused` is a later revision that was rolled back to this one. `move_number` is that of the last move by an operator
     that is done.
     `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
-    ended well on a node that it has left, and is not run again on the one where it is now.
+    ended well on a node that it has left, and is not run again on the one where it is now. `tried`: it was stopped by a
+    hold before what it implements was good in it.
     """
 
     node: str | None
@@ -96,6 +97,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     home: Home | None = None
     parked: bool = False
     ended: Ended | None = None
+    tried: bool = False
 
     @property
     def implements(self) -> Good:

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from dsmt.agents.rules.supervision import step_after, tries_of
+from dsmt.controllers.good import component_of as governed
 from dsmt.controllers.pinning import waits_for_home
 from dsmt.errors import NotFoundError
 from dsmt.event.kinds.instance import LastExit, Status
@@ -61,6 +62,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     at: str | None
     reason: str
+    stands: int | None = None
+    """The revision that goes no further until it is started: it was tried here, and was good nowhere yet."""
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +177,6 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     seen = see(sight, key, node)
     application = None if instance is None or instance.application is None else instance.application.record
     endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
-    hold = entry.hold
     policy = None if (spec := component_of(sight, key)) is None else spec.restart
     failures = 0 if application is None else application.failures
     alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING)
@@ -197,7 +199,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         last_exit=_exit(None if application is None else application.last_exit),
         next_try_at=None if status is None or seen.state is Shown.LOST else rfc3339(status.next_try_ms),
         next_step=None if policy is None or not failures else step_after(policy, failures),
-        held=None if hold is None else Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason),
+        held=_held(sight, key, entry),
         since=rfc3339(seen.since_ms),
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
@@ -310,6 +312,15 @@ def is_on_its_way(sight: Sight, row_: InstanceRow) -> bool:
     told = [] if entry is None or entry.spec is None else [entry.spec.time_ms]
     told += [] if row_.since is None else [milliseconds(row_.since)]
     return bool(told) and sight.now_ms - max(told) < PLACING_MS
+
+
+def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
+    hold = entry.hold
+    if hold is None:
+        return None
+    component = governed(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
+    stands = None if component is None or component.tried_and_held is None else component.tried_and_held.revision
+    return Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
 
 
 def _working(application: Status | None, seen: Seen) -> Working | None:
