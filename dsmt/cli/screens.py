@@ -359,7 +359,9 @@ def _realm(told: RealmStatus, now_ms: int) -> Iterable[tuple[str, str]]:
         left_ms = milliseconds(certs.expires) - now_ms
         said = "SOON" if not certs.ok else "renew" if certs.renew else "ok"
         if left_ms < 0:
-            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: dsmt cert rotate {certs.next}, then restart it"
+            joined = "; if it has joined: dsmt join TOKEN, there" if certs.next.startswith("node/") else ""
+            todo = f"dsmt cert rotate {certs.next}, then restart it{joined}"
+            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: {todo}"
         else:
             yield "certs", f"{said}    next to renew: {certs.next} in {span(left_ms)}"
     yield "brake", brake_line(told)
