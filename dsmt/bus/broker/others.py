@@ -2,7 +2,8 @@
 
 Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what this broker was given at its start. Whom an
     operator has removed, or whose key was revoked, is none: it is not read, and what it holds is no second copy. Who is none
-    itself, and knows another one, sends all away to it: nobody would have what is said here.
+    itself, and knows another one, sends all away to it: nobody would have what is said here. So does who is
+    believed by nobody, for its certificate has ended, while another one whose own has not reads it (J3).
 Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8). Another broker is
     not: who reads one broker goes to no other one for it.
 Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
@@ -176,10 +177,24 @@ class Others:
     @property
     def refusal(self) -> RefusedError | None:
         """Why nobody may be attached here any more (rule 1); None while this is a broker of the realm."""
-        if not self._left:
-            return None
         others = ", ".join(one.address for one in self.copying.known)
-        return RefusedError("broker.left", f"{self._own.name} is a broker of this realm no more", next=f"use {others}")
+        if self._left:
+            return RefusedError("broker.left", f"{self._own.name} is a broker of this realm no more", next=f"use {others}")
+        if self._has_ended and any(self._is_here(one) for one in self.copies(self._fan_out.copying)):
+            said = f"the certificate of {self._own.name} has ended: nobody believes what it says"
+            return RefusedError(
+                "broker.expired", said, next=f"dsmt cert rotate {self._own.name}, then restart it; use {others}"
+            )
+        return None
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._own.certificate.not_after * 1000 < self._recorder.time.now_ms()
+
+    def _is_here(self, session: Session) -> bool:
+        """Whether another broker is attached here, and not silent."""
+        record = self._recorder.sessions.presence.record_of(session.name)
+        return record is not None and record.state == "open" and session.refused is False
 
     def check_here(self, name: str) -> None:
         """Check that a name may attach here: where this is a broker no more others may read it. Raises `RefusedError`."""
