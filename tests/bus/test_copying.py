@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker import introducing
-from dsmt.bus.broker.copying import Copying
+from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.errors import FailedError

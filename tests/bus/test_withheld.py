@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker import copying, examining, withheld
+from dsmt.bus.broker import withheld
 from dsmt.bus.broker.broker import Broker
-from dsmt.bus.broker.others import Others
+from dsmt.bus.broker.others import copying, examining
+from dsmt.bus.broker.others.others import Others
 from dsmt.cli import screens
 from dsmt.event.envelope import EventId
 from dsmt.operations.read.members import brokers

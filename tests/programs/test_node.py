@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.client import BusClient
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
