@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker import introducing
-from dsmt.bus.broker.copying import Copying
+from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.errors import FailedError
@@ -102,7 +102,7 @@ async def test_clients_learn_of_brokers_and_forget_those_that_are_removed(r: Tes
 
 @scenario
 async def test_whoever_is_at_a_broker_whose_certificate_ends_goes_to_another_one_while_that_is_there(r: TestRealm) -> None:
-    b1, b2 = await mesh(r, "b1", "b2", certified_s={"b2": int(time.time()) - YEAR_S + 4})
+    b1, b2 = await mesh(r, "b1", "b2", certified_s={"b2": int(time.time()) - YEAR_S + 6})
     operator = await r.client("operator/a", brokers=at(b2))
     assert operator.broker == "broker/b2"
     await until(lambda: operator.refusal is not None and operator.refusal.code == "broker.expired")

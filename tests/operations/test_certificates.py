@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.cli import screens
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import certificates
