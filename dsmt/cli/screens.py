@@ -101,9 +101,8 @@ def working(row: InstanceRow, now_ms: int) -> str:
 
 def logged(row: InstanceRow) -> str:
     """The command that shows what such a step has written."""
-    return (
-        "" if row.working is None or row.working.step == "fetch" else f"dsmt logs {row.instance} --step {row.working.step}"
-    )
+    step = "fetch" if row.working is None else row.working.step
+    return "" if step == "fetch" else f"dsmt logs {row.instance} --step {step}"
 
 
 def _below(row: InstanceRow, sight: Sight) -> list[str]:
@@ -383,7 +382,9 @@ def _realm(told: RealmStatus, now_ms: int) -> Iterable[tuple[str, str]]:
         left_ms = milliseconds(certs.expires) - now_ms
         said = "SOON" if not certs.ok else "renew" if certs.renew else "ok"
         if left_ms < 0:
-            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: dsmt cert rotate {certs.next}, then restart it"
+            joined = "; if it has joined: dsmt join TOKEN, there" if certs.next.startswith("node/") else ""
+            todo = f"dsmt cert rotate {certs.next}, then restart it{joined}"
+            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: {todo}"
         else:
             yield "certs", f"{said}    next to renew: {certs.next} in {span(left_ms)}"
     yield "brake", brake_line(told)

@@ -16,7 +16,7 @@ from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
-from dsmt.simulator.run import run as simulate
+from dsmt.simulator.engine.run import run as simulate
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight

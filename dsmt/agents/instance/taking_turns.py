@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from dsmt.agents.rules.container import AgentConfig
@@ -17,10 +18,36 @@ LOOK_S: Final = 2.0
 """How long what its siblings say may take to begin to come, and so long more for each part of it: they may be thousands."""
 
 
-async def its_turn(config: AgentConfig, bus: Bus, *, check: str, start_s: float, waits: Callable[[Turn], object]) -> bool:
-    """Return when an instance that fails this check may be restarted: whether it had to wait, which `waits` hears before."""
+async def its_turn(
+    config: AgentConfig, bus: Bus, *, check: str, start_s: float, try_s: float, waits: Callable[[Turn], object]
+) -> None:
+    """Return when an instance that fails this check may be restarted.
+
+    Where it has to wait `waits` hears that; then it is tried once more, which takes `try_s`, and it looks again.
+    """
+    latest = await _look(config, bus, check=check, start_s=start_s, latest=None, waits=waits)
+    if latest is None:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(latest + try_s):
+            again: float | None = latest
+            while again is not None:
+                await asyncio.sleep(try_s)
+                again = await _look(config, bus, check=check, start_s=start_s, latest=latest, waits=waits)
+
+
+async def _look(
+    config: AgentConfig,
+    bus: Bus,
+    *,
+    check: str,
+    start_s: float,
+    latest: float | None,
+    waits: Callable[[Turn], object],
+) -> float | None:
+    """Return when nobody is before it any more, or at the latest: which time that is, or `None` where it did not wait."""
     if not bus.attached:
-        return False
+        return None
     slot, told = config.slot, dict[str, Health]()
     below, whole, limited = f"service/{slot.service}/health/{slot.component}/", False, False
     try:
@@ -39,11 +66,12 @@ async def its_turn(config: AgentConfig, bus: Bus, *, check: str, start_s: float,
                     break
                 if not limited:
                     limited = True
-                    limit.reschedule(max(began + now.ahead * start_s, limit.when() or 0.0))
+                    latest = max(began + now.ahead * start_s, limit.when() or 0.0) if latest is None else latest
+                    limit.reschedule(latest)
                     waits(now)
     except (DsmtError, TimeoutError):
         pass  # nobody tells, or everybody before it has had the time to start
-    return limited
+    return latest if limited else None
 
 
 def _take(told: dict[str, Health], arrived: Arrived, below: str) -> None:
