@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.instance.taking_turns import LOOK_S, its_turn
+from dsmt.agents.instance.taking_turns import LOOK_S, SETTLE_S, its_turn
 from dsmt.agents.rules.container import SlotName
 from dsmt.agents.rules.liveness import Turn, start_s_of, turn
 from dsmt.event.kinds.instance import Health
@@ -277,6 +277,48 @@ def test_a_broker_that_says_nothing_is_not_waited_for_and_one_that_is_slow_is(pa
         assert waited == found
         took = loop.time() - began
         assert took == LOOK_S if not parts else parts * STARTS_S < took <= (parts + 1) * (STARTS_S + LOOK_S)
+
+    in_virtual_time(main)
+
+
+class Late(Bus):
+    """Says of a sibling that it is ready, and a moment later that it is not."""
+
+    def __init__(self, realm: Realm, index: str, after_s: float) -> None:
+        super().__init__(realm, "agent/n9/web/app/5")
+        self._topic, self._after_s = f"service/web/health/app/{index}/n0", after_s
+
+    @asynccontextmanager
+    async def subscribe(self, interest: Interest) -> Any:
+        def said(health: Health) -> Arrived:
+            return Arrived(self.seal(Draft(self._topic, to_data(health))), 1, live=False)
+
+        async def batches() -> Any:
+            yield [said(health("ready")), Complete(Cursor("s", 1, 0), whole=True)]
+            await asyncio.sleep(self._after_s)
+            yield [said(health())]
+            await asyncio.sleep(self._after_s)
+            yield [said(health("ready"))]
+            await asyncio.sleep(1e6)
+
+        yield batches()
+
+
+@pytest.mark.parametrize(
+    ("index", "after_s", "found"),
+    [("0", SETTLE_S * 0.9, [Turn(2, 2, 1)]), ("0", SETTLE_S * 1.1, []), ("9", SETTLE_S * 0.9, [])],
+    ids=["in time", "too late", "of a higher index"],
+)
+def test_who_turned_at_the_same_moment_is_heard_of_before_anybody_is_restarted(
+    index: str, after_s: float, found: list[Turn]
+) -> None:
+    async def main() -> None:
+        config, waited = node_config("n9").for_agent(SlotName("web", "app", "5")), list[Turn]()
+        bus, loop = Late(Realm(), index, after_s), asyncio.get_running_loop()
+        began = loop.time()
+        await its_turn(config, bus, check="http", start_s=STARTS_S, try_s=1.0, waits=waited.append)
+        assert waited[:1] == found
+        assert (loop.time() - began < 2 * SETTLE_S) == (not found)
 
     in_virtual_time(main)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -12,10 +12,12 @@ from dsmt.agents.rules.liveness import Turn, turn
 from dsmt.errors import DsmtError, UnusableEventError
 from dsmt.event.kinds.instance import Health
 from dsmt.event.records import from_data
-from dsmt.ports.bus import Arrived, Bus, Complete, Interest
+from dsmt.ports.bus import Arrived, Bus, Complete, Delivery, Interest
 
 LOOK_S: Final = 2.0
 """How long what its siblings say may take to begin to come, and so long more for each part of it: they may be thousands."""
+SETTLE_S: Final = 0.3
+"""How long nobody must have been before it: twice as long as what another says at the same moment takes to come."""
 
 
 async def its_turn(
@@ -49,29 +51,40 @@ async def _look(
     if not bus.attached:
         return None
     slot, told = config.slot, dict[str, Health]()
-    below, whole, limited = f"service/{slot.service}/health/{slot.component}/", False, False
+    below = f"service/{slot.service}/health/{slot.component}/"
+    whole = limited = settles = False
     try:
         async with asyncio.timeout(LOOK_S) as limit, bus.subscribe(Interest((below,), conflate=True)) as subscription:
             began = limit.when() or 0.0
             async for batch in subscription:
-                for one in batch:
-                    if isinstance(one, Arrived):
-                        _take(told, one, below)
-                    whole = whole or isinstance(one, Complete)
+                whole = _are_all(told, batch, below) or whole
                 if not whole:
                     limit.reschedule((limit.when() or 0.0) + LOOK_S)
                     continue
                 now = turn(slot.index, check, told, now_ms=bus.now_ms(), start_s=start_s)
-                if not now.ahead:
+                if now.known == 1:
                     break
+                if not now.ahead:
+                    if not settles:
+                        limit.reschedule(asyncio.timeout(SETTLE_S).when())
+                    settles = True
+                    continue
                 if not limited:
-                    limited = True
                     latest = max(began + now.ahead * start_s, limit.when() or 0.0) if latest is None else latest
-                    limit.reschedule(latest)
                     waits(now)
+                limit.reschedule(latest)
+                limited, settles = True, False
     except (DsmtError, TimeoutError):
-        pass  # nobody tells, or everybody before it has had the time to start
+        pass  # nobody tells, or nobody is before it any more, or everybody who is has had the time to start
     return latest if limited else None
+
+
+def _are_all(told: dict[str, Health], batch: Sequence[Delivery], below: str) -> bool:
+    """Take in what siblings say, by index; whether that is what all of them had said."""
+    for one in batch:
+        if isinstance(one, Arrived):
+            _take(told, one, below)
+    return any(isinstance(one, Complete) for one in batch)
 
 
 def _take(told: dict[str, Health], arrived: Arrived, below: str) -> None:
