@@ -60,10 +60,10 @@ def make_realm(directory: Path) -> None:
 
 
 async def serve(directory: Path, policy: str = "") -> None:
-    from dsmt.bus.adapters.sqlite import SqliteStore
-    from dsmt.bus.adapters.zeromq import ZmqNetwork
     from dsmt.bus.broker.broker import Broker
     from dsmt.bus.broker.config import BrokerConfig
+    from dsmt.bus.store.sqlite import SqliteStore
+    from dsmt.bus.zeromq.network import ZmqNetwork
     from dsmt.programs.bus import the_bus
     from dsmt.system.clock import LinuxClock
     from dsmt.system.entropy import SystemEntropy
@@ -98,7 +98,7 @@ def identity(directory: Path, name: str) -> Any:
 
 def client(directory: Path, name: str) -> Any:
     """A client of an operator of the realm."""
-    from dsmt.bus.adapters.zeromq import ZmqNetwork
+    from dsmt.bus.zeromq.network import ZmqNetwork
 
     return client_of(directory, identity(directory, f"operator/{name}"), ZmqNetwork())
 

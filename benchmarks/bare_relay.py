@@ -23,7 +23,7 @@ _NOW, _MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
 
 async def serve_bare(directory: Path) -> None:
     """Pass on what comes to who asked for it, until killed."""
-    from dsmt.bus.adapters.zmq_sockets import Edges, readable, secure
+    from dsmt.bus.zeromq.sockets import Edges, readable, secure
 
     public, secret = _pair()
     router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
@@ -56,7 +56,7 @@ class BareLink:
     """A connection to the relay; `arrived` is given each message, an empty one once a subscription is there."""
 
     def __init__(self, directory: Path, arrived: Callable[[bytes], None]) -> None:
-        from dsmt.bus.adapters.zmq_sockets import Edges, readable, secure
+        from dsmt.bus.zeromq.sockets import Edges, readable, secure
 
         self._dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         secure(self._dealer, _pair()[1])

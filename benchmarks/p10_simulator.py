@@ -1,7 +1,7 @@
 """P10: what a simulated fleet costs, by its size: CPU to settle, simulated seconds in a second of CPU at rest, memory.
 
-The programs are the real ones; signatures are keyed hashes (`dsmt.simulator.keys`), so no cryptography is in it. Each size
-runs in a fork of its own. A fleet that has not settled within `PATIENCE_S` of CPU is given up, and says so.
+The programs are the real ones; signatures are keyed hashes (`dsmt.simulator.engine.keys`), so no cryptography is in it.
+Each size runs in a fork of its own. A fleet that has not settled within `PATIENCE_S` of CPU is given up, and says so.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Final
 from benchmarks.rows import Row, row
 from benchmarks.simulated import EACH, PATIENCE_S, ended, started
 from benchmarks.sizes import sized
-from dsmt.simulator.forks import each_way
-from dsmt.simulator.run import run as simulate
+from dsmt.simulator.engine.forks import each_way
+from dsmt.simulator.engine.run import run as simulate
 
 SIZES: Final = sized((30, 100, 300, 1000), (3, 5))
 BARS_AT: Final = 1000

@@ -17,10 +17,10 @@ from typing import Any, Final
 from benchmarks.rows import Row, row
 from benchmarks.simulated import EACH, ended, started
 from benchmarks.sizes import sized
-from dsmt.bus.adapters.memory import MemoryLink, MemoryListener
-from dsmt.simulator.forks import each_way
+from dsmt.bus.memory.network import MemoryLink, MemoryListener
+from dsmt.simulator.engine.forks import each_way
+from dsmt.simulator.engine.run import run as simulate
 from dsmt.simulator.play import Play
-from dsmt.simulator.run import run as simulate
 
 SIZES: Final = sized((30, 100, 300, 1000), (3, 10))
 REST_S: Final = sized(60.0, 5.0)

@@ -96,8 +96,8 @@ def _made(events: Iterable[Any]) -> list[int]:
 
 
 async def _publisher(directory: Path) -> None:
-    from dsmt.bus.adapters.zmq_link import ZmqLink
     from dsmt.bus.rules.signer import EventSigner
+    from dsmt.bus.zeromq.link import ZmqLink
 
     trace = Trace(directory, "publisher", 2)
 
@@ -116,11 +116,11 @@ async def _publisher(directory: Path) -> None:
 
 
 async def _broker(directory: Path) -> None:
-    from dsmt.bus.adapters import zmq_listener
-    from dsmt.bus.adapters.sqlite import SqliteStore
     from dsmt.bus.broker.ingest import Ingest
     from dsmt.bus.broker.outgoing import Outgoing
+    from dsmt.bus.store.sqlite import SqliteStore
     from dsmt.bus.wire.frames import Deliver
+    from dsmt.bus.zeromq import listener
     from dsmt.trust.store import TrustStore
 
     trace = Trace(directory, "broker", FIRST_OF_BROKER + 4)
@@ -142,7 +142,7 @@ async def _broker(directory: Path) -> None:
         if isinstance(arguments[2], Deliver):
             trace.next(FIRST_OF_BROKER + 4)
 
-    trace.parting(zmq_listener)
+    trace.parting(listener)
     _after(TrustStore, "open_part", verified)
     _after(Ingest, "_take", admitted)
     _after(SqliteStore, "append", stored)
@@ -151,9 +151,9 @@ async def _broker(directory: Path) -> None:
 
 
 async def _subscriber(directory: Path) -> None:
-    from dsmt.bus.adapters import zmq_link
     from dsmt.bus.client.subscription import ClientSubscription
     from dsmt.bus.client.subscriptions import SubscriptionRegistry
+    from dsmt.bus.zeromq import link
     from dsmt.ports.bus import Arrived
 
     trace = Trace(directory, "reader", FIRST_OF_READER + 2)
@@ -171,7 +171,7 @@ async def _subscriber(directory: Path) -> None:
             trace.stamp(event, FIRST_OF_READER + 2)
         return batch
 
-    trace.parting(zmq_link)
+    trace.parting(link)
     _after(SubscriptionRegistry, "_opened", verified)
     ClientSubscription.__anext__ = taken  # type: ignore[method-assign]
     await p6.subscribe(directory)

@@ -124,7 +124,7 @@ class _Seen:
 
 
 async def _readers(directory: Path, number: str, count: str) -> None:
-    from dsmt.bus.adapters.zeromq import ZmqNetwork
+    from dsmt.bus.zeromq.network import ZmqNetwork
     from dsmt.ports.bus import Draft
     from dsmt.trust.identity import delegate
     from dsmt.trust.keys import SecretKey

@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bare_realm import process, wait_for, write
-from benchmarks.peers import from_debian, from_python
+from benchmarks.peers import UnavailableError, from_debian, from_python
 
 MODULE = "benchmarks.stream_peers"
 BODY = b"x" * 300
@@ -64,10 +65,13 @@ def mosquitto(stack: ExitStack, directory: Path) -> str:
 
 
 PEERS: dict[str, Callable[[ExitStack, Path], str]] = {"nats": nats, "redis": redis, "mosquitto": mosquitto}
+CLIENTS = {"nats": "nats", "redis": "redis", "mosquitto": "paho"}
 
 
 def measure(name: str, directory: Path, events: int) -> float:
     """Events a second through a peer. Raises `UnavailableError` when it cannot be had."""
+    if find_spec(CLIENTS[name]) is None:
+        raise UnavailableError(f"no client of {name}: pip install 'dsmt[bench]'")
     with ExitStack() as stack:
         told = (str(directory), PEERS[name](stack, directory), str(events))
         reader = stack.enter_context(process(MODULE, f"{name}-reader", *told))

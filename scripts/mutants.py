@@ -61,12 +61,19 @@ ROOMS: Final[Mapping[str, Room]] = {
     "agents-rules": Room(("dsmt/agents/rules/*",), ("tests/agents",)),
     "monitors-rules": Room(("dsmt/monitors/rules/*",), ("tests/monitors",)),
     "words": Room(("dsmt/operations/words/*",), ("tests/operations", "tests/cli")),
-    "bus": Room(("dsmt/bus/broker/*", "dsmt/bus/client/*", "dsmt/bus/adapters/*"), ("tests/bus",), 80),
+    "bus": Room(
+        tuple(f"dsmt/bus/{room}/*" for room in ("broker", "broker/others", "client", "store", "zeromq", "memory", "nats")),
+        ("tests/bus",),
+        80,
+    ),
     "agents": Room(
         ("dsmt/agents/instance/*", "dsmt/agents/node/*", "dsmt/agents/fetch/*"), ("tests/agents", "tests/issuers"), 80
     ),
     "faults": Room(
-        tuple(f"dsmt/simulator/{name}.py" for name in ("network", "faults", "disk", "datagrams", "contention", "refusals")),
+        tuple(
+            f"dsmt/simulator/{name}.py"
+            for name in ("engine/network", "faults", "engine/disk", "engine/datagrams", "contention", "engine/refusals")
+        ),
         tuple(
             f"tests/simulator/test_{name}.py" for name in ("network", "datagrams", "faults", "disk", "contention", "caught")
         ),

@@ -16,10 +16,10 @@ from typing import Any, Final
 import cbor2
 import msgspec
 
-from dsmt.bus.adapters.zmq_sockets import joined
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack
 from dsmt.bus.wire.handshake import statement
+from dsmt.bus.zeromq.sockets import joined
 from dsmt.errors import UnusableEventError
 from dsmt.event.burst import assemble, parts_of, raws_of
 from dsmt.event.codec import prepare, protected_header, seal, sig_structure

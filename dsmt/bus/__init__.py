@@ -1,1 +1,1 @@
-"""The bus: pure machines (floor 3), the broker's and client's shells and the adapters (floor 5)."""
+"""The bus: rules that are values in and values out, the shells of broker and client, and rooms that touch the outside."""

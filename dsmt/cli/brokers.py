@@ -13,7 +13,7 @@ from dsmt.ports.realm import BrokerAddress
 
 @command()
 @click.argument("broker")
-@click.option("--listen", default=None, metavar="HOST:PORT", help="Where it listens; a free port of 127.0.0.1.")
+@click.option("--listen", default=None, metavar="HOST:PORT", help="Where it listens; a free port where those here do.")
 @click.option("--leaf", is_flag=True, help="For a site with a thin uplink: it is linked to one other broker at a time.")
 @reason_option
 def add(ctx: CliContext, broker: str, *, listen: str | None, leaf: bool, reason: str) -> None:

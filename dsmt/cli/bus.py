@@ -145,8 +145,9 @@ async def _abort(ctx: CliContext, home: Home) -> None:
 
 
 async def _attached(home: Home, started: StartedRealm, members: Mapping[str, int]) -> list[str]:
-    """Wait until all nodes are alive, and say where the servers are; which of the members elsewhere have not come."""
+    """Wait until all that is here is alive, and say where the servers are; which of the members elsewhere have not come."""
     await attached(home, started, limit_s=ATTACHED_S)
     async with connect(home.operator(), home.realm()) as connection:
         await _announce(connection, of_home(home))
+        await following.here(connection.bus, started.controllers)
         return await following.come(connection.bus, members) if members else []

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dsmt.programs.configuration import RealmConfig
 
 Result = TypeVar("Result")
-Attached = TypeVar("Attached")
+Attached = TypeVar("Attached", bound="Reading")
 WAIT_FOREVER: Final = "forever"
 LAST_PORT: Final = 65_535
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
@@ -75,11 +75,12 @@ class CliContext:
 
         async def asked() -> Result:
             from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where a realm is asked
+            from dsmt.operations.local.connection import while_let_in  # noqa: PLC0415 - the same
 
             operator = home.operator()
             reached = None if named is None else await located(home, operator, realm, named)
             async with how(operator, realm, brokers=reached) as connection:
-                return await work(connection)
+                return await while_let_in(connection.bus, work(connection))
 
         try:
             return asyncio.run(asked())

@@ -19,7 +19,10 @@ from dsmt.operations.write import rolling_back
 @command()
 @click.argument("service", type=TARGET)
 def history(ctx: CliContext, service: str) -> None:
-    """SERVICE's revisions: when, by whom, why, and which of them runs, is good or was refused."""
+    """SERVICE's revisions: when, by whom, why, and which of them runs, is good or was refused.
+
+    What only a key has said that was revoked since is believed no more: an earlier revision may not be called good then.
+    """
 
     async def work(connection: Reading) -> tuple[list[Revision], Sight]:
         sight = await look(connection.bus, passing=True)

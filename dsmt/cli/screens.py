@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dsmt.cli.printing import counted, one_line, page, table, word
-from dsmt.event.phrases import quoted
+from dsmt.event.phrases import quoted, stepped
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Hold, InstanceRow, is_problem
@@ -88,7 +88,21 @@ def cells(row: InstanceRow, now_ms: int) -> tuple[str, str, str, str, str, str, 
 
 def held(hold: Hold, now_ms: int) -> str:
     """Who holds an instance, since when, and why."""
-    return f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
+    said = f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
+    return said if hold.stands is None else f"{said}; r{hold.stands} was good nowhere yet, and waits for it"
+
+
+def working(row: InstanceRow, now_ms: int) -> str:
+    """What its agent is at that takes long, for how long, and until when; nothing where it is at nothing."""
+    if (step := row.working) is None:
+        return ""
+    return f"{stepped(step.step)} has taken {age(step.since, now_ms)} so far, and is ended after {span(step.limit_s * 1000)}"
+
+
+def logged(row: InstanceRow) -> str:
+    """The command that shows what such a step has written."""
+    step = "fetch" if row.working is None else row.working.step
+    return "" if step == "fetch" else f"dsmt logs {row.instance} --step {step}"
 
 
 def _below(row: InstanceRow, sight: Sight) -> list[str]:
@@ -97,16 +111,18 @@ def _below(row: InstanceRow, sight: Sight) -> list[str]:
     if row.held is not None:
         lines.append(f"{held(row.held, sight.now_ms)}; dsmt start {row.instance}")
     elif is_problem(sight, row) and row.reason is not None:
-        lines.append(f"{row.reason.code}: {row.reason.message}{_next_try(row, sight.now_ms)}")
+        lines.append(f"{row.reason.code}: {row.reason.message}{_next_try(row.next_try_at, sight.now_ms)}")
+    if row.working is not None:
+        lines.append("; ".join(one for one in (working(row, sight.now_ms), logged(row)) if one))
     if row.stale and row.state is not Shown.LOST:
         lines.append(f"its agent has been silent lately; last heard {age(row.observed_at, sight.now_ms)} ago")
     return lines
 
 
-def _next_try(row: InstanceRow, now_ms: int) -> str:
-    if row.next_try_at is None:
+def _next_try(at: str | None, now_ms: int) -> str:
+    if at is None:
         return ""
-    left = milliseconds(row.next_try_at) - now_ms
+    left = milliseconds(at) - now_ms
     return f"; next try in {span(left)}" if left > 0 else "; tried again now"
 
 
@@ -118,7 +134,10 @@ def services(found: Sequence[Service], sight: Sight) -> str:
         ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
         applied = f"{age(one.at, sight.now_ms)} ago by {one.by}{quoted(one.note)}"
         laid.append(
-            ((one.service, ready, revisions(one), one.state, applied), [*_refusal(one), *_acting(one.reason), *_owner(one)])
+            (
+                (one.service, ready, revisions(one), one.state, applied),
+                [*_refusal(one), *_sick(one, sight.now_ms), *_owner(one)],
+            )
         )
     last = f"{counted(len(found), 'service')}.   {freshness(sight)}"
     return f"{table(header, laid)}\n{last}" if found else _first_step(sight, last)
@@ -152,11 +171,15 @@ def _owner(one: Service) -> list[str]:
     return [f"owner: {one.owner}"] if one.owner and one.state in ("degraded", "down") else []
 
 
-def _acting(reason: Reason | None) -> list[str]:
+def _sick(one: Service, now_ms: int) -> list[str]:
+    return _acting(one.reason, _next_try(one.next_try_at, now_ms))
+
+
+def _acting(reason: Reason | None, then: str = "") -> list[str]:
     """The reason, who acts and what to type."""
     if reason is None:
         return []
-    told = [f"{reason.code}: {reason.message}"]
+    told = [f"{reason.code}: {reason.message}{then}"]
     if reason.next:
         told.append(f"{_ACTS.get(reason.who, reason.who)}: {reason.next}")
     return told
@@ -315,7 +338,7 @@ def status(told: RealmStatus, sight: Sight, move: Move | None = None) -> str:
         for one in told.services:
             ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
             state = one.state if one.state in ("ok", "held", "removing", "starting") else one.state.upper()
-            below = [*_refusal(one), *_acting(one.reason), *_owner(one)]
+            below = [*_refusal(one), *_sick(one, sight.now_ms), *_owner(one)]
             laid.append(((one.service, ready, revisions(one), state), below))
         lines += ["", *(f"  {line}" for line in table(header, laid).split("\n"))]
     else:
@@ -359,7 +382,9 @@ def _realm(told: RealmStatus, now_ms: int) -> Iterable[tuple[str, str]]:
         left_ms = milliseconds(certs.expires) - now_ms
         said = "SOON" if not certs.ok else "renew" if certs.renew else "ok"
         if left_ms < 0:
-            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: dsmt cert rotate {certs.next}, then restart it"
+            joined = "; if it has joined: dsmt join TOKEN, there" if certs.next.startswith("node/") else ""
+            todo = f"dsmt cert rotate {certs.next}, then restart it{joined}"
+            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: {todo}"
         else:
             yield "certs", f"{said}    next to renew: {certs.next} in {span(left_ms)}"
     yield "brake", brake_line(told)

@@ -41,6 +41,9 @@ def screen(found: Service, rows: Sequence[InstanceRow], events: Sequence[Event],
     for row in rows:
         if is_problem(sight, row) or row.held is not None:
             lines += ["", *sick(row, sight.now_ms)]
+        if row.working is not None:
+            lines += ["", f"  {row.component}/{row.index}: {screens.working(row, sight.now_ms)}"]
+            lines += _you([one for one in (screens.logged(row),) if one])
     lines += ["", f"  {'LAST EVENTS':<40} dsmt tail service/{found.service}/", *_events(found.service, events)]
     return page([*lines, screens.freshness(sight)])
 

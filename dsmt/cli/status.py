@@ -73,7 +73,7 @@ def _service(ctx: CliContext, name: str) -> None:
 
     async def work(connection: Reading) -> tuple[Service, list[InstanceRow], list[Arrived], list[Any], Sight, str]:
         sight = await look(connection.bus, passing=True)
-        rows = instances(sight, target)
+        rows = instances(sight, target, ending=True)
         found = of_service(sight, target.service)
         if found is None:
             raise NotFoundError("service.unknown", f"there is no service {name}", next="dsmt services lists them")

@@ -8,6 +8,7 @@ Rule 2: a slot on a dead node stays there, unchanged, until there is a place for
 Rule 3: what begins anew, on another node or in another revision, gives the old node its time anew; a move that follows from
     a failure does not, so that a drain ends. What may be refused has twice its deadline: one more for what is gone back to.
     Where a program must end first on its node, it has its time to end.
+Rule 4: what has ended well is moved as that, and not run again, but where an operator moves it (A20).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.context import ComponentContext
-from dsmt.controllers.good import lost_since
+from dsmt.controllers.good import ended_well, lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
 from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
-from dsmt.event.kinds.slot import Home, Previous, Slot
+from dsmt.event.kinds.slot import Ended, Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 from dsmt.view import SlotEntry
@@ -77,7 +78,7 @@ def _slot(
     governs = context.component if w.basis is None else context.entry.component_of(context.component.name, spec)
     stays = (governs or context.component).on_partition == "pinned" or context.may_go_back_to_data(entry)
     home = settled(context.fleet, entry, node, moves=w.kind in ("move", "lost")) if stays else None
-    return Slot(
+    slot = Slot(
         node=node,
         spec=spec,
         revision=revision,
@@ -93,6 +94,27 @@ def _slot(
         former=former,
         home=home,
     )
+    return msgspec.structs.replace(slot, ended=_ended(entry, slot), tried=_tried(context, entry, slot))
+
+
+def _tried(context: ComponentContext, entry: SlotEntry, slot: Slot) -> bool:
+    """Whether a hold stops, or has stopped, what it implements before that was good in it."""
+    before = None if entry.fact is None else entry.fact.record
+    if before is None or not slot.held:
+        return False
+    if before.implements != slot.implements and before.revision < context.entry.since:  # else their number alone differs
+        return False
+    return before.tried or (before.desired == "running" and not context.is_good(entry))
+
+
+def _ended(entry: SlotEntry, slot: Slot) -> Ended | None:
+    """How what it implements has ended that is not run again; None where anything is asked for anew, or it stays here."""
+    before = None if entry.fact is None else entry.fact.record
+    if before is None or slot.desired != "running":
+        return None
+    if (slot.spec, slot.restart, slot.move_number) != (before.spec, before.restart, before.move_number):
+        return None
+    return ended_well(entry) if slot.node != before.node else before.ended
 
 
 def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:
@@ -180,7 +202,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
     node = target_of(context, w)
     if node is None:
         return _NO_PLACE
-    if lives and context.rolls_in_place_only(entry) and _works(entry, fact.record.node):
+    if lives and context.rolls_in_place_only(entry) and _works(entry, fact.record.node) and ended_well(entry) is None:
         if fact.record.desired == "stopped":
             return NOTHING
         here = _slot(context, w, entry, node=fact.record.node)

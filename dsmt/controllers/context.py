@@ -113,8 +113,11 @@ class ComponentContext(Component):
 
     @cached_property
     def has_failed(self) -> bool:
-        """Whether what stands has failed in a slot in which it was never good; a new signature asks for nothing new."""
-        return not self.is_anew and any(map(self._has_failed, self._tried))
+        """Whether what stands has failed in a slot in which it was never good, or was stopped by hand there.
+
+        A new signature asks for nothing new.
+        """
+        return not self.is_anew and (any(map(self._has_failed, self._tried)) or self.tried_and_held is not None)
 
     def _has_failed(self, slot: SlotEntry) -> bool:
         good = self.good(slot)

@@ -15,7 +15,7 @@ from functools import cached_property
 import msgspec
 
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Good, Home, Slot
+from dsmt.event.kinds.slot import Ended, Good, Home, Slot
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
@@ -90,6 +90,18 @@ class Component:
         known = [self.good(slot) for slot in self.slots if slot.fact is not None and slot.fact.record.desired != "gone"]
         before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
         return max(before, key=lambda good: (good.revision, good.spec), default=None)
+
+    @property
+    def tried_and_held(self) -> Slot | None:
+        """The fact of a slot that was stopped by hand while what stands was tried in it, which was good nowhere yet."""
+        known = ((slot, slot.fact.record) for slot in self.slots if slot.fact is not None)
+        held = next((fact for slot, fact in known if self._is_held_tried(slot, fact)), None)
+        return None if held is None or any(map(self.is_good, self.slots)) else held
+
+    def _is_held_tried(self, slot: SlotEntry, fact: Slot) -> bool:
+        """Whether a hold has stopped what stands where it was tried; or is to, and its fact does not say so yet."""
+        is_held = fact.tried if fact.held else fact.desired == "running" and slot.hold is not None
+        return is_held and fact.spec == self.spec_id
 
     def is_good(self, slot: SlotEntry) -> bool:
         """Whether what stands was good in a slot."""
@@ -183,6 +195,18 @@ def stays_ended(slot: SlotEntry) -> bool:
     said = held.record
     ended = said.state == "failed" and not said.parked and said.next_try_ms is None
     return ended and said.generation >= fact.version and said.good == fact.record.implements
+
+
+def ended_well(slot: SlotEntry) -> Ended | None:
+    """How its program has ended that has ended with 0 and stays so; also where nobody has taken that over yet."""
+    fact = slot.fact
+    if fact is None or fact.record.desired != "running":
+        return None
+    held = slot.application(fact.record.node)
+    if held is None or held.record.generation < fact.version:
+        return fact.record.ended
+    last = held.record.last_exit
+    return Ended(at_ms=last.at_ms, ran_s=last.ran_s) if stays_ended(slot) and last is not None and last.code == 0 else None
 
 
 def lost_since(fleet: Fleet, node: str) -> int:

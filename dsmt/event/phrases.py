@@ -32,6 +32,11 @@ def why(reason: Reason | None) -> str:
     return "" if reason is None else f": {reason.message}"
 
 
+def stepped(name: str) -> str:
+    """What an agent is at before or after a program runs: a fetch, or a command of the spec by its key."""
+    return "its fetch" if name == "fetch" else f"its `{name}` command"
+
+
 def cut(text: str, most: int) -> str:
     """A text of at most so many characters: what is cut off shows as `...`."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import UnusableEventError
 from dsmt.event.burst import assemble
 from dsmt.event.codec import open_envelope, protected_header, sig_structure

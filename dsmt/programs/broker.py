@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from dsmt.bus.adapters.sqlite import SqliteStore
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import DsmtError
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_gate

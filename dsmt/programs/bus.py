@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.realm_time import offset_of
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import FailedError
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.files import Files
@@ -86,9 +86,9 @@ def _on_nats(
     reads: bool,
 ) -> Bus:
     try:
-        from dsmt.bus.adapters.nats_bus import NatsBus  # noqa: PLC0415 - only where it is installed
-        from dsmt.bus.adapters.nats_link import NatsRealm  # noqa: PLC0415 - the same
-        from dsmt.bus.adapters.nats_servers import KnownServers  # noqa: PLC0415 - the same
+        from dsmt.bus.nats.bus import NatsBus  # noqa: PLC0415 - only where it is installed
+        from dsmt.bus.nats.link import NatsRealm  # noqa: PLC0415 - the same
+        from dsmt.bus.nats.servers import KnownServers  # noqa: PLC0415 - the same
     except ImportError as error:
         raise nats_missing("its client") from error
     servers = tuple(dict.fromkeys(one.address for one in brokers))

@@ -1,8 +1,8 @@
 """The container manager's process: `main(DIRECTORY)` in a warm fork of the spawner; DIRECTORY is the node's.
 
 It restarts a dead spawner, as the spawner restarts it. When the node's certificate was renewed it ends, to be started with
-the new one; a monitor that stands below another one it ends after that, when it is attached again itself. So it
-does, with its monitor, when the realm has moved.
+the new one; a monitor that stands below another one it ends after that, when it is attached again itself.
+When the realm has moved, it ends likewise.
 
 SIGTERM and SIGINT: exit, and leave all agents running. SIGUSR1: end the node: stop every instance, then the spawner (and
 with it the monitor), then exit.
@@ -145,10 +145,9 @@ async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Pat
 
 
 async def _follow(bus: Bus, identity: Identity, directory: Path, realm: RealmConfig, running: asyncio.Future[None]) -> None:
-    """Go where the realm goes: there this process is another one, and so are the node's others."""
+    """Go where the realm goes: there this process is another one."""
     await Follower(bus, identity, directory, realm).run()
     await _has_spawner(directory)
-    _end(living(record_path(str(directory), "node_monitor")))
     running.cancel()
 
 

@@ -1,6 +1,6 @@
 """What a bridge copies: a broker's store, over the port while the realm is up, and from its file once no broker runs.
 
-Rule 1: it is copied in the order of the store, from the place that the servers hold (`bus.adapters.nats_filler`).
+Rule 1: it is copied in the order of the store, from the place that the servers hold (`bus.nats.filler`).
 Rule 2: who reads a file reads to its end: the broker has ended, so nothing more can come.
 """
 
@@ -11,10 +11,10 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from dsmt.bus.adapters.blobs import named_in
-from dsmt.bus.adapters.nats_filler import NatsFiller, Taken
-from dsmt.bus.adapters.nats_link import NatsRealm
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.nats.filler import NatsFiller, Taken
+from dsmt.bus.nats.link import NatsRealm
+from dsmt.bus.store.blobs import named_in
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.burst import raws_of
 from dsmt.event.envelope import SignedEvent

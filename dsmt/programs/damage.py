@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dsmt.bus.adapters.remains import StoreRemains
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.store.remains import StoreRemains
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import DsmtError, FailedError
 from dsmt.programs.birth import open_store
 

@@ -3,8 +3,9 @@
 Rule 1: where it moves (`config/engine`) is kept on the disk first; then it is said that it was heard.
 Rule 2: while nobody carries the realm where it was, the place to which it moves is tried. Nobody is let in there before it
     has moved, and it is nowhere else after that.
-Rule 3: who is let in writes down that it has moved, for its home first, and ends, to be started again: it, and who is
-    attached for it. What services run goes on.
+Rule 3: who is let in writes down that it has moved, for its home first, and ends, to be started again. What else
+    runs in its directory sees that there, while nobody carries the realm where it was, and ends likewise. What services run
+    goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
 from dsmt.ports.realm import NatsTerms
 from dsmt.programs.bus import running, the_bus
-from dsmt.programs.configuration import RealmConfig, read_config, set_realm, write_config
+from dsmt.programs.configuration import NodeFile, RealmConfig, read_config, set_realm, write_config
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 
@@ -119,6 +120,18 @@ class Follower:
             return False
         self._plan.unlink(missing_ok=True)
         return True
+
+
+async def written(bus: Bus, directory: Path, realm: RealmConfig) -> None:
+    """Wait until the file of a node says that its realm has moved (rule 3); who has called it is to end."""
+    while bus.attached or _realm_of(directory, realm) == realm:  # noqa: ASYNC110 - a file tells nobody
+        await asyncio.sleep(TRY_S)
+
+
+def _realm_of(directory: Path, known: RealmConfig) -> RealmConfig:
+    with suppress(InputError):
+        return read_config(directory / "node.cbor", NodeFile).realm
+    return known
 
 
 async def _lets_in(identity: Identity, realm: RealmConfig) -> bool:

@@ -48,9 +48,9 @@ def serve(directory: str) -> int:
 
 async def _serve(directory: Path) -> None:
     try:
-        from dsmt.bus.adapters.nats_gate import GateKeys, NatsGate  # noqa: PLC0415 - only where it is installed
-        from dsmt.bus.adapters.nats_link import NatsRealm  # noqa: PLC0415 - the same
-        from dsmt.bus.adapters.nats_servers import KnownServers  # noqa: PLC0415 - the same
+        from dsmt.bus.nats.gate import GateKeys, NatsGate  # noqa: PLC0415 - only where it is installed
+        from dsmt.bus.nats.link import NatsRealm  # noqa: PLC0415 - the same
+        from dsmt.bus.nats.servers import KnownServers  # noqa: PLC0415 - the same
     except ImportError as error:
         raise nats_missing("its client") from error
     config = read_config(directory / "broker.cbor", BrokerFile)

@@ -112,7 +112,7 @@ def make_servers(
     try:
         import nats  # noqa: F401, PLC0415 - is it there?
 
-        from dsmt.bus.adapters.nats_tls import issue_servers  # noqa: PLC0415 - only where it is installed
+        from dsmt.bus.nats.tls import issue_servers  # noqa: PLC0415 - only where it is installed
     except ImportError as error:
         raise nats_missing("its client") from error
     program()
@@ -148,24 +148,24 @@ def write_server(directory: Path, gate: GateFile, authority: str, certificate: s
 def new_key() -> str:
     """The key of a further server, in PEM. Raises `FailedError` where no server is installed."""
     program()
-    from dsmt.bus.adapters import nats_tls  # noqa: PLC0415 - only where it is installed
+    from dsmt.bus.nats import tls  # noqa: PLC0415 - only where it is installed
 
-    return nats_tls.new_key()
+    return tls.new_key()
 
 
 def public_of(key: str) -> str:
     """Its public half, in PEM."""
-    from dsmt.bus.adapters import nats_tls  # noqa: PLC0415 - only where it is installed
+    from dsmt.bus.nats import tls  # noqa: PLC0415 - only where it is installed
 
-    return nats_tls.public_of(key)
+    return tls.public_of(key)
 
 
 def sign(realm: RealmConfig, key: ServersKey, host: str, public: str, *, now_s: int) -> str:
     """The certificate of a further server at a host. Raises `ValueError` for what is no key."""
-    from dsmt.bus.adapters import nats_tls  # noqa: PLC0415 - only where it is installed
+    from dsmt.bus.nats import tls  # noqa: PLC0415 - only where it is installed
 
     assert realm.nats is not None  # noqa: S101 - who adds a server has looked
-    return nats_tls.issue_server(nats_tls.Issued(realm.nats.authority, key.authority), host, public, now_s=now_s)
+    return tls.issue_server(tls.Issued(realm.nats.authority, key.authority), host, public, now_s=now_s)
 
 
 def add_server(
@@ -187,8 +187,8 @@ def add_server(
 
 async def holds_nothing(bus: BusReader, realm: RealmConfig, broker: str) -> bool:
     """Whether all that a server held is with others. Raises `TransportError`, `RefusedError`."""
-    from dsmt.bus.adapters.nats_bus import NatsBus  # noqa: PLC0415 - only where it is installed
-    from dsmt.bus.adapters.nats_streams import stands_without  # noqa: PLC0415 - the same
+    from dsmt.bus.nats.bus import NatsBus  # noqa: PLC0415 - only where it is installed
+    from dsmt.bus.nats.streams import stands_without  # noqa: PLC0415 - the same
 
     assert isinstance(bus, NatsBus)  # noqa: S101 - who gives one up has looked
     return await stands_without(await bus.held(), Subjects(realm.name), broker)

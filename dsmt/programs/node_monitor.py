@@ -17,6 +17,7 @@ from dsmt.agents.node.delegation import delegated
 from dsmt.event.kinds.node import DriverAttributes
 from dsmt.logs import Logger
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
+from dsmt.programs.following import written
 from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outside, read_node
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.datagrams import UdpDatagrams
@@ -77,8 +78,10 @@ async def _serve(directory: Path) -> None:
             ),
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(keep_asking(str(directory)))
-            await monitor.run()
+            tasks = [group.create_task(one) for one in (keep_asking(str(directory)), monitor.run())]
+            await written(bus, directory, realm)
+            for task in tasks:
+                task.cancel()
 
 
 def _drivers() -> dict[str, DriverAttributes]:

@@ -15,13 +15,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from dsmt.bus.adapters.blobs import named_in
-from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm, any_server
-from dsmt.bus.adapters.nats_opener import NatsOpener
-from dsmt.bus.adapters.nats_past import NatsPast, PastPage
 from dsmt.bus.broker.founding import Founding
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.link import NatsLink, NatsRealm, any_server
+from dsmt.bus.nats.opener import NatsOpener
+from dsmt.bus.nats.past import NatsPast, PastPage
 from dsmt.bus.rules.proofs import proof
+from dsmt.bus.store.blobs import named_in
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, RefusedError, TransportError
 from dsmt.logs import Logger

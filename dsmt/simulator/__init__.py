@@ -1,1 +1,1 @@
-"""The simulator: the real modules in virtual time (floor 7)."""
+"""The simulator: the real modules in virtual time, what befalls them, and what must hold whatever does."""

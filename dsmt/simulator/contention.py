@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from dsmt.controllers import placement
-from dsmt.simulator.process import current_process
+from dsmt.simulator.engine.process import current_process
 from dsmt.view import SlotKey
 
 TASTES: Final = 3

@@ -19,12 +19,12 @@ from typing import Any, Final, NamedTuple
 
 from dsmt.event.codec import decode_part, read
 from dsmt.simulator import kinds
+from dsmt.simulator.engine.handles import SimTask
+from dsmt.simulator.engine.host import Host, HostProcess
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.faults import Kind
 from dsmt.simulator.fleet import Scale
-from dsmt.simulator.handles import SimTask
-from dsmt.simulator.host import Host, HostProcess
 from dsmt.simulator.play import Play
-from dsmt.simulator.run import run
 from dsmt.simulator.stores import SimStore
 from dsmt.simulator.world import TappedClient
 from dsmt.trust.certificate import SignedCertificate

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from dsmt.simulator.engine.host import Host, HostProcess
 from dsmt.simulator.fleet import Fleet
-from dsmt.simulator.host import Host, HostProcess
 from dsmt.simulator.members import KeptMember, SimController, SimNode
 
 DOWN_MOST: Final = 0.1

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
-from dsmt.bus.adapters.sqlite import GIB
+from dsmt.bus.store.sqlite import GIB
 from dsmt.event.burst import raws_of
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.status import State
 from dsmt.ports.store import Row
-from dsmt.simulator.host import Host
+from dsmt.simulator.engine.host import Host
+from dsmt.simulator.engine.rng import Stream
 from dsmt.simulator.members import SimBroker, SimController, SimNode
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.programs import Habits, SimInstance
-from dsmt.simulator.rng import Stream
 from dsmt.simulator.stores import SimStore
 from dsmt.simulator.will import Will
 from dsmt.simulator.world import World

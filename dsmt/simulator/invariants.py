@@ -17,9 +17,9 @@ from dsmt.event.kinds.controller import Decision
 from dsmt.event.records import from_data
 from dsmt.event.registry import is_fact
 from dsmt.simulator.contention import speaking_for
+from dsmt.simulator.engine.keys import verify
+from dsmt.simulator.engine.rng import Stream
 from dsmt.simulator.fleet import Fleet
-from dsmt.simulator.keys import verify
-from dsmt.simulator.rng import Stream
 from dsmt.view import View
 
 SHUFFLES: Final = 2

@@ -11,7 +11,7 @@ from dsmt.ports.artifacts import Progress
 from dsmt.ports.check import Result
 from dsmt.ports.machine import Reading
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.simulator.host import Host, HostProcess
+from dsmt.simulator.engine.host import Host, HostProcess
 from dsmt.simulator.programs import SimInstance
 from dsmt.spec.health import Check as CheckSpec
 from dsmt.spec.records import Artifact

@@ -17,9 +17,9 @@ from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.node.data_key import data_key
 from dsmt.agents.rules.container import CONFIG, IDENTITY, LOGS, NodeConfig, load_config
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
-from dsmt.bus.adapters.sqlite import GIB
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.store.sqlite import GIB
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.resaying import Resaying
 from dsmt.event.kinds.node import DriverAttributes
@@ -27,13 +27,13 @@ from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.attention import WatchedRunner
-from dsmt.simulator.datagrams import SimDatagrams
-from dsmt.simulator.disk import SimFiles, SimLogs
-from dsmt.simulator.host import Host, HostProcess
-from dsmt.simulator.keys import SimKey, load_identity, verify
+from dsmt.simulator.engine.datagrams import SimDatagrams
+from dsmt.simulator.engine.disk import SimFiles, SimLogs
+from dsmt.simulator.engine.host import Host, HostProcess
+from dsmt.simulator.engine.keys import SimKey, load_identity, verify
+from dsmt.simulator.engine.network import SimNetwork
+from dsmt.simulator.engine.process import current_process
 from dsmt.simulator.machine import SimArtifacts, SimChecks, SimMachine, SimProcesses, SimSockets
-from dsmt.simulator.network import SimNetwork
-from dsmt.simulator.process import current_process
 from dsmt.simulator.programs import Habits, SimDriver
 from dsmt.simulator.stores import SimStore, copy_rows
 from dsmt.simulator.world import REALM, TappedClient, World

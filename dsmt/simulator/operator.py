@@ -20,7 +20,7 @@ from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, brokers, clocks, controlling, node_control
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
-from dsmt.simulator.host import HostProcess
+from dsmt.simulator.engine.host import HostProcess
 from dsmt.simulator.members import KeptMember
 from dsmt.simulator.will import Will
 from dsmt.simulator.world import World

@@ -17,7 +17,7 @@ from typing import Final
 
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import Exit, ProcessIdentity
-from dsmt.simulator.host import Host, Life
+from dsmt.simulator.engine.host import Host, Life
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from functools import partial
 from typing import Final
 
 from dsmt.simulator.contention import contention
+from dsmt.simulator.engine.forks import each_way
+from dsmt.simulator.engine.run import run
+from dsmt.simulator.engine.trace import Trace
 from dsmt.simulator.fleet import Scale
-from dsmt.simulator.forks import each_way
 from dsmt.simulator.invariants import ViewWatch, replayed, replicas
 from dsmt.simulator.play import Play, Report
-from dsmt.simulator.run import run
 from dsmt.simulator.scenes import brokers, clocks, controllers, nodes, services, stores
-from dsmt.simulator.trace import Trace
 from dsmt.simulator.truth import all_true
 
 Act = Callable[[Play], Awaitable[None]]

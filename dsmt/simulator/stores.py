@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from dsmt.bus.adapters.sqlite import GIB, SqliteStore
+from dsmt.bus.store.sqlite import GIB, SqliteStore
 from dsmt.event.fold import Fold
 from dsmt.event.registry import lookup
 from dsmt.ports.store import Append, Row, Store

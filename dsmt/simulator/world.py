@@ -17,12 +17,12 @@ from dsmt.event.codec import decode_part, read
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.files import Files
 from dsmt.ports.realm import About, BrokerAddress
-from dsmt.simulator.clocks import EPOCH_MS
-from dsmt.simulator.host import Host, HostProcess
-from dsmt.simulator.keys import SimKey, verify
-from dsmt.simulator.loop import SimLoop, current_loop
-from dsmt.simulator.network import Hosts, SimFabric, SimNetwork
-from dsmt.simulator.rng import Stream
+from dsmt.simulator.engine.clocks import EPOCH_MS
+from dsmt.simulator.engine.host import Host, HostProcess
+from dsmt.simulator.engine.keys import SimKey, verify
+from dsmt.simulator.engine.loop import SimLoop, current_loop
+from dsmt.simulator.engine.network import Hosts, SimFabric, SimNetwork
+from dsmt.simulator.engine.rng import Stream
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.store import Realm, TrustStore
 from dsmt.version import __version__

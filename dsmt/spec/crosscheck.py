@@ -234,23 +234,24 @@ def _jobs(case: Case) -> Iterator[Wrong]:
 
 
 def _neighbours(case: Case) -> Iterator[Wrong]:
-    others = set(case.service["components"]) - {case.name}
+    known = case.service["components"]  # no set of the others for each of them: a file may name thousands
     for index, after in enumerate(case.component["after"] if case.trusted("after") else ()):
         path = ("after", str(index))
         component, barrier = after["component"], after["barrier"]
         if component is None and barrier is None:
             yield path, "nothing is waited for", "name a component or a barrier"
-        if component is not None and component not in others:
+        if component is not None and (component == case.name or component not in known):
             itself = component == case.name
             message = "a component cannot wait for itself" if itself else f"there is no component `{component}`"
-            yield path, message, _known(component, others)
+            yield path, message, _known(component, set(known) - {case.name})
         if barrier is not None and barrier not in case.service["barriers"] and case.reader.trusted(("barriers",)):
             yield path, f"there is no barrier `{barrier}`", _known(barrier, set(case.service["barriers"]))
     named = [("apart", i, name) for i, name in enumerate(case.component["apart"]) if case.trusted("apart")]
     named += [("near", i, near["to"]) for i, near in enumerate(case.component["near"]) if case.trusted("near")]
     for key, index, name in named:
-        if "/" not in name and name not in others:
-            yield (key, str(index)), f"there is no other component `{name}`", _known(name, others)
+        if "/" not in name and (name == case.name or name not in known):
+            hint = _known(name, set(known) - {case.name})
+            yield (key, str(index)), f"there is no other component `{name}`", hint
 
 
 def _cycles(_: Reader, service: Plain) -> Iterator[Wrong]:

@@ -8,7 +8,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
-from dsmt.simulator.process import SimProcess
+from dsmt.simulator.engine.process import SimProcess
 
 from .memory_bus import Realm
 from .world import Node, node_config

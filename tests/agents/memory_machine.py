@@ -12,7 +12,7 @@ from dsmt.ports.check import Result
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit, ProcessIdentity
-from dsmt.simulator.process import current_process
+from dsmt.simulator.engine.process import current_process
 
 
 class Entropy:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from dsmt.agents.rules.container import RECORD, dump_record, remembered
+from dsmt.event.kinds.slot import Ended
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
@@ -230,6 +232,52 @@ def test_what_could_not_be_installed_is_tried_in_the_next_generation() -> None:
         assert site.state() == "failed"
         site.machine.steps["prepare"] = Exit(0, None)
         site.assign(site.spec_of(), version=2)
+        await site.until("running")
+
+    on_site(test)
+
+
+@pytest.mark.parametrize("how", ["is taken down and up", "is cleared away", "reboots"])
+@pytest.mark.parametrize(("text", "code"), [(ON_FAILURE, 0), (NEVER, 0), (NEVER, 3)])
+def test_what_has_ended_well_stays_so_when_its_node(how: str, text: str, code: int) -> None:
+    async def test(site: Site) -> None:
+        await ended(site, text, code)
+        assert site.process is not None
+        assert site.last is not None
+        site.process.call_soon(site.last.shutdown)
+        await site.process.wait()
+        if how == "is cleared away":
+            kept = remembered(site.record())
+            files = site.files.below(site.slot.directory)
+            for name in files.names(""):
+                files.remove(name)
+            if kept is not None:
+                files.write(RECORD, dump_record(kept))
+        elif how == "reboots":
+            site.machine.boot = "another"
+        site.assign(site.spec_of())
+        site.start()
+        await asyncio.sleep(60)
+        is_tried_anew = code == 3 and how != "is taken down and up"
+        assert len(site.machine.programs) == (2 if is_tried_anew else 1)
+        if how == "is cleared away" and code == 0:
+            last = site.statuses()[-1]
+            assert (last["state"], last["last_exit"]["code"], last["good"]["revision"]) == ("failed", 0, 1)
+
+    on_site(test)
+
+
+def test_what_has_ended_well_elsewhere_is_not_run_again_until_that_is_asked_for() -> None:
+    async def test(site: Site) -> None:
+        site.assign(site.spec(ON_FAILURE), version=1, ended=Ended(at_ms=5, ran_s=2.0))
+        site.start()
+        await site.until("failed")
+        await asyncio.sleep(60)
+        last = site.statuses()[-1]
+        assert not site.machine.programs
+        assert (last["last_exit"]["code"], last["last_exit"]["at_ms"], last["good"]["revision"]) == (0, 5, 1)
+        assert (last["generation"], last["next_try_ms"], last["reason"]["next"]) == (1, None, "dsmt retry web/app/0")
+        command(site, "RETRY")
         await site.until("running")
 
     on_site(test)

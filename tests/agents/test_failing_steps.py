@@ -253,3 +253,44 @@ def test_what_is_gone_back_to_is_configured_anew_when_the_next_ones_configure_di
         agent.kill()
 
     in_virtual_time(main)
+
+
+@pytest.mark.parametrize(("step", "key"), [("fetch", "artifact"), ("install", "install"), ("configure", "configure")])
+def test_a_step_that_takes_long_is_named_with_when_it_began_until_it_is_over(step: str, key: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.artifacts.takes_s = 30.0
+        value = "{url: 'depot:aa', sha256: " + "a" * 64 + "}" if key == "artifact" else "prepare it"
+        site.place(WEB + f"    {key}: {value}\n    install_timeout: 2m\n")
+        agent = site.start()
+        await site.until("initiated")
+        began_ms = site.statuses()[-1]["since_ms"]
+        await site.realm.until(lambda: site.statuses()[-1].get("step") is not None)
+        told = site.statuses()[-1]
+        assert (told["state"], told["step"]) == ("initiated", {"name": step, "since_ms": began_ms, "limit_s": 120.0})
+        for program in site.machine.alive:
+            program.end(Exit(0, None))
+        await site.until("running")
+        assert site.statuses()[-1].get("step") is None
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_uninstall_that_takes_long_is_named_while_it_is_wanted_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec(WEB + "    uninstall: clear it\n")
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        site.assign(spec, version=2, desired="gone")
+        await site.realm.until(lambda: (site.statuses()[-1].get("step") or {}).get("name") == "uninstall")
+        site.assign(spec, version=3)
+        await site.until("gone")
+        assert site.statuses()[-1].get("step") is None
+        assert site.statuses()[-1]["reason"]["code"] == "stop.leftover"
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)

@@ -21,7 +21,7 @@ def test_a_new_revision_is_installed_beside_what_runs_and_replaces_it_then() -> 
         agent = site.start()
         await site.until("running")
         old = site.machine.alive[0]
-        site.artifacts.takes_s = 5.0
+        site.artifacts.takes_s = 4.5
         text = one_by_one.replace(
             "    run: sleep", "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: doze"
         )

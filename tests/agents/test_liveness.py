@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.instance.taking_turns import LOOK_S, its_turn
+from dsmt.agents.instance.taking_turns import LOOK_S, SETTLE_S, its_turn
 from dsmt.agents.rules.container import SlotName
 from dsmt.agents.rules.liveness import Turn, start_s_of, turn
 from dsmt.event.kinds.instance import Health
@@ -161,6 +161,48 @@ def test_who_fails_while_one_of_a_higher_index_that_failed_too_is_started_again_
     in_virtual_time(main)
 
 
+FALLS_AGAIN = WEB + (
+    "    health: {startup: {http: {port: http, path: /}, interval: 1s, deadline: 60s},"
+    " liveness: {http: {port: http, path: /}, interval: 2s, failures: 1, timeout: 5s}}\n"
+)
+
+
+def test_who_is_tried_once_more_waits_on_where_another_is_restarted_meanwhile() -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = await failing(realm, FALLS_AGAIN)
+        await realm.until(lambda: restarts(sites[0]) == 1)
+        sites[0].checks.passed = True
+        await realm.until(lambda: sites[0].health() == "ready")
+        sites[0].checks.passed = False
+        await realm.until(lambda: restarts(sites[0]) == 2, within=4)
+        await asyncio.sleep(15)
+        assert (sites[0].health(), restarts(sites[1])) == ("unready", 0)
+        sites[0].checks.passed = True
+        await realm.until(lambda: restarts(sites[1]) == 1, within=15)
+        assert (sites[0].health(), restarts(sites[2])) == ("ready", 0)
+        await end(sites)
+
+    in_virtual_time(main)
+
+
+def test_whoever_falls_again_is_waited_for_no_longer_than_its_first_start_might_have_taken() -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = await failing(realm, FALLS_AGAIN)
+        loop = asyncio.get_running_loop()
+        await realm.until(lambda: reasons(sites[1])[-1:] == ["health.braked"])
+        began = loop.time()
+        sites[0].checks.passed = True
+        await realm.until(lambda: sites[0].health() == "ready")
+        sites[0].checks.passed = False
+        await realm.until(lambda: restarts(sites[1]) == 1, within=100)
+        assert 60 <= loop.time() - began <= 60 + LOOK_S + 7 + 1
+        await end(sites)
+
+    in_virtual_time(main)
+
+
 def test_who_is_ended_while_its_check_fails_says_that_it_fails_no_more() -> None:
     async def main() -> None:
         realm = Realm()
@@ -181,7 +223,7 @@ def test_of_an_instance_on_two_nodes_its_newest_generation_counts() -> None:
             bus.emit(Draft(f"service/web/health/app/0/{node}", to_data(said)))
         config, waited = node_config("n9").for_agent(site.slot), list[Turn]()
         bus = Bus(realm, "agent/n9/web/app/1")
-        assert not await its_turn(config, bus, check="http", start_s=STARTS_S, waits=waited.append)
+        await its_turn(config, bus, check="http", start_s=STARTS_S, try_s=1.0, waits=waited.append)
         assert waited == []
 
     in_virtual_time(main)
@@ -231,7 +273,7 @@ def test_a_broker_that_says_nothing_is_not_waited_for_and_one_that_is_slow_is(pa
         config, waited = node_config("n9").for_agent(SlotName("web", "app", "5")), list[Turn]()
         bus, loop = Slow(Realm(), parts), asyncio.get_running_loop()
         began = loop.time()
-        assert await its_turn(config, bus, check="http", start_s=STARTS_S, waits=waited.append) == bool(found)
+        await its_turn(config, bus, check="http", start_s=STARTS_S, try_s=1.0, waits=waited.append)
         assert waited == found
         took = loop.time() - began
         assert took == LOOK_S if not parts else parts * STARTS_S < took <= (parts + 1) * (STARTS_S + LOOK_S)
@@ -244,9 +286,51 @@ def test_a_broker_that_falls_silent_before_it_has_told_all_is_not_waited_for() -
         config, waited = node_config("n9").for_agent(SlotName("web", "app", "5")), list[Turn]()
         bus, loop = Slow(Realm(), 2, ends=False), asyncio.get_running_loop()
         began = loop.time()
-        assert not await its_turn(config, bus, check="http", start_s=STARTS_S, waits=waited.append)
+        await its_turn(config, bus, check="http", start_s=STARTS_S, try_s=1.0, waits=waited.append)
         assert waited == []
         assert loop.time() - began == 3 * LOOK_S
+
+    in_virtual_time(main)
+
+
+class Late(Bus):
+    """Says of a sibling that it is ready, and a moment later that it is not."""
+
+    def __init__(self, realm: Realm, index: str, after_s: float) -> None:
+        super().__init__(realm, "agent/n9/web/app/5")
+        self._topic, self._after_s = f"service/web/health/app/{index}/n0", after_s
+
+    @asynccontextmanager
+    async def subscribe(self, interest: Interest) -> Any:
+        def said(health: Health) -> Arrived:
+            return Arrived(self.seal(Draft(self._topic, to_data(health))), 1, live=False)
+
+        async def batches() -> Any:
+            yield [said(health("ready")), Complete(Cursor("s", 1, 0), whole=True)]
+            await asyncio.sleep(self._after_s)
+            yield [said(health())]
+            await asyncio.sleep(self._after_s)
+            yield [said(health("ready"))]
+            await asyncio.sleep(1e6)
+
+        yield batches()
+
+
+@pytest.mark.parametrize(
+    ("index", "after_s", "found"),
+    [("0", SETTLE_S * 0.9, [Turn(2, 2, 1)]), ("0", SETTLE_S * 1.1, []), ("9", SETTLE_S * 0.9, [])],
+    ids=["in time", "too late", "of a higher index"],
+)
+def test_who_turned_at_the_same_moment_is_heard_of_before_anybody_is_restarted(
+    index: str, after_s: float, found: list[Turn]
+) -> None:
+    async def main() -> None:
+        config, waited = node_config("n9").for_agent(SlotName("web", "app", "5")), list[Turn]()
+        bus, loop = Late(Realm(), index, after_s), asyncio.get_running_loop()
+        began = loop.time()
+        await its_turn(config, bus, check="http", start_s=STARTS_S, try_s=1.0, waits=waited.append)
+        assert waited[:1] == found
+        assert (loop.time() - began < 2 * SETTLE_S) == (not found)
 
     in_virtual_time(main)
 

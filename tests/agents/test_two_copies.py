@@ -30,12 +30,18 @@ def test_no_step_of_its_escalation_lets_a_new_copy_end_the_old_one_or_take_its_f
         site.assign(site.spec(DOZES + installs, version=2), version=2)
         await site.realm.until(lambda: site.statuses()[-1]["parked"], 1000)
         assert agent.alive
+        hinted = [s["reason"] for s in site.statuses() if s["reason"]]
+        assert {reason["code"] for reason in hinted} == {"start.exited", "run.flapping"}
+        assert all("`update: {order: stop_first}`" in reason["message"] for reason in hinted)
         assert site.machine.alive == [old]
         assert site.files.read(mine) == b"written by the old copy"
         assert all(one["ready"] for one in site.realm.told(site.slot.on("endpoint", site.node)))
         site.machine.steps.pop("doze")
         site.assign(site.spec(DOZES + installs + "    env: {FIXED: 'yes'}\n", version=3), version=3)
         await site.realm.until(lambda: site.endpoint()["generation"] == 3 and old not in site.machine.alive)
+        site.machine.alive[-1].end(Exit(1, None))
+        await site.until("failed")
+        assert "stop_first" not in site.statuses()[-1]["reason"]["message"]
         agent.kill()
 
     in_virtual_time(main)

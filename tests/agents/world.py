@@ -15,8 +15,8 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit, ProcessIdentity
-from dsmt.simulator.process import SimProcess
-from dsmt.simulator.run import run as simulate
+from dsmt.simulator.engine.process import SimProcess
+from dsmt.simulator.engine.run import run as simulate
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.trust.identity import root_issued

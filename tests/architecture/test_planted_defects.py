@@ -29,8 +29,8 @@ SOURCES = sources()
         ("dsmt.bus.novelty", "", "in no room"),
         ("dsmt.novelty", "", "in no room"),
         ("dsmt.bus.client.client", "import dsmt.novelty", "which is in no room"),
-        ("dsmt.bus.broker.broker", "from dsmt.bus.adapters.zeromq import ZmqNetwork", "another room"),
-        ("dsmt.bus.broker.ingest", "from dsmt.bus.adapters.sqlite import SqliteStore", "another room"),
+        ("dsmt.bus.broker.broker", "from dsmt.bus.zeromq.network import ZmqNetwork", "another room"),
+        ("dsmt.bus.broker.ingest", "from dsmt.bus.store.sqlite import SqliteStore", "another room"),
         ("dsmt.bus.broker.ingest", "from dsmt.bus.broker.broker import Broker", "which is a shell"),
         ("dsmt.agents.instance.deployment_agent", "from dsmt.agents.drivers.process import ProcessDriver", "another room"),
         ("dsmt.monitors.probe", "from dsmt.monitors.checks.tcp import TcpCheck", "which is an adapter"),
@@ -67,7 +67,7 @@ def test_an_import_from_below_is_allowed(module, text):
     [
         ("dsmt.operations.read.watching", "from dsmt.bus.client.client import BusClient"),
         ("dsmt.operations.write.clocks", "from dsmt.bus.rules import realm_time"),
-        ("dsmt.programs.controller", "from dsmt.bus.adapters.zeromq import ZmqNetwork"),
+        ("dsmt.programs.controller", "from dsmt.bus.zeromq.network import ZmqNetwork"),
         ("dsmt.cli.x", "def f():\n    import dsmt.bus.wire.frames"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_planted_touch_of_the_outside_is_found_below_the_line(module, text):
 def test_a_planted_touch_of_the_outside_is_found_in_a_shell(text):
     assert impure("dsmt.bus.client.client", text)
     assert impure("dsmt.ports.x", text)
-    assert not impure("dsmt.bus.adapters.zeromq", text)
+    assert not impure("dsmt.bus.zeromq.network", text)
 
 
 @pytest.mark.parametrize(

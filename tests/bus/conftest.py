@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.store.sqlite import SqliteStore
 
 
 @pytest.fixture(params=["memory", pytest.param("zeromq", marks=pytest.mark.real)])

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import cbor2
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import DsmtError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst

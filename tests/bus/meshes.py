@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dsmt.bus.broker.broker import Broker
@@ -14,9 +16,9 @@ from tests.bus.realm import TestRealm
 from tests.waiting import until
 
 
-async def mesh(r: TestRealm, *names: str) -> list[Broker]:
-    """Brokers that know each other."""
-    identities = {name: r.identity(f"broker/{name}") for name in names}
+async def mesh(r: TestRealm, *names: str, certified_s: Mapping[str, int] = MappingProxyType({})) -> list[Broker]:
+    """Brokers that know each other, certified now or at a time."""
+    identities = {name: r.identity(f"broker/{name}", now_s=certified_s.get(name)) for name in names}
     addresses = [BrokerAddress(f"127.0.0.1:{free_port()}", one.key.public) for one in identities.values()]
     made = []
     for (name, identity), at in zip(identities.items(), addresses, strict=True):

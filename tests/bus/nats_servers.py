@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from dsmt.bus.adapters.nats_gate import GateKeys, NatsGate
-from dsmt.bus.adapters.nats_link import ApiError, NatsLink, NatsRealm
-from dsmt.bus.adapters.nats_streams import make_streams
-from dsmt.bus.adapters.nats_tls import issue_servers
+from dsmt.bus.nats.gate import GateKeys, NatsGate
+from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm
+from dsmt.bus.nats.streams import make_streams
+from dsmt.bus.nats.tls import issue_servers
 from dsmt.bus.rules import nats_config as config
 from dsmt.bus.rules.nats_config import Server, Tls, server_config
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name

@@ -14,14 +14,14 @@ from typing import Any
 
 from nacl.bindings import crypto_scalarmult_base
 
-from dsmt.bus.adapters.memory import Fabric, MemoryNetwork
-from dsmt.bus.adapters.sqlite import SqliteStore
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
+from dsmt.bus.memory.network import Fabric, MemoryNetwork
+from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst
 from dsmt.event.envelope import Event, SignedEvent

@@ -8,9 +8,9 @@ import struct
 
 import pytest
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.bus import Draft
 from dsmt.trust.keys import SecretKey, link_key

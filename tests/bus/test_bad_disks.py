@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, RefusedError
 from dsmt.ports.bus import Draft, Start

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from dsmt.bus.broker import introducing
-from dsmt.bus.broker.copying import Copying
+from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.errors import FailedError
@@ -17,6 +18,7 @@ from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.realm import BrokerAddress
+from dsmt.trust.identity import YEAR_S
 from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import Facts, TestClock, TestRealm, reading, scenario
 from tests.waiting import until
@@ -96,6 +98,20 @@ async def test_clients_learn_of_brokers_and_forget_those_that_are_removed(r: Tes
     await facts.publish("config/broker/b1", removed)
     await until(lambda: {one.address for one in node.brokers.all} == {b2.address})
     await until(lambda: b2._others.copying.alone)
+
+
+@scenario
+async def test_whoever_is_at_a_broker_whose_certificate_ends_goes_to_another_one_while_that_is_there(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2", certified_s={"b2": int(time.time()) - YEAR_S + 6})
+    operator = await r.client("operator/a", brokers=at(b2))
+    assert operator.broker == "broker/b2"
+    await until(lambda: operator.refusal is not None and operator.refusal.code == "broker.expired")
+    other = await r.client("operator/b", brokers=at(b2) + at(b1))
+    assert other.broker == "broker/b1"
+    assert not operator.attached
+    await r.stop(b1)
+    await until(lambda: operator.attached)
+    await operator.publish(Draft("user/x", {"n": 1}))
 
 
 @scenario

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker import copying, places
-from dsmt.bus.broker import others as knowing
+from dsmt.bus.broker import places
+from dsmt.bus.broker.others import copying
+from dsmt.bus.broker.others import others as knowing
 from dsmt.ports.bus import Draft
 from tests.bus.meshes import at, held, linked, mesh
 from tests.bus.realm import Facts, TestRealm, scenario

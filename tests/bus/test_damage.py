@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.adapters.high_water import SUFFIX
-from dsmt.bus.adapters.remains import StoreRemains
-from dsmt.bus.adapters.sqlite import SqliteStore
-from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.store.high_water import SUFFIX
+from dsmt.bus.store.remains import StoreRemains
+from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import FailedError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst

@@ -7,8 +7,8 @@ from hashlib import sha256
 import pytest
 from msgspec.structs import replace
 
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.depot import UNFINISHED_MS, Depot
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
 from tests.bus.stored import append, service, slot

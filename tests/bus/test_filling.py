@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker import filling
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.others import filling
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import NotFoundError
 from dsmt.event.kinds.slot import Slot

@@ -13,14 +13,14 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from dsmt.bus.adapters.nats_link import Publication
-from dsmt.bus.adapters.nats_opener import NatsOpener
-from dsmt.bus.adapters.nats_past import NatsPast, PastEvent, PastPage
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.founding import Founding
 from dsmt.bus.broker.places import read_place
 from dsmt.bus.broker.recorder import next_incarnation
+from dsmt.bus.nats.link import Publication
+from dsmt.bus.nats.opener import NatsOpener
+from dsmt.bus.nats.past import NatsPast, PastEvent, PastPage
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.broker import BrokerStats, Session
 from dsmt.event.records import to_data

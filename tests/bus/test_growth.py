@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dsmt.bus.adapters.sqlite import CHECKPOINT_PAGES, SqliteStore
 from dsmt.bus.broker.fan_out import PAGE_ROWS
+from dsmt.bus.store.sqlite import CHECKPOINT_PAGES, SqliteStore
 from tests.bus.stored import append
 from tests.bus.test_routing import Wire
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker.others import MOST_MS, Others
+from dsmt.bus.broker.others.others import MOST_MS, Others
 from dsmt.ports.realm import BrokerAddress
 
 NOW, LONG, LATELY = 10 * MOST_MS, 9 * MOST_MS, 9 * MOST_MS + 1

@@ -114,9 +114,17 @@ def test_a_certificate_is_valid_from_its_first_second_to_its_last(who: Identity,
 @pytest.mark.parametrize(
     ("subject", "issuer", "todo"),
     [
-        ("node/n1", "root", "dsmt cert rotate node/n1, then start node/n1 anew"),
-        ("node/n1", "issuer/east", "dsmt cert rotate node/n1, then start node/n1 anew"),
-        ("agent/n1/web/app/0", "node/n1", "dsmt cert rotate node/n1, then start node/n1 anew"),
+        ("node/n1", "root", "dsmt cert rotate node/n1, then start node/n1 anew; if it has joined: dsmt join TOKEN, there"),
+        (
+            "node/n1",
+            "issuer/east",
+            "dsmt cert rotate node/n1, then start node/n1 anew; if it has joined: dsmt join TOKEN, there",
+        ),
+        (
+            "agent/n1/web/app/0",
+            "node/n1",
+            "dsmt cert rotate node/n1, then start node/n1 anew; if it has joined: dsmt join TOKEN, there",
+        ),
         ("operator/alice", "root", "dsmt cert rotate operator/alice"),
         ("operator/alice.x7", "operator/alice", "dsmt cert rotate operator/alice"),
     ],

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker import examining, withheld
+from dsmt.bus.broker import withheld
 from dsmt.bus.broker.broker import Broker
-from dsmt.bus.broker.examining import examine
+from dsmt.bus.broker.others import examining
+from dsmt.bus.broker.others.examining import examine
 from dsmt.bus.wire import frames as f
 from dsmt.event.kinds.broker import BrokerNotice
 from tests.bus.meshes import held

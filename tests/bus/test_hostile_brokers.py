@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker import copying
 from dsmt.bus.broker.copied import SAFE_S
+from dsmt.bus.broker.others import copying
 from dsmt.bus.wire import frames as f
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data

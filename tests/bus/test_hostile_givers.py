@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker import filling
+from dsmt.bus.broker.others import filling
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, NotFoundError
 from tests.bus.meshes import at, mesh

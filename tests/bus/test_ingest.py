@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.words import Words
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.instance import Endpoint, Status

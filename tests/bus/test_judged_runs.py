@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.rules.validator import EventValidator
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.event.burst import parts_of
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, seal, sign_burst

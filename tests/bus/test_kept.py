@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from dsmt.agents.shared.kept import keep, kept
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.client import BusClient
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.payload import canonical

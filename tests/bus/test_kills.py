@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.emission import ClientEmission
+from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Arrived, Draft, Level, Start

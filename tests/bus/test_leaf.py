@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.bus.broker import copying, places
-from dsmt.bus.broker import others as knowing
+from dsmt.bus.broker import places
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.others import copying
+from dsmt.bus.broker.others import others as knowing
 from dsmt.bus.client import homing
 from dsmt.errors import TransportError
 from dsmt.event.kinds.realm import BrokerWord

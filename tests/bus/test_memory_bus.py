@@ -8,8 +8,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dsmt.bus.adapters.memory_bus import MemoryBus
-from dsmt.bus.adapters.memory_realm import MemoryRealm
+from dsmt.bus.memory.bus import MemoryBus
+from dsmt.bus.memory.realm import MemoryRealm
 from dsmt.operations.read.sight import look
 from dsmt.operations.write.publishing import publish
 from dsmt.ports.bus import Draft, Interest, Start

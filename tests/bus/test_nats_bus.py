@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from dsmt.bus.adapters import nats_link
-from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_door import Verdict
-from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm
+from dsmt.bus.nats import link
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.door import Verdict
+from dsmt.bus.nats.link import NatsLink, NatsRealm
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.ports.bus import Draft, Start
 from tests.bus.contract.engines import NatsEngine
@@ -136,7 +136,7 @@ async def test_where_no_streams_are_nobody_attaches(e: NatsEngine) -> None:
 @on_nats
 async def test_a_server_that_is_too_old_is_refused_with_the_version_that_would_do(e: NatsEngine) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nats_link, "OLDEST", (99, 0, 0))
+        patch.setattr(link, "OLDEST", (99, 0, 0))
         alice = await e.bus("operator/alice", wait=False)
         await until(lambda: alice.refusal)
         assert alice.refusal is not None

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_link import ApiError, NatsLink, Publication
-from dsmt.bus.adapters.nats_streams import last_on
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.link import ApiError, NatsLink, Publication
+from dsmt.bus.nats.streams import last_on
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Draft, Start

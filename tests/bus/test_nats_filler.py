@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dsmt.bus.adapters.nats_filler import NatsFiller, Taken
+from dsmt.bus.nats.filler import NatsFiller, Taken
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError
 from dsmt.ports.bus import Draft, Start

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from nats.errors import StaleConnectionError
 
-from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_link import NatsLink, Publication
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.rules import presence
 from dsmt.bus.rules.nats_sessions import how_of
 from dsmt.bus.wire.frames import PROTOCOL, Hello

@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_link import ApiError
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.link import ApiError
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, FailedError
 from dsmt.ports.bus import Draft, Level, Start

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.adapters import nats_consumer, nats_door, nats_sender
-from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_consumer import PullConsumer
-from dsmt.bus.adapters.nats_link import NatsLink
-from dsmt.bus.adapters.nats_streams import Stored, last_on
+from dsmt.bus.nats import consumer, door, sender
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.consumer import PullConsumer
+from dsmt.bus.nats.link import NatsLink
+from dsmt.bus.nats.streams import Stored, last_on
 from dsmt.errors import RefusedError
 from dsmt.event.codec import decode
 from dsmt.ports.bus import Cursor, Draft, Interest, Start
@@ -45,7 +45,7 @@ class Meanwhile:
             return found
 
         monkeypatch.setattr(PullConsumer, "next", following)
-        monkeypatch.setattr(nats_consumer, "PAGE", 1)
+        monkeypatch.setattr(consumer, "PAGE", 1)
 
 
 @pytest.mark.parametrize("follow", [False, True])
@@ -84,7 +84,7 @@ def test_a_fact_that_is_replaced_while_the_page_is_read_is_delivered_once_and_it
 
 
 def test_who_judges_itself_waits_until_what_is_retained_is_as_new_as_the_history(tmp_path, monkeypatch) -> None:
-    real, behind = nats_door.last_of_each, 3
+    real, behind = door.last_of_each, 3
 
     async def late(link, stream, subjects):
         nonlocal behind
@@ -94,7 +94,7 @@ def test_who_judges_itself_waits_until_what_is_retained_is_as_new_as_the_history
     async def within(e: NatsEngine) -> None:
         alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
         await alice.publish(Draft("user/f", {"n": 1}, version=1))
-        monkeypatch.setattr(nats_door, "last_of_each", late)
+        monkeypatch.setattr(door, "last_of_each", late)
         with pytest.raises(RefusedError, match="operator/alice changed user/f"):
             await bob.publish(Draft("user/f", {"n": 2}, version=1))
         assert behind < 0
@@ -128,7 +128,7 @@ def test_a_reader_that_was_overtaken_by_the_trimming_ends_with_what_is_retained(
 
 
 def test_signals_go_before_the_rest_and_a_reader_is_told_that_they_were_trimmed(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(nats_sender, "SIGNALS_S", 1)
+    monkeypatch.setattr(sender, "SIGNALS_S", 1)
 
     async def within(e: NatsEngine) -> None:
         node, bob = await e.bus("node/n1"), await e.bus("operator/bob")

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_servers import KnownServers
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.rules.brokers import FILE
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.errors import RefusedError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.adapters.nats_presence import NatsPresence
+from dsmt.bus.nats.presence import NatsPresence
 from dsmt.bus.rules.nats_config import permissions
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
 from dsmt.bus.rules.session_words import SessionWords

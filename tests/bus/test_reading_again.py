@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker import copying
 from dsmt.bus.broker.broker import Broker
-from dsmt.bus.broker.copying import Copying
-from dsmt.bus.broker.other import Other
+from dsmt.bus.broker.others import copying
+from dsmt.bus.broker.others.copying import Copying
+from dsmt.bus.broker.others.other import Other
 from dsmt.bus.client.client import BusClient
 from dsmt.ports.bus import Draft
 from tests.bus.meshes import at, held, linked, mesh, words

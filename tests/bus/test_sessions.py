@@ -185,7 +185,7 @@ import asyncio, sys
 from pathlib import Path
 from dsmt.ports.realm import About
 from dsmt.bus.client.client import BusClient
-from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import BrokerAddress
 from dsmt.system.clock import LinuxClock

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest, Outcome
@@ -18,6 +17,7 @@ from dsmt.bus.broker.passed import ROUND_S, STEP
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.quota import CERTIFICATES
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.ports.network import Peer
 from dsmt.trust.certificate import MAX_BYTES, issue

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from dsmt.bus.adapters.sqlite import SCHEMA_VERSION, SqliteStore
-from dsmt.bus.adapters.tables import STEPS
+from dsmt.bus.store.sqlite import SCHEMA_VERSION, SqliteStore
+from dsmt.bus.store.tables import STEPS
 from dsmt.errors import FailedError
 from dsmt.event.burst import parts_of
 from dsmt.ports.store import Append

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.store.sqlite import SqliteStore
 from tests.bus.stored import append
 
 

@@ -9,10 +9,10 @@ from unittest.mock import patch
 import pytest
 from msgspec.structs import replace
 
-from dsmt.bus.adapters.database import Database
-from dsmt.bus.adapters.sqlite import SqliteStore
-from dsmt.bus.adapters.tables import BUDGETS
-from dsmt.bus.adapters.trimming import RECORDS
+from dsmt.bus.store.database import Database
+from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.store.tables import BUDGETS
+from dsmt.bus.store.trimming import RECORDS
 from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import RowTree
 from dsmt.ports.store import Append, Lost, Row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from dsmt.bus.adapters.trimming import RECORDS, SCHEMA, Candidate, Trimmings, oldest_first
+from dsmt.bus.store.trimming import RECORDS, SCHEMA, Candidate, Trimmings, oldest_first
 
 
 def row(number, *, ended=None, size=10, payer="node/n1", of=0):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S, MOST_S, QUIET_S, Wholeness
+from dsmt.bus.store.sqlite import SqliteStore
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 import pytest
 from nacl.bindings import crypto_scalarmult_base
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import TransportError
 from dsmt.ports.network import Arrival, Closed, How, Link, Received
 

@@ -17,7 +17,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.read import waiting
 from dsmt.operations.read.sight import Sight
-from dsmt.simulator.run import run
+from dsmt.simulator.engine.run import run
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
 

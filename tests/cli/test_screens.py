@@ -104,7 +104,10 @@ def test_last_events_stand_in_order_are_fitted_and_are_not_repeated(monkeypatch:
         (40 * 24 * 3600, "ok    next to renew: node/n1 in 40 d"),
         (7200, "SOON    next to renew: node/n1 in 2 h"),
         (0, "SOON    next to renew: node/n1 in 0.0 s"),
-        (-31, "ENDED    node/n1, 31 s ago: dsmt cert rotate node/n1"),
+        (
+            -3,
+            "ENDED    node/n1, 3 s ago: dsmt cert rotate node/n1, then restart it; if it has joined: dsmt join TOKEN, there",
+        ),
     ],
 )
 def test_the_realms_screen_tells_when_a_certificate_ends_and_that_one_has_ended(left_s: int, said: str) -> None:

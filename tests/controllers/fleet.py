@@ -5,10 +5,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dsmt.event.envelope import SignedEvent
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.members import SimBroker, SimController, SimNode
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.programs import Habits
-from dsmt.simulator.run import run
 from dsmt.simulator.world import World
 from dsmt.view import View
 

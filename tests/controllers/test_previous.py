@@ -165,3 +165,77 @@ def test_what_has_ended_or_is_parked_on_the_node_that_is_left_holds_no_drain_up(
     realm.control_node(first, "draining")
     controller.watch(30)
     assert (realm.slot().node != first, realm.slot().previous) == (True, None)
+
+
+class Ended:
+    """One instance of several nodes that has ended by itself, and is not run again."""
+
+    def __init__(self, code: int = 0, *, order: str = "start_first") -> None:
+        self.realm = realm = Realm("n1", "n2", "n3")
+        self.controller = Attentive(realm)
+        realm.apply(web(1, component=f"restart: never\nupdate: {{order: {order}}}\n"))
+        self.controller.watch(5)
+        self.first = realm.slot().node or ""
+        self.last = {"code": code, "signal": None, "at_ms": realm.now_ms, "ran_s": 1.5, "reason": None}
+        self.say(self.first)
+
+    def say(self, node: str) -> None:
+        self.realm.status(key(), node, State.FAILED, last_exit=self.last, good=self.realm.slot().implements)
+
+    def leaves(self, why: str) -> None:
+        node = self.realm.slot().node or ""
+        if why == "drain":
+            self.realm.control_node(node, "draining")
+        elif why == "death":
+            self.realm.close(node)
+        else:
+            self.realm.control(key(), move="", leave=node)
+        self.controller.watch(30, obey=False)
+
+    @property
+    def elsewhere(self) -> bool:
+        return self.realm.slot().node not in (None, self.first)
+
+
+@pytest.mark.parametrize("order", ["start_first", "stop_first"])
+@pytest.mark.parametrize(
+    ("why", "code", "ended"), [("drain", 0, True), ("death", 0, True), ("drain", 3, False), ("move", 0, False)]
+)
+def test_what_has_ended_well_is_moved_as_that_but_where_an_operator_moves_it(
+    why: str, code: int, ended: bool, order: str
+) -> None:
+    at = Ended(code, order=order)
+    at.leaves(why)
+    if order == "stop_first" and at.realm.slot().desired == "stopped":
+        at.realm.status(key(), at.first, State.STOPPED)
+        at.controller.watch(5, obey=False)
+    slot = at.realm.slot()
+    assert (at.elsewhere, slot.desired, slot.ended is not None) == (True, "running", ended)
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_what_has_ended_well_is_moved_as_that_once_more(taken_over: bool) -> None:
+    at = Ended()
+    at.leaves("drain")
+    second = at.realm.slot().node or ""
+    if taken_over:
+        at.say(second)
+    at.leaves("drain")
+    assert (at.realm.slot().node not in (at.first, second), at.realm.slot().ended is not None) == (True, True)
+
+
+def test_what_has_ended_well_and_was_retried_since_is_run_on_the_next_node() -> None:
+    at = Ended()
+    at.leaves("drain")
+    at.realm.status(key(), at.realm.slot().node or "", State.RUNNING)
+    at.leaves("drain")
+    assert (at.elsewhere, at.realm.slot().ended) == (True, None)
+
+
+def test_what_has_ended_well_is_run_again_when_it_is_restarted_where_it_is_now() -> None:
+    at = Ended()
+    at.leaves("drain")
+    second = at.realm.slot().node
+    at.realm.control(key(), restart=1)
+    at.controller.watch(5, obey=False)
+    assert (at.realm.slot().node, at.realm.slot().restart, at.realm.slot().ended) == (second, 1, None)

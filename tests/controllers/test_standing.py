@@ -144,3 +144,59 @@ def test_where_it_was_good_before_it_has_not_failed() -> None:
         at.realm.control_node(f"n{index}", "active")
     at.watch(60)
     assert at.realm.slot(lagging).revision == 2
+
+
+class Trial(Standing):
+    """Three instances of which one has a revision that says nothing of itself yet, when an operator stops it."""
+
+    def __init__(self, policy: str) -> None:
+        self.realm, self.lives, self.works = Realm("n1", "n2", "n3", "n4"), 10_000, {1}
+        self.controller = Attentive(self.realm)
+        self.realm.apply(web(3, component=policy))
+        self.watch(60)
+
+    def tries(self, policy: str) -> int:
+        """A bad revision comes, and is stopped where it is tried; where that is."""
+        self.realm.apply(web(3, component=policy + BAD))
+        self.watch(3)
+        assert sorted(self.revisions()) == [1, 1, 2]
+        tried = self.revisions().index(2)
+        self.realm.hold(key(tried))
+        return tried
+
+
+@pytest.mark.parametrize("policy", [STAYS, STAYS.replace(", rollback: false", "")], ids=["stands", "goes back"])
+def test_what_is_stopped_by_hand_where_it_is_tried_is_tried_nowhere_else_until_it_is_started(policy: str) -> None:
+    at = Trial(policy)
+    tried = at.tries(policy)
+    at.watch(600)
+    assert sorted(at.revisions()) == [1, 1, 2]
+    for index in {0, 1, 2} - {tried}:
+        at.realm.control(key(index), restart=1)
+    at.watch(60)
+    assert sorted(at.revisions()) == [1, 1, 2]
+    at.realm.apply(web(4, component=policy + BAD))
+    at.controller.look()
+    at.realm.apply(web(3, component=policy + BAD))
+    at.watch(60)
+    assert [at.realm.slot(index).revision for index in {0, 1, 2} - {tried}] == [1, 1]
+    at.works.add(4)
+    at.realm.control(key(tried))
+    at.watch(60)
+    assert at.revisions() == [4, 4, 4]
+
+
+def test_what_was_held_before_a_revision_came_or_is_held_after_it_was_good_somewhere_holds_nothing_up() -> None:
+    at = Trial(STAYS)
+    at.realm.hold(key(0))
+    at.watch(10)
+    at.works.add(2)
+    at.realm.apply(web(3, component=STAYS + BAD))
+    at.watch(15)
+    at.realm.hold(key(at.revisions().index(2, 1)))
+    at.watch(60)
+    assert at.revisions() == [2, 2, 2]
+    at.realm.apply(web(3, component=STAYS + "env: {A: c}\n"))
+    at.works.add(3)
+    at.watch(60)
+    assert at.revisions() == [3, 3, 3]

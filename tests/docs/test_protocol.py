@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.bus.adapters.zmq_listener import MAX_FRAME
 from dsmt.bus.rules.outbox import WINDOW_EVENTS
 from dsmt.bus.wire.frames import PROTOCOL
 from dsmt.bus.wire.framing import MAX_HEAD, MAX_PARTS
+from dsmt.bus.zeromq.listener import MAX_FRAME
 from dsmt.event.burst import PATH_LABEL, RUN_BYTES, RUN_EVENTS
 from dsmt.event.codec import EDDSA
 from dsmt.event.kinds.broker import SILENT_S

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.burst import Member, parts_of, raw_of, raws_of

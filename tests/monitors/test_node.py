@@ -17,7 +17,7 @@ from dsmt.monitors.probe import RATE, Prober, Responder
 from dsmt.ports.bus import Arrived, Draft, Interest, Reattached
 from dsmt.ports.datagrams import MAX_BYTES
 from dsmt.ports.machine import Reading
-from dsmt.simulator.process import SimProcess
+from dsmt.simulator.engine.process import SimProcess
 from dsmt.trust.keys import SecretKey, verify
 from dsmt.trust.probing import Answered, answer, answered, request
 from tests.controllers.signing import signed

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from benchmarks.bare_realm import client_of, process, serve, wait_for, write
 from benchmarks.usage import memory, usage, used
-from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest, Start, Subscription
 from dsmt.trust.identity import dump, load, root_issued
 from dsmt.trust.keys import SecretKey

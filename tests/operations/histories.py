@@ -9,9 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.client import BusClient
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.event.codec import decode, decode_part
 from dsmt.operations.offline.history import export
 from dsmt.operations.offline.items import items

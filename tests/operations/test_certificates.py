@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.cli import screens
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import certificates
@@ -159,6 +159,11 @@ def test_what_the_ended_certificate_of_a_broker_means_is_told_with_the_way_back(
         assert "no dead node is replaced" in alert.message
         assert alert.next.startswith("dsmt cert rotate broker/b1, then restart it")
         assert alert.message in screens.status(seen, sight)
+        more = made.trust()
+        for one in (made.identity("broker/b1", now_s=int(time.time()) - YEAR_S - 60), made.identity("broker/b2")):
+            more.add_all([signed.raw for signed in one.chain])
+        (alert,) = [one for one in status(sight, more, []).alerts if one.code == "broker.expired"]
+        assert alert.message.endswith("so who was attached to it goes to another one")
         with pytest.raises(FailedError, match="the head that broker/b1 signs cannot be believed") as caught:
             await export(bob, bob._trust, lambda _: None)
         assert (caught.value.code, caught.value.next) == ("history.head", alert.next)

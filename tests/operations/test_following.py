@@ -166,3 +166,25 @@ def test_who_goes_on_with_a_cut_that_was_broken_off_waits_for_the_members_that_w
     assert awaited == {"node/web-1": 7}
     assert "node/web-1 has not come yet" in capsys.readouterr().out
     assert home.moving() is None
+
+
+def test_a_cut_is_over_when_the_controllers_of_this_home_are_alive_and_waits_for_none_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = iter([{"c1": True}, {"c1": True, "c2": False}, {"c1": True, "c2": True}])
+
+    async def look(_: Any) -> Any:
+        return next(looks)
+
+    def controllers(seen: dict[str, bool]) -> list[Any]:
+        return [SimpleNamespace(controller=name, alive=alive) for name, alive in seen.items()]
+
+    monkeypatch.setattr(following, "look", look)
+    monkeypatch.setattr(following, "controllers", controllers)
+    monkeypatch.setattr(following, "LOOK_S", 0.0)
+    nobody: Any = None
+    asyncio.run(following.here(nobody, ("c1", "c2")))
+    assert next(looks, None) is None, "it looked until both were there"
+    looks = iter([{"c1": True}])
+    monkeypatch.setattr(following, "HERE_S", -1.0)
+    asyncio.run(following.here(nobody, ("c1", "c2")))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import cbor2
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, TrimRecord
 from dsmt.event.kinds.source import Heartbeat

@@ -2,17 +2,21 @@
 
 import pytest
 
+from dsmt.cli import screens
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.kinds.instance import Step
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.alerting import alerts
+from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.fitting import why_not
-from dsmt.operations.read.instances import instances, is_problem
+from dsmt.operations.read.instances import Working, instances, is_problem
 from dsmt.operations.read.members import node_shown, nodes
 from dsmt.operations.read.summaries import brake, service, services
 from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.times import rfc3339
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
 
@@ -314,3 +318,43 @@ def test_one_of_each_node_that_waits_for_its_data_says_so_and_what_to_do(state: 
     assert (found.target, found.fits) == (str(slot), [])
     assert found.reason == row.reason
     assert found.suggestions == [f"dsmt move {slot} --accept-data-loss: it begins on n2 with no data"]
+
+
+def test_a_step_that_takes_long_is_in_the_row_and_in_the_answer_also_of_what_is_wanted_again() -> None:
+    realm = running(1)
+    at, node = key(0), node_of(realm, key(0))
+    began_ms = realm.now_ms
+    realm.status(at, node, State.STOPPED, step=Step(name="uninstall", since_ms=began_ms, limit_s=600.0))
+    realm.now_ms += 7000
+    (row,) = instances(sight(realm), Target("web"))
+    assert row.working == Working(step="uninstall", since=rfc3339(began_ms), limit_s=600.0)
+    assert "`uninstall` command has taken 7 s so far, and is ended after 10 m; dsmt logs web/app/0 --step uninstall" in (
+        screens.ps([row], sight(realm))
+    )
+    begin = roots(sight(realm), "web/app/0")
+    assert "its `uninstall` command has been running since" in of_target(sight(realm), "web/app/0", begin, {})
+
+
+def test_a_service_that_waits_for_its_next_try_says_when_that_is() -> None:
+    realm = running(1)
+    at, node = key(0), node_of(realm, key(0))
+    why = reason("run.exited", code=0, time="0.3s", exit_code=0, target="web/app/0")
+    realm.status(at, node, State.FAILED, reason=why, next_try_ms=realm.now_ms + 16_000)
+    found = service(sight(realm), "web")
+    assert found is not None
+    assert (found.state, found.next_try_at) == ("down", rfc3339(realm.now_ms + 16_000))
+    assert "exited with code 0 after 0.3s; next try in 16 s" in screens.services([found], sight(realm))
+
+
+def test_what_is_held_where_a_revision_was_tried_says_that_it_waits_for_that() -> None:
+    realm = running(2)
+    realm.apply(web(2, component="env: {A: b}\n"))
+    realm.settle(obey=False)
+    tried = next(at for at in (key(0), key(1)) if realm.slot(at.index).revision == 2)
+    realm.status(tried, node_of(realm, tried), State.FAILED)
+    realm.hold(tried)
+    realm.settle(obey=False)
+    row = next(row for row in instances(sight(realm)) if row.instance == str(tried))
+    assert row.held is not None
+    assert row.held.stands == 2
+    assert "; r2 was good nowhere yet, and waits for it" in screens.held(row.held, realm.now_ms)

@@ -12,7 +12,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
-from dsmt.operations.read.past import history
+from dsmt.operations.read.past import good_now, history
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, controlling, nodesets
@@ -20,8 +20,9 @@ from dsmt.operations.write.rolling_back import rollback
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Draft
 from tests.bus.realm import memory_network, realm
-from tests.controllers.build import spec, web
+from tests.controllers.build import Realm, spec, web
 
+from .sights import sight
 from .test_writing import ATTRIBUTES
 
 Work = Callable[[BusClient, BusClient], Awaitable[None]]
@@ -191,3 +192,12 @@ def test_a_service_of_one_component_stands_for_it_and_one_of_two_is_asked_which(
             assert told.value.next == "write SERVICE/COMPONENT: web/app or web/cron"
 
     run(tmp_path, work)
+
+
+def test_what_runs_on_is_good_when_it_has_been_ready_for_long_enough_though_nobody_says_so() -> None:
+    made = Realm("n1")
+    made.apply(web(1))
+    made.settle()
+    assert good_now(sight(made), "web") == set()
+    made.now_ms += 20_000
+    assert good_now(sight(made), "web") == {1}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
-from dsmt.bus.adapters.tables import DAY_MS
+from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.store.tables import DAY_MS
 from dsmt.controllers.replay import Report, replay
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent

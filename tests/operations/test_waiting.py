@@ -16,7 +16,7 @@ from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
-from dsmt.simulator.run import run as simulate
+from dsmt.simulator.engine.run import run as simulate
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -286,3 +286,15 @@ def test_what_has_ended_with_an_earlier_revision_is_waited_for(realm: Realm) -> 
     assert [realm.slot(index).revision for index in range(2)] == [2, 1]
     with pytest.raises(TimedOutError, match=r"web r2 is not ready after 0.1 s \(1 of 2"):
         wait(waiting.settled, applied(2))
+
+
+def test_an_instance_is_gone_with_its_last_copy_and_counts_once(realm: Realm) -> None:
+    realm.status(key(0), "n2" if realm.slot(0).node == "n1" else "n1", State.GONE)
+    realm.apply(web(1))
+    realm.settle(seconds=1, obey=False)
+    realm.status(key(1), realm.slot(1).node or "", State.GONE)
+    with pytest.raises(TimedOutError, match=r"web is not gone after 0\.1 s \(1 of 2\)"):
+        wait(waiting.wait_for, WEB, "gone")
+    realm.status(key(0), realm.slot(0).node or "", State.GONE)
+    reached = wait(waiting.wait_for, WEB, "gone")
+    assert [row.instance for row in reached.instances] == ["web/app/0", "web/app/1"]

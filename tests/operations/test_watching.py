@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.operations.read import sight
 from dsmt.operations.read.watching import watching
 from dsmt.ports.bus import Bookmark, Cursor, Draft

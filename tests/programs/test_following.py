@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
 from dsmt.event.records import to_data
@@ -24,7 +24,7 @@ from dsmt.operations.write.engine import tell, unheard
 from dsmt.ports.realm import NatsTerms
 from dsmt.programs import container_manager, following
 from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
-from dsmt.programs.following import LACKS, PLAN, Follower
+from dsmt.programs.following import LACKS, PLAN, Follower, written
 from tests.bus.realm import TestRealm, memory_network, realm
 from tests.operations.scripted import ScriptedBus
 from tests.waiting import until
@@ -150,6 +150,23 @@ async def test_who_was_started_anew_meanwhile_still_knows_where_to_go(alice: Any
     async with member.running() as task:
         await asyncio.wait_for(task, 20)
     assert read_config(member.directory / "node.cbor", NodeFile).realm == THERE
+
+
+@scenario
+async def test_where_the_realm_is_now_is_looked_up_while_nobody_carries_it_where_it_was(alice: Any, member: Member) -> None:
+    assert alice.attached
+    beside = asyncio.create_task(written(member, member.directory, HERE))  # type: ignore[arg-type]
+    await asyncio.wait({beside}, timeout=0.1)
+    write_config(member.directory / "node.cbor", NodeFile(node="n1", realm=THERE))
+    await asyncio.wait({beside}, timeout=0.1)
+    assert not beside.done(), "the realm is where it was"
+    member.attached = False
+    await asyncio.wait_for(beside, 20)
+    (member.directory / "node.cbor").write_bytes(b"\xff")
+    damaged = asyncio.create_task(written(member, member.directory, HERE))  # type: ignore[arg-type]
+    await asyncio.wait({damaged}, timeout=0.1)
+    assert not damaged.done()
+    damaged.cancel()
 
 
 @scenario

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.client import BusClient
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
-from dsmt.operations.local.home import Home, ensure_node, init
+from dsmt.operations.local.home import Home, ensure_node, free_port, init
 from dsmt.ports.bus import Arrived, Draft, Emission, Interest
 from dsmt.ports.realm import About, BrokerAddress
+from dsmt.programs.configuration import set_realm
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.system.clock import LinuxClock
@@ -286,6 +288,23 @@ def test_the_monitor_tells_what_the_node_is(tmp_path: Path) -> None:
             assert data["udp_port"] > 0
             assert data["drivers"]["process"]["fence"] == "none"
             assert found[0].source == "monitor/n1"
+
+    asyncio.run(main())
+
+
+def test_a_monitor_goes_where_the_realm_went_though_its_manager_stands_still(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as at:
+            await at.until(lambda: any(s.event.topic == "node/n1/attributes" for s in at.heard), "attributes are told")
+            monitor, manager = at.pid("node_monitor"), at.pid("container_manager")
+            os.kill(manager, signal.SIGSTOP)
+            assert at.broker is not None
+            at.broker.kill()
+            realm = at.home.realm()
+            set_realm(at.node, replace(realm, brokers=((f"127.0.0.1:{free_port('')}", realm.brokers[0][1]),)))
+            await at.until(lambda: not alive(monitor), "the monitor ends")
+            await at.until(lambda: living(record_path(at.directory, "node_monitor")), "there is another one")
+            os.kill(manager, signal.SIGCONT)
 
     asyncio.run(main())
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import TransportError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact

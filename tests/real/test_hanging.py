@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 KEEPER = """
 import os, sys
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import FailedError
 from dsmt.programs import asking, keeper
 from dsmt.system import processes

@@ -142,6 +142,27 @@ def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats"))])
+def test_a_node_that_runs_while_it_is_not_let_in_any_more_joins_again_and_goes_on_as_who_it_is_now(
+    tmp_path: Path, engine: str
+) -> None:
+    async def play() -> None:
+        there = tmp_path / "there"
+        async with realm(tmp_path, there, engine=engine) as home:
+            token = (await dsmt(home, "token", "create")).out.strip()
+            await dsmt(there, "join", token, "--name", "web-1")
+            file = Home(there).part("nodes", "web-1") / "identity"
+            former = Home(there).identity(file)
+            await dsmt(home, "cert", "revoke", former.key.key_id.hex(), "--keep")
+            await until(lambda: _gone(home, "web-1"))
+            fresh = (await dsmt(home, "token", "create")).out.strip()
+            assert (await dsmt(there, "join", fresh, "--json")).json["made"]
+            assert Home(there).identity(file).key.key_id != former.key.key_id
+            assert await alive(home) == {"n1", "web-1"}
+
+    asyncio.run(play())
+
+
 def test_a_realm_without_issuers_says_so_and_has_them_as_soon_as_the_root_key_is_there(tmp_path: Path) -> None:
     async def play() -> None:
         there, aside = tmp_path / "there", tmp_path / "root.key"

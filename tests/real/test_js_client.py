@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.adapters.zmq_listener import ZmqListener
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import unpack
+from dsmt.bus.zeromq.listener import ZmqListener
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.ports.bus import Draft
 from dsmt.ports.network import Message, Peer
 from dsmt.programs.configuration import RealmConfig, write_config

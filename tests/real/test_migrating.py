@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm
+from dsmt.bus.nats.link import NatsLink, NatsRealm
 from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.operations.local import migrating
 from dsmt.operations.local.connection import connect

@@ -11,12 +11,12 @@ import asyncio
 import sys
 from contextlib import suppress
 
-from dsmt.simulator.handles import SimTask
-from dsmt.simulator.loop import current_loop
-from dsmt.simulator.process import SimProcess
-from dsmt.simulator.rng import Stream
-from dsmt.simulator.run import run
-from dsmt.simulator.trace import Trace
+from dsmt.simulator.engine.handles import SimTask
+from dsmt.simulator.engine.loop import current_loop
+from dsmt.simulator.engine.process import SimProcess
+from dsmt.simulator.engine.rng import Stream
+from dsmt.simulator.engine.run import run
+from dsmt.simulator.engine.trace import Trace
 
 
 class Fleet:

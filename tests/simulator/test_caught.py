@@ -12,11 +12,11 @@ from typing import NoReturn
 
 import pytest
 
-from dsmt.simulator.errors import DeadlockError, LeftoverError, LivelockError, NotSimulatedError
-from dsmt.simulator.loop import current_loop
-from dsmt.simulator.process import SimProcess
-from dsmt.simulator.refusals import REFUSED, refusing
-from dsmt.simulator.run import run
+from dsmt.simulator.engine.errors import DeadlockError, LeftoverError, LivelockError, NotSimulatedError
+from dsmt.simulator.engine.loop import current_loop
+from dsmt.simulator.engine.process import SimProcess
+from dsmt.simulator.engine.refusals import REFUSED, refusing
+from dsmt.simulator.engine.run import run
 
 
 async def forever() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from dsmt.bus.client.measuring import MEASURE_S
 from dsmt.event.hlc import BOUND_MS, PULL
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Play
 from dsmt.simulator.programs import Habits
-from dsmt.simulator.run import run
 
 pytestmark = pytest.mark.timeout(300)
 FAR_S: Final = 300.0

@@ -8,8 +8,8 @@ import pytest
 
 from dsmt.controllers.placement import Chooser
 from dsmt.simulator.contention import contention, speaking_for
-from dsmt.simulator.process import SimProcess
-from dsmt.simulator.run import run
+from dsmt.simulator.engine.process import SimProcess
+from dsmt.simulator.engine.run import run
 from dsmt.view import Fleet
 from tests.controllers.build import Realm, key, web
 

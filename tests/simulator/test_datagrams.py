@@ -8,10 +8,10 @@ from unittest.mock import patch
 import pytest
 
 from dsmt.errors import TransportError
-from dsmt.simulator import datagrams
-from dsmt.simulator.datagrams import FIRST_PORT, SimDatagrams, SimEndpoint
-from dsmt.simulator.host import HostProcess
-from dsmt.simulator.loop import current_loop
+from dsmt.simulator.engine import datagrams
+from dsmt.simulator.engine.datagrams import FIRST_PORT, SimDatagrams, SimEndpoint
+from dsmt.simulator.engine.host import HostProcess
+from dsmt.simulator.engine.loop import current_loop
 from tests.simulator.two_machines import SOON, Two, cut, with_two
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.simulator import day as simulated
 from dsmt.simulator.day import day
-from dsmt.simulator.run import run
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.world import TappedClient
 
 pytestmark = pytest.mark.timeout(120)

@@ -24,11 +24,11 @@ from dsmt.event import order
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.ports.bus import Draft
 from dsmt.simulator import scenarios
-from dsmt.simulator.clocks import EPOCH_MS
-from dsmt.simulator.loop import current_loop
+from dsmt.simulator.engine.clocks import EPOCH_MS
+from dsmt.simulator.engine.loop import current_loop
+from dsmt.simulator.engine.process import current_process
 from dsmt.simulator.members import SimController
 from dsmt.simulator.play import Play
-from dsmt.simulator.process import current_process
 from dsmt.simulator.scenarios import Scenario
 from dsmt.simulator.scenes import controllers
 from dsmt.view import View

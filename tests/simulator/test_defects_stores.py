@@ -9,12 +9,12 @@ import pytest
 
 import dsmt.agents.instance.facts as facts_module
 from dsmt.agents.node.container_manager import ContainerManager
-from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.early import Early
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.controllers.offering import Offering
 from dsmt.ports.bus import Complete, Reattached
 from dsmt.simulator.members import SimBroker

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.ports.logs import Begun
-from dsmt.simulator.disk import Disk, SimFiles, SimLogs
+from dsmt.simulator.engine.disk import Disk, SimFiles, SimLogs
 
 PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(lambda names: "/" + "/".join(names))
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import pytest
 
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.fleet import Fleet, Scale
 from dsmt.simulator.play import Play
 from dsmt.simulator.programs import Habits
-from dsmt.simulator.run import run
 
 KEYS: Final[dict[str, Any]] = {"update": "{healthy_after: 2s, deadline: 60s}"}
 

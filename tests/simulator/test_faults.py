@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from dsmt.simulator.engine.host import HostProcess
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.faults import Faults
 from dsmt.simulator.fleet import Fleet, Scale
-from dsmt.simulator.host import HostProcess
 from dsmt.simulator.members import AGAIN_S, SimBroker, SimController, SimNode
-from dsmt.simulator.run import run
 from dsmt.simulator.world import World
 
 NODES = 20

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from dsmt.ports.store import Row
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Play, Report
-from dsmt.simulator.run import run
 from dsmt.simulator.scenarios import SCENARIOS, play_each
 from dsmt.simulator.stores import SimStore
 

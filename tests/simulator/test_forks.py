@@ -12,11 +12,11 @@ import psutil
 import pytest
 
 from dsmt.simulator import world
-from dsmt.simulator.errors import ForkError
+from dsmt.simulator.engine.errors import ForkError
+from dsmt.simulator.engine.forks import each_way
+from dsmt.simulator.engine.rng import Stream
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.fleet import Scale
-from dsmt.simulator.forks import each_way
-from dsmt.simulator.rng import Stream
-from dsmt.simulator.run import run
 from dsmt.simulator.scenarios import SCENARIOS, play, play_each
 
 pytestmark = pytest.mark.timeout(300)

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 
 from dsmt.bus.broker.fan_out import TREES, FanOut
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Play
 from dsmt.simulator.programs import Habits
-from dsmt.simulator.run import run
 
 EACH = 2
 """Instances for each node."""

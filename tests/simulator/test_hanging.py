@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Play
-from dsmt.simulator.run import run
 
 
 def test_an_agent_that_hangs_is_ended_and_what_it_kept_is_kept_by_its_successor() -> None:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dsmt.simulator.errors import LeftoverError, ProcessKilled
-from dsmt.simulator.loop import current_loop
-from dsmt.simulator.process import ExitStatus, SimProcess, current_process
-from dsmt.simulator.run import run
+from dsmt.simulator.engine.errors import LeftoverError, ProcessKilled
+from dsmt.simulator.engine.loop import current_loop
+from dsmt.simulator.engine.process import ExitStatus, SimProcess, current_process
+from dsmt.simulator.engine.run import run
 
 
 async def forever() -> None:

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from dsmt.simulator.handles import SimTask
-from dsmt.simulator.loop import SimLoop, current_loop
-from dsmt.simulator.refusals import REFUSED
-from dsmt.simulator.run import run
-from dsmt.simulator.trace import Trace
+from dsmt.simulator.engine.handles import SimTask
+from dsmt.simulator.engine.loop import SimLoop, current_loop
+from dsmt.simulator.engine.refusals import REFUSED
+from dsmt.simulator.engine.run import run
+from dsmt.simulator.engine.trace import Trace
 
 
 def test_an_hour_of_sleep_takes_no_real_time_and_exactly_an_hour_of_virtual_time() -> None:

@@ -7,15 +7,15 @@ from unittest.mock import patch
 
 import pytest
 
-from dsmt.bus.adapters.memory import CAPACITY
+from dsmt.bus.memory.network import CAPACITY
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.network import How
-from dsmt.simulator import network
-from dsmt.simulator.host import Host, HostProcess
-from dsmt.simulator.keys import link_public
-from dsmt.simulator.loop import current_loop
-from dsmt.simulator.network import BATCH, CONNECT_S, LATENCY_S, LOSS_S, RECOVERY_S, Hosts, SimNetwork
-from dsmt.simulator.rng import Stream
+from dsmt.simulator.engine import network
+from dsmt.simulator.engine.host import Host, HostProcess
+from dsmt.simulator.engine.keys import link_public
+from dsmt.simulator.engine.loop import current_loop
+from dsmt.simulator.engine.network import BATCH, CONNECT_S, LATENCY_S, LOSS_S, RECOVERY_S, Hosts, SimNetwork
+from dsmt.simulator.engine.rng import Stream
 from tests.simulator.two_machines import PORT, SOON, Two, cut, heal, with_two
 
 WORDS = tuple(str(n).encode() for n in range(3 * BATCH))

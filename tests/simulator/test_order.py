@@ -9,9 +9,9 @@ from contextlib import suppress
 
 import pytest
 
-from dsmt.simulator.handles import SimTask
-from dsmt.simulator.loop import current_loop
-from dsmt.simulator.run import run
+from dsmt.simulator.engine.handles import SimTask
+from dsmt.simulator.engine.loop import current_loop
+from dsmt.simulator.engine.run import run
 
 
 async def aborted_group(seen: list[int]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.simulator.errors import LeftoverError, SimulationError
-from dsmt.simulator.loop import current_loop
-from dsmt.simulator.process import ExitStatus, SimProcess, current_process
-from dsmt.simulator.run import run
+from dsmt.simulator.engine.errors import LeftoverError, SimulationError
+from dsmt.simulator.engine.loop import current_loop
+from dsmt.simulator.engine.process import ExitStatus, SimProcess, current_process
+from dsmt.simulator.engine.run import run
 
 
 async def forever() -> None:

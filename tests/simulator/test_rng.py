@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.simulator.rng import Stream, derive
+from dsmt.simulator.engine.rng import Stream, derive
 
 
 def test_splitmix64_gives_the_published_numbers() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dsmt.simulator.engine.run import run
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Play
 from dsmt.simulator.programs import Habits
-from dsmt.simulator.run import run
 
 
 def test_data_is_at_home_on_a_node_whose_key_was_rotated() -> None:

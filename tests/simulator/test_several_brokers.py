@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from dsmt.bus.broker.copied import Copied
-from dsmt.bus.broker.copying import Copying
-from dsmt.bus.broker.others import Others
+from dsmt.bus.broker.others.copying import Copying
+from dsmt.bus.broker.others.others import Others
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.simulator.scenarios import play

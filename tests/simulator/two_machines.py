@@ -8,13 +8,13 @@ from unittest.mock import patch
 
 from dsmt.errors import TransportError
 from dsmt.ports.network import Closed, How, Peer, Received
-from dsmt.simulator import datagrams, network
-from dsmt.simulator.host import Host, HostProcess
-from dsmt.simulator.keys import link_public
-from dsmt.simulator.loop import current_loop
-from dsmt.simulator.network import CONNECT_S, LATENCY_S, Hosts, SimFabric, SimLink, SimListener, SimNetwork
-from dsmt.simulator.rng import Stream
-from dsmt.simulator.run import run
+from dsmt.simulator.engine import datagrams, network
+from dsmt.simulator.engine.host import Host, HostProcess
+from dsmt.simulator.engine.keys import link_public
+from dsmt.simulator.engine.loop import current_loop
+from dsmt.simulator.engine.network import CONNECT_S, LATENCY_S, Hosts, SimFabric, SimLink, SimListener, SimNetwork
+from dsmt.simulator.engine.rng import Stream
+from dsmt.simulator.engine.run import run
 
 PORT = "10.0.0.2:7000"
 SOON = 10 * LATENCY_S[1]

@@ -46,6 +46,7 @@ class Deciding:
             ended=after.ended(
                 record, None if plan is None else plan.wanted, None if plan is None else plan.component.restart
             ),
+            came_ended=facts.ended is not None and record.run_generation != facts.generation,
             ended_good=record.good_key == record.run_key,
             reinstall=record.step == "reinstall",
             recreate=record.step == "recreate",

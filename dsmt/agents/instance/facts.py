@@ -22,7 +22,7 @@ from dsmt.errors import DsmtError, FailedError, InputError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.instance import Health
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Slot
+from dsmt.event.kinds.slot import Ended, Slot
 from dsmt.event.records import from_data
 from dsmt.spec.plain import from_plain
 
@@ -78,6 +78,11 @@ class Facts:
     def revision(self) -> int:
         """The revision of the spec that the slot names."""
         return self._memory.record.revision if self._slot is None else self._slot.revision
+
+    @property
+    def ended(self) -> Ended | None:
+        """How what is to run here has ended elsewhere, if it is not to be run again."""
+        return None if self._slot is None or self.owed().duty is not Duty.RUN else self._slot.ended
 
     @property
     def cause(self) -> EventId | None:

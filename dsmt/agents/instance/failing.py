@@ -14,7 +14,7 @@ from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict, leaves
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import LastExit
-from dsmt.event.kinds.slot import Good
+from dsmt.event.kinds.slot import Ended, Good
 from dsmt.event.reason import Reason
 from dsmt.event.status import State
 from dsmt.ports.processes import Exit
@@ -50,6 +50,14 @@ class Failing:
         last = self._memory.record.last_exit
         if last is not None and last.reason is not None:
             self.tell(last.reason, Finished(), last)
+
+    def come_ended(self, plan: RunPlan, ended: Ended) -> None:
+        """What has ended well on another node is here from now on, and stays ended."""
+        told = self._reporter.why("run.exited", exit_code=0, code=0, time=endings.words(ended.ran_s))
+        last = LastExit(code=0, signal=None, at_ms=ended.at_ms, ran_s=ended.ran_s, reason=self._reporter.left_alone(told))
+        good = Good(spec=plan.spec, revision=plan.revision)
+        self._memory.save(**after.came_ended(plan.wanted, good, last))
+        self.tell(told, Finished(), last)
 
     def failed(self, error: FailedError) -> None:
         """An installation or a start has failed; supervision says when it is tried again."""
@@ -103,6 +111,8 @@ class Failing:
         """
         step, delay_s, parked = endings.follows(verdict)
         why = self._as_flapping(why, verdict)
+        if self._present.old is not None:
+            why = endings.beside(why)
         record, run = self._memory.record, self._present.run
         runs_on = run is not None and run.condemned is None and run.health.serves
         if not runs_on:

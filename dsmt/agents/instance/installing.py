@@ -58,10 +58,11 @@ class Installer:
         self._files.below(plan.place)
         url = ""
         try:
-            async with asyncio.timeout(component.install_timeout_s):
-                for artifact in component.artifacts:
-                    url = artifact.url
-                    await self._artifacts.install(artifact, site.directory, self._reporter.progress)
+            with self._reporter.at("fetch", limit := component.install_timeout_s):
+                async with asyncio.timeout(limit):
+                    for artifact in component.artifacts:
+                        url = artifact.url
+                        await self._artifacts.install(artifact, site.directory, self._reporter.progress)
         except TimeoutError as error:
             raise _unreachable(url, f"not here in {words(component.install_timeout_s)}") from error
         except DsmtError as error:
@@ -130,10 +131,11 @@ class Installer:
         launch = Launch(argv, place, site.env, path, path, user=user, image=image, mounts=mounts)
         instance = None
         try:
-            async with asyncio.timeout(timeout_s):
-                driver = await prepared(self._drivers, plan.component.driver, launch)
-                instance = await driver.start(launch)
-                return await instance.wait()
+            with self._reporter.at(log, timeout_s):
+                async with asyncio.timeout(timeout_s):
+                    driver = await prepared(self._drivers, plan.component.driver, launch)
+                    instance = await driver.start(launch)
+                    return await instance.wait()
         except TimeoutError:
             return None
         finally:

@@ -31,7 +31,7 @@ class Memory:
             found = InstanceRecord(boot=boot)
         elif self.rebooted:
             found = msgspec.structs.replace(
-                found, boot=boot, history=type(found.history)(), not_before_s=0.0, began_s=0.0, finished=False
+                found, boot=boot, history=type(found.history)(), not_before_s=0.0, began_s=0.0, finished=found.ended_well
             )
         self.record = found
 

@@ -5,12 +5,14 @@ Rule 1: what follows from a trigger (a slot fact, a failure, a command) names it
 Rule 2: facts are renewed each half of their time to live, endpoints each third of theirs, and said again to a broker
     that has lost its view.
 Rule 3: a heartbeat each `EMIT_RATE_S`, and a second after something was said.
+Rule 4: a step that takes longer than `TOLD_AFTER_S` is named in the status until it is over.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +21,7 @@ from dsmt.agents.rules import endings
 from dsmt.agents.rules.container import SlotName
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.instance import Progress, Status
+from dsmt.event.kinds.instance import Progress, Status, Step
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
@@ -31,6 +33,8 @@ EMIT_RATE_S: Final = 30.0
 SETTLE_S: Final = 1.0
 """How long after something was said a heartbeat vouches for it."""
 PROGRESS_EACH_S: Final = 1.0
+TOLD_AFTER_S: Final = 5.0
+"""How long a step takes before it is said that an agent is at it."""
 
 Cause = EventId | Emission
 
@@ -100,6 +104,18 @@ class Reporter:
         self._bus.emit(
             Draft(self._slot.on("progress", self._node), to_data(told), subject=str(self._slot), cause=self.trigger)
         )
+
+    @contextlib.contextmanager
+    def at(self, step: str, limit_s: float) -> Iterator[None]:
+        """While an agent is at a step: say so once it takes long, until it is over."""
+        told = Step(name=step, since_ms=self._bus.now_ms(), limit_s=limit_s)
+        later = asyncio.get_running_loop().call_later(TOLD_AFTER_S, lambda: self.note(step=told))
+        try:
+            yield
+        finally:
+            later.cancel()
+            if self.monitor.status is not None and self.monitor.status.step == told:
+                self.note(step=None)
 
     def again(self, **about: Any) -> None:
         """Say every fact once more (rule 2); `about` is what is known anew of the status."""

@@ -323,9 +323,8 @@ class Runner:
             self._serving.braked(told.check, told.evidence, told.failures, turn)
 
         component = None if run.plan is None else run.plan.component
-        start_s = 0.0 if component is None else start_s_of(component)
-        if await its_turn(self._config, self._deps.bus, check=told.check, start_s=start_s, waits=waits):
-            await asyncio.sleep(0.0 if component is None else try_s_of(component))
+        start_s, try_s = (0.0, 0.0) if component is None else (start_s_of(component), try_s_of(component))
+        await its_turn(self._config, self._deps.bus, check=told.check, start_s=start_s, try_s=try_s, waits=waits)
         if run is self._present.run and run.life.alive:
             run.health.end()
             self._condemn(run, "health.not_live", check=told.check, n=told.failures, result=told.evidence)

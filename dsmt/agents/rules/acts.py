@@ -68,6 +68,8 @@ class Situation:
     """A STOP command of this generation."""
     ended: Goal | None = None
     """What has ended by itself, where its policy wants no further try."""
+    came_ended: bool = False
+    """Its slot fact says that it has ended well elsewhere, and that is not written down here."""
     ended_good: bool = False
     """What has ended was good."""
     reinstall: bool = False
@@ -111,6 +113,8 @@ class Do(StrEnum):
     """The new generation asks for nothing new of what runs."""
     STAY = "stay"
     """The new generation asks for nothing new of what has ended by itself."""
+    COME_ENDED = "come_ended"
+    """It has ended well on the node that it was on: it is not run again."""
     RECREATE = "recreate"
     """End, so that the node makes a new container."""
     LEAVE = "leave"
@@ -230,6 +234,11 @@ def finished(at: Situation) -> bool:
     return at.ended is not None and (at.wanted is None or at.ended.is_same(at.wanted))
 
 
+def came_ended(at: Situation) -> bool:
+    """It has ended well elsewhere."""
+    return at.came_ended
+
+
 def ended_good(at: Situation) -> bool:
     """What has ended was good."""
     return at.ended_good
@@ -305,6 +314,7 @@ ACTS: Final = (
     Act(Do.RETIRE, (two, finished, ended_good)),
     Act(Do.STAY, (finished, known), (kept, ended_as_wanted)),
     Act(Do.REST, (finished,)),
+    Act(Do.COME_ENDED, (came_ended, known)),
     Act(Do.REST, (kept,), (known,)),
     Act(Do.AWAIT_SPEC, (), (known,)),
     Act(Do.REST, (too_early,)),

@@ -101,6 +101,11 @@ def stayed(record: InstanceRecord, wanted: Goal, revision: Good) -> Changes:
     return {**taken_over(wanted), "good": revision if record.good_key == wanted.run_key else record.good}
 
 
+def came_ended(wanted: Goal, good: Good, last: LastExit) -> Changes:
+    """What is wanted has ended well on another node."""
+    return {**_of(wanted), "finished": True, "last_exit": last, "good": good, "good_key": wanted.run_key}
+
+
 def handed_over(record: InstanceRecord, running: Goal, *, handle: Handle, began: float) -> Changes:
     """What runs goes on beside its successor, which is still to be started."""
     old = Outgoing(process=handle, ports=record.ports, driver=record.driver, began_s=began, **_of(running))

@@ -235,6 +235,12 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     held: int = 0
     trigger: tuple[str, ...] = ()
 
+    @property
+    def ended_well(self) -> bool:
+        """Whether its program has ended with 0, and is not run again, with what was good (A20)."""
+        ended = self.finished and self.last_exit is not None and self.last_exit.code == 0
+        return ended and self.good_key == self.run_key
+
 
 def carried(record: InstanceRecord) -> InstanceRecord:
     """What of a record a new container inherits: counters, ports and words, no process and no files."""
@@ -261,10 +267,20 @@ def carried(record: InstanceRecord) -> InstanceRecord:
 
 
 def remembered(record: InstanceRecord | None) -> InstanceRecord | None:
-    """What of a record outlives a container that is cleared away: what was good, if anything was (rule A18)."""
+    """What of a record outlives a container that is cleared away: what was good (rule A18), and has ended well (A20)."""
     if record is None or record.good is None:
         return None
-    return InstanceRecord(boot=record.boot, good=record.good, good_key=record.good_key)
+    kept = InstanceRecord(boot=record.boot, good=record.good, good_key=record.good_key)
+    if not record.ended_well:
+        return kept
+    return msgspec.structs.replace(
+        kept,
+        finished=True,
+        last_exit=record.last_exit,
+        run_key=record.run_key,
+        install_key=record.install_key,
+        run_restart=record.run_restart,
+    )
 
 
 def dump_record(record: InstanceRecord) -> bytes:

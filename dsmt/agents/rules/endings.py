@@ -16,6 +16,8 @@ from dsmt.spec.quantities import format_duration
 
 _FLAPS: Final = ("run.", "health.", "start.exited", "start.timeout")
 """What, repeated until it is parked, is flapping; anything else stays its own reason."""
+_ONCE_ONLY: Final = frozenset({"start.exited", "start.timeout", "run.exited", "run.flapping"})
+"""How a program fails that finds its port or its lock taken by the copy before."""
 
 
 def words(seconds: float) -> str:
@@ -83,6 +85,14 @@ def of_error(error: DsmtError, whose: str, *, target: str, node: str) -> Reason:
 def is_flapping(why: Reason) -> bool:
     """Whether a reason, at its parking, is told as `run.flapping`."""
     return why.code.startswith(_FLAPS)
+
+
+def beside(why: Reason) -> Reason:
+    """A reason of what failed beside the copy before, with what that may have been for."""
+    if why.code not in _ONCE_ONLY:
+        return why
+    hint = "the copy before runs beside it, and what may run once only needs `update: {order: stop_first}`"
+    return msgspec.structs.replace(why, message=f"{why.message}; {hint}")
 
 
 def with_step(why: Reason, step: str) -> Reason:

@@ -2,10 +2,11 @@
 
 Rule 1 (A22): who fails says so, by being unready, and then looks at what its siblings say. Before it come those of a lower
     index that fail the same check, and whoever has just been ended or started.
-Rule 2: when nobody is before it any more its turn has come; at the latest when as many as were before it at first could
-    have been started, one after the other. Who cannot look is before nobody: it is restarted at once, as if it were alone.
+Rule 2: when nobody was before it for a moment, in which it hears of whoever has turned just now, its turn has come; at the
+    latest when as many as were before it at first could have been started, one after the other. Who cannot look is before
+    nobody: it is restarted at once, as if it were alone.
 Rule 3: whose check passes meanwhile is not restarted; who had to wait is tried once more when its turn has come, for what
-    they share may be there again.
+    they share may be there again; then it looks again, and waits on where somebody is before it, no longer than rule 2 says.
 """
 
 from __future__ import annotations

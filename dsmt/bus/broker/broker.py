@@ -20,12 +20,12 @@ import msgspec
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.copied import Copied
-from dsmt.bus.broker.copying import Reach
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.dismissal import Dismissal
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.inbox import TOKEN_BYTES, Inbox
-from dsmt.bus.broker.others import Others
+from dsmt.bus.broker.others.copying import Reach
+from dsmt.bus.broker.others.others import Others
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.publishing import Published, Publishing, but_damage, full
 from dsmt.bus.broker.recorder import Recorder

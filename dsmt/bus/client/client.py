@@ -30,6 +30,7 @@ from dsmt.bus.client.incarnation import KeptIncarnation
 from dsmt.bus.client.measuring import MeasuredTime
 from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.client.send_queue import SendQueue
+from dsmt.bus.client.slices import in_slices
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
 from dsmt.bus.client.together import until_one_fails
@@ -303,10 +304,8 @@ class BusClient:
 
     async def _receive(self, link: Link, watch: LinkWatch) -> None:
         while True:
-            for message in await link.receive():
-                frame, parts = unpack(message)
-                self._received(frame, parts)
-            watch.came(self._clock.boottime())
+            messages = await link.receive()
+            await in_slices(messages, lambda message: self._received(*unpack(message)), self._clock, watch.came)
 
     def _received(self, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
         match frame:

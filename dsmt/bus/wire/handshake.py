@@ -77,6 +77,7 @@ def out_of_time(certificate: Certificate, now_ms: int) -> RefusedError | None:
         return None
     who = name if certificate.issuer.split("/", 1)[0] in ("root", "issuer") else certificate.issuer
     begins = "" if who.startswith("operator/") else f", then start {who} anew"
+    begins += "; if it has joined: dsmt join TOKEN, there" if who.startswith("node/") else ""
     said = f"the certificate of {name} ended at {rfc3339(certificate.not_after * 1000)}"
     if now_s < certificate.not_before:
         said = f"the certificate of {name} begins at {rfc3339(certificate.not_before * 1000)}, and realm time is"

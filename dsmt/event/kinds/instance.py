@@ -10,7 +10,7 @@ from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Ms, Port, Seconds
 from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact, signal
 from dsmt.event.kinds.slot import Good
-from dsmt.event.phrases import quoted, speaker, why
+from dsmt.event.phrases import quoted, speaker, stepped, why
 from dsmt.event.reason import Reason
 from dsmt.event.status import Layer, State
 
@@ -23,6 +23,14 @@ class LastExit(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: Ms
     ran_s: Seconds
     reason: Reason | None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A fetch, or a command of the spec (`install`, `stop`), that takes long: since when it runs, and when it is ended."""
+
+    name: str
+    since_ms: Ms
+    limit_s: Seconds
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +62,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Of the application: when its agent had the slot fact of this generation (A18)."""
     good: Good | None = None
     """Of the application: the last revision that was good here."""
+    step: Step | None = None
+    """Of the application: what its agent is at, where that takes long."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +144,14 @@ def _status(event: Event, said: Status) -> str:
             text = f"is stopped {where}{why(said.reason)}"
         case _:
             text = f"is {said.state} {'from' if said.state is State.GONE else 'on'} {said.node}"
-    return text + _orphan(said)
+    return text + _step(event, said.step) + _orphan(said)
+
+
+def _step(event: Event, step: Step | None) -> str:
+    if step is None:
+        return ""
+    took, left = event.time_ms - step.since_ms, step.limit_s
+    return f"; {stepped(step.name)} has taken {max(0, took) / 1000:.3g} s so far, and is ended after {left:.4g} s"
 
 
 def _orphan(said: Status) -> str:

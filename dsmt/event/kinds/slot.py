@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.event.envelope import Event
-from dsmt.event.kinds.numbers import Count, Ms
+from dsmt.event.kinds.numbers import Count, Ms, Seconds
 from dsmt.event.kinds.row import KindRow, fact
 from dsmt.event.phrases import person, quoted, why
 from dsmt.event.reason import Reason
@@ -62,6 +62,13 @@ class Good(msgspec.Struct, frozen=True, kw_only=True):
     revision: Count
 
 
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """That a program has ended with 0, and is not run again (A20): when, and how long it had run."""
+
+    at_ms: Ms
+    ran_s: Seconds
+
+
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """One slot's decision; the fact's version is the generation (R3). `spec` is the id of the spec event (A12).
 
@@ -69,7 +76,9 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     before this one, whether it was good then or not. `home` is where its data is.
     `refused` is a later revision that was rolled back to this one. `move_number` is that of the last move by an operator
     that is done.
-    `parked`: its instance was parked, and is stopped here only to start on another node.
+    `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
+    ended well on a node that it has left, and is not run again on the one where it is now. `tried`: it was stopped by a
+    hold before what it implements was good in it.
     """
 
     node: str | None
@@ -87,6 +96,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     former: Good | None = None
     home: Home | None = None
     parked: bool = False
+    ended: Ended | None = None
+    tried: bool = False
 
     @property
     def implements(self) -> Good:
@@ -128,6 +139,8 @@ def _slot(event: Event, slot: Slot) -> str:
     if slot.desired == "stopped":
         return f"is to stop on {slot.node}, {generation}{why(slot.reason)}"
     before = f"; {slot.previous.node} keeps its copy until then" if slot.previous is not None else ""
+    if slot.ended is not None:
+        return f"has ended well, and is on {slot.node} from now on, {generation}, r{slot.revision}{why(slot.reason)}"
     return f"is to run on {slot.node}, {generation}, r{slot.revision}{before}{why(slot.reason)}"
 
 

@@ -4,7 +4,7 @@ Rule 1: states follow the tables of `dsmt.event.status`; what lies between two s
 Rule 2: `running`, `failed` and `gone` are never passed on the way to another state: they are said only when they are so.
 Rule 3: `attempt` counts the tries of a generation; `since` is when the state was entered.
 Rule 4: only the state that is aimed at carries the reason, and only `failed` a next try, or that it is parked: neither
-    word outlives its failure.
+    word outlives its failure. Nor does the step that an agent is at outlive its state.
 Rule 5: between changes a status is renewed each half of its time to live; heartbeats vouch for it meanwhile.
 """
 
@@ -129,7 +129,12 @@ class InstallMonitor:
         taken_ms = self._taken_ms(before, now_ms, about)
         told = msgspec.structs.replace(
             before,
-            **{**about, "state": state, "since_ms": now_ms, "reason": reason, "attempt": attempt, "taken_ms": taken_ms},
+            **{"step": None, **about},
+            state=state,
+            since_ms=now_ms,
+            reason=reason,
+            attempt=attempt,
+            taken_ms=taken_ms,
         )
         if state is not State.FAILED:
             told = msgspec.structs.replace(told, parked=False, next_try_ms=None)

@@ -11,14 +11,25 @@ from pathlib import Path
 
 import msgspec
 
-from dsmt.errors import DsmtError, NotFoundError, RefusedError
+from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
 from dsmt.operations.local import servers
 from dsmt.operations.local.connection import reading
-from dsmt.operations.local.home import ENGINES, Home, check_address, check_part, ensure_broker, reach_at, write_secret
+from dsmt.operations.local.home import (
+    ENGINES,
+    Home,
+    broker_host,
+    check_address,
+    check_part,
+    ensure_broker,
+    free_address,
+    reach_at,
+    write_secret,
+)
 from dsmt.operations.local.keeping import broker_programs, is_up, keep
 from dsmt.operations.local.lock import Waits, alone
 from dsmt.operations.local.machine import check_free, release
 from dsmt.operations.write import brokers
+from dsmt.operations.write.tokens import is_loopback
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, read_config, read_identity
@@ -86,10 +97,15 @@ async def add(
             raise RefusedError("broker.exists", f"broker {name} is in {home.root} already", next="choose another name")
         if listen is not None:
             check_free(listen, f"broker {name}", then="choose another with --listen")
+        others = await brokers.announced(bus)
+        if name in others:
+            raise RefusedError("broker.exists", f"there is a broker {name} on another machine", next="choose another name")
+        others |= of_home(home)
+        address = _listening(home, listen, others)
         if home.realm().nats is None:
-            ensure_broker(home, name, listen=listen, now_s=now_s, leaf=leaf)
+            ensure_broker(home, name, listen=address, now_s=now_s, leaf=leaf)
         else:
-            await _ensure_server(home, bus, name, listen=listen, now_s=now_s, leaf=leaf)
+            _ensure_server(home, name, others, listen=address, now_s=now_s, leaf=leaf)
         known = of_home(home)
         known[name] = replace(known[name], leaf=leaf)
         await brokers.announce(bus, known, by=by, reason=reason)
@@ -99,19 +115,30 @@ async def add(
     return known[name]
 
 
-async def _ensure_server(home: Home, bus: Bus, name: str, *, listen: str | None, now_s: int, leaf: bool) -> None:
-    """Make a NATS server and its gate. Raises `RefusedError`, `InputError`."""
+def _listening(home: Home, told: str | None, others: Mapping[str, BrokerAddress]) -> str:
+    """Where a further broker of a home listens: where it was said, or where those here do.
+
+    Raises `InputError` for an address that not all others reach.
+    """
+    address = told or free_address(broker_host(home))
+    if is_loopback(address) and not is_loopback(*(one.address for one in others.values())):
+        said = f"the realm's other brokers do not reach one at {address}"
+        raise InputError("broker.listen", said, next="say where it is to listen: --listen HOST:PORT")
+    return address
+
+
+def _ensure_server(
+    home: Home, name: str, others: Mapping[str, BrokerAddress], *, listen: str, now_s: int, leaf: bool
+) -> None:
+    """Make a NATS server and its gate. Raises `RefusedError`."""
     servers.check_mesh(leaf=leaf)
-    here, announced = of_home(home), await brokers.announced(bus)
-    if name in announced:
-        raise RefusedError("broker.exists", f"there is a broker {name} on another machine", next="choose another name")
-    address, routes = servers.listening(listen, here), servers.routes_of(here, announced)
+    routes = servers.routes_of(others)
 
     def more(directory: Path, file: BrokerFile, public: bytes) -> None:
         servers.make_here(home, directory, file, public, routes)
 
     servers.key_of(home)
-    ensure_broker(home, name, listen=address, now_s=now_s, more=more)
+    ensure_broker(home, name, listen=listen, now_s=now_s, more=more)
 
 
 async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits: Waits) -> BrokerAddress:

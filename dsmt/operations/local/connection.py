@@ -3,21 +3,23 @@
 Rule 1: each process that writes speaks as `operator/<name>.<random>`, delegated by the operator's certificate, so that two
     terminals of one operator never take each other's place. One that only reads is no source: it shows the operator's own
     certificate, says nothing, and leaves no trace (D2). What it is given has no way to say anything: `Reading`.
-Rule 2: who does not get attached within the patience is told why: the last refusal, or who does not answer.
+Rule 2: who does not get attached within the patience is told why: the last refusal, or who does not answer. Who was, and
+    is let in no more, is told that, too, however long it would wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.event.phrases import person
 from dsmt.ports.bus import Bus, BusReader
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import ENDED, KEPT_OUT, BrokerAddress
 from dsmt.programs.bus import running, the_bus
 from dsmt.programs.configuration import RealmConfig
 from dsmt.system.entropy import SystemEntropy
@@ -25,10 +27,13 @@ from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 
+Result = TypeVar("Result")
 PATIENCE_S = 5.0
 REFUSED_S = 1.0
 """Who is refused asks again for so long: another broker, or the same a moment later, may think otherwise."""
 LOOK_S = 0.1
+ENDED_LOOK_S = 0.5
+"""How often who does something is looked after, whether it is let in."""
 _UP_AGAIN = "dsmt up starts this home's realm again"
 
 
@@ -132,6 +137,23 @@ async def _wait_attached(bus: BusReader, reached: list[BrokerAddress], realm: Re
     if bus.refusal is not None:
         raise bus.refusal
     raise await _unreachable(list(dict.fromkeys(broker.address for broker in reached)), realm)
+
+
+async def while_let_in(bus: BusReader, work: Awaitable[Result]) -> Result:
+    """What some work comes to, which may take as long as it likes.
+
+    Raises `RefusedError` as soon as nobody lets us in any more, for our certificate has ended or our key was revoked.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=ENDED_LOOK_S)
+            if not task.done() and not bus.attached and bus.refusal is not None and bus.refusal.code in ENDED - {KEPT_OUT}:
+                raise bus.refusal
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportError:

@@ -7,7 +7,7 @@ Rule 2: a member that has left, and a controller that does not run, are not aske
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from dsmt.errors import RefusedError
@@ -23,6 +23,7 @@ from dsmt.programs.configuration import BrokerFile, brokers_in, read_config
 
 HEAR_S: Final = 30.0
 COME_S: Final = 60.0
+HERE_S: Final = 10.0
 LOOK_S: Final = 0.5
 
 
@@ -63,6 +64,16 @@ async def come(bus: BusReader, members: Mapping[str, int]) -> list[str]:
         left = sorted(member for member, before in members.items() if now.get(member, before) == before)
         if not left or loop.time() > deadline:
             return left
+        await asyncio.sleep(LOOK_S)
+
+
+async def here(bus: BusReader, own: Collection[str]) -> None:
+    """Wait until these controllers of this home are alive where the realm is now; one whose key has ended never is."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + HERE_S
+    while not {one.controller for one in controllers(await look(bus)) if one.alive}.issuperset(own):
+        if loop.time() > deadline:
+            return
         await asyncio.sleep(LOOK_S)
 
 

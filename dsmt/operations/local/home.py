@@ -293,7 +293,9 @@ def ensure_broker(
     leaf: bool = False,
     more: Callable[[Path, BrokerFile, bytes], object] | None = None,
 ) -> Path:
-    """The directory of a broker of a realm that is there, made when missing. Raises `InputError` for what is no name.
+    """The directory of a broker of a realm that is there, made when missing. Where it listens nobody says, the others do.
+
+    Raises `InputError` for what is no name.
 
     A leaf is for its site: nobody of this home is configured with it (E5). `more` writes what a NATS server needs, too.
     """
@@ -301,7 +303,7 @@ def ensure_broker(
     directory = home.part("brokers", name)
     if not (directory / "identity").exists():
         identity, realm = issue(home.root_key(), f"broker/{name}", now_s=now_s), home.realm()
-        address = listen or f"127.0.0.1:{free_port()}"
+        address = listen or free_address(broker_host(home))
         realm = msgspec.structs.replace(realm, brokers=(*realm.brokers, (address, identity.certificate.public)))
         file = BrokerFile(realm=realm, address=address)
         write_config(directory / "broker.cbor", file)
@@ -311,6 +313,13 @@ def ensure_broker(
         if not leaf:
             reach_at(home, realm)
     return directory
+
+
+def broker_host(home: Home) -> str:
+    """Where brokers of a home listen: where the first one does."""
+    made = (home.part("brokers", name) for name in home.names("brokers"))
+    first = next((one for one in made if (one / "identity").exists()), None)
+    return "127.0.0.1" if first is None else read_config(first / "broker.cbor", BrokerFile).address.rpartition(":")[0]
 
 
 def reach_at(home: Home, realm: RealmConfig) -> None:

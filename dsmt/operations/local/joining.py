@@ -5,6 +5,7 @@ Rule 1: the node's key is made here and never leaves; it is kept before it is sh
 Rule 2: nothing stands in the home before the certificate has come; the realm's file is written last.
 Rule 3: a home that has a node of this realm needs no token any more: it is told, and nothing is changed. If the
     realm does not let it in any more, it joins anew under its name: with its key, where only its certificate has ended.
+    One that runs goes on as who it is now.
 Rule 4: where nobody answers at the addresses that the home knows, and somebody does where the token says, the home knows
     those from then on: a realm may have got other brokers, or another engine, while this machine was away.
 """
@@ -13,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventError
@@ -30,6 +33,8 @@ from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
 from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms
 from dsmt.programs.configuration import NodeFile, RealmConfig, write_config
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.procfs import send_signal
+from dsmt.system.records import living, record_path
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import TOKENS, Token, check_unused, read_token
 from dsmt.trust.keys import Key, SecretKey
@@ -85,11 +90,19 @@ async def join(
         own = NodeFile(node=node, realm=realm, address=where, labels={**told.labels, **(labels or {})})
         write_config(directory / "node.cbor", own)
         write_secret(directory / "identity", dump(identity))
+        _begin_anew(directory)
         if not home.exists:
             write_config(home.root / REALM_FILE, realm)
         let_users_pass(home, directory)
         (home.root / KEY_FILE).unlink(missing_ok=True)
     return Joined(node, realm.name, tuple(at for at, _ in realm.brokers), made=True)
+
+
+def _begin_anew(directory: Path) -> None:
+    """End a manager that runs as who the node was: its spawner starts the next one, and the others follow below it."""
+    running = living(record_path(str(directory), "container_manager"))
+    if running is not None:
+        send_signal(running, signal.SIGTERM)
 
 
 def _realm(token: Token) -> RealmConfig:

@@ -15,11 +15,10 @@ from typing import Final
 
 import msgspec
 
-from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError, TransportError
+from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.operations.local.home import Home, free_address
 from dsmt.operations.read.members import brokers as brokers_of
 from dsmt.operations.read.sight import look
-from dsmt.operations.write.tokens import is_loopback
 from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_server
@@ -71,19 +70,6 @@ def key_of(home: Home) -> ServersKey:
 def routes_of(*known: Mapping[str, BrokerAddress]) -> tuple[str, ...]:
     """Where servers listen for each other."""
     return tuple(dict.fromkeys(one.route for some in known for one in some.values() if one.route))
-
-
-def listening(told: str | None, known: Mapping[str, BrokerAddress]) -> str:
-    """Where a further server of this machine listens: where it was said, or where the others here do.
-
-    Raises `InputError` for an address that not all others reach.
-    """
-    others = [one.address for one in known.values()]
-    address = told or free_address(others[0].rpartition(":")[0] if others else "127.0.0.1")
-    if is_loopback(address) and not is_loopback(*others):
-        said = f"the realm's other NATS servers do not reach one at {address}"
-        raise InputError("broker.listen", said, next="say where it is to listen: --listen HOST:PORT")
-    return address
 
 
 def signed(realm: RealmConfig, key: ServersKey, address: str, public: str) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.event.hlc import FAR_MS
 from dsmt.event.kinds.source import keeper_died
-from dsmt.operations.local.certificates import RESTART, ended_brokers
+from dsmt.operations.local.certificates import RESTART, ended_brokers, in_use
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Broker, Controller, Node, another_key, clock, revoked, withholding
 from dsmt.operations.read.revisions import Refused
@@ -165,10 +165,13 @@ def of_silent_brokers(found: Sequence[Broker]) -> list[Alert]:
 
 def of_ended_brokers(trust: TrustStore, now_ms: int) -> list[Alert]:
     """Brokers whose certificate has ended, and what that does to the realm."""
-    said = "its certificate has ended: nobody believes what it says, so no dead node is replaced and no export verifies"
+    now_s, said = now_ms // 1000, "its certificate has ended: nobody believes what it says, so"
+    stand = (one for one in in_use(trust, now_s).values() if not trust.is_revoked(one.key_id, one.subject))
+    others = any(one.role == "broker" and one.not_after >= now_s for one in stand)
+    meaning = "who was attached to it goes to another one" if others else "no dead node is replaced and no export verifies"
     return [
-        Alert(target=name, code="broker.expired", message=said, next=RESTART.format(broker=name), who="you")
-        for name in sorted(ended_brokers(trust, now_ms // 1000))
+        Alert(target=name, code="broker.expired", message=f"{said} {meaning}", next=RESTART.format(broker=name), who="you")
+        for name in sorted(ended_brokers(trust, now_s))
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dsmt.event.envelope import Event, EventId, SignedEvent
-from dsmt.event.phrases import quoted
+from dsmt.event.phrases import quoted, stepped
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import InstanceRow, instances, is_problem, is_ready
 from dsmt.operations.read.members import find
@@ -82,7 +82,13 @@ def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found:
             how = f"{is_} lost with {row.node}{since}"
         case _:
             how = f"{is_} {row.state.value}{where}{since}"
-    return f"{row.instance} {how}{_because(sight, row, cause)}"
+    return f"{row.instance} {how}{_because(sight, row, cause)}{_working(sight, row)}"
+
+
+def _working(sight: Sight, row: InstanceRow) -> str:
+    if row.working is None or row.working.since is None:
+        return ""
+    return f"; {stepped(row.working.step)} has been running{_since(sight, milliseconds(row.working.since))}"
 
 
 def _because(sight: Sight, row: InstanceRow, cause: Event | None) -> str:

@@ -1,7 +1,7 @@
 """Instances: what `ps` shows, one row for each slot.
 
 Rule 1: what is on its way for the first time is no problem; what has failed and is tried again is one, with the reason of
-    the last failure, until it is ready.
+    the last failure, until it is ready. What is to be gone, and ends as it should, is none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from dsmt.agents.rules.supervision import step_after, tries_of
+from dsmt.controllers.good import component_of as governed
 from dsmt.controllers.pinning import waits_for_home
 from dsmt.errors import NotFoundError
 from dsmt.event.kinds.instance import LastExit, Status
@@ -47,12 +48,22 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None
 
 
+class Working(msgspec.Struct, frozen=True, kw_only=True):
+    """What its agent is at that takes long: `fetch`, or the key of a command; since when, and after how long it is ended."""
+
+    step: str
+    since: str | None
+    limit_s: float
+
+
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """Who stopped it by hand, when and why."""
 
     by: str
     at: str | None
     reason: str
+    stands: int | None = None
+    """The revision that goes no further until it is started: it was tried here, and was good nowhere yet."""
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +94,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     revision: int
     reason: Reason | None
+    working: Working | None
     layers: dict[str, str | None]
     observed_at: str | None
     stale: bool
@@ -165,7 +177,6 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     seen = see(sight, key, node)
     application = None if instance is None or instance.application is None else instance.application.record
     endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
-    hold = entry.hold
     policy = None if (spec := component_of(sight, key)) is None else spec.restart
     failures = 0 if application is None else application.failures
     alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING)
@@ -188,11 +199,12 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         last_exit=_exit(None if application is None else application.last_exit),
         next_try_at=None if status is None or seen.state is Shown.LOST else rfc3339(status.next_try_ms),
         next_step=None if policy is None or not failures else step_after(policy, failures),
-        held=None if hold is None else Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason),
+        held=_held(sight, key, entry),
         since=rfc3339(seen.since_ms),
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
         reason=_reason(sight, key, entry, node, seen),
+        working=_working(application, seen),
         layers=_layers(instance),
         observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
         stale=silent_since(sight, instance, 0 if fact is None else fact.version) is not None or _is_unheard(sight, instance),
@@ -280,7 +292,14 @@ def is_problem(sight: Sight, row_: InstanceRow) -> bool:
         return False
     if row_.reason is not None and row_.reason.who == "you":
         return True
+    if row_.reason is None and _is_ending(sight, row_):
+        return False
     return not is_ready(sight, row_) and not is_on_its_way(sight, row_)
+
+
+def _is_ending(sight: Sight, row_: InstanceRow) -> bool:
+    entry = sight.view.slot(row_.key)
+    return entry is not None and entry.fact is not None and entry.fact.record.desired == "gone"
 
 
 def is_on_its_way(sight: Sight, row_: InstanceRow) -> bool:
@@ -293,6 +312,20 @@ def is_on_its_way(sight: Sight, row_: InstanceRow) -> bool:
     told = [] if entry is None or entry.spec is None else [entry.spec.time_ms]
     told += [] if row_.since is None else [milliseconds(row_.since)]
     return bool(told) and sight.now_ms - max(told) < PLACING_MS
+
+
+def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
+    hold = entry.hold
+    if hold is None:
+        return None
+    component = governed(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
+    stands = None if component is None or component.tried_and_held is None else component.tried_and_held.revision
+    return Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
+
+
+def _working(application: Status | None, seen: Seen) -> Working | None:
+    step = None if application is None or seen.state is Shown.LOST else application.step
+    return None if step is None else Working(step=step.name, since=rfc3339(step.since_ms), limit_s=step.limit_s)
 
 
 def _exit(last: LastExit | None) -> Exit | None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from dsmt.controllers.good import component_of
 from dsmt.errors import NotFoundError, UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.service import SpecFact
@@ -18,7 +19,7 @@ from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, patience
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
-from dsmt.view import ServiceEntry
+from dsmt.view import ServiceEntry, SlotKey
 
 ROLLED_BACK: Final = "rollout.rolled_back"
 
@@ -73,6 +74,14 @@ class ServicePast:
             self.refused[slot.refused] = why or self.refused.get(slot.refused, "")
 
 
+def good_now(sight: Sight, service: str) -> set[int]:
+    """The revisions that are good in an instance now: nobody says of what runs on that it has become so."""
+    slots = sight.view.services[service].slots
+    known = [(slot, component_of(sight.fleet, SlotKey(service, *key))) for key, slot in slots.items()]
+    found = (component.good(slot) for slot, component in known if component is not None)
+    return {good.revision for good in found if good is not None}
+
+
 async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
     """What is known of a service's revisions. Raises `NotFoundError`."""
     entry = sight.view.services.get(service)
@@ -80,7 +89,7 @@ async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
         raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
     now = entry.spec.signed.event
     number = now.version or 0
-    found = ServicePast({number: entry.spec.record}, {number: now.time_ms})
+    found = ServicePast({number: entry.spec.record}, {number: now.time_ms}, good_now(sight, service))
     for slot in entry.slots.values():
         for said in (one.application for one in slot.instances.values()):
             found.good |= set() if said is None or said.record.good is None else {said.record.good.revision}

@@ -31,8 +31,8 @@ RENEW_SOON_MS: Final = 14 * 24 * 3_600_000
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One service. `state`: `ok`, `starting`, `degraded`, `down`, `held`, `removing`; `reason` of its worst instance.
 
-    `revision` is what was applied last; `running` are those that its instances implement, the newest first. `limits` tells
-    which limits are not kept as they are written.
+    `next_try_at` is when that one is tried again. `revision` is what was applied last; `running` are those that its
+    instances implement, the newest first. `limits` tells which limits are not kept as they are written.
     """
 
     service: str
@@ -47,6 +47,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     owner: str
     reason: Reason | None
+    next_try_at: str | None
     running: list[int]
     refused: Refused | None
     limits: list[str] = []
@@ -144,7 +145,7 @@ def service(sight: Sight, name: str, rows: list[InstanceRow] | None = None) -> S
     wanted = [row for row in rows if row.held is None and row.state is not Shown.DONE]
     ready = sum(is_ready(sight, row) for row in wanted)
     sick = [row for row in rows if is_problem(sight, row) and row.held is None]
-    worst = next((row.reason for row in sick if row.reason is not None), None)
+    worst = next((row for row in sick if row.reason is not None), None)
     parsed = entry.parsed
     return Service(
         service=name,
@@ -158,7 +159,8 @@ def service(sight: Sight, name: str, rows: list[InstanceRow] | None = None) -> S
         note=spec.reason,
         description="" if parsed is None else parsed.description,
         owner="" if parsed is None else parsed.owner,
-        reason=worst,
+        reason=None if worst is None else worst.reason,
+        next_try_at=None if worst is None else worst.next_try_at,
         running=running(entry),
         refused=refused(entry),
         limits=[] if parsed is None else loose_limits(sight, parsed, rows),

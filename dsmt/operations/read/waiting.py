@@ -114,7 +114,8 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
 
     def rows_of(sight: Sight) -> list[InstanceRow]:
         slots_of(sight.view, target, gone=state == Shown.GONE)
-        return instances(sight, target, everything=state == Shown.GONE)
+        rows = instances(sight, target, everything=state == Shown.GONE)
+        return rows if state != Shown.GONE else _last_copies(rows)
 
     def seen(sight: Sight) -> Waited | None:
         if state == Shown.GONE:
@@ -131,6 +132,15 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
 
     look = f"dsmt status {target.service}"
     return await until(bus, seen, limit_s=limit_s, unmet=f"{target} is not {state}", look=look, far=far, tell=tell)
+
+
+def _last_copies(rows: Iterable[InstanceRow]) -> list[InstanceRow]:
+    """Of each instance one row: a copy that is left, if one is; it is gone with its last one."""
+    found: dict[str, InstanceRow] = {}
+    for row in rows:
+        if row.instance not in found or (found[row.instance].state is Shown.GONE and row.state is not Shown.GONE):
+            found[row.instance] = row
+    return list(found.values())
 
 
 def _is(sight: Sight, row: InstanceRow, state: str) -> bool:

@@ -67,7 +67,9 @@ TOPICS: Final[Mapping[str, str]] = {
         "  failed       it failed, and `restart` allows no further try\n"
         "  done         it has ended with 0, and is not run again\n"
         "  lost         its node is dead, or its agent has been silent for too long\n\n"
-        "A service is ok, starting (nothing has gone wrong so far), degraded, down, held or removing."
+        "A service is ok, starting (nothing has gone wrong so far), degraded (some of it is ready), down (none of it\n"
+        "is), held or removing. What is to run always (`restart: always`) has failed when it ends, with 0 too: it is\n"
+        "in backoff, and nobody is served until it runs again. What is to end has `restart: on_failure` or `never`."
     ),
     "placeholders": (
         "what may stand in braces in a service file\n\n"

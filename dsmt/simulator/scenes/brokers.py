@@ -6,8 +6,8 @@ import asyncio
 from typing import Final
 
 from dsmt.ports.bus import Level
+from dsmt.simulator.engine.host import Host
 from dsmt.simulator.fleet import Fleet
-from dsmt.simulator.host import Host
 from dsmt.simulator.kinds import SMALL, kill_controller, kill_node, scale, update
 from dsmt.simulator.members import SimBroker, SimNode
 from dsmt.simulator.play import Play

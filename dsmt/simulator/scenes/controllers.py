@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.controllers.ranking import rank
-from dsmt.simulator.handles import SimHandle, SimTimer, owner_of
-from dsmt.simulator.host import HostProcess
+from dsmt.simulator.engine.handles import SimHandle, SimTimer, owner_of
+from dsmt.simulator.engine.host import HostProcess
+from dsmt.simulator.engine.trace import Trace
 from dsmt.simulator.invariants import moved
 from dsmt.simulator.kinds import SMALL, kill_controller, pause_controller
 from dsmt.simulator.members import SimController, SimNode
 from dsmt.simulator.play import Play
-from dsmt.simulator.trace import Trace
 
 STOPPED_S: Final = 30.0
 AWAY_S: Final = (8.0, 30.0)

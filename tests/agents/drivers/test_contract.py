@@ -10,10 +10,10 @@ import pytest
 import dsmt
 from dsmt.agents.drivers import MAKERS
 from dsmt.ports.driver import Launch, Mount
-from dsmt.simulator.host import Host
+from dsmt.simulator.engine.host import Host
+from dsmt.simulator.engine.rng import Stream
+from dsmt.simulator.engine.run import run as simulate
 from dsmt.simulator.programs import FAILS, Habits, SimDriver
-from dsmt.simulator.rng import Stream
-from dsmt.simulator.run import run as simulate
 from dsmt.spec.drivers import BUILT, DRIVERS
 from dsmt.system.procfs import become_subreaper
 from dsmt.system.watch import nobody

@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from dsmt.bus.adapters.memory_bus import MemoryBus
-from dsmt.bus.adapters.memory_realm import MemoryRealm
-from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.client import BusClient
+from dsmt.bus.memory.bus import MemoryBus
+from dsmt.bus.memory.realm import MemoryRealm
+from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.wire.subjects import Subjects
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.ports.bus import Bus
 from dsmt.ports.network import Network
 from dsmt.trust.identity import Identity

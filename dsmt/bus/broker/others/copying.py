@@ -1,0 +1,398 @@
+"""Copying: a broker reads all others, as any reader reads a broker, and stores what it does not have (rules E1, R8).
+
+Rule 1: of each other broker it keeps a place: everything up to there is here. It goes on from that place over lost links and
+    restarts; a broker that was away, or whose disk is new, is whole again by that.
+Rule 2: what is live it takes from the broker where it was published, as long as it is linked to that one. When a link is
+    lost it reads all others again from a minute before the lost one's place: what that one had given to some is with them.
+    That waits for nothing that is live, nor does that for it: it is read beside it, one broker after the other, none of
+    which keeps the next one waiting for longer than `STILL_S`.
+    From when it is to read each again is kept with its place, for who starts may find that others were lost meanwhile.
+    A place is at no time that has not come yet, whatever its broker says.
+Rule 3: without any place, on a new disk, it reads one broker whole before it reads another; but for one that gives nothing
+    for `STILL_S`, or whose words wait for their time: that keeps nobody from reading another, nor from being whole. The
+    next it reads whole, too, unless it is not cut off from others (`handed_ms`).
+Rule 4: what is ahead of realm time here waits, and everything behind it: nothing is passed over.
+Rule 5: a leaf reads one broker that is none, its upstream: the first that answers while it has none. It is read by whom it
+    is attached to, and by no other. Who begins to read over such a link what another has read before goes on a minute
+    before the moment up to which that one surely had everything and passed it on (`handed_ms`), or at its own place (E5).
+Rule 6: each `ASK_S` one of them is asked for the last moments of its history, and what it gives is compared with
+    what it must have (`withheld`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from typing import Final
+
+from dsmt.bus.broker.others.examining import examine
+from dsmt.bus.broker.others.other import HandedMs, Linked, Other, Take
+from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
+from dsmt.bus.broker.withheld import Withholding
+from dsmt.errors import FailedError
+from dsmt.event.hlc import BOUND_MS
+from dsmt.logs import Logger
+from dsmt.ports.bus import (
+    Arrived,
+    Bookmark,
+    BusReader,
+    Complete,
+    Cursor,
+    Delivery,
+    Interest,
+    Reattached,
+    Start,
+    Subscription,
+)
+from dsmt.ports.clock import Clock
+from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.store import Meta
+
+Reach = Callable[[BrokerAddress], AbstractContextManager[BusReader]]
+"""Gives a connection to one broker, that only reads, for the length of a block."""
+
+KEEP_S: Final = 1.0
+STILL_S: Final = 5.0
+ASK_S: Final = 60.0
+ANSWER_S: Final = 20.0
+LAG_MS: Final = 30_000
+_WAIT_S: Final = 1.0
+_LOOK_S: Final = 0.1
+_EVER: Final = 1 << 63
+
+
+class Copying:
+    """Reads all other brokers for one. `whole` hears that one of them, which is whole, was read to its end."""
+
+    def __init__(
+        self,
+        own: BrokerAddress,
+        reach: Reach,
+        *,
+        meta: Meta,
+        clock: Clock,
+        now_ms: Callable[[], int],
+        take: Take,
+        whole: Callable[[], None],
+        withholding: Withholding,
+        is_attached: Callable[[bytes], bool],
+        handed_ms: HandedMs,
+        log: Logger,
+    ) -> None:
+        self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
+        self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
+        self._withholding, self._is_attached, self._handed_ms = withholding, is_attached, handed_ms
+        self._leaf = False
+        self._upstream: Other | None = None
+        """Whom it reads, when it is a leaf itself."""
+        self._others: dict[bytes, Other] = {}
+        self._linked = Linked()
+        self._changed = asyncio.Event()
+        self._repairing = asyncio.Lock()
+        self._first: Other | None = None
+        """Of which there was no place, and which is read now."""
+
+    # --- who is there --------------------------------------------------------------------------------------------
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other broker is known."""
+        return not self._others
+
+    @property
+    def known(self) -> list[BrokerAddress]:
+        """All others."""
+        return [other.address for other in self._others.values()]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all others that are to be read were read to their end since the start; a leaf never reads all."""
+        return not self._leaf and all(other.complete for other in self._others.values() if self._is_wanted(other))
+
+    @property
+    def reads(self) -> bool:
+        """Whether another is being read that was not read to its end yet."""
+        return any(other.name and not other.complete and not self._rests(other) for other in self._others.values())
+
+    @property
+    def times_ms(self) -> list[int]:
+        """What realm time is by the others that are linked."""
+        return [other.bus.now_ms() for other in self._others.values() if other.bus is not None and other.name]
+
+    @property
+    def held_ms(self) -> int | None:
+        """Until when (realm ms) everything is here that others have taken in; None where no other is known."""
+        return min((other.until_ms for other in self._others.values()), default=None)
+
+    @property
+    def readers(self) -> list[BusReader]:
+        """The readers of those that are linked."""
+        return [other.bus for other in self._others.values() if other.bus is not None and other.name]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of those that were linked once."""
+        return [other.was for other in self._others.values() if other.was]
+
+    def has_read(self, public: bytes) -> bool:
+        """Whether one is read to its end, and goes on to give what it has."""
+        other = self._others.get(public)
+        return other is not None and other.complete and not self._rests(other)
+
+    def keeps_up(self, attached: Callable[[bytes], bool]) -> bool:
+        """Whether what the others of the mesh have is here, but for `LAG_MS`: of all that are linked, or attached here."""
+        mesh = [one for one in self._others.values() if not one.address.leaf and (one.name or attached(one.address.public))]
+        return all(one.complete and self.read_ms(one.address.public) >= self._now_ms() - LAG_MS for one in mesh)
+
+    def read_ms(self, public: bytes) -> int:
+        """Up to when (realm ms) everything is here that another one has; 0 where that is not known."""
+        other = self._others.get(public)
+        return 0 if other is None else other.until_ms
+
+    def gave_ms(self, broker: str) -> int:
+        """Up to when (realm ms) a linked one has given everything; 0 for none."""
+        return max((one.place.time_ms for one in self._others.values() if one.name == broker and one.place), default=0)
+
+    def know(self, brokers: Iterable[BrokerAddress]) -> None:
+        """These are all brokers of the realm: who is new is read, who has left no more."""
+        every = {one.public: one for one in brokers}
+        own = every.pop(self._own.public, self._own)
+        wanted, self._leaf = every, own.leaf
+        for public, other in list(self._others.items()):
+            if wanted.get(public) != other.address:
+                del self._others[public]
+                if other.task is not None:
+                    other.task.cancel()
+        for public, address in wanted.items():
+            if public not in self._others:
+                place, again_ms = read_place(self._meta, public)
+                self._others[public] = Other(address, place=place, since=place, again_ms=again_ms)
+
+    def again(self) -> None:
+        """Much was said meanwhile: all others are read to their ends anew, before this broker has everything."""
+        for other in self._others.values():
+            other.complete, other.moved_at = False, self._clock.boottime()
+        self._change()
+
+    async def run(self) -> None:
+        """Read all others until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for other in self._others.values():
+                    if other.task is not None and other.task.done():
+                        other.task = None
+                    if other.task is None and self._is_wanted(other):
+                        other.task = group.create_task(self._keep(other))
+                    elif other.task is not None and not self._is_wanted(other) and not other.task.cancelling():
+                        other.task.cancel()
+                self._look()
+                await asyncio.sleep(_LOOK_S)
+
+    def _is_wanted(self, other: Other) -> bool:
+        """Whether another is to be read now (rule 5)."""
+        if self._leaf:
+            return not other.address.leaf and self._upstream in (None, other)
+        return not other.address.leaf or self._is_attached(other.address.public)
+
+    def _choose(self) -> None:
+        """Where the link to the upstream is lost, or there was none: the first that answers is the next (rule 5)."""
+        if self._upstream is None or not self._upstream.name or self._upstream not in self._others.values():
+            candidates = (other for other in self._others.values() if other.name and not other.address.leaf)
+            self._upstream = next(candidates, None) if self._leaf else None
+
+    def _look(self) -> None:
+        """See who is linked; where that has changed all are asked anew (rule 2). What a leaf has comes by all ways."""
+        for other in self._others.values():
+            other.was = other.name or other.was
+        self._choose()
+        mesh = [other for other in self._others.values() if not other.address.leaf]
+        places = self._linked.look(other for other in mesh if other.name and other.place and self._is_wanted(other))
+        if places is None:
+            return
+        for other in mesh if places else ():
+            if other.place is not None and (other is self._upstream or not self._leaf):
+                other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
+                other.losses += 1
+        self._change()
+
+    def _change(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _attached(self, other: Other) -> None:
+        other.links += 1
+        self._look()
+
+    # --- reading one ---------------------------------------------------------------------------------------------
+
+    async def _keep(self, other: Other) -> None:
+        """Read one broker for good."""
+        with self._reach(other.address) as bus:
+            other.bus = bus
+            bus.on_attached(lambda: self._attached(other))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(bus.run())
+                    group.create_task(self._read(other, bus))
+                    group.create_task(self._repair(other, bus))
+                    group.create_task(self._examine(other, bus))
+            finally:
+                other.bus, other.complete, other.began = None, False, None
+
+    async def _read(self, other: Other, bus: BusReader) -> None:
+        await bus.wait_attached()
+        other.moved_at = self._clock.boottime()
+        goes_on = False
+        while True:
+            chosen = self._is_wanted(other) and not (self._leaf and self._upstream is None)
+            if chosen and not goes_on:
+                self._go_on(other)
+                goes_on = True
+            if not chosen or (other.since is None and not self._may_begin(other)):  # rules 3, 5
+                await asyncio.sleep(_LOOK_S)
+            else:
+                await self._follow(other, bus)
+
+    def _go_on(self, other: Other) -> None:
+        """See where the reading over a leaf's link begins (rule 5)."""
+        if not (self._leaf or other.address.leaf):
+            return
+        places = [(one.place.time_ms, one) for one in self._others.values() if one.place is not None] if self._leaf else []
+        last_ms, last = max(places, key=lambda one: one[0], default=(0, None))
+        if last is other or (self._leaf and last is None):
+            return
+        handed_ms = self._handed_ms(other.address, None if last is None else last.address, last_ms)
+        since_ms = max(0, (handed_ms or 0) - OVERLAP_MS)
+        if other.place is None or other.place.time_ms < since_ms:
+            other.place, other.since, other.again_ms = None, since_ms, None
+
+    def _may_begin(self, other: Other) -> bool:
+        """Whether a broker may be read of which there is no place; where it is read from if another was read to its end."""
+        read = any(one.complete and one.place is not None for one in self._others.values())
+        other.since = max(0, (self._handed_ms(other.address, None, 0) or 0) - OVERLAP_MS) if read else None
+        if self._first is None or not self._first.name or self._rests(self._first):
+            self._first, other.moved_at = other, self._clock.boottime()
+        return other.since is not None or self._first is other
+
+    def _rests(self, other: Other) -> bool:
+        """Whether what a linked one has does not come (rule 3)."""
+        return other.early or self._clock.boottime() > other.moved_at + STILL_S
+
+    async def _follow(self, other: Other, bus: BusReader) -> None:
+        """Read on from where it stands, until it was read to its end for the first time, or who is linked has changed."""
+        waits, losses = other.complete, other.losses
+        again_ms = None if waits else other.again_ms
+        since, left_out = other.since if again_ms is None else again_ms, self._left_out(other)
+        interest = Interest(("/",), Start.HISTORY, since=since, bookmarks=True, copies=left_out)
+        async with bus.subscribe(interest) as deliveries:
+            other.began = losses, left_out, since.row if isinstance(since, Cursor) else 0
+            loop = asyncio.get_running_loop()
+            reading = loop.create_task(self._drain(other, bus, deliveries, losses, endless=waits))
+            change = loop.create_task(self._changed.wait())
+            try:
+                await asyncio.wait({reading, change} if waits else {reading}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                reading.cancel()
+                change.cancel()
+                await asyncio.wait({reading, change})
+            if not reading.cancelled():
+                reading.result()
+
+    async def _drain(self, other: Other, bus: BusReader, deliveries: Subscription, losses: int, *, endless: bool) -> None:
+        async for batch in deliveries:
+            other.moved_at = self._clock.boottime()
+            await self._taken(other, bus, batch, deliveries)
+            if not endless and any(isinstance(one, Complete) for one in batch):
+                self._is_repaired(other, losses)
+            if other.complete and not endless:
+                return
+
+    def _left_out(self, other: Other) -> tuple[str, ...]:
+        """Who is read directly: what these bring to another one need not be sent by that."""
+        return tuple(name for name in self._linked.names if name != other.name)
+
+    async def _repair(self, other: Other, bus: BusReader) -> None:
+        """Read again what one has had from others that were lost; what is live goes on meanwhile (rule 2)."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            async with asyncio.TaskGroup() as group, self._repairing:
+                if other.began is not None and self._is_due(other):
+                    task = group.create_task(self._read_again(other, bus, other.losses, other.began[2]))
+                    await asyncio.wait({task}, timeout=STILL_S)
+
+    def _is_due(self, other: Other) -> bool:
+        """Whether one is to be read again, and was asked for all that the lost ones bring to it from now on."""
+        asked = other.began is not None and other.began[:2] == (other.losses, self._left_out(other))
+        return asked and other.again_ms is not None and other.complete and bool(other.name)
+
+    async def _read_again(self, other: Other, bus: BusReader, losses: int, until: int) -> None:
+        """Read one up to the row from which on it was asked for all of that."""
+        interest = Interest(("/",), Start.HISTORY, since=other.again_ms, follow=False, copies=())
+        async with bus.subscribe(interest) as batches:
+            async for batch in batches:
+                arrived = [one for one in batch if isinstance(one, Arrived)]
+                await self._store(other, bus, arrived)
+                if any(isinstance(one, Reattached) for one in batch):
+                    until = _EVER  # its rows may have other numbers now
+                if arrived and arrived[-1].row >= until:
+                    break
+        self._is_repaired(other, losses)
+
+    def _is_repaired(self, other: Other, losses: int) -> None:
+        if other.losses == losses:
+            other.again_ms = None
+
+    async def _taken(self, other: Other, bus: BusReader, batch: Sequence[Delivery], deliveries: Subscription) -> None:
+        arrived: list[Arrived] = []
+        for one in batch:
+            if isinstance(one, Arrived):
+                arrived.append(one)
+            elif isinstance(one, Complete | Bookmark):
+                await self._store(other, bus, arrived)
+                arrived = []
+                self._reached(other, one, deliveries)
+        await self._store(other, bus, arrived)
+
+    async def _store(self, other: Other, bus: BusReader, arrived: Sequence[Arrived]) -> None:
+        while arrived and (ahead_ms := self._take(bus.broker, arrived, bus)):
+            other.early = ahead_ms > _WAIT_S * 1000
+            other.moved_at = self._clock.boottime()  # what cannot be stored here is no fault of its
+            self._log.warning("what another broker has waits", broker=bus.broker, ahead_ms=ahead_ms)
+            await asyncio.sleep(min(ahead_ms / 1000, _WAIT_S))
+        other.early = False
+
+    def _reached(self, other: Other, mark: Complete | Bookmark, deliveries: Subscription) -> None:
+        """Everything up to a row of another broker is here."""
+        other.place = other.since = replace(mark.cursor, time_ms=min(mark.cursor.time_ms, self._now_ms() + BOUND_MS))
+        deliveries.stored(mark.cursor.row)
+        other.complete = other.complete or isinstance(mark, Complete)
+        if other.complete and mark.whole:
+            self._whole()
+        if self._clock.boottime() >= other.kept_at + KEEP_S:
+            self._keep_place(other)
+
+    # --- whether it gives all ------------------------------------------------------------------------------------
+
+    async def _examine(self, other: Other, bus: BusReader) -> None:
+        """Ask now and then for what it must have (rule 6)."""
+        while True:
+            await asyncio.sleep(ASK_S * max(1, len(self._others)))
+            if other.name and other.complete and not self._rests(other):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ANSWER_S):
+                        await examine(bus, self._withholding, lambda found: self._take(bus.broker, found, bus))
+
+    def _keep_place(self, other: Other) -> None:
+        """Have the store keep how far another was read; on a full disk it keeps what it has, and more is read again."""
+        if other.place is None:
+            return
+        other.kept_at = self._clock.boottime()
+        linked = [one.place for one in self._others.values() if one.name and one.place is not None]
+        again_ms = again_from_ms(other.again_ms, [*linked, other.place])
+        try:
+            keep_place(self._meta, other.address.public, other.place, again_ms)
+        except FailedError as error:
+            if error.code != "store.full":
+                raise

@@ -1,0 +1,317 @@
+"""Others: the other brokers of a realm, as one of them knows them: where they are, and what becomes of what they have.
+
+Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what this broker was given at its start. Whom an
+    operator has removed, or whose key was revoked, is none: it is not read, and what it holds is no second copy. Who is none
+    itself, and knows another one, sends all away to it: nobody would have what is said here. So does who is
+    believed by nobody, for its certificate has ended, while another one whose own has not reads it (J3).
+Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8). Another broker is
+    not: who reads one broker goes to no other one for it.
+Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
+Rule 4: a broker that knows others is whole when it has read one that is whole, or all of them, to the end (A4).
+    So it is when it stood still itself for longer than others wait for it: what was said meanwhile is with them.
+Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
+    `MOST_MS` where one cannot be (B1, B2).
+Rule 6: a leaf is read while it is attached here, and reads one other at a time itself (E5).
+Rule 7: one that does not give what it has said to hold is named (`withheld`, E4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from dsmt.bus.broker.admission import Admission
+from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.broker.depot import Depot
+from dsmt.bus.broker.fan_out import FanOut, Send
+from dsmt.bus.broker.introducing import Introducing
+from dsmt.bus.broker.others.copying import Copying, Reach
+from dsmt.bus.broker.others.filling import Filling
+from dsmt.bus.broker.others.salvage import Salvage
+from dsmt.bus.broker.recorder import Recorder
+from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.sessions import Sessions
+from dsmt.bus.broker.withheld import Withholding
+from dsmt.bus.rules.brokers import TOPIC, known, leaves
+from dsmt.bus.wire import frames as f
+from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.broker import Session as SessionFact
+from dsmt.event.order import newer
+from dsmt.event.records import from_data
+from dsmt.logs import Logger
+from dsmt.ports.bus import Arrived, BusReader
+from dsmt.ports.clock import Clock
+from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.store import Row, Store
+from dsmt.trust.identity import Identity
+from dsmt.trust.keys import key_id_of
+from dsmt.trust.store import TrustStore
+
+AGAIN_MS = 1000
+"""After how long what could not be stored is tried again."""
+MOST_MS: Final = 60_000
+STOOD_S: Final = 3.0
+"""After standing still for so long a broker is one that was away."""
+LATE_MS: Final = 2_000
+"""By how much the clocks of two brokers may differ."""
+
+
+class Others:
+    """Of the broker of this identity. `commit` stores what is pending, and says whether that could be."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        identity: Identity,
+        store: Store,
+        clock: Clock,
+        reach: Reach,
+        *,
+        trust: TrustStore,
+        recorder: Recorder,
+        admission: Admission,
+        fan_out: FanOut,
+        sessions: Sessions,
+        send: Send,
+        depot: Depot,
+        commit: Callable[[], bool],
+    ) -> None:
+        self._sessions = sessions
+        self._clock, self._recorder, self._admission, self._fan_out = clock, recorder, admission, fan_out
+        self._store, self._trust, self._own = store, trust, identity
+        self._looked = clock.boottime()
+        self._left = False
+        """Whether this broker is one no more (rule 1)."""
+        self._send, self._commit, self._seeds = send, commit, config.brokers
+        self._words: dict[str, Row] = {}
+        self._leaves: Mapping[str, bytes] = {}
+        """The keys of those that are leaves, by name."""
+        self._said: dict[str, SignedEvent] = {}
+        self._introducing = Introducing(admission)
+        self._withholding = Withholding(
+            identity.name,
+            store,
+            recorder.words,
+            now_ms=recorder.time.now_ms,
+            stored=self._stored_by,
+            gave=self._gave,
+        )
+        log = Logger(broker=identity.name)
+        self.copying = Copying(
+            BrokerAddress(config.address, identity.key.public),
+            reach,
+            meta=store.meta,
+            clock=clock,
+            now_ms=recorder.time.now_ms,
+            take=self._take,
+            whole=self._whole,
+            withholding=self._withholding,
+            is_attached=self._is_attached,
+            handed_ms=self._handed_ms,
+            log=log,
+        )
+        self.filling = Filling(depot, lambda: self.copying.readers, clock, log)
+        recorder.sessions.leaves = self._vouched
+        recorder.ingest.settled_ms = self.settled_ms
+        words, now_ms = recorder.words, recorder.time.now_ms
+        self._salvage = Salvage(
+            config.remains, identity.name, trust, store.blobs, words=words, take=self.take, now_ms=now_ms
+        )
+
+    async def run(self) -> None:
+        """Take over what is left of damaged stores, read all others, and fill the depot, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._salvage.run())
+            group.create_task(self.copying.run())
+            group.create_task(self.filling.run())
+
+    # --- who they are --------------------------------------------------------------------------------------------
+
+    def begin(self, rows: Sequence[Row]) -> None:
+        """These are retained facts at the start."""
+        self._note(rows)
+        self._withholding.restore(rows)
+
+    def started(self) -> None:
+        """All retained facts were seen: whoever is known is read from now on."""
+        self._know()
+        if not self.copying.alone:
+            self._recorder.wholeness.awaits_others(self._clock.boottime())
+
+    def stored(self, rows: Sequence[Row], *, ended: bool) -> None:
+        """Obey the words on brokers among rows that are stored now, or that a key was ended by them (rules 1, 2)."""
+        if not self.copying.alone:
+            self._withholding.published(rows)
+        if self._note(rows) or ended:
+            self._know()
+            for session in self._sessions.all():
+                if session.attached and not session.refused:
+                    self.greet(session)
+
+    def greet(self, session: Session) -> None:
+        """Tell who has attached which brokers there are."""
+        rows = list(self._words.values())
+        if rows and not session.is_broker and self._fan_out.introduce(session, rows):
+            self._send(session, f.Brokers(), tuple(row.raw for row in rows))
+
+    def _note(self, rows: Iterable[Row]) -> bool:
+        found = False
+        for row in rows:
+            if row.fact and row.topic.startswith(TOPIC):
+                with suppress(UnusableEventError):
+                    word, held = row.read(), self._said.get(row.topic)
+                    if held is None or newer(word.event, held.event):  # an older one may come later, as history
+                        self._said[row.topic], self._words[row.topic], found = word, row, True
+        return found
+
+    def _know(self) -> None:
+        own = BrokerAddress("", self._own.key.public)
+        every = known([own, *self._seeds], self._said.values(), self._trust)
+        self.copying.know(every)
+        self._leaves = leaves(self._said.values())
+        self._left = not self.copying.alone and all(one.public != own.public for one in every)
+
+    @property
+    def refusal(self) -> RefusedError | None:
+        """Why nobody may be attached here any more (rule 1); None while this is a broker of the realm."""
+        others = ", ".join(one.address for one in self.copying.known)
+        if self._left:
+            return RefusedError("broker.left", f"{self._own.name} is a broker of this realm no more", next=f"use {others}")
+        if self._has_ended and any(self._is_here(one) for one in self.copies(self._fan_out.copying)):
+            said = f"the certificate of {self._own.name} has ended: nobody believes what it says"
+            return RefusedError(
+                "broker.expired", said, next=f"dsmt cert rotate {self._own.name}, then restart it; use {others}"
+            )
+        return None
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._own.certificate.not_after * 1000 < self._recorder.time.now_ms()
+
+    def _is_here(self, session: Session) -> bool:
+        """Whether another broker is attached here, and not silent."""
+        record = self._recorder.sessions.presence.record_of(session.name)
+        return record is not None and record.state == "open" and session.refused is False
+
+    def check_here(self, name: str) -> None:
+        """Check that a name may attach here: where this is a broker no more others may read it. Raises `RefusedError`."""
+        if self.refusal is not None and not name.startswith("broker/"):
+            raise self.refusal
+
+    def copies(self, sessions: Iterable[Session]) -> list[Session]:
+        """Those of some sessions that are of other brokers of the realm."""
+        known = {one.public for one in self.copying.known}
+        return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
+
+    def _is_attached(self, public: bytes) -> bool:
+        """Whether the leaf of a key is attached here, and not silent: until that is said all at it is unknown (F1)."""
+        presence = self._recorder.sessions.presence
+        said = ((name, presence.record_of(name)) for name, key in self._leaves.items() if key == public)
+        names = [name for name, record in said if record is not None and record.state == "open"]
+        found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and not one.refused]
+        return any(one.certificate is not None and one.certificate.public == public for one in found)
+
+    def _vouched(self) -> dict[str, bool]:
+        """The leaves; whether each is read to its end here, by one that has what the others of the mesh have (E5)."""
+        there = self._sessions.by_name
+        keeps_up = bool(self._leaves) and self.copying.keeps_up(lambda public: self._name_of(public) in there)
+        return {name: keeps_up and self.copying.has_read(key) for name, key in self._leaves.items()}
+
+    def _name_of(self, public: bytes) -> str:
+        """The name that the key of a broker is known by; empty when there is none, or several."""
+        return self._trust.sole_name(key_id_of(public)) or ""
+
+    def _handed_ms(self, other: BrokerAddress, last: BrokerAddress | None, last_ms: int) -> int | None:
+        """Up to when all that another has surely is here by way of others (see `copying`, E1, E5)."""
+        if last is None:
+            found = (self._shared_ms(by.public, other.public) for by in self.copying.known)
+            return max((one for one in found if one is not None), default=None)
+        name, before = self._name_of(other.public), self._name_of(last.public)
+        word, own = (self._sessions_of(one).get(before) for one in (name, self._own.name))
+        read = own is not None and own.leaf == "read"
+        return last_ms if read and word is not None and _is_lasting(word, last_ms) else None
+
+    def _shared_ms(self, by: bytes, other: bytes) -> int | None:
+        """Up to when all that another has surely came here by way of one; None where it does not."""
+        name, through = self._name_of(other), self._name_of(by)
+        word, back = self._sessions_of(name).get(through), self._sessions_of(through).get(name)
+        if word is None:
+            return None
+        read_ms = self.copying.read_ms(by)
+        until_ms = read_ms if word.state == "open" else min(read_ms, word.since_ms)
+        if other in self._leaves.values():
+            return until_ms if word.leaf == "read" else None
+        return until_ms if back is not None and _is_lasting(word, until_ms) and _is_lasting(back, until_ms) else None
+
+    def attachment_of(self, source: str) -> int:
+        """The greatest attachment number of a source that another broker has said; 0 for none."""
+        return max((one.attachment for name, one in self._sessions_of(source).items() if name != self._own.name), default=0)
+
+    def _sessions_of(self, source: str) -> dict[str, SessionFact]:
+        """What all brokers have said of a source."""
+        names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names, {self._own.name})
+        rows = ((name, self._store.winner(f"{name}/session/{source}")) for name in sorted(names))
+        found = {}
+        for name, row in rows:
+            if row is not None:
+                with suppress(UnusableEventError):
+                    found[name] = from_data(SessionFact, row.read().event.data)
+        return found
+
+    def _stored_by(self, broker: str) -> int | None:
+        """Up to which row another broker has said to hold all that is here; None where it keeps no copy now."""
+        return next((one.stored for one in self.copies(self._fan_out.copying) if one.name == broker), None)
+
+    def _gave(self, source: str, at_ms: int) -> tuple[str, int]:
+        """The broker to which a source is attached, and was at a time, and up to when that one has given everything."""
+        if source.startswith("broker/"):  # where it reads, it is attached too
+            return source, self.copying.gave_ms(source)
+        sessions = self._sessions_of(source)
+        holder = max(sessions, key=lambda name: sessions[name].attachment, default="")
+        held = bool(holder) and sessions[holder].state == "open" and sessions[holder].since_ms < at_ms
+        return (holder, self.copying.gave_ms(holder)) if held else ("", 0)
+
+    def settled_ms(self) -> int | None:
+        """What was missed before (realm ms) comes from no other broker any more (rule 5); None where there is no other."""
+        held_ms, now_ms = self.copying.held_ms, self._recorder.time.now_ms()
+        return None if held_ms is None else max(min(held_ms, now_ms) - LATE_MS, now_ms - MOST_MS)
+
+    # --- what they have ------------------------------------------------------------------------------------------
+
+    def _take(self, broker: str, arrived: Sequence[Arrived], bus: BusReader) -> int:
+        """Store what another broker has; in how many ms it is to be tried again, 0 when it is stored (rule 3)."""
+        return self.take(broker, [each.signed for each in arrived], bus.proof)
+
+    def take(self, broker: str, events: Sequence[SignedEvent], proofs: Callable[[SignedEvent], tuple[bytes, ...]]) -> int:
+        """Store events with their proofs; in how many ms it is to be tried again, 0 when they are stored."""
+        ahead_ms = 0
+        self._introducing.introduce(events, proofs)
+        for each in events:
+            ahead_ms = max(ahead_ms, self._recorder.ingest.brought(broker, each))
+        if not self._commit():
+            return AGAIN_MS
+        return ahead_ms
+
+    def _whole(self) -> None:
+        self._recorder.wholeness.filled()
+
+    def look(self, now: float) -> None:
+        """Look at how far they were read (rule 4). `now` is boot-time seconds."""
+        wholeness, stood_s, self._looked = self._recorder.wholeness, now - self._looked, now
+        lagged, wholeness.lags = wholeness.lags, self._recorder.ingest.full is not None and not self.copying.alone
+        has_room = lagged and not wholeness.lags
+        if (stood_s > STOOD_S or has_room) and not self.copying.alone:
+            wholeness.awaits_others(now)
+            self.copying.again()
+        if self.copying.reads or self._salvage.reads:
+            wholeness.reading(now)
+        elif self.copying.complete:
+            wholeness.all_read()
+
+
+def _is_lasting(word: SessionFact, at_ms: int) -> bool:
+    """Whether a session is open for so long that who holds it has what was there when it began."""
+    return word.state == "open" and word.since_ms <= at_ms - MOST_MS

@@ -1,0 +1,1 @@
+"""The bus, and the network below one, within one process."""

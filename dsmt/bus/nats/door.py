@@ -1,0 +1,167 @@
+"""The door that NATS does not have: what a source says is judged by itself, from the stream, before it is published.
+
+Rule 1: it is judged as a broker judges it (`validator`, `authority`), against the facts that streams F and H hold of the
+    topic and the tombstone of its thing, which are at least as new as what was acknowledged before. What a key has said
+    there that is revoked stands for who names it as replaced, and so has believed it: that one says it again (J3).
+Rule 2: a shared fact is published on the condition that nobody has said anything on its topic since that look. So of two
+    who replace one fact the first is stored and the other one is not, as at a broker (A3); the server compares. By an
+    earlier look nobody is refused: somebody else may have said since what is to be replaced.
+Rule 3: who cheats here is not kept from publishing, but from being believed (`nats_opener`), and by the server's
+    permissions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from dsmt.bus.nats.link import ANSWER_S, NatsLink
+from dsmt.bus.nats.opener import NatsOpener
+from dsmt.bus.nats.streams import Stored, last_of_each, last_on
+from dsmt.bus.rules.authority import check_runs
+from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import TransportError, UnusableEventError
+from dsmt.event.codec import decode
+from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
+from dsmt.event.fold import Fold
+from dsmt.event.order import newer
+from dsmt.event.registry import Match
+from dsmt.trust.store import TrustStore
+
+FRESH_S: Final = 0.5
+"""How long a look at a slot is good for."""
+_REMEMBERED: Final = 4096
+_LOOK_AGAIN_S: Final = 0.002
+
+
+@dataclass(slots=True)
+class _Look:
+    """The facts of one topic and of its thing's tombstone, and the last row of each."""
+
+    fold: Fold
+    last: int
+    ended: int
+    at: float
+    rows: dict[EventId, int] = field(default_factory=dict)
+    disowned: dict[EventId, SignedEvent] = field(default_factory=dict)
+    """What revoked keys have said on the topic."""
+
+
+class Verdict(NamedTuple):
+    """What may be published: on the condition that this is the last row on its topic; or where it is stored already."""
+
+    expected: int | None = None
+    stored: int | None = None
+
+
+class NatsDoor:
+    """Judges what one source says. `now` is boot-time seconds."""
+
+    def __init__(self, trust: TrustStore, subjects: Subjects, opener: NatsOpener, now: Callable[[], float]) -> None:
+        self._trust, self._subjects, self._opener, self._now = trust, subjects, opener, now
+        self._validator = EventValidator(trust)
+        self._looks: dict[str, _Look] = {}
+
+    async def judge(self, link: NatsLink, raw: bytes, now_ms: int) -> Verdict:
+        """Whether an event may be published. Raises `UnusableEventError` that says why not, `TransportError`."""
+        signed = self._trust.open(raw)
+        event = signed.event
+        match, fact = self._validator.check(signed, session=event.source, granted=event.incarnation, now_ms=now_ms)
+        if event.topic.startswith("app/"):
+            _, _, service, component, index = event.source.split("/")
+            slot = await self._recent(link, f"service/{service}/slot/{component}/{index}")
+            check_runs(event, slot.fold.get)
+        if not fact or event.version is None:
+            self._validator.admit(signed, match, fact=fact, at=NOWHERE, own=True, now_ms=now_ms)
+            return Verdict()
+        known = self._looks.get(event.topic)
+        look = await self._look(link, event.topic)
+        try:
+            return self._compared(signed, match, look, now_ms)
+        except UnusableEventError:
+            if look is not known:
+                raise
+        return self._compared(signed, match, await self._read(link, event.topic), now_ms)
+
+    def _compared(self, signed: SignedEvent, match: Match, look: _Look, now_ms: int) -> Verdict:
+        if signed.id in look.rows:
+            return Verdict(stored=look.rows[signed.id])
+        self._validator.admit(signed, match, fact=True, at=_standing(signed.event, look), own=True, now_ms=now_ms)
+        return Verdict(expected=look.last)
+
+    def check_offer(self, signed: SignedEvent, *, sayer: str, now_ms: int) -> None:
+        """Whether somebody's fact may be re-offered. Raises `UnusableEventError`."""
+        self._validator.check(signed, session=sayer, now_ms=now_ms)
+
+    def stored(self, signed: SignedEvent, row: int) -> None:
+        """What was judged stands in the stream now."""
+        look = self._looks.get(signed.event.topic)
+        if look is not None and signed.event.version is not None:
+            look.fold.take(signed)
+            look.rows = {signed.id: row}
+            look.last, look.at = row, self._now()
+
+    def forget(self, topic: str) -> None:
+        """Somebody else has said something there."""
+        self._looks.pop(topic, None)
+
+    async def _look(self, link: NatsLink, topic: str) -> _Look:
+        """What is known of the topic, which the server compares anyway, and of its tombstone as it stands now."""
+        look, tombstone = self._looks.get(topic), TOMBSTONE + thing_of(topic)
+        if look is not None and not topic.startswith(TOMBSTONE):
+            last = await last_on(link, self._subjects.history, self._subjects.on(tombstone))
+            if last is not None and last.row != look.ended:
+                look = None
+        return look or await self._read(link, topic)
+
+    async def _recent(self, link: NatsLink, topic: str) -> _Look:
+        look = self._looks.get(topic)
+        return look if look is not None and self._now() - look.at <= FRESH_S else await self._read(link, topic)
+
+    async def _read(self, link: NatsLink, topic: str) -> _Look:
+        """Raises `TransportError`."""
+        at, names, history = self._now(), (topic, TOMBSTONE + thing_of(topic)), self._subjects.history
+        filters = [one(name) for one in (self._subjects.on, self._subjects.offered_on) for name in names]
+        newest = await asyncio.gather(*(last_on(link, history, one) for one in filters))
+        last, ended = (0 if one is None else one.row for one in newest[: len(names)])
+        filters = list(dict.fromkeys(filters))
+        found = retained = await last_of_each(link, self._subjects.facts, filters)
+        while not all(_holds(found, one) for one in newest):  # stream F is behind, or the server that was asked
+            if self._now() > at + ANSWER_S:
+                raise TransportError("nats.behind", f"the last of {topic} does not come")
+            found = [*retained, *await last_of_each(link, history, filters)]
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        if len(self._looks) >= _REMEMBERED:
+            self._looks.clear()
+        look = self._looks[topic] = _Look(Fold(), last, ended, at)
+        for stored in found:
+            try:
+                signed = await self._opener.open(link, stored)
+            except UnusableEventError as error:
+                if error.code == "trust.revoked":
+                    disowned = decode(stored.raw)
+                    if disowned.event.topic == topic:
+                        look.disowned[disowned.id] = disowned
+                continue
+            look.fold.take(signed)
+            if signed.event.topic == topic:
+                look.rows[signed.id] = stored.row
+        return look
+
+
+def _holds(found: list[Stored], newest: Stored | None) -> bool:
+    """Whether a subject's last message, or what came after it, is among those found."""
+    return newest is None or any(one.subject == newest.subject and one.row >= newest.row for one in found)
+
+
+def _standing(event: Event, look: _Look) -> Standing:
+    fold, held = look.fold, look.fold.get(event.topic)
+    named = None if event.replaces is None else look.disowned.get(event.replaces)
+    if named is not None and (held is None or newer(named.event, held.event)):
+        held = named
+    if event.ends:
+        return Standing(held, 0 if held is None else (held.event.epoch or 0) - 1)
+    return Standing(held, 0 if event.epoch is None else fold.ended(thing_of(event.topic)))

@@ -1,0 +1,168 @@
+"""The gate of a NATS server: it lets in who has a certificate of the realm, and sends away whom a revocation ends.
+
+Rule 1: a server asks it of each connection (auth callout). It checks the certificates as a broker does, the signature on the
+    server's nonce, and answers with what the certificate grants (`rules.nats_config`), for as long as that is valid.
+Rule 2: it has a broker's certificate, and a bus of its own. Until that has read the revocations nobody is let in but
+    brokers, without whom none of them could; the others wait.
+Rule 3: it tells who is attached (`nats_presence`), and ends connections whose key was revoked.
+Rule 4: a gate that loses its server ends, and begins anew with what it has said before: as a broker that was restarted.
+Rule 5: the gate of the broker in which the realm was born makes the streams, once.
+Rule 6: where there are several, it sees to it that who was removed is none of them (`nats_members`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Never
+
+from nats.aio.msg import Msg
+
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm
+from dsmt.bus.nats.members import NatsMembers
+from dsmt.bus.nats.presence import NatsPresence
+from dsmt.bus.nats.servers import KnownServers
+from dsmt.bus.nats.streams import make_streams
+from dsmt.bus.rules.nats_config import ACCOUNT, permissions
+from dsmt.bus.wire.handshake import check_hello
+from dsmt.bus.wire.nats_tokens import Asked, kept_out, let_in, read_asked, read_connection_name
+from dsmt.bus.wire.nkeys import public_of
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
+from dsmt.event.codec import EDDSA
+from dsmt.logs import Logger
+from dsmt.ports.clock import Clock
+from dsmt.ports.entropy import Entropy
+from dsmt.ports.realm import About
+from dsmt.trust.certificate import Certificate
+from dsmt.trust.identity import Identity
+from dsmt.trust.keys import Key, link_key, verify
+from dsmt.trust.store import TrustStore
+
+CALLOUT: Final = "$SYS.REQ.USER.AUTH"
+RETRY_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class GateKeys:
+    """The keys of the gates of one realm: with which they connect, and with which they let in."""
+
+    system: Key
+    issuer: Key
+
+
+class NatsGate:
+    """The gate beside one server, `realm.own`.
+
+    `made` is called when the streams were made; None: it makes none. `dismissed`: its server was removed, and may end.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        trust: TrustStore,
+        realm: NatsRealm,
+        keys: GateKeys,
+        clock: Clock,
+        entropy: Entropy,
+        about: About,
+        made: Callable[[], object] | None = None,
+        known: KnownServers | None = None,
+        dismissed: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._identity, self._trust, self._realm, self._keys, self._clock = identity, trust, realm, keys, clock
+        self._made, self._subjects = made, Subjects(trust.realm.name)
+        self.bus = NatsBus(
+            identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, known=known
+        )
+        self._members = NatsMembers(self.bus, self._subjects, dismissed)
+        self._presence = NatsPresence(self.bus, trust, clock, about)
+        self._answering: set[asyncio.Task[None]] = set()
+        self._log = Logger(gate=identity.name)
+
+    async def run(self) -> Never:
+        """Be the gate, until its server is lost: then with a group of `TransportError`."""
+        link = await self._system()
+        try:
+            await link.hear(CALLOUT, self._asked, queue="gate")
+            await self._presence.listen(link)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ends_with(link))
+                if self._made is not None:
+                    await self._make_streams(self._made)
+                group.create_task(self.bus.run())
+                group.create_task(self._presence.run(link))
+                if self._realm.replicas > 1:
+                    group.create_task(self._members.run(link))
+        finally:
+            for task in self._answering:
+                task.cancel()
+            await link.close()
+        raise AssertionError
+
+    async def _system(self) -> NatsLink:
+        """A connection that needs no gate, when the server is there."""
+        while True:
+            with suppress(TransportError):
+                name = f"gate {self._identity.name}"
+                return await NatsLink.connect(self._realm.own, self._realm, key=self._keys.system, name=name)
+            await asyncio.sleep(RETRY_S)
+
+    @staticmethod
+    async def _ends_with(link: NatsLink) -> Never:
+        await link.lost
+        raise TransportError("link.lost", "the NATS server of this gate has gone", next="it begins anew with it")
+
+    async def _make_streams(self, made: Callable[[], object]) -> None:
+        while True:
+            try:
+                link = await self.bus.connect()
+                try:
+                    await make_streams(link, self._subjects, replicas=self._realm.replicas)
+                finally:
+                    await link.close()
+            except (ApiError, DsmtError) as error:  # the cluster has no leader yet
+                self._log.info("no streams yet", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+            else:
+                made()
+                return
+
+    # --- who comes in --------------------------------------------------------------------------------------------
+
+    async def _asked(self, message: Msg) -> None:
+        task = asyncio.create_task(self._answer(message))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, message: Msg) -> None:
+        try:
+            asked = read_asked(message.data)
+        except UnusableEventError as error:
+            self._log.warning("kept out", reason=error.message)
+            return  # the server keeps it out by itself, in time
+        if not asked.name.startswith("broker/"):
+            await self._presence.ready.wait()
+        now_ms = self.bus.now_ms()
+        try:
+            certificate = self._checked(asked, now_ms)
+        except (RefusedError, UnusableEventError) as error:
+            self._log.warning("kept out", name=asked.name, code=error.code, reason=error.message)
+            answer = kept_out(asked, self._keys.issuer, f"{error.code}: {error.message}", now_s=now_ms // 1000)
+        else:
+            allowed = permissions(certificate, self._subjects)
+            until_s = certificate.not_after
+            answer = let_in(asked, self._keys.issuer, ACCOUNT, allowed, now_s=now_ms // 1000, until_s=until_s)
+        await message.respond(answer)
+
+    def _checked(self, asked: Asked, now_ms: int) -> Certificate:
+        """The certificate of who comes (rule 1). Raises `RefusedError`, `UnusableEventError`."""
+        hello = read_connection_name(asked.name, self._trust.realm.name)
+        public = public_of(asked.nkey)
+        if not verify(EDDSA, public, asked.nonce.encode(), asked.signature):
+            raise RefusedError("trust.signature", f"{hello.name} did not sign the server's nonce")
+        return check_hello(self._trust, hello, asked.certificates, link_key(public), now_ms)

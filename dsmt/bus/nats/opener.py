@@ -1,0 +1,105 @@
+"""What of a stream may be believed: no server has judged it, so each reader does, from the stream alone.
+
+Rule 1: the subject says who sent it; it must be the event's source and topic. What is re-offered, or copied for an
+    addressee, names both.
+Rule 2: signature, certificate, grant and record are asked as everywhere. The certificates stand in the stream, on a
+    subject for each key of a source, and are asked for when they are first needed.
+Rule 3: time is judged by when the stream stored it, which is the same for all readers: what was more than 10 s ahead of
+    that nobody takes (J4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import cbor2
+
+from dsmt.bus.nats.link import NatsLink, Publication
+from dsmt.bus.nats.streams import Stored, last_of_each
+from dsmt.bus.rules.authority import check_revocation
+from dsmt.bus.wire.subjects import SubjectParts, Subjects
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import decode_part
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import BOUND_MS
+from dsmt.event.payload import canonical
+from dsmt.trust.identity import Identity
+from dsmt.trust.opening import opened
+from dsmt.trust.store import REVOKED, TrustStore
+
+UNKNOWN: Final = frozenset({"trust.stranger", "trust.name"})
+ASK_AGAIN_S: Final = 1.0
+_REMEMBERED: Final = 4096
+
+
+class NatsOpener:
+    """Opens what a stream holds. `now` is boot-time seconds."""
+
+    def __init__(self, trust: TrustStore, subjects: Subjects, now: Callable[[], float]) -> None:
+        self._trust, self._subjects, self._now = trust, subjects, now
+        self._missed: dict[tuple[str, bytes], float] = {}
+
+    async def open(self, link: NatsLink, stored: Stored) -> SignedEvent:
+        """The event of a message. Raises `UnusableEventError` that says why it is none, `TransportError`."""
+        said = self._subjects.said(stored.subject)
+        try:
+            signed, match = opened(self._trust, stored.raw)
+        except UnusableEventError as error:
+            if error.code not in UNKNOWN or not await self.learn(link, said.author, decode_part(stored.raw).key_id):
+                raise
+            signed, match = opened(self._trust, stored.raw)
+        event = signed.event
+        fact = match.row.takes_as_fact(event.version)
+        if (event.source, event.topic) != said[2:] or said.kind not in ("fon" if fact else "si"):
+            where = f"{event.source} on {event.topic} stands on the subject {stored.subject}"
+            raise UnusableEventError("event.subject", where)
+        ahead_ms = max(event.time_ms, event.incarnation) - stored.stored_ms
+        if ahead_ms > BOUND_MS:
+            raise UnusableEventError("clock_ahead", f"{signed.id} was stored {ahead_ms / 1000:.1f} s before it was said")
+        if event.topic.startswith(REVOKED):
+            check_revocation(self._trust, signed)
+            self._trust.revoke(signed)
+        return signed
+
+    def said(self, stored: Stored) -> SubjectParts:
+        """What a message's subject says. Raises `UnusableEventError`."""
+        return self._subjects.said(stored.subject)
+
+    async def learn(self, link: NatsLink, source: str, key_id: bytes) -> bool:
+        """Ask for the certificates of a source's key; whether any came that can be used. Raises `TransportError`."""
+        now = self._now()
+        if now - self._missed.get((source, key_id), -ASK_AGAIN_S) < ASK_AGAIN_S:
+            return False
+        filters = [self._subjects.certificates(source, key_id)]
+        for stream in (self._subjects.facts, self._subjects.history):  # the first may be behind the second
+            if self._taken(await last_of_each(link, stream, filters)):
+                return True
+        if len(self._missed) >= _REMEMBERED:
+            self._missed.clear()
+        self._missed[source, key_id] = now
+        return False
+
+    def _taken(self, found: list[Stored]) -> bool:
+        good = False
+        for stored in found:
+            with suppress(UnusableEventError, cbor2.CBORDecodeError, TypeError, ValueError):
+                self._trust.add_all([bytes(one) for one in cbor2.loads(stored.raw)])
+                good = True
+        return good
+
+    async def introduce(self, link: NatsLink, sayer: Identity) -> None:
+        """Put a source's own certificates where readers look for them, unless they are there. Raises `TransportError`."""
+        await self._put(link, sayer.name, sayer.name, sayer.key.key_id, [one.raw for one in sayer.chain])
+
+    async def vouch(self, link: NatsLink, sayer: str, signed: SignedEvent) -> None:
+        """Put the certificates of who signed a re-offered fact beside it."""
+        proof = list(self._trust.proof(signed.key_id, signed.event.source))
+        await self._put(link, sayer, signed.event.source, signed.key_id, proof)
+
+    async def _put(self, link: NatsLink, sayer: str, source: str, key_id: bytes, raws: list[bytes]) -> None:
+        payload, subject = canonical(raws), self._subjects.certificate(sayer, source, key_id)
+        if any(one.raw == payload for one in await last_of_each(link, self._subjects.facts, [subject])):
+            return
+        await link.publish(Publication(subject, payload, {}))

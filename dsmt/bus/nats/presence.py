@@ -1,0 +1,287 @@
+"""Who is attached to a NATS server, told as a broker tells it: from what the server says of its connections.
+
+Rule 1: the server tells of each connection that is made or ends; what did not come is made up for, each `LOOK_S` it is asked
+    for all that it has. Who is quiet is asked (`rules.nats_sessions`).
+Rule 2: nothing is told before what was said in an earlier life was read.
+Rule 3: a connection of a key that was revoked is ended by the server, at once when the revocation comes, or when the gate
+    comes back.
+Rule 4: a gate ends with its own server. That no majority can be asked at the moment ends nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Final, Never
+
+import msgspec
+from nats.aio.msg import Msg
+
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.link import NatsLink, Publication
+from dsmt.bus.nats.opener import NatsOpener
+from dsmt.bus.nats.streams import head
+from dsmt.bus.rules.nats_config import ACCOUNT, broker_of
+from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
+from dsmt.bus.rules.quota import charged
+from dsmt.bus.rules.session_words import SessionWords
+from dsmt.bus.wire.nats_tokens import read_connection_name
+from dsmt.bus.wire.nkeys import public_of
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.broker import BrokerStats
+from dsmt.event.records import to_data
+from dsmt.event.registry import is_fact
+from dsmt.ports.bus import Arrived, Complete, Draft, Interest
+from dsmt.ports.clock import Clock
+from dsmt.ports.realm import About
+from dsmt.ports.store import Row
+from dsmt.trust.certificate import Certificate
+from dsmt.trust.keys import key_id_of
+from dsmt.trust.store import REVOKED, TrustStore
+
+TICK_S: Final = 0.25
+LOOK_S: Final = 30.0
+HEARTBEAT_S: Final = 1.0
+STATS_S: Final = 30.0
+MOST: Final = 65_536
+_ADVISORY: Final = f"$SYS.ACCOUNT.{ACCOUNT}"
+
+
+class BusWords:
+    """What a gate says, on its bus; of what is said on a topic in one turn the newest. Fulfils `session_words.Says`."""
+
+    def __init__(self, bus: NatsBus) -> None:
+        self._bus = bus
+        self._unsaid: dict[str, Draft] = {}
+
+    def say(
+        self,
+        topic: str,
+        record: msgspec.Struct,
+        *,
+        subject: str = "",
+        ttl_ms: int | None = None,
+        payer: str = "",
+        to: tuple[str, ...] = (),
+    ) -> None:
+        """Say something of the gate's own; nobody pays for it."""
+        del payer
+        if not self._unsaid:
+            asyncio.get_running_loop().call_soon(self._say)
+        self._unsaid[topic] = Draft(topic, to_data(record), subject=subject, ttl_ms=ttl_ms, to=to)
+
+    def _say(self) -> None:
+        unsaid, self._unsaid = self._unsaid, {}
+        for draft in unsaid.values():
+            self._bus.emit(draft)
+
+
+class NatsPresence:
+    """That of the server at which a gate listens. `ready` is set when the past was read, and who attaches is heard."""
+
+    def __init__(self, bus: NatsBus, trust: TrustStore, clock: Clock, about: About) -> None:
+        self._bus, self._trust, self._clock, self._about = bus, trust, clock, about
+        self._subjects = Subjects(trust.realm.name)
+        self._words = SessionWords(bus.source, BusWords(bus), clock.boottime())
+        self._sessions = NatsSessions(bus.source, self._words)
+        self._opener = NatsOpener(trust, self._subjects, clock.boottime)
+        self._told: asyncio.Queue[Msg] = asyncio.Queue()
+        self._inbox = ""
+        self._missed: set[Connection] = set()
+        """Those that the last listing of their server did not have."""
+        self._restored, self.ready = asyncio.Event(), asyncio.Event()
+
+    async def listen(self, link: NatsLink) -> None:
+        """Begin to hear what the servers tell. Raises `TransportError`."""
+        for what in ("CONNECT", "DISCONNECT"):
+            await link.hear(f"{_ADVISORY}.{what}", self._told.put)
+        self._inbox = link.inbox("listed")
+        await link.hear(self._inbox, self._told.put)
+
+    async def run(self, link: NatsLink) -> Never:
+        """Tell who comes and goes. Raises `TransportError` when the link is lost."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read(link))
+            await self._restored.wait()
+            group.create_task(self._follow(link))
+            group.create_task(self._look(link))
+            group.create_task(self._hear())
+            group.create_task(self._tick())
+            group.create_task(self._count())
+        raise AssertionError
+
+    # --- what others say -----------------------------------------------------------------------------------------
+
+    async def _read(self, link: NatsLink) -> None:
+        patterns = ("broker/+/session/", REVOKED)
+        async with self._bus.subscribe(Interest(patterns, conflate=True)) as subscription:
+            async for batch in subscription:
+                said = [one.signed for one in batch if isinstance(one, Arrived)]
+                if self._restored.is_set():
+                    self._words.stored(_row(one) for one in said if one.event.source != self._bus.source)
+                    await self._expel(link)
+                    continue
+                for one in said:
+                    self._words.restore(_row(one), self._clock.boottime(), self._bus.now_ms())
+                if any(isinstance(one, Complete) for one in batch):
+                    self._words.started()
+                    self._restored.set()
+
+    async def _expel(self, link: NatsLink) -> None:
+        """End the connections of keys that were revoked (rule 3)."""
+        for session in list(self._sessions.at.values()):
+            if self._trust.is_revoked(key_id_of(session.public), session.name):
+                body = json.dumps({"cid": session.at.number}).encode()
+                await link.send(Publication(f"$SYS.REQ.SERVER.{session.at.server}.KICK", body, {}), link.inbox("kicked"))
+
+    # --- what the servers tell -----------------------------------------------------------------------------------
+
+    async def _follow(self, link: NatsLink) -> Never:
+        while True:
+            message = await self._told.get()
+            told = json.loads(message.data)
+            server, own = told["server"]["id"], broker_of(told["server"]["name"]) == self._name
+            if message.subject != self._inbox:
+                client = told["client"]
+                if message.subject.endswith(".DISCONNECT"):
+                    self._ended(Connection(server, client["id"]), told["reason"])
+                else:
+                    await self._opened(server, own, client["id"], client.get("user", ""), client.get("name", ""))
+            elif "data" in told:  # else it says why it cannot tell
+                listed = told["data"]["connections"]
+                for one in listed:
+                    await self._opened(server, own, one["cid"], one.get("authorized_user", ""), one.get("name", ""))
+                self._missing(server, {one["cid"] for one in listed})
+                for session in list(self._sessions.at.values()):
+                    if session.certificate is None:
+                        session.certificate, session.payer = await self._certified(session.name, session.public)
+                await self._expel(link)
+
+    @property
+    def _name(self) -> str:
+        return self._bus.source.partition("/")[2]
+
+    async def _opened(self, server: str, own: bool, number: int, user: str, name: str) -> None:
+        at = Connection(server, number)
+        if at in self._sessions.at:
+            return
+        try:
+            hello, public = read_connection_name(name, self._trust.realm.name), public_of(user)
+        except UnusableEventError:
+            return  # no source of dsmt: who has administered the server by hand
+        if not own and not hello.name.startswith("broker/"):
+            return
+        certificate, payer = await self._certified(hello.name, public)
+        session = NatsSession(
+            at=at,
+            name=hello.name,
+            public=public,
+            certificate=certificate,
+            incarnation=hello.incarnation,
+            attachment=hello.attachment,
+            pid=hello.pid,
+            version=hello.version,
+            address=hello.address,
+            payer=payer,
+            reads=hello.reads,
+            heard=self._clock.boottime(),
+            claimed=hello.incarnation,
+        )
+        self._sessions.opened(session, self._clock.boottime(), self._bus.now_ms())
+
+    async def _certified(self, name: str, public: bytes) -> tuple[Certificate | None, str]:
+        """The certificate of who was let in by another gate, or before this one came; and who pays for it."""
+        key_id = key_id_of(public)
+        if self._trust.certificate(key_id, name) is None:
+            with suppress(TransportError):  # it is asked for again with the next list
+                await self._opener.learn(await self._bus.held(), name, key_id)
+        signed, payer = self._trust.certificate(key_id, name), charged(self._trust.chain(key_id, name))
+        return None if signed is None else signed.certificate, "" if payer is None else payer.subject
+
+    def _ended(self, at: Connection, reason: str) -> None:
+        session = self._sessions.ended(at, reason, self._clock.boottime(), self._bus.now_ms())
+        delegate = session is not None and session.name.startswith("operator/") and session.payer not in ("", session.name)
+        if session is not None and delegate:  # one for each command: they would add up
+            self._trust.forget(key_id_of(session.public), session.name)
+
+    def _missing(self, server: str, numbers: set[int]) -> None:
+        """End those of a server that it has no more, though it has not told so.
+
+        One that came while it counted is missing once: so twice it must be.
+        """
+        missing = {at for at in self._sessions.at if at.server == server and at.number not in numbers}
+        for at in missing & self._missed:
+            self._ended(at, "")
+        self._missed = {at for at in self._missed if at.server != server} | missing
+
+    async def _look(self, link: NatsLink) -> Never:
+        asked = json.dumps({"auth": True, "acc": ACCOUNT, "limit": MOST}).encode()
+        while True:
+            await link.send(Publication("$SYS.REQ.SERVER.PING.CONNZ", asked, {}), self._inbox)
+            await asyncio.sleep(LOOK_S)
+
+    # --- who is heard --------------------------------------------------------------------------------------------
+
+    async def _hear(self) -> Never:
+        """Hear who says something, over each link that the bus has."""
+        attached = asyncio.Event()
+        self._bus.on_attached(attached.set)
+        while True:
+            with suppress(TransportError):  # then there will be another link
+                for subject in (self._subjects.signals, self._subjects.answers):
+                    await (await self._bus.held()).hear(subject, self._heard)
+                self.ready.set()
+            await attached.wait()
+            attached.clear()
+
+    async def _heard(self, message: Msg) -> None:
+        self._sessions.heard(self._subjects.speaker(message.subject), self._clock.boottime(), self._bus.now_ms())
+
+    async def _tick(self) -> Never:
+        beat = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self._clock.boottime()
+            self._words.tick(now, self._bus.now_ms(), TICK_S)
+            with suppress(TransportError):
+                for name in self._sessions.ask(now):
+                    await (await self._bus.held()).send(Publication(self._subjects.asked(name), b"", {}))
+            if now >= beat:
+                beat = now + HEARTBEAT_S
+                self._bus.heartbeat(f"{self._bus.source}/heartbeat", HEARTBEAT_S)
+
+    async def _count(self) -> Never:
+        """Say how the server is; there is no head that would prove what it holds (`EXPORT`)."""
+        while True:
+            try:
+                link = await self._bus.held()
+                history, facts = [await head(link, one) for one in (self._subjects.history, self._subjects.facts)]
+            except (TransportError, RefusedError):
+                await asyncio.sleep(HEARTBEAT_S)
+                continue
+            stats = BrokerStats(
+                store=history.store,
+                head=history.last,
+                head_hash=b"",
+                sessions=len(self._sessions.at),
+                events=history.messages,
+                facts=facts.messages,
+                disk_bytes=history.size + facts.size,
+                history_from_ms=history.first_ms,
+                dropped=0,
+                lag_s=0.0,
+                pid=self._about.pid,
+                version=self._about.version,
+                address=self._about.address,
+            )
+            self._bus.emit(Draft(f"{self._bus.source}/stats", to_data(stats), subject=self._bus.source))
+            await asyncio.sleep(STATS_S)
+
+
+def _row(signed: SignedEvent) -> Row:
+    """An event as a broker's store would hold it, brought by who has said it."""
+    event = signed.event
+    return Row(0, 0, event.topic, event.to, is_fact(event), signed.key_id, signed.sealed, brought=event.source)

@@ -1,0 +1,193 @@
+"""The streams of a realm on JetStream: made once, read by sequence, by subject and as one page.
+
+Rule 1: stream H is the one into which everything is published, so it has one order and one acknowledgement. Stream F is
+    sourced from it and holds the last of each retained subject, for as long as there is nobody to remove it
+    (`wire.subjects`).
+Rule 2: streams are made when a realm is born and at no other time: who finds none does not attach, so nobody takes a
+    realm whose disks are gone for an empty one (rule R5).
+Rule 3: a store is named by the moment at which its stream was made: a stream that is made anew is another store (rule
+    D3).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from nats.aio.msg import Msg
+
+from dsmt.bus.nats.link import ApiError, NatsLink, Publication
+from dsmt.bus.rules.nats_config import broker_of
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import RefusedError, TransportError
+
+NO_STREAM: Final = 10059
+NO_MESSAGE: Final = 10037
+DUPLICATES_S: Final = 120
+"""How long a server knows the ids of what was published; what is said again later, readers drop by its chain."""
+HISTORY_S: Final = 7 * 24 * 3600
+MARK_S: Final = 60
+_NS: Final = 1_000_000_000
+_SOURCE: Final = "Nats-Stream-Source"
+
+
+class Head(NamedTuple):
+    """What a stream says of itself: the store's name, its rows, the server's time; then how many they are and since when."""
+
+    store: str
+    first: int
+    last: int
+    replicas: int
+    now_ms: int
+    messages: int
+    size: int
+    first_ms: int
+
+
+class Stored(NamedTuple):
+    """A message of a stream; `row` is its sequence in stream H, wherever it was read."""
+
+    subject: str
+    row: int
+    stored_ms: int
+    raw: bytes
+    left: int = 0
+    """How many more its consumer has for us."""
+    sequence: int = 0
+    """Its sequence in the stream where it was read."""
+    number: int = 0
+    """How many its consumer has delivered with it."""
+
+
+def time_ms(rfc3339: str) -> int:
+    """A time as the server writes it, in ms."""
+    return int(datetime.fromisoformat(rfc3339).timestamp() * 1000)
+
+
+async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int) -> None:
+    """Make the streams of a realm that is born; those that are there already stay as they are. Raises `ApiError`."""
+    common = {"storage": "file", "num_replicas": replicas, "allow_direct": True, "allow_msg_ttl": True, "discard": "old"}
+    history = {
+        "name": subjects.history,
+        "subjects": [subjects.everything],
+        "retention": "limits",
+        "max_age": HISTORY_S * _NS,
+        "duplicate_window": DUPLICATES_S * _NS,
+        "allow_atomic": True,
+        "deny_delete": False,
+        **common,
+    }
+    source = {"name": subjects.history, "subject_transforms": [{"src": one, "dest": one} for one in subjects.retained()]}
+    facts = {"name": subjects.facts, "sources": [source], "max_msgs_per_subject": 1, **common}
+    blobs = {"name": subjects.blobs, "subjects": [subjects.pieces], "max_msgs_per_subject": 1, **common}
+    for stream in (history, facts, blobs):
+        try:
+            await link.api(f"STREAM.INFO.{stream['name']}")
+        except ApiError as error:
+            if error.code != NO_STREAM:
+                raise
+            await link.api(f"STREAM.CREATE.{stream['name']}", stream)
+
+
+async def head(link: NatsLink, stream: str) -> Head:
+    """Where a stream stands, by its leader. Raises `RefusedError` when there is none, `TransportError`."""
+    try:
+        told = await link.api(f"STREAM.INFO.{stream}")
+    except ApiError as error:
+        if error.code != NO_STREAM:
+            raise TransportError("nats.stream", f"stream {stream}: {error}") from error
+        raise RefusedError("nats.stream", f"NATS has no stream {stream}", next="make the realm's streams first") from error
+    state, made = told["state"], time_ms(told["created"])
+    return Head(
+        f"{stream}.{made}",
+        state["first_seq"],
+        state["last_seq"],
+        told["config"]["num_replicas"],
+        time_ms(told["ts"]),
+        state["messages"],
+        state["bytes"],
+        max(0, time_ms(state["first_ts"])),
+    )
+
+
+async def stands_without(link: NatsLink, subjects: Subjects, broker: str) -> bool:
+    """Whether each stream is led by another server than that of a broker, and all that are to hold it have all of it.
+
+    Raises `RefusedError` when there is none, `TransportError`.
+    """
+    for stream in (subjects.history, subjects.facts, subjects.blobs):
+        try:
+            told = await link.api(f"STREAM.INFO.{stream}")
+        except ApiError as error:
+            raise TransportError("nats.stream", f"stream {stream}: {error}") from error
+        held = told.get("cluster", {})
+        others, leader = held.get("replicas", []), broker_of(held.get("leader", ""))
+        whole = all(one["current"] and not one.get("offline") for one in others)
+        if leader in ("", broker) or not whole or broker in [broker_of(one["name"]) for one in others]:
+            return False
+        if len(others) + 1 < told["config"]["num_replicas"]:
+            return False
+    return True
+
+
+async def last_on(link: NatsLink, stream: str, subject: str) -> Stored | None:
+    """The last message on a subject or a pattern of them, by the stream's leader. Raises `TransportError`."""
+    return await _get(link, stream, {"last_by_subj": subject})
+
+
+async def next_on(link: NatsLink, stream: str, subject: str, row: int) -> Stored | None:
+    """The first message from a row on, by the stream's leader. Raises `TransportError`."""
+    return await _get(link, stream, {"seq": row, "next_by_subj": subject})
+
+
+async def _get(link: NatsLink, stream: str, asked: dict[str, Any]) -> Stored | None:
+    try:
+        told = (await link.api(f"STREAM.MSG.GET.{stream}", asked))["message"]
+    except ApiError as error:
+        if error.code == NO_MESSAGE:
+            return None
+        raise TransportError("nats.stream", f"stream {stream}: {error}") from error
+    headers = base64.b64decode(told.get("hdrs", "")).decode(errors="replace")
+    source = next((line for line in headers.splitlines() if line.startswith(_SOURCE)), "")
+    row = int(source.split()[2]) if source else told["seq"]
+    return Stored(told["subject"], row, time_ms(told["time"]), base64.b64decode(told.get("data", "")), 0, told["seq"])
+
+
+async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
+    """The last message of each subject that a pattern takes, by any server that has the stream. Raises `TransportError`."""
+    inbox, queue = await link.listen()
+    asked = json.dumps({"multi_last": list(subjects), "batch": 1024}).encode()
+    found: list[Stored] = []
+    try:
+        await link.send(Publication(f"$JS.API.DIRECT.GET.{stream}", asked, {}), inbox)
+        while True:
+            message = await link.next_of(queue)
+            headers = message.headers or {}
+            status = headers.get("Status")
+            if status in ("204", "404"):
+                return found
+            if status is not None:
+                raise TransportError("nats.stream", f"stream {stream} answers {status} {headers.get('Description', '')}")
+            found.append(_direct(message))
+    finally:
+        await link.deaf(inbox)
+
+
+def _direct(message: Msg) -> Stored:
+    headers = message.headers or {}
+    sequence = int(headers["Nats-Sequence"])
+    source = headers.get(_SOURCE, "")
+    row = int(source.split()[1]) if source else sequence
+    return Stored(headers["Nats-Subject"], row, time_ms(headers["Nats-Time-Stamp"]), message.data, 0, sequence)
+
+
+def delivered(message: Msg) -> Stored:
+    """A message as a consumer delivers it: where it stands is written in the subject for its acknowledgement."""
+    tokens = message.reply.split(".")
+    sequence, number, nanoseconds, left = (int(one) for one in (tokens[5:9] if len(tokens) == 9 else tokens[7:11]))
+    source = (message.headers or {}).get(_SOURCE, "")
+    row = int(source.split()[1]) if source else sequence
+    return Stored(message.subject, row, nanoseconds // 1_000_000, message.data, left, sequence, number)

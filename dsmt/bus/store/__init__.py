@@ -1,0 +1,1 @@
+"""A store on SQLite, and the tables that it is made of."""

@@ -1,0 +1,61 @@
+"""The network on ZeroMQ: ROUTER and DEALER over TCP, encrypted by CURVE, admitted by ZAP; fulfils `ports.network.Network`.
+
+ZMTP heartbeats are off: a starved peer must not look like a closed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import zmq
+
+from dsmt.bus.zeromq.link import ZmqLink
+from dsmt.bus.zeromq.listener import ZmqListener
+from dsmt.bus.zeromq.sockets import LINGER_MS, secure
+from dsmt.errors import TransportError
+from dsmt.ports.network import Peer
+
+_FAILED: Final = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_LOST: Final = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
+
+
+class ZmqNetwork:
+    """The way to the network of one process; its context is made with the first link."""
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[Any] | None = None
+
+    async def listen(
+        self, address: str, secret: bytes, *, admit: Callable[[bytes], bool], writable: Callable[[Peer], None]
+    ) -> ZmqListener:
+        """Open a port. Raises `FailedError` with code `start.port_in_use` when it is taken."""
+        return ZmqListener(address, secret, admit, writable)
+
+    async def connect(self, address: str, secret: bytes, *, server_key: bytes) -> ZmqLink:
+        """Connect and finish the handshake within 5 seconds. Raises `TransportError`."""
+        if self._context is None:
+            self._context = zmq.Context()
+        dealer = self._context.socket(zmq.DEALER)
+        secure(dealer, secret)
+        dealer.setsockopt(zmq.CURVE_SERVERKEY, server_key)
+        dealer.setsockopt(zmq.RECONNECT_IVL, -1)
+        dealer.setsockopt(zmq.LINGER, LINGER_MS)
+        monitor = dealer.get_monitor_socket(_FAILED | _LOST | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        link = ZmqLink(dealer, monitor, address)
+        try:
+            dealer.connect(f"tcp://{address}")
+            await link.shaken()
+        except zmq.ZMQError as error:
+            await link.close()
+            raise TransportError("link.refused", f"cannot connect to {address}: {error.strerror}") from error
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    def close(self) -> None:
+        """End the context; links must be closed before."""
+        if self._context is not None:
+            self._context.term()
+            self._context = None
