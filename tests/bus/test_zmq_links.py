@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import time
+from contextlib import ExitStack
 
 import pytest
 from nacl.bindings import crypto_scalarmult_base
 
-from dsmt.bus.zeromq.network import ZmqNetwork
+from dsmt.bus.zeromq.network import CONNECT_S, ZmqNetwork
+from dsmt.bus.zeromq.sockets import HANDSHAKE_S
 from dsmt.errors import TransportError
 from dsmt.ports.network import Arrival, Closed, How, Link, Received
 
@@ -42,3 +46,24 @@ def test_of_a_peer_that_was_disconnected_nothing_is_taken_that_comes_behind_and_
         network.close()
 
     asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_where_no_machine_answers_a_connection_is_given_up_soon() -> None:
+    async def play() -> float:
+        network = ZmqNetwork()
+        with ExitStack() as stack:
+            full = stack.enter_context(socket.socket())
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for _ in range(4):  # whoever comes after these is not answered
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            began = time.monotonic()
+            with pytest.raises(TransportError, match="no broker answers"):
+                await network.connect(f"127.0.0.1:{full.getsockname()[1]}", os.urandom(32), server_key=os.urandom(32))
+            took = time.monotonic() - began
+        network.close()
+        return took
+
+    assert CONNECT_S * 0.9 < asyncio.run(asyncio.wait_for(play(), 30)) < HANDSHAKE_S

@@ -1,6 +1,8 @@
 """The network on ZeroMQ: ROUTER and DEALER over TCP, encrypted by CURVE, admitted by ZAP; fulfils `ports.network.Network`.
 
-ZMTP heartbeats are off: a starved peer must not look like a closed one.
+Rule 1: ZMTP heartbeats are off: a starved peer must not look like a closed one.
+Rule 2: where no machine answers a connection is given up before the handshake is: the next try may be answered at once, and
+    the kernel's own would come seconds later, as those of a network that was cut for long.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from dsmt.ports.network import Peer
 _FAILED: Final = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _LOST: Final = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
 
+CONNECT_S: Final = 1.5
+"""How long TCP may take to connect: one lost packet more than a round trip (RFC 6298: it is sent again after 1 s)."""
+
 
 class ZmqNetwork:
     """The way to the network of one process; its context is made with the first link."""
@@ -33,13 +38,14 @@ class ZmqNetwork:
         return ZmqListener(address, secret, admit, writable)
 
     async def connect(self, address: str, secret: bytes, *, server_key: bytes) -> ZmqLink:
-        """Connect and finish the handshake within 5 seconds. Raises `TransportError`."""
+        """Connect within `CONNECT_S`, and finish the handshake within 5 seconds. Raises `TransportError`."""
         if self._context is None:
             self._context = zmq.Context()
         dealer = self._context.socket(zmq.DEALER)
         secure(dealer, secret)
         dealer.setsockopt(zmq.CURVE_SERVERKEY, server_key)
         dealer.setsockopt(zmq.RECONNECT_IVL, -1)
+        dealer.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECT_S * 1000))
         dealer.setsockopt(zmq.LINGER, LINGER_MS)
         monitor = dealer.get_monitor_socket(_FAILED | _LOST | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         link = ZmqLink(dealer, monitor, address)
