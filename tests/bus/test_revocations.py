@@ -137,13 +137,19 @@ async def test_who_was_revoked_stays_out_of_a_new_broker_whose_clock_is_an_hour_
 
 @pytest.mark.parametrize("code", ["trust.revoked", "trust.expired", KEPT_OUT])
 def test_who_was_revoked_asks_again_each_minute_and_who_lost_a_broker_at_once(code: str):
-    backoff = AttachBackoff()
+    backoff = AttachBackoff("node/n1")
     lost, revoked = TransportError("link.lost", ""), RefusedError(code, "")
     assert [backoff.failed(lost) for _ in range(9)] == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.0, 2.0]
     assert [backoff.failed(revoked) for _ in range(5)] == [5.0, 10.0, 20.0, 40.0, 60.0]
     assert backoff.failed(lost) == 2.0
     backoff.attached()
     assert backoff.failed(lost) == 0.02
+
+
+def test_brokers_look_for_each_other_more_often() -> None:
+    backoff, lost = AttachBackoff("broker/b1"), TransportError("link.lost", "")
+    assert [backoff.failed(lost) for _ in range(7)] == [0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5]
+    assert [backoff.failed(RefusedError("trust.expired", "")) for _ in range(5)][-1] == 60.0
 
 
 @scenario

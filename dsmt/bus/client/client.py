@@ -220,7 +220,7 @@ class BusClient:
 
     async def run(self) -> None:
         """Attach, and attach again, until cancelled."""
-        backoff = AttachBackoff()
+        backoff = AttachBackoff(self.source)
         while True:
             broker, delay = self.brokers.next(), 0.0
             try:

@@ -127,7 +127,7 @@ class NatsBus:
 
     async def run(self) -> None:
         """Attach, and attach again, until cancelled."""
-        backoff = AttachBackoff()
+        backoff = AttachBackoff(self.source)
         while True:
             number = max(self.attachment + 1, self.now_ms())
             try:
