@@ -9,7 +9,7 @@ from typing import Final
 from dsmt.ports.clock import Clock
 from dsmt.ports.network import Message
 
-SLICE_S: Final = 0.01
+SLICE_S: Final = 0.02
 
 
 async def in_slices(
