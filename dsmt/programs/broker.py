@@ -25,11 +25,15 @@ from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.procfs import boot
+from dsmt.trust.keys import verify
+from dsmt.trust.proven import remembering
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
 
 ASK_S: Final = 1.0
 """How long others may take to tell realm time at a start."""
+REMEMBERED: Final = 4096
+"""Signatures that are not checked again, 350 B each: two others tell the same at about the same time."""
 KEEPER_PAUSE_S: Final = 1.0
 """How long the keeper must be dead before a broker starts another: a controller does sooner."""
 
@@ -61,7 +65,8 @@ async def _serve(directory: Path) -> None:
 
 async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile) -> None:
     identity = read_identity(directory / "identity")
-    trust = TrustStore(config.realm.realm)
+    check = remembering(verify, REMEMBERED)
+    trust = TrustStore(config.realm.realm, verify=check)
     others = [one for one in config.realm.addresses if one.public != identity.key.public]
     birth = directory / "birth"
     born = birth.exists() and is_birth_record(birth.read_bytes(), identity.name, store.identity, trust)
@@ -83,7 +88,7 @@ async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile) -
         network=ZmqNetwork(),
         clock=LinuxClock(),
         entropy=SystemEntropy(),
-        reach=lambda address: the_bus(identity, TrustStore(config.realm.realm), [address], reads=True),
+        reach=lambda address: the_bus(identity, TrustStore(config.realm.realm, verify=check), [address], reads=True),
     )
     tell = keeper_teller(lambda record: broker.say("keeper", record), directory.parent.parent)
     keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S, replaced=tell))

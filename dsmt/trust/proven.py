@@ -1,12 +1,14 @@
 """Proven: the signatures that were found good, so that the one over many events that come one by one is checked once.
 
 Rule 1: only what stands over the root of a burst is remembered: nothing else is asked again.
+Rule 2: but a broker hears the same from each other one, and remembers all that was good lately (`remembering`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Final
 
 from dsmt.event.codec import Part
@@ -15,6 +17,24 @@ Verify = Callable[[int, bytes, bytes, bytes], bool]
 _REMEMBERED: Final = 1024
 _ROOT_BYTES: Final = 128
 """What is signed for a burst is shorter than this: a header and a root; no event is."""
+
+
+def remembering(verify: Verify, most: int) -> Verify:
+    """The same, but what it found good is not checked again until so many others were."""
+    good: OrderedDict[tuple[int, bytes, bytes, bytes], None] = OrderedDict()
+
+    def check(algorithm: int, public: bytes, message: bytes, signature: bytes) -> bool:
+        proven = algorithm, public, sha256(message).digest(), signature
+        if proven in good:
+            return True
+        if not verify(algorithm, public, message, signature):
+            return False
+        good[proven] = None
+        if len(good) > most:
+            good.popitem(last=False)
+        return True
+
+    return check
 
 
 class ProvenSignatures:

@@ -5,6 +5,7 @@ import cbor2
 from dsmt.event.codec import seal
 from dsmt.event.hlc import hlc
 from dsmt.trust.keys import SecretKey, verify
+from dsmt.trust.proven import remembering
 from dsmt.trust.store import TrustStore
 from tests.trust.refusals import AGENT, NODE, STATUS, refusal
 
@@ -140,3 +141,26 @@ def test_a_signature_of_another_algorithm_is_refused(realm):
         sign = staticmethod(identity.key.sign)
 
     assert refusal(realm.store(), seal([event], Other)[0].raw) == "trust.signature"
+
+
+def test_what_was_good_is_not_checked_again_until_so_many_others_were() -> None:
+    asked: list[bytes] = []
+
+    def counted(_algorithm: int, _public: bytes, message: bytes, signature: bytes) -> bool:
+        asked.append(message)
+        return signature == b"good"
+
+    check = remembering(counted, 2)
+    assert check(-8, b"p", b"one", b"good")
+    assert check(-8, b"p", b"one", b"good")
+    assert asked == [b"one"]
+    assert not check(-8, b"p", b"one", b"bad")
+    assert not check(-8, b"p", b"one", b"bad")
+    assert asked == [b"one"] * 3, "what is bad is no less so the second time"
+    others = [(-8, b"q", b"one", b"good"), (-7, b"p", b"one", b"good"), (-8, b"p", b"two", b"good")]
+    assert all(check(*other) for other in others)
+    assert asked[3:] == [b"one", b"one", b"two"]
+    assert check(-8, b"p", b"two", b"good")
+    assert len(asked) == 6
+    assert check(-8, b"p", b"one", b"good")
+    assert len(asked) == 7, "two are remembered"
