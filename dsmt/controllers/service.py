@@ -61,7 +61,8 @@ def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, plan: Plan, 
         indexes = looked if only is None else [i for c, i in sorted(only) if c == name and i in looked]
         outcomes.append(_decide_component(context, indexes, wanted[name], looked))
         outcomes.append(Outcome(needs_full_pass=len(looked) < len(wanted[name])))
-    tried = [context for context in contexts.values() if context.keeps_former_data]  # when that ends others may leave, too
+    tried = [context for context in contexts.values() if context.keeps_former_data or context.tried_and_held is not None]
+    # when what is tried becomes good in one slot, others may leave, or have it, too
     outcomes += [Outcome(wakes=tuple(context.trials), needs_full_pass=True) for context in tried]
     return Outcome.merged(outcomes)
 
