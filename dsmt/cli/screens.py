@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dsmt.cli.printing import counted, one_line, page, table, word
-from dsmt.event.phrases import quoted, stepped
+from dsmt.event.phrases import another_certificate, quoted, stepped
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Hold, InstanceRow, is_problem
@@ -382,9 +382,7 @@ def _realm(told: RealmStatus, now_ms: int) -> Iterable[tuple[str, str]]:
         left_ms = milliseconds(certs.expires) - now_ms
         said = "SOON" if not certs.ok else "renew" if certs.renew else "ok"
         if left_ms < 0:
-            joined = "; if it has joined: dsmt join TOKEN, there" if certs.next.startswith("node/") else ""
-            todo = f"dsmt cert rotate {certs.next}, then restart it{joined}"
-            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: {todo}"
+            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: {another_certificate(certs.next)}"
         else:
             yield "certs", f"{said}    next to renew: {certs.next} in {span(left_ms)}"
     yield "brake", brake_line(told)

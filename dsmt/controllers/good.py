@@ -91,10 +91,11 @@ class Component:
         before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
         return max(before, key=lambda good: (good.revision, good.spec), default=None)
 
-    @property
+    @cached_property
     def tried_and_held(self) -> Slot | None:
         """The fact of a slot that was stopped by hand while what stands was tried in it, which was good nowhere yet."""
-        known = ((slot, slot.fact.record) for slot in self.slots if slot.fact is not None)
+        own = (self.entry.slots[place] for place in sorted(self.entry.held) if place[0] == self.component.name)
+        known = ((slot, slot.fact.record) for slot in own if slot.fact is not None)
         held = next((fact for slot, fact in known if self._is_held_tried(slot, fact)), None)
         return None if held is None or any(map(self.is_good, self.slots)) else held
 

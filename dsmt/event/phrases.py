@@ -22,6 +22,14 @@ def person(name: str) -> str:
     return name.removeprefix("operator/").split(".", 1)[0]
 
 
+def another_certificate(who: str) -> str:
+    """What an operator does so that somebody's next certificate is used: of this home, or of a node that has joined."""
+    if who.startswith("operator/"):
+        return f"dsmt cert rotate {who}"
+    joined = "; if it has joined: dsmt join TOKEN, there" if who.startswith("node/") else ""
+    return f"dsmt cert rotate {who}, then start it anew{joined}"
+
+
 def quoted(reason: str | None) -> str:
     """What somebody gave as a reason, as it stands behind what they did; nothing for none."""
     return f': "{reason}"' if reason else ""

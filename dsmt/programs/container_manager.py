@@ -28,7 +28,6 @@ from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
-from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import RealmConfig
 from dsmt.programs.following import Follower
 from dsmt.programs.keeper import keeper_teller, on_the_bus
@@ -37,7 +36,7 @@ from dsmt.programs.running import on_signals, run
 from dsmt.system.files import DiskFiles
 from dsmt.system.processes import PAUSE_S, SpawnedProcesses, keep_asking, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, send_signal
-from dsmt.system.records import living, record_path
+from dsmt.system.records import ask_to_end
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
@@ -130,7 +129,7 @@ async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Pat
     files = DiskFiles(str(directory))
     monitor = files.read(MONITOR_IDENTITY)
     if monitor is not None and not is_below(monitor, identity):
-        _end(living(record_path(str(directory), "node_monitor")))
+        ask_to_end(directory, "node_monitor")
     while not running.cancelled():
         renewed_as = await _next(bus, identity, trust)
         try:
@@ -171,16 +170,11 @@ async def _next(bus: Bus, identity: Identity, trust: TrustStore) -> Identity:
 
 def _end_spawner(directory: str) -> None:
     """End the node's spawner, and one that is only just starting: this process has no other children."""
-    known = spawner_of(directory)
     starting = [identity_of(pid) for pid in children(os.getpid())]
-    for identity in (known, *starting):
-        _end(identity)
-
-
-def _end(identity: ProcessIdentity | None) -> None:
-    """Ask a process to end, if there is one."""
-    if identity is not None:
-        send_signal(identity, signal.SIGTERM)
+    ask_to_end(directory, "spawner")
+    for identity in starting:
+        if identity is not None:
+            send_signal(identity, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +17,8 @@ from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
-from dsmt.system.procfs import identity_of, send_signal
-from dsmt.system.records import living, record_path, write_record
+from dsmt.system.procfs import identity_of
+from dsmt.system.records import ask_to_end, record_path, write_record
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
@@ -68,7 +67,7 @@ async def _serve(directory: Path) -> None:
         about=About(os.getpid(), __version__, config.address),
         made=birth.unlink if birth.exists() else None,
         known=KnownServers(config.realm.addresses, trust, DiskFiles(str(directory))),
-        dismissed=lambda: _end_server(directory),
+        dismissed=lambda: ask_to_end(directory, "nats_server"),  # it refuses to start from then on
     )
     tell = keeper_teller(on_the_bus(gate.bus), directory.parent.parent)
     keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S, replaced=tell))
@@ -76,10 +75,3 @@ async def _serve(directory: Path) -> None:
         await gate.run()
     finally:
         keeping.cancel()
-
-
-def _end_server(directory: Path) -> None:
-    """End the server beside this gate, which was removed: it refuses to start from then on (`programs.nats_server`)."""
-    running = living(record_path(str(directory), "nats_server"))
-    if running is not None:
-        send_signal(running, signal.SIGTERM)

@@ -36,7 +36,7 @@ from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd, send_signal
-from dsmt.system.records import living, make_lock, record_path, take_lock, write_record
+from dsmt.system.records import living, make_lock, process_of, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MessageSocket
 from dsmt.system.watch import exit_of
 
@@ -127,7 +127,7 @@ class Spawner:
     def _start(self, kept: KeptProgram) -> None:
         """Watch the process that a spawner before this one left alive, or fork one."""
         now = self._clock.boottime()
-        identity = living(record_path(kept.directory, kept.program))
+        identity = process_of(kept.directory, kept.program)
         descriptor = None if identity is None else open_pidfd(identity)
         if identity is not None and descriptor is not None:
             kept.identity = identity

@@ -21,7 +21,7 @@ from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import is_alive, open_pidfd, send_signal
-from dsmt.system.records import living, record_path
+from dsmt.system.records import living, process_of
 from dsmt.system.tree import Tree, marked, owner_of
 
 GRACE_S: Final = 0.3
@@ -66,7 +66,7 @@ class Wards:
 
     def _look(self, ward: Ward) -> None:
         """Watch who lives there, or end what the dead have left."""
-        found = [living(record_path(ward.directory, program)) for program in ("spawner", "container_manager")]
+        found = [process_of(ward.directory, program) for program in ("spawner", "container_manager")]
         alive = [identity for identity in found if identity is not None]
         for identity in alive:
             self._watch(ward, identity)

@@ -6,7 +6,7 @@ import os
 
 from dsmt.ports.machine import Reading
 from dsmt.system.procfs import boot, meminfo
-from dsmt.system.records import living, record_path
+from dsmt.system.records import process_of
 
 
 class LinuxMachine:
@@ -34,5 +34,5 @@ class LinuxMachine:
 
     def pid_of(self, program: str) -> int | None:
         """The pid of a living program of this node."""
-        found = living(record_path(self._directory, program))
+        found = process_of(self._directory, program)
         return None if found is None else found.pid

@@ -27,7 +27,7 @@ from dsmt.errors import FailedError, TransportError
 from dsmt.ports.processes import Exit, Process, ProcessIdentity
 from dsmt.system.fork import log_path
 from dsmt.system.procfs import identity_of, is_alive
-from dsmt.system.records import living, record_path, take_lock, write_record
+from dsmt.system.records import process_of, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MESSAGE_LIMIT
 from dsmt.system.watch import UNSEEN, ProcessWatch, watch
 
@@ -157,7 +157,7 @@ async def _exchange(directory: str, message: bytes) -> bytes:
 
 def spawner_of(directory: str) -> ProcessIdentity | None:
     """The living spawner of a node's directory."""
-    return living(record_path(directory, "spawner"))
+    return process_of(directory, "spawner")
 
 
 def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessIdentity | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 from contextlib import suppress
 from typing import Final
 
@@ -23,7 +24,7 @@ import msgspec
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.failures import DISK_IS_FULL
 from dsmt.system.files import is_within, write_atomically
-from dsmt.system.procfs import identities, is_alive, pids, words_of
+from dsmt.system.procfs import identities, is_alive, pids, send_signal, words_of
 
 LOCK: Final = "spawner.lock"
 
@@ -69,6 +70,18 @@ def living(path: str) -> ProcessIdentity | None:
     """The process a record names if it still lives, never another one with its pid, nor of the home that was copied."""
     identity = read_record(path)
     return identity if identity is not None and is_alive(identity) and not _is_anothers(identity, path) else None
+
+
+def process_of(directory: str | os.PathLike[str], program: str) -> ProcessIdentity | None:
+    """The living process of a program of this directory, by its record."""
+    return living(record_path(os.fspath(directory), program))
+
+
+def ask_to_end(directory: str | os.PathLike[str], program: str) -> None:
+    """Send SIGTERM to a program of this directory, if it lives."""
+    running = process_of(directory, program)
+    if running is not None:
+        send_signal(running, signal.SIGTERM)
 
 
 def is_copy(path: str) -> bool:

@@ -41,19 +41,9 @@ class ProvenSignatures:
     """Checks signatures, with what is remembered of those before."""
 
     def __init__(self, verify: Verify) -> None:
-        self._verify = verify
-        self._good: OrderedDict[bytes, None] = OrderedDict()
+        self._verify, self._once = verify, remembering(verify, _REMEMBERED)
 
     def check(self, public: bytes, part: Part) -> bool:
         """Whether what was read bears a key's signature."""
-        if len(part.message) > _ROOT_BYTES:
-            return self._verify(part.algorithm, public, part.message, part.signature)
-        proven = part.signature + part.message
-        if proven in self._good:
-            return True
-        if not self._verify(part.algorithm, public, part.message, part.signature):
-            return False
-        self._good[proven] = None
-        if len(self._good) > _REMEMBERED:
-            self._good.popitem(last=False)
-        return True
+        check = self._verify if len(part.message) > _ROOT_BYTES else self._once
+        return check(part.algorithm, public, part.message, part.signature)

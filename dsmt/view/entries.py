@@ -143,6 +143,8 @@ class ServiceEntry:
     """By id of an earlier spec, what it had otherwise of the components that stand."""
     refusing: dict[str, list[tuple[bool, int]]] = field(default_factory=dict)
     """By component, the slots whose facts say that what stands was rolled back, those that are gone last."""
+    held: set[tuple[str, int]] = field(default_factory=set)
+    """The slots that are held, or that a hold has stopped."""
 
     @property
     def since(self) -> int:

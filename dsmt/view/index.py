@@ -263,8 +263,10 @@ class Index:
                 del self.services[service.name]
 
     def _control(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
-        self._entry(levels).control = held
-        dirty.slots.add(_key(levels))
+        entry, key = self._entry(levels), _key(levels)
+        entry.control = held
+        _note_hold(self.services[key.service], key, entry)
+        dirty.slots.add(key)
         self._tidy(levels)
 
     def _slot(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
@@ -273,6 +275,7 @@ class Index:
         before, basis = entry.fact, service.gone_back_to(key.component)
         _refuse(service, (key.component, key.index), before, held)
         entry.fact = held
+        _note_hold(service, key, entry)
         if service.gone_back_to(key.component) != basis:
             self._govern(service, key.component, dirty)
         self._occupy(key, entry, dirty)
@@ -336,6 +339,12 @@ def _refuse(entry: ServiceEntry, place: tuple[str, int], before: Held[Slot] | No
         insort(refusing, (after.record.desired == "gone", index))
     if not refusing:
         del entry.refusing[name]
+
+
+def _note_hold(entry: ServiceEntry, key: SlotKey, slot: SlotEntry) -> None:
+    """Count a slot among those that are held, or not."""
+    is_held = slot.hold is not None or (slot.fact is not None and slot.fact.record.held)
+    (entry.held.add if is_held else entry.held.discard)((key.component, key.index))
 
 
 @lru_cache(maxsize=4096)

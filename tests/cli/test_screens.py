@@ -106,7 +106,7 @@ def test_last_events_stand_in_order_are_fitted_and_are_not_repeated(monkeypatch:
         (0, "SOON    next to renew: node/n1 in 0.0 s"),
         (
             -3,
-            "ENDED    node/n1, 3 s ago: dsmt cert rotate node/n1, then restart it; if it has joined: dsmt join TOKEN, there",
+            "ENDED    node/n1, 3 s ago: dsmt cert rotate node/n1, then start it anew; if it has joined: dsmt join TOKEN",
         ),
     ],
 )

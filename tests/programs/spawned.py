@@ -11,7 +11,7 @@ from dsmt.errors import TransportError
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.processes import SpawnedProcesses, spawner_of, start_spawner
 from dsmt.system.procfs import descendants, identity_of, is_alive, open_pidfd
-from dsmt.system.records import living, read_record, record_path
+from dsmt.system.records import process_of, read_record
 from tests.waiting import until
 
 HARNESS = """
@@ -106,7 +106,7 @@ class Node:
         return identity
 
     def program(self, name: str) -> ProcessIdentity | None:
-        identity = living(record_path(self.directory, name))
+        identity = process_of(self.directory, name)
         if identity is not None:
             self.seen.add(identity)
         return identity

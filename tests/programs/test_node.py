@@ -34,7 +34,7 @@ from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.processes import start_spawner
 from dsmt.system.procfs import descendants, pids
-from dsmt.system.records import living, record_path
+from dsmt.system.records import living, process_of
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
@@ -125,7 +125,7 @@ class World:
         return self.node / "containers" / "web" / "app" / "0"
 
     def pid(self, program: str) -> int:
-        found = living(record_path(self.directory, program))
+        found = process_of(self.directory, program)
         assert found is not None
         return found.pid
 
@@ -240,7 +240,7 @@ def test_a_service_survives_the_death_of_everything_around_it(tmp_path: Path) ->
             agent = at.agent()
             os.kill(manager, signal.SIGKILL)
             await at.until(
-                lambda: (found := living(record_path(at.directory, "container_manager"))) and found.pid != manager,
+                lambda: (found := process_of(at.directory, "container_manager")) and found.pid != manager,
                 "a new manager is there",
             )
             assert at.broker is not None
@@ -303,7 +303,7 @@ def test_a_monitor_goes_where_the_realm_went_though_its_manager_stands_still(tmp
             realm = at.home.realm()
             set_realm(at.node, replace(realm, brokers=((f"127.0.0.1:{free_port('')}", realm.brokers[0][1]),)))
             await at.until(lambda: not alive(monitor), "the monitor ends")
-            await at.until(lambda: living(record_path(at.directory, "node_monitor")), "there is another one")
+            await at.until(lambda: process_of(at.directory, "node_monitor"), "there is another one")
             os.kill(manager, signal.SIGCONT)
 
     asyncio.run(main())

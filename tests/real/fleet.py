@@ -31,7 +31,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.system.procfs import is_alive
-from dsmt.system.records import living, record_path
+from dsmt.system.records import process_of
 from dsmt.view.entries import Instance
 
 PATIENCE_S = 60.0
@@ -140,7 +140,7 @@ class Fleet:
 
     def record(self, kind: str, name: str, program: str) -> ProcessIdentity:
         directory = keeper_directory(self.home) if kind == "keeper" else self.home.part(kind, name)
-        found = living(record_path(str(directory), program))
+        found = process_of(directory, program)
         assert found is not None, f"{program} of {name} does not run"
         return found
 
@@ -149,7 +149,7 @@ class Fleet:
         directory = keeper_directory(self.home) if kind == "keeper" else self.home.part(kind, name)
 
         def look() -> ProcessIdentity | None:
-            found = living(record_path(str(directory), program))
+            found = process_of(directory, program)
             return None if found is None or found == before else found
 
         return await eventually(f"a new {program} of {name}", look)

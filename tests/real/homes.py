@@ -11,7 +11,7 @@ from typing import Any
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.system.records import living, record_path
+from dsmt.system.records import process_of
 from tests.real.fleet import end
 from tests.real.seat import start
 
@@ -19,7 +19,7 @@ from tests.real.seat import start
 def at(home: Home, kind: str, name: str, program: str) -> Callable[[], ProcessIdentity | None]:
     """Looks for the process of a record."""
     directory = keeper_directory(home) if kind == "keeper" else home.part(kind, name)
-    return lambda: living(record_path(str(directory), program))
+    return lambda: process_of(directory, program)
 
 
 def run(directory: Path, scenario: Callable[[Home], Awaitable[None]]) -> None:

@@ -21,7 +21,7 @@ from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest, Notice, Start
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.system.records import living, record_path
+from dsmt.system.records import process_of
 from tests.real.fleet import PATIENCE_S, attached, end, eventually, web_spec
 
 WEB = web_spec(3)
@@ -79,7 +79,7 @@ async def begun(home: Home, engine: str, brokers: int = 1) -> dict[tuple[str, in
 
 
 def running(directory: Path, program: str) -> ProcessIdentity | None:
-    return living(record_path(str(directory), program))
+    return process_of(directory, program)
 
 
 async def moved(home: Home) -> None:

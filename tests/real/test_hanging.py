@@ -16,7 +16,7 @@ from dsmt.operations.local.machine import up
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.system.records import living, record_path
+from dsmt.system.records import process_of
 from tests.real.fleet import end, eventually, gone
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
@@ -67,7 +67,7 @@ class Realm:
         self.code = KEEPER.format(heard=str(self.heard), full=str(self.full))
 
     def kept(self) -> Kept:
-        return {at: living(record_path(str(self.home.part(*at[:2])), at[2])) for at in EVERYBODY}
+        return {at: process_of(self.home.part(*at[:2]), at[2]) for at in EVERYBODY}
 
     def asked(self, who: ProcessIdentity | None) -> int:
         """How often somebody has asked who keeps it."""

@@ -28,7 +28,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import nats_server
 from dsmt.programs.configuration import ServersKey, read_config
 from dsmt.system.procfs import is_alive
-from dsmt.system.records import living, record_path
+from dsmt.system.records import process_of
 from dsmt.trust.revocations import topic_of
 from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of, web_spec
 
@@ -220,4 +220,4 @@ def test_where_nothing_of_nats_is_installed_that_is_said_and_no_home_is_left(tmp
         asyncio.run(up(home, Wanted(engine="nats")))
     assert "dsmt[nats]" in told.value.next
     assert not home.exists
-    assert living(record_path(str(home.root / "keeper"), "spawner")) is None
+    assert process_of(home.root / "keeper", "spawner") is None

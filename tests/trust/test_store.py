@@ -121,12 +121,12 @@ def test_the_signature_of_a_burst_is_checked_once_while_it_is_remembered_and_tha
         ]
         for n in (1, 3, 5)
     ]
+    monkeypatch.setattr("dsmt.trust.proven._REMEMBERED", 2)
     store = TrustStore(realm.realm, verify=counted)
     store.add_all(one.raw for one in realm.identities[name].chain)
     alone = realm.says(name, topic)
     assert opened(store, alone, alone) == 2
     assert opened(store, *bursts[0], *bursts[0]) == 1
-    monkeypatch.setattr("dsmt.trust.proven._REMEMBERED", 2)
     assert opened(store, bursts[1][0], bursts[0][0]) == 1, "two are remembered"
     assert opened(store, bursts[2][0], bursts[2][1], bursts[1][0]) == 1
     assert opened(store, bursts[0][0]) == 1, "the first of three is forgotten"

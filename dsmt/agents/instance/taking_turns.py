@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
 from typing import Final
 
 from dsmt.agents.rules.container import AgentConfig
@@ -15,7 +15,7 @@ from dsmt.event.records import from_data
 from dsmt.ports.bus import Arrived, Bus, Complete, Delivery, Interest
 
 LOOK_S: Final = 2.0
-"""How long what its siblings say may take to begin to come, and so long more for each part of it: they may be thousands."""
+"""How long what its siblings say may take to begin to come, and each further part of it after the one before."""
 SETTLE_S: Final = 0.3
 """How long nobody must have been before it: twice as long as what another says at the same moment takes to come."""
 
@@ -27,56 +27,65 @@ async def its_turn(
 
     Where it has to wait `waits` hears that; then it is tried once more, which takes `try_s`, and it looks again.
     """
-    latest = await _look(config, bus, check=check, start_s=start_s, latest=None, waits=waits)
-    if latest is None:
+    queue = _Queue(config, bus, check, start_s, waits)
+    if not await queue.passed():
         return
     with suppress(TimeoutError):
-        async with asyncio.timeout_at(latest + try_s):
-            again: float | None = latest
-            while again is not None:
+        async with asyncio.timeout_at((queue.latest or 0.0) + try_s):
+            has_waited = True
+            while has_waited:
                 await asyncio.sleep(try_s)
-                again = await _look(config, bus, check=check, start_s=start_s, latest=latest, waits=waits)
+                has_waited = await queue.passed()
 
 
-async def _look(
-    config: AgentConfig,
-    bus: Bus,
-    *,
-    check: str,
-    start_s: float,
-    latest: float | None,
-    waits: Callable[[Turn], object],
-) -> float | None:
-    """Return when nobody is before it any more, or at the latest: which time that is, or `None` where it did not wait."""
-    if not bus.attached:
-        return None
-    slot, told = config.slot, dict[str, Health]()
-    below = f"service/{slot.service}/health/{slot.component}/"
-    whole = limited = settles = False
-    try:
-        async with asyncio.timeout(LOOK_S) as limit, bus.subscribe(Interest((below,), conflate=True)) as subscription:
-            began = limit.when() or 0.0
+class _Queue:
+    """Those that fail the same check, as one of them sees it."""
+
+    def __init__(self, config: AgentConfig, bus: Bus, check: str, start_s: float, waits: Callable[[Turn], object]) -> None:
+        self._slot, self._bus, self._check, self._start_s, self._waits = config.slot, bus, check, start_s, waits
+        self.latest: float | None = None
+        """When it is restarted whoever is before it (loop time, seconds); None while nobody ever was."""
+
+    async def passed(self) -> bool:
+        """Return when nobody is before it any more, or at the latest; whether anybody was."""
+        had_to_wait, settled = False, None
+        if not self._bus.attached:
+            return False
+        with suppress(DsmtError, TimeoutError):  # nobody tells, or nobody was before it for so long, or its turn comes
+            async with asyncio.timeout(LOOK_S) as limit, aclosing(self._turns()) as turns:
+                async for now in turns:
+                    if now is None:
+                        limit.reschedule(_in(LOOK_S))
+                    elif now.known == 1:
+                        break
+                    elif not now.ahead:
+                        settled = settled or _in(SETTLE_S)
+                        limit.reschedule(settled)
+                    else:
+                        if not had_to_wait:
+                            self._wait(now)
+                        had_to_wait, settled = True, None
+                        limit.reschedule(self.latest)
+        return had_to_wait
+
+    def _wait(self, now: Turn) -> None:
+        self.latest = self.latest or _in(LOOK_S + now.ahead * self._start_s)
+        self._waits(now)
+
+    async def _turns(self) -> AsyncGenerator[Turn | None, None]:
+        """Its turn, whenever its siblings say something; None until all has come that they had said."""
+        told: dict[str, Health] = {}
+        below, whole = f"service/{self._slot.service}/health/{self._slot.component}/", False
+        async with self._bus.subscribe(Interest((below,), conflate=True)) as subscription:
             async for batch in subscription:
                 whole = _are_all(told, batch, below) or whole
-                if not whole:
-                    limit.reschedule((limit.when() or 0.0) + LOOK_S)
-                    continue
-                now = turn(slot.index, check, told, now_ms=bus.now_ms(), start_s=start_s)
-                if now.known == 1:
-                    break
-                if not now.ahead:
-                    if not settles:
-                        limit.reschedule(asyncio.timeout(SETTLE_S).when())
-                    settles = True
-                    continue
-                if not limited:
-                    latest = max(began + now.ahead * start_s, limit.when() or 0.0) if latest is None else latest
-                    waits(now)
-                limit.reschedule(latest)
-                limited, settles = True, False
-    except (DsmtError, TimeoutError):
-        pass  # nobody tells, or nobody is before it any more, or everybody who is has had the time to start
-    return latest if limited else None
+                now_ms = self._bus.now_ms()
+                yield turn(self._slot.index, self._check, told, now_ms=now_ms, start_s=self._start_s) if whole else None
+
+
+def _in(seconds: float) -> float | None:
+    """The loop's time in so many seconds."""
+    return asyncio.timeout(seconds).when()
 
 
 def _are_all(told: dict[str, Health], batch: Sequence[Delivery], below: str) -> bool:

@@ -17,6 +17,7 @@ from dsmt.event.burst import assemble
 from dsmt.event.codec import open_envelope, protected_header, sig_structure
 from dsmt.event.hlc import rfc3339
 from dsmt.event.payload import canonical, load_plain
+from dsmt.event.phrases import another_certificate
 from dsmt.trust.certificate import Certificate, read
 from dsmt.trust.keys import Key, link_key
 from dsmt.trust.store import TrustStore
@@ -76,13 +77,11 @@ def out_of_time(certificate: Certificate, now_ms: int) -> RefusedError | None:
     if certificate.not_before <= now_s <= certificate.not_after:
         return None
     who = name if certificate.issuer.split("/", 1)[0] in ("root", "issuer") else certificate.issuer
-    begins = "" if who.startswith("operator/") else f", then start {who} anew"
-    begins += "; if it has joined: dsmt join TOKEN, there" if who.startswith("node/") else ""
     said = f"the certificate of {name} ended at {rfc3339(certificate.not_after * 1000)}"
     if now_s < certificate.not_before:
         said = f"the certificate of {name} begins at {rfc3339(certificate.not_before * 1000)}, and realm time is"
         said = f"{said} {rfc3339(now_ms)}: one of the two is of a wrong clock"
-    return RefusedError("trust.expired", said, next=f"dsmt cert rotate {who}{begins}")
+    return RefusedError("trust.expired", said, next=another_certificate(who))
 
 
 def statement(key: Key, *, nonce: bytes, broker: str, name: str, incarnation: int, attachment: int) -> bytes:

@@ -7,7 +7,7 @@ Rule 2: a member that has left, and a controller that does not run, are not aske
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from dsmt.errors import RefusedError
@@ -57,23 +57,31 @@ async def come(bus: BusReader, members: Mapping[str, int]) -> list[str]:
 
     With each is since when it was attached before (realm ms): what carries the realm now knows that session, too.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + COME_S
-    while True:
-        now = _attached(await look(bus))
-        left = sorted(member for member, before in members.items() if now.get(member, before) == before)
-        if not left or loop.time() > deadline:
-            return left
-        await asyncio.sleep(LOOK_S)
+
+    def left(sight: Sight) -> list[str]:
+        now = _attached(sight)
+        return sorted(member for member, before in members.items() if now.get(member, before) == before)
+
+    return await _until_none(bus, left, limit_s=COME_S)
 
 
 async def here(bus: BusReader, own: Collection[str]) -> None:
     """Wait until these controllers of this home are alive where the realm is now; one whose key has ended never is."""
+
+    def left(sight: Sight) -> list[str]:
+        return sorted({*own}.difference(one.controller for one in controllers(sight) if one.alive))
+
+    await _until_none(bus, left, limit_s=HERE_S)
+
+
+async def _until_none(bus: BusReader, left: Callable[[Sight], list[str]], *, limit_s: float) -> list[str]:
+    """Look again and again until nobody is left, or for so long; who is."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + HERE_S
-    while not {one.controller for one in controllers(await look(bus)) if one.alive}.issuperset(own):
-        if loop.time() > deadline:
-            return
+    deadline = loop.time() + limit_s
+    while True:
+        found = left(await look(bus))
+        if not found or loop.time() > deadline:
+            return found
         await asyncio.sleep(LOOK_S)
 
 

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventError
@@ -33,8 +31,7 @@ from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
 from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms
 from dsmt.programs.configuration import NodeFile, RealmConfig, write_config
 from dsmt.system.entropy import SystemEntropy
-from dsmt.system.procfs import send_signal
-from dsmt.system.records import living, record_path
+from dsmt.system.records import ask_to_end
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import TOKENS, Token, check_unused, read_token
 from dsmt.trust.keys import Key, SecretKey
@@ -90,19 +87,12 @@ async def join(
         own = NodeFile(node=node, realm=realm, address=where, labels={**told.labels, **(labels or {})})
         write_config(directory / "node.cbor", own)
         write_secret(directory / "identity", dump(identity))
-        _begin_anew(directory)
+        ask_to_end(directory, "container_manager")  # who ran as who the node was; its spawner starts the next one
         if not home.exists:
             write_config(home.root / REALM_FILE, realm)
         let_users_pass(home, directory)
         (home.root / KEY_FILE).unlink(missing_ok=True)
     return Joined(node, realm.name, tuple(at for at, _ in realm.brokers), made=True)
-
-
-def _begin_anew(directory: Path) -> None:
-    """End a manager that runs as who the node was: its spawner starts the next one, and the others follow below it."""
-    running = living(record_path(str(directory), "container_manager"))
-    if running is not None:
-        send_signal(running, signal.SIGTERM)
 
 
 def _realm(token: Token) -> RealmConfig:

@@ -15,14 +15,14 @@ from dsmt.programs.keeper import KeeperFile, command_of
 from dsmt.system.fork import log_path
 from dsmt.system.processes import SpawnedProcesses, detach
 from dsmt.system.procfs import identity_of
-from dsmt.system.records import living, record_path, take_lock, write_record
+from dsmt.system.records import process_of, record_path, take_lock, write_record
 
 START_S = 30.0
 
 
 def is_up(home: Home) -> bool:
     """Whether the home's keeper runs."""
-    return living(record_path(str(keeper_directory(home)), "spawner")) is not None
+    return process_of(keeper_directory(home), "spawner") is not None
 
 
 def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:

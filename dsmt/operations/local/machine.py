@@ -47,7 +47,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import BrokerFile, read_config
 from dsmt.system.processes import SOCKET, SpawnedProcesses
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
-from dsmt.system.records import living, record_path, take_lock
+from dsmt.system.records import process_of, take_lock
 from dsmt.system.sockets import LinuxSockets
 from dsmt.system.tree import kill_owned
 
@@ -178,13 +178,13 @@ def check_broker(home: Home, name: str) -> None:
     directory = home.part("brokers", name)
     config = read_config(directory / "broker.cbor", BrokerFile)
     listens = "broker" if config.realm.nats is None else "nats_server"
-    if living(record_path(str(directory), listens)) is None:
+    if process_of(directory, listens) is None:
         check_free(config.address, f"broker {name}", then="stop it, then try again")
 
 
 def check_alone(directory: str, program: str) -> None:
     """Raise `FailedError` when a program runs from its directory already: two would contest each other's every word."""
-    running = living(record_path(directory, program))
+    running = process_of(directory, program)
     if running is not None:
         said = f"the {program} of {directory} runs already, pid {running.pid}"
         raise FailedError("start.running", said, next="leave it running, or stop it first: dsmt down")
@@ -220,7 +220,7 @@ async def release(home: Home, program: str, name: str) -> None:
         await SpawnedProcesses(str(keeper_directory(home))).request(
             {"op": "release", "program": program, "directory": str(directory)}
         )
-    running = living(record_path(str(directory), program))
+    running = process_of(directory, program)
     await end([] if running is None else [running], GRACE_S)
 
 

@@ -40,7 +40,7 @@ from dsmt.programs.configuration import (
 )
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import is_alive
-from dsmt.system.records import living, record_path
+from dsmt.system.records import process_of
 
 Tell = Callable[[str], object]
 STUCK_S: Final = 60.0
@@ -194,7 +194,7 @@ async def _release(home: Home, beside: list[tuple[str, Path]]) -> None:
     write_kept(home, moving=False)
     for program, directory in (("bridge", home.migration), *beside) if up else ():
         await _ask(home, "release", program, directory)
-    running = (living(record_path(str(directory), program)) for program, directory in beside)
+    running = (process_of(directory, program) for program, directory in beside)
     await end([*parts.bridges(), *(one for one in running if one is not None)], 5.0)
 
 

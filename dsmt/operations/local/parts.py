@@ -12,7 +12,7 @@ from dsmt.agents.rules.container import PROCESS, RECORD, dump_record, load_recor
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import environment_value, is_alive
-from dsmt.system.records import has_lock, is_copied, is_copy, living, lock_holders, record_path
+from dsmt.system.records import has_lock, is_copied, is_copy, living, lock_holders, process_of
 from dsmt.system.tree import MARK, owner_of
 
 
@@ -111,7 +111,7 @@ class Parts:
 
     @staticmethod
     def _living(directory: Path, *programs: str) -> list[ProcessIdentity]:
-        found = (living(record_path(str(directory), program)) for program in programs)
+        found = (process_of(directory, program) for program in programs)
         return [identity for identity in found if identity is not None]
 
     def clear(self) -> None:

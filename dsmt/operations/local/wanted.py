@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dsmt.errors import InputError
 from dsmt.operations.local.home import ENGINES, Home
-from dsmt.system.records import living, record_path
+from dsmt.system.records import process_of
 
 MOST_NODES = 500
 MOST_CONTROLLERS = 9
@@ -95,7 +95,7 @@ def check_running(home: Home, wanted: Wanted) -> None:
     ):
         if number is None:
             continue
-        running = [one for one in home.names(kind) if living(record_path(str(home.part(kind, one)), program)) is not None]
+        running = [one for one in home.names(kind) if process_of(home.part(kind, one), program) is not None]
         more = [one for one in running if one[1:].isdigit() and int(one[1:]) > number]
         if more:
             said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` stops nothing"

@@ -9,9 +9,10 @@ import msgspec
 
 from dsmt.event.hlc import FAR_MS
 from dsmt.event.kinds.source import keeper_died
+from dsmt.event.phrases import another_certificate
 from dsmt.operations.local.certificates import RESTART, ended_brokers, in_use
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import Broker, Controller, Node, another_key, clock, revoked, withholding
+from dsmt.operations.read.members import Broker, Controller, Node, clock, revoked, withholding
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
@@ -87,7 +88,7 @@ def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
             target=f"node/{node.node}",
             code="node.lost",
             message=node.evidence or f"{node.node} is {node.liveness}",
-            next=another_key(node.node) if node.node in ended else f"dsmt why node/{node.node}",
+            next=another_certificate(f"node/{node.node}") if node.node in ended else f"dsmt why node/{node.node}",
             who="you" if node.node in ended else "dsmt",
         )
         for node in of_nodes

@@ -11,10 +11,10 @@ from dsmt.controllers.decide import waits_for
 from dsmt.controllers.pinning import home_of, is_there, waits_for_home
 from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
 from dsmt.errors import NotFoundError
-from dsmt.event.phrases import size_in_words
+from dsmt.event.phrases import another_certificate, size_in_words
 from dsmt.event.reason import Reason
 from dsmt.operations.read.instances import component_of
-from dsmt.operations.read.members import another_key, find, revoked
+from dsmt.operations.read.members import find, revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.view import SlotKey
@@ -153,7 +153,7 @@ def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: Slo
             return f"limits.enforce: best_effort: {node} fits"
         case _ if clause in _STATE:
             if revoked(sight, find(sight, node)) is not None:
-                return f"another key for {node}, whose own was revoked: {another_key(node)}"
+                return f"another key for {node}, whose own was revoked: {another_certificate(f'node/{node}')}"
             return f"bring {node} back: it is {sight.fleet.state(node)}"
         case _:
             return None

@@ -9,7 +9,7 @@ import msgspec
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import BOUND_MS, FAR_MS
-from dsmt.event.phrases import person, quoted
+from dsmt.event.phrases import another_certificate, person, quoted
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
@@ -239,12 +239,8 @@ def _revocation(sight: Sight, entry: NodeEntry) -> str | None:
     if ended is None:
         return None
     by, their = person(str(ended.event.data.get("by", ""))), ended.event.data.get("reason")
-    return f"its key was revoked by {by}{quoted(their)}, and it cannot attach with it; next: {another_key(entry.name)}"
-
-
-def another_key(node: str) -> str:
-    """How a node that was revoked gets another key: the one of this home, or one that has joined."""
-    return f"dsmt cert rotate node/{node}, then start it anew; if it has joined: dsmt join TOKEN, there"
+    mend = another_certificate(f"node/{entry.name}")
+    return f"its key was revoked by {by}{quoted(their)}, and it cannot attach with it; next: {mend}"
 
 
 def _evidence(sight: Sight, entry: NodeEntry) -> str | None:

@@ -177,15 +177,15 @@ class Others:
     @property
     def refusal(self) -> RefusedError | None:
         """Why nobody may be attached here any more (rule 1); None while this is a broker of the realm."""
-        others = ", ".join(one.address for one in self.copying.known)
+        own = self._own.name
         if self._left:
-            return RefusedError("broker.left", f"{self._own.name} is a broker of this realm no more", next=f"use {others}")
-        if self._has_ended and any(self._is_here(one) for one in self.copies(self._fan_out.copying)):
-            said = f"the certificate of {self._own.name} has ended: nobody believes what it says"
-            return RefusedError(
-                "broker.expired", said, next=f"dsmt cert rotate {self._own.name}, then restart it; use {others}"
-            )
-        return None
+            code, said, mend = "broker.left", f"{own} is a broker of this realm no more", ""
+        elif self._has_ended and any(self._is_here(one) for one in self.copies(self._fan_out.copying)):
+            said = f"the certificate of {own} has ended: nobody believes what it says"
+            code, mend = "broker.expired", f"dsmt cert rotate {own}, then restart it; "
+        else:
+            return None
+        return RefusedError(code, said, next=f"{mend}use {', '.join(one.address for one in self.copying.known)}")
 
     @property
     def _has_ended(self) -> bool:
