@@ -131,6 +131,20 @@ def test_a_service_is_answered_with_its_sick_instance_or_with_who_wanted_it() ->
     assert told.startswith("web: 1 of 2 ready; web/app/1 has been stopped on n")
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_instance_that_is_wanted_no_more_is_answered_with_who_wanted_fewer(ended: bool) -> None:
+    """Its uninstall may hang for long; afterwards it is not listed any more, but who asks for it by name is answered."""
+    realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    realm.settle()
+    realm.after(5).apply(web(1))
+    realm.settle(obey=ended)
+    told = explain(realm, "web/app/1")
+    assert ("gone" in told.says) == ended
+    assert "alice" in told.says, "who said so"
+    assert "service.spec" in kinds(told)
+
+
 def test_nodes_brokers_and_controllers_are_answered() -> None:
     realm = Realm()
     for source in ("broker/b1", "controller/c1", "node/n1"):

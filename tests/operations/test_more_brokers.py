@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local import brokers
+from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home, ensure_broker, init
 from dsmt.operations.local.lock import silent
 from dsmt.operations.write.brokers import announce, announced
@@ -81,5 +83,17 @@ def test_no_broker_takes_the_name_of_one_on_another_machine(tmp_path: Path) -> N
             await add(home, bus, "far")
         assert (await announced(bus))["far"].public == FAR.public
         assert home.names("brokers") == ["b1"]
+
+    on_a_bus(tmp_path, test)
+
+
+def test_several_that_are_announced_at_the_same_moment_are_all_announced(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    here, hosts = of_home(home), {f"h{n}": replace(FAR, address=f"10.0.0.{n}:4222") for n in range(5)}
+
+    async def test(bus: Any) -> None:
+        await asyncio.gather(*(announce(bus, {**here, name: at}, by="a") for name, at in hosts.items()))
+        assert await announced(bus) == {**here, **hosts}
 
     on_a_bus(tmp_path, test)

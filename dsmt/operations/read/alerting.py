@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from dsmt.event.hlc import FAR_MS
+from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import keeper_died
 from dsmt.event.phrases import another_certificate
 from dsmt.operations.local.certificates import RESTART, ended_brokers, in_use
@@ -174,6 +174,20 @@ def of_ended_brokers(trust: TrustStore, now_ms: int) -> list[Alert]:
         Alert(target=name, code="broker.expired", message=f"{said} {meaning}", next=RESTART.format(broker=name), who="you")
         for name in sorted(ended_brokers(trust, now_s))
     ]
+
+
+def of_ended_nodes(of_nodes: Sequence[Node], trust: TrustStore, now_ms: int) -> list[Alert]:
+    """Dead nodes whose certificate has ended, whatever they died of: they cannot come back with it."""
+    known = in_use(trust, now_ms // 1000)
+    ended = {one.node: one.evidence for one in of_nodes if one.liveness == "dead"}
+    found = []
+    for node, evidence in sorted(ended.items()):
+        name = f"node/{node}"
+        if name in known and known[name].not_after < now_ms // 1000:
+            said = f"its certificate ended at {rfc3339(known[name].not_after * 1000)}, and it cannot attach with it"
+            said += "" if evidence is None else f"; {evidence}"
+            found.append(Alert(target=name, code="node.expired", message=said, next=another_certificate(name), who="you"))
+    return found
 
 
 def _of_service(sight: Sight, one: OfService) -> list[Alert]:

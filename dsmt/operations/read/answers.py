@@ -38,7 +38,7 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     if kind in ("broker", "controller"):
         return _of_source(sight, target, begin)
     parsed = Target.parse(target)
-    rows = instances(sight, parsed)
+    rows = instances(sight, parsed, everything=parsed.index is not None)
     if parsed.index is not None and rows:
         return _of_row(sight, rows[0], begin, found)
     sick = [row for row in rows if is_problem(sight, row)]

@@ -136,7 +136,7 @@ def roots(sight: Sight, target: str) -> list[SignedEvent]:
     if kind in ("broker", "controller") and name:
         return _of_source(sight, target)
     parsed = Target.parse(target)
-    keys = slots_of(sight.view, parsed)
+    keys = slots_of(sight.view, parsed, gone=parsed.index is not None)  # an ended one that is asked for by name has a why
     if parsed.index is None:
         sick = [row.key for row in instances(sight, parsed, problems=True) if is_problem(sight, row)]
         keys = sick or keys

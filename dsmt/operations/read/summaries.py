@@ -13,7 +13,7 @@ from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.local.certificates import in_use, renew_at
-from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers, of_silent_brokers
+from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers, of_ended_nodes, of_silent_brokers
 from dsmt.operations.read.instances import InstanceRow, instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
@@ -218,6 +218,8 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
     of_nodes, of_brokers, of_controllers = nodes(sight), brokers(sight, known), controllers(sight)
     of_services = services(sight)
     left = {f"node/{name}" for name in sight.view.nodes if sight.fleet.state(name) == "left"}
+    expired = of_ended_nodes(of_nodes, trust, sight.now_ms)
+    others = [one for one in of_nodes if f"node/{one.node}" not in {alert.target for alert in expired}]
     stands, valid = brake(sight), certs(trust, sight.now_ms, left)
     return RealmStatus(
         realm=trust.realm.name,
@@ -247,7 +249,8 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
         certs=valid,
         alerts=of_ended_brokers(trust, sight.now_ms)
         + of_silent_brokers(of_brokers)
-        + alerts(sight, of_nodes, of_services, of_controllers),
+        + expired
+        + alerts(sight, others, of_services, of_controllers),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import msgspec
 
-from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
+from dsmt.errors import FailedError, NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import from_data, to_data
@@ -18,11 +18,31 @@ from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.ports.realm import BrokerAddress, address_of
 
 TOPIC = "config/broker/"
+TRIES = 8
+"""How often somebody else may be first."""
 
 
-async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, reason: str = "") -> list[str]:
-    """Say where these brokers are, as far as that is not said yet; of which it was. What was a leaf stays one."""
-    said = await _said(bus)
+async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, reason: str = "") -> None:
+    """Say where these brokers are, as far as that is not said yet. What was a leaf stays one.
+
+    Several are told at the same moment where a command adds several hosts: who was not first looks again at what is left to
+    say. Raises what `say` does.
+    """
+    for left in reversed(range(TRIES)):
+        drafts = _unsaid(await _said(bus), brokers, by=by, reason=reason)
+        if not drafts:
+            return
+        try:
+            await say(bus, drafts)
+        except FailedError as error:
+            if error.code != "conflict" or not left:
+                raise
+
+
+def _unsaid(
+    said: Mapping[str, tuple[SignedEvent, BrokerWord]], brokers: Mapping[str, BrokerAddress], *, by: str, reason: str
+) -> list[Draft]:
+    """What is to be said of brokers that was not said of them last."""
     drafts = []
     for name, at in brokers.items():
         held = said.get(name)
@@ -31,9 +51,7 @@ async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, r
         if told is None or told != replace(at, leaf=leaf):
             word = _word(replace(at, leaf=leaf), by=by, reason=reason)
             drafts.append(_draft(name, word, held))
-    if drafts:
-        await say(bus, drafts)
-    return [draft.topic.removeprefix(TOPIC) for draft in drafts]
+    return drafts
 
 
 async def announced(bus: BusReader) -> dict[str, BrokerAddress]:
