@@ -32,8 +32,9 @@ from dsmt.version import __version__
 
 ASK_S: Final = 1.0
 """How long others may take to tell realm time at a start."""
-REMEMBERED: Final = 4096
-"""Signatures that are not checked again, 350 B each: two others tell the same at about the same time."""
+REMEMBERED: Final = 16_384
+"""Signatures that are not checked again, 210 B each: two others tell the same, and after a partition
+all of a minute that it has told them itself."""
 KEEPER_PAUSE_S: Final = 1.0
 """How long the keeper must be dead before a broker starts another: a controller does sooner."""
 
