@@ -80,12 +80,14 @@ def rotate(ctx: CliContext, name: str) -> None:
         document(done)
         return
     own = name.startswith("operator/")
-    begins = "the next command uses it" if own else "it is used from the next start on"
+    begins = "the next command uses it" if own else "it is used from its next start on"
+    if done.restarted:
+        begins = "it is started anew with it, and services go on"
     print(f"{name} has a new certificate until {done.expires}; {begins}")
     if done.clock == "machine":
         print(f"no broker answers: it is dated by this machine's clock, {done.issued}; if that is wrong, do it again later")
     if done.before != done.key:
-        first = "" if own else "dsmt down and dsmt up, which start it anew; then "
+        first = "" if own or done.restarted else "start it anew; then "
         print(f"next: {first}dsmt cert revoke {done.before} to end the old key")
 
 

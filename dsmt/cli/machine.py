@@ -14,10 +14,10 @@ import click
 from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError
-from dsmt.event.phrases import some
+from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.local import machine
 from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.certificates import RESTART, ended_brokers
+from dsmt.operations.local.certificates import ended_brokers
 from dsmt.operations.local.connection import Reading, connect, reading
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
@@ -177,7 +177,7 @@ def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list
     missing = [node for node in keys if sight.fleet.state(node) != "alive" or not known[node].attributes]
     for broker in ended_brokers(connection.trust, sight.now_ms // 1000) if missing else ():
         said = f"the certificate of {broker} has ended: what it says of nodes is not believed"
-        raise FailedError("broker.expired", said, next=RESTART.format(broker=broker))
+        raise FailedError("broker.expired", said, next=another_certificate(broker))
     return missing
 
 

@@ -23,11 +23,12 @@ def person(name: str) -> str:
 
 
 def another_certificate(who: str) -> str:
-    """What an operator does so that somebody's next certificate is used: of this home, or of a node that has joined."""
+    """What an operator does so that somebody has a certificate again: who is in this home, or on another machine."""
     if who.startswith("operator/"):
         return f"dsmt cert rotate {who}"
-    joined = "; if it has joined: dsmt join TOKEN, there" if who.startswith("node/") else ""
-    return f"dsmt cert rotate {who}, then start it anew{joined}"
+    if who.startswith("node/"):
+        return f"dsmt cert rotate {who}; if it has joined: dsmt join TOKEN, there"
+    return f"dsmt cert rotate {who}; on an added host: its dsmt node add again"
 
 
 def quoted(reason: str | None) -> str:

@@ -77,11 +77,12 @@ def process_of(directory: str | os.PathLike[str], program: str) -> ProcessIdenti
     return living(record_path(os.fspath(directory), program))
 
 
-def ask_to_end(directory: str | os.PathLike[str], program: str) -> None:
-    """Send SIGTERM to a program of this directory, if it lives."""
+def ask_to_end(directory: str | os.PathLike[str], program: str) -> bool:
+    """Send SIGTERM to a program of this directory; whether it lives."""
     running = process_of(directory, program)
     if running is not None:
         send_signal(running, signal.SIGTERM)
+    return running is not None
 
 
 def is_copy(path: str) -> bool:

@@ -114,22 +114,15 @@ def test_a_certificate_is_valid_from_its_first_second_to_its_last(who: Identity,
 @pytest.mark.parametrize(
     ("subject", "issuer", "todo"),
     [
-        ("node/n1", "root", "dsmt cert rotate node/n1, then start node/n1 anew; if it has joined: dsmt join TOKEN, there"),
-        (
-            "node/n1",
-            "issuer/east",
-            "dsmt cert rotate node/n1, then start node/n1 anew; if it has joined: dsmt join TOKEN, there",
-        ),
-        (
-            "agent/n1/web/app/0",
-            "node/n1",
-            "dsmt cert rotate node/n1, then start node/n1 anew; if it has joined: dsmt join TOKEN, there",
-        ),
+        ("node/n1", "root", "dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN, there"),
+        ("node/n1", "issuer/east", "dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN, there"),
+        ("agent/n1/web/app/0", "node/n1", "dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN, there"),
+        ("broker/b1", "root", "dsmt cert rotate broker/b1; on an added host: its dsmt node add again"),
         ("operator/alice", "root", "dsmt cert rotate operator/alice"),
         ("operator/alice.x7", "operator/alice", "dsmt cert rotate operator/alice"),
     ],
 )
-def test_whose_certificate_has_ended_hears_which_one_to_rotate_and_what_to_start(subject, issuer, todo) -> None:
+def test_whose_certificate_has_ended_hears_which_one_to_rotate(subject, issuer, todo) -> None:
     ended = replace(NODE.certificate, subject=subject, issuer=issuer)
     error = out_of_time(ended, (TO + 1) * 1000)
     assert error is not None

@@ -106,7 +106,7 @@ def test_last_events_stand_in_order_are_fitted_and_are_not_repeated(monkeypatch:
         (0, "SOON    next to renew: node/n1 in 0.0 s"),
         (
             -3,
-            "ENDED    node/n1, 3 s ago: dsmt cert rotate node/n1, then start it anew; if it has joined: dsmt join TOKEN",
+            "ENDED    node/n1, 3 s ago: dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN",
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_of_a_dead_node_whose_certificate_has_ended_it_is_told_what_brings_it_ba
     (alert,) = status(seen, trust, []).alerts
     assert (alert.target, alert.code, alert.who) == ("node/n2", code, who)
     if left_s < 0:
-        assert alert.next == "dsmt cert rotate node/n2, then start it anew; if it has joined: dsmt join TOKEN, there"
+        assert alert.next == "dsmt cert rotate node/n2; if it has joined: dsmt join TOKEN, there"
         assert alert.message.startswith(f"its certificate ended at {rfc3339(seen.now_ms - 3_600_000)}, and it cannot")
 
 

@@ -157,7 +157,7 @@ def test_what_the_ended_certificate_of_a_broker_means_is_told_with_the_way_back(
         (alert,) = [one for one in seen.alerts if one.code == "broker.expired"]
         assert (seen.state, alert.target, alert.who) == ("degraded", "broker/b1", "you")
         assert "no dead node is replaced" in alert.message
-        assert alert.next.startswith("dsmt cert rotate broker/b1, then restart it")
+        assert alert.next.startswith("dsmt cert rotate broker/b1; on an added host")
         assert alert.message in screens.status(seen, sight)
         more = made.trust()
         for one in (made.identity("broker/b1", now_s=int(time.time()) - YEAR_S - 60), made.identity("broker/b2")):

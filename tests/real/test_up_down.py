@@ -140,6 +140,38 @@ def test_an_operator_whose_certificate_has_ended_hears_that_what_was_started_goe
     run(tmp_path, scenario)
 
 
+def test_who_is_given_another_certificate_uses_it_at_once_and_services_go_on(tmp_path):
+    members = [
+        ("broker/b1", ("brokers", "b1", "broker")),
+        ("issuer/c1", ("controllers", "c1", "controller")),
+        ("controller/c1", ("controllers", "c1", "controller")),
+        ("node/n1", ("nodes", "n1", "container_manager")),
+    ]
+
+    async def scenario(home: Home) -> None:
+        init(home, name="test")
+        assert (await dsmt(home.root, "cert", "rotate", "broker/b1", "--json")).json["restarted"] is False, "it is not up"
+        await dsmt(home.root, "up", "--nodes", "1", "--controllers", "1", "--detach")
+        spec = home.root / "web.yaml"
+        spec.write_text("service: web\ncomponents: {app: {run: sleep 1000}}\n")
+        await dsmt(home.root, "apply", str(spec), "--wait=30s")
+        before = (await dsmt(home.root, "ps", "--json")).json
+        for name, place in members:
+            was = at(home, *place)()
+            done = (await dsmt(home.root, "cert", "rotate", name, "--json")).json
+            assert done["restarted"] is True
+            await eventually(f"{name} is begun anew", lambda p=place, w=was: at(home, *p)() not in (None, w))
+            if done["before"] != done["key"]:
+                await dsmt(home.root, "cert", "revoke", done["before"], "--keep")
+        spec.write_text("service: web\ncomponents: {app: {run: sleep 1000, instances: 2}}\n")
+        await dsmt(home.root, "apply", str(spec), "--wait=30s")
+        after = (await dsmt(home.root, "ps", "--json")).json
+        assert [(one["pid"], one["since"]) for one in after][:1] == [(one["pid"], one["since"]) for one in before]
+        assert len(after) == 2
+
+    run(tmp_path, scenario)
+
+
 def test_down_ends_a_node_whose_spawner_is_only_just_being_started_anew(tmp_path):
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "up", "--nodes", "2", "--detach")

@@ -2,8 +2,9 @@
 
 Rule 1: a certificate is told as `renew` from half of its life on; one that has ended stops no service: who has it is not
     attached any more, and what it runs goes on.
-Rule 2: a new certificate stands beside the old one until that ends or is revoked. A running process uses it from its next
-    start on; the newer of two of one name wins at a broker (A11). Times are realm time as far as it can be asked (`dating`).
+Rule 2: a new certificate stands beside the old one until that ends or is revoked. Who runs is begun anew with it by who
+    keeps it; what it runs goes on. The newer of two of one name wins at a broker (A11). Times are realm time as far as it
+    can be asked (`dating`).
 Rule 3: a rotation makes a new key, but for a broker, which every member of the realm knows by its key, and for an issuer,
     by whose key all stand that it has certified.
 Rule 4: one that has not begun was issued by a wrong clock: it stands in nobody's place, and a rotation gets out of it.
@@ -20,9 +21,11 @@ import msgspec
 from dsmt.errors import NotFoundError, UnusableEventError
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, issue, write_secret
+from dsmt.operations.local.keeping import is_up
 from dsmt.operations.words.times import rfc3339
 from dsmt.programs.configuration import ISSUER
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.records import ask_to_end
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
@@ -30,8 +33,13 @@ from dsmt.trust.store import TrustStore
 
 State = Literal["valid", "renew", "expired", "early", "revoked", "replaced"]
 _DIRECTORIES: Final = {"broker": "brokers", "controller": "controllers", "node": "nodes"}
-RESTART: Final = "dsmt cert rotate {broker}, then restart it: dsmt down; dsmt up"
-"""The way back of a broker whose certificate has ended."""
+_PROGRAMS: Final = {
+    "broker": ("brokers", "broker"),
+    "controller": ("controllers", "controller"),
+    "issuer": ("controllers", "controller"),
+    "node": ("nodes", "container_manager"),
+}
+"""By role, where the program is that uses a certificate."""
 SHOWN: Final = frozenset({"issuer", "broker", "controller", "node", "operator"})
 """Whose certificates are listed: agents and monitors get theirs from their node by themselves."""
 
@@ -50,7 +58,10 @@ class HeldCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rotated(msgspec.Struct, frozen=True, kw_only=True):
-    """A new certificate; `before` is the key that had the name until now, `clock` whose clock dated it."""
+    """A new certificate; `before` is the key that had the name until now, `clock` whose clock dated it.
+
+    `restarted`: who had the former one has been ended, and is begun anew with this.
+    """
 
     name: str
     key: str
@@ -58,6 +69,7 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     issued: str
     expires: str
     clock: Literal["realm", "machine"]
+    restarted: bool
 
 
 def renew_at(certificate: Certificate) -> int:
@@ -171,7 +183,7 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
         raise NotFoundError(
             "cert.elsewhere",
             f"{name or repr(name)} is not a member of this home, which has {known}",
-            next="write a full name, as in node/n1; or rotate it in its own home: --home DIR",
+            next="write a full name, as in node/n1; of a host that was added: type its dsmt node add again, with its roles",
         )
     before = home.identity(path)
     root = home.root_key()
@@ -185,7 +197,17 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
         issued=_when(made.certificate.issued),
         expires=_when(made.certificate.not_after),
         clock=now.clock,
+        restarted=is_up(home) and begin_anew(home, name),
     )
+
+
+def begin_anew(home: Home, name: str) -> bool:
+    """End the program that has a certificate of this home: who keeps it starts the next one; whether it runs."""
+    role, _, part = name.partition("/")
+    if role not in _PROGRAMS:
+        return False
+    kind, program = _PROGRAMS[role]
+    return ask_to_end(home.part(kind, part), program)
 
 
 def root_identity(root: SecretKey, *, now_s: int) -> Identity:

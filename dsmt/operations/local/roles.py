@@ -3,7 +3,8 @@
 `python -m dsmt.operations.local.roles VERB HOME`, by `node add` over SSH; what is told and what is answered is JSON.
 
 Rule 1: the keys are made here and never leave. `request` tells the public ones; `accept` takes the certificates for them.
-Rule 2: a key is kept before it is told, so who is interrupted goes on with the same one; what has its certificate stays.
+Rule 2: a key is kept before it is told, so who is interrupted goes on with the same one. What has its certificate stays;
+    from half of its life on it is given the next one for the same key, and begun anew with that.
 Rule 3: an `identity` is written last of its directory, and what has one can run.
 """
 
@@ -21,6 +22,7 @@ import msgspec
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.operations.local import servers
 from dsmt.operations.local.brokers import of_home
+from dsmt.operations.local.certificates import begin_anew, renew_at
 from dsmt.operations.local.home import Home, check_address, free_port, reach_at, write_secret
 from dsmt.operations.local.lock import alone, silent
 from dsmt.operations.local.machine import check_free
@@ -40,11 +42,12 @@ ASKED: Final = "asked"
 
 
 class RoleOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine is to run, under which name; `reached`: the address at which it was reached."""
+    """What a machine is to run, under which name; `reached`: the address at which it was reached; `now_s`: realm time."""
 
     name: str
     roles: tuple[Role, ...]
     reached: str
+    now_s: int
     listen: str | None = None
     brokers: tuple[tuple[str, str], ...] = ()
     """Those that are there already: address and public key."""
@@ -95,8 +98,10 @@ def request(home: Home, told: RoleOrder) -> Answer:
             if not key.exists():
                 write_secret(key, SystemEntropy().bytes(32))
             asked[source] = SecretKey(key.read_bytes()).public.hex()
+        elif told.now_s >= renew_at((held := home.identity(file)).certificate):
+            asked[source] = held.key.public.hex()
     public = asked.get(f"broker/{told.name}") if here is None else here.public.hex()
-    tls = _tls_key(home) if told.server is not None and f"broker/{told.name}" in asked else None
+    tls = _tls_key(home) if told.server is not None and here is None and f"broker/{told.name}" in asked else None
     shown = None if tls is None else public_of(tls)
     return Answer(asked=asked, address=None if here is None else here.address, public=public, tls=shown)
 
@@ -112,27 +117,24 @@ def _tls_key(home: Home) -> str:
 def accept(home: Home, told: RoleOrder) -> Answer:
     """Take certificates for what `request` told, and have all that is here know all brokers. Raises `InputError`, ..."""
     files = _identities(home, told)
-    identities = {source: _certified(home, source, raw) for source, raw in told.certificates.items() if source in files}
+    given = {source: raw for source, raw in told.certificates.items() if source in files}
+    identities = {source: _certified(home, source, files[source], raw) for source, raw in given.items()}
     realm = home.realm()
     brokers = dict.fromkeys([*realm.brokers, *((address, bytes.fromhex(public)) for address, public in told.brokers)])
-    address = None
-    if new := identities.get(f"broker/{told.name}"):
-        address = _address(told)
+    new = None if told.name in of_home(home) else identities.get(f"broker/{told.name}")
+    address = "" if new is None else _address(told)
+    if new is not None:
         brokers[address, new.key.public] = None
     realm = msgspec.structs.replace(realm, brokers=tuple(brokers))
-    if address is not None:
-        file = BrokerFile(realm=realm, address=address)
-        write_config(home.part("brokers", told.name) / "broker.cbor", file)
-        if told.server is not None and told.brought is not None:
-            public = identities[f"broker/{told.name}"].key.public
-            directory = home.part("brokers", told.name)
-            servers.write(directory, file, public, order=told.server, brought=told.brought, tls_key=_tls_key(home))
-            (home.root / ASKED / TLS_KEY).unlink()
+    if new is not None:
+        _make_broker(home, told, BrokerFile(realm=realm, address=address), new.key.public)
     if f"controller/{told.name}" in files:
         write_config(home.part("controllers", told.name) / "controller.cbor", ControllerFile(realm=realm))
     for source, identity in identities.items():
         write_secret(files[source], dump(identity))
-        _key_file(home, source).unlink()
+        _key_file(home, source).unlink(missing_ok=True)
+    for source in {source.replace("issuer/", "controller/") for source in identities}:
+        begin_anew(home, source)
     if (home.root / ASKED).exists():
         (home.root / ASKED).rmdir()
     reach_at(home, realm)
@@ -140,9 +142,18 @@ def accept(home: Home, told: RoleOrder) -> Answer:
     return Answer() if here is None else Answer(address=here.address, public=here.public.hex(), route=here.route)
 
 
-def _certified(home: Home, source: str, raw: str) -> Identity:
+def _make_broker(home: Home, told: RoleOrder, file: BrokerFile, public: bytes) -> None:
+    directory = home.part("brokers", told.name)
+    write_config(directory / "broker.cbor", file)
+    if told.server is not None and told.brought is not None:
+        servers.write(directory, file, public, order=told.server, brought=told.brought, tls_key=_tls_key(home))
+        (home.root / ASKED / TLS_KEY).unlink()
+
+
+def _certified(home: Home, source: str, file: Path, raw: str) -> Identity:
     """The identity of a key that was told, with its certificate. Raises `InputError` where they do not belong together."""
-    key = SecretKey(_key_file(home, source).read_bytes())
+    told = _key_file(home, source)
+    key = SecretKey(told.read_bytes()) if told.exists() else home.identity(file).key
     return load(dump(Identity(key, (read(bytes.fromhex(raw))[0],))), where=f"the certificate of {source}")
 
 

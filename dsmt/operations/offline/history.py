@@ -25,10 +25,10 @@ from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import BrokerStats
+from dsmt.event.phrases import another_certificate
 from dsmt.event.records import from_data
 from dsmt.event.rowtree import row_hash
 from dsmt.event.topic import check_pattern, matches
-from dsmt.operations.local.certificates import RESTART
 from dsmt.operations.offline.items import items
 from dsmt.ports.bus import BusReader, HistoryPage
 from dsmt.trust.opening import opened
@@ -191,7 +191,7 @@ class _Export:
         except UnusableEventError as error:
             broker = self._bus.broker
             said = f"the head that {broker} signs cannot be believed, and proves nothing: {error.message}"
-            advice = RESTART.format(broker=broker) if error.code == "trust.expired" else f"dsmt cert list {broker}"
+            advice = another_certificate(broker) if error.code == "trust.expired" else f"dsmt cert list {broker}"
             raise FailedError("history.head", said, next=advice) from error
 
     def _take(self, page: HistoryPage, *, until: int | None) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import keeper_died
 from dsmt.event.phrases import another_certificate
-from dsmt.operations.local.certificates import RESTART, ended_brokers, in_use
+from dsmt.operations.local.certificates import ended_brokers, in_use
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Broker, Controller, Node, clock, revoked, withholding
 from dsmt.operations.read.revisions import Refused
@@ -171,7 +171,7 @@ def of_ended_brokers(trust: TrustStore, now_ms: int) -> list[Alert]:
     others = any(one.role == "broker" and one.not_after >= now_s for one in stand)
     meaning = "who was attached to it goes to another one" if others else "no dead node is replaced and no export verifies"
     return [
-        Alert(target=name, code="broker.expired", message=f"{said} {meaning}", next=RESTART.format(broker=name), who="you")
+        Alert(target=name, code="broker.expired", message=f"{said} {meaning}", next=another_certificate(name), who="you")
         for name in sorted(ended_brokers(trust, now_s))
     ]
 

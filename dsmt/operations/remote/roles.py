@@ -59,6 +59,7 @@ class Roles:
             name=name,
             roles=self.all,
             reached=host.reached_at,
+            now_s=now_s,
             listen=self._listen,
             brokers=tuple((address, public.hex()) for address, public in sorted(known)),
             server=self._order(announced),

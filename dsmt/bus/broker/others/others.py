@@ -182,7 +182,7 @@ class Others:
             code, said, mend = "broker.left", f"{own} is a broker of this realm no more", ""
         elif self._has_ended and any(self._is_here(one) for one in self.copies(self._fan_out.copying)):
             said = f"the certificate of {own} has ended: nobody believes what it says"
-            code, mend = "broker.expired", f"dsmt cert rotate {own}, then restart it; "
+            code, mend = "broker.expired", f"dsmt cert rotate {own}; "
         else:
             return None
         return RefusedError(code, said, next=f"{mend}use {', '.join(one.address for one in self.copying.known)}")

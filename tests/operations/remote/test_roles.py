@@ -1,0 +1,83 @@
+"""What runs beside the node of a host that was added: its keys, and the certificates that it is given for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from dsmt.errors import DsmtError
+from dsmt.operations.local.brokers import of_home
+from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.roles import RoleOrder, accept, request
+from dsmt.operations.remote.roles import _certificate
+from dsmt.programs.configuration import ISSUER, write_config
+from dsmt.trust.identity import YEAR_S
+from dsmt.trust.keys import SecretKey
+
+NOW_S = int(time.time())
+HALF_S = YEAR_S // 2
+
+
+class Host:
+    """A host that is given its roles again and again, and the root key that signs for it."""
+
+    def __init__(self, directory: Path) -> None:
+        own, self.home = Home(directory / "own"), Home(directory / "there")
+        init(own, name="test")
+        self.root = own.root_key()
+        write_config(self.home.root / "realm.cbor", own.realm())
+        self.files = {
+            "broker/one": self.home.part("brokers", "one") / "identity",
+            "controller/one": self.home.part("controllers", "one") / "identity",
+            "issuer/one": self.home.part("controllers", "one") / ISSUER,
+        }
+
+    def asked(self, now_s: int) -> Mapping[str, str]:
+        return request(self.home, self.order(now_s)).asked
+
+    def order(self, now_s: int, **more: object) -> RoleOrder:
+        roles = ("broker", "controller")
+        return RoleOrder(name="one", roles=roles, reached="127.0.0.1", now_s=now_s, **more)  # type: ignore[arg-type]
+
+    def given(self, now_s: int, asked: Mapping[str, str], root: SecretKey | None = None) -> None:
+        signed = {source: _certificate(root or self.root, source, public, now_s) for source, public in asked.items()}
+        accept(self.home, self.order(now_s, certificates=signed))
+
+    @property
+    def keys(self) -> dict[str, str]:
+        return {source: self.home.identity(file).key.public.hex() for source, file in self.files.items()}
+
+    @property
+    def ends(self) -> set[int]:
+        return {self.home.identity(file).certificate.not_after for file in self.files.values()}
+
+
+def test_what_has_a_certificate_is_given_the_next_one_for_its_key_from_half_of_its_life_on(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    first = host.asked(NOW_S)
+    assert host.asked(NOW_S) == first, "who was interrupted goes on with the same keys"
+    host.given(NOW_S, first)
+    assert host.keys == first
+    assert host.asked(NOW_S) == host.asked(NOW_S + HALF_S - 3600) == {}, "what has its certificate stays"
+    (ended,), before = host.ends, (of_home(host.home), host.home.realm())
+    for due_s in (NOW_S + HALF_S + 3600, NOW_S + 2 * YEAR_S):
+        due = host.asked(due_s)
+        assert due == first
+        host.given(due_s, due)
+        assert host.keys == first
+        assert min(host.ends) >= ended + HALF_S
+        assert (of_home(host.home), host.home.realm()) == before, "nothing else has changed"
+        assert host.asked(due_s) == {}
+    assert not (host.home.root / "asked").exists()
+
+
+def test_a_certificate_of_another_key_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.given(NOW_S, host.asked(NOW_S))
+    ends = host.ends
+    with pytest.raises(DsmtError):
+        host.given(NOW_S + YEAR_S, {source: SecretKey(bytes(32)).public.hex() for source in host.files})
+    assert host.ends == ends
