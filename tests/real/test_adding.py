@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from typing import Any
 import pytest
 
 from dsmt.errors import FailedError
+from dsmt.operations.local.home import Home, issue
 from dsmt.operations.remote.wheels import Platform, cache_directory, collected
+from dsmt.programs.configuration import ISSUER
+from dsmt.trust.identity import Identity, dump, load
 from tests.real.machines import ON_MACHINES, Lab, Machine, lab
 from tests.real.seat import Said, dsmt
 
 pytestmark = [*ON_MACHINES, pytest.mark.timeout(240)]
 PORT = 4000
+DAY_S = 86_400
 SPEC = """\
 service: web
 components:
@@ -319,6 +324,34 @@ def test_a_node_whose_key_was_revoked_is_added_again_with_another_key(operator: 
     assert "stolen" in operator.alive()
     assert key() != first
     operator.run("node", "remove", "stolen")
+    assert machine.programs() == []
+
+
+def test_a_host_that_is_added_again_is_given_the_next_certificates_of_its_roles(operator: Operator) -> None:
+    machine, home = operator.lab.machine("aged"), "/var/lib/dsmt"
+    files = ["brokers/aged/identity", "controllers/aged/identity", f"controllers/aged/{ISSUER}"]
+    add = ("node", "add", "aged", "--roles", "broker,controller,node")
+
+    def identities() -> list[Identity]:
+        return [load(b64decode(machine.run(f"base64 {home}/{one}")), where=one) for one in files]
+
+    def pids() -> list[str]:
+        records = ("brokers/aged/run/broker", "controllers/aged/run/controller", "nodes/aged/run/container_manager")
+        return [machine.run(f"cat {home}/{one}.json") for one in records]
+
+    operator.run(*add)
+    root, began, before = Home(operator.home).root_key(), int(time.time()) - 200 * DAY_S, identities()
+    for file, one in zip(files, before, strict=True):
+        old = b64encode(dump(issue(root, one.certificate.subject, now_s=began, key=one.key))).decode()
+        machine.run(f"echo {old} | base64 -d > {home}/{file}")
+    running = pids()
+    operator.run(*add)
+    after = identities()
+    assert [one.key.public for one in after] == [one.key.public for one in before]
+    assert min(one.certificate.not_after for one in after) > time.time() + 300 * DAY_S
+    operator.until(lambda: [a != b for a, b in zip(pids(), running, strict=True)] == [True, True, False], "begun anew")
+    operator.until(lambda: all(one["alive"] for one in operator.run("brokers", "--json").json), "its broker is there")
+    operator.run("node", "remove", "aged")
     assert machine.programs() == []
 
 
