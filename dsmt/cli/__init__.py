@@ -39,6 +39,7 @@ _NODESET: Final = Group(
 COMMANDS: Final[dict[str, Entry | Group]] = {
     "up": Entry("dsmt.cli.machine:up", "a realm on this machine: broker, controllers, nodes"),
     "down": Entry("dsmt.cli.machine:down", "stop everything that this home started, services included"),
+    "upgrade": Entry("dsmt.cli.machine:upgrade", "begin dsmt in this home anew, as it is installed now; services go on"),
     "demo": Entry("dsmt.cli.machine:demo", "watch dsmt repair a real service, in half a minute"),
     "init": Entry("dsmt.cli.setting_up:init", "make a realm in this home: keys, brokers, an operator"),
     "status": Entry("dsmt.cli.status:status", "the realm on one screen, or one service"),

@@ -15,7 +15,7 @@ from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError
 from dsmt.event.phrases import another_certificate, some
-from dsmt.operations.local import machine
+from dsmt.operations.local import machine, upgrading
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.certificates import ended_brokers
 from dsmt.operations.local.connection import Reading, connect, reading
@@ -31,6 +31,7 @@ from dsmt.operations.read.waiting import Tell, until
 from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
 from dsmt.trust.keys import key_id_of
+from dsmt.version import __version__
 
 PATIENCE_S = 30.0
 
@@ -179,6 +180,29 @@ def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list
         said = f"the certificate of {broker} has ended: what it says of nodes is not believed"
         raise FailedError("broker.expired", said, next=another_certificate(broker))
     return missing
+
+
+@command()
+def upgrade(ctx: CliContext) -> None:
+    """Begin all of dsmt that runs in this home anew, with what is installed now; services go on, with the same pids."""
+    home = ctx.home()
+    if not home.exists:
+        raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
+    ctx.asked = f"what was begun anew in {home.root}", "dsmt upgrade begins the rest anew"
+    asyncio.run(_upgrade(ctx, home))
+
+
+async def _upgrade(ctx: CliContext, home: Home) -> None:
+    with ctx.progress() as tell:
+        done = await upgrading.upgrade(home, tell or (lambda _: None), waits=ctx.waits)
+        await attached(home, done.started, tell=tell)
+    parts = {"broker": home.names("brokers"), "controller": done.started.controllers, "node": done.started.nodes}
+    if ctx.json:
+        listed = {f"{part}s": names for part, names in parts.items()}
+        document({"version": __version__, "home": str(home.root), **listed, "programs": done.ran, "untouched": done.run})
+        return
+    print(f"dsmt {__version__} runs {', '.join(counted(len(names), part) for part, names in parts.items() if names)} now")
+    print(f"{done.run} of {counted(done.ran, 'program')} of services run on, with the same pids")
 
 
 @command()

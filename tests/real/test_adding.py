@@ -327,7 +327,7 @@ def test_a_node_whose_key_was_revoked_is_added_again_with_another_key(operator: 
     assert machine.programs() == []
 
 
-def test_a_host_that_is_added_again_is_given_the_next_certificates_of_its_roles(operator: Operator) -> None:
+def test_a_host_that_is_added_again_is_given_the_next_certificates_and_the_next_dsmt(operator: Operator) -> None:
     machine, home = operator.lab.machine("aged"), "/var/lib/dsmt"
     files = ["brokers/aged/identity", "controllers/aged/identity", f"controllers/aged/{ISSUER}"]
     add = ("node", "add", "aged", "--roles", "broker,controller,node")
@@ -351,6 +351,13 @@ def test_a_host_that_is_added_again_is_given_the_next_certificates_of_its_roles(
     assert min(one.certificate.not_after for one in after) > time.time() + 300 * DAY_S
     operator.until(lambda: [a != b for a, b in zip(pids(), running, strict=True)] == [True, True, False], "begun anew")
     operator.until(lambda: all(one["alive"] for one in operator.run("brokers", "--json").json), "its broker is there")
+    machine.run("rm /opt/dsmt/*/complete")  # as if what is installed there were of another version
+    running = [*pids(), machine.run(f"cat {home}/keeper/run/spawner.json")]
+    operator.run(*add)
+    assert all(a != b for a, b in zip([*pids(), machine.run(f"cat {home}/keeper/run/spawner.json")], running, strict=True))
+    assert "aged" in operator.alive()
+    said = operator.run("tail", "node/aged/", "--since", "1h", "--no-follow", "--json").lines
+    assert [one for one in said if one.get("type") == "dsmt.node.verdict"] == [], "it was never held for dead"
     operator.run("node", "remove", "aged")
     assert machine.programs() == []
 

@@ -126,7 +126,7 @@ def test_a_move_that_is_aborted_leaves_the_realm_as_it_was(tmp_path: Path, engin
     within(home, work)
 
 
-STEPS = ("end_own", "_drain", "_settle", "reach_at", "_start")
+STEPS = ("end_own", "_drain", "_settle", "reach_at", "start_all")
 
 
 class Killed(BaseException):

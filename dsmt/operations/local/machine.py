@@ -157,6 +157,11 @@ async def _up_joined(home: Home, wanted: Wanted) -> StartedRealm:
     return await start(home, brokers, controllers, nodes)
 
 
+async def start_all(home: Home) -> StartedRealm:
+    """Start all that a home holds, unless it runs."""
+    return await start(home, home.names("brokers"), home.names("controllers"), home.names("nodes"))
+
+
 async def start(
     home: Home, brokers: list[str], controllers: list[str], nodes: list[str], *, made: bool = False
 ) -> StartedRealm:
@@ -167,7 +172,7 @@ async def start(
     await keep(home, "brokers", "broker", brokers)
     await keep(home, "controllers", "controller", controllers)
     for node in nodes:  # the keeper forks one after the other, and each may take long
-        await _start_node(home, node)
+        await start_node(home, node)
     realm = home.realm()
     addresses = tuple(address for address, _ in realm.brokers)
     return StartedRealm(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made)
@@ -205,7 +210,8 @@ def check_free(address: str, who: str, *, then: str) -> None:
         )
 
 
-async def _start_node(home: Home, node: str) -> None:
+async def start_node(home: Home, node: str) -> None:
+    """Have the keeper start the spawner of a node, unless it runs: that starts the rest."""
     directory = str(home.part("nodes", node))
     await SpawnedProcesses(str(keeper_directory(home))).request(
         {"op": "start", "program": "spawner", "directory": directory}

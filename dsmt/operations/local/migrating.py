@@ -22,9 +22,8 @@ from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, free_port, reach_at, write_secret
 from dsmt.operations.local.keeping import is_up, start_keeper, write_kept
 from dsmt.operations.local.lock import Waits, alone, silent
-from dsmt.operations.local.machine import StartedRealm, end, end_own, start
+from dsmt.operations.local.machine import StartedRealm, end, end_own, start_all
 from dsmt.operations.local.parts import Parts, keeper_directory
-from dsmt.operations.local.wanted import names_of
 from dsmt.operations.local.ways import WAYS, Way, way_to
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.bridge import copied
@@ -177,12 +176,7 @@ async def abort(home: Home, *, waits: Waits = silent) -> StartedRealm | None:
         _forget(home)
         if not move.cut:
             return None
-        return await _start(home)
-
-
-async def _start(home: Home) -> StartedRealm:
-    """Start the realm as `up` does."""
-    return await start(home, home.names("brokers"), home.names("controllers"), names_of(home, "nodes", None, else_=0))
+        return await start_all(home)
 
 
 async def _release(home: Home, beside: list[tuple[str, Path]]) -> None:
@@ -276,7 +270,7 @@ async def cut(home: Home, *, tell: Tell, waits: Waits = silent, members: Mapping
             (home.root / SERVERS).rename(home.root / "brokers")
         tell(f"starting the realm on {ENGINES[move.engine]}")
         reach_at(home, read_config(brokers_in(home.root / "brokers")[0] / "broker.cbor", BrokerFile).realm)
-        return await _start(home)
+        return await start_all(home)
 
 
 async def _drain(home: Home, way: Way, tell: Tell) -> None:

@@ -26,6 +26,11 @@ def _agents_of(container: Path) -> list[Path]:
     return [container / "run" / "deployment_agent.json", container / PROCESS]
 
 
+def agents_in(container: Path) -> list[ProcessIdentity]:
+    """The living agents of a container: one, but while it is followed."""
+    return [one for record in _agents_of(container) if (one := living(str(record))) is not None]
+
+
 def _is_anothers(program: ProcessIdentity, container: Path) -> bool:
     """Whether a program belongs to the home of which this one is a copy: its mark says so, or its agent, which lives."""
     owner = owner_of(environment_value(program.pid, MARK) or "")
@@ -77,8 +82,7 @@ class Parts:
 
     def agents(self) -> list[ProcessIdentity]:
         """The deployment agents."""
-        records = [record for container in self.containers() for record in _agents_of(container)]
-        return list(dict.fromkeys(i for i in (living(str(record)) for record in records) if i is not None))
+        return list(dict.fromkeys(one for container in self.containers() for one in agents_in(container)))
 
     def instances(self) -> list[ProcessIdentity]:
         """The programs that agents started, alive or with children that are."""

@@ -179,14 +179,15 @@ class Adding:
             before = places(self._home).get(node)
             roles = tuple(dict.fromkeys([*(before.roles if before is not None else ()), *place.roles]))
             _keep(self._home, node, msgspec.structs.replace(place, roles=roles))
-            broker = await self._roles.give(host, told, node)
+            given = await self._roles.give(host, told, node)
             self._tell(address.typed, f"starts {node}")
-            kept = (await host.do("start", told))["kept"]
+            newer = bool(found["nodes"]) and not found["installed"]
+            kept = (await host.do("start", {**told, "newer": newer, "certified": given.certified}))["kept"]
         await _alive(self._connection, node, place.roles)
         return HostOutcome(
             host=address.typed,
             node=node,
-            broker=broker,
+            broker=given.broker,
             controller="controller" in place.roles,
             kept=kept,
             already=bool(found["nodes"]),

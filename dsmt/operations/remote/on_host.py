@@ -129,12 +129,15 @@ class Installation:
         return told
 
     def start(self) -> dict[str, Any]:
-        """Have what is here run: by systemd, or as `dsmt up --detach` does."""
+        """Have what is here run: by systemd, or as `dsmt up --detach` does; what is of another dsmt is begun anew."""
         if not self.systemd:
-            run([str(self.dsmt), "--home", str(self.home), "up", "--detach"])
+            dsmt = [str(self.dsmt), "--home", str(self.home)]
+            run([*dsmt, "up", "--detach"])
+            if self.told["newer"]:
+                run([*dsmt, "upgrade"])
             return {"kept": "up"}
         for unit, text, names in self.units:
-            verb = "start"
+            verb = "restart" if self.told["certified"] else "start"
             if names and (not unit.exists() or unit.read_text() != text):
                 unit.write_text(text)
                 run(["systemctl", "daemon-reload"])

@@ -8,7 +8,7 @@ Rule 3: it may be repeated: what is certified there is only announced, where tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,13 @@ from dsmt.trust.identity import YEAR_S, certify
 from dsmt.trust.keys import SecretKey
 
 
+class Given(NamedTuple):
+    """What a host was given: the address of its broker, if it has one, and whether any certificate was."""
+
+    broker: str | None
+    certified: bool
+
+
 class Roles:
     """What hosts are to run besides a node; the root key that this takes is read before any host is reached."""
 
@@ -45,14 +52,14 @@ class Roles:
             self._servers = servers.key_of(home)
         self._root = home.root_key() if roles else None
 
-    async def give(self, host: ReachedHost, told: Mapping[str, Any], name: str) -> str | None:
-        """Have a host hold what it is to run, by its node's name; the address of its broker, if one is there now.
+    async def give(self, host: ReachedHost, told: Mapping[str, Any], name: str) -> Given:
+        """Have a host hold what it is to run, by its node's name.
 
         Raises `RefusedError` for a name that another one has, `InputError`, and what the host says.
         """
         root, now_s = self._root, self._connection.bus.now_ms() // 1000
         if root is None:
-            return None
+            return Given(None, certified=False)
         announced = await brokers.announced(self._connection.bus)
         known = {*self._home.realm().brokers, *((one.address, one.public) for one in announced.values() if not one.leaf)}
         asks = RoleOrder(
@@ -71,20 +78,21 @@ class Roles:
             said = f"{host.address} asks for a certificate of {strange[0]}, which it is not to be"
             raise FailedError("host.asked", said, next="see what runs there: nothing was certified")
         certificates = {source: _certificate(root, source, public, now_s) for source, public in asked.asked.items()}
-        asks, given = self._signed(host, msgspec.structs.replace(asks, certificates=certificates), asked)
-        done = await self._said(host, "accept", told, asks, given)
+        asks, brought = self._signed(host, msgspec.structs.replace(asks, certificates=certificates), asked)
+        done = await self._said(host, "accept", told, asks, brought)
         if done.address is None or done.public is None:
-            return None
+            return Given(None, certified=bool(asked.asked))
         at = BrokerAddress(done.address, bytes.fromhex(done.public), leaf=self._leaf, route=done.route)
         known_here, why = {**of_home(self._home), name: at}, f"node add {host.address}"
         await brokers.announce(self._connection.bus, known_here, by=self._connection.by, reason=why)
+        given = Given(at.address, certified=bool(asked.asked))
         if self._leaf:
-            return at.address  # it is for those of its site (E5)
+            return given  # it is for those of its site (E5)
         async with alone(self._home, silent):
             realm = self._home.realm()
             if (at.address, at.public) not in realm.brokers:
                 reach_at(self._home, msgspec.structs.replace(realm, brokers=(*realm.brokers, (at.address, at.public))))
-        return at.address
+        return given
 
     def _order(self, announced: Mapping[str, BrokerAddress]) -> ServerOrder | None:
         """Of a realm on NATS: where a further server finds the others."""

@@ -1,0 +1,92 @@
+"""Upgrading: all of dsmt in a home is begun anew, with what is installed now, and services go on (rule C18).
+
+Rule 1: keeper, brokers and controllers end together, and are there again a second later: who is attached elsewhere sees
+    nothing of it, and who was attached here attaches anew. What a broker does not hear how it closes is no evidence (F2).
+Rule 2: of a node never all ends at once, for it would be dead to the others: first its spawner with its manager and its
+    monitor, while its agents stay attached; then, when there are others, one agent after the other.
+Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew.
+    What something else keeps, as systemd, is not touched: that restarts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dsmt.errors import RefusedError
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.keeping import is_up, start_keeper
+from dsmt.operations.local.lock import Waits, alone, silent
+from dsmt.operations.local.machine import StartedRealm, check_moved, end, start_all, start_node
+from dsmt.operations.local.parts import Parts, agents_in, keeper_directory
+from dsmt.system.procfs import is_alive, send_signal
+from dsmt.system.records import process_of
+
+GRACE_S: Final = 10.0
+"""How long a program may take to end."""
+FOLLOW_S: Final = 10.0
+"""How long who follows it may take to be there: it is started all the same later."""
+LOOK_S: Final = 0.02
+_OF_A_NODE: Final = ("spawner", "container_manager", "node_monitor")
+
+
+class Upgraded(NamedTuple):
+    """What runs now; how many programs of services ran before it, and how many of these processes do so still."""
+
+    started: StartedRealm
+    ran: int
+    run: int
+
+
+async def upgrade(home: Home, tell: Callable[[str], object], *, waits: Waits = silent) -> Upgraded:
+    """Begin all of dsmt in a home anew; `tell` hears what is at its turn.
+
+    Raises `FailedError` where something does not start, and `RefusedError` where it is not up, or being moved.
+    """
+    async with alone(home, waits):
+        check_moved(home)
+        if not is_up(home):
+            said = f"the realm in {home.root} is not kept by dsmt up"
+            raise RefusedError("upgrade.down", said, next="dsmt up starts what is installed; systemd restarts what it keeps")
+        parts = Parts(home)
+        ran = [one for one in parts.instances() if is_alive(one)]
+        tell("brokers and controllers")
+        keeper = process_of(keeper_directory(home), "spawner")
+        await end([] if keeper is None else [keeper], GRACE_S)  # it ends the others first
+        await end([*parts.controllers(), *parts.bridges(), *parts.brokers()], GRACE_S)
+        await start_keeper(home)
+        for node in home.names("nodes"):
+            tell(node)
+            await _begin_anew(home, node)
+        return Upgraded(await start_all(home), len(ran), sum(map(is_alive, ran)))
+
+
+async def _begin_anew(home: Home, node: str) -> None:
+    """Rule 2."""
+    directory = home.part("nodes", node)
+    own = [one for program in _OF_A_NODE if (one := process_of(directory, program)) is not None]
+    await end(own[:1], GRACE_S)  # it ends the others first
+    await end(own[1:], GRACE_S)
+    await start_node(home, node)
+    await _followed(lambda: process_of(directory, "container_manager"))
+    for container in Parts(home).containers():
+        if directory in container.parents:
+            await _replace_agent(container)
+
+
+async def _replace_agent(container: Path) -> None:
+    agents = agents_in(container)
+    for agent in agents:
+        send_signal(agent, signal.SIGKILL)
+    if agents:
+        await _followed(lambda: set(agents_in(container)).difference(agents))
+
+
+async def _followed(there: Callable[[], object]) -> None:
+    deadline = time.monotonic() + FOLLOW_S
+    while not there() and time.monotonic() < deadline:  # noqa: ASYNC110 - no event
+        await asyncio.sleep(LOOK_S)

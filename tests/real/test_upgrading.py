@@ -1,0 +1,110 @@
+"""`dsmt upgrade`: all of dsmt in a home is begun anew, and what it runs is not touched."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+import pytest
+
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.parts import Parts, keeper_directory
+from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.procfs import is_alive
+from tests.real.fleet import eventually
+from tests.real.homes import at, run
+from tests.real.seat import dsmt, start
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+SPEC = """\
+service: web
+components:
+  app:
+    instances: 3
+    run: python3 -m http.server {port.http} --bind 127.0.0.1
+    ports: {http: auto}
+    health: {http: {port: http, path: /}}
+"""
+MOMENTS = [("keeper", "", "spawner"), ("brokers", "b1", "broker"), ("nodes", "n1", "spawner"), ("nodes", "n2", "spawner")]
+"""Whose end is a moment within it, in order."""
+
+
+def own(home: Home) -> set[ProcessIdentity]:
+    """Everybody of dsmt's own."""
+    parts = Parts(home)
+    return set(parts.all()) - set(parts.instances())
+
+
+async def shown(home: Home) -> list[Any]:
+    rows = (await dsmt(home.root, "ps", "--json")).json
+    return [(one["instance"], one["node"], one["pid"], one["since"], one["restarts"]) for one in rows]
+
+
+async def begin(home: Home) -> list[Any]:
+    await dsmt(home.root, "up", "--nodes", "2", "--brokers", "2", "--detach")
+    spec = home.root / "web.yaml"
+    spec.write_text(SPEC)
+    await dsmt(home.root, "apply", str(spec), "--wait=60s")
+    return await shown(home)
+
+
+async def verdicts(home: Home) -> list[Any]:
+    lines = (await dsmt(home.root, "tail", "node/", "--since", "1h", "--no-follow", "--json")).lines
+    return [one for one in lines if one.get("type") == "dsmt.node.verdict"]
+
+
+def test_all_of_dsmt_is_begun_anew_and_what_it_runs_is_not_touched(tmp_path):
+    async def scenario(home: Home) -> None:
+        before = await begin(home)
+        ran = own(home)
+        done = (await dsmt(home.root, "upgrade", "--json")).json
+        assert (done["programs"], done["untouched"]) == (3, 3)
+        assert (done["brokers"], done["nodes"]) == (["b1", "b2"], ["n1", "n2"])
+        assert not any(map(is_alive, ran))
+        assert len(own(home)) == len(ran)
+        assert await shown(home) == before
+        assert (await dsmt(home.root, "status", "--json")).json["state"] == "ok"
+        assert await verdicts(home) == [], "nobody was held for dead"
+        await dsmt(home.root, "scale", "web/app", "4", "--wait=60s")
+        assert (await shown(home))[:3] == before
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: f"{m[1]}{m[2]}")
+def test_what_is_gone_where_it_was_killed_is_started_by_up(tmp_path, moment):
+    async def scenario(home: Home) -> None:
+        before = await begin(home)
+        was = at(home, *moment)()
+        assert was is not None
+        upgrade = await start(home.root, "upgrade")
+        await eventually("the moment", lambda: not is_alive(was))
+        upgrade.send_signal(signal.SIGKILL)
+        await upgrade.wait()
+        await dsmt(home.root, "up", "--detach")
+        await eventually("all are there", lambda: all(at(home, *one)() for one in MOMENTS))
+        assert await shown(home) == before
+        await dsmt(home.root, "upgrade")
+        assert await shown(home) == before
+
+    run(tmp_path, scenario)
+
+
+def test_what_dsmt_up_does_not_keep_is_not_begun_anew(tmp_path):
+    async def scenario(home: Home) -> None:
+        assert (await dsmt(home.root, "upgrade", "--json", code=5)).error["code"] == "home.empty"
+        await dsmt(home.root, "init")
+        broker = await start(home.root, "broker", "run", "b1")
+        try:
+            await dsmt(home.root, "brokers", "--json")
+            error = (await dsmt(home.root, "upgrade", "--json", code=4)).error
+            assert error["code"] == "upgrade.down"
+            assert "dsmt up" in error["next"]
+            assert broker.returncode is None
+            assert not keeper_directory(home).exists()
+        finally:
+            broker.terminate()
+            await asyncio.wait_for(broker.wait(), 30)
+
+    run(tmp_path, scenario)
