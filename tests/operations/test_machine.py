@@ -54,6 +54,29 @@ def test_a_port_that_was_given_is_not_given_again_before_somebody_holds_it(monke
         [homes.free_port() for _ in range(9)]
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "controllers/c1/controller.cbor",
+        "controllers/c1/identity",
+        "controllers/c1/issuer",
+        "nodes/n1/node.cbor",
+        "nodes/n1/identity",
+    ],
+)
+def test_of_controllers_and_nodes_it_is_told_which_file_is_damaged(home: Home, file: str) -> None:
+    init(home, name="test")
+    for name in ("c1", "c2"):
+        ensure_controller(home, name)
+    ensure_node(home, "n1")
+    assert machine.damaged(home) == []
+    (home.root / file).write_bytes((home.root / file).read_bytes()[:7])
+    (said,) = machine.damaged(home)
+    assert said.startswith(f"{home.root / file} is damaged: it holds no ")
+    who = file.split("/")
+    assert f"; {who[0].removesuffix('s')} {who[1]} lacks it. Next: restore it from a backup" in said
+
+
 @contextmanager
 def slow_keeper(directory: Path, seconds: float) -> Iterator[list[bytes]]:
     """A keeper on a starved machine: it does what it is asked one after the other, and each takes so long."""
