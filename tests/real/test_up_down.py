@@ -130,7 +130,8 @@ def test_up_names_a_damaged_file_of_a_controller_and_starts_all_else_and_every_s
         await dsmt(home.root, "down")
         (home.root / "controllers/c2/issuer").write_bytes(b"")
         said = await dsmt(home.root, "up", "--detach")
-        assert f"warning: {home.root}/controllers/c2/issuer is damaged: it holds no identity; controller c2 lacks it" in said.err
+        file = home.root / "controllers/c2/issuer"
+        assert f"warning: {file} is damaged: it holds no identity; controller c2 lacks it" in said.err
         assert (await dsmt(home.root, "status", "--json")).json["nodes"]
         assert {one["name"] for one in (await dsmt(home.root, "cert", "list", "--json")).json} >= {"broker/b1", "issuer/c1"}
 
