@@ -77,6 +77,24 @@ def test_of_controllers_and_nodes_it_is_told_which_file_is_damaged(home: Home, f
     assert f"; {who[0].removesuffix('s')} {who[1]} lacks it. Next: restore it from a backup" in said
 
 
+@pytest.mark.parametrize("kind", ["controllers", "nodes"])
+def test_where_the_file_of_a_realm_is_lost_no_other_realm_is_made_over_its_keys(home: Home, kind: str) -> None:
+    init(home, name="test")
+    made = ensure_controller(home, "c1") if kind == "controllers" else ensure_node(home, "n1")
+    kept = {path: path.read_bytes() for path in home.root.rglob("identity")}
+    realm = home.root / "realm.cbor"
+    told = realm.read_bytes()
+    realm.unlink()
+    for work in (lambda: asyncio.run(up(home, Wanted())), lambda: init(home, name="test")):
+        with pytest.raises(
+            InputError, match=f"{realm} is missing, and {kind.removesuffix('s')} {made.name} of its realm is here"
+        ):
+            work()
+    assert {path: path.read_bytes() for path in home.root.rglob("identity")} == kept
+    realm.write_bytes(told)
+    assert home.realm().name == "test"
+
+
 @contextmanager
 def slow_keeper(directory: Path, seconds: float) -> Iterator[list[bytes]]:
     """A keeper on a starved machine: it does what it is asked one after the other, and each takes so long."""
