@@ -59,7 +59,7 @@ class Depot:
         self._looks: deque[_Look] = deque()
         self._looked: dict[bytes, int] = {}
         """When (realm ms) what was fetched from here was last looked at."""
-        self.wrong: Callable[[str], object] = lambda said: None
+        self.wrong: Callable[[str], object] = lambda _: None
         """Hears of what was not what was put (rule 4)."""
 
     def asked(self, frame: f.BlobAsked | f.ChunkAsked) -> tuple[f.Frame, tuple[bytes, ...]]:
