@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from dsmt.cli.command import CliContext, Count, command
-from dsmt.cli.printing import counted, document
+from dsmt.cli.printing import counted, document, warn
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError
 from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.local import machine, upgrading
@@ -114,6 +114,7 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
     started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
+    warn(machine.damaged(home))
     with ctx.progress() as tell:
         await attached(home, started, tell=tell)
     known = of_home(home)

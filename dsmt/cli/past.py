@@ -54,7 +54,11 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
     first = found[-1].revision
     gone = "r1 is" if first == 2 else f"r1 to r{first - 1} are"
     trimmed = f"; {gone} no longer in the history" if first > 1 else ""
-    last = f"{counted(len(found), 'revision')}{trimmed}.   dsmt rollback {service} --to N goes back to one"
+    lost = sum("overruled" in one.state for one in found)
+    again = (
+        f"; {counted(lost, 'other')} overruled: what stands was said first, apply it again if it is to be" if lost else ""
+    )
+    last = f"{counted(len(found) - lost, 'revision')}{again}{trimmed}.   dsmt rollback {service} --to N goes back to one"
     return page([*table(header, laid).split("\n"), last, screens.freshness(sight)])
 
 

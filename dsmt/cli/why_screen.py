@@ -28,7 +28,8 @@ def screen(found: Explained, *, events: bool, width: int | None = None) -> list[
     lines = [*tree.wrapped(one_line(found.says), 0), "", *tree.lines()]
     if found.complete:
         lines.append("  nothing earlier is named as a cause.")
-    lines += [f"  {one} is named as a cause, but is no longer in the history." for one in found.missing]
+    gone = "is named as a cause, but is no longer in the history, or its key was revoked"
+    lines += [f"  {one} {gone}." for one in found.missing]
     if found.cut:
         causes = counted(len(found.cut), "earlier cause")
         verb = "is" if len(found.cut) == 1 else "are"

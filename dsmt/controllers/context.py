@@ -207,8 +207,7 @@ class ComponentContext(Component):
 
     def ending_ms(self, spec: str) -> int:
         """How long a program of a revision may take to end."""
-        stop = (self.entry.component_of(self.component.name, spec) or self.component).stop
-        return round((stop.delay_s + stop.grace_s) * 1000)
+        return round((self.entry.component_of(self.component.name, spec) or self.component).stop.most_s * 1000)
 
     def is_overdue(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked, or was not ready in time."""

@@ -201,7 +201,7 @@ _LIFE: Final = (
     Key("stop", "signal", Scalar("signal"), "TERM", "sent to the whole group"),
     Key("stop", "grace", DURATION, None, "from the signal to KILL", note="10s; `at_most_one`: the lesser of 10s and 30 % of `term`"),
     Key("stop", "delay", DURATION, "0s", "the endpoint is withdrawn this long before the signal"),
-    Key("stop", "command", COMMAND, None, "asks it to stop, before the signal"),
+    Key("stop", "command", COMMAND, None, "asks it to stop, before the signal; it has `grace`, too"),
     Key("component", "reload", Scalar("reload"), None, "signal or command used for changed `files` instead of a restart"),
     Key("component", "after", _AFTER, [], "start order"),
     Key("after", "component", NAME, None, "another component of this service"),

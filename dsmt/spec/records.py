@@ -181,6 +181,11 @@ class StopPolicy(Record, frozen=True):
     delay_s: Seconds
     command: Argv | None
 
+    @property
+    def most_s(self) -> float:
+        """How long an end may take, in seconds: its command, too, has `grace_s`."""
+        return self.delay_s + self.grace_s * (1 if self.command is None else 2)
+
 
 class Reload(Record, frozen=True):
     """What is done for changed files instead of a restart; exactly one of the two is set."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -50,14 +51,16 @@ def test_before_it_come_those_of_a_lower_index_and_whoever_is_being_started(
     assert turn("2", "http", siblings, now_ms=FIRST_MS, start_s=STARTS_S) == found
 
 
-def test_a_start_takes_as_long_as_its_check_has_or_as_it_must_live() -> None:
+def test_a_restart_takes_as_long_as_its_end_and_its_check_have_or_as_it_must_live() -> None:
     def component(text: str):
         return parse(f"service: s\ncomponents:\n  c:\n    run: x\n    ports: {{http: auto}}\n{text}", file="t")[
             0
         ].components["c"]
 
-    assert start_s_of(component("    health: {startup: {tcp: {port: http}, deadline: 40s}}\n")) == 40
-    assert start_s_of(component("    update: {healthy_after: 7s}\n")) == 7
+    assert start_s_of(component("    health: {startup: {tcp: {port: http}, deadline: 40s}}\n")) == 10 + 40
+    assert start_s_of(component("    stop: {grace: 3s, delay: 2s}\n    update: {healthy_after: 7s}\n")) == 3 + 2 + 7
+    asked = "    stop: {grace: 3s, delay: 2s, command: ./stop}\n    update: {healthy_after: 7s}\n"
+    assert start_s_of(component(asked)) == 3 + 3 + 2 + 7
 
 
 def three(realm: Realm, text: str = CHECKED) -> list[Site]:
@@ -137,8 +140,8 @@ def test_where_none_comes_up_again_each_is_restarted_when_those_before_it_could_
         realm = Realm()
         sites = await failing(realm)
         await realm.until(lambda: restarts(sites[0]) >= 1)
-        await realm.until(lambda: restarts(sites[1]) >= 1, within=60 + 10)
-        await asyncio.sleep(50)
+        await realm.until(lambda: restarts(sites[1]) >= 1, within=70 + 10)
+        await asyncio.sleep(60)
         assert restarts(sites[2]) == 0, "two were before it"
         await realm.until(lambda: restarts(sites[2]) >= 1, within=20)
         await end(sites)
@@ -186,6 +189,30 @@ def test_who_is_tried_once_more_waits_on_where_another_is_restarted_meanwhile() 
     in_virtual_time(main)
 
 
+HANGS = WEB.replace("sleep forever", "stubborn") + (
+    "    health: {startup: {http: {port: http, path: /}, deadline: 5s},"
+    " liveness: {http: {port: http, path: /}, interval: 2s, failures: 1, timeout: 1s}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("stop", "ends_s"),
+    [("", 10), ("    stop: {grace: 60s}\n", 60), ("    stop: {delay: 40s}\n", 50)],
+)
+def test_who_takes_its_time_to_end_is_waited_for_until_it_is_started_again(stop: str, ends_s: int) -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = await failing(realm, HANGS + stop)
+        for site, after in pairwise(sites):
+            await realm.until(lambda site=site: restarts(site) == 1, within=ends_s + 10)
+            assert (restarts(after), after.machine.alive[0].signals) == (0, [])
+            site.checks.passed = True
+            await realm.until(lambda site=site: site.health() == "ready")
+        await end(sites)
+
+    in_virtual_time(main)
+
+
 def test_whoever_falls_again_is_waited_for_no_longer_than_its_first_start_might_have_taken() -> None:
     async def main() -> None:
         realm = Realm()
@@ -197,7 +224,7 @@ def test_whoever_falls_again_is_waited_for_no_longer_than_its_first_start_might_
         await realm.until(lambda: sites[0].health() == "ready")
         sites[0].checks.passed = False
         await realm.until(lambda: restarts(sites[1]) == 1, within=100)
-        assert 60 <= loop.time() - began <= 60 + LOOK_S + 7 + 1
+        assert 70 <= loop.time() - began <= 70 + LOOK_S + 7 + 1
         await end(sites)
 
     in_virtual_time(main)

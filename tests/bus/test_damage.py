@@ -298,6 +298,27 @@ def test_a_broker_alone_goes_on_with_what_is_sound_when_pages_are_lost(tmp_path)
     _processes(tmp_path, scene, "b1")
 
 
+@pytest.mark.real
+def test_what_a_command_has_said_once_below_its_operator_is_taken_over_too(tmp_path):
+    async def scene(r: TestRealm, b1: KilledBroker) -> None:
+        below = r.identity("operator/bob.1f7bbb54", parent=r.identity("operator/bob"))
+        bob = await r.client("operator/bob.1f7bbb54", identity=below, brokers=[b1.address])
+        said = bob.emit(Draft("user/once", {"n": 1}, version=1))
+        await said.acknowledged()
+        await r.stop(bob)
+        await _filled(r, b1, 5)
+        b1.kill()
+        with closing(sqlite3.connect(b1.directory / "store.db")) as db:
+            db.execute("DELETE FROM events WHERE row = (SELECT max(row) FROM events)")
+            db.commit()
+        b1.start()
+        await _said(r, b1)
+        await _holds(r, b1, {said.id})
+        assert _aside(b1)
+
+    _processes(tmp_path, scene, "b1")
+
+
 def test_a_log_that_was_cut_is_noticed_though_sqlite_takes_it_for_whole(sound, tmp_path):
     left, _ = sound
     shutil.copytree(left["s.db-wal"], tmp_path / "s")

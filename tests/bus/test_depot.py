@@ -7,7 +7,7 @@ from hashlib import sha256
 import pytest
 from msgspec.structs import replace
 
-from dsmt.bus.broker.depot import UNFINISHED_MS, Depot
+from dsmt.bus.broker.depot import AGAIN_MS, UNFINISHED_MS, Depot
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
@@ -171,6 +171,31 @@ def test_what_has_another_sha256_is_removed_and_said(shelf):
         pass
     assert not answers[-1].ok
     assert shelf.store.blobs.get(digest) is None
+
+
+def test_what_is_fetched_is_looked_at_once_in_a_while_and_no_blob_that_is_sound_goes(shelf):
+    shelf.put(content(1))
+    digest, told = sha256(content(1)).digest(), []
+    shelf.depot.wrong = told.append
+
+    def fetched() -> int:
+        shelf.depot.asked(f.ChunkAsked(id=1, digest=digest, number=0))
+        return sum(1 for _ in iter(shelf.depot.step, False))
+
+    assert [fetched() for _ in range(2)] == [1, 0]
+    shelf.now_ms += AGAIN_MS
+    shelf.depot.expire()
+    assert fetched() == 1
+    assert shelf.has(content(1))
+    shelf.store._db.do("UPDATE chunks SET chunk = ?", (b"rotten",))
+    fetched()
+    assert shelf.has(content(1)), "it was looked at just now"
+    shelf.now_ms += AGAIN_MS
+    fetched()
+    assert not shelf.has(content(1))
+    assert len(told) == 1
+    assert shelf.put(content(1)).ok
+    assert shelf.has(content(1))
 
 
 def test_hashing_goes_chunk_by_chunk(shelf):

@@ -12,12 +12,12 @@ import pytest
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import filling
 from dsmt.bus.client.client import BusClient
-from dsmt.errors import NotFoundError
+from dsmt.errors import FailedError, NotFoundError
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from tests.bus.meshes import at, mesh
-from tests.bus.realm import Facts, TestRealm, scenario
+from tests.bus.realm import Facts, TestRealm, reading, scenario
 from tests.waiting import until
 
 CONTENT = bytes(range(256)) * 3000
@@ -69,6 +69,40 @@ async def test_what_one_broker_was_given_the_others_have_when_it_is_dead(r: Test
     await r.stop(b1)
     for broker in (b2, b3):
         assert await got(await r.client("operator/b", brokers=at(broker), reads=True)) == CONTENT
+
+
+def rot(broker: Broker, digest: bytes = DIGEST) -> None:
+    """The disk gives other bytes of a blob than it was given."""
+    broker._store._db.do("UPDATE chunks SET chunk = ? WHERE digest = ? AND number = 1", (b"rotten", digest))
+
+
+@scenario
+async def test_what_a_disk_has_spoilt_is_noticed_when_it_is_fetched_and_brought_by_another(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    await applied(r, b1)
+    await until(lambda: has(b2))
+    rot(b2)
+    agent = await r.client("operator/b", brokers=at(b2), reads=True)
+    with pytest.raises(FailedError, match="arrived with another sha256"):
+        await got(agent)
+    await until(lambda: not has(b2))
+    assert await got(agent) == CONTENT
+
+
+@scenario
+async def test_what_the_disk_of_the_only_broker_has_spoilt_is_there_again_when_it_is_put_again(r: TestRealm) -> None:
+    (b1,) = await mesh(r, "b1")
+    operator = await applied(r, b1)
+    rot(b1)
+    async with reading(operator, "broker/b1/notice") as told:
+        with pytest.raises(FailedError, match="arrived with another sha256"):
+            await got(operator)
+        await told.until(lambda g: any("is not what was put" in one["message"] for one in g.of("broker/b1/notice")))
+    with pytest.raises(NotFoundError):
+        await got(operator)
+    await until(lambda: not b1._depot.is_removing(DIGEST))
+    await put(operator, CONTENT)
+    assert await got(operator) == CONTENT
 
 
 @scenario

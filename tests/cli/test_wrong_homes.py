@@ -58,6 +58,7 @@ HOMES: list[tuple[Callable[[Path], None], list[str], int, str]] = [
     (_cut("brokers/b1/broker.cbor", None), ["broker", "run"], WRONG, "broker.cbor is missing. Next: restore it from a backup"),
     (_cut("brokers/b1/broker.cbor", b"x"), ["broker", "run"], WRONG, "broker.cbor is damaged"),
     (_cut("brokers/b1/broker.cbor", b"x"), ["up", "--detach"], WRONG, "broker.cbor is damaged"),
+    (_cut("brokers/b1/identity", b"x"), ["up", "--detach"], WRONG, "brokers/b1/identity is damaged: it holds no identity. Next: restore it"),
     (_cut("brokers/b1/identity", None), ["broker", "run"], MISSING, "holds no identity; brokers here: b1. Next: restore it"),
 ]  # fmt: skip
 

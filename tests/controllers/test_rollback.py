@@ -152,9 +152,9 @@ def test_a_single_instance_that_was_good_is_not_taken_back_for_a_later_failure(w
 ONE = CHECKED + "update: {deadline: 30s, order: stop_first}\n"
 
 
-def ending(now: str) -> tuple[Realm, Attentive, str]:
+def ending(now: str, *, before: str = "stop: {grace: 60s}\n") -> tuple[Realm, Attentive, str]:
     """An update that stops first: the program before has 60 s to end, and takes them all."""
-    realm, controller = running(1, ONE + "stop: {grace: 60s}\n")
+    realm, controller = running(1, ONE + before)
     realm.apply(web(1, component=ONE + BAD + now))
     controller.watch(1, obey=False)
     node = realm.slot().node or ""
@@ -173,6 +173,15 @@ def test_the_time_that_the_program_before_takes_to_end_is_not_that_of_the_one_th
     realm.health(key(), node, "ready")
     controller.watch(60, obey=False)
     assert (revisions(realm), realm.slot().refused) == ([2], 0)
+
+
+def test_a_stop_command_of_the_program_before_has_its_grace_too() -> None:
+    realm, controller, _ = ending("", before="stop: {grace: 60s, command: ./stop}\n")
+    controller.watch(60, obey=False)
+    assert revisions(realm) == [2], "its command took a minute, and it took another one to end"
+    controller.watch(31, obey=False)
+    assert (revisions(realm), realm.slot().refused) == ([1], 2)
+    assert "not ready within 150 s" in realm.slot().reason.message
 
 
 def test_one_that_is_not_ready_in_its_own_time_after_that_goes_back() -> None:

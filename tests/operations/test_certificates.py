@@ -181,3 +181,14 @@ def test_an_issuer_that_was_rotated_is_not_told_as_ended_though_nobody_has_met_i
     told = certs(trust, later * 1000)
     assert (told.ok, told.renew) == (True, False)
     assert "node/n1" not in certificates.in_use(trust, later), "of all others what they show counts"
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x80", b"nonsense"])
+def test_what_is_damaged_in_a_home_keeps_nobody_from_seeing_the_certificates_of_all_others(home: Home, raw: bytes) -> None:
+    ensure_controller(home, "c1")
+    ensure_controller(home, "c2")
+    for path in (certificates.here(home)["issuer/c1"], certificates.here(home)["controller/c2"]):
+        path.write_bytes(raw)
+    names = {one.name for one in certificates.listing(TrustStore(home.realm().realm), home, int(time.time()))}
+    assert {"controller/c1", "issuer/c2"} <= names
+    assert not {"issuer/c1", "controller/c2"} & names

@@ -54,6 +54,47 @@ def test_a_port_that_was_given_is_not_given_again_before_somebody_holds_it(monke
         [homes.free_port() for _ in range(9)]
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "controllers/c1/controller.cbor",
+        "controllers/c1/identity",
+        "controllers/c1/issuer",
+        "nodes/n1/node.cbor",
+        "nodes/n1/identity",
+    ],
+)
+def test_of_controllers_and_nodes_it_is_told_which_file_is_damaged(home: Home, file: str) -> None:
+    init(home, name="test")
+    for name in ("c1", "c2"):
+        ensure_controller(home, name)
+    ensure_node(home, "n1")
+    assert machine.damaged(home) == []
+    (home.root / file).write_bytes((home.root / file).read_bytes()[:7])
+    (said,) = machine.damaged(home)
+    assert said.startswith(f"{home.root / file} is damaged: it holds no ")
+    who = file.split("/")
+    assert f"; {who[0].removesuffix('s')} {who[1]} lacks it. Next: restore it from a backup" in said
+
+
+@pytest.mark.parametrize("kind", ["controllers", "nodes"])
+def test_where_the_file_of_a_realm_is_lost_no_other_realm_is_made_over_its_keys(home: Home, kind: str) -> None:
+    init(home, name="test")
+    made = ensure_controller(home, "c1") if kind == "controllers" else ensure_node(home, "n1")
+    kept = {path: path.read_bytes() for path in home.root.rglob("identity")}
+    realm = home.root / "realm.cbor"
+    told = realm.read_bytes()
+    realm.unlink()
+    for work in (lambda: asyncio.run(up(home, Wanted())), lambda: init(home, name="test")):
+        with pytest.raises(
+            InputError, match=f"{realm} is missing, and {kind.removesuffix('s')} {made.name} of its realm is here"
+        ):
+            work()
+    assert {path: path.read_bytes() for path in home.root.rglob("identity")} == kept
+    realm.write_bytes(told)
+    assert home.realm().name == "test"
+
+
 @contextmanager
 def slow_keeper(directory: Path, seconds: float) -> Iterator[list[bytes]]:
     """A keeper on a starved machine: it does what it is asked one after the other, and each takes so long."""

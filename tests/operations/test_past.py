@@ -8,19 +8,24 @@ import pytest
 
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.envelope import ChainLink, Event
+from dsmt.event.hlc import hlc
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
-from dsmt.operations.read.past import good_now, history
+from dsmt.operations.read.past import Revision, ServicePast, good_now, history
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, controlling, nodesets
 from dsmt.operations.write.rolling_back import rollback
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Draft
+from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import memory_network, realm
+from tests.bus.test_leaf import cut
 from tests.controllers.build import Realm, spec, web
+from tests.waiting import until
 
 from .sights import sight
 from .test_writing import ATTRIBUTES
@@ -200,4 +205,72 @@ def test_what_runs_on_is_good_when_it_has_been_ready_for_long_enough_though_nobo
     made.settle()
     assert good_now(sight(made), "web") == set()
     made.now_ms += 20_000
-    assert good_now(sight(made), "web") == {1}
+    assert {good.revision for good in good_now(sight(made), "web")} == {1}
+
+
+def said_by(by: str, at_ms: int, *, version: int) -> Event:
+    """A revision of web."""
+    return Event(
+        source=f"operator/{by}",
+        incarnation=1,
+        sequence=version,
+        chain=ChainLink(version, b""),
+        type="dsmt.service.spec",
+        topic="service/web/spec",
+        subject="web",
+        time=hlc(at_ms),
+        data=to_data(SpecFact(spec=spec(web(1, component=f"env: {{BY: {by}}}\n")), by=by, reason="")),
+        version=version,
+        epoch=1,
+    )
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["as it was said", "as it came to the other side"])
+def test_of_two_revisions_that_were_said_on_both_sides_of_a_partition_each_is_told_and_the_first_is_gone_back_to(
+    order: int,
+) -> None:
+    first, here, there = (said_by(by, at, version=n) for by, at, n in (("ann", 1, 1), ("bob", 2, 2), ("eve", 3, 2)))
+    told = ServicePast()
+    for event in (first, *(here, there)[::order], said_by("ann", 4, version=3)):
+        told.take(event)
+        told.take(event)
+    assert [told.specs[number].by for number in (1, 2, 3)] == ["ann", "bob", "ann"]
+    assert told.overruled == {there.id: there}
+    for spec_id, good in ((there.id, False), (here.id, True)):
+        told.take_slot(Slot(node="n1", spec="x", revision=2, desired="running", good=Good(spec=str(spec_id), revision=2)))
+        assert told.was_good(2) == good
+
+
+def test_who_was_overruled_on_the_other_side_of_a_partition_sees_it_at_each_broker(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            b1, b2 = await mesh(made, "b1", "b2")
+            ann = await made.client("operator/ann", brokers=at(b1))
+            eve = await made.client("operator/eve", brokers=at(b2))
+
+            async def applies(who: BusClient, by: str) -> None:
+                fact = SpecFact(spec=spec(web(1, component=f"env: {{BY: {by}}}\n")), by=by, reason="")
+                await applying.say_spec(who, await look(who), fact, "web")
+
+            async def told(who: BusClient) -> list[Revision]:
+                return await history(who, await look(who), "web")
+
+            await applies(ann, "ann")
+            await until(lambda: held(b1) == held(b2))
+            async with cut(made, b2, [b1]):
+                await applies(ann, "ann again")
+                await applies(eve, "eve")
+                assert [one.by for one in await told(eve)] == ["eve", "ann"]
+            await until(lambda: held(b1) == held(b2))
+            for who in (ann, eve):
+                assert [(one.revision, one.by, one.state) for one in await told(who)] == [
+                    (2, "ann again", ["current"]),
+                    (2, "eve", ["overruled"]),
+                    (1, "ann", []),
+                ]
+            await applies(eve, "eve again")
+            assert [one.by for one in await told(eve)] == ["eve again", "ann again", "eve", "ann"]
+            await rollback(eve, "web", 2, by="eve", reason="")
+            assert (await look(eve)).view.services["web"].parsed.components["app"].env == {"BY": "ann again"}
+
+    asyncio.run(main())

@@ -124,6 +124,20 @@ def test_up_may_be_repeated_and_adds_only_what_is_missing_and_down_may_be_repeat
     run(tmp_path, scenario)
 
 
+def test_up_names_a_damaged_file_of_a_controller_and_starts_all_else_and_every_screen_is_there(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        await dsmt(home.root, "down")
+        (home.root / "controllers/c2/issuer").write_bytes(b"")
+        said = await dsmt(home.root, "up", "--detach")
+        file = home.root / "controllers/c2/issuer"
+        assert f"warning: {file} is damaged: it holds no identity; controller c2 lacks it" in said.err
+        assert (await dsmt(home.root, "status", "--json")).json["nodes"]
+        assert {one["name"] for one in (await dsmt(home.root, "cert", "list", "--json")).json} >= {"broker/b1", "issuer/c1"}
+
+    run(tmp_path, scenario)
+
+
 def test_an_operator_whose_certificate_has_ended_hears_that_what_was_started_goes_on(tmp_path):
     async def scenario(home: Home) -> None:
         init(home, name="test")

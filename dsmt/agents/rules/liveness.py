@@ -3,8 +3,8 @@
 Rule 1 (A22): who fails says so, by being unready, and then looks at what its siblings say. Before it come those of a lower
     index that fail the same check, and whoever has just been ended or started.
 Rule 2: when nobody was before it for a moment, in which it hears of whoever has turned just now, its turn has come; at the
-    latest when as many as were before it at first could have been started, one after the other. Who cannot look is before
-    nobody: it is restarted at once, as if it were alone.
+    latest when as many as were before it at first could have been ended and started, one after the other. Who cannot look
+    is before nobody: it is restarted at once, as if it were alone.
 Rule 3: whose check passes meanwhile is not restarted; who had to wait is tried once more when its turn has come, for what
     they share may be there again; then it looks again, and waits on where somebody is before it, no longer than rule 2 says.
 """
@@ -29,7 +29,7 @@ class Turn(NamedTuple):
 def turn(own: str, check: str, siblings: Mapping[str, Health], *, now_ms: int, start_s: float) -> Turn:
     """The turn of an instance that fails a check, by what its siblings have said, by index.
 
-    `start_s` is how long a start may take: who has said nothing of itself for longer is waited for no more.
+    `start_s` is how long a restart may take: who has said nothing of itself for longer is waited for no more.
     """
     others = {index: health for index, health in siblings.items() if index != own and health.health == "unready"}
     failing = [index for index, health in others.items() if health.failures and health.check == check]
@@ -39,10 +39,10 @@ def turn(own: str, check: str, siblings: Mapping[str, Health], *, now_ms: int, s
 
 
 def start_s_of(component: ComponentSpec) -> float:
-    """How long a start of it may take, in seconds."""
+    """How long a restart of it may take, in seconds: what is not live may take all of its time to end."""
     startup = None if component.health is None else component.health.startup
     limit_s = None if startup is None else startup.deadline_s
-    return component.update.healthy_after_s if limit_s is None else limit_s
+    return component.stop.most_s + (component.update.healthy_after_s if limit_s is None else limit_s)
 
 
 def try_s_of(component: ComponentSpec) -> float:

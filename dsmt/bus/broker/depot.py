@@ -5,6 +5,8 @@ Rule 2: it is bounded in bytes, and each operator's part of it. For room the old
     was begun and not gone on with for `UNFINISHED_MS` goes first (D2).
     What is fetched from another broker (`filling`) is nobody's part, and nobody else writes it meanwhile.
 Rule 3: hashing and removing are done in steps of a few chunks, between which the loop does what else is due.
+Rule 4: what is fetched from here is looked at, too, once in `AGAIN_MS`: a disk may have given other bytes than it was given.
+    What has another sha256 now is held no more: another broker has it, or an operator puts it again (B11).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ CHUNK_BYTES: Final = 256 * 1024
 PAYER_SHARE: Final = 0.5
 UNFINISHED_MS: Final = 10 * 60 * 1000
 REMOVED_AT_ONCE: Final = 4
+AGAIN_MS: Final = 10 * 60 * 1000
 
 Answer = Callable[[f.BlobIs], None]
 
@@ -32,6 +35,13 @@ Answer = Callable[[f.BlobIs], None]
 class _Check:
     frame: f.BlobFinished
     answer: Answer
+    whole: Any
+    chunk: int = 0
+
+
+@dataclass(slots=True)
+class _Look:
+    digest: bytes
     whole: Any
     chunk: int = 0
 
@@ -46,6 +56,11 @@ class Depot:
         self._fetched = b""
         """What is being fetched from another broker: nobody else writes it."""
         self._due = due
+        self._looks: deque[_Look] = deque()
+        self._looked: dict[bytes, int] = {}
+        """When (realm ms) what was fetched from here was last looked at."""
+        self.wrong: Callable[[str], object] = lambda _: None
+        """Hears of what was not what was put (rule 4)."""
 
     def asked(self, frame: f.BlobAsked | f.ChunkAsked) -> tuple[f.Frame, tuple[bytes, ...]]:
         """Answer a question about a blob."""
@@ -53,7 +68,17 @@ class Depot:
             blob = self._blobs.get(frame.digest)
             return f.BlobIs(id=frame.id, size=blob.size if blob is not None and blob.whole else None), ()
         chunk = self._blobs.chunk(frame.digest, frame.number)
+        if chunk is not None and not frame.number:
+            self._look_again(frame.digest)
         return f.Chunk(id=frame.id), () if chunk is None else (chunk,)
+
+    def _look_again(self, digest: bytes) -> None:
+        """Have what is being fetched looked at, unless it was lately (rule 4)."""
+        now_ms = self._now_ms()
+        if now_ms - self._looked.get(digest, -AGAIN_MS) >= AGAIN_MS:
+            self._looked[digest] = now_ms
+            self._looks.append(_Look(digest, sha256()))
+            self._due()
 
     def put(self, frame: f.ChunkPut | f.BlobFinished, parts: tuple[bytes, ...], payer: str, answer: Answer) -> None:
         """Take in what an operator puts; `answer` is called, now or later. Raises `InputError` for no chunk."""
@@ -169,8 +194,10 @@ class Depot:
 
     def expire(self) -> None:
         """Remove what was begun and not gone on with; and have what a full disk has kept from being done tried again."""
-        if self._checks or self._removing:
+        if self._checks or self._looks or self._removing:
             self._due()
+        late = self._now_ms() - AGAIN_MS
+        self._looked = {digest: at for digest, at in self._looked.items() if at > late}
         for blob in self._blobs.all():
             if not blob.whole and blob.at_ms < self._now_ms() - UNFINISHED_MS:
                 self._remove(blob.digest)
@@ -185,13 +212,26 @@ class Depot:
         try:
             if self._checks:
                 self._check(self._checks[0])
+            elif self._looks:
+                self._look(self._looks[0])
             elif self._removing and not self._blobs.remove_chunks(self._removing[0], REMOVED_AT_ONCE):
                 self._removing.popleft()
         except FailedError as error:
             if error.code != "store.full":
                 raise
             return False
-        return bool(self._checks or self._removing)
+        return bool(self._checks or self._looks or self._removing)
+
+    def _look(self, look: _Look) -> None:
+        chunk = self._blobs.chunk(look.digest, look.chunk)
+        if chunk is not None:
+            look.whole.update(chunk)
+            look.chunk += 1
+            return
+        if self.has(look.digest) and look.whole.digest() != look.digest:
+            self._remove(look.digest)
+            self.wrong(f"blob {look.digest.hex()} of the depot is not what was put, and is held no more: apply it again")
+        self._looks.popleft()
 
     def _check(self, check: _Check) -> None:
         frame = check.frame

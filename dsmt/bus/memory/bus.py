@@ -197,9 +197,10 @@ class MemoryBus:
             self._subscriptions.remove(subscription)
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
-        """Events of the history by id."""
+        """Events of the history by id; what nobody believes any more is none of them."""
         await self.wait_attached()
-        return [signed for signed in map(self._realm.get, ids) if signed is not None]
+        found = [signed for signed in map(self._realm.get, ids) if signed is not None]
+        return [signed for signed in found if not self._realm.trust.disowns(signed)]
 
     async def history(self, after: int) -> HistoryPage:
         """Raises `RefusedError`: nothing here could prove it."""

@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from dsmt.errors import NotFoundError, UnusableEventError
+from dsmt.errors import InputError, NotFoundError, UnusableEventError
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, issue, write_secret
 from dsmt.operations.local.keeping import is_up
@@ -124,10 +124,16 @@ def here(home: Home) -> dict[str, Path]:
 
 
 def learn(trust: TrustStore, home: Home, *, role: str = "") -> set[bytes]:
-    """Have a trust store know the certificates of this home, or those of a role; the ids of the keys that are here."""
+    """Have a trust store know the certificates of this home, or those of a role; the ids of the keys that are here.
+
+    What is damaged holds none, and keeps nobody from seeing the others: `dsmt up` names it.
+    """
     keys = set()
     for path in (path for name, path in here(home).items() if name.startswith(role)):
-        identity = home.identity(path)
+        try:
+            identity = home.identity(path)
+        except InputError:
+            continue
         with suppress(UnusableEventError):  # it is of another realm, and says nothing in this one
             trust.add_all([signed.raw for signed in identity.chain])
         keys.add(identity.key.key_id)

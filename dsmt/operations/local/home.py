@@ -229,10 +229,11 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
 
     A root key that is there already is used. With `nats` the brokers are NATS servers with their gates, the first of which
     will make the streams. Who calls it holds the home's lock (`lock.alone`). Raises `InputError` when there is a realm
-    already, or the name or the address is none.
+    already, also one whose file is lost, or the name or the address is none.
     """
     if home.exists:
         raise InputError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
+    _check_lost(home)
     check_name(name)
     host = "127.0.0.1"
     if listen is not None:
@@ -261,6 +262,15 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
     write_secret(home.operator_file, dump(issue(root, f"operator/{operator_name()}")))
     write_config(home.root / REALM_FILE, config)
     return config
+
+
+def _check_lost(home: Home) -> None:
+    """Raise `InputError` where members of a realm are: they are made after its file, and another realm is not theirs."""
+    left = [f"{kind.removesuffix('s')} {name}" for kind in ("controllers", "nodes") for name in home.names(kind)]
+    if left:
+        said = f"{home.root / REALM_FILE} is missing, and {left[0]} of its realm is here; no other one is made over it"
+        again = "where this machine was to join a realm, dsmt join again"
+        raise InputError("config.missing", said, next=f"{RESTORE}; {again}")
 
 
 def _bear(directory: Path, realm: str, root: SecretKey) -> None:

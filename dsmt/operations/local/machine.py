@@ -44,7 +44,7 @@ from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.operations.local.parts import Parts, keeper_directory
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs.configuration import BrokerFile, read_config
+from dsmt.programs.configuration import ISSUER, BrokerFile, ControllerFile, NodeFile, read_config
 from dsmt.system.processes import SOCKET, SpawnedProcesses
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import process_of, take_lock
@@ -179,12 +179,33 @@ async def start(
 
 
 def check_broker(home: Home, name: str) -> None:
-    """Raise `FailedError` when somebody else holds the port of a broker of this home, which does not run."""
+    """Raise `FailedError` when somebody else holds the port of a broker of this home, which does not run.
+
+    Raises `InputError` for files of it that are damaged: without it nobody hears anything.
+    """
     directory = home.part("brokers", name)
     config = read_config(directory / "broker.cbor", BrokerFile)
+    if (directory / "identity").exists():
+        home.identity(directory / "identity")
     listens = "broker" if config.realm.nats is None else "nats_server"
     if process_of(directory, listens) is None:
         check_free(config.address, f"broker {name}", then="stop it, then try again")
+
+
+def damaged(home: Home) -> list[str]:
+    """What is wrong with the files of controllers and nodes of a home: whose they are does not start, and all else does."""
+    found = []
+    for kind, config, record in (("controllers", "controller.cbor", ControllerFile), ("nodes", "node.cbor", NodeFile)):
+        for name in home.names(kind):
+            directory = home.part(kind, name)
+            try:
+                read_config(directory / config, record)
+                for path in (directory / "identity", directory / ISSUER):
+                    if path.exists():
+                        home.identity(path)
+            except InputError as error:
+                found.append(f"{error.message}; {kind.removesuffix('s')} {name} lacks it. Next: {error.next}")
+    return found
 
 
 def check_alone(directory: str, program: str) -> None:

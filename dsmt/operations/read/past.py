@@ -10,9 +10,10 @@ import msgspec
 
 from dsmt.controllers.good import component_of
 from dsmt.errors import NotFoundError, UnusableEventError
-from dsmt.event.envelope import Event
+from dsmt.event.envelope import Event, EventId
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Slot
+from dsmt.event.kinds.slot import Good, Slot
+from dsmt.event.order import newer
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
 from dsmt.operations.read.revisions import refused, running
@@ -28,7 +29,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """One revision.
 
     `state` is any of: `current`, which was applied last, `running`, `good` (it was ready for long enough, or one that
-    has only another number of instances), and `refused` (it was rolled back; `refusal` says why).
+    has only another number of instances), and `refused` (it was rolled back; `refusal` says why). One that is `overruled`
+    was said while another one was under the same number, on the other side of a partition, which stands (E2).
     """
 
     revision: int
@@ -44,23 +46,38 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 class ServicePast:
     """What the history has of a service since it was made anew last: its specs by revision, what was good, what refused."""
 
-    specs: dict[int, SpecFact]
-    at_ms: dict[int, int]
-    good: set[int] = field(default_factory=set)
+    said: dict[int, Event] = field(default_factory=dict)
+    specs: dict[int, SpecFact] = field(default_factory=dict)
+    overruled: dict[EventId, Event] = field(default_factory=dict)
+    """Specs in the place of which another one of their number stands."""
+    good: set[Good] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
-        """Take in a spec or a slot's fact; of two specs that were said at once the one that stands is there already."""
+        """Take in a spec or a slot's fact; of two specs that were said at once fact order says which one stands."""
         with suppress(UnusableEventError):
             if event.type == "dsmt.service.spec":
-                self.specs.setdefault(event.version or 0, from_data(SpecFact, event.data))
-                self.at_ms.setdefault(event.version or 0, event.time_ms)
+                self._take_spec(event, from_data(SpecFact, event.data))
             elif event.type == "dsmt.slot":
                 self.take_slot(from_data(Slot, event.data))
 
+    def _take_spec(self, event: Event, fact: SpecFact) -> None:
+        number = event.version or 0
+        held = self.said.get(number)
+        if held is not None and held.id == event.id:
+            return
+        if held is not None and newer(held, event):
+            self.overruled[event.id] = event
+            return
+        if held is not None:
+            self.overruled[held.id] = held
+        self.said[number], self.specs[number] = event, fact
+
     def was_good(self, number: int) -> bool:
         """Whether what a revision says was good: in it, or in one that says the same but for the number of instances."""
-        return number in self.good or self._since(number) in map(self._since, self.good)
+        lost = set(map(str, self.overruled))
+        good = {one.revision for one in self.good if one.spec not in lost}
+        return number in good or self._since(number) in map(self._since, good)
 
     def _since(self, number: int) -> int:
         fact = self.specs.get(number)
@@ -68,18 +85,18 @@ class ServicePast:
 
     def take_slot(self, slot: Slot) -> None:
         """Take in what a slot was good with, and what it was rolled back from."""
-        self.good |= set() if slot.good is None else {slot.good.revision}
+        self.good |= set() if slot.good is None else {slot.good}
         if slot.refused:
             why = slot.reason.message if slot.reason is not None and slot.reason.code == ROLLED_BACK else ""
             self.refused[slot.refused] = why or self.refused.get(slot.refused, "")
 
 
-def good_now(sight: Sight, service: str) -> set[int]:
+def good_now(sight: Sight, service: str) -> set[Good]:
     """The revisions that are good in an instance now: nobody says of what runs on that it has become so."""
     slots = sight.view.services[service].slots
     known = [(slot, component_of(sight.fleet, SlotKey(service, *key))) for key, slot in slots.items()]
     found = (component.good(slot) for slot, component in known if component is not None)
-    return {good.revision for good in found if good is not None}
+    return {good for good in found if good is not None}
 
 
 async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
@@ -89,10 +106,10 @@ async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
         raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
     now = entry.spec.signed.event
     number = now.version or 0
-    found = ServicePast({number: entry.spec.record}, {number: now.time_ms}, good_now(sight, service))
+    found = ServicePast({number: now}, {number: entry.spec.record}, good=good_now(sight, service))
     for slot in entry.slots.values():
         for said in (one.application for one in slot.instances.values()):
-            found.good |= set() if said is None or said.record.good is None else {said.record.good.revision}
+            found.good |= set() if said is None or said.record.good is None else {said.record.good}
     if (denied := refused(entry)) is not None:  # also where only the number changed since, and no slot said so yet
         found.refused[number] = "" if denied.reason is None else denied.reason.message
     interest = Interest((now.topic, f"service/{service}/slot/"), start=Start.HISTORY, since=0, signals=False, follow=False)
@@ -108,18 +125,29 @@ async def history(bus: BusReader, sight: Sight, service: str) -> list[Revision]:
     """Every revision that the history still has, the newest first. Raises `NotFoundError`."""
     told = await past(bus, sight, service)
     entry = sight.view.services[service]
-    return [
-        Revision(
-            revision=number,
-            at=rfc3339(told.at_ms[number]),
-            by=person(fact.by),
-            reason=fact.reason,
-            removed=fact.removed,
-            state=_state(entry, told, number),
-            refusal=told.refused.get(number) or None,
-        )
-        for number, fact in sorted(told.specs.items(), reverse=True)
-    ]
+    stood = [(event, _state(entry, told, number)) for number, event in told.said.items()]
+    lost = [(event, ["overruled"]) for event in told.overruled.values()]
+    return [_revision(event, state, told) for event, state in sorted((*stood, *lost), key=_place)]
+
+
+def _place(one: tuple[Event, list[str]]) -> tuple[int, bool, int]:
+    """The newest first, and what stands before what was overruled."""
+    event, state = one
+    return -(event.version or 0), state == ["overruled"], event.time
+
+
+def _revision(event: Event, state: list[str], told: ServicePast) -> Revision:
+    number, fact = event.version or 0, from_data(SpecFact, event.data)
+    refusal = told.refused.get(number) or None
+    return Revision(
+        revision=number,
+        at=rfc3339(event.time_ms),
+        by=person(fact.by),
+        reason=fact.reason,
+        removed=fact.removed,
+        state=state,
+        refusal=None if state == ["overruled"] else refusal,
+    )
 
 
 def _state(entry: ServiceEntry, told: ServicePast, number: int) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from dsmt.errors import FailedError, NotFoundError, RefusedError
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Ability, Bus, Draft
+from tests.bus.realm import reading
 
 from .engines import Engine, contract
 
@@ -46,6 +47,22 @@ async def test_events_are_fetched_by_id_and_unknown_ones_are_missing(e: Engine):
         return
     found = await bob.fetch([ids[3], EventId("operator/alice", 1, 1), *ids[10:]])
     assert [s.event.data["n"] for s in found] == [3, *range(10, 250)]
+
+
+@contract
+async def test_what_a_revoked_key_has_said_is_missing_and_all_else_is_fetched(e: Engine):
+    alice, bob, root = await e.bus("operator/alice"), await e.bus("operator/bob"), await e.bus("root")
+    said, own = alice.emit(Draft("user/f", {"n": 1}, version=1)), bob.emit(Draft("user/g", {"n": 1}, version=1))
+    await said.acknowledged()
+    await own.acknowledged()
+    if Ability.FETCH not in bob.can.abilities:
+        return
+    assert [one.id for one in await bob.fetch([said.id, own.id])] == [said.id, own.id]
+    async with reading(bob, "trust/revoked/") as got:
+        key = said.signed.key_id.hex()
+        await root.publish(Draft(f"trust/revoked/{key}/root", {"by": "root", "reason": "stolen"}))
+        await got.until(lambda g: g.arrived)
+    assert [one.id for one in await bob.fetch([said.id, own.id])] == [own.id]
 
 
 @contract

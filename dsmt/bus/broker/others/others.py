@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from dsmt.bus.broker.admission import Admission
@@ -114,6 +115,7 @@ class Others:
             log=log,
         )
         self.filling = Filling(depot, lambda: self.copying.readers, clock, log)
+        depot.wrong = partial(recorder.words.fault, "damaged", identity.name)
         recorder.sessions.leaves = self._vouched
         recorder.ingest.settled_ms = self.settled_ms
         words, now_ms = recorder.words, recorder.time.now_ms

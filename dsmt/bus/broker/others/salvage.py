@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from typing import Final
 
 from dsmt.bus.broker.words import Words
+from dsmt.bus.rules.proofs import proof
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
@@ -60,7 +62,7 @@ class Salvage:
             known.add_all(remains.certificates())
         for parts in remains.parts():
             events = [one for part in parts for one in _good(known, part)]
-            while ahead_ms := self._take("", events, lambda one: known.proof(one.key_id, one.event.source)):
+            while ahead_ms := self._take("", events, partial(proof, known)):
                 self._log.warning("what was in a damaged store waits", ahead_ms=ahead_ms)
                 await asyncio.sleep(_AGAIN_S)
             count += len(events)
