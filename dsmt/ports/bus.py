@@ -339,7 +339,7 @@ class BusReader(Protocol):
         ...
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
-        """Events of the history by id; those that are not there are missing from the answer."""
+        """Events of the history by id; those that are not there, or are believed no more, are missing."""
         ...
 
     async def history(self, after: int) -> HistoryPage:
