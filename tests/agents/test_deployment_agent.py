@@ -1,5 +1,7 @@
 """The deployment agent as a whole, in the simulator's time, over a bus and a machine in memory."""
 
+import asyncio
+
 from dsmt.agents.rules.container import (
     EXIT_RECREATE,
     RECORD,
@@ -156,6 +158,25 @@ def test_a_killed_agent_is_followed_by_one_that_takes_the_program_over() -> None
         site.machine.alive[0].end(Exit(3, None))
         await site.realm.until(lambda: len(site.machine.programs) == 2)
         assert site.statuses()[-1]["last_exit"]["code"] == 3
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_nothing_checks_is_taken_over_as_what_nothing_checks() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        topic = site.slot.on("health", site.node)
+        await site.realm.until(lambda: site.health() == "none")
+        await asyncio.sleep(60)
+        agent.kill()
+        said = len(site.realm.told(topic))
+        agent = site.start()
+        await site.realm.until(lambda: len(site.realm.told(topic)) > said)
+        assert [one["health"] for one in site.realm.told(topic)[said:]] == ["none"]
+        assert site.endpoint()["ready"]
         agent.kill()
 
     in_virtual_time(main)
