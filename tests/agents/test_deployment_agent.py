@@ -182,6 +182,26 @@ def test_what_nothing_checks_is_taken_over_as_what_nothing_checks() -> None:
     in_virtual_time(main)
 
 
+def test_what_is_parked_is_parked_in_the_words_of_the_next_agent_with_the_same_reason() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["sleep"] = Exit(0, None)
+        site.place(WEB + "    restart: {escalate: [{restart: 2}]}\n")
+        agent = site.start()
+        await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
+        await asyncio.sleep(1)
+        agent.kill()
+        before = site.statuses()
+        agent = site.start()
+        await site.realm.until(lambda: len(site.statuses()) > len(before), 60)
+        for name in ("state", "parked", "next_try_ms", "reason", "failures", "last_exit"):
+            assert site.statuses()[-1][name] == before[-1][name], name
+        assert site.statuses()[-1]["parked"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_program_that_died_while_no_agent_lived_is_told_and_started_again() -> None:
     async def main() -> None:
         site = Site(Realm())
