@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from dsmt.agents.rules.container import (
     EXIT_RECREATE,
     RECORD,
@@ -13,6 +15,7 @@ from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
+from .sights import CHECKED
 from .world import WEB, Site, in_virtual_time
 
 
@@ -197,6 +200,23 @@ def test_what_is_parked_is_parked_in_the_words_of_the_next_agent_with_the_same_r
         for name in ("state", "parked", "next_try_ms", "reason", "failures", "last_exit"):
             assert site.statuses()[-1][name] == before[-1][name], name
         assert site.statuses()[-1]["parked"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_who_goes_into_the_background_is_told_to_stay_in_the_foreground(code: int) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["sleep"] = Exit(code, None)
+        site.checks.passed = False
+        site.place(CHECKED + "    restart: {escalate: [{restart: 2}]}\n")
+        agent = site.start()
+        await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
+        told = [one["reason"] for one in site.statuses() if one["state"] == "failed"]
+        assert {one["code"] for one in told} == {"start.exited", "run.flapping"}
+        assert {one["message"].endswith("`run` must stay in the foreground") for one in told} == {code == 0}
         agent.kill()
 
     in_virtual_time(main)
