@@ -177,7 +177,9 @@ def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list
             said = f"the key of node/{node} was revoked: it cannot attach"
             raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
     missing = [node for node in keys if sight.fleet.state(node) != "alive" or not known[node].attributes]
-    for broker in ended_brokers(connection.trust, sight.now_ms // 1000) if missing else ():
+    ours = {public for _, public in connection.realm.brokers}  # one that was removed does not matter any more
+    ended_ones = ended_brokers(connection.trust, sight.now_ms // 1000) if missing else {}
+    for broker in (name for name, one in ended_ones.items() if one.public in ours):
         said = f"the certificate of {broker} has ended: what it says of nodes is not believed"
         raise FailedError("broker.expired", said, next=another_certificate(broker))
     return missing

@@ -277,7 +277,9 @@ def brokers(found: Sequence[Broker], sight: Sight) -> str:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [] if one.fault is None else [one.fault]
-        below += [f"it has refused {counted(one.dropped, 'event')} since it started"] if one.dropped else []
+        if one.dropped:
+            refused = f"it has refused {counted(one.dropped, 'event')} since it started"
+            below.append(f"{refused}: its broker.log says which, and why")
         if one.leaf:
             below.append(f"it is a leaf, linked to {one.upstream or 'no other broker now: its uplink is down'}")
         if one.alive and one.whole is False:

@@ -28,8 +28,7 @@ def screen(found: Explained, *, events: bool, width: int | None = None) -> list[
     lines = [*tree.wrapped(one_line(found.says), 0), "", *tree.lines()]
     if found.complete:
         lines.append("  nothing earlier is named as a cause.")
-    gone = "is named as a cause, but is no longer in the history, or its key was revoked"
-    lines += [f"  {one} {gone}." for one in found.missing]
+    lines += [f"  {one} is named as a cause, but {_lack(found, one)}." for one in found.missing]
     if found.cut:
         causes = counted(len(found.cut), "earlier cause")
         verb = "is" if len(found.cut) == 1 else "are"
@@ -39,6 +38,13 @@ def screen(found: Explained, *, events: bool, width: int | None = None) -> list[
     verified = f"{bad} NOT VERIFIED" if bad else "all verified"
     gap = "no gap" if found.complete else "not complete"
     return [*lines, "", f"{counted(len(found.chain), 'event')}, {counted(len(signers), 'signer')}, {verified}, {gap}."]
+
+
+def _lack(found: Explained, one: str) -> str:
+    """Why a cause is not shown."""
+    if one not in found.disowned:
+        return "is no longer in the history"
+    return f"a key of {one.partition('#')[0]} was revoked, and nobody believes what it signed"
 
 
 class _Tree:

@@ -1,5 +1,9 @@
 """The deployment agent as a whole, in the simulator's time, over a bus and a machine in memory."""
 
+import asyncio
+
+import pytest
+
 from dsmt.agents.rules.container import (
     EXIT_RECREATE,
     RECORD,
@@ -11,6 +15,7 @@ from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
+from .sights import CHECKED
 from .world import WEB, Site, in_virtual_time
 
 
@@ -156,6 +161,62 @@ def test_a_killed_agent_is_followed_by_one_that_takes_the_program_over() -> None
         site.machine.alive[0].end(Exit(3, None))
         await site.realm.until(lambda: len(site.machine.programs) == 2)
         assert site.statuses()[-1]["last_exit"]["code"] == 3
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_nothing_checks_is_taken_over_as_what_nothing_checks() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        topic = site.slot.on("health", site.node)
+        await site.realm.until(lambda: site.health() == "none")
+        await asyncio.sleep(60)
+        agent.kill()
+        said = len(site.realm.told(topic))
+        agent = site.start()
+        await site.realm.until(lambda: len(site.realm.told(topic)) > said)
+        assert [one["health"] for one in site.realm.told(topic)[said:]] == ["none"]
+        assert site.endpoint()["ready"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_is_parked_is_parked_in_the_words_of_the_next_agent_with_the_same_reason() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["sleep"] = Exit(0, None)
+        site.place(WEB + "    restart: {escalate: [{restart: 2}]}\n")
+        agent = site.start()
+        await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
+        await asyncio.sleep(1)
+        agent.kill()
+        before = site.statuses()
+        agent = site.start()
+        await site.realm.until(lambda: len(site.statuses()) > len(before), 60)
+        for name in ("state", "parked", "next_try_ms", "reason", "failures", "last_exit"):
+            assert site.statuses()[-1][name] == before[-1][name], name
+        assert site.statuses()[-1]["parked"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_who_goes_into_the_background_is_told_to_stay_in_the_foreground(code: int) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["sleep"] = Exit(code, None)
+        site.checks.passed = False
+        site.place(CHECKED + "    restart: {escalate: [{restart: 2}]}\n")
+        agent = site.start()
+        await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
+        told = [one["reason"] for one in site.statuses() if one["state"] == "failed"]
+        assert {one["code"] for one in told} == {"start.exited", "run.flapping"}
+        assert {one["message"].endswith("`run` must stay in the foreground") for one in told} == {code == 0}
         agent.kill()
 
     in_virtual_time(main)

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from dsmt.cli import machine
-from dsmt.errors import TimedOutError
+from dsmt.errors import FailedError, TimedOutError
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.read import waiting
@@ -40,7 +40,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
         yield SimpleNamespace(bus=None, trust=trust, realm=SimpleNamespace(brokers=[("broker/b1", bytes(32))]))
 
     monkeypatch.setattr(machine, "reading", reading)
-    monkeypatch.setattr(machine, "ended_brokers", lambda *_: [])
+    monkeypatch.setattr(machine, "ended_brokers", lambda *_: {})
     monkeypatch.setattr(waiting, "watch", watch)
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32)))
@@ -69,3 +69,20 @@ def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:
         return asyncio.get_running_loop().time()
 
     assert run(main()) == 3 * EACH_S
+
+
+@pytest.mark.parametrize("of_the_realm", [True, False])
+def test_up_ends_for_the_ended_certificate_of_a_broker_of_the_realm_and_not_for_one_that_was_removed(
+    home: Home, monkeypatch: pytest.MonkeyPatch, of_the_realm: bool
+) -> None:
+    ended = SimpleNamespace(public=bytes(32) if of_the_realm else bytes(31) + b"1")
+    monkeypatch.setattr(machine, "ended_brokers", lambda *_: {"broker/b1": ended})
+
+    async def main() -> None:
+        await machine.attached(home, StartedRealm("r", (), (), NODES[:1], made=False), limit_s=30.0)
+
+    if not of_the_realm:
+        run(main())
+        return
+    with pytest.raises(FailedError, match="the certificate of broker/b1 has ended"):
+        run(main())

@@ -56,6 +56,19 @@ def test_why_answers_first_and_names_signers_and_causes_newest_first() -> None:
     check("why_events", "\n".join(why_screen(told, events=True)), folds=False)
 
 
+def test_why_says_of_a_cause_that_is_not_shown_whether_its_key_was_revoked() -> None:
+    recording, spec = begun()
+    lost, disowned = "operator/bob#1-2", "controller/c1#7-85"
+    told = explained([spec], recording, "web is r1")
+    told = msgspec.structs.replace(told, complete=False, missing=[disowned, lost], disowned=[disowned])
+    assert [line.strip() for line in why_screen(told, events=False)][-4:] == [
+        f"{disowned} is named as a cause, but a key of controller/c1 was revoked, and nobody believes what it signed.",
+        f"{lost} is named as a cause, but is no longer in the history.",
+        "",
+        "1 event, 1 signer, all verified, not complete.",
+    ]
+
+
 def failing() -> tuple[Recording, list[SignedEvent]]:
     """Two instances, one of which fails again and again."""
     recording, spec = begun()

@@ -164,6 +164,11 @@ def test_what_the_ended_certificate_of_a_broker_means_is_told_with_the_way_back(
             more.add_all([signed.raw for signed in one.chain])
         (alert,) = [one for one in status(sight, more, []).alerts if one.code == "broker.expired"]
         assert alert.message.endswith("so who was attached to it goes to another one")
+        sight.passing.removed.add("b1")
+        seen = status(sight, more, [])
+        assert seen.alerts == []
+        assert (seen.certs.ok, seen.certs.next) == (True, "broker/b2")
+        sight.passing.removed.clear()
         with pytest.raises(FailedError, match="the head that broker/b1 signs cannot be believed") as caught:
             await export(bob, bob._trust, lambda _: None)
         assert (caught.value.code, caught.value.next) == ("history.head", alert.next)

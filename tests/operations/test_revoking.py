@@ -19,6 +19,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.records import to_data
 from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.explaining import why
 from dsmt.operations.write import revoking
 from dsmt.ports.bus import Draft
 from dsmt.programs.configuration import RealmConfig
@@ -86,6 +87,18 @@ def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(t
         assert await seat.fresh() == {topic: ("operator/alice", data) for topic, data in said.items()}
         assert seat.thief is not None
         assert seat.thief._trust.is_revoked(seat.stolen.key.key_id)
+
+    seated(tmp_path, test)
+
+
+def test_what_was_signed_anew_has_a_why_that_names_what_nobody_believes_any_more(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        await seat.ended()
+        late = await seat.connection("operator/late")
+        told = (await why(late.bus, late.trust, "web")).explained
+        assert [link.event["source"] for link in told.chain] == ["operator/alice"]
+        assert told.missing == told.disowned == told.chain[0].because != []
+        assert told.missing[0].startswith("operator/eve.x1#")
 
     seated(tmp_path, test)
 

@@ -168,6 +168,29 @@ def test_what_was_refused_says_which_revision_runs_and_why(realm: Realm) -> None
     assert done.reason.code == "rollout.rolled_back"
 
 
+@pytest.mark.parametrize("rolled_back", [True, False])
+def test_what_is_parked_is_told_when_no_controller_has_rolled_it_back_meanwhile(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch, rolled_back: bool
+) -> None:
+    realm.after(100).status(key(1), realm.slot(1).node or "", State.RUNNING)
+    realm.apply(web(2, component="env: {A: b}\nrestart: {escalate: [restart: 3]}\n"))
+    realm.step()
+    at = next(index for index in range(2) if realm.slot(index).revision == 2)
+    realm.status(key(at), realm.slot(at).node or "", State.FAILED, parked=True, reason=EXITED)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        yield sight(realm)
+        if rolled_back:
+            realm.settle(seconds=1)
+        for _ in range(2):
+            yield sight(realm.after(waiting.PARKED_MS / 2000))
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    done = wait(waiting.settled, applied(2))
+    assert done.failed
+    assert (done.outcome, done.refused) == (("rolled_back", 2) if rolled_back else ("parked", None))
+
+
 @pytest.mark.parametrize("instances", [1, 3])
 def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_what_runs(realm: Realm, instances: int) -> None:
     policy = "restart: {escalate: [restart: 3]}\n"

@@ -110,8 +110,10 @@ class Failing:
         `generation` is that of the run that failed, if it was a run.
         """
         step, delay_s, parked = endings.follows(verdict)
-        why = self._as_flapping(why, verdict)
-        if self._present.old is not None:
+        background, why = endings.in_the_background(why, verdict), self._as_flapping(why, verdict)
+        if background:
+            why = endings.foreground(why)
+        elif self._present.old is not None:
             why = endings.beside(why)
         record, run = self._memory.record, self._present.run
         runs_on = run is not None and run.condemned is None and run.health.serves

@@ -67,15 +67,20 @@ class Memory:
     def note_status(self, status: Status) -> None:
         """Remember what was said last of the instance's state."""
         self.note(state=status.state, attempt=status.attempt, since_ms=status.since_ms, taken_ms=status.taken_ms)
+        self.note(reason=status.reason, next_try_ms=status.next_try_ms, parked=status.parked)
 
     def last_status(self, node: str, emit_rate_s: float) -> Status | None:
-        """The status that was said last, as far as the record knows, without a pid; what runs is in no earlier state."""
+        """The status that was said last, as far as the record knows, without a pid; what runs is in no earlier state.
+
+        What has failed says why, and what comes next, as before.
+        """
         record = self.record
         state = record.state
         if record.process is not None:
             state = State.RUNNING if record.started else State.INSTANTIATED
         if state is None:
             return None
+        failed = state is State.FAILED and not self.rebooted
         return Status(
             state=state,
             layer=Layer.APPLICATION,
@@ -84,7 +89,11 @@ class Memory:
             attempt=record.attempt,
             since_ms=record.since_ms,
             emit_rate_s=emit_rate_s,
+            reason=record.reason if failed else None,
             restarts=record.restarts,
+            failures=record.history.failures,
+            next_try_ms=record.next_try_ms if failed else None,
+            parked=failed and record.parked,
             last_exit=record.last_exit,
             last_command=record.last_command,
             revision=record.revision,

@@ -115,7 +115,8 @@ class Resuming:
         self._reporter.again(pid=instance.pid)
         if run.health.is_ready:
             run.life.ready(record.began_s)
-            self._serving.ready(check="none", evidence="it was ready when its agent ended")
+            checked = same is None or same.component.health is not None
+            self._serving.ready(check="none", evidence="it was ready when its agent ended", checked=checked)
         elif run.health.serves:
             self._serving.go_on()
         self._runner.begin_checks(run)

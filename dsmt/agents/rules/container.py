@@ -30,6 +30,7 @@ from dsmt.errors import InputError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
 from dsmt.event.payload import canonical
+from dsmt.event.reason import Reason
 from dsmt.event.status import Layer, State
 from dsmt.ports.driver import Handle
 from dsmt.ports.realm import NatsTerms
@@ -234,6 +235,10 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     last_command: str | None = None
     held: int = 0
     trigger: tuple[str, ...] = ()
+    reason: Reason | None = None
+    next_try_ms: int | None = None
+    parked: bool = False
+    """Why it failed, as that was told, and what comes next."""
 
     @property
     def ended_well(self) -> bool:
@@ -263,6 +268,9 @@ def carried(record: InstanceRecord) -> InstanceRecord:
         last_command=record.last_command,
         held=record.held,
         trigger=record.trigger,
+        reason=record.reason,
+        next_try_ms=record.next_try_ms,
+        parked=record.parked,
     )
 
 

@@ -95,6 +95,17 @@ def beside(why: Reason) -> Reason:
     return msgspec.structs.replace(why, message=f"{why.message}; {hint}")
 
 
+def in_the_background(why: Reason, verdict: Verdict) -> bool:
+    """Whether a program may have gone into the background: it has ended with 0 before it was ready, and is to run on."""
+    return why.code == "start.exited" and why.exit_code == 0 and not isinstance(verdict, Finished)
+
+
+def foreground(why: Reason) -> Reason:
+    """A reason of what may have gone into the background, with what to do."""
+    hint = "what goes into the background is ended with it: `run` must stay in the foreground"
+    return msgspec.structs.replace(why, message=f"{why.message}; {hint}")
+
+
 def with_step(why: Reason, step: str) -> Reason:
     """A reason that names what follows, unless it has a step of its own."""
     return why if why.step is not None or not step else msgspec.structs.replace(why, step=step)

@@ -199,7 +199,7 @@ class MemoryBus:
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id; what nobody believes any more is none of them."""
         await self.wait_attached()
-        found = [signed for signed in map(self._realm.get, ids) if signed is not None]
+        found = (signed for signed in map(self._realm.get, ids) if signed is not None)
         return [signed for signed in found if not self._realm.trust.disowns(signed)]
 
     async def history(self, after: int) -> HistoryPage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -164,15 +164,15 @@ def of_silent_brokers(found: Sequence[Broker]) -> list[Alert]:
     ]
 
 
-def of_ended_brokers(trust: TrustStore, now_ms: int) -> list[Alert]:
-    """Brokers whose certificate has ended, and what that does to the realm."""
+def of_ended_brokers(trust: TrustStore, now_ms: int, left: Collection[str] = ()) -> list[Alert]:
+    """Brokers whose certificate has ended, and what that does to the realm; not those that have left it."""
     now_s, said = now_ms // 1000, "its certificate has ended: nobody believes what it says, so"
     stand = (one for one in in_use(trust, now_s).values() if not trust.is_revoked(one.key_id, one.subject))
-    others = any(one.role == "broker" and one.not_after >= now_s for one in stand)
+    others = any(one.role == "broker" and one.not_after >= now_s and one.subject not in left for one in stand)
     meaning = "who was attached to it goes to another one" if others else "no dead node is replaced and no export verifies"
     return [
         Alert(target=name, code="broker.expired", message=f"{said} {meaning}", next=another_certificate(name), who="you")
-        for name in sorted(ended_brokers(trust, now_s))
+        for name in sorted(ended_brokers(trust, now_s).keys() - set(left))
     ]
 
 

@@ -47,7 +47,8 @@ class CauseLink(msgspec.Struct, frozen=True, kw_only=True):
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """Why a target is as it is; `says` in one sentence, `chain` event by event, newest first.
 
-    `missing` are ids that the history does not hold, `cut` those that were not followed any more.
+    `missing` are ids that the history does not hold; `disowned` are those of them of whose signer a key was revoked, which
+    nobody believes; `cut` are those that were not followed any more.
     """
 
     target: str
@@ -56,6 +57,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     chain: list[CauseLink]
     missing: list[str]
     cut: list[str]
+    disowned: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
         )
         for signed in newest
     ]
+    ended = _ended(trust) if missing else frozenset()
     explained = Explained(
         target=target,
         says=sentence(begin[0].event) if sight is None else of_target(sight, target, begin, found),
@@ -97,8 +100,14 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
         chain=chain,
         missing=sorted(map(str, missing)),
         cut=sorted(map(str, cut)),
+        disowned=sorted(str(one) for one in missing if one.source in ended),
     )
     return Chain(explained, tuple(newest))
+
+
+def _ended(trust: TrustStore) -> frozenset[str]:
+    """The names of which a key was revoked."""
+    return frozenset(one.subject for one in trust.certificates() if trust.is_revoked(one.key_id, one.subject))
 
 
 async def _fetch(bus: BusReader, ids: list[EventId]) -> list[SignedEvent]:

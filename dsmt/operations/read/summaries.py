@@ -200,7 +200,7 @@ def brake(sight: Sight) -> Brake:
 
 
 def certs(trust: TrustStore, now_ms: int, left: Collection[str] = ()) -> Certs:
-    """The certificate in use that ends first, of those that this reader has met; not of nodes that have left the realm."""
+    """The certificate in use that ends first, of those that this reader has met; not of who has left the realm."""
     known = [one for one in in_use(trust, now_ms // 1000).values() if one.subject not in left]
     first = min(known, key=lambda one: (one.not_after, one.subject), default=None)
     if first is None:
@@ -218,6 +218,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
     of_nodes, of_brokers, of_controllers = nodes(sight), brokers(sight, known), controllers(sight)
     of_services = services(sight)
     left = {f"node/{name}" for name in sight.view.nodes if sight.fleet.state(name) == "left"}
+    left |= {f"broker/{name}" for name in sight.passing.removed}
     expired = of_ended_nodes(of_nodes, trust, sight.now_ms)
     others = [one for one in of_nodes if f"node/{one.node}" not in {alert.target for alert in expired}]
     stands, valid = brake(sight), certs(trust, sight.now_ms, left)
@@ -247,7 +248,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
         controllers=Counts(total=len(of_controllers), alive=sum(one.alive for one in of_controllers)),
         brake=stands,
         certs=valid,
-        alerts=of_ended_brokers(trust, sight.now_ms)
+        alerts=of_ended_brokers(trust, sight.now_ms, left)
         + of_silent_brokers(of_brokers)
         + expired
         + alerts(sight, others, of_services, of_controllers),

@@ -2,6 +2,8 @@
 
 Rule 1: a wait that ends too soon says what is not so, after how long, and how far it is.
 Rule 2: who waits is told how far it is, each time that this changes.
+Rule 3: what is parked is told as the outcome when it has stayed so for `PARKED_MS`: before that a controller may roll it
+    back, or move it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ Result = TypeVar("Result")
 Tell = Callable[[str], None]
 READY: Final = "ready"
 UNREADY: Final = "unready"
+PARKED_MS: Final = 3_000
 STATES: Final = (READY, UNREADY, *(state.value for state in Shown))
 
 
@@ -177,7 +180,7 @@ async def settled(
 
     `counted`: it was asked only for how many instances there are; where what stands was refused, what runs is counted (A18).
     """
-    target = Target(applied.service)
+    target, lasting = Target(applied.service), _Lasting()
 
     def counts(sight: Sight, row: InstanceRow) -> bool:
         """Whether it is waited for: not what is held, nor what has ended by itself and stays so (A20)."""
@@ -208,7 +211,7 @@ async def settled(
             )
         if len(current) == wanted and ready == wanted and _all_there(sight, applied):
             return msgspec.structs.replace(told, outcome="ready")
-        parked = next((row for row in current if row.state is Shown.PARKED), None)
+        parked = lasting.first(sight, (row for row in current if row.state is Shown.PARKED))
         return None if parked is None else msgspec.structs.replace(told, outcome="parked", reason=parked.reason)
 
     def far(sight: Sight) -> str:
@@ -219,6 +222,19 @@ async def settled(
 
     unmet, look = f"{applied.service} r{applied.revision} is not ready", f"dsmt status {applied.service}"
     return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell, began=began)
+
+
+class _Lasting:
+    """Which of the rows that are parked have been so for long enough (rule 3)."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[str, str | None], int] = {}
+
+    def first(self, sight: Sight, parked: Iterable[InstanceRow]) -> InstanceRow | None:
+        """The first of those that are parked now and have been since `PARKED_MS`, on the same node."""
+        rows = {(row.instance, row.node): row for row in parked}
+        self._since = {one: self._since.get(one, sight.now_ms) for one in rows}
+        return next((row for one, row in rows.items() if sight.now_ms - self._since[one] >= PARKED_MS), None)
 
 
 def _all_there(sight: Sight, applied: Applied) -> bool:

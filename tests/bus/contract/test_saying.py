@@ -170,6 +170,8 @@ async def test_what_a_revoked_key_said_is_replaced_by_who_has_believed_it(e: Eng
         key = said.signed.key_id.hex()
         await root.publish(Draft(f"trust/revoked/{key}/root", {"by": "root", "reason": "stolen"}))
         await got.until(lambda g: g.arrived)
+    if Ability.FETCH in bob.can.abilities:
+        assert [one.id for one in await bob.fetch([said.id, first.id])] == [first.id]
     await bob.publish(Draft("user/f", {"n": 3}, replaces=said.signed))
     await bob.publish(Draft("user/g", {"n": 2}, replaces=alone.signed))
     carol = await e.bus("operator/carol")
