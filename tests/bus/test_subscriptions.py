@@ -11,6 +11,7 @@ import pytest
 from dsmt.bus.client.asking import Asking
 from dsmt.bus.client.subscription import CREDIT, MAIL, ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
+from dsmt.bus.nats.deliveries import Deliveries
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest
@@ -80,6 +81,18 @@ def test_of_bookmarks_that_wait_for_what_is_missing_the_last_is_told_with_the_to
     held_back.deadline = None
     reading.subscription._read([], 0)
     assert reading.got() == [Bookmark(AT, True, 7)]
+
+
+def test_of_bookmarks_that_wait_on_nats_no_token_is_lost() -> None:
+    deliveries = Deliveries(conflate=False)
+    held_back: Any = SimpleNamespace(deadline=2.0)
+    deliveries._follower = held_back
+    for token in (None, 7, None, 8, None):
+        deliveries.mark(Bookmark(AT, True, token))
+    assert not deliveries.hand_on()
+    held_back.deadline = None
+    assert deliveries.hand_on()
+    assert asyncio.run(deliveries.next()) == [Bookmark(AT, True, 7), Bookmark(AT, True, 8)]
 
 
 def test_what_was_asked_for_again_is_not_taken_for_live() -> None:
