@@ -1,8 +1,12 @@
 """Logs that somebody asks for."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
+from dsmt.agents.instance.output import Output
 from dsmt.errors import TransportError
+from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
@@ -181,3 +185,32 @@ def test_who_asks_for_logs_changes_nothing_that_is_said_of_the_instance() -> Non
         agent.kill()
 
     in_virtual_time(main)
+
+
+class PutAside:
+    """Logs of which each is put aside when a run begins."""
+
+    def __init__(self, **ends: int) -> None:
+        self.ends = ends
+
+    def end(self, stream: str) -> int:
+        return self.ends[stream]
+
+    def begin(self, stream: str, **_: Any) -> Begun:
+        self.ends[stream] = 0
+        return Begun(0, rotated=True)
+
+
+def test_where_a_run_begins_in_a_new_file_what_stood_in_the_one_before_is_no_place_in_it() -> None:
+    record = SimpleNamespace(output={}, before={})
+    logs: Any = PutAside(stdout=5000, stderr=0)
+    memory: Any = SimpleNamespace(record=record, note=lambda **about: vars(record).update(about))
+    bounds: Any = SimpleNamespace(size_bytes=1000, keep=1)
+    output = Output(logs, memory)
+    output.mark(1_000)
+    output.turn(bounds)
+    logs.ends["stdout"] = 70
+    output.mark(3_000)
+    assert output.place("stdout", since_ms=2_000) == 0
+    assert output.place("stdout", since_ms=3_500) == 70
+    assert record.before["stdout"] == (True, 0, 5000)

@@ -178,6 +178,7 @@ def test_what_was_good_is_remembered_though_nobody_lived_to_say_so_when_it_ended
         agent = site.start()
         await site.until("failed")
         assert site.statuses()[-1]["good"] == {"spec": str(site.spec_of().id), "revision": 1}
+        assert site.statuses()[-1]["restarts"] == (0 if reboots else 1), "that its machine ended is no fault of its own"
         agent.kill()
 
     in_virtual_time(main)

@@ -110,7 +110,7 @@ def test_a_stop_goes_its_way_rule_4() -> None:
     assert at.due == 118.0 + STUCK_S
     assert at.timer(at.due) == [Kill()]
     assert at.killed((), 130.0) == []
-    assert at.state is State.ENDED
+    assert (at.state, at.overdue) == (State.ENDED, True), "however often it had to be killed, its grace was over"
 
 
 def test_who_ends_within_its_grace_is_killed_with_its_tree_and_is_not_overdue_rule_4() -> None:

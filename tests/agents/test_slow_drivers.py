@@ -1,5 +1,7 @@
 """Drivers whose preparations and starts take long."""
 
+import asyncio
+
 import pytest
 
 from dsmt.ports.processes import Exit
@@ -115,6 +117,33 @@ def test_a_step_is_prepared_for_as_a_program_is_and_a_driver_that_cannot_run_her
         site.machine.lacking = ""
         await site.until("running")
         assert [launch.argv[0] for launch in site.machine.prepared] == ["set-up", "sleep"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_is_stopped_between_two_tries_has_stopped_when_nothing_is_left_of_the_last_one() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB + "    restart: {first: 60s}\n")
+        agent = site.start()
+        await site.until("running")
+        (program,) = site.machine.alive
+        swept = asyncio.Event()
+
+        async def kill(*, deadline: float) -> tuple[int, ...]:
+            assert deadline > 0
+            await swept.wait()
+            return ()
+
+        program.kill = kill
+        program.end(Exit(1, None))
+        await site.until("failed")
+        site.assign(site.spec_of(), version=2, desired="stopped")
+        await asyncio.sleep(5)
+        assert site.state() == "failed", "what it had forked still runs"
+        swept.set()
+        await site.until("stopped")
         agent.kill()
 
     in_virtual_time(main)

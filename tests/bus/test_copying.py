@@ -20,7 +20,7 @@ from dsmt.ports.bus import Draft, Level
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.identity import YEAR_S
 from tests.bus.meshes import at, held, mesh
-from tests.bus.realm import Facts, TestClock, TestRealm, reading, scenario
+from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario
 from tests.waiting import until
 
 
@@ -223,3 +223,14 @@ async def test_an_older_word_on_a_broker_that_comes_later_changes_nothing(r: Tes
     older = next(row for row in b1._store.rows(0, 1000) if row.topic == "config/broker/b9")
     b1._others.stored([older], ended=False)
     assert b1._others.copying.alone
+
+
+@scenario
+async def test_of_what_another_brings_at_once_all_is_brought_again_while_one_is_ahead(r: TestRealm) -> None:
+    b1 = await r.broker("b1")
+    alice, bob = r.identity("operator/alice"), r.identity("operator/bob")
+    early, due = Pen(alice).write("user/x", {"n": 1}, ahead_s=60.0), Pen(bob).write("user/x", {"n": 2})
+    chains = {one.name: tuple(signed.raw for signed in one.chain) for one in (alice, bob)}
+    waits_ms = b1._others.take("broker/b2", [early, due], lambda signed: chains[signed.event.source])
+    assert 40_000 < waits_ms <= 60_000, "who is told that all is stored goes on behind it"
+    assert due.id in held(b1)

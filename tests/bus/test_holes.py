@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from dsmt.bus.broker.past import Past
 from dsmt.bus.wire import frames as f
 from dsmt.event.rowset import RowSet
 from dsmt.ports.bus import Draft, Start
@@ -215,3 +220,25 @@ async def test_a_client_sends_again_what_its_outbox_holds_and_says_what_it_has_n
     alice._publisher._queue = alice._queue
     alice.flush()
     await waiting.acknowledged()
+
+
+@pytest.mark.parametrize("settled_ms", [None, 501])
+def test_who_waits_for_what_another_broker_may_have_is_answered_when_that_is_none_any_more(settled_ms: int | None) -> None:
+    sent: list[Any] = []
+    settled: list[int | None] = [500]
+    store: Any = SimpleNamespace(chain=lambda *_, **__: [], event=lambda *_: None, head=9, trimmed_between=lambda *_: 0)
+    taken = SimpleNamespace(patterns=("user/",))
+    fan_out: Any = SimpleNamespace(of=lambda *_: taken, introduce=lambda *_: True)
+
+    def send(_session: Any, frame: Any, _parts: tuple[bytes, ...]) -> bool:
+        sent.append(frame)
+        return True
+
+    past = Past(store, fan_out, send, now_ms=lambda: 500, settled_ms=lambda: settled[0])
+    session: Any = None
+    past.repair(session, f.Repair(id=1, source="operator/a", incarnation=1, topic="user/t", after=1, before=4))
+    past.look()
+    assert sent == [], "it may come from the other one"
+    settled[0] = settled_ms
+    past.look()
+    assert [(frame.source, frame.before, frame.closing) for frame in sent] == [("operator/a", 4, "lost")]

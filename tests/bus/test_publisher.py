@@ -138,3 +138,19 @@ async def test_of_what_was_re_offered_over_a_lost_link_no_answer_is_awaited_and_
     assert not made.offers
     made.offer([fact])
     assert [one.id for one in attached(made).events() if one.event.source == bob.name] == [fact.id]
+
+
+@scenario
+async def test_what_a_broker_refused_for_its_clock_is_not_waited_for_when_its_link_is_lost(r: TestRealm):
+    made = publisher(r, "operator/alice")
+    fact = Pen(r.identity("operator/bob")).write("user/f", {}, version=1, ahead_s=60.0)
+    attached(made)
+    made.offer([fact])
+    await asyncio.sleep(0)
+    made.not_taken(fact.id, "clock_ahead", int(time.time() * 1000))
+    assert (made.offers, made.early_s > 0) == (True, True)
+    made.attached(None)
+    assert (made.offers, made.early_s) == (False, 0.0), "the next broker's clock is another one"
+    link = attached(made)
+    made.probe(1e9)
+    assert [one for one in link.events() if one.event.source == "operator/bob"] == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from dsmt.bus.broker.others import copying
 from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.others.other import Other
 from dsmt.bus.client.client import BusClient
-from dsmt.ports.bus import Draft
+from dsmt.ports.bus import Draft, Interest
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestRealm, scenario
 from tests.bus.test_withheld import hide
@@ -109,3 +111,36 @@ async def test_a_link_that_is_there_again_before_anybody_looks_was_lost(r: TestR
         reads.append(again._others.copying)
         await until(lambda: held(again) >= held(b2))
     await until(lambda: held(b3) >= held(b2), 10)
+
+
+@scenario
+async def test_what_was_lost_while_one_was_read_again_is_read_again_from_there_too(r: TestRealm) -> None:
+    b1 = await r.broker("b1")
+    copying, one = b1._others.copying, Other(at(b1)[0], again_ms=1_000, losses=1)
+
+    class Bus:
+        def __init__(self, losses: int) -> None:
+            self.losses = losses
+
+        @asynccontextmanager
+        async def subscribe(self, _: Interest) -> AsyncIterator[Any]:
+            yield self._batches()
+
+        async def _batches(self) -> AsyncIterator[list[Any]]:
+            yield []
+            one.losses += self.losses
+            yield []
+
+    for losses, again_ms in ((1, 1_000), (0, None)):  # another broker is lost meanwhile, or none
+        bus: Any = Bus(losses)
+        await copying._read_again(one, bus, one.losses, 1)
+        assert one.again_ms == again_ms
+
+
+@scenario
+async def test_who_is_read_anew_for_this_broker_stood_still_is_waited_for_from_then_on(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    await until(lambda: b1._others.copying.complete)
+    other(b1, b2).moved_at -= 1000.0
+    b1._others.copying.again()
+    assert b1._others.copying.reads, "it would be whole without what was said meanwhile"

@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import patch
 
 import pytest
 
+from dsmt.bus.client import client as clients
 from dsmt.bus.rules import presence
+from dsmt.bus.rules.backoff import WAIT_S, AttachBackoff
 from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.wire import frames as f
-from dsmt.errors import TransportError
+from dsmt.errors import DsmtError, RefusedError, TransportError
 from dsmt.ports.bus import Draft
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import node_certificate
@@ -307,3 +310,33 @@ async def test_a_broker_that_comes_back_names_who_probes_the_nodes_that_nobody_h
             assert again.arrived[-1].signed.event.data["state"] == "silent"
         await r.client("node/n1", identity=node)
         await got.until(lambda g: g.arrived[-1].signed.event.data["state"] == "open")
+
+
+@scenario
+async def test_who_was_attached_tries_again_at_once_however_often_its_link_was_lost(r: TestRealm) -> None:
+    waits: list[float] = []
+
+    class Noted(AttachBackoff):
+        def failed(self, error: DsmtError) -> float:
+            waits.append(super().failed(error))
+            return waits[-1]
+
+    broker = await r.broker()
+    with patch.object(clients, "AttachBackoff", Noted):
+        alice = await r.client("operator/alice")
+    named = broker._sessions.by_name
+    for count in range(1, 5):
+        lost = await until(lambda: named.get(alice.source))
+        broker._disconnect(lost.peer)
+        await until(lambda n=count, lost=lost: len(waits) == n and named.get(alice.source) is not lost)
+    assert waits == [WAIT_S[0]] * 4
+
+
+@scenario
+async def test_why_it_was_refused_once_is_told_no_more_when_a_client_is_attached(r: TestRealm) -> None:
+    broker, alice = await r.broker(), r.identity("operator/alice")
+    reader = await r.client(alice.name, identity=alice, wait=False)
+    reader.refusal = RefusedError("trust.expired", "its certificate has ended")
+    await until(lambda: reader.attached)
+    await until(lambda: broker._sessions.by_name.get(alice.name))
+    assert reader.refusal is None, "a link that is lost later would be taken for a refusal"

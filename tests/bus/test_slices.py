@@ -14,8 +14,8 @@ from dsmt.ports.clock import Clock
 class Worked:
     """A clock that goes on by what is done."""
 
-    def __init__(self, each_s: float) -> None:
-        self.now, self.each_s = 0.0, each_s
+    def __init__(self, each_s: float, *, others_s: float = 0.0) -> None:
+        self.now, self.each_s, self.others_s = 0.0, each_s, others_s
         self.handled: list[bytes] = []
         self.heard: list[float] = []
 
@@ -33,6 +33,7 @@ class Worked:
         async def other() -> None:
             while True:
                 turns.append(len(self.handled))
+                self.now += self.others_s
                 await asyncio.sleep(0)
 
         task = asyncio.create_task(other())
@@ -47,6 +48,11 @@ def test_what_takes_long_lets_others_have_their_turn_between_and_is_known_to_hav
     worked = Worked(SLICE_S / 2)
     assert asyncio.run(worked.others(7)) == [2, 4, 6]
     assert worked.heard == pytest.approx([SLICE_S, 2 * SLICE_S, 3 * SLICE_S, 3.5 * SLICE_S])
+
+
+def test_the_time_that_others_take_between_is_no_part_of_a_slice() -> None:
+    worked = Worked(0.75 * SLICE_S, others_s=5 * SLICE_S)
+    assert asyncio.run(worked.others(7)) == [2, 4, 6]
 
 
 def test_what_is_done_at_once_is_done_in_one_turn() -> None:

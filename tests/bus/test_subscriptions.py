@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from dsmt.bus.client.asking import Asking
-from dsmt.bus.client.subscription import ClientSubscription
+from dsmt.bus.client.subscription import CREDIT, MAIL, ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
+from dsmt.bus.nats.deliveries import Deliveries
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest
@@ -50,6 +51,26 @@ def test_a_bookmark_says_where_it_stands_and_from_there_is_read_on_at_the_next_b
     assert (asked.start, asked.store, asked.row, asked.time_ms) == ("history", "s", 5, 900)
 
 
+def test_what_was_not_read_yet_when_it_is_asked_for_again_is_not_told_to_be_consumed_of_the_new_credit() -> None:
+    reading = Reading(conflate=True)
+    reading.subscription.events([], CREDIT // 2, "s", 1.0)
+    reading.subscription._put([Bookmark(AT, True)], 0)
+    reading.registry.attached("broker/b2", "s", again=True)
+    assert len(asyncio.run(reading.subscription.__anext__())) == 2
+    assert [one for one in reading.posted if isinstance(one, f.Consumed)] == []
+    reading.subscription.events([], CREDIT // 4, "s", 1.0)
+    reading.subscription._put([Bookmark(AT, True)], 0)
+    asyncio.run(reading.subscription.__anext__())
+    assert [one.count for one in reading.posted if isinstance(one, f.Consumed)] == [CREDIT // 4]
+
+
+def test_mail_that_comes_twice_is_read_once_however_much_came_before_it() -> None:
+    reading = Reading(inbox=True)
+    mail: list[Any] = [SimpleNamespace(signed=SimpleNamespace(id=("source", 1, n))) for n in range(MAIL + 3)]
+    assert all(reading.subscription._new_mail(one) == [one] for one in mail)
+    assert [reading.subscription._new_mail(one) for one in mail[-MAIL:]] == [[]] * MAIL
+
+
 def test_of_bookmarks_that_wait_for_what_is_missing_the_last_is_told_with_the_token_of_any() -> None:
     reading = Reading()
     held_back: Any = SimpleNamespace(deadline=2.0)
@@ -60,6 +81,18 @@ def test_of_bookmarks_that_wait_for_what_is_missing_the_last_is_told_with_the_to
     held_back.deadline = None
     reading.subscription._read([], 0)
     assert reading.got() == [Bookmark(AT, True, 7)]
+
+
+def test_of_bookmarks_that_wait_on_nats_no_token_is_lost() -> None:
+    deliveries = Deliveries(conflate=False)
+    held_back: Any = SimpleNamespace(deadline=2.0)
+    deliveries._follower = held_back
+    for token in (None, 7, None, 8, None):
+        deliveries.mark(Bookmark(AT, True, token))
+    assert not deliveries.hand_on()
+    held_back.deadline = None
+    assert deliveries.hand_on()
+    assert asyncio.run(deliveries.next()) == [Bookmark(AT, True, 7), Bookmark(AT, True, 8)]
 
 
 def test_what_was_asked_for_again_is_not_taken_for_live() -> None:
@@ -87,3 +120,23 @@ def test_of_a_blob_no_more_is_taken_than_it_was_said_to_have(given: list[bytes])
     assert (refused.value.code, refused.value.next) == ("depot.mismatch", "fetch it from another broker")
     assert len(taken) <= 10
     assert sum(map(len, taken)) <= 10
+
+
+def test_a_link_that_is_lost_as_an_answer_has_come_loses_neither_the_answer_nor_what_else_was_asked() -> None:
+    asked: list[Any] = []
+
+    async def ask() -> None:
+        attached = asyncio.Event()
+        attached.set()
+        asking = Asking(lambda frame, *_: asked.append(frame), attached)
+        first, second = (asyncio.create_task(asking.history(after, lambda: "s")) for after in (3, 4))
+        await asyncio.sleep(0)
+        asking.answered(asked[0].id, f.HistoryIs(id=asked[0].id, rows=(), nodes=(), lost=((4, 9),)), ())
+        asking.lost()
+        assert (await first).lost == ((4, 9),)
+        await asyncio.sleep(0)
+        asking.answered(asked[1].id, f.HistoryIs(id=asked[1].id, rows=(), nodes=(), lost=()), ())
+        assert (await second).lost == ()
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+    assert [one.after for one in asked] == [3, 4, 4]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from dsmt.bus.broker.reporter import BrokerReporter, Self
 from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S, MOST_S, QUIET_S, Wholeness
 from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.event.chain import SourceChain
+
+COUNTS = ("events", "facts", "bytes", "first_row", "first_ms")
 
 
 @pytest.fixture
@@ -23,6 +29,27 @@ def test_any_other_waits_for_those_who_were_attached_lately(store):
     wholeness = Wholeness(store.meta, store.identity, born=False, now=100.0)
     assert not wholeness.at(100.0 + AFTER_S - 0.01)
     assert wholeness.at(100.0 + AFTER_S)
+
+
+def test_who_stood_still_waits_anew_for_what_the_others_have(store):
+    wholeness = Wholeness(store.meta, store.identity, born=False, now=100.0)
+    assert wholeness.at(200.0)
+    wholeness.awaits_others(200.0)
+    assert not wholeness.at(200.0 + AFTER_S - 0.01)
+    assert wholeness.at(200.0 + AFTER_S)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_that_it_has_become_whole_or_is_no_more_is_said_at_once(first):
+    said, whole = [], [first]
+    kept = SimpleNamespace(head=1, head_hash=b"", identity="s", counts=lambda: dict.fromkeys(COUNTS, 0))
+    words = SimpleNamespace(say=lambda topic, record: said.append((topic, record)), chain=SourceChain(1))
+    reporter = BrokerReporter(Self("broker/b1", 1, "v"), kept, words, 100.0, whole=lambda: whole[0])
+    about = {"lag": 0.0, "sessions": 0, "dropped": 0, "address": "", "clock_ahead_s": 0.0, "early_s": 0.0}
+    for now, is_whole in ((100.25, first), (100.5, not first), (100.75, not first)):
+        whole[0] = is_whole
+        reporter.tick(now, **about)
+    assert [record.whole for topic, record in said if topic == "broker/b1/stats"] == [first, not first]
 
 
 def test_it_waits_longer_while_facts_that_were_not_here_are_offered_but_not_for_ever(store):

@@ -38,6 +38,28 @@ def test_who_stops_waiting_hears_that_what_was_asked_for_goes_on(
     assert run("stop", "web", *form, home=made) == (130, "")
 
 
+def test_a_retry_of_what_has_nothing_to_be_tried_again_is_not_waited_for(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    because = {"web/app/0": "it has no node; dsmt why-not web/app/0"}
+
+    async def retry(*_: Any, **__: Any) -> Done:
+        return Done(action="retry", target="web", instances=[], unchanged=[*because], because=because)
+
+    async def waits(*_: Any, **__: Any) -> None:
+        raise AssertionError("it would be waited for as long as it has no node")
+
+    monkeypatch.setattr("dsmt.operations.write.controlling.retry", retry)
+    monkeypatch.setattr("dsmt.cli.control.look", retry)
+    monkeypatch.setattr("dsmt.operations.read.heeding.tries", lambda *_: {})
+    monkeypatch.setattr("dsmt.operations.read.heeding.wills", lambda *_: {})
+    monkeypatch.setattr("dsmt.operations.read.heeding.retried", waits)
+    said: list[str] = []
+    monkeypatch.setattr("dsmt.cli.control.print", said.append, raising=False)
+    assert run("retry", "web", "--wait", home=made) == (0, "")
+    assert said == ["web/app/0: nothing to do: it has no node; dsmt why-not web/app/0"]
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.controllers.endings import ORPHAN_MS, ORPHANS_AT_ONCE
-from dsmt.event.kinds.slot import Good
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.status import Layer, State
 from dsmt.view import SlotKey
 
@@ -216,6 +216,18 @@ def test_a_dead_node_does_not_keep_the_service_from_its_grave_and_is_cleaned_whe
     realm.status(key(0), "n1", State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
     (intent,) = realm.step()
     assert (intent.record.desired, intent.record.node) == ("gone", "n1")
+
+
+def test_a_removed_service_is_not_buried_while_what_is_said_of_a_slot_cannot_be_read() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.say("controller/c9", "service/web/slot/app/0", {"node": 7})
+    realm.status(key(0), "n1", State.GONE)
+    realm.apply(web(1), removed=True)
+    assert [realm.after(10).step() for _ in range(3)] == [[]] * 3, "who can read it may have something there"
+    realm.say("controller/c9", "service/web/slot/app/0", Slot(node="n1", spec="s", revision=1, desired="gone"))
+    assert [intent.topic for intent in realm.after(10).step()] == ["tombstone/service/web"]
 
 
 def test_a_service_applied_again_after_its_removal_begins_anew() -> None:

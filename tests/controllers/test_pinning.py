@@ -33,6 +33,21 @@ def test_a_slot_with_data_names_the_node_and_the_key_that_have_it() -> None:
     assert realm.slot(0).home == Home(node=node, key=f"key of {node}")
 
 
+def test_what_waits_for_its_data_goes_on_as_soon_as_its_machine_is_there_again_by_its_key() -> None:
+    realm, node = kept()
+    controller = Attentive(realm)
+    controller.watch(5)
+    realm.apply(web(0, component=DATA))
+    controller.watch(5)
+    realm.attributes(node, key="another machine's")
+    realm.apply(web(1, component=DATA))
+    controller.watch(5)
+    assert (realm.slot(0).node, realm.slot(0).reason.code) == (None, "wait.pinned")
+    realm.attributes(node, key=f"key of {node}")
+    controller.look()
+    assert (realm.slot(0).node, realm.slot(0).home) == (node, Home(node=node, key=f"key of {node}"))
+
+
 def test_what_has_no_data_has_no_home() -> None:
     realm, _ = kept(component="")
     assert realm.slot(0).home is None

@@ -12,6 +12,7 @@ from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import State
 from dsmt.view import Fleet
+from dsmt.view.allocation import Need
 
 from .build import Realm, key, web
 
@@ -78,6 +79,19 @@ def test_spread_by_label_is_even_over_its_values() -> None:
     realm.step()
     racks = Counter(realm.view.nodes[node].attributes.record.labels["rack"] for node in realm.nodes_of())
     assert racks == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize("gone", ["dead", "without the driver"])
+def test_a_node_that_can_take_nothing_has_no_share_in_a_strict_spread(gone: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    if gone == "dead":
+        realm.close("n3")
+        realm.after(1).step()
+    else:
+        realm.attributes("n3", drivers={})
+    realm.apply(web(3, component="spread: {by: node, strict: true}"))
+    realm.step()
+    assert sorted(Counter(realm.nodes_of()).items()) in ([("n1", 1), ("n2", 2)], [("n1", 2), ("n2", 1)])
 
 
 def test_strict_spread_leaves_the_rest_without_a_place() -> None:
@@ -218,6 +232,16 @@ def test_a_slot_with_no_place_says_why(component: str, code: str, says: str) -> 
     slot = realm.slot(0)
     assert (slot.node, slot.desired, slot.reason.code) == (None, "running", code)
     assert says in slot.reason.message
+
+
+def test_why_there_is_no_place_is_told_as_things_are_now_though_it_was_told_of_another_slot_before() -> None:
+    realm = Realm("n1")
+    realm.apply(web(2, component="reserve: {memory: 6GiB}\nports: {http: 8080}"))
+    choosing = chooser(realm)
+    choosing.allocations.put(key(0, service="db"), "n1", Need(memory=3 * 2**30))
+    assert "the most that is free is 5 GiB" in choosing.reason(key(0)).message
+    choosing.allocations.put(key(0, service="db"), "n1", Need(ports=(("tcp", 8080),)))
+    assert choosing.reason(key(1)).code == "place.port_taken"
 
 
 def test_what_has_no_place_is_told_once_and_placed_when_there_is_one() -> None:

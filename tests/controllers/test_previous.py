@@ -129,6 +129,28 @@ def test_what_may_not_be_gone_back_from_has_its_deadline_once() -> None:
     assert at.realm.slot().previous.deadline_ms == at.realm.slot().moved_at_ms + 30_000
 
 
+def test_a_copy_whose_node_has_died_keeps_no_later_one_from_staying_until_the_next_is_ready() -> None:
+    at = Leaving("drain", tried=None)
+    second = at.realm.slot().node or ""
+    at.realm.close(at.first)
+    at.watch(2)
+    at.realm.control_node(second, "draining")
+    at.watch(2)
+    slot = at.realm.slot()
+    assert slot.previous is not None
+    assert (slot.node in {at.first, second}, slot.previous.node) == (False, second), "the only copy would end first"
+
+
+def test_what_begins_elsewhere_after_a_death_waits_for_nothing_to_end_there() -> None:
+    at = Leaving("drain", tried=None)
+    second = at.realm.slot().node or ""
+    at.realm.close(second)
+    at.watch(10)
+    slot = at.realm.slot()
+    assert (at.kept, slot.node in {at.first, second}) == (True, False)
+    assert slot.previous.deadline_ms == slot.moved_at_ms + 30_000
+
+
 @pytest.mark.parametrize("alone", [CHECKED + "update: {order: stop_first}\n", SHORT + "data: true\n"])
 def test_a_revision_that_runs_alone_begins_when_the_copy_on_the_node_that_was_left_has_ended(alone: str) -> None:
     at = Leaving("drain", tried=None)

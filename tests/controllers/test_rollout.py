@@ -135,6 +135,22 @@ def test_with_a_health_check_running_is_not_ready() -> None:
     assert len(realm.after(1).step()) == 1
 
 
+def test_a_program_that_was_restarted_is_ready_no_longer_than_it_runs_whatever_is_known_of_the_one_before() -> None:
+    checked = "ports: {http: auto}\nhealth: {http: {port: http}}\n"
+    realm = running(component=checked)
+    realm.apply(web(4, component=checked + "env: {A: b}"))
+    realm.step()
+    realm.obey()
+    assert revisions(realm) == [2, 1, 1, 1]
+    node = realm.slot(0).node
+    realm.health(key(0), node, "ready")
+    realm.after(9).status(key(0), node)  # it has begun again, and nobody has said yet that it is not ready
+    realm.after(9).step()
+    assert revisions(realm) == [2, 1, 1, 1]
+    realm.after(1).step()
+    assert revisions(realm) == [2, 2, 1, 1]
+
+
 def test_scaling_up_adds_at_once_and_scaling_down_ends_the_highest() -> None:
     realm = running(2)
     realm.apply(web(5))

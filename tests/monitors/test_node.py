@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dsmt.bus.rules.observers import Observers
 from dsmt.errors import TransportError
+from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import Session
 from dsmt.event.records import to_data
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor, differs
@@ -346,22 +347,24 @@ def test_who_attaches_anew_and_is_not_named_any_more_probes_no_more() -> None:
     silent = Session(attachment=1, state="silent", how=None, since_ms=0, incarnation=1, pid=1, version="1", address="")
     word = signed("broker/b1", "broker/b1/session/node/n2", silent, to=("monitor/n1",))
     other = signed("broker/b1", "broker/b1/session/node/n3", silent, to=("monitor/n4",))
+    later = signed("broker/b1", "broker/b1/session/node/n2", silent, to=("monitor/n1",), sequence=2)
 
-    async def probing(*scripts: list[Any]) -> list[str]:
+    async def probing(*scripts: list[Any]) -> dict[str, EventId]:
         bus: Any = Scripted(*scripts)
         at = Datagrams(Network(), "10.0.0.1")
         prober = Prober("n1", bus=bus, datagrams=at, clock=Clock(), entropy=Entropy(1))
         running = asyncio.get_running_loop().create_task(prober.run())
         await asyncio.sleep(1)
-        found = [*prober._probing]
+        found = {node: target.cause for node, (target, _) in prober._probing.items()}
         running.cancel()
         await asyncio.wait({running})
         return found
 
     async def main() -> None:
-        assert await probing([Arrived(word, 1, live=True)]) == ["n2"]
-        assert (
-            await probing([Arrived(word, 1, live=True), Reattached("broker/b1", "s")], [Arrived(other, 2, live=True)]) == []
-        )
+        first, anew = Arrived(word, 1, live=True), Reattached("broker/b1", "s")
+        assert await probing([first]) == {"n2": word.id}
+        assert await probing([first, anew], [Arrived(other, 2, live=True)]) == {}
+        again = await probing([first, anew], [Arrived(later, 2, live=True)])
+        assert again == {"n2": later.id}, "it was heard meanwhile: this silence is a young one"
 
     in_virtual_time(main)

@@ -182,6 +182,9 @@ def test_a_retry_of_what_waits_keeps_its_reason_and_of_what_does_not_says_so(ask
     assert (done.instances, done.because) == (["web/app/0"], {})
     assert draft.data["verb"] == "RETRY"
     assert draft.data["arguments"] == {"by": "alice", "reason": "new disk"}
+    realm.status(key(), realm.slot().node or "", State.INITIATED, failures=3)
+    done, _ = asked(realm, controlling.retry)
+    assert done.instances == ["web/app/0"], "it is tried again, and has not come far yet"
 
 
 def test_a_restart_of_what_is_held_is_refused_with_what_to_do(asked: Any) -> None:

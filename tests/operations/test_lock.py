@@ -161,3 +161,17 @@ def test_another_users_home_is_said_to_be_theirs(home: Home, monkeypatch: pytest
     owner = home.root.owner()
     assert f"is of user {owner}," in refused.value.message
     assert refused.value.next.startswith(f"do this as {owner}, or ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root works on a home of another user")
+def test_the_lock_of_a_home_is_of_the_user_that_the_home_is_of_whoever_made_it(home: Home) -> None:
+    home.root.mkdir()
+    os.chown(home.root, 12_345, 12_345)
+
+    async def work() -> None:
+        async with alone(home):
+            pass
+
+    asyncio.run(work())
+    made = (home.root / lock.LOCK_FILE).stat()
+    assert (made.st_uid, made.st_gid) == (12_345, 12_345), "or its own user could do nothing more"

@@ -22,12 +22,13 @@ from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.operations.local.ways import way_to
 from dsmt.operations.read.summaries import status
+from dsmt.ports.bus import HistoryPage
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_server
 from dsmt.programs.birth import is_birth_record, open_store
 from dsmt.programs.bridge import COPIED
 from dsmt.programs.configuration import CopiedFile, GateFile, MigrationFile, read_config, write_config
-from dsmt.programs.copying import check_store
+from dsmt.programs.copying import check_store, end_of
 from dsmt.programs.keeper import KeeperFile
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm as FleetRealm
@@ -315,3 +316,11 @@ def test_of_another_store_than_the_one_that_was_begun_nothing_is_copied() -> Non
 def test_one_thing_at_a_time_is_asked_for(home: Home, capsys, words: tuple[str, ...]) -> None:
     assert main(["bus", "migrate", *words, "--home", str(home.root)]) == 2
     assert "say one of: nats, dsmt, --cut, --abort" in capsys.readouterr().err
+
+
+def test_a_page_ends_with_its_last_row_that_is_there_was_trimmed_or_is_lost() -> None:
+    rows, nodes, lost = ((3, 0, b""), (4, 0, b"")), ((5, 2, bytes(32)),), ((9, 11),)
+    assert end_of(HistoryPage("s", (), (), ())) == 0
+    assert end_of(HistoryPage("s", rows, (), ())) == 4
+    assert end_of(HistoryPage("s", rows, nodes, ())) == 8, "a node of level 2 stands for four rows"
+    assert end_of(HistoryPage("s", rows, nodes, lost)) == 11

@@ -83,6 +83,19 @@ def test_a_drain_names_the_data_that_an_instance_may_go_back_to(realm: Realm) ->
     assert left.because == "its data is there; dsmt move web/app/0 --accept-data-loss moves it without its data"
 
 
+def test_a_drain_waits_for_the_copy_of_what_has_left_without_its_data(realm: Realm) -> None:
+    realm.apply(web(1, component="data: true\n"))
+    realm.settle(seconds=1)
+    first = realm.slot().node or ""
+    realm.control(key(), move="n2" if first == "n1" else "n1", accept_data_loss=True)
+    realm.step()
+    realm.status(key(), first, State.STOPPED)
+    realm.step()
+    assert realm.slot().node != first
+    (left,) = left_on(sight(realm), first)
+    assert (left.stays, left.because.partition(";")[2]) == (False, " what is left here is being ended, and is stopped")
+
+
 def test_a_wait_for_a_drain_ends_when_the_node_is_included_meanwhile(realm: Realm) -> None:
     realm.apply(web(1, component="nodes: n1\n"))
     realm.settle(seconds=1)

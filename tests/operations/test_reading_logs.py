@@ -38,11 +38,11 @@ class Answers:
         self.bus: ScriptedBus
         self._sequence = 1
 
-    def say(self, *lines: str, node: str = "n1", **about: object) -> Step:
+    def say(self, *lines: str, node: str = "n1", stream: str = "stdout", **about: object) -> Step:
         def made() -> Sequence[Delivery]:
             self._sequence += 1
             told = LogLines(command=self.bus.emitted[-1].data["id"], lines=lines, **{"last": False, **about})  # type: ignore[arg-type]
-            topic = f"service/web/log/app/0/{node}/stdout"
+            topic = f"service/web/log/app/0/{node}/{stream}"
             return came(signed(agent(key(), node), topic, told, sequence=self._sequence, time_ms=START_MS + 5000), live=True)
 
         return made
@@ -81,6 +81,19 @@ def test_a_follower_asks_again_from_the_place_behind_what_it_has_read() -> None:
     found = read(answers.bus, LogQuery(5, follow=True), count=2)
     assert [one.line for one in found if isinstance(one, Line)] == ["one", "two"]
     assert [draft.data["arguments"].get("after") for draft in answers.bus.emitted] == [None, {"stdout": 9}]
+
+
+def test_a_follower_knows_its_place_in_a_stream_of_which_an_answer_said_nothing() -> None:
+    answers = Answers()
+    script = [
+        answers.say("out", upto=4), answers.say("err", stream="stderr", upto=7, last=True),
+        answers.say("two", upto=9, last=True), answers.say("three"),
+    ]  # fmt: skip
+    answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
+    assert len(read(answers.bus, LogQuery(5, follow=True), count=4)) == 4
+    assert [draft.data["arguments"].get("after") for draft in answers.bus.emitted] == [
+        None, {"stdout": 4, "stderr": 7}, {"stdout": 9, "stderr": 7},
+    ]  # fmt: skip
 
 
 def test_a_follower_goes_to_another_node_with_the_instance_and_says_so() -> None:
@@ -126,6 +139,16 @@ def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch
     assert found[0] == LogNotice("web/app/0", "the agent of web/app/0 on n1 does not answer; trying again")
     assert isinstance(found[1], Line)
     assert len(answers.bus.emitted) >= 2
+
+
+def test_each_time_that_an_agent_falls_silent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_logs, "ANSWER_S", 0.05)
+    monkeypatch.setattr(reading_logs, "FOLLOW_S", 0)
+    answers = Answers()
+    script = [lambda: None, answers.say("one"), lambda: None, answers.say("two")]
+    answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
+    found = read(answers.bus, LogQuery(5, follow=True), count=4)
+    assert [type(one) for one in found] == [LogNotice, Line, LogNotice, Line]
 
 
 def test_what_is_on_no_node_has_no_logs() -> None:

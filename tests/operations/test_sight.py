@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.errors import DsmtError
+from dsmt.event.kinds.broker import Withheld
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.topic import matches
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.sight import Passing, Sight, look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling
 from dsmt.operations.write.controlling import following
@@ -20,6 +22,7 @@ from dsmt.ports.bus import Complete, Cursor, Interest
 from dsmt.view import PATTERNS, View, patterns_of
 from dsmt.view.view import MOST_SERVICES
 from tests.controllers.build import Realm, agent, key, web
+from tests.controllers.signing import signed
 
 
 def busy(services: int) -> Realm:
@@ -140,3 +143,10 @@ def test_what_is_done_to_a_service_reads_that_service(act: Callable[[Any], Any])
     with pytest.raises((KeyError, DsmtError)):
         asyncio.run(act(bus))
     assert bus.patterns == [patterns_of(["web"])]
+
+
+def test_what_one_broker_says_is_withheld_no_more_another_may_still_miss() -> None:
+    passing, lacks = Passing(), Withheld(count=2, source="operator/a", incarnation=1, sequence=7)
+    for by, said in (("b1", lacks), ("b2", lacks), ("b1", replace(lacks, count=0)), ("b3", replace(lacks, count=0))):
+        passing.take(signed(f"broker/{by}", f"broker/{by}/withheld/b9", said).event)
+    assert passing.withheld == {"b9": {"b2": lacks}}

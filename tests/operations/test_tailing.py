@@ -117,6 +117,24 @@ def test_a_notice_among_the_last_takes_no_events_place_and_one_before_them_goes(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("follow", [True, False])
+def test_what_was_said_up_to_a_time_that_has_passed_is_shown_to_its_end(follow: bool) -> None:
+    recording = noisy()
+    now_ms = START_MS + 3_600_000
+    bus = ScriptedBus([[*came(*recording.events), complete(now_ms)]], now_ms=now_ms)
+    last = recording.events[-1].event.time_ms
+    assert topics(shown(bus, TailQuery(last=None, since=START_MS, until_ms=last, follow=follow))) == QUIET
+    assert not bus.asked[-1].follow, "nothing more is to come"
+
+
+def test_who_begins_at_an_event_is_shown_it_though_it_arrived_by_a_slower_clock_than_it_was_signed_by() -> None:
+    recording = noisy()
+    sixth = recording.events[6]
+    bus = ScriptedBus([[*came(*recording.events), complete(START_MS)]], now_ms=START_MS, events=recording.events)
+    assert topics(shown(bus, TailQuery(last=None, since=sixth.id, follow=False))) == QUIET[3:]
+    assert bus.asked[-1].since == sixth.event.time_ms - 60_000, "a minute is more than two clocks may differ by"
+
+
 def test_a_fact_that_says_the_same_again_is_shown_once() -> None:
     recording = Recording()
     topic = "service/web/endpoint/app/0/n1"

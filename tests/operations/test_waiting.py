@@ -321,3 +321,13 @@ def test_an_instance_is_gone_with_its_last_copy_and_counts_once(realm: Realm) ->
     realm.status(key(0), realm.slot(0).node or "", State.GONE)
     reached = wait(waiting.wait_for, WEB, "gone")
     assert [row.instance for row in reached.instances] == ["web/app/0", "web/app/1"]
+
+
+def test_of_what_runs_on_each_node_nothing_is_ready_before_anything_was_decided(realm: Realm) -> None:
+    realm.apply(web("each_node", service="each"))
+    one = Applied(service="each", revision=1, plan=None, outcome="applied", ready=0, wanted=0)
+    with pytest.raises(TimedOutError, match="each r1 is not ready"):
+        wait(waiting.settled, one)
+    realm.settle(seconds=1)
+    done = wait(waiting.settled, one)
+    assert (done.outcome, done.ready, done.wanted) == ("ready", 2, 2)

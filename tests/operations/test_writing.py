@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import FailedError
+from dsmt.event.envelope import EventId
 from dsmt.event.kinds.node import NodeAttributes, NodeControl
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.kinds.service import SpecFact
@@ -18,7 +20,7 @@ from dsmt.event.records import to_data
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import braking, controlling, node_control, nodesets
-from dsmt.operations.write.writing import anew, bury, follow
+from dsmt.operations.write.writing import anew, bury, follow, say
 from dsmt.ports.bus import Draft, Interest
 from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm, spec, web
@@ -152,3 +154,23 @@ def test_what_is_made_anew_is_said_in_the_epoch_after_the_one_that_its_tombstone
     grave = bury(made.view, "service/web", by="alice", reason="over")
     fresh = anew(made.view, "service/web/spec", record, subject="web")
     assert (grave.epoch, fresh.epoch, fresh.replaces) == (1, 2, None)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_of_what_was_not_acknowledged_the_history_says_whether_it_is_stored(stored: bool) -> None:
+    told, lost = EventId("operator/alice", 1, 2), FailedError("unanswered", "the link was lost")
+
+    async def acknowledged() -> None:
+        raise lost
+
+    async def fetch(ids: list[EventId]) -> list[EventId]:
+        assert ids == [told]
+        return ids if stored else []
+
+    bus: Any = SimpleNamespace(fetch=fetch, emit=lambda _: SimpleNamespace(id=told, acknowledged=acknowledged))
+    if stored:
+        assert asyncio.run(say(bus, [Draft("user/x", {})])) == [told]
+        return
+    with pytest.raises(FailedError, match="user/x was not stored: the connection was lost") as refused:
+        asyncio.run(say(bus, [Draft("user/x", {})]))
+    assert refused.value.code == "conflict"

@@ -162,6 +162,24 @@ def test_a_start_that_is_asked_twice_is_one_start(node):
     asyncio.run(main())
 
 
+def test_a_start_that_is_asked_twice_is_one_start_though_a_full_disk_took_no_record_of_it(node):
+    def unrecorded(directory):
+        Path(record_path(directory, "deployment_agent")).unlink()
+
+    async def main():
+        node.start()
+        await node.up()
+        directory = node.container("c", "idle")
+        first = await SpawnedProcesses(node.directory).start_agent(directory)
+        unrecorded(directory)
+        second = await SpawnedProcesses(node.directory).start_agent(directory)
+        assert first.identity == second.identity
+        first.signal(signal.SIGKILL)
+        await first.wait()
+
+    asyncio.run(main())
+
+
 def test_a_log_that_has_grown_is_put_aside_at_start(node):
     async def main():
         directory = node.container("c", "exit")

@@ -207,6 +207,10 @@ def test_a_renewed_fact_lives_on() -> None:
     realm.after(80_000)
     assert realm.view.nodes["n1"].attributes is not None
     assert not realm.view.nodes["n1"].sources
+    realm.after(6_399)
+    assert realm.view.nodes["n1"].attributes is not None
+    realm.after(2)
+    assert "n1" not in realm.view.nodes, "it dies of the time that it was renewed for, and not never"
 
 
 def test_the_typed_entries_follow_the_facts() -> None:

@@ -1,0 +1,64 @@
+"""The depot on NATS, where everybody puts blobs under a name of its own: whose is read (docs/nats.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.bus.nats import depot
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import FailedError
+
+SUBJECTS, CONTENT = Subjects("test"), b"right" * 50_000
+DIGEST = hashlib.sha256(CONTENT).digest()
+
+
+class Stream:
+    """The stream of blobs: what was put there, in its order."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+
+    def put(self, sayer: str, content: bytes, *, lacks: int | None = None) -> None:
+        pieces = [content[at : at + depot.PIECE] for at in range(0, len(content), depot.PIECE)]
+        for number, piece in enumerate(pieces):
+            if number != lacks:
+                self.held[SUBJECTS.piece(sayer, DIGEST, str(number))] = piece
+        self.held[SUBJECTS.piece(sayer, DIGEST, "count")] = str(len(pieces)).encode()
+
+    async def last_of_each(self, _link: object, _stream: str, filters: list[str]) -> list[Any]:
+        counts = [one for one in self.held if one.endswith(".count")] if filters == [SUBJECTS.counts(DIGEST)] else filters
+        return [SimpleNamespace(subject=one, raw=self.held[one]) for one in counts if one in self.held]
+
+    def got(self) -> bytes:
+        async def read() -> bytes:
+            link: Any = None
+            return b"".join([piece async for piece in depot.get(link, SUBJECTS, DIGEST)])
+
+        return asyncio.run(read())
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
+    made = Stream()
+    monkeypatch.setattr(depot, "last_of_each", made.last_of_each)
+    monkeypatch.setattr(depot, "ANSWER_S", 0.05)
+    return made
+
+
+def test_of_several_who_have_put_a_blob_the_first_is_read_whose_pieces_are_whole_and_right(stream: Stream) -> None:
+    stream.put("operator/eve", b"wrong" * 50_000)
+    stream.put("operator/mallory", CONTENT, lacks=1)
+    stream.put("operator/alice", CONTENT)
+    assert stream.got() == CONTENT
+
+
+def test_where_nobody_has_put_it_whole_that_is_said(stream: Stream) -> None:
+    stream.put("operator/eve", b"wrong" * 50_000)
+    stream.put("operator/mallory", b"worse" * 50_000)
+    with pytest.raises(FailedError, match="has another sha256"):
+        stream.got()
