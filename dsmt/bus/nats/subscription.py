@@ -1,7 +1,7 @@
 """A subscription to a realm on NATS: a mark in the stream, the retained facts before it, then all that comes behind it.
 
 Rule 1: it begins with a mark that it publishes itself. What was acknowledged before it was asked for stands before the
-    mark, in both streams (`nats_page`).
+    mark, in both streams (`page`).
 Rule 2: a token of its reader is published, too, and comes back in its place in the order of the stream: an echo that no
     server can give that has lost the majority (A4).
 Rule 3: it goes on behind its last row, over lost links; one that was overtaken by the trimming begins anew, unless it
