@@ -45,7 +45,8 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.realm import KEPT_OUT, About
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import REVOKED, TrustStore
+from dsmt.trust.revocations import REVOKED
+from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
 
 BROKER: Final = "broker/nats"

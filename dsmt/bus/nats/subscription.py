@@ -29,7 +29,7 @@ from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.fold import Fold
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
-from dsmt.trust.store import REVOKED
+from dsmt.trust.revocations import REVOKED
 
 BOOKMARK_S: Final = 0.25
 IDLE_S: Final = 5.0

@@ -38,8 +38,6 @@ from dsmt.trust.keys import Key, SecretKey
 from dsmt.trust.store import TrustStore
 
 KEY_FILE: Final = "joining.key"
-EXPIRED: Final = "trust.expired"
-REVOKED: Final = "trust.revoked"
 ANSWER_S: Final = 20.0
 ASK_AGAIN_S: Final = 2.0
 
@@ -140,7 +138,7 @@ def _is_revoked(node: Identity, ended: str, trust: TrustStore) -> bool:
         with suppress(UnusableEventError):  # what it stands below is of no use to anybody
             trust.add_all([signed.raw for signed in node.chain])
         return trust.is_revoked(node.key.key_id, node.name)
-    return ended == REVOKED
+    return ended == "trust.revoked"
 
 
 def _key(home: Home) -> Key:
@@ -159,7 +157,7 @@ async def _asking(token: Token, realm: RealmConfig) -> AsyncIterator[Connection]
         async with attached(token.identity, realm) as connection:
             yield connection
     except RefusedError as error:
-        if error.code != EXPIRED:
+        if error.code != "trust.expired":
             raise
         raise RefusedError("token.expired", "the token has expired", next="ask for another: dsmt token create") from error
     except TransportError as error:
