@@ -21,7 +21,7 @@ from dsmt.errors import NotFoundError, UnusableEventError
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, issue, write_secret
 from dsmt.operations.words.times import rfc3339
-from dsmt.programs.configuration import ISSUER
+from dsmt.programs.configuration import ISSUER, read_identity
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity, dump
@@ -115,7 +115,7 @@ def learn(trust: TrustStore, home: Home, *, role: str = "") -> set[bytes]:
     """Have a trust store know the certificates of this home, or those of a role; the ids of the keys that are here."""
     keys = set()
     for path in (path for name, path in here(home).items() if name.startswith(role)):
-        identity = home.identity(path)
+        identity = read_identity(path)
         with suppress(UnusableEventError):  # it is of another realm, and says nothing in this one
             trust.add_all([signed.raw for signed in identity.chain])
         keys.add(identity.key.key_id)
@@ -173,7 +173,7 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
             f"{name or repr(name)} is not a member of this home, which has {known}",
             next="write a full name, as in node/n1; or rotate it in its own home: --home DIR",
         )
-    before = home.identity(path)
+    before = read_identity(path)
     root = home.root_key()
     same_key = before.certificate.role in ("broker", "issuer")
     made = issue(root, name, now_s=now.now_s, key=before.key if same_key else None)

@@ -129,11 +129,6 @@ class Home:
         """Where the operator's identity is."""
         return self.root / "operator" / "identity"
 
-    @staticmethod
-    def identity(path: Path) -> Identity:
-        """The identity that a file of this home holds."""
-        return read_identity(path)
-
     def root_key(self) -> SecretKey:
         """The realm's root key. Raises `NotFoundError` when it was moved away."""
         path = self.root / "root.key"

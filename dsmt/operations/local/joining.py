@@ -29,7 +29,7 @@ from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_p
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
 from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms
-from dsmt.programs.configuration import NodeFile, RealmConfig, write_config
+from dsmt.programs.configuration import NodeFile, RealmConfig, read_identity, write_config
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.records import ask_to_end
 from dsmt.trust.identity import Identity, dump
@@ -71,7 +71,7 @@ async def join(
         check_part("node", name)
     async with alone(home, waits):
         known = _node_here(home, realm, name)
-        held = None if known is None else home.identity(home.part("nodes", known) / "identity")
+        held = None if known is None else read_identity(home.part("nodes", known) / "identity")
         ended = "" if held is None else await _how_it_ended(home, held, realm)
         if known is not None and not ended:
             return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
