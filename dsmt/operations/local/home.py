@@ -46,14 +46,13 @@ from dsmt.spec.shapes import NAME_PATTERN
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import write_atomically
 from dsmt.trust.identity import Identity, dump, root_issued
-from dsmt.trust.keys import Key, SecretKey
+from dsmt.trust.keys import SEED_BYTES, Key, SecretKey
 
 REALM_FILE = "realm.cbor"
 SERVERS = "migration/brokers"
 """The kind of part that the servers, or brokers, are to which a realm moves."""
 ENGINES = {"dsmt": "dsmt's brokers", "nats": "NATS"}
 """What carries a realm, in words."""
-SEED_BYTES = 32
 WHERE = "check --home, or DSMT_HOME"
 
 

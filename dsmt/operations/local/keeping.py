@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import SERVERS, Home
@@ -86,7 +87,10 @@ async def start_keeper(home: Home) -> None:
 async def keep(home: Home, kind: str, program: str, names: Iterable[str]) -> None:
     """Have the keeper keep brokers or controllers that it did not know of when it was started."""
     for name in names:
-        directory = str(home.part(kind, name))
-        await SpawnedProcesses(str(keeper_directory(home))).request(
-            {"op": "keep", "program": program, "directory": directory}
-        )
+        await ask_keeper(home, "keep", program, home.part(kind, name))
+
+
+async def ask_keeper(home: Home, op: str, program: str, directory: Path) -> None:
+    """Have the keeper start, keep or release a program. Raises `TransportError`, or the `FailedError` that it answers."""
+    request = {"op": op, "program": program, "directory": str(directory)}
+    await SpawnedProcesses(str(keeper_directory(home))).request(request)

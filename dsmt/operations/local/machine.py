@@ -39,13 +39,13 @@ from dsmt.operations.local.home import (
     is_here,
     lacks_issuer,
 )
-from dsmt.operations.local.keeping import START_S, is_up, keep, start_keeper, write_kept
+from dsmt.operations.local.keeping import START_S, ask_keeper, is_up, keep, start_keeper, write_kept
 from dsmt.operations.local.lock import Waits, alone, silent
-from dsmt.operations.local.parts import Parts, keeper_directory
+from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import BrokerFile, read_config
-from dsmt.system.processes import SOCKET, SpawnedProcesses
+from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import process_of, take_lock
 from dsmt.system.sockets import LinuxSockets
@@ -167,7 +167,7 @@ async def start(
     await keep(home, "brokers", "broker", brokers)
     await keep(home, "controllers", "controller", controllers)
     for node in nodes:  # the keeper forks one after the other, and each may take long
-        await _start_node(home, node)
+        await ask_keeper(home, "start", "spawner", home.part("nodes", node))
     realm = home.realm()
     addresses = tuple(address for address, _ in realm.brokers)
     return StartedRealm(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made)
@@ -205,21 +205,12 @@ def check_free(address: str, who: str, *, then: str) -> None:
         )
 
 
-async def _start_node(home: Home, node: str) -> None:
-    directory = str(home.part("nodes", node))
-    await SpawnedProcesses(str(keeper_directory(home))).request(
-        {"op": "start", "program": "spawner", "directory": directory}
-    )
-
-
 async def release(home: Home, program: str, name: str) -> None:
     """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` when it does not end."""
     directory = home.part("brokers" if program == "nats_server" else f"{program}s", name)
     if is_up(home):
         write_kept(home, without=str(directory))
-        await SpawnedProcesses(str(keeper_directory(home))).request(
-            {"op": "release", "program": program, "directory": str(directory)}
-        )
+        await ask_keeper(home, "release", program, directory)
     running = process_of(directory, program)
     await end([] if running is None else [running], GRACE_S)
 
