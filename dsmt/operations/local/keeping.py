@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +12,8 @@ from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.programs.configuration import MigrationFile, RealmConfig, write_config
 from dsmt.programs.keeper import KeeperFile, command_of
-from dsmt.system.fork import log_path
-from dsmt.system.processes import SpawnedProcesses, detach
-from dsmt.system.procfs import identity_of
-from dsmt.system.records import process_of, record_path, take_lock, write_record
+from dsmt.system.processes import SpawnedProcesses, start_spawner
+from dsmt.system.records import process_of
 
 START_S = 30.0
 
@@ -60,15 +57,7 @@ async def start_keeper(home: Home) -> None:
     """Start the keeper of a home, unless it runs; it answers when this returns. Raises `FailedError`."""
     directory = keeper_directory(home)
     write_kept(home)
-    lock = take_lock(str(directory))
-    if lock is not None:  # nobody is the keeper; who holds the lock is, from its birth, and `down` finds it by its record
-        try:
-            argv = [*command_of(directory), str(lock)]
-            keeper = identity_of(detach(argv, log_path(str(directory), "keeper"), lock))
-            if keeper is not None:
-                write_record(record_path(str(directory), "spawner"), keeper)
-        finally:
-            os.close(lock)
+    start_spawner(str(directory), command_of(directory))
     answering = SpawnedProcesses(str(directory))
     deadline = time.monotonic() + START_S
     while True:
@@ -77,7 +66,7 @@ async def start_keeper(home: Home) -> None:
         except TransportError as error:
             if time.monotonic() > deadline:
                 raise FailedError(
-                    "up.keeper", "the keeper does not answer", next=f"its log is {directory}/keeper.log"
+                    "up.keeper", "the keeper does not answer", next=f"its log is {directory}/spawner.log"
                 ) from error
             await asyncio.sleep(0.02)
         else:
