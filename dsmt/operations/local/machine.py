@@ -19,7 +19,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,8 +234,7 @@ async def _down(home: Home) -> Ended:
     parts = Parts(home)
     seen = set(parts.all())
     below: set[ProcessIdentity] = set()
-    locks = await _end_restarters(parts, seen, below)
-    try:
+    with await _end_restarters(parts, seen, below):
         await end(parts.controllers(), 3.0)
         for identity in parts.monitors():
             send_signal(identity, signal.SIGKILL)
@@ -249,9 +248,6 @@ async def _down(home: Home) -> Ended:
         for directory in parts.homes_of_spawners():
             with suppress(OSError):  # of a disk that has become read-only nothing is removed
                 (directory / SOCKET).unlink()
-    finally:
-        for lock in locks:
-            os.close(lock)
     parts.clear()
     return Ended(len(seen), killed, tuple(stuck))
 
@@ -263,8 +259,7 @@ async def end_own(home: Home, *, servers: bool) -> None:
     which is evidence of deaths (F2).
     """
     parts = Parts(home)
-    locks = await _end_restarters(parts, set(), set())
-    try:
+    with await _end_restarters(parts, set(), set()):
         await end(parts.controllers(), 3.0)
         await end([*parts.bridges(), *parts.brokers()], 5.0)
         looks = 0
@@ -276,18 +271,15 @@ async def end_own(home: Home, *, servers: bool) -> None:
             looks = 0 if left else looks + 1
             await asyncio.sleep(0.02)
         await end(parts.servers() if servers else [], 5.0)
-    finally:
-        for lock in locks:
-            os.close(lock)
 
 
-async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> list[int]:
+async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> ExitStack:
     """Kill all who would restart others (rule 3), until nobody is left who is one or is becoming one; `below` gets theirs.
 
     Who holds a directory's lock is its spawner, from its birth on, and the lock is made before: where there is none, nobody
     ever was, and none is on its way once the keeper is dead. The locks that are returned keep others from starting.
     """
-    locks: dict[Path, int] = {}
+    locks, held = ExitStack(), set[Path]()
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         restarters = parts.restarters() or parts.holders()
@@ -299,15 +291,16 @@ async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[P
         for identity in restarters:
             send_signal(identity, signal.SIGKILL)
         await _gone(restarters, 5.0)
-        free = [directory for directory in parts.homes_of_spawners() if directory not in locks]
+        free = [directory for directory in parts.homes_of_spawners() if directory not in held]
         for directory in free:
             lock = take_lock(str(directory))
             if lock is not None:
-                locks[directory] = lock
-        if not restarters and all(directory in locks for directory in free):
+                locks.callback(os.close, lock)
+                held.add(directory)
+        if not restarters and held.issuperset(free):
             break
         await asyncio.sleep(0.01)
-    return list(locks.values())
+    return locks
 
 
 async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> int:
