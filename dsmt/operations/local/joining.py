@@ -13,7 +13,6 @@ Rule 4: where nobody answers at the addresses that the home knows, and somebody 
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -23,7 +22,7 @@ from typing import Final
 from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
-from dsmt.event.topic import is_level
+from dsmt.event.topic import is_level, level_of
 from dsmt.operations.local.connection import Connection, attached, reading
 from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, reach_at, write_secret
 from dsmt.operations.local.lock import Waits, alone, silent
@@ -233,7 +232,7 @@ def _name(told: kinds.TokenFact, name: str | None) -> str:
         return name
     if is_level(told.name):
         return told.name
-    host = re.sub(r"[^a-z0-9_-]", "-", socket.gethostname().lower().split(".", 1)[0])[:63].strip("-")
+    host = level_of(socket.gethostname())
     if not is_level(host):
         raise InputError("token.name", "this machine's name is no name for a node", next="dsmt join TOKEN --name NAME")
     return host
