@@ -24,12 +24,12 @@ import msgspec
 
 from dsmt.agents.rules.keeping import Keeping, Policy
 from dsmt.errors import FailedError, TransportError
-from dsmt.ports.processes import Exit, Process, ProcessIdentity
+from dsmt.ports.processes import UNSEEN, Exit, Process, ProcessIdentity
 from dsmt.system.fork import log_path
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import process_of, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MESSAGE_LIMIT
-from dsmt.system.watch import UNSEEN, ProcessWatch, watch
+from dsmt.system.watch import ProcessWatch, watch
 
 SOCKET: Final = "spawner.sock"
 PATIENCE_S: Final = 10.0
