@@ -60,11 +60,6 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     clock: Literal["realm", "machine"]
 
 
-def renew_at(certificate: Certificate) -> int:
-    """When half of its life has passed, in seconds."""
-    return (certificate.issued + certificate.not_after) // 2
-
-
 def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Certificate) -> State:
     """How a certificate stands; `newest` is the last one that was issued for its name and is not revoked."""
     if trust.is_revoked(certificate.key_id, certificate.subject):
@@ -75,7 +70,7 @@ def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Ce
         return "early"
     if certificate is not newest:
         return "replaced"
-    return "renew" if now_s >= renew_at(certificate) else "valid"
+    return "renew" if now_s >= certificate.renew_s else "valid"
 
 
 def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
@@ -142,7 +137,7 @@ def _held(certificate: Certificate, state: State, *, here: bool) -> HeldCertific
         key=certificate.key_id.hex(),
         state=state,
         issued=_when(certificate.issued),
-        renew=_when(renew_at(certificate)),
+        renew=_when(certificate.renew_s),
         expires=_when(certificate.not_after),
         issuer=certificate.issuer,
         here=here,
