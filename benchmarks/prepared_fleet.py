@@ -29,6 +29,7 @@ from dsmt.event.registry import lookup
 from dsmt.operations.local.home import Home, init, issue
 from dsmt.ports.store import Append
 from dsmt.programs.birth import open_store
+from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey
 from dsmt.view import SlotKey
@@ -106,7 +107,7 @@ class _Signing:
 
     def __init__(self, home: Home) -> None:
         self._root = home.root_key()
-        self.identities = {"broker/b1": home.identity(home.part("brokers", "b1") / "identity")}
+        self.identities = {"broker/b1": read_identity(home.part("brokers", "b1") / "identity")}
         self._chains: dict[str, SourceChain] = {}
 
     def signed(self, event: Event, now_ms: int) -> SignedEvent:

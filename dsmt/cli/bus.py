@@ -16,6 +16,7 @@ from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.connection import Connection, connect, reading
 from dsmt.operations.local.home import ENGINES, Home
 from dsmt.operations.local.keeping import is_up
+from dsmt.operations.local.lock import silent
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.ways import WAYS, Way, way_to
 from dsmt.operations.write.brokers import announce, announced
@@ -51,7 +52,7 @@ def _begin(ctx: CliContext, home: Home, engine: str) -> None:
         await _look(home, way)
         await migrating.begin(home, engine, waits=ctx.waits)
         with ctx.progress() as tell:
-            return await migrating.level(home, tell or _silent)
+            return await migrating.level(home, tell or silent)
 
     told = asyncio.run(work())
     if ctx.json:
@@ -64,10 +65,6 @@ def _begin(ctx: CliContext, home: Home, engine: str) -> None:
     print(f"next: dsmt bus migrate --cut moves the realm; dsmt bus migrate --abort removes {again} again")
 
 
-def _silent(_: str) -> None:
-    pass
-
-
 async def _cut(ctx: CliContext, home: Home) -> None:
     going_on = migrating.is_cut(home)
     serves = migrating.serves(home)
@@ -75,7 +72,7 @@ async def _cut(ctx: CliContext, home: Home) -> None:
     if not going_on:
         await _look(home, WAYS[engine])
     with ctx.progress() as shown:
-        tell = shown or _silent
+        tell = shown or silent
         members = {} if going_on else await _tell_where(home)
         if not going_on:
             await migrating.level(home, tell)

@@ -125,7 +125,7 @@ def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:
     from dsmt.ports.realm import BrokerAddress  # noqa: PLC0415 - only where a realm is asked
 
     scheme, _, rest = text.partition("://")
-    engine = "dsmt" if realm.nats is None else "nats"
+    engine = realm.engine
     if scheme != engine or not rest:
         said = f"{text!r} is not a list of brokers of realm {realm.name}"
         raise InputError("bus.address", said, next=f"write {engine}://HOST:PORT,...")

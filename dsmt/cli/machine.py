@@ -30,6 +30,7 @@ from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Tell, until
 from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
+from dsmt.programs.configuration import read_identity
 from dsmt.trust.keys import key_id_of
 from dsmt.version import __version__
 
@@ -141,7 +142,7 @@ async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIEN
 
     Raises `TimedOutError`, and `FailedError` where a key has ended.
     """
-    keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
+    keys = {node: read_identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
     missing = list(started.nodes)
 
     def all_alive(sight: Sight) -> bool | None:
@@ -152,7 +153,7 @@ async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIEN
     def far(_: Sight) -> str:
         return f"{len(keys) - len(missing)} of {len(keys)}; not {some(missing)}"
 
-    reader = home.identity(home.part("nodes", started.nodes[0]) / "identity") if home.is_joined else home.operator()
+    reader = read_identity(home.part("nodes", started.nodes[0]) / "identity") if home.is_joined else home.operator()
     async with reading(reader, home.realm(), patience_s=limit_s) as connection:
         while missing:
             before, unmet = len(missing), "not all nodes are attached and alive"

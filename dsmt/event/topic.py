@@ -28,6 +28,11 @@ def is_level(text: str) -> bool:
     return _LEVEL.fullmatch(text) is not None
 
 
+def level_of(host: str) -> str:
+    """The name of a host, without its domain, as a level; what is none where nothing of it can be one."""
+    return re.sub(r"[^a-z0-9_-]", "-", host.split(".", 1)[0].lower())[:63].strip("-")
+
+
 @lru_cache(maxsize=8192)
 def is_topic(text: str) -> bool:
     """Whether the text is a topic."""

@@ -39,7 +39,7 @@ class MonitorConfig:
     address: str
     version: str
     key: str
-    """What tells that the node's data directory is the one that it was (`agents.data_key`)."""
+    """What tells that the node's data directory is the one that it was (`agents.node.data_key`)."""
     labels: Mapping[str, str]
     drivers: Mapping[str, DriverAttributes]
     pid: int | None = None

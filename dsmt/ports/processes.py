@@ -7,7 +7,7 @@ forks are warm and whose death leaves them running; the simulator starts a simul
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,9 @@ class Exit:
         if self.signal is not None:
             return f"was killed by signal {self.signal}"
         return "ended, and nobody saw how" if self.code is None else f"exited with code {self.code}"
+
+
+UNSEEN: Final = Exit(None, None)
 
 
 class Process(Protocol):

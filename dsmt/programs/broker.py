@@ -20,7 +20,7 @@ from dsmt.programs.birth import is_birth_record
 from dsmt.programs.bus import realm_ms, the_bus
 from dsmt.programs.configuration import BrokerFile, read_config, read_identity
 from dsmt.programs.damage import damage_in, open_sound, remains, set_aside, told
-from dsmt.programs.keeper import keep_keeper, keeper_teller
+from dsmt.programs.keeper import keep_keeper
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
@@ -35,8 +35,6 @@ ASK_S: Final = 1.0
 REMEMBERED: Final = 16_384
 """Signatures that are not checked again, 210 B each: two others tell the same, and after a partition
 all of a minute that it has told them itself."""
-KEEPER_PAUSE_S: Final = 1.0
-"""How long the keeper must be dead before a broker starts another: a controller does sooner."""
 
 
 def main(directory: str) -> int:
@@ -91,8 +89,7 @@ async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile) -
         entropy=SystemEntropy(),
         reach=lambda address: the_bus(identity, TrustStore(config.realm.realm, verify=check), [address], reads=True),
     )
-    tell = keeper_teller(lambda record: broker.say("keeper", record), directory.parent.parent)
-    keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S, replaced=tell))
+    keeping = asyncio.ensure_future(keep_keeper("broker", directory, lambda record: broker.say("keeper", record)))
     try:
         await broker.run()
     finally:

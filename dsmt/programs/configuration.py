@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import cbor2
 import msgspec
 
-from dsmt.errors import InputError, RefusedError
+from dsmt.errors import InputError
 from dsmt.event.payload import canonical
 from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.system.files import write_atomically
@@ -54,12 +54,6 @@ class RealmConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         The client of NATS is brought to all: the realm may move there.
         """
         return "dsmt[nats]" if serves and self.nats is not None else "dsmt[nats-client]"
-
-    def check_own(self, what: str) -> None:
-        """Raise `RefusedError` for what only a realm with brokers of dsmt can do."""
-        if self.nats is not None:
-            said = f"{what} is not built for realm {self.name}, which is carried by NATS"
-            raise RefusedError("bus.unable", said, next="use a realm that has brokers of dsmt")
 
     @property
     def clocks(self) -> list[BrokerAddress]:

@@ -31,8 +31,10 @@ from dsmt.ports.bus import Bus
 from dsmt.programs.configuration import RealmConfig
 from dsmt.programs.following import Follower
 from dsmt.programs.keeper import keeper_teller, on_the_bus
-from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outside, read_node
+from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, read_node
 from dsmt.programs.running import on_signals, run
+from dsmt.system.clock import LinuxClock
+from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.system.processes import PAUSE_S, SpawnedProcesses, keep_asking, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, send_signal
@@ -52,7 +54,6 @@ def main(directory: str) -> int:
 
 async def _serve(directory: Path) -> int:
     told, identity = read_node(directory)
-    deps = outside()
     spawner = SpawnedProcesses(str(directory))
     realm = told.realm
     config = NodeConfig(
@@ -78,8 +79,8 @@ async def _serve(directory: Path) -> int:
             processes=spawner,
             drivers=lambda place: drivers_of(place, spawner.ended),
             files=DiskFiles(str(directory)),
-            clock=deps.clock,
-            entropy=deps.entropy,
+            clock=LinuxClock(),
+            entropy=SystemEntropy(),
             ended=spawner.ended,
             boot=boot(),
         )

@@ -17,12 +17,11 @@ from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import ISSUER, ControllerFile, RealmConfig, read_config, read_identity
 from dsmt.programs.following import Follower
-from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
+from dsmt.programs.keeper import keep_keeper, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.files import DiskFiles
 from dsmt.system.garbage import collect_seldom
-from dsmt.system.processes import PAUSE_S
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
@@ -69,12 +68,11 @@ async def _control(bus: Bus, trust: TrustStore, directory: Path) -> None:
         complain=log.warning,
         resaying=Resaying(bus.source, trust.disowns, lambda: trust.revocations),
     )
-    tell = keeper_teller(on_the_bus(bus), directory.parent.parent)
     async with asyncio.TaskGroup() as group:
         group.create_task(bus.run())
         group.create_task(runner.run())
         group.create_task(_issue(directory))
-        group.create_task(keep_keeper("controller", directory, pause_s=PAUSE_S, replaced=tell))
+        group.create_task(keep_keeper("controller", directory, on_the_bus(bus)))
 
 
 async def _issue(directory: Path) -> None:

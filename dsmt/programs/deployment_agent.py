@@ -17,8 +17,10 @@ from dsmt.agents.rules import container
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.programs.configuration import read_identity
-from dsmt.programs.node_process import client, outside
+from dsmt.programs.node_process import client
 from dsmt.programs.running import on_signals, run
+from dsmt.system.clock import LinuxClock
+from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.system.logs import DiskLogs
 from dsmt.system.processes import SpawnedProcesses
@@ -36,7 +38,6 @@ async def _serve(directory: str) -> int:
     config = container.load_config(DiskFiles(directory).read(container.CONFIG), where=f"{directory}/{container.CONFIG}")
     files = DiskFiles(directory, top=config.node_directory)
     identity = read_identity(Path(directory) / container.IDENTITY)
-    deps = outside()
     spawner = SpawnedProcesses(config.node_directory)
     realm = Realm(name=config.realm, roots=config.roots)
     async with client(
@@ -55,8 +56,8 @@ async def _serve(directory: str) -> int:
                 quick=DiskFiles(directory, durable=False),
                 data=DiskFiles(config.data_root, top=config.node_directory),
                 host=DiskFiles("/"),
-                clock=deps.clock,
-                entropy=deps.entropy,
+                clock=LinuxClock(),
+                entropy=SystemEntropy(),
                 boot=boot(),
                 inherited=dict(os.environ),
             ),

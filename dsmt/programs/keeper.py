@@ -26,7 +26,7 @@ from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import spawner
 from dsmt.programs.configuration import read_config
-from dsmt.system.processes import ignored, spawner_of, watch_spawner
+from dsmt.system.processes import spawner_of, watch_spawner
 
 PROGRAMS: Final[Mapping[str, str]] = {
     "broker": "dsmt.programs.broker:main",
@@ -37,6 +37,9 @@ PROGRAMS: Final[Mapping[str, str]] = {
     **spawner.PROGRAMS,
 }
 """Every program it can fork; a node's own are imported here so that its spawner's forks are warm at once."""
+
+PAUSE_S: Final[Mapping[str, float]] = {"controller": 0.1, "broker": 1.0}
+"""How long the keeper must be dead before who is kept by it starts another (rule 1)."""
 
 
 class KeeperFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,17 +55,12 @@ def main(directory: str, lock: int | None = None) -> int:
     return spawner.main(directory, PROGRAMS, [spawner.Keep(*one) for one in config.kept], lock=lock, nodes=config.nodes)
 
 
-async def keep_keeper(
-    program: str,
-    directory: Path,
-    *,
-    pause_s: float,
-    replaced: Callable[[ProcessIdentity, ProcessIdentity], object] = ignored,
-) -> None:
-    """Start the keeper of this program again whenever it dies, until cancelled; returns at once when there is none."""
+async def keep_keeper(program: str, directory: Path, say: Callable[[KeeperReplaced], object]) -> None:
+    """Start the keeper of this program again whenever it dies, and say so, until cancelled; returns when there is none."""
     where = _keeper_of(program, directory)
     if where is not None:
-        await watch_spawner(str(where), command_of(where), pause_s=pause_s, replaced=replaced)
+        tell = keeper_teller(say, where.parent)
+        await watch_spawner(str(where), command_of(where), pause_s=PAUSE_S[program], replaced=tell)
 
 
 def _keeper_of(program: str, directory: Path) -> Path | None:

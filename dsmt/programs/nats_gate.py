@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
 
 from dsmt.ports.realm import About
 from dsmt.programs.bus import nats_missing
 from dsmt.programs.configuration import BrokerFile, GateFile, read_config, read_identity
-from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
+from dsmt.programs.keeper import keep_keeper, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
@@ -22,9 +21,6 @@ from dsmt.system.records import ask_to_end, record_path, write_record
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
-
-KEEPER_PAUSE_S: Final = 1.0
-"""How long the keeper must be dead before a gate starts another: a controller does sooner."""
 
 
 def main(directory: str) -> int:
@@ -69,8 +65,7 @@ async def _serve(directory: Path) -> None:
         known=KnownServers(config.realm.addresses, trust, DiskFiles(str(directory))),
         dismissed=lambda: ask_to_end(directory, "nats_server"),  # it refuses to start from then on
     )
-    tell = keeper_teller(on_the_bus(gate.bus), directory.parent.parent)
-    keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S, replaced=tell))
+    keeping = asyncio.ensure_future(keep_keeper("broker", directory, on_the_bus(gate.bus)))
     try:
         await gate.run()
     finally:

@@ -18,9 +18,11 @@ from dsmt.event.kinds.node import DriverAttributes
 from dsmt.logs import Logger
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.programs.following import written
-from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outside, read_node
+from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, read_node
 from dsmt.programs.running import run_until_signalled
+from dsmt.system.clock import LinuxClock
 from dsmt.system.datagrams import UdpDatagrams
+from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.system.machine import LinuxMachine
 from dsmt.system.processes import keep_asking
@@ -37,15 +39,15 @@ def main(directory: str) -> int:
 
 async def _serve(directory: Path) -> None:
     told, node = read_node(directory)
-    deps = outside()
+    clock, entropy = LinuxClock(), SystemEntropy()
     files = DiskFiles(str(directory))
     raw = delegated(
         files.read(MONITOR_IDENTITY),
         f"monitor/{told.node}",
         node,
-        now_s=deps.clock.wall_ms() // 1000,
+        now_s=clock.wall_ms() // 1000,
         make_key=SecretKey,
-        entropy=deps.entropy,
+        entropy=entropy,
     )
     files.write(MONITOR_IDENTITY, raw)
     identity = load(raw, where=str(directory / MONITOR_IDENTITY))
@@ -73,8 +75,8 @@ async def _serve(directory: Path) -> None:
                 key=identity.key,
                 machine=LinuxMachine(str(directory)),
                 datagrams=UdpDatagrams(),
-                clock=deps.clock,
-                entropy=deps.entropy,
+                clock=clock,
+                entropy=entropy,
             ),
         )
         async with asyncio.TaskGroup() as group:

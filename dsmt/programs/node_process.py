@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,26 +12,11 @@ from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import NodeFile, read_config, read_identity
-from dsmt.system.clock import LinuxClock
-from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Realm, TrustStore
 
 MONITOR_IDENTITY: Final = "monitor.identity"
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """The parts of the machine that every program of a node uses."""
-
-    clock: LinuxClock
-    entropy: SystemEntropy
-
-
-def outside() -> Outside:
-    """The real ones."""
-    return Outside(LinuxClock(), SystemEntropy())
 
 
 def data_root(directory: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 from dsmt.errors import DsmtError
 from dsmt.logs import Logger, to_stderr
-from dsmt.system.clock import new_event_loop
+from dsmt.system.clock import BootTimeLoop
 
 CONFIG_EXIT: Final = 2
 
@@ -27,7 +27,7 @@ def run(serve: Callable[[], Awaitable[int]]) -> int:
         return await serve()
 
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=BootTimeLoop) as runner:
             code = runner.run(outermost())
     except* DsmtError as group:
         for error in _leaves(group):

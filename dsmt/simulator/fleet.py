@@ -24,7 +24,7 @@ from dsmt.simulator.will import Will
 from dsmt.simulator.world import World
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
-from dsmt.view import Fleet as Liveness
+from dsmt.view import Fleet as ViewedFleet
 from dsmt.view import SlotEntry, SlotKey, View
 
 PAGE: Final = 2000
@@ -228,7 +228,7 @@ class Fleet:
             wrong += self._slot_amiss(slot, running.get(slot, []), named.get(slot))
         known = frozenset(wanted)
         wrong += [f"{slot} runs on {there} and is not wanted" for slot, there in running.items() if slot not in known]
-        liveness = Liveness(self.view(), self.world.now_ms, self.broker.name)
+        liveness = ViewedFleet(self.view(), self.world.now_ms, self.broker.name)
         states = {name: liveness.state(name) for name, node in self.nodes.items() if self.in_order(node)}
         return wrong + [f"{name} lives, and is said to be {state}" for name, state in states.items() if state != "alive"]
 

@@ -50,14 +50,14 @@ Main = Callable[[HostProcess], Coroutine[Any, Any, int | None]]
 
 
 class KeptMember:
-    """A program that is kept alive on a host. `delay_s`: how long until it is started again, first and last."""
+    """A program that is kept alive on a host."""
 
-    def __init__(self, host: Host, name: str, main: Main, delay_s: tuple[float, float] = AGAIN_S) -> None:
+    def __init__(self, host: Host, name: str, main: Main) -> None:
         self.host, self.name = host, name
         self.process: HostProcess | None = None
         self.wanted = False
         self.starts = 0
-        self._main, self._delay_s = main, delay_s
+        self._main = main
 
     @property
     def alive(self) -> bool:
@@ -88,7 +88,7 @@ class KeptMember:
     def _ended(self, _process: HostProcess) -> None:
         if self.wanted and self.host.on:
             loop, boot = self.host.loop, self.host.boots
-            loop.call_in_at(None, loop.time() + self.host.stream.uniform(*self._delay_s), self._start, boot)
+            loop.call_in_at(None, loop.time() + self.host.stream.uniform(*AGAIN_S), self._start, boot)
 
 
 class SimBroker:

@@ -28,8 +28,8 @@ from dsmt.spec.shapes import (
     ListOf,
     MapOf,
     Nested,
-    Scalar,
     Shape,
+    Single,
     Steps,
     WholeOr,
     Word,
@@ -63,15 +63,15 @@ class Key(msgspec.Struct, frozen=True):
         return self.named or self.name + suffix(self.shape)
 
 
-def _whole(low: float, high: float = 1_000_000) -> Scalar:
-    return Scalar("whole", low, high)
+def _whole(low: float, high: float = 1_000_000) -> Single:
+    return Single("whole", low, high)
 
 
-def _duration(low: float, high: float = LONGEST_DURATION_S) -> Scalar:
-    return Scalar("duration", low, high)
+def _duration(low: float, high: float = LONGEST_DURATION_S) -> Single:
+    return Single("duration", low, high)
 
 
-_REAL: Final = Scalar("real", 0, 1_000_000)
+_REAL: Final = Single("real", 0, 1_000_000)
 _EXIT: Final = _whole(0, 255)
 _ARTIFACTS: Final = ListOf(Nested("artifact", "url"), lone=True)
 _AFTER: Final = ListOf(Nested("after", "component"), lone=True)
@@ -93,23 +93,23 @@ _WHAT: Final = (
     Key("component", "kind", Word(("service", "job")), None, "keep it running, or run it to its end", note="the service's"),
     Key("component", "run", COMMAND, None, "the long-running program, in the foreground", note="required unless `image` has one"),
     Key("component", "driver", Word(tuple(DRIVERS)), None, "how it is contained", note="`process`; `podman` when `image` is given"),
-    Key("component", "image", Scalar("image"), None, "for `podman`; a tag is resolved to its digest at `apply` and shown in `plan`"),
+    Key("component", "image", Single("image"), None, "for `podman`; a tag is resolved to its digest at `apply` and shown in `plan`"),
     Key("component", "artifact", _ARTIFACTS, [], "what is fetched before `install`; a string is its `url`", named="artifacts"),
-    Key("artifact", "url", Scalar("url"), None, "a path is relative to this file and is put into the depot by `apply`; or `https:`, `depot:`", required=True),
-    Key("artifact", "sha256", Scalar("sha256"), None, "what is fetched must have it", note="computed for a path, else required"),
+    Key("artifact", "url", Single("url"), None, "a path is relative to this file and is put into the depot by `apply`; or `https:`, `depot:`", required=True),
+    Key("artifact", "sha256", Single("sha256"), None, "what is fetched must have it", note="computed for a path, else required"),
     Key("artifact", "signature", TEXT, None, "path or `https:` of a minisign or COSE signature that must verify too, by a key of the realm"),
     Key("artifact", "unpack", Word(("auto", "no", "tar", "zip")), "auto", "by content, not by name; `..`, absolute paths and devices are refused"),
     Key("artifact", "strip", _whole(0, 100), 0, "leading path parts to drop"),
     Key("artifact", "to", PATH, ".", "a directory inside the instance's own; a plain file keeps its name there"),
-    Key("artifact", "mode", Scalar("octal"), "0755", "of one plain file, as quoted octal"),
+    Key("artifact", "mode", Single("octal"), "0755", "of one plain file, as quoted octal"),
     Key("component", "install", COMMAND, None, "once for each revision on a node, after unpacking; must be safe to repeat"),
     Key("component", "configure", COMMAND, None, "after `install` and whenever `files`, `env` or `secrets` change"),
     Key("component", "uninstall", COMMAND, None, "when the slot leaves the node; its failure is reported but blocks nothing"),
     Key("component", "install_timeout", _duration(0.1), "10m", "for fetch + unpack, and for each of install, configure and uninstall; what takes longer is ended, and has failed"),
-    Key("component", "directory", Scalar("directory"), ".", "working directory, relative to the instance's own"),
-    Key("component", "data", Scalar("flag_or_size"), False, "`{data}`: a directory that survives restart, update and reinstall on this node, which the instance then never leaves of its own accord; a size is a quota where it can be enforced"),
-    Key("component", "env", MapOf(Scalar("env"), "variable"), {}, "string, number or `{file: PATH}` read on the node at start; `null` removes an inherited one"),
-    Key("component", "inherit_env", ListOf(Scalar("variable")), ["PATH", "LANG", "TZ", "HOME"], "nothing else leaks in from the container manager"),
+    Key("component", "directory", Single("directory"), ".", "working directory, relative to the instance's own"),
+    Key("component", "data", Single("flag_or_size"), False, "`{data}`: a directory that survives restart, update and reinstall on this node, which the instance then never leaves of its own accord; a size is a quota where it can be enforced"),
+    Key("component", "env", MapOf(Single("env"), "variable"), {}, "string, number or `{file: PATH}` read on the node at start; `null` removes an inherited one"),
+    Key("component", "inherit_env", ListOf(Single("variable")), ["PATH", "LANG", "TZ", "HOME"], "nothing else leaks in from the container manager"),
     Key("component", "secrets", MapOf(Nested("secret"), "variable"), {}, "into the environment, or into a file; sealed to the node; never shown, never in history in clear"),
     Key("secret", "secret", NAME, None, "name of a secret of the realm"),
     Key("secret", "file", TEXT, None, "a file on the node, read at start"),
@@ -118,9 +118,9 @@ _WHAT: Final = (
     Key("file", "to", PATH, None, "inside the instance's directory", required=True),
     Key("file", "content", TEXT, None, "the text"),
     Key("file", "from", TEXT, None, "a path relative to this file, read by `apply`", named="source"),
-    Key("file", "mode", Scalar("octal"), "0644", "quoted octal"),
+    Key("file", "mode", Single("octal"), "0644", "quoted octal"),
     Key("file", "template", FLAG, False, "fill in placeholders"),
-    Key("component", "user", Scalar("user"), None, "name, or uid[:gid], that the program, its commands and its exec checks run as; any but the node's own needs root there; files that another user has left in `{data}` stay that one's", note="the manager's own"),
+    Key("component", "user", Single("user"), None, "name, or uid[:gid], that the program, its commands and its exec checks run as; any but the node's own needs root there; files that another user has left in `{data}` stay that one's", note="the manager's own"),
     Key("component", "logs", Nested("logs"), {}, "rotation on the node"),
     Key("logs", "size", SIZE, "10MiB", "a log file is rotated at this size"),
     Key("logs", "keep", _whole(0, 1000), 5, "rotated files kept"),
@@ -128,11 +128,11 @@ _WHAT: Final = (
 )
 _WHERE: Final = (
     Key("component", "instances", WholeOr("each_node", 0, MOST_INSTANCES), 1, "N of them, or one on every node that fits"),
-    Key("component", "nodes", Scalar("node_set"), "all_nodes", "candidates: a node set's name or expression, as in `limit(minus(all_nodes, failed), 10)`", alias="plan"),
+    Key("component", "nodes", Single("node_set"), "all_nodes", "candidates: a node set's name or expression, as in `limit(minus(all_nodes, failed), 10)`", alias="plan"),
     Key("component", "requires", ListOf(CEL, lone=True), [], "CEL over `node` and `self` that a node must satisfy; of a list all must hold"),
     Key("component", "rank", CEL, None, "CEL giving a number; higher is better among nodes that fit", note="free memory share"),
     Key("component", "spread", Nested("spread", "by"), {}, "spread own instances as evenly as can be"),
-    Key("spread", "by", Scalar("spread"), "node", "`node`, `label:KEY` or `none`"),
+    Key("spread", "by", Single("spread"), "node", "`node`, `label:KEY` or `none`"),
     Key("spread", "strict", FLAG, False, "a rule instead of a wish"),
     Key("component", "apart", ListOf(TEXT, lone=True), [], "never on one node with these (`service/component` for others)"),
     Key("component", "near", ListOf(Nested("near"), lone=True), [], "latency to another component's instances"),
@@ -146,7 +146,7 @@ _WHERE: Final = (
     Key("reserve", "disk", SIZE, None, "bytes of disk", note="`limits.disk`, or 0"),
     Key("component", "limits", Nested("limits"), {}, "what is enforced; a node that cannot is not chosen"),
     Key("limits", "memory", SIZE, None, "bytes of memory; so far of the address space of each process, with `enforce: best_effort`"),
-    Key("limits", "cpu", Scalar("real", 0.01, 100_000), None, "cores"),
+    Key("limits", "cpu", Single("real", 0.01, 100_000), None, "cores"),
     Key("limits", "pids", _whole(1, 4_194_304), 4096, "processes and threads"),
     Key("limits", "files", _whole(16, 1_073_741_816), 65536, "open files of each process"),
     Key("limits", "disk", SIZE, None, "bytes of disk"),
@@ -158,7 +158,7 @@ _WHERE: Final = (
     Key("component", "ports", MapOf(Nested("port", "port"), "port_name"), {}, "given to the program as `{port.NAME}`, `$PORT_NAME`, and `$PORT` for the first"),
     Key("component", "sockets", ListOf(PORT_NAME, lone=True), [], "short form of `held: true` for these ports"),
     Key("port", "port", WholeOr("auto", 1, 65535), "auto", "`auto` is 20000..29999, kept through restarts on the same node"),
-    Key("port", "bind", Scalar("address"), None, "where it listens", note="127.0.0.1 on a realm of one machine, else the node's address"),
+    Key("port", "bind", Single("address"), None, "where it listens", note="127.0.0.1 on a realm of one machine, else the node's address"),
     Key("port", "protocol", Word(("tcp", "udp")), "tcp", "`tcp` or `udp`"),
     Key("port", "held", FLAG, False, "the agent opens the socket and keeps it across restarts (LISTEN_FDS)"),
 )
@@ -177,7 +177,7 @@ _HEALTH: Final = (
     Key("http", "path", TEXT, "/", "path and query"),
     Key("http", "scheme", Word(("http", "https")), "http", "`http` or `https`"),
     Key("http", "method", Word(("GET", "HEAD", "POST", "PUT", "OPTIONS")), "GET", "of the request"),
-    Key("http", "status", Scalar("status"), "200-399", "what passes: codes and ranges, separated by commas"),
+    Key("http", "status", Single("status"), "200-399", "what passes: codes and ranges, separated by commas"),
     Key("http", "headers", MapOf(TEXT, "header"), {}, "sent with the request"),
     Key("http", "contains", TEXT, None, "text that must be in the answer"),
     Key("tcp", "port", PORT_NAME, None, "name of one of `ports`", note="the first"),
@@ -190,7 +190,7 @@ _LIFE: Final = (
     Key("component", "restart", Nested("restart", "when"), {}, "when and how fast it is started again"),
     Key("restart", "when", Word(("always", "on_failure", "never")), None, "the word that `restart: WORD` is short for", note="`always`; a job: `on_failure`"),
     Key("restart", "first", DURATION, None, "first delay", note="0s after a healthy run, else 100ms"),
-    Key("restart", "factor", Scalar("real", 1, 10), 2, "growth"),
+    Key("restart", "factor", Single("real", 1, 10), 2, "growth"),
     Key("restart", "cap", DURATION, "60s", "longest delay; jitter +-20 %"),
     Key("restart", "reset", DURATION, "60s", "healthy that long (or 10x the last delay) = forgotten"),
     Key("restart", "escalate", Steps(ESCALATION), None, "steps before parking; `move` never for `pinned`", note="[restart: 5, reinstall: 2, recreate: 2, move: 1]"),
@@ -198,11 +198,11 @@ _LIFE: Final = (
     Key("park", "after", _whole(1), 10, "parked after that many failures"),
     Key("park", "retry", _duration(1), "10m", "tried again when a cause changes, and each time this has passed"),
     Key("component", "stop", Nested("stop"), {}, "how it is ended; after `grace` KILL to the whole group"),
-    Key("stop", "signal", Scalar("signal"), "TERM", "sent to the whole group"),
+    Key("stop", "signal", Single("signal"), "TERM", "sent to the whole group"),
     Key("stop", "grace", DURATION, None, "from the signal to KILL", note="10s; `at_most_one`: the lesser of 10s and 30 % of `term`"),
     Key("stop", "delay", DURATION, "0s", "the endpoint is withdrawn this long before the signal"),
     Key("stop", "command", COMMAND, None, "asks it to stop, before the signal; it has `grace`, too"),
-    Key("component", "reload", Scalar("reload"), None, "signal or command used for changed `files` instead of a restart"),
+    Key("component", "reload", Single("reload"), None, "signal or command used for changed `files` instead of a restart"),
     Key("component", "after", _AFTER, [], "start order"),
     Key("after", "component", NAME, None, "another component of this service"),
     Key("after", "state", Word(("running", "ready", "done")), "ready", "what is waited for"),
@@ -214,11 +214,11 @@ _LIFE: Final = (
     Key("update", "healthy_after", DURATION, "10s", "ready that long before the next one goes"),
     Key("update", "deadline", _duration(1), "5m", "for each instance to be ready"),
     Key("update", "rollback", FLAG, True, "back to the last good revision when one misses its deadline or parks"),
-    Key("update", "canary", Scalar("share", 0, 1_000_000), 0, "stop after this many until `dsmt rollout promote`"),
+    Key("update", "canary", Single("share", 0, 1_000_000), 0, "stop after this many until `dsmt rollout promote`"),
 )
 _JOB: Final = (
     Key("component", "retries", _whole(0), 3, "job: failed runs of an index before it counts as failed"),
-    Key("component", "abort_on", ListOf(Scalar("exit_or_signal"), lone=True), [], "job: exit codes or `signal:NAME` that fail it at once, no retry, whole job"),
+    Key("component", "abort_on", ListOf(Single("exit_or_signal"), lone=True), [], "job: exit codes or `signal:NAME` that fail it at once, no retry, whole job"),
     Key("component", "success_on", ListOf(_EXIT, lone=True), [0], "job: exit codes that are success"),
     Key("component", "checkpoint_exit_code", _EXIT, None, 'job: "I saved, start me again": costs no retry'),
     Key("component", "timeout", _duration(0.1), None, "job: of one run"),
@@ -228,7 +228,7 @@ _JOB: Final = (
     Key("component", "keep", DURATION, "1h", "job: before a finished instance's directory goes"),
     Key("barrier", "min", _whole(1), 1, "never opens below it"),
     Key("barrier", "max", _whole(1), None, "opens at once when this many are there", note="all"),
-    Key("barrier", "percent", Scalar("percent"), "100%", "opens at this share (never below `min`)"),
+    Key("barrier", "percent", Single("percent"), "100%", "opens at this share (never below `min`)"),
     Key("barrier", "timeout", _duration(0.1), "5m", "then opens if at least `min` are there; else fails and says who is missing"),
     Key("barrier", "knee", FLAG, False, "opens when arrivals have slowed down markedly"),
     Key("barrier", "late", Word(("admit", "refuse", "next_round")), "admit", "what one that comes late is told"),

@@ -55,11 +55,6 @@ def expand(template: str, values: Mapping[str, str]) -> str:
     return "".join(out)
 
 
-def escape(text: str) -> str:
-    """Return a template that expands to exactly `text`."""
-    return text.replace("{", "{{").replace("}", "}}")
-
-
 def check(
     template: str, *, ports: frozenset[str], labels: frozenset[str], endpoints: Mapping[str, frozenset[str]]
 ) -> list[tuple[str, str]]:

@@ -26,14 +26,13 @@ from dsmt.spec.shapes import (
     ListOf,
     MapOf,
     Nested,
-    Scalar,
     Shape,
+    Single,
     Steps,
     WholeOr,
     Word,
 )
-from dsmt.spec.tree import Mapping, Node, Sequence, resolve
-from dsmt.spec.tree import Scalar as Leaf
+from dsmt.spec.tree import Mapping, Node, Scalar, Sequence, resolve
 from dsmt.spec.words import unknown_key
 
 Path = tuple[str, ...]
@@ -77,7 +76,7 @@ class Reader:
         """Read an object by the rows of a group; all its fields are in the result, defaults filled in."""
         rows = GROUPS[group]
         aliases = {key.alias: key for key in rows.values() if key.alias}
-        found: dict[str, tuple[Leaf, Node]] = {}
+        found: dict[str, tuple[Scalar, Node]] = {}
         for name, value in node.entries:
             key = rows.get(name.text) or aliases.get(name.text)
             if name.text.startswith("x-"):
@@ -90,7 +89,7 @@ class Reader:
                 found[key.name] = name, value
         return {key.field: self._field(key, found.get(key.name), node, path) for key in rows.values()}
 
-    def _field(self, key: Key, entry: tuple[Leaf, Node] | None, around: Node, path: Path) -> Any:
+    def _field(self, key: Key, entry: tuple[Scalar, Node] | None, around: Node, path: Path) -> Any:
         here = (*path, key.name)
         if entry is not None:
             name, value = entry
@@ -104,8 +103,8 @@ class Reader:
             self.bad.add(here)
         return self.default(key, here)
 
-    def _present(self, name: Leaf, value: Node, key: Key, path: Path) -> Any:
-        if isinstance(value, Leaf) and value.plain and resolve(value) is None:
+    def _present(self, name: Scalar, value: Node, key: Key, path: Path) -> Any:
+        if isinstance(value, Scalar) and value.plain and resolve(value) is None:
             hint = "write `{}` for its defaults" if isinstance(key.shape, Nested) else "write one, or remove the line"
             self.mistake(name, f"`{key.name}` has no value", hint)
             raise _BadError
@@ -124,13 +123,13 @@ class Reader:
     def _value(self, node: Node, shape: Shape, path: Path) -> Any:
         try:
             match shape:
-                case Scalar():
-                    return self._scalar(node, shape, path)
+                case Single():
+                    return self._single(node, shape, path)
                 case Word(words):
                     return self._word(node, words)
                 case WholeOr(word, low, high):
-                    leaf = self._leaf(node)
-                    return None if leaf.text == word else self._whole_or(leaf, word, low, high)
+                    scalar = self._scalar(node)
+                    return None if scalar.text == word else self._whole_or(scalar, word, low, high)
                 case Nested(group, short):
                     return self._nested(node, group, short, path)
                 case ListOf(item, lone):
@@ -146,15 +145,15 @@ class Reader:
             self.mistake(node, f"{said}: {error.message}" if said else error.message, error.next)
             raise _BadError from error
 
-    def _scalar(self, node: Node, shape: Scalar, path: Path) -> Any:
+    def _single(self, node: Node, shape: Single, path: Path) -> Any:
         if shape.kind in {"command", "reload"} and isinstance(node, Sequence):
             return self._argv(node, shape, path)
         if shape.kind == _ENV and isinstance(node, Mapping):
             return self._env_file(node)
-        return READERS[shape.kind](self._leaf(node, shape.kind), shape)
+        return READERS[shape.kind](self._scalar(node, shape.kind), shape)
 
-    def _leaf(self, node: Node, kind: str = "") -> Leaf:
-        if isinstance(node, Leaf):
+    def _scalar(self, node: Node, kind: str = "") -> Scalar:
+        if isinstance(node, Scalar):
             return node
         if isinstance(node, Mapping) and _looks_like_placeholder(node):
             text = "{" + node.entries[0][0].text + "}"
@@ -163,55 +162,55 @@ class Reader:
         wanted = kind.replace("_", " ") or "value"
         raise WrongValueError(f"{what} cannot be here", f"a single {wanted} is expected")
 
-    def _argv(self, node: Sequence, shape: Scalar, path: Path) -> Any:
+    def _argv(self, node: Sequence, shape: Single, path: Path) -> Any:
         words = []
         for index, item in enumerate(node.items):
             self.marks[*path, str(index)] = item
-            if isinstance(item, Leaf) and type(resolve(item)) in {int, float}:
+            if isinstance(item, Scalar) and type(resolve(item)) in {int, float}:
                 words.append(item.text)
             else:
-                words.append(self._value(item, Scalar("text"), (*path, str(index))))
+                words.append(self._value(item, Single("text"), (*path, str(index))))
         argv = checked_argv(words)
         return {"signal": None, "command": argv} if shape.kind == "reload" else argv
 
     def _env_file(self, node: Mapping) -> dict[str, str]:
         names = [name.text for name, _ in node.entries]
         if _looks_like_placeholder(node):
-            self._leaf(node)
+            self._scalar(node)
         if names == ["secret"]:
             raise WrongValueError("a secret by name does not belong in `env`", "use `secrets:`")
         if names != ["file"]:
             raise WrongValueError("a map here can only be {file: PATH}", "a text, a number or {file: PATH}")
-        return {"file": self._value(node.entries[0][1], Scalar("text"), ())}
+        return {"file": self._value(node.entries[0][1], Single("text"), ())}
 
     def _word(self, node: Node, words: tuple[str, ...]) -> str:
-        leaf = self._leaf(node)
-        if leaf.text in words:
-            return leaf.text
-        close = nearest(leaf.text.lower().replace("-", "_"), words)
+        scalar = self._scalar(node)
+        if scalar.text in words:
+            return scalar.text
+        close = nearest(scalar.text.lower().replace("-", "_"), words)
         hint = f"did you mean {close}?" if close else f"one of {', '.join(words)}"
-        if leaf.text == "false" and "no" in words:
+        if scalar.text == "false" and "no" in words:
             hint = "write no"
-        raise WrongValueError(f"`{show(leaf)}` cannot be here", hint)
+        raise WrongValueError(f"`{show(scalar)}` cannot be here", hint)
 
-    def _whole_or(self, leaf: Leaf, word: str, low: int, high: int) -> int:
-        mapping = _MAPPING.fullmatch(leaf.text) if word == "auto" else None
+    def _whole_or(self, scalar: Scalar, word: str, low: int, high: int) -> int:
+        mapping = _MAPPING.fullmatch(scalar.text) if word == "auto" else None
         if mapping is not None:
             inside = f"{{port: {mapping[1]}, protocol: udp}}" if mapping[2] == "udp" else mapping[1]
-            raise WrongValueError(f"`{show(leaf)}` maps one port to another, which is not done here", f"write {inside}")
-        if leaf.plain and isinstance(resolve(leaf), str):
-            close = nearest(leaf.text.lower().replace("-", "_"), [word])
-            raise WrongValueError(f"`{show(leaf)}` is not a number", f"did you mean {word}?" if close else f"or {word}")
-        return whole(leaf, low, high)
+            raise WrongValueError(f"`{show(scalar)}` maps one port to another, which is not done here", f"write {inside}")
+        if scalar.plain and isinstance(resolve(scalar), str):
+            close = nearest(scalar.text.lower().replace("-", "_"), [word])
+            raise WrongValueError(f"`{show(scalar)}` is not a number", f"did you mean {word}?" if close else f"or {word}")
+        return whole(scalar, low, high)
 
     def _nested(self, node: Node, group: str, short: str, path: Path) -> dict[str, Any]:
         if isinstance(node, Mapping) and not _looks_like_placeholder(node):
             return self.group(node, group, path)
-        if short and isinstance(node, Leaf):
-            node = Mapping(((Leaf(short, True, node.line, node.column), node),), node.line, node.column)
+        if short and isinstance(node, Scalar):
+            node = Mapping(((Scalar(short, True, node.line, node.column), node),), node.line, node.column)
             return self.group(node, group, path)
         if isinstance(node, Mapping):
-            self._leaf(node)
+            self._scalar(node)
         keys = "as in `run: ./server`" if group == "component" else f"its keys are {', '.join(GROUPS[group])}"
         raise WrongValueError("a map is expected here", keys)
 
@@ -244,7 +243,7 @@ class Reader:
                 self.bad.add(here)
         return out
 
-    def _entry(self, name: Leaf, child: Node, item: Shape, keys: KeyKind, path: Path) -> Any:
+    def _entry(self, name: Scalar, child: Node, item: Shape, keys: KeyKind, path: Path) -> Any:
         if not re.fullmatch(KEY_PATTERNS[keys], name.text):
             self.mistake(name, f"`{show(name)}` is not a {_called(keys)}", f"allowed is {KEY_PATTERNS[keys]}")
             raise _BadError
@@ -258,7 +257,7 @@ class Reader:
             if not isinstance(child, Mapping) or len(child.entries) != 1:
                 raise WrongValueError("each step is one pair `action: times`", f"actions are {', '.join(words)}")
             name, times = child.entries[0]
-            steps.append({"action": self._word(name, words), "times": whole(self._leaf(times), 1, MOST_TIMES)})
+            steps.append({"action": self._word(name, words), "times": whole(self._scalar(times), 1, MOST_TIMES)})
         return steps
 
     def _health(self, node: Node, path: Path) -> dict[str, Any]:
@@ -292,18 +291,18 @@ def _looks_like_placeholder(node: Mapping) -> bool:
     if not node.flow or len(node.entries) != 1:
         return False
     name, value = node.entries[0]
-    return isinstance(value, Leaf) and value.plain and not value.text and bool(re.fullmatch(r"[a-z][\w.-]*", name.text))
+    return isinstance(value, Scalar) and value.plain and not value.text and bool(re.fullmatch(r"[a-z][\w.-]*", name.text))
 
 
 def _node_of(value: Any) -> Node:
     """Return the node that a value of the table would be in a file."""
     if isinstance(value, dict):
-        return Mapping(tuple((Leaf(k, True, 0, 0), _node_of(v)) for k, v in value.items()), 0, 0)
+        return Mapping(tuple((Scalar(k, True, 0, 0), _node_of(v)) for k, v in value.items()), 0, 0)
     if isinstance(value, list):
         return Sequence(tuple(_node_of(item) for item in value), 0, 0)
     if isinstance(value, str):
-        return Leaf(value, False, 0, 0)
-    return Leaf("true" if value is True else "false" if value is False else str(value), True, 0, 0)
+        return Scalar(value, False, 0, 0)
+    return Scalar("true" if value is True else "false" if value is False else str(value), True, 0, 0)
 
 
 def _apart(value: Any) -> Any:

@@ -15,9 +15,8 @@ from dsmt.event.phrases import cut
 from dsmt.spec import nodeset, quantities
 from dsmt.spec.commands import split_command
 from dsmt.spec.mistakes import WrongValueError
-from dsmt.spec.shapes import KEY_PATTERNS, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN, USER_PATTERN, Scalar
-from dsmt.spec.tree import Scalar as Node
-from dsmt.spec.tree import resolve
+from dsmt.spec.shapes import KEY_PATTERNS, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN, USER_PATTERN, Single
+from dsmt.spec.tree import Scalar, resolve
 
 _LONGEST_SHOWN: Final = 60
 _LONGEST_TEXT: Final = 65536
@@ -25,12 +24,12 @@ _YES_NO: Final = {"yes": "true", "on": "true", "y": "true", "no": "false", "off"
 _LEADING_ZERO: Final = re.compile(r"[-+]?0[0-9_]+")
 
 
-def show(node: Node) -> str:
+def show(node: Scalar) -> str:
     """Return a value as it may be shown in a message."""
     return cut(node.text, _LONGEST_SHOWN)
 
 
-def _text(node: Node, _: Scalar) -> str:
+def _text(node: Scalar, _: Single) -> str:
     value = resolve(node)
     if not isinstance(value, str):
         what = {bool: "true or false", type(None): "nothing"}.get(type(value), "a number")
@@ -42,7 +41,7 @@ def _text(node: Node, _: Scalar) -> str:
     return value
 
 
-def _name(node: Node, _: Scalar) -> str:
+def _name(node: Scalar, _: Single) -> str:
     value = _text(node, _)
     if not re.fullmatch(NAME_PATTERN, value):
         close = re.sub(r"[^a-z0-9._-]+", "-", value.lower()).strip("-._")[:63]
@@ -51,14 +50,14 @@ def _name(node: Node, _: Scalar) -> str:
     return value
 
 
-def _port_name(node: Node, _: Scalar) -> str:
+def _port_name(node: Scalar, _: Single) -> str:
     value = resolve(node)
     if not isinstance(value, str) or not re.fullmatch(PORT_NAME_PATTERN, value):
         raise WrongValueError(f"`{show(node)}` is not the name of a port", "ports: {http: 8080}, then its name: http")
     return value
 
 
-def _flag(node: Node, _: Scalar) -> bool:
+def _flag(node: Scalar, _: Single) -> bool:
     value = resolve(node)
     if isinstance(value, bool):
         return value
@@ -68,7 +67,7 @@ def _flag(node: Node, _: Scalar) -> bool:
     raise WrongValueError(f"`{show(node)}` is neither true nor false", "write true or false")
 
 
-def number(node: Node) -> int | float:
+def number(node: Scalar) -> int | float:
     """Return the number a plain scalar is; bool, quoted numbers and leading zeros are refused."""
     if node.plain and _LEADING_ZERO.fullmatch(node.text):
         digits = node.text.lstrip("+-0_").replace("_", "") or "0"
@@ -93,7 +92,7 @@ def _plain_number(value: float) -> str:
     return str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:g}"
 
 
-def whole(node: Node, low: float | None, high: float | None) -> int:
+def whole(node: Scalar, low: float | None, high: float | None) -> int:
     """Return a whole number within bounds."""
     value = number(node)
     if isinstance(value, float):
@@ -102,11 +101,11 @@ def whole(node: Node, low: float | None, high: float | None) -> int:
     return value
 
 
-def _whole(node: Node, shape: Scalar) -> int:
+def _whole(node: Scalar, shape: Single) -> int:
     return whole(node, shape.low, shape.high)
 
 
-def _real(node: Node, shape: Scalar) -> float:
+def _real(node: Scalar, shape: Single) -> float:
     if re.fullmatch(r"\d+m", node.text):
         raise WrongValueError(f"`{node.text}` is not a number", f"write {int(node.text[:-1]) / 1000:g}")
     value = float(number(node))
@@ -114,56 +113,56 @@ def _real(node: Node, shape: Scalar) -> float:
     return value
 
 
-def _duration(node: Node, shape: Scalar) -> float:
+def _duration(node: Scalar, shape: Single) -> float:
     value = quantities.parse_duration(node.text)
     bounded(value, shape.low, shape.high, quantities.format_duration)
     return value
 
 
-def _size(node: Node, _: Scalar) -> int:
+def _size(node: Scalar, _: Single) -> int:
     return quantities.parse_size(node.text)
 
 
-def _share(node: Node, shape: Scalar) -> dict[str, Any]:
+def _share(node: Scalar, shape: Single) -> dict[str, Any]:
     if node.text.endswith("%"):
         return {"count": None, "percent": quantities.parse_percent(node.text)}
     return {"count": whole(node, shape.low, shape.high), "percent": None}
 
 
-def _percent(node: Node, _: Scalar) -> float:
+def _percent(node: Scalar, _: Single) -> float:
     return quantities.parse_percent(node.text)
 
 
-def _command(node: Node, _: Scalar) -> tuple[str, ...]:
+def _command(node: Scalar, _: Single) -> tuple[str, ...]:
     return split_command(_text(node, _))
 
 
-def _signal(node: Node, _: Scalar) -> str:
+def _signal(node: Scalar, _: Single) -> str:
     return quantities.parse_signal(node.text)
 
 
-def _path(node: Node, _: Scalar) -> str:
+def _path(node: Scalar, _: Single) -> str:
     value = _text(node, _)
     if not re.fullmatch(PATH_PATTERN, value) or len(value) > 4096:
         raise WrongValueError(f"`{show(node)}` leads out of the instance's directory", "a relative path without `..`")
     return value
 
 
-def _directory(node: Node, _: Scalar) -> str:
+def _directory(node: Scalar, _: Single) -> str:
     value = _text(node, _)
     if not value or len(value) > 4096:
         raise WrongValueError("a path is expected", "`.` is the instance's own directory")
     return value
 
 
-def _sha256(node: Node, _: Scalar) -> str:
+def _sha256(node: Scalar, _: Single) -> str:
     value = node.text.lower().removeprefix("sha256:")
     if not re.fullmatch(r"[0-9a-f]{64}", value):
         raise WrongValueError(f"`{show(node)}` is not a SHA-256: 64 hexadecimal digits", "see sha256sum")
     return value
 
 
-def _octal(node: Node, _: Scalar) -> str:
+def _octal(node: Scalar, _: Single) -> str:
     if node.plain and not node.text.startswith("0o"):
         raise WrongValueError(f"`{show(node)}` is a number in YAML, and not octal in 1.2", f'quote it: "{show(node)}"')
     value = node.text.removeprefix("0o")
@@ -172,7 +171,7 @@ def _octal(node: Node, _: Scalar) -> str:
     return value if value.startswith("0") else f"0{value}"
 
 
-def _url(node: Node, _: Scalar) -> str:
+def _url(node: Scalar, _: Single) -> str:
     value = _text(node, _)
     scheme, colon, rest = value.partition(":")
     if not value or len(value) > 4096 or "\n" in value:
@@ -188,28 +187,28 @@ def _url(node: Node, _: Scalar) -> str:
     return value
 
 
-def _image(node: Node, _: Scalar) -> str:
+def _image(node: Scalar, _: Single) -> str:
     value = _text(node, _)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}", value):
         raise WrongValueError(f"`{show(node)}` is not an OCI reference", "as in docker.io/library/nginx:1.27")
     return value
 
 
-def _node_set(node: Node, _: Scalar) -> str:
+def _node_set(node: Scalar, _: Single) -> str:
     try:
         return nodeset.format_expression(nodeset.parse(_text(node, _)))
     except nodeset.NodeSetError as error:
         raise WrongValueError(f"{error.message} (character {error.column})", error.next) from error
 
 
-def _cel(node: Node, _: Scalar) -> str:
+def _cel(node: Scalar, _: Single) -> str:
     value = _text(node, _).strip()
     if not value or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", value):
         raise WrongValueError(f"`{show(node)}` alone is not a condition", f'node.labels["{show(node)}"] == "true"?')
     return value
 
 
-def _address(node: Node, _: Scalar) -> str:
+def _address(node: Scalar, _: Single) -> str:
     value = _text(node, _)
     if value == "*":
         raise WrongValueError("`*` is not an address", "0.0.0.0 listens everywhere")
@@ -221,14 +220,14 @@ def _address(node: Node, _: Scalar) -> str:
         raise WrongValueError(f"`{show(node)}` is not an address", "as in 127.0.0.1, 0.0.0.0 or a host name") from None
 
 
-def _user(node: Node, _: Scalar) -> str:
+def _user(node: Scalar, _: Single) -> str:
     value = node.text if type(resolve(node)) is int else _text(node, _)
     if not re.fullmatch(USER_PATTERN, value):
         raise WrongValueError(f"`{show(node)}` is neither a user name nor a uid", "as in www-data, 1000 or 1000:100")
     return value
 
 
-def _status(node: Node, _: Scalar) -> list[list[int]]:
+def _status(node: Scalar, _: Single) -> list[list[int]]:
     ranges = []
     for part in node.text.replace(" ", "").split(","):
         match = re.fullmatch(r"([1-5][0-9][0-9])(?:-([1-5][0-9][0-9]))?", part)
@@ -238,26 +237,26 @@ def _status(node: Node, _: Scalar) -> list[list[int]]:
     return ranges
 
 
-def _spread(node: Node, _: Scalar) -> str:
+def _spread(node: Scalar, _: Single) -> str:
     if node.text not in {"node", "none"} and not re.fullmatch(r"label:[^\s]{1,63}", node.text):
         raise WrongValueError(f"`{show(node)}` is not a way to spread", "node, none or label:KEY")
     return node.text
 
 
-def _exit_or_signal(node: Node, _: Scalar) -> int | str:
+def _exit_or_signal(node: Scalar, _: Single) -> int | str:
     if node.text.startswith("signal:"):
         return "signal:" + quantities.parse_signal(node.text.removeprefix("signal:"))
     return whole(node, 0, 255)
 
 
-def _reload(node: Node, _: Scalar) -> dict[str, Any]:
+def _reload(node: Scalar, _: Single) -> dict[str, Any]:
     try:
         return {"signal": quantities.parse_signal(node.text), "command": None}
     except WrongValueError:
         return {"signal": None, "command": _command(node, _)}
 
 
-def _env(node: Node, _: Scalar) -> str | None:
+def _env(node: Scalar, _: Single) -> str | None:
     value = resolve(node)
     if isinstance(value, bool):
         raise WrongValueError(f"`{node.text}` is a truth value in YAML; programs spell it differently",
@@ -270,20 +269,20 @@ def _env(node: Node, _: Scalar) -> str | None:
     return node.text if isinstance(value, int | float) else _text(node, _)
 
 
-def _variable(node: Node, _: Scalar) -> str:
+def _variable(node: Scalar, _: Single) -> str:
     value = _text(node, _)
     if not re.fullmatch(KEY_PATTERNS["variable"], value):
         raise WrongValueError(f"`{show(node)}` is not the name of a variable", "letters, digits and _")
     return value
 
 
-def _flag_or_size(node: Node, _: Scalar) -> bool | int:
+def _flag_or_size(node: Scalar, _: Single) -> bool | int:
     if isinstance(resolve(node), bool) or node.text.lower() in _YES_NO:
         return _flag(node, _)
     return quantities.parse_size(node.text)
 
 
-READERS: Final[Mapping[str, Callable[[Node, Scalar], Any]]] = {
+READERS: Final[Mapping[str, Callable[[Scalar, Single], Any]]] = {
     "name": _name, "port_name": _port_name, "text": _text, "flag": _flag, "whole": _whole, "real": _real,
     "duration": _duration, "size": _size, "share": _share, "percent": _percent, "command": _command,
     "signal": _signal, "path": _path, "directory": _directory, "sha256": _sha256, "octal": _octal, "url": _url,

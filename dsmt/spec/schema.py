@@ -16,8 +16,8 @@ from dsmt.spec.shapes import (
     ListOf,
     MapOf,
     Nested,
-    Scalar,
     Shape,
+    Single,
     Steps,
     WholeOr,
     Word,
@@ -91,7 +91,7 @@ def _object(group: str) -> dict[str, Any]:
 
 def _shape(shape: Shape) -> dict[str, Any]:
     match shape:
-        case Scalar(kind, low, high):
+        case Single(kind, low, high):
             bounds = {"minimum": low, "maximum": high} if kind in {"whole", "real", "share"} else {}
             return _SCALARS[kind] | {name: bound for name, bound in bounds.items() if bound is not None}
         case Word(words):
@@ -120,7 +120,7 @@ def _shape(shape: Shape) -> dict[str, Any]:
 def type_of(shape: Shape) -> str:
     """Return the type of a key in a few words."""
     match shape:
-        case Scalar(kind):
+        case Single(kind):
             return _CALLED.get(kind, kind)
         case Word(words):
             return ", ".join(words)

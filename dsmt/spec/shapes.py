@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-ScalarKind = Literal[
+SingleKind = Literal[
     "name", "port_name", "text", "flag", "whole", "real", "duration", "size", "share", "percent", "command", "signal",
     "path", "directory", "sha256", "octal", "url", "image", "node_set", "cel", "address", "user", "status",
     "spread", "exit_or_signal", "reload", "env", "flag_or_size", "variable",
@@ -18,10 +18,10 @@ ScalarKind = Literal[
 KeyKind = Literal["name", "port_name", "label", "variable", "header"]
 
 
-class Scalar(msgspec.Struct, frozen=True, tag="scalar"):
+class Single(msgspec.Struct, frozen=True, tag="scalar"):
     """One value; `low` and `high` bound numbers (durations in seconds), both inclusive."""
 
-    kind: ScalarKind
+    kind: SingleKind
     low: float | None = None
     high: float | None = None
 
@@ -71,22 +71,22 @@ class Steps(msgspec.Struct, frozen=True, tag="steps"):
     words: tuple[str, ...]
 
 
-Shape = Scalar | Word | WholeOr | Nested | ListOf | MapOf | Health | Steps
+Shape = Single | Word | WholeOr | Nested | ListOf | MapOf | Health | Steps
 
 LONGEST_DURATION_S: Final = 3650 * 86400.0
 MOST_TIMES: Final = 1_000_000
 MOST_WORDS: Final = 4096
 
-NAME: Final = Scalar("name")
-PORT_NAME: Final = Scalar("port_name")
-TEXT: Final = Scalar("text")
-FLAG: Final = Scalar("flag")
-COMMAND: Final = Scalar("command")
-PATH: Final = Scalar("path")
-SIZE: Final = Scalar("size")
-CEL: Final = Scalar("cel")
-DURATION: Final = Scalar("duration", 0, LONGEST_DURATION_S)
-SHARE: Final = Scalar("share", 1, 1_000_000)
+NAME: Final = Single("name")
+PORT_NAME: Final = Single("port_name")
+TEXT: Final = Single("text")
+FLAG: Final = Single("flag")
+COMMAND: Final = Single("command")
+PATH: Final = Single("path")
+SIZE: Final = Single("size")
+CEL: Final = Single("cel")
+DURATION: Final = Single("duration", 0, LONGEST_DURATION_S)
+SHARE: Final = Single("share", 1, 1_000_000)
 
 NAME_PATTERN: Final = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 PORT_NAME_PATTERN: Final = r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?"
@@ -103,6 +103,6 @@ KEY_PATTERNS: Final[dict[KeyKind, str]] = {
 
 def suffix(shape: Shape) -> str:
     """Return what a record's field adds to the key's name: its unit."""
-    if isinstance(shape, Scalar) and shape.kind in {"duration", "size"}:
+    if isinstance(shape, Single) and shape.kind in {"duration", "size"}:
         return "_s" if shape.kind == "duration" else "_bytes"
     return ""

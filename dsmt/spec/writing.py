@@ -16,7 +16,7 @@ from dsmt.spec.plain import to_plain
 from dsmt.spec.quantities import format_duration, format_percent, format_size
 from dsmt.spec.reading import Reader
 from dsmt.spec.records import ServiceSpec
-from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Scalar, Shape, Steps, WholeOr
+from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Shape, Single, Steps, WholeOr
 
 _ABSENT: Final = object()
 _COMPUTED: Final = {  # keys whose default depends on other keys; below a component
@@ -97,7 +97,7 @@ def _default(key: Key) -> Any:
 
 def _value(shape: Shape, value: Any, complete: bool) -> Any:
     match shape:
-        case Scalar(kind):
+        case Single(kind):
             return _SCALARS.get(kind, _same)(value)
         case Nested(group, short):
             written = _group(value, group, complete)

@@ -19,13 +19,8 @@ class LinuxClock:
 
 
 class BootTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose `time()` is CLOCK_BOOTTIME: a timer that fell due in a suspend fires after it."""
+    """The loop of every dsmt process. Its `time()` is CLOCK_BOOTTIME: a timer that fell due in a suspend fires after it."""
 
     def time(self) -> float:
         """Seconds of CLOCK_BOOTTIME."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """The loop of every dsmt process: give it to `asyncio.Runner(loop_factory=new_event_loop)`."""
-    return BootTimeLoop()

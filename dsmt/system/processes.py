@@ -24,12 +24,12 @@ import msgspec
 
 from dsmt.agents.rules.keeping import Keeping, Policy
 from dsmt.errors import FailedError, TransportError
-from dsmt.ports.processes import Exit, Process, ProcessIdentity
+from dsmt.ports.processes import UNSEEN, Exit, Process, ProcessIdentity
 from dsmt.system.fork import log_path
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import process_of, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MESSAGE_LIMIT
-from dsmt.system.watch import UNSEEN, ProcessWatch, watch
+from dsmt.system.watch import ProcessWatch, watch
 
 SOCKET: Final = "spawner.sock"
 PATIENCE_S: Final = 10.0
@@ -161,10 +161,10 @@ def spawner_of(directory: str) -> ProcessIdentity | None:
 
 
 def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessIdentity | None:
-    """Start a node's spawner, detached: its own session, its output in `<directory>/spawner.log`.
+    """Start the spawner of a directory, detached: its own session, its output in `<directory>/spawner.log`.
 
     It has the directory's lock and its record from its birth. None when there is one already, or one is on its way.
-    `argv` is another command, for tests; the lock's descriptor is its last argument. Raises `FailedError` (`start.driver`).
+    `argv` is another command, the keeper's; its last argument is the lock's descriptor. Raises `FailedError`.
     """
     where = os.path.abspath(directory)
     command = list(argv) if argv is not None else [sys.executable, "-m", "dsmt.programs.spawner", where]
@@ -174,7 +174,7 @@ def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessI
         if lock is None:
             return None
         try:
-            child = detach([*command, str(lock)], log_path(where, "spawner"), lock)
+            child = _detach([*command, str(lock)], log_path(where, "spawner"), lock)
         finally:
             os.close(lock)
     except OSError as error:
@@ -187,7 +187,7 @@ def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessI
     return identity
 
 
-def detach(command: Sequence[str], log: str, lock: int) -> int:
+def _detach(command: Sequence[str], log: str, lock: int) -> int:
     """Start a program that outlives us, in a session of its own, and hand a lock down to it; its pid. Raises OSError."""
     with open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab") as output:
         child = subprocess.Popen(

@@ -15,13 +15,11 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from dsmt.errors import FailedError
-from dsmt.ports.processes import Exit, ProcessIdentity
+from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
 from dsmt.system.procfs import identity_of, open_pidfd
 
 Ask = Callable[[ProcessIdentity], Awaitable[Exit]]
-"""Tells how a process ended that is no child of ours; `Exit(None, None)` when it does not know. Never raises."""
-
-UNSEEN = Exit(None, None)
+"""Tells how a process ended that is no child of ours; `UNSEEN` when it does not know. Never raises."""
 
 
 async def nobody(_identity: ProcessIdentity) -> Exit:

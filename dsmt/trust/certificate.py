@@ -59,6 +59,11 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         """The first word of the subject: broker, node, controller, operator, agent, monitor, issuer, root."""
         return self.subject.split("/", 1)[0]
 
+    @property
+    def renew_s(self) -> int:
+        """When half of its life has passed: it is to be renewed from then on."""
+        return (self.issued + self.not_after) // 2
+
 
 class SignedCertificate(msgspec.Struct, frozen=True):
     """A certificate with its bytes and the id of the key that signed it."""

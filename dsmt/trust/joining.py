@@ -170,4 +170,4 @@ def doubles(certificates: Iterable[Certificate], tokens: Mapping[str, kinds.Toke
 
 def is_due(certificate: Certificate, now_s: int) -> bool:
     """Whether a certificate is to be renewed: half of its life has passed, and the next one ends later."""
-    return now_s >= (certificate.issued + certificate.not_after) // 2 and now_s + NODE_S > certificate.not_after
+    return now_s >= certificate.renew_s and now_s + NODE_S > certificate.not_after

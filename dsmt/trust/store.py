@@ -35,9 +35,7 @@ from dsmt.trust.grants import is_name, may_say, widens
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.keys import verify as verify_ed25519
 from dsmt.trust.proven import ProvenSignatures, Verify
-from dsmt.trust.revocations import REVOKED, Revocations, revoked_by
-
-__all__ = ["REVOKED", "Realm", "Signer", "TrustStore", "revoked_by"]
+from dsmt.trust.revocations import Revocations
 
 Decode = Callable[[bytes], Part]
 Signer = tuple[bytes, str]

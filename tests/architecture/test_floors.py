@@ -1,6 +1,7 @@
 """The house as it stands: code imports from below and from its own room, never upwards, never in a circle."""
 
 import ast
+import re
 
 from .floors import ROOMS, ROOT
 from .rules import around_a_port, circle, impure, sources, undocumented, unordered, upwards
@@ -35,6 +36,15 @@ def test_no_decision_depends_on_the_order_of_a_set_or_on_an_address():
 def test_what_is_public_is_documented():
     wrong = complaints(undocumented)
     assert not wrong, wrong
+
+
+def test_what_a_modules_docstring_refers_to_in_brackets_is_a_module_or_a_name_in_one():
+    docstrings = {module: ast.get_docstring(ast.parse(text), clean=False) or "" for module, text in SOURCES.items()}
+    there = {module.rpartition(".")[2] for module in SOURCES}
+    for module, text in SOURCES.items():
+        there.update(re.findall(r"\w+", text.replace(docstrings[module], "")))
+    said = [(module, name) for module, text in docstrings.items() for name in re.findall(r"\(`([a-z]\w+)`\)", text)]
+    assert [(module, name) for module, name in said if name not in there] == []
 
 
 def test_no_modules_import_each_other_in_a_circle():

@@ -12,6 +12,7 @@ import pytest
 from dsmt.bus.broker.timekeeping import KEPT
 from dsmt.operations.local.home import Home, init, issue, write_secret
 from dsmt.programs.birth import open_store
+from dsmt.programs.configuration import read_identity
 from dsmt.system.procfs import boot
 from dsmt.trust.identity import YEAR_S, dump
 from tests.cli.operating import Operator
@@ -46,7 +47,7 @@ def test_a_jump_that_ends_certificates_is_taken_after_a_yes_only(tmp_path: Path)
     set_back(home.part("brokers", "b1"), 10_000.0)
     identity = home.part("brokers", "b1") / "identity"
     now_s = int(time.time()) - 20_000
-    write_secret(identity, dump(issue(home.root_key(), "broker/b1", now_s=now_s, key=home.identity(identity).key)))
+    write_secret(identity, dump(issue(home.root_key(), "broker/b1", now_s=now_s, key=read_identity(identity).key)))
     operator = Operator(home.root)
     broker = subprocess.Popen([sys.executable, "-m", "dsmt", "broker", "run"], env=operator.environment)
     try:

@@ -19,6 +19,7 @@ from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import certs, status
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import SKEW_S, YEAR_S
 from dsmt.trust.store import TrustStore
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
@@ -53,10 +54,10 @@ def test_a_certificate_is_to_be_renewed_from_half_of_its_life_and_ends_after_a_y
 
 def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_keeps_its_own(home: Home) -> None:
     now = int(time.time()) + DAY
-    before = {name: home.identity(path) for name, path in certificates.here(home).items()}
+    before = {name: read_identity(path) for name, path in certificates.here(home).items()}
     for name, identity in before.items():
         done = certificates.rotate(home, name, Dated(now, "realm"))
-        after = home.identity(certificates.here(home)[name])
+        after = read_identity(certificates.here(home)[name])
         assert after.certificate.not_after == now + YEAR_S
         assert (done.key, done.before) == (after.key.key_id.hex(), identity.key.key_id.hex())
         assert (done.key == done.before) == name.startswith("broker/")
@@ -100,7 +101,7 @@ def test_who_was_rotated_by_a_clock_that_was_far_ahead_is_rotated_again_and_stan
     assert certs(trust, now * 1000).expires < rfc3339((now + 366 * DAY) * 1000)
     for name in ("node/n1", "broker/b1"):
         done = certificates.rotate(home, name, Dated(now + 5, "realm"))
-        after = home.identity(certificates.here(home)[name]).certificate
+        after = read_identity(certificates.here(home)[name]).certificate
         assert (after.issued, after.not_before, done.clock) == (now + 5, now + 5 - SKEW_S, "realm")
         certificates.learn(trust, home)
         assert certificates.in_use(trust, now)[name] == after
@@ -113,7 +114,7 @@ def test_what_is_made_while_a_realm_is_there_is_dated_by_its_time(home: Home) ->
     ensure_controller(home, "c1", now_s=at)
     ensure_node(home, "n2", now_s=at)
     for name in (home.operator().name, "controller/c1", "node/n2"):
-        assert home.identity(certificates.here(home)[name]).certificate.issued == at
+        assert read_identity(certificates.here(home)[name]).certificate.issued == at
     assert certificates.root_identity(home.root_key(), now_s=at).certificate.issued == at
 
 
@@ -179,7 +180,7 @@ def test_what_the_ended_certificate_of_a_broker_means_is_told_with_the_way_back(
 def test_an_issuer_that_was_rotated_is_not_told_as_ended_though_nobody_has_met_its_next_certificate(home: Home) -> None:
     ensure_controller(home, "c1")
     trust, later = TrustStore(home.realm().realm), int(time.time()) + YEAR_S + DAY
-    trust.add_all([one.raw for one in home.identity(certificates.here(home)["issuer/c1"]).chain])
+    trust.add_all([one.raw for one in read_identity(certificates.here(home)["issuer/c1"]).chain])
     certificates.rotate(home, "issuer/c1", Dated(later, "realm"))
     assert certs(trust, later * 1000).next == "issuer/c1"
     assert len(certificates.learn(trust, home, role="issuer/")) == 1

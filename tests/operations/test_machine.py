@@ -23,7 +23,7 @@ from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ini
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
-from dsmt.programs.configuration import ControllerFile, NodeFile, read_config
+from dsmt.programs.configuration import ControllerFile, NodeFile, read_config, read_identity
 from dsmt.system import processes
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import identity_of
@@ -234,5 +234,5 @@ def test_what_found_no_room_when_it_was_written_is_made_when_there_is_room(home:
             ensure(home, f"{kind[0]}1")
         assert [one for one in home.part(kind, f"{kind[0]}1").iterdir() if one.name.startswith(".")] == []
         directory = ensure(home, f"{kind[0]}1")
-        assert home.identity(directory / "identity").name == f"{kind[:-1]}/{kind[0]}1"
+        assert read_identity(directory / "identity").name == f"{kind[:-1]}/{kind[0]}1"
         assert read_config(directory / file, record).realm == home.realm()

@@ -16,6 +16,7 @@ import pytest
 
 from dsmt.operations.local.home import Home, free_port, reach_at, write_secret
 from dsmt.operations.local.machine import down
+from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import dump, root_issued
 from dsmt.trust.keys import SecretKey
 from tests.real.seat import dsmt
@@ -121,14 +122,14 @@ def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_
             token = (await dsmt(home, "token", "create")).out.strip()
             await dsmt(there, "join", token, "--name", "web-1", "--no-start")
             file = Home(there).part("nodes", "web-1") / "identity"
-            held, now = Home(there).identity(file), int(time.time())
+            held, now = read_identity(file), int(time.time())
             ended = root_issued(
                 "node/web-1", Home(home).root_key(), key=held.key, now_s=now - 900, serial=os.urandom(16), lifetime_s=600
             )
             write_secret(file, dump(ended))
             fresh = (await dsmt(home, "token", "create")).out.strip()
             assert (await dsmt(there, "join", fresh, "--json")).json["made"]
-            after = Home(there).identity(file)
+            after = read_identity(file)
             assert (after.key.key_id, after.certificate.subject) == (held.key.key_id, "node/web-1")
             assert await alive(home) == {"n1", "web-1"}
 
@@ -136,7 +137,7 @@ def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_
             await dsmt(home, "cert", "revoke", after.key.key_id.hex(), "--keep")
             fresh = (await dsmt(home, "token", "create")).out.strip()
             assert (await dsmt(there, "join", fresh, "--json")).json["node"] == "web-1"
-            assert Home(there).identity(file).key.key_id != after.key.key_id
+            assert read_identity(file).key.key_id != after.key.key_id
             assert await alive(home) == {"n1", "web-1"}
 
     asyncio.run(play())
@@ -152,12 +153,12 @@ def test_a_node_that_runs_while_it_is_not_let_in_any_more_joins_again_and_goes_o
             token = (await dsmt(home, "token", "create")).out.strip()
             await dsmt(there, "join", token, "--name", "web-1")
             file = Home(there).part("nodes", "web-1") / "identity"
-            former = Home(there).identity(file)
+            former = read_identity(file)
             await dsmt(home, "cert", "revoke", former.key.key_id.hex(), "--keep")
             await until(lambda: _gone(home, "web-1"))
             fresh = (await dsmt(home, "token", "create")).out.strip()
             assert (await dsmt(there, "join", fresh, "--json")).json["made"]
-            assert Home(there).identity(file).key.key_id != former.key.key_id
+            assert read_identity(file).key.key_id != former.key.key_id
             assert await alive(home) == {"n1", "web-1"}
 
     asyncio.run(play())
@@ -240,17 +241,17 @@ def test_a_node_whose_certificate_is_half_over_lives_on_below_the_next_one(tmp_p
             pid = (await dsmt(path, "ps", "--json")).json[0]["pid"]
 
             async def renewed() -> bool:
-                return home.identity(file).certificate.issuer.startswith("issuer/")
+                return read_identity(file).certificate.issuer.startswith("issuer/")
 
             await until(renewed)
-            following = home.identity(file)
+            following = read_identity(file)
             assert following.key.key_id == old.key.key_id
             assert following.certificate.not_after > now + 20 * 24 * 3600
 
             async def below() -> bool:  # it may be renewed again meanwhile
-                following = home.identity(file)
-                monitor = home.identity(home.part("nodes", "n1") / "monitor.identity")
-                agents = [home.identity(one) for one in path.glob("nodes/n1/containers/*/*/*/identity")]
+                following = read_identity(file)
+                monitor = read_identity(home.part("nodes", "n1") / "monitor.identity")
+                agents = [read_identity(one) for one in path.glob("nodes/n1/containers/*/*/*/identity")]
                 return all(one.chain[1:] == following.chain for one in (monitor, *agents)) and len(agents) == 1
 
             await until(below)
@@ -263,7 +264,7 @@ def test_a_node_whose_certificate_is_half_over_lives_on_below_the_next_one(tmp_p
             await dsmt(path, "cert", "revoke", following.certificate.issuer, "--yes", "--keep")
 
             async def follows_another() -> bool:
-                return home.identity(file).certificate.issuer != following.certificate.issuer
+                return read_identity(file).certificate.issuer != following.certificate.issuer
 
             await until(follows_another)
             await until(below)

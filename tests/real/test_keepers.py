@@ -62,6 +62,7 @@ def test_a_killed_keeper_is_replaced_and_said_and_the_next_broker_death_is_not_f
         keeper = await eventually("a new keeper", at(home, "keeper", "", "spawner"))
         told = [f"its keeper, pid {before['keeper'].pid}, had died; pid {keeper.pid} took its place"]
         assert await told_of_keepers(home) == told, "by whom has started it: where that is the broker, before that is killed"
+        assert [log.name for log in (home.root / "keeper").glob("*.log")] == ["spawner.log"], "both write to one file"
         os.kill(before["broker"].pid, signal.SIGKILL)
         await gone(before["broker"])
         await eventually("a new broker", at(home, "brokers", "b1", "broker"))

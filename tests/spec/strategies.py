@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dsmt.spec.keys import GROUPS
 from dsmt.spec.quantities import format_duration, format_size
-from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Scalar, Shape, Steps, WholeOr, Word
+from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Shape, Single, Steps, WholeOr, Word
 
 _TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="{}\0", exclude_categories=["Cc", "Cs"]), max_size=12)
 _NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,6}[a-z0-9])?", fullmatch=True)
@@ -22,7 +22,7 @@ def _pair(word: str, times: int) -> dict[str, int]:
     return {word: times}
 
 
-def _scalar(shape: Scalar) -> st.SearchStrategy[Any]:
+def _scalar(shape: Single) -> st.SearchStrategy[Any]:
     low, high = shape.low or 0, shape.high or 1000
     sizes = st.integers(0, 2**50).map(format_size)
     commands = st.lists(_TEXTS, min_size=1, max_size=3).map(lambda words: ["x", *words])
@@ -51,7 +51,7 @@ def _scalar(shape: Scalar) -> st.SearchStrategy[Any]:
 def values(shape: Shape) -> st.SearchStrategy[Any]:
     """Return what may stand for a shape in a file."""
     match shape:
-        case Scalar():
+        case Single():
             return _scalar(shape)
         case Word(words):
             return st.sampled_from(words)

@@ -63,7 +63,7 @@ def test_a_placeholder_without_a_value_is_an_error_that_names_it():
 
 @given(st.text(max_size=30))
 def test_an_escaped_text_expands_to_itself(text):
-    assert placeholders.expand(placeholders.escape(text), {}) == text
+    assert placeholders.expand(text.replace("{", "{{").replace("}", "}}"), {}) == text
 
 
 @given(st.text(alphabet="{}ab.", max_size=15))

@@ -6,18 +6,18 @@ import pytest
 
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.scalars import READERS, show
-from dsmt.spec.shapes import Scalar, ScalarKind
-from dsmt.spec.tree import Scalar as Leaf
+from dsmt.spec.shapes import Single, SingleKind
+from dsmt.spec.tree import Scalar
 
 
 def read(kind, text, low=None, high=None):
     """Read a text as it stands in a file; one in double quotes is quoted."""
     quoted = text.startswith('"')
-    return READERS[kind](Leaf(text.strip('"') if quoted else text, not quoted, 1, 1), Scalar(kind, low, high))
+    return READERS[kind](Scalar(text.strip('"') if quoted else text, not quoted, 1, 1), Single(kind, low, high))
 
 
 def test_every_kind_of_value_has_its_reader():
-    assert set(READERS) == set(get_args(ScalarKind))
+    assert set(READERS) == set(get_args(SingleKind))
 
 
 @pytest.mark.parametrize(
@@ -151,5 +151,5 @@ def test_bounds_are_within_and_named_as_they_are_written(kind, low, high, within
 
 
 def test_a_long_value_is_shown_cut():
-    assert show(Leaf("x" * 60, True, 1, 1)) == "x" * 60
-    assert len(show(Leaf("x" * 99, True, 1, 1))) == 60
+    assert show(Scalar("x" * 60, True, 1, 1)) == "x" * 60
+    assert len(show(Scalar("x" * 99, True, 1, 1))) == 60

@@ -13,9 +13,8 @@ from dsmt.spec.keys import GROUPS
 from dsmt.spec.parsing import parse
 from dsmt.spec.quantities import format_duration
 from dsmt.spec.reading import Reader
-from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Scalar, Steps, WholeOr, Word
-from dsmt.spec.tree import Mapping, Sequence
-from dsmt.spec.tree import Scalar as Leaf
+from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Single, Steps, WholeOr, Word
+from dsmt.spec.tree import Mapping, Scalar, Sequence
 
 from .strategies import documents
 
@@ -39,16 +38,16 @@ LOOSE = {"address", "cel", "command", "duration", "image", "node_set", "path", "
 def tree(value, line):
     """Return what the reader is given for a value of JSON, all of it on one line."""
     if isinstance(value, dict):
-        return Mapping(tuple((Leaf(name, False, line, 1), tree(item, line)) for name, item in value.items()), line, 1)
+        return Mapping(tuple((Scalar(name, False, line, 1), tree(item, line)) for name, item in value.items()), line, 1)
     if isinstance(value, list):
         return Sequence(tuple(tree(item, line) for item in value), line, 1)
-    return Leaf(value, False, line, 1) if isinstance(value, str) else Leaf(json.dumps(value), True, line, 1)
+    return Scalar(value, False, line, 1) if isinstance(value, str) else Scalar(json.dumps(value), True, line, 1)
 
 
 def refused_by_the_reader(document, group):
     """Return the keys of a document in which there are mistakes; each stands on a line of its own."""
     lines = enumerate(document.items(), 1)
-    entries = tuple((Leaf(name, False, line, 1), tree(value, line)) for line, (name, value) in lines)
+    entries = tuple((Scalar(name, False, line, 1), tree(value, line)) for line, (name, value) in lines)
     reader = Reader("f")
     reader.group(Mapping(entries, 0, 1), group, ())
     return {"" if mistake.line == 0 else list(document)[mistake.line - 1] for mistake in reader.mistakes}
@@ -66,7 +65,7 @@ def validator_of(group):
 def kind_of(shape):
     """Return the kind of the single values in a shape."""
     match shape:
-        case Scalar(kind):
+        case Single(kind):
             return kind
         case ListOf(item) | MapOf(item):
             return kind_of(item)
@@ -77,9 +76,9 @@ def kind_of(shape):
 
 def edges(shape):
     """Return what lies at and beyond the bounds of a shape."""
-    if not isinstance(shape, Scalar | WholeOr):
+    if not isinstance(shape, Single | WholeOr):
         return []
-    kind = shape.kind if isinstance(shape, Scalar) else "whole"
+    kind = shape.kind if isinstance(shape, Single) else "whole"
     step = 0.001 if kind in {"real", "duration"} else 1
     found = [shape.low - step, shape.low] if shape.low else [shape.low] if shape.low is not None else []
     found += [shape.high, shape.high + step] if shape.high is not None else []

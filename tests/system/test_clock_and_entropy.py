@@ -5,7 +5,7 @@ import time
 
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
-from dsmt.system.clock import LinuxClock, new_event_loop
+from dsmt.system.clock import BootTimeLoop, LinuxClock
 from dsmt.system.entropy import SystemEntropy
 
 
@@ -24,7 +24,7 @@ def test_the_event_loop_runs_on_the_boot_time_clock():
         await asyncio.sleep(0.01)
         assert before <= now <= time.clock_gettime(time.CLOCK_BOOTTIME) - 0.01
 
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=BootTimeLoop) as runner:
         runner.run(main())
 
 

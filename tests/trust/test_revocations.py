@@ -5,7 +5,8 @@ from itertools import permutations
 import pytest
 
 from dsmt.event.codec import seal
-from dsmt.trust.store import TrustStore, revoked_by
+from dsmt.trust.revocations import revoked_by
+from dsmt.trust.store import TrustStore
 from tests.trust.refusals import AGENT, NODE, STATUS, refusal
 
 

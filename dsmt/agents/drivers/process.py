@@ -26,7 +26,7 @@ from dsmt.agents.drivers.descriptors import environment_with, giving, prefix_of
 from dsmt.agents.drivers.limits import Limits, check_program
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Handle, Launch
-from dsmt.ports.processes import Exit, ProcessIdentity
+from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
 from dsmt.system.failures import failed
 from dsmt.system.procfs import (
     become_subreaper,
@@ -38,7 +38,7 @@ from dsmt.system.procfs import (
 )
 from dsmt.system.tree import MARK, Orphans, Tree, kill_owned, make_mark, marked, owner_of
 from dsmt.system.users import Account, account_of, becoming, check_way, environment_of, users_here
-from dsmt.system.watch import UNSEEN, Ask, ProcessWatch, nobody, watch
+from dsmt.system.watch import Ask, ProcessWatch, nobody, watch
 
 _WRONG: Final[Mapping[int, str]] = {
     errno.ENOENT: "not found",

@@ -88,10 +88,10 @@ def unpack_archive(
     path: str,
     room: str,
     *,
-    how: str = "auto",
-    strip: int = 0,
-    bounds: Bounds | None = None,
-    check: Callable[[], None] = lambda: None,
+    how: str,
+    strip: int,
+    bounds: Bounds | None,
+    check: Callable[[], None],
 ) -> bool:
     """Unpack into an empty directory; False, with nothing done, for a plain file that is not to be unpacked.
 

@@ -37,8 +37,7 @@ def is_good(kept: bytes, name: str, parent: Identity, now_s: int) -> bool:
         certificate = read(chain_of(kept)[0])[0].certificate
     except (UnusableEventError, LookupError, TypeError, ValueError):
         return False
-    lifetime = certificate.not_after - certificate.issued
-    return certificate.subject == name and now_s < certificate.not_after - lifetime // 2
+    return certificate.subject == name and now_s < certificate.renew_s
 
 
 def is_below(kept: bytes | None, parent: Identity) -> bool:

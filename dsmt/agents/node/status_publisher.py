@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from dsmt.agents.rules.container import SlotName
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Status
@@ -25,9 +23,6 @@ class StatusPublisher:
         self._bus = bus
         self._slot = slot
         self._topic = slot.status_topic(node, layer)
-        self._layer = layer
-        self._node = node
-        self._emit_rate_s = emit_rate_s
 
     def tell(
         self, state: State, *, why: Reason | None = None, cause: tuple[EventId | Emission, ...] = (), **about: Any
@@ -41,17 +36,7 @@ class StatusPublisher:
 
     def resume(self, state: State, *, said: bool = True, **about: Any) -> None:
         """Go on from what an earlier manager had said, and say it again unless `said` is False."""
-        now_ms = self._bus.now_ms()
-        before = Status(
-            state=state,
-            layer=self._layer,
-            node=self._node,
-            generation=0,
-            attempt=1,
-            since_ms=now_ms,
-            emit_rate_s=self._emit_rate_s,
-        )
-        self.monitor.status = msgspec.structs.replace(before, **about)
+        self.monitor.resume(state, self._bus.now_ms(), **about)
         if said:
             self.again()
 

@@ -141,7 +141,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a node's container manager is told. `directory` is the node's own, `data_root` where `{data}` is; absolute.
 
-    `data_key` tells that this is the data directory that it was (`agents.data_key`).
+    `data_key` tells that this is the data directory that it was (`agents.node.data_key`).
     """
 
     node: str

@@ -33,7 +33,8 @@ from dsmt.logs import Logger
 from dsmt.ports.store import Certificates, Events, Row
 from dsmt.trust.certificate import Certificate, SignedCertificate, read
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Signer, TrustStore, revoked_by
+from dsmt.trust.revocations import revoked_by
+from dsmt.trust.store import Signer, TrustStore
 
 
 class Admission:

@@ -38,7 +38,8 @@ from dsmt.event.order import is_over
 from dsmt.event.registry import Match
 from dsmt.ports.store import Append, Events, Row
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Opened, TrustStore, revoked_by
+from dsmt.trust.revocations import revoked_by
+from dsmt.trust.store import Opened, TrustStore
 
 _WINNERS_REMEMBERED: Final = 8192
 _WHO_DECIDE: Final = frozenset({"root", "operator", "controller"})

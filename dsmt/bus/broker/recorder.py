@@ -22,7 +22,8 @@ from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.ports.store import Meta, Row, Store
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import TrustStore, revoked_by
+from dsmt.trust.revocations import revoked_by
+from dsmt.trust.store import TrustStore
 
 TRIM_ROWS: Final = 1500
 CHECK_ROWS: Final = 2000

@@ -13,7 +13,7 @@ from typing import Final
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.depot import Depot
-from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.fan_out import FanOut, Send
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.past import Past
 from dsmt.bus.broker.session import Session
@@ -30,8 +30,6 @@ SUBSCRIBE_COST: Final = 32
 """Units of work: who takes what is found anew for all topics."""
 PUT_COST: Final = 2
 """Units of work for each of a chunk's own: it is written twice, and read to be hashed."""
-
-Send = Callable[[Session, f.Frame, tuple[bytes, ...]], bool]
 
 
 class Requests:

@@ -31,7 +31,8 @@ from dsmt.event.burst import in_portions, parts_of
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.ports.bus import Ack, Cursor, Level
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import TrustStore, revoked_by
+from dsmt.trust.revocations import revoked_by
+from dsmt.trust.store import TrustStore
 
 PUBLISH_EVENTS: Final = 256
 PUBLISH_BYTES: Final = 256 * 1024

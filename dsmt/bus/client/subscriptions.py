@@ -17,7 +17,8 @@ from dsmt.event.codec import events_in
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import HybridClock
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Notice, Reattached
-from dsmt.trust.store import REVOKED, TrustStore
+from dsmt.trust.revocations import REVOKED
+from dsmt.trust.store import TrustStore
 
 Post = Callable[[f.Frame], None]
 Read = f.Deliver | f.Repaired | f.CompleteFrame | f.BookmarkFrame | f.Told

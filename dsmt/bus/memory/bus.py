@@ -1,6 +1,6 @@
 """A bus within one process: no broker, no socket, no disk; for tests, and for users' own tests. Fulfils `ports.bus.Bus`.
 
-Rule 1: what is said is signed, and judged by the realm (`memory_realm`), in the same turn. While the realm is cut, or before
+Rule 1: what is said is signed, and judged by the realm (`realm`), in the same turn. While the realm is cut, or before
     `run` has begun, it waits in the outbox.
 Rule 2: all buses share one trust store: what was checked when it was said is not checked again by each reader.
 Rule 3: what it cannot do stands in `CAN`. An acknowledgement promises `held`: the process is all there is.

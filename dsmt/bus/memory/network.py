@@ -26,10 +26,15 @@ class Fabric:
         self._next_port = 10_000
         self._next_peer = 0
 
-    def port(self) -> int:
-        """A port that is not in use."""
-        self._next_port += 1
-        return self._next_port
+    def free(self, address: str) -> str:
+        """The address, with a port of its own where it names port 0. Raises `FailedError` for one that is in use."""
+        host, _, port = address.rpartition(":")
+        if port == "0":
+            self._next_port += 1
+            address = f"{host}:{self._next_port}"
+        if address in self.listeners:
+            raise FailedError("start.port_in_use", f"{address} is in use", next="choose another port")
+        return address
 
     def peer(self) -> Peer:
         """A name for a new connection."""
@@ -39,10 +44,6 @@ class Fabric:
     def carry(self, link: MemoryLink, call: Callable[[], None], *, to_listener: bool) -> None:  # noqa: ARG002 - for simulators
         """Bring something to the other end: here at once, in the next turn of the loop."""
         asyncio.get_running_loop().call_soon(call)
-
-    def reachable(self, address: str) -> bool:
-        """Whether a connection to the address can be made now."""
-        return address in self.listeners
 
 
 class MemoryListener:
@@ -199,11 +200,7 @@ class MemoryNetwork:
         self, address: str, secret: bytes, *, admit: Callable[[bytes], bool], writable: Callable[[Peer], None]
     ) -> MemoryListener:
         """Open a port."""
-        host, _, port = address.rpartition(":")
-        if port == "0":
-            address = f"{host}:{self.fabric.port()}"
-        if address in self.fabric.listeners:
-            raise FailedError("start.port_in_use", f"{address} is in use", next="choose another port")
+        address = self.fabric.free(address)
         listener = MemoryListener(self.fabric, address, self._public(secret), admit, writable)
         self.fabric.listeners[address] = listener
         return listener
@@ -213,7 +210,7 @@ class MemoryNetwork:
         await asyncio.sleep(0)
         listener = self.fabric.listeners.get(address)
         key = self._public(secret)
-        if listener is None or not self.fabric.reachable(address) or not listener.admit(key):
+        if listener is None or not listener.admit(key):
             raise TransportError("link.refused", f"no broker answers at {address}")
         if listener.public != server_key:
             raise TransportError("link.stranger", f"who answers at {address} is not the broker that was named")

@@ -1,11 +1,10 @@
 """A source's connection to a realm on NATS JetStream. Fulfils `ports.bus.Bus`.
 
 Rule 1: it holds one link to one server at a time; when that is lost it tries the others, those that it was given and those
-    of which it has heard since (`nats_servers`). All servers of a cluster are one broker to it, for they hold one stream.
+    of which it has heard since (`servers`). All servers of a cluster are one broker to it, for they hold one stream.
 Rule 2: before it says anything it measures realm time by the stream's leader, puts its certificates where readers look
     for them, takes in every revocation, and reads its last event: its incarnation comes after that one (A11).
-Rule 3: what it says goes through `nats_sender` and `nats_door`, what it reads through `nats_subscription` and
-    `nats_opener`.
+Rule 3: what it says goes through `sender` and `door`, what it reads through `subscription` and `opener`.
 Rule 4: what NATS cannot do stands in `NatsRealm.can`; what else it lacks, in docs/nats.md.
 """
 
@@ -46,7 +45,8 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.realm import KEPT_OUT, About
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import REVOKED, TrustStore
+from dsmt.trust.revocations import REVOKED
+from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
 
 BROKER: Final = "broker/nats"

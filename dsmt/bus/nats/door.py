@@ -6,7 +6,7 @@ Rule 1: it is judged as a broker judges it (`validator`, `authority`), against t
 Rule 2: a shared fact is published on the condition that nobody has said anything on its topic since that look. So of two
     who replace one fact the first is stored and the other one is not, as at a broker (A3); the server compares. By an
     earlier look nobody is refused: somebody else may have said since what is to be replaced.
-Rule 3: who cheats here is not kept from publishing, but from being believed (`nats_opener`), and by the server's
+Rule 3: who cheats here is not kept from publishing, but from being believed (`opener`), and by the server's
     permissions.
 """
 

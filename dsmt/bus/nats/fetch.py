@@ -1,6 +1,6 @@
 """Events by their ids, from a stream that knows only rows and subjects.
 
-Rule 1: what a source says stands in the stream as it was numbered (`nats_sender`), its facts and its signals each for
+Rule 1: what a source says stands in the stream as it was numbered (`sender`), its facts and its signals each for
     themselves: so the first of several is found by halving, and the others by reading on.
 Rule 2: what was trimmed there may still be retained, in stream F.
 """

@@ -4,10 +4,10 @@ Rule 1: a server asks it of each connection (auth callout). It checks the certif
     server's nonce, and answers with what the certificate grants (`rules.nats_config`), for as long as that is valid.
 Rule 2: it has a broker's certificate, and a bus of its own. Until that has read the revocations nobody is let in but
     brokers, without whom none of them could; the others wait.
-Rule 3: it tells who is attached (`nats_presence`), and ends connections whose key was revoked.
+Rule 3: it tells who is attached (`presence`), and ends connections whose key was revoked.
 Rule 4: a gate that loses its server ends, and begins anew with what it has said before: as a broker that was restarted.
 Rule 5: the gate of the broker in which the realm was born makes the streams, once.
-Rule 6: where there are several, it sees to it that who was removed is none of them (`nats_members`).
+Rule 6: where there are several, it sees to it that who was removed is none of them (`members`).
 """
 
 from __future__ import annotations

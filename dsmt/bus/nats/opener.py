@@ -27,7 +27,8 @@ from dsmt.event.hlc import BOUND_MS
 from dsmt.event.payload import canonical
 from dsmt.trust.identity import Identity
 from dsmt.trust.opening import opened
-from dsmt.trust.store import REVOKED, TrustStore
+from dsmt.trust.revocations import REVOKED
+from dsmt.trust.store import TrustStore
 
 UNKNOWN: Final = frozenset({"trust.stranger", "trust.name"})
 ASK_AGAIN_S: Final = 1.0

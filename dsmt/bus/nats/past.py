@@ -2,8 +2,8 @@
 
 Rule 1: stream H is read from the row behind a place. What has left it before it was read, and is retained, comes first, from
     stream F: of each source and topic the last fact.
-Rule 2: an event is believed as any reader believes it (`nats_opener`), or passed over; with it is when it was stored.
-Rule 3: a server that has just come back may lack the last rows, and is waited for (rule 4 of `nats_consumer`).
+Rule 2: an event is believed as any reader believes it (`opener`), or passed over; with it is when it was stored.
+Rule 3: a server that has just come back may lack the last rows, and is waited for (rule 4 of `consumer`).
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ from dsmt.ports.realm import About
 from dsmt.ports.store import Row
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.keys import key_id_of
-from dsmt.trust.store import REVOKED, TrustStore
+from dsmt.trust.revocations import REVOKED
+from dsmt.trust.store import TrustStore
 
 TICK_S: Final = 0.25
 LOOK_S: Final = 30.0

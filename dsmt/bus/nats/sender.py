@@ -2,7 +2,7 @@
 
 Rule 1: one publish at a time is on its way, of one event or of many as an atomic batch: so nothing overtakes anything,
     whatever fails, and a source's events stand in the stream as they were numbered.
-Rule 2: each event is judged first (`nats_door`). What is refused nobody sees; the next one on its topic declares it.
+Rule 2: each event is judged first (`door`). What is refused nobody sees; the next one on its topic declares it.
 Rule 3: what was not acknowledged is published again under its id, and a server drops it that knows the id. But a shared fact
     is given up when its link is lost, or after `GIVE_UP_S`: the decision is old, and who made it decides anew (A3).
 Rule 4: a copy for each addressee goes in the same batch: with the event, or not at all.

@@ -1,7 +1,7 @@
 """A subscription to a realm on NATS: a mark in the stream, the retained facts before it, then all that comes behind it.
 
 Rule 1: it begins with a mark that it publishes itself. What was acknowledged before it was asked for stands before the
-    mark, in both streams (`nats_page`).
+    mark, in both streams (`page`).
 Rule 2: a token of its reader is published, too, and comes back in its place in the order of the stream: an echo that no
     server can give that has lost the majority (A4).
 Rule 3: it goes on behind its last row, over lost links; one that was overtaken by the trimming begins anew, unless it
@@ -29,7 +29,7 @@ from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.fold import Fold
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
-from dsmt.trust.store import REVOKED
+from dsmt.trust.revocations import REVOKED
 
 BOOKMARK_S: Final = 0.25
 IDLE_S: Final = 5.0

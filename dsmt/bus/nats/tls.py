@@ -36,11 +36,11 @@ class Issued(NamedTuple):
     key: str
 
 
-def issue_servers(realm: str, hosts: Sequence[str], *, now_s: int, lifetime_s: int = YEARS_S) -> tuple[Issued, list[Issued]]:
+def issue_servers(realm: str, hosts: Sequence[str], *, now_s: int) -> tuple[Issued, list[Issued]]:
     """A new authority, and a key and a certificate for a server at each host, a name or an address."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = _name(f"dsmt realm {realm}")
-    begins, ends = (datetime.fromtimestamp(s, UTC) for s in (now_s - SKEW_S, now_s + lifetime_s))
+    begins, ends = (datetime.fromtimestamp(s, UTC) for s in (now_s - SKEW_S, now_s + YEARS_S))
     signed = (
         _begun(issuer, issuer, key.public_key(), begins, ends)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -50,7 +50,7 @@ def issue_servers(realm: str, hosts: Sequence[str], *, now_s: int, lifetime_s: i
     authority = Issued(signed.public_bytes(Encoding.PEM).decode(), _written(key))
     issued = []
     for host, own in ((host, new_key()) for host in hosts):
-        issued.append(Issued(issue_server(authority, host, public_of(own), now_s=now_s, lifetime_s=lifetime_s), own))
+        issued.append(Issued(issue_server(authority, host, public_of(own), now_s=now_s), own))
     return authority, issued
 
 
@@ -65,13 +65,13 @@ def public_of(key: str) -> str:
     return loaded.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def issue_server(authority: Issued, host: str, public: str, *, now_s: int, lifetime_s: int = YEARS_S) -> str:
+def issue_server(authority: Issued, host: str, public: str, *, now_s: int) -> str:
     """The certificate of a server's key, in PEM; it ends no later than the authority's. Raises `ValueError` for no key."""
     above, signer = x509.load_pem_x509_certificate(authority.certificate.encode()), _signer(authority.key)
     key = load_pem_public_key(public.encode())
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise ValueError("a server has a key of an elliptic curve")  # noqa: TRY004 - it is told by another machine
-    begins, ends = (datetime.fromtimestamp(s, UTC) for s in (now_s - SKEW_S, now_s + lifetime_s))
+    begins, ends = (datetime.fromtimestamp(s, UTC) for s in (now_s - SKEW_S, now_s + YEARS_S))
     signed = (
         _begun(_name(host), above.subject, key, begins, min(ends, above.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -27,10 +27,10 @@ Said = tuple[str, Literal["open", "silent", "closed"]]
 """A source, and what its session is now."""
 
 
-def observers(target: str, nodes: Iterable[str], count: int = OBSERVERS) -> tuple[str, ...]:
+def observers(target: str, nodes: Iterable[str]) -> tuple[str, ...]:
     """The nodes that probe `target`: the first of the others in rendezvous order."""
     others = {node for node in nodes if node != target}
-    return tuple(nsmallest(count, others, key=lambda node: _place(target, node)))
+    return tuple(nsmallest(OBSERVERS, others, key=lambda node: _place(target, node)))
 
 
 @lru_cache(maxsize=1 << 16)

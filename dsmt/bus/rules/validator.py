@@ -32,7 +32,8 @@ from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.row import Budget
 from dsmt.event.order import MAX_STEP, is_over, newer
 from dsmt.event.registry import Match, lookup, taken
-from dsmt.trust.store import REVOKED, TrustStore
+from dsmt.trust.revocations import REVOKED
+from dsmt.trust.store import TrustStore
 
 
 class Standing(msgspec.Struct, frozen=True):

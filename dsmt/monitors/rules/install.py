@@ -74,6 +74,10 @@ class InstallMonitor:
         """The state said last."""
         return None if self.status is None else self.status.state
 
+    def resume(self, state: State, now_ms: int, **about: Any) -> None:
+        """Go on from a state that another one has said."""
+        self.status = msgspec.structs.replace(self._first(state, now_ms), **{"attempt": 1, **about})
+
     def pass_to(self, state: State, now_ms: int, *, reason: Reason | None = None, **about: Any) -> list[Status]:
         """Go to a state, through those between; to stay is said again only when something about it differs.
 
@@ -110,20 +114,8 @@ class InstallMonitor:
         return self.again(now_ms)
 
     def _enter(self, state: State, now_ms: int, reason: Reason | None, about: dict[str, Any]) -> Status:
-        before = self.status
-        if before is None:
-            before = Status(
-                state=state,
-                layer=self.layer,
-                node=self._node,
-                generation=0,
-                attempt=0,
-                since_ms=now_ms,
-                emit_rate_s=self._emit_rate_s,
-            )
-            ended = True
-        else:
-            ended = before.state in _ENDS
+        before = self.status or self._first(state, now_ms)
+        ended = self.status is None or before.state in _ENDS
         another = about.get("generation", before.generation) != before.generation
         attempt = 1 if another else before.attempt + (1 if ended and state in _TRIES else 0)
         taken_ms = self._taken_ms(before, now_ms, about)
@@ -140,6 +132,12 @@ class InstallMonitor:
             told = msgspec.structs.replace(told, parked=False, next_try_ms=None)
         self.status, self._said_ms = told, now_ms
         return told
+
+    def _first(self, state: State, now_ms: int) -> Status:
+        rate_s = self._emit_rate_s
+        return Status(
+            state=state, layer=self.layer, node=self._node, generation=0, attempt=0, since_ms=now_ms, emit_rate_s=rate_s
+        )
 
     def _taken_ms(self, before: Status, now_ms: int, about: dict[str, Any]) -> int | None:
         """When the generation was taken that is spoken of: only an application is refused by that (A18)."""

@@ -23,7 +23,7 @@ from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, issue, write_secret
 from dsmt.operations.local.keeping import is_up
 from dsmt.operations.words.times import rfc3339
-from dsmt.programs.configuration import ISSUER
+from dsmt.programs.configuration import ISSUER, read_identity
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.records import ask_to_end
 from dsmt.trust.certificate import Certificate
@@ -72,11 +72,6 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     restarted: bool
 
 
-def renew_at(certificate: Certificate) -> int:
-    """When half of its life has passed, in seconds."""
-    return (certificate.issued + certificate.not_after) // 2
-
-
 def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Certificate) -> State:
     """How a certificate stands; `newest` is the last one that was issued for its name and is not revoked."""
     if trust.is_revoked(certificate.key_id, certificate.subject):
@@ -87,7 +82,7 @@ def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Ce
         return "early"
     if certificate is not newest:
         return "replaced"
-    return "renew" if now_s >= renew_at(certificate) else "valid"
+    return "renew" if now_s >= certificate.renew_s else "valid"
 
 
 def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
@@ -131,7 +126,7 @@ def learn(trust: TrustStore, home: Home, *, role: str = "") -> set[bytes]:
     keys = set()
     for path in (path for name, path in here(home).items() if name.startswith(role)):
         try:
-            identity = home.identity(path)
+            identity = read_identity(path)
         except InputError:
             continue
         with suppress(UnusableEventError):  # it is of another realm, and says nothing in this one
@@ -160,7 +155,7 @@ def _held(certificate: Certificate, state: State, *, here: bool) -> HeldCertific
         key=certificate.key_id.hex(),
         state=state,
         issued=_when(certificate.issued),
-        renew=_when(renew_at(certificate)),
+        renew=_when(certificate.renew_s),
         expires=_when(certificate.not_after),
         issuer=certificate.issuer,
         here=here,
@@ -191,7 +186,7 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
             f"{name or repr(name)} is not a member of this home, which has {known}",
             next="write a full name, as in node/n1; of a host that was added: type its dsmt node add again, with its roles",
         )
-    before = home.identity(path)
+    before = read_identity(path)
     root = home.root_key()
     same_key = before.certificate.role in ("broker", "issuer")
     made = issue(root, name, now_s=now.now_s, key=before.key if same_key else None)

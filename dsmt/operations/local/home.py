@@ -46,14 +46,13 @@ from dsmt.spec.shapes import NAME_PATTERN
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import write_atomically
 from dsmt.trust.identity import Identity, dump, root_issued
-from dsmt.trust.keys import Key, SecretKey
+from dsmt.trust.keys import SEED_BYTES, Key, SecretKey
 
 REALM_FILE = "realm.cbor"
 SERVERS = "migration/brokers"
 """The kind of part that the servers, or brokers, are to which a realm moves."""
 ENGINES = {"dsmt": "dsmt's brokers", "nats": "NATS"}
 """What carries a realm, in words."""
-SEED_BYTES = 32
 WHERE = "check --home, or DSMT_HOME"
 
 
@@ -128,11 +127,6 @@ class Home:
     def operator_file(self) -> Path:
         """Where the operator's identity is."""
         return self.root / "operator" / "identity"
-
-    @staticmethod
-    def identity(path: Path) -> Identity:
-        """The identity that a file of this home holds."""
-        return read_identity(path)
 
     def root_key(self) -> SecretKey:
         """The realm's root key. Raises `NotFoundError` when it was moved away."""

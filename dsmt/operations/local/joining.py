@@ -13,7 +13,6 @@ Rule 4: where nobody answers at the addresses that the home knows, and somebody 
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -23,13 +22,13 @@ from typing import Final
 from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
-from dsmt.event.topic import is_level
+from dsmt.event.topic import is_level, level_of
 from dsmt.operations.local.connection import Connection, attached, reading
 from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, reach_at, write_secret
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
 from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms
-from dsmt.programs.configuration import NodeFile, RealmConfig, write_config
+from dsmt.programs.configuration import NodeFile, RealmConfig, read_identity, write_config
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.records import ask_to_end
 from dsmt.trust.identity import Identity, dump
@@ -38,8 +37,6 @@ from dsmt.trust.keys import Key, SecretKey
 from dsmt.trust.store import TrustStore
 
 KEY_FILE: Final = "joining.key"
-EXPIRED: Final = "trust.expired"
-REVOKED: Final = "trust.revoked"
 ANSWER_S: Final = 20.0
 ASK_AGAIN_S: Final = 2.0
 
@@ -73,7 +70,7 @@ async def join(
         check_part("node", name)
     async with alone(home, waits):
         known = _node_here(home, realm, name)
-        held = None if known is None else home.identity(home.part("nodes", known) / "identity")
+        held = None if known is None else read_identity(home.part("nodes", known) / "identity")
         ended = "" if held is None else await _how_it_ended(home, held, realm)
         if known is not None and not ended:
             return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
@@ -140,7 +137,7 @@ def _is_revoked(node: Identity, ended: str, trust: TrustStore) -> bool:
         with suppress(UnusableEventError):  # what it stands below is of no use to anybody
             trust.add_all([signed.raw for signed in node.chain])
         return trust.is_revoked(node.key.key_id, node.name)
-    return ended == REVOKED
+    return ended == "trust.revoked"
 
 
 def _key(home: Home) -> Key:
@@ -159,7 +156,7 @@ async def _asking(token: Token, realm: RealmConfig) -> AsyncIterator[Connection]
         async with attached(token.identity, realm) as connection:
             yield connection
     except RefusedError as error:
-        if error.code != EXPIRED:
+        if error.code != "trust.expired":
             raise
         raise RefusedError("token.expired", "the token has expired", next="ask for another: dsmt token create") from error
     except TransportError as error:
@@ -235,7 +232,7 @@ def _name(told: kinds.TokenFact, name: str | None) -> str:
         return name
     if is_level(told.name):
         return told.name
-    host = re.sub(r"[^a-z0-9_-]", "-", socket.gethostname().lower().split(".", 1)[0])[:63].strip("-")
+    host = level_of(socket.gethostname())
     if not is_level(host):
         raise InputError("token.name", "this machine's name is no name for a node", next="dsmt join TOKEN --name NAME")
     return host

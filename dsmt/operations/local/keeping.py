@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.programs.configuration import MigrationFile, RealmConfig, write_config
 from dsmt.programs.keeper import KeeperFile, command_of
-from dsmt.system.fork import log_path
-from dsmt.system.processes import SpawnedProcesses, detach
-from dsmt.system.procfs import identity_of
-from dsmt.system.records import process_of, record_path, take_lock, write_record
+from dsmt.system.processes import SpawnedProcesses, start_spawner
+from dsmt.system.records import process_of
 
 START_S = 30.0
 
@@ -59,15 +57,7 @@ async def start_keeper(home: Home) -> None:
     """Start the keeper of a home, unless it runs; it answers when this returns. Raises `FailedError`."""
     directory = keeper_directory(home)
     write_kept(home)
-    lock = take_lock(str(directory))
-    if lock is not None:  # nobody is the keeper; who holds the lock is, from its birth, and `down` finds it by its record
-        try:
-            argv = [*command_of(directory), str(lock)]
-            keeper = identity_of(detach(argv, log_path(str(directory), "keeper"), lock))
-            if keeper is not None:
-                write_record(record_path(str(directory), "spawner"), keeper)
-        finally:
-            os.close(lock)
+    start_spawner(str(directory), command_of(directory))
     answering = SpawnedProcesses(str(directory))
     deadline = time.monotonic() + START_S
     while True:
@@ -76,7 +66,7 @@ async def start_keeper(home: Home) -> None:
         except TransportError as error:
             if time.monotonic() > deadline:
                 raise FailedError(
-                    "up.keeper", "the keeper does not answer", next=f"its log is {directory}/keeper.log"
+                    "up.keeper", "the keeper does not answer", next=f"its log is {directory}/spawner.log"
                 ) from error
             await asyncio.sleep(0.02)
         else:
@@ -86,7 +76,10 @@ async def start_keeper(home: Home) -> None:
 async def keep(home: Home, kind: str, program: str, names: Iterable[str]) -> None:
     """Have the keeper keep brokers or controllers that it did not know of when it was started."""
     for name in names:
-        directory = str(home.part(kind, name))
-        await SpawnedProcesses(str(keeper_directory(home))).request(
-            {"op": "keep", "program": program, "directory": directory}
-        )
+        await ask_keeper(home, "keep", program, home.part(kind, name))
+
+
+async def ask_keeper(home: Home, op: str, program: str, directory: Path) -> None:
+    """Have the keeper start, keep or release a program. Raises `TransportError`, or the `FailedError` that it answers."""
+    request = {"op": op, "program": program, "directory": str(directory)}
+    await SpawnedProcesses(str(keeper_directory(home))).request(request)

@@ -32,7 +32,7 @@ def has_lock(home: Home) -> bool:
 
 
 def silent(_: str) -> None:
-    """Nobody hears of a wait."""
+    """Nobody hears of it."""
 
 
 @asynccontextmanager

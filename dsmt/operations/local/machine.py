@@ -19,7 +19,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +39,13 @@ from dsmt.operations.local.home import (
     is_here,
     lacks_issuer,
 )
-from dsmt.operations.local.keeping import START_S, is_up, keep, start_keeper, write_kept
+from dsmt.operations.local.keeping import START_S, ask_keeper, is_up, keep, start_keeper, write_kept
 from dsmt.operations.local.lock import Waits, alone, silent
-from dsmt.operations.local.parts import Parts, keeper_directory
+from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs.configuration import ISSUER, BrokerFile, ControllerFile, NodeFile, read_config
-from dsmt.system.processes import SOCKET, SpawnedProcesses
+from dsmt.programs.configuration import ISSUER, BrokerFile, ControllerFile, NodeFile, read_config, read_identity
+from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import process_of, take_lock
 from dsmt.system.sockets import LinuxSockets
@@ -172,7 +172,7 @@ async def start(
     await keep(home, "brokers", "broker", brokers)
     await keep(home, "controllers", "controller", controllers)
     for node in nodes:  # the keeper forks one after the other, and each may take long
-        await start_node(home, node)
+        await ask_keeper(home, "start", "spawner", home.part("nodes", node))
     realm = home.realm()
     addresses = tuple(address for address, _ in realm.brokers)
     return StartedRealm(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made)
@@ -186,7 +186,7 @@ def check_broker(home: Home, name: str) -> None:
     directory = home.part("brokers", name)
     config = read_config(directory / "broker.cbor", BrokerFile)
     if (directory / "identity").exists():
-        home.identity(directory / "identity")
+        read_identity(directory / "identity")
     listens = "broker" if config.realm.nats is None else "nats_server"
     if process_of(directory, listens) is None:
         check_free(config.address, f"broker {name}", then="stop it, then try again")
@@ -202,7 +202,7 @@ def damaged(home: Home) -> list[str]:
                 read_config(directory / config, record)
                 for path in (directory / "identity", directory / ISSUER):
                     if path.exists():
-                        home.identity(path)
+                        read_identity(path)
             except InputError as error:
                 found.append(f"{error.message}; {kind.removesuffix('s')} {name} lacks it. Next: {error.next}")
     return found
@@ -231,22 +231,12 @@ def check_free(address: str, who: str, *, then: str) -> None:
         )
 
 
-async def start_node(home: Home, node: str) -> None:
-    """Have the keeper start the spawner of a node, unless it runs: that starts the rest."""
-    directory = str(home.part("nodes", node))
-    await SpawnedProcesses(str(keeper_directory(home))).request(
-        {"op": "start", "program": "spawner", "directory": directory}
-    )
-
-
 async def release(home: Home, program: str, name: str) -> None:
     """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` when it does not end."""
     directory = home.part("brokers" if program == "nats_server" else f"{program}s", name)
     if is_up(home):
         write_kept(home, without=str(directory))
-        await SpawnedProcesses(str(keeper_directory(home))).request(
-            {"op": "release", "program": program, "directory": str(directory)}
-        )
+        await ask_keeper(home, "release", program, directory)
     running = process_of(directory, program)
     await end([] if running is None else [running], GRACE_S)
 
@@ -270,8 +260,7 @@ async def _down(home: Home) -> Ended:
     parts = Parts(home)
     seen = set(parts.all())
     below: set[ProcessIdentity] = set()
-    locks = await _end_restarters(parts, seen, below)
-    try:
+    with await _end_restarters(parts, seen, below):
         await end(parts.controllers(), 3.0)
         for identity in parts.monitors():
             send_signal(identity, signal.SIGKILL)
@@ -285,9 +274,6 @@ async def _down(home: Home) -> Ended:
         for directory in parts.homes_of_spawners():
             with suppress(OSError):  # of a disk that has become read-only nothing is removed
                 (directory / SOCKET).unlink()
-    finally:
-        for lock in locks:
-            os.close(lock)
     parts.clear()
     return Ended(len(seen), killed, tuple(stuck))
 
@@ -299,8 +285,7 @@ async def end_own(home: Home, *, servers: bool) -> None:
     which is evidence of deaths (F2).
     """
     parts = Parts(home)
-    locks = await _end_restarters(parts, set(), set())
-    try:
+    with await _end_restarters(parts, set(), set()):
         await end(parts.controllers(), 3.0)
         await end([*parts.bridges(), *parts.brokers()], 5.0)
         looks = 0
@@ -312,18 +297,15 @@ async def end_own(home: Home, *, servers: bool) -> None:
             looks = 0 if left else looks + 1
             await asyncio.sleep(0.02)
         await end(parts.servers() if servers else [], 5.0)
-    finally:
-        for lock in locks:
-            os.close(lock)
 
 
-async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> list[int]:
+async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> ExitStack:
     """Kill all who would restart others (rule 3), until nobody is left who is one or is becoming one; `below` gets theirs.
 
     Who holds a directory's lock is its spawner, from its birth on, and the lock is made before: where there is none, nobody
     ever was, and none is on its way once the keeper is dead. The locks that are returned keep others from starting.
     """
-    locks: dict[Path, int] = {}
+    locks, held = ExitStack(), set[Path]()
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         restarters = parts.restarters() or parts.holders()
@@ -335,15 +317,16 @@ async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[P
         for identity in restarters:
             send_signal(identity, signal.SIGKILL)
         await _gone(restarters, 5.0)
-        free = [directory for directory in parts.homes_of_spawners() if directory not in locks]
+        free = [directory for directory in parts.homes_of_spawners() if directory not in held]
         for directory in free:
             lock = take_lock(str(directory))
             if lock is not None:
-                locks[directory] = lock
-        if not restarters and all(directory in locks for directory in free):
+                locks.callback(os.close, lock)
+                held.add(directory)
+        if not restarters and held.issuperset(free):
             break
         await asyncio.sleep(0.01)
-    return list(locks.values())
+    return locks
 
 
 async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> int:

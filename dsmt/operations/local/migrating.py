@@ -20,10 +20,10 @@ import msgspec
 
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, free_port, reach_at, write_secret
-from dsmt.operations.local.keeping import is_up, start_keeper, write_kept
+from dsmt.operations.local.keeping import ask_keeper, is_up, start_keeper, write_kept
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.operations.local.machine import StartedRealm, end, end_own, start_all
-from dsmt.operations.local.parts import Parts, keeper_directory
+from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.ways import WAYS, Way, way_to
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.bridge import copied
@@ -37,7 +37,6 @@ from dsmt.programs.configuration import (
     read_identity,
     write_config,
 )
-from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import is_alive
 from dsmt.system.records import process_of
 
@@ -82,7 +81,7 @@ async def begin(home: Home, engine: str, *, waits: Waits = silent) -> bool:
             _make(home, engine, way_to(home, engine))
         await start_keeper(home)  # or, as it runs, have it answer: it may have died just now
         for program, directory in (*WAYS[engine].beside(home), ("bridge", home.migration)):
-            await _ask(home, "keep", program, directory)
+            await ask_keeper(home, "keep", program, directory)
         return move is None
 
 
@@ -114,11 +113,6 @@ def planned(home: Home) -> dict[str, BrokerAddress]:
         address = read_config(home.part(SERVERS, name) / "broker.cbor", BrokerFile).address
         found[name] = BrokerAddress(address, read_identity(home.part("brokers", name) / "identity").key.public)
     return found
-
-
-async def _ask(home: Home, op: str, program: str, directory: Path) -> None:
-    request = {"op": op, "program": program, "directory": str(directory)}
-    await SpawnedProcesses(str(keeper_directory(home))).request(request)
 
 
 async def level(home: Home, tell: Tell) -> CopiedFile:
@@ -187,7 +181,7 @@ async def _release(home: Home, beside: list[tuple[str, Path]]) -> None:
         await start_keeper(home)
     write_kept(home, moving=False)
     for program, directory in (("bridge", home.migration), *beside) if up else ():
-        await _ask(home, "release", program, directory)
+        await ask_keeper(home, "release", program, directory)
     running = (process_of(directory, program) for program, directory in beside)
     await end([*parts.bridges(), *(one for one in running if one is not None)], 5.0)
 

@@ -22,13 +22,13 @@ import msgspec
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.operations.local import servers
 from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.certificates import begin_anew, renew_at
+from dsmt.operations.local.certificates import begin_anew
 from dsmt.operations.local.home import Home, check_address, free_port, reach_at, write_secret
 from dsmt.operations.local.lock import alone, silent
 from dsmt.operations.local.machine import check_free
 from dsmt.operations.local.servers import Brought, ServerOrder
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.configuration import ISSUER, BrokerFile, ControllerFile, write_config
+from dsmt.programs.configuration import ISSUER, BrokerFile, ControllerFile, read_identity, write_config
 from dsmt.programs.nats_server import new_key, public_of
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.certificate import read
@@ -98,7 +98,7 @@ def request(home: Home, told: RoleOrder) -> Answer:
             if not key.exists():
                 write_secret(key, SystemEntropy().bytes(32))
             asked[source] = SecretKey(key.read_bytes()).public.hex()
-        elif told.now_s >= renew_at((held := home.identity(file)).certificate):
+        elif told.now_s >= (held := read_identity(file)).certificate.renew_s:
             asked[source] = held.key.public.hex()
     public = asked.get(f"broker/{told.name}") if here is None else here.public.hex()
     tls = _tls_key(home) if told.server is not None and here is None and f"broker/{told.name}" in asked else None
@@ -153,7 +153,7 @@ def _make_broker(home: Home, told: RoleOrder, file: BrokerFile, public: bytes) -
 def _certified(home: Home, source: str, file: Path, raw: str) -> Identity:
     """The identity of a key that was told, with its certificate. Raises `InputError` where they do not belong together."""
     told = _key_file(home, source)
-    key = SecretKey(told.read_bytes()) if told.exists() else home.identity(file).key
+    key = SecretKey(told.read_bytes()) if told.exists() else read_identity(file).key
     return load(dump(Identity(key, (read(bytes.fromhex(raw))[0],))), where=f"the certificate of {source}")
 
 

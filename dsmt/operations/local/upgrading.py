@@ -19,9 +19,9 @@ from typing import Final, NamedTuple
 
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.keeping import is_up, start_keeper
+from dsmt.operations.local.keeping import ask_keeper, is_up, start_keeper
 from dsmt.operations.local.lock import Waits, alone, silent
-from dsmt.operations.local.machine import StartedRealm, check_moved, end, start_all, start_node
+from dsmt.operations.local.machine import StartedRealm, check_moved, end, start_all
 from dsmt.operations.local.parts import Parts, agents_in, keeper_directory
 from dsmt.system.procfs import is_alive, send_signal
 from dsmt.system.records import process_of
@@ -71,7 +71,7 @@ async def _begin_anew(home: Home, node: str) -> None:
     own = [one for program in _OF_A_NODE if (one := process_of(directory, program)) is not None]
     await end(own[:1], GRACE_S)  # it ends the others first
     await end(own[1:], GRACE_S)
-    await start_node(home, node)
+    await ask_keeper(home, "start", "spawner", directory)
     await _followed(lambda: process_of(directory, "container_manager"))
     for container in Parts(home).containers():
         if directory in container.parents:

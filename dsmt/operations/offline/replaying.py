@@ -18,7 +18,8 @@ from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
 from dsmt.operations.offline.proving import verify
-from dsmt.trust.store import TrustStore, revoked_by
+from dsmt.trust.revocations import revoked_by
+from dsmt.trust.store import TrustStore
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,6 @@ from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
 
 STRANGER: Final = "trust.stranger"
-REVOKED: Final = "trust.revoked"
 UNWITNESSED: Final = "trust.unwitnessed"
 MAX_FAULTS: Final = 100
 
@@ -115,7 +114,7 @@ class Faults:
 
     def unusable(self, error: UnusableEventError, raw: bytes) -> None:
         """An event that cannot be believed."""
-        if error.code == REVOKED:
+        if error.code == "trust.revoked":
             self.unwitness(_claimed(raw))
         elif error.code == STRANGER:
             self._strangers.add(open_envelope(raw).key_id)

@@ -12,7 +12,7 @@ from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.local.certificates import in_use, renew_at
+from dsmt.operations.local.certificates import in_use
 from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers, of_ended_nodes, of_silent_brokers
 from dsmt.operations.read.instances import InstanceRow, instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
@@ -207,7 +207,7 @@ def certs(trust: TrustStore, now_ms: int, left: Collection[str] = ()) -> Certs:
         return Certs(ok=True, renew=False, next=None, expires=None)
     return Certs(
         ok=first.not_after * 1000 - now_ms > RENEW_SOON_MS,
-        renew=now_ms >= renew_at(first) * 1000,
+        renew=now_ms >= first.renew_s * 1000,
         next=first.subject,
         expires=rfc3339(first.not_after * 1000),
     )

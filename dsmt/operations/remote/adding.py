@@ -9,7 +9,6 @@ Rule 3: which host a node was added on is kept in the operator's home (`hosts.js
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError, TransportError
-from dsmt.event.topic import is_level
+from dsmt.event.topic import is_level, level_of
 from dsmt.operations.local import brokers
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, write_secret
@@ -248,7 +247,7 @@ def _check_served(address: HostAddress, what: str, found: dict[str, Any]) -> Non
 def _name_of(address: HostAddress, hostname: str) -> str:
     """The name of a node: the host's, as it was typed, or as it calls itself. Raises `InputError`."""
     host = hostname if address.is_number else address.host
-    name = re.sub(r"[^a-z0-9_-]", "-", host.split(".", 1)[0].lower()).strip("-")[:63]
+    name = level_of(host)
     if not is_level(name):
         raise InputError("node.name", f"{address}: {host!r} is no name for a node", next="name it: --name NAME")
     return name

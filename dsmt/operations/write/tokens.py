@@ -116,11 +116,13 @@ async def create(
 
 
 async def _reached(connection: Connection, broker: str | None) -> tuple[tuple[str, bytes], ...]:
-    """The brokers that a token names. Raises `NotFoundError` for one that was not announced."""
-    every = connection.realm.brokers
+    """The brokers that a token names. Raises `NotFoundError` for one that was not announced, `RefusedError` on NATS."""
+    realm, every = connection.realm, connection.realm.brokers
     if broker is None:
         return every
-    connection.realm.check_own("beginning with one broker")
+    if realm.nats is not None:
+        said = f"beginning with one broker is not built for realm {realm.name}, which is carried by NATS"
+        raise RefusedError("bus.unable", said, next="use a realm that has brokers of dsmt")
     found = await announced(connection.bus)
     if broker not in found:
         said = f"there is no broker {broker}; there is {', '.join(sorted(found)) or 'none'}"

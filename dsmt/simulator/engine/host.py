@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, Protocol
 
-from dsmt.ports.processes import Exit, ProcessIdentity
+from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
 from dsmt.simulator.engine.clocks import SimClock, SimEntropy
 from dsmt.simulator.engine.disk import Disk
 from dsmt.simulator.engine.findings import failure_text
@@ -23,7 +23,6 @@ from dsmt.simulator.engine.rng import Stream
 FIRST_PID: Final = 1000
 TICKS: Final = 100
 """Clock ticks in a second, as in /proc/PID/stat."""
-UNSEEN: Final = Exit(None, None)
 
 
 @dataclass(slots=True)

@@ -234,8 +234,7 @@ class SimLoop(asyncio.BaseEventLoop):
         ready = self._ready
         if not ready:
             self._advance()
-        trace = self.trace if self.trace is not None and self.trace.callbacks else None
-        spin, limit = 0, min(_NUDGE_EACH, self._max_spin)
+        trace, spin, limit = self.trace, 0, min(_NUDGE_EACH, self._max_spin)
         while ready:
             handle = ready.popleft()
             if handle._cancelled:

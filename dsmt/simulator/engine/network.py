@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.bus.memory.network import Fabric, MemoryLink, MemoryListener
-from dsmt.errors import FailedError, TransportError
+from dsmt.errors import TransportError
 from dsmt.ports.network import Message, Peer
 from dsmt.simulator.engine.host import Host, HostProcess
 from dsmt.simulator.engine.keys import link_public
@@ -226,11 +226,7 @@ class SimNetwork:
         self, address: str, secret: bytes, *, admit: Callable[[bytes], bool], writable: Callable[[Peer], None]
     ) -> SimListener:
         """Open a port."""
-        host, _, port = address.rpartition(":")
-        if port == "0":
-            address = f"{host}:{self._fabric.port()}"
-        if address in self._fabric.listeners:
-            raise FailedError("start.port_in_use", f"{address} is in use", next="choose another port")
+        address = self._fabric.free(address)
         listener = SimListener(self._fabric, address, link_public(secret), admit, writable)
         listener.process = self._process
         self._fabric.listeners[address] = listener

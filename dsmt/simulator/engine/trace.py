@@ -17,16 +17,10 @@ Noted = str | int | float | bytes | None
 
 
 class Trace:
-    """Hashes each callback that the loop runs, and what `note` is given; `keep` keeps the lines, to compare them.
+    """Hashes each callback that the loop runs, and what `note` is given. `count` is the number of lines so far."""
 
-    `count` is the number of lines so far; `lines` is empty without `keep`.
-    """
-
-    def __init__(self, *, callbacks: bool = True, keep: bool = False) -> None:
-        self.callbacks = callbacks
+    def __init__(self) -> None:
         self.count = 0
-        self.lines: list[str] = []
-        self._keep = keep
         self._hash = blake2b(digest_size=16)
 
     def note(self, *fields: Noted) -> None:
@@ -34,11 +28,8 @@ class Trace:
         for field in fields:
             if field is not None and not isinstance(field, str | int | float | bytes):
                 raise TypeError(f"a trace takes text, numbers and bytes, not {type(field).__name__}")
-        line = repr(fields)
         self.count += 1
-        self._hash.update(line.encode() + b"\n")
-        if self._keep:
-            self.lines.append(line)
+        self._hash.update(repr(fields).encode() + b"\n")
 
     def ran(self, tick: int, handle: SimHandle | SimTimer) -> None:
         """Add the callback that the loop is about to run."""

@@ -8,7 +8,7 @@ from dsmt.controllers.brake import brake
 from dsmt.simulator.invariants import moved, verdicts
 from dsmt.simulator.kinds import SMALL, STALL_S, STORM, stall_some
 from dsmt.simulator.play import Play
-from dsmt.view import Fleet as Liveness
+from dsmt.view import Fleet
 
 STORM_S: Final = 70.0
 """Seconds between two faults of the storm, times nodes."""
@@ -37,7 +37,7 @@ async def silent(play: Play) -> None:
         node.host.power_off()
     await play.until(play.seconds * 0.7)
     play.wrong += moved(before, fleet.named(), slots, f"12.8, while {len(lost)} nodes are silent")
-    if not brake(Liveness(fleet.view(), play.world.now_ms, "b1")).on:
+    if not brake(Fleet(fleet.view(), play.world.now_ms, "b1")).on:
         play.wrong.append(f"12.8: {len(lost)} nodes are silent, and the brake is off")
     for node in lost:
         play.world.later(play.between(0, 3), node.boot)
@@ -51,7 +51,7 @@ async def killed(play: Play) -> None:
     for node in lost:
         play.faults.kill_node(node)
     await play.settled(30.0, f"12.8, after {len(lost)} nodes were killed")
-    if brake(Liveness(play.fleet.view(), play.world.now_ms, "b1")).on:
+    if brake(Fleet(play.fleet.view(), play.world.now_ms, "b1")).on:
         play.wrong.append(f"12.8: {len(lost)} nodes were killed, and the brake is on")
     await play.until(play.seconds * 0.7)
     for node in lost:
@@ -68,7 +68,7 @@ async def stalled(play: Play) -> None:
         play.faults.note(f"{node.name} stands still for {seconds:.1f} s")
         play.faults.stall_node(node, seconds)
         await play.until(play.now + seconds + ALIVE_S)
-        said = Liveness(fleet.view(), play.world.now_ms, "b1").state(node.name)
+        said = Fleet(fleet.view(), play.world.now_ms, "b1").state(node.name)
         if said != "alive":
             play.wrong.append(f"O1: {node.name} stood still for {seconds:.1f} s, and {ALIVE_S:.0f} s later it is {said}")
         await play.settled(10.0, f"after {node.name} stood still")

@@ -13,7 +13,7 @@ from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home, init
 from dsmt.operations.local.roles import RoleOrder, accept, request
 from dsmt.operations.remote.roles import _certificate
-from dsmt.programs.configuration import ISSUER, write_config
+from dsmt.programs.configuration import ISSUER, read_identity, write_config
 from dsmt.trust.identity import YEAR_S
 from dsmt.trust.keys import SecretKey
 
@@ -48,11 +48,11 @@ class Host:
 
     @property
     def keys(self) -> dict[str, str]:
-        return {source: self.home.identity(file).key.public.hex() for source, file in self.files.items()}
+        return {source: read_identity(file).key.public.hex() for source, file in self.files.items()}
 
     @property
     def ends(self) -> set[int]:
-        return {self.home.identity(file).certificate.not_after for file in self.files.values()}
+        return {read_identity(file).certificate.not_after for file in self.files.values()}
 
 
 def test_what_has_a_certificate_is_given_the_next_one_for_its_key_from_half_of_its_life_on(tmp_path: Path) -> None:
