@@ -33,7 +33,8 @@ from dsmt.trust.certificate import SignedCertificate, issue
 from dsmt.trust.grants import may_write, publish_patterns
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.keys import SecretKey, link_key
-from dsmt.trust.store import REVOKED, Realm, TrustStore
+from dsmt.trust.revocations import REVOKED
+from dsmt.trust.store import Realm, TrustStore
 
 ROOT: Final = Path(__file__).parents[1]
 NOW_S: Final = 1_700_000_000

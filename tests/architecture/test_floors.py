@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 
 from .floors import ROOMS, ROOT
 from .rules import around_a_port, circle, impure, sources, undocumented, unordered, upwards
@@ -66,3 +68,12 @@ def test_what_is_above_rooms_holds_nothing_but_a_docstring():
     bare = [room for room in SOURCES if room not in ROOMS and any(one.startswith(f"{room}.") for one in ROOMS)]
     assert {"dsmt.bus", "dsmt.agents"} <= set(bare)
     assert not [room for room in bare if room != "dsmt" and len(ast.parse(SOURCES[room]).body) > 1]
+
+
+def test_what_is_run_by_hand_finds_all_that_it_imports():
+    """No test runs a benchmark, or has anything drawn anew: what was renamed below them is found here."""
+    files = [path.relative_to(ROOT) for room in ("benchmarks", "scripts") for path in sorted((ROOT / room).glob("*.py"))]
+    names = [".".join(path.with_suffix("").parts) for path in files if path.stem != "__main__"]
+    code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
