@@ -214,6 +214,33 @@ def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_wha
     assert screens.applied(done) == [f"web  r3 was refused, r1 runs, {instances} of {instances} ready"]
 
 
+@pytest.mark.parametrize("scaled", [4, 600])
+def test_who_asks_for_more_waits_for_these_and_not_for_the_word_that_nothing_of_the_others_changes(
+    realm: Realm, scaled: int
+) -> None:
+    realm.after(100).status(key(1), realm.slot(1).node or "", State.RUNNING)
+    before = realm.view.copy()
+    realm.apply(web(scaled))
+    with pytest.raises(TimedOutError):
+        wait(waiting.settled, applied(2))
+    realm.step()
+    with pytest.raises(TimedOutError):
+        wait(waiting.settled, applied(2))
+    for index in range(2, 4):
+        realm.status(key(index), realm.slot(index).node or "", State.RUNNING)
+        realm.health(key(index), realm.slot(index).node or "", "ready")
+    assert [realm.slot(index).revision for index in range(4)] == [1, 1, 2, 2], "they are told one after the other"
+    if scaled == 4:
+        done = wait(waiting.settled, applied(2))
+        assert (done.outcome, done.ready, done.wanted) == ("ready", 4, 4)
+    else:
+        with pytest.raises(TimedOutError):
+            wait(waiting.settled, applied(2))
+    realm.view = before
+    with pytest.raises(TimedOutError):
+        wait(waiting.settled, applied(2))  # who has not seen yet what was applied
+
+
 @pytest.mark.parametrize("text", [web(1), web(2).replace("  app:", "  other:")])
 def test_what_is_not_wanted_any_more_is_waited_for_until_its_last_program_has_ended(realm: Realm, text: str) -> None:
     realm.apply(text)

@@ -188,9 +188,11 @@ async def settled(
         return row.held is None and not (entry is not None and stays_ended(entry) and standing(sight, row))
 
     def standing(sight: Sight, row: InstanceRow) -> bool:
-        """Whether it is of this revision: what still runs of an older one is not, but where that is all that is to run."""
-        goes_back = counted and refused(sight.view.services[applied.service]) is not None
-        return goes_back or (row.revision == applied.revision and not is_behind(sight, row))
+        """Whether it is of this revision, of one that says the same but for their number, or is all that is to run."""
+        entry = sight.view.services[applied.service]
+        stands = entry.spec is not None and entry.spec.version == applied.revision
+        goes_back = counted and refused(entry) is not None
+        return goes_back or (row.revision >= (entry.since if stands else applied.revision) and not is_behind(sight, row))
 
     def seen(sight: Sight) -> Applied | None:
         rows = instances(sight, target)
