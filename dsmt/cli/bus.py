@@ -146,5 +146,4 @@ async def _attached(home: Home, started: StartedRealm, members: Mapping[str, int
     await attached(home, started, limit_s=ATTACHED_S)
     async with connect(home.operator(), home.realm()) as connection:
         await _announce(connection, of_home(home))
-        await following.here(connection.bus, started.controllers)
         return await following.come(connection.bus, members) if members else []

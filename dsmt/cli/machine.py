@@ -15,7 +15,7 @@ from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import counted, document, warn
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError
 from dsmt.event.phrases import another_certificate, some
-from dsmt.operations.local import machine, upgrading
+from dsmt.operations.local import following, machine, upgrading
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.certificates import ended_brokers
 from dsmt.operations.local.connection import Reading, connect, reading
@@ -138,7 +138,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
 
 
 async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell | None = None) -> None:
-    """Wait until all nodes are attached and alive, as long as within the limit one more of them is.
+    """Wait until all nodes are attached and alive, as long as within the limit one more of them is, and then controllers.
 
     Raises `TimedOutError`, and `FailedError` where a key has ended.
     """
@@ -164,6 +164,7 @@ async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIEN
                     here = f"{len(keys) - before} of {counted(len(keys), 'node')} attached and alive"
                     said = f"{here}, and no further one within {limit_s:g} s: not {some(missing)}; it goes on"
                     raise TimedOutError(error.code, said, next=error.next) from error
+        await following.here(connection.bus, started.controllers)
 
 
 def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,11 @@ NODES = tuple(f"n{number}" for number in range(1, 9))
 EACH_S = 20.0
 
 
+async def waits_for_controllers(_: object, controllers: Collection[str]) -> None:
+    """They are there 5 s later."""
+    await asyncio.sleep(5.0 if controllers else 0.0)
+
+
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home with eight nodes; one more of the first three is alive each 20 s, and nobody after them."""
@@ -42,6 +47,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(machine, "reading", reading)
     monkeypatch.setattr(machine, "ended_brokers", lambda *_: {})
     monkeypatch.setattr(waiting, "watch", watch)
+    monkeypatch.setattr(machine.following, "here", waits_for_controllers)
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32)))
     made = SimpleNamespace(is_joined=False, operator=lambda: None, realm=lambda: None, part=lambda *_: Path())
@@ -69,6 +75,14 @@ def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:
         return asyncio.get_running_loop().time()
 
     assert run(main()) == 3 * EACH_S
+
+
+def test_up_returns_when_its_controllers_are_there_too(home: Home) -> None:
+    async def main() -> float:
+        await machine.attached(home, StartedRealm("r", (), ("c1", "c2"), NODES[:3], made=False), limit_s=30.0)
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == 3 * EACH_S + 5
 
 
 @pytest.mark.parametrize("of_the_realm", [True, False])

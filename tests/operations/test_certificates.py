@@ -85,6 +85,9 @@ def test_the_certificate_of_a_node_that_has_left_is_not_the_next_to_be_renewed(h
     assert first.next == "broker/b1"
     left = {one for one in certificates.in_use(trust, NOW.now_s) if one != "node/n1"}
     assert certs(trust, NOW.now_s * 1000, left).next == "node/n1"
+    stood_in = certificates.stand_in_identity(home.root_key(), now_s=NOW.now_s - 300 * DAY)
+    trust.add_all([signed.raw for signed in stood_in.chain])
+    assert certs(trust, NOW.now_s * 1000) == first, "nor is that of who stood in for a revoked controller"
 
 
 def test_who_was_rotated_by_a_clock_that_was_far_ahead_is_rotated_again_and_stands_in_nobodys_place(home: Home) -> None:

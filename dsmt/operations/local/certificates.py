@@ -85,6 +85,10 @@ def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Ce
     return "renew" if now_s >= certificate.renew_s else "valid"
 
 
+STAND_IN: Final = "controller/stand-in-"
+"""What a controller is called that `cert revoke` makes and ends again; its key is kept nowhere."""
+
+
 def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
     """By name, the newest certificate that is not revoked and has begun, or else the newest; of members and operators."""
     found: dict[str, Certificate] = {}
@@ -218,4 +222,4 @@ def root_identity(root: SecretKey, *, now_s: int) -> Identity:
 
 def stand_in_identity(root: SecretKey, *, now_s: int) -> Identity:
     """A controller that says again what another one's key has said; its key is kept nowhere."""
-    return issue(root, f"controller/stand-in-{SystemEntropy().bytes(4).hex()}", now_s=now_s)
+    return issue(root, f"{STAND_IN}{SystemEntropy().bytes(4).hex()}", now_s=now_s)

@@ -12,7 +12,7 @@ from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.local.certificates import in_use
+from dsmt.operations.local.certificates import STAND_IN, in_use
 from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers, of_ended_nodes, of_silent_brokers
 from dsmt.operations.read.instances import InstanceRow, instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
@@ -200,8 +200,9 @@ def brake(sight: Sight) -> Brake:
 
 
 def certs(trust: TrustStore, now_ms: int, left: Collection[str] = ()) -> Certs:
-    """The certificate in use that ends first, of those that this reader has met; not of who has left the realm."""
-    known = [one for one in in_use(trust, now_ms // 1000).values() if one.subject not in left]
+    """The certificate in use that ends first, of those that this reader has met; not of who has left, or stood in once."""
+    used = in_use(trust, now_ms // 1000).items()
+    known = [one for name, one in used if name not in left and not name.startswith(STAND_IN)]
     first = min(known, key=lambda one: (one.not_after, one.subject), default=None)
     if first is None:
         return Certs(ok=True, renew=False, next=None, expires=None)
