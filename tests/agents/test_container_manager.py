@@ -232,6 +232,23 @@ def test_shutdown_kills_what_does_not_stop_in_time() -> None:
     in_virtual_time(main)
 
 
+def test_shutdown_ends_what_an_agent_leaves_that_dies_meanwhile() -> None:
+    async def main() -> None:
+        at = Managed()
+        process = at.start()
+        at.site.place("service: web\ncomponents:\n  app:\n    run: sleep stubborn\n    stop: {grace: 1h}\n")
+        await at.site.until("running")
+        assert at.manager is not None
+        process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
+        await asyncio.sleep(1)
+        at.node.agents.started[0].process.kill()
+        assert (await process.wait()).code == 0
+        assert not at.node.machine.alive
+        at.end()
+
+    in_virtual_time(main)
+
+
 def test_after_a_reboot_agents_are_started_anew_and_say_so() -> None:
     async def main() -> None:
         at = Managed()

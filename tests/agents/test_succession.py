@@ -4,18 +4,21 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.agents.node.hearing import Hearing
 from dsmt.agents.rules.container import IDENTITY
 from dsmt.event.kinds.broker import Session
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Arrived, Complete, Cursor, Draft
+from dsmt.ports.realm import NatsTerms
 from dsmt.trust.identity import load, root_issued
 from dsmt.trust.keys import SecretKey
 
+from . import managed
 from .managed import SLOT, Managed
 from .memory_bus import EPOCH_MS, Bus
-from .world import in_virtual_time
+from .world import in_virtual_time, node_config
 
 
 def test_a_killed_manager_is_followed_by_one_that_takes_over_what_runs() -> None:
@@ -59,6 +62,30 @@ def test_agents_below_a_key_that_was_rotated_are_followed_by_ones_below_the_new_
         assert len(at.node.machine.programs) == 1
         assert "failed" not in at.states("agent") + at.site.states()
         assert at.states("agent")[-1] == "running"
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_agents_that_were_told_another_bus_are_followed_by_ones_of_the_one_that_carries_the_realm_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        assert at.process is not None
+        at.process.kill()
+        moved = replace(node_config(), nats=NatsTerms(authority="PEM", replicas=1))
+        monkeypatch.setattr(managed, "node_config", lambda: moved)
+        for _ in range(2):
+            at.start()
+            await asyncio.sleep(30)
+            assert len(at.node.agents.started) == 2
+            at.process.kill()
+        assert len(at.node.machine.programs) == 1
+        assert "failed" not in at.states("agent") + at.site.states()
         at.end()
 
     in_virtual_time(main)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.publisher import Publisher
+from dsmt.bus.nats import sender as nats_sender
+from dsmt.bus.nats.door import Verdict
+from dsmt.bus.nats.link import Publication
+from dsmt.bus.nats.sender import Due, NatsSender
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
-from dsmt.errors import RefusedError
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.event.codec import decode_part
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.ports.network import Message
 from tests.bus.realm import Pen, TestRealm, scenario
 
@@ -154,3 +162,32 @@ async def test_what_a_broker_refused_for_its_clock_is_not_waited_for_when_its_li
     link = attached(made)
     made.probe(1e9)
     assert [one for one in link.events() if one.event.source == "operator/bob"] == []
+
+
+@scenario
+async def test_a_shared_fact_that_is_given_up_on_nats_is_not_published_once_more(r: TestRealm):
+    """No majority answers for long: who made the decision decides anew (A3); what is no such fact is tried on."""
+    pen = Pen(r.identity("operator/alice"))
+    decision, word = pen.write("user/f", {}, version=1), pen.write("user/t", {})
+    published: list[str] = []
+    settled: dict[EventId, object] = {}
+
+    async def publish(*entries: Publication) -> dict[str, int]:
+        published.append(entries[0].headers["Nats-Msg-Id"])
+        if len(published) < 4:
+            raise TransportError("nats.stream", "no majority")
+        return {"seq": len(entries)}
+
+    async def judge(*_: object) -> Verdict:
+        return Verdict()
+
+    link: Any = SimpleNamespace(publish=publish, lost=asyncio.get_running_loop().create_future())
+    door: Any = SimpleNamespace(judge=judge, stored=lambda *_: None)
+    outbox: Any = SimpleNamespace(refused=lambda _: None, settled=lambda _: None)
+    sender = NatsSender(Subjects(r.name), door, outbox, lambda: 0, lambda one, _, error: settled.update({one: error}))
+    with patch.object(nats_sender, "GIVE_UP_S", 0.0):
+        await asyncio.wait_for(sender._publish(link, [Due(decision, decision.raw), Due(word, word.raw)]), 20)
+    assert isinstance(settled[decision.id], FailedError)
+    assert settled[word.id] is None
+    assert published[-1] == str(word.id)
+    assert str(decision.id) not in published[1:]

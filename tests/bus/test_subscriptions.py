@@ -95,6 +95,16 @@ def test_of_bookmarks_that_wait_on_nats_no_token_is_lost() -> None:
     assert asyncio.run(deliveries.next()) == [Bookmark(AT, True, 7), Bookmark(AT, True, 8)]
 
 
+def test_of_no_more_mail_than_a_bound_the_ids_are_remembered_on_nats_the_newest() -> None:
+    deliveries = Deliveries(conflate=True)
+    mail: list[Any] = [SimpleNamespace(signed=SimpleNamespace(id=("source", 1, n), size=1)) for n in range(MAIL + 3)]
+    for one in (*mail, *mail[-MAIL:]):
+        deliveries.mail(one)
+    assert deliveries.hand_on()
+    assert asyncio.run(deliveries.next()) == mail
+    assert len(deliveries._mail) == MAIL
+
+
 def test_what_was_asked_for_again_is_not_taken_for_live() -> None:
     reading, found = Reading(), list[Arrived]()
     reading.subscription.repaired = lambda _, arrived, now: found.extend(arrived)  # type: ignore[method-assign]

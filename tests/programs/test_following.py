@@ -26,6 +26,7 @@ from dsmt.programs import container_manager, following
 from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
 from dsmt.programs.following import LACKS, PLAN, Follower, written
 from tests.bus.realm import TestRealm, memory_network, realm
+from tests.controllers.signing import signed
 from tests.operations.scripted import ScriptedBus
 from tests.waiting import until
 
@@ -342,3 +343,11 @@ def test_who_looks_where_the_realm_goes_is_let_in_by_its_brokers_alone_and_leave
             network.close()
 
     asyncio.run(play())
+
+
+def test_that_a_realm_on_nats_stays_there_is_no_place_to_go_to(tmp_path: Path) -> None:
+    write_config(tmp_path / PLAN, HERE)
+    bus: Any = SimpleNamespace(source="node/n1")
+    nobody: Any = None
+    assert Follower(bus, nobody, tmp_path, THERE)._keep(signed("operator/alice", ENGINE, STAYS, version=2))
+    assert not (tmp_path / PLAN).exists()

@@ -1,15 +1,18 @@
-"""Wards: until when what a dead node has left behind is looked for."""
+"""Wards: what a dead node has left behind, and until when that is looked for."""
 
 from __future__ import annotations
 
 import selectors
 import signal
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dsmt.agents.rules.container import RECORD, InstanceRecord, dump_record
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import wards
-from dsmt.programs.wards import GRACE_S, LOOK_AGAIN_S, Wards
+from dsmt.programs.wards import GRACE_S, LOOK_AGAIN_S, Wards, left_behind
 
 
 def test_a_dead_node_is_looked_at_until_two_looks_find_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +32,19 @@ def test_a_dead_node_is_looked_at_until_two_looks_find_nobody(monkeypatch: pytes
             at.tick()
     assert (looks, killed) == ([], [(late, signal.SIGKILL)]), "who was being forked is missed by the first look"
     assert now[0] == pytest.approx(100.0 + GRACE_S + 3 * LOOK_AGAIN_S)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_program_that_lives_is_left_for_the_next_agent_and_of_a_dead_one_all_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    container = tmp_path / "containers" / "web" / "app" / "0"
+    container.mkdir(parents=True)
+    (container / RECORD).write_bytes(dump_record(InstanceRecord(boot="b")))
+    root, forked = ProcessIdentity(8, 1, "b"), ProcessIdentity(9, 1, "b")
+    monkeypatch.setattr(wards, "root_of", lambda *_: root)
+    monkeypatch.setattr(wards, "is_alive", lambda who: alive and who == root)
+    monkeypatch.setattr(wards, "owner_of", lambda mark: mark)
+    monkeypatch.setattr(wards, "marked", lambda of: {forked} if of(str(container)) else set())
+    monkeypatch.setattr(wards, "Tree", lambda *_, **__: SimpleNamespace(members=lambda: {root}))
+    assert left_behind(str(tmp_path)) == (set() if alive else {root, forked})

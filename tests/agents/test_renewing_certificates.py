@@ -1,0 +1,29 @@
+"""Renewing: which certificate a node goes on with (rule J1)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.agents.node.renewing import _taken
+from dsmt.event.kinds.joining import Renewed
+from dsmt.trust.identity import root_issued
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm
+from tests.controllers.signing import signed
+
+ROOT, KEY = SecretKey(b"r" * 32), SecretKey(b"n" * 32)
+NOW_S = 1_800_000_000
+
+
+@pytest.mark.parametrize(("later_s", "goes_on"), [(-1, False), (0, False), (1, True)])
+def test_a_node_goes_on_with_a_certificate_that_ends_later_than_its_own_and_with_no_other(
+    later_s: int, goes_on: bool
+) -> None:
+    own, other = (root_issued("node/n1", ROOT, key=KEY, now_s=NOW_S + s, serial=bytes([7 + s] * 16)) for s in (0, later_s))
+    bus: Any = SimpleNamespace(now_ms=lambda: own.certificate.not_after * 1000 - 1000, proof=lambda _: [])
+    answer = signed("issuer/root", "node/n1/certificate", Renewed(certificate=other.chain[0].raw))
+    found = _taken(bus, own, Realm(name="test", roots=(ROOT.public,)), answer)
+    assert (None if found is None else found.certificate) == (other.certificate if goes_on else None)
