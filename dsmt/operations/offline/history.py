@@ -28,8 +28,8 @@ from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.records import from_data
 from dsmt.event.rowtree import row_hash
 from dsmt.event.topic import check_pattern, matches
-from dsmt.operations.local.certificates import RESTART
 from dsmt.operations.offline.items import items
+from dsmt.operations.read.certificates import RESTART
 from dsmt.ports.bus import BusReader, HistoryPage
 from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
