@@ -17,7 +17,6 @@ from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError
 from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.local import following, machine, upgrading
 from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.certificates import ended_brokers
 from dsmt.operations.local.connection import Reading, connect, reading
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
@@ -25,6 +24,7 @@ from dsmt.operations.local.keeping import is_up
 from dsmt.operations.local.lock import alone, has_lock
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Tell, until

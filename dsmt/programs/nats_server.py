@@ -21,7 +21,7 @@ from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config, server_
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.ports.bus import BusReader
-from dsmt.ports.realm import NatsTerms
+from dsmt.ports.realm import NatsTerms, host_of
 from dsmt.programs.bus import nats_missing
 from dsmt.programs.configuration import (
     BrokerFile,
@@ -117,7 +117,7 @@ def make_servers(
         raise nats_missing("its client") from error
     program()
     addresses = [address for address, _ in realm.brokers]
-    hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]
+    hosts = [host_of(address) for address in addresses]
     authority, issued = issue_servers(realm.name, hosts, now_s=int(time.time()))
     replicas = COPIES if len(addresses) >= COPIES else 1
     known = msgspec.structs.replace(realm, nats=NatsTerms(authority=authority.certificate, replicas=replicas))

@@ -92,11 +92,11 @@ class Gates:
 class NatsServers:
     """`count` servers; where no `gates` stand beside them everybody may do everything."""
 
-    def __init__(self, count: int, *, tls: bool = False, synced: bool = False) -> None:
+    def __init__(self, count: int, *, tls: bool = False, synced: bool = False, host: str = "127.0.0.1") -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="dsmt-nats-"))
-        self._authority, certificates = self._issued(count) if tls else ("", [])
+        self._authority, certificates = self._issued(count, host.strip("[]")) if tls else ("", [])
         ports = free_ports(2 * count)
-        self.addresses = [f"127.0.0.1:{port}" for port in ports[:count]]
+        self.addresses = [f"{host}:{port}" for port in ports[:count]]
         routes = tuple(f"127.0.0.1:{port}" for port in ports[count:])
         self._servers = [
             Server(
@@ -115,8 +115,8 @@ class NatsServers:
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         atexit.register(self.close)
 
-    def _issued(self, count: int) -> tuple[str, list[Tls]]:
-        authority, issued = issue_servers("test", ["127.0.0.1"] * count, now_s=int(time.time()))
+    def _issued(self, count: int, host: str) -> tuple[str, list[Tls]]:
+        authority, issued = issue_servers("test", [host] * count, now_s=int(time.time()))
         (self.directory / "ca.pem").write_text(authority.certificate)
         for n, one in enumerate(issued):
             (self.directory / f"s{n}.pem").write_text(one.certificate)

@@ -12,7 +12,7 @@ from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.rules.brokers import FILE
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.errors import RefusedError
-from dsmt.operations.local.home import write_secret
+from dsmt.operations.local.home import is_here, write_secret
 from dsmt.operations.write import brokers
 from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, write_config
@@ -20,6 +20,7 @@ from dsmt.programs.nats_server import configuration
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import dump
 from dsmt.trust.store import TrustStore
+from tests.bus.nats_servers import NatsServers
 from tests.bus.realm import TestClock, TestEntropy
 from tests.bus.test_nats_door import Kept, on_nats
 from tests.waiting import until
@@ -36,6 +37,20 @@ async def say(bus: NatsBus, n: int, *, address: str = FAR, route: str = "127.0.0
 
 async def remove(bus: NatsBus, n: int) -> None:
     await brokers.remove(bus, f"b{n}", {}, by="alice", reason="")
+
+
+@pytest.mark.skipif(not is_here("::1"), reason="this machine has no IPv6")
+def test_a_server_at_an_ipv6_address_is_known_by_its_certificate() -> None:
+    async def main() -> None:
+        servers = NatsServers(1, tls=True, host="[::1]")
+        try:
+            servers.start()
+            link = await servers.administrator()
+            await link.close()
+        finally:
+            servers.close()
+
+    asyncio.run(main())
 
 
 def node(k: Kept, trust: TrustStore, known: KnownServers) -> NatsBus:

@@ -15,6 +15,7 @@ from dsmt.operations.local import certificates
 from dsmt.operations.local.dating import Dated, dated
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, free_port, init
 from dsmt.operations.offline.history import export
+from dsmt.operations.read.certificates import in_use, state_of
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import certs, status
 from dsmt.operations.words.times import rfc3339
@@ -63,10 +64,10 @@ def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_keeps_its_own(
         assert (done.key == done.before) == name.startswith("broker/")
         trust = TrustStore(home.realm().realm)
         trust.add_all([one.raw for held in (identity, after) for one in held.chain])
-        newest = certificates.in_use(trust, now)[name]
+        newest = in_use(trust, now)[name]
         assert newest == after.certificate
         if done.key != done.before:
-            assert certificates.state_of(identity.certificate, trust, now, newest) == "replaced"
+            assert state_of(identity.certificate, trust, now, newest) == "replaced"
         assert not trust.is_revoked(identity.key.key_id)
 
 
@@ -83,7 +84,7 @@ def test_the_certificate_of_a_node_that_has_left_is_not_the_next_to_be_renewed(h
     certificates.learn(trust, home)
     first = certs(trust, NOW.now_s * 1000)
     assert first.next == "broker/b1"
-    left = {one for one in certificates.in_use(trust, NOW.now_s) if one != "node/n1"}
+    left = {one for one in in_use(trust, NOW.now_s) if one != "node/n1"}
     assert certs(trust, NOW.now_s * 1000, left).next == "node/n1"
     stood_in = certificates.stand_in_identity(home.root_key(), now_s=NOW.now_s - 300 * DAY)
     trust.add_all([signed.raw for signed in stood_in.chain])
@@ -99,15 +100,15 @@ def test_who_was_rotated_by_a_clock_that_was_far_ahead_is_rotated_again_and_stan
         assert certificates.rotate(home, name, ahead).clock == "machine"
         listed = {one.state for one in certificates.one(certificates.listing(trust, home, now), name)}
         assert listed == ({"valid"} if name.startswith("broker/") else {"valid", "early"}), "of a key the one that counts"
-        assert certificates.in_use(trust, now)[name].issued <= now
-        assert certificates.in_use(trust, ahead.now_s)[name].issued == ahead.now_s
+        assert in_use(trust, now)[name].issued <= now
+        assert in_use(trust, ahead.now_s)[name].issued == ahead.now_s
     assert certs(trust, now * 1000).expires < rfc3339((now + 366 * DAY) * 1000)
     for name in ("node/n1", "broker/b1"):
         done = certificates.rotate(home, name, Dated(now + 5, "realm"))
         after = read_identity(certificates.here(home)[name]).certificate
         assert (after.issued, after.not_before, done.clock) == (now + 5, now + 5 - SKEW_S, "realm")
         certificates.learn(trust, home)
-        assert certificates.in_use(trust, now)[name] == after
+        assert in_use(trust, now)[name] == after
 
 
 def test_what_is_made_while_a_realm_is_there_is_dated_by_its_time(home: Home) -> None:
@@ -189,7 +190,7 @@ def test_an_issuer_that_was_rotated_is_not_told_as_ended_though_nobody_has_met_i
     assert len(certificates.learn(trust, home, role="issuer/")) == 1
     told = certs(trust, later * 1000)
     assert (told.ok, told.renew) == (True, False)
-    assert "node/n1" not in certificates.in_use(trust, later), "of all others what they show counts"
+    assert "node/n1" not in in_use(trust, later), "of all others what they show counts"
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x80", b"nonsense"])

@@ -285,9 +285,7 @@ class ContainerKeeper:
 
     async def _start(self) -> Process:
         """Start an agent. Raises `FailedError` when it cannot be."""
-        cause = () if self.signed is None else (self.signed.id,)
-        if self._agent.last is not None:
-            cause = ()
+        cause = () if self.signed is None or self._agent.last is not None else (self.signed.id,)
         self._agent.tell(State.INITIATED, cause=cause, generation=self.generation, pid=None)
         self._prepare()
         backoff = Backoff(*SPAWNER_AGAIN_S)
@@ -311,14 +309,13 @@ class ContainerKeeper:
         told = c.dump_config(self._config.for_agent(self.slot))
         if self._files.read(c.CONFIG) != told:
             self._files.write(c.CONFIG, told)
-        now_s = self._deps.bus.now_ms() // 1000
         deps = self._deps
         kept_identity = self._files.read(c.IDENTITY)
         raw = delegated(
             kept_identity,
             self.slot.agent(self._config.node),
             deps.identity,
-            now_s=now_s,
+            now_s=deps.bus.now_ms() // 1000,
             make_key=deps.make_key,
             entropy=deps.entropy,
         )

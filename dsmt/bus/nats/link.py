@@ -27,7 +27,7 @@ from dsmt.bus.rules.nats_config import CALLOUT_S
 from dsmt.bus.wire.nkeys import user_nkey
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Ability, Capabilities, Level
-from dsmt.ports.realm import KEPT_OUT
+from dsmt.ports.realm import KEPT_OUT, host_of
 from dsmt.trust.keys import Key
 
 OLDEST: Final = (2, 12, 3)
@@ -135,7 +135,7 @@ class NatsLink:
                     max_outstanding_pings=2,
                     inbox_prefix=prefix,
                     tls=context,
-                    tls_hostname=server.rpartition(":")[0] if context else None,
+                    tls_hostname=host_of(server) if context else None,
                     nkeys_seed_str="its own" if realm.gated else None,
                     token=shows or None,
                     error_cb=link._erred,

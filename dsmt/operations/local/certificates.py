@@ -1,13 +1,10 @@
-"""Certificates: who has which until when, and how what lives in this home is given a new one.
+"""Certificates of this home: who has which until when, and how what lives here is given a new one.
 
-Rule 1: a certificate is told as `renew` from half of its life on; one that has ended stops no service: who has it is not
-    attached any more, and what it runs goes on.
-Rule 2: a new certificate stands beside the old one until that ends or is revoked. Who runs is begun anew with it by who
+Rule 1: a new certificate stands beside the old one until that ends or is revoked. Who runs is begun anew with it by who
     keeps it; what it runs goes on. The newer of two of one name wins at a broker (A11). Times are realm time as far as it
     can be asked (`dating`).
-Rule 3: a rotation makes a new key, but for a broker, which every member of the realm knows by its key, and for an issuer,
+Rule 2: a rotation makes a new key, but for a broker, which every member of the realm knows by its key, and for an issuer,
     by whose key all stand that it has certified.
-Rule 4: one that has not begun was issued by a wrong clock: it stands in nobody's place, and a rotation gets out of it.
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ from dsmt.errors import InputError, NotFoundError, UnusableEventError
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, issue, write_secret
 from dsmt.operations.local.keeping import is_up
+from dsmt.operations.read.certificates import STAND_IN, State, in_use, state_of
 from dsmt.operations.words.times import rfc3339
 from dsmt.programs.configuration import ISSUER, read_identity
 from dsmt.system.entropy import SystemEntropy
@@ -31,7 +29,6 @@ from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 
-State = Literal["valid", "renew", "expired", "early", "revoked", "replaced"]
 _DIRECTORIES: Final = {"broker": "brokers", "controller": "controllers", "node": "nodes"}
 _PROGRAMS: Final = {
     "broker": ("brokers", "broker"),
@@ -40,8 +37,6 @@ _PROGRAMS: Final = {
     "node": ("nodes", "container_manager"),
 }
 """By role, where the program is that uses a certificate."""
-SHOWN: Final = frozenset({"issuer", "broker", "controller", "node", "operator"})
-"""Whose certificates are listed: agents and monitors get theirs from their node by themselves."""
 
 
 class HeldCertificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,42 +65,6 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     expires: str
     clock: Literal["realm", "machine"]
     restarted: bool
-
-
-def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Certificate) -> State:
-    """How a certificate stands; `newest` is the last one that was issued for its name and is not revoked."""
-    if trust.is_revoked(certificate.key_id, certificate.subject):
-        return "revoked"
-    if certificate.not_after < now_s:
-        return "expired"
-    if certificate.not_before > now_s:
-        return "early"
-    if certificate is not newest:
-        return "replaced"
-    return "renew" if now_s >= certificate.renew_s else "valid"
-
-
-STAND_IN: Final = "controller/stand-in-"
-"""What a controller is called that `cert revoke` makes and ends again; its key is kept nowhere."""
-
-
-def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
-    """By name, the newest certificate that is not revoked and has begun, or else the newest; of members and operators."""
-    found: dict[str, Certificate] = {}
-    known = [one for one in trust.certificates(now_s) if one.role in SHOWN and "." not in one.subject]
-
-    def order(one: Certificate) -> tuple[bool, bool, int]:
-        return not trust.is_revoked(one.key_id, one.subject), one.not_before <= now_s, one.issued
-
-    for one in sorted(known, key=order):
-        found[one.subject] = one
-    return found
-
-
-def ended_brokers(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
-    """By name, the brokers whose last certificate has ended: they serve, and nothing that they say is believed."""
-    found = in_use(trust, now_s).items()
-    return {name: one for name, one in found if one.role == "broker" and one.not_after < now_s}
 
 
 def here(home: Home) -> dict[str, Path]:

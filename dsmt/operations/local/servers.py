@@ -20,7 +20,7 @@ from dsmt.operations.local.home import Home, free_address
 from dsmt.operations.read.members import brokers as brokers_of
 from dsmt.operations.read.sight import look
 from dsmt.ports.bus import BusReader
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import BrokerAddress, host_of
 from dsmt.programs import nats_server
 from dsmt.programs.configuration import SERVERS_KEY, BrokerFile, RealmConfig, ServersKey, read_config
 
@@ -75,7 +75,7 @@ def routes_of(*known: Mapping[str, BrokerAddress]) -> tuple[str, ...]:
 def signed(realm: RealmConfig, key: ServersKey, address: str, public: str) -> str:
     """The certificate of a server's key, for its address. Raises `FailedError` for what is no key."""
     try:
-        return nats_server.sign(realm, key, address.rpartition(":")[0].strip("[]"), public, now_s=int(time.time()))
+        return nats_server.sign(realm, key, host_of(address), public, now_s=int(time.time()))
     except ValueError as error:
         raise FailedError("nats.asked", f"the server at {address} asks with no key: {error}", next="try again") from error
 

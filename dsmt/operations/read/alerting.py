@@ -10,7 +10,7 @@ import msgspec
 from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import keeper_died
 from dsmt.event.phrases import another_certificate
-from dsmt.operations.local.certificates import ended_brokers, in_use
+from dsmt.operations.read.certificates import ended_brokers, in_use
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Broker, Controller, Node, clock, revoked, withholding
 from dsmt.operations.read.revisions import Refused

@@ -12,8 +12,8 @@ from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.local.certificates import STAND_IN, in_use
 from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers, of_ended_nodes, of_silent_brokers
+from dsmt.operations.read.certificates import STAND_IN, in_use
 from dsmt.operations.read.instances import InstanceRow, instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes

@@ -8,7 +8,7 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
-from dsmt.operations.local.certificates import in_use
+from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.sight import look, stands
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Bus, BusReader, Draft

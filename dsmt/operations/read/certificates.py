@@ -1,0 +1,51 @@
+"""Certificates: which of a name is in use, and how each stands (`dsmt cert list`).
+
+Rule 1: a certificate is told as `renew` from half of its life on; one that has ended stops no service: who has it is not
+    attached any more, and what it runs goes on.
+Rule 2: one that has not begun was issued by a wrong clock: it stands in nobody's place, and a rotation gets out of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from dsmt.trust.certificate import Certificate
+from dsmt.trust.store import TrustStore
+
+State = Literal["valid", "renew", "expired", "early", "revoked", "replaced"]
+STAND_IN: Final = "controller/stand-in-"
+"""What a controller is called that `cert revoke` makes and ends again; its key is kept nowhere."""
+SHOWN: Final = frozenset({"issuer", "broker", "controller", "node", "operator"})
+"""Whose certificates are listed: agents and monitors get theirs from their node by themselves."""
+
+
+def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Certificate) -> State:
+    """How a certificate stands; `newest` is the last one that was issued for its name and is not revoked."""
+    if trust.is_revoked(certificate.key_id, certificate.subject):
+        return "revoked"
+    if certificate.not_after < now_s:
+        return "expired"
+    if certificate.not_before > now_s:
+        return "early"
+    if certificate is not newest:
+        return "replaced"
+    return "renew" if now_s >= certificate.renew_s else "valid"
+
+
+def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
+    """By name, the newest certificate that is not revoked and has begun, or else the newest; of members and operators."""
+    found: dict[str, Certificate] = {}
+    known = [one for one in trust.certificates(now_s) if one.role in SHOWN and "." not in one.subject]
+
+    def order(one: Certificate) -> tuple[bool, bool, int]:
+        return not trust.is_revoked(one.key_id, one.subject), one.not_before <= now_s, one.issued
+
+    for one in sorted(known, key=order):
+        found[one.subject] = one
+    return found
+
+
+def ended_brokers(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
+    """By name, the brokers whose last certificate has ended: they serve, and nothing that they say is believed."""
+    found = in_use(trust, now_s).items()
+    return {name: one for name, one in found if one.role == "broker" and one.not_after < now_s}
