@@ -50,8 +50,9 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(machine.following, "here", waits_for_controllers)
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32)))
+    monkeypatch.setattr(machine, "read_identity", lambda _: identity)
     made = SimpleNamespace(is_joined=False, operator=lambda: None, realm=lambda: None, part=lambda *_: Path())
-    return cast("Home", SimpleNamespace(**vars(made), identity=lambda _: identity))
+    return cast("Home", made)
 
 
 def test_up_waits_as_long_as_one_more_node_comes_and_names_those_that_do_not(home: Home) -> None:
