@@ -15,6 +15,7 @@ from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import HeldCertificate
 from dsmt.operations.local.connection import Connection, Reading, attached
 from dsmt.operations.local.dating import Dated, dated
+from dsmt.operations.local.lock import alone
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, Ended
 from dsmt.trust.store import TrustStore
@@ -71,11 +72,17 @@ def listed(found: list[HeldCertificate]) -> str:
     return "\n".join([table(("NAME", "STATE", "EXPIRES", "ISSUER", "", "KEY"), rows), *due])
 
 
+async def _rotated(ctx: CliContext, name: str, now: Dated) -> certificates.Rotated:
+    home = ctx.home()
+    async with alone(home, ctx.waits):  # of two at once the second one ends what the first one has made
+        return certificates.rotate(home, name, now)
+
+
 @command()
 @click.argument("name")
 def rotate(ctx: CliContext, name: str) -> None:
     """Give NAME, a member of this home, a new key and certificate; the old ones stay valid until revoked."""
-    done = certificates.rotate(ctx.home(), name, _dated(ctx))
+    done = asyncio.run(_rotated(ctx, name, _dated(ctx)))
     if ctx.json:
         document(done)
         return

@@ -15,12 +15,15 @@ from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.phrases import cut, why
 from dsmt.event.reason import Reason
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 from dsmt.view.allocation import need_of
 
+EVIDENCE_MOST: Final = 200
+"""So many characters of what a check has found stand in a reason."""
 NO_SLOT: Final = SlotEntry()
 _UP: Final = frozenset({State.INSTALLED, State.RUNNING})
 """What is said of a container, and of an agent, that has done its part."""
@@ -214,6 +217,19 @@ class ComponentContext(Component):
         if slot.fact is None or self.ready_since(slot) is not None:
             return False
         return self.parked(slot) or self.due(slot.fact) <= self.now_ms
+
+    def last_evidence(self, slot: SlotEntry) -> str:
+        """What is known of why the present generation is not ready, as it stands behind that; nothing where nothing is."""
+        fact = slot.fact
+        instance = None if fact is None else slot.instances.get(fact.record.node or "")
+        if fact is None or instance is None:
+            return ""
+        said, health = slot.application(fact.record.node), instance.health
+        if said is not None and said.record.generation >= fact.version and said.record.reason is not None:
+            return why(said.record.reason)
+        checked = None if health is None or health.record.generation < fact.version else health.record
+        evidence = checked.evidence if checked is not None and checked.health == "unready" else ""
+        return f": {cut(evidence, EVIDENCE_MOST)}" if evidence else ""
 
     def parked(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked on its node, or was when it was stopped to leave it."""

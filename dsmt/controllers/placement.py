@@ -208,8 +208,7 @@ class Chooser:
 
     @property
     def _least_group(self) -> int:
-        standing = (n for n in self.candidates() if self.fleet.state(n) == "alive" and self.stays(n) is None)
-        return min(map(self._group_count, standing), default=0)
+        return min((self._group_count(node) for node in self.candidates() if self.admits(node) is None), default=0)
 
     # --- choosing ------------------------------------------------------------------------------------------------
 

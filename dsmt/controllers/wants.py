@@ -158,7 +158,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:
-        its = f"{case.key} was not ready within {allowed_ms / 1000:g} s"
+        its = f"{case.key} was not ready within {allowed_ms / 1000:g} s{context.last_evidence(entry)}"
     else:  # before the first revision there is nothing to go back to
         return Outcome(wakes=(deadline,)) if context.entry.since > 1 else None
     basis = context.before

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from dsmt.bus.broker.reporter import BrokerReporter, Self
+from dsmt.bus.broker.upkeep import Upkeep
 from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S, MOST_S, QUIET_S, Wholeness
 from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.errors import FailedError
 from dsmt.event.chain import SourceChain
 
 COUNTS = ("events", "facts", "bytes", "first_row", "first_ms")
@@ -50,6 +52,32 @@ def test_that_it_has_become_whole_or_is_no_more_is_said_at_once(first):
         whole[0] = is_whole
         reporter.tick(now, **about)
     assert [record.whole for topic, record in said if topic == "broker/b1/stats"] == [first, not first]
+
+
+def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_done():
+    def full(_now):
+        raise FailedError("store.full", "no room")
+
+    done = []
+
+    def does(what):
+        return lambda *_, **__: done.append(what)
+
+    recorder = SimpleNamespace(
+        wholeness=SimpleNamespace(note=full),
+        time=SimpleNamespace(now_ms=lambda: 0, ahead_s=0.0, early_s=0.0, keep=does("time")),
+        sessions=SimpleNamespace(tick=does("sessions")),
+        reporter=SimpleNamespace(tick=does("reporter")),
+        ingest=SimpleNamespace(full=None, overdue=does("overdue"), expire=does("expire")),
+        trim=does("trim"),
+        dropped=0,
+    )
+    sessions = SimpleNamespace(by_name={}, signers=(), ask=lambda _: (), forgive=does("forgive"))
+    about = (sessions, SimpleNamespace(forget=does("forget")), SimpleNamespace(expire=does("depot")))
+    upkeep = Upkeep(recorder, *about, SimpleNamespace(let_go=does("let go")))
+    with pytest.raises(FailedError):
+        upkeep.tick(100.0, "")
+    assert {"sessions", "reporter", "overdue", "expire", "trim", "depot", "let go"} <= set(done)
 
 
 def test_it_waits_longer_while_facts_that_were_not_here_are_offered_but_not_for_ever(store):

@@ -120,24 +120,6 @@ def test_the_realms_screen_tells_when_a_certificate_ends_and_that_one_has_ended(
     assert f"certs     {said}" in screens.status(status(seen, trust, []), seen)
 
 
-@pytest.mark.parametrize(("left_s", "code", "who"), [(3600, "node.lost", "dsmt"), (-3600, "node.expired", "you")])
-def test_of_a_dead_node_whose_certificate_has_ended_it_is_told_what_brings_it_back(left_s: int, code: str, who: str) -> None:
-    realm, root = Realm("n1", "n2"), SecretKey(bytes(32))
-    realm.close("n2")
-    realm.verdict("n2")
-    seen = sight(realm)
-    trust = TrustStore(RealmName(name="prod", roots=(root.public,)))
-    for name, ends_s in (("node/n1", -3600), ("node/n2", left_s)):
-        begins = seen.now_ms // 1000 - 7200
-        node = root_issued(name, root, key=root, now_s=begins, serial=bytes(16), lifetime_s=7200 + ends_s)
-        trust.add(node.chain[0].raw)
-    (alert,) = status(seen, trust, []).alerts
-    assert (alert.target, alert.code, alert.who) == ("node/n2", code, who)
-    if left_s < 0:
-        assert alert.next == "dsmt cert rotate node/n2; if it has joined: dsmt join TOKEN, there"
-        assert alert.message.startswith(f"its certificate ended at {rfc3339(seen.now_ms - 3_600_000)}, and it cannot")
-
-
 def test_an_empty_realm_says_the_first_step() -> None:
     seen = sight(Realm("n1"))
     check("first_step", screens.ps([], seen))

@@ -219,7 +219,9 @@ class Realm:
         topic = f"service/{key.service}/status/{key.component}/{key.index}/{node}/{layer}"
         return self.say(source, topic, record)
 
-    def health(self, key: SlotKey, node: str, health: str, *, since_ms: int | None = None) -> SignedEvent:
+    def health(
+        self, key: SlotKey, node: str, health: str, *, since_ms: int | None = None, evidence: str = ""
+    ) -> SignedEvent:
         entry = self.view.slot(key)
         assert entry is not None
         assert entry.fact is not None
@@ -227,7 +229,7 @@ class Realm:
             health=health,  # type: ignore[arg-type]
             generation=entry.fact.version,
             check="http",
-            evidence="",
+            evidence=evidence,
             failures=0,
             since_ms=self.now_ms if since_ms is None else since_ms,
         )

@@ -81,14 +81,16 @@ def test_spread_by_label_is_even_over_its_values() -> None:
     assert racks == {"a": 2, "b": 2}
 
 
-@pytest.mark.parametrize("gone", ["dead", "without the driver"])
+@pytest.mark.parametrize("gone", ["dead", "without the driver", "draining", "excluded"])
 def test_a_node_that_can_take_nothing_has_no_share_in_a_strict_spread(gone: str) -> None:
     realm = Realm("n1", "n2", "n3")
     if gone == "dead":
         realm.close("n3")
         realm.after(1).step()
-    else:
+    elif gone == "without the driver":
         realm.attributes("n3", drivers={})
+    else:
+        realm.control_node("n3", gone)
     realm.apply(web(3, component="spread: {by: node, strict: true}"))
     realm.step()
     assert sorted(Counter(realm.nodes_of()).items()) in ([("n1", 1), ("n2", 2)], [("n1", 2), ("n2", 1)])

@@ -3,6 +3,7 @@
 import pytest
 
 from dsmt.event.kinds.slot import Good
+from dsmt.event.reason import reason
 from dsmt.event.status import State
 
 from .build import Attentive, Realm, key, web
@@ -81,6 +82,27 @@ def test_the_only_instance_goes_back_when_it_parks_after_its_deadline() -> None:
     realm.status(key(), node, State.FAILED, parked=True)
     controller.look()
     assert (realm.slot().node, revisions(realm)) == (node, [1])
+
+
+@pytest.mark.parametrize("of_it", ["its check", "its program", "nothing"])
+def test_a_revision_that_was_not_ready_in_time_is_refused_with_what_is_known_of_why(of_it: str) -> None:
+    realm, controller = running(1)
+    realm.apply(web(1, component=SHORT + BAD))
+    controller.watch(2)
+    realm.after(40)
+    node = realm.slot().node or ""
+    if of_it == "its check":
+        realm.health(key(), node, "unready", evidence="GET /: 404 Not Found" + "x" * 1000)
+    elif of_it == "its program":
+        why = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="web/app/0")
+        realm.status(key(), node, State.FAILED, reason=why)
+    controller.look()
+    assert revisions(realm) == [1]
+    told = realm.slot().reason.message
+    assert "web/app/0 was not ready within 30 s" in told
+    assert (": GET /: 404" in told) == (of_it == "its check")
+    assert ("code 3" in told) == (of_it == "its program")
+    assert len(told) < 400
 
 
 def test_who_goes_back_says_why_that_was_refused_and_not_what_the_slot_that_refused_it_was_told_since() -> None:

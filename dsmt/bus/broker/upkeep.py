@@ -47,7 +47,6 @@ class Upkeep:
     def tick(self, now: float, address: str) -> None:
         """Do what is due. Raises `FailedError` when the disk is full."""
         recorder = self._recorder
-        recorder.wholeness.note(now)
         self._say_due(now, address)
         recorder.ingest.overdue()
         if now >= self._expire_at:
@@ -57,6 +56,7 @@ class Upkeep:
             self._depot.expire()
             self._expire_at = now + (0.0 if recorder.trim() else EXPIRE_S)
         self._admission.let_go(self._sessions.signers, now)
+        recorder.wholeness.note(now)
 
     def _say_due(self, now: float, address: str) -> None:
         time = self._recorder.time

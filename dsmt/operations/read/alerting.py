@@ -55,6 +55,18 @@ def alerts(
     if of_services and not any(one.alive for one in of_controllers):
         said = "no controller is alive: services keep running, but nothing is repaired elsewhere"
         found.append(Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you"))
+    elif of_services:
+        found += [
+            Alert(
+                target=f"controller/{one.controller}",
+                code="controller.silent",
+                message="it is not alive; the others decide",
+                next="dsmt controllers; dsmt up starts it where it was",
+                who="you",
+            )
+            for one in of_controllers
+            if not one.alive and sight.fleet.state(one.controller) != "dead"  # or its node is told
+        ]
     found += [
         Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
         for source, (_, said) in sorted(sight.passing.keepers.items())

@@ -1,0 +1,50 @@
+"""Alerts: what `status` tells of a realm that is not as it should be, and who acts."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.event.kinds.controller import ControllerState
+from dsmt.operations.read.summaries import status
+from dsmt.operations.words.times import rfc3339
+from dsmt.trust.identity import root_issued
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm as RealmName
+from dsmt.trust.store import TrustStore
+from tests.controllers.build import Realm, web
+from tests.operations.sights import sight
+
+
+@pytest.mark.parametrize(("left_s", "code", "who"), [(3600, "node.lost", "dsmt"), (-3600, "node.expired", "you")])
+def test_of_a_dead_node_whose_certificate_has_ended_it_is_told_what_brings_it_back(left_s: int, code: str, who: str) -> None:
+    realm, root = Realm("n1", "n2"), SecretKey(bytes(32))
+    realm.close("n2")
+    realm.verdict("n2")
+    seen = sight(realm)
+    trust = TrustStore(RealmName(name="prod", roots=(root.public,)))
+    for name, ends_s in (("node/n1", -3600), ("node/n2", left_s)):
+        begins = seen.now_ms // 1000 - 7200
+        node = root_issued(name, root, key=root, now_s=begins, serial=bytes(16), lifetime_s=7200 + ends_s)
+        trust.add(node.chain[0].raw)
+    (alert,) = status(seen, trust, []).alerts
+    assert (alert.target, alert.code, alert.who) == ("node/n2", code, who)
+    if left_s < 0:
+        assert alert.next == "dsmt cert rotate node/n2; if it has joined: dsmt join TOKEN, there"
+        assert alert.message.startswith(f"its certificate ended at {rfc3339(seen.now_ms - 3_600_000)}, and it cannot")
+
+
+@pytest.mark.parametrize(
+    ("closed", "told"),
+    [((), []), (("c2",), [("controller/c2", "controller.silent")]), (("c1", "c2"), [("controllers", "controllers.none")])],
+)
+def test_a_controller_that_is_not_alive_is_told_beside_the_others(closed: tuple[str, ...], told: list[object]) -> None:
+    realm = Realm("n1")
+    realm.apply(web(0))
+    for name in ("c1", "c2"):
+        realm.session(f"controller/{name}", "open")
+        state = ControllerState(version="0.1", ruleset=6, pid=5, decisions=1)
+        realm.say(f"controller/{name}", f"controller/{name}/state", state)
+    for name in closed:
+        realm.session(f"controller/{name}", "closed", how="peer")
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+    assert [(one.target, one.code) for one in status(sight(realm), trust, []).alerts] == told
