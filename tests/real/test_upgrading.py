@@ -41,8 +41,8 @@ async def shown(home: Home) -> list[Any]:
     return [(one["instance"], one["node"], one["pid"], one["since"], one["restarts"]) for one in rows]
 
 
-async def begin(home: Home) -> list[Any]:
-    await dsmt(home.root, "up", "--nodes", "2", "--brokers", "2", "--detach")
+async def begin(home: Home, *options: str) -> list[Any]:
+    await dsmt(home.root, "up", "--nodes", "2", "--detach", *(options or ("--brokers", "2")))
     spec = home.root / "web.yaml"
     spec.write_text(SPEC)
     await dsmt(home.root, "apply", str(spec), "--wait=60s")
@@ -54,13 +54,14 @@ async def verdicts(home: Home) -> list[Any]:
     return [one for one in lines if one.get("type") == "dsmt.node.verdict"]
 
 
-def test_all_of_dsmt_is_begun_anew_and_what_it_runs_is_not_touched(tmp_path):
+@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats"))])
+def test_all_of_dsmt_is_begun_anew_and_what_it_runs_is_not_touched(tmp_path, engine):
     async def scenario(home: Home) -> None:
-        before = await begin(home)
+        before = await begin(home, "--engine", engine)
         ran = own(home)
         done = (await dsmt(home.root, "upgrade", "--json")).json
         assert (done["programs"], done["untouched"]) == (3, 3)
-        assert (done["brokers"], done["nodes"]) == (["b1", "b2"], ["n1", "n2"])
+        assert (done["brokers"], done["nodes"]) == (["b1"], ["n1", "n2"])
         assert not any(map(is_alive, ran))
         assert len(own(home)) == len(ran)
         assert await shown(home) == before
