@@ -133,13 +133,17 @@ def test_a_killed_broker_comes_back_with_every_acknowledged_event_and_no_service
 
 
 async def lose(made: Fleet, *names: str) -> None:
-    """The broker's process ends, files of its are lost, and it comes up again."""
+    """The broker's process ends, files of its are lost, and it comes up again.
+
+    It stands still before that: a controller starts another keeper at once, and that a broker, which must find none of them.
+    """
     keeper, broker = made.record("keeper", "", "spawner"), made.record("brokers", "b1", "broker")
+    os.kill(broker.pid, signal.SIGSTOP)
+    for path in [path for name in names for path in made.home.part("brokers", "b1").glob(name)]:
+        path.unlink()
     os.kill(keeper.pid, signal.SIGKILL)
     os.kill(broker.pid, signal.SIGKILL)
     await eventually("the broker's end", lambda: not is_alive(broker))
-    for path in [path for name in names for path in made.home.part("brokers", "b1").glob(name)]:
-        path.unlink()
     await up(made.home, Wanted(nodes=3, controllers=2))
     await made.replaced("brokers", "b1", "broker", broker)
 

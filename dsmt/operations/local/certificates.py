@@ -30,13 +30,8 @@ from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 
 _DIRECTORIES: Final = {"broker": "brokers", "controller": "controllers", "node": "nodes"}
-_PROGRAMS: Final = {
-    "broker": ("brokers", "broker"),
-    "controller": ("controllers", "controller"),
-    "issuer": ("controllers", "controller"),
-    "node": ("nodes", "container_manager"),
-}
-"""By role, where the program is that uses a certificate."""
+_PROGRAMS: Final = {"broker": "broker", "controller": "controller", "node": "container_manager"}
+"""By role, the program that uses a certificate; a controller that of its issuer, too."""
 
 
 class HeldCertificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,11 +162,8 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
 
 def begin_anew(home: Home, name: str) -> bool:
     """End the program that has a certificate of this home: who keeps it starts the next one; whether it runs."""
-    role, _, part = name.partition("/")
-    if role not in _PROGRAMS:
-        return False
-    kind, program = _PROGRAMS[role]
-    return ask_to_end(home.part(kind, part), program)
+    role, _, part = name.replace("issuer/", "controller/").partition("/")
+    return role in _PROGRAMS and ask_to_end(home.part(_DIRECTORIES[role], part), _PROGRAMS[role])
 
 
 def root_identity(root: SecretKey, *, now_s: int) -> Identity:
