@@ -21,7 +21,7 @@ from dsmt.operations.local.connection import Reading, connect, reading
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.keeping import is_up
-from dsmt.operations.local.lock import alone, has_lock
+from dsmt.operations.local.lock import alone, has_lock, silent
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.certificates import ended_brokers
@@ -192,14 +192,14 @@ def upgrade(ctx: CliContext) -> None:
     """Begin all of dsmt that runs in this home anew, with what is installed now; services go on, with the same pids."""
     home = ctx.home()
     if not home.exists:
-        raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
+        raise _no_realm(home)
     ctx.asked = f"what was begun anew in {home.root}", "dsmt upgrade begins the rest anew"
     asyncio.run(_upgrade(ctx, home))
 
 
 async def _upgrade(ctx: CliContext, home: Home) -> None:
     with ctx.progress() as tell:
-        done = await upgrading.upgrade(home, tell or (lambda _: None), waits=ctx.waits)
+        done = await upgrading.upgrade(home, tell or silent, waits=ctx.waits)
         await attached(home, done.started, tell=tell)
     parts = {"broker": home.names("brokers"), "controller": done.started.controllers, "node": done.started.nodes}
     if ctx.json:
@@ -215,8 +215,12 @@ def down(ctx: CliContext) -> None:
     """Stop everything that this home started on this machine, services included, and nothing else."""
     home = ctx.home()
     if not (home.exists or has_lock(home) or machine.abandoned(home)):
-        raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
+        raise _no_realm(home)
     asyncio.run(_down(ctx, home))
+
+
+def _no_realm(home: Home) -> NotFoundError:
+    return NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
 
 
 async def _down(ctx: CliContext, home: Home) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
@@ -32,18 +32,31 @@ Answer = Callable[[f.BlobIs], None]
 
 
 @dataclass(slots=True)
-class _Check:
-    frame: f.BlobFinished
-    answer: Answer
-    whole: Any
-    chunk: int = 0
+class _Sum:
+    """What has been seen of a blob, chunk by chunk."""
+
+    digest: bytes
+    chunks: int = 0
+    _whole: Any = field(default_factory=sha256)
+
+    def takes(self, chunk: bytes | None) -> bool:
+        """Take in the next chunk; whether there was one."""
+        if chunk is not None:
+            self._whole.update(chunk)
+            self.chunks += 1
+        return chunk is not None
+
+    @property
+    def right(self) -> bool:
+        """Whether what was seen is the blob."""
+        return bool(self._whole.digest() == self.digest)
 
 
 @dataclass(slots=True)
-class _Look:
-    digest: bytes
-    whole: Any
-    chunk: int = 0
+class _Check:
+    frame: f.BlobFinished
+    answer: Answer
+    seen: _Sum
 
 
 class Depot:
@@ -56,7 +69,7 @@ class Depot:
         self._fetched = b""
         """What is being fetched from another broker: nobody else writes it."""
         self._due = due
-        self._looks: deque[_Look] = deque()
+        self._looks: deque[_Sum] = deque()
         self._looked: dict[bytes, int] = {}
         """When (realm ms) what was fetched from here was last looked at."""
         self.wrong: Callable[[str], object] = lambda _: None
@@ -77,7 +90,7 @@ class Depot:
         now_ms = self._now_ms()
         if now_ms - self._looked.get(digest, -AGAIN_MS) >= AGAIN_MS:
             self._looked[digest] = now_ms
-            self._looks.append(_Look(digest, sha256()))
+            self._looks.append(_Sum(digest))
             self._due()
 
     def put(self, frame: f.ChunkPut | f.BlobFinished, parts: tuple[bytes, ...], payer: str, answer: Answer) -> None:
@@ -89,7 +102,7 @@ class Depot:
             said = "this blob is just being fetched from another broker: put it again"
             answer(f.BlobIs(id=frame.id, size=None, ok=False, message=said))
         elif isinstance(frame, f.BlobFinished):
-            self._checks.append(_Check(frame, answer, sha256()))
+            self._checks.append(_Check(frame, answer, _Sum(frame.digest)))
             self._due()
         else:
             answer(self._chunk(frame, parts, payer))
@@ -222,25 +235,19 @@ class Depot:
             return False
         return bool(self._checks or self._looks or self._removing)
 
-    def _look(self, look: _Look) -> None:
-        chunk = self._blobs.chunk(look.digest, look.chunk)
-        if chunk is not None:
-            look.whole.update(chunk)
-            look.chunk += 1
+    def _look(self, look: _Sum) -> None:
+        if look.takes(self._blobs.chunk(look.digest, look.chunks)):
             return
-        if self.has(look.digest) and look.whole.digest() != look.digest:
+        if self.has(look.digest) and not look.right:
             self._remove(look.digest)
             self.wrong(f"blob {look.digest.hex()} of the depot is not what was put, and is held no more: apply it again")
         self._looks.popleft()
 
     def _check(self, check: _Check) -> None:
-        frame = check.frame
-        chunk = None if check.chunk >= frame.chunks else self._blobs.so_far(frame.digest, check.chunk)
-        if chunk is not None:
-            check.whole.update(chunk)
-            check.chunk += 1
+        frame, seen = check.frame, check.seen
+        if seen.takes(None if seen.chunks >= frame.chunks else self._blobs.so_far(frame.digest, seen.chunks)):
             return
-        ok = check.chunk == frame.chunks and check.whole.digest() == frame.digest
+        ok = seen.chunks == frame.chunks and seen.right
         if ok:
             self._blobs.keep(frame.digest, frame.chunks, now_ms=self._now_ms())
         else:

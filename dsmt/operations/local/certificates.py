@@ -9,6 +9,7 @@ Rule 2: a rotation makes a new key, but for a broker, which every member of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -156,14 +157,16 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
         issued=_when(made.certificate.issued),
         expires=_when(made.certificate.not_after),
         clock=now.clock,
-        restarted=is_up(home) and begin_anew(home, name),
+        restarted=is_up(home) and begin_anew(home, [name]),
     )
 
 
-def begin_anew(home: Home, name: str) -> bool:
-    """End the program that has a certificate of this home: who keeps it starts the next one; whether it runs."""
-    role, _, part = name.replace("issuer/", "controller/").partition("/")
-    return role in _PROGRAMS and ask_to_end(home.part(_DIRECTORIES[role], part), _PROGRAMS[role])
+def begin_anew(home: Home, names: Iterable[str]) -> bool:
+    """End each program that has one of these certificates: who keeps it starts the next one; whether any of them runs."""
+    users = (name.replace("issuer/", "controller/").split("/", 1) for name in names)
+    programs = {(home.part(_DIRECTORIES[role], name), _PROGRAMS[role]) for role, name in users if role in _PROGRAMS}
+    ended = [ask_to_end(directory, program) for directory, program in programs]
+    return any(ended)
 
 
 def root_identity(root: SecretKey, *, now_s: int) -> Identity:

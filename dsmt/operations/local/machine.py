@@ -237,8 +237,7 @@ async def release(home: Home, program: str, name: str) -> None:
     if is_up(home):
         write_kept(home, without=str(directory))
         await ask_keeper(home, "release", program, directory)
-    running = process_of(directory, program)
-    await end([] if running is None else [running], GRACE_S)
+    await end_program(directory, program, GRACE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +342,12 @@ async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[Process
         killed += await end(left, 1.0)
         await asyncio.sleep(0.02)
     return killed
+
+
+async def end_program(directory: Path, program: str, patience_s: float) -> None:
+    """End a program of a directory, if it runs."""
+    running = process_of(directory, program)
+    await end([] if running is None else [running], patience_s)
 
 
 async def end(identities: list[ProcessIdentity], patience_s: float) -> int:

@@ -133,8 +133,7 @@ def accept(home: Home, told: RoleOrder) -> Answer:
     for source, identity in identities.items():
         write_secret(files[source], dump(identity))
         _key_file(home, source).unlink(missing_ok=True)
-    for source in {source.replace("issuer/", "controller/") for source in identities}:
-        begin_anew(home, source)
+    begin_anew(home, identities)
     if (home.root / ASKED).exists():
         (home.root / ASKED).rmdir()
     reach_at(home, realm)

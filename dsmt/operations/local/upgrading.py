@@ -21,7 +21,7 @@ from dsmt.errors import RefusedError
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.keeping import ask_keeper, is_up, start_keeper
 from dsmt.operations.local.lock import Waits, alone, silent
-from dsmt.operations.local.machine import StartedRealm, check_moved, end, start_all
+from dsmt.operations.local.machine import StartedRealm, check_moved, end, end_program, start_all
 from dsmt.operations.local.parts import Parts, agents_in, keeper_directory
 from dsmt.system.procfs import is_alive, send_signal
 from dsmt.system.records import process_of
@@ -55,22 +55,20 @@ async def upgrade(home: Home, tell: Callable[[str], object], *, waits: Waits = s
         parts = Parts(home)
         ran = [one for one in parts.instances() if is_alive(one)]
         tell("brokers and controllers")
-        keeper = process_of(keeper_directory(home), "spawner")
-        await end([] if keeper is None else [keeper], GRACE_S)  # it ends the others first
+        await end_program(keeper_directory(home), "spawner", GRACE_S)  # it ends the others first
         await end([*parts.controllers(), *parts.bridges(), *parts.brokers()], GRACE_S)
         await start_keeper(home)
         for node in home.names("nodes"):
             tell(node)
-            await _begin_anew(home, node)
+            await _replace_node(home, node)
         return Upgraded(await start_all(home), len(ran), sum(map(is_alive, ran)))
 
 
-async def _begin_anew(home: Home, node: str) -> None:
+async def _replace_node(home: Home, node: str) -> None:
     """Rule 2."""
     directory = home.part("nodes", node)
-    own = [one for program in _OF_A_NODE if (one := process_of(directory, program)) is not None]
-    await end(own[:1], GRACE_S)  # it ends the others first
-    await end(own[1:], GRACE_S)
+    for program in _OF_A_NODE:  # the first one ends the others
+        await end_program(directory, program, GRACE_S)
     await ask_keeper(home, "start", "spawner", directory)
     await _followed(lambda: process_of(directory, "container_manager"))
     for container in Parts(home).containers():

@@ -52,21 +52,7 @@ def alerts(
 ) -> list[Alert]:
     """Everything that is not as it should be, what needs a person first."""
     found = [*_of_nodes(sight, of_nodes), *_of_brokers(sight)]
-    if of_services and not any(one.alive for one in of_controllers):
-        said = "no controller is alive: services keep running, but nothing is repaired elsewhere"
-        found.append(Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you"))
-    elif of_services:
-        found += [
-            Alert(
-                target=f"controller/{one.controller}",
-                code="controller.silent",
-                message="it is not alive; the others decide",
-                next="dsmt controllers; dsmt up starts it where it was",
-                who="you",
-            )
-            for one in of_controllers
-            if not one.alive and sight.fleet.state(one.controller) != "dead"  # or its node is told
-        ]
+    found += _of_controllers(sight, of_controllers) if of_services else []
     found += [
         Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
         for source, (_, said) in sorted(sight.passing.keepers.items())
@@ -110,6 +96,24 @@ def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
         Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
         for node in of_nodes
         if (why := clock(node)) is not None
+    ]
+
+
+def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Alert]:
+    """That none is alive, or who is not, but for those whose dead node is told."""
+    if not any(one.alive for one in of_controllers):
+        said = "no controller is alive: services keep running, but nothing is repaired elsewhere"
+        return [Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you")]
+    return [
+        Alert(
+            target=f"controller/{one.controller}",
+            code="controller.silent",
+            message="it is not alive; the others decide",
+            next="dsmt controllers; dsmt up starts it where it was",
+            who="you",
+        )
+        for one in of_controllers
+        if not one.alive and sight.fleet.state(one.controller) != "dead"
     ]
 
 
@@ -190,8 +194,8 @@ def of_ended_brokers(trust: TrustStore, now_ms: int, left: Collection[str] = ())
 
 def of_ended_nodes(of_nodes: Sequence[Node], trust: TrustStore, now_ms: int) -> list[Alert]:
     """Dead nodes whose certificate has ended, whatever they died of: they cannot come back with it."""
-    known = in_use(trust, now_ms // 1000)
     ended = {one.node: one.evidence for one in of_nodes if one.liveness == "dead"}
+    known = in_use(trust, now_ms // 1000) if ended else {}
     found = []
     for node, evidence in sorted(ended.items()):
         name = f"node/{node}"
