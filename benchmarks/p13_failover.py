@@ -28,7 +28,7 @@ from benchmarks.rows import Row, median, row
 from benchmarks.sizes import sized
 from benchmarks.stream_peers import free_port
 from dsmt.errors import DsmtError
-from dsmt.operations.local.connection import Connection, connect
+from dsmt.operations.connection import Connection, connect
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.wanted import Wanted

@@ -217,7 +217,7 @@ async def _bare_publisher(directory: Path) -> None:
 
 async def _one_topic(home: Home) -> list[float]:
     """Milliseconds from asking for one topic until its fact is in hand, verified, and the subscription complete."""
-    from dsmt.operations.local.connection import reading
+    from dsmt.operations.connection import reading
     from dsmt.ports.bus import Arrived, Interest
 
     took = []

@@ -13,7 +13,7 @@ from typing import Any
 
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
-from dsmt.operations.local.connection import Connection, connect
+from dsmt.operations.connection import Connection, connect
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.wanted import Wanted

@@ -25,7 +25,7 @@ from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.status import State
 from dsmt.monitors.checks.http import try_http
-from dsmt.operations.local.connection import Connection, connect
+from dsmt.operations.connection import Connection, connect
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.wanted import Wanted
@@ -199,7 +199,7 @@ async def _kill_node(stage: _Stage, watch: Watch) -> str:
         "the verdict", lambda: watch.first(began, lambda e: e.event.topic == f"node/{node}/verdict"), PATIENCE_S
     )
     stage.say("", f"declared dead, {dead.signed.event.source}: {dead.signed.event.data['message']}", _after(dead, began))
-    slot = f"service/{row.service}/slot/{row.component}/{row.index}"
+    slot = row.key.topic
     placed = await watch.until("a new place", lambda: watch.first(began, lambda e: e.event.topic == slot), PATIENCE_S)
     stage.say("", f"placed on {placed.signed.event.data['node']}", _after(placed, began))
     ready = await watch.until("three ready instances", lambda: _ready(watch, without=node), PATIENCE_S)

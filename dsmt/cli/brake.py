@@ -5,7 +5,7 @@ from __future__ import annotations
 from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document, one_line, page
 from dsmt.event.phrases import quoted
-from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.summaries import Brake
 from dsmt.operations.write import braking
 

@@ -6,8 +6,8 @@ import click
 
 from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document
+from dsmt.operations.connection import Connection
 from dsmt.operations.local import brokers
-from dsmt.operations.local.connection import Connection
 from dsmt.ports.realm import BrokerAddress
 
 

@@ -11,12 +11,11 @@ from dsmt.cli.command import CliContext, command
 from dsmt.cli.machine import attached
 from dsmt.cli.printing import counted, document
 from dsmt.errors import InputError, RefusedError
+from dsmt.operations.connection import Connection, connect, reading
 from dsmt.operations.local import following, migrating
 from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.connection import Connection, connect, reading
 from dsmt.operations.local.home import ENGINES, Home
 from dsmt.operations.local.keeping import is_up
-from dsmt.operations.local.lock import silent
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.ways import WAYS, Way, way_to
 from dsmt.operations.write.brokers import announce, announced
@@ -52,7 +51,7 @@ def _begin(ctx: CliContext, home: Home, engine: str) -> None:
         await _look(home, way)
         await migrating.begin(home, engine, waits=ctx.waits)
         with ctx.progress() as tell:
-            return await migrating.level(home, tell or silent)
+            return await migrating.level(home, tell)
 
     told = asyncio.run(work())
     if ctx.json:
@@ -71,8 +70,7 @@ async def _cut(ctx: CliContext, home: Home) -> None:
     engine = migrating.under_way(home)
     if not going_on:
         await _look(home, WAYS[engine])
-    with ctx.progress() as shown:
-        tell = shown or silent
+    with ctx.progress() as tell:
         members = {} if going_on else await _tell_where(home)
         if not going_on:
             await migrating.level(home, tell)

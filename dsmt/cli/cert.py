@@ -11,9 +11,9 @@ from dsmt.cli.command import CliContext, addresses, command, reason_option, yes_
 from dsmt.cli.printing import counted, document, table
 from dsmt.cli.printing import show as show_text
 from dsmt.errors import FailedError, InputError, RefusedError, TransportError
+from dsmt.operations.connection import Connection, Reading, attached
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import HeldCertificate
-from dsmt.operations.local.connection import Connection, Reading, attached
 from dsmt.operations.local.dating import Dated, dated
 from dsmt.operations.local.lock import alone
 from dsmt.operations.write import revoking
@@ -92,7 +92,10 @@ def rotate(ctx: CliContext, name: str) -> None:
         begins = "it is started anew with it, and services go on"
     print(f"{name} has a new certificate until {done.expires}; {begins}")
     if done.clock == "machine":
-        print(f"no broker answers: it is dated by this machine's clock, {done.issued}; if that is wrong, do it again later")
+        why = "NATS tells no realm time" if ctx.home().realm().nats else "no broker answers"
+        print(f"{why}: it is dated by this machine's clock, {done.issued}; if that is wrong, do it again when it is right")
+    if done.before != done.key and name.startswith("broker/"):
+        print("who has joined knows it by its former key: type dsmt up, then dsmt node add of each host again")
     if done.before != done.key:
         first = "" if own or done.restarted else "start it anew; then "
         print(f"next: {first}dsmt cert revoke {done.before} to end the old key")

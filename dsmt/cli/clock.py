@@ -9,8 +9,8 @@ import click
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, InputError
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
-from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.words.times import off_by, rfc3339, span
 from dsmt.operations.write import clocks
 

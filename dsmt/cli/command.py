@@ -17,11 +17,12 @@ import click
 
 from dsmt.cli.printing import columns, fitted, one_line, send
 from dsmt.errors import InputError, TransportError
+from dsmt.operations.words.telling import Tell, silent
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from dsmt.operations.local.connection import Connection, Reading
+    from dsmt.operations.connection import Connection, Reading
     from dsmt.operations.local.home import Home
     from dsmt.operations.read.waiting import Applied
     from dsmt.ports.realm import BrokerAddress
@@ -54,13 +55,13 @@ class CliContext:
 
     def ask(self, work: Callable[[Reading], Awaitable[Result]]) -> Result:
         """Attach to the realm as one who only reads, do the work, detach."""
-        from dsmt.operations.local.connection import reading  # noqa: PLC0415 - only where a realm is asked
+        from dsmt.operations.connection import reading  # noqa: PLC0415 - only where a realm is asked
 
         return self._attach(reading, work)
 
     def act(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Attach to the realm as a source, which may say something, do the work, detach."""
-        from dsmt.operations.local.connection import connect  # noqa: PLC0415 - only where a realm is asked
+        from dsmt.operations.connection import connect  # noqa: PLC0415 - only where a realm is asked
 
         return self._attach(connect, work)
 
@@ -74,8 +75,8 @@ class CliContext:
         named = None if self.bus is None else addresses(self.bus, realm)
 
         async def asked() -> Result:
+            from dsmt.operations.connection import while_let_in  # noqa: PLC0415 - the same
             from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where a realm is asked
-            from dsmt.operations.local.connection import while_let_in  # noqa: PLC0415 - the same
 
             operator = home.operator()
             reached = None if named is None else await located(home, operator, realm, named)
@@ -87,7 +88,9 @@ class CliContext:
         except TransportError as error:
             move = home.moving()
             if move is None or not move.cut:
-                raise
+                from dsmt.operations.local.asking import unreached  # noqa: PLC0415 - only where a realm is asked
+
+                raise (error if named is not None else unreached(home, error)) from error
             said = f"realm {realm.name} is being cut over to {move.engine}: {error.message}"
             raise TransportError("bus.moving", said, next="try again when dsmt bus migrate --cut has ended") from error
 
@@ -104,10 +107,10 @@ class CliContext:
             return await waiting.settled(connection.bus, done, limit_s=limit_s, tell=tell, counted=counted)
 
     @contextmanager
-    def progress(self) -> Iterator[Callable[[str], None] | None]:
-        """How a wait tells how far it is: on one line of a terminal, which is wiped at the end; None for no terminal."""
+    def progress(self) -> Iterator[Tell]:
+        """How a wait tells how far it is: on one line of a terminal, which is wiped at the end; nobody without one."""
         if self.json or not sys.stderr.isatty():
-            yield None
+            yield silent
             return
 
         def tell(text: str) -> None:

@@ -15,7 +15,7 @@ from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, one_line, page
 from dsmt.errors import FailedError, InputError, TransportError
-from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied, Waited

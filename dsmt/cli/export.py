@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document
 from dsmt.errors import InputError
-from dsmt.operations.local.connection import Reading
+from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import Exported
 from dsmt.operations.offline.history import export as write_history
@@ -31,7 +32,7 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
     topics = tuple(map(some_topic, topics))
     if not path.name:
         raise InputError("file.unwritable", f"{file!r} names no file", next="name the file to write")
-    beside = path.with_name(f"{path.name}.new")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")  # two at once share none
 
     async def read(connection: Reading) -> Exported:
         async with patience("the whole history", READ_S):

@@ -14,8 +14,9 @@ from dsmt.cli.command import CliContext, command
 from dsmt.cli.joining import label_option, labels_of
 from dsmt.cli.printing import columns, counted, document, fitted, one_line, send
 from dsmt.errors import FailedError, InputError
-from dsmt.operations.local.connection import Connection
-from dsmt.operations.local.home import check_address, check_part
+from dsmt.operations.connection import Connection
+from dsmt.operations.local.addresses import check_address
+from dsmt.operations.local.home import check_part
 from dsmt.operations.write.node_control import Controlled
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dsmt.cli.command import CliContext, command, reason_option, seconds
 from dsmt.cli.machine import attached
 from dsmt.cli.printing import document, show, table, warn
 from dsmt.errors import InputError
+from dsmt.operations.connection import Connection
 from dsmt.operations.local import joining, machine
-from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.joining import Joined
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.write import tokens

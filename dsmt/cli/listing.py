@@ -6,13 +6,13 @@ import sys
 
 import click
 
-from dsmt.cli import screens
+from dsmt.cli import member_screens, screens
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.errors import InputError
+from dsmt.operations.connection import Reading
 from dsmt.operations.local.asking import asked
-from dsmt.operations.local.connection import Reading
 from dsmt.operations.read.endpoints import Reached
 from dsmt.operations.read.endpoints import endpoints as of_endpoints
 from dsmt.operations.read.instances import instances
@@ -105,7 +105,7 @@ def brokers(ctx: CliContext) -> None:
     if ctx.json:
         document(found)
     else:
-        show(screens.brokers(found, sight))
+        show(member_screens.brokers(found, sight))
 
 
 @command()
@@ -116,4 +116,4 @@ def controllers(ctx: CliContext) -> None:
     if ctx.json:
         document(found)
     else:
-        show(screens.controllers(found, sight))
+        show(member_screens.controllers(found, sight))

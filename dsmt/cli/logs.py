@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
 
 import click
 
 from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.names import TARGET
 from dsmt.cli.printing import line
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
-from dsmt.operations.local.connection import Connection
-from dsmt.operations.read import reading_logs
-from dsmt.operations.read.reading_logs import Line, LogNotice
+from dsmt.event.kinds.instance import STEPS
+from dsmt.operations.connection import Connection
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import moment, rfc3339
-
-STEPS: Final = ("install", "configure", "uninstall", "stop")
+from dsmt.operations.write import asking_logs
+from dsmt.operations.write.asking_logs import Line, LogNotice
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.option("-n", "lines", type=Count(min=0, max=10_000), default=None, help="The last N lines of each stream (100).")
 @click.option(
     "--since", default=None, metavar="TIME", help="Start 10m ago, at 14:05 or at an RFC 3339 time, to within half a minute."
@@ -49,9 +48,9 @@ def logs(
         begin = None if since is None else moment(since, connection.bus.now_ms())
         if isinstance(begin, EventId):
             raise InputError("time.form", "--since takes a time here, not an event", next="write the time of the event")
-        last = lines if lines is not None else 100 if begin is None else reading_logs.MOST
-        wanted = reading_logs.LogQuery(last, since_ms=begin, follow=follow, previous=previous, step=step)
-        async for batch in reading_logs.logs(connection.bus, named, wanted):
+        last = lines if lines is not None else 100 if begin is None else asking_logs.MOST
+        wanted = asking_logs.LogQuery(last, since_ms=begin, follow=follow, previous=previous, step=step)
+        async for batch in asking_logs.logs(connection.bus, named, wanted):
             for one in batch:
                 written(ctx, one, many=many)
             sys.stdout.flush()

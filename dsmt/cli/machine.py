@@ -13,24 +13,26 @@ import click
 
 from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import counted, document, warn
-from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError
+from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError, TransportError
 from dsmt.event.phrases import another_certificate, some
+from dsmt.operations.connection import Reading, connect, reading
 from dsmt.operations.local import following, machine, upgrading
+from dsmt.operations.local.asking import unreached
 from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.connection import Reading, connect, reading
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.keeping import is_up
-from dsmt.operations.local.lock import alone, has_lock, silent
+from dsmt.operations.local.lock import alone, has_lock
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.read.certificates import ended_brokers
+from dsmt.operations.read.certificates import ended_brokers, in_use
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.waiting import Tell, until
+from dsmt.operations.read.waiting import until
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
-from dsmt.programs.configuration import read_identity
+from dsmt.programs.configuration import IDENTITY, read_identity
 from dsmt.trust.keys import key_id_of
 from dsmt.version import __version__
 
@@ -117,7 +119,10 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
     started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
     warn(machine.damaged(home))
     with ctx.progress() as tell:
-        await attached(home, started, tell=tell)
+        try:
+            await attached(home, started, tell=tell)
+        except TransportError as error:
+            raise unreached(home, error) from error
     known = of_home(home)
     if len(known) > 1:
         async with connect(home.operator(), home.realm()) as connection:
@@ -137,12 +142,12 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
             print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
 
 
-async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell | None = None) -> None:
+async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell = silent) -> None:
     """Wait until all nodes are attached and alive, as long as within the limit one more of them is, and then controllers.
 
     Raises `TimedOutError`, and `FailedError` where a key has ended.
     """
-    keys = {node: read_identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
+    keys = {node: read_identity(home.part("nodes", node) / IDENTITY).certificate.key_id.hex() for node in started.nodes}
     missing = list(started.nodes)
 
     def all_alive(sight: Sight) -> bool | None:
@@ -153,7 +158,7 @@ async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIEN
     def far(_: Sight) -> str:
         return f"{len(keys) - len(missing)} of {len(keys)}; not {some(missing)}"
 
-    reader = read_identity(home.part("nodes", started.nodes[0]) / "identity") if home.is_joined else home.operator()
+    reader = read_identity(home.part("nodes", started.nodes[0]) / IDENTITY) if home.is_joined else home.operator()
     async with reading(reader, home.realm(), patience_s=limit_s) as connection:
         while missing:
             before, unmet = len(missing), "not all nodes are attached and alive"
@@ -180,7 +185,8 @@ def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list
             raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
     missing = [node for node in keys if sight.fleet.state(node) != "alive" or not known[node].attributes]
     ours = {public for _, public in connection.realm.brokers}  # one that was removed does not matter any more
-    ended_ones = ended_brokers(connection.trust, sight.now_ms // 1000) if missing else {}
+    now_s = sight.now_ms // 1000
+    ended_ones = ended_brokers(in_use(connection.trust, now_s), now_s) if missing else {}
     for broker in (name for name, one in ended_ones.items() if one.public in ours):
         said = f"the certificate of {broker} has ended: what it says of nodes is not believed"
         raise FailedError("broker.expired", said, next=another_certificate(broker))
@@ -199,9 +205,9 @@ def upgrade(ctx: CliContext) -> None:
 
 async def _upgrade(ctx: CliContext, home: Home) -> None:
     with ctx.progress() as tell:
-        done = await upgrading.upgrade(home, tell or silent, waits=ctx.waits)
+        done = await upgrading.upgrade(home, tell, waits=ctx.waits)
         await attached(home, done.started, tell=tell)
-    parts = {"broker": home.names("brokers"), "controller": done.started.controllers, "node": done.started.nodes}
+    parts = {"broker": done.brokers, "controller": done.started.controllers, "node": done.started.nodes}
     if ctx.json:
         listed = {f"{part}s": names for part, names in parts.items()}
         document({"version": __version__, "home": str(home.root), **listed, "programs": done.ran, "untouched": done.run})
@@ -284,7 +290,7 @@ def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[...,
             make(home, name, now_s=(await dated(home.realm().clocks)).now_s)
 
     check_part(kind.removesuffix("s"), name)
-    if home.exists and not (home.part(kind, name) / "identity").exists():
+    if home.exists and not (home.part(kind, name) / IDENTITY).exists():
         with suppress(NotFoundError):
             asyncio.run(making())
 
@@ -294,7 +300,7 @@ def _directory(home: Home, kind: str, name: str) -> str:
     if not home.exists:
         home.realm()  # says so
     directory = home.part(kind, name)
-    if not (directory / "identity").exists():
+    if not (directory / IDENTITY).exists():
         known = ", ".join(home.names(kind)) or "none"
         advice = "restore it from a backup" if kind == "brokers" else "dsmt up makes them"  # a broker is known by its key
         raise NotFoundError("home.part", f"{directory} holds no identity; {kind} here: {known}", next=advice)

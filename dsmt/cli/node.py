@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli import screens
+from dsmt.cli import member_screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
 from dsmt.cli.hosts import added, clear, forgotten
 from dsmt.cli.listing import seen
 from dsmt.cli.names import NODE
 from dsmt.cli.printing import counted, document, one_line
 from dsmt.cli.printing import show as put
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.connection import Connection
 from dsmt.operations.read.members import node_shown
 from dsmt.operations.read.members import nodes as of_nodes
 from dsmt.operations.write.node_control import Controlled, Mode, drained, set_mode
@@ -25,7 +25,7 @@ def nodes(ctx: CliContext) -> None:
     if ctx.json:
         document(found)
     else:
-        put(screens.nodes(found, sight))
+        put(member_screens.nodes(found, sight))
 
 
 @command()
@@ -37,7 +37,7 @@ def show(ctx: CliContext, node: str) -> None:
     if ctx.json:
         document(found)
     else:
-        put(screens.node_shown(found, sight))
+        put(member_screens.node_shown(found, sight))
 
 
 @command()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import CliContext, command, reason_option, yes_option
-from dsmt.cli.printing import counted, document, one_line, table, warn
+from dsmt.cli import screens
+from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.names import TARGET
+from dsmt.cli.printing import counted, document, one_line, page, table, warn
 from dsmt.cli.printing import show as show_text
 from dsmt.event.phrases import quoted
-from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
@@ -56,21 +58,27 @@ def set_one(ctx: CliContext, name: str, expression: str, reason: str) -> None:
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.argument("nodes")
 @reason_option
-def use(ctx: CliContext, target: str, nodes: str, reason: str) -> None:
+@wait_option
+def use(ctx: CliContext, target: str, nodes: str, reason: str, wait: str | None) -> int:
     """Run TARGET, a component or a service that has one only, on NODES, a set's name or an expression: a new revision."""
+    named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Applied:
-        return await use_nodes(connection.bus, Target.parse(target), nodes, by=connection.by, reason=reason)
+        done = await use_nodes(connection.bus, named, nodes, by=connection.by, reason=reason)
+        ctx.asked = f"the change of {target} to the nodes of {nodes}", f"dsmt status {named.service}"
+        return done if wait is None else await ctx.settled(connection, done, limit_s=limit)
 
     done = ctx.act(work)
     if ctx.json:
         document(done)
     else:
         warn(done.warnings)
-        print(f"{target} is to run on the nodes of {nodes}: {done.service} r{done.revision}, {done.outcome}")
+        print(f"{target} is to run on the nodes of {nodes}")
+        print(page(screens.applied(done)))
+    return int(done.failed)
 
 
 @command()

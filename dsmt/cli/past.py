@@ -8,7 +8,7 @@ from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, page, show, table
-from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.past import history as of_service
 from dsmt.operations.read.sight import Sight, look

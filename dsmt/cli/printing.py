@@ -105,6 +105,12 @@ def _send(stream: Any, text: str) -> None:
     (stream.send if isinstance(stream, Escaping) else stream.write)(text)
 
 
+def send_bytes(content: bytes) -> None:
+    """Write bytes to standard output. Raises `FailedError` when they cannot be written."""
+    with _told():
+        sys.stdout.buffer.write(content)
+
+
 def columns(stream: Any = None) -> int | None:
     """The columns of a terminal, 80 when it does not tell; None for a pipe, where no line has an end."""
     stream = sys.stdout if stream is None else stream

@@ -19,6 +19,8 @@ LAST_EVENTS = 8
 _OUTPUT_LINES = 5
 _ROOM = 66
 _SAID = 48
+_LEAST = 16
+"""What is left of a sentence however narrow the terminal is."""
 _CALM = ("ok", "held", "starting", "removing")
 _STEPS = {"restart": "restarts it", "reinstall": "reinstalls it", "recreate": "makes a new container for it"}
 
@@ -94,6 +96,8 @@ def next_act(row: InstanceRow, now_ms: int) -> str:
             return f"is trying it again{number}"
         case Shown.RUNNING:
             return "goes on checking; nothing is sent to it until it is ready"
+    if row.reason is not None and row.reason.code == "wait.brake":
+        return "waits until the brake is off"
     who = None if row.reason is None else row.reason.who
     if who == "you":
         return "does nothing until you act"
@@ -120,7 +124,7 @@ def _events(service: str, events: Sequence[Event]) -> list[str]:
         who = speaker(event.source)
         head = f"  {local(event.time_ms, milli=True)}  {about:<8} "
         width = columns()
-        room = None if width is None else width - len(head) - len(who) - 2
+        room = None if width is None else max(_LEAST, width - len(head) - len(who) - 2)
         text = fitted(one_line(said), room)
         lines.append(f"{head}{text:<{_SAID if room is None else min(_SAID, room)}}  {who}")
     return lines[-LAST_EVENTS:]

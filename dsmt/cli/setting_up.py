@@ -28,6 +28,7 @@ def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: s
     import asyncio  # noqa: PLC0415 - a third of the time of `--help`
 
     from dsmt.operations.local import home as homes  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local.addresses import check_address  # noqa: PLC0415 - the same
     from dsmt.operations.local.lock import alone  # noqa: PLC0415 - the same
     from dsmt.operations.local.wanted import Wanted, check_counts  # noqa: PLC0415 - the same
 
@@ -35,7 +36,7 @@ def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: s
     homes.check_name(name)
     check_counts(Wanted(brokers=brokers, engine=engine))
     if listen is not None:
-        homes.check_address(listen)
+        check_address(listen)
 
     async def made() -> RealmConfig:
         async with alone(home, ctx.waits):
@@ -44,11 +45,11 @@ def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: s
     realm = asyncio.run(made())
     addresses = [address for address, _ in realm.brokers]
     if ctx.json:
-        document({"realm": name, "home": str(home.root), "brokers": addresses, "root_key": str(home.root / "root.key")})
+        document({"realm": name, "home": str(home.root), "brokers": addresses, "root_key": str(home.root_key_file)})
         return
     what = "broker b1 listens" if brokers == 1 else f"{brokers} brokers listen"
     print(f"realm {name} is in {home.root}; its {what} at {', '.join(addresses)} once it runs")
-    print(f"the root key is {home.root / 'root.key'}: keep it off the fleet")
+    print(f"the root key is {home.root_key_file}: keep it off the fleet")
     print("next: dsmt up")
 
 

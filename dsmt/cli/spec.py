@@ -11,7 +11,7 @@ from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_o
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import document, one_line, page, show, warn
 from dsmt.errors import TimedOutError
-from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.connection import Connection, Reading
 
 DIFFERS = 6
 

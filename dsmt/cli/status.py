@@ -11,9 +11,8 @@ from dsmt.cli import screens, service_screen
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
-from dsmt.errors import NotFoundError
+from dsmt.operations.connection import Reading
 from dsmt.operations.local.certificates import learn
-from dsmt.operations.local.connection import Reading
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.instances import InstanceRow, instances
 from dsmt.operations.read.sight import Sight, look, patience
@@ -22,7 +21,7 @@ from dsmt.operations.read.summaries import service as of_service
 from dsmt.operations.read.summaries import status as of_realm
 from dsmt.operations.read.tailing import TailQuery, tail
 from dsmt.operations.words.event_objects import event_object
-from dsmt.operations.words.targets import Target
+from dsmt.operations.words.targets import Target, no_service
 from dsmt.ports.bus import Arrived
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def _service(ctx: CliContext, name: str) -> None:
         rows = instances(sight, target, ending=True)
         found = of_service(sight, target.service)
         if found is None:
-            raise NotFoundError("service.unknown", f"there is no service {name}", next="dsmt services lists them")
+            raise no_service(sight.view, name)
         events: list[Arrived] = []
         wanted = TailQuery((f"service/{target.service}/",), last=LOOKED_AT, follow=False, types=("dsmt.s*", "dsmt.health"))
         async with patience("its last events"):

@@ -11,10 +11,10 @@ import click
 
 from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, Count, command
-from dsmt.cli.printing import columns, counted, document, fitted, line
+from dsmt.cli.printing import columns, counted, document, fitted, line, send_bytes
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
-from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.read.sight import short
 from dsmt.operations.read.tailing import CAUGHT_UP, Item, TailQuery
@@ -151,7 +151,7 @@ class _Printer:
             if item.signed.key_id not in self._keys:
                 self._keys.add(item.signed.key_id)
                 exporting.keep(self._ctx.home(), self._connection.trust)
-            sys.stdout.buffer.write(item.signed.raw)
+            send_bytes(item.signed.raw)
 
     def _notice(self, notice: Notice) -> None:
         self._notices += 1

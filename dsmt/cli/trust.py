@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from dsmt.cli.command import CliContext, command
-from dsmt.cli.printing import document
+from dsmt.cli.printing import document, send_bytes
 from dsmt.errors import InputError
-from dsmt.operations.local.connection import Reading
+from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 
 
@@ -29,7 +29,7 @@ def export(ctx: CliContext, file: str | None) -> None:
 
     exported = ctx.ask(read)
     if file is None:
-        sys.stdout.buffer.write(exported)
+        send_bytes(exported)
         return
     try:
         Path(file).write_bytes(exported)

@@ -10,7 +10,7 @@ import click
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document, one_line
 from dsmt.errors import InputError, NotFoundError
-from dsmt.operations.local.connection import Reading
+from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import is_history
 from dsmt.operations.offline.proving import verify as check

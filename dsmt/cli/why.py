@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.names import TARGET
 from dsmt.cli.printing import columns, counted, document, one_line, page, table
 from dsmt.cli.why_screen import screen
-from dsmt.operations.local.connection import Reading
+from dsmt.operations.connection import Reading
 from dsmt.operations.read import explaining, fitting
 from dsmt.operations.read.explaining import Explained
 from dsmt.operations.read.fitting import Fitting
@@ -16,7 +17,7 @@ from dsmt.operations.words.targets import Target
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.option("--depth", type=Count(min=0), default=explaining.DEPTH, help="How far back to go.")
 @click.option("--events", is_flag=True, help="Every event of a loop, and all ids.")
 def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
@@ -36,7 +37,7 @@ def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
 
 
 @command("why-not")
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.option("--node", default=None, metavar="NODE", help="Why not there.")
 def why_not(ctx: CliContext, target: str, node: str | None) -> None:
     """Why nodes do not take an instance of TARGET, clause by clause, and the smallest change that helps."""

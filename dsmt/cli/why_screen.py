@@ -33,6 +33,7 @@ def screen(found: Explained, *, events: bool, width: int | None = None) -> list[
         causes = counted(len(found.cut), "earlier cause")
         verb = "is" if len(found.cut) == 1 else "are"
         lines.append(f"  {causes} {verb} not shown: --depth ends here; a greater --depth shows more.")
+    lines += [line for link in found.overruled for line in tree.overruled(link)]
     signers = {speaker(link.event["source"]) for link in found.chain}
     bad = sum(not link.event["verified"] for link in found.chain)
     verified = f"{bad} NOT VERIFIED" if bad else "all verified"
@@ -54,6 +55,13 @@ class _Tree:
         self._shown: set[str] = set()
         caused = {one for link in found.chain for one in link.because}
         self._tops = [one for one in self._links if one not in caused]
+
+    def overruled(self, link: CauseLink) -> list[str]:
+        """A word that does not stand, and what to do about it."""
+        at = local(milliseconds(link.event["time"]), milli=True)
+        lost = "overruled: what stands was said under the same number, on the other side of a partition"
+        said = self.wrapped(f"{at}  {one_line(link.says)}: {lost}; say it again if it is to be", _INDENT)
+        return [f"{' ' * _INDENT}{one}" for one in said]
 
     def lines(self) -> list[str]:
         """All of it."""

@@ -17,11 +17,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from dsmt.controllers.evidence import Closes
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import Replacing, due_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.node import NodeVerdict
+from dsmt.event.kinds.realm import BrakeWord
+from dsmt.event.phrases import person, quoted
 from dsmt.event.reason import Reason, reason
 from dsmt.view import Fleet, Held, View
 from dsmt.view.sessions import is_closed
@@ -43,6 +47,8 @@ class Brake:
     total: int = 0
     released: frozenset[str] = frozenset()
     wake_ms: int | None = None
+    word: BrakeWord | None = None
+    """The operator's, where that holds it."""
 
     def allows(self, node: str) -> bool:
         """Whether the slots of a dead node may be replaced now."""
@@ -55,7 +61,13 @@ class Brake:
     @property
     def reason(self) -> Reason | None:
         """Why replacing waits; None when it does not."""
-        return reason("wait.brake", k=len(self.silent), n=self.total) if self.on else None
+        if not self.on:
+            return None
+        why = reason("wait.brake", k=len(self.silent), n=self.total)
+        if self.word is None:
+            return why
+        said = f"replacing is on hold: {person(self.word.by)} holds the brake{quoted(self.word.reason)}"
+        return msgspec.structs.replace(why, message=said, next="dsmt brake release")
 
 
 LOOSE: Final = Brake(on=False)
@@ -80,7 +92,7 @@ def brake(fleet: Fleet) -> Brake:
         return Brake(on=False)
     total = len(view.equipped - view.gone - view.excluded)
     if held or len(silent) <= acts_above(total):
-        return Brake(on=held, held=held, silent=silent, total=total)
+        return Brake(on=held, held=held, silent=silent, total=total, word=order if held else None)
     lift = max(since for since, _, _ in lost) + LIFT_MS
     released_ms = 0 if order is None else order.released_ms
     free = [(node, verdict) for since, node, verdict in lost if since <= released_ms or now_ms >= lift]

@@ -1,7 +1,7 @@
 """Completeness: when a controller may publish (rule A4, R7).
 
 Rule 1: (i) its broker has said that its view is whole; (ii) everything up to a bookmark has been folded, and nothing
-    after it, and the newest token that came back was sent at most `ECHO_S` ago by the controller's own boot-time clock.
+    after it, and the newest token that came back was sent at most `CURRENT_S` ago by the controller's own boot-time clock.
     The broker returns a token in the order of the stream: what it knew when the token came has been folded before. The
     age of what arrives says nothing: what waited in a buffer while the controller was stopped arrives now.
 Rule 2: a token is due each `MARK_S`, and at once when those before count for nothing any more.
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-ECHO_S: Final = 1.0
+CURRENT_S: Final = 1.0
 MARK_S: Final = 0.5
 STALL_S: Final = 0.5
 
@@ -67,7 +67,7 @@ class Completeness:
             return None
         self._due = now + MARK_S
         self._tokens += 1
-        while self._sent and now - self._sent[0][1] > ECHO_S:
+        while self._sent and now - self._sent[0][1] > CURRENT_S:
             self._sent.popleft()
         self._sent.append((self._tokens, now))
         return self._tokens
@@ -86,7 +86,7 @@ class Completeness:
 
     def place(self, now: float) -> Place | None:
         """Where the view ends, if it may be published from now (i, ii); else None."""
-        if self._echo is None or now - self._echo > ECHO_S:
+        if self._echo is None or now - self._echo > CURRENT_S:
             return None
         return self._place
 

@@ -15,8 +15,8 @@ from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
-from dsmt.event.phrases import cut, why
-from dsmt.event.reason import Reason
+from dsmt.event.phrases import cut
+from dsmt.event.reason import Reason, happened
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
@@ -226,7 +226,7 @@ class ComponentContext(Component):
             return ""
         said, health = slot.application(fact.record.node), instance.health
         if said is not None and said.record.generation >= fact.version and said.record.reason is not None:
-            return why(said.record.reason)
+            return f": {happened(said.record.reason)}"
         checked = None if health is None or health.record.generation < fact.version else health.record
         evidence = checked.evidence if checked is not None and checked.health == "unready" else ""
         return f": {cut(evidence, EVIDENCE_MOST)}" if evidence else ""
@@ -260,11 +260,6 @@ class ComponentContext(Component):
         return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
 
 
-def slot_topic(key: SlotKey) -> str:
-    """The topic of a slot's fact."""
-    return f"service/{key.service}/slot/{key.component}/{key.index}"
-
-
 def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId, ...], because: str) -> Intent | None:
     """The next fact of a slot, addressed as A1 says; None when the winner has the same content.
 
@@ -279,7 +274,7 @@ def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId
     following = 1 + (0 if fact is None else fact.version)
     generation = entry.generation + 1
     return Intent(
-        topic=slot_topic(key),
+        topic=key.topic,
         record=slot,
         replaces=None if fact is None else fact.signed,
         cause=tuple(dict.fromkeys(cause)),

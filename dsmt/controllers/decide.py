@@ -23,10 +23,10 @@ from dsmt.controllers.replacing import Replacing
 from dsmt.controllers.service import decide_service
 from dsmt.event.reason import Reason
 from dsmt.trust.keys import verify
-from dsmt.trust.probing import Verify
+from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, SlotKey, View
 
-RULESET: Final = 19
+RULESET: Final = 20
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""

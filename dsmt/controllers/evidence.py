@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.node import Probe
-from dsmt.trust.probing import Answered, Verify, answered
+from dsmt.trust.probing import Answered, answered
+from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, Held
 from dsmt.view.entries import NodeEntry
 from dsmt.view.liveness import LATE_PROBE_S

@@ -22,7 +22,7 @@ from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeVerdict, Probe
-from dsmt.trust.probing import Verify
+from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, Held
 from dsmt.view.liveness import REATTACH_GRACE_MS, judged
 from dsmt.view.sessions import Word, is_closed, is_open

@@ -17,11 +17,12 @@ from typing import Final, NamedTuple
 
 from dsmt.event.phrases import size_in_words
 from dsmt.event.reason import Reason, reason
+from dsmt.event.slots import SlotKey
 from dsmt.event.status import State
 from dsmt.spec import nodeset
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet
-from dsmt.view.allocation import MOST_ON_A_NODE, RING, AllocationLedger, NodeAllocation, SlotKey, need_of, place_on_ring
+from dsmt.view.allocation import MOST_ON_A_NODE, RING, AllocationLedger, NodeAllocation, need_of, place_on_ring
 
 CLAUSES: Final = (
     "data", "nodes", "left", "dead", "suspect", "mode", "accepts", "requires", "driver", "user", "fence", "limits", "avoid",

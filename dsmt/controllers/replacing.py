@@ -13,9 +13,9 @@ from typing import Final
 
 from dsmt.controllers.good import Component, component_of, running_since
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.slots import SlotKey
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, SlotEntry
-from dsmt.view.allocation import SlotKey
 
 BACKOFF_BASE_MS: Final = 1_000
 BACKOFF_CAP_MS: Final = 300_000

@@ -29,7 +29,7 @@ from dsmt.event.envelope import TOMBSTONE, Event, SignedEvent, thing_of
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.records import from_data
 from dsmt.trust.keys import verify
-from dsmt.trust.probing import Verify
+from dsmt.trust.proven import Verify
 from dsmt.view import View
 
 Ended = Callable[[SignedEvent], float]

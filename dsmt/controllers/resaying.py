@@ -23,7 +23,7 @@ from dsmt.trust.grants import may_write
 from dsmt.view import View
 
 ECHO_S: Final = 5.0
-"""How long after a fact was said again it is not said once more, though it has not come back."""
+"""How long after a fact was said it is not said once more, though it has not come back."""
 IsRevoked = Callable[[SignedEvent], bool]
 
 

@@ -25,14 +25,13 @@ from contextlib import suppress
 from typing import Final
 
 from dsmt.controllers.agenda import Agenda
-from dsmt.controllers.completeness import ECHO_S as CURRENT_S
-from dsmt.controllers.completeness import Completeness, Place
+from dsmt.controllers.completeness import CURRENT_S, Completeness, Place
 from dsmt.controllers.decide import RULESET, Scope, decide
 from dsmt.controllers.intents import Decided, Intent, draft_of
 from dsmt.controllers.named import NamedSpecs
 from dsmt.controllers.offering import Offering
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
-from dsmt.controllers.resaying import Resaying, nobody
+from dsmt.controllers.resaying import ECHO_S, Resaying, nobody
 from dsmt.controllers.timing import Timing
 from dsmt.errors import DsmtError, FailedError, InputError, RefusedError
 from dsmt.event.envelope import EventId
@@ -53,15 +52,13 @@ from dsmt.ports.bus import (
 )
 from dsmt.ports.clock import Clock
 from dsmt.trust.keys import verify
-from dsmt.trust.probing import Verify
+from dsmt.trust.proven import Verify
 from dsmt.view import PATTERNS, Fleet, View
 from dsmt.view.following import Step, ViewFollower
 from dsmt.view.liveness import dead_after_ms
 
 TICK_S: Final = 0.5
 RANK_S: Final = 0.15
-ECHO_S: Final = 5.0
-"""How long after publishing a fact it is not published again, though it has not come back."""
 HEARTBEAT_S: Final = 30.0
 RENEW_S: Final = 12 * 3600.0
 """The state is said again after half its time to live."""

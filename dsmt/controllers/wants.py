@@ -35,7 +35,7 @@ from dsmt.controllers.replacing import due_ms, next_move_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
-from dsmt.event.reason import Reason, reason
+from dsmt.event.reason import Reason, happened, reason
 from dsmt.view import Held, SlotEntry, SlotKey
 
 KEEP_MS: Final = 6 * 3_600_000
@@ -156,7 +156,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
     allowed_ms = context.allowed_ms(told)
     deadline = since + allowed_ms
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
-        its = said.record.reason.message if said.record.reason is not None else "parked"
+        its = happened(said.record.reason) if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:
         its = f"{case.key} was not ready within {allowed_ms / 1000:g} s{context.last_evidence(entry)}"
     else:  # before the first revision there is nothing to go back to

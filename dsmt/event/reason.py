@@ -20,6 +20,8 @@ Who = Literal["dsmt", "you", "world"]
 MAX_FIELD: Final = 500
 """The characters that one field may add to a message: a reason is a sentence, and must fit into an event."""
 _FIELD: Final = re.compile(r"<([a-z_]+)>")
+_ANNOUNCED: Final = re.compile(r"; parked, next try [^;]* changes")
+"""What `run.flapping` says of what follows."""
 
 
 class Template(NamedTuple):
@@ -154,6 +156,11 @@ def reason(
         signal=signal,
         last_output=None if last_output is None else _tail(last_output),
     )
+
+
+def happened(why: Reason) -> str:
+    """What a reason says has happened, without the next try that it announces: for where there is none any more."""
+    return _ANNOUNCED.sub("", why.message, count=1)
 
 
 def _tail(output: str) -> str:

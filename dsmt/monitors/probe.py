@@ -29,7 +29,8 @@ from dsmt.ports.datagrams import Datagrams, Endpoint
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.listening import listen
 from dsmt.trust.keys import Key, verify
-from dsmt.trust.probing import NONCE_BYTES, Answered, Verify, answer, answered, request
+from dsmt.trust.probing import NONCE_BYTES, Answered, answer, answered, request
+from dsmt.trust.proven import Verify
 from dsmt.view.liveness import LATE_PROBE_S, PROBE_S
 
 TIMEOUT_S: Final = 1.0

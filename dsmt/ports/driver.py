@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NewType, Protocol
+from typing import Any, Final, NewType, Protocol
 
 from dsmt.ports.processes import Exit
 
@@ -55,6 +55,10 @@ class Launch:
     """What it must see. A driver that contains shows it nothing else that is an instance's or dsmt's; others show all."""
     descriptors: Mapping[str, int] = field(default_factory=dict)
     """Open descriptors by name, such as listening sockets: the program has them from 3 on, as sd_listen_fds(3) says."""
+
+
+KILL_S: Final = 5.0
+"""How long the kernel may take to end what was killed, before it is told as stuck."""
 
 
 class Instance(Protocol):

@@ -15,7 +15,7 @@ class Files(Protocol):
     def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
         """Replace the file atomically (written beside it, then renamed); makes parent directories.
 
-        Raises `FailedError` with code `fetch.no_space` on a full disk.
+        Raises `FailedError`: `fetch.no_space` on a full disk, `start.driver` where something else stands.
         """
         ...
 
@@ -39,8 +39,11 @@ class Files(Protocol):
         """Remove a file or a whole directory; nothing happens when there is none."""
         ...
 
-    def below(self, path: str) -> Files:
-        """The same port rooted at a directory below this one (made when missing)."""
+    def below(self, path: str, *, made: bool = True) -> Files:
+        """The same port rooted at a directory below this one; it is there then, unless it need not be `made`.
+
+        Raises `FailedError` with code `fetch.no_space` when a full disk has no room for it.
+        """
         ...
 
     @property

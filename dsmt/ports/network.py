@@ -26,8 +26,6 @@ class How(StrEnum):
 
     PEER = "peer"
     """The peer's end was closed: FIN or RST."""
-    TIMEOUT = "timeout"
-    """The network gave up on it."""
     LOCAL = "local"
     """We closed it."""
 

@@ -17,19 +17,17 @@ from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.bus import nats_missing, running, the_bus
 from dsmt.programs.configuration import (
+    IDENTITY,
     BrokerFile,
     CopiedFile,
     MigrationFile,
     RealmConfig,
     brokers_in,
-    read_config,
     read_identity,
-    write_config,
 )
 from dsmt.programs.running import run_until_signalled
 from dsmt.trust.store import TrustStore
 
-COPIED: Final = "copied.cbor"
 LOOK_S: Final = 0.2
 RETRY_S: Final = 0.5
 
@@ -54,17 +52,17 @@ def main(directory: str) -> int:
 
 
 async def _serve(directory: Path) -> None:
-    if read_config(directory / "migration.cbor", MigrationFile).engine == "dsmt":
+    if MigrationFile.read(directory).engine == "dsmt":
         try:
             from dsmt.programs.returning import returning  # noqa: PLC0415 - only where the client of NATS is installed
         except ImportError as error:
             raise nats_missing("its client") from error
         await _copy(directory, lambda: returning(directory))
     home = directory.parent
-    realm, operator = read_config(home / "realm.cbor", RealmConfig), read_identity(home / "operator" / "identity")
+    realm, operator = RealmConfig.read(home), read_identity(home / "operator" / IDENTITY)
     first = brokers_in(home / "brokers")[0]
-    address = read_config(first / "broker.cbor", BrokerFile).address
-    reached = BrokerAddress(address, read_identity(first / "identity").certificate.public)
+    address = BrokerFile.read(first).address
+    reached = BrokerAddress(address, read_identity(first / IDENTITY).certificate.public)
     with the_bus(operator, TrustStore(realm.realm), [reached], reads=True) as bus:
         async with running(bus):
             await _copy(directory, lambda: _to_nats(bus, directory))
@@ -92,17 +90,16 @@ async def _copy(directory: Path, begin: Begin) -> Never:
                 while True:
                     before, told = told, await copying.step()
                     if told != before:
-                        write_config(directory / COPIED, told)
+                        told.write(directory)
                     if copying.idle:
                         await asyncio.sleep(LOOK_S)
         except DsmtError as error:
             log.warning("not copied for a moment", code=error.code, reason=str(error))
             told = CopiedFile(row=told.row, head=told.head, why=str(error))
-            write_config(directory / COPIED, told)
+            told.write(directory)
             await asyncio.sleep(RETRY_S)
 
 
 def copied(directory: Path) -> CopiedFile:
     """How far the bridge of a move has come."""
-    path = directory / COPIED
-    return read_config(path, CopiedFile) if path.exists() else CopiedFile()
+    return CopiedFile.read(directory) if (directory / CopiedFile.FILE).exists() else CopiedFile()

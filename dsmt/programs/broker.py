@@ -18,7 +18,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_gate
 from dsmt.programs.birth import is_birth_record
 from dsmt.programs.bus import realm_ms, the_bus
-from dsmt.programs.configuration import BrokerFile, read_config, read_identity
+from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, read_identity
 from dsmt.programs.damage import damage_in, open_sound, remains, set_aside, told
 from dsmt.programs.keeper import keep_keeper
 from dsmt.programs.running import run_until_signalled
@@ -39,14 +39,14 @@ all of a minute that it has told them itself."""
 
 def main(directory: str) -> int:
     """Serve the realm from a broker's directory until a signal, or be the gate of its NATS server; the exit code."""
-    if read_config(Path(directory) / "broker.cbor", BrokerFile).realm.nats is not None:
+    if BrokerFile.read(Path(directory)).realm.nats is not None:
         return nats_gate.main(directory)
     return run_until_signalled(lambda: _serve(Path(directory)))
 
 
 async def _serve(directory: Path) -> None:
     """Serve until cancelled; whenever the store is found damaged, anew with what is sound in it (rule B11)."""
-    config = read_config(directory / "broker.cbor", BrokerFile)
+    config = BrokerFile.read(directory)
     while True:
         store = open_sound(directory, synced=config.synced)
         try:
@@ -63,11 +63,11 @@ async def _serve(directory: Path) -> None:
 
 
 async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile) -> None:
-    identity = read_identity(directory / "identity")
+    identity = read_identity(directory / IDENTITY)
     check = remembering(verify, REMEMBERED)
     trust = TrustStore(config.realm.realm, verify=check)
     others = [one for one in config.realm.addresses if one.public != identity.key.public]
-    birth = directory / "birth"
+    birth = directory / BIRTH
     born = birth.exists() and is_birth_record(birth.read_bytes(), identity.name, store.identity, trust)
     broker = Broker(
         BrokerConfig(

@@ -91,12 +91,10 @@ def _on_nats(
         from dsmt.bus.nats.servers import KnownServers  # noqa: PLC0415 - the same
     except ImportError as error:
         raise nats_missing("its client") from error
-    servers = tuple(dict.fromkeys(one.address for one in brokers))
-    realm = NatsRealm(servers, nats.replicas, authority=nats.authority, gated=True)
     return NatsBus(
         identity=identity,
         trust=trust,
-        realm=realm,
+        realm=NatsRealm.of((one.address for one in brokers), nats),
         clock=LinuxClock(),
         entropy=SystemEntropy(),
         about=about,

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import cbor2
 import msgspec
@@ -25,14 +25,34 @@ from dsmt.trust.identity import Identity, load
 from dsmt.trust.store import Realm
 
 Config = TypeVar("Config", bound=msgspec.Struct)
+IDENTITY: Final = "identity"
+ISSUER: Final = "issuer"
+BIRTH: Final = "birth"
+RESTORE: Final = "restore it from a backup, or choose another home: --home DIR"
 
 
-class RealmConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ConfigFile(msgspec.Struct, frozen=True):
+    """What stands in a directory, in the `FILE` of its kind."""
+
+    FILE: ClassVar[str]
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """What stands there. Raises `InputError` that names the file."""
+        return read_config(directory / cls.FILE, cls)
+
+    def write(self, directory: Path) -> None:
+        """Write it there, as `write_config` does."""
+        write_config(directory / self.FILE, self)
+
+
+class RealmConfig(ConfigFile, frozen=True, kw_only=True, omit_defaults=True):
     """A realm as its members know it: name, root public keys, brokers as (address, public key).
 
     With `nats` the brokers are NATS servers, and the keys those of their gates.
     """
 
+    FILE = "realm.cbor"
     name: str
     roots: tuple[bytes, ...]
     brokers: tuple[tuple[str, bytes], ...]
@@ -66,16 +86,17 @@ class RealmConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return [BrokerAddress(address, public) for address, public in self.brokers]
 
 
-class BrokerFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`broker.cbor`. `synced`: each commit is on the disk before it is acknowledged."""
+class BrokerFile(ConfigFile, frozen=True, kw_only=True):
+    """What a broker, or a NATS server, is told. `synced`: each commit is on the disk before it is acknowledged."""
 
+    FILE = "broker.cbor"
     realm: RealmConfig
     address: str
     synced: bool = False
 
 
-class GateFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`gate.cbor`: the seeds of the keys with which a gate connects, and lets in; the same for all gates of a realm.
+class GateFile(ConfigFile, frozen=True, kw_only=True):
+    """The seeds of the keys with which a gate connects, and lets in; the same for all gates of a realm.
 
     `routes` is where the servers listen for each other that were known when this one was made, and `cluster` where this one
     does; one alone has none. `server` is what it is called in the cluster, if not as its broker: a name that was given up
@@ -83,6 +104,7 @@ class GateFile(msgspec.Struct, frozen=True, kw_only=True):
     them, or reads them as it leaves; else empty.
     """
 
+    FILE = "gate.cbor"
     system: bytes
     issuer: bytes
     routes: tuple[str, ...] = ()
@@ -91,79 +113,82 @@ class GateFile(msgspec.Struct, frozen=True, kw_only=True):
     server: str = ""
 
 
-class ServersKey(msgspec.Struct, frozen=True, kw_only=True):
-    """`servers.key`, of a home beside its root key: what makes further servers; no other machine is given all of it.
+class ServersKey(ConfigFile, frozen=True, kw_only=True):
+    """Of a home, beside its root key: what makes further servers; no other machine is given all of it.
 
     `authority` is the key in PEM that signs the servers' certificates, `system` and `issuer` are those of all gates.
     """
 
+    FILE = "servers.key"
     authority: str
     system: bytes
     issuer: bytes
 
 
-class MigrationFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`migration.cbor`: a move of the realm to another engine, `nats` or `dsmt`, that is under way.
+class MigrationFile(ConfigFile, frozen=True, kw_only=True):
+    """A move of the realm to another engine, `nats` or `dsmt`, that is under way.
 
     `cut`: the brokers were ended, or are to be. `aside` is the name of the directory to which theirs goes. `members` are
     those on other machines that are to come along, each with since when it was attached before (realm ms).
     """
 
+    FILE = "migration.cbor"
     engine: str = "nats"
     cut: bool = False
     aside: str = ""
     members: dict[str, int] = {}
 
 
-class CopiedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`copied.cbor`: how far a bridge has come: the last row that it has copied, and the last one of the store.
+class CopiedFile(ConfigFile, frozen=True, kw_only=True):
+    """How far a bridge has come: the last row that it has copied, and the last one of the store.
 
     `level`: it has had all that there was, since it was started. `why`: what keeps it from going on, if anything does.
     """
 
+    FILE = "copied.cbor"
     row: int = 0
     head: int = 0
     level: bool = False
     why: str = ""
 
 
-class ControllerFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`controller.cbor`."""
+class ControllerFile(ConfigFile, frozen=True, kw_only=True):
+    """What a controller is told."""
 
+    FILE = "controller.cbor"
     realm: RealmConfig
 
 
-class NodeFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`node.cbor`. `address` is where the node's services listen."""
+class NodeFile(ConfigFile, frozen=True, kw_only=True):
+    """What a node's programs are told. `address` is where its services listen."""
 
+    FILE = "node.cbor"
     node: str
     realm: RealmConfig
     address: str = "127.0.0.1"
     labels: dict[str, str] = {}
 
 
-ISSUER = "issuer"
-SERVERS_KEY = "servers.key"
-RESTORE = "restore it from a backup, or choose another home: --home DIR"
-
-
 def brokers_in(directory: Path) -> list[Path]:
     """The directories of the brokers of a home, or of the servers to which it moves: always in the same order."""
-    return sorted(one for one in directory.iterdir() if (one / "broker.cbor").exists())
+    return sorted(one for one in directory.iterdir() if (one / BrokerFile.FILE).exists())
 
 
 def write_config(path: Path, config: msgspec.Struct) -> None:
-    """Write a configuration file, mode 0600, whole or not at all, making its directory."""
+    """Write a configuration file, mode 0600, whole or not at all, making its directory; what stands there takes no room."""
+    content = canonical(msgspec.to_builtins(config, builtin_types=(bytes,)))
+    if path.exists() and path.read_bytes() == content:
+        return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomically(str(path), canonical(msgspec.to_builtins(config, builtin_types=(bytes,))))
+    write_atomically(str(path), content)
 
 
 def set_realm(directory: Path, realm: RealmConfig) -> None:
     """Have the program of a directory know its realm so at its next start. Raises `InputError` for a damaged file."""
-    for file, kind in (("broker.cbor", BrokerFile), ("controller.cbor", ControllerFile), ("node.cbor", NodeFile)):
-        path = directory / file
-        if path.exists():
-            write_config(path, msgspec.structs.replace(read_config(path, kind), realm=realm))
+    kinds: tuple[type[BrokerFile | ControllerFile | NodeFile], ...] = (BrokerFile, ControllerFile, NodeFile)
+    for kind in kinds:
+        if (directory / kind.FILE).exists():
+            msgspec.structs.replace(kind.read(directory), realm=realm).write(directory)
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:

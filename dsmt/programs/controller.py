@@ -15,7 +15,7 @@ from dsmt.issuers.issuer import Issuer
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import ISSUER, ControllerFile, RealmConfig, read_config, read_identity
+from dsmt.programs.configuration import IDENTITY, ISSUER, ControllerFile, RealmConfig, read_identity
 from dsmt.programs.following import Follower
 from dsmt.programs.keeper import keep_keeper, on_the_bus
 from dsmt.programs.running import run_until_signalled
@@ -37,9 +37,9 @@ def main(directory: str) -> int:
 
 
 async def _serve(directory: Path) -> None:
-    config = read_config(directory / "controller.cbor", ControllerFile)
+    config = ControllerFile.read(directory)
     trust = TrustStore(config.realm.realm)
-    identity = read_identity(directory / "identity")
+    identity = read_identity(directory / IDENTITY)
     with _bus_of(identity, trust, config.realm, directory) as bus:
         controlling = asyncio.ensure_future(_control(bus, trust, directory))
         moving = asyncio.ensure_future(Follower(bus, identity, directory, config.realm).run())
@@ -79,7 +79,7 @@ async def _issue(directory: Path) -> None:
     """Be an issuer, as soon as there is a key for that: a source of its own, with another key and another connection."""
     while not (directory / ISSUER).exists():  # noqa: ASYNC110 - a file tells nobody that it has come
         await asyncio.sleep(LOOK_S)
-    realm = read_config(directory / "controller.cbor", ControllerFile).realm
+    realm = ControllerFile.read(directory).realm
     trust, identity = TrustStore(realm.realm), read_identity(directory / ISSUER)
     with _bus_of(identity, trust, realm, directory) as bus:
         async with asyncio.TaskGroup() as group:

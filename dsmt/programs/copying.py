@@ -21,7 +21,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.ports.bus import BusReader, Complete, HistoryPage, Interest
 from dsmt.ports.store import Blob, Row
 from dsmt.programs.birth import open_store
-from dsmt.programs.configuration import BrokerFile, CopiedFile, GateFile, RealmConfig, brokers_in, read_config
+from dsmt.programs.configuration import BrokerFile, CopiedFile, GateFile, RealmConfig, brokers_in
 from dsmt.system.clock import LinuxClock
 from dsmt.trust.certificate import read
 from dsmt.trust.keys import SecretKey
@@ -36,11 +36,11 @@ PAGE: Final = 256
 async def filler_of(directory: Path) -> AsyncIterator[NatsFiller]:
     """What fills the servers of a move. Raises `TransportError` while they are not there."""
     first = brokers_in(directory / "brokers")[0]
-    told, keys = read_config(first / "broker.cbor", BrokerFile).realm, read_config(first / "gate.cbor", GateFile)
+    told, keys = BrokerFile.read(first).realm, GateFile.read(first)
     nats = told.nats
     if nats is None or not keys.bridge:
         raise RefusedError("bridge.none", f"{directory} holds no servers that are to be filled")
-    servers = NatsRealm(tuple(at for at, _ in told.brokers), nats.replicas, authority=nats.authority, gated=True)
+    servers = NatsRealm.of((at for at, _ in told.brokers), nats)
     filler = await NatsFiller.connect(
         servers, told.name, key=SecretKey(keys.bridge), sayer=f"broker/{first.name}", wall_ms=LinuxClock().wall_ms
     )
@@ -122,7 +122,7 @@ async def drain(directory: Path, brokers: Path, tell: Callable[[int], object]) -
 
     Raises `TransportError`, and `FailedError` for a store that runs, or is damaged.
     """
-    realm = read_config(directory.parent / "realm.cbor", RealmConfig).realm
+    realm = RealmConfig.read(directory.parent).realm
     async with filler_of(directory) as filler:
         with ExitStack() as opened:
             first: SqliteStore | None = None

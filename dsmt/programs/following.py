@@ -110,7 +110,7 @@ class Follower:
 
     def _settled(self, realm: RealmConfig) -> bool:
         """Write down where the realm is now (rule 3); False on a full disk."""
-        home = self._directory.parent.parent / "realm.cbor"
+        home = self._directory.parent.parent / RealmConfig.FILE
         try:
             if home.exists():
                 write_config(home, realm)
@@ -130,7 +130,7 @@ async def written(bus: Bus, directory: Path, realm: RealmConfig) -> None:
 
 def _realm_of(directory: Path, known: RealmConfig) -> RealmConfig:
     with suppress(InputError):
-        return read_config(directory / "node.cbor", NodeFile).realm
+        return NodeFile.read(directory).realm
     return known
 
 

@@ -17,15 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from dsmt.errors import InputError
 from dsmt.event.kinds.source import KeeperReplaced
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import spawner
-from dsmt.programs.configuration import read_config
+from dsmt.programs.configuration import ConfigFile
 from dsmt.system.processes import spawner_of, watch_spawner
 
 PROGRAMS: Final[Mapping[str, str]] = {
@@ -42,16 +40,17 @@ PAUSE_S: Final[Mapping[str, float]] = {"controller": 0.1, "broker": 1.0}
 """How long the keeper must be dead before who is kept by it starts another (rule 1)."""
 
 
-class KeeperFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`keeper.cbor`: the programs to keep alive, as (program, absolute directory), and the nodes' directories."""
+class KeeperFile(ConfigFile, frozen=True, kw_only=True):
+    """The programs to keep alive, as (program, absolute directory), and the nodes' directories."""
 
+    FILE = "keeper.cbor"
     kept: tuple[tuple[str, str], ...]
     nodes: tuple[str, ...] = ()
 
 
 def main(directory: str, lock: int | None = None) -> int:
     """Keep what `keeper.cbor` names until told to stop; the exit code. `lock` is the spawner's, if it was inherited."""
-    config = read_config(Path(directory) / "keeper.cbor", KeeperFile)
+    config = KeeperFile.read(Path(directory))
     return spawner.main(directory, PROGRAMS, [spawner.Keep(*one) for one in config.kept], lock=lock, nodes=config.nodes)
 
 
@@ -67,7 +66,7 @@ def _keeper_of(program: str, directory: Path) -> Path | None:
     """The directory of the living keeper that keeps this program (rule 2)."""
     where = directory.absolute().parent.parent / "keeper"
     with suppress(InputError):
-        kept = read_config(where / "keeper.cbor", KeeperFile).kept
+        kept = KeeperFile.read(where).kept
         if (program, str(directory.absolute())) in kept and spawner_of(str(where)) is not None:
             return where
     return None

@@ -1,16 +1,24 @@
-"""The process of the gate beside a NATS server; its directory is a broker's (`programs.configuration`)."""
+"""The process of the gate beside a NATS server; its directory is a broker's (`programs.configuration`).
+
+A server that a full disk has refused a write once writes no more, however much room there is later: who sees that there
+is has it begin anew.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final, Never
 
+from dsmt.logs import Logger
 from dsmt.ports.realm import About
 from dsmt.programs.bus import nats_missing
-from dsmt.programs.configuration import BrokerFile, GateFile, read_config, read_identity
+from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, GateFile, read_identity
 from dsmt.programs.keeper import keep_keeper, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
@@ -21,6 +29,11 @@ from dsmt.system.records import ask_to_end, record_path, write_record
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
+
+DISK_LOOK_S: Final = 1.0
+FULL_BYTES: Final = 2**20
+"""With less room than this a server may have been refused a write: the largest message takes as much."""
+ROOM_BYTES: Final = 2 * FULL_BYTES
 
 
 def main(directory: str) -> int:
@@ -48,13 +61,13 @@ async def _serve(directory: Path) -> None:
         from dsmt.bus.nats.servers import KnownServers  # noqa: PLC0415 - the same
     except ImportError as error:
         raise nats_missing("its client") from error
-    config = read_config(directory / "broker.cbor", BrokerFile)
-    keys, birth, nats = read_config(directory / "gate.cbor", GateFile), directory / "birth", config.realm.nats
+    config = BrokerFile.read(directory)
+    keys, birth, nats = GateFile.read(directory), directory / BIRTH, config.realm.nats
     assert nats is not None  # noqa: S101 - who starts a gate has looked
     servers = tuple(address for address, _ in config.realm.brokers)
     trust = TrustStore(config.realm.realm)
     gate = NatsGate(
-        identity=read_identity(directory / "identity"),
+        identity=read_identity(directory / IDENTITY),
         trust=trust,
         realm=NatsRealm(servers, nats.replicas, config.synced, nats.authority, gated=True, own=config.address),
         keys=GateKeys(SecretKey(keys.system), SecretKey(keys.issuer)),
@@ -66,7 +79,22 @@ async def _serve(directory: Path) -> None:
         dismissed=lambda: ask_to_end(directory, "nats_server"),  # it refuses to start from then on
     )
     keeping = asyncio.ensure_future(keep_keeper("broker", directory, on_the_bus(gate.bus)))
+    looking = asyncio.ensure_future(begun_anew_after_full(directory, lambda: ask_to_end(directory, "nats_server")))
     try:
         await gate.run()
     finally:
         keeping.cancel()
+        looking.cancel()
+
+
+async def begun_anew_after_full(directory: Path, end: Callable[[], object]) -> Never:
+    """Whenever a disk that was full has room again, end the server that writes there: who keeps it starts the next one."""
+    full = False
+    while True:
+        free = shutil.disk_usage(directory).free
+        if full and free >= ROOM_BYTES:
+            full = False
+            Logger(gate=directory.name).warning("the disk has room again: the server begins anew")
+            end()
+        full = full or free < FULL_BYTES
+        await asyncio.sleep(DISK_LOOK_S)

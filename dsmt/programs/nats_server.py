@@ -24,13 +24,13 @@ from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import NatsTerms, host_of
 from dsmt.programs.bus import nats_missing
 from dsmt.programs.configuration import (
+    BIRTH,
+    IDENTITY,
     BrokerFile,
     GateFile,
     RealmConfig,
     ServersKey,
-    read_config,
     read_identity,
-    write_config,
 )
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import write_atomically
@@ -64,10 +64,10 @@ def program() -> str:
 
 def configuration(directory: Path) -> str:
     """What the server of a directory is told. Raises `RefusedError` for one that was removed."""
-    told = read_config(directory / "broker.cbor", BrokerFile)
-    keys = read_config(directory / "gate.cbor", GateFile)
+    told = BrokerFile.read(directory)
+    keys = GateFile.read(directory)
     words = _words(directory, told.realm)
-    own = directory / "identity"
+    own = directory / IDENTITY
     if own.exists() and read_identity(own).key.public in {one.public for one in words.removed.values()}:
         said = f"the NATS server at {told.address} was removed from realm {told.realm.name}"
         raise RefusedError("broker.removed", said, next="dsmt broker add makes another one")
@@ -102,9 +102,9 @@ def cluster_of(told: BrokerFile, keys: GateFile) -> str:
 
 
 def make_servers(
-    directories: Sequence[Path], realm: RealmConfig, routes: tuple[str, ...], *, key_file: Path, bridge: bytes = b""
+    directories: Sequence[Path], realm: RealmConfig, routes: tuple[str, ...], *, home: Path, bridge: bytes = b""
 ) -> RealmConfig:
-    """Make the directories of a realm's servers and gates, and the key for further ones; the realm as it is on them.
+    """Make the directories of a realm's servers and gates, and in `home` the key for further ones; the realm on them.
 
     `bridge` is the seed of the key of who will make the streams, and fill them, where that is no gate. Raises
     `FailedError` where what they need is not installed.
@@ -126,17 +126,17 @@ def make_servers(
     ways = routes if len(addresses) > 1 else ("",) * len(addresses)
     gate = GateFile(system=key.system, issuer=key.issuer, routes=tuple(filter(None, ways)), bridge=bridge)
     for directory, address, way, tls in zip(directories, addresses, ways, issued, strict=True):
-        write_config(directory / "broker.cbor", BrokerFile(realm=known, address=address))
+        BrokerFile(realm=known, address=address).write(directory)
         write_server(directory, msgspec.structs.replace(gate, cluster=way), authority.certificate, *tls)
-    write_config(key_file, key)
+    key.write(home)
     if not bridge:
-        write_atomically(str(directories[0] / "birth"), b"")
+        write_atomically(str(directories[0] / BIRTH), b"")
     return known
 
 
 def write_server(directory: Path, gate: GateFile, authority: str, certificate: str, key: str) -> None:
     """Write what a server and its gate have besides a broker's file and identity."""
-    write_config(directory / "gate.cbor", gate)
+    gate.write(directory)
     texts = {"authority.pem": authority, "server.pem": certificate, "server.key": key}
     for name, text in texts.items():
         write_atomically(str(directory / name), text.encode())

@@ -11,7 +11,7 @@ from typing import Final
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import NodeFile, read_config, read_identity
+from dsmt.programs.configuration import IDENTITY, NodeFile, read_identity
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Realm, TrustStore
@@ -26,7 +26,7 @@ def data_root(directory: Path) -> str:
 
 def read_node(directory: Path) -> tuple[NodeFile, Identity]:
     """What a node's programs are told, and who the node is. Raises `InputError` that names the file."""
-    return read_config(directory / "node.cbor", NodeFile), read_identity(directory / "identity")
+    return NodeFile.read(directory), read_identity(directory / IDENTITY)
 
 
 @asynccontextmanager

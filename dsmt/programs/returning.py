@@ -26,7 +26,7 @@ from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, RefusedError, TransportError
 from dsmt.logs import Logger
 from dsmt.programs.birth import open_store
-from dsmt.programs.configuration import CopiedFile, GateFile, RealmConfig, brokers_in, read_config, read_identity
+from dsmt.programs.configuration import IDENTITY, CopiedFile, GateFile, RealmConfig, brokers_in, read_identity
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.keys import SecretKey
@@ -45,7 +45,7 @@ def founded(directory: Path, realm: RealmConfig) -> Iterator[list[Founding]]:
         for one in brokers_in(directory / "brokers"):
             store = open_store(one, synced=True)  # it keeps its id, whatever becomes of the machine
             opened.callback(store.close)
-            identity = read_identity(directory.parent / "brokers" / one.name / "identity")
+            identity = read_identity(directory.parent / "brokers" / one.name / IDENTITY)
             trust = TrustStore(realm.realm)
             found.append(Founding(identity, trust, store, __version__, now_ms=clock.wall_ms, now=clock.boottime))
         yield found
@@ -55,15 +55,14 @@ def servers_of(realm: RealmConfig) -> NatsRealm:
     """The servers that carry the realm. Raises `RefusedError` where none do."""
     if realm.nats is None:
         raise RefusedError("bridge.none", f"realm {realm.name} is on no NATS servers that could be read")
-    servers = tuple(address for address, _ in realm.brokers)
-    return NatsRealm(servers, realm.nats.replicas, authority=realm.nats.authority, gated=True)
+    return NatsRealm.of((address for address, _ in realm.brokers), realm.nats)
 
 
 @asynccontextmanager
 async def returning(directory: Path) -> AsyncIterator[Returning]:
     """Copying while the realm is up. Raises `DsmtError`."""
     home = directory.parent
-    realm, operator = read_config(home / "realm.cbor", RealmConfig), read_identity(home / "operator" / "identity")
+    realm, operator = RealmConfig.read(home), read_identity(home / "operator" / IDENTITY)
     bus = NatsBus(
         identity=operator,
         trust=TrustStore(realm.realm),
@@ -94,8 +93,8 @@ async def _over(link: NatsLink, directory: Path, realm: RealmConfig) -> AsyncIte
 
 async def drain(directory: Path, brokers: Path, tell: Callable[[int], object]) -> None:
     """Copy all that is left on servers that let nobody else in. `tell` hears how many rows that are. Raises `DsmtError`."""
-    realm = read_config(directory.parent / "realm.cbor", RealmConfig)
-    keys, servers = read_config(brokers_in(brokers)[0] / "gate.cbor", GateFile), servers_of(realm)
+    realm = RealmConfig.read(directory.parent)
+    keys, servers = GateFile.read(brokers_in(brokers)[0]), servers_of(realm)
     link = await any_server(servers.servers, 0, servers, key=SecretKey(keys.bridge), name="bridge")
     async with _over(link, directory, realm) as found:
         await found.rest(tell)

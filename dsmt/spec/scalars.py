@@ -15,7 +15,7 @@ from dsmt.event.phrases import cut
 from dsmt.spec import nodeset, quantities
 from dsmt.spec.commands import split_command
 from dsmt.spec.mistakes import WrongValueError
-from dsmt.spec.shapes import KEY_PATTERNS, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN, USER_PATTERN, Single
+from dsmt.spec.shapes import KEY_PATTERNS, LAST_ID, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN, USER_PATTERN, Single
 from dsmt.spec.tree import Scalar, resolve
 
 _LONGEST_SHOWN: Final = 60
@@ -224,6 +224,8 @@ def _user(node: Scalar, _: Single) -> str:
     value = node.text if type(resolve(node)) is int else _text(node, _)
     if not re.fullmatch(USER_PATTERN, value):
         raise WrongValueError(f"`{show(node)}` is neither a user name nor a uid", "as in www-data, 1000 or 1000:100")
+    if any(one.isdecimal() and int(one) > LAST_ID for one in value.split(":")):
+        raise WrongValueError(f"`{show(node)}` is too large for a uid", f"at most {LAST_ID}")
     return value
 
 

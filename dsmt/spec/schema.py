@@ -8,6 +8,7 @@ from dsmt.spec.keys import GROUPS, KEYS, NEIGHBOURS, Key
 from dsmt.spec.mistakes import WrongValueError, nearest
 from dsmt.spec.shapes import (
     KEY_PATTERNS,
+    LAST_ID,
     MOST_TIMES,
     NAME_PATTERN,
     PORT_NAME_PATTERN,
@@ -42,7 +43,7 @@ _SCALARS: Final[dict[str, dict[str, Any]]] = {
     "octal": {"type": "string", "pattern": "^(0o)?0?[0-7]{3,4}$"}, "url": {"type": "string", "minLength": 1},
     "image": {"type": "string", "minLength": 1}, "node_set": {"type": "string", "minLength": 1},
     "cel": {"type": "string", "minLength": 1}, "address": {"type": "string", "minLength": 1},
-    "user": {"type": ["string", "integer"], "pattern": f"^({USER_PATTERN})$", "minimum": 0},
+    "user": {"type": ["string", "integer"], "pattern": f"^({USER_PATTERN})$", "minimum": 0, "maximum": LAST_ID},
     "status": {"type": ["string", "integer"], "minimum": 100, "maximum": 599},
     "spread": {"type": "string", "pattern": "^(node|none|label:.+)$"},
     "exit_or_signal": {"type": ["string", "integer"], "pattern": "^signal:[A-Za-z0-9]+$", "minimum": 0, "maximum": 255},

@@ -91,6 +91,8 @@ SHARE: Final = Single("share", 1, 1_000_000)
 NAME_PATTERN: Final = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 PORT_NAME_PATTERN: Final = r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?"
 PATH_PATTERN: Final = r"\A(?!/)(?!(?s:.*/)?\.\.(?:/|\Z))[^\x00]+\Z"
+LAST_ID: Final = 2**32 - 2
+"""The greatest uid: what is above is no user."""
 USER_PATTERN: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\$?|[0-9]{1,9}:[0-9]{1,9}"
 KEY_PATTERNS: Final[dict[KeyKind, str]] = {
     "name": NAME_PATTERN,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dsmt.errors import FailedError
 from dsmt.event.phrases import size_in_words
 from dsmt.event.reason import reason
 
-DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""The errno values that mean `fetch.no_space`."""
+DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""The errno values that mean `fetch.no_space`: what is to be written waits, and is tried again."""
 
 
 def failed(code: str, **fields: Any) -> FailedError:
@@ -21,15 +22,18 @@ def failed(code: str, **fields: Any) -> FailedError:
     return FailedError(code, told.message, next=told.next, **fields)
 
 
-def no_space(path: str, need: int) -> FailedError:
-    """`fetch.no_space`: `need` bytes did not fit where `path` is.
+def no_space(path: str, need: int, error: OSError) -> FailedError:
+    """`fetch.no_space`: `need` bytes could not be written where `path` is.
 
     Its fields are `need` and `free` (words) and `path`; the node's name is the caller's to add.
     """
     place = path
     while not os.path.lexists(place) and place != os.path.dirname(place):
         place = os.path.dirname(place)
-    free = size_in_words(shutil.disk_usage(place or ".").free)
+    told = os.statvfs(place or ".")
+    free = "no inode" if told.f_files and not told.f_favail else size_in_words(told.f_bavail * told.f_frsize)
+    if error.errno == errno.EROFS:
+        free = "0 B (it is read-only)"
     return FailedError(
         "fetch.no_space",
         f"{size_in_words(need)} needed, {free} free at {path}",
@@ -38,3 +42,14 @@ def no_space(path: str, need: int) -> FailedError:
         free=free,
         path=path,
     )
+
+
+@contextmanager
+def full_disk_told(path: str, need: int) -> Iterator[None]:
+    """A block in which a disk that takes nothing more is told as `no_space`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_IS_FULL:
+            raise no_space(path, need, error) from error
+        raise

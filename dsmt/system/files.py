@@ -7,30 +7,51 @@ Rule 2: a reader sees the old content or the new one, whole; after a power cut t
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+from collections.abc import Iterator
 from itertools import count
+from typing import Final
 
 from dsmt.errors import InputError
 from dsmt.system import giving
-from dsmt.system.failures import DISK_IS_FULL, no_space
+from dsmt.system.failures import failed, full_disk_told
 from dsmt.system.users import account_of
 
+IN_THE_WAY: Final = frozenset({errno.EISDIR, errno.ENOTDIR})
 _numbers = count()
+DIRECTORY_BYTES: Final = 4096
+"""What a directory takes."""
+
+
+@contextlib.contextmanager
+def _told(place: str, need: int) -> Iterator[None]:
+    """Tell a full disk as `full_disk_told` does, and what stands where something else is to be as `start.driver`."""
+    try:
+        with full_disk_told(place, need):
+            yield
+    except OSError as error:
+        if error.errno in IN_THE_WAY:
+            said = f"{place} cannot be written: something else is in its way"
+            raise failed("start.driver", driver="process", error=said) from error
+        raise
 
 
 class DiskFiles:
-    """The `Files` port over one directory, made when missing (mode 0700).
+    """The `Files` port over one directory, made when missing (mode 0700), unless it need not be `made`.
 
     `durable` False leaves out fsync: for what is worthless after a power cut, such as which processes run. `top` is the
     directory from which the way is opened to what is given to a user, empty for the root.
     """
 
-    def __init__(self, root: str, *, durable: bool = True, top: str = "") -> None:
+    def __init__(self, root: str, *, durable: bool = True, top: str = "", made: bool = True) -> None:
         self._root = os.path.abspath(root)
         self._durable = durable
         self._top = os.path.abspath(top) if top else self._root
-        make_directories(self._root)
+        if made:
+            with _told(self._root, DIRECTORY_BYTES):
+                make_directories(self._root)
 
     @property
     def root(self) -> str:
@@ -46,15 +67,11 @@ class DiskFiles:
             return None
 
     def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
-        """Replace the file atomically. Raises `FailedError` with code `fetch.no_space` on a full disk."""
+        """Replace the file atomically. Raises `FailedError` on a full disk, and where something else stands."""
         place = self._place(path, follow=False)
-        try:
+        with _told(place, len(content)):
             make_directories(os.path.dirname(place))
             write_atomically(place, content, mode=mode, durable=self._durable)
-        except OSError as error:
-            if error.errno in DISK_IS_FULL:
-                raise no_space(place, len(content)) from error
-            raise
 
     def give(self, path: str, user: str) -> None:
         """Give a directory with all in it to a user. Raises `FailedError` for one that this machine does not have."""
@@ -91,9 +108,9 @@ class DiskFiles:
         except (IsADirectoryError, PermissionError):
             shutil.rmtree(place)
 
-    def below(self, path: str) -> DiskFiles:
-        """The same port rooted at a directory below this one (made when missing)."""
-        return DiskFiles(self._place(path), durable=self._durable, top=self._top)
+    def below(self, path: str, *, made: bool = True) -> DiskFiles:
+        """The same port rooted at a directory below this one. Raises `FailedError` on a full disk, if it is to be `made`."""
+        return DiskFiles(self._place(path), durable=self._durable, top=self._top, made=made)
 
     def _place(self, path: str, *, follow: bool = True) -> str:
         """The absolute place of a path (rule 1). Without `follow` its last part may be any link: it is not followed."""

@@ -17,6 +17,7 @@ from dsmt.system.failures import failed
 
 ANY: Final = "any"
 UMASK: Final = 0o022
+LAST_ID: Final = 2**32 - 2
 
 
 class Account(NamedTuple):
@@ -92,6 +93,8 @@ def _may_enter(seen: os.stat_result, account: Account) -> bool:
 def _find(user: str) -> Account:
     """The account of a name or number (rule 1)."""
     word, _, group = user.partition(":")
+    if any(one.isdecimal() and int(one) > LAST_ID for one in (word, group)):  # -1 in 32 bits would be nobody else
+        raise _refused(f"there is no user {user}: ids end at {LAST_ID}")
     try:
         entry = pwd.getpwuid(int(word)) if word.isdecimal() else pwd.getpwnam(word)
     except KeyError:

@@ -8,7 +8,6 @@ Rule 3: a request is as long as its answer, so that nobody can be flooded throug
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import cbor2
@@ -20,11 +19,10 @@ from dsmt.event.hlc import LAST_MS
 from dsmt.event.kinds.numbers import MOST
 from dsmt.event.payload import canonical
 from dsmt.trust.keys import key_id_of
+from dsmt.trust.proven import Verify
 
 NONCE_BYTES: Final = 16
 REQUEST_BYTES: Final = 320
-
-Verify = Callable[[int, bytes, bytes, bytes], bool]
 
 
 class Answered(NamedTuple):

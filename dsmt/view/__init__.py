@@ -1,6 +1,6 @@
 """The view: facts folded into what a decision reads (floor 2)."""
 
-from dsmt.view.allocation import SlotKey
+from dsmt.event.slots import SlotKey
 from dsmt.view.dirty import Dirty
 from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held

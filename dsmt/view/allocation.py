@@ -16,21 +16,11 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from dsmt.event.kinds.node import NodeAttributes
+from dsmt.event.slots import SlotKey
 from dsmt.spec.records import ComponentSpec
 
 RING: Final = 2**64
 """The hashes of names run from 0 to here."""
-
-
-class SlotKey(NamedTuple):
-    """One slot: `service/component/index`."""
-
-    service: str
-    component: str
-    index: int  # type: ignore[assignment]  # the word that operators read; nobody looks up values in a key
-
-    def __str__(self) -> str:
-        return f"{self.service}/{self.component}/{self.index}"
 
 
 class Need(NamedTuple):

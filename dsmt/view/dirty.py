@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dsmt.view.allocation import SlotKey
+from dsmt.event.slots import SlotKey
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -22,17 +21,17 @@ from dsmt.event.kinds.node import NodeAttributes, NodeVerdict
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.slots import SlotKey, index_of
 from dsmt.event.status import State
 from dsmt.spec import nodeset
 from dsmt.spec.governing import governing
 from dsmt.spec.plain import from_plain
-from dsmt.view.allocation import NOTHING, AllocationLedger, Need, SlotKey, need_of
+from dsmt.view.allocation import NOTHING, AllocationLedger, Need, need_of
 from dsmt.view.dirty import Dirty
 from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
 from dsmt.view.sessions import Sessions
 
-_MAX_INDEX_DIGITS: Final = 6
 Put = Callable[[list[str], "Held[Any] | None", Dirty], None]
 
 
@@ -347,11 +346,11 @@ def _note_hold(entry: ServiceEntry, key: SlotKey, slot: SlotEntry) -> None:
     (entry.held.add if is_held else entry.held.discard)((key.component, key.index))
 
 
-@lru_cache(maxsize=4096)
 def _index(level: str) -> int:
-    if not level.isascii() or not level.isdigit() or len(level) > _MAX_INDEX_DIGITS or str(int(level)) != level:
+    index = index_of(level)
+    if index is None:
         raise UnusableEventError("view.topic", f"{level!r} is not the index of a slot")
-    return int(level)
+    return index
 
 
 def _key(levels: list[str]) -> SlotKey:

@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeVerdict
-from dsmt.view.allocation import SlotKey
+from dsmt.event.slots import SlotKey, index_of
 from dsmt.view.entries import NodeEntry
 from dsmt.view.held import Held
 from dsmt.view.sessions import Word, is_open, word
@@ -99,7 +99,8 @@ class Fleet:
         role, node, *slot = source.split("/")
         if role != "agent":
             return True
-        entry = self.view.slot(SlotKey(slot[0], slot[1], int(slot[2]))) if len(slot) == 3 and slot[2].isdecimal() else None
+        index = index_of(slot[2]) if len(slot) == 3 else None
+        entry = None if index is None else self.view.slot(SlotKey(slot[0], slot[1], index))
         instance = None if entry is None else entry.instances.get(node)
         return instance is not None and instance.left
 

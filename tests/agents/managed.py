@@ -1,19 +1,19 @@
 """A node with a container manager to which slots are given."""
 
-from typing import Any
+from typing import Any, Self
 
 from dsmt.agents.node.container_manager import ContainerManager
-from dsmt.agents.rules.container import SlotName
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.records import to_data
+from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Draft
 from dsmt.simulator.engine.process import SimProcess
 
 from .memory_bus import Realm
 from .world import Node, node_config
 
-SLOT = SlotName("web", "app", "0")
+SLOT = SlotKey("web", "app", 0)
 
 
 def buried() -> dict[str, Any]:
@@ -32,6 +32,15 @@ class Managed:
         self.site = self.node.agents.site(SLOT)
         self.manager: ContainerManager | None = None
         self.process: SimProcess | None = None
+
+    @classmethod
+    async def running(cls) -> Self:
+        """One whose slot was placed, and runs."""
+        at = cls()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        return at
 
     def start(self) -> SimProcess:
         self.process = SimProcess("manager of n1")

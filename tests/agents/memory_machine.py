@@ -82,7 +82,7 @@ class MemoryFiles:
         for key in [key for key in self.content if key == place or key.startswith(place + "/")]:
             del self.content[key]
 
-    def below(self, path: str) -> "MemoryFiles":
+    def below(self, path: str, *, made: bool = True) -> "MemoryFiles":
         return MemoryFiles(self.content, self._place(path), self.moment)
 
 

@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
-from dsmt.agents.rules.container import IDENTITY, RECORD, InstanceRecord, SlotName, dump_record
+from dsmt.agents.rules.container import IDENTITY, RECORD, InstanceRecord, dump_record
 from dsmt.event.kinds.slot import Good, Previous
+from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Complete, Cursor
 from dsmt.ports.processes import Exit
 from dsmt.trust.identity import load
@@ -38,10 +39,7 @@ def test_a_slot_for_this_node_gets_a_container_and_an_agent_that_runs_it() -> No
 
 def test_the_agents_identity_is_delegated_and_believed() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         identity = load(at.node.files.read(f"{SLOT.directory}/{IDENTITY}") or b"", where="test")
         assert identity.name == "agent/n1/web/app/0"
         trust = TrustStore(TrustRealm(name="test", roots=(SecretKey(b"r" * 32).public,)))
@@ -61,6 +59,23 @@ def test_a_slot_of_another_node_is_left_alone() -> None:
         assert at.manager is not None
         assert at.manager.slots == ()
         assert not at.node.files.content
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_stands_beside_containers_under_no_slots_name_is_left_alone() -> None:
+    """Somebody has made a copy of one; half of a container goes."""
+
+    async def main() -> None:
+        at = Managed()
+        for name in ("0.bak", "01", "7"):
+            at.node.files.write(f"containers/web/app/{name}/data/orders", b"all of them")
+        at.start()
+        await asyncio.sleep(1)
+        assert at.node.files.names("containers/web/app") == ["0.bak", "01"]
+        assert at.manager is not None
+        assert at.manager.slots == ()
         at.end()
 
     in_virtual_time(main)
@@ -125,12 +140,9 @@ def test_an_older_fact_that_comes_late_makes_no_container() -> None:
 
 def test_a_manager_reads_and_keeps_nothing_of_the_slots_of_others() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         for number in range(20):
-            other = at.node.agents.site(SlotName("web", "app", str(number + 1)))
+            other = at.node.agents.site(SlotKey("web", "app", number + 1))
             other.assign(at.site.spec_of(), node="n2", to=("node/n2",))
         await asyncio.sleep(10)
         assert at.manager is not None
@@ -197,12 +209,12 @@ def test_shutdown_ends_every_instance_and_then_the_manager() -> None:
         at = Managed()
         process = at.start()
         at.site.place()
-        other = at.node.agents.site(SlotName("web", "app", "1"))
+        other = at.node.agents.site(SlotKey("web", "app", 1))
         other.assign(at.site.spec_of())
         await at.site.until("running")
         await other.until("running")
         assert at.manager is not None
-        assert at.manager.slots == (SLOT, SlotName("web", "app", "1"))
+        assert at.manager.slots == (SLOT, SlotKey("web", "app", 1))
         process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
         status = await process.wait()
         assert status.code == 0
@@ -251,10 +263,7 @@ def test_shutdown_ends_what_an_agent_leaves_that_dies_meanwhile() -> None:
 
 def test_after_a_reboot_agents_are_started_anew_and_say_so() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         assert at.process is not None
         at.process.kill()
         at.node.agents.started[0].process.kill()
@@ -270,10 +279,7 @@ def test_after_a_reboot_agents_are_started_anew_and_say_so() -> None:
 
 def test_of_an_agent_that_ended_while_no_manager_lived_nobody_says_how_long_it_lived() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         assert at.process is not None
         at.process.kill()
         at.node.agents.started[0].process.kill()
@@ -289,10 +295,7 @@ def test_of_an_agent_that_ended_while_no_manager_lived_nobody_says_how_long_it_l
 @pytest.mark.parametrize(("store", "anew"), [("s", 0), ("another", 1)])
 def test_what_a_manager_has_said_it_says_again_to_another_store_that_may_not_have_it(store: str, anew: int) -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         layers = ("container", "agent")
         said = [len(at.told(layer)) for layer in layers]
         for _ in range(2):  # the second time it is known there
@@ -306,10 +309,7 @@ def test_what_a_manager_has_said_it_says_again_to_another_store_that_may_not_hav
 
 def test_a_manager_beats_each_second_and_renews_each_half_life() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         said = len(at.told("container"))
         await asyncio.sleep(14 * 3600)
         assert len(at.told("container")) == said + 1

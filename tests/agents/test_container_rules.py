@@ -7,7 +7,6 @@ from dsmt.agents.rules.container import (
     AgentConfig,
     InstanceRecord,
     NodeConfig,
-    SlotName,
     carried,
     dump_config,
     dump_record,
@@ -22,10 +21,11 @@ from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
 from dsmt.event.registry import lookup, owner_of
+from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
 from dsmt.ports.processes import Exit
 
-SLOT = SlotName("web", "app", "0")
+SLOT = SlotKey("web", "app", 0)
 AGENT = "agent/n1/web/app/0"
 
 
@@ -58,13 +58,14 @@ def test_a_slot_s_topics_are_those_of_the_registry_and_its_agent_may_write_its_o
         (SLOT.topic, SLOT),
         ("service/web/slot/app", None),
         ("service/web/slot/app/0/x", None),
+        ("service/web/slot/app/01", None),
         ("service/web/control/app/0", None),
         ("services/web/slot/app/0", None),
         ("", None),
     ],
 )
 def test_a_slot_is_told_from_the_topic_of_its_fact_and_from_no_other(topic, slot):
-    assert SlotName.of_topic(topic) == slot
+    assert SlotKey.of_topic(topic) == slot
 
 
 NODE = NodeConfig(

@@ -87,10 +87,7 @@ def test_killed_at_any_moment_of_leaving_it_still_ends_gone() -> None:
 
 def test_a_container_with_no_fact_is_told_as_an_orphan_and_kept() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         assert at.process is not None
         at.process.kill()
         at.node.agents.started[0].process.kill()
@@ -232,10 +229,7 @@ def test_what_is_said_as_if_nothing_had_ended_is_told_what_had_until_something_c
 
 def test_what_is_said_to_an_orphan_in_an_epoch_that_has_ended_is_told_so() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         at.buried()
         await at.realm.until(lambda: at.told("agent")[-1]["orphan"])
         at.realm.facts.clear()  # the store was lost

@@ -7,10 +7,11 @@ from msgspec import structs
 
 from dsmt.agents.instance.choosing_ports import choose_ports
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.container import AgentConfig, SlotName, dump_config, load_config
+from dsmt.agents.rules.container import AgentConfig, dump_config, load_config
 from dsmt.agents.rules.endings import ending, words
 from dsmt.agents.rules.launching import RunPlan, check_key, environment, launch_of, plan_of, values_of
 from dsmt.errors import FailedError, InputError
+from dsmt.event.slots import SlotKey
 from dsmt.ports.driver import Mount
 from dsmt.ports.processes import Exit
 from dsmt.spec.changes import install_key, run_key
@@ -18,7 +19,7 @@ from dsmt.spec.parsing import parse
 
 from .world import node_config
 
-SLOT = SlotName("web", "app", "0")
+SLOT = SlotKey("web", "app", 0)
 CONFIG = node_config().for_agent(SLOT)
 
 

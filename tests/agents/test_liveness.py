@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from dsmt.agents.instance.taking_turns import LOOK_S, SETTLE_S, its_turn
-from dsmt.agents.rules.container import SlotName
 from dsmt.agents.rules.liveness import Turn, start_s_of, turn
 from dsmt.event.kinds.instance import Health
 from dsmt.event.records import to_data
+from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Arrived, Complete, Cursor, Draft, Interest
 from dsmt.spec.parsing import parse
 
@@ -65,7 +65,7 @@ def test_a_restart_takes_as_long_as_its_end_and_its_check_have_or_as_it_must_liv
 
 def three(realm: Realm, text: str = CHECKED) -> list[Site]:
     """Three instances of a component, each on a node of its own."""
-    sites = [Site(realm, f"n{n}", SlotName("web", "app", str(n))) for n in range(3)]
+    sites = [Site(realm, f"n{n}", SlotKey("web", "app", n)) for n in range(3)]
     spec = sites[0].spec(text)
     for site in sites:
         site.assign(spec)
@@ -244,7 +244,7 @@ def test_who_is_ended_while_its_check_fails_says_that_it_fails_no_more() -> None
 def test_of_an_instance_on_two_nodes_its_newest_generation_counts() -> None:
     async def main() -> None:
         realm = Realm()
-        site = Site(realm, "n9", SlotName("web", "app", "1"))
+        site = Site(realm, "n9", SlotKey("web", "app", 1))
         for node, said in (("n2", health("ready", generation=2)), ("n1", health(generation=1))):
             bus = Bus(realm, f"agent/{node}/web/app/0")
             bus.emit(Draft(f"service/web/health/app/0/{node}", to_data(said)))
@@ -297,7 +297,7 @@ class Slow(Bus):
 @pytest.mark.parametrize(("parts", "found"), [(0, []), (4, [Turn(5, 5, 4)])])
 def test_a_broker_that_says_nothing_is_not_waited_for_and_one_that_is_slow_is(parts: int, found: list[Turn]) -> None:
     async def main() -> None:
-        config, waited = node_config("n9").for_agent(SlotName("web", "app", "5")), list[Turn]()
+        config, waited = node_config("n9").for_agent(SlotKey("web", "app", 5)), list[Turn]()
         bus, loop = Slow(Realm(), parts), asyncio.get_running_loop()
         began = loop.time()
         await its_turn(config, bus, check="http", start_s=STARTS_S, try_s=1.0, waits=waited.append)
@@ -310,7 +310,7 @@ def test_a_broker_that_says_nothing_is_not_waited_for_and_one_that_is_slow_is(pa
 
 def test_a_broker_that_falls_silent_before_it_has_told_all_is_not_waited_for() -> None:
     async def main() -> None:
-        config, waited = node_config("n9").for_agent(SlotName("web", "app", "5")), list[Turn]()
+        config, waited = node_config("n9").for_agent(SlotKey("web", "app", 5)), list[Turn]()
         bus, loop = Slow(Realm(), 2, ends=False), asyncio.get_running_loop()
         began = loop.time()
         await its_turn(config, bus, check="http", start_s=STARTS_S, try_s=1.0, waits=waited.append)
@@ -352,7 +352,7 @@ def test_who_turned_at_the_same_moment_is_heard_of_before_anybody_is_restarted(
     index: str, after_s: float, found: list[Turn]
 ) -> None:
     async def main() -> None:
-        config, waited = node_config("n9").for_agent(SlotName("web", "app", "5")), list[Turn]()
+        config, waited = node_config("n9").for_agent(SlotKey("web", "app", 5)), list[Turn]()
         bus, loop = Late(Realm(), index, after_s), asyncio.get_running_loop()
         began = loop.time()
         await its_turn(config, bus, check="http", start_s=STARTS_S, try_s=1.0, waits=waited.append)

@@ -23,10 +23,7 @@ from .world import in_virtual_time, node_config
 
 def test_a_killed_manager_is_followed_by_one_that_takes_over_what_runs() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         assert at.process is not None
         at.process.kill()
         at.start()
@@ -44,10 +41,7 @@ def test_a_killed_manager_is_followed_by_one_that_takes_over_what_runs() -> None
 
 def test_agents_below_a_key_that_was_rotated_are_followed_by_ones_below_the_new_and_their_programs_live_on() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         assert at.process is not None
         at.process.kill()
         root, key = SecretKey(b"r" * 32), SecretKey(b"m" * 32)
@@ -71,10 +65,7 @@ def test_agents_that_were_told_another_bus_are_followed_by_ones_of_the_one_that_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         assert at.process is not None
         at.process.kill()
         moved = replace(node_config(), nats=NatsTerms(authority="PEM", replicas=1))
@@ -93,10 +84,7 @@ def test_agents_that_were_told_another_bus_are_followed_by_ones_of_the_one_that_
 
 def test_an_agent_that_died_is_started_again_and_its_program_lives_on() -> None:
     async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        await at.site.until("running")
+        at = await Managed.running()
         await asyncio.sleep(5)
         at.node.agents.started[0].process.kill()
         await at.realm.until(lambda: len(at.node.agents.started) == 2)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
-from dsmt.agents.rules.container import CONFIG, RECORD, InstanceRecord, NodeConfig, SlotName, load_config, load_record
+from dsmt.agents.rules.container import CONFIG, RECORD, InstanceRecord, NodeConfig, load_config, load_record
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
 from dsmt.errors import TransportError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
+from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.simulator.engine.process import SimProcess
@@ -42,10 +43,10 @@ def in_virtual_time(main: Callable[[], Any]) -> Any:
 class Site:
     """One slot on one node: everything an agent needs, which outlives the agent."""
 
-    def __init__(self, realm: Realm, node: str = "n1", slot: SlotName | None = None) -> None:
+    def __init__(self, realm: Realm, node: str = "n1", slot: SlotKey | None = None) -> None:
         self.realm = realm
         self.node = node
-        self.slot = slot or SlotName("web", "app", "0")
+        self.slot = slot or SlotKey("web", "app", 0)
         self.machine = Machine()
         self.disk: dict[str, bytes] = {}
         self.files = MemoryFiles(self.disk, f"/{node}", self.machine.moment)
@@ -197,7 +198,7 @@ class Agents:
         self.sites: dict[str, Site] = {}
         self.started: list[AgentProcess] = []
 
-    def site(self, slot: SlotName) -> Site:
+    def site(self, slot: SlotKey) -> Site:
         if str(slot) not in self.sites:
             site = Site(self.realm, self.node, slot)
             site.machine, site.disk, site.files = self.machine, self.files.content, self.files

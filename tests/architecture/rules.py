@@ -1,7 +1,7 @@
 """What the floors forbid, found in a module's syntax tree: each rule returns its complaints as sentences."""
 
 import ast
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
@@ -294,12 +294,12 @@ def undocumented(module: str, text: str) -> list[str]:
     return wrong
 
 
-def circle(known: Mapping[str, str]) -> list[str]:
-    """One circle of imports, if there is any."""
-    graph = {
-        module: {target for target, _, _ in imports(module, text, known) if target in known and target != module}
-        for module, text in known.items()
-    }
+def circle(known: Mapping[str, str], part: Callable[[str], str] = str) -> list[str]:
+    """One circle of imports, if there is any; with `part`, of what it makes of a module's name, such as its folder."""
+    graph: dict[str, set[str]] = {}
+    for module, text in known.items():
+        found = {part(target) for target, _, _ in imports(module, text, known) if target in known}
+        graph.setdefault(part(module), set()).update(found - {part(module)})
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

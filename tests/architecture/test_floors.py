@@ -53,6 +53,11 @@ def test_no_modules_import_each_other_in_a_circle():
     assert not circle(SOURCES)
 
 
+def test_no_folders_of_operations_import_each_other_in_a_circle():
+    operations = {module: text for module, text in SOURCES.items() if module.startswith("dsmt.operations.")}
+    assert not circle(operations, lambda module: module.rpartition(".")[0])
+
+
 def test_every_room_is_there_and_has_something_in_it():
     assert not [room for room in ROOMS if not any(f"{module}.".startswith(f"{room}.") for module in SOURCES)]
 

@@ -179,6 +179,9 @@ def test_private_things_need_no_docstring():
 def test_a_planted_circle_is_found():
     assert circle({"dsmt.a": "import dsmt.b", "dsmt.b": "from dsmt import c", "dsmt.c": "from .a import x", "dsmt": ""})
     assert not circle({"dsmt.a": "import dsmt.b", "dsmt.b": "from dsmt import c", "dsmt.c": "", "dsmt": ""})
+    between = {"dsmt.a.x": "import dsmt.b.x", "dsmt.b.x": "", "dsmt.b.y": "import dsmt.a.y", "dsmt.a.y": ""}
+    assert not circle(between)
+    assert circle(between, lambda module: module.rpartition(".")[0])
 
 
 @pytest.mark.parametrize(
@@ -194,7 +197,7 @@ def test_a_planted_command_that_writes_where_it_may_only_read_is_found(tmp_path,
     planted = tmp_path / "planted.py"
     planted.write_text(f"""
 from dsmt.cli.command import CliContext
-from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.write import clocks
 
 def planted(ctx: CliContext) -> clocks.Clock:

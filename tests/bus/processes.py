@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dsmt.operations.local.home import free_port
+from dsmt.operations.local.addresses import free_port
 from dsmt.operations.offline import history
 from dsmt.operations.offline.proving import verify
 from dsmt.ports.realm import BrokerAddress

@@ -96,6 +96,28 @@ def test_a_full_disk_is_survived_and_what_waited_is_stored_when_there_is_room(tm
     full("memory", tmp_path)
 
 
+@scenario
+async def test_a_store_that_cannot_be_written_for_another_reason_is_not_called_full(r: TestRealm):
+    broker = await r.broker()
+    alice = await r.client("operator/alice")
+    store = broker._store
+
+    def broken(_batch):
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+        raise store._db._translated(error)
+
+    store.append = broken
+    emission = alice.emit(Draft("user/t", {"n": 1}))
+    await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")
+    assert alice.refusal.message == "the store of broker/b1 cannot be written: disk I/O error"
+    assert "read-only" in alice.refusal.next
+    with pytest.raises(RefusedError, match="disk I/O error"):
+        await r.raw("operator/carol")
+    del store.append
+    await emission.acknowledged()
+
+
 def _store(path) -> SqliteStore:
     return SqliteStore(str(path), identity="0" * 16)
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker import introducing
-from dsmt.bus.broker.others.copying import Copying
+from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.errors import FailedError
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
-from dsmt.operations.local.home import free_port
+from dsmt.operations.local.addresses import free_port
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.identity import YEAR_S
@@ -159,20 +159,20 @@ async def test_a_full_disk_does_not_end_a_broker_that_reads_others(r: TestRealm)
 
 @scenario
 async def test_what_is_live_does_not_wait_for_what_is_read_again(r: TestRealm) -> None:
-    read_again, go_on = Copying._read_again, asyncio.Event()
+    read_again, go_on = Rereading.read, asyncio.Event()
 
     async def later(*told: Any) -> None:
         await go_on.wait()
         await read_again(*told)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Copying, "_read_again", later)
+        patch.setattr(Rereading, "read", later)
         b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
         operator = await r.client("operator/a", brokers=at(b2))
         await until(lambda: len(b2._fan_out.copying) == 2)
         await until(lambda: all(len(one._others.copying._linked.names) == 2 for one in (b2, b3)))
         await r.stop(b1)
-        await until(lambda: all(one._others.copying._repairing.locked() for one in (b2, b3)))
+        await until(lambda: all(one._others.copying._rereading.is_under_way for one in (b2, b3)))
         ack = await operator.publish(Draft("config/x", {"n": 1}, version=1))
         assert ack.level is Level.SAFE
         assert ack.copies == 2

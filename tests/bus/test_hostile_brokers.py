@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.copied import SAFE_S
-from dsmt.bus.broker.others import copying
+from dsmt.bus.broker.others import other
 from dsmt.bus.wire import frames as f
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
@@ -52,7 +52,7 @@ def test_a_broker_that_tells_a_time_that_is_none_ends_no_other_process(
 @scenario
 async def test_a_broker_that_gives_nothing_keeps_a_new_one_from_no_other(r: TestRealm) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(copying, "STILL_S", 0.5)
+        patch.setattr(other, "STILL_S", 0.5)
         b1, b2 = await mesh(r, "b1", "b2")
         await Facts(await r.client("operator/a", brokers=at(b1))).publish("config/x", {"n": 1})
         await until(lambda: held(b1) == held(b2))

@@ -12,7 +12,8 @@ from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.rules.brokers import FILE
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.errors import RefusedError
-from dsmt.operations.local.home import is_here, write_secret
+from dsmt.operations.local.addresses import is_here
+from dsmt.operations.local.home import write_secret
 from dsmt.operations.write import brokers
 from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, write_config

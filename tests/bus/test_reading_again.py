@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from dsmt.bus.broker.broker import Broker
-from dsmt.bus.broker.others import copying
+from dsmt.bus.broker.others import rereading
 from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.others.other import Other
+from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.client.client import BusClient
-from dsmt.ports.bus import Draft, Interest
+from dsmt.ports.bus import Arrived, Draft, Interest, Reattached
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestRealm, scenario
 from tests.bus.test_withheld import hide
@@ -35,6 +36,11 @@ async def three(r: TestRealm) -> list[Broker]:
     return made
 
 
+def part(reader: Broker, broker: Broker) -> None:
+    """Have one that reads a broker lose its link to it, once."""
+    broker._disconnect(broker._sessions.by_name[reader._identity.name].peer)
+
+
 async def said_to_one(source: BusClient, b1: Broker, b2: Broker, b3: Broker) -> None:
     """Something is safe with b1 and b2; the way from b1 to b3 hangs, which has read b2 beyond it."""
     hide(b1, lambda owner, row: owner.name == b3._identity.name and row.read().event.source == source.source)
@@ -47,32 +53,68 @@ async def said_to_one(source: BusClient, b1: Broker, b2: Broker, b3: Broker) -> 
 
 @scenario
 async def test_who_gives_nothing_when_it_is_read_again_keeps_no_other_from_it(r: TestRealm) -> None:
-    """b1 is read again, for it was away; it gives nothing, and dies. What it has given to b2 alone comes from there."""
+    """b1 is read again, for b2 was lost; it gives nothing, and dies. What it has given to b2 alone comes from there."""
     b1, b2, b3 = await three(r)
-    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b1], b1.address
     source = await r.client("operator/a", brokers=at(b1))
     await source.publish(Draft("user/x", {"n": 0}))
     await until(lambda: held(b1) == held(b2) == held(b3))
-    await r.stop(b1)
-    await until(lambda: other(b3, b2).losses and other(b3, b2).again_ms is None)
-    b1._store.close()
-    real, stands = Copying._read_again, asyncio.Event()
+    real, stands = Rereading.read, asyncio.Event()
 
-    async def read_again(self: Copying, one: Other, *about: Any) -> None:
-        if self is b3._others.copying and one.address.address == address:
+    async def read(self: Rereading, one: Other, *about: Any) -> None:
+        if one is other(b3, b1):
             stands.set()
             await asyncio.Event().wait()
         await real(self, one, *about)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Copying, "_read_again", read_again)
-        patch.setattr(copying, "STILL_S", 1.0)
-        b1 = await r.broker("b1", identity=identity, address=address, others=others, born=False)
+        patch.setattr(Rereading, "read", read)
+        patch.setattr(rereading, "STILL_S", 1.0)
+        part(b3, b2)
         await asyncio.wait_for(stands.wait(), 10)
-        await until(lambda: source.attached and linked(b1) == 2 and len(b1._fan_out.copying) == 2)
+        await until(lambda: source.attached and linked(b3) == 2 and len(b2._fan_out.copying) == 2)
         await said_to_one(source, b1, b2, b3)
         await r.stop(b1)
         await until(lambda: held(b3) >= held(b2), 10)
+
+
+@scenario
+async def test_a_broker_that_was_lost_is_read_on_when_it_is_back_and_not_again(r: TestRealm) -> None:
+    b1, b2, b3 = await three(r)
+    links = other(b3, b1).links
+    part(b3, b1)
+    await until(lambda: other(b3, b1).links > links and other(b3, b1).name)
+    await until(lambda: other(b3, b2).losses and other(b3, b2).again_ms is None)
+    assert other(b3, b1).losses == 0
+    assert other(b3, b1).again_ms is None
+    assert [one.losses for by in (b1, b2) for one in by._others.copying._others.values()] == [0, 0, 0, 0]
+
+
+@scenario
+async def test_what_is_new_is_read_before_anything_is_read_again(r: TestRealm) -> None:
+    """What b1 has that is new does not come yet: b2 is not read again until it has come, or rests, or for ever."""
+    b1, b2, b3 = await three(r)
+    copying, now = b3._others.copying, b3._clock.boottime
+    again, (one, two) = copying._rereading, (other(b3, b1), other(b3, b2))
+    await until(lambda: one.caught_up and two.caught_up)
+    again.changed([], [one, two])
+    assert [one.caught_up, two.caught_up] == [False, False]
+    copying._change()
+    await until(lambda: one.caught_up and two.caught_up)
+    two.again_ms = 1
+
+    def is_due(*, caught_up: bool, moved_s: float = 0.0, changed_s: float = 0.0) -> bool:
+        one.caught_up, one.moved_at, again._changed_at = caught_up, now() - moved_s, now() - changed_s
+        return again._is_due(two)
+
+    assert is_due(caught_up=True)
+    assert not is_due(caught_up=False)
+    assert is_due(caught_up=False, moved_s=rereading.STILL_S + 1)
+    assert is_due(caught_up=False, changed_s=rereading.NEW_S + 1)
+    assert not is_due(caught_up=False)
+    losses, left_out, row = two.began or (0, (), 0)
+    for began in ((losses - 1, left_out, row), (losses, (*left_out, "broker/b4"), row), None):
+        two.began = began
+        assert not is_due(caught_up=True), "it still leaves out what the lost one brings to it, or is not read"
 
 
 @scenario
@@ -133,7 +175,7 @@ async def test_what_was_lost_while_one_was_read_again_is_read_again_from_there_t
 
     for losses, again_ms in ((1, 1_000), (0, None)):  # another broker is lost meanwhile, or none
         bus: Any = Bus(losses)
-        await copying._read_again(one, bus, one.losses, 1)
+        await copying._rereading.read(one, bus, one.losses, 1)
         assert one.again_ms == again_ms
 
 
@@ -144,3 +186,34 @@ async def test_who_is_read_anew_for_this_broker_stood_still_is_waited_for_from_t
     other(b1, b2).moved_at -= 1000.0
     b1._others.copying.again()
     assert b1._others.copying.reads, "it would be whole without what was said meanwhile"
+
+
+@scenario
+async def test_who_is_attached_anew_while_it_is_read_again_is_read_to_its_end(r: TestRealm) -> None:
+    """It may have another store by then, whose rows have other numbers."""
+    b1 = await r.broker("b1")
+    one = Other(at(b1)[0], again_ms=1_000)
+    stored: list[int] = []
+
+    class Bus:
+        def __init__(self, *batches: Any) -> None:
+            self.batches = batches
+
+        @asynccontextmanager
+        async def subscribe(self, _: Interest) -> AsyncIterator[Any]:
+            yield self.read()
+
+        async def read(self) -> AsyncIterator[list[Any]]:
+            for batch in self.batches:
+                yield [batch]
+
+    async def store(_: Other, __: Any, arrived: Sequence[Arrived]) -> None:
+        stored.extend(each.row for each in arrived)
+
+    again, signed = Rereading(b1._clock, linked=list, left_out=lambda _: (), store=store), b1._store.rows(0, 1)[0].read()
+    rows = [Arrived(signed, row=row, live=False) for row in (3, 7, 9)]
+    for batches, expected in (((*rows,), [3, 7]), ((Reattached("b1", "s"), *rows), [3, 7, 9])):
+        stored.clear()
+        bus: Any = Bus(*batches)
+        await again.read(one, bus, 0, 7)
+        assert stored == expected

@@ -13,7 +13,7 @@ from dsmt.bus.broker import withheld
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import copying, examining
 from dsmt.bus.broker.others.others import Others
-from dsmt.cli import screens
+from dsmt.cli import member_screens
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import Withheld
 from dsmt.event.records import to_data
@@ -87,7 +87,7 @@ async def test_who_says_to_hold_what_it_does_not_is_named(r: TestRealm) -> None:
             pass
         await until(lambda: named(got, "b1", "b2"))
     sight = await look(who, passing=True)
-    assert "it does not give b1 what it has said to hold" in screens.brokers(brokers(sight, []), sight)
+    assert "it does not give b1 what it has said to hold" in member_screens.brokers(brokers(sight, []), sight)
     (alert,) = [one for one in status(sight, r.trust(), []).alerts if one.code == "broker.withholds"]
     assert (alert.target, alert.who) == ("broker/b2", "you")
     again = await r.restarted(b1, others=at(b1) + at(b2), born=False)
@@ -217,8 +217,9 @@ def test_a_broker_is_asked_for_its_last_moments_while_it_is_read_to_its_end_and_
     async def play() -> None:
         monkeypatch.setattr(copying, "ASK_S", 0.0)
         monkeypatch.setattr(copying, "examine", examine)
-        own: Any = SimpleNamespace(_others=Known(), _rests=lambda _: rests, _withholding=None)
-        other: Any = SimpleNamespace(name=name, complete=complete)
+        clock = SimpleNamespace(boottime=lambda: 0.0)
+        own: Any = SimpleNamespace(_others=Known(), _clock=clock, _withholding=None)
+        other: Any = SimpleNamespace(name=name, complete=complete, rests=lambda _: rests)
         task = asyncio.create_task(copying.Copying._examine(own, other, nothing))
         await until(lambda: looked > 3)
         task.cancel()

@@ -41,7 +41,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
 
     @asynccontextmanager
     async def reading(*_: object, **__: object) -> AsyncIterator[Any]:
-        trust = SimpleNamespace(is_revoked=lambda _: False, delegates=list)
+        trust = SimpleNamespace(is_revoked=lambda _: False, delegates=list, certificates=lambda _: ())
         yield SimpleNamespace(bus=None, trust=trust, realm=SimpleNamespace(brokers=[("broker/b1", bytes(32))]))
 
     monkeypatch.setattr(machine, "reading", reading)

@@ -48,7 +48,7 @@ def test_help_lists_every_command_and_imports_none_of_them() -> None:
 
 def test_who_only_looks_imports_no_store_and_no_parser_of_files() -> None:
     script = (
-        "import sys, dsmt.cli.listing, dsmt.operations.local.home, dsmt.operations.local.connection; "
+        "import sys, dsmt.cli.listing, dsmt.operations.local.home, dsmt.operations.connection; "
         "print([m for m in sys.modules if m.split('.')[0] in {'sqlite3', 'ruamel', 'asyncssh'}])"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
@@ -166,6 +166,17 @@ def test_all_brokers_of_a_new_realm_listen_where_the_first_one_does(tmp_path: Pa
     done = run("init", "--listen", "127.0.0.9:4222", "--brokers", "3", "--engine", engine, "--json", home=tmp_path)
     at = json.loads(done.stdout)["brokers"]
     assert (at[0], len(set(at)), {one.partition(":")[0] for one in at}) == ("127.0.0.9:4222", 3, {"127.0.0.9"})
+
+
+DATED = [("dsmt", "no broker answers"), ("nats", "NATS tells no realm time")]
+
+
+@pytest.mark.parametrize(("engine", "why"), DATED)
+def test_who_dates_a_certificate_by_the_machines_clock_says_so_and_why(tmp_path: Path, engine: str, why: str) -> None:
+    assert run("init", "--engine", engine, home=tmp_path).returncode == 0
+    done = run("cert", "rotate", "broker/b1", home=tmp_path)
+    assert f"{why}: it is dated by this machine's clock, 20" in done.stdout
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("bus", ["nats://127.0.0.1:4222", "dsmt://", "127.0.0.1:7", "dsmt://host"])

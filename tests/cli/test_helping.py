@@ -91,6 +91,8 @@ def test_commands_are_completed_and_names_that_were_seen_last(tmp_path: Path) ->
     assert set(msgspec.json.decode((tmp_path / FILE).read_bytes())) == {"targets", "nodes"}
     assert completed(tmp_path, "roll") == ["rollback"]
     assert completed(tmp_path, "restart", "web/app/") == ["web/app/0", "web/app/1"]
+    for command in (("why",), ("why-not",), ("logs",), ("nodeset", "use")):
+        assert completed(tmp_path, *command, "web/app/") == ["web/app/0", "web/app/1"]
     assert completed(tmp_path, "node", "drain", "n") == ["n1", "n2"]
     assert completed(tmp_path / "none", "status", "w") == []
 

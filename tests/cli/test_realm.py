@@ -265,6 +265,10 @@ def test_node_sets_are_named_shown_and_forgotten(operator: Operator) -> None:
     assert [one["name"] for one in operator.json("setplan", "list")] == ["good"]
     assert operator.json("plan-set", "show", "good")["expression"] == "minus(all_nodes, failed)"
     assert operator.run("nodeset", "set", "bad", "minus(all_nodes").returncode == 2
+    used = operator.json("nodeset", "use", "web/app", "good", "--wait=60s")
+    assert (used["outcome"], used["ready"]) == ("ready", 2)
+    assert operator.run("nodeset", "use", "web/app", "minus(all_nodes").returncode == 2
+    assert operator.json("nodeset", "use", "web", "all_nodes", "--wait=60s")["revision"] == used["revision"] + 1
     operator.json("nodeset", "remove", "good")
     assert operator.json("nodeset", "list") == []
     assert operator.run("nodeset", "show", "good").returncode == 5

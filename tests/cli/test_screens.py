@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from dsmt.cli import cert, nodeset, screens
+from dsmt.cli import cert, member_screens, nodeset, screens
 from dsmt.cli.listing import endpoint_lines
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import difference as difference_screen
@@ -59,7 +59,7 @@ def test_services_say_who_acts() -> None:
 
 def test_nodes_say_why_one_is_not_used() -> None:
     seen = sight(trouble())
-    check("nodes", screens.nodes(nodes(seen), seen))
+    check("nodes", member_screens.nodes(nodes(seen), seen))
 
 
 def test_status_is_the_realm_in_one_screen() -> None:
@@ -96,6 +96,11 @@ def test_last_events_stand_in_order_are_fitted_and_are_not_repeated(monkeypatch:
     times = [line.split()[0] for line in events]
     assert times == sorted(times)
     assert [line for line in before if line in events] == events
+
+
+def test_a_service_is_shown_on_a_terminal_however_narrow_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsmt.cli.service_screen.columns", lambda: 20)
+    assert "is to run on ..." in of_service(rolled_back(), "db")
 
 
 @pytest.mark.parametrize(
@@ -146,8 +151,8 @@ def test_a_node_that_is_drained_names_what_holds_it() -> None:
     realm.settle(seconds=1)
     realm.control_node("n1", "draining")
     seen = sight(realm)
-    check("nodes_draining", screens.nodes(nodes(seen), seen))
-    check("node", screens.node_shown(node_shown(seen, "n1"), seen))
+    check("nodes_draining", member_screens.nodes(nodes(seen), seen))
+    check("node", member_screens.node_shown(node_shown(seen, "n1"), seen))
 
 
 def test_brokers_say_what_they_hold_and_whose_clock_is_off() -> None:
@@ -158,7 +163,7 @@ def test_brokers_say_what_they_hold_and_whose_clock_is_off() -> None:
         clock_ahead_s=-400.0,
     )  # fmt: skip
     seen.passing.stats["b1"] = (seen.now_ms, stats)
-    check("brokers", screens.brokers(brokers(seen, []), seen))
+    check("brokers", member_screens.brokers(brokers(seen, []), seen))
 
 
 def test_a_broker_that_fills_is_shown_as_such_and_one_that_was_removed_not_at_all() -> None:
@@ -177,13 +182,13 @@ def test_a_broker_that_fills_is_shown_as_such_and_one_that_was_removed_not_at_al
     seen.passing.removed.add("b2")
     found = brokers(seen, [])
     assert [one.broker for one in found] == ["b1"]
-    assert "it is not whole yet" in screens.brokers(found, seen)
+    assert "it is not whole yet" in member_screens.brokers(found, seen)
 
 
 def test_a_broker_that_is_not_alive_is_shown_with_what_is_wrong_and_status_says_who_does() -> None:
     seen = sight(Realm("n1"))
     found = [replace(one, fault="its disk is full") for one in brokers(seen, [BrokerAddress("h:1", b"key")])]
-    assert screens.brokers(found, seen).splitlines()[2] == "  its disk is full"
+    assert member_screens.brokers(found, seen).splitlines()[2] == "  its disk is full"
     (alert,) = status(
         seen, TrustStore(RealmName(name="test", roots=(SecretKey(bytes(32)).public,))), [BrokerAddress("h:1", b"key")]
     ).alerts
@@ -229,9 +234,9 @@ def test_a_leaf_is_shown_with_the_broker_to_which_it_is_linked() -> None:
     seen.passing.leaves.add("leaf")
     found = brokers(seen, [])
     assert [(one.leaf, one.upstream) for one in found] == [(False, None), (True, "b1")]
-    assert "it is a leaf, linked to b1" in screens.brokers(found, seen)
+    assert "it is a leaf, linked to b1" in member_screens.brokers(found, seen)
     realm.session("broker/leaf", "closed", broker="b1", leaf="read")
-    assert "its uplink is down" in screens.brokers(brokers(seen, []), seen)
+    assert "its uplink is down" in member_screens.brokers(brokers(seen, []), seen)
 
 
 def test_a_store_that_was_damaged_is_told_of_with_what_to_do_as_long_as_it_lies_there() -> None:
@@ -264,7 +269,7 @@ def test_controllers_say_why_no_lag_is_known() -> None:
     seen = sight(realm)
     beat = Heartbeat(incarnation=1, sequence=1, lag_s=0.002, emit_rate_s=30.0)
     seen.passing.heard["controller/c1"] = (seen.now_ms, beat)
-    check("controllers", screens.controllers(controllers(seen), seen))
+    check("controllers", member_screens.controllers(controllers(seen), seen))
 
 
 def test_what_became_of_an_applied_service_says_what_runs_and_why() -> None:

@@ -6,7 +6,7 @@ import json
 import msgspec
 import pytest
 
-from dsmt.cli import event_lines, screens, service_screen
+from dsmt.cli import event_lines, member_screens, screens, service_screen
 from dsmt.cli.command import CliContext
 from dsmt.cli.logs import written
 from dsmt.cli.past import screen as history_screen
@@ -23,10 +23,10 @@ from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import node_shown, nodes
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.planning import plan
-from dsmt.operations.read.reading_logs import Line, LogNotice
 from dsmt.operations.read.summaries import services, status
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write.asking_logs import Line, LogNotice
 from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
@@ -152,8 +152,8 @@ def spoken(said: str) -> list[str]:
     return [
         screens.ps(rows, seen),
         screens.services([one], seen),
-        screens.nodes(nodes(seen), seen),
-        *(screens.node_shown(node_shown(seen, name), seen) for name in ("n1", "n2", "n3")),
+        member_screens.nodes(nodes(seen), seen),
+        *(member_screens.node_shown(node_shown(seen, name), seen) for name in ("n1", "n2", "n3")),
         screens.status(told, seen),
         service_screen.screen(one, rows, events, sight=seen, realm="prod"),
         plan_screens([planned], "web.yaml"),

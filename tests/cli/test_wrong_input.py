@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from dsmt.cli import names
-from dsmt.operations.local.connection import _unreachable
+from dsmt.operations.connection import _unreachable
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import LOCK_FILE
 from dsmt.ports.realm import NatsTerms

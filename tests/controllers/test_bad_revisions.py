@@ -1,5 +1,6 @@
 """A revision that is bad goes back to the last good one, and is not tried again by itself."""
 
+import msgspec
 import pytest
 
 from dsmt.event.kinds.slot import Good
@@ -35,6 +36,15 @@ def test_a_revision_whose_instance_parks_is_rolled_back() -> None:
     assert "exited with 1" in slot.reason.message
     assert "r2" in intent.because
     assert realm.view.services["web"].spec.id in intent.cause
+
+
+def test_what_is_said_of_a_refusal_announces_no_next_try_of_what_is_parked() -> None:
+    realm = failed_rollout()
+    why = reason("run.flapping", n=3, time="0.3s", when="in 10m", cause="its spec or its node", target="web/app/0")
+    why = msgspec.structs.replace(why, message=f"{why.message}; the copy before runs beside it")
+    realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True, reason=why)
+    realm.step()
+    assert realm.slot(0).reason.message == "r2 failed (failed 3 times in 0.3s; the copy before runs beside it); back on r1"
 
 
 def test_what_was_rolled_back_is_not_tried_again() -> None:

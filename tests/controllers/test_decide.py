@@ -35,6 +35,7 @@ GOLDEN = {
     17: "5a4fa0a88c20b377b56f8e6bcf1e0dd5324ecac37fd47c7fa57dc3f2fbccc470",
     18: "b51778b99b8685352c40143824f6310723e301119a2431b34e2a67d23bb1e52d",
     19: "b51778b99b8685352c40143824f6310723e301119a2431b34e2a67d23bb1e52d",
+    20: "b51778b99b8685352c40143824f6310723e301119a2431b34e2a67d23bb1e52d",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

@@ -19,7 +19,7 @@ from dsmt.errors import InputError, RefusedError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
 from dsmt.issuers.issuer import Issuer
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.connection import Connection
 from dsmt.operations.local.joining import _realm
 from dsmt.operations.write import tokens
 from dsmt.ports.bus import Draft

@@ -2,13 +2,18 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from dsmt.errors import InputError
-from dsmt.operations.write import applying
+from dsmt.errors import FailedError, InputError
+from dsmt.event.kinds.service import SpecFact
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write import applying, controlling
+from dsmt.spec.mistakes import SpecErrors
+from dsmt.spec.nodeset import NodeSetError
 from dsmt.spec.parsing import parse
+from dsmt.spec.plain import BadSpecEventError, to_plain
 from tests.controllers.build import Realm, web
 
 from .sights import sight
@@ -44,3 +49,63 @@ def test_a_spec_that_no_event_can_hold_is_refused_before_anything_is_planned_or_
         asyncio.run(done)
     assert caught.value.next == "put large texts into an artifact"
     assert said == []
+
+
+def test_a_file_without_an_end_is_too_large() -> None:
+    with pytest.raises(SpecErrors) as caught:
+        applying.read_files(["/dev/zero"])
+    assert "larger than" in caught.value.mistakes[0].message
+
+
+@pytest.fixture
+def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
+    """A realm with a service, to which real operations speak."""
+    made = Realm("n1")
+    made.apply(web(1))
+
+    async def look(_bus: Any, *, of: Any = ()) -> Any:
+        return sight(made)
+
+    async def say(_bus: Any, drafts: list[Any]) -> None:
+        for draft in drafts:
+            made.say("operator/alice", draft.topic, draft.data)
+
+    for module in (applying, controlling):
+        monkeypatch.setattr(module, "look", look)
+        monkeypatch.setattr(module, "say", say)
+    return made
+
+
+def test_a_node_set_that_cannot_be_read_is_given_to_no_component(realm: Realm) -> None:
+    bus: Any = None
+    with pytest.raises(NodeSetError):
+        asyncio.run(controlling.use_nodes(bus, Target("web"), "minus(all_nodes", by="alice", reason=""))
+    assert realm.view.quarantined == {}
+    assert realm.view.services["web"].spec is not None
+
+
+def unreadable(realm: Realm) -> SpecFact:
+    """What nobody can read is applied, as by a later dsmt."""
+    plain = to_plain(parse(web(1), file="t")[0])
+    plain["components"]["app"]["nodes"] = "minus(all_nodes"
+    fact = SpecFact(spec=plain, by="alice", reason="")
+    realm.say("operator/alice", "service/web/spec", fact)
+    return fact
+
+
+def test_what_nobody_could_read_is_not_said(realm: Realm) -> None:
+    fact, bus = unreadable(Realm("n1")), cast("Any", None)
+    with pytest.raises(BadSpecEventError):
+        asyncio.run(applying.say_spec(bus, sight(realm), fact, "web"))
+    assert realm.view.quarantined == {}
+
+
+def test_a_service_whose_spec_cannot_be_read_is_not_said_to_be_none_and_its_next_revision_is_the_next(realm: Realm) -> None:
+    unreadable(realm)
+    with pytest.raises(FailedError, match="what was applied of web last cannot be read here") as caught:
+        applying.current(sight(realm), "web")
+    assert caught.value.code == "spec.unreadable"
+    declared, bus = applying.Declared(parse(web(1), file="t")[0], Path(), (), "web.yaml"), cast("Any", None)
+    (done,) = asyncio.run(applying.apply(bus, [declared], by="operator/alice", reason=""))
+    assert (done.revision, done.outcome) == (3, "applied")
+    assert realm.view.quarantined == {}

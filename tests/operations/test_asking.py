@@ -85,3 +85,20 @@ def test_of_one_of_this_home_that_nobody_reaches_its_disk_is_looked_at(
     (said,) = faults(realm, gone, home=tmp_path)
     assert said == f"no broker answers at 10.0.0.2:1: it cannot start, for the disk of {directory} is full: free space there"
     assert asked == [GONE, GONE]
+
+
+def test_who_reaches_no_broker_at_all_hears_of_a_disk_of_this_home_that_is_full(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home, error = Home(tmp_path), TransportError("bus.stranger", "the servers let nobody in", next="try again")
+    assert asking.unreached(home, error) is error
+    directory = home.part("brokers", "b1")
+    directory.mkdir(parents=True)
+    (directory / "identity").touch()
+    assert asking.unreached(home, error) is error
+    monkeypatch.setattr(asking.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    told = asking.unreached(home, error)
+    assert (told.code, told.message) == ("bus.stranger", f"the servers let nobody in: the disk of {directory} is full")
+    assert told.next == "free space there; it goes on by itself"
+    other = TransportError("blob.missing", "another thing")
+    assert asking.unreached(home, other) is other

@@ -12,8 +12,9 @@ from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.cli import screens
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import certificates
+from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.dating import Dated, dated
-from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, free_port, init
+from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, init
 from dsmt.operations.offline.history import export
 from dsmt.operations.read.certificates import in_use, state_of
 from dsmt.operations.read.sight import look
@@ -82,13 +83,13 @@ def test_what_lives_elsewhere_is_not_rotated_here_and_without_the_root_key_nothi
 def test_the_certificate_of_a_node_that_has_left_is_not_the_next_to_be_renewed(home: Home) -> None:
     trust = TrustStore(home.realm().realm)
     certificates.learn(trust, home)
-    first = certs(trust, NOW.now_s * 1000)
+    first = certs(in_use(trust, NOW.now_s), NOW.now_s * 1000)
     assert first.next == "broker/b1"
     left = {one for one in in_use(trust, NOW.now_s) if one != "node/n1"}
-    assert certs(trust, NOW.now_s * 1000, left).next == "node/n1"
+    assert certs(in_use(trust, NOW.now_s), NOW.now_s * 1000, left).next == "node/n1"
     stood_in = certificates.stand_in_identity(home.root_key(), now_s=NOW.now_s - 300 * DAY)
     trust.add_all([signed.raw for signed in stood_in.chain])
-    assert certs(trust, NOW.now_s * 1000) == first, "nor is that of who stood in for a revoked controller"
+    assert certs(in_use(trust, NOW.now_s), NOW.now_s * 1000) == first, "nor is that of who stood in for a revoked controller"
 
 
 def test_who_was_rotated_by_a_clock_that_was_far_ahead_is_rotated_again_and_stands_in_nobodys_place(home: Home) -> None:
@@ -102,7 +103,7 @@ def test_who_was_rotated_by_a_clock_that_was_far_ahead_is_rotated_again_and_stan
         assert listed == ({"valid"} if name.startswith("broker/") else {"valid", "early"}), "of a key the one that counts"
         assert in_use(trust, now)[name].issued <= now
         assert in_use(trust, ahead.now_s)[name].issued == ahead.now_s
-    assert certs(trust, now * 1000).expires < rfc3339((now + 366 * DAY) * 1000)
+    assert certs(in_use(trust, now), now * 1000).expires < rfc3339((now + 366 * DAY) * 1000)
     for name in ("node/n1", "broker/b1"):
         done = certificates.rotate(home, name, Dated(now + 5, "realm"))
         after = read_identity(certificates.here(home)[name]).certificate
@@ -186,9 +187,9 @@ def test_an_issuer_that_was_rotated_is_not_told_as_ended_though_nobody_has_met_i
     trust, later = TrustStore(home.realm().realm), int(time.time()) + YEAR_S + DAY
     trust.add_all([one.raw for one in read_identity(certificates.here(home)["issuer/c1"]).chain])
     certificates.rotate(home, "issuer/c1", Dated(later, "realm"))
-    assert certs(trust, later * 1000).next == "issuer/c1"
+    assert certs(in_use(trust, later), later * 1000).next == "issuer/c1"
     assert len(certificates.learn(trust, home, role="issuer/")) == 1
-    told = certs(trust, later * 1000)
+    told = certs(in_use(trust, later), later * 1000)
     assert (told.ok, told.renew) == (True, False)
     assert "node/n1" not in in_use(trust, later), "of all others what they show counts"
 

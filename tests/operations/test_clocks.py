@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.cli import screens
+from dsmt.cli import member_screens
 from dsmt.errors import InputError, NotFoundError
 from dsmt.operations.read.members import brokers
 from dsmt.operations.read.sight import Sight, look
@@ -34,7 +34,7 @@ def test_a_clock_a_day_ahead_is_shown_with_what_to_do_and_accepted_twice_in_a_ro
         for days in (1, 2):
             clock.offset_s = days * 86_400.0
             sight = await far(bob)
-            assert "ahead of realm time, so it is not followed" in screens.brokers(brokers(sight, []), sight)
+            assert "ahead of realm time, so it is not followed" in member_screens.brokers(brokers(sight, []), sight)
             (alert,) = [one for one in status(sight, made.trust(), []).alerts if one.code == "broker.clock"]
             assert (alert.target, alert.who) == ("broker/b1", "you")
             assert "dsmt clock accept b1" in alert.next

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from dsmt.cli import screens, service_screen
+from dsmt.cli import member_screens, screens, service_screen
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.hlc import LAST_MS, rfc3339
@@ -136,11 +136,11 @@ def shown(realm: Realm, told: Event) -> list[str]:
     return [
         screens.ps(rows, seen),
         screens.services(of_services, seen),
-        screens.nodes(of_nodes, seen),
-        screens.brokers(of_brokers, seen),
-        screens.controllers(of_controllers, seen),
+        member_screens.nodes(of_nodes, seen),
+        member_screens.brokers(of_brokers, seen),
+        member_screens.controllers(of_controllers, seen),
         screens.status(status, seen),
-        *(screens.node_shown(node, seen) for node in one_each),
+        *(member_screens.node_shown(node, seen) for node in one_each),
         *(service_screen.screen(one, rows, [told], sight=seen, realm="test") for one in of_services),
         *(left.because for node in of_nodes for left in left_on(seen, node.node)),
     ]

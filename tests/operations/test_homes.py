@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError, InputError
-from dsmt.operations.local import brokers
+from dsmt.operations.local import addresses, brokers
 from dsmt.operations.local import home as homes
+from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.home import Home, init
-from dsmt.operations.local.machine import check_free
 from dsmt.trust.keys import SecretKey
 
 
 def only(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     """A machine with one port for brokers."""
-    monkeypatch.setattr(homes, "PORTS", (port, port))
-    monkeypatch.setattr(homes, "_given", deque())
+    monkeypatch.setattr(addresses, "PORTS", (port, port))
+    monkeypatch.setattr(addresses, "_given", deque())
 
 
 def test_no_second_broker_is_given_the_address_at_which_the_first_one_is_to_listen(
@@ -49,7 +49,7 @@ def test_one_server_of_nats_has_no_route_to_others(tmp_path: Path, monkeypatch: 
     only(monkeypatch, 10_500)
     realm = init(Home(tmp_path), name="test", listen="127.0.0.9:10501", nats=True)
     assert [address for address, _ in realm.brokers] == ["127.0.0.9:10501"]
-    assert 10_500 not in homes._given
+    assert 10_500 not in addresses._given
 
 
 def test_a_root_key_that_was_brought_first_is_that_of_the_realm(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_where_a_broker_is_to_listen_at_an_address_of_another_machine_that_is_sa
 
 @pytest.mark.parametrize("host", ["127.0.0.9", "localhost", "0.0.0.0"])
 def test_every_address_of_this_machine_may_be_listened_at(host: str) -> None:
-    check_free(f"{host}:{homes.free_port()}", "broker b1", then="")
+    check_free(f"{host}:{addresses.free_port()}", "broker b1", then="")
 
 
 def test_in_an_empty_directory_there_is_no_program(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dsmt.errors import FailedError, RefusedError
-from dsmt.operations.local import connection
-from dsmt.operations.local.connection import while_let_in
+from dsmt.operations import connection
+from dsmt.operations.connection import while_let_in
 from dsmt.ports.realm import KEPT_OUT
 
 

@@ -16,18 +16,19 @@ from unittest.mock import AsyncMock
 import pytest
 
 from dsmt.cli.root import main
-from dsmt.errors import FailedError, InputError
-from dsmt.operations.local import home as homes
-from dsmt.operations.local import machine
+from dsmt.errors import FailedError, InputError, NotFoundError
+from dsmt.operations.local import addresses, certificates, machine
+from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
-from dsmt.programs.configuration import ControllerFile, NodeFile, read_config, read_identity
+from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config, read_identity
 from dsmt.system import processes
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
+from dsmt.trust.keys import key_id_of
 
 
 @pytest.fixture
@@ -49,9 +50,9 @@ def test_a_number_that_no_machine_starts_is_refused_before_anything_is_made(home
 
 
 def test_a_port_that_was_given_is_not_given_again_before_somebody_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(homes, "PORTS", (19_992, 19_999))
+    monkeypatch.setattr(addresses, "PORTS", (19_992, 19_999))
     with pytest.raises(FailedError, match="no free port"):
-        [homes.free_port() for _ in range(9)]
+        [addresses.free_port() for _ in range(9)]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,44 @@ def test_where_the_file_of_a_realm_is_lost_no_other_realm_is_made_over_its_keys(
     assert {path: path.read_bytes() for path in home.root.rglob("identity")} == kept
     realm.write_bytes(told)
     assert home.realm().name == "test"
+
+
+def test_what_is_refused_has_not_begun(home: Home) -> None:
+    """Who types it at a terminal is not told what an interrupt stops, and no start that was none is undone."""
+    init(home, name="test")
+    begun: list[bool] = []
+    for wanted in (Wanted(engine="nats"), Wanted(name="other")):
+        with pytest.raises(InputError) as refused:
+            asyncio.run(up(home, wanted, begins=begun.append))
+        assert refused.value.code == "up.made"
+    assert begun == []
+
+
+def test_a_broker_that_has_run_and_lost_its_key_is_not_made_anew_behind_everybodys_back(home: Home) -> None:
+    """Those that have joined know it by that key, and would find no broker."""
+    init(home, name="test")
+    (home.part("brokers", "b1") / "broker.log").write_text("")
+    identity = home.part("brokers", "b1") / "identity"
+    identity.unlink()
+    kept = home.realm()
+    with pytest.raises(InputError, match=f"{identity} is missing: broker b1 is known by the key in it"):
+        asyncio.run(up(home, Wanted()))
+    assert not identity.exists()
+    assert home.realm() == kept
+
+
+def test_a_broker_that_lost_its_key_is_given_another_one_at_its_address_when_it_is_told_so(home: Home) -> None:
+    init(home, name="test", brokers=2)
+    identity = home.part("brokers", "b1") / "identity"
+    (address, former), beside = home.realm().brokers
+    identity.unlink()
+    done = certificates.rotate(home, "broker/b1", Dated(1_800_000_000, "machine"))
+    assert done.before == key_id_of(former).hex() != done.key
+    assert home.realm().brokers == (beside, (address, read_identity(identity).certificate.public))
+    assert BrokerFile.read(home.part("brokers", "b1")).address == address
+    assert BrokerFile.read(home.part("brokers", "b2")).realm == home.realm()
+    with pytest.raises(NotFoundError, match="broker/b3 is not a member of this home"):
+        certificates.rotate(home, "broker/b3", Dated(1_800_000_000, "machine"))
 
 
 @contextmanager

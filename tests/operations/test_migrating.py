@@ -14,7 +14,8 @@ import pytest
 from dsmt.cli import screens
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError, TransportError
-from dsmt.operations.local import brokers, connection, migrating, ways
+from dsmt.operations import connection
+from dsmt.operations.local import brokers, migrating, ways
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, ensure_broker, ensure_node, init
 from dsmt.operations.local.keeping import write_kept
@@ -26,7 +27,6 @@ from dsmt.ports.bus import HistoryPage
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_server
 from dsmt.programs.birth import is_birth_record, open_store
-from dsmt.programs.bridge import COPIED
 from dsmt.programs.configuration import CopiedFile, GateFile, MigrationFile, read_config, write_config
 from dsmt.programs.copying import check_store, end_of
 from dsmt.programs.keeper import KeeperFile
@@ -63,7 +63,7 @@ def under_way(home: Home, *, cut: bool = False, told: CopiedFile | None = None, 
     (home.migration / "brokers" / "b1" / "identity").write_bytes(b"")
     write_config(home.migration / "migration.cbor", MigrationFile(engine=engine, cut=cut, aside="brokers.dsmt-then"))
     if told is not None:
-        write_config(home.migration / COPIED, told)
+        told.write(home.migration)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_what_is_not_level_is_not_cut(home: Home) -> None:
     with pytest.raises(RefusedError, match="7 of 90 rows copied") as told:
         asyncio.run(migrating.cut(home, tell=lambda _: None))
     assert told.value.next == "dsmt bus migrate nats waits until it is level"
-    write_config(home.migration / COPIED, CopiedFile(row=90, head=90, why="no NATS server answers"))
+    CopiedFile(row=90, head=90, why="no NATS server answers").write(home.migration)
     with pytest.raises(RefusedError, match="no NATS server answers"):
         asyncio.run(migrating.cut(home, tell=lambda _: None))
     assert not migrating.is_cut(home)

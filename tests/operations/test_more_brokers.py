@@ -14,7 +14,7 @@ from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local import brokers
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home, ensure_broker, init
-from dsmt.operations.local.lock import silent
+from dsmt.operations.words.telling import silent
 from dsmt.operations.write.brokers import announce, announced
 from dsmt.ports.realm import BrokerAddress
 from tests.bus.realm import memory_network, realm

@@ -162,6 +162,16 @@ def test_a_node_that_is_alive_is_not_removed_and_what_to_do_is_said(realm: Realm
     assert refused.value.next == "dsmt node drain n1; then end its processes: dsmt node show n1"
 
 
+def test_a_living_node_that_was_drained_of_all_but_its_data_is_not_to_be_drained_again(realm: Realm) -> None:
+    realm.apply(web(1, component="data: true\n"))
+    realm.settle(seconds=1)
+    node = realm.slot().node or ""
+    realm.control_node(node, "draining")
+    with pytest.raises(InputError) as refused:
+        remove(node)
+    assert refused.value.next == f"end its processes: dsmt node show {node}"
+
+
 def test_a_dead_node_that_is_removed_is_no_part_of_the_realm_until_it_attaches_again(realm: Realm) -> None:
     realm.close("n2")
     with pytest.raises(InputError, match="n2 is suspect"):

@@ -18,7 +18,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.records import to_data
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.connection import Connection
 from dsmt.operations.read.explaining import why
 from dsmt.operations.write import revoking
 from dsmt.ports.bus import Draft

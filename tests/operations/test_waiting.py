@@ -16,6 +16,7 @@ from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.simulator.engine.run import run as simulate
 from tests.controllers.build import Realm, key, web
 
@@ -42,7 +43,7 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
     return made
 
 
-def wait(act: Callable[..., Coroutine[Any, Any, Any]], *words: object, tell: waiting.Tell | None = None) -> Any:
+def wait(act: Callable[..., Coroutine[Any, Any, Any]], *words: object, tell: Tell = silent) -> Any:
     bus: Any = None
     return asyncio.run(act(bus, *words, limit_s=0.1, tell=tell))
 
@@ -82,7 +83,7 @@ def test_a_retry_that_fails_again_ends_the_wait_with_the_reason(realm: Realm) ->
 
 
 def obeyed(before: dict[str, int], *, held: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def act(bus: Any, *, limit_s: float, tell: waiting.Tell | None) -> Any:
+    async def act(bus: Any, *, limit_s: float, tell: Tell) -> Any:
         return await heeding.obeyed(bus, WEB, before, held=held, limit_s=limit_s, tell=tell)
 
     return act
@@ -130,10 +131,20 @@ def test_what_has_run_and_ended_with_0_is_not_waited_for_after_a_start_or_a_retr
     assert wait(heeding.retried, WEB, before).reached
 
 
+def test_a_removal_of_which_nothing_is_left_says_what_it_waits_for(realm: Realm) -> None:
+    realm.apply(web(2), removed=True)
+    with pytest.raises(TimedOutError, match=r"web is not gone after 0.1 s \(left: web/app/0 on n"):
+        wait(waiting.ended, "web")
+    for index in (0, 1):
+        realm.status(key(index), realm.slot(index).node or "", State.GONE)
+    with pytest.raises(TimedOutError, match=r"\(nothing is left; a node that has more may say so until 5 s after"):
+        wait(waiting.ended, "web")
+
+
 def test_a_wait_for_a_removal_ends_when_the_service_is_applied_again(realm: Realm) -> None:
     epoch = sight(realm).view.services["web"].spec.signed.event.epoch  # type: ignore[union-attr]
 
-    async def ended(bus: Any, *, limit_s: float, tell: waiting.Tell | None) -> Any:
+    async def ended(bus: Any, *, limit_s: float, tell: Tell) -> Any:
         return await waiting.ended(bus, "web", epoch=epoch, limit_s=limit_s, tell=tell)
 
     with pytest.raises(TimedOutError):
@@ -202,7 +213,7 @@ def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_wha
     realm.settle(seconds=1)
     realm.apply(web(instances, component=f"env: {{A: b}}\n{policy}"))
 
-    async def scaled(bus: Any, *, limit_s: float, tell: waiting.Tell | None) -> Applied:
+    async def scaled(bus: Any, *, limit_s: float, tell: Tell) -> Applied:
         return await waiting.settled(bus, applied(3), limit_s=limit_s, tell=tell, counted=True)
 
     with pytest.raises(TimedOutError):

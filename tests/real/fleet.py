@@ -19,7 +19,7 @@ from dsmt.event.envelope import EventId
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
 from dsmt.event.status import State
-from dsmt.operations.local.connection import Connection, connect
+from dsmt.operations.connection import Connection, connect
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.parts import keeper_directory

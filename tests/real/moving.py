@@ -14,8 +14,8 @@ from pathlib import Path
 
 from dsmt.errors import DsmtError
 from dsmt.event.envelope import EventId
+from dsmt.operations.connection import connect
 from dsmt.operations.local import migrating
-from dsmt.operations.local.connection import connect
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from dsmt.errors import DsmtError
-from dsmt.operations.local.connection import connect
+from dsmt.operations.connection import connect
 from dsmt.operations.local.home import Home
 from dsmt.ports.bus import Draft
 

@@ -42,21 +42,6 @@ SUDO = (
     "mkdir /run/lab/sudoers; echo 'ops ALL=(ALL) NOPASSWD: ALL' > /run/lab/sudoers/ops; chmod 440 /run/lab/sudoers/ops; "
     "mount --bind /run/lab/sudoers /etc/sudoers.d"
 )
-SYSTEMCTL = """\
-#!/bin/sh
-# What systemctl does with the unit of a node, and which words it was given.
-echo "$@" >> /run/lab/systemctl.log
-unit=/etc/systemd/system/dsmt-node@.service
-for node; do :; done
-node=${node#dsmt-node@}
-case $1 in
-start | restart)
-    program=$(sed -n 's/^ExecStart=//p' $unit | sed "s/%i/$node/")
-    export $(sed -n 's/^Environment=//p' $unit)
-    setsid $program > /dev/null 2>&1 < /dev/null & echo $! > /run/lab/node.pid ;;
-disable) kill $(cat /run/lab/node.pid) ;;
-esac
-"""
 
 
 class Operator:
@@ -65,8 +50,12 @@ class Operator:
     def __init__(self, made: Lab) -> None:
         self.lab, self.home = made, made.directory / "home"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**self.lab.environment, "XDG_CACHE_HOME": str(cache_directory().parents[1])}
+
     def run(self, *arguments: str, code: int = 0, **more: str) -> Said:
-        env = {**self.lab.environment, "XDG_CACHE_HOME": str(cache_directory().parents[1]), **more}
+        env = {**self.environment, **more}
         return asyncio.run(dsmt(self.home, *arguments, code=code, env=env, within=self.lab.within))
 
     def error(self, *arguments: str, code: int) -> dict[str, Any]:
@@ -250,25 +239,6 @@ def test_a_disk_that_is_full_is_told_and_nothing_half_done_is_left(
     small.run(f"umount {place}")
     operator.run("node", "add", name)
     assert name in operator.alive()
-
-
-def test_systemd_keeps_the_node_where_it_runs_and_is_left_as_it_was(operator: Operator) -> None:
-    path = f"SetEnv PATH=/run/lab:{os.defpath}:/usr/sbin:/sbin\n"
-    machine = operator.lab.machine("kept", more=path, before="mkdir -p /run/systemd/system")
-    machine.run(f"cat > /run/lab/systemctl <<'END'\n{SYSTEMCTL}END\nchmod +x /run/lab/systemctl")
-    before = machine.files()
-    added = operator.run("node", "add", "kept", "--json").json
-    assert added[0]["kept"] == "systemd"
-    unit = machine.run("cat /etc/systemd/system/dsmt-node@.service")
-    assert "ExecStart=/opt/dsmt/" in unit
-    assert machine.run("cat /run/lab/systemctl.log").splitlines() == [
-        "daemon-reload",
-        "enable --quiet dsmt-node@kept",
-        "restart dsmt-node@kept",
-    ]
-    operator.run("node", "remove", "kept")
-    assert machine.files() == before
-    assert machine.programs() == []
 
 
 def test_without_root_a_node_lives_in_its_users_home(operator: Operator) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import signal
 import tarfile
 import time
@@ -150,6 +151,33 @@ def test_a_nodes_full_disk_is_told_with_what_is_needed_harms_no_other_service_an
     asyncio.run(main())
 
 
+def test_a_node_on_whose_disk_no_directory_can_be_made_says_so_and_goes_on_when_one_can(tmp_path):
+    async def main() -> None:
+        home = Home(tmp_path / "home")
+        async with small_disk(home.part("nodes", "n1"), "64m,nr_inodes=2000") as small, fleet_on(home, small) as made:
+            record = small.path / "run/container_manager.json"
+            manager = record.read_bytes()
+            taken = small.path / "taken"
+            taken.mkdir()
+            with suppress(OSError):
+                for number in range(2000):
+                    (taken / str(number)).touch()
+            await made.apply(redis_spec(1))
+
+            def told() -> bool:
+                slots = made.watch.view.services["store"].slots.values()
+                said = [held for slot in slots for i in slot.instances.values() for held in i.statuses]
+                return any(h.record.reason is not None and "no inode free" in h.record.reason.message for h in said)
+
+            await made.watch.until("no inode free", told, 60)
+            assert record.read_bytes() == manager, "it has not ended for that"
+            await restarted(made, "bystander")
+            shutil.rmtree(taken)
+            await made.ready("store", 1)
+
+    asyncio.run(main())
+
+
 def test_a_brokers_full_disk_acknowledges_nothing_that_it_cannot_keep_and_everything_once_it_can(tmp_path):
     async def main() -> None:
         home = Home(tmp_path / "home")
@@ -244,7 +272,8 @@ def test_down_ends_all_of_a_home_whose_disk_has_become_read_only(tmp_path):
         async with small_disk(keeper, "4m") as small, fleet_on(home, small):  # which ends it, and nothing may be left
             closing = await asyncio.create_subprocess_exec(*small.within, "sh", "-c", bound, "sh", str(keeper))
             assert await closing.wait() == 0
-            error = (await dsmt(home.root, "up", "--detach", "--json", within=small.within, code=4)).error
+            await dsmt(home.root, "up", "--detach", within=small.within)  # it is up, and nothing is to be written
+            error = (await dsmt(home.root, "upgrade", "--json", within=small.within, code=4)).error
             assert "read-only file system" in error["message"]
 
     asyncio.run(main())

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dsmt.errors import RefusedError
+from dsmt.operations.connection import connect
 from dsmt.operations.local import following
-from dsmt.operations.local.connection import connect
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import down
 from tests.real.seat import dsmt

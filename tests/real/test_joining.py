@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.operations.local.home import Home, free_port, reach_at, write_secret
+from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.home import Home, reach_at, write_secret
 from dsmt.operations.local.machine import down
 from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import dump, root_issued
@@ -83,6 +84,8 @@ def test_a_machine_joins_with_one_line_and_is_used_and_comes_back(tmp_path: Path
             assert (await dsmt(there, "status", "--json", code=5)).error["code"] == "home.operator"
             assert (await dsmt(there, "up", "--nodes", "3", "--json", code=2)).error["code"] == "up.joined"
             assert "dsmt join TOKEN" in (await dsmt(there, "cert", "rotate", "node/web-1", "--json", code=5)).error["next"]
+            refused = await dsmt(home, "node", "remove", "web-1", "--json", code=2)
+            assert "on its machine: dsmt down" in refused.error["next"]
             await dsmt(there, "down")
             await until(lambda: _gone(home, "web-1"))
             await dsmt(there, "up", "--detach")

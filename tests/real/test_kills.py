@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dsmt.event.envelope import EventId
-from dsmt.operations.local.connection import connect
+from dsmt.operations.connection import connect
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.watching import watching

@@ -9,8 +9,8 @@ import pytest
 
 from dsmt.bus.nats.link import NatsLink, NatsRealm
 from dsmt.errors import InputError, RefusedError, TransportError
+from dsmt.operations.connection import connect
 from dsmt.operations.local import migrating
-from dsmt.operations.local.connection import connect
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted

@@ -14,15 +14,15 @@ import pytest
 
 from dsmt.demo import Line, demo
 from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.operations.connection import attached as attached_as
+from dsmt.operations.connection import connect
 from dsmt.operations.local import brokers, servers
-from dsmt.operations.local.connection import attached as attached_as
-from dsmt.operations.local.connection import connect
 from dsmt.operations.local.home import Home, init, issue
-from dsmt.operations.local.lock import silent
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.operations.read.members import brokers as brokers_of
 from dsmt.operations.read.sight import look
+from dsmt.operations.words.telling import silent
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import nats_server

@@ -15,6 +15,7 @@ from dsmt.system.procfs import is_alive
 from tests.real.fleet import eventually
 from tests.real.homes import at, run
 from tests.real.seat import dsmt, start
+from tests.real.test_bad_machines import small_disk
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 SPEC = """\
@@ -107,5 +108,22 @@ def test_what_dsmt_up_does_not_keep_is_not_begun_anew(tmp_path):
         finally:
             broker.terminate()
             await asyncio.wait_for(broker.wait(), 30)
+
+    run(tmp_path, scenario)
+
+
+def test_on_a_full_disk_nothing_is_ended(tmp_path):
+    async def scenario(home: Home) -> None:
+        async with small_disk(home.part("nodes", "n2"), "4m") as small:
+            await dsmt(home.root, "up", "--nodes", "2", "--detach", within=small.within)
+            ran = own(home)
+            small.fill()
+            error = (await dsmt(home.root, "upgrade", "--json", within=small.within, code=1)).error
+            assert error["code"] == "machine.full"
+            assert str(home.part("nodes", "n2")) in error["message"]
+            assert all(map(is_alive, ran))
+            small.free()
+            await dsmt(home.root, "upgrade", within=small.within)
+            await dsmt(home.root, "down", within=small.within)
 
     run(tmp_path, scenario)

@@ -1,6 +1,7 @@
 """Files: nothing leaves the root, nothing is half written, a full disk is told."""
 
 import os
+import subprocess
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,36 @@ def test_a_full_disk_is_told_and_the_old_content_stays(small_disk):
     assert files.names("") == ["a"]
 
 
+@pytest.mark.parametrize("small_disk", ["1m,nr_inodes=4"], indirect=True)
+def test_a_disk_on_which_no_directory_can_be_made_any_more_is_told_and_is_read_as_ever(small_disk):
+    files = DiskFiles(str(small_disk))
+    for name in ("a", "b", "c"):
+        files.write(name, b"x")
+    for full in (lambda: files.below("d"), lambda: files.write("d/e", b"x")):
+        with pytest.raises(FailedError) as caught:
+            full()
+        assert caught.value.code == "fetch.no_space"
+        assert "no inode free" in caught.value.message
+    later = files.below("d", made=False)
+    assert (later.read("e"), later.names("")) == (None, [])
+    files.remove("a")
+    files.remove("b")
+    later.write("e", b"x")
+    assert later.read("e") == b"x"
+
+
+def test_a_disk_that_has_become_read_only_is_told_as_such_and_waited_for(small_disk):
+    files = DiskFiles(str(small_disk))
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for closed in (lambda: files.below("d"), lambda: files.write("a", b"x")):
+        with pytest.raises(FailedError) as caught:
+            closed()
+        assert caught.value.code == "fetch.no_space"
+        assert "read-only" in caught.value.message
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    files.write("a", b"x")
+
+
 def test_a_full_disk_takes_a_record_in_the_place_of_the_one_before_and_none_where_there_was_none(small_disk):
     path, own = record_path(str(small_disk), "broker"), identity_of(os.getpid())
     assert own is not None
@@ -104,3 +135,13 @@ def test_a_full_disk_takes_a_record_in_the_place_of_the_one_before_and_none_wher
     assert read_record(path) == own
     with pytest.raises(OSError, match="No space left"):
         write_record(record_path(str(small_disk), "controller"), own)
+
+
+@pytest.mark.parametrize("path", [".", "there", "file/below"])
+def test_what_stands_where_a_file_is_to_be_is_told_and_left(files, path):
+    files.write("there/inside", b"1")
+    files.write("file", b"2")
+    with pytest.raises(FailedError, match="something else is in its way") as told:
+        files.write(path, b"3")
+    assert told.value.code == "start.driver"
+    assert (files.read("there/inside"), files.read("file")) == (b"1", b"2")

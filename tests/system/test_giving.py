@@ -152,3 +152,9 @@ def test_users_are_names_or_numbers_with_or_without_a_group(monkeypatch: pytest.
     assert users.users_here() == ("www-data", "33")
     with pytest.raises(FailedError, match="only root can run a program as nobody"):
         account_of("nobody")
+
+
+@pytest.mark.parametrize("user", ["4294967295", "99999999999999999999", "1000:4294967295"])
+def test_who_is_nobody_is_no_user(user: str) -> None:
+    with pytest.raises(FailedError, match="there is no user"):
+        account_of(user)

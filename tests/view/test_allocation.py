@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.event.kinds.node import NodeAttributes
+from dsmt.event.slots import SlotKey
 from dsmt.spec.parsing import parse
-from dsmt.view.allocation import RING, AllocationLedger, Need, SlotKey, need_of, place_on_ring
+from dsmt.view.allocation import RING, AllocationLedger, Need, need_of, place_on_ring
 from tests.controllers.build import web
 
 NODES = ["n1", "n2", "n3"]

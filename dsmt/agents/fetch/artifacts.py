@@ -17,13 +17,13 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from itertools import count
 from typing import IO, Final, Self
 
 from dsmt.agents.fetch.archive import ArchiveMember, Bounds, shown, unpack_archive
 from dsmt.errors import FailedError
-from dsmt.system.failures import DISK_IS_FULL, failed, no_space
+from dsmt.system.failures import failed, full_disk_told
 from dsmt.system.threads import Stop, in_thread
 from dsmt.version import __version__
 
@@ -110,7 +110,7 @@ class _Arriving:
         self._hash = hashlib.sha256()
         self._total = total
         self.size = 0
-        with _disk(to_path, total or 0):
+        with full_disk_told(to_path, total or 0):
             os.makedirs(os.path.dirname(to_path) or ".", exist_ok=True)
             self._file = open(self._beside, "xb", buffering=0)  # noqa: SIM115 - closed by __exit__
 
@@ -126,7 +126,7 @@ class _Arriving:
         """Take a chunk."""
         self._hash.update(chunk)
         self.size += len(chunk)
-        with _disk(self._to_path, max(self._total or 0, self.size)):
+        with full_disk_told(self._to_path, max(self._total or 0, self.size)):
             rest = memoryview(chunk)
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -136,21 +136,10 @@ class _Arriving:
         got = self._hash.hexdigest()
         if got != self._want:
             raise failed("fetch.mismatch", url=self._source, got=got, want=self._want)
-        with _disk(self._to_path, self.size):
+        with full_disk_told(self._to_path, self.size):
             os.fsync(self._file.fileno())
             os.replace(self._beside, self._to_path)
         return self.size
-
-
-@contextlib.contextmanager
-def _disk(path: str, need: int) -> Iterator[None]:
-    """Tell a full disk as `fetch.no_space`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in DISK_IS_FULL:
-            raise no_space(path, need) from error
-        raise
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
@@ -234,7 +223,7 @@ def _unpack(
     room = os.path.join(directory, f".unpack.{os.getpid()}.{next(_numbers)}")
     need = os.stat(archive_path).st_size
     try:
-        with _disk(directory, need):
+        with full_disk_told(directory, need):
             os.makedirs(room, mode=0o700)
             if not unpack_archive(archive_path, room, how=how, strip=strip, bounds=bounds, check=stop.check):
                 _put_file(archive_path, room, name, mode, stop)

@@ -17,9 +17,7 @@ from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Good
 from dsmt.event.reason import Reason
 from dsmt.event.status import State
-from dsmt.ports.processes import Exit
-
-UNSEEN = Exit(None, None)
+from dsmt.ports.processes import UNSEEN, Exit
 
 
 class Failing:

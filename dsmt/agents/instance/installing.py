@@ -19,13 +19,12 @@ from dsmt.errors import DsmtError, FailedError
 from dsmt.event.reason import REASONS, reason
 from dsmt.ports.artifacts import Artifacts
 from dsmt.ports.clock import Clock
-from dsmt.ports.driver import Driver, Launch
+from dsmt.ports.driver import KILL_S, Driver, Launch
 from dsmt.ports.files import Files
 from dsmt.ports.logs import Logs
 from dsmt.ports.processes import Exit
 from dsmt.spec.placeholders import expand
 
-KILL_S: Final = 5.0
 _LAST_OUTPUT: Final = 4096
 _STEP_LOG_BYTES: Final = 1024 * 1024
 _STEP_LOGS_KEPT: Final = 1

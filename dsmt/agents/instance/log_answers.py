@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dsmt.agents.instance.output import Output
-from dsmt.agents.rules.container import SlotName
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.instance import Command, LogLines
+from dsmt.event.kinds.instance import STEPS, Command, LogLines
 from dsmt.event.records import to_data
+from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.clock import Clock
 from dsmt.ports.logs import STREAMS
@@ -18,7 +18,6 @@ from dsmt.ports.logs import STREAMS
 LINES: Final = 100
 """Lines of an answer when none were asked for."""
 MOST_BYTES: Final = 1024 * 1024
-STEPS: Final = ("install", "configure", "uninstall", "stop")
 _EVENT_BYTES: Final = 32 * 1024
 _LINE_BYTES: Final = 8 * 1024
 FOLLOW_S: Final = 60.0
@@ -34,7 +33,7 @@ class LogAnswers:
     its own name in the stream's place.
     """
 
-    def __init__(self, bus: Bus, clock: Clock, slot: SlotName, node: str, output: Output) -> None:
+    def __init__(self, bus: Bus, clock: Clock, slot: SlotKey, node: str, output: Output) -> None:
         self._bus = bus
         self._clock = clock
         self._slot = slot

@@ -18,13 +18,13 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.agents.rules import endings
-from dsmt.agents.rules.container import SlotName
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Progress, Status, Step
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
+from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
 from dsmt.monitors.rules.install import TTL_MS, InstallMonitor
 from dsmt.ports.bus import Bus, Draft, Emission
@@ -42,7 +42,7 @@ Cause = EventId | Emission
 class Reporter:
     """The mouth of one agent. `told` hears of each status, to keep it in the record."""
 
-    def __init__(self, bus: Bus, slot: SlotName, node: str, before: Status | None, told: Callable[[Status], None]) -> None:
+    def __init__(self, bus: Bus, slot: SlotKey, node: str, before: Status | None, told: Callable[[Status], None]) -> None:
         self.trigger: tuple[Cause, ...] = ()
         self.said = asyncio.Event()
         self.monitor = InstallMonitor(Layer.APPLICATION, node=node, emit_rate_s=EMIT_RATE_S, before=before)

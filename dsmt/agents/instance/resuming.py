@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dsmt.agents.instance.context import Context
-from dsmt.agents.instance.failing import UNSEEN, Failing
+from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.running import Runner
@@ -17,7 +17,7 @@ from dsmt.agents.rules.life import Life, State
 from dsmt.agents.rules.resuming import FIRST, First, Left
 from dsmt.monitors.rules.health import HealthMonitor
 from dsmt.ports.driver import Handle, Instance
-from dsmt.ports.processes import Exit
+from dsmt.ports.processes import UNSEEN, Exit
 
 UNKNOWN_HEALTHY_AFTER_S: Final = 10.0
 

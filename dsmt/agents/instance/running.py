@@ -20,7 +20,7 @@ from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
-from dsmt.agents.instance.stopping import KILL_S, Stopper, way_of
+from dsmt.agents.instance.stopping import Stopper, way_of
 from dsmt.agents.instance.taking_turns import its_turn
 from dsmt.agents.rules import after, endings, life
 from dsmt.agents.rules.launching import RunPlan, Site, check_key
@@ -41,7 +41,7 @@ from dsmt.monitors.rules.health import (
     TimedOut,
     Unready,
 )
-from dsmt.ports.driver import Launch
+from dsmt.ports.driver import KILL_S, Launch
 from dsmt.ports.processes import Exit
 
 

@@ -20,11 +20,10 @@ from dsmt.agents.rules.life import STUCK_S, Ask, Effect, Failed, Kill, Signal, S
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.errors import FailedError
 from dsmt.event.reason import Reason
-from dsmt.ports.driver import Handle, Instance
+from dsmt.ports.driver import KILL_S, Handle, Instance
 from dsmt.ports.processes import Exit
 from dsmt.spec.placeholders import expand
 
-KILL_S: Final = 5.0
 UNKNOWN: Final = Way(0.0, asks=False, signal=signal.SIGTERM, grace_s=10.0)
 """How what runs is ended while its spec is not known."""
 

@@ -80,7 +80,7 @@ class _Queue:
             async for batch in subscription:
                 whole = _are_all(told, batch, below) or whole
                 now_ms = self._bus.now_ms()
-                yield turn(self._slot.index, self._check, told, now_ms=now_ms, start_s=self._start_s) if whole else None
+                yield turn(str(self._slot.index), self._check, told, now_ms=now_ms, start_s=self._start_s) if whole else None
 
 
 def _in(seconds: float) -> float | None:

@@ -35,7 +35,9 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import from_data
+from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
+from dsmt.ports.driver import KILL_S
 from dsmt.ports.processes import Exit, Process, ProcessIdentity
 from dsmt.spec.records import Park, RestartPolicy, Step
 
@@ -52,19 +54,18 @@ HEALTHY_S: Final = 1.0
 """An agent that lived so long had started well: the next one is started at once."""
 SPAWNER_AGAIN_S: Final = (0.05, 2.0)
 """The spawner is being restarted: how soon it is asked again, first and at most."""
-KILL_S: Final = 5.0
 
 
 class ContainerKeeper:
     """Keeps one container. `run` returns when the container is gone, or the manager closes."""
 
-    def __init__(self, slot: c.SlotName, greatest: Register, config: c.NodeConfig, deps: NodeSurroundings) -> None:
+    def __init__(self, slot: SlotKey, greatest: Register, config: c.NodeConfig, deps: NodeSurroundings) -> None:
         self.slot = slot
         self._greatest = greatest
         self._fact: Slot | None = None
         self._config = config
         self._deps = deps
-        self._files = deps.files.below(slot.directory)
+        self._files = deps.files.below(slot.directory, made=False)  # there may be no room for it
         self._container = StatusPublisher(deps.bus, slot, config.node, Layer.CONTAINER, config.heartbeat_s)
         self._agent = StatusPublisher(deps.bus, slot, config.node, Layer.AGENT, config.heartbeat_s)
         self._supervision = Supervision(AGENT_POLICY)

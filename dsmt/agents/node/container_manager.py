@@ -21,7 +21,7 @@ from typing import Final
 from dsmt.agents.node.container_keeper import ContainerKeeper
 from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
 from dsmt.agents.node.status_publisher import StatusPublisher
-from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, SlotName
+from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig
 from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import NodeSurroundings
@@ -30,6 +30,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import from_data
+from dsmt.event.slots import SlotKey, index_of
 from dsmt.event.status import Layer, State
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
 from dsmt.ports.listening import listen
@@ -46,15 +47,15 @@ class ContainerManager:
     def __init__(self, config: NodeConfig, deps: NodeSurroundings) -> None:
         self._config = config
         self._deps = deps
-        self._keepers: dict[SlotName, ContainerKeeper] = {}
-        self._running: dict[SlotName, asyncio.Task[None]] = {}
-        self._known: dict[SlotName, Register] = {}
+        self._keepers: dict[SlotKey, ContainerKeeper] = {}
+        self._running: dict[SlotKey, asyncio.Task[None]] = {}
+        self._known: dict[SlotKey, Register] = {}
         """What is known of the slots of which there is, or was to be, a container here."""
-        self._refused: set[SlotName] = set()
+        self._refused: set[SlotKey] = set()
         """Those of which a fact came last that counts for nothing here (rule 4)."""
         self._fold = Fold()
         """What every slot fact and tombstone amount to that came here: what was hidden once never begins again."""
-        self._records: set[SlotName] = set()
+        self._records: set[SlotKey] = set()
         """Those of which only the record of a container is here that was cleared away."""
         self._group: asyncio.TaskGroup | None = None
         self._hearing = Hearing(config.node, deps.bus)
@@ -67,7 +68,7 @@ class ContainerManager:
         return f"<ContainerManager {self._config.node}: {len(self._keepers)} containers>"
 
     @property
-    def slots(self) -> tuple[SlotName, ...]:
+    def slots(self) -> tuple[SlotKey, ...]:
         """The slots of which this node has a container."""
         return tuple(sorted(self._keepers))
 
@@ -103,7 +104,7 @@ class ContainerManager:
 
     # -- containers
 
-    def _found(self) -> list[SlotName]:
+    def _found(self) -> list[SlotKey]:
         """The slots of the containers that are in the node's directory.
 
         What is less than one goes, but for the record of one that was cleared away: it says what was good there, and
@@ -112,8 +113,11 @@ class ContainerManager:
         files, found = self._deps.files, []
         for service in files.names("containers"):
             for component in files.names(f"containers/{service}"):
-                for index in files.names(f"containers/{service}/{component}"):
-                    slot = SlotName(service, component, index)
+                for name in files.names(f"containers/{service}/{component}"):
+                    index = index_of(name)
+                    if index is None:  # somebody else's: a copy that an operator has made
+                        continue
+                    slot = SlotKey(service, component, index)
                     if files.read(f"{slot.directory}/{CONFIG}") is not None:
                         found.append(slot)
                     elif files.names(slot.directory) == [RECORD]:
@@ -122,7 +126,7 @@ class ContainerManager:
                         files.remove(slot.directory)
         return found
 
-    def _keep(self, slot: SlotName) -> None:
+    def _keep(self, slot: SlotKey) -> None:
         """Keep a container from now on."""
         if self._group is None or self._closing:
             return
@@ -136,7 +140,7 @@ class ContainerManager:
         del self._keepers[keeper.slot], self._running[keeper.slot]
         self._create(keeper.slot)
 
-    def _create(self, slot: SlotName) -> None:
+    def _create(self, slot: SlotKey) -> None:
         """Make a container of a slot that has none, if its greatest fact asks for one."""
         known = self._greatest(slot)
         if known.held is None or known.buried:
@@ -149,7 +153,7 @@ class ContainerManager:
         if is_to_be_made(self._config.node, fact, data_key=self._config.data_key):
             self._keep(slot)
 
-    def _tell_gone(self, slot: SlotName, signed: SignedEvent) -> None:
+    def _tell_gone(self, slot: SlotKey, signed: SignedEvent) -> None:
         """Say that nothing of a slot is here that is to be elsewhere, or nowhere (rule 5)."""
         try:
             fact = from_data(Slot, signed.event.data)
@@ -163,14 +167,14 @@ class ContainerManager:
 
     # -- facts
 
-    def _greatest(self, slot: SlotName) -> Register:
+    def _greatest(self, slot: SlotKey) -> Register:
         return self._known.setdefault(slot, Register(slot.topic, self._fold))
 
     def _take(self, delivery: Delivery) -> None:
         self._hearing.take(delivery)
         match delivery:
             case Arrived(signed):
-                slot = SlotName.of_topic(signed.event.topic)
+                slot = SlotKey.of_topic(signed.event.topic)
                 if slot is not None:
                     self._take_slot(slot, signed)
                 elif signed.event.ends:
@@ -185,7 +189,7 @@ class ContainerManager:
             case _:
                 pass
 
-    def _take_slot(self, slot: SlotName, signed: SignedEvent) -> None:
+    def _take_slot(self, slot: SlotKey, signed: SignedEvent) -> None:
         """A slot fact; the greatest counts (rule 1)."""
         known, keeper = self._greatest(slot), self._keepers.get(slot)
         if keeper is None:
@@ -228,11 +232,11 @@ class ContainerManager:
             self._deps.bus.offer(held)
         self._offer_refusing(self._refused)
 
-    def _offer_refusing(self, slots: Collection[SlotName]) -> None:
+    def _offer_refusing(self, slots: Collection[SlotKey]) -> None:
         if found := [signed for slot in sorted(slots) for signed in self._refusing(slot)]:
             self._deps.bus.offer(found)
 
-    def _refusing(self, slot: SlotName) -> list[SignedEvent]:
+    def _refusing(self, slot: SlotKey) -> list[SignedEvent]:
         """What a fact of a slot may come to nothing by: the tombstone of its service, and the greatest fact known."""
         known = self._greatest(slot)
         facts = (self._fold.get(f"{TOMBSTONES}{slot.service}"), None if known.buried else known.held)

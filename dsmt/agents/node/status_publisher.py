@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsmt.agents.rules.container import SlotName
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
+from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
 from dsmt.monitors.rules.install import InstallMonitor
 from dsmt.ports.bus import Bus, Draft, Emission
@@ -17,7 +17,7 @@ from dsmt.ports.bus import Bus, Draft, Emission
 class StatusPublisher:
     """Says one layer's statuses of one slot."""
 
-    def __init__(self, bus: Bus, slot: SlotName, node: str, layer: Layer, emit_rate_s: float) -> None:
+    def __init__(self, bus: Bus, slot: SlotKey, node: str, layer: Layer, emit_rate_s: float) -> None:
         self.monitor = InstallMonitor(layer, node=node, emit_rate_s=emit_rate_s)
         self.last: Emission | None = None
         self._bus = bus

@@ -19,7 +19,6 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import cbor2
@@ -31,7 +30,8 @@ from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
 from dsmt.event.payload import canonical
 from dsmt.event.reason import Reason
-from dsmt.event.status import Layer, State
+from dsmt.event.slots import SlotKey
+from dsmt.event.status import State
 from dsmt.ports.driver import Handle
 from dsmt.ports.realm import NatsTerms
 
@@ -54,67 +54,6 @@ LOGS: Final = "logs"
 KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, SPEC})
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SlotName:
-    """A slot, and what its topics are called (docs/reference/topics.md)."""
-
-    service: str
-    component: str
-    index: str
-
-    def __str__(self) -> str:
-        return f"{self.service}/{self.component}/{self.index}"
-
-    @property
-    def topic(self) -> str:
-        """The slot fact's topic."""
-        return f"service/{self.service}/slot/{self.component}/{self.index}"
-
-    @property
-    def spec_topic(self) -> str:
-        """The spec's topic."""
-        return f"service/{self.service}/spec"
-
-    @property
-    def command_topic(self) -> str:
-        """Where its commands come."""
-        return f"service/{self.service}/command/{self.component}/{self.index}"
-
-    @property
-    def tombstone_topic(self) -> str:
-        """Where it is said that its service was removed."""
-        return f"tombstone/service/{self.service}"
-
-    @property
-    def directory(self) -> str:
-        """Its container's directory, below the node's."""
-        return f"containers/{self}"
-
-    def on(self, kind: str, node: str) -> str:
-        """The topic of a `kind` (health, endpoint, progress) on a node."""
-        return f"service/{self.service}/{kind}/{self.component}/{self.index}/{node}"
-
-    def status_topic(self, node: str, layer: Layer) -> str:
-        """The topic of a layer's status on a node."""
-        return f"{self.on('status', node)}/{layer}"
-
-    def heartbeat_topic(self, node: str) -> str:
-        """The topic of its agent's heartbeat."""
-        return f"node/{node}/agent/{self}/heartbeat"
-
-    def agent(self, node: str) -> str:
-        """The name its agent publishes under."""
-        return f"agent/{node}/{self}"
-
-    @classmethod
-    def of_topic(cls, topic: str) -> SlotName | None:
-        """The slot of a slot fact's topic; None for any other topic."""
-        parts = topic.split("/")
-        if len(parts) != 5 or parts[0] != "service" or parts[2] != "slot":
-            return None
-        return cls(parts[1], parts[3], parts[4])
-
-
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent is told by its manager. `brokers` are (host:port, public key); paths are absolute."""
 
@@ -133,9 +72,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """With it the brokers are NATS servers."""
 
     @property
-    def slot(self) -> SlotName:
+    def slot(self) -> SlotKey:
         """The slot it is for."""
-        return SlotName(self.service, self.component, self.index)
+        return SlotKey(self.service, self.component, int(self.index))
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,13 +96,13 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 1.0
     """Seconds from one of the node's heartbeats to the next."""
 
-    def for_agent(self, slot: SlotName) -> AgentConfig:
+    def for_agent(self, slot: SlotKey) -> AgentConfig:
         """What the agent of a slot is told."""
         return AgentConfig(
             node=self.node,
             service=slot.service,
             component=slot.component,
-            index=slot.index,
+            index=str(slot.index),
             realm=self.realm,
             roots=self.roots,
             brokers=self.brokers,

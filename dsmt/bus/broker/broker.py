@@ -46,7 +46,7 @@ from dsmt.ports.store import Store
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Realm, TrustStore
 
-_HOW: Final[dict[str, How]] = {"peer": "peer", "timeout": "timeout", "local": "local"}
+_HOW: Final[dict[str, How]] = {"peer": "peer", "local": "local"}
 
 PAUSE_S: Final = 0.01
 """How soon those are looked at again who may have nothing done now."""
@@ -270,7 +270,7 @@ class Broker:
 
     def _welcome(self, session: Session, hello: f.Hello, parts: tuple[bytes, ...]) -> None:
         if self._ingest.full is not None and not hello.reads:
-            raise full(self._identity.name)
+            raise full(self._identity.name, self._ingest.full)
         self._others.check_here(hello.name)
         welcome = self._admission.welcome(
             session,

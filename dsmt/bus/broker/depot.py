@@ -18,11 +18,11 @@ from hashlib import sha256
 from typing import Any, Final
 
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.store import Blob, Blobs
 
 MAX_CHUNKS: Final = 2**20
-CHUNK_BYTES: Final = 256 * 1024
 PAYER_SHARE: Final = 0.5
 UNFINISHED_MS: Final = 10 * 60 * 1000
 REMOVED_AT_ONCE: Final = 4

@@ -17,7 +17,7 @@ from typing import Final
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.interests import ranges_of
-from dsmt.bus.rules.routing import ASKS, Router, Snapshot, Subscription
+from dsmt.bus.rules.routing import ASKS, OVERLAP_MS, Router, Snapshot, Subscription
 from dsmt.bus.wire.frames import (
     MAX_CERTIFICATES,
     BookmarkFrame,
@@ -47,8 +47,6 @@ MAX_SUBSCRIPTIONS: Final = 64
 KNOWN: Final = 8192
 """Of how many signers it is remembered that a session was shown them."""
 MAX_CREDIT: Final = 4 * 1024 * 1024
-OVERLAP_MS: Final = 60_000
-"""How far a cursor of another store is rewound (rule D3)."""
 LATE_MS: Final = 1_000
 """How long after the time of a cursor its row may have arrived; where it is longer, some is read again."""
 

@@ -15,7 +15,7 @@ from dsmt.bus.broker.receipts import acked, nacked
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
 from dsmt.bus.wire import frames as f
-from dsmt.errors import DsmtError, RefusedError
+from dsmt.errors import DsmtError, FailedError, RefusedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.ports.store import Log
@@ -23,9 +23,11 @@ from dsmt.ports.store import Log
 Published = dict[tuple[Session, f.Publish], list[bytes]]
 
 
-def full(broker: str) -> RefusedError:
-    """Why a broker takes nothing."""
-    return RefusedError("store.full", f"the store of {broker} is full", next="free space on its disk")
+def full(broker: str, error: FailedError | None) -> RefusedError:
+    """Why a broker takes nothing, by what its store said."""
+    if error is None:
+        return RefusedError("store.full", f"the store of {broker} is full", next="free space on its disk")
+    return RefusedError("store.full", f"the store of {broker} {error.fields.get('what', 'is full')}", next=error.next)
 
 
 def but_damage(error: DsmtError) -> DsmtError:
@@ -61,7 +63,7 @@ class Publishing:
             outcomes.append((session, outcome))
         if not self._commit():
             for session, _ in outcomes:
-                self._refuse(session, full(self._name))
+                self._refuse(session, full(self._name, self._recorder.ingest.full))
             return
         now = self._clock.boottime()
         if any(outcome.refilled for _, outcome in outcomes):

@@ -15,14 +15,13 @@ from typing import Final
 import msgspec
 
 from dsmt.bus.broker.words import Words
+from dsmt.bus.rules.session_words import HEARTBEAT_S, STATS_S
 from dsmt.event.kinds.broker import BrokerStats, TrimRecord
 from dsmt.event.kinds.source import Heartbeat, Started
 from dsmt.event.records import from_data
 from dsmt.event.rowset import RowSet
 from dsmt.ports.store import Kept, Row
 
-STATS_S: Final = 30.0
-HEARTBEAT_S: Final = 1.0
 FRESH_S: Final = 1.0
 
 

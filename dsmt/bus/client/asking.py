@@ -10,14 +10,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, NotFoundError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.ports.bus import HistoryPage
-
-CHUNK_BYTES: Final = 256 * 1024
 
 Parts = tuple[bytes, ...]
 Question = f.Fetch | f.HistoryAsked | f.HeadAsked | f.BlobAsked | f.ChunkAsked | f.ChunkPut | f.BlobFinished

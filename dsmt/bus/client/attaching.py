@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from dsmt.bus.rules.realm_time import Sample
+from dsmt.bus.rules.realm_time import ROUND_TRIPS, Sample
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
 from dsmt.bus.wire.handshake import ONE_VERSION, statement
@@ -14,8 +14,6 @@ from dsmt.ports.network import Link
 from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
-
-ROUND_TRIPS: Final = 3
 
 Kind = TypeVar("Kind", f.Welcome, f.TimeIs)
 

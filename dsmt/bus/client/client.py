@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from dsmt.bus.client.asking import Asking
-from dsmt.bus.client.attaching import ROUND_TRIPS, greet, measure, sign_attachment
+from dsmt.bus.client.attaching import greet, measure, sign_attachment
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.client.certificates import ShownCertificates
 from dsmt.bus.client.emission import ClientEmission
@@ -39,7 +39,7 @@ from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.emitting import pending_of
 from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.rules.quota import is_delegate
-from dsmt.bus.rules.realm_time import offset_of
+from dsmt.bus.rules.realm_time import ROUND_TRIPS, offset_of
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import unpack
 from dsmt.errors import DsmtError, RefusedError, TransportError

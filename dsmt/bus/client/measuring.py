@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from dsmt.bus.client.attaching import ROUND_TRIPS
-from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
+from dsmt.bus.rules.realm_time import MEASURE_S, ROUND_TRIPS, RealmTime, Sample, offset_of
 from dsmt.ports.clock import Clock
-
-MEASURE_S: Final = 60.0
-"""How old a measurement is when it is made anew."""
 
 
 class MeasuredTime:

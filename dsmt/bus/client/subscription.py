@@ -16,17 +16,12 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
 
-from dsmt.bus.rules.follower import ChainFollower, MissingPart
+from dsmt.bus.rules.follower import CREDIT, MAIL, ChainFollower, MissingPart
 from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Stored, Subscribe
 from dsmt.event.envelope import EventId
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
-
-CREDIT: Final = 2 * 1024 * 1024
-MAIL: Final = 4096
-"""How many ids of what was addressed to this source are remembered."""
 
 
 class ClientSubscription:

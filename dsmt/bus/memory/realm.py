@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.follower import MissingPart
+from dsmt.bus.rules.routing import OVERLAP_MS
 from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, EventId, SignedEvent, thing_of
@@ -23,8 +24,6 @@ from dsmt.ports.clock import Clock
 from dsmt.trust.store import Realm, TrustStore
 
 PAGE: Final = 256
-OVERLAP_MS: Final = 60_000
-"""How far a cursor of another store is rewound (rule D3)."""
 
 
 class LogEntry(NamedTuple):

@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from dsmt.bus.memory.realm import PAGE, LogEntry, MemoryRealm
-from dsmt.bus.rules.follower import ChainFollower
+from dsmt.bus.rules.follower import ChainFollower, Closing
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Start
 
 BOOKMARK_S: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class _Repair:
-    source: str
-    topic: str
-    before: int
-    closing: str
 
 
 class MemorySubscription:
@@ -117,6 +108,6 @@ class MemorySubscription:
         for wanted in self._follower.wanted():
             parts = [Arrived(one.signed, one.row, one.row > self._began) for one in self._realm.part(wanted)]
             closing = "trimmed" if self._realm.trimmed else "lost"
-            repair = _Repair(wanted.source, wanted.topic, wanted.before, closing)
+            repair = Closing(wanted.source, wanted.topic, wanted.before, closing)
             found += self._follower.repaired(repair, parts, now)
         return found

@@ -32,7 +32,7 @@ from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.nats_config import broker_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.proofs import introduce, proof
-from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
+from dsmt.bus.rules.realm_time import MEASURE_S, ROUND_TRIPS, RealmTime, Sample, offset_of
 from dsmt.bus.rules.signer import EventSigner, PendingEvent
 from dsmt.bus.wire.handshake import out_of_time
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
@@ -52,8 +52,6 @@ from dsmt.version import __version__
 BROKER: Final = "broker/nats"
 ATTACH_S: Final = 15.0
 """In which a cluster may choose a leader."""
-ROUND_TRIPS: Final = 3
-MEASURE_S: Final = 60.0
 RETRY_S: Final = 0.1
 
 

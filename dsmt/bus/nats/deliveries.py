@@ -11,26 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from dsmt.bus.rules.follower import ChainFollower, MissingPart
+from dsmt.bus.rules.follower import CREDIT, MAIL, ChainFollower, Closing, MissingPart
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Delivery
 
 LATE_S: Final = 2.0
-CREDIT: Final = 2 * 1024 * 1024
-"""How far it is filled ahead of its reader, in bytes."""
-MAIL: Final = 4096
-"""How many ids of what was addressed to this source are remembered."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Closing:
-    source: str
-    topic: str
-    before: int
-    closing: str
 
 
 class Deliveries:
@@ -104,7 +91,7 @@ class Deliveries:
     def close(self, missing: MissingPart, word: str, now: float) -> None:
         """Close what is missing, as `trimmed` or `lost`."""
         if self._follower is not None:
-            answer = _Closing(missing.source, missing.topic, missing.before, word)
+            answer = Closing(missing.source, missing.topic, missing.before, word)
             self._found += self._follower.repaired(answer, (), now)
 
     def _holds_back(self) -> bool:

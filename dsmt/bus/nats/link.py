@@ -12,7 +12,7 @@ import base64
 import json
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -27,7 +27,7 @@ from dsmt.bus.rules.nats_config import CALLOUT_S
 from dsmt.bus.wire.nkeys import user_nkey
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Ability, Capabilities, Level
-from dsmt.ports.realm import KEPT_OUT, host_of
+from dsmt.ports.realm import KEPT_OUT, NatsTerms, host_of
 from dsmt.trust.keys import Key
 
 OLDEST: Final = (2, 12, 3)
@@ -77,6 +77,11 @@ class NatsRealm:
     gated: bool = False
     own: str = ""
     """The server that is tried first: of a gate that beside which it stands."""
+
+    @classmethod
+    def of(cls, addresses: Iterable[str], terms: NatsTerms) -> NatsRealm:
+        """The servers at these addresses, each with its gate."""
+        return cls(tuple(dict.fromkeys(addresses)), terms.replicas, authority=terms.authority, gated=True)
 
     @property
     def can(self) -> Capabilities:

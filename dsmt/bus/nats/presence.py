@@ -25,7 +25,7 @@ from dsmt.bus.nats.streams import head
 from dsmt.bus.rules.nats_config import ACCOUNT, broker_of
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
 from dsmt.bus.rules.quota import charged
-from dsmt.bus.rules.session_words import SessionWords
+from dsmt.bus.rules.session_words import HEARTBEAT_S, STATS_S, SessionWords
 from dsmt.bus.wire.nats_tokens import read_connection_name
 from dsmt.bus.wire.nkeys import public_of
 from dsmt.bus.wire.subjects import Subjects
@@ -45,8 +45,6 @@ from dsmt.trust.store import TrustStore
 
 TICK_S: Final = 0.25
 LOOK_S: Final = 30.0
-HEARTBEAT_S: Final = 1.0
-STATS_S: Final = 30.0
 MOST: Final = 65_536
 _ADVISORY: Final = f"$SYS.ACCOUNT.{ACCOUNT}"
 

@@ -23,6 +23,7 @@ from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.page import Page, read_page, set_mark
 from dsmt.bus.nats.streams import Head, Stored, head
 from dsmt.bus.rules.follower import MissingPart
+from dsmt.bus.rules.routing import OVERLAP_MS
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, UnusableEventError
 from dsmt.event.envelope import TOMBSTONE, EventId
@@ -35,8 +36,6 @@ BOOKMARK_S: Final = 0.25
 IDLE_S: Final = 5.0
 """How long it waits for anything; then it looks whether its mark is still to come."""
 RETRY_S: Final = 0.1
-OVERLAP_MS: Final = 60_000
-"""How far a cursor of another store is rewound (rule D3)."""
 
 Held = Callable[[], Awaitable[NatsLink]]
 

@@ -20,6 +20,10 @@ from dsmt.event.envelope import Event
 from dsmt.ports.bus import Arrived, Delivery, Notice
 
 HOLD_BACK: Final = 0.2
+CREDIT: Final = 2 * 1024 * 1024
+"""How far a subscription is filled ahead of its reader, in bytes."""
+MAIL: Final = 4096
+"""How many ids of what was addressed to its reader are remembered."""
 _PLACES: Final = 100_000
 """How many pairs' last sequence numbers are remembered, as many as chains (B7)."""
 
@@ -59,6 +63,15 @@ class Repair(Protocol):
     def closing(self) -> str:
         """What becomes of the rest: `lost`, `trimmed` or `declared`."""
         ...
+
+
+class Closing(NamedTuple):
+    """The answer of who looks for itself what there is of a missing part; a `Repair`."""
+
+    source: str
+    topic: str
+    before: int
+    closing: str
 
 
 @dataclass(slots=True, eq=False)

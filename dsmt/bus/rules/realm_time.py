@@ -16,6 +16,10 @@ from dsmt.event.hlc import PULL
 SLEW: Final = 2 * PULL
 """How fast a client's may: it follows its broker's, and makes up meanwhile for what it was behind."""
 STEP_MS: Final = 10_000
+ROUND_TRIPS: Final = 3
+"""Of how many one is chosen (rule 3)."""
+MEASURE_S: Final = 60.0
+"""How old a measurement is when it is made anew."""
 
 
 class Sample(NamedTuple):

@@ -30,6 +30,8 @@ from dsmt.ports.store import Row
 
 Owner = TypeVar("Owner")
 ASKS: Final = 4
+OVERLAP_MS: Final = 60_000
+"""How far a cursor of another store is rewound (rule D3)."""
 INDEXED: Final = 16
 """Of how many topics a reader may be for the store to look for them one by one."""
 

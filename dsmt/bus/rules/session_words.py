@@ -27,6 +27,9 @@ from dsmt.trust.certificate import Certificate
 from dsmt.view.liveness import REATTACH_GRACE_MS, ROLES
 from dsmt.view.sessions import Sessions
 
+HEARTBEAT_S: Final = 1.0
+STATS_S: Final = 30.0
+"""How often who lets sources in vouches for what it has said, and tells how it is."""
 PASSED_TTL_MS: Final = 600_000
 """How long the session of a command line is remembered after its end; each is a source of its own."""
 _FOLLOWED: Final = (*ROLES, "broker")

@@ -46,8 +46,12 @@ class Database:
                 "store.locked", f"the store {self.path} is in use by another process", next="stop that one first"
             )
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            is_full = code == sqlite3.SQLITE_FULL
             return FailedError(
-                "store.full", f"the store {self.path} cannot be written: {error}", next="free space on its disk"
+                "store.full",
+                f"the store {self.path} cannot be written: {error}",
+                next="free space on its disk" if is_full else "see whether its disk is read-only, broken, or over its quota",
+                what="is full" if is_full else f"cannot be written: {error}",
             )
         return FailedError(
             "store.failed",

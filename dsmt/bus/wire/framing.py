@@ -17,6 +17,9 @@ MAX_PARTS: Final = 1024
 MAX_HEAD: Final = 64 * 1024
 """The longest map of a message, in bytes."""
 
+CHUNK_BYTES: Final = 256 * 1024
+"""Of a blob, but for its last chunk."""
+
 KINDS: Final[dict[str, type[f.Frame]]] = {str(kind.__struct_config__.tag): kind for kind in get_args(f.Frame)}
 """Every frame by its kind, the tag on the wire."""
 

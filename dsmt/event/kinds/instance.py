@@ -25,6 +25,10 @@ class LastExit(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None
 
 
+STEPS: Final = ("install", "configure", "uninstall", "stop")
+"""The steps whose logs an agent keeps, and shows who asks for one."""
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """A fetch, or a command of the spec (`install`, `stop`), that takes long: since when it runs, and when it is ended."""
 

@@ -1,1 +1,1 @@
-"""Local: this machine: the home, its realm's processes, the connection of a command line."""
+"""Local: this machine: the home, and its realm's processes."""

@@ -1,4 +1,7 @@
-"""Asking a broker that is not alive what is wrong with it: who is attached to another one hears nothing of it."""
+"""Asking a broker that is not alive what is wrong with it: who is attached to another one hears nothing of it.
+
+Where nobody is attached to any, the disks of those of this home tell.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from dsmt.errors import RefusedError, TransportError
-from dsmt.operations.local.connection import connect
+from dsmt.operations.connection import connect
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.members import Broker
 from dsmt.ports.realm import BrokerAddress
@@ -20,6 +23,22 @@ from dsmt.trust.identity import Identity
 PATIENCE_S = 1.5
 FULL_BYTES = 2**20
 """With less room than this on its disk a broker cannot start: it opens its store, and writes."""
+
+
+def unreached(home: Home, error: TransportError) -> TransportError:
+    """Why no broker answers, or lets anybody in: the disk of one of this home may be full."""
+    if error.code not in ("bus.unreachable", "bus.stranger"):
+        return error
+    for name in home.names("brokers"):
+        directory = home.part("brokers", name)
+        if _is_full(directory):
+            said = f"{error.message}: the disk of {directory} is full"
+            return TransportError(error.code, said, next="free space there; it goes on by itself")
+    return error
+
+
+def _is_full(directory: Path) -> bool:
+    return shutil.disk_usage(directory).free < FULL_BYTES
 
 
 async def asked(operator: Identity, home: Home, realm: RealmConfig, found: Sequence[Broker]) -> list[Broker]:
@@ -51,6 +70,6 @@ async def _fault(operator: Identity, realm: RealmConfig, broker: BrokerAddress, 
     except TransportError as error:
         if error.code != "bus.unreachable" or directory is None:
             return error.message
-        if shutil.disk_usage(directory).free < FULL_BYTES:
+        if _is_full(directory):
             return f"{error.message}: it cannot start, for the disk of {directory} is full: free space there"
         return f"{error.message}; what it said last is in {directory / 'broker.log'}"

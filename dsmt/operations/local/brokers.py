@@ -12,27 +12,27 @@ from pathlib import Path
 import msgspec
 
 from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
+from dsmt.operations.connection import reading
 from dsmt.operations.local import servers
-from dsmt.operations.local.connection import reading
+from dsmt.operations.local.addresses import check_address, check_free, free_address
 from dsmt.operations.local.home import (
     ENGINES,
     Home,
     broker_host,
-    check_address,
     check_part,
     ensure_broker,
-    free_address,
     reach_at,
     write_secret,
 )
 from dsmt.operations.local.keeping import broker_programs, is_up, keep
-from dsmt.operations.local.lock import Waits, alone
-from dsmt.operations.local.machine import check_free, release
+from dsmt.operations.local.lock import alone
+from dsmt.operations.local.machine import release
+from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, read_config, read_identity
+from dsmt.programs.configuration import IDENTITY, BrokerFile, GateFile, RealmConfig, read_identity
 from dsmt.programs.nats_server import cluster_of
 from dsmt.trust.identity import Identity
 
@@ -46,10 +46,10 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
     found = {}
     for name in home.names("brokers"):
         directory = home.part("brokers", name)
-        if (directory / "identity").exists():
-            told = read_config(directory / "broker.cbor", BrokerFile)
-            route = "" if told.realm.nats is None else cluster_of(told, read_config(directory / "gate.cbor", GateFile))
-            found[name] = BrokerAddress(told.address, read_identity(directory / "identity").key.public, route=route)
+        if (directory / IDENTITY).exists():
+            told = BrokerFile.read(directory)
+            route = "" if told.realm.nats is None else cluster_of(told, GateFile.read(directory))
+            found[name] = BrokerAddress(told.address, read_identity(directory / IDENTITY).key.public, route=route)
     return found
 
 
@@ -81,7 +81,7 @@ def _kept(home: Home) -> dict[str, bytes]:
 
 
 async def add(
-    home: Home, bus: Bus, name: str, *, listen: str | None, by: str, reason: str, now_s: int, waits: Waits, leaf: bool
+    home: Home, bus: Bus, name: str, *, listen: str | None, by: str, reason: str, now_s: int, waits: Tell, leaf: bool
 ) -> BrokerAddress:
     """Make a broker in this home, a leaf or one as all others, announce it, and start it when the realm is up here.
 
@@ -141,7 +141,7 @@ def _ensure_server(
     ensure_broker(home, name, listen=listen, now_s=now_s, more=more)
 
 
-async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits: Waits) -> BrokerAddress:
+async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits: Tell) -> BrokerAddress:
     """Have a broker be none any more; where it is of this home it is ended, and its directory goes.
 
     A NATS server ends when others hold what it held. Raises `NotFoundError`, `TimedOutError`, `RefusedError` for the last.

@@ -4,7 +4,7 @@ Rule 1: a new certificate stands beside the old one until that ends or is revoke
     keeps it; what it runs goes on. The newer of two of one name wins at a broker (A11). Times are realm time as far as it
     can be asked (`dating`).
 Rule 2: a rotation makes a new key, but for a broker, which every member of the realm knows by its key, and for an issuer,
-    by whose key all stand that it has certified.
+    by whose key all stand that it has certified. A broker that has lost its key is given another one, at its address.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError, UnusableEventError
 from dsmt.operations.local.dating import Dated
-from dsmt.operations.local.home import Home, issue, write_secret
+from dsmt.operations.local.home import Home, ensure_broker, had_address, issue, write_secret
 from dsmt.operations.local.keeping import is_up
 from dsmt.operations.read.certificates import STAND_IN, State, in_use, state_of
 from dsmt.operations.words.times import rfc3339
-from dsmt.programs.configuration import ISSUER, read_identity
+from dsmt.programs.configuration import IDENTITY, ISSUER, read_identity
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.records import ask_to_end
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity, dump
-from dsmt.trust.keys import SecretKey
+from dsmt.trust.keys import SecretKey, key_id_of
 from dsmt.trust.store import TrustStore
 
 _DIRECTORIES: Final = {"broker": "brokers", "controller": "controllers", "node": "nodes"}
@@ -68,7 +68,7 @@ def here(home: Home) -> dict[str, Path]:
     found = {}
     for role, directory in _DIRECTORIES.items():
         for name in home.names(directory):
-            found[f"{role}/{name}"] = home.part(directory, name) / "identity"
+            found[f"{role}/{name}"] = home.part(directory, name) / IDENTITY
     for name in home.names("controllers"):
         found[f"issuer/{name}"] = home.part("controllers", name) / ISSUER
     own = home.operator_file
@@ -138,6 +138,10 @@ def one(found: list[HeldCertificate], name: str) -> list[HeldCertificate]:
 def rotate(home: Home, name: str, now: Dated) -> Rotated:
     """Give what lives in this home under a name a new certificate. Raises `NotFoundError` without it, or the root key."""
     path = here(home).get(name)
+    lost = _lost_key(home, name)
+    if lost is not None:
+        ensure_broker(home, name.removeprefix("broker/"), now_s=now.now_s)
+        return _rotated(home, read_identity(here(home)[name]), lost, now)
     if path is None:
         known = ", ".join(sorted(here(home))) or "nobody"
         raise NotFoundError(
@@ -150,10 +154,25 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
     same_key = before.certificate.role in ("broker", "issuer")
     made = issue(root, name, now_s=now.now_s, key=before.key if same_key else None)
     write_secret(path, dump(made))
+    return _rotated(home, made, before.key.key_id, now)
+
+
+def _lost_key(home: Home, name: str) -> bytes | None:
+    """The id of the key by which a broker of this home is known that has lost it; None for all else."""
+    role, _, part = name.partition("/")
+    realm = home.realm()
+    if role != "broker" or name in here(home) or realm.nats is not None:
+        return None
+    public = dict(realm.brokers).get(had_address(home, part) or "")
+    return None if public is None else key_id_of(public)
+
+
+def _rotated(home: Home, made: Identity, before: bytes, now: Dated) -> Rotated:
+    name = made.certificate.subject
     return Rotated(
         name=name,
         key=made.key.key_id.hex(),
-        before=before.key.key_id.hex(),
+        before=before.hex(),
         issued=_when(made.certificate.issued),
         expires=_when(made.certificate.not_after),
         clock=now.clock,

@@ -19,7 +19,7 @@ from dsmt.operations.read.members import controllers, nodes
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.write.engine import tell, unheard
 from dsmt.ports.bus import Bus, BusReader
-from dsmt.programs.configuration import BrokerFile, brokers_in, read_config
+from dsmt.programs.configuration import BrokerFile, brokers_in
 
 HEAR_S: Final = 30.0
 COME_S: Final = 60.0
@@ -106,7 +106,7 @@ def _elsewhere(sight: Sight, home: Home) -> list[str]:
 
 def _word(home: Home, by: str) -> EngineWord:
     """The word on what was made in a home to move to."""
-    nats = read_config(brokers_in(home.root / SERVERS)[0] / "broker.cbor", BrokerFile).realm.nats
+    nats = BrokerFile.read(brokers_in(home.root / SERVERS)[0]).realm.nats
     brokers = tuple((at.address, at.public) for at in planned(home).values())
     return EngineWord(
         brokers=brokers,

@@ -15,32 +15,29 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError
+from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.topic import is_level
+from dsmt.operations.local.addresses import check_address, free_address, keep_free
 from dsmt.programs.configuration import (
+    BIRTH,
+    IDENTITY,
     ISSUER,
     RESTORE,
-    SERVERS_KEY,
     BrokerFile,
     ControllerFile,
     MigrationFile,
     NodeFile,
     RealmConfig,
-    read_config,
     read_identity,
     set_realm,
-    write_config,
 )
 from dsmt.spec.shapes import NAME_PATTERN
 from dsmt.system.entropy import SystemEntropy
@@ -48,7 +45,6 @@ from dsmt.system.files import write_atomically
 from dsmt.trust.identity import Identity, dump, root_issued
 from dsmt.trust.keys import SEED_BYTES, Key, SecretKey
 
-REALM_FILE = "realm.cbor"
 SERVERS = "migration/brokers"
 """The kind of part that the servers, or brokers, are to which a realm moves."""
 ENGINES = {"dsmt": "dsmt's brokers", "nats": "NATS"}
@@ -77,7 +73,7 @@ class Home:
     def exists(self) -> bool:
         """Whether a realm was made here. Raises `RefusedError` where that cannot be seen."""
         try:
-            (self.root / REALM_FILE).stat()
+            (self.root / RealmConfig.FILE).stat()
         except FileNotFoundError:
             return False
         except NotADirectoryError as error:
@@ -93,13 +89,13 @@ class Home:
             raise NotFoundError(
                 "home.empty", f"there is no realm in {self.root}", next="dsmt up starts one; or set DSMT_HOME"
             )
-        return read_config(self.root / REALM_FILE, RealmConfig)
+        return RealmConfig.read(self.root)
 
     def operator(self) -> Identity:
         """The operator whose word the command line gives. Raises `NotFoundError`, or `InputError` for a damaged file."""
         path = self.operator_file
         if not path.exists():
-            rooted = (self.root / "root.key").exists()
+            rooted = self.root_key_file.exists()
             advice = "dsmt up makes a new one" if rooted else f"restore it; or bring root.key to {self.root}, then dsmt up"
             said = f"{path} is missing: the operator's key, which commands need to talk to the realm"
             if not rooted and self.is_joined:
@@ -110,7 +106,7 @@ class Home:
     @property
     def is_joined(self) -> bool:
         """Whether this machine has joined a realm that was made elsewhere: no operator, root key or birth is here."""
-        made = [self.operator_file, self.root / "root.key", *self.root.glob("brokers/*/birth")]
+        made = [self.operator_file, self.root_key_file, *self.root.glob("brokers/*/birth")]
         return bool(self.names("nodes")) and not any(file.exists() for file in made)
 
     @property
@@ -120,17 +116,21 @@ class Home:
 
     def moving(self) -> MigrationFile | None:
         """The move of the realm that is under way."""
-        path = self.migration / "migration.cbor"
-        return read_config(path, MigrationFile) if path.exists() else None
+        return MigrationFile.read(self.migration) if (self.migration / MigrationFile.FILE).exists() else None
 
     @property
     def operator_file(self) -> Path:
         """Where the operator's identity is."""
-        return self.root / "operator" / "identity"
+        return self.root / "operator" / IDENTITY
+
+    @property
+    def root_key_file(self) -> Path:
+        """Where the realm's root key is, unless it was moved away."""
+        return self.root / "root.key"
 
     def root_key(self) -> SecretKey:
         """The realm's root key. Raises `NotFoundError` when it was moved away."""
-        path = self.root / "root.key"
+        path = self.root_key_file
         if not path.exists():
             joins = "dsmt join TOKEN gives this machine's node another certificate, if it needs one"
             advice = joins if self.is_joined else "bring it there to issue certificates"
@@ -162,60 +162,11 @@ def operator_name() -> str:
     return re.sub(r"[^a-z0-9-]", "-", user.lower())[:40] or "operator"
 
 
-PORTS = (10_000, 19_999)
-"""Where a broker's port is looked for: below what the kernel gives to outgoing connections. Clients that try to reach a
-broker that is away would else be given its port as their own one day, even connect to themselves, and keep it from it."""
-
-
-_given: Final[deque[int]] = deque(maxlen=1000)
-"""The ports that this process was given last: most are held by nobody yet, and a realm's brokers want one each."""
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody holds now, and none that was given a moment ago. Raises `FailedError` when none is found."""
-    entropy = SystemEntropy()
-    for _ in range(1000):
-        port = int(entropy.uniform(PORTS[0], PORTS[1] + 1))
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((address, port))
-            if port not in _given:
-                _given.append(port)
-                return port
-    raise FailedError("start.port_in_use", f"no free port from {PORTS[0]} to {PORTS[1]}", next="name one: --port P")
-
-
-def is_here(host: str, family: int = socket.AF_UNSPEC) -> bool:
-    """Whether a name or an address is one at which this machine can listen."""
-    try:
-        found, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), 0, family, socket.SOCK_STREAM)[0]
-        with socket.socket(found, kind) as probe:
-            probe.bind(where)
-    except OSError:
-        return False
-    return True
-
-
-def free_address(host: str) -> str:
-    """An address at a host with a free port. Raises `InputError` for a host that is another one."""
-    if not is_here(host, socket.AF_INET):
-        said = f"{host} is no IPv4 address of this machine, at which several brokers could listen"
-        raise InputError("home.address", said, next="--listen HOST:PORT with one that is; or one broker")
-    return f"{host}:{free_port(host)}"
-
-
 def check_name(name: str) -> None:
     """Raise `InputError` for what cannot be a realm's name."""
     if not re.fullmatch(NAME_PATTERN, name):
         said = f"{name!r} is not a name for a realm: at most 63 of a-z, 0-9, `.`, `_`, `-`, first and last a letter or digit"
         raise InputError("home.name", said, next="name it another way: --name NAME")
-
-
-def check_address(listen: str) -> None:
-    """Raise `InputError` for what is no HOST:PORT."""
-    host, _, port = listen.rpartition(":")
-    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
-        said = f"{listen!r} is not an address to listen at: a port is a number from 1 to 65535"
-        raise InputError("home.address", said, next="write HOST:PORT")
 
 
 def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, nats: bool = False) -> RealmConfig:
@@ -232,11 +183,11 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
     host = "127.0.0.1"
     if listen is not None:
         check_address(listen)
-        host, _, port = listen.rpartition(":")
-        _given.append(int(port))
+        keep_free(listen)
+        host = listen.rpartition(":")[0]
     addresses = {f"b{n}": listen if listen and n == 1 else free_address(host) for n in range(1, brokers + 1)}
-    if not (home.root / "root.key").exists():
-        write_secret(home.root / "root.key", SystemEntropy().bytes(SEED_BYTES))
+    if not home.root_key_file.exists():
+        write_secret(home.root_key_file, SystemEntropy().bytes(SEED_BYTES))
     root = home.root_key()
     made = {one: issue(root, f"broker/{one}") for one in addresses}
     reached = tuple((addresses[one], identity.certificate.public) for one, identity in made.items())
@@ -246,15 +197,15 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
 
         routes = tuple(free_address(host) for _ in made) if brokers > 1 else ()
         directories = [home.part("brokers", one) for one in made]
-        config = make_servers(directories, config, routes, key_file=home.root / SERVERS_KEY)
+        config = make_servers(directories, config, routes, home=home.root)
     else:
         for one in made:
-            write_config(home.part("brokers", one) / "broker.cbor", BrokerFile(realm=config, address=addresses[one]))
+            BrokerFile(realm=config, address=addresses[one]).write(home.part("brokers", one))
         _bear(home.part("brokers", "b1"), name, root)
     for one, identity in made.items():
-        write_secret(home.part("brokers", one) / "identity", dump(identity))
+        write_secret(home.part("brokers", one) / IDENTITY, dump(identity))
     write_secret(home.operator_file, dump(issue(root, f"operator/{operator_name()}")))
-    write_config(home.root / REALM_FILE, config)
+    config.write(home.root)
     return config
 
 
@@ -262,7 +213,7 @@ def _check_lost(home: Home) -> None:
     """Raise `InputError` where members of a realm are: they are made after its file, and another realm is not theirs."""
     left = [f"{kind.removesuffix('s')} {name}" for kind in ("controllers", "nodes") for name in home.names(kind)]
     if left:
-        said = f"{home.root / REALM_FILE} is missing, and {left[0]} of its realm is here; no other one is made over it"
+        said = f"{home.root / RealmConfig.FILE} is missing, and {left[0]} of its realm is here; no other one is made over it"
         again = "where this machine was to join a realm, dsmt join again"
         raise InputError("config.missing", said, next=f"{RESTORE}; {again}")
 
@@ -272,7 +223,7 @@ def _bear(directory: Path, realm: str, root: SecretKey) -> None:
 
     store = open_store(directory)
     store.close()
-    write_secret(directory / "birth", birth_record(realm, "broker/b1", store.identity, root))
+    write_secret(directory / BIRTH, birth_record(realm, "broker/b1", store.identity, root))
 
 
 def check_part(kind: str, name: str) -> None:
@@ -299,31 +250,41 @@ def ensure_broker(
 ) -> Path:
     """The directory of a broker of a realm that is there, made when missing. Where it listens nobody says, the others do.
 
+    One that has lost its key is given another one, at its address: nobody can know it by the former any more.
     Raises `InputError` for what is no name.
 
     A leaf is for its site: nobody of this home is configured with it (E5). `more` writes what a NATS server needs, too.
     """
     check_part("broker", name)
     directory = home.part("brokers", name)
-    if not (directory / "identity").exists():
+    if not (directory / IDENTITY).exists():
         identity, realm = issue(home.root_key(), f"broker/{name}", now_s=now_s), home.realm()
-        address = listen or free_address(broker_host(home))
-        realm = msgspec.structs.replace(realm, brokers=(*realm.brokers, (address, identity.certificate.public)))
+        address = listen or had_address(home, name) or free_address(broker_host(home))
+        others = tuple(one for one in realm.brokers if one[0] != address)
+        realm = msgspec.structs.replace(realm, brokers=(*others, (address, identity.certificate.public)))
         file = BrokerFile(realm=realm, address=address)
-        write_config(directory / "broker.cbor", file)
+        file.write(directory)
         if more is not None:
             more(directory, file, identity.certificate.public)
-        write_secret(directory / "identity", dump(identity))
+        write_secret(directory / IDENTITY, dump(identity))
         if not leaf:
             reach_at(home, realm)
     return directory
 
 
+def had_address(home: Home, name: str) -> str | None:
+    """The address of a broker that was made, and by which it is known; None for one that is not known."""
+    with suppress(InputError):
+        address = BrokerFile.read(home.part("brokers", name)).address
+        return address if address in dict(home.realm().brokers) else None
+    return None
+
+
 def broker_host(home: Home) -> str:
     """Where brokers of a home listen: where the first one does."""
     made = (home.part("brokers", name) for name in home.names("brokers"))
-    first = next((one for one in made if (one / "identity").exists()), None)
-    return "127.0.0.1" if first is None else read_config(first / "broker.cbor", BrokerFile).address.rpartition(":")[0]
+    first = next((one for one in made if (one / IDENTITY).exists()), None)
+    return "127.0.0.1" if first is None else BrokerFile.read(first).address.rpartition(":")[0]
 
 
 def reach_at(home: Home, realm: RealmConfig) -> None:
@@ -331,16 +292,16 @@ def reach_at(home: Home, realm: RealmConfig) -> None:
     for kind in ("brokers", "controllers", "nodes"):
         for name in home.names(kind):
             set_realm(home.part(kind, name), realm)
-    write_config(home.root / REALM_FILE, realm)
+    realm.write(home.root)
 
 
 def ensure_controller(home: Home, name: str, *, now_s: int | None = None) -> Path:
     """The directory of a controller, made when missing. Raises `InputError` for what is no name."""
     check_part("controller", name)
     directory = home.part("controllers", name)
-    if not (directory / "identity").exists():
-        write_config(directory / "controller.cbor", ControllerFile(realm=home.realm()))
-        write_secret(directory / "identity", dump(issue(home.root_key(), f"controller/{name}", now_s=now_s)))
+    if not (directory / IDENTITY).exists():
+        ControllerFile(realm=home.realm()).write(directory)
+        write_secret(directory / IDENTITY, dump(issue(home.root_key(), f"controller/{name}", now_s=now_s)))
     if lacks_issuer(home, name):
         write_secret(directory / ISSUER, dump(issue(home.root_key(), f"issuer/{name}", now_s=now_s)))
     return directory
@@ -348,7 +309,7 @@ def ensure_controller(home: Home, name: str, *, now_s: int | None = None) -> Pat
 
 def lacks_issuer(home: Home, controller: str) -> bool:
     """Whether a controller is to be given the key with which it certifies nodes, and can be: the root key is here."""
-    return not (home.part("controllers", controller) / ISSUER).exists() and (home.root / "root.key").exists()
+    return not (home.part("controllers", controller) / ISSUER).exists() and home.root_key_file.exists()
 
 
 def ensure_node(
@@ -362,10 +323,10 @@ def ensure_node(
     """The directory of a node, made when missing. Raises `InputError` for what is no name."""
     check_part("node", name)
     directory = home.part("nodes", name)
-    if not (directory / "identity").exists():
+    if not (directory / IDENTITY).exists():
         config = NodeFile(node=name, realm=home.realm(), address=address, labels=labels or {})
-        write_config(directory / "node.cbor", config)
-        write_secret(directory / "identity", dump(issue(home.root_key(), f"node/{name}", now_s=now_s)))
+        config.write(directory)
+        write_secret(directory / IDENTITY, dump(issue(home.root_key(), f"node/{name}", now_s=now_s)))
     let_users_pass(home, directory)
     return directory
 

@@ -23,12 +23,13 @@ from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventE
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level, level_of
-from dsmt.operations.local.connection import Connection, attached, reading
-from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, reach_at, write_secret
-from dsmt.operations.local.lock import Waits, alone, silent
+from dsmt.operations.connection import Connection, attached, reading
+from dsmt.operations.local.home import Home, check_part, let_users_pass, reach_at, write_secret
+from dsmt.operations.local.lock import alone
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
 from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms
-from dsmt.programs.configuration import NodeFile, RealmConfig, read_identity, write_config
+from dsmt.programs.configuration import IDENTITY, NodeFile, RealmConfig, read_identity
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.records import ask_to_end
 from dsmt.trust.identity import Identity, dump
@@ -58,7 +59,7 @@ async def join(
     name: str | None = None,
     labels: Mapping[str, str] | None = None,
     address: str | None = None,
-    waits: Waits = silent,
+    waits: Tell = silent,
 ) -> Joined:
     """Make this machine a node of the token's realm; the node is not started yet.
 
@@ -70,7 +71,7 @@ async def join(
         check_part("node", name)
     async with alone(home, waits):
         known = _node_here(home, realm, name)
-        held = None if known is None else read_identity(home.part("nodes", known) / "identity")
+        held = None if known is None else read_identity(home.part("nodes", known) / IDENTITY)
         ended = "" if held is None else await _how_it_ended(home, held, realm)
         if known is not None and not ended:
             return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
@@ -82,11 +83,11 @@ async def join(
         directory = home.part("nodes", node)
         where = address or _own_address(realm.brokers[0][0])
         own = NodeFile(node=node, realm=realm, address=where, labels={**told.labels, **(labels or {})})
-        write_config(directory / "node.cbor", own)
-        write_secret(directory / "identity", dump(identity))
+        own.write(directory)
+        write_secret(directory / IDENTITY, dump(identity))
         ask_to_end(directory, "container_manager")  # who ran as who the node was; its spawner starts the next one
         if not home.exists:
-            write_config(home.root / REALM_FILE, realm)
+            realm.write(home.root)
         let_users_pass(home, directory)
         (home.root / KEY_FILE).unlink(missing_ok=True)
     return Joined(node, realm.name, tuple(at for at, _ in realm.brokers), made=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.parts import keeper_directory
-from dsmt.programs.configuration import MigrationFile, RealmConfig, write_config
+from dsmt.programs.configuration import MigrationFile, RealmConfig
 from dsmt.programs.keeper import KeeperFile, command_of
 from dsmt.system.processes import SpawnedProcesses, start_spawner
 from dsmt.system.records import process_of
@@ -30,7 +30,7 @@ def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
     """
     move = home.moving() if moving and home.names(SERVERS) else None
     if move is not None and move.cut:
-        write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=tuple(_servers_of(home, move))))
+        KeeperFile(kept=tuple(_servers_of(home, move))).write(keeper_directory(home))
         return
     programs = broker_programs(home.realm()) if home.exists else ("broker",)
     kept = [(program, str(home.part("brokers", name))) for name in home.names("brokers") for program in programs]
@@ -39,7 +39,7 @@ def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
         kept += [one for one in [*_servers_of(home, move), ("bridge", str(home.migration))] if one not in kept]
     nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
     still = tuple(one for one in kept if one[1] != without)
-    write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=still, nodes=nodes))
+    KeeperFile(kept=still, nodes=nodes).write(keeper_directory(home))
 
 
 def broker_programs(realm: RealmConfig) -> tuple[str, ...]:

@@ -19,11 +19,10 @@ from typing import Final
 from dsmt.backoff import Backoff
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home import Home
+from dsmt.operations.words.telling import Tell, silent
 
 LOCK_FILE: Final = "home.lock"
 TOLD_S: Final = 1.0
-Waits = Callable[[str], object]
-"""Is told who has the lock."""
 
 
 def has_lock(home: Home) -> bool:
@@ -31,12 +30,8 @@ def has_lock(home: Home) -> bool:
     return (home.root / LOCK_FILE).exists()
 
 
-def silent(_: str) -> None:
-    """Nobody hears of it."""
-
-
 @asynccontextmanager
-async def alone(home: Home, waits: Waits = silent) -> AsyncIterator[None]:
+async def alone(home: Home, waits: Tell = silent) -> AsyncIterator[None]:
     """Be the one who works on a home for the length of a block; its directory is made when missing.
 
     Raises `RefusedError` for another user's, and OSError.
@@ -53,7 +48,7 @@ async def alone(home: Home, waits: Waits = silent) -> AsyncIterator[None]:
             os.close(descriptor)
 
 
-def _tell(waits: Waits, home: Home, descriptor: int) -> None:
+def _tell(waits: Tell, home: Home, descriptor: int) -> None:
     waits(f"{_holder(descriptor)} is at work on {home.root}")
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from dsmt.backoff import Backoff
 from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import (
     ENGINES,
@@ -36,19 +37,26 @@ from dsmt.operations.local.home import (
     ensure_node,
     ensure_operator,
     init,
-    is_here,
     lacks_issuer,
 )
 from dsmt.operations.local.keeping import START_S, ask_keeper, is_up, keep, start_keeper, write_kept
-from dsmt.operations.local.lock import Waits, alone, silent
+from dsmt.operations.local.lock import alone
 from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs.configuration import ISSUER, BrokerFile, ControllerFile, NodeFile, read_config, read_identity
+from dsmt.programs.configuration import (
+    IDENTITY,
+    ISSUER,
+    BrokerFile,
+    ConfigFile,
+    ControllerFile,
+    NodeFile,
+    read_identity,
+)
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import process_of, take_lock
-from dsmt.system.sockets import LinuxSockets
 from dsmt.system.tree import kill_owned
 
 GRACE_S = 15.0
@@ -76,11 +84,12 @@ def _ignored(_: bool) -> None:
 
 
 async def up(
-    home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Callable[[bool], object] = _ignored
+    home: Home, wanted: Wanted, *, waits: Tell = silent, begins: Callable[[bool], object] = _ignored
 ) -> StartedRealm:
     """Start a realm on this machine, and make it first when there is none; two at once do it one after the other (C16).
 
-    `waits` hears whom it waits for, and `begins`, before anything is done, whether the realm is up already.
+    `waits` hears whom it waits for, and `begins`, before anything is done and when nothing speaks against it, whether the
+    realm is up already.
 
     Raises `InputError`, `FailedError` when something does not start or the broker's port is taken, `TransportError` when
     it does not answer in time.
@@ -89,23 +98,32 @@ async def up(
     if wanted.name is not None:
         check_name(wanted.name)
     async with alone(home, waits):
+        _check(home, wanted)
         begins(is_up(home))
         return await _up(home, wanted)
 
 
-async def _up(home: Home, wanted: Wanted) -> StartedRealm:
-    made = not home.exists
+def _check(home: Home, wanted: Wanted) -> None:
+    """Raise where a home, as it is, cannot be started as it is wanted."""
     check_abandoned(home)
     check_moved(home)
-    if not made and home.is_joined:
-        return await _up_joined(home, wanted)
-    if not made:
+    if not home.exists:
+        if wanted.listen is not None:
+            check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
+        return
+    if home.is_joined:
+        _check_joined(home, wanted)
+    else:
         check_same(home, wanted)
         check_running(home, wanted)
-    if made and wanted.listen is not None:
-        check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
-    for name in () if made else home.names("brokers"):
+    for name in home.names("brokers"):
         check_broker(home, name)
+
+
+async def _up(home: Home, wanted: Wanted) -> StartedRealm:
+    made = not home.exists
+    if not made and home.is_joined:
+        return await start_all(home)
     if made:
         name = "local" if wanted.name is None else wanted.name
         init(home, name=name, listen=wanted.listen, brokers=wanted.brokers or 1, nats=wanted.engine == "nats")
@@ -114,7 +132,7 @@ async def _up(home: Home, wanted: Wanted) -> StartedRealm:
     nodes = names_of(home, "nodes", wanted.nodes, else_=1)
     held = (("brokers", brokers), ("controllers", controllers), ("nodes", nodes))
     parts = [home.part(kind, name) for kind, names in held for name in names]
-    there = all(file.exists() for file in (home.operator_file, *(part / "identity" for part in parts)))
+    there = all(file.exists() for file in (home.operator_file, *(part / IDENTITY for part in parts)))
     there = there and not any(lacks_issuer(home, name) for name in controllers)
     now_s = None if made or there else (await dated(home.realm().clocks)).now_s
     ensure_operator(home, now_s=now_s)
@@ -144,17 +162,12 @@ def check_abandoned(home: Home) -> None:
         raise FailedError("start.running", said, next="dsmt down ends it")
 
 
-async def _up_joined(home: Home, wanted: Wanted) -> StartedRealm:
-    """Start what a machine has that joined a realm, and no more. Raises `InputError` where more is wanted."""
-    realm, nodes = home.realm(), home.names("nodes")
-    brokers, controllers = home.names("brokers"), home.names("controllers")
+def _check_joined(home: Home, wanted: Wanted) -> None:
+    """Raise `InputError` where of a machine that has joined a realm more is wanted than it has."""
     if wanted != Wanted():
-        here = ", ".join(dict.fromkeys([*brokers, *controllers, *nodes]))
-        said = f"{home.root} has joined realm {realm.name}, and holds only {here} of it"
+        here = ", ".join(dict.fromkeys([*home.names("brokers"), *home.names("controllers"), *home.names("nodes")]))
+        said = f"{home.root} has joined realm {home.realm().name}, and holds only {here} of it"
         raise InputError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
-    for name in brokers:
-        check_broker(home, name)
-    return await start(home, brokers, controllers, nodes)
 
 
 async def start_all(home: Home) -> StartedRealm:
@@ -184,9 +197,16 @@ def check_broker(home: Home, name: str) -> None:
     Raises `InputError` for files of it that are damaged: without it nobody hears anything.
     """
     directory = home.part("brokers", name)
-    config = read_config(directory / "broker.cbor", BrokerFile)
-    if (directory / "identity").exists():
-        read_identity(directory / "identity")
+    config = BrokerFile.read(directory)
+    identity = directory / IDENTITY
+    if not identity.exists() and (directory / "broker.log").exists():  # it has run, and is known by its key
+        said = f"{identity} is missing: broker {name} is known by the key in it to all who have joined"
+        again = (
+            "" if config.realm.nats else f"; or dsmt cert rotate broker/{name}, and then dsmt node add of each host again"
+        )
+        raise InputError("trust.identity", said, next=f"restore it from a backup{again}")
+    if identity.exists():
+        read_identity(identity)
     listens = "broker" if config.realm.nats is None else "nats_server"
     if process_of(directory, listens) is None:
         check_free(config.address, f"broker {name}", then="stop it, then try again")
@@ -195,12 +215,13 @@ def check_broker(home: Home, name: str) -> None:
 def damaged(home: Home) -> list[str]:
     """What is wrong with the files of controllers and nodes of a home: whose they are does not start, and all else does."""
     found = []
-    for kind, config, record in (("controllers", "controller.cbor", ControllerFile), ("nodes", "node.cbor", NodeFile)):
+    files: dict[str, type[ConfigFile]] = {"controllers": ControllerFile, "nodes": NodeFile}
+    for kind, file in files.items():
         for name in home.names(kind):
             directory = home.part(kind, name)
             try:
-                read_config(directory / config, record)
-                for path in (directory / "identity", directory / ISSUER):
+                file.read(directory)
+                for path in (directory / IDENTITY, directory / ISSUER):
                     if path.exists():
                         read_identity(path)
             except InputError as error:
@@ -214,21 +235,6 @@ def check_alone(directory: str, program: str) -> None:
     if running is not None:
         said = f"the {program} of {directory} runs already, pid {running.pid}"
         raise FailedError("start.running", said, next="leave it running, or stop it first: dsmt down")
-
-
-def check_free(address: str, who: str, *, then: str) -> None:
-    """Raise `FailedError` when a TCP port cannot be listened on: its holder is named, or that the host is another one."""
-    host, _, port = address.rpartition(":")
-    if not is_here(host):
-        said = f"{who} cannot listen on {address}: {host} is no address of this machine"
-        raise FailedError(
-            "start.address", said, next="give it that address; or choose another one, for a new realm in another home"
-        )
-    holder = LinuxSockets().holder(int(port), host.strip("[]"), "tcp")
-    if holder is not None:
-        raise FailedError(
-            "start.port_in_use", f"{who} cannot listen on {address}: port {port} is held by {holder}", next=then
-        )
 
 
 async def release(home: Home, program: str, name: str) -> None:
@@ -249,7 +255,7 @@ class Ended:
     stuck: tuple[int, ...]
 
 
-async def down(home: Home, *, waits: Waits = silent) -> Ended:
+async def down(home: Home, *, waits: Tell = silent) -> Ended:
     """End everything that this home started on this machine, also what is being started now: that is waited for (C16)."""
     async with alone(home, waits):
         return await _down(home)

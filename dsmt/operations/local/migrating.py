@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,28 +19,28 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
-from dsmt.operations.local.home import ENGINES, SERVERS, Home, free_port, reach_at, write_secret
+from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.home import ENGINES, SERVERS, Home, reach_at, write_secret
 from dsmt.operations.local.keeping import ask_keeper, is_up, start_keeper, write_kept
-from dsmt.operations.local.lock import Waits, alone, silent
+from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, end, end_own, start_all
 from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.ways import WAYS, Way, way_to
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.bridge import copied
 from dsmt.programs.configuration import (
+    IDENTITY,
     BrokerFile,
     CopiedFile,
     MigrationFile,
     RealmConfig,
     brokers_in,
-    read_config,
     read_identity,
-    write_config,
 )
 from dsmt.system.procfs import is_alive
 from dsmt.system.records import process_of
 
-Tell = Callable[[str], object]
 STUCK_S: Final = 60.0
 """How long the bridge may get no further."""
 SERVERS_S: Final = 60.0
@@ -66,7 +66,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     why: str | None
 
 
-async def begin(home: Home, engine: str, *, waits: Waits = silent) -> bool:
+async def begin(home: Home, engine: str, *, waits: Tell = silent) -> bool:
     """Make what an engine needs beside what there is, and have it filled; whether that was not under way already.
 
     Raises `InputError`, `RefusedError`, and `FailedError` where NATS is not installed.
@@ -89,17 +89,17 @@ def _make(home: Home, engine: str, way: Way) -> None:
     """Make the directories of what it moves to, whole or not at all. Raises `FailedError`."""
     made, names, realm = home.root / "migration.new", home.names("brokers"), home.realm()
     shutil.rmtree(made, ignore_errors=True)
-    identities = [read_identity(home.part("brokers", name) / "identity") for name in names]
+    identities = [read_identity(home.part("brokers", name) / IDENTITY) for name in names]
     hosts = {public: address.rpartition(":")[0] for address, public in realm.brokers}  # who is elsewhere reaches these
     reached = tuple((f"{hosts[one.certificate.public]}:{free_port('')}", one.certificate.public) for one in identities)
     directories = [made / "brokers" / name for name in names]
     try:
         way.make(home, directories, msgspec.structs.replace(realm, brokers=reached, nats=None))
         for name, one in zip(names, directories, strict=True):
-            synced = read_config(home.part("brokers", name) / "broker.cbor", BrokerFile).synced
-            told = read_config(one / "broker.cbor", BrokerFile)
-            write_config(one / "broker.cbor", msgspec.structs.replace(told, synced=synced))
-        write_config(made / "migration.cbor", MigrationFile(engine=engine))
+            synced = BrokerFile.read(home.part("brokers", name)).synced
+            told = BrokerFile.read(one)
+            msgspec.structs.replace(told, synced=synced).write(one)
+        MigrationFile(engine=engine).write(made)
     except FailedError:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -110,8 +110,8 @@ def planned(home: Home) -> dict[str, BrokerAddress]:
     """Where what the realm moves to will be, by name: the keys are those that the realm has now."""
     found = {}
     for name in home.names(SERVERS):
-        address = read_config(home.part(SERVERS, name) / "broker.cbor", BrokerFile).address
-        found[name] = BrokerAddress(address, read_identity(home.part("brokers", name) / "identity").key.public)
+        address = BrokerFile.read(home.part(SERVERS, name)).address
+        found[name] = BrokerAddress(address, read_identity(home.part("brokers", name) / IDENTITY).key.public)
     return found
 
 
@@ -148,7 +148,7 @@ def behind(told: CopiedFile) -> str:
 # --- back --------------------------------------------------------------------------------------------------------------
 
 
-async def abort(home: Home, *, waits: Waits = silent) -> StartedRealm | None:
+async def abort(home: Home, *, waits: Tell = silent) -> StartedRealm | None:
     """End a move, and remove what was made for it; what was started again, if the brokers had been ended.
 
     Raises `RefusedError` where there is none, or the realm has moved.
@@ -240,7 +240,7 @@ def _check_level(home: Home, engine: str) -> None:
         )
 
 
-async def cut(home: Home, *, tell: Tell, waits: Waits = silent, members: Mapping[str, int] | None = None) -> StartedRealm:
+async def cut(home: Home, *, tell: Tell, waits: Tell = silent, members: Mapping[str, int] | None = None) -> StartedRealm:
     """Move the realm: no service is restarted. It may be called again, wherever it was interrupted, until `finish`.
 
     `members` on other machines have been told (`following`), and are kept for who goes on with it. Raises `RefusedError`,
@@ -252,7 +252,7 @@ async def cut(home: Home, *, tell: Tell, waits: Waits = silent, members: Mapping
             _check_level(home, move.engine)
             aside = f"brokers.{home.realm().engine}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
             move = MigrationFile(engine=move.engine, cut=True, aside=aside, members=dict(members or {}))
-            write_config(home.migration / "migration.cbor", move)
+            move.write(home.migration)
         if home.names(SERVERS):
             if (home.root / "brokers").exists():
                 tell("ending the brokers")
@@ -263,7 +263,7 @@ async def cut(home: Home, *, tell: Tell, waits: Waits = silent, members: Mapping
             _settle(home, move)
             (home.root / SERVERS).rename(home.root / "brokers")
         tell(f"starting the realm on {ENGINES[move.engine]}")
-        reach_at(home, read_config(brokers_in(home.root / "brokers")[0] / "broker.cbor", BrokerFile).realm)
+        reach_at(home, BrokerFile.read(brokers_in(home.root / "brokers")[0]).realm)
         return await start_all(home)
 
 
@@ -288,18 +288,18 @@ def _settle(home: Home, move: MigrationFile) -> None:
     made = brokers_in(home.root / SERVERS)
     keys = {}
     for one in made:
-        raw = (home.root / move.aside / one.name / "identity").read_bytes()
-        write_secret(one / "identity", raw)
-        keys[read_config(one / "broker.cbor", BrokerFile).address] = read_identity(one / "identity").certificate.public
+        raw = (home.root / move.aside / one.name / IDENTITY).read_bytes()
+        write_secret(one / IDENTITY, raw)
+        keys[BrokerFile.read(one).address] = read_identity(one / IDENTITY).certificate.public
     for one in made:
-        told = read_config(one / "broker.cbor", BrokerFile)
+        told = BrokerFile.read(one)
         reached = tuple((address, keys[address]) for address, _ in told.realm.brokers)
         realm: RealmConfig = msgspec.structs.replace(told.realm, brokers=reached)
-        write_config(one / "broker.cbor", msgspec.structs.replace(told, realm=realm))
+        msgspec.structs.replace(told, realm=realm).write(one)
         WAYS[move.engine].settle(one)
 
 
-async def finish(home: Home, *, waits: Waits = silent) -> str:
+async def finish(home: Home, *, waits: Tell = silent) -> str:
     """Everybody is attached: the move is over; where the brokers' directories are now."""
     async with alone(home, waits):
         move = home.moving()

@@ -21,14 +21,15 @@ import msgspec
 
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.operations.local import servers
+from dsmt.operations.local.addresses import check_address, check_free, free_port
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.certificates import begin_anew
-from dsmt.operations.local.home import Home, check_address, free_port, reach_at, write_secret
-from dsmt.operations.local.lock import alone, silent
-from dsmt.operations.local.machine import check_free
+from dsmt.operations.local.home import Home, reach_at, write_secret
+from dsmt.operations.local.lock import alone
 from dsmt.operations.local.servers import Brought, ServerOrder
+from dsmt.operations.words.telling import silent
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.configuration import ISSUER, BrokerFile, ControllerFile, read_identity, write_config
+from dsmt.programs.configuration import IDENTITY, ISSUER, BrokerFile, ControllerFile, read_identity
 from dsmt.programs.nats_server import new_key, public_of
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.certificate import read
@@ -73,11 +74,11 @@ def _identities(home: Home, told: RoleOrder) -> dict[str, Path]:
     """Where the identity of each source stands that is to be here, by the source's name."""
     found = {}
     if "broker" in told.roles:
-        found[f"broker/{told.name}"] = home.part("brokers", told.name) / "identity"
+        found[f"broker/{told.name}"] = home.part("brokers", told.name) / IDENTITY
     if "controller" in told.roles:
         directory = home.part("controllers", told.name)
         found[f"issuer/{told.name}"] = directory / ISSUER
-        found[f"controller/{told.name}"] = directory / "identity"
+        found[f"controller/{told.name}"] = directory / IDENTITY
     return found
 
 
@@ -129,7 +130,7 @@ def accept(home: Home, told: RoleOrder) -> Answer:
     if new is not None:
         _make_broker(home, told, BrokerFile(realm=realm, address=address), new.key.public)
     if f"controller/{told.name}" in files:
-        write_config(home.part("controllers", told.name) / "controller.cbor", ControllerFile(realm=realm))
+        ControllerFile(realm=realm).write(home.part("controllers", told.name))
     for source, identity in identities.items():
         write_secret(files[source], dump(identity))
         _key_file(home, source).unlink(missing_ok=True)
@@ -143,7 +144,7 @@ def accept(home: Home, told: RoleOrder) -> Answer:
 
 def _make_broker(home: Home, told: RoleOrder, file: BrokerFile, public: bytes) -> None:
     directory = home.part("brokers", told.name)
-    write_config(directory / "broker.cbor", file)
+    file.write(directory)
     if told.server is not None and told.brought is not None:
         servers.write(directory, file, public, order=told.server, brought=told.brought, tls_key=_tls_key(home))
         (home.root / ASKED / TLS_KEY).unlink()

@@ -16,13 +16,14 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
-from dsmt.operations.local.home import Home, free_address
+from dsmt.operations.local.addresses import free_address
+from dsmt.operations.local.home import Home
 from dsmt.operations.read.members import brokers as brokers_of
 from dsmt.operations.read.sight import look
 from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import BrokerAddress, host_of
 from dsmt.programs import nats_server
-from dsmt.programs.configuration import SERVERS_KEY, BrokerFile, RealmConfig, ServersKey, read_config
+from dsmt.programs.configuration import BrokerFile, RealmConfig, ServersKey
 
 LEAST: Final = nats_server.COPIES
 MOVED_S: Final = 60.0
@@ -59,12 +60,12 @@ def check_mesh(*, leaf: bool) -> None:
 
 def key_of(home: Home) -> ServersKey:
     """What makes further servers. Raises `RefusedError` where it is not here."""
-    file = home.root / SERVERS_KEY
+    file = home.root / ServersKey.FILE
     if not file.exists():
         said = f"{file} is missing: the key that signs the certificates of the realm's NATS servers"
         advice = "bring it there; a realm that was made before it was kept gets one by dsmt bus migrate dsmt, and back"
         raise RefusedError("nats.key", said, next=advice)
-    return read_config(file, ServersKey)
+    return ServersKey.read(home.root)
 
 
 def routes_of(*known: Mapping[str, BrokerAddress]) -> tuple[str, ...]:

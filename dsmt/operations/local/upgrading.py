@@ -5,7 +5,8 @@ Rule 1: keeper, brokers and controllers end together, and are there again a seco
 Rule 2: of a node never all ends at once, for it would be dead to the others: first its spawner with its manager and its
     monitor, while its agents stay attached; then, when there are others, one agent after the other.
 Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew.
-    What something else keeps, as systemd, is not touched: that restarts it.
+Rule 4: what something else keeps, as systemd, is not touched: that restarts it, and leaves agents alone. Those that are
+    older than their node's spawner are begun anew here.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from typing import Final, NamedTuple
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.keeping import ask_keeper, is_up, start_keeper
-from dsmt.operations.local.lock import Waits, alone, silent
+from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, end, end_program, start_all
 from dsmt.operations.local.parts import Parts, agents_in, keeper_directory
+from dsmt.operations.words.telling import Tell, silent
+from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.files import write_atomically
 from dsmt.system.procfs import is_alive, send_signal
 from dsmt.system.records import process_of
 
@@ -31,37 +35,68 @@ GRACE_S: Final = 10.0
 FOLLOW_S: Final = 10.0
 """How long who follows it may take to be there: it is started all the same later."""
 LOOK_S: Final = 0.02
+ROOM_BYTES: Final = 2**17
 _OF_A_NODE: Final = ("spawner", "container_manager", "node_monitor")
 
 
 class Upgraded(NamedTuple):
-    """What runs now; how many programs of services ran before it, and how many of these processes do so still."""
+    """What runs anew now; how many programs of services ran before it, and how many of these processes do so still."""
 
     started: StartedRealm
+    brokers: list[str]
     ran: int
     run: int
 
 
-async def upgrade(home: Home, tell: Callable[[str], object], *, waits: Waits = silent) -> Upgraded:
+async def upgrade(home: Home, tell: Tell, *, waits: Tell = silent) -> Upgraded:
     """Begin all of dsmt in a home anew; `tell` hears what is at its turn.
 
-    Raises `FailedError` where something does not start, and `RefusedError` where it is not up, or being moved.
+    Raises `FailedError` where something does not start, and `RefusedError` where it is not up, or being moved; before
+    anything is ended OSError where a disk is full.
     """
     async with alone(home, waits):
         check_moved(home)
-        if not is_up(home):
-            said = f"the realm in {home.root} is not kept by dsmt up"
-            raise RefusedError("upgrade.down", said, next="dsmt up starts what is installed; systemd restarts what it keeps")
         parts = Parts(home)
         ran = [one for one in parts.instances() if is_alive(one)]
-        tell("brokers and controllers")
-        await end_program(keeper_directory(home), "spawner", GRACE_S)  # it ends the others first
-        await end([*parts.controllers(), *parts.bridges(), *parts.brokers()], GRACE_S)
-        await start_keeper(home)
-        for node in home.names("nodes"):
-            tell(node)
-            await _replace_node(home, node)
-        return Upgraded(await start_all(home), len(ran), sum(map(is_alive, ran)))
+        kept = is_up(home)
+        started = await _replace_all(home, tell) if kept else await _replace_former(home, tell)
+        return Upgraded(started, home.names("brokers") if kept else [], len(ran), sum(map(is_alive, ran)))
+
+
+async def _replace_all(home: Home, tell: Tell) -> StartedRealm:
+    parts = Parts(home)
+    _check_room(home)
+    tell("brokers and controllers")
+    await end_program(keeper_directory(home), "spawner", GRACE_S)  # it ends the others first
+    await end([*parts.controllers(), *parts.bridges(), *parts.brokers()], GRACE_S)
+    await start_keeper(home)
+    for node in home.names("nodes"):
+        tell(node)
+        await _replace_node(home, node)
+    return await start_all(home)
+
+
+async def _replace_former(home: Home, tell: Tell) -> StartedRealm:
+    """Rule 4."""
+    realm = home.realm()
+    nodes = tuple(name for name in home.names("nodes") if process_of(home.part("nodes", name), "spawner") is not None)
+    if not nodes:
+        said = f"the realm in {home.root} is not kept by dsmt up"
+        raise RefusedError("upgrade.down", said, next="dsmt up starts what is installed; systemd restarts what it keeps")
+    _check_room(home)
+    for node in nodes:
+        tell(node)
+        await _replace_agents(home, node)
+    return StartedRealm(realm.name, tuple(address for address, _ in realm.brokers), (), nodes, made=False)
+
+
+def _check_room(home: Home) -> None:
+    """Raise OSError that names a disk with no room for what a program writes at its start: what runs there stays."""
+    held = [home.part(kind, name) for kind in ("brokers", "controllers", "nodes") for name in home.names(kind)]
+    for directory in filter(Path.exists, (keeper_directory(home), *held)):
+        probe = directory / "room"
+        write_atomically(str(probe), bytes(ROOM_BYTES), durable=False)
+        probe.unlink()
 
 
 async def _replace_node(home: Home, node: str) -> None:
@@ -70,18 +105,25 @@ async def _replace_node(home: Home, node: str) -> None:
     for program in _OF_A_NODE:  # the first one ends the others
         await end_program(directory, program, GRACE_S)
     await ask_keeper(home, "start", "spawner", directory)
+    await _replace_agents(home, node)
+
+
+async def _replace_agents(home: Home, node: str) -> None:
+    """One after the other, those that are older than what forks the next ones."""
+    directory = home.part("nodes", node)
     await _followed(lambda: process_of(directory, "container_manager"))
+    spawner = process_of(directory, "spawner")
     for container in Parts(home).containers():
-        if directory in container.parents:
-            await _replace_agent(container)
+        if spawner is not None and directory in container.parents:
+            await _replace_agent(container, spawner)
 
 
-async def _replace_agent(container: Path) -> None:
-    agents = agents_in(container)
-    for agent in agents:
+async def _replace_agent(container: Path, spawner: ProcessIdentity) -> None:
+    former = [one for one in agents_in(container) if one.started < spawner.started]
+    for agent in former:
         send_signal(agent, signal.SIGKILL)
-    if agents:
-        await _followed(lambda: set(agents_in(container)).difference(agents))
+    if former:
+        await _followed(lambda: set(agents_in(container)).difference(former))
 
 
 async def _followed(there: Callable[[], object]) -> None:

@@ -17,20 +17,20 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.phrases import some
+from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import SERVERS, Home, free_port, write_secret
+from dsmt.operations.local.home import SERVERS, Home, write_secret
 from dsmt.operations.local.wanted import NATS_SERVERS
 from dsmt.operations.write.brokers import announced
 from dsmt.ports.bus import BusReader
 from dsmt.programs.birth import birth_record, open_store
 from dsmt.programs.configuration import (
-    SERVERS_KEY,
+    BIRTH,
     BrokerFile,
     GateFile,
     RealmConfig,
+    ServersKey,
     brokers_in,
-    read_config,
-    write_config,
 )
 from dsmt.programs.nats_server import make_servers
 from dsmt.system.entropy import SystemEntropy
@@ -122,7 +122,7 @@ class ToNats:
         del home
         routes = tuple(f"{address.rpartition(':')[0]}:{free_port('')}" for address, _ in planned.brokers)
         beside = directories[0].parents[1]
-        make_servers(directories, planned, routes, key_file=beside / SERVERS_KEY, bridge=SystemEntropy().bytes(32))
+        make_servers(directories, planned, routes, home=beside, bridge=SystemEntropy().bytes(32))
 
     def beside(self, home: Home) -> list[tuple[str, Path]]:
         """The servers, without their gates."""
@@ -144,8 +144,8 @@ class ToNats:
         """Nobody but gates lets anybody in, and the key for further servers is the home's."""
         _let_in(directory, b"")
         beside = directory.parents[1]
-        if (beside / SERVERS_KEY).exists():
-            (beside / SERVERS_KEY).rename(beside.parent / SERVERS_KEY)
+        if (beside / ServersKey.FILE).exists():
+            (beside / ServersKey.FILE).rename(beside.parent / ServersKey.FILE)
 
 
 class ToDsmt:
@@ -171,7 +171,7 @@ class ToDsmt:
         """Make brokers, each with an empty store and the root's word on it (rule 2)."""
         root = home.root_key()
         for directory, (address, _) in zip(directories, planned.brokers, strict=True):
-            write_config(directory / "broker.cbor", BrokerFile(realm=planned, address=address))
+            BrokerFile(realm=planned, address=address).write(directory)
             store = open_store(directory, synced=True)
             store.close()
             word = birth_record(planned.name, f"broker/{directory.name}", store.identity, root)
@@ -185,7 +185,7 @@ class ToDsmt:
     def fence(self, home: Home) -> None:
         """Have the servers let in the bridge, when they start; no gate does."""
         servers = brokers_in(home.root / "brokers")
-        seed = read_config(servers[0] / "gate.cbor", GateFile).bridge or SystemEntropy().bytes(32)
+        seed = GateFile.read(servers[0]).bridge or SystemEntropy().bytes(32)
         for one in servers:
             _let_in(one, seed)
 
@@ -202,14 +202,14 @@ class ToDsmt:
 
     def settle(self, directory: Path) -> None:
         """The root's word is true now, and there are no servers."""
-        (directory.parents[2] / SERVERS_KEY).unlink(missing_ok=True)
+        (directory.parents[2] / ServersKey.FILE).unlink(missing_ok=True)
         if (directory / WHOLE).exists():
-            (directory / WHOLE).rename(directory / "birth")
+            (directory / WHOLE).rename(directory / BIRTH)
 
 
 def _let_in(directory: Path, bridge: bytes) -> None:
-    gate = read_config(directory / "gate.cbor", GateFile)
-    write_config(directory / "gate.cbor", msgspec.structs.replace(gate, bridge=bridge))
+    gate = GateFile.read(directory)
+    msgspec.structs.replace(gate, bridge=bridge).write(directory)
 
 
 WAYS: Final[dict[str, Way]] = {"nats": ToNats(), "dsmt": ToDsmt()}

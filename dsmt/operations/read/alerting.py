@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -10,13 +10,14 @@ import msgspec
 from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import keeper_died
 from dsmt.event.phrases import another_certificate
-from dsmt.operations.read.certificates import ended_brokers, in_use
+from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Broker, Controller, Node, clock, revoked, withholding
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import off_by
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
 
 
@@ -59,6 +60,7 @@ def alerts(
         if not (source.startswith("node/") and sight.fleet.state(source.removeprefix("node/")) == "left")
     ]
     found += [alert for one in of_services for alert in _of_service(sight, one)]
+    found += _of_orphans(sight, {one.service for one in of_services})
     found += [
         Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
         for topic, said in sorted(sight.view.quarantined.items())
@@ -81,22 +83,37 @@ def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
     """Nodes that are not alive, and those whose clock is off."""
     known = sight.view.nodes
     ended = {node.node for node in of_nodes if node.node in known and revoked(sight, known[node.node]) is not None}
-    away = [
-        Alert(
-            target=f"node/{node.node}",
-            code="node.lost",
-            message=node.evidence or f"{node.node} is {node.liveness}",
-            next=another_certificate(f"node/{node.node}") if node.node in ended else f"dsmt why node/{node.node}",
-            who="you" if node.node in ended else "dsmt",
-        )
-        for node in of_nodes
-        if node.liveness in ("dead", "suspect")
-    ]
+    away = [_away(sight, node, ended=node.node in ended) for node in of_nodes if node.liveness in ("dead", "suspect")]
     return away + [
         Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
         for node in of_nodes
         if (why := clock(node)) is not None
     ]
+
+
+def _away(sight: Sight, node: Node, *, ended: bool) -> Alert:
+    """A node that is not alive; `ended`: its key is revoked."""
+    about, evidence = f"node/{node.node}", node.evidence or f"{node.node} is {node.liveness}"
+    if ended:
+        return Alert(target=about, code="node.lost", message=evidence, next=another_certificate(about), who="you")
+    why = sight.brake.reason
+    if why is not None and node.instances and not sight.brake.allows(node.node):
+        said = f"{evidence}; {why.message}"
+        return Alert(target=about, code="node.lost", message=said, next=why.next, who=why.who)
+    return Alert(target=about, code="node.lost", message=evidence, next=f"dsmt why {about}", who="dsmt")
+
+
+def _of_orphans(sight: Sight, services: Collection[str]) -> list[Alert]:
+    """What nodes run of services that are no more, and what of it waits for the brake."""
+    keys = {key for found in sight.view.orphans.values() for key in found if key.service not in services}
+    found = []
+    for name in sorted({key.service for key in keys}):
+        rows = [row for row in instances(sight, Target(name), problems=True) if row.reason is not None and row.key in keys]
+        if rows and (why := rows[0].reason) is not None:
+            more = f" and {len(rows) - 1} more: dsmt ps {name}" if len(rows) > 1 else ""
+            said = f"{why.message}{more}"
+            found.append(Alert(target=rows[0].instance, code=why.code, message=said, next=why.next, who=why.who))
+    return found
 
 
 def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Alert]:
@@ -180,27 +197,26 @@ def of_silent_brokers(found: Sequence[Broker]) -> list[Alert]:
     ]
 
 
-def of_ended_brokers(trust: TrustStore, now_ms: int, left: Collection[str] = ()) -> list[Alert]:
-    """Brokers whose certificate has ended, and what that does to the realm; not those that have left it."""
-    now_s, said = now_ms // 1000, "its certificate has ended: nobody believes what it says, so"
-    stand = (one for one in in_use(trust, now_s).values() if not trust.is_revoked(one.key_id, one.subject))
+def of_ended_brokers(trust: TrustStore, used: Mapping[str, Certificate], now_s: int, left: Collection[str]) -> list[Alert]:
+    """Brokers whose certificate in use has ended, and what that does to the realm; not those that have left it."""
+    said = "its certificate has ended: nobody believes what it says, so"
+    stand = (one for one in used.values() if not trust.is_revoked(one.key_id, one.subject))
     others = any(one.role == "broker" and one.not_after >= now_s and one.subject not in left for one in stand)
     meaning = "who was attached to it goes to another one" if others else "no dead node is replaced and no export verifies"
     return [
         Alert(target=name, code="broker.expired", message=f"{said} {meaning}", next=another_certificate(name), who="you")
-        for name in sorted(ended_brokers(trust, now_s).keys() - set(left))
+        for name in sorted(ended_brokers(used, now_s).keys() - set(left))
     ]
 
 
-def of_ended_nodes(of_nodes: Sequence[Node], trust: TrustStore, now_ms: int) -> list[Alert]:
+def of_ended_nodes(of_nodes: Sequence[Node], used: Mapping[str, Certificate], now_s: int) -> list[Alert]:
     """Dead nodes whose certificate has ended, whatever they died of: they cannot come back with it."""
     ended = {one.node: one.evidence for one in of_nodes if one.liveness == "dead"}
-    known = in_use(trust, now_ms // 1000) if ended else {}
     found = []
     for node, evidence in sorted(ended.items()):
         name = f"node/{node}"
-        if name in known and known[name].not_after < now_ms // 1000:
-            said = f"its certificate ended at {rfc3339(known[name].not_after * 1000)}, and it cannot attach with it"
+        if name in used and used[name].not_after < now_s:
+            said = f"its certificate ended at {rfc3339(used[name].not_after * 1000)}, and it cannot attach with it"
             said += "" if evidence is None else f"; {evidence}"
             found.append(Alert(target=name, code="node.expired", message=said, next=another_certificate(name), who="you"))
     return found

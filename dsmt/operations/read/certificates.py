@@ -7,6 +7,7 @@ Rule 2: one that has not begun was issued by a wrong clock: it stands in nobody'
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from dsmt.trust.certificate import Certificate
@@ -45,7 +46,6 @@ def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
     return found
 
 
-def ended_brokers(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
-    """By name, the brokers whose last certificate has ended: they serve, and nothing that they say is believed."""
-    found = in_use(trust, now_s).items()
-    return {name: one for name, one in found if one.role == "broker" and one.not_after < now_s}
+def ended_brokers(used: Mapping[str, Certificate], now_s: int) -> dict[str, Certificate]:
+    """Of those in use, the brokers' that have ended: they serve, and nothing that they say is believed."""
+    return {name: one for name, one in used.items() if one.role == "broker" and one.not_after < now_s}

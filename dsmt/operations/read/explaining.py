@@ -22,6 +22,7 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.instances import health, instances, is_problem, see
 from dsmt.operations.read.members import find, revoked
+from dsmt.operations.read.overruled import overruled
 from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
@@ -58,6 +59,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[str]
     cut: list[str]
     disowned: list[str] = []
+    overruled: list[CauseLink] = []
+    """What operators said of it on the other side of a partition, while what stands was said under the same number (E2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
     Raises `NotFoundError`, `InputError`.
     """
     sight: Sight | None = None
+    lost: list[SignedEvent] = []
     if "#" in target:
         begin = await _fetch(bus, [EventId.parse(target)])
         if not begin:
@@ -82,27 +86,26 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
         sight = await look(bus)
         begin = roots(sight, target)
         begin += await _fetch(bus, starts(sight, target))
+        lost = await overruled(bus, sight, target)
     found, missing, cut = await _collect(bus, begin, depth)
     newest = sorted(found.values(), key=lambda signed: (signed.event.time, signed.event.sequence), reverse=True)
-    chain = [
-        CauseLink(
-            event=event_object(signed, trust),
-            says=sentence(signed.event),
-            because=[str(cause) for cause in signed.event.cause],
-        )
-        for signed in newest
-    ]
     ended = _ended(trust) if missing else frozenset()
     explained = Explained(
         target=target,
         says=sentence(begin[0].event) if sight is None else of_target(sight, target, begin, found),
         complete=not missing and not cut,
-        chain=chain,
+        chain=[_link(signed, trust) for signed in newest],
         missing=sorted(map(str, missing)),
         cut=sorted(map(str, cut)),
         disowned=sorted(str(one) for one in missing if one.source in ended),
+        overruled=[_link(signed, trust) for signed in lost],
     )
     return Chain(explained, tuple(newest))
+
+
+def _link(signed: SignedEvent, trust: TrustStore) -> CauseLink:
+    because = [str(cause) for cause in signed.event.cause]
+    return CauseLink(event=event_object(signed, trust), says=sentence(signed.event), because=because)
 
 
 def _ended(trust: TrustStore) -> frozenset[str]:
@@ -219,7 +222,7 @@ def _of_slot(sight: Sight, key: SlotKey) -> list[SignedEvent]:
     if slot is None:
         return []
     fact = slot.fact
-    node = None if fact is None else fact.record.node
+    node = next(iter(slot.holders), None) if fact is None else fact.record.node
     seen = see(sight, key, node)
     found = []
     instance = None if node is None else slot.instances.get(node)

@@ -10,14 +10,15 @@ from dsmt.errors import FailedError
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import InstanceRow, application, instances, is_behind, is_ready
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.waiting import READY, Tell, Waited, progress, until
+from dsmt.operations.read.waiting import READY, Waited, progress, until
 from dsmt.operations.words.targets import Target
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
 
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 
 
-async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
+async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell = silent) -> Waited:
     """Wait until every restart that was asked for is done and ready, or has ended well; what is held is left out.
 
     Raises `TimedOutError`.
@@ -32,7 +33,7 @@ async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, te
     return await _all_done(bus, target, done, unmet=f"{target} is not restarted and ready", limit_s=limit_s, tell=tell)
 
 
-async def moved(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
+async def moved(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell = silent) -> Waited:
     """Wait until every move that was asked for is done and ready, or has ended well; what is held is left out.
 
     Raises `TimedOutError`.
@@ -68,7 +69,7 @@ async def obeyed(
     *,
     held: bool,
     limit_s: float | None,
-    tell: Tell | None = None,
+    tell: Tell = silent,
 ) -> Waited:
     """Wait until all is held and stopped or, if not `held`, ready or ended well, by a will that came after `before`.
 
@@ -108,7 +109,7 @@ def _tries(sight: Sight, row: InstanceRow) -> tuple[int, int]:
 
 
 async def retried(
-    bus: BusReader, target: Target, before: dict[str, tuple[int, int]], *, limit_s: float | None, tell: Tell | None = None
+    bus: BusReader, target: Target, before: dict[str, tuple[int, int]], *, limit_s: float | None, tell: Tell = silent
 ) -> Waited:
     """Wait until all is ready or, tried once more than `before`, has ended well or failed.
 
@@ -140,7 +141,7 @@ async def _all_done(
     wanted: str = READY,
     unmet: str,
     limit_s: float | None,
-    tell: Tell | None,
+    tell: Tell,
 ) -> Waited:
     """Wait until it is so of every instance of `rows_of`: of those that are not held, where that is not given."""
     those = rows_of or partial(_free, target=target)

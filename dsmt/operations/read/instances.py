@@ -14,13 +14,13 @@ import msgspec
 from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.good import component_of as governed
 from dsmt.controllers.pinning import waits_for_home
-from dsmt.errors import NotFoundError
 from dsmt.event.kinds.instance import LastExit, Status
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Shown
+from dsmt.operations.read.braked import waits_for_brake
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.words.times import milliseconds, rfc3339, span
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Instance, SlotEntry, SlotKey
@@ -151,7 +151,7 @@ def living_holders(sight: Sight, entry: SlotEntry) -> list[str]:
 def _still_there(sight: Sight, service: str) -> None:
     """Raise `NotFoundError` for a service of which nothing is left but what was said of it."""
     if sight.view.services[service].spec is None:
-        raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+        raise no_service(sight.view, service)
 
 
 def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[InstanceRow]:
@@ -356,6 +356,8 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
     pinned = None if there else waits_for_home(sight.fleet, key)
     if pinned is not None:
         return pinned
+    if (braked := waits_for_brake(sight, key, entry, node)) is not None:
+        return braked
     match seen.state:
         case Shown.LOST:
             verdict = None if node is None else sight.fleet.verdict(node)

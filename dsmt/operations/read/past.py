@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.good import component_of
-from dsmt.errors import NotFoundError, UnusableEventError
+from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, EventId
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
@@ -18,6 +18,7 @@ from dsmt.event.phrases import person
 from dsmt.event.records import from_data
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, patience
+from dsmt.operations.words.targets import no_service
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.view import ServiceEntry, SlotKey
@@ -103,7 +104,7 @@ async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
     """What is known of a service's revisions. Raises `NotFoundError`."""
     entry = sight.view.services.get(service)
     if entry is None or entry.spec is None:
-        raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+        raise no_service(sight.view, service)
     now = entry.spec.signed.event
     number = now.version or 0
     found = ServicePast({number: now}, {number: entry.spec.record}, good=good_now(sight, service))

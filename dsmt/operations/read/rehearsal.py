@@ -160,11 +160,10 @@ class Rehearsal:
             health = Health(
                 health="ready", generation=generation, check="plan", evidence="", failures=0, since_ms=self._now_ms
             )
-            source = f"agent/{slot.node}/{key}"
-            self._say(source, f"service/{key.service}/health/{key.component}/{key.index}/{slot.node}", to_data(health))
+            self._say(key.agent(slot.node), key.on("health", slot.node), to_data(health))
 
     def _status(self, key: SlotKey, node: str, state: State, generation: int) -> None:
-        layers = ((Layer.APPLICATION, f"agent/{node}/{key}", state),)
+        layers = ((Layer.APPLICATION, key.agent(node), state),)
         if state is State.GONE:
             layers = (*layers, (Layer.CONTAINER, f"node/{node}", state))  # type: ignore[assignment]
         for layer, source, said in layers:
@@ -177,8 +176,7 @@ class Rehearsal:
                 since_ms=self._now_ms,
                 emit_rate_s=30.0,
             )
-            topic = f"service/{key.service}/status/{key.component}/{key.index}/{node}/{layer}"
-            self._say(source, topic, to_data(record))
+            self._say(source, key.status_topic(node, layer), to_data(record))
 
     def _say(
         self, source: str, topic: str, data: dict[str, Any], *, version: int | None = None, shared: bool = False

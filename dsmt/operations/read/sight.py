@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
+from dsmt.controllers.brake import Brake, brake
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Withheld
@@ -128,6 +129,11 @@ class Sight:
     def fleet(self) -> Fleet:
         """The nodes at this time."""
         return Fleet(self.view, self.now_ms, self.broker)
+
+    @cached_property
+    def brake(self) -> Brake:
+        """The brake at this time."""
+        return brake(self.fleet)
 
     @property
     def age_s(self) -> float:

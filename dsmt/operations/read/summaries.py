@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
 import msgspec
 
 from dsmt.controllers.brake import acts_above
-from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
@@ -22,6 +21,7 @@ from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
 
 State = Literal["ok", "degraded", "down"]
@@ -182,7 +182,7 @@ def _state(sight: Sight, wanted: list[InstanceRow], *, removed: bool, held: int,
 
 def brake(sight: Sight) -> Brake:
     """How the brake stands."""
-    stands = brake_of(sight.fleet)
+    stands = sight.brake
     fact = sight.view.brake
     held = fact is not None and fact.record.held
     total = stands.total or len(sight.fleet.members)
@@ -199,10 +199,9 @@ def brake(sight: Sight) -> Brake:
     )
 
 
-def certs(trust: TrustStore, now_ms: int, left: Collection[str] = ()) -> Certs:
+def certs(used: Mapping[str, Certificate], now_ms: int, left: Collection[str] = ()) -> Certs:
     """The certificate in use that ends first, of those that this reader has met; not of who has left, or stood in once."""
-    used = in_use(trust, now_ms // 1000).items()
-    known = [one for name, one in used if name not in left and not name.startswith(STAND_IN)]
+    known = [one for name, one in used.items() if name not in left and not name.startswith(STAND_IN)]
     first = min(known, key=lambda one: (one.not_after, one.subject), default=None)
     if first is None:
         return Certs(ok=True, renew=False, next=None, expires=None)
@@ -220,9 +219,11 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
     of_services = services(sight)
     left = {f"node/{name}" for name in sight.view.nodes if sight.fleet.state(name) == "left"}
     left |= {f"broker/{name}" for name in sight.passing.removed}
-    expired = of_ended_nodes(of_nodes, trust, sight.now_ms)
+    now_s = sight.now_ms // 1000
+    used = in_use(trust, now_s)
+    expired = of_ended_nodes(of_nodes, used, now_s)
     others = [one for one in of_nodes if f"node/{one.node}" not in {alert.target for alert in expired}]
-    stands, valid = brake(sight), certs(trust, sight.now_ms, left)
+    stands, valid = brake(sight), certs(used, sight.now_ms, left)
     return RealmStatus(
         realm=trust.realm.name,
         state=_realm_state(of_nodes, of_brokers, of_controllers, of_services, brake_on=stands.on, certs_ok=valid.ok),
@@ -249,7 +250,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
         controllers=Counts(total=len(of_controllers), alive=sum(one.alive for one in of_controllers)),
         brake=stands,
         certs=valid,
-        alerts=of_ended_brokers(trust, sight.now_ms, left)
+        alerts=of_ended_brokers(trust, used, now_s, left)
         + of_silent_brokers(of_brokers)
         + expired
         + alerts(sight, others, of_services, of_controllers),

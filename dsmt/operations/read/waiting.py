@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from dsmt.controllers.endings import BURIAL_MS
 from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.reason import Reason
@@ -23,10 +24,10 @@ from dsmt.operations.read.instances import InstanceRow, instances, is_behind, is
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
 
 Result = TypeVar("Result")
-Tell = Callable[[str], None]
 READY: Final = "ready"
 UNREADY: Final = "unready"
 PARKED_MS: Final = 3_000
@@ -74,7 +75,7 @@ async def until(
     unmet: str,
     look: str = "dsmt status",
     far: Callable[[Sight], str] | None = None,
-    tell: Tell | None = None,
+    tell: Tell = silent,
     began: float | None = None,
 ) -> Result:
     """What `seen` says of the view, as soon as it says anything.
@@ -91,7 +92,7 @@ async def until(
                 if found is not None:
                     return found
                 now = "" if far is None else far(sight)
-                if tell is not None and now != told:
+                if now != told:
                     tell(f"{unmet}: {now}")
                 told = now
     except TimeoutError as error:
@@ -110,7 +111,7 @@ def progress(sight: Sight, rows: Iterable[InstanceRow], met: Callable[[InstanceR
     return f"{sum(map(met, listed))} of {len(listed)}{wrong}"
 
 
-async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
+async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float | None, tell: Tell = silent) -> Waited:
     """Wait until every instance of a target is in a state. Raises `InputError`, `NotFoundError`, `TimedOutError`."""
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
@@ -155,7 +156,7 @@ def _is(sight: Sight, row: InstanceRow, state: str) -> bool:
 
 
 async def all_settled(
-    bus: BusReader, applied: Iterable[Applied], *, limit_s: float | None, tell: Tell | None = None
+    bus: BusReader, applied: Iterable[Applied], *, limit_s: float | None, tell: Tell = silent
 ) -> tuple[list[Applied], TimedOutError | None]:
     """What became of several services, for all of which together `limit_s` is; and the first that was late, if one was."""
     began, found = asyncio.get_running_loop().time(), list[Applied]()
@@ -172,7 +173,7 @@ async def settled(
     applied: Applied,
     *,
     limit_s: float | None,
-    tell: Tell | None = None,
+    tell: Tell = silent,
     counted: bool = False,
     began: float | None = None,
 ) -> Applied:
@@ -262,7 +263,7 @@ def _unwanted(sight: Sight, service: str) -> list[str]:
 
 
 async def ended(
-    bus: BusReader, service: str, *, epoch: int | None = None, limit_s: float | None, tell: Tell | None = None
+    bus: BusReader, service: str, *, epoch: int | None = None, limit_s: float | None, tell: Tell = silent
 ) -> Waited:
     """Wait until nothing of a service is left. Raises `TimedOutError`, and `FailedError` when it stands in a later epoch."""
 
@@ -285,7 +286,8 @@ async def ended(
         return None
 
     def far(sight: Sight) -> str:
-        return f"left: {', '.join(left(sight)) or 'nothing'}"
+        quiet = f"nothing is left; a node that has more may say so until {BURIAL_MS / 1000:g} s after the last has ended"
+        return f"left: {', '.join(left(sight))}" if left(sight) else quiet
 
     unmet = f"{service} is not gone"
     return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=f"dsmt ps {service}", far=far, tell=tell)

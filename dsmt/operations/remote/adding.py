@@ -3,7 +3,8 @@
 Rule 1: it may be repeated: a host that is a node of this realm already is only started, and uses no token; but where the
     key of that node was revoked it joins anew.
 Rule 2: a host is done when what it runs is alive in the realm, and not when it says so.
-Rule 3: which host a node was added on is kept in the operator's home (`hosts.json`), for its removal.
+Rule 3: which host a node was added on is kept in the operator's home (`hosts.json`), for its removal, before anything
+    is made there: what is interrupted is removed by the same name.
 """
 
 from __future__ import annotations
@@ -19,20 +20,21 @@ import msgspec
 
 from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError, TransportError
 from dsmt.event.topic import is_level, level_of
+from dsmt.operations.connection import Connection
 from dsmt.operations.local import brokers
-from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, write_secret
-from dsmt.operations.local.lock import silent
+from dsmt.operations.local.lock import alone
 from dsmt.operations.local.roles import Role
 from dsmt.operations.local.servers import check_left, emptied
 from dsmt.operations.read.holding import left_on
 from dsmt.operations.read.members import controllers as controllers_of
-from dsmt.operations.read.members import revoked
+from dsmt.operations.read.members import find, revoked
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost, address_of, reached
 from dsmt.operations.remote.roles import Roles
 from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_texts
+from dsmt.operations.words.telling import silent
 from dsmt.operations.write import node_control, tokens
 from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.node_control import Controlled
@@ -43,7 +45,7 @@ AT_ONCE: Final = 20
 ALIVE_S: Final = 60.0
 HOSTS_FILE: Final = "hosts.json"
 TOKEN_S: Final = 900.0
-Tell = Callable[[str, str], object]
+TellOfHost = Callable[[str, str], object]
 """Is told of a host, as it was typed, what is done there."""
 
 
@@ -89,10 +91,15 @@ def place_of(home: Home, what: str) -> tuple[str, NodePlace] | None:
     return (found[0], known[found[0]]) if found else None
 
 
-def _keep(home: Home, node: str, place: NodePlace | None) -> None:
-    known = places(home)
-    known.pop(node, None)
-    write_secret(home.root / HOSTS_FILE, msgspec.json.encode(known if place is None else {**known, node: place}))
+async def _keep(home: Home, node: str, place: NodePlace | None) -> None:
+    """Know where a node is, with what else was added there before; None: nowhere any more."""
+    async with alone(home, silent):
+        known = places(home)
+        before = known.pop(node, None)
+        if place is not None:
+            roles = dict.fromkeys([*(before.roles if before is not None else ()), *place.roles])
+            known[node] = msgspec.structs.replace(place, roles=tuple(roles))
+        write_secret(home.root / HOSTS_FILE, msgspec.json.encode(known))
 
 
 class Adding:
@@ -110,7 +117,7 @@ class Adding:
         broker: str | None = None,
         user: bool = False,
         wheels: Path | None = None,
-        tell: Tell,
+        tell: TellOfHost,
     ) -> None:
         self._broker = broker
         self._connection, self._operator, self._home = connection, operator, home
@@ -168,20 +175,18 @@ class Adding:
             _check(address, self._connection.realm.name, found)
             if serves and (known is None or "broker" not in known[1].roles):
                 _check_served(address, what, found)
+            node: str = found["nodes"][0] if found["nodes"] else self._name or _name_of(address, found["hostname"])
+            await _keep(self._home, node, place)
             if not found["installed"]:
                 self._tell(address.typed, f"installs dsmt {__version__}, {len(wheels.files)} wheels")
                 await host.bring(list(wheels.files), below="wheels")
                 await host.do("install", told)
-            node: str = found["nodes"][0] if found["nodes"] else self._name or _name_of(address, found["hostname"])
             if not found["nodes"] or await _is_revoked(self._connection, node):
                 await self._join(address, host, told, node)
-            before = places(self._home).get(node)
-            roles = tuple(dict.fromkeys([*(before.roles if before is not None else ()), *place.roles]))
-            _keep(self._home, node, msgspec.structs.replace(place, roles=roles))
             given = await self._roles.give(host, told, node)
             self._tell(address.typed, f"starts {node}")
-            newer = bool(found["nodes"]) and not found["installed"]
-            kept = (await host.do("start", {**told, "newer": newer, "certified": given.certified}))["kept"]
+            again = bool(found["nodes"])
+            kept = (await host.do("start", {**told, "again": again, "certified": given.certified}))["kept"]
         await _alive(self._connection, node, place.roles)
         return HostOutcome(
             host=address.typed,
@@ -266,7 +271,7 @@ async def _alive(connection: Connection, node: str, roles: Sequence[Role]) -> No
     await until(connection.bus, seen, limit_s=ALIVE_S, unmet=f"{what} is not alive", look="dsmt nodes")
 
 
-async def _clear(connection: Connection, node: str, place: NodePlace, tell: Tell) -> None:
+async def _clear(connection: Connection, node: str, place: NodePlace, tell: TellOfHost) -> None:
     """End what runs on a node's host, and remove all that was made there."""
     async with reached(address_of(place.host), for_user=place.user) as host:
         tell(place.host, f"removes {node}")
@@ -277,7 +282,7 @@ async def _clear(connection: Connection, node: str, place: NodePlace, tell: Tell
 
 
 async def remove(
-    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, sure: bool, tell: Tell
+    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, sure: bool, tell: TellOfHost
 ) -> Controlled:
     """Remove a node and all that was made on its host, then forget it.
 
@@ -296,7 +301,7 @@ async def remove(
         raise TransportError(error.code, error.message, next=advice) from error
     await until(
         connection.bus,
-        lambda sight: sight.fleet.state(node) not in ("alive", "suspect") or None,
+        lambda sight: not _is_heard(sight, node) or None,
         limit_s=ALIVE_S,
         unmet=f"{node} is still heard",
         look="dsmt nodes",
@@ -309,11 +314,33 @@ async def forget(connection: Connection, home: Home, node: str, *, reason: str, 
     place = places(home).get(node)
     if place is not None and "broker" in place.roles and connection.realm.nats is not None:
         await check_left(connection.bus, node, await announced(connection.bus))
-    done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure)
+    ends = _ends(home, node, place)
+    try:
+        done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure, ends=ends)
+    except NotFoundError:
+        if place is None:
+            raise
+        done = Controlled(node=node, mode="removed", changed=True, version=0, instances=0)  # it had not come so far
     if place is not None:
         await _forget_broker(connection, home, node, place, reason)
-        _keep(home, node, None)
+        await _keep(home, node, None)
     return done
+
+
+def _ends(home: Home, node: str, place: NodePlace | None) -> str:
+    """How a node is ended that is alive: where it was added, in this home, or on the machine that has joined."""
+    if place is not None:
+        return f"dsmt node remove {node}, without --forget, which ends it on its host"
+    if home.part("nodes", node).exists():
+        return f"end its processes: dsmt node show {node}"
+    return f"on its machine: dsmt down, or stop its units; then this again; where it was added: dsmt node remove {node}"
+
+
+def _is_heard(sight: Sight, node: str) -> bool:
+    with suppress(NotFoundError):
+        find(sight, node)
+        return sight.fleet.state(node) in ("alive", "suspect")
+    return False
 
 
 async def _forget_broker(connection: Connection, home: Home, node: str, place: NodePlace, reason: str) -> None:

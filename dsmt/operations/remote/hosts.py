@@ -2,7 +2,8 @@
 
 Rule 1: asyncssh reads all that; nothing is asked, no key is accepted that is not known, and nothing is shelled out here.
 Rule 2: what is done there is done by `on_host`, run by the host's own Python; as root where a node is for the whole machine.
-Rule 3: every error says which host, what, and what to do. What was brought is removed, whatever comes of it.
+Rule 3: every error says which host, what, and what to do. What was brought is removed, whatever comes of it; where this
+    process is killed, by one there that outlives the connection for that.
 """
 
 from __future__ import annotations
@@ -37,8 +38,13 @@ done
 echo "USER $(id -u)"
 echo "REACHED ${SSH_CONNECTION:-}"
 sudo -n true >/dev/null 2>&1 && echo SUDO
-echo "STAGE $(mktemp -d "${TMPDIR:-/tmp}/dsmt-XXXXXXXX")"
+stage=$(mktemp -d "${TMPDIR:-/tmp}/dsmt-XXXXXXXX")
+echo "STAGE $stage"
+if [ -n "$stage" ] && kill -0 $PPID 2>/dev/null; then
+    (while kill -0 $PPID 2>/dev/null && [ -d "$stage" ]; do sleep 1; done; rm -rf "$stage") </dev/null >/dev/null 2>&1 &
+fi
 """
+"""What is looked at first; and who removes what was brought when the connection's process there has ended (rule 3)."""
 _BY_CODE: Final[Mapping[str, type[DsmtError]]] = {
     "home.": RefusedError, "token.": RefusedError, "bus.": TransportError, "trust.": RefusedError,
 }  # fmt: skip
@@ -147,7 +153,7 @@ async def reached(address: HostAddress, *, for_user: bool) -> AsyncIterator[Reac
 
 async def _probed(address: HostAddress, connection: asyncssh.SSHClientConnection, *, for_user: bool) -> ReachedHost:
     """What the host has. Raises `NotFoundError`, `RefusedError`."""
-    done = await connection.run("sh -s", input=_PROBE, check=False)
+    done = await connection.run("exec sh -s", input=_PROBE, check=False)  # its parent is the connection's own process
     lines = str(done.stdout or "").splitlines()
     words = {line.partition(" ")[0]: line.partition(" ")[2] for line in lines}
     stage = words.get("STAGE", "")

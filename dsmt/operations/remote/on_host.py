@@ -6,16 +6,20 @@ is a JSON object: what was found or done, or an `error` with its code, sentence 
 Rule 1: each verb may be repeated: what is there is left as it is, and what a failure has left half done is removed.
 Rule 2: nothing is fetched: what is installed was brought, and is what its sum says.
 Rule 3: what is made stands in two directories and, with systemd, a unit file for each role; `remove` leaves none of it.
+Rule 4: one verb at a time is at work for a user: who was cut off may still be, and the next one waits for it.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -24,6 +28,12 @@ from typing import Any, Final
 
 UNITS: Final = Path("/etc/systemd/system")
 LAST_LINES: Final = 3
+RESTARTED_S: Final = 10.0
+"""How long a unit that was restarted may take to have its spawner."""
+FULL: Final = ("No space left on device", "Errno 28", "Disk quota exceeded", "Errno 122")
+BUSY_S: Final = 120.0
+"""How long the next one waits for whoever is at work."""
+AGAIN_S: Final = 0.1
 
 
 class Installation:
@@ -31,9 +41,13 @@ class Installation:
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         self.told = told
+        self.turn = -1
+        """The descriptor of the lock (rule 4), which what writes here beside us holds, too, when we have been killed."""
         self.prefix, self.home = (Path(told[name]).expanduser() for name in ("prefix", "home"))
         self.program = self.prefix / told["build"]
         self.dsmt = self.program / "bin/dsmt"
+        self.runs = self.prefix / "runs"
+        """Holds which build runs here, all of it."""
         self.systemd = bool(told["units"]) and os.geteuid() == 0 and Path("/run/systemd/system").is_dir()
 
     @property
@@ -69,27 +83,30 @@ class Installation:
 
     def install(self) -> dict[str, Any]:
         """Make an environment with what was brought, of which the sums are right; what runs in an older one stays there."""
+        if (self.program / "complete").exists():
+            return {}
         wheels = Path(__file__).parent / "wheels"
         for name, digest in self.told["sums"].items():
             if sha256((wheels / name).read_bytes()).hexdigest() != digest:
                 raise HostError("host.wheel", f"{name} did not arrive as it was sent", "try again")
         above = {*self.prefix.parents, *self.home.parents}
-        made = sorted((str(path) for path in above if not path.exists()), key=len, reverse=True)
+        made = sorted((str(path) for path in above if not path.exists()), key=len, reverse=True) + self._made()
         try:
             self.prefix.mkdir(parents=True, exist_ok=True)
+            self.runs.unlink(missing_ok=True)
             if made:
-                (self.prefix / "made.json").write_text(json.dumps(made + self._made()))
+                self._write_made(made)
             self._environment(wheels)
+            (self.program / "complete").touch()
         except BaseException:
             self._discard(self.program)
-            self._forget_prefix()
+            self._forget_prefix(made)
             raise
-        (self.program / "complete").touch()
         return {}
 
     def _environment(self, wheels: Path) -> None:
         self._discard(self.program)
-        run([sys.executable, "-m", "venv", "--without-pip", str(self.program)])
+        run([sys.executable, "-m", "venv", "--without-pip", str(self.program)], keeps=self.turn)
         pip = next(wheels.glob("pip-*.whl"))
         install = [
             "install",
@@ -100,7 +117,8 @@ class Installation:
             str(wheels),
             self.told["requirement"],
         ]
-        run([str(self.program / "bin/python"), f"{pip}/pip", "--isolated", "--disable-pip-version-check", *install])
+        argv = [str(self.program / "bin/python"), f"{pip}/pip", "--isolated", "--disable-pip-version-check", *install]
+        run(argv, keeps=self.turn)
 
     def join(self) -> dict[str, Any]:
         """Make this machine a node, by the token on standard input; what runs with a key that was revoked ends first."""
@@ -109,7 +127,7 @@ class Installation:
         argv = [str(self.dsmt), "--home", str(self.home), "join", "-", "--no-start", "--json", "--name", self.told["name"]]
         for key, value in self.told["labels"].items():
             argv += ["--label", f"{key}={value}"]
-        told: dict[str, Any] = json.loads(run(argv, given=sys.stdin.readline()))
+        told: dict[str, Any] = json.loads(run(argv, given=sys.stdin.readline(), keeps=self.turn))
         return told
 
     def request(self) -> dict[str, Any]:
@@ -130,14 +148,20 @@ class Installation:
 
     def start(self) -> dict[str, Any]:
         """Have what is here run: by systemd, or as `dsmt up --detach` does; what is of another dsmt is begun anew."""
-        if not self.systemd:
-            dsmt = [str(self.dsmt), "--home", str(self.home)]
-            run([*dsmt, "up", "--detach"])
-            if self.told["newer"]:
-                run([*dsmt, "upgrade"])
-            return {"kept": "up"}
+        newer = self.told["again"] and not (self.runs.exists() and self.runs.read_text() == self.told["build"])
+        if self.systemd:
+            self._start_units(newer=newer)
+        else:
+            self._run("up", "--detach")
+            if newer:
+                self._run("upgrade")
+        self.runs.write_text(self.told["build"])
+        return {"kept": "systemd" if self.systemd else "up"}
+
+    def _start_units(self, *, newer: bool) -> None:
+        former = self._spawners()
         for unit, text, names in self.units:
-            verb = "restart" if self.told["certified"] else "start"
+            verb = "restart" if self.told["certified"] or newer else "start"
             if names and (not unit.exists() or unit.read_text() != text):
                 unit.write_text(text)
                 run(["systemctl", "daemon-reload"])
@@ -145,7 +169,19 @@ class Installation:
             for name in names:
                 run(["systemctl", "enable", "--quiet", unit.stem + name])
                 run(["systemctl", verb, unit.stem + name])
-        return {"kept": "systemd"}
+        if newer and former:
+            deadline = time.monotonic() + RESTARTED_S
+            while former & self._spawners() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self._run("upgrade")  # a unit that is restarted leaves agents alone
+
+    def _run(self, *words: str) -> None:
+        """Run a command of the dsmt that is installed here, about the home."""
+        run([str(self.dsmt), "--home", str(self.home), *words])
+
+    def _spawners(self) -> set[bytes]:
+        """Who runs the nodes that are here, by their records."""
+        return {record.read_bytes() for record in self.home.glob("nodes/*/run/spawner.json")}
 
     def remove(self) -> dict[str, Any]:
         """End what runs here, with its services, and remove all that was made."""
@@ -156,7 +192,7 @@ class Installation:
                 unit.unlink()
                 run(["systemctl", "daemon-reload"])
         self._discard(self.home)
-        self._forget_prefix(all_of_it=True)
+        self._forget_prefix(self._made(), all_of_it=True)
         return {"nodes": nodes}
 
     def _end(self, *verb: str) -> None:
@@ -176,11 +212,25 @@ class Installation:
         told: list[str] = json.loads(file.read_text()) if file.exists() else []
         return told
 
-    def _forget_prefix(self, *, all_of_it: bool = False) -> None:
-        """Remove the program's directory, when nothing is left in it or all of it is to go, and what was made for it."""
-        made = self._made()
-        empty = self.prefix.exists() and {path.name for path in self.prefix.iterdir()} <= {"made.json"}
-        if empty or all_of_it:
+    def _write_made(self, made: list[str]) -> None:
+        beside = self.prefix / "made.json.new"
+        try:
+            beside.write_text(json.dumps(made))
+            beside.replace(self.prefix / "made.json")
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+    def _forget_prefix(self, made: list[str], *, all_of_it: bool = False) -> None:
+        """Remove the program's directory, when nothing is left in it or all of it is to go, and what was made for it.
+
+        What was made is known there until the rest has gone: who is killed here is followed by one that knows it, too.
+        """
+        if all_of_it:
+            for program in self.prefix.glob("*/"):
+                self._discard(program)
+        left = {path.name for path in self.prefix.iterdir()} if self.prefix.exists() else set()
+        if all_of_it or left <= {"made.json", self.runs.name}:
             self._discard(self.prefix)
         for path in made if not self.prefix.exists() else ():
             with suppress(OSError):
@@ -189,6 +239,7 @@ class Installation:
     @staticmethod
     def _discard(directory: Path) -> None:
         if directory.exists():
+            (directory / "complete").unlink(missing_ok=True)  # first: half of a program is none
             shutil.rmtree(directory)
 
 
@@ -200,14 +251,31 @@ class HostError(Exception):
         self.told = {"code": code, "message": message, "next": advice}
 
 
-def run(argv: list[str], *, given: str = "") -> str:
-    """Run a command to its end; what it printed. Raises `HostError` with what it said last."""
+def turn() -> int:
+    """The descriptor of the lock of who works here, once it is ours (rule 4). Raises `HostError`, OSError."""
+    home = pwd.getpwuid(os.geteuid()).pw_dir
+    descriptor = os.open(home if Path(home).is_dir() else "/", os.O_RDONLY | os.O_DIRECTORY)
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise HostError("host.busy", "another dsmt is at work there, and does not end", "try again") from None
+            time.sleep(AGAIN_S)
+        else:
+            return descriptor
+
+
+def run(argv: list[str], *, given: str = "", keeps: int = -1) -> str:
+    """Run a command, which has the descriptor `keeps`, to its end; what it printed. Raises `HostError` with what it said."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_", "DSMT_"))}
-    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, env=clean)
+    fds = () if keeps < 0 else (keeps,)
+    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, env=clean, pass_fds=fds)
     if done.returncode == 0:
         return done.stdout
     text = (done.stderr or done.stdout).strip()
-    if "No space left on device" in text or "Errno 28" in text:
+    if any(word in text for word in FULL):
         raise _full(argv[0])
     with suppress(ValueError, KeyError, TypeError):
         error = json.loads(text.splitlines()[-1])["error"]
@@ -236,7 +304,12 @@ def main(verb: str, parameters: str) -> int:
     os.umask(0o022)
     told: dict[str, Any]
     try:
-        told = VERBS[verb](Installation(json.loads(parameters)))
+        here = Installation(json.loads(parameters))
+        here.turn = turn()
+        try:
+            told = VERBS[verb](here)
+        finally:
+            os.close(here.turn)
     except HostError as error:
         told = {"error": error.told}
     except OSError as error:

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.operations.connection import Connection
 from dsmt.operations.local import servers
 from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, reach_at
-from dsmt.operations.local.lock import alone, silent
+from dsmt.operations.local.lock import alone
 from dsmt.operations.local.roles import Answer, Role, RoleOrder
 from dsmt.operations.local.servers import Brought, ServerOrder
 from dsmt.operations.remote.hosts import ReachedHost
+from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
 from dsmt.ports.realm import BrokerAddress

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError
 from dsmt.event.topic import is_level
 from dsmt.view import SlotKey, View
 
 _LISTED: Final = ("broker", "controller")
+LISTS: Final = "dsmt services lists them"
 _HALF_AN_ID: Final = re.compile(r"\d{10,}-\d+")
 
 
@@ -53,8 +54,7 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
     entry = view.services.get(target.service)
     known = None if entry is None else entry.parsed
     if entry is None or (known is None and not entry.slots):
-        advice = _meant(view, target) or "dsmt services lists them"
-        raise NotFoundError("service.unknown", f"there is no service {target.service}", next=advice)
+        raise no_service(view, target.service, _meant(view, target) or LISTS)
     ended = entry.spec is not None and entry.spec.record.removed
     components = {} if known is None or ended else known.components
     governing = {name: entry.component(name) or component for name, component in components.items()}
@@ -70,6 +70,15 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
     if not found and (target.index is not None or (target.component is not None and target.component not in components)):
         raise NotFoundError("target.unknown", f"there is no {target}", next=f"dsmt ps {target.service} lists what there is")
     return found
+
+
+def no_service(view: View, service: str, advice: str = LISTS) -> DsmtError:
+    """The error of a service that is not there, or of which what was applied last cannot be read."""
+    why = view.quarantined.get(f"service/{service}/spec")
+    if why is None:
+        return NotFoundError("service.unknown", f"there is no service {service}", next=advice)
+    said = f"what was applied of {service} last cannot be read here: {why}"
+    return FailedError("spec.unreadable", said, next="apply its file again, or use the dsmt that has applied it")
 
 
 def _meant(view: View, target: Target) -> str:

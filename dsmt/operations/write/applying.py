@@ -25,15 +25,16 @@ from dsmt.operations.read.planning import ApplyPlan, Difference, base_of, check_
 from dsmt.operations.read.revisions import following, refused
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
-from dsmt.operations.words.targets import Target
+from dsmt.operations.words.targets import Target, no_service
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.spec.mistakes import Mistake, SpecErrors
 from dsmt.spec.parsing import Places, read
-from dsmt.spec.plain import to_plain
+from dsmt.spec.plain import from_plain, to_plain
 from dsmt.spec.records import Artifact, ComponentSpec, ServiceSpec, TextFile
 from dsmt.spec.supported import unsupported
+from dsmt.spec.yamltree import LARGEST_TEXT
 
 _CHUNK: Final = 256 * 1024
 MAX_TEXT: Final = 16 * 1024
@@ -86,9 +87,15 @@ def read_files(names: Iterable[str]) -> list[Declared]:
     return declared
 
 
+def _beginning(path: Path) -> bytes:
+    """A file up to where it is too large: a device may have no end."""
+    with path.open("rb") as file:
+        return file.read(LARGEST_TEXT + 1)
+
+
 def _texts(name: str) -> list[tuple[str, bytes]]:
     if name == STDIN:
-        return [(STDIN, sys.stdin.buffer.read())]
+        return [(STDIN, sys.stdin.buffer.read(LARGEST_TEXT + 1))]
     if not name:  # a variable of a script that is not set, and never all that is in this directory
         raise InputError("file.none", f"{name!r} names no file", next="name a service file, or . for all that are here")
     path = Path(name)
@@ -99,8 +106,8 @@ def _texts(name: str) -> list[tuple[str, bytes]]:
                 raise InputError(
                     "file.none", f"there is no service file in {name}", next="service files end in .yaml or .yml"
                 )
-            return [(str(one), one.read_bytes()) for one in files]
-        return [(name, path.read_bytes())]
+            return [(str(one), _beginning(one)) for one in files]
+        return [(name, _beginning(path))]
     except FileNotFoundError as error:
         raise NotFoundError("file.missing", f"there is no file {name}", next="dsmt example prints one") from error
     except OSError as error:
@@ -287,22 +294,24 @@ def _drafts_of(sight: Sight, fact: SpecFact, service: str) -> tuple[int, list[Dr
     """What says a spec after the one that stands, and its revision.
 
     A service that was removed is made anew, in the next epoch: what is left of the removal must not end it (rule A6).
+    Raises `BadSpecEventError` for one that nobody could read: its service would be none any more.
     """
+    from_plain(fact.spec)
     topic = f"service/{service}/spec"
     entry = sight.view.services.get(service)
     before = None if entry is None else entry.spec
     if before is not None and before.record.removed and not fact.removed:
         grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason)
         return 1, [grave, anew(sight.view, topic, fact, subject=service)]
-    draft = follow(sight.view, topic, following(entry, fact), subject=service)
-    return 1 + (0 if before is None else before.version), [draft]
+    draft, stood = follow(sight.view, topic, following(entry, fact), subject=service), sight.view.winner(topic)
+    return 1 + (0 if stood is None else stood.event.version or 0), [draft]
 
 
 def current(sight: Sight, service: str) -> tuple[ServiceSpec, SpecFact]:
     """A service's spec as it stands. Raises `NotFoundError`."""
     entry = sight.view.services.get(service)
     if entry is None or entry.spec is None or entry.parsed is None or entry.spec.record.removed:
-        raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+        raise no_service(sight.view, service)
     return entry.parsed, entry.spec.record
 
 

@@ -25,12 +25,13 @@ from dsmt.operations.read.instances import InstanceRow, component_of, instances
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
-from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.entropy import Entropy
+from dsmt.spec import nodeset
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
 from dsmt.spec.supported import unsupported
@@ -156,8 +157,7 @@ async def _control(  # noqa: PLR0917 - what each verb says of itself
         if after == before:
             same.append(str(key))
             continue
-        topic = f"service/{key.service}/control/{key.component}/{key.index}"
-        drafts.append(follow(sight.view, topic, after, subject=str(key)))
+        drafts.append(follow(sight.view, key.control_topic, after, subject=str(key)))
         touched.append(str(key))
     if drafts:
         await say(bus, drafts)
@@ -184,6 +184,8 @@ def following(entry: SlotEntry | None) -> SlotControl:
 
 def _slots(sight: Sight, target: Target) -> list[SlotKey]:
     keys = slots_of(sight.view, target)
+    if sight.view.services[target.service].spec is None:
+        raise no_service(sight.view, target.service, f"dsmt ps {target.service} shows what is left of it, which is to end")
     if not keys:
         raise NotFoundError("target.empty", f"{target} has no instance", next=f"dsmt scale {target} N")
     return keys
@@ -234,8 +236,7 @@ def command(
         asker=bus.source,
         arguments=arguments,
     )
-    topic = f"service/{key.service}/command/{key.component}/{key.index}"
-    return Draft(topic, to_data(record), subject=str(key), to=(f"agent/{node}/{key}",), ttl_ms=60_000)
+    return Draft(key.command_topic, to_data(record), subject=str(key), to=(key.agent(node),), ttl_ms=60_000)
 
 
 def _component(target: Target, spec: ServiceSpec) -> str:
@@ -262,9 +263,10 @@ async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -
 
 
 async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:
-    """Have a component on another node set: a new revision. Raises `InputError`, `NotFoundError`."""
+    """Have a component on another node set: a new revision. Raises `NodeSetError`, `InputError`, `NotFoundError`."""
     sight = await look(bus, of=(target.service,))
     spec, _ = current(sight, target.service)
+    nodeset.parse(nodes)
     after = changed(spec, _component(target, spec), nodes=nodes)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
 
@@ -288,7 +290,7 @@ def spec_of(sight: Sight, service: str) -> Held[SpecFact]:
     """What was applied of a service last. Raises `NotFoundError`."""
     entry = sight.view.services.get(service)
     if entry is None or entry.spec is None:
-        raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+        raise no_service(sight.view, service)
     return entry.spec
 
 

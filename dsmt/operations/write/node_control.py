@@ -12,7 +12,8 @@ from dsmt.event.phrases import person, quoted
 from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.waiting import Tell, until
+from dsmt.operations.read.waiting import until
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus
 from dsmt.view.entries import NodeEntry
@@ -47,7 +48,7 @@ async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> 
     return msgspec.structs.replace(_controlled(sight, name, mode, changed=True), version=version)
 
 
-async def drained(bus: Bus, name: str, *, since: int, limit_s: float | None, tell: Tell | None = None) -> Controlled:
+async def drained(bus: Bus, name: str, *, since: int, limit_s: float | None, tell: Tell = silent) -> Controlled:
     """Wait until nothing is left on a node that is drained by a version of its word but what stays with its data.
 
     Raises `TimedOutError` that shows what holds it up, and `FailedError` when the word that stands says otherwise.
@@ -74,10 +75,11 @@ async def drained(bus: Bus, name: str, *, since: int, limit_s: float | None, tel
     return await until(bus, seen, limit_s=limit_s, unmet=unmet, look="dsmt nodes", far=far, tell=tell)
 
 
-async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool) -> Controlled:
+async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends: str = "") -> Controlled:
     """Say that a node that is no more has left for good; it comes back when it attaches again (rule F4).
 
-    Raises `NotFoundError`, `InputError` for one that is alive, or that data waits for unless who asks is `sure`.
+    Raises `NotFoundError`, `InputError` for one that is alive (`ends` is how it is ended where it runs), or that data
+    waits for unless who asks is `sure`.
     """
     sight = await look(bus)
     entry = find(sight, name)
@@ -85,10 +87,10 @@ async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool) -> Co
     if state == "left":
         return _controlled(sight, name, "removed", changed=False)
     if state == "alive":
-        first = "" if entry.mode == "draining" and not left_on(sight, name) else f"dsmt node drain {name}; then "
-        raise InputError(
-            "node.alive", f"{name} is alive; nothing was done", next=f"{first}end its processes: dsmt node show {name}"
-        )
+        drained_ = entry.mode == "draining" and all(one.stays for one in left_on(sight, name))
+        first = "" if drained_ else f"dsmt node drain {name}; then "
+        end = ends or f"end its processes: dsmt node show {name}"
+        raise InputError("node.alive", f"{name} is alive; nothing was done", next=f"{first}{end}")
     if state == "suspect" and not sure:
         said = f"{name} is suspect: it may be alive, and only silent; nothing was done"
         raise InputError("node.suspect", said, next=f"dsmt node remove {name} --yes, if it will not come back")

@@ -29,7 +29,7 @@ from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data, to_data
-from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.revisions import earlier
 from dsmt.operations.read.sight import patience, retained
 from dsmt.operations.write.writing import say

@@ -13,7 +13,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data, to_data
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.connection import Connection
 from dsmt.operations.read.sight import retained
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.brokers import announced

@@ -108,9 +108,10 @@ class SimFiles:
         """Remove a file or a whole directory."""
         self._disk.remove(f"{self._root}/{path}")
 
-    def below(self, path: str) -> SimFiles:
+    def below(self, path: str, *, made: bool = True) -> SimFiles:
         """The same port rooted at a directory below this one."""
-        self._disk.make(f"{self._root}/{path}")
+        if made:
+            self._disk.make(f"{self._root}/{path}")
         return SimFiles(self._disk, f"{self._root}/{path}")
 
 

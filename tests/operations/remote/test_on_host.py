@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import pwd
 import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +30,13 @@ def parameters(directory: Path, **more: Any) -> dict[str, Any]:
         "root": ROOT.hex(),
     }
     return {**told, "root": ROOT.hex(), **more}
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else takes turns with us: whose home it is that is locked is a test's own."""
+    home = str(tmp_path_factory.mktemp("user"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir=home))
 
 
 def host(directory: Path, **more: Any) -> Installation:
@@ -90,6 +101,9 @@ def test_what_a_command_of_ours_refuses_is_said_in_its_own_words(tmp_path: Path)
     with pytest.raises(HostError) as full:
         on_host.run(["sh", "-c", "echo 'OSError: [Errno 28] No space left on device' >&2; exit 1"])
     assert full.value.told["code"] == "host.full"
+    with pytest.raises(HostError) as quota:
+        on_host.run(["sh", "-c", "echo 'OSError: [Errno 122] Disk quota exceeded' >&2; exit 1"])
+    assert quota.value.told["code"] == "host.full"
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,3 +113,81 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, capsys: pyt
     error = json.loads(capsys.readouterr().out)["error"]
     assert str(tmp_path) in error["message"]
     assert error["next"]
+
+
+def test_who_comes_while_another_is_still_at_work_waits_for_it_and_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(on_host, "BUSY_S", 0.2)
+    held = on_host.turn()
+    argv = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=[held]) as left:
+        os.close(held)  # as if it was killed: what it started goes on
+        assert on_host.main("state", json.dumps(parameters(tmp_path))) == 1
+        assert json.loads(capsys.readouterr().out)["error"]["code"] == "host.busy"
+        left.communicate()
+    assert on_host.main("state", json.dumps(parameters(tmp_path))) == 0
+
+
+def test_what_is_installed_by_another_one_meanwhile_is_left(tmp_path: Path) -> None:
+    one = host(tmp_path, sums={"a.whl": "none of ours"})
+    one.program.mkdir(parents=True)
+    (one.program / "complete").touch()
+    assert one.install() == {}
+    assert (one.program / "complete").exists()
+
+
+def test_what_runs_of_another_dsmt_is_begun_anew_though_who_brought_the_next_one_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(on_host, "run", lambda argv, **_: ran.append(" ".join(argv[3:])))
+
+    def started(build: str, *, again: bool = True) -> list[str]:
+        ran.clear()
+        host(tmp_path, build=build, again=again).start()
+        return ran.copy()
+
+    (tmp_path / "opt/dsmt").mkdir(parents=True)
+    assert started("a", again=False) == ["up --detach"]
+    assert started("a") == ["up --detach"]
+    assert started("b") == ["up --detach", "upgrade"]
+    assert started("a") == ["up --detach", "upgrade"], "an operator has gone back to the one before"
+    one = host(tmp_path, build="a", sums={})
+    monkeypatch.setattr(Installation, "_environment", lambda *_: one.program.mkdir())
+    one.install()  # and is killed: it has the same build, as when somebody works on it
+    assert started("a") == ["up --detach", "upgrade"]
+
+
+def test_who_is_killed_while_it_removes_leaves_no_half_of_a_program_and_what_is_to_go_is_still_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = host(tmp_path)
+    one.program.mkdir(parents=True)
+    (one.program / "complete").touch()
+    above = [str(tmp_path / "opt")]
+    (one.prefix / "made.json").write_text(json.dumps(above))
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(on_host.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            one.remove()
+    assert not one.state()["installed"]
+    assert json.loads((one.prefix / "made.json").read_text()) == above
+    one.remove()
+    assert not (tmp_path / "opt").exists()
+
+
+def test_where_there_is_no_room_to_note_what_was_made_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_path: Path, _text: str) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", "made.json")
+
+    monkeypatch.setattr(on_host.Path, "write_text", full)
+    assert on_host.main("install", json.dumps(parameters(tmp_path, sums={}, requirement="dsmt"))) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "host.full"
+    assert list(tmp_path.iterdir()) == []

@@ -3,11 +3,8 @@
 Rule 1: of each other broker it keeps a place: everything up to there is here. It goes on from that place over lost links and
     restarts; a broker that was away, or whose disk is new, is whole again by that.
 Rule 2: what is live it takes from the broker where it was published, as long as it is linked to that one. When a link is
-    lost it reads all others again from a minute before the lost one's place: what that one had given to some is with them.
-    That waits for nothing that is live, nor does that for it: it is read beside it, one broker after the other, none of
-    which keeps the next one waiting for longer than `STILL_S`.
-    From when it is to read each again is kept with its place, for who starts may find that others were lost meanwhile.
-    A place is at no time that has not come yet, whatever its broker says.
+    lost all others are read again (`rereading`). From when on is kept with the place of each, for who starts may find that
+    others were lost meanwhile. A place is at no time that has not come yet, whatever its broker says.
 Rule 3: without any place, on a new disk, it reads one broker whole before it reads another; but for one that gives nothing
     for `STILL_S`, or whose words wait for their time: that keeps nobody from reading another, nor from being whole. The
     next it reads whole, too, unless it is not cut off from others (`handed_ms`).
@@ -29,6 +26,7 @@ from typing import Final
 
 from dsmt.bus.broker.others.examining import examine
 from dsmt.bus.broker.others.other import HandedMs, Linked, Other, Take
+from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
 from dsmt.bus.broker.withheld import Withholding
 from dsmt.errors import FailedError
@@ -42,7 +40,6 @@ from dsmt.ports.bus import (
     Cursor,
     Delivery,
     Interest,
-    Reattached,
     Start,
     Subscription,
 )
@@ -54,13 +51,11 @@ Reach = Callable[[BrokerAddress], AbstractContextManager[BusReader]]
 """Gives a connection to one broker, that only reads, for the length of a block."""
 
 KEEP_S: Final = 1.0
-STILL_S: Final = 5.0
 ASK_S: Final = 60.0
 ANSWER_S: Final = 20.0
 LAG_MS: Final = 30_000
 _WAIT_S: Final = 1.0
 _LOOK_S: Final = 0.1
-_EVER: Final = 1 << 63
 
 
 class Copying:
@@ -90,7 +85,7 @@ class Copying:
         self._others: dict[bytes, Other] = {}
         self._linked = Linked()
         self._changed = asyncio.Event()
-        self._repairing = asyncio.Lock()
+        self._rereading = Rereading(clock, linked=self._are_read, left_out=self._left_out, store=self._store)
         self._first: Other | None = None
         """Of which there was no place, and which is read now."""
 
@@ -114,7 +109,8 @@ class Copying:
     @property
     def reads(self) -> bool:
         """Whether another is being read that was not read to its end yet."""
-        return any(other.name and not other.complete and not self._rests(other) for other in self._others.values())
+        now = self._clock.boottime()
+        return any(other.name and not other.complete and not other.rests(now) for other in self._others.values())
 
     @property
     def times_ms(self) -> list[int]:
@@ -139,7 +135,7 @@ class Copying:
     def has_read(self, public: bytes) -> bool:
         """Whether one is read to its end, and goes on to give what it has."""
         other = self._others.get(public)
-        return other is not None and other.complete and not self._rests(other)
+        return other is not None and other.complete and not other.rests(self._clock.boottime())
 
     def keeps_up(self, attached: Callable[[bytes], bool]) -> bool:
         """Whether what the others of the mesh have is here, but for `LAG_MS`: of all that are linked, or attached here."""
@@ -196,6 +192,9 @@ class Copying:
             return not other.address.leaf and self._upstream in (None, other)
         return not other.address.leaf or self._is_attached(other.address.public)
 
+    def _are_read(self) -> list[Other]:
+        return [other for other in self._others.values() if other.name and self._is_wanted(other)]
+
     def _choose(self) -> None:
         """Where the link to the upstream is lost, or there was none: the first that answers is the next (rule 5)."""
         if self._upstream is None or not self._upstream.name or self._upstream not in self._others.values():
@@ -208,13 +207,10 @@ class Copying:
             other.was = other.name or other.was
         self._choose()
         mesh = [other for other in self._others.values() if not other.address.leaf]
-        places = self._linked.look(other for other in mesh if other.name and other.place and self._is_wanted(other))
-        if places is None:
+        lost = self._linked.look(other for other in mesh if other.name and other.place and self._is_wanted(other))
+        if lost is None:
             return
-        for other in mesh if places else ():
-            if other.place is not None and (other is self._upstream or not self._leaf):
-                other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
-                other.losses += 1
+        self._rereading.changed(lost, (other for other in mesh if other is self._upstream or not self._leaf))
         self._change()
 
     def _change(self) -> None:
@@ -236,7 +232,7 @@ class Copying:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(bus.run())
                     group.create_task(self._read(other, bus))
-                    group.create_task(self._repair(other, bus))
+                    group.create_task(self._rereading.run(other, bus))
                     group.create_task(self._examine(other, bus))
             finally:
                 other.bus, other.complete, other.began = None, False, None
@@ -272,13 +268,9 @@ class Copying:
         """Whether a broker may be read of which there is no place; where it is read from if another was read to its end."""
         read = any(one.complete and one.place is not None for one in self._others.values())
         other.since = max(0, (self._handed_ms(other.address, None, 0) or 0) - OVERLAP_MS) if read else None
-        if self._first is None or not self._first.name or self._rests(self._first):
+        if self._first is None or not self._first.name or self._first.rests(self._clock.boottime()):
             self._first, other.moved_at = other, self._clock.boottime()
         return other.since is not None or self._first is other
-
-    def _rests(self, other: Other) -> bool:
-        """Whether what a linked one has does not come (rule 3)."""
-        return other.early or self._clock.boottime() > other.moved_at + STILL_S
 
     async def _follow(self, other: Other, bus: BusReader) -> None:
         """Read on from where it stands, until it was read to its end for the first time, or who is linked has changed."""
@@ -305,44 +297,13 @@ class Copying:
             other.moved_at = self._clock.boottime()
             await self._taken(other, bus, batch, deliveries)
             if not endless and any(isinstance(one, Complete) for one in batch):
-                self._is_repaired(other, losses)
+                other.repaired(losses)
             if other.complete and not endless:
                 return
 
     def _left_out(self, other: Other) -> tuple[str, ...]:
         """Who is read directly: what these bring to another one need not be sent by that."""
         return tuple(name for name in self._linked.names if name != other.name)
-
-    async def _repair(self, other: Other, bus: BusReader) -> None:
-        """Read again what one has had from others that were lost; what is live goes on meanwhile (rule 2)."""
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            async with asyncio.TaskGroup() as group, self._repairing:
-                if other.began is not None and self._is_due(other):
-                    task = group.create_task(self._read_again(other, bus, other.losses, other.began[2]))
-                    await asyncio.wait({task}, timeout=STILL_S)
-
-    def _is_due(self, other: Other) -> bool:
-        """Whether one is to be read again, and was asked for all that the lost ones bring to it from now on."""
-        asked = other.began is not None and other.began[:2] == (other.losses, self._left_out(other))
-        return asked and other.again_ms is not None and other.complete and bool(other.name)
-
-    async def _read_again(self, other: Other, bus: BusReader, losses: int, until: int) -> None:
-        """Read one up to the row from which on it was asked for all of that."""
-        interest = Interest(("/",), Start.HISTORY, since=other.again_ms, follow=False, copies=())
-        async with bus.subscribe(interest) as batches:
-            async for batch in batches:
-                arrived = [one for one in batch if isinstance(one, Arrived)]
-                await self._store(other, bus, arrived)
-                if any(isinstance(one, Reattached) for one in batch):
-                    until = _EVER  # its rows may have other numbers now
-                if arrived and arrived[-1].row >= until:
-                    break
-        self._is_repaired(other, losses)
-
-    def _is_repaired(self, other: Other, losses: int) -> None:
-        if other.losses == losses:
-            other.again_ms = None
 
     async def _taken(self, other: Other, bus: BusReader, batch: Sequence[Delivery], deliveries: Subscription) -> None:
         arrived: list[Arrived] = []
@@ -367,6 +328,7 @@ class Copying:
         """Everything up to a row of another broker is here."""
         other.place = other.since = replace(mark.cursor, time_ms=min(mark.cursor.time_ms, self._now_ms() + BOUND_MS))
         deliveries.stored(mark.cursor.row)
+        other.caught_up = other.caught_up or isinstance(mark, Complete)
         other.complete = other.complete or isinstance(mark, Complete)
         if other.complete and mark.whole:
             self._whole()
@@ -379,7 +341,7 @@ class Copying:
         """Ask now and then for what it must have (rule 6)."""
         while True:
             await asyncio.sleep(ASK_S * max(1, len(self._others)))
-            if other.name and other.complete and not self._rests(other):
+            if other.name and other.complete and not other.rests(self._clock.boottime()):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(ANSWER_S):
                         await examine(bus, self._withholding, lambda found: self._take(bus.broker, found, bus))

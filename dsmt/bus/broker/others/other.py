@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from dsmt.ports.bus import Arrived, BusReader, Cursor
 from dsmt.ports.realm import BrokerAddress
@@ -14,6 +15,8 @@ HandedMs = Callable[[BrokerAddress, BrokerAddress | None, int], int | None]
 one is a leaf; else None, and 0: by any. None where none of them says so."""
 Take = Callable[[str, Sequence[Arrived], BusReader], int]
 """Stores what a broker has; in how many ms it is to be tried again, 0 when it is stored."""
+
+STILL_S: Final = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -26,13 +29,15 @@ class Other:
     since: Cursor | int | None = None
     """Where the next subscription begins."""
     again_ms: int | None = None
-    """From when on it is to be read again, as history (`copying`, rule 2)."""
+    """From when on it is to be read again, as history (`rereading`)."""
     links: int = 0
     """How often it was linked."""
     losses: int = 0
     """How often it had to be read again."""
     began: tuple[int, tuple[str, ...], int] | None = None
     """The losses until then, what it was asked to leave out of what is live, and from which row on it was read since."""
+    caught_up: bool = False
+    """Since who is linked has changed all that it had was read."""
     was: str = ""
     """Its name, once it was linked."""
     complete: bool = False
@@ -55,6 +60,15 @@ class Other:
         """Its name while it is linked; empty else."""
         return self.bus.broker if self.bus is not None and self.bus.attached else ""
 
+    def rests(self, now: float) -> bool:
+        """Whether what it has, when it is linked, does not come (`copying`, rule 3). `now` is boot-time seconds."""
+        return self.early or now > self.moved_at + STILL_S
+
+    def repaired(self, losses: int) -> None:
+        """It was read again for so many losses; there may have been another one since."""
+        if self.losses == losses:
+            self.again_ms = None
+
 
 class Linked:
     """To which others one broker is linked, as it looked last, and which of these links were lost (rule E1)."""
@@ -67,14 +81,14 @@ class Linked:
         """Who is linked."""
         return sorted(self._links)
 
-    def look(self, others: Iterable[Other]) -> list[Cursor] | None:
-        """These are linked now: the places in those whose links were lost meanwhile; None where all is as it was.
+    def look(self, others: Iterable[Other]) -> list[Other] | None:
+        """These are linked now: those whose links were lost meanwhile; None where all is as it was.
 
         Who was removed is lost as well, and who is linked anew.
         """
         links = {one.name: (one, one.links) for one in others}
         if links == self._links:
             return None
-        lost = [one.place for name, (one, number) in self._links.items() if links.get(name) != (one, number)]
+        lost = [one for name, (one, number) in self._links.items() if links.get(name) != (one, number)]
         self._links = links
-        return [place for place in lost if place is not None]
+        return lost

@@ -9,9 +9,9 @@ import pytest
 from dsmt.errors import NotFoundError, TimedOutError
 from dsmt.event.kinds.instance import LogLines
 from dsmt.event.kinds.slot import Slot
-from dsmt.operations.read import reading_logs
-from dsmt.operations.read.reading_logs import Item, Line, LogNotice, LogQuery, logs
 from dsmt.operations.words.targets import Target
+from dsmt.operations.write import asking_logs
+from dsmt.operations.write.asking_logs import Item, Line, LogNotice, LogQuery, logs
 from dsmt.ports.bus import Bus, Delivery
 from tests.controllers.build import Realm, agent, key, web
 from tests.controllers.signing import START_MS, signed
@@ -106,7 +106,7 @@ def test_a_follower_goes_to_another_node_with_the_instance_and_says_so() -> None
     assert found[1] == LogNotice("web/app/0", "web/app/0 is on n2 now")
     assert [(one.node, one.line) for one in found if isinstance(one, Line)] == [("n1", "one"), ("n2", "two")]
     assert [draft.to for draft in answers.bus.emitted] == [("agent/n1/web/app/0",), ("agent/n2/web/app/0",)]
-    assert answers.bus.emitted[1].data["arguments"]["lines"] == reading_logs.MOST
+    assert answers.bus.emitted[1].data["arguments"]["lines"] == asking_logs.MOST
 
 
 def test_a_follower_asks_a_new_agent_of_the_same_node_from_where_it_was() -> None:
@@ -130,7 +130,7 @@ def test_an_agent_whose_name_is_of_no_slot_ends_nothing() -> None:
 
 
 def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading_logs, "ANSWER_S", 0.05)
+    monkeypatch.setattr(asking_logs, "ANSWER_S", 0.05)
     with pytest.raises(TimedOutError, match="the agent of web/app/0 did not answer"):
         read(ScriptedBus([lambda: None], view(placed("n1")), now_ms=START_MS), LogQuery(5))
     answers = Answers()
@@ -142,8 +142,8 @@ def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch
 
 
 def test_each_time_that_an_agent_falls_silent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading_logs, "ANSWER_S", 0.05)
-    monkeypatch.setattr(reading_logs, "FOLLOW_S", 0)
+    monkeypatch.setattr(asking_logs, "ANSWER_S", 0.05)
+    monkeypatch.setattr(asking_logs, "FOLLOW_S", 0)
     answers = Answers()
     script = [lambda: None, answers.say("one"), lambda: None, answers.say("two")]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
@@ -157,3 +157,19 @@ def test_what_is_on_no_node_has_no_logs() -> None:
     with pytest.raises(NotFoundError) as caught:
         read(ScriptedBus([], view(realm), now_ms=START_MS), LogQuery(5))
     assert caught.value.code == "logs.nowhere"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (LogQuery(5), "web/app/0 on n1: this run has written nothing"),
+        (LogQuery(5, since_ms=7), "web/app/0 on n1: this run has written nothing since then"),
+        (LogQuery(5, previous=True), "web/app/0 on n1: the run before this one has written nothing, or there is none"),
+        (LogQuery(5, step="install"), "web/app/0 on n1: its `install` command has written nothing, or has not run"),
+        (LogQuery(0), None),
+    ],
+)
+def test_who_gets_no_line_is_told_so_unless_none_was_asked_for(wanted: LogQuery, said: str | None) -> None:
+    answers = Answers()
+    answers.bus = ScriptedBus([answers.say(last=True)], view(placed("n1")), now_ms=START_MS)
+    assert read(answers.bus, wanted) == ([] if said is None else [LogNotice("web/app/0", said)])

@@ -1,4 +1,4 @@
-"""The command line's connection to a realm: an operator's own short-lived identity, and a view of the facts.
+"""The command line's connection to a realm: a bus, under an operator's own short-lived identity.
 
 Rule 1: each process that writes speaks as `operator/<name>.<random>`, delegated by the operator's certificate, so that two
     terminals of one operator never take each other's place. One that only reads is no source: it shows the operator's own

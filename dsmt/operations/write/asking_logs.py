@@ -5,6 +5,7 @@ Rule 2: who follows asks again when an answer ends, from the place behind it, so
 Rule 3: who follows goes with an instance to another node and to another agent, and is told of it; an agent that does not
     answer is asked again until it does.
 Rule 4: the time of a line is what its agent knows of it, else null; the time of the answer is another one.
+Rule 5: of whom nothing was written that was asked for, that is told.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from dsmt.errors import NotFoundError, TimedOutError, UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.instance import LogLines
 from dsmt.event.records import from_data
+from dsmt.event.slots import SlotKey, index_of
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.write.controlling import command
 from dsmt.ports.bus import Arrived, Bus, Delivery, Interest, Start
-from dsmt.view import SlotKey
 
 ANSWER_S: Final = 10.0
 FOLLOW_S: Final = 50
@@ -66,7 +67,7 @@ Item = Line | LogNotice
 
 @dataclass(slots=True)
 class _Asked:
-    """What was asked of one instance's agent. `places` is how far each stream was read."""
+    """What was asked of one instance's agent. `places` is how far each stream was read; `spoken`: a line has come."""
 
     node: str
     command: str
@@ -74,6 +75,7 @@ class _Asked:
     until: float
     places: dict[str, int] = field(default_factory=dict)
     silent: bool = False
+    spoken: bool = False
 
 
 async def logs(bus: Bus, target: Target, wanted: LogQuery) -> AsyncIterator[list[Item]]:
@@ -96,6 +98,8 @@ async def logs(bus: Bus, target: Target, wanted: LogQuery) -> AsyncIterator[list
                 found += await reader.ask_again()
             if found:
                 yield found
+    if not wanted.follow and wanted.lines:
+        yield reader.wordless()
 
 
 class _Reader:
@@ -131,7 +135,8 @@ class _Reader:
             self._ask(sight, key, first)
         if not self._asked:
             target = self._target
-            raise NotFoundError("logs.nowhere", f"no instance of {target} is on a node", next=f"dsmt ps {target.service}")
+            said = f"no controller has placed {target} on a node"
+            raise NotFoundError("logs.nowhere", said, next=f"dsmt ps {target.service}")
 
     def _ask(self, sight: Sight, key: SlotKey, arguments: dict[str, Any]) -> bool:
         follow_s = FOLLOW_S if self._wanted.follow else 0
@@ -166,9 +171,9 @@ class _Reader:
             elif event.type in ("dsmt.slot", "dsmt.source.started"):
                 self._moved = True
                 if event.type == "dsmt.source.started":
-                    _, service, component, index = event.topic.rsplit("/", 3)
-                    if index.isdecimal():  # a node may name an agent as it likes
-                        self._again.add(SlotKey(service, component, int(index)))
+                    _, service, component, level = event.topic.rsplit("/", 3)
+                    if (index := index_of(level)) is not None:  # a node may name an agent as it likes
+                        self._again.add(SlotKey(service, component, index))
         return found
 
     def _lines(self, event: Event) -> list[Item]:
@@ -181,7 +186,7 @@ class _Reader:
             return []
         node, stream = event.topic.split("/")[5:7]
         asked = self._asked[key]
-        asked.silent = False
+        asked.silent, asked.spoken = False, asked.spoken or bool(told.lines)
         asked.until = asyncio.get_running_loop().time() + ANSWER_S + (FOLLOW_S if self._wanted.follow else 0)
         if told.upto is not None:
             asked.places[stream] = told.upto
@@ -208,6 +213,12 @@ class _Reader:
             asked.silent, asked.until = True, now + ANSWER_S
         return found
 
+    def wordless(self) -> list[Item]:
+        """Of whom no line has come (rule 5)."""
+        what = _nothing(self._wanted)
+        quiet = [(key, asked) for key, asked in sorted(self._asked.items()) if not asked.spoken]
+        return [LogNotice(str(key), f"{key} on {asked.node}: {what}") for key, asked in quiet]
+
     async def ask_again(self) -> list[Item]:
         """Ask those whose answer has ended, and those who are elsewhere now (rules 2 and 3)."""
         if not self._again and not self._moved:
@@ -225,6 +236,16 @@ class _Reader:
                 self._ask(sight, key, {"after": dict(before.places)} if before.places else before.arguments)
         self._again, self._moved = set(), False
         return found
+
+
+def _nothing(wanted: LogQuery) -> str:
+    """That nothing was written of what is asked."""
+    if wanted.step is not None:
+        return f"its `{wanted.step}` command has written nothing, or has not run"
+    if wanted.previous:
+        return "the run before this one has written nothing, or there is none"
+    since = "" if wanted.since_ms is None else " since then"
+    return f"this run has written nothing{since}"
 
 
 def _node(sight: Sight, key: SlotKey) -> str:

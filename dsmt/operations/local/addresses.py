@@ -1,0 +1,81 @@
+"""Addresses: at which ones this machine can listen, and which ports nobody holds."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+from dsmt.errors import FailedError, InputError
+from dsmt.system.entropy import SystemEntropy
+from dsmt.system.sockets import LinuxSockets
+
+PORTS = (10_000, 19_999)
+"""Where a broker's port is looked for: below what the kernel gives to outgoing connections. Clients that try to reach a
+broker that is away would else be given its port as their own one day, even connect to themselves, and keep it from it."""
+
+
+_given: Final[deque[int]] = deque(maxlen=1000)
+"""The ports that this process was given last: most are held by nobody yet, and a realm's brokers want one each."""
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A TCP port that nobody holds now, and none that was given a moment ago. Raises `FailedError` when none is found."""
+    entropy = SystemEntropy()
+    for _ in range(1000):
+        port = int(entropy.uniform(PORTS[0], PORTS[1] + 1))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((address, port))
+            if port not in _given:
+                _given.append(port)
+                return port
+    raise FailedError("start.port_in_use", f"no free port from {PORTS[0]} to {PORTS[1]}", next="name one: --port P")
+
+
+def keep_free(address: str) -> None:
+    """Give nobody the port of an address that was named."""
+    _given.append(int(address.rpartition(":")[2]))
+
+
+def is_here(host: str, family: int = socket.AF_UNSPEC) -> bool:
+    """Whether a name or an address is one at which this machine can listen."""
+    try:
+        found, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), 0, family, socket.SOCK_STREAM)[0]
+        with socket.socket(found, kind) as probe:
+            probe.bind(where)
+    except OSError:
+        return False
+    return True
+
+
+def free_address(host: str) -> str:
+    """An address at a host with a free port. Raises `InputError` for a host that is another one."""
+    if not is_here(host, socket.AF_INET):
+        said = f"{host} is no IPv4 address of this machine, at which several brokers could listen"
+        raise InputError("home.address", said, next="--listen HOST:PORT with one that is; or one broker")
+    return f"{host}:{free_port(host)}"
+
+
+def check_address(listen: str) -> None:
+    """Raise `InputError` for what is no HOST:PORT."""
+    host, _, port = listen.rpartition(":")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
+        said = f"{listen!r} is not an address to listen at: a port is a number from 1 to 65535"
+        raise InputError("home.address", said, next="write HOST:PORT")
+
+
+def check_free(address: str, who: str, *, then: str) -> None:
+    """Raise `FailedError` when a TCP port cannot be listened on: its holder is named, or that the host is another one."""
+    host, _, port = address.rpartition(":")
+    if not is_here(host):
+        said = f"{who} cannot listen on {address}: {host} is no address of this machine"
+        raise FailedError(
+            "start.address", said, next="give it that address; or choose another one, for a new realm in another home"
+        )
+    holder = LinuxSockets().holder(int(port), host.strip("[]"), "tcp")
+    if holder is not None:
+        raise FailedError(
+            "start.port_in_use", f"{who} cannot listen on {address}: port {port} is held by {holder}", next=then
+        )

@@ -1,0 +1,30 @@
+"""Braked: what waits for the brake (F5): what a dead node ran, and what a node runs with no slot fact (A5)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dsmt.controllers.replacing import Replacing
+from dsmt.event.reason import Reason
+from dsmt.operations.read.sight import Sight
+from dsmt.view import SlotEntry, SlotKey
+
+
+def waits_for_brake(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None) -> Reason | None:
+    """Why a slot's instance on a node stays as it is until the brake is off; None where it is not for the brake."""
+    why = sight.brake.reason
+    if why is None or node is None:
+        return None
+    if is_orphan(entry, node):
+        said = f"{node} runs it, and nothing asks for it"
+        return msgspec.structs.replace(why, message=f"{said}; once the brake is off it is ended, or kept where it is wanted")
+    if entry.fact is None or entry.fact.record.node != node or not sight.fleet.is_lost(node) or sight.brake.allows(node):
+        return None
+    if Replacing(sight.fleet).component(key) is None:
+        return None
+    return msgspec.structs.replace(why, message=f"{node} is dead; {why.message}")
+
+
+def is_orphan(entry: SlotEntry, node: str) -> bool:
+    """Whether a node tells that it runs what no slot fact asks for."""
+    return entry.fact is None and node in entry.instances and entry.instances[node].orphan is not None

@@ -1,0 +1,70 @@
+"""Who was overruled on the other side of a partition sees it in `why`: a hold, a move, a drain. At brokers in memory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from dsmt.bus.client.client import BusClient
+from dsmt.cli.why_screen import screen
+from dsmt.event.kinds.service import SpecFact
+from dsmt.operations.read.explaining import Explained, why
+from dsmt.operations.read.sight import look
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write import applying, controlling, node_control
+from dsmt.trust.store import Realm as RealmName
+from dsmt.trust.store import TrustStore
+from tests.bus.meshes import at, held, mesh
+from tests.bus.realm import memory_network, realm
+from tests.bus.test_leaf import cut
+from tests.controllers.build import key, spec, web
+from tests.waiting import until
+
+from .test_past import applying_attributes
+
+Says = Callable[[BusClient, str, bool], Awaitable[object]]
+TRUST = TrustStore(RealmName(name="test", roots=(bytes(32),)))
+
+
+async def holds(who: BusClient, by: str, first: bool) -> None:
+    known = (await look(who)).view.slot(key())
+    held_ = known is not None and known.hold is not None
+    act = controlling.stop if first else controlling.start if held_ else controlling.restart
+    await act(who, Target("web"), by=by, reason=f"says {by}")
+
+
+async def governs(who: BusClient, by: str, first: bool) -> None:
+    await node_control.set_mode(who, "n1", "draining" if first else "excluded", by=by, reason=f"says {by}")
+
+
+@pytest.mark.parametrize(("says", "target"), [(holds, "web/app/0"), (holds, "web"), (governs, "node/n1")])
+def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, target: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            b1, b2 = await mesh(made, "b1", "b2")
+            ann, eve = await made.client("operator/ann", brokers=at(b1)), await made.client("operator/eve", brokers=at(b2))
+            await (await made.client("monitor/n1", brokers=at(b1))).publish(applying_attributes())
+            fact = SpecFact(spec=spec(web(1)), by="ann", reason="")
+            await applying.say_spec(ann, await look(ann), fact, "web")
+            await until(lambda: held(b1) == held(b2))
+
+            async def told(who: BusClient) -> Explained:
+                return (await why(who, TRUST, target)).explained
+
+            async with cut(made, b2, [b1]):
+                await says(ann, "ann", True)
+                await says(eve, "eve", False)
+                assert [one.overruled for one in (await told(ann), await told(eve))] == [[], []]
+            await until(lambda: held(b1) == held(b2))
+            for who in (ann, eve):
+                found = await told(who)
+                assert [one.event["data"]["by"] for one in found.overruled] == ["eve"]
+                (line,) = [one for one in screen(found, events=False) if "overruled" in one]
+                assert "another" not in line
+                assert "eve" in line
+                assert line.endswith("say it again if it is to be")
+            await says(eve, "eve", False)
+            assert (await told(ann)).overruled == []
+
+    asyncio.run(main())

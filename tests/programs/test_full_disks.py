@@ -1,0 +1,50 @@
+"""Full disks of programs: what has not changed takes no room, and a NATS server that was refused a write begins anew."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dsmt.programs import nats_gate
+from dsmt.programs.configuration import read_config, write_config
+from dsmt.programs.keeper import KeeperFile
+from dsmt.programs.nats_gate import FULL_BYTES, ROOM_BYTES, begun_anew_after_full
+
+
+def test_a_configuration_that_stands_there_already_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "keeper" / "keeper.cbor"
+    first, second = KeeperFile(kept=(("broker", "b1"),)), KeeperFile(kept=(("broker", "b2"),))
+    write_config(path, first)
+    written = path.stat().st_ino
+    write_config(path, first)
+    assert path.stat().st_ino == written
+    write_config(path, second)
+    assert read_config(path, KeeperFile) == second
+
+
+def test_a_server_whose_disk_was_full_is_begun_anew_once_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frees = [ROOM_BYTES, FULL_BYTES - 1, FULL_BYTES, ROOM_BYTES, ROOM_BYTES, 0, ROOM_BYTES]
+    ended: list[int] = []
+
+    async def main() -> None:
+        left, done = iter(frees), asyncio.Event()
+
+        def usage(_: Path) -> SimpleNamespace:
+            free = next(left, None)
+            if free is None:
+                done.set()
+            return SimpleNamespace(free=ROOM_BYTES if free is None else free)
+
+        monkeypatch.setattr(nats_gate.shutil, "disk_usage", usage)
+        monkeypatch.setattr(nats_gate, "DISK_LOOK_S", 0)
+        looking = asyncio.ensure_future(begun_anew_after_full(tmp_path, lambda: ended.append(len(frees))))
+        await asyncio.wait_for(done.wait(), 10)
+        looking.cancel()
+
+    asyncio.run(main())
+    assert len(ended) == 2

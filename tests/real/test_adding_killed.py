@@ -1,0 +1,69 @@
+"""`node add` that is killed: it is typed again at once, and nothing of it is left when the node is removed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.real.fleet import eventually
+from tests.real.machines import ON_MACHINES, Machine
+from tests.real.seat import start
+from tests.real.test_adding import Operator, operator, wheels
+
+pytestmark = [*ON_MACHINES, pytest.mark.timeout(240)]
+__all__ = ["operator", "wheels"]
+
+
+def killed(operator: Operator, name: str, moment: Callable[[], object]) -> None:
+    """Kill `node add` of a host at a moment."""
+
+    async def main() -> None:
+        process = await start(operator.home, "node", "add", name, env=operator.environment, within=operator.lab.within)
+        try:
+            await eventually("the moment", moment)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+
+    asyncio.run(main())
+
+
+def there(machine: Machine, pattern: str) -> Callable[[], bool]:
+    return lambda: bool(machine.run(f"ls -d {pattern} 2>/dev/null || true").strip())
+
+
+def nothing_brought(machine: Machine) -> bool:
+    return not machine.run("ls -A /tmp").strip()
+
+
+MOMENTS = {
+    "brought": "/tmp/dsmt-*/wheels",
+    "made": "/opt/dsmt/*/bin",
+    "installing": "/opt/dsmt/*/lib/python*/site-packages/cbor2",
+}
+
+
+def test_it_is_typed_again_while_what_it_began_there_is_still_at_work(operator: Operator) -> None:
+    machine = operator.lab.machine("hasty")
+    before = machine.files()
+    for place in MOMENTS.values():
+        killed(operator, "hasty", there(machine, place))
+        operator.run("node", "add", "hasty")
+        assert "hasty" in operator.alive()
+        operator.run("node", "remove", "hasty")
+        operator.until(lambda: nothing_brought(machine), "what was brought goes with its connection")
+        assert machine.files() == before
+    assert machine.programs() == []
+
+
+def test_a_host_on_which_it_was_killed_half_way_is_removed_by_its_name(operator: Operator) -> None:
+    machine = operator.lab.machine("half")
+    before = machine.files()
+    killed(operator, "half", there(machine, MOMENTS["installing"]))
+    operator.run("node", "remove", "half")
+    operator.until(lambda: nothing_brought(machine), "what was brought goes with its connection")
+    assert machine.files() == before
+    assert "half" not in {one["node"] for one in operator.run("nodes", "--json").json}
