@@ -13,7 +13,7 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.streams import Stored, last_on
-from dsmt.errors import RefusedError
+from dsmt.errors import RefusedError, TransportError
 from dsmt.event.codec import decode
 from dsmt.ports.bus import Cursor, Draft, Interest, Start
 from tests.bus.contract.engines import NatsEngine
@@ -98,6 +98,51 @@ def test_who_judges_itself_waits_until_what_is_retained_is_as_new_as_the_history
         with pytest.raises(RefusedError, match="operator/alice changed user/f"):
             await bob.publish(Draft("user/f", {"n": 2}, version=1))
         assert behind < 0
+
+    on_nats(within)(tmp_path)
+
+
+def test_what_was_trimmed_is_told_once_also_when_what_is_retained_is_read_twice(tmp_path, monkeypatch) -> None:
+    real, fails = PullConsumer.begin, True
+
+    async def begin(consumer, **place):
+        nonlocal fails
+        if fails and consumer._stream.startswith("F-"):
+            fails = False
+            raise TransportError("link.lost", "the link was lost")
+        return await real(consumer, **place)
+
+    async def within(e: NatsEngine) -> None:
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        cursor = (await alice.publish(Draft("user/t", {"n": 0}))).cursor
+        await Facts(alice).publish("user/kept", {"n": 1}, version=1)
+        await e.trim()
+        await alice.publish(Draft("user/t", {"n": 2}))
+        monkeypatch.setattr(PullConsumer, "begin", begin)
+        async with reading(bob, "user/", start=Start.HISTORY, since=cursor) as got:
+            assert (numbers(got, "user/kept"), numbers(got, "user/t")) == ([1], [2])
+            assert got.types() == ["trimmed"]
+            assert not fails
+
+    on_nats(within)(tmp_path)
+
+
+def test_who_reads_on_and_was_overtaken_by_the_trimming_is_told_so_and_gets_what_is_retained(tmp_path) -> None:
+    async def within(e: NatsEngine) -> None:
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        cursor = (await alice.publish(Draft("user/t", {"n": 0}))).cursor
+        async with reading(bob, "user/", start=Start.HISTORY, since=cursor) as got:
+            await alice.publish(Draft("user/t", {"n": 1}))
+            await got.until(lambda g: numbers(g, "user/t") == [1])
+            e.hold(bob)
+            await until(lambda: not bob.attached)
+            facts = Facts(alice)
+            for n in range(2, 5):
+                await facts.publish("user/f", {"n": n}, version=n)
+            await e.trim()
+            e.let(bob)
+            await got.until(lambda g: numbers(g, "user/f"))
+            assert (numbers(got, "user/f"), got.types()) == ([4], ["trimmed"])
 
     on_nats(within)(tmp_path)
 

@@ -135,8 +135,11 @@ class NatsSubscription:
 
     async def _begin(self, link: NatsLink) -> None:
         at = await head(link, self._subjects.history)
-        overtaken = self._after + 1 < at.first and self._interest.start is not Start.HISTORY
+        overtaken = self._after + 1 < at.first and self._since_ms is None
         if at.store == self._store and not overtaken:
+            return
+        if at.store == self._store and self._interest.start is Start.HISTORY:
+            await self._trimmed(link, at)
             return
         self._begun.clear()
         anew, self._completed = self._store == at.store, False
@@ -193,7 +196,7 @@ class NatsSubscription:
         self._covered = page.covered
 
     async def _place(self, link: NatsLink, at: Head) -> None:
-        """Where a history is read from; what of it was trimmed is told, and of that the retained facts are delivered."""
+        """Where a history is read from."""
         since, self._since_ms = self._interest.since, None
         if self._store:
             since = Cursor(self._store, self._after, self._now_ms())
@@ -202,14 +205,19 @@ class NatsSubscription:
         if since is not None and not known:
             self._since_ms = max(0, since.time_ms - OVERLAP_MS) if isinstance(since, Cursor) else since
         elif self._after + 1 < at.first:
-            fields = {"from": self._after + 1, "to": at.first - 1}
-            said = f"the history before row {at.first} is not whole any more: parts of it were trimmed"
-            if not self._interest.conflate:
-                self._deliveries.tell(Notice("dsmt.notice.trimmed", said, fields))
-            facts = sorted((await self._page(link)).facts, key=lambda found: found[0])
-            for row, signed in facts:
-                if self._after < row < at.first and self._takes(signed.event.topic):
-                    self._deliveries.event(Arrived(signed, row, live=False), self._now())
+            await self._trimmed(link, at)
+
+    async def _trimmed(self, link: NatsLink, at: Head) -> None:
+        """Tell once what was trimmed before it was read, and deliver what of it is retained."""
+        facts = sorted((await self._page(link)).facts, key=lambda found: found[0])
+        fields = {"from": self._after + 1, "to": at.first - 1}
+        said = f"the history before row {at.first} is not whole any more: parts of it were trimmed"
+        if not self._interest.conflate:
+            self._deliveries.tell(Notice("dsmt.notice.trimmed", said, fields))
+        for row, signed in facts:
+            if self._after < row < at.first and self._takes(signed.event.topic):
+                self._deliveries.event(Arrived(signed, row, live=False), self._now())
+        self._after = at.first - 1
 
     # --- what comes behind it ------------------------------------------------------------------------------------
 
