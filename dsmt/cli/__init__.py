@@ -62,7 +62,11 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
         {"migrate": Entry("dsmt.cli.bus:migrate", "move the realm to NATS, or back to brokers, while its services run")},
     ),
     "controller": Group(
-        "run a controller", {"run": Entry("dsmt.cli.machine:controller_run", "run a controller in the foreground")}
+        "one controller: remove, run",
+        {
+            "remove": Entry("dsmt.cli.controllers:remove", "end a controller, or forget one that is gone"),
+            "run": Entry("dsmt.cli.machine:controller_run", "run a controller in the foreground"),
+        },
     ),
     "node": Group(
         "one node: add, show, drain, exclude, include, remove, run",

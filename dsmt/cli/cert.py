@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -11,7 +12,7 @@ from dsmt.cli.command import CliContext, addresses, command, reason_option, yes_
 from dsmt.cli.printing import counted, document, table
 from dsmt.cli.printing import show as show_text
 from dsmt.errors import FailedError, InputError, RefusedError, TransportError
-from dsmt.operations.connection import Connection, Reading, attached
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import HeldCertificate
 from dsmt.operations.local.dating import Dated, dated
@@ -123,17 +124,7 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes
     _confirm(ctx, found, keep=keep, drop=drop)
 
     async def work(connection: Connection) -> Ended:
-        kept, dropped = await revoking.sign_anew(connection, found, drop=drop) if found.ours else ([], [])
-        now_s = connection.bus.now_ms() // 1000
-        if found.theirs:
-            identity = certificates.stand_in_identity(root_key, now_s=now_s)
-            async with attached(identity, connection.realm, connection.brokers) as controller:
-                await revoking.stand_in(controller, found)
-        identity = certificates.root_identity(root_key, now_s=now_s)
-        async with attached(identity, connection.realm, connection.brokers) as root:
-            await revoking.revoke(root, found, by=connection.by, reason=reason)
-        left = await revoking.wait_for_successors(connection.bus, found.theirs)
-        return Ended(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)
+        return await certificates.revoke(connection, root_key, found, drop=drop, reason=reason)
 
     _tell(ctx, ctx.act(work), only_broker=found.only_broker)
 
@@ -190,6 +181,11 @@ def _tell(ctx: CliContext, done: Ended, *, only_broker: bool) -> None:
         print(f"signed again: {', '.join(done.kept[:_SHOWN])}")
     if done.dropped:
         print(f"ended: {', '.join(done.dropped)}")
-    if done.left:
-        print(f"not yet signed again by any controller: {', '.join(done.left[:_SHOWN])}")
+    tell_left(done.left)
+
+
+def tell_left(left: Sequence[str]) -> None:
+    """Tell what the key of a controller has said that nobody has said again yet."""
+    if left:
+        print(f"not yet signed again by any controller: {', '.join(left[:_SHOWN])}")
         print("next: dsmt controllers; one that was attached before signs them again when it is back")

@@ -293,6 +293,9 @@ def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[...,
     if home.exists and not (home.part(kind, name) / IDENTITY).exists():
         with suppress(NotFoundError):
             asyncio.run(making())
+            role = kind.removesuffix("s")
+            slip = f"if the name is a slip: dsmt {role} remove {name}"
+            warn([f"{role} {name} is new, its key was made in {home.root}; {slip}"])
 
 
 def _directory(home: Home, kind: str, name: str) -> str:

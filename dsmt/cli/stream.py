@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Final
 
 import click
 
 from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, Count, command
-from dsmt.cli.printing import columns, counted, document, fitted, line, send_bytes
+from dsmt.cli.printing import columns, counted, document, fitted, line, send_bytes, warn
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
+from dsmt.event.registry import TOPICS
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.read.sight import short
@@ -23,7 +25,9 @@ from dsmt.operations.words.event_objects import event_object, notice_object
 from dsmt.operations.words.expression import compiled
 from dsmt.operations.words.times import moment, zone
 from dsmt.ports.bus import Arrived, Notice
+from dsmt.spec.mistakes import nearest
 
+NOTICES: Final = "dsmt.notice."
 AHEAD_MS: Final = 60_000
 """How far this machine's clock may be ahead of realm time, when a time is typed."""
 
@@ -69,6 +73,7 @@ def tail(
     """
     if raw:
         _check_raw(ctx)
+    warn(filter(None, map(_unknown, types)))
     named = TailQuery(
         patterns=topics or ("/",),
         last=10 if last is None and since is None else last,
@@ -103,6 +108,15 @@ def _check_raw(ctx: CliContext) -> None:
         raise InputError("tail.form", said, next="write them to a file: dsmt tail --raw > FILE")
 
 
+def _unknown(wanted: str) -> str:
+    """What to say of a type, or a glob of types, that no event has; empty for others."""
+    known = {row.event_type for row in TOPICS}
+    if wanted.startswith(NOTICES) or any(fnmatchcase(one, wanted) for one in known):
+        return ""
+    meant = nearest(wanted, known)
+    return f"no event has the type {wanted}" + (f"; did you mean {meant}?" if meant else "; --json shows each event's")
+
+
 def _times(since: str | None, until: str | None, now_ms: int) -> tuple[int | EventId | None, int | None]:
     begin = None if since is None else moment(since, now_ms)
     end = None if until is None else moment(until, now_ms)
@@ -119,6 +133,7 @@ class _Printer:
     def __init__(self, ctx: CliContext, connection: Reading, wanted: TailQuery, *, wide: bool, raw: bool) -> None:
         self._ctx, self._connection, self._wanted = ctx, connection, wanted
         self._wide, self._raw = wide, raw
+        self._shown = False
         self._notices = 0
         self._keys: set[bytes] = set()
 
@@ -132,6 +147,7 @@ class _Printer:
 
     def batch(self, items: Iterable[Item]) -> None:
         for item in items:
+            self._shown |= isinstance(item, Arrived)
             if self._raw:
                 self._write_raw(item)
             elif isinstance(item, Notice):
@@ -143,6 +159,8 @@ class _Printer:
         sys.stdout.flush()
 
     def end(self) -> None:
+        if not (self._shown or self._wanted.follow or self._wanted.last == 0):
+            sys.stderr.write("-- nothing in the history is what was asked for\n")
         if self._raw and self._keys:
             exporting.keep(self._ctx.home(), self._connection.trust)
 

@@ -113,6 +113,8 @@ def test_tail_speaks_cloudevents(operator: Operator) -> None:
         assert event["cause"].startswith("operator/")
         assert event["data"]["desired"] == "running"
     assert operator.lines("tail", "--no-follow", "--type", "nothing.*", "-n", "5") == []
+    typo = operator.run("tail", "--no-follow", "--type", "dsmt.slto").stderr
+    assert typo.splitlines()[0] == "warning: no event has the type dsmt.slto; did you mean dsmt.slot?"
     assert {e["type"] for e in operator.lines("tail", "--no-follow", "--since", "1h", "--type", "dsmt.heart*")} == {
         "dsmt.heartbeat"
     }

@@ -48,3 +48,18 @@ def test_a_controller_that_is_not_alive_is_told_beside_the_others(closed: tuple[
         realm.session(f"controller/{name}", "closed", how="peer")
     trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
     assert [(one.target, one.code) for one in status(sight(realm), trust, []).alerts] == told
+
+
+@pytest.mark.parametrize(("closed", "who"), [((), "dsmt"), (("c1",), "you")])
+def test_nobody_is_said_to_act_on_a_dead_node_while_no_controller_is_alive(closed: tuple[str, ...], who: str) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(0))
+    realm.session("controller/c1", "open")
+    realm.say("controller/c1", "controller/c1/state", ControllerState(version="0.1", ruleset=6, pid=5, decisions=1))
+    realm.close("n2")
+    for name in closed:
+        realm.session(f"controller/{name}", "closed", how="peer")
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+    (alert,) = (one for one in status(sight(realm), trust, []).alerts if one.target == "node/n2")
+    assert (alert.code, alert.who) == ("node.lost", who)
+    assert alert.message.endswith("; no controller is alive to act on it") == (who == "you")

@@ -186,6 +186,32 @@ def test_who_is_given_another_certificate_uses_it_at_once_and_services_go_on(tmp
     run(tmp_path, scenario)
 
 
+def test_a_controller_that_is_removed_ends_and_what_it_had_said_stands(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--controllers", "1", "--detach")
+        spec = home.root / "web.yaml"
+        spec.write_text("service: web\ncomponents: {app: {run: sleep 1000}}\n")
+        await dsmt(home.root, "apply", str(spec), "--wait=30s")
+        before = (await dsmt(home.root, "ps", "--json")).json
+        assert (await dsmt(home.root, "controller", "remove", "c1", "--json", code=4)).error["code"] == "controller.last"
+        assert (await dsmt(home.root, "controller", "remove", "c7", "--json", code=5)).error["code"] == "controller.unknown"
+
+        await dsmt(home.root, "up", "--controllers", "2", "--detach")
+        done = (await dsmt(home.root, "controller", "remove", "c1", "--json")).json
+        assert done == {"controller": "c1", "left": []}
+        assert at(home, "controllers", "c1", "controller")() is None
+        assert home.names("controllers") == ["c2"]
+        assert [one["controller"] for one in (await dsmt(home.root, "controllers", "--json")).json] == ["c2"]
+        spec.write_text("service: web\ncomponents: {app: {run: sleep 1000, instances: 2}}\n")
+        await dsmt(home.root, "apply", str(spec), "--wait=30s")
+        after = (await dsmt(home.root, "ps", "--json")).json
+        assert [(one["pid"], one["since"]) for one in after][:1] == [(one["pid"], one["since"]) for one in before]
+        await dsmt(home.root, "down")
+        assert "1 controller" in (await dsmt(home.root, "up", "--detach")).out
+
+    run(tmp_path, scenario)
+
+
 def test_down_ends_a_node_whose_spawner_is_only_just_being_started_anew(tmp_path):
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "up", "--nodes", "2", "--detach")

@@ -9,7 +9,7 @@ Rule 2: a rotation makes a new key, but for a broker, which every member of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -17,11 +17,14 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError, UnusableEventError
+from dsmt.operations.connection import Connection, attached
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, ensure_broker, had_address, issue, write_secret
 from dsmt.operations.local.keeping import is_up
 from dsmt.operations.read.certificates import STAND_IN, State, in_use, state_of
 from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write import revoking
+from dsmt.operations.write.revoking import Claim, Ended
 from dsmt.programs.configuration import IDENTITY, ISSUER, read_identity
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.records import ask_to_end
@@ -186,6 +189,20 @@ def begin_anew(home: Home, names: Iterable[str]) -> bool:
     programs = {(home.part(_DIRECTORIES[role], name), _PROGRAMS[role]) for role, name in users if role in _PROGRAMS}
     ended = [ask_to_end(directory, program) for directory, program in programs]
     return any(ended)
+
+
+async def revoke(connection: Connection, root: SecretKey, found: Claim, *, drop: Sequence[str] = (), reason: str) -> Ended:
+    """End a key; what stays of what it has said is said again first (`revoking`). Raises what `revoking` does."""
+    kept, dropped = await revoking.sign_anew(connection, found, drop=drop) if found.ours else ([], [])
+    now_s = connection.bus.now_ms() // 1000
+    if found.theirs:
+        stand_in = stand_in_identity(root, now_s=now_s)
+        async with attached(stand_in, connection.realm, connection.brokers) as controller:
+            await revoking.stand_in(controller, found)
+    async with attached(root_identity(root, now_s=now_s), connection.realm, connection.brokers) as itself:
+        await revoking.revoke(itself, found, by=connection.by, reason=reason)
+    left = await revoking.wait_for_successors(connection.bus, found.theirs)
+    return Ended(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)
 
 
 def root_identity(root: SecretKey, *, now_s: int) -> Identity:

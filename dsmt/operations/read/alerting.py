@@ -52,7 +52,8 @@ def alerts(
     sight: Sight, of_nodes: list[Node], of_services: Sequence[OfService], of_controllers: list[Controller]
 ) -> list[Alert]:
     """Everything that is not as it should be, what needs a person first."""
-    found = [*_of_nodes(sight, of_nodes), *_of_brokers(sight)]
+    decided = not of_controllers or any(one.alive for one in of_controllers)
+    found = [*_of_nodes(sight, of_nodes, decided=decided), *_of_brokers(sight)]
     found += _of_controllers(sight, of_controllers) if of_services else []
     found += [
         Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
@@ -79,11 +80,12 @@ def alerts(
     return sorted(found, key=lambda alert: alert.who != "you")
 
 
-def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
-    """Nodes that are not alive, and those whose clock is off."""
+def _of_nodes(sight: Sight, of_nodes: list[Node], *, decided: bool) -> list[Alert]:
+    """Nodes that are not alive, and those whose clock is off; `decided`: a controller is alive."""
     known = sight.view.nodes
     ended = {node.node for node in of_nodes if node.node in known and revoked(sight, known[node.node]) is not None}
     away = [_away(sight, node, ended=node.node in ended) for node in of_nodes if node.liveness in ("dead", "suspect")]
+    away = [one if decided or one.who == "you" else _undecided(one) for one in away]
     return away + [
         Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
         for node in of_nodes
@@ -101,6 +103,12 @@ def _away(sight: Sight, node: Node, *, ended: bool) -> Alert:
         said = f"{evidence}; {why.message}"
         return Alert(target=about, code="node.lost", message=said, next=why.next, who=why.who)
     return Alert(target=about, code="node.lost", message=evidence, next=f"dsmt why {about}", who="dsmt")
+
+
+def _undecided(alert: Alert) -> Alert:
+    """An alert of what a controller would act on, where none is alive."""
+    said = f"{alert.message}; no controller is alive to act on it"
+    return msgspec.structs.replace(alert, message=said, next="dsmt controllers", who="you")
 
 
 def _of_orphans(sight: Sight, services: Collection[str]) -> list[Alert]:
@@ -126,7 +134,7 @@ def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Aler
             target=f"controller/{one.controller}",
             code="controller.silent",
             message="it is not alive; the others decide",
-            next="dsmt controllers; dsmt up starts it where it was",
+            next=f"dsmt up starts it where it was; or dsmt controller remove {one.controller}",
             who="you",
         )
         for one in of_controllers

@@ -1,0 +1,61 @@
+"""Controllers of a realm: one is ended, and forgotten."""
+
+from __future__ import annotations
+
+from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.operations.connection import Connection
+from dsmt.operations.local import certificates
+from dsmt.operations.local.brokers import clear
+from dsmt.operations.local.home import Home, check_part
+from dsmt.operations.local.lock import alone
+from dsmt.operations.local.machine import release
+from dsmt.operations.read.members import controllers
+from dsmt.operations.read.sight import look
+from dsmt.operations.words.telling import Tell
+from dsmt.operations.write.revoking import claim
+
+
+async def remove(home: Home, connection: Connection, name: str, *, reason: str, waits: Tell) -> list[str]:
+    """End a controller of this home, or forget one that is gone, by ending its keys; what nobody has said again yet.
+
+    Raises `NotFoundError` for one that nobody knows, and without the root key, `InputError` for one that is alive on another
+    machine, `RefusedError` for the only one that is alive, `FailedError` when it does not end.
+    """
+    check_part("controller", name)
+    root = home.root_key()
+    async with alone(home, waits):
+        here = name in home.names("controllers")
+        await _check(connection, name, here=here)
+        if here:
+            await release(home, "controller", name)
+        certificates.learn(connection.trust, home)
+        left: list[str] = []
+        for key in _keys(connection, f"controller/{name}"):
+            found = await claim(connection, key.hex())
+            left += (await certificates.revoke(connection, root, found, reason=reason)).left
+        if here:
+            clear(home.part("controllers", name))
+    return left
+
+
+async def _check(connection: Connection, name: str, *, here: bool) -> None:
+    """Raise where a controller is not known, runs elsewhere, or is the last one."""
+    known = controllers(await look(connection.bus))
+    alive = {one.controller for one in known if one.alive}
+    names = sorted({one.controller for one in known})
+    if name not in names and not here:
+        said = f"there is no controller {name}; there is {', '.join(names) or 'none'}"
+        raise NotFoundError("controller.unknown", said, next="dsmt controllers lists them")
+    if name in alive and not here:
+        said = f"controller {name} runs on another machine; nothing was done"
+        raise InputError("controller.alive", said, next="dsmt node remove NODE ends all that was added on its machine")
+    if not alive - {name}:
+        said = f"no controller but {name} is alive: without one nothing is placed or repaired elsewhere"
+        raise RefusedError("controller.last", said, next="dsmt up --controllers 2, first")
+
+
+def _keys(connection: Connection, name: str) -> list[bytes]:
+    """The keys of a name that are believed."""
+    trust = connection.trust
+    known = {one.key_id for one in trust.certificates() if one.subject == name}
+    return sorted(key for key in known if not trust.is_revoked(key, name))
