@@ -92,6 +92,7 @@ def test_an_agent_that_died_is_started_again_and_its_program_lives_on() -> None:
         assert at.states("agent")[-4:] == ["failed", "initiated", "instantiated", "running"]
         failed = [told for told in at.told("agent") if told["state"] == "failed"]
         assert failed[0]["reason"]["code"] == "run.signal"
+        assert at.told("agent")[-1]["last_exit"] == {**failed[0]["last_exit"], "reason": failed[0]["reason"]}
         await asyncio.sleep(30)
         assert len(at.node.machine.programs) == 1
         at.end()

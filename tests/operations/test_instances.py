@@ -4,10 +4,10 @@ import pytest
 
 from dsmt.cli import screens
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event.kinds.instance import Step
+from dsmt.event.kinds.instance import LastExit, Step
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.reason import reason
-from dsmt.event.status import Shown, State
+from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
@@ -358,3 +358,21 @@ def test_what_is_held_where_a_revision_was_tried_says_that_it_waits_for_that() -
     assert row.held is not None
     assert row.held.stands == 2
     assert "; r2 was good nowhere yet, and waits for it" in screens.held(row.held, realm.now_ms)
+
+
+def test_an_agent_that_ends_before_its_program_is_heard_of_is_a_problem_with_its_reason() -> None:
+    realm = running(1)
+    at, node = key(0), node_of(realm, key(0))
+    realm.status(at, node, State.INITIATED)
+    realm.after(1)
+    why = reason("dsmt.bug", id="deployment_agent.log", module="the deployment agent")
+    last = LastExit(code=1, signal=None, at_ms=realm.now_ms, ran_s=0.2, reason=why)
+    for state in (State.FAILED, State.INITIATED, State.RUNNING):
+        realm.status(at, node, state, layer=Layer.AGENT, last_exit=last)
+        (row,) = instances(sight(realm))
+        assert (row.state, row.reason) == (Shown.INSTALLING, why)
+        assert is_problem(sight(realm), row)
+    realm.after(1)
+    realm.status(at, node, State.REQUESTED)
+    (row,) = instances(sight(realm))
+    assert row.reason is None

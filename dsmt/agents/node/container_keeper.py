@@ -164,14 +164,15 @@ class ContainerKeeper:
                 ended, lived = await self._one_agent()
             except DsmtError as error:
                 who = "the container manager"
-                await self._failed(endings.of_error(error, who, target=str(self.slot), node=self._config.node))
+                why = endings.of_error(error, who, target=str(self.slot), node=self._config.node)
+                await self._failed(why, Exit(code=None, signal=None), 0.0)
                 continue
             if self._closing:
                 self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
             elif self._outcome() == "":
                 if lived >= HEALTHY_S:
                     self._supervision.healthy(self._deps.clock.boottime() - lived)
-                await self._failed(self._why_ended(ended, lived))
+                await self._failed(self._why_ended(ended, lived), ended, lived)
 
     def _tidy(self) -> bool:
         """Make of the directory what the last agent's outcome asks for; True when nothing is left to keep."""
@@ -323,7 +324,7 @@ class ContainerKeeper:
         if raw != kept_identity:
             self._files.write(c.IDENTITY, raw)
 
-    async def _failed(self, why: Reason) -> None:
+    async def _failed(self, why: Reason, ended: Exit, lived_s: float) -> None:
         """Say that it failed, and wait as long as supervision wants."""
         now = self._deps.clock.boottime()
         jitter = self._deps.entropy.uniform(-JITTER, JITTER)
@@ -331,8 +332,10 @@ class ContainerKeeper:
         delay = verdict.delay_s if isinstance(verdict, Again) else AGENT_POLICY.cap_s
         voice = self._agent if self._container.monitor.state is State.INSTALLED else self._container
         cause = () if voice.last is None else (voice.last,)
-        next_ms = self._deps.bus.now_ms() + int(delay * 1000)
-        voice.tell(State.FAILED, why=why, cause=cause, generation=self.generation, pid=None, next_try_ms=next_ms)
+        now_ms = self._deps.bus.now_ms()
+        about: dict[str, Any] = {"next_try_ms": now_ms + int(delay * 1000), "pid": None, "generation": self.generation}
+        last = endings.last_exit(ended, lived_s, why, now_ms)
+        voice.tell(State.FAILED, why=why, cause=cause, last_exit=last, **about)
         if delay:
             await asyncio.sleep(delay)
 

@@ -378,7 +378,7 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
             return checked.reason or _failed_before(entry, node)
         case _:
             own = None if seen.status is None else seen.status.record.reason
-            return own or (_failed_before(entry, node) if seen.state in _ON_ITS_WAY else None)
+            return own or (_failed_before(entry, node) if seen.state in _ON_ITS_WAY else None) or _agent_failed(entry, node)
 
 
 def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
@@ -390,3 +390,11 @@ def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
         tried = [held.record for held in sorted(others, key=lambda held: held.time_ms)[-1:]]
     why = tried[0].last_exit.reason if tried and tried[0].last_exit is not None else None
     return why if why is not None and why.code.startswith(_FAILURES) else None
+
+
+def _agent_failed(entry: SlotEntry, node: str | None) -> Reason | None:
+    """Why its agent ended last, where nothing was said of its program since."""
+    instance = None if node is None else entry.instances.get(node)
+    said, agent = (None, None) if instance is None else (instance.application, instance.agent)
+    last = None if agent is None else agent.record.last_exit
+    return last.reason if last is not None and (said is None or said.time_ms <= last.at_ms) else None
