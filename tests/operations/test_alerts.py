@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dsmt.event.kinds.controller import ControllerState
+from dsmt.operations.read.alerting import of_silent_brokers
+from dsmt.operations.read.members import Broker
 from dsmt.operations.read.summaries import status
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.identity import root_issued
@@ -63,3 +67,19 @@ def test_nobody_is_said_to_act_on_a_dead_node_while_no_controller_is_alive(close
     (alert,) = (one for one in status(sight(realm), trust, []).alerts if one.target == "node/n2")
     assert (alert.code, alert.who) == ("node.lost", who)
     assert alert.message.endswith("; no controller is alive to act on it") == (who == "you")
+
+
+@pytest.mark.parametrize(
+    ("ended", "told", "advice"),
+    [
+        (set(), "it is not alive", "dsmt brokers asks it what is wrong"),
+        ({"broker/b2"}, "its key is revoked", "dsmt broker remove b2"),
+    ],
+)
+def test_of_a_broker_whose_key_is_revoked_it_is_told_that_it_is_to_be_removed(
+    ended: set[str], told: str, advice: str
+) -> None:
+    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
+    found = [Broker(**fields | {"broker": name, "address": f"{name}:1", "alive": name == "b1"}) for name in ("b1", "b2")]
+    (alert,) = of_silent_brokers(found, ended)
+    assert (alert.target, alert.message.partition(";")[0], alert.next) == ("broker/b2", told, advice)

@@ -190,14 +190,16 @@ def _of_brokers(sight: Sight) -> list[Alert]:
     ]
 
 
-def of_silent_brokers(found: Sequence[Broker]) -> list[Alert]:
-    """Brokers that are not alive, as far as this reader is told."""
+def of_silent_brokers(found: Sequence[Broker], ended: Collection[str]) -> list[Alert]:
+    """Brokers that are not alive, as far as this reader is told; `ended`: the names whose keys are revoked."""
+    gone = {one.broker for one in found if f"broker/{one.broker}" in ended}
+    others = "who was attached to it has gone to another one, if there is one"
     return [
         Alert(
             target=f"broker/{one.broker or one.address}",
             code="broker.silent",
-            message="it is not alive; who was attached to it has gone to another one, if there is one",
-            next="dsmt brokers asks it what is wrong",
+            message=f"{'its key is revoked' if one.broker in gone else 'it is not alive'}; {others}",
+            next=f"dsmt broker remove {one.broker}" if one.broker in gone else "dsmt brokers asks it what is wrong",
             who="you",
         )
         for one in found

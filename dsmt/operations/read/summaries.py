@@ -251,7 +251,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
         brake=stands,
         certs=valid,
         alerts=of_ended_brokers(trust, used, now_s, left)
-        + of_silent_brokers(of_brokers)
+        + of_silent_brokers(of_brokers, {name for name, one in used.items() if trust.is_revoked(one.key_id, name)})
         + expired
         + alerts(sight, others, of_services, of_controllers),
     )
