@@ -20,7 +20,7 @@ Who = Literal["dsmt", "you", "world"]
 MAX_FIELD: Final = 500
 """The characters that one field may add to a message: a reason is a sentence, and must fit into an event."""
 _FIELD: Final = re.compile(r"<([a-z_]+)>")
-_ANNOUNCED: Final = re.compile(r"; parked, next try [^;]* changes")
+_ANNOUNCED: Final = re.compile(r"; parked, [^;]* changes")
 """What `run.flapping` says of what follows."""
 
 
@@ -102,7 +102,7 @@ REASONS: Final[Mapping[str, Template]] = {
         "not heard for <time> while its node was; ended and started again", "dsmt why <target>", "dsmt"
     ),
     "run.flapping": Template(
-        "failed <n> times in <time>; parked, next try <when> or when <cause> changes",
+        "failed <n> times in <time>; parked, tried again after <pause> or when <cause> changes",
         "dsmt why <target>, then dsmt retry <target>",
         "you",
     ),

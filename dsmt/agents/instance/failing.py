@@ -145,7 +145,7 @@ class Failing:
             "run.flapping",
             n=verdict.failures,
             time=endings.words(verdict.span_s),
-            when=f"in {endings.words(verdict.retry_s)}",
+            pause=endings.words(verdict.retry_s),
             cause="its spec or its node",
             last_output=why.last_output,
             exit_code=why.exit_code,
