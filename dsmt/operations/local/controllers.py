@@ -10,7 +10,7 @@ from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import release
 from dsmt.operations.read.members import controllers
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write.revoking import claim
 
@@ -25,7 +25,7 @@ async def remove(home: Home, connection: Connection, name: str, *, reason: str, 
     root = home.root_key()
     async with alone(home, waits):
         here = name in home.names("controllers")
-        await _check(connection, name, here=here)
+        check(await look(connection.bus), name, here=here)
         if here:
             await release(home, "controller", name)
         certificates.learn(connection.trust, home)
@@ -38,9 +38,9 @@ async def remove(home: Home, connection: Connection, name: str, *, reason: str, 
     return left
 
 
-async def _check(connection: Connection, name: str, *, here: bool) -> None:
-    """Raise where a controller is not known, runs elsewhere, or is the last one."""
-    known = controllers(await look(connection.bus))
+def check(sight: Sight, name: str, *, here: bool) -> None:
+    """Raise where a controller, which is of this home if it is `here`, is not known, runs elsewhere, or is the last one."""
+    known = controllers(sight)
     alive = {one.controller for one in known if one.alive}
     names = sorted({one.controller for one in known})
     if name not in names and not here:

@@ -1,0 +1,40 @@
+"""Which controllers may be removed, and which not."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.errors import DsmtError
+from dsmt.event.kinds.controller import ControllerState
+from dsmt.operations.local.controllers import check
+from tests.controllers.build import Realm
+from tests.operations.sights import sight
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "closed", "code"),
+    [
+        ("c1", True, (), None),
+        ("c1", True, ("c1",), None),
+        ("c1", False, ("c1",), None),
+        ("c1", False, (), "controller.alive"),
+        ("c1", True, ("c2",), "controller.last"),
+        ("c2", False, ("c1", "c2"), "controller.last"),
+        ("c3", False, (), "controller.unknown"),
+        ("c3", True, (), None),
+    ],
+)
+def test_who_runs_elsewhere_or_alone_stays(name: str, here: bool, closed: tuple[str, ...], code: str | None) -> None:
+    realm = Realm("n1")
+    for one in ("c1", "c2"):
+        realm.session(f"controller/{one}", "open")
+        state = ControllerState(version="0.1", ruleset=6, pid=5, decisions=1)
+        realm.say(f"controller/{one}", f"controller/{one}/state", state)
+    for one in closed:
+        realm.session(f"controller/{one}", "closed", how="peer")
+    if code is None:
+        check(sight(realm), name, here=here)
+        return
+    with pytest.raises(DsmtError) as refused:
+        check(sight(realm), name, here=here)
+    assert refused.value.code == code
