@@ -102,27 +102,34 @@ def test_who_judges_itself_waits_until_what_is_retained_is_as_new_as_the_history
     on_nats(within)(tmp_path)
 
 
-def test_what_was_trimmed_is_told_once_also_when_what_is_retained_is_read_twice(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("by_time", [False, True])
+@pytest.mark.parametrize("stream", ["F-", "H-"])
+def test_what_was_trimmed_is_told_once_also_when_the_link_fails_meanwhile(
+    tmp_path, monkeypatch, stream: str, by_time: bool
+) -> None:
     real, fails = PullConsumer.begin, True
 
     async def begin(consumer, **place):
         nonlocal fails
-        if fails and consumer._stream.startswith("F-"):
+        if fails and consumer._stream.startswith(stream):
             fails = False
             raise TransportError("link.lost", "the link was lost")
         return await real(consumer, **place)
 
     async def within(e: NatsEngine) -> None:
         alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
-        cursor = (await alice.publish(Draft("user/t", {"n": 0}))).cursor
-        await Facts(alice).publish("user/kept", {"n": 1}, version=1)
+        facts = Facts(alice)
+        await facts.publish("user/before", {"n": 1}, version=1)
+        began_ms, cursor = bob.now_ms() - 10_000, (await alice.publish(Draft("user/t", {"n": 0}))).cursor
+        await facts.publish("user/kept", {"n": 1}, version=1)
         await e.trim()
         await alice.publish(Draft("user/t", {"n": 2}))
         monkeypatch.setattr(PullConsumer, "begin", begin)
-        async with reading(bob, "user/", start=Start.HISTORY, since=cursor) as got:
-            assert (numbers(got, "user/kept"), numbers(got, "user/t")) == ([1], [2])
-            assert got.types() == ["trimmed"]
-            assert not fails
+        async with reading(bob, "user/", start=Start.HISTORY, since=began_ms if by_time else cursor) as got:
+            assert numbers(got, "user/t") == [2]
+            assert numbers(got, "user/before") == []
+            assert (numbers(got, "user/kept"), got.types()) == (([], []) if by_time else ([1], ["trimmed"]))
+            assert fails == (by_time and stream == "F-")
 
     on_nats(within)(tmp_path)
 

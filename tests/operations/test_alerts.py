@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dsmt.event.kinds.controller import ControllerState
+from dsmt.event.kinds.realm import BrakeWord
 from dsmt.operations.read.alerting import of_silent_brokers
 from dsmt.operations.read.members import Broker
 from dsmt.operations.read.summaries import status
@@ -57,7 +58,8 @@ def test_a_controller_that_is_not_alive_is_told_beside_the_others(closed: tuple[
 @pytest.mark.parametrize(("closed", "who"), [((), "dsmt"), (("c1",), "you")])
 def test_nobody_is_said_to_act_on_a_dead_node_while_no_controller_is_alive(closed: tuple[str, ...], who: str) -> None:
     realm = Realm("n1", "n2")
-    realm.apply(web(0))
+    realm.apply(web(2))
+    realm.settle(seconds=1)
     realm.session("controller/c1", "open")
     realm.say("controller/c1", "controller/c1/state", ControllerState(version="0.1", ruleset=6, pid=5, decisions=1))
     realm.close("n2")
@@ -67,6 +69,10 @@ def test_nobody_is_said_to_act_on_a_dead_node_while_no_controller_is_alive(close
     (alert,) = (one for one in status(sight(realm), trust, []).alerts if one.target == "node/n2")
     assert (alert.code, alert.who) == ("node.lost", who)
     assert alert.message.endswith("; no controller is alive to act on it") == (who == "you")
+    realm.verdict("n2")
+    realm.say("operator/a", "config/brake", BrakeWord(held=True, released_ms=0, by="operator/a", reason="audit"))
+    (alert,) = (one for one in status(sight(realm), trust, []).alerts if one.target == "node/n2")
+    assert (alert.next, alert.message.count("no controller")) == ("dsmt brake release", 0)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,40 @@ def test_what_no_brake_keeps_from_being_replaced_does_not_wait_for_it() -> None:
     assert row.reason.code == "wait.pinned"
 
 
+def test_what_runs_on_a_node_that_lives_and_what_is_left_on_one_that_died_before_do_not_wait_for_it() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    before = realm.slot().node or ""
+    realm.close(before)
+    realm.verdict(before)
+    realm.settle(seconds=30)
+    hold(realm)
+    rows = {row.node: row.reason for row in instances(sight(realm), everything=True)}
+    assert rows.keys() == {before, realm.slot().node}
+    assert [why for why in rows.values() if why is not None and why.code == "wait.brake"] == []
+
+
+def test_what_is_removed_does_not_wait_for_it() -> None:
+    realm = lost()
+    realm.apply(web(1), removed=True)
+    hold(realm)
+    rows = instances(sight(realm), Target("web"), everything=True)
+    assert [row.reason for row in rows if row.reason is not None and row.reason.code == "wait.brake"] == []
+
+
+def test_of_the_dead_only_the_silent_wait_for_it_where_nobody_holds_it() -> None:
+    realm = Realm(*(f"n{n}" for n in range(1, 7)))
+    realm.apply(web(6))
+    realm.settle(seconds=1)
+    realm.silence("n1", "n2", "n3", "n4")
+    realm.close("n5")
+    for node in ("n1", "n2", "n3", "n4", "n5"):
+        realm.verdict(node, road="closed" if node == "n5" else "silent")
+    waits = {row.node for row in instances(sight(realm)) if row.reason is not None and row.reason.code == "wait.brake"}
+    assert waits == {"n1", "n2", "n3", "n4"}
+
+
 def orphan() -> Realm:
     """A realm where n1 runs what no service asks for, while the brake is held."""
     realm = Realm("n1", "n2")

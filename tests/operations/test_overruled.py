@@ -31,7 +31,7 @@ async def holds(who: BusClient, by: str, first: bool) -> None:
     known = (await look(who)).view.slot(key())
     held_ = known is not None and known.hold is not None
     act = controlling.stop if first else controlling.start if held_ else controlling.restart
-    await act(who, Target("web"), by=by, reason=f"says {by}")
+    await act(who, Target.parse("web/app/0"), by=by, reason=f"says {by}")
 
 
 async def governs(who: BusClient, by: str, first: bool) -> None:
@@ -45,7 +45,7 @@ def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, tar
             b1, b2 = await mesh(made, "b1", "b2")
             ann, eve = await made.client("operator/ann", brokers=at(b1)), await made.client("operator/eve", brokers=at(b2))
             await (await made.client("monitor/n1", brokers=at(b1))).publish(applying_attributes())
-            fact = SpecFact(spec=spec(web(1)), by="ann", reason="")
+            fact = SpecFact(spec=spec(web(2)), by="ann", reason="")
             await applying.say_spec(ann, await look(ann), fact, "web")
             await until(lambda: held(b1) == held(b2))
 
@@ -64,6 +64,8 @@ def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, tar
                 assert "another" not in line
                 assert "eve" in line
                 assert line.endswith("say it again if it is to be")
+            if target == "web/app/0":
+                assert (await why(ann, TRUST, "web/app/1")).explained.overruled == []
             await says(eve, "eve", False)
             assert (await told(ann)).overruled == []
 

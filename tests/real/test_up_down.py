@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -12,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError
-from dsmt.operations.local.home import Home, init, issue, write_secret
+from dsmt.operations.local.home import Home, ensure_controller, init, issue, write_secret
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
-from dsmt.system.procfs import children
+from dsmt.system.procfs import children, is_alive
 from dsmt.system.records import record_path
 from dsmt.trust.identity import YEAR_S, dump
 from tests.real.fleet import attached, end, eventually, gone, processes_of, redis_spec
@@ -195,11 +196,17 @@ def test_a_controller_that_is_removed_ends_and_what_it_had_said_stands(tmp_path)
         before = (await dsmt(home.root, "ps", "--json")).json
         assert (await dsmt(home.root, "controller", "remove", "c1", "--json", code=4)).error["code"] == "controller.last"
         assert (await dsmt(home.root, "controller", "remove", "c7", "--json", code=5)).error["code"] == "controller.unknown"
+        ensure_controller(home, "c7")  # it never runs
+        await dsmt(home.root, "controller", "remove", "c7")
+        revoked = (await dsmt(home.root, "tail", "trust/revoked/", "--no-follow", "--json")).out.splitlines()
+        assert [json.loads(one)["subject"] for one in revoked] == ["controller/c7"]
 
         await dsmt(home.root, "up", "--controllers", "2", "--detach")
+        ran = at(home, "controllers", "c1", "controller")()
+        assert ran is not None
         done = (await dsmt(home.root, "controller", "remove", "c1", "--json")).json
         assert done == {"controller": "c1", "left": []}
-        assert at(home, "controllers", "c1", "controller")() is None
+        assert not is_alive(ran)
         assert home.names("controllers") == ["c2"]
         assert [one["controller"] for one in (await dsmt(home.root, "controllers", "--json")).json] == ["c2"]
         spec.write_text("service: web\ncomponents: {app: {run: sleep 1000, instances: 2}}\n")

@@ -44,7 +44,7 @@ def _topics(sight: Sight, target: str) -> tuple[str, ...]:
 def _lost(sight: Sight, signed: SignedEvent) -> bool:
     """Whether a word says something else than the one that stands under its number."""
     event, stands = signed.event, sight.view.winner(signed.event.topic)
-    if stands is None or stands.id == signed.id:
+    if stands is None:
         return False
     same = (event.epoch, event.version) == (stands.event.epoch, stands.event.version)
     return same and event.data != stands.event.data
