@@ -62,6 +62,7 @@ for one in /proc/[0-9]*; do
     [ "${one#/proc/}" = 1 ] || ! grep -q '^sshd' $one/comm 2>/dev/null || kill -9 ${one#/proc/} 2>/dev/null || true
 done
 """
+JOINED = "/var/lib/dsmt/nodes/*/identity"
 MOMENTS = {
     "brought": "/tmp/dsmt-*/wheels",
     "made": "/opt/dsmt/*/bin",
@@ -100,8 +101,12 @@ def test_who_is_cut_off_is_told_so_and_types_it_again(operator: Operator) -> Non
 def test_a_host_on_which_it_was_killed_half_way_is_removed_by_its_name(operator: Operator) -> None:
     machine = operator.lab.machine("half")
     before = machine.files()
-    killed(operator, "half", there(machine, MOMENTS["installing"]))
+    for place in (MOMENTS["installing"], JOINED, JOINED):
+        killed(operator, "half", there(machine, place))
+        operator.run("node", "remove", "half")
+        operator.until(lambda: nothing_brought(machine), "what was brought goes with its connection")
+        assert machine.files() == before
+        assert "half" not in {one["node"] for one in operator.run("nodes", "--json").json}
+    operator.run("node", "add", "half")
+    assert "half" in operator.alive()
     operator.run("node", "remove", "half")
-    operator.until(lambda: nothing_brought(machine), "what was brought goes with its connection")
-    assert machine.files() == before
-    assert "half" not in {one["node"] for one in operator.run("nodes", "--json").json}
