@@ -24,12 +24,12 @@ from tests.bus.realm import memory_network, realm
 FAR = BrokerAddress("10.9.9.9:4000", bytes(range(32)))
 
 
-def on_a_bus(tmp_path: Path, test: Callable[[Any], Awaitable[None]], broker: str = "b1") -> None:
-    """Have an operator attached while a test runs, to a broker that is none of a home."""
+def on_a_bus(tmp_path: Path, test: Callable[[Any], Awaitable[None]]) -> None:
+    """Have an operator attached while a test runs; to a broker of a name that no home has: a word on that gives it a key."""
 
     async def within() -> None:
         async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
-            await made.broker(broker)
+            await made.broker("elsewhere")
             await test(await made.client("operator/alice"))
 
     asyncio.run(within())
@@ -121,7 +121,7 @@ def test_a_realm_has_up_to_seven_brokers_and_leaves_beside_them(tmp_path: Path) 
         assert home.names("brokers") == [f"b{n}" for n in range(1, 8)]
         await add(home, bus, "site9", leaf=True)
 
-    on_a_bus(tmp_path, test, "far")
+    on_a_bus(tmp_path, test)
 
 
 def test_several_that_are_announced_at_the_same_moment_are_all_announced(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_an_addition_that_was_killed_is_done_by_who_types_it_again(
         with pytest.raises(RefusedError, match="already"):
             await add(home, bus, "b2")
 
-    on_a_bus(tmp_path, test, "far")
+    on_a_bus(tmp_path, test)
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["before it is ended", "while its directory is removed"])
@@ -190,4 +190,4 @@ def test_a_removal_that_was_killed_is_done_by_who_types_it_again(
         with pytest.raises(NotFoundError):
             await remove(home, bus, "b2")
 
-    on_a_bus(tmp_path, test, "far")
+    on_a_bus(tmp_path, test)
