@@ -19,6 +19,8 @@ Who = Literal["dsmt", "you", "world"]
 
 MAX_FIELD: Final = 500
 """The characters that one field may add to a message: a reason is a sentence, and must fit into an event."""
+WAITS_FOR_DISK: Final = frozenset({"fetch.no_space", "fetch.read_only"})
+"""The reasons of what could not be written for now: it waits, and is tried again."""
 _FIELD: Final = re.compile(r"<([a-z_]+)>")
 _ANNOUNCED: Final = re.compile(r"; parked, [^;]* changes")
 """What `run.flapping` says of what follows."""
@@ -83,6 +85,11 @@ REASONS: Final[Mapping[str, Template]] = {
     "fetch.denied": Template("<url> refused us (<status>)", "check credentials", "you"),
     "fetch.mismatch": Template("<url> has sha256 <got>, declared <want>; not used", "find out who changed it", "you"),
     "fetch.no_space": Template("<need> needed, <free> free on <node> <path>", "free space there", "you"),
+    "fetch.read_only": Template(
+        "<path> on <node> cannot be written: its disk is read-only",
+        "see what is wrong with it, and mount it writable",
+        "you",
+    ),
     "install.unpack": Template("<file> cannot be unpacked: <error>", "check the archive", "you"),
     "install.command": Template("<step> command ended with <code> after <time>", "dsmt logs <target> --step <step>", "you"),
     "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run`, or `chmod +x`", "you"),

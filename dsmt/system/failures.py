@@ -13,7 +13,7 @@ from dsmt.event.phrases import size_in_words
 from dsmt.event.reason import reason
 
 DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""The errno values that mean `fetch.no_space`: what is to be written waits, and is tried again."""
+"""The errno values of a disk that takes nothing more for now: what is to be written waits, and is tried again."""
 
 
 def failed(code: str, **fields: Any) -> FailedError:
@@ -23,17 +23,18 @@ def failed(code: str, **fields: Any) -> FailedError:
 
 
 def no_space(path: str, need: int, error: OSError) -> FailedError:
-    """`fetch.no_space`: `need` bytes could not be written where `path` is.
+    """`fetch.no_space`, or `fetch.read_only`: `need` bytes could not be written where `path` is.
 
     Its fields are `need` and `free` (words) and `path`; the node's name is the caller's to add.
     """
+    if error.errno == errno.EROFS:
+        said = f"{path} cannot be written: its disk is read-only"
+        return FailedError("fetch.read_only", said, next="see what is wrong with it, and mount it writable", path=path)
     place = path
     while not os.path.lexists(place) and place != os.path.dirname(place):
         place = os.path.dirname(place)
     told = os.statvfs(place or ".")
     free = "no inode" if told.f_files and not told.f_favail else size_in_words(told.f_bavail * told.f_frsize)
-    if error.errno == errno.EROFS:
-        free = "0 B (it is read-only)"
     return FailedError(
         "fetch.no_space",
         f"{size_in_words(need)} needed, {free} free at {path}",

@@ -19,7 +19,7 @@ WHO_ACTS = {
     "node.lost": "dsmt", "node.drained": "dsmt", "node.reclaimed": "dsmt", "node.rebooted": "dsmt",
     "node.stale": "world", "node.clock": "you",
     "fetch.unreachable": "world", "fetch.not_found": "you", "fetch.denied": "you", "fetch.mismatch": "you",
-    "fetch.no_space": "you",
+    "fetch.no_space": "you", "fetch.read_only": "you",
     "install.unpack": "you", "install.command": "you", "install.secret": "you", "install.user": "you",
     "start.cannot_exec": "you", "start.port_in_use": "world", "start.timeout": "dsmt", "start.exited": "dsmt",
     "start.driver": "you",

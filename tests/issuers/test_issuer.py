@@ -21,7 +21,7 @@ from dsmt.event.records import to_data
 from dsmt.issuers.issuer import Issuer
 from dsmt.operations.connection import Connection
 from dsmt.operations.local.joining import _realm
-from dsmt.operations.write import tokens
+from dsmt.operations.write import node_control, tokens
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import NatsTerms
 from dsmt.programs.configuration import RealmConfig
@@ -166,6 +166,27 @@ async def test_the_name_of_a_node_that_was_removed_is_free_until_that_node_is_he
     await j.bus.publish(Draft("node/web-1/verdict", left, replaces=removed))
     assert (await j.ask(await j.token(), "web-1", new_key()))["member"] == "web-1"
     assert (await j.ask(await j.token(), "web-1", new_key()))["code"] == "token.taken", "who has just joined has it"
+
+
+@scenario
+async def test_a_node_that_was_certified_and_never_came_is_removed_and_its_name_is_free(j: Joining) -> None:
+    await j.begin()
+
+    async def free() -> bool:
+        return await node_control.free(j.bus, "web-1", by="alice", reason="")
+
+    assert not await free(), "nobody has the name"
+    for _ in range(2):  # the second one, when it has left before
+        assert (await j.ask(await j.token(), "web-1", new_key()))["member"] == "web-1"
+        assert (await j.ask(await j.token(), "web-1", new_key()))["code"] == "token.taken"
+        assert await free()
+        assert not await free(), "it is said once"
+    trust, key = j.realm.trust(), new_key()
+    certificate = trust.add((await j.ask(await j.token(), "web-1", key, trust))["certificate"])
+    node = Identity(key, tuple(trust.chain(certificate.key_id, "node/web-1")))
+    await j.realm.client("node/web-1", identity=node)
+    assert not await free(), "who has come has the name until it has left"
+    assert (await j.ask(await j.token(), "web-1", new_key()))["code"] == "token.taken"
 
 
 @scenario

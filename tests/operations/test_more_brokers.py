@@ -10,32 +10,51 @@ from typing import Any
 
 import pytest
 
-from dsmt.errors import InputError, RefusedError
+from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.local import brokers
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home, ensure_broker, init
+from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write.brokers import announce, announced
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import IDENTITY
 from tests.bus.realm import memory_network, realm
 
 FAR = BrokerAddress("10.9.9.9:4000", bytes(range(32)))
 
 
 def on_a_bus(tmp_path: Path, test: Callable[[Any], Awaitable[None]]) -> None:
-    """Have an operator attached while a test runs."""
+    """Have an operator attached while a test runs; to a broker of a name that no home has: a word on that gives it a key."""
 
     async def within() -> None:
         async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
-            await made.broker()
+            await made.broker("elsewhere")
             await test(await made.client("operator/alice"))
 
     asyncio.run(within())
 
 
-async def add(home: Home, bus: Any, name: str, listen: str | None = None) -> str:
-    at = await brokers.add(home, bus, name, listen=listen, by="a", reason="", now_s=0, waits=silent, leaf=False)
+async def remove(home: Home, bus: Any, name: str) -> BrokerAddress:
+    return await brokers.remove(home, bus, name, by="a", reason="", waits=silent)
+
+
+async def add(home: Home, bus: Any, name: str, listen: str | None = None, *, leaf: bool = False) -> str:
+    at = await brokers.add(home, bus, name, listen=listen, by="a", reason="", now_s=0, waits=silent, leaf=leaf)
     return at.address
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL at a moment within a command."""
+
+
+def killing(patch: pytest.MonkeyPatch, place: object, name: str) -> None:
+    """Have whoever calls this function be killed."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise KilledError
+
+    patch.setattr(place, name, killed)
 
 
 def host(address: str) -> str:
@@ -87,6 +106,24 @@ def test_no_broker_takes_the_name_of_one_on_another_machine(tmp_path: Path) -> N
     on_a_bus(tmp_path, test)
 
 
+def test_a_realm_has_up_to_seven_brokers_and_leaves_beside_them(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+
+    async def test(bus: Any) -> None:
+        leaves = {f"site{n}": BrokerAddress(f"127.0.1.{n}:4000", bytes([n] * 32), leaf=True) for n in range(1, 9)}
+        await announce(bus, leaves, by="a")
+        for n in range(2, MOST_BROKERS + 1):
+            await add(home, bus, f"b{n}")
+        with pytest.raises(RefusedError, match="has 7 brokers, and may have no more") as refused:
+            await add(home, bus, "b8")
+        assert "dsmt broker remove" in refused.value.next
+        assert home.names("brokers") == [f"b{n}" for n in range(1, 8)]
+        await add(home, bus, "site9", leaf=True)
+
+    on_a_bus(tmp_path, test)
+
+
 def test_several_that_are_announced_at_the_same_moment_are_all_announced(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     init(home, name="test")
@@ -95,5 +132,62 @@ def test_several_that_are_announced_at_the_same_moment_are_all_announced(tmp_pat
     async def test(bus: Any) -> None:
         await asyncio.gather(*(announce(bus, {**here, name: at}, by="a") for name, at in hosts.items()))
         assert await announced(bus) == {**here, **hosts}
+
+    on_a_bus(tmp_path, test)
+
+
+@pytest.mark.parametrize("place", [brokers.brokers, brokers], ids=["before it is announced", "before it is started"])
+def test_an_addition_that_was_killed_is_done_by_who_types_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: object
+) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+
+    async def test(bus: Any) -> None:
+        with monkeypatch.context() as patch:
+            killing(patch, place, "announce" if place is brokers.brokers else "is_up")
+            with pytest.raises(KilledError):
+                await add(home, bus, "b2")
+        begun = of_home(home)["b2"]
+        with monkeypatch.context() as patch:
+            kept: list[str] = []
+
+            async def keep(_: Home, __: str, ___: str, names: list[str]) -> None:
+                kept.extend(names)
+
+            patch.setattr(brokers, "is_up", lambda _: True)
+            patch.setattr(brokers, "keep", keep)
+            with pytest.raises(RefusedError, match=f"b2 was begun at {begun.address}"):
+                await add(home, bus, "b2", "127.0.0.8:4999")
+            assert await add(home, bus, "b2") == begun.address
+            assert kept == ["b2"]
+        assert (await announced(bus))["b2"] == begun
+        with pytest.raises(RefusedError, match="already"):
+            await add(home, bus, "b2")
+
+    on_a_bus(tmp_path, test)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["before it is ended", "while its directory is removed"])
+def test_a_removal_that_was_killed_is_done_by_who_types_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: bool
+) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+
+    async def test(bus: Any) -> None:
+        await add(home, bus, "b2")
+        at = of_home(home)["b2"]
+        with monkeypatch.context() as patch:
+            killing(patch, brokers, "clear" if half else "release")
+            with pytest.raises(KilledError):
+                await remove(home, bus, "b2")
+        if half:
+            (home.part("brokers", "b2") / IDENTITY).unlink()
+        assert await remove(home, bus, "b2") == at
+        assert home.names("brokers") == ["b1"]
+        assert (await announced(bus)).keys() == {"b1"}
+        with pytest.raises(NotFoundError):
+            await remove(home, bus, "b2")
 
     on_a_bus(tmp_path, test)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,22 @@ def killed(operator: Operator, name: str, moment: Callable[[], object]) -> None:
     asyncio.run(main())
 
 
+def cut_off(operator: Operator, machine: Machine, moment: Callable[[], object]) -> dict[str, Any]:
+    """End the processes of the connection there at a moment of `node add`; what it says then."""
+
+    async def main() -> bytes:
+        environment = {"env": operator.environment, "within": operator.lab.within}
+        process = await start(operator.home, "node", "add", machine.name, "--json", **environment)
+        await eventually("the moment", moment)
+        machine.run(CUT_OFF)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 7
+        return said
+
+    error: dict[str, Any] = json.loads(asyncio.run(main()))["error"]
+    return error
+
+
 def there(machine: Machine, pattern: str) -> Callable[[], bool]:
     return lambda: bool(machine.run(f"ls -d {pattern} 2>/dev/null || true").strip())
 
@@ -39,6 +57,12 @@ def nothing_brought(machine: Machine) -> bool:
     return not machine.run("ls -A /tmp").strip()
 
 
+CUT_OFF = """\
+for one in /proc/[0-9]*; do
+    [ "${one#/proc/}" = 1 ] || ! grep -q '^sshd' $one/comm 2>/dev/null || kill -9 ${one#/proc/} 2>/dev/null || true
+done
+"""
+JOINED = "/var/lib/dsmt/nodes/*/identity"
 MOMENTS = {
     "brought": "/tmp/dsmt-*/wheels",
     "made": "/opt/dsmt/*/bin",
@@ -59,11 +83,30 @@ def test_it_is_typed_again_while_what_it_began_there_is_still_at_work(operator: 
     assert machine.programs() == []
 
 
+def test_who_is_cut_off_is_told_so_and_types_it_again(operator: Operator) -> None:
+    machine = operator.lab.machine("cut-off")
+    before = machine.files()
+    for place in MOMENTS.values():
+        error = cut_off(operator, machine, there(machine, place))
+        assert error["code"] == "ssh.lost"
+        assert error["message"].startswith("cut-off: the connection was lost")
+        assert "try again" in error["next"]
+    operator.run("node", "add", "cut-off")
+    assert "cut-off" in operator.alive()
+    operator.run("node", "remove", "cut-off")
+    operator.until(lambda: nothing_brought(machine), "what was brought goes with its connection")
+    assert machine.files() == before
+
+
 def test_a_host_on_which_it_was_killed_half_way_is_removed_by_its_name(operator: Operator) -> None:
     machine = operator.lab.machine("half")
     before = machine.files()
-    killed(operator, "half", there(machine, MOMENTS["installing"]))
+    for place in (MOMENTS["installing"], JOINED, JOINED):
+        killed(operator, "half", there(machine, place))
+        operator.run("node", "remove", "half")
+        operator.until(lambda: nothing_brought(machine), "what was brought goes with its connection")
+        assert machine.files() == before
+        assert "half" not in {one["node"] for one in operator.run("nodes", "--json").json}
+    operator.run("node", "add", "half")
+    assert "half" in operator.alive()
     operator.run("node", "remove", "half")
-    operator.until(lambda: nothing_brought(machine), "what was brought goes with its connection")
-    assert machine.files() == before
-    assert "half" not in {one["node"] for one in operator.run("nodes", "--json").json}

@@ -16,6 +16,7 @@ import pytest
 
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.home import Home, reach_at, write_secret
+from dsmt.operations.local.joining import KEY_FILE
 from dsmt.operations.local.machine import down
 from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import dump, root_issued
@@ -137,6 +138,7 @@ def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_
             assert await alive(home) == {"n1", "web-1"}
 
             await dsmt(there, "down")
+            write_secret(there / KEY_FILE, after.key.seed)  # as one leaves it that was killed as all else was written
             await dsmt(home, "cert", "revoke", after.key.key_id.hex(), "--keep")
             fresh = (await dsmt(home, "token", "create")).out.strip()
             assert (await dsmt(there, "join", fresh, "--json")).json["node"] == "web-1"

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from dsmt.operations.local import upgrading
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import Parts, keeper_directory
+from dsmt.operations.words.telling import silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import is_alive
 from tests.real.fleet import eventually
@@ -29,6 +31,10 @@ components:
 """
 MOMENTS = [("keeper", "", "spawner"), ("brokers", "b1", "broker"), ("nodes", "n1", "spawner"), ("nodes", "n2", "spawner")]
 """Whose end is a moment within it, in order."""
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL at a moment within a command."""
 
 
 def own(home: Home) -> set[ProcessIdentity]:
@@ -89,6 +95,27 @@ def test_what_is_gone_where_it_was_killed_is_started_by_up(tmp_path, moment):
         assert await shown(home) == before
         await dsmt(home.root, "upgrade")
         assert await shown(home) == before
+
+    run(tmp_path, scenario)
+
+
+def test_it_is_typed_again_when_it_was_killed_as_all_that_is_kept_had_ended(tmp_path, monkeypatch):
+    async def scenario(home: Home) -> None:
+        before = await begin(home)
+
+        async def killed(_: Home) -> None:
+            raise KilledError
+
+        for again in ("upgrade", "down"):
+            monkeypatch.setattr(upgrading, "start_keeper", killed)
+            with pytest.raises(KilledError):
+                await upgrading.upgrade(home, silent)
+            assert not any(at(home, *one)() for one in MOMENTS[:2])
+            await dsmt(home.root, again)
+            if again == "upgrade":
+                assert all(at(home, *one)() for one in MOMENTS)
+                assert await shown(home) == before
+        assert (await dsmt(home.root, "upgrade", "--json", code=4)).error["code"] == "upgrade.down"
 
     run(tmp_path, scenario)
 

@@ -118,8 +118,9 @@ def test_a_disk_that_has_become_read_only_is_told_as_such_and_waited_for(small_d
     for closed in (lambda: files.below("d"), lambda: files.write("a", b"x")):
         with pytest.raises(FailedError) as caught:
             closed()
-        assert caught.value.code == "fetch.no_space"
-        assert "read-only" in caught.value.message
+        assert caught.value.code == "fetch.read_only"
+        assert "is read-only" in caught.value.message
+        assert "mount it writable" in caught.value.next
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     files.write("a", b"x")
 

@@ -10,7 +10,7 @@ import msgspec
 from dsmt.agents.rules.supervision import Again, Finished, Verdict
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.kinds.instance import LastExit
-from dsmt.event.reason import REASONS, Reason, reason
+from dsmt.event.reason import REASONS, WAITS_FOR_DISK, Reason, reason
 from dsmt.ports.processes import Exit
 from dsmt.spec.quantities import format_duration
 
@@ -77,7 +77,7 @@ def of_error(error: DsmtError, whose: str, *, target: str, node: str) -> Reason:
     if not isinstance(error, FailedError) or error.code not in REASONS:
         return reason("dsmt.bug", id=error.code, module=f"{whose}: {error.message}")
     told = reason(error.code, **{**error.fields, "target": target, "node": node})
-    if error.code == "fetch.no_space":
+    if error.code in WAITS_FOR_DISK:
         return told  # whose disk it is, only we know
     return msgspec.structs.replace(told, message=error.message)
 

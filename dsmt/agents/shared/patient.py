@@ -11,6 +11,7 @@ import asyncio
 from typing import Final
 
 from dsmt.errors import FailedError
+from dsmt.event.reason import WAITS_FOR_DISK
 from dsmt.ports.files import Files
 
 AGAIN_S: Final = 1.0
@@ -33,7 +34,7 @@ class PatientWriter:
         try:
             self._write(path)
         except FailedError as error:
-            if error.code != "fetch.no_space":
+            if error.code not in WAITS_FOR_DISK:
                 del self._waiting[path]
                 raise
             self._wait(error)

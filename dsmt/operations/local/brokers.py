@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 from errno import EBUSY
@@ -27,6 +28,7 @@ from dsmt.operations.local.home import (
 from dsmt.operations.local.keeping import broker_programs, is_up, keep
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import release
+from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
@@ -34,6 +36,7 @@ from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY, BrokerFile, GateFile, RealmConfig, read_identity
 from dsmt.programs.nats_server import cluster_of
+from dsmt.system.records import process_of
 from dsmt.trust.identity import Identity
 
 ADDRESSES = "addresses.json"
@@ -85,7 +88,8 @@ async def add(
 ) -> BrokerAddress:
     """Make a broker in this home, a leaf or one as all others, announce it, and start it when the realm is up here.
 
-    Raises `InputError`, `FailedError` for a port that is taken, `RefusedError` for a name that is.
+    Where that was interrupted the rest of it is done (C19). Raises `InputError`, `FailedError` for a port that is taken,
+    `RefusedError` for a name that is.
     """
     check_part("broker", name)
     servers.check_grows(home.realm())
@@ -93,13 +97,12 @@ async def add(
         check_address(listen)
     async with alone(home, waits):
         _check_still(home)
-        if name in of_home(home):
-            raise RefusedError("broker.exists", f"broker {name} is in {home.root} already", next="choose another name")
+        others = await brokers.announced(bus)
+        _check_new(home, name, others, listen)
+        if not leaf:
+            check_number({name}, {**of_home(home), **others})
         if listen is not None:
             check_free(listen, f"broker {name}", then="choose another with --listen")
-        others = await brokers.announced(bus)
-        if name in others:
-            raise RefusedError("broker.exists", f"there is a broker {name} on another machine", next="choose another name")
         others |= of_home(home)
         address = _listening(home, listen, others)
         if home.realm().nats is None:
@@ -113,6 +116,30 @@ async def add(
             for program in broker_programs(home.realm()):
                 await keep(home, "brokers", program, [name])
     return known[name]
+
+
+def check_number(added: AbstractSet[str], known: Mapping[str, BrokerAddress]) -> None:
+    """Raise `RefusedError` where a realm would have more brokers than it may (R8). A leaf is read by its upstream alone."""
+    mesh = {name for name, at in known.items() if not at.leaf}
+    if not added <= mesh and len(mesh | added) > MOST_BROKERS:
+        said = f"the realm has {len(mesh)} brokers, and may have no more than {MOST_BROKERS}: each reads all others"
+        raise RefusedError("broker.many", said, next="dsmt broker remove one first; a site may have one with --leaf")
+
+
+def _check_new(home: Home, name: str, others: Mapping[str, BrokerAddress], listen: str | None) -> None:
+    """Raise `RefusedError` for a name that somebody has; one that was interrupted half-way here may go on."""
+    here = of_home(home)
+    held = here.get(name)
+    if name in others and (held is None or held.public != others[name].public):
+        raise RefusedError("broker.exists", f"there is a broker {name} on another machine", next="choose another name")
+    if held is None:
+        return
+    runs = not is_up(home) or all(process_of(home.part("brokers", name), one) for one in broker_programs(home.realm()))
+    if runs and (name in others or len(here) == 1):
+        raise RefusedError("broker.exists", f"broker {name} is in {home.root} already", next="choose another name")
+    if listen not in (None, held.address):
+        said = f"broker {name} was begun at {held.address}, not at {listen}"
+        raise RefusedError("broker.exists", said, next="leave --listen out; or choose another name")
 
 
 def _listening(home: Home, told: str | None, others: Mapping[str, BrokerAddress]) -> str:
@@ -149,13 +176,13 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     async with alone(home, waits):
         _check_still(home)
         here, realm = of_home(home), home.realm()
-        at = await _unsaid(bus, realm, name, here, by=by, reason=reason)
+        at = await _unsaid(bus, home, name, here, by=by, reason=reason)
         if realm.nats is not None:
             await servers.emptied(bus, realm, name)
         left = tuple(one for one in realm.brokers if one[1] != at.public)
         if left:
             reach_at(home, msgspec.structs.replace(realm, brokers=left))
-        if name in here:
+        if name in home.names("brokers"):
             for program in reversed(broker_programs(realm)):
                 await release(home, program, name)
             clear(home.part("brokers", name))
@@ -172,18 +199,20 @@ def clear(directory: Path) -> None:
 
 
 async def _unsaid(
-    bus: Bus, realm: RealmConfig, name: str, here: Mapping[str, BrokerAddress], *, by: str, reason: str
+    bus: Bus, home: Home, name: str, here: Mapping[str, BrokerAddress], *, by: str, reason: str
 ) -> BrokerAddress:
-    """Say that it is none any more; of a NATS server of this home that may have been said, by who was interrupted."""
-    if realm.nats is None:
-        return await brokers.remove(bus, name, here, by=by, reason=reason)
-    await servers.check_left(bus, name, await brokers.announced(bus))
+    """Say that it is none any more; of one of this home that may have been said, by who was interrupted (C19)."""
+    nats, least = home.realm().nats, 1
+    if nats is not None:
+        await servers.check_left(bus, name, await brokers.announced(bus))
+        least = min(nats.replicas, servers.LEAST)
     try:
-        return await brokers.remove(bus, name, here, by=by, reason=reason, least=min(realm.nats.replicas, servers.LEAST))
+        return await brokers.remove(bus, name, here, by=by, reason=reason, least=least)
     except NotFoundError:
-        if name not in here:
+        at = (await brokers.announced(bus, removed=True)).get(name)
+        if at is None or name not in home.names("brokers"):
             raise
-        return here[name]
+        return at
 
 
 def _check_still(home: Home) -> None:

@@ -77,7 +77,7 @@ async def join(
             return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
         async with _asking(token, realm) as connection:
             keeps = held is not None and not _is_revoked(held, ended, connection.trust)
-            key = held.key if held is not None and keeps else _key(home)
+            key = held.key if held is not None and keeps else _key(home, held)
             told, identity = await _certified(connection, token, key, known or name)
         node = identity.name.partition("/")[2]
         directory = home.part("nodes", node)
@@ -141,10 +141,10 @@ def _is_revoked(node: Identity, ended: str, trust: TrustStore) -> bool:
     return ended == "trust.revoked"
 
 
-def _key(home: Home) -> Key:
-    """The key of the node that is to be (rule 1)."""
+def _key(home: Home, former: Identity | None) -> Key:
+    """The key of the node that is to be (rule 1); not that of who it was, which a join that was killed may have left."""
     path = home.root / KEY_FILE
-    if not path.exists():
+    if not path.exists() or (former is not None and SecretKey(path.read_bytes()).key_id == former.key.key_id):
         write_secret(path, SystemEntropy().bytes(32))
     return SecretKey(path.read_bytes())
 

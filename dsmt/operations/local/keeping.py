@@ -16,11 +16,18 @@ from dsmt.system.processes import SpawnedProcesses, start_spawner
 from dsmt.system.records import process_of
 
 START_S = 30.0
+BEGUN_ANEW = "begun_anew"
+"""Stands beside the keeper from when `upgrade` ends all until the keeper answers again, or `down` has ended it."""
 
 
 def is_up(home: Home) -> bool:
     """Whether the home's keeper runs."""
     return process_of(keeper_directory(home), "spawner") is not None
+
+
+def is_kept(home: Home) -> bool:
+    """Whether `up` keeps a home: its keeper runs, or was ended to be begun anew, which was interrupted."""
+    return is_up(home) or (keeper_directory(home) / BEGUN_ANEW).exists()
 
 
 def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
@@ -70,6 +77,7 @@ async def start_keeper(home: Home) -> None:
                 ) from error
             await asyncio.sleep(0.02)
         else:
+            (directory / BEGUN_ANEW).unlink(missing_ok=True)
             return
 
 

@@ -39,9 +39,9 @@ from dsmt.operations.local.home import (
     init,
     lacks_issuer,
 )
-from dsmt.operations.local.keeping import START_S, ask_keeper, is_up, keep, start_keeper, write_kept
+from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, is_up, keep, start_keeper, write_kept
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.parts import Parts, keeper_directory
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
@@ -279,6 +279,8 @@ async def _down(home: Home) -> Ended:
         for directory in parts.homes_of_spawners():
             with suppress(OSError):  # of a disk that has become read-only nothing is removed
                 (directory / SOCKET).unlink()
+        with suppress(OSError):
+            (keeper_directory(home) / BEGUN_ANEW).unlink()
     parts.clear()
     return Ended(len(seen), killed, tuple(stuck))
 

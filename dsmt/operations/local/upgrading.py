@@ -4,7 +4,8 @@ Rule 1: keeper, brokers and controllers end together, and are there again a seco
     nothing of it, and who was attached here attaches anew. What a broker does not hear how it closes is no evidence (F2).
 Rule 2: of a node never all ends at once, for it would be dead to the others: first its spawner with its manager and its
     monitor, while its agents stay attached; then, when there are others, one agent after the other.
-Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew.
+Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew:
+    what is ended is written down before it is, until the keeper is there again, or `down` has ended all.
 Rule 4: what something else keeps, as systemd, is not touched: that restarts it, and leaves agents alone. Those that are
     older than their node's spawner are begun anew here.
 """
@@ -20,7 +21,7 @@ from typing import Final, NamedTuple
 
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.keeping import ask_keeper, is_up, start_keeper
+from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, end, end_program, start_all
 from dsmt.operations.local.parts import Parts, agents_in, keeper_directory
@@ -58,7 +59,7 @@ async def upgrade(home: Home, tell: Tell, *, waits: Tell = silent) -> Upgraded:
         check_moved(home)
         parts = Parts(home)
         ran = [one for one in parts.instances() if is_alive(one)]
-        kept = is_up(home)
+        kept = is_kept(home)
         started = await _replace_all(home, tell) if kept else await _replace_former(home, tell)
         return Upgraded(started, home.names("brokers") if kept else [], len(ran), sum(map(is_alive, ran)))
 
@@ -67,6 +68,7 @@ async def _replace_all(home: Home, tell: Tell) -> StartedRealm:
     parts = Parts(home)
     _check_room(home)
     tell("brokers and controllers")
+    (keeper_directory(home) / BEGUN_ANEW).touch()
     await end_program(keeper_directory(home), "spawner", GRACE_S)  # it ends the others first
     await end([*parts.controllers(), *parts.bridges(), *parts.brokers()], GRACE_S)
     await start_keeper(home)

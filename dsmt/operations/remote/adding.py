@@ -315,10 +315,11 @@ async def forget(connection: Connection, home: Home, node: str, *, reason: str, 
     if place is not None and "broker" in place.roles and connection.realm.nats is not None:
         await check_left(connection.bus, node, await announced(connection.bus))
     ends = _ends(home, node, place)
+    freed = await node_control.free(connection.bus, node, by=connection.by, reason=reason)
     try:
         done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure, ends=ends)
     except NotFoundError:
-        if place is None:
+        if place is None and not freed:
             raise
         done = Controlled(node=node, mode="removed", changed=True, version=0, instances=0)  # it had not come so far
     if place is not None:

@@ -100,7 +100,7 @@ class ReachedHost:
         """Have `on_host` do something; what it says. Raises what it says as an error."""
         parameters = msgspec.json.encode(told).decode()
         argv = [*self.root.split(), self.python, f"{self._stage}/{Path(on_host.__file__).name}", verb, parameters]
-        done = await self._connection.run(shlex.join(argv), input=given, check=False)
+        done = await _run(self._connection, shlex.join(argv), given)
         lines = str(done.stdout or "").strip().splitlines()
         try:
             answer: dict[str, Any] = msgspec.json.decode(lines[-1])
@@ -143,17 +143,26 @@ async def reached(address: HostAddress, *, for_user: bool) -> AsyncIterator[Reac
         except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded, asyncssh.SFTPFailure) as error:
             said = f"{address}: what is brought cannot be written there: the disk is full"  # OpenSSH's word is "failure"
             raise FailedError("host.full", said, next="free 200 MB there, and try again") from error
+        except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection) as error:
+            raise _lost(address, error) from error
         except asyncssh.SFTPError as error:
             said = f"{address}: what is brought cannot be written there: {_reason(error)}"
             raise FailedError("host.write", said, next="see who may write to TMPDIR there, or /tmp") from error
         except (asyncssh.Error, ConnectionError) as error:
-            said = f"{address}: the connection was lost: {_reason(error)}"
-            raise TransportError("ssh.lost", said, next="try again: what is done there is not done twice") from error
+            raise _lost(address, error) from error
+
+
+async def _run(connection: asyncssh.SSHClientConnection, command: str, given: str) -> asyncssh.SSHCompletedProcess:
+    """Run a command there to its end. Raises `asyncssh.ConnectionLost` where the connection ended before it."""
+    done = await connection.run(command, input=given, check=False)
+    if done.exit_status is None and done.exit_signal is None:
+        raise asyncssh.ConnectionLost("it was closed there")
+    return done
 
 
 async def _probed(address: HostAddress, connection: asyncssh.SSHClientConnection, *, for_user: bool) -> ReachedHost:
     """What the host has. Raises `NotFoundError`, `RefusedError`."""
-    done = await connection.run("exec sh -s", input=_PROBE, check=False)  # its parent is the connection's own process
+    done = await _run(connection, "exec sh -s", _PROBE)  # its parent is the connection's own process
     lines = str(done.stdout or "").splitlines()
     words = {line.partition(" ")[0]: line.partition(" ")[2] for line in lines}
     stage = words.get("STAGE", "")
@@ -184,6 +193,11 @@ def _choose(host: ReachedHost, words: Mapping[str, str], lines: list[str], *, fo
         said = f"{host.address}: a node of the whole machine needs root, and sudo without a password is not allowed there"
         raise RefusedError("host.root", said, next="log in as root, allow sudo, or add it with --user")
     host.root = "sudo -n"
+
+
+def _lost(address: HostAddress, error: Exception) -> TransportError:
+    said = f"{address}: the connection was lost: {_reason(error)}"
+    return TransportError("ssh.lost", said, next="try again: what is done there is not done twice")
 
 
 def _no_python(address: HostAddress, pythons: list[Any]) -> NotFoundError:

@@ -15,7 +15,7 @@ import msgspec
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import servers
-from dsmt.operations.local.brokers import of_home
+from dsmt.operations.local.brokers import check_number, of_home
 from dsmt.operations.local.home import Home, reach_at
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.roles import Answer, Role, RoleOrder
@@ -46,6 +46,8 @@ class Roles:
     ) -> None:
         self.all, self._leaf = tuple(roles), leaf
         self._connection, self._home, self._listen = connection, home, listen
+        self._adding: set[str] = set()
+        """Whose brokers are being added side by side: none of them may be announced yet."""
         self._servers: ServersKey | None = None
         if "broker" in roles and connection.realm.nats is not None:
             servers.check_grows(connection.realm)
@@ -62,6 +64,9 @@ class Roles:
         if root is None:
             return Given(None, certified=False)
         announced = await brokers.announced(self._connection.bus)
+        if "broker" in self.all and not self._leaf:
+            check_number(self._adding | {name}, {**of_home(self._home), **announced})
+            self._adding.add(name)
         known = {*self._home.realm().brokers, *((one.address, one.public) for one in announced.values() if not one.leaf)}
         asks = RoleOrder(
             name=name,

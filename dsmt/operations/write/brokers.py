@@ -54,10 +54,10 @@ def _unsaid(
     return drafts
 
 
-async def announced(bus: BusReader) -> dict[str, BrokerAddress]:
-    """The brokers that were announced, and not removed since."""
+async def announced(bus: BusReader, *, removed: bool = False) -> dict[str, BrokerAddress]:
+    """The brokers that were announced, and not removed since; or those that were."""
     said = await _said(bus)
-    return {name: address_of(word) for name, (_, word) in said.items() if not word.removed}
+    return {name: address_of(word) for name, (_, word) in said.items() if word.removed == removed}
 
 
 async def remove(

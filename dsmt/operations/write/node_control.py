@@ -14,8 +14,9 @@ from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.words.telling import Tell, silent
+from dsmt.operations.write.tokens import given_ms
 from dsmt.operations.write.writing import follow, say
-from dsmt.ports.bus import Bus
+from dsmt.ports.bus import Bus, Draft
 from dsmt.view.entries import NodeEntry
 from dsmt.view.liveness import judged
 
@@ -98,7 +99,31 @@ async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends:
     if waiting and not sure:
         said = f"the data of {', '.join(waiting)} is on {name}, and waits for it; nothing was done"
         raise InputError("node.data", said, next=f"dsmt move {waiting[0]} --accept-data-loss, or --yes")
-    attachments, others = judged(entry)
+    await say(bus, [_left(sight, name, by, reason)])
+    return _controlled(sight, name, "removed", changed=True)
+
+
+async def free(bus: Bus, name: str, *, by: str, reason: str) -> bool:
+    """Say that a node has left whose name a token gave to a key since, with which nobody has come: it is free again (J2).
+
+    Whether that was to be said; of one that has not left nothing is.
+    """
+    sight = await look(bus)
+    entry = sight.view.nodes.get(name)
+    if entry is not None and entry.sources and sight.fleet.state(name) != "left":
+        return False
+    verdict = None if entry is None else entry.verdict
+    given = await given_ms(bus, name)
+    if not given or (verdict is not None and verdict.signed.event.time_ms > given):
+        return False
+    await say(bus, [_left(sight, name, by, reason)])
+    return True
+
+
+def _left(sight: Sight, name: str, by: str, reason: str) -> Draft:
+    """The verdict that a node has left."""
+    entry = sight.view.nodes.get(name)
+    attachments, others = ({}, 0) if entry is None else judged(entry)
     record = NodeVerdict(
         state="left",
         road="operator",
@@ -108,8 +133,7 @@ async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends:
         message=f"removed by {person(by)}{quoted(reason)}",
         since_ms=sight.now_ms,
     )
-    await say(bus, [follow(sight.view, f"node/{name}/verdict", record, subject=f"node/{name}")])
-    return _controlled(sight, name, "removed", changed=True)
+    return follow(sight.view, f"node/{name}/verdict", record, subject=f"node/{name}")
 
 
 def _version(entry: NodeEntry) -> int:

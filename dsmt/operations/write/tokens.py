@@ -136,6 +136,12 @@ async def _facts(bus: BusReader) -> dict[str, SignedEvent]:
     return {one.event.topic.removeprefix(TOKENS): one for one in await retained(bus, TOKENS, "the tokens")}
 
 
+async def given_ms(bus: BusReader, node: str) -> int:
+    """When the name of a node was last given to a key, by a token (realm time, ms); 0 where it never was."""
+    told = [one.event for one in (await _facts(bus)).values()]
+    return max((one.time_ms for one in told if from_data(kinds.TokenFact, one.data).member == node), default=0)
+
+
 async def listing(bus: BusReader) -> list[Listed]:
     """Every token that is known, the one that expires next first."""
     told = {name: from_data(kinds.TokenFact, signed.event.data) for name, signed in (await _facts(bus)).items()}
