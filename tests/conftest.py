@@ -10,7 +10,6 @@ from itertools import chain
 import pytest
 from hypothesis import HealthCheck, settings
 
-from dsmt.operations.local import addresses
 from dsmt.system.procfs import environment_value, pids
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell script; children would inherit it
@@ -18,16 +17,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a 
 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 settings.register_profile("dsmt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dsmt")
-WORKERS = 4
-"""As many as `make test` has; with more, some share their ports."""
-
-
-def pytest_configure() -> None:
-    """Each worker has free ports of its own: what one has found nobody else listens at before that does."""
-    low, high = addresses.PORTS
-    each = (high - low + 1) // WORKERS
-    low += int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS * each
-    addresses.PORTS = low, low + each - 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
