@@ -12,6 +12,7 @@ from dsmt.bus.nats import link, offers, streams
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.door import Verdict
 from dsmt.bus.nats.link import NatsLink, NatsRealm
+from dsmt.bus.nats.opener import NatsOpener
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.ports.bus import Draft, Start
 from tests.bus.contract.engines import NatsEngine
@@ -87,6 +88,31 @@ def test_a_shared_fact_is_given_up_with_its_link_and_all_else_is_said_again(tmp_
             await got.until(lambda g: numbers(g, "user/f")[-1:] == [4])
             assert numbers(got, "user/f") == [2, 4]
             assert numbers(got) == [1]
+
+    on_nats(within)(tmp_path)
+
+
+def test_who_cannot_read_what_another_one_has_said_meanwhile_does_not_replace_it(tmp_path, monkeypatch) -> None:
+    real, silent = NatsOpener.learn, True
+
+    async def learn(opener, link, source, key_id):
+        nonlocal silent
+        if silent and link._name == "operator/alice":
+            silent = False
+            raise TransportError("link.silent", "no answer came in time")
+        return await real(opener, link, source, key_id)
+
+    async def within(e: NatsEngine) -> None:
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        first = alice.emit(Draft("user/f", {"n": 1}, version=1))
+        await first.acknowledged()
+        await bob.publish(Draft("user/f", {"n": 2}, replaces=first.signed))
+        monkeypatch.setattr(NatsOpener, "learn", learn)
+        with pytest.raises(RefusedError, match="operator/bob changed user/f"):
+            await alice.publish(Draft("user/f", {"n": 3}, replaces=first))
+        assert not silent
+        async with reading(bob, "user/") as got:
+            assert numbers(got, "user/f") == [2]
 
     on_nats(within)(tmp_path)
 
