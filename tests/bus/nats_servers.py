@@ -8,7 +8,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,21 +25,13 @@ from dsmt.bus.rules.nats_config import Server, Tls, server_config
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, TransportError
+from dsmt.operations.local.addresses import free_port
 from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SecretKey
 from tests.bus.realm import TestClock, TestEntropy, TestRealm
 
 BINARY = os.environ.get("DSMT_NATS_SERVER") or str(Path(sys.executable).parent / "nats-server")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _ends_with_us() -> None:
@@ -95,7 +86,7 @@ class NatsServers:
     def __init__(self, count: int, *, tls: bool = False, synced: bool = False, host: str = "127.0.0.1") -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="dsmt-nats-"))
         self._authority, certificates = self._issued(count, host.strip("[]")) if tls else ("", [])
-        ports = free_ports(2 * count)
+        ports = [free_port() for _ in range(2 * count)]
         self.addresses = [f"{host}:{port}" for port in ports[:count]]
         routes = tuple(f"127.0.0.1:{port}" for port in ports[count:])
         self._servers = [
@@ -205,7 +196,7 @@ class Way:
 
     def __init__(self, targets: list[str]) -> None:
         self._targets = targets
-        self._ports = free_ports(len(targets))
+        self._ports = [free_port() for _ in targets]
         self._servers: list[asyncio.Server] = []
         self._writers: set[asyncio.StreamWriter] = set()
         self.addresses = [f"127.0.0.1:{port}" for port in self._ports]

@@ -38,11 +38,11 @@ LARGE = 16 * 1024 * 1024
 pytestmark = pytest.mark.real
 
 
-def run(tmp_path, scene, *names: str) -> None:
+def run(tmp_path, scene, *names: str, seconds: float = 60 + 15 * ROUNDS) -> None:
     async def within() -> None:
         network = ZmqNetwork()
         try:
-            async with asyncio.timeout(60 + 15 * ROUNDS), realm(network, tmp_path) as r:
+            async with asyncio.timeout(seconds), realm(network, tmp_path) as r:
                 brokers = killed_brokers(r, *names or ("b1",))
                 try:
                     for broker in brokers:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 
 import pytest
 
-from dsmt.bus.nats import link
+from dsmt.bus.nats import link, offers, streams
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.door import Verdict
 from dsmt.bus.nats.link import NatsLink, NatsRealm
+from dsmt.bus.nats.opener import NatsOpener
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.ports.bus import Draft, Start
 from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
-from tests.bus.realm import Facts, TestClock, TestEntropy, reading
+from tests.bus.realm import Facts, Pen, TestClock, TestEntropy, reading
 from tests.bus.saying import numbers
 from tests.waiting import until
 
@@ -86,6 +89,123 @@ def test_a_shared_fact_is_given_up_with_its_link_and_all_else_is_said_again(tmp_
             assert numbers(got, "user/f") == [2, 4]
             assert numbers(got) == [1]
 
+    on_nats(within)(tmp_path)
+
+
+def test_who_cannot_read_what_another_one_has_said_meanwhile_does_not_replace_it(tmp_path, monkeypatch) -> None:
+    real, silent = NatsOpener.learn, True
+
+    async def learn(opener, link, source, key_id):
+        nonlocal silent
+        if silent and link._name == "operator/alice":
+            silent = False
+            raise TransportError("link.silent", "no answer came in time")
+        return await real(opener, link, source, key_id)
+
+    async def within(e: NatsEngine) -> None:
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        first = alice.emit(Draft("user/f", {"n": 1}, version=1))
+        await first.acknowledged()
+        await bob.publish(Draft("user/f", {"n": 2}, replaces=first.signed))
+        monkeypatch.setattr(NatsOpener, "learn", learn)
+        with pytest.raises(RefusedError, match="operator/bob changed user/f"):
+            await alice.publish(Draft("user/f", {"n": 3}, replaces=first))
+        assert not silent
+        async with reading(bob, "user/") as got:
+            assert numbers(got, "user/f") == [2]
+
+    on_nats(within)(tmp_path)
+
+
+class Silent:
+    """The next answers do not come in time; the link stays."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.left = 0
+        request, next_of = NatsLink.request, NatsLink.next_of
+
+        async def asked(link, *entries, **within):
+            told = await request(link, *entries, **within)
+            self._comes(link)
+            return told
+
+        async def came(link, queue):
+            self._comes(link)
+            return await next_of(link, queue)
+
+        monkeypatch.setattr(NatsLink, "request", asked)
+        monkeypatch.setattr(NatsLink, "next_of", came)
+
+    def _comes(self, link: NatsLink) -> None:
+        if self.left and link._name != "tests":
+            self.left -= 1
+            raise TransportError("link.silent", "no answer came in time")
+
+
+def test_a_blob_is_put_and_given_though_answers_do_not_come_in_time(tmp_path, monkeypatch) -> None:
+    silent, content = Silent(monkeypatch), os.urandom(300_000)
+    digest = hashlib.sha256(content).digest()
+
+    async def chunks():
+        for start in range(0, len(content), 100_000):
+            silent.left = 2
+            yield content[start : start + 100_000]
+
+    async def within(e: NatsEngine) -> None:
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        silent.left = 2
+        await alice.put_blob(chunks(), digest)
+        silent.left = 2
+        assert b"".join([piece async for piece in bob.get_blob(digest)]) == content
+        assert silent.left == 0
+
+    on_nats(within)(tmp_path)
+
+
+def test_a_blob_is_there_though_the_server_that_is_asked_lacks_it_still(tmp_path, monkeypatch) -> None:
+    real, behind, digest = streams.last_of_each, 0, hashlib.sha256(b"abc").digest()
+
+    async def late(link, stream, subjects):
+        nonlocal behind
+        behind -= 1
+        return [] if behind >= 0 else await real(link, stream, subjects)
+
+    async def chunks(*parts: bytes):
+        for one in parts:
+            yield one
+
+    async def within(e: NatsEngine) -> None:
+        nonlocal behind
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        await alice.put_blob(chunks(b"abc"), digest)
+        behind = 2
+        assert [piece async for piece in bob.get_blob(digest)] == [b"abc"]
+        behind = 2
+        await alice.put_blob(chunks(b"never asked for, for it is there"), digest)
+
+    monkeypatch.setattr(streams, "last_of_each", late)
+    on_nats(within)(tmp_path)
+
+
+def test_what_is_re_offered_comes_though_no_answer_comes_in_time(tmp_path, monkeypatch) -> None:
+    real, silent = offers.last_on, 2
+
+    async def last_on(*asked):
+        nonlocal silent
+        silent -= 1
+        if silent >= 0:
+            raise TransportError("link.silent", "no answer came in time")
+        return await real(*asked)
+
+    async def within(e: NatsEngine) -> None:
+        alice, bob = e._made.identity("operator/alice"), await e.bus("operator/bob")
+        async with reading(bob, "user/") as got:
+            bob.introduce([one.raw for one in alice.chain])
+            bob.offer([Pen(alice).write("user/f", {"n": 1}, version=1)])
+            await got.until(lambda g: numbers(g, "user/f") == [1])
+            assert silent < 0
+
+    monkeypatch.setattr(offers, "last_on", last_on)
     on_nats(within)(tmp_path)
 
 

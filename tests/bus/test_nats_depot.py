@@ -30,14 +30,14 @@ class Stream:
                 self.held[SUBJECTS.piece(sayer, DIGEST, str(number))] = piece
         self.held[SUBJECTS.piece(sayer, DIGEST, "count")] = str(len(pieces)).encode()
 
-    async def last_of_each(self, _link: object, _stream: str, filters: list[str]) -> list[Any]:
+    async def held_on(self, _link: object, _stream: str, filters: list[str]) -> list[Any]:
         counts = [one for one in self.held if one.endswith(".count")] if filters == [SUBJECTS.counts(DIGEST)] else filters
         return [SimpleNamespace(subject=one, raw=self.held[one]) for one in counts if one in self.held]
 
     def got(self) -> bytes:
         async def read() -> bytes:
             link: Any = None
-            return b"".join([piece async for piece in depot.get(link, SUBJECTS, DIGEST)])
+            return b"".join([piece async for piece in depot.get(depot.over(link), SUBJECTS, DIGEST)])
 
         return asyncio.run(read())
 
@@ -45,8 +45,7 @@ class Stream:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
     made = Stream()
-    monkeypatch.setattr(depot, "last_of_each", made.last_of_each)
-    monkeypatch.setattr(depot, "ANSWER_S", 0.05)
+    monkeypatch.setattr(depot, "held_on", made.held_on)
     return made
 
 

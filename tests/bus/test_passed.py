@@ -10,9 +10,11 @@ import pytest
 from dsmt.bus.broker import passed
 from dsmt.bus.client import measuring
 from dsmt.bus.wire import frames as f
+from dsmt.event.hlc import BOUND_MS
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Pen, Reading, TestRealm, reading, scenario
+from tests.bus.test_early import StepClock
 from tests.waiting import until
 
 AGENT = "agent/n1/web/app/0"
@@ -112,6 +114,20 @@ async def test_nothing_is_let_go_while_a_broker_lacks_what_it_verifies(r: TestRe
     await until(lambda: controller.early_s > 0 and not broker._trust.names(alice.key.key_id))
     controller._ask_known()
     assert controller._certificates._asked == (b"", "")
+
+
+@scenario
+async def test_what_is_ahead_of_a_brokers_clock_comes_though_it_has_forgotten_the_certificates_meanwhile(r: TestRealm):
+    clock, then_s = StepClock(-3600), int(time.time()) - 4000
+    broker = await r.broker(identity=r.identity("broker/b1", now_s=then_s), born=False, clock=clock)
+    alice = r.identity("operator/alice.x", parent=r.identity("operator/alice", now_s=then_s), now_s=then_s)
+    client = await r.client("controller/c1", identity=r.identity("controller/c1", now_s=then_s))
+    client.introduce([signed.raw for signed in alice.chain])
+    client.offer([Pen(alice).write("config/x", {"n": 1}, version=1)])
+    await until(lambda: client.early_s > 0 and not broker._trust.names(alice.key.key_id))
+    clock.on_s = 3600.0 - BOUND_MS / 2000
+    await until(lambda: broker._store.winner("config/x") is not None)
+    await until(lambda: not client._publisher.offers)
 
 
 @scenario

@@ -12,7 +12,7 @@ from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.nats import sender as nats_sender
 from dsmt.bus.nats.door import Verdict
-from dsmt.bus.nats.link import Publication
+from dsmt.bus.nats.link import ApiError, Publication
 from dsmt.bus.nats.sender import Due, NatsSender
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
@@ -191,3 +191,37 @@ async def test_a_shared_fact_that_is_given_up_on_nats_is_not_published_once_more
     assert settled[word.id] is None
     assert published[-1] == str(word.id)
     assert str(decision.id) not in published[1:]
+
+
+@scenario
+async def test_shared_facts_that_are_stored_one_after_the_other_on_nats_are_not_given_up_because_all_of_them_took_long(
+    r: TestRealm,
+):
+    pen, loop, stored = Pen(r.identity("operator/alice")), asyncio.get_running_loop(), list[str]()
+    said = [pen.write(f"user/f{n}", {}, version=1) for n in range(3)]
+    settled: dict[EventId, object] = {}
+    real, passed_s, silent = loop.time, 0.0, True
+
+    async def publish(*entries: Publication) -> dict[str, int]:
+        nonlocal passed_s, silent
+        if len(entries) > 1:
+            raise ApiError(0, "one of them is to be looked at alone")
+        if len(stored) == 2 and silent:
+            silent = False
+            raise TransportError("link.silent", "no answer")
+        stored.append(entries[0].headers["Nats-Msg-Id"])
+        passed_s += nats_sender.GIVE_UP_S * 0.6
+        return {"seq": 1}
+
+    async def judge(*_: object) -> Verdict:
+        return Verdict()
+
+    link: Any = SimpleNamespace(publish=publish, lost=loop.create_future())
+    door: Any = SimpleNamespace(judge=judge, stored=lambda *_: None, forget=lambda _: None)
+    outbox: Any = SimpleNamespace(refused=lambda _: None, settled=lambda _: None)
+    sender = NatsSender(Subjects(r.name), door, outbox, lambda: 0, lambda one, _, error: settled.update({one: error}))
+    with patch.object(loop, "time", lambda: real() + passed_s):
+        await sender._publish(link, [Due(one, one.raw) for one in said])
+    assert stored == [str(one.id) for one in said]
+    assert settled == dict.fromkeys((one.id for one in said), None)
+    assert not silent

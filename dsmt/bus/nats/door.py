@@ -134,9 +134,7 @@ class NatsDoor:
                 raise TransportError("nats.behind", f"the last of {topic} does not come")
             found = [*retained, *await last_of_each(link, history, filters)]
             await asyncio.sleep(_LOOK_AGAIN_S)
-        if len(self._looks) >= _REMEMBERED:
-            self._looks.clear()
-        look = self._looks[topic] = _Look(Fold(), last, ended, at)
+        look = _Look(Fold(), last, ended, at)
         for stored in found:
             try:
                 signed = await self._opener.open(link, stored)
@@ -149,6 +147,9 @@ class NatsDoor:
             look.fold.take(signed)
             if signed.event.topic == topic:
                 look.rows[signed.id] = stored.row
+        if len(self._looks) >= _REMEMBERED:
+            self._looks.clear()
+        self._looks[topic] = look  # whole: by a part of what is held a late decision would be the first
         return look
 
 

@@ -174,7 +174,7 @@ class NatsFiller:
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob into the depot, unless it is there. Raises `FailedError`, `TransportError`."""
-        await depot.put(self._link, self._subjects, self._sayer, chunks, digest)
+        await depot.put(depot.over(self._link), self._subjects, self._sayer, chunks, digest)
 
 
 def _batch_of(entries: Sequence[Publication]) -> int:

@@ -3,7 +3,8 @@
 Rule 1: a server knows nothing of facts, so the stream is asked first: what is there, or was followed by its own source,
     is not published again. What is goes under the name of who offers it, with the certificates of who signed it.
 Rule 2: what is ahead of realm time waits, and is offered when it is in time (`early`).
-Rule 3: nobody waits for an answer; the end of the link ends it, for who offers does so again at the next one.
+Rule 3: nobody waits for an answer; while a server does not answer it is asked again. The end of the link ends it, for who
+    offers does so again at the next one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Final
 
 from dsmt.bus.nats.door import NatsDoor
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
@@ -18,9 +20,11 @@ from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import last_on
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import DsmtError, UnusableEventError
+from dsmt.errors import DsmtError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.order import newer
+
+RETRY_S: Final = 0.1
 
 
 class NatsOffers:
@@ -66,10 +70,20 @@ class NatsOffers:
                 self._early.wait(signed)
             return
         with suppress(DsmtError, ApiError):
-            if not await self._is_there(link, signed):
-                await self._opener.vouch(link, self._sayer, signed)
-                subject = self._subjects.offered(self._sayer, signed.event.source, signed.event.topic)
-                await link.publish(Publication(subject, signed.raw, {"Nats-Msg-Id": str(signed.id)}))
+            while not link.lost.done():
+                try:
+                    await self._bring(link, signed)
+                except TransportError:
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    return
+
+    async def _bring(self, link: NatsLink, signed: SignedEvent) -> None:
+        """Publish it, unless it is there."""
+        if not await self._is_there(link, signed):
+            await self._opener.vouch(link, self._sayer, signed)
+            subject = self._subjects.offered(self._sayer, signed.event.source, signed.event.topic)
+            await link.publish(Publication(subject, signed.raw, {"Nats-Msg-Id": str(signed.id)}))
 
     async def _is_there(self, link: NatsLink, signed: SignedEvent) -> bool:
         event = signed.event

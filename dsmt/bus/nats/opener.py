@@ -17,7 +17,7 @@ from typing import Final
 import cbor2
 
 from dsmt.bus.nats.link import NatsLink, Publication
-from dsmt.bus.nats.streams import Stored, last_of_each
+from dsmt.bus.nats.streams import Stored, held_on, last_of_each
 from dsmt.bus.rules.authority import check_revocation
 from dsmt.bus.wire.subjects import SubjectParts, Subjects
 from dsmt.errors import UnusableEventError
@@ -75,7 +75,7 @@ class NatsOpener:
             return False
         filters = [self._subjects.certificates(source, key_id)]
         for stream in (self._subjects.facts, self._subjects.history):  # the first may be behind the second
-            if self._taken(await last_of_each(link, stream, filters)):
+            if self._taken(await held_on(link, stream, filters)):
                 return True
         if len(self._missed) >= _REMEMBERED:
             self._missed.clear()

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from dsmt.bus.nats import depot
 from dsmt.bus.nats.consumer import BEHIND_S, LOOK_S, PullConsumer, all_of, end_of
 from dsmt.bus.nats.link import NatsLink
-from dsmt.bus.nats.opener import ASK_AGAIN_S, UNKNOWN, NatsOpener
+from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import Head, Stored, head
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.store import PastEvent
 
-_TRIES: Final = 3
 _NUMBER = tuple[int, int]
 
 
@@ -103,20 +102,11 @@ class NatsPast:
         return [one for _, one in sorted(only, key=lambda each: each[0])]
 
     async def _opened(self, stored: Stored) -> list[PastEvent]:
-        for late in range(_TRIES):
-            try:
-                return [PastEvent(stored.stored_ms, await self._opener.open(self._link, stored))]
-            except UnusableEventError as error:
-                if error.code in UNKNOWN and late + 1 < _TRIES and await self._is_new(stored):
-                    await asyncio.sleep(ASK_AGAIN_S)
-                    continue
-                self._log.warning("not taken over", row=stored.row, code=error.code, reason=error.message)
-                break
-        return []
-
-    async def _is_new(self, stored: Stored) -> bool:
-        """Whether a server that was asked may not have the certificates yet that were stored before this (rule 3)."""
-        return stored.stored_ms > (await self.head()).now_ms - BEHIND_S * 1000
+        try:
+            return [PastEvent(stored.stored_ms, await self._opener.open(self._link, stored))]
+        except UnusableEventError as error:
+            self._log.warning("not taken over", row=stored.row, code=error.code, reason=error.message)
+            return []
 
     # --- blobs ---------------------------------------------------------------------------------------------------
 
@@ -126,4 +116,4 @@ class NatsPast:
 
     def blob(self, digest: bytes) -> AsyncIterator[bytes]:
         """The pieces of a blob, checked at the end. Raises `NotFoundError`, `FailedError`, `TransportError`."""
-        return depot.get(self._link, self._subjects, digest)
+        return depot.get(depot.over(self._link), self._subjects, digest)

@@ -115,6 +115,7 @@ class NatsSender:
                 while batch:
                     await self._alone(link, batch[0])
                     del batch[0]
+                    began = asyncio.get_running_loop().time()  # what was stored shows that servers take more
             except TransportError:
                 if link.lost.done():
                     raise

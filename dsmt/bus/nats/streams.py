@@ -11,6 +11,7 @@ Rule 3: a store is named by the moment at which its stream was made: a stream th
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
 
-from dsmt.bus.nats.link import ApiError, NatsLink, Publication
+from dsmt.bus.nats.link import ANSWER_S, ApiError, NatsLink, Publication
 from dsmt.bus.rules.nats_config import broker_of
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
@@ -30,6 +31,7 @@ DUPLICATES_S: Final = 120
 """How long a server knows the ids of what was published; what is said again later, readers drop by its chain."""
 HISTORY_S: Final = 7 * 24 * 3600
 MARK_S: Final = 60
+_LOOK_AGAIN_S: Final = 0.02
 _NS: Final = 1_000_000_000
 _SOURCE: Final = "Nats-Stream-Source"
 
@@ -174,6 +176,21 @@ async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> 
             found.append(_direct(message))
     finally:
         await link.deaf(inbox)
+
+
+async def held_on(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
+    """The same; that there is nothing is believed of the leader only: any other server may lack what has just been stored.
+
+    Raises `TransportError`.
+    """
+    deadline = asyncio.get_running_loop().time() + ANSWER_S
+    while not (found := await last_of_each(link, stream, subjects)):
+        if not any([await last_on(link, stream, one) for one in subjects]):
+            return []
+        if asyncio.get_running_loop().time() > deadline:
+            raise TransportError("nats.behind", f"what stream {stream} has on {subjects[0]} does not come")
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    return found
 
 
 def _direct(message: Msg) -> Stored:

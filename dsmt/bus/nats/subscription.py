@@ -169,14 +169,14 @@ class NatsSubscription:
         page = await read_page(
             link, self._subjects, self._opener, patterns, mark=mark, text=self._number, addressee=addressee
         )
-        for row, error in page.refused:
-            self._refused(row, error)
         noted = {one.event.topic for _, one in page.facts if not any(matches(p, one.event.topic) for p in patterns)}
-        if not noted:
-            return page
-        others = await read_page(link, self._subjects, self._opener, sorted(noted), mark=mark, text=self._number)
-        own = [(row, one) for row, one in page.facts if one.event.topic not in noted]
-        return page._replace(facts=[*own, *others.facts])
+        if noted:
+            others = await read_page(link, self._subjects, self._opener, sorted(noted), mark=mark, text=self._number)
+            own = [(row, one) for row, one in page.facts if one.event.topic not in noted]
+            page = page._replace(facts=[*own, *others.facts])
+        for row, error in page.refused:  # told once, though what is read may be read again
+            self._refused(row, error)
+        return page
 
     def _snapshot(self, page: Page) -> None:
         """Deliver the winners of what is retained."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections import deque
@@ -19,10 +20,14 @@ broker that is away would else be given its port as their own one day, even conn
 
 _given: Final[deque[int]] = deque(maxlen=1000)
 """The ports that this process was given last: most are held by nobody yet, and a realm's brokers want one each."""
+_held: Final[deque[int]] = deque()
+"""Sockets that keep the last `HELD` of them from other processes, which look for one too: they are bound, do not listen, and
+let a server that is to listen there bind as servers do, with SO_REUSEADDR. They end with this process."""
+HELD: Final = 64
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody holds now, and none that was given a moment ago. Raises `FailedError` when none is found."""
+    """A TCP port that nobody holds or was given a moment ago. Raises `FailedError` when none is found."""
     entropy = SystemEntropy()
     for _ in range(1000):
         port = int(entropy.uniform(PORTS[0], PORTS[1] + 1))
@@ -30,6 +35,10 @@ def free_port(address: str = "127.0.0.1") -> int:
             probe.bind((address, port))
             if port not in _given:
                 _given.append(port)
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                _held.append(probe.detach())
+                if len(_held) > HELD:
+                    os.close(_held.popleft())
                 return port
     raise FailedError("start.port_in_use", f"no free port from {PORTS[0]} to {PORTS[1]}", next="name one: --port P")
 

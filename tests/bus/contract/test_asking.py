@@ -80,6 +80,29 @@ async def test_a_blob_of_many_chunks_comes_back_as_it_was(e: Engine):
 
 
 @contract
+async def test_a_blob_is_put_and_given_over_connections_that_are_lost_meanwhile(e: Engine):
+    alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+    if not await keeps_blobs(alice):
+        return
+    content = os.urandom(3_000_000)
+    digest, got = hashlib.sha256(content).digest(), bytearray()
+
+    async def lost_in_the_middle():
+        async for chunk in chunks(content, 1_200_000):
+            yield chunk
+            await e.interrupt()
+            await e.resume()
+
+    await alice.put_blob(lost_in_the_middle(), digest)
+    async for piece in bob.get_blob(digest):
+        if not got:
+            await e.interrupt()
+            await e.resume()
+        got += piece
+    assert bytes(got) == content
+
+
+@contract
 async def test_a_blob_that_is_there_is_not_sent_again(e: Engine):
     alice = await e.bus("operator/alice")
     if not await keeps_blobs(alice):

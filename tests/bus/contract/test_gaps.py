@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsmt.ports.bus import Ability, Start
+from dsmt.ports.bus import Ability, Arrived, Notice, Start
 from tests.bus.realm import Facts, reading
 from tests.bus.saying import numbers, user
 
@@ -27,7 +27,7 @@ async def test_a_lost_row_is_noticed_where_it_stood_and_closed_as_lost(e: Engine
         assert numbers(got) == [0, 1, 4, 5]
         assert got.types() == ["gap", "lost"]
         assert [(n.fields["from"], n.fields["to"]) for n in got.notices] == [(3, 4), (3, 4)]
-        at = [i for i, d in enumerate(got.all) if d in got.notices]
+        at = [i for i, d in enumerate(d for d in got.all if isinstance(d, Arrived | Notice)) if d in got.notices]
         assert at[0] == 2, "the notice stands where the hole is"
         await alice.publish(user(6))
         await got.until(lambda g: numbers(g)[-1] == 6)
