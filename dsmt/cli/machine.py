@@ -126,7 +126,8 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
     known = of_home(home)
     if len(known) > 1:
         async with connect(home.operator(), home.realm()) as connection:
-            await announce(connection.bus, known, by=connection.by)
+            gone = await announce(connection.bus, known, by=connection.by)
+        warn(f"broker {one} was removed, and is left here: dsmt broker remove {one} ends it" for one in gone)
     if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()

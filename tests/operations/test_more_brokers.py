@@ -182,6 +182,8 @@ def test_a_removal_that_was_killed_is_done_by_who_types_it_again(
             killing(patch, brokers, "clear" if half else "release")
             with pytest.raises(KilledError):
                 await remove(home, bus, "b2")
+        assert await announce(bus, of_home(home), by="a") == ["b2"], "dsmt up brings it back into no realm"
+        assert (await announced(bus)).keys() == {"b1"}
         if half:
             (home.part("brokers", "b2") / IDENTITY).unlink()
         assert await remove(home, bus, "b2") == at
@@ -189,5 +191,23 @@ def test_a_removal_that_was_killed_is_done_by_who_types_it_again(
         assert (await announced(bus)).keys() == {"b1"}
         with pytest.raises(NotFoundError):
             await remove(home, bus, "b2")
+
+    on_a_bus(tmp_path, test)
+
+
+def test_a_broker_whose_removal_was_killed_may_be_added_again_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+
+    async def test(bus: Any) -> None:
+        await add(home, bus, "b2")
+        with monkeypatch.context() as patch:
+            killing(patch, brokers, "release")
+            with pytest.raises(KilledError):
+                await remove(home, bus, "b2")
+        await add(home, bus, "b2")
+        assert (await announced(bus)).keys() == {"b1", "b2"}
 
     on_a_bus(tmp_path, test)

@@ -111,7 +111,7 @@ async def add(
             _ensure_server(home, name, others, listen=address, now_s=now_s, leaf=leaf)
         known = of_home(home)
         known[name] = replace(known[name], leaf=leaf)
-        await brokers.announce(bus, known, by=by, reason=reason)
+        await brokers.announce(bus, known, by=by, reason=reason, again=name)
         if is_up(home):
             for program in broker_programs(home.realm()):
                 await keep(home, "brokers", program, [name])

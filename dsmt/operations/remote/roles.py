@@ -90,7 +90,7 @@ class Roles:
             return Given(None, certified=bool(asked.asked))
         at = BrokerAddress(done.address, bytes.fromhex(done.public), leaf=self._leaf, route=done.route)
         known_here, why = {**of_home(self._home), name: at}, f"node add {host.address}"
-        await brokers.announce(self._connection.bus, known_here, by=self._connection.by, reason=why)
+        await brokers.announce(self._connection.bus, known_here, by=self._connection.by, reason=why, again=name)
         given = Given(at.address, certified=bool(asked.asked))
         if self._leaf:
             return given  # it is for those of its site (E5)

@@ -22,21 +22,34 @@ TRIES = 8
 """How often somebody else may be first."""
 
 
-async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, reason: str = "") -> None:
+async def announce(
+    bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, reason: str = "", again: str = ""
+) -> list[str]:
     """Say where these brokers are, as far as that is not said yet. What was a leaf stays one.
+
+    One that was removed stays that, unless it has another key now or is to be one `again`: whose removal was killed may
+    still be in a home. Those are returned.
 
     Several are told at the same moment where a command adds several hosts: who was not first looks again at what is left to
     say. Raises what `say` does.
     """
     for left in reversed(range(TRIES)):
-        drafts = _unsaid(await _said(bus), brokers, by=by, reason=reason)
+        said = await _said(bus)
+        gone = [one for one, at in brokers.items() if one != again and one in said and _is_gone(said[one][1], at)]
+        known = {one: at for one, at in brokers.items() if one not in gone}
+        drafts = _unsaid(said, known, by=by, reason=reason)
         if not drafts:
-            return
+            return gone
         try:
             await say(bus, drafts)
         except FailedError as error:
             if error.code != "conflict" or not left:
                 raise
+    return []
+
+
+def _is_gone(word: BrokerWord, at: BrokerAddress) -> bool:
+    return word.removed and address_of(word).public == at.public
 
 
 def _unsaid(
