@@ -87,7 +87,7 @@ async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile) -
         network=ZmqNetwork(),
         clock=LinuxClock(),
         entropy=SystemEntropy(),
-        reach=lambda address: the_bus(identity, TrustStore(config.realm.realm, verify=check), [address], reads=True),
+        reach=lambda there: the_bus(identity, TrustStore(config.realm.realm, verify=check), there, reads=True),
     )
     keeping = asyncio.ensure_future(keep_keeper("broker", directory, lambda record: broker.say("keeper", record)))
     try:

@@ -188,7 +188,7 @@ class SimBroker:
             network=SimNetwork(self.world.fabric, process),
             clock=self.host.clock,
             entropy=self.host.entropy("broker"),
-            reach=lambda address: nullcontext(self.world.client(process, self.identity, brokers=[address], reads=True)),
+            reach=lambda there: nullcontext(self.world.client(process, self.identity, brokers=there, reads=True)),
         )
         await broker.run()
 

@@ -272,7 +272,7 @@ class TestRealm:
             network=self.network,
             clock=clock or TestClock(),
             entropy=TestEntropy(),
-            reach=lambda address: nullcontext(self.reader(identity, address)),
+            reach=lambda there: nullcontext(self.reader(identity, there)),
         )
         task = asyncio.get_running_loop().create_task(broker.run())
         self.tasks[broker] = task
@@ -287,12 +287,12 @@ class TestRealm:
         self.brokers.append(BrokerAddress(broker.address, identity.key.public))
         return broker
 
-    def reader(self, identity: Identity, address: BrokerAddress) -> BusClient:
+    def reader(self, identity: Identity, there: Sequence[BrokerAddress]) -> BusClient:
         """A broker's own connection to another, which it runs itself."""
         return BusClient(
             identity=identity,
             trust=self.trust(),
-            brokers=[address],
+            brokers=there,
             network=self.network,
             clock=TestClock(),
             entropy=TestEntropy(),

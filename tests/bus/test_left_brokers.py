@@ -8,6 +8,7 @@ import pytest
 
 from dsmt.bus.broker.broker import Broker
 from dsmt.errors import FailedError, RefusedError
+from dsmt.operations.local.addresses import free_port
 from dsmt.ports.bus import Draft, Level
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestClock, TestRealm, scenario
@@ -165,3 +166,21 @@ async def test_a_broker_whose_disk_is_full_is_not_whole_before_it_has_read_what_
     b2._others.copying._take = take
     await until(lambda: b2.whole)
     assert held(b2) == held(b1)
+
+
+@scenario
+async def test_who_was_away_while_the_others_moved_finds_them_where_it_is_configured_with(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    await announced(r, b1, b2)
+    identities, own = (r.identities[b1], r.identities[b2]), at(b2)
+    await r.stop(b2)
+    b2._store.close()
+    await r.stop(b1)
+    b1._store.close()
+    moved = await r.broker("b1", identity=identities[0], address=f"127.0.0.1:{free_port()}")
+    ((topic, word),) = words([moved]).items()
+    client = await r.client("operator/c", brokers=at(moved))
+    await client.publish(Draft(topic, word, replaces=moved._ingest._held(topic)))
+    again = await r.broker("b2", identity=identities[1], address=own[0].address, others=at(moved), born=False)
+    await until(lambda: linked(again) == 1 and held(again) == held(moved))
+    assert again._others.copying.known[0].address == moved.address

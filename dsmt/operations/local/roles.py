@@ -54,6 +54,8 @@ class RoleOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are there already: address and public key."""
     certificates: dict[str, str] = {}
     """By the name of the source."""
+    removed: bool = False
+    """Whether the realm has no broker of this name (any more): one that runs here has to learn anew where the others are."""
     server: ServerOrder | None = None
     """Of a realm on NATS."""
     brought: Brought | None = None
@@ -134,10 +136,10 @@ def accept(home: Home, told: RoleOrder) -> Answer:
     for source, identity in identities.items():
         write_secret(files[source], dump(identity))
         _key_file(home, source).unlink(missing_ok=True)
-    begin_anew(home, identities)
     if (home.root / ASKED).exists():
         (home.root / ASKED).rmdir()
     reach_at(home, realm)
+    begin_anew(home, {*identities, *([f"broker/{told.name}"] if told.removed else [])})
     here: BrokerAddress | None = of_home(home).get(told.name)
     return Answer() if here is None else Answer(address=here.address, public=here.public.hex(), route=here.route)
 

@@ -26,7 +26,7 @@ from dsmt.operations.local.home import Home, write_secret
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.roles import Role
 from dsmt.operations.local.servers import check_left, emptied
-from dsmt.operations.read.holding import left_on
+from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.members import controllers as controllers_of
 from dsmt.operations.read.members import find, revoked
 from dsmt.operations.read.sight import Sight, look
@@ -261,14 +261,20 @@ def _name_of(address: HostAddress, hostname: str) -> str:
 async def _alive(connection: Connection, node: str, roles: Sequence[Role]) -> None:
     """Wait until a node is alive in the realm, and what else is there by its name. Raises `TimedOutError`."""
 
-    def seen(sight: Sight) -> bool | None:
+    def missing(sight: Sight) -> str:
         brokers = sight.view.sessions.brokers - sight.fleet.lost_brokers.keys()
         controllers = {one.controller for one in controllers_of(sight) if one.alive} if "controller" in roles else set()
-        there = ("broker" not in roles or node in brokers) and ("controller" not in roles or node in controllers)
-        return (there and sight.fleet.state(node) == "alive") or None
+        there = {"node": sight.fleet.state(node) == "alive", "broker": node in brokers, "controller": node in controllers}
+        return ", ".join(one for one in ("node", *roles) if not there[one])
 
-    what = " or its ".join([node, *roles])
-    await until(connection.bus, seen, limit_s=ALIVE_S, unmet=f"{what} is not alive", look="dsmt nodes")
+    await until(
+        connection.bus,
+        lambda sight: not missing(sight) or None,
+        limit_s=ALIVE_S,
+        unmet=f"not all of {node} is alive",
+        look="dsmt status",
+        far=lambda sight: f"missing: {missing(sight)}",
+    )
 
 
 async def _clear(connection: Connection, node: str, place: NodePlace, tell: TellOfHost) -> None:
@@ -290,8 +296,7 @@ async def remove(
     """
     left = left_on(await look(connection.bus), node)
     if left and not sure:
-        said = f"{left[0].instance}{f' and {len(left) - 1} more' if len(left) > 1 else ''} run on {node}; nothing was done"
-        raise InputError("node.busy", said, next=f"dsmt node drain {node} first; or --yes, which ends them there")
+        raise _busy(node, left)
     await _forget_broker(connection, home, node, place, reason)
     tell(place.host, "connects")
     try:
@@ -307,6 +312,20 @@ async def remove(
         look="dsmt nodes",
     )
     return await forget(connection, home, node, reason=reason, sure=True)
+
+
+def _busy(node: str, left: Sequence[Left]) -> InputError:
+    """What keeps a node from being removed; what no drain moves is named first, for its data goes with the node."""
+    kept = [one.instance for one in left if one.stays]
+    first = (kept or [left[0].instance])[0]
+    more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+    if kept:
+        said = f"{first}{more} are on {node}, and the data of {', '.join(kept)} with them; nothing was done"
+        advice = "copy that data; then --yes, which ends them there and removes it"
+    else:
+        said = f"{first}{more} {'run' if len(left) > 1 else 'runs'} on {node}; nothing was done"
+        advice = f"dsmt node drain {node} first; or --yes, which ends them there"
+    return InputError("node.busy", said, next=advice)
 
 
 async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool) -> Controlled:

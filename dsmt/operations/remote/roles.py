@@ -75,6 +75,7 @@ class Roles:
             now_s=now_s,
             listen=self._listen,
             brokers=tuple((address, public.hex()) for address, public in sorted(known)),
+            removed="broker" in self.all and name not in {**announced, **of_home(self._home)},
             server=self._order(announced),
         )
         asked = await self._said(host, "request", told, asks)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import DsmtError
+from dsmt.operations.local import certificates
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home, init
 from dsmt.operations.local.roles import RoleOrder, accept, request
 from dsmt.operations.remote.roles import _certificate
-from dsmt.programs.configuration import ISSUER, read_identity, write_config
+from dsmt.programs.configuration import ISSUER, BrokerFile, read_identity, write_config
 from dsmt.trust.identity import YEAR_S
 from dsmt.trust.keys import SecretKey
 
@@ -81,3 +82,24 @@ def test_a_certificate_of_another_key_is_not_taken_for_the_next_one(tmp_path: Pa
     with pytest.raises(DsmtError):
         host.given(NOW_S + YEAR_S, {source: SecretKey(bytes(32)).public.hex() for source in host.files})
     assert host.ends == ends
+
+
+def test_a_broker_that_was_removed_and_is_given_again_is_begun_anew_with_where_the_others_are_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, begun = Host(tmp_path), []
+    host.given(NOW_S, host.asked(NOW_S))
+    file = host.home.part("brokers", "one")
+
+    def ended(directory: Path, program: str) -> bool:
+        begun.append((directory, program, [one.address for one in BrokerFile.read(directory).realm.addresses]))
+        return True
+
+    monkeypatch.setattr(certificates, "ask_to_end", ended)
+    there = ("10.9.8.7:4000", "ab" * 32)
+    accept(host.home, host.order(NOW_S, brokers=(there,)))
+    assert begun == [], "a broker of the realm goes on"
+    accept(host.home, host.order(NOW_S, brokers=(there,), removed=True))
+    ((directory, program, known),) = begun
+    assert (directory, program) == (file, "broker")
+    assert there[0] in known, "it was written before"

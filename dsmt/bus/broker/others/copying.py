@@ -47,8 +47,8 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Meta
 
-Reach = Callable[[BrokerAddress], AbstractContextManager[BusReader]]
-"""Gives a connection to one broker, that only reads, for the length of a block."""
+Reach = Callable[[Sequence[BrokerAddress]], AbstractContextManager[BusReader]]
+"""Gives a connection to one broker, by all of its addresses, that only reads, for the length of a block."""
 
 KEEP_S: Final = 1.0
 ASK_S: Final = 60.0
@@ -66,6 +66,7 @@ class Copying:
         own: BrokerAddress,
         reach: Reach,
         *,
+        seeds: Sequence[BrokerAddress] = (),
         meta: Meta,
         clock: Clock,
         now_ms: Callable[[], int],
@@ -77,6 +78,7 @@ class Copying:
         log: Logger,
     ) -> None:
         self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
+        self._seeds = tuple(seeds)
         self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
         self._withholding, self._is_attached, self._handed_ms = withholding, is_attached, handed_ms
         self._leaf = False
@@ -223,9 +225,14 @@ class Copying:
 
     # --- reading one ---------------------------------------------------------------------------------------------
 
+    def _addresses(self, said: BrokerAddress) -> list[BrokerAddress]:
+        """Where another may be: as it is said, and as this broker was configured with it; either may be the older one."""
+        given = (seed for seed in self._seeds if seed.public == said.public and seed.address != said.address)
+        return [said, *(replace(said, address=seed.address) for seed in given)]
+
     async def _keep(self, other: Other) -> None:
         """Read one broker for good."""
-        with self._reach(other.address) as bus:
+        with self._reach(self._addresses(other.address)) as bus:
             other.bus = bus
             bus.on_attached(lambda: self._attached(other))
             try:

@@ -104,6 +104,7 @@ class Others:
         self.copying = Copying(
             BrokerAddress(config.address, identity.key.public),
             reach,
+            seeds=config.brokers,
             meta=store.meta,
             clock=clock,
             now_ms=recorder.time.now_ms,

@@ -1,0 +1,66 @@
+"""What is told of a host that cannot be removed yet, or of which not everything is alive."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.errors import InputError
+from dsmt.operations.local.home import Home
+from dsmt.operations.read.holding import Left
+from dsmt.operations.remote import adding
+from dsmt.operations.remote.adding import NodePlace
+from dsmt.operations.words.telling import silent
+
+CONNECTION: Any = SimpleNamespace(bus=None)
+
+
+def refused(left: list[Left], directory: Path, monkeypatch: pytest.MonkeyPatch) -> InputError:
+    async def look(_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(adding, "look", look)
+    monkeypatch.setattr(adding, "left_on", lambda *_: left)
+    place = NodePlace(host="one")
+    with pytest.raises(InputError) as told:
+        asyncio.run(adding.remove(CONNECTION, Home(directory), "one", place, reason="", sure=False, tell=silent))
+    return told.value
+
+
+def left(instance: str, *, stays: bool = False) -> Left:
+    return Left(instance=instance, stays=stays, because="")
+
+
+def test_who_is_about_to_remove_the_data_of_an_instance_is_told_so_and_not_to_drain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = refused([left("web/app/0"), left("kv/redis/1", stays=True)], tmp_path, monkeypatch)
+    assert said.message == "kv/redis/1 and 1 more are on one, and the data of kv/redis/1 with them; nothing was done"
+    assert said.next == "copy that data; then --yes, which ends them there and removes it"
+
+
+def test_what_a_drain_moves_is_to_be_drained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refused([left("web/app/0")], tmp_path, monkeypatch)
+    assert said.message == "web/app/0 runs on one; nothing was done"
+    assert "dsmt node drain one" in said.next
+
+
+def test_what_is_missing_of_a_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    async def until(_: Any, seen: Any, **more: Any) -> None:
+        asked.update(more, seen=seen)
+
+    def sight(*brokers: str) -> Any:
+        fleet = SimpleNamespace(lost_brokers={}, state=lambda _: "alive")
+        return SimpleNamespace(view=SimpleNamespace(sessions=SimpleNamespace(brokers=set(brokers))), fleet=fleet)
+
+    monkeypatch.setattr(adding, "until", until)
+    asyncio.run(adding._alive(CONNECTION, "one", ["broker"]))
+    assert (asked["seen"](sight("b1")), asked["far"](sight("b1"))) == (None, "missing: broker")
+    assert asked["unmet"] == "not all of one is alive"
+    assert asked["seen"](sight("b1", "one"))
