@@ -160,7 +160,7 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
     """Why nobody attached us: nobody is there, or somebody who is no broker of this realm (rule 2)."""
     own = {broker.address for broker in realm.addresses}
     named = not own.issuperset(addresses)
-    answering = [address for address in addresses if await _listens(address)]
+    answering = [address for address in addresses if await listens(address)]
     if answering and realm.nats is not None and not named:
         said = f"the NATS servers of realm {realm.name} let nobody in, though there is an answer at {', '.join(answering)}"
         advice = "try again: when one of several dies that takes up to 10 s; if it stays so, see what listens there"
@@ -184,7 +184,7 @@ async def _answering(brokers: list[BrokerAddress]) -> list[BrokerAddress]:
     """
     if len(brokers) == 1:
         return brokers
-    asked = {asyncio.create_task(_listens(one.address)): one for one in brokers}
+    asked = {asyncio.create_task(listens(one.address)): one for one in brokers}
     await asyncio.wait(asked, timeout=LOOK_S)
     await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
     found = [one for task, one in asked.items() if task.done() and task.result()]
@@ -194,7 +194,7 @@ async def _answering(brokers: list[BrokerAddress]) -> list[BrokerAddress]:
     return found or brokers
 
 
-async def _listens(address: str) -> bool:
+async def listens(address: str) -> bool:
     """Whether anybody takes a TCP connection there."""
     host, _, port = address.rpartition(":")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -147,6 +148,41 @@ def test_a_broker_that_lost_its_key_is_given_another_one_at_its_address_when_it_
     assert BrokerFile.read(home.part("brokers", "b2")).realm == home.realm()
     with pytest.raises(NotFoundError, match="broker/b3 is not a member of this home"):
         certificates.rotate(home, "broker/b3", Dated(1_800_000_000, "machine"))
+
+
+def test_in_a_home_that_was_restored_without_its_brokers_none_is_made_that_nobody_knows(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init(home, name="test", brokers=2)
+    shutil.rmtree(home.root / "brokers")
+    kept, started = home.realm(), AsyncMock()
+    monkeypatch.setattr(machine, "start", started)
+    with pytest.raises(InputError, match=r"no broker of realm test is in .*, and none answers at") as refused:
+        asyncio.run(up(home, Wanted()))
+    assert refused.value.next == f"restore {home.root}/brokers from a backup"
+    with socket.socket() as other:
+        host, _, port = kept.brokers[1][0].rpartition(":")
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind((host, int(port)))
+        other.listen()
+        with pytest.raises(InputError, match="--brokers 1: the brokers of realm test are elsewhere"):
+            asyncio.run(up(home, Wanted(brokers=1)))
+        asyncio.run(up(home, Wanted(nodes=1)))
+    assert started.await_args is not None
+    assert started.await_args.args == (home, [], ["c1", "c2"], ["n1"])
+    assert home.realm() == kept
+
+
+def test_the_only_broker_of_a_home_that_was_restored_without_it_gets_another_key_at_its_address(home: Home) -> None:
+    init(home, name="test")
+    ((address, former),) = home.realm().brokers
+    shutil.rmtree(home.root / "brokers")
+    with pytest.raises(InputError) as refused:
+        asyncio.run(up(home, Wanted()))
+    assert "or dsmt cert rotate broker/b1, then dsmt node add of each host" in refused.value.next
+    done = certificates.rotate(home, "broker/b1", Dated(1_800_000_000, "machine"))
+    assert done.before == key_id_of(former).hex() != done.key
+    assert BrokerFile.read(home.part("brokers", "b1")).address == address
 
 
 @contextmanager

@@ -273,10 +273,16 @@ def ensure_broker(
 
 
 def had_address(home: Home, name: str) -> str | None:
-    """The address of a broker that was made, and by which it is known; None for one that is not known."""
+    """The address of a broker that was made, and by which it is known; None for one that is not known.
+
+    A home that was restored without its brokers, and whose realm has one, had that.
+    """
+    known = dict(home.realm().brokers)
+    if len(known) == 1 and not home.names("brokers"):
+        return next(iter(known))
     with suppress(InputError):
         address = BrokerFile.read(home.part("brokers", name)).address
-        return address if address in dict(home.realm().brokers) else None
+        return address if address in known else None
     return None
 
 

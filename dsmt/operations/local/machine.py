@@ -42,7 +42,7 @@ from dsmt.operations.local.home import (
 from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, is_up, keep, start_keeper, write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.parts import Parts, keeper_directory
-from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
+from dsmt.operations.local.wanted import Wanted, check_brokers, check_counts, check_running, check_same, names_of
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import (
@@ -99,6 +99,8 @@ async def up(
         check_name(wanted.name)
     async with alone(home, waits):
         _check(home, wanted)
+        if home.exists and not home.is_joined:
+            await check_brokers(home, wanted)
         begins(is_up(home))
         return await _up(home, wanted)
 
@@ -127,7 +129,7 @@ async def _up(home: Home, wanted: Wanted) -> StartedRealm:
     if made:
         name = "local" if wanted.name is None else wanted.name
         init(home, name=name, listen=wanted.listen, brokers=wanted.brokers or 1, nats=wanted.engine == "nats")
-    brokers = names_of(home, "brokers", wanted.brokers, else_=1)
+    brokers = names_of(home, "brokers", wanted.brokers, else_=0)
     controllers = names_of(home, "controllers", wanted.controllers, else_=2)
     nodes = names_of(home, "nodes", wanted.nodes, else_=1)
     held = (("brokers", brokers), ("controllers", controllers), ("nodes", nodes))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from dsmt.errors import InputError
+from dsmt.operations.connection import listens
 from dsmt.operations.local.home import ENGINES, Home
 from dsmt.system.records import process_of
 
@@ -84,6 +86,24 @@ def check_same(home: Home, wanted: Wanted) -> None:
     if wanted.listen is not None and wanted.listen not in addresses:
         said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"
         raise InputError("up.made", said, next="leave --port out, or set another DSMT_HOME")
+
+
+async def check_brokers(home: Home, wanted: Wanted) -> None:
+    """Raise `InputError` where a home holds no broker of its realm, as one that was restored, and none elsewhere answers.
+
+    `up` makes none: whom all know by its key, and which names are taken, is not told by a home that lost them.
+    """
+    if home.names("brokers") or home.moving() is not None:
+        return
+    realm = home.realm()
+    addresses = [address for address, _ in realm.brokers]
+    if wanted.brokers is not None:
+        said = f"--brokers {wanted.brokers}: the brokers of realm {realm.name} are elsewhere, at {', '.join(addresses)}"
+        raise InputError("up.brokers", said, next="leave --brokers out; dsmt broker add NAME gives the realm one more")
+    if not any(await asyncio.gather(*map(listens, addresses))):
+        said = f"no broker of realm {realm.name} is in {home.root}, and none answers at {', '.join(addresses)}"
+        anew = "" if realm.nats or len(addresses) > 1 else "; or dsmt cert rotate broker/b1, then dsmt node add of each host"
+        raise InputError("up.brokers", said, next=f"restore {home.root}/brokers from a backup{anew}")
 
 
 def check_running(home: Home, wanted: Wanted) -> None:
