@@ -104,6 +104,7 @@ def test_a_tombstone_of_the_same_epoch_may_follow_another_and_one_of_an_earlier_
     assert inward.take("operator/alice", grave) == []
     assert inward.take("operator/alice", again) == []
     assert inward.take("operator/alice", late) == ["stale"]
+    assert inward.ingest.dropped == 0, "nothing is wrong with who was not first"
 
 
 def test_an_agent_says_nothing_more_on_its_service_once_that_is_buried(inward):

@@ -47,6 +47,8 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 NOWHERE: Final = Standing(None)
+STALE: Final = "stale"
+"""The code of what is refused for somebody else was first: nothing is wrong with it, and who said it decides again."""
 """Of a signal."""
 
 
@@ -164,4 +166,4 @@ def _check_fresh(event: Event, at: Standing, *, over: bool, now_ms: int) -> None
 
 
 def _stale(why: str) -> UnusableEventError:
-    return UnusableEventError("stale", why, next="see what it says now, and decide again")
+    return UnusableEventError(STALE, why, next="see what it says now, and decide again")

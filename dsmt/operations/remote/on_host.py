@@ -6,7 +6,8 @@ is a JSON object: what was found or done, or an `error` with its code, sentence 
 Rule 1: each verb may be repeated: what is there is left as it is, and what a failure has left half done is removed.
 Rule 2: nothing is fetched: what is installed was brought, and is what its sum says.
 Rule 3: what is made stands in two directories and, with systemd, a unit file for each role; `remove` leaves none of it.
-Rule 4: one verb at a time is at work for a user: who was cut off may still be, and the next one waits for it.
+Rule 4: of former programs those are kept from which anything runs: what is begun later may be needed by it.
+Rule 5: one verb at a time is at work for a user: who was cut off may still be, and the next one waits for it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Installation:
     def __init__(self, told: Mapping[str, Any]) -> None:
         self.told = told
         self.turn = -1
-        """The descriptor of the lock (rule 4), which what writes here beside us holds, too, when we have been killed."""
+        """The descriptor of the lock (rule 5), which what writes here beside us holds, too, when we have been killed."""
         self.prefix, self.home = (Path(told[name]).expanduser() for name in ("prefix", "home"))
         self.program = self.prefix / told["build"]
         self.dsmt = self.program / "bin/dsmt"
@@ -156,6 +157,9 @@ class Installation:
             if newer:
                 self._run("upgrade")
         self.runs.write_text(self.told["build"])
+        for program in self.prefix.glob("*/"):
+            if program != self.program and not _is_running(program):
+                self._discard(program)
         return {"kept": "systemd" if self.systemd else "up"}
 
     def _start_units(self, *, newer: bool) -> None:
@@ -243,6 +247,15 @@ class Installation:
             shutil.rmtree(directory)
 
 
+def _is_running(program: Path) -> bool:
+    """Whether anything runs from a program: its compiled modules are in somebody's memory."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if f" {program.resolve()}/" in maps.read_text():
+                return True
+    return False
+
+
 class HostError(Exception):
     """What went wrong here."""
 
@@ -252,7 +265,7 @@ class HostError(Exception):
 
 
 def turn() -> int:
-    """The descriptor of the lock of who works here, once it is ours (rule 4). Raises `HostError`, OSError."""
+    """The descriptor of the lock of who works here, once it is ours (rule 5). Raises `HostError`, OSError."""
     home = pwd.getpwuid(os.geteuid()).pw_dir
     descriptor = os.open(home if Path(home).is_dir() else "/", os.O_RDONLY | os.O_DIRECTORY)
     deadline = time.monotonic() + BUSY_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import mmap
 import os
 import pwd
 import subprocess
@@ -157,6 +158,19 @@ def test_what_runs_of_another_dsmt_is_begun_anew_though_who_brought_the_next_one
     monkeypatch.setattr(Installation, "_environment", lambda *_: one.program.mkdir())
     one.install()  # and is killed: it has the same build, as when somebody works on it
     assert started("a") == ["up --detach", "upgrade"]
+
+
+def test_a_former_program_is_removed_once_nothing_runs_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_host, "run", lambda argv, **_: None)
+    former, runs = host(tmp_path, build="a").program, host(tmp_path, build="b").program
+    for program in (former, runs):
+        program.mkdir(parents=True)
+        (program / "module.so").write_bytes(bytes(4096))
+    with (runs / "module.so").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
+        host(tmp_path, build="c", again=True).start()
+        assert (former.exists(), runs.exists()) == (False, True)
+    host(tmp_path, build="c", again=True).start()
+    assert not runs.exists()
 
 
 def test_who_is_killed_while_it_removes_leaves_no_half_of_a_program_and_what_is_to_go_is_still_known(
