@@ -179,6 +179,9 @@ def _tell(ctx: CliContext, done: Ended, *, only_broker: bool) -> None:
         print(f"next: {revoking.WAY_BACK}")
     if done.kept:
         print(f"signed again: {', '.join(done.kept[:_SHOWN])}")
+        specs = [topic.split("/")[1] for topic in done.kept if topic.startswith("service/") and topic.endswith("/spec")]
+        if specs:
+            print(f"no rollback goes back to what it had applied before of {', '.join(specs[:_SHOWN])}")
     if done.dropped:
         print(f"ended: {', '.join(done.dropped)}")
     tell_left(done.left)
