@@ -18,7 +18,7 @@ from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.connection import Reading, connect, reading
 from dsmt.operations.local import following, machine, upgrading
 from dsmt.operations.local.asking import unreached
-from dsmt.operations.local.brokers import of_home
+from dsmt.operations.local.brokers import meshed
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.keeping import is_up
@@ -123,7 +123,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
             await attached(home, started, tell=tell)
         except TransportError as error:
             raise unreached(home, error) from error
-    known = of_home(home)
+    known = meshed(home)
     if len(known) > 1:
         async with connect(home.operator(), home.realm()) as connection:
             gone = await announce(connection.bus, known, by=connection.by)

@@ -12,7 +12,7 @@ import pytest
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.local import brokers
-from dsmt.operations.local.brokers import of_home
+from dsmt.operations.local.brokers import meshed, of_home
 from dsmt.operations.local.home import Home, ensure_broker, init
 from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.words.telling import silent
@@ -164,6 +164,25 @@ def test_an_addition_that_was_killed_is_done_by_who_types_it_again(
         assert (await announced(bus))["b2"] == begun
         with pytest.raises(RefusedError, match="already"):
             await add(home, bus, "b2")
+
+    on_a_bus(tmp_path, test)
+
+
+def test_a_leaf_whose_addition_was_killed_is_not_announced_as_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+
+    async def test(bus: Any) -> None:
+        with monkeypatch.context() as patch:
+            killing(patch, brokers.brokers, "announce")
+            with pytest.raises(KilledError):
+                await add(home, bus, "site", leaf=True)
+        assert of_home(home).keys() == {"b1", "site"}
+        assert meshed(home).keys() == {"b1"}, "whom dsmt up announces"
+        await add(home, bus, "site", leaf=True)
+        assert (await announced(bus))["site"].leaf
 
     on_a_bus(tmp_path, test)
 

@@ -56,6 +56,12 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
     return found
 
 
+def meshed(home: Home) -> dict[str, BrokerAddress]:
+    """Those of them with which all of this home is configured: no leaf is, whatever was said of it (E5, C19)."""
+    configured = set(home.realm().brokers)
+    return {name: at for name, at in of_home(home).items() if (at.address, at.public) in configured}
+
+
 async def located(home: Home, operator: Identity, realm: RealmConfig, named: list[BrokerAddress]) -> list[BrokerAddress]:
     """The brokers at these addresses; of one that this home was never told of, as of a leaf, the realm has the key (R8).
 
