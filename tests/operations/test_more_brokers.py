@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.local import brokers
 from dsmt.operations.local.brokers import meshed, of_home
-from dsmt.operations.local.home import Home, ensure_broker, init
+from dsmt.operations.local.home import Home, ensure_broker, init, reach_at
 from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write.brokers import announce, announced
@@ -228,5 +229,26 @@ def test_a_broker_whose_removal_was_killed_may_be_added_again_instead(
                 await remove(home, bus, "b2")
         await add(home, bus, "b2")
         assert (await announced(bus)).keys() == {"b1", "b2"}
+
+    on_a_bus(tmp_path, test)
+
+
+def test_a_removed_broker_of_another_machine_is_forgotten_here_by_who_types_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    own = init(home, name="test")
+    reach_at(home, msgspec.structs.replace(own, brokers=(*own.brokers, (FAR.address, FAR.public))))
+
+    async def test(bus: Any) -> None:
+        await announce(bus, {**of_home(home), "far": FAR}, by="a")
+        with monkeypatch.context() as patch:
+            killing(patch, brokers, "reach_at")
+            with pytest.raises(KilledError):
+                await remove(home, bus, "far")
+        assert await remove(home, bus, "far") == FAR
+        assert home.realm() == own
+        with pytest.raises(NotFoundError):
+            await remove(home, bus, "far")
 
     on_a_bus(tmp_path, test)

@@ -207,7 +207,7 @@ def clear(directory: Path) -> None:
 async def _unsaid(
     bus: Bus, home: Home, name: str, here: Mapping[str, BrokerAddress], *, by: str, reason: str
 ) -> BrokerAddress:
-    """Say that it is none any more; of one of this home that may have been said, by who was interrupted (C19)."""
+    """Say that it is none any more; of one that this home knows that may have been said, by who was interrupted (C19)."""
     nats, least = home.realm().nats, 1
     if nats is not None:
         await servers.check_left(bus, name, await brokers.announced(bus))
@@ -216,7 +216,7 @@ async def _unsaid(
         return await brokers.remove(bus, name, here, by=by, reason=reason, least=least)
     except NotFoundError:
         at = (await brokers.announced(bus, removed=True)).get(name)
-        if at is None or name not in home.names("brokers"):
+        if at is None or (name not in home.names("brokers") and (at.address, at.public) not in home.realm().brokers):
             raise
         return at
 
