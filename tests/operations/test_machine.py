@@ -150,6 +150,17 @@ def test_a_broker_that_lost_its_key_is_given_another_one_at_its_address_when_it_
         certificates.rotate(home, "broker/b3", Dated(1_800_000_000, "machine"))
 
 
+@contextmanager
+def listening(address: str) -> Iterator[None]:
+    """Somebody is at an address."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind((host, int(port)))
+        other.listen()
+        yield
+
+
 def test_in_a_home_that_was_restored_without_its_brokers_none_is_made_that_nobody_knows(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,11 +171,7 @@ def test_in_a_home_that_was_restored_without_its_brokers_none_is_made_that_nobod
     with pytest.raises(InputError, match=r"no broker of realm test is in .*, and none answers at") as refused:
         asyncio.run(up(home, Wanted()))
     assert refused.value.next == f"restore {home.root}/brokers from a backup"
-    with socket.socket() as other:
-        host, _, port = kept.brokers[1][0].rpartition(":")
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind((host, int(port)))
-        other.listen()
+    with listening(kept.brokers[1][0]):
         with pytest.raises(InputError, match="--brokers 1: the brokers of realm test are elsewhere"):
             asyncio.run(up(home, Wanted(brokers=1)))
         asyncio.run(up(home, Wanted(nodes=1)))
@@ -180,6 +187,8 @@ def test_the_only_broker_of_a_home_that_was_restored_without_it_gets_another_key
     with pytest.raises(InputError) as refused:
         asyncio.run(up(home, Wanted()))
     assert "or dsmt cert rotate broker/b1, then dsmt node add of each host" in refused.value.next
+    with listening(address), pytest.raises(NotFoundError, match="broker/b1 is not a member of this home"):
+        certificates.rotate(home, "broker/b1", Dated(1_800_000_000, "machine"))
     done = certificates.rotate(home, "broker/b1", Dated(1_800_000_000, "machine"))
     assert done.before == key_id_of(former).hex() != done.key
     assert BrokerFile.read(home.part("brokers", "b1")).address == address

@@ -47,9 +47,9 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 NOWHERE: Final = Standing(None)
+"""Of a signal."""
 STALE: Final = "stale"
 """The code of what is refused for somebody else was first: nothing is wrong with it, and who said it decides again."""
-"""Of a signal."""
 
 
 class Admitted(msgspec.Struct, frozen=True):

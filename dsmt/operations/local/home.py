@@ -23,9 +23,9 @@ from pathlib import Path
 
 import msgspec
 
-from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError
 from dsmt.event.topic import is_level
-from dsmt.operations.local.addresses import check_address, free_address, keep_free
+from dsmt.operations.local.addresses import check_address, check_free, free_address, keep_free
 from dsmt.programs.configuration import (
     BIRTH,
     IDENTITY,
@@ -275,12 +275,14 @@ def ensure_broker(
 def had_address(home: Home, name: str) -> str | None:
     """The address of a broker that was made, and by which it is known; None for one that is not known.
 
-    A home that was restored without its brokers, and whose realm has one, had that.
+    A home that was restored without its brokers, and whose realm has one, had that, if nobody listens there on this machine.
     """
     known = dict(home.realm().brokers)
-    if len(known) == 1 and not home.names("brokers"):
-        return next(iter(known))
-    with suppress(InputError):
+    with suppress(InputError, FailedError):
+        if len(known) == 1 and not home.names("brokers"):
+            (address,) = known
+            check_free(address, f"broker {name}", then="stop it")
+            return address
         address = BrokerFile.read(home.part("brokers", name)).address
         return address if address in known else None
     return None

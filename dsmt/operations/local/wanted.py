@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dsmt.errors import InputError
 from dsmt.operations.connection import listens
-from dsmt.operations.local.home import ENGINES, Home
+from dsmt.operations.local.home import ENGINES, Home, had_address
 from dsmt.system.records import process_of
 
 MOST_NODES = 500
@@ -102,7 +102,8 @@ async def check_brokers(home: Home, wanted: Wanted) -> None:
         raise InputError("up.brokers", said, next="leave --brokers out; dsmt broker add NAME gives the realm one more")
     if not any(await asyncio.gather(*map(listens, addresses))):
         said = f"no broker of realm {realm.name} is in {home.root}, and none answers at {', '.join(addresses)}"
-        anew = "" if realm.nats or len(addresses) > 1 else "; or dsmt cert rotate broker/b1, then dsmt node add of each host"
+        ours = realm.nats is None and had_address(home, "b1") is not None
+        anew = "; or dsmt cert rotate broker/b1, then dsmt node add of each host" if ours else ""
         raise InputError("up.brokers", said, next=f"restore {home.root}/brokers from a backup{anew}")
 
 

@@ -157,7 +157,7 @@ class Installation:
             if newer:
                 self._run("upgrade")
         self.runs.write_text(self.told["build"])
-        for program in self.prefix.glob("*/"):
+        for program in (path.parent for path in self.prefix.glob("*/complete")):
             if program != self.program and not _is_running(program):
                 self._discard(program)
         return {"kept": "systemd" if self.systemd else "up"}
