@@ -47,12 +47,16 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     async def never(*_: Any, **__: Any) -> None:
         raise AssertionError("something was started")
 
+    async def never_given(*_: Any) -> int:
+        return 0
+
     def attach(_: CliContext, __: object, work: Callable[[Any], Any]) -> Any:
         realm, trust = SimpleNamespace(name="test"), SimpleNamespace()
         return asyncio.run(work(SimpleNamespace(bus=Stub(), by="alice", realm=realm, trust=trust, brokers=[])))
 
     for module in LOOKS:
         monkeypatch.setattr(f"dsmt.{module}.look", look)
+    monkeypatch.setattr("dsmt.operations.write.node_control.given_ms", never_given)
     monkeypatch.setattr("dsmt.operations.local.machine.start_keeper", never)
     monkeypatch.chdir(tmp_path)
 

@@ -145,7 +145,7 @@ def test_what_a_controller_said_is_said_again_by_one_that_is_made_for_that_befor
     for name, stub in {"claim": claim, "stand_in": stand_in, "revoke": revoke, "wait_for_successors": wait}.items():
         monkeypatch.setattr(f"dsmt.operations.write.revoking.{name}", stub)
     monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
-    monkeypatch.setattr("dsmt.cli.cert.attached", attached)
+    monkeypatch.setattr("dsmt.operations.local.certificates.attached", attached)
     theirs = [["service/web/slot/app/0"], ["service/web/slot/app/0"], []]
     while theirs:
         assert run("cert", "revoke", "controller/c1", home=made) == (AWAY, "dsmt: all was done\n")

@@ -77,7 +77,8 @@ async def start_keeper(home: Home) -> None:
                 ) from error
             await asyncio.sleep(0.02)
         else:
-            (directory / BEGUN_ANEW).unlink(missing_ok=True)
+            if (directory / BEGUN_ANEW).exists():  # a disk that has become read-only takes no removal, not even of nothing
+                (directory / BEGUN_ANEW).unlink(missing_ok=True)
             return
 
 
