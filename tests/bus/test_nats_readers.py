@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from dsmt.bus.nats import consumer, door, sender, streams, subscription
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import NatsLink, Publication
-from dsmt.bus.nats.streams import Stored, last_on
+from dsmt.bus.nats.streams import Stored, last_of_each, last_on
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.codec import decode
 from dsmt.ports.bus import Cursor, Draft, Interest, Start
@@ -83,13 +83,18 @@ def test_a_fact_that_is_replaced_while_the_page_is_read_is_delivered_once_and_it
     on_nats(within)(tmp_path)
 
 
-def test_who_judges_itself_waits_until_what_is_retained_is_as_new_as_the_history(tmp_path, monkeypatch) -> None:
-    real, behind = door.last_of_each, 3
+class Late:
+    """A server that lacks what is asked for, three times."""
 
-    async def late(link, stream, subjects):
-        nonlocal behind
-        behind -= 1
-        return [] if behind >= 0 else await real(link, stream, subjects)
+    behind = 3
+
+    async def __call__(self, link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
+        self.behind -= 1
+        return [] if self.behind >= 0 else await last_of_each(link, stream, subjects)
+
+
+def test_who_judges_itself_waits_until_what_is_retained_is_as_new_as_the_history(tmp_path, monkeypatch) -> None:
+    late = Late()
 
     async def within(e: NatsEngine) -> None:
         alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
@@ -97,7 +102,7 @@ def test_who_judges_itself_waits_until_what_is_retained_is_as_new_as_the_history
         monkeypatch.setattr(door, "last_of_each", late)
         with pytest.raises(RefusedError, match="operator/alice changed user/f"):
             await bob.publish(Draft("user/f", {"n": 2}, version=1))
-        assert behind < 0
+        assert late.behind < 0
 
     on_nats(within)(tmp_path)
 
@@ -203,12 +208,7 @@ def test_what_nobody_may_believe_is_told_once_also_when_what_is_retained_is_read
 
 
 def test_who_speaks_is_believed_though_the_server_that_is_asked_lacks_its_certificates_still(tmp_path, monkeypatch) -> None:
-    real, behind = streams.last_of_each, 3
-
-    async def late(link, stream, subjects):
-        nonlocal behind
-        behind -= 1
-        return [] if behind >= 0 else await real(link, stream, subjects)
+    late = Late()
 
     async def within(e: NatsEngine) -> None:
         alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
@@ -217,7 +217,7 @@ def test_who_speaks_is_believed_though_the_server_that_is_asked_lacks_its_certif
             await alice.publish(Draft("user/t", {"n": 1}))
             await got.until(lambda g: g.arrived or g.notices)
             assert (numbers(got), got.types()) == ([1], [])
-            assert behind < 0
+            assert late.behind < 0
 
     on_nats(within)(tmp_path)
 

@@ -12,6 +12,7 @@ from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Decided, Intent
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint, Health, Status
 from dsmt.event.kinds.node import DriverAttributes, NodeAttributes, NodeControl, NodeVerdict, Probe
 from dsmt.event.kinds.service import SpecFact
@@ -99,6 +100,12 @@ class Realm:
             "drivers": {"process": DriverAttributes(fence="none", enforces=("memory",))},
         }
         return self.say(f"monitor/{name}", f"node/{name}/attributes", NodeAttributes(**(known | attributes)))
+
+    def controller(self, name: str) -> None:
+        """A controller attaches, and says how it is."""
+        self.session(f"controller/{name}", "open")
+        state = ControllerState(version="0.1", ruleset=6, pid=5, decisions=1)
+        self.say(f"controller/{name}", f"controller/{name}/state", state)
 
     def attach(self, name: str, *, broker: str | None = None, sources: Iterable[str] = ()) -> None:
         """All of a node's sources attach, anew if they were."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.operations.read.alerting import of_silent_brokers
 from dsmt.operations.read.members import Broker
@@ -46,9 +45,7 @@ def test_a_controller_that_is_not_alive_is_told_beside_the_others(closed: tuple[
     realm = Realm("n1")
     realm.apply(web(0))
     for name in ("c1", "c2"):
-        realm.session(f"controller/{name}", "open")
-        state = ControllerState(version="0.1", ruleset=6, pid=5, decisions=1)
-        realm.say(f"controller/{name}", f"controller/{name}/state", state)
+        realm.controller(name)
     for name in closed:
         realm.session(f"controller/{name}", "closed", how="peer")
     trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
@@ -60,8 +57,7 @@ def test_nobody_is_said_to_act_on_a_dead_node_while_no_controller_is_alive(close
     realm = Realm("n1", "n2")
     realm.apply(web(2))
     realm.settle(seconds=1)
-    realm.session("controller/c1", "open")
-    realm.say("controller/c1", "controller/c1/state", ControllerState(version="0.1", ruleset=6, pid=5, decisions=1))
+    realm.controller("c1")
     realm.close("n2")
     for name in closed:
         realm.session(f"controller/{name}", "closed", how="peer")

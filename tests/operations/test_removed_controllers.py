@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from dsmt.errors import DsmtError
-from dsmt.event.kinds.controller import ControllerState
 from dsmt.operations.local.controllers import check
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
@@ -27,9 +26,7 @@ from tests.operations.sights import sight
 def test_who_runs_elsewhere_or_alone_stays(name: str, here: bool, closed: tuple[str, ...], code: str | None) -> None:
     realm = Realm("n1")
     for one in ("c1", "c2"):
-        realm.session(f"controller/{one}", "open")
-        state = ControllerState(version="0.1", ruleset=6, pid=5, decisions=1)
-        realm.say(f"controller/{one}", f"controller/{one}/state", state)
+        realm.controller(one)
     for one in closed:
         realm.session(f"controller/{one}", "closed", how="peer")
     if code is None:

@@ -78,7 +78,7 @@ async def start_keeper(home: Home) -> None:
             await asyncio.sleep(0.02)
         else:
             if (directory / BEGUN_ANEW).exists():  # a disk that has become read-only takes no removal, not even of nothing
-                (directory / BEGUN_ANEW).unlink(missing_ok=True)
+                (directory / BEGUN_ANEW).unlink()
             return
 
 

@@ -98,14 +98,12 @@ async def up(
     if wanted.name is not None:
         check_name(wanted.name)
     async with alone(home, waits):
-        _check(home, wanted)
-        if home.exists and not home.is_joined:
-            await check_brokers(home, wanted)
+        await _check(home, wanted)
         begins(is_up(home))
         return await _up(home, wanted)
 
 
-def _check(home: Home, wanted: Wanted) -> None:
+async def _check(home: Home, wanted: Wanted) -> None:
     """Raise where a home, as it is, cannot be started as it is wanted."""
     check_abandoned(home)
     check_moved(home)
@@ -118,6 +116,7 @@ def _check(home: Home, wanted: Wanted) -> None:
     else:
         check_same(home, wanted)
         check_running(home, wanted)
+        await check_brokers(home, wanted)
     for name in home.names("brokers"):
         check_broker(home, name)
 

@@ -378,7 +378,7 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
             return checked.reason or _failed_before(entry, node)
         case _:
             own = None if seen.status is None else seen.status.record.reason
-            return own or (_failed_before(entry, node) if seen.state in _ON_ITS_WAY else None) or _agent_failed(entry, node)
+            return own or (_failed_before(entry, node) or _agent_failed(entry, node) if seen.state in _ON_ITS_WAY else None)
 
 
 def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:

@@ -249,9 +249,10 @@ class Installation:
 
 def _is_running(program: Path) -> bool:
     """Whether anything runs from a program: its compiled modules are in somebody's memory."""
+    mapped = f" {program.resolve()}/"
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with suppress(OSError):  # it has ended, or is another user's
-            if f" {program.resolve()}/" in maps.read_text():
+            if mapped in maps.read_text():
                 return True
     return False
 

@@ -33,19 +33,21 @@ async def announce(
     Several are told at the same moment where a command adds several hosts: who was not first looks again at what is left to
     say. Raises what `say` does.
     """
-    for left in reversed(range(TRIES)):
+    left = TRIES
+    while True:
         said = await _said(bus)
         gone = [one for one, at in brokers.items() if one != again and one in said and _is_gone(said[one][1], at)]
         known = {one: at for one, at in brokers.items() if one not in gone}
         drafts = _unsaid(said, known, by=by, reason=reason)
-        if not drafts:
-            return gone
         try:
-            await say(bus, drafts)
+            if drafts:
+                await say(bus, drafts)
         except FailedError as error:
+            left -= 1
             if error.code != "conflict" or not left:
                 raise
-    return []
+        else:
+            return gone
 
 
 def _is_gone(word: BrokerWord, at: BrokerAddress) -> bool:
