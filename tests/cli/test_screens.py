@@ -162,7 +162,10 @@ def test_brokers_say_what_they_hold_and_whose_clock_is_off() -> None:
         history_from_ms=seen.now_ms - 3_600_000, dropped=2, lag_s=0.001, pid=7, version="0.1", address="127.0.0.1:4000",
         clock_ahead_s=-400.0,
     )  # fmt: skip
-    seen.passing.stats["b1"] = (seen.now_ms, stats)
+    seen.passing.stats["b1"] = (seen.now_ms - 5_000, stats)
+    assert [one.alive for one in brokers(seen, [])] == [False], "it answers, and its own word does not come"
+    beat = Heartbeat(incarnation=1, sequence=1, lag_s=0.001, emit_rate_s=1.0)
+    seen.passing.heard["broker/b1"] = (seen.now_ms, beat)
     check("brokers", member_screens.brokers(brokers(seen, []), seen))
 
 
@@ -200,9 +203,9 @@ def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
     realm.verdict("n2", state="left")
     seen = sight(realm)
     for node in ("n1", "n2"):
-        seen.passing.keepers[f"node/{node}"] = (seen.now_ms, KeeperReplaced(directory="/h", died=7, pid=9))
-    told = [one.target for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]
-    assert told == ["node/n1"]
+        seen.passing.keepers[f"node/{node}"] = (seen.now_ms - 40_000, KeeperReplaced(directory="/h", died=7, pid=9))
+    told = [(one.target, one.message) for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]
+    assert told == [("node/n1", "its keeper, pid 7, had died; pid 9 took its place 40 s ago")]
 
 
 def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unless_it_was_removed() -> None:

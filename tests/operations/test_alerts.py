@@ -72,16 +72,19 @@ def test_nobody_is_said_to_act_on_a_dead_node_while_no_controller_is_alive(close
 
 
 @pytest.mark.parametrize(
-    ("ended", "told", "advice"),
+    ("ended", "answers", "told", "advice"),
     [
-        (set(), "it is not alive", "dsmt brokers asks it what is wrong"),
-        ({"broker/b2"}, "its key is revoked", "dsmt broker remove b2"),
+        (set(), "b1", "it is not alive; who was", "dsmt brokers asks it what is wrong"),
+        (set(), "b2", "it answers, but says nothing of itself", "dsmt brokers asks it what is wrong"),
+        ({"broker/b2"}, "b1", "its key is revoked; who was", "dsmt broker remove b2"),
+        ({"broker/b2"}, "b2", "its key is revoked; who was", "dsmt broker remove b2"),
     ],
 )
-def test_of_a_broker_whose_key_is_revoked_it_is_told_that_it_is_to_be_removed(
-    ended: set[str], told: str, advice: str
+def test_of_a_silent_broker_it_is_told_whether_it_answers_and_whether_it_is_to_be_removed(
+    ended: set[str], answers: str, told: str, advice: str
 ) -> None:
     fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
     found = [Broker(**fields | {"broker": name, "address": f"{name}:1", "alive": name == "b1"}) for name in ("b1", "b2")]
-    (alert,) = of_silent_brokers(found, ended)
-    assert (alert.target, alert.message.partition(";")[0], alert.next) == ("broker/b2", told, advice)
+    (alert,) = of_silent_brokers(found, ended, answers)
+    assert (alert.target, alert.next) == ("broker/b2", advice)
+    assert alert.message.startswith(told)

@@ -59,7 +59,7 @@ def test_each_that_is_not_alive_is_asked_and_no_other(asked: list[BrokerAddress]
     assert faults(realm, *silent, broker(WELL.address, alive=True), broker("10.0.0.9:1", alive=False)) == [
         "the store of broker/b1 is full: free space on its disk",
         "no broker answers at 10.0.0.2:1",
-        "it answers here, and the broker that was asked for this does not hear it",
+        "it answers here, and its own word does not come to the broker that was asked for this",
         None,
         None,
     ]

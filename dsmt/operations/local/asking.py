@@ -64,7 +64,7 @@ async def _fault(operator: Identity, realm: RealmConfig, broker: BrokerAddress, 
     """What keeps an operator who may say something from being let in: a full store lets in who only reads (D6)."""
     try:
         async with connect(operator, realm, brokers=[broker], patience_s=PATIENCE_S):
-            return "it answers here, and the broker that was asked for this does not hear it"
+            return "it answers here, and its own word does not come to the broker that was asked for this"
     except RefusedError as error:
         return f"{error.message}: {error.next}"
     except TransportError as error:

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from dsmt.event.hlc import FAR_MS, rfc3339
-from dsmt.event.kinds.source import keeper_died
+from dsmt.event.kinds.source import KeeperReplaced, keeper_died
 from dsmt.event.phrases import another_certificate
 from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.instances import instances
@@ -16,7 +16,7 @@ from dsmt.operations.read.members import Broker, Controller, Node, clock, revoke
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import off_by
+from dsmt.operations.words.times import off_by, span
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
 
@@ -56,8 +56,8 @@ def alerts(
     found = [*_of_nodes(sight, of_nodes, decided=decided), *_of_brokers(sight)]
     found += _of_controllers(sight, of_controllers) if of_services else []
     found += [
-        Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
-        for source, (_, said) in sorted(sight.passing.keepers.items())
+        _of_keeper(sight, source, at_ms, said)
+        for source, (at_ms, said) in sorted(sight.passing.keepers.items())
         if not (source.startswith("node/") and sight.fleet.state(source.removeprefix("node/")) == "left")
     ]
     found += [alert for one in of_services for alert in _of_service(sight, one)]
@@ -78,6 +78,12 @@ def alerts(
         if name in sight.fleet.members
     ]
     return sorted(found, key=lambda alert: alert.who != "you")
+
+
+def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> Alert:
+    """The last death of a keeper that its source remembers; another one has kept the programs since."""
+    told = f"{keeper_died(said)} {span(sight.now_ms - at_ms)} ago"
+    return Alert(target=source, code="keeper.died", message=told, next=f"dsmt tail {source}/keeper", who="dsmt")
 
 
 def _of_nodes(sight: Sight, of_nodes: list[Node], *, decided: bool) -> list[Alert]:
@@ -190,15 +196,17 @@ def _of_brokers(sight: Sight) -> list[Alert]:
     ]
 
 
-def of_silent_brokers(found: Sequence[Broker], ended: Collection[str]) -> list[Alert]:
-    """Brokers that are not alive, as far as this reader is told; `ended`: the names whose keys are revoked."""
+def of_silent_brokers(found: Sequence[Broker], ended: Collection[str], answers: str) -> list[Alert]:
+    """Brokers that are not alive, as far as this reader is told; `ended`: names of revoked keys, `answers`: who tells it."""
     gone = {one.broker for one in found if f"broker/{one.broker}" in ended}
     others = "who was attached to it has gone to another one, if there is one"
+    says = {None: f"it is not alive; {others}", answers: "it answers, but says nothing of itself: it may store nothing"}
+    says |= dict.fromkeys(gone, f"its key is revoked; {others}")
     return [
         Alert(
             target=f"broker/{one.broker or one.address}",
             code="broker.silent",
-            message=f"{'its key is revoked' if one.broker in gone else 'it is not alive'}; {others}",
+            message=says.get(one.broker, says[None]),
             next=f"dsmt broker remove {one.broker}" if one.broker in gone else "dsmt brokers asks it what is wrong",
             who="you",
         )

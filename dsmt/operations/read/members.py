@@ -14,7 +14,7 @@ from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.holding import Left, left_on
-from dsmt.operations.read.sight import CONTROLLER_EACH_S, Sight
+from dsmt.operations.read.sight import CONTROLLER_EACH_S, HEARD_MS, Sight
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
@@ -63,7 +63,10 @@ class NodeShown(Node, frozen=True, kw_only=True):
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
-    """One broker, by its own word; `alive` is what this reader sees."""
+    """One broker, by its own word; `alive`: its word comes to this reader, and it is no other one's loss.
+
+    The one that is asked is no exception: one that can store nothing answers, and says nothing.
+    """
 
     broker: str | None
     address: str
@@ -279,15 +282,16 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
     """The realm's brokers, by name; those that have said nothing lately, and were not announced, by their address alone."""
     found = []
     lost = sight.fleet.lost_brokers
-    for name, (_, told) in sorted(sight.passing.stats.items()):
+    for name, (at_ms, told) in sorted(sight.passing.stats.items()):
         if name in sight.passing.removed and name != sight.broker:
             continue
         heard = sight.passing.heard.get(f"broker/{name}")
+        speaks = heard is not None or sight.now_ms - at_ms < HEARD_MS
         found.append(
             Broker(
                 broker=name,
                 address=told.address,
-                alive=name == sight.broker or (name not in lost and heard is not None),
+                alive=speaks and (name == sight.broker or name not in lost),
                 pid=told.pid,
                 version=told.version,
                 sessions=_sessions(sight, name),

@@ -251,7 +251,9 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
         brake=stands,
         certs=valid,
         alerts=of_ended_brokers(trust, used, now_s, left)
-        + of_silent_brokers(of_brokers, {name for name, one in used.items() if trust.is_revoked(one.key_id, name)})
+        + of_silent_brokers(
+            of_brokers, {name for name, one in used.items() if trust.is_revoked(one.key_id, name)}, sight.broker
+        )
         + expired
         + alerts(sight, others, of_services, of_controllers),
     )
