@@ -9,6 +9,7 @@ Rule 3: every error says which host, what, and what to do. What was brought is r
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -122,6 +123,7 @@ class ReachedHost:
 @asynccontextmanager
 async def reached(address: HostAddress, *, for_user: bool) -> AsyncIterator[ReachedHost]:
     """A host for the length of a block. Raises `DsmtError` that names it, also for what its connection does in the block."""
+    logging.getLogger("asyncio").addFilter(_is_told)
     try:
         async with asyncio.timeout(CONNECT_S):
             connection = await asyncssh.connect(
@@ -150,6 +152,11 @@ async def reached(address: HostAddress, *, for_user: bool) -> AsyncIterator[Reac
             raise FailedError("host.write", said, next="see who may write to TMPDIR there, or /tmp") from error
         except (asyncssh.Error, ConnectionError) as error:
             raise _lost(address, error) from error
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether what asyncio complains of is to be told: not each write to a lost connection, whose end is told once."""
+    return "socket.send() raised" not in str(record.msg)
 
 
 async def _run(connection: asyncssh.SSHClientConnection, command: str, given: str) -> asyncssh.SSHCompletedProcess:
