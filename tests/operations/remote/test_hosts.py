@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 
+import asyncssh
 import pytest
 
 from dsmt.errors import TransportError
@@ -21,6 +22,10 @@ def test_who_loses_a_connection_is_told_so_once_and_of_no_single_write(caplog: p
                     pass
 
     asyncio.run(main())
-    for said in ("socket.send() raised exception.", "something else"):
-        logging.getLogger("asyncio").warning(said)
-    assert [record.message for record in caplog.records if record.name == "asyncio"] == ["something else"]
+    logger = logging.getLogger("asyncio")
+    logger.warning("socket.send() raised exception.")
+    for error in (asyncssh.ConnectionLost("lost"), ValueError("something else")):
+        logger.error("Task exception was never retrieved", exc_info=error)
+    told = [record.exc_info for record in caplog.records if record.name == "asyncio"]
+    assert [one[1] and str(one[1]) for one in told if one is not None] == ["something else"]
+    assert len(told) == 1
