@@ -48,7 +48,8 @@ def cut_off(operator: Operator, machine: Machine, moment: Callable[[], object]) 
         code, said = asyncio.run(main())
         if code:
             break
-        operator.run("node", "remove", machine.name)  # it was done before it was cut
+        assert machine.name in operator.alive(), "what is said to be done is: it was, before it was cut"
+        operator.run("node", "remove", machine.name)
     assert (code, said.count(b"\n")) == (7, 1), said.decode()
     error: dict[str, Any] = json.loads(said)["error"]
     return error
