@@ -200,4 +200,4 @@ def forgotten(ctx: CliContext, node: str, *, yes: bool, reason: str) -> Controll
     from dsmt.operations.remote.adding import forget  # noqa: PLC0415 - lazily, for quick help
 
     home = ctx.home()
-    return ctx.act(lambda connection: forget(connection, home, node, reason=reason, sure=yes))
+    return ctx.act(lambda connection: forget(connection, home, node, reason=reason, sure=yes, waits=ctx.waits))

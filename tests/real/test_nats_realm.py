@@ -154,8 +154,18 @@ async def test_a_server_is_added_and_one_is_given_up_and_nothing_is_lost_and_nev
         await brokers.remove(made.home, bus, "b1", by="test", reason="", waits=silent)
     at = await brokers.add(made.home, bus, "b4", listen=None, by="test", reason="", now_s=now_s, waits=silent, leaf=False)
     gone = [made.record("brokers", "b1", program) for program in ("nats_server", "broker")]
-    await alive(made, "b4")
-    await brokers.remove(made.home, bus, "b1", by="test", reason="", waits=silent)
+    await heard(made, "b4", True)
+    gate = made.record("brokers", "b2", "broker").pid
+    os.kill(gate, signal.SIGSTOP)
+    await heard(made, "b2", False)
+    told: list[str] = []
+
+    def waits(said: str) -> None:
+        told.append(said)
+        os.kill(gate, signal.SIGCONT)
+
+    await brokers.remove(made.home, bus, "b1", by="test", reason="", waits=waits)
+    assert told == ["b2 is silent"]
     assert not any(is_alive(one) for one in gone)
     assert made.home.names("brokers") == ["b2", "b3", "b4"]
     assert at.address in {address for address, _ in made.home.realm().brokers}
@@ -170,12 +180,12 @@ async def keep_saying(made: Fleet) -> None:
         await made.say()
 
 
-async def alive(made: Fleet, broker: str) -> None:
-    """Wait until a broker is heard."""
+async def heard(made: Fleet, broker: str, wanted: bool) -> None:
+    """Wait until a broker is heard, or is not any more."""
     async with asyncio.timeout(30):
-        while broker not in {
-            one.broker for one in brokers_of(await look(made.connection.bus, passing=True), []) if one.alive
-        }:
+        while wanted != any(
+            one.alive and one.broker == broker for one in brokers_of(await look(made.connection.bus, passing=True), [])
+        ):
             pass
 
 

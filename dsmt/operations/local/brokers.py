@@ -181,8 +181,8 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     """
     async with alone(home, waits):
         _check_still(home)
-        here, realm = of_home(home), home.realm()
-        at = await _unsaid(bus, home, name, here, by=by, reason=reason)
+        realm = home.realm()
+        at = await _unsaid(bus, home, name, by=by, reason=reason, waits=waits)
         if realm.nats is not None:
             await servers.emptied(bus, realm, name)
         left = tuple(one for one in realm.brokers if one[1] != at.public)
@@ -204,16 +204,14 @@ def clear(directory: Path) -> None:
             raise
 
 
-async def _unsaid(
-    bus: Bus, home: Home, name: str, here: Mapping[str, BrokerAddress], *, by: str, reason: str
-) -> BrokerAddress:
+async def _unsaid(bus: Bus, home: Home, name: str, *, by: str, reason: str, waits: Tell) -> BrokerAddress:
     """Say that it is none any more; of one that this home knows that may have been said, by who was interrupted (C19)."""
     nats, least = home.realm().nats, 1
     if nats is not None:
-        await servers.check_left(bus, name, await brokers.announced(bus))
+        await servers.check_left(bus, name, await brokers.announced(bus), waits)
         least = min(nats.replicas, servers.LEAST)
     try:
-        return await brokers.remove(bus, name, here, by=by, reason=reason, least=least)
+        return await brokers.remove(bus, name, of_home(home), by=by, reason=reason, least=least)
     except NotFoundError:
         at = (await brokers.announced(bus, removed=True)).get(name)
         if at is None or (name not in home.names("brokers") and (at.address, at.public) not in home.realm().brokers):

@@ -20,6 +20,7 @@ from dsmt.operations.local.addresses import free_address
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.members import brokers as brokers_of
 from dsmt.operations.read.sight import look
+from dsmt.operations.words.telling import Tell
 from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import BrokerAddress, host_of
 from dsmt.programs import nats_server
@@ -28,6 +29,8 @@ from dsmt.programs.configuration import BrokerFile, RealmConfig, ServersKey
 LEAST: Final = nats_server.COPIES
 MOVED_S: Final = 60.0
 LOOK_S: Final = 0.5
+SILENT_S: Final = 10.0
+"""How long a gate is waited for that is silent: it, or the server beside it, may be on its way back."""
 
 
 class ServerOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,15 +106,25 @@ def make_here(home: Home, directory: Path, file: BrokerFile, public: bytes, rout
     write(directory, file, public, order=order, brought=brought, tls_key=tls_key)
 
 
-async def check_left(bus: BusReader, name: str, known: Collection[str]) -> None:
-    """Raise `RefusedError` where fewer than three of the servers are there besides one."""
+async def check_left(bus: BusReader, name: str, known: Collection[str], waits: Tell) -> None:
+    """Raise `RefusedError` where fewer than three of the servers are there besides one; who is silent is waited for."""
     if name not in known:
         return
-    alive = {one.broker or "" for one in brokers_of(await look(bus, passing=True), []) if one.alive} & set(known) - {name}
-    if len(alive) < LEAST:
-        there = f"{', '.join(sorted(alive)) or 'none'} of the others {'is' if len(alive) == 1 else 'are'} there"
-        said = f"each stream of the realm is on {LEAST} NATS servers, and without {name} only {there}"
-        raise RefusedError("broker.few", said, next="dsmt node add --roles broker,node HOST, or dsmt broker add, first")
+    others, told, deadline = set(known) - {name}, set[str](), time.monotonic() + SILENT_S
+    while len(alive := others & await _alive(bus)) < LEAST:
+        if len(others) < LEAST or time.monotonic() >= deadline:
+            there = f"{', '.join(sorted(alive)) or 'none'} of the others {'is' if len(alive) == 1 else 'are'} there"
+            said = f"each stream of the realm is on {LEAST} NATS servers, and without {name} only {there}"
+            raise RefusedError("broker.few", said, next="dsmt node add --roles broker,node HOST, or dsmt broker add, first")
+        missing = others - alive
+        if missing != told:
+            waits(f"{', '.join(sorted(missing))} {'is' if len(missing) == 1 else 'are'} silent")
+        told = missing
+        await asyncio.sleep(LOOK_S)
+
+
+async def _alive(bus: BusReader) -> set[str]:
+    return {one.broker for one in brokers_of(await look(bus, passing=True), []) if one.alive and one.broker is not None}
 
 
 async def emptied(bus: BusReader, realm: RealmConfig, name: str) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ from dsmt.operations.read.waiting import until
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost, address_of, reached
 from dsmt.operations.remote.roles import Roles
 from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_texts
-from dsmt.operations.words.telling import silent
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write import node_control, tokens
 from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.node_control import Controlled
@@ -297,7 +298,8 @@ async def remove(
     left = left_on(await look(connection.bus), node)
     if left and not sure:
         raise _busy(node, left)
-    await _forget_broker(connection, home, node, place, reason)
+    waits = partial(tell, place.host)
+    await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
     tell(place.host, "connects")
     try:
         await _clear(connection, node, place, tell)
@@ -311,7 +313,7 @@ async def remove(
         unmet=f"{node} is still heard",
         look="dsmt nodes",
     )
-    return await forget(connection, home, node, reason=reason, sure=True)
+    return await forget(connection, home, node, reason=reason, sure=True, waits=waits)
 
 
 def _busy(node: str, left: Sequence[Left]) -> InputError:
@@ -328,11 +330,11 @@ def _busy(node: str, left: Sequence[Left]) -> InputError:
     return InputError("node.busy", said, next=advice)
 
 
-async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool) -> Controlled:
+async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool, waits: Tell) -> Controlled:
     """Say that a node has left for good, and the broker beside it, and forget where they were."""
     place = places(home).get(node)
     if place is not None and "broker" in place.roles and connection.realm.nats is not None:
-        await check_left(connection.bus, node, await announced(connection.bus))
+        await check_left(connection.bus, node, await announced(connection.bus), waits)
     ends = _ends(home, node, place)
     freed = await node_control.free(connection.bus, node, by=connection.by, reason=reason)
     try:
@@ -342,7 +344,7 @@ async def forget(connection: Connection, home: Home, node: str, *, reason: str, 
             raise
         done = Controlled(node=node, mode="removed", changed=True, version=0, instances=0)  # it had not come so far
     if place is not None:
-        await _forget_broker(connection, home, node, place, reason)
+        await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
         await _keep(home, node, None)
     return done
 
@@ -363,10 +365,12 @@ def _is_heard(sight: Sight, node: str) -> bool:
     return False
 
 
-async def _forget_broker(connection: Connection, home: Home, node: str, place: NodePlace, reason: str) -> None:
+async def _forget_broker(
+    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, waits: Tell
+) -> None:
     """Say that the broker of a node's host is none any more, unless that was said. Raises `RefusedError` for the last."""
     if "broker" in place.roles:
         with suppress(NotFoundError):
-            await brokers.remove(home, connection.bus, node, by=connection.by, reason=reason, waits=silent)
+            await brokers.remove(home, connection.bus, node, by=connection.by, reason=reason, waits=waits)
         if connection.realm.nats is not None:  # it may have been said before, by who was interrupted
             await emptied(connection.bus, connection.realm, node)
