@@ -198,21 +198,28 @@ def _of_brokers(sight: Sight) -> list[Alert]:
 
 def of_silent_brokers(found: Sequence[Broker], ended: Collection[str], answers: str) -> list[Alert]:
     """Brokers that are not alive, as far as this reader is told; `ended`: names of revoked keys, `answers`: who tells it."""
-    gone = {one.broker for one in found if f"broker/{one.broker}" in ended}
-    others = "who was attached to it has gone to another one, if there is one"
-    says = {None: f"it is not alive; {others}", answers: "it answers, but says nothing of itself: it may store nothing"}
-    says |= dict.fromkeys(gone, f"its key is revoked; {others}")
     return [
-        Alert(
-            target=f"broker/{one.broker or one.address}",
-            code="broker.silent",
-            message=says.get(one.broker, says[None]),
-            next=f"dsmt broker remove {one.broker}" if one.broker in gone else "dsmt brokers asks it what is wrong",
-            who="you",
-        )
+        _of_silent_broker(one, revoked=f"broker/{one.broker}" in ended, answers=one.broker == answers)
         for one in found
         if not one.alive
     ]
+
+
+def _of_silent_broker(one: Broker, *, revoked: bool, answers: bool) -> Alert:
+    others = "who was attached to it has gone to another one, if there is one"
+    if revoked:
+        said = f"its key is revoked; {others}"
+    elif answers:
+        said = "it answers, but says nothing of itself: it may store nothing"
+    else:
+        said = f"it is not alive; {others}"
+    return Alert(
+        target=f"broker/{one.broker or one.address}",
+        code="broker.silent",
+        message=said,
+        next=f"dsmt broker remove {one.broker}" if revoked else "dsmt brokers asks it what is wrong",
+        who="you",
+    )
 
 
 def of_ended_brokers(trust: TrustStore, used: Mapping[str, Certificate], now_s: int, left: Collection[str]) -> list[Alert]:
