@@ -156,8 +156,8 @@ async def reached(address: HostAddress, *, for_user: bool) -> AsyncIterator[Reac
 
 def _is_told(record: logging.LogRecord) -> bool:
     """Whether what asyncio complains of is to be told: not what a lost connection was doing; its end is told once."""
-    lost = record.exc_info is not None and isinstance(record.exc_info[1], asyncssh.ConnectionLost)
-    return not lost and "socket.send() raised" not in str(record.msg)
+    of_it = record.exc_info is not None and isinstance(record.exc_info[1], asyncssh.Error)
+    return not of_it and "socket.send() raised" not in str(record.msg)
 
 
 async def _run(connection: asyncssh.SSHClientConnection, command: str, given: str) -> asyncssh.SSHCompletedProcess:

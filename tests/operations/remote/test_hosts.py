@@ -24,7 +24,8 @@ def test_who_loses_a_connection_is_told_so_once_and_of_no_single_write(caplog: p
     asyncio.run(main())
     logger = logging.getLogger("asyncio")
     logger.warning("socket.send() raised exception.")
-    for error in (asyncssh.ConnectionLost("lost"), ValueError("something else")):
+    lost = (asyncssh.ConnectionLost("lost"), asyncssh.SFTPNoConnection("not open"), asyncssh.SFTPConnectionLost("closed"))
+    for error in (*lost, ValueError("something else")):
         logger.error("Task exception was never retrieved", exc_info=error)
     told = [record.exc_info for record in caplog.records if record.name == "asyncio"]
     assert [one[1] and str(one[1]) for one in told if one is not None] == ["something else"]
