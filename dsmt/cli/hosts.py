@@ -165,7 +165,9 @@ def _outcome(one: HostOutcome) -> str:
     kept = "systemd keeps it" if one.kept == "systemd" else "without systemd: after a reboot of it, add it again"
     more = [*([f"a broker at {one.broker}"] if one.broker else ()), *(["a controller"] if one.controller else ())]
     beside = f", with {' and '.join(more)}" if more else ""
-    return f"{one.node} is {'a node already and ' if one.already else ''}alive{beside}; {kept}  ({one.took_s:.1f} s)"
+    others = f"{' and '.join(one.beside)} {'lives' if len(one.beside) == 1 else 'live'} on that machine, too"
+    twice = f"; {others}: dsmt node remove the one that is not needed" if one.beside else ""
+    return f"{one.node} is {'a node already and ' if one.already else ''}alive{beside}{twice}; {kept}  ({one.took_s:.1f} s)"
 
 
 def added(ctx: CliContext, what: str) -> bool:

@@ -16,6 +16,7 @@ import pytest
 
 from dsmt.errors import FailedError
 from dsmt.operations.local.home import Home, issue
+from dsmt.operations.local.machine import down
 from dsmt.operations.remote.wheels import Platform, cache_directory, collected
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load
@@ -276,6 +277,25 @@ def test_a_host_of_another_realm_is_left_as_it_is(operator: Operator) -> None:
     before = machine.files()
     assert operator.error("node", "add", "theirs", code=4)["code"] == "host.taken"
     assert machine.files() == before
+
+
+def test_a_host_that_has_joined_by_itself_is_added_as_a_second_node_and_both_are_named(
+    operator: Operator, tmp_path: Path
+) -> None:
+    machine, home = operator.lab.machine("twice"), Home(tmp_path / "joined")
+    within = ("nsenter", "-t", str(machine.pid), "--net", "--")
+    token = operator.run("token", "create", "--name", "joined").out
+    try:
+        asyncio.run(dsmt(home.root, "join", "-", stdin=token, env=operator.environment, within=within))
+        (added,) = operator.run("node", "add", "twice", "--json").json
+        assert (added["node"], added["beside"]) == ("twice", ["joined"])
+        again = operator.run("node", "add", "twice")
+        assert "; joined lives on that machine, too: dsmt node remove the one that is not needed" in again.out + again.err
+        operator.run("node", "remove", "twice")
+    finally:
+        asyncio.run(down(home))
+    operator.until(lambda: "joined" not in operator.alive(), "it has ended")
+    operator.run("node", "remove", "joined", "--yes")
 
 
 def test_a_node_whose_key_was_revoked_is_added_again_with_another_key(operator: Operator) -> None:

@@ -75,6 +75,8 @@ class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
     controller: bool = False
     kept: str | None = None
     already: bool = False
+    beside: tuple[str, ...] = ()
+    """Other living nodes of the realm on that machine, as one that has joined with a token."""
     took_s: float = 0.0
     error: dict[str, Any] | None = None
 
@@ -188,7 +190,7 @@ class Adding:
             self._tell(address.typed, f"starts {node}")
             again = bool(found["nodes"])
             kept = (await host.do("start", {**told, "again": again, "certified": given.certified}))["kept"]
-        await _alive(self._connection, node, place.roles)
+        sight = await _alive(self._connection, node, place.roles)
         return HostOutcome(
             host=address.typed,
             node=node,
@@ -196,6 +198,7 @@ class Adding:
             controller="controller" in place.roles,
             kept=kept,
             already=bool(found["nodes"]),
+            beside=_on_machine_of(sight, node),
         )
 
     async def _collected(self, platform: Platform, what: str) -> Wheels:
@@ -259,23 +262,41 @@ def _name_of(address: HostAddress, hostname: str) -> str:
     return name
 
 
-async def _alive(connection: Connection, node: str, roles: Sequence[Role]) -> None:
-    """Wait until a node is alive in the realm, and what else is there by its name. Raises `TimedOutError`."""
+async def _alive(connection: Connection, node: str, roles: Sequence[Role]) -> Sight:
+    """Wait until a node is alive in the realm and has told of its machine, and what else is there by its name.
+
+    Raises `TimedOutError`.
+    """
 
     def missing(sight: Sight) -> str:
         brokers = sight.view.sessions.brokers - sight.fleet.lost_brokers.keys()
         controllers = {one.controller for one in controllers_of(sight) if one.alive} if "controller" in roles else set()
-        there = {"node": sight.fleet.state(node) == "alive", "broker": node in brokers, "controller": node in controllers}
+        is_alive = sight.fleet.state(node) == "alive" and _machine(sight, node) is not None
+        there = {"node": is_alive, "broker": node in brokers, "controller": node in controllers}
         return ", ".join(one for one in ("node", *roles) if not there[one])
 
-    await until(
+    return await until(
         connection.bus,
-        lambda sight: not missing(sight) or None,
+        lambda sight: None if missing(sight) else sight,
         limit_s=ALIVE_S,
         unmet=f"not all of {node} is alive",
         look="dsmt status",
         far=lambda sight: f"missing: {missing(sight)}",
     )
+
+
+def _machine(sight: Sight, node: str) -> tuple[str, str] | None:
+    """What tells a node's machine from others, by its own word: containers share a kernel, other homes an address."""
+    entry = sight.view.nodes.get(node)
+    told = None if entry is None or entry.attributes is None else entry.attributes.record
+    return None if told is None else (told.boot_id, told.address)
+
+
+def _on_machine_of(sight: Sight, node: str) -> tuple[str, ...]:
+    """The other nodes that live on the machine of one."""
+    machine = _machine(sight, node)
+    others = (one for one in sorted(sight.view.nodes) if one != node and _machine(sight, one) == machine)
+    return tuple(one for one in others if sight.fleet.state(one) == "alive")
 
 
 async def _clear(connection: Connection, node: str, place: NodePlace, tell: TellOfHost) -> None:
