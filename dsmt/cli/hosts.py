@@ -172,14 +172,15 @@ def _outcome(one: HostOutcome) -> str:
 
 def added(ctx: CliContext, what: str) -> bool:
     """Whether a node, by its name or its host's, was added from this home."""
-    from dsmt.operations.remote.adding import place_of  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.remote.places import place_of  # noqa: PLC0415 - lazily, for quick help
 
     return place_of(ctx.home(), what) is not None
 
 
 def clear(ctx: CliContext, what: str, *, yes: bool, reason: str) -> None:
     """Remove a node that was added from here, with all that was made on its host."""
-    from dsmt.operations.remote.adding import place_of, remove  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.remote.places import place_of  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.remote.removing import remove  # noqa: PLC0415 - lazily, for quick help
 
     home = ctx.home()
     known = place_of(home, what)
@@ -199,7 +200,7 @@ def clear(ctx: CliContext, what: str, *, yes: bool, reason: str) -> None:
 
 def forgotten(ctx: CliContext, node: str, *, yes: bool, reason: str) -> Controlled:
     """Forget a node that is gone, and the broker that was added with it."""
-    from dsmt.operations.remote.adding import forget  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.remote.removing import forget  # noqa: PLC0415 - lazily, for quick help
 
     home = ctx.home()
     return ctx.act(lambda connection: forget(connection, home, node, reason=reason, sure=yes, waits=ctx.waits))

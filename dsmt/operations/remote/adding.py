@@ -1,4 +1,4 @@
-"""Adding and removing nodes, and what else hosts run, over SSH: side by side, each to its end, whatever becomes of others.
+"""Adding nodes, and what else hosts run, over SSH: side by side, each to its end, whatever becomes of others.
 
 Rule 1: it may be repeated: a host that is a node of this realm already is only started, and uses no token; but where the
     key of that node was revoked it joins anew.
@@ -12,57 +12,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError, TransportError
+from dsmt.errors import DsmtError, FailedError, InputError, RefusedError
 from dsmt.event.topic import is_level, level_of
 from dsmt.operations.connection import Connection
-from dsmt.operations.local import brokers
-from dsmt.operations.local.home import Home, write_secret
-from dsmt.operations.local.lock import alone
+from dsmt.operations.local.home import Home
 from dsmt.operations.local.roles import Role
-from dsmt.operations.local.servers import check_left, emptied
-from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.members import controllers as controllers_of
-from dsmt.operations.read.members import find, revoked
+from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
-from dsmt.operations.remote.hosts import HostAddress, ReachedHost, address_of, reached
+from dsmt.operations.remote.hosts import HostAddress, ReachedHost, reached
+from dsmt.operations.remote.places import NodePlace, TellOfHost, check_found, keep_place, place_of
 from dsmt.operations.remote.roles import Roles
 from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_texts
-from dsmt.operations.words.telling import Tell, silent
-from dsmt.operations.write import node_control, tokens
-from dsmt.operations.write.brokers import announced
-from dsmt.operations.write.node_control import Controlled
+from dsmt.operations.write import tokens
 from dsmt.trust.identity import Identity
 from dsmt.version import __version__
 
 AT_ONCE: Final = 20
 ALIVE_S: Final = 60.0
-HOSTS_FILE: Final = "hosts.json"
 TOKEN_S: Final = 900.0
-TellOfHost = Callable[[str, str], object]
-"""Is told of a host, as it was typed, what is done there."""
-
-
-class NodePlace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a node is: the host as it was typed, whether for its user alone, and what else was added there."""
-
-    host: str
-    user: bool = False
-    roles: tuple[Role, ...] = ()
-
-    @property
-    def paths(self) -> dict[str, str]:
-        """Where the program and the node are there."""
-        if self.user:
-            return {"prefix": "~/.local/lib/dsmt", "home": "~/.local/state/dsmt"}
-        return {"prefix": "/opt/dsmt", "home": "/var/lib/dsmt"}
 
 
 class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,30 +53,6 @@ class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Other living nodes of the realm on that machine, as one that has joined with a token."""
     took_s: float = 0.0
     error: dict[str, Any] | None = None
-
-
-def places(home: Home) -> dict[str, NodePlace]:
-    """Where the nodes are that were added from this home, by name."""
-    file = home.root / HOSTS_FILE
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, NodePlace]) if file.exists() else {}
-
-
-def place_of(home: Home, what: str) -> tuple[str, NodePlace] | None:
-    """The node of this name, or of this host, that was added from this home."""
-    known = places(home)
-    found = [name for name, place in known.items() if what in (name, place.host)]
-    return (found[0], known[found[0]]) if found else None
-
-
-async def _keep(home: Home, node: str, place: NodePlace | None) -> None:
-    """Know where a node is, with what else was added there before; None: nowhere any more."""
-    async with alone(home, silent):
-        known = places(home)
-        before = known.pop(node, None)
-        if place is not None:
-            roles = dict.fromkeys([*(before.roles if before is not None else ()), *place.roles])
-            known[node] = msgspec.structs.replace(place, roles=tuple(roles))
-        write_secret(home.root / HOSTS_FILE, msgspec.json.encode(known))
 
 
 class Adding:
@@ -175,11 +125,11 @@ class Adding:
             wheels = await self._collected(host.platform, what)
             told = self._told(place, wheels, what)
             found = await host.do("state", told)
-            _check(address, self._connection.realm.name, found)
+            check_found(address, self._connection.realm.name, found)
             if serves and (known is None or "broker" not in known[1].roles):
                 _check_served(address, what, found)
             node: str = found["nodes"][0] if found["nodes"] else self._name or _name_of(address, found["hostname"])
-            await _keep(self._home, node, place)
+            await keep_place(self._home, node, place)
             if not found["installed"]:
                 self._tell(address.typed, f"installs dsmt {__version__}, {len(wheels.files)} wheels")
                 await host.bring(list(wheels.files), below="wheels")
@@ -235,16 +185,6 @@ async def _is_revoked(connection: Connection, node: str) -> bool:
     return entry is not None and revoked(sight, entry) is not None
 
 
-def _check(address: HostAddress, realm: str, found: dict[str, Any]) -> None:
-    """Raise `RefusedError` for a host that is something else already."""
-    if not found["ours"]:
-        said = f"{address} belongs to another realm than {realm}"
-        raise RefusedError("host.taken", said, next="remove it there first: dsmt node remove, in that realm's home")
-    if found["more"]:
-        said = f"{address} has a home of realm {realm} that was made there"
-        raise RefusedError("host.taken", said, next="start that with dsmt up, there")
-
-
 def _check_served(address: HostAddress, what: str, found: dict[str, Any]) -> None:
     """Raise `RefusedError` for a node that runs without what a NATS server needs: who keeps it there would not find it."""
     if what == "dsmt[nats]" and found["nodes"] and not found["installed"]:
@@ -297,101 +237,3 @@ def _on_machine_of(sight: Sight, node: str) -> tuple[str, ...]:
     machine = _machine(sight, node)
     others = (one for one in sorted(sight.view.nodes) if one != node and _machine(sight, one) == machine)
     return tuple(one for one in others if sight.fleet.state(one) == "alive")
-
-
-async def _clear(connection: Connection, node: str, place: NodePlace, tell: TellOfHost) -> None:
-    """End what runs on a node's host, and remove all that was made there."""
-    async with reached(address_of(place.host), for_user=place.user) as host:
-        tell(place.host, f"removes {node}")
-        units, root = {} if place.user else unit_texts(), connection.realm.roots[0].hex()
-        told = {**place.paths, "build": "", "units": units, "root": root}
-        _check(host.address, connection.realm.name, await host.do("state", told))
-        await host.do("remove", told)
-
-
-async def remove(
-    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, sure: bool, tell: TellOfHost
-) -> Controlled:
-    """Remove a node and all that was made on its host, then forget it.
-
-    Raises `InputError` where instances are on it, unless who asks is `sure`, and what reaching the host may raise.
-    """
-    left = left_on(await look(connection.bus), node)
-    if left and not sure:
-        raise _busy(node, left)
-    waits = partial(tell, place.host)
-    await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
-    tell(place.host, "connects")
-    try:
-        await _clear(connection, node, place, tell)
-    except TransportError as error:
-        advice = f"{error.next}; if the machine is gone: dsmt node remove {node} --forget"
-        raise TransportError(error.code, error.message, next=advice) from error
-    await until(
-        connection.bus,
-        lambda sight: not _is_heard(sight, node) or None,
-        limit_s=ALIVE_S,
-        unmet=f"{node} is still heard",
-        look="dsmt nodes",
-    )
-    return await forget(connection, home, node, reason=reason, sure=True, waits=waits)
-
-
-def _busy(node: str, left: Sequence[Left]) -> InputError:
-    """What keeps a node from being removed; what no drain moves is named first, for its data goes with the node."""
-    kept = [one.instance for one in left if one.stays]
-    first = (kept or [left[0].instance])[0]
-    more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-    if kept:
-        said = f"{first}{more} are on {node}, and the data of {', '.join(kept)} with them; nothing was done"
-        advice = "copy that data; then --yes, which ends them there and removes it"
-    else:
-        said = f"{first}{more} {'run' if len(left) > 1 else 'runs'} on {node}; nothing was done"
-        advice = f"dsmt node drain {node} first; or --yes, which ends them there"
-    return InputError("node.busy", said, next=advice)
-
-
-async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool, waits: Tell) -> Controlled:
-    """Say that a node has left for good, and the broker beside it, and forget where they were."""
-    place = places(home).get(node)
-    if place is not None and "broker" in place.roles and connection.realm.nats is not None:
-        await check_left(connection.bus, node, await announced(connection.bus), waits)
-    ends = _ends(home, node, place)
-    freed = await node_control.free(connection.bus, node, by=connection.by, reason=reason)
-    try:
-        done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure, ends=ends)
-    except NotFoundError:
-        if place is None and not freed:
-            raise
-        done = Controlled(node=node, mode="removed", changed=True, version=0, instances=0)  # it had not come so far
-    if place is not None:
-        await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
-        await _keep(home, node, None)
-    return done
-
-
-def _ends(home: Home, node: str, place: NodePlace | None) -> str:
-    """How a node is ended that is alive: where it was added, in this home, or on the machine that has joined."""
-    if place is not None:
-        return f"dsmt node remove {node}, without --forget, which ends it on its host"
-    if home.part("nodes", node).exists():
-        return f"end its processes: dsmt node show {node}"
-    return f"on its machine: dsmt down, or stop its units; then this again; where it was added: dsmt node remove {node}"
-
-
-def _is_heard(sight: Sight, node: str) -> bool:
-    with suppress(NotFoundError):
-        find(sight, node)
-        return sight.fleet.state(node) in ("alive", "suspect")
-    return False
-
-
-async def _forget_broker(
-    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, waits: Tell
-) -> None:
-    """Say that the broker of a node's host is none any more, unless that was said. Raises `RefusedError` for the last."""
-    if "broker" in place.roles:
-        with suppress(NotFoundError):
-            await brokers.remove(home, connection.bus, node, by=connection.by, reason=reason, waits=waits)
-        if connection.realm.nats is not None:  # it may have been said before, by who was interrupted
-            await emptied(connection.bus, connection.realm, node)

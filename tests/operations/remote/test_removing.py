@@ -12,8 +12,8 @@ import pytest
 from dsmt.errors import InputError
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.holding import Left
-from dsmt.operations.remote import adding
-from dsmt.operations.remote.adding import NodePlace
+from dsmt.operations.remote import adding, removing
+from dsmt.operations.remote.places import NodePlace
 from dsmt.operations.words.telling import silent
 
 CONNECTION: Any = SimpleNamespace(bus=None)
@@ -23,11 +23,11 @@ def refused(left: list[Left], directory: Path, monkeypatch: pytest.MonkeyPatch) 
     async def look(_: Any) -> None:
         return None
 
-    monkeypatch.setattr(adding, "look", look)
-    monkeypatch.setattr(adding, "left_on", lambda *_: left)
+    monkeypatch.setattr(removing, "look", look)
+    monkeypatch.setattr(removing, "left_on", lambda *_: left)
     place = NodePlace(host="one")
     with pytest.raises(InputError) as told:
-        asyncio.run(adding.remove(CONNECTION, Home(directory), "one", place, reason="", sure=False, tell=silent))
+        asyncio.run(removing.remove(CONNECTION, Home(directory), "one", place, reason="", sure=False, tell=silent))
     return told.value
 
 
@@ -55,12 +55,17 @@ def test_what_is_missing_of_a_host_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     async def until(_: Any, seen: Any, **more: Any) -> None:
         asked.update(more, seen=seen)
 
-    def sight(*brokers: str) -> Any:
+    def sight(*brokers: str, told: bool = True) -> Any:
         fleet = SimpleNamespace(lost_brokers={}, state=lambda _: "alive")
-        return SimpleNamespace(view=SimpleNamespace(sessions=SimpleNamespace(brokers=set(brokers))), fleet=fleet)
+        attributes = SimpleNamespace(record=SimpleNamespace(boot_id="", address="")) if told else None
+        nodes = {"one": SimpleNamespace(attributes=attributes)}
+        return SimpleNamespace(
+            view=SimpleNamespace(sessions=SimpleNamespace(brokers=set(brokers)), nodes=nodes), fleet=fleet
+        )
 
     monkeypatch.setattr(adding, "until", until)
     asyncio.run(adding._alive(CONNECTION, "one", ["broker"]))
     assert (asked["seen"](sight("b1")), asked["far"](sight("b1"))) == (None, "missing: broker")
+    assert asked["far"](sight("one", told=False)) == "missing: node"
     assert asked["unmet"] == "not all of one is alive"
     assert asked["seen"](sight("b1", "one"))

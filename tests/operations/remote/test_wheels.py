@@ -18,8 +18,9 @@ import dsmt
 from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local.home import Home
 from dsmt.operations.remote import adding
-from dsmt.operations.remote.adding import NodePlace, _keep, _name_of, place_of, places
+from dsmt.operations.remote.adding import _name_of
 from dsmt.operations.remote.hosts import address_of
+from dsmt.operations.remote.places import NodePlace, keep_place, place_of, places
 from dsmt.operations.remote.roles import Roles
 from dsmt.operations.remote.wheels import OWN, Platform, Wheels, cache_directory, collected, own_wheel, unit_texts
 from dsmt.ports.realm import NatsTerms
@@ -172,9 +173,9 @@ def test_a_node_is_called_as_its_host_was_typed_or_as_the_host_calls_itself() ->
 def test_where_a_node_was_added_is_known_by_its_name_and_by_its_host_until_it_is_removed(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert places(home) == {}
-    asyncio.run(_keep(home, "web-1", NodePlace(host="ops@web-1", user=True)))
-    asyncio.run(_keep(home, "web-2", NodePlace(host="web-2")))
+    asyncio.run(keep_place(home, "web-1", NodePlace(host="ops@web-1", user=True)))
+    asyncio.run(keep_place(home, "web-2", NodePlace(host="web-2")))
     assert place_of(home, "web-1") == place_of(home, "ops@web-1") == ("web-1", NodePlace(host="ops@web-1", user=True))
     assert place_of(home, "web-3") is None
-    asyncio.run(_keep(home, "web-1", None))
+    asyncio.run(keep_place(home, "web-1", None))
     assert list(places(home)) == ["web-2"]

@@ -1,0 +1,123 @@
+"""Removing nodes that were added over SSH, with all that was made on their hosts, and forgetting those that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from dsmt.errors import InputError, NotFoundError, TransportError
+from dsmt.operations.connection import Connection
+from dsmt.operations.local import brokers
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.servers import check_left, emptied
+from dsmt.operations.read.holding import Left, left_on
+from dsmt.operations.read.members import find
+from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.waiting import until
+from dsmt.operations.remote.adding import ALIVE_S
+from dsmt.operations.remote.hosts import address_of, reached
+from dsmt.operations.remote.places import NodePlace, TellOfHost, check_found, keep_place, places
+from dsmt.operations.remote.wheels import unit_texts
+from dsmt.operations.words.telling import Tell
+from dsmt.operations.write import node_control
+from dsmt.operations.write.brokers import announced
+from dsmt.operations.write.node_control import Controlled
+
+
+async def _clear(connection: Connection, node: str, place: NodePlace, tell: TellOfHost) -> None:
+    """End what runs on a node's host, and remove all that was made there."""
+    async with reached(address_of(place.host), for_user=place.user) as host:
+        tell(place.host, f"removes {node}")
+        units, root = {} if place.user else unit_texts(), connection.realm.roots[0].hex()
+        told = {**place.paths, "build": "", "units": units, "root": root}
+        check_found(host.address, connection.realm.name, await host.do("state", told))
+        await host.do("remove", told)
+
+
+async def remove(
+    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, sure: bool, tell: TellOfHost
+) -> Controlled:
+    """Remove a node and all that was made on its host, then forget it.
+
+    Raises `InputError` where instances are on it, unless who asks is `sure`, and what reaching the host may raise.
+    """
+    left = left_on(await look(connection.bus), node)
+    if left and not sure:
+        raise _busy(node, left)
+    waits = partial(tell, place.host)
+    await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
+    tell(place.host, "connects")
+    try:
+        await _clear(connection, node, place, tell)
+    except TransportError as error:
+        advice = f"{error.next}; if the machine is gone: dsmt node remove {node} --forget"
+        raise TransportError(error.code, error.message, next=advice) from error
+    await until(
+        connection.bus,
+        lambda sight: not _is_heard(sight, node) or None,
+        limit_s=ALIVE_S,
+        unmet=f"{node} is still heard",
+        look="dsmt nodes",
+    )
+    return await forget(connection, home, node, reason=reason, sure=True, waits=waits)
+
+
+def _busy(node: str, left: Sequence[Left]) -> InputError:
+    """What keeps a node from being removed; what no drain moves is named first, for its data goes with the node."""
+    kept = [one.instance for one in left if one.stays]
+    first = (kept or [left[0].instance])[0]
+    more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+    if kept:
+        said = f"{first}{more} are on {node}, and the data of {', '.join(kept)} with them; nothing was done"
+        advice = "copy that data; then --yes, which ends them there and removes it"
+    else:
+        said = f"{first}{more} {'run' if len(left) > 1 else 'runs'} on {node}; nothing was done"
+        advice = f"dsmt node drain {node} first; or --yes, which ends them there"
+    return InputError("node.busy", said, next=advice)
+
+
+async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool, waits: Tell) -> Controlled:
+    """Say that a node has left for good, and the broker beside it, and forget where they were."""
+    place = places(home).get(node)
+    if place is not None and "broker" in place.roles and connection.realm.nats is not None:
+        await check_left(connection.bus, node, await announced(connection.bus), waits)
+    ends = _ends(home, node, place)
+    freed = await node_control.free(connection.bus, node, by=connection.by, reason=reason)
+    try:
+        done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure, ends=ends)
+    except NotFoundError:
+        if place is None and not freed:
+            raise
+        done = Controlled(node=node, mode="removed", changed=True, version=0, instances=0)  # it had not come so far
+    if place is not None:
+        await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
+        await keep_place(home, node, None)
+    return done
+
+
+def _ends(home: Home, node: str, place: NodePlace | None) -> str:
+    """How a node is ended that is alive: where it was added, in this home, or on the machine that has joined."""
+    if place is not None:
+        return f"dsmt node remove {node}, without --forget, which ends it on its host"
+    if home.part("nodes", node).exists():
+        return f"end its processes: dsmt node show {node}"
+    return f"on its machine: dsmt down, or stop its units; then this again; where it was added: dsmt node remove {node}"
+
+
+def _is_heard(sight: Sight, node: str) -> bool:
+    with suppress(NotFoundError):
+        find(sight, node)
+        return sight.fleet.state(node) in ("alive", "suspect")
+    return False
+
+
+async def _forget_broker(
+    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, waits: Tell
+) -> None:
+    """Say that the broker of a node's host is none any more, unless that was said. Raises `RefusedError` for the last."""
+    if "broker" in place.roles:
+        with suppress(NotFoundError):
+            await brokers.remove(home, connection.bus, node, by=connection.by, reason=reason, waits=waits)
+        if connection.realm.nats is not None:  # it may have been said before, by who was interrupted
+            await emptied(connection.bus, connection.realm, node)
