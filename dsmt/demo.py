@@ -32,7 +32,8 @@ from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.recording import record
 from dsmt.operations.read.explaining import why
-from dsmt.operations.read.instances import InstanceRow, instances, is_ready
+from dsmt.operations.read.instance_row import InstanceRow
+from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.members import processes
 from dsmt.operations.read.watching import Seen, Watch, watching
 from dsmt.operations.words.targets import Target

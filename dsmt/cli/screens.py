@@ -10,7 +10,8 @@ from dsmt.cli.printing import counted, one_line, page, table, word
 from dsmt.event.phrases import another_certificate, quoted, stepped
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Hold, InstanceRow, is_problem
+from dsmt.operations.read.instance_row import Hold, InstanceRow
+from dsmt.operations.read.instances import is_problem
 from dsmt.operations.read.revisions import in_words, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import RealmStatus, Service

@@ -9,7 +9,8 @@ from dsmt.cli.printing import columns, counted, fitted, one_line, page, table, w
 from dsmt.event.envelope import Event
 from dsmt.event.phrases import quoted, speaker
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import InstanceRow, is_problem
+from dsmt.operations.read.instance_row import InstanceRow
+from dsmt.operations.read.instances import is_problem
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service
 from dsmt.operations.words.sentences import predicate, subject

@@ -14,7 +14,8 @@ from dsmt.cli.printing import document, show
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.certificates import learn
 from dsmt.operations.local.home import Home
-from dsmt.operations.read.instances import InstanceRow, instances
+from dsmt.operations.read.instance_row import InstanceRow
+from dsmt.operations.read.instances import instances
 from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.read.summaries import Service
 from dsmt.operations.read.summaries import service as of_service

@@ -12,7 +12,8 @@ from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.fitting import why_not
-from dsmt.operations.read.instances import Working, instances, is_problem
+from dsmt.operations.read.instance_row import Working
+from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.members import node_shown, nodes
 from dsmt.operations.read.summaries import brake, service, services
 from dsmt.operations.words.targets import Target, slots_of

@@ -13,7 +13,8 @@ from typing import Final
 from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.phrases import quoted, stepped
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import InstanceRow, instances, is_problem, is_ready
+from dsmt.operations.read.instance_row import InstanceRow
+from dsmt.operations.read.instances import instances, is_problem, is_ready
 from dsmt.operations.read.members import find
 from dsmt.operations.read.members import node as node_row
 from dsmt.operations.read.revisions import refused

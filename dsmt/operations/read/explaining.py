@@ -20,7 +20,8 @@ from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.status import Shown
 from dsmt.operations.read.answers import of_target
-from dsmt.operations.read.instances import health, instances, is_problem, see
+from dsmt.operations.read.instance_row import health, see
+from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.members import find, revoked
 from dsmt.operations.read.overruled import overruled
 from dsmt.operations.read.sight import Sight, look, patience

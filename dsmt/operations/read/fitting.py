@@ -13,7 +13,7 @@ from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
 from dsmt.errors import NotFoundError
 from dsmt.event.phrases import another_certificate, size_in_words
 from dsmt.event.reason import Reason
-from dsmt.operations.read.instances import component_of
+from dsmt.operations.read.instance_row import component_of
 from dsmt.operations.read.members import find, revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of

@@ -8,7 +8,8 @@ from typing import Final
 
 from dsmt.errors import FailedError
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import InstanceRow, application, instances, is_behind, is_ready
+from dsmt.operations.read.instance_row import InstanceRow
+from dsmt.operations.read.instances import application, instances, is_behind, is_ready
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import READY, Waited, progress, until
 from dsmt.operations.words.targets import Target

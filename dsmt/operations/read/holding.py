@@ -7,7 +7,7 @@ import msgspec
 from dsmt.controllers.pinning import home_of
 from dsmt.controllers.placement import Chooser
 from dsmt.event.kinds.slot import Slot
-from dsmt.operations.read.instances import component_of, see
+from dsmt.operations.read.instance_row import component_of, see
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import local
 from dsmt.view import SlotEntry, SlotKey

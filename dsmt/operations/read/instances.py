@@ -9,100 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-import msgspec
-
-from dsmt.agents.rules.supervision import step_after, tries_of
-from dsmt.controllers.good import component_of as governed
-from dsmt.controllers.pinning import waits_for_home
-from dsmt.event.kinds.instance import LastExit, Status
-from dsmt.event.phrases import person
-from dsmt.event.reason import Reason, reason
+from dsmt.event.kinds.instance import Status
 from dsmt.event.status import Shown
-from dsmt.operations.read.braked import waits_for_brake
+from dsmt.operations.read.instance_row import ON_ITS_WAY, InstanceRow, component_of, row
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, no_service, slots_of
-from dsmt.operations.words.times import milliseconds, rfc3339, span
-from dsmt.spec.records import ComponentSpec
-from dsmt.view import Instance, SlotEntry, SlotKey
-from dsmt.view.held import Held
-from dsmt.view.sessions import word
-from dsmt.view.shown import Seen, decisive, shown, silent_for
+from dsmt.operations.words.times import milliseconds
+from dsmt.view import SlotEntry, SlotKey
 
 PLACING_MS: Final = 10_000
 """How long an instance may wait for its first word before that is a problem."""
-_ON_ITS_WAY: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING, Shown.RUNNING})
 _WELL: Final = frozenset({Shown.DONE, Shown.GONE})
-_FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
-"""The reasons of ends that were not asked for."""
-_THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _EMPTY: Final = SlotEntry()
-
-
-class Exit(msgspec.Struct, frozen=True, kw_only=True):
-    """How the run before ended."""
-
-    code: int | None
-    signal: str | None
-    at: str | None
-    ran_s: float
-    reason: Reason | None
-
-
-class Working(msgspec.Struct, frozen=True, kw_only=True):
-    """What its agent is at that takes long: `fetch`, or the key of a command; since when, and after how long it is ended."""
-
-    step: str
-    since: str | None
-    limit_s: float
-
-
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """Who stopped it by hand, when and why."""
-
-    by: str
-    at: str | None
-    reason: str
-    stands: int | None = None
-    """The revision that goes no further until it is started: it was tried here, and was good nowhere yet."""
-
-
-class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance. Times are RFC 3339; what is not known is null.
-
-    `failures` in a row were answered; of the next one, try `failures + 1` of `tries`, `next_step` says how it is made.
-    """
-
-    instance: str
-    service: str
-    component: str
-    index: int
-    node: str | None
-    state: Shown
-    health: str
-    pid: int | None
-    ports: dict[str, int]
-    address: str | None
-    restarts: int
-    restarts_recent: int
-    failures: int
-    tries: int | None
-    last_exit: Exit | None
-    next_try_at: str | None
-    next_step: str | None
-    held: Hold | None
-    since: str | None
-    generation: int
-    revision: int
-    reason: Reason | None
-    working: Working | None
-    layers: dict[str, str | None]
-    observed_at: str | None
-    stale: bool
-
-    @property
-    def key(self) -> SlotKey:
-        """Its slot."""
-        return SlotKey(self.service, self.component, self.index)
 
 
 def instances(
@@ -169,100 +87,6 @@ def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[InstanceRow]:
     return [one for one in found if everything or one.state is not Shown.GONE]
 
 
-def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
-    """One slot's instance on a node."""
-    entry = sight.view.slot(key) or _EMPTY
-    instance = None if node is None else entry.instances.get(node)
-    fact = entry.fact
-    seen = see(sight, key, node)
-    application = None if instance is None or instance.application is None else instance.application.record
-    endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
-    policy = None if (spec := component_of(sight, key)) is None else spec.restart
-    failures = 0 if application is None else application.failures
-    alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING)
-    status = None if seen.status is None else seen.status.record
-    return InstanceRow(
-        instance=str(key),
-        service=key.service,
-        component=key.component,
-        index=key.index,
-        node=node,
-        state=seen.state,
-        health=health(sight, entry, node, seen),
-        pid=application.pid if application is not None and alive else None,
-        ports={} if endpoint is None or not alive else endpoint.ports,
-        address=None if endpoint is None or not alive else endpoint.address,
-        restarts=0 if application is None else application.restarts,
-        restarts_recent=0 if application is None else application.restarts_recent,
-        failures=failures,
-        tries=None if policy is None else tries_of(policy),
-        last_exit=_exit(None if application is None else application.last_exit),
-        next_try_at=None if status is None or seen.state is Shown.LOST else rfc3339(status.next_try_ms),
-        next_step=None if policy is None or not failures else step_after(policy, failures),
-        held=_held(sight, key, entry),
-        since=rfc3339(seen.since_ms),
-        generation=0 if fact is None else fact.version,
-        revision=0 if fact is None else fact.record.revision,
-        reason=_reason(sight, key, entry, node, seen),
-        working=_working(application, seen),
-        layers=_layers(instance),
-        observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
-        stale=silent_since(sight, instance, 0 if fact is None else fact.version) is not None or _is_unheard(sight, instance),
-    )
-
-
-def see(sight: Sight, key: SlotKey, node: str | None) -> Seen:
-    """The one word for a slot's instance on a node, now."""
-    entry = sight.view.slot(key) or _EMPTY
-    instance = None if node is None else entry.instances.get(node)
-    verdict = None if node is None else sight.fleet.verdict(node)
-    spec = component_of(sight, key)
-    return shown(
-        entry,
-        node,
-        lost_since_ms=None if verdict is None else verdict.record.since_ms,
-        silent_since_ms=silent_since(sight, instance, 0 if entry.fact is None else entry.fact.version),
-        job=spec is not None and spec.kind == "job",
-    )
-
-
-def silent_since(sight: Sight, instance: Instance | None, generation: int) -> int | None:
-    """Since when whoever speaks of an instance has been silent, if that is too long; else None."""
-    held = decisive(instance, generation)
-    if held is None:
-        return None
-    attachments = sight.view.sessions.of.get(held.signed.event.source)
-    said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
-    if said is None or not silent_for(held.record, said.state, said.since_ms, sight.now_ms):
-        return None
-    return said.since_ms
-
-
-def component_of(sight: Sight, key: SlotKey) -> ComponentSpec | None:
-    """The component that governs a slot, if its service's spec knows it."""
-    entry = sight.view.services.get(key.service)
-    if entry is None or entry.spec is None or entry.spec.record.removed:
-        return None
-    return entry.component(key.component)
-
-
-def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
-    """`ready`, `unready`, `unknown` of an agent that is unheard, or `none` when nothing is known or nothing is checked."""
-    instance = None if node is None else entry.instances.get(node)
-    if seen.state is not Shown.RUNNING or instance is None or instance.health is None or seen.status is None:
-        return "none"
-    said = instance.health.record
-    if said.generation < seen.status.record.generation:
-        return "none"
-    return "unknown" if _is_unheard(sight, instance) else said.health
-
-
-def _is_unheard(sight: Sight, instance: Instance | None) -> bool:
-    """Whether who speaks of what runs is not heard: what was said of it may be so no more."""
-    said = None if instance is None else instance.application
-    return said is not None and sight.fleet.is_unheard(said.signed.event.source)
-
-
 def is_ready(sight: Sight, row_: InstanceRow) -> bool:
     """Whether an instance counts as ready: healthy, or running where nothing is checked."""
     if row_.state is not Shown.RUNNING or row_.stale:
@@ -307,94 +131,8 @@ def is_on_its_way(sight: Sight, row_: InstanceRow) -> bool:
     if row_.stale or row_.reason is not None:
         return False
     if row_.state is not Shown.WAITING:
-        return row_.state in _ON_ITS_WAY
+        return row_.state in ON_ITS_WAY
     entry = sight.view.services.get(row_.service)
     told = [] if entry is None or entry.spec is None else [entry.spec.time_ms]
     told += [] if row_.since is None else [milliseconds(row_.since)]
     return bool(told) and sight.now_ms - max(told) < PLACING_MS
-
-
-def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
-    hold = entry.hold
-    if hold is None:
-        return None
-    component = governed(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
-    stands = None if component is None or component.tried_and_held is None else component.tried_and_held.revision
-    return Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
-
-
-def _working(application: Status | None, seen: Seen) -> Working | None:
-    step = None if application is None or seen.state is Shown.LOST else application.step
-    return None if step is None else Working(step=step.name, since=rfc3339(step.since_ms), limit_s=step.limit_s)
-
-
-def _exit(last: LastExit | None) -> Exit | None:
-    if last is None:
-        return None
-    return Exit(code=last.code, signal=last.signal, at=rfc3339(last.at_ms), ran_s=last.ran_s, reason=last.reason)
-
-
-def _layers(instance: Instance | None) -> dict[str, str | None]:
-    def said(held: Held[Status] | None) -> str | None:
-        return None if held is None else held.record.state.value
-
-    if instance is None:
-        return {"container": None, "agent": None, "application": None}
-    return {
-        "container": said(instance.container),
-        "agent": said(instance.agent),
-        "application": said(instance.application),
-    }
-
-
-def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen: Seen) -> Reason | None:
-    """Why it is not as it should be; null when all is well."""
-    told = None if entry.fact is None else entry.fact.record.reason
-    spec = component_of(sight, key)
-    as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
-    there = spec is None or seen.state in _THERE or as_asked
-    pinned = None if there else waits_for_home(sight.fleet, key)
-    if pinned is not None:
-        return pinned
-    if (braked := waits_for_brake(sight, key, entry, node)) is not None:
-        return braked
-    match seen.state:
-        case Shown.LOST:
-            verdict = None if node is None else sight.fleet.verdict(node)
-            since = 0 if seen.since_ms is None else seen.since_ms
-            if verdict is not None:
-                evidence = verdict.record.message
-                return reason("node.lost", node=node, time=rfc3339(since), evidence=evidence)
-            rate = "" if seen.status is None else f"{seen.status.record.emit_rate_s:g} s"
-            return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
-        case Shown.WAITING | Shown.STOPPED | Shown.STOPPING | Shown.GONE:
-            own = None if seen.status is None else seen.status.record.reason
-            return told or own
-        case Shown.RUNNING:
-            instance = None if node is None else entry.instances.get(node)
-            checked = None if instance is None or instance.health is None else instance.health.record
-            if checked is None or checked.health != "unready":
-                return None
-            return checked.reason or _failed_before(entry, node)
-        case _:
-            own = None if seen.status is None else seen.status.record.reason
-            return own or (_failed_before(entry, node) or _agent_failed(entry, node) if seen.state in _ON_ITS_WAY else None)
-
-
-def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
-    """Why the try before this one failed, here or on the node that an instance was moved from for that."""
-    said = entry.application(node)
-    tried = [] if said is None or said.record.attempt <= 1 else [said.record]
-    if not tried and entry.fact is not None and entry.fact.record.moves:
-        others = [one.application for name, one in entry.instances.items() if name != node and one.application is not None]
-        tried = [held.record for held in sorted(others, key=lambda held: held.time_ms)[-1:]]
-    why = tried[0].last_exit.reason if tried and tried[0].last_exit is not None else None
-    return why if why is not None and why.code.startswith(_FAILURES) else None
-
-
-def _agent_failed(entry: SlotEntry, node: str | None) -> Reason | None:
-    """Why its agent ended last, where nothing was said of its program since."""
-    instance = None if node is None else entry.instances.get(node)
-    said, agent = (None, None) if instance is None else (instance.application, instance.agent)
-    last = None if agent is None else agent.record.last_exit
-    return last.reason if last is not None and (said is None or said.time_ms <= last.at_ms) else None

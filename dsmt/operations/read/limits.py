@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dsmt.event.phrases import size_in_words
-from dsmt.operations.read.instances import InstanceRow
+from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.sight import Sight
 from dsmt.spec.records import ComponentSpec, Limits, ServiceSpec
 

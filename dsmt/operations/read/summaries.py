@@ -13,7 +13,8 @@ from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers, of_ended_nodes, of_silent_brokers
 from dsmt.operations.read.certificates import STAND_IN, in_use
-from dsmt.operations.read.instances import InstanceRow, instances, is_on_its_way, is_problem, is_ready
+from dsmt.operations.read.instance_row import InstanceRow
+from dsmt.operations.read.instances import instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
 from dsmt.operations.read.revisions import Refused, refused, running

@@ -20,7 +20,8 @@ from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import InstanceRow, instances, is_behind, is_problem, is_ready, living_holders
+from dsmt.operations.read.instance_row import InstanceRow
+from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, living_holders
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of

@@ -21,7 +21,8 @@ from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import quoted
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import InstanceRow, component_of, instances
+from dsmt.operations.read.instance_row import InstanceRow, component_of
+from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
