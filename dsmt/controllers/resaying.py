@@ -10,10 +10,11 @@ Rule 3: while nothing new was revoked and nothing was left to say, nobody looks.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
+from dsmt.controllers.echoes import ECHO_S
 from dsmt.controllers.intents import Intent
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
@@ -22,8 +23,6 @@ from dsmt.event.registry import lookup
 from dsmt.trust.grants import may_write
 from dsmt.view import View
 
-ECHO_S: Final = 5.0
-"""How long after a fact was said it is not said once more, though it has not come back."""
 IsRevoked = Callable[[SignedEvent], bool]
 
 

@@ -27,11 +27,12 @@ from typing import Final
 from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.completeness import CURRENT_S, Completeness, Place
 from dsmt.controllers.decide import RULESET, Scope, decide
+from dsmt.controllers.echoes import Echoes
 from dsmt.controllers.intents import Decided, Intent, draft_of
 from dsmt.controllers.named import NamedSpecs
 from dsmt.controllers.offering import Offering
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
-from dsmt.controllers.resaying import ECHO_S, Resaying, nobody
+from dsmt.controllers.resaying import Resaying, nobody
 from dsmt.controllers.timing import Timing
 from dsmt.errors import DsmtError, FailedError, InputError, RefusedError
 from dsmt.event.envelope import EventId
@@ -62,7 +63,6 @@ RANK_S: Final = 0.15
 HEARTBEAT_S: Final = 30.0
 RENEW_S: Final = 12 * 3600.0
 """The state is said again after half its time to live."""
-_NOWHERE: Final = (0, 0)
 _DECIDE_ANEW: Final = frozenset({"stale", "unanswered"})
 """Another fact was first, or nobody knows whether this one was stored: what is seen next decides (A3)."""
 PRODUCED_MOST: Final = 1_000
@@ -106,8 +106,7 @@ class ControllerRunner:
         self._could_accuse = False
         self._wanted: dict[str, float] = {}
         """By topic, since when (boot time) something is wanted there."""
-        self._echoes: dict[str, tuple[tuple[int, int], float]] = {}
-        """By topic, what was published (epoch, version), and until when (boot time) its return is awaited; oldest first."""
+        self._echoes = Echoes()
         self._said: ControllerState | None = None
         self._said_at = 0.0
 
@@ -229,7 +228,8 @@ class ControllerRunner:
         if may_accuse != self._could_accuse:
             self._could_accuse = may_accuse
             self._agenda.ask("")
-        self._miss_echoes(now)
+        for topic in self._echoes.missed(self.view, now):
+            self._ask(topic)
         peers = [name for name, number in controllers.items() if number == self._ruleset]
         self._decide(group, place, now, now_ms, peers, may_accuse=may_accuse)
         self._say_again(group, now, peers)
@@ -294,28 +294,13 @@ class ControllerRunner:
             since = self._wanted.setdefault(intent.topic, now)
             self._ask(intent.topic)
             waits = now < since + RANK_S * rank(subject, self._name, peers)
-            if not waits and not self._awaits_echo(intent, now):
+            if not waits and not self._echoes.awaits(intent.topic, self._place_of(intent), now):
                 due.append(intent)
         return due[:PRODUCED_MOST]
-
-    def _miss_echoes(self, now: float) -> None:
-        """What did not come back in time is looked at again: it may have been refused, or lost."""
-        while self._echoes:
-            topic, (said, until) = next(iter(self._echoes.items()))
-            if now < until:
-                return
-            del self._echoes[topic]
-            winner = self.view.winner(topic)
-            if winner is None or (winner.event.epoch or 0, winner.event.version or 0) < said:
-                self._ask(topic)
 
     def _ask(self, topic: str) -> None:
         kind, name = subject_of(topic).split("/")
         self._agenda.ask(name if kind == "service" else "")
-
-    def _awaits_echo(self, intent: Intent, now: float) -> bool:
-        said, until = self._echoes.get(intent.topic, (_NOWHERE, 0.0))
-        return self._place_of(intent) <= said and now < until
 
     def _epoch(self, intent: Intent) -> int:
         return intent.epoch or self.view.epoch(intent.topic)
@@ -343,8 +328,7 @@ class ControllerRunner:
         for intent in intents:
             draft = draft_of(intent, version=intent.next_version, epoch=self._epoch(intent))
             self._wanted.pop(intent.topic, None)
-            self._echoes.pop(intent.topic, None)
-            self._echoes[intent.topic] = (self._place_of(intent), now + ECHO_S)
+            self._echoes.said(intent.topic, self._place_of(intent), now)
             try:
                 emissions.append(self._bus.emit(draft))
                 topics.append(intent.topic)
@@ -368,7 +352,7 @@ class ControllerRunner:
 
         emissions: list[Emission] = []
         topics: list[str] = []
-        for intent in self._resaying.due(self.view, now, waits=waits, besides={*self._wanted, *self._echoes}):
+        for intent in self._resaying.due(self.view, now, waits=waits, besides={*self._wanted, *self._echoes.topics}):
             emissions.append(self._bus.emit(draft_of(intent)))
             topics.append(intent.topic)
         if emissions:
@@ -382,7 +366,7 @@ class ControllerRunner:
             except (RefusedError, FailedError) as error:
                 if error.code not in _DECIDE_ANEW:
                     self._complain(f"{emission.id} was refused or dropped: {error}")
-                elif self._echoes.pop(topic, None) is not None:
+                elif self._echoes.answered(topic):
                     self._ask(topic)
 
     def _say_state(self, *, counting: bool = False) -> None:
