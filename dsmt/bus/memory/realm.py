@@ -24,6 +24,7 @@ from dsmt.ports.clock import Clock
 from dsmt.trust.store import Realm, TrustStore
 
 PAGE: Final = 256
+STORE: Final = "memory"
 
 
 class LogEntry(NamedTuple):
@@ -38,8 +39,8 @@ class LogEntry(NamedTuple):
 class MemoryRealm:
     """What the buses of one process share. `cut` and `mend` end and begin the connection of them all."""
 
-    def __init__(self, realm: Realm, clock: Clock, *, store: str = "memory", limit: int = 100_000) -> None:
-        self.store, self.trust, self.clock = store, TrustStore(realm), clock
+    def __init__(self, realm: Realm, clock: Clock, *, limit: int = 100_000) -> None:
+        self.store, self.trust, self.clock = STORE, TrustStore(realm), clock
         self.head = self.trimmed = 0
         self.link = self._links = 1
         """The number of the present connection; 0 while there is none."""

@@ -135,12 +135,12 @@ def services(sight: Sight) -> list[Service]:
     return found
 
 
-def service(sight: Sight, name: str, rows: list[InstanceRow] | None = None) -> Service | None:
+def service(sight: Sight, name: str) -> Service | None:
     """One service; None when it has no spec."""
     entry = sight.view.services.get(name)
     if entry is None or entry.spec is None:
         return None
-    rows = instances(sight, Target(name)) if rows is None else rows
+    rows = instances(sight, Target(name))
     spec = entry.spec.record
     held = sum(row.held is not None for row in rows)
     wanted = [row for row in rows if row.held is None and row.state is not Shown.DONE]

@@ -20,19 +20,9 @@ NAMED_MOST: Final = 3
 """Lost races that one sentence names."""
 
 
-def follow(
-    view: View,
-    topic: str,
-    record: msgspec.Struct,
-    *,
-    subject: str,
-    cause: tuple[EventId, ...] = (),
-    ttl_ms: int | None = None,
-) -> Draft:
+def follow(view: View, topic: str, record: msgspec.Struct, *, subject: str) -> Draft:
     """A draft of a shared fact that follows the one that the view holds."""
-    before = view.winner(topic)
-    epoch = view.epoch(topic)
-    return Draft(topic, to_data(record), subject=subject, cause=cause, replaces=before, ttl_ms=ttl_ms, epoch=epoch)
+    return Draft(topic, to_data(record), subject=subject, replaces=view.winner(topic), epoch=view.epoch(topic))
 
 
 def anew(view: View, topic: str, record: msgspec.Struct, *, subject: str) -> Draft:
