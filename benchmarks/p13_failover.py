@@ -29,8 +29,9 @@ from benchmarks.sizes import sized
 from benchmarks.stream_peers import free_port
 from dsmt.errors import DsmtError
 from dsmt.operations.connection import Connection, connect
+from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import brokers as listed
 from dsmt.operations.read.sight import look

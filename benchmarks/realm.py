@@ -14,8 +14,9 @@ from typing import Any
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
 from dsmt.operations.connection import Connection, connect
+from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest
 from dsmt.spec.parsing import parse

@@ -26,8 +26,9 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.status import State
 from dsmt.monitors.checks.http import try_http
 from dsmt.operations.connection import Connection, connect
+from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.recording import record

@@ -16,7 +16,7 @@ from dsmt.cli.printing import counted, document, warn
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError, TransportError
 from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.connection import Reading, connect, reading
-from dsmt.operations.local import following, machine, upgrading
+from dsmt.operations.local import ending, following, machine, upgrading
 from dsmt.operations.local.asking import unreached
 from dsmt.operations.local.brokers import meshed
 from dsmt.operations.local.dating import dated
@@ -111,7 +111,7 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
         await _down(ctx, home)
         return
     if home.exists and found == [False]:  # it did not come up: what was begun is not left behind
-        await machine.down(home)
+        await ending.down(home)
     working.result()
 
 
@@ -231,7 +231,7 @@ def _no_realm(home: Home) -> NotFoundError:
 
 
 async def _down(ctx: CliContext, home: Home) -> None:
-    ended = await machine.down(home, waits=ctx.waits)
+    ended = await ending.down(home, waits=ctx.waits)
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
     elif ended.processes:

@@ -20,10 +20,11 @@ import pytest
 
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError, NotFoundError
-from dsmt.operations.local import addresses, certificates, machine
+from dsmt.operations.local import addresses, certificates, ending, machine
 from dsmt.operations.local.dating import Dated
+from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
-from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.machine import up
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config, read_identity
@@ -283,7 +284,7 @@ def test_ending_a_realm_takes_no_lock_of_nodes_that_never_ran(home: Home, monkey
         taken.append(Path(directory).name)
         return os.open(os.devnull, os.O_RDONLY)
 
-    monkeypatch.setattr(machine, "take_lock", take)
+    monkeypatch.setattr(ending, "take_lock", take)
     assert asyncio.run(down(home)).processes == 0
     assert taken == ["n2"]
 

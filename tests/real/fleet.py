@@ -20,8 +20,9 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.connection import Connection, connect
+from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.machine import up
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import processes

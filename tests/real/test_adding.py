@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from dsmt.errors import FailedError
+from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home, issue
-from dsmt.operations.local.machine import down
 from dsmt.operations.remote.wheels import Platform, cache_directory, collected
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load

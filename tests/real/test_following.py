@@ -13,8 +13,8 @@ import pytest
 from dsmt.errors import RefusedError
 from dsmt.operations.connection import connect
 from dsmt.operations.local import following
+from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import down
 from tests.real.seat import dsmt
 from tests.real.test_joining import alive, realm, until
 

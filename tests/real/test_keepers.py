@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import down
 from dsmt.ports.processes import ProcessIdentity
 from tests.real.fleet import attached, eventually, gone, processes_of, redis_spec
 from tests.real.homes import at, everybody, name_of, run

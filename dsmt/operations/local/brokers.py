@@ -16,6 +16,7 @@ from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
 from dsmt.operations.connection import reading
 from dsmt.operations.local import servers
 from dsmt.operations.local.addresses import check_address, check_free, free_address
+from dsmt.operations.local.ending import release
 from dsmt.operations.local.home import (
     ENGINES,
     Home,
@@ -27,7 +28,6 @@ from dsmt.operations.local.home import (
 )
 from dsmt.operations.local.keeping import broker_programs, is_up, keep
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.machine import release
 from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers

@@ -6,9 +6,9 @@ from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import certificates
 from dsmt.operations.local.brokers import clear
+from dsmt.operations.local.ending import release
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.machine import release
 from dsmt.operations.read.members import controllers
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.telling import Tell

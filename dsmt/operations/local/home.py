@@ -320,20 +320,12 @@ def lacks_issuer(home: Home, controller: str) -> bool:
     return not (home.part("controllers", controller) / ISSUER).exists() and home.root_key_file.exists()
 
 
-def ensure_node(
-    home: Home,
-    name: str,
-    *,
-    address: str = "127.0.0.1",
-    labels: dict[str, str] | None = None,
-    now_s: int | None = None,
-) -> Path:
+def ensure_node(home: Home, name: str, *, now_s: int | None = None) -> Path:
     """The directory of a node, made when missing. Raises `InputError` for what is no name."""
     check_part("node", name)
     directory = home.part("nodes", name)
     if not (directory / IDENTITY).exists():
-        config = NodeFile(node=name, realm=home.realm(), address=address, labels=labels or {})
-        config.write(directory)
+        NodeFile(node=name, realm=home.realm()).write(directory)
         write_secret(directory / IDENTITY, dump(issue(home.root_key(), f"node/{name}", now_s=now_s)))
     let_users_pass(home, directory)
     return directory

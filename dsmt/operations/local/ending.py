@@ -1,0 +1,180 @@
+"""Ending what a home has started on this machine, whatever else has died meanwhile: all of it, or one program.
+
+Rule 1: `down` reads who runs from the records in the home, from the locks that are held there and from who is below them,
+    never from names: it ends what this home started and no more, also what a full disk had no room to record, or the
+    realm of a home that was removed meanwhile.
+Rule 2: `down` first ends who would restart others (keeper, spawners, managers, also one that is only just starting) and
+    keeps their locks, so that whom they kept starts no other,
+    then controllers, so that nobody repairs what is being ended, then agents with their services, then brokers, which
+    so have heard of every end.
+Rule 3: after `down` no process is left, and of a container's directory only the record of what was good there; keys, history
+    and `data` directories stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dsmt.backoff import Backoff
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, is_up, write_kept
+from dsmt.operations.local.lock import alone
+from dsmt.operations.local.parts import Parts, keeper_directory
+from dsmt.operations.words.telling import Tell, silent
+from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.processes import SOCKET
+from dsmt.system.procfs import descendants, identities, is_alive, send_signal
+from dsmt.system.records import process_of, take_lock
+from dsmt.system.tree import kill_owned
+
+GRACE_S: Final = 15.0
+"""How long agents may take to stop their services before they are killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What `down` found: how many processes it ended, how many of them had to be killed, and who does not die."""
+
+    processes: int
+    killed: int
+    stuck: tuple[int, ...]
+
+
+async def down(home: Home, *, waits: Tell = silent) -> Ended:
+    """End everything that this home started on this machine, also what is being started now: that is waited for (C16)."""
+    async with alone(home, waits):
+        return await _down(home)
+
+
+async def _down(home: Home) -> Ended:
+    parts = Parts(home)
+    seen = set(parts.all())
+    below: set[ProcessIdentity] = set()
+    with await _end_restarters(parts, seen, below):
+        await end(parts.controllers(), 3.0)
+        for identity in parts.monitors():
+            send_signal(identity, signal.SIGKILL)
+        killed = await end(parts.agents(), GRACE_S)
+        stuck: list[int] = []
+        for container in parts.containers():
+            stuck.extend(await kill_owned(str(container), deadline=5.0))
+        killed += await end([*parts.bridges(), *parts.brokers()], 5.0)
+        killed += await end(parts.servers(), 5.0)
+        killed += await _end_rest(parts, seen, below)
+        for directory in parts.homes_of_spawners():
+            with suppress(OSError):  # of a disk that has become read-only nothing is removed
+                (directory / SOCKET).unlink()
+        with suppress(OSError):
+            (keeper_directory(home) / BEGUN_ANEW).unlink()
+    parts.clear()
+    return Ended(len(seen), killed, tuple(stuck))
+
+
+async def end_own(home: Home, *, servers: bool) -> None:
+    """End every process of dsmt's own that this home started: what agents run goes on, and the next ones take it over.
+
+    NATS servers are ended with `servers` only. Brokers end before nodes do: they would hear how their connections close,
+    which is evidence of deaths (F2).
+    """
+    parts = Parts(home)
+    with await _end_restarters(parts, set(), set()):
+        await end(parts.controllers(), 3.0)
+        await end([*parts.bridges(), *parts.brokers()], 5.0)
+        looks = 0
+        while looks < 2:  # who is just being forked writes its record before it does anything else
+            left = [*parts.monitors(), *parts.agents(), *parts.controllers(), *parts.brokers()]
+            for identity in left:
+                send_signal(identity, signal.SIGKILL)
+            await _gone(left, 5.0)
+            looks = 0 if left else looks + 1
+            await asyncio.sleep(0.02)
+        await end(parts.servers() if servers else [], 5.0)
+
+
+async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> ExitStack:
+    """Kill all who would restart others (rule 2), until nobody is left who is one or is becoming one; `below` gets theirs.
+
+    Who holds a directory's lock is its spawner, from its birth on, and the lock is made before: where there is none, nobody
+    ever was, and none is on its way once the keeper is dead. The locks that are returned keep others from starting.
+    """
+    locks, held = ExitStack(), set[Path]()
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        restarters = parts.restarters() or parts.holders()
+        seen.update(restarters)
+        for identity in restarters:  # first stopped, so that none sees another's death, and none forks
+            send_signal(identity, signal.SIGSTOP)
+        for identity in restarters:
+            below |= identities(descendants(identity.pid))
+        for identity in restarters:
+            send_signal(identity, signal.SIGKILL)
+        await _gone(restarters, 5.0)
+        free = [directory for directory in parts.homes_of_spawners() if directory not in held]
+        for directory in free:
+            lock = take_lock(str(directory))
+            if lock is not None:
+                locks.callback(os.close, lock)
+                held.add(directory)
+        if not restarters and held.issuperset(free):
+            break
+        await asyncio.sleep(0.01)
+    return locks
+
+
+async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> int:
+    """End who is left, or was forked by somebody in the moment of its end, until two looks find nobody; how many.
+
+    Who was `below` a spawner and still lives has no record (rule 1).
+    """
+    killed = looks = 0
+    deadline = time.monotonic() + START_S
+    while looks < 2 and time.monotonic() < deadline:
+        left = list({*parts.all(), *filter(is_alive, below)})
+        seen.update(left)
+        looks = 0 if left else looks + 1
+        killed += await end(left, 1.0)
+        await asyncio.sleep(0.02)
+    return killed
+
+
+async def release(home: Home, program: str, name: str) -> None:
+    """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` when it does not end."""
+    directory = home.part("brokers" if program == "nats_server" else f"{program}s", name)
+    if is_up(home):
+        write_kept(home, without=str(directory))
+        await ask_keeper(home, "release", program, directory)
+    await end_program(directory, program, GRACE_S)
+
+
+async def end_program(directory: Path, program: str, patience_s: float) -> None:
+    """End a program of a directory, if it runs."""
+    running = process_of(directory, program)
+    await end([] if running is None else [running], patience_s)
+
+
+async def end(identities: list[ProcessIdentity], patience_s: float) -> int:
+    """SIGTERM, then SIGKILL after the patience; how many had to be killed."""
+    for identity in identities:
+        send_signal(identity, signal.SIGTERM)
+    left = await _gone(identities, patience_s)
+    for identity in left:
+        send_signal(identity, signal.SIGKILL)
+    await _gone(left, 5.0)
+    return len(left)
+
+
+async def _gone(identities: list[ProcessIdentity], patience_s: float) -> list[ProcessIdentity]:
+    """Look again and again, ever less often, until none of them lives or the patience ends; who still does then."""
+    deadline = time.monotonic() + patience_s
+    backoff = Backoff(0.002, 0.05, factor=1.5)
+    while (left := [one for one in identities if is_alive(one)]) and time.monotonic() < deadline:
+        pause = backoff.failed()
+        await asyncio.sleep(pause)
+    return left
