@@ -29,12 +29,11 @@ def unreached(home: Home, error: TransportError) -> TransportError:
     """Why no broker answers, or lets anybody in: the disk of one of this home may be full."""
     if error.code not in ("bus.unreachable", "bus.stranger"):
         return error
-    for name in home.names("brokers"):
-        directory = home.part("brokers", name)
-        if _is_full(directory):
-            said = f"{error.message}: the disk of {directory} is full"
-            return TransportError(error.code, said, next="free space there; it goes on by itself")
-    return error
+    full = [str(one) for one in (home.part("brokers", name) for name in home.names("brokers")) if _is_full(one)]
+    if not full:
+        return error
+    said = f"{error.message}: the disk of {' and of '.join(full)} is full"
+    return TransportError(error.code, said, next="free space there; it goes on by itself")
 
 
 def _is_full(directory: Path) -> bool:
