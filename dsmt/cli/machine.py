@@ -330,7 +330,7 @@ def broker_run(ctx: CliContext, name: str) -> int:
 @click.argument("name", default="c1")
 def controller_run(ctx: CliContext, name: str) -> int:
     """Run a controller of this home in the foreground."""
-    from dsmt.operations.local.home import ensure_controller  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local.making import ensure_controller  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import controller  # noqa: PLC0415 - the same
 
     _made(ctx, ctx.home(), "controllers", name, ensure_controller)
@@ -343,7 +343,7 @@ def controller_run(ctx: CliContext, name: str) -> int:
 @click.argument("name", required=False)
 def node_run(ctx: CliContext, name: str | None) -> int:
     """Run a node of this home in the foreground, its only one or n1; its end leaves its services running."""
-    from dsmt.operations.local.home import ensure_node  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local.making import ensure_node  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import spawner  # noqa: PLC0415 - the same
 
     if name is None:

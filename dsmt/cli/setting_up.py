@@ -27,20 +27,20 @@ def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: s
     """Make a realm in this home: keys, one broker or several, an operator."""
     import asyncio  # noqa: PLC0415 - a third of the time of `--help`
 
-    from dsmt.operations.local import home as homes  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local import making  # noqa: PLC0415 - lazily, for quick help
     from dsmt.operations.local.addresses import check_address  # noqa: PLC0415 - the same
     from dsmt.operations.local.lock import alone  # noqa: PLC0415 - the same
     from dsmt.operations.local.wanted import Wanted, check_counts  # noqa: PLC0415 - the same
 
     home = ctx.home()
-    homes.check_name(name)
+    making.check_name(name)
     check_counts(Wanted(brokers=brokers, engine=engine))
     if listen is not None:
         check_address(listen)
 
     async def made() -> RealmConfig:
         async with alone(home, ctx.waits):
-            return homes.init(home, name=name, listen=listen, brokers=brokers, nats=engine == "nats")
+            return making.init(home, name=name, listen=listen, brokers=brokers, nats=engine == "nats")
 
     realm = asyncio.run(made())
     addresses = [address for address, _ in realm.brokers]

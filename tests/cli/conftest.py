@@ -13,7 +13,8 @@ import pytest
 
 from dsmt.cli.command import CliContext
 from dsmt.cli.root import main
-from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import init
 from dsmt.operations.read.sight import Sight
 from tests.cli.in_process import LOOKS, Run, Stub
 from tests.controllers.build import Realm, web

@@ -14,7 +14,8 @@ from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import certificates
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.dating import Dated, dated
-from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, init
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import ensure_controller, ensure_node, ensure_operator, init
 from dsmt.operations.offline.history import export
 from dsmt.operations.read.certificates import in_use, state_of
 from dsmt.operations.read.sight import look

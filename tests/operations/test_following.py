@@ -14,8 +14,9 @@ from dsmt.cli.root import main
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.realm import EngineWord
 from dsmt.operations.local import following, migrating
-from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
+from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import StartedRealm
+from dsmt.operations.local.making import ensure_controller, ensure_node, init
 from dsmt.operations.local.ways import way_to
 from dsmt.programs.configuration import MigrationFile, write_config
 

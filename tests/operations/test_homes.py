@@ -13,7 +13,8 @@ from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import addresses, brokers
 from dsmt.operations.local import home as homes
 from dsmt.operations.local.addresses import check_free
-from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import init
 from dsmt.trust.keys import SecretKey
 
 

@@ -11,8 +11,9 @@ import pytest
 from dsmt.cli.root import main
 from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local import lock
-from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import alone
+from dsmt.operations.local.making import init
 from tests.waiting import until
 
 

@@ -17,9 +17,10 @@ from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError, Tr
 from dsmt.operations import connection
 from dsmt.operations.local import brokers, migrating, ways
 from dsmt.operations.local.dating import Dated
-from dsmt.operations.local.home import Home, ensure_broker, ensure_node, init
+from dsmt.operations.local.home import Home
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.machine import up
+from dsmt.operations.local.making import ensure_broker, ensure_node, init
 from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.operations.local.ways import way_to
 from dsmt.operations.read.summaries import status

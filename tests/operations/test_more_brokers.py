@@ -14,7 +14,8 @@ import pytest
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.local import brokers
 from dsmt.operations.local.brokers import meshed, of_home
-from dsmt.operations.local.home import Home, ensure_broker, init, reach_at
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import ensure_broker, init, reach_at
 from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write.brokers import announce, announced

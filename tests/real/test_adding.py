@@ -16,7 +16,8 @@ import pytest
 
 from dsmt.errors import FailedError
 from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home, issue
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import issue
 from dsmt.operations.remote.wheels import Platform, cache_directory, collected
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load

@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import init
 from dsmt.programs.configuration import write_config
 from tests.real.bystander import NODES, beside
 from tests.real.fleet import Fleet, end, processes_of, redis_spec

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home, ensure_node
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import ensure_node
 from dsmt.ports.bus import Draft
 from tests.real.fleet import Fleet, attached, eventually, fleet, processes_of, redis_spec
 from tests.real.seat import dsmt, start

@@ -16,8 +16,9 @@ import pytest
 
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home, reach_at, write_secret
+from dsmt.operations.local.home import Home, write_secret
 from dsmt.operations.local.joining import KEY_FILE
+from dsmt.operations.local.making import reach_at
 from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import dump, root_issued
 from dsmt.trust.keys import SecretKey

@@ -18,8 +18,9 @@ from dsmt.operations.connection import attached as attached_as
 from dsmt.operations.connection import connect
 from dsmt.operations.local import brokers, servers
 from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home, init, issue
+from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
+from dsmt.operations.local.making import init, issue
 from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.operations.read.members import brokers as brokers_of
 from dsmt.operations.read.sight import look

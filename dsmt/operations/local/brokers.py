@@ -17,17 +17,10 @@ from dsmt.operations.connection import reading
 from dsmt.operations.local import servers
 from dsmt.operations.local.addresses import check_address, check_free, free_address
 from dsmt.operations.local.ending import release
-from dsmt.operations.local.home import (
-    ENGINES,
-    Home,
-    broker_host,
-    check_part,
-    ensure_broker,
-    reach_at,
-    write_secret,
-)
+from dsmt.operations.local.home import ENGINES, Home, check_part, write_secret
 from dsmt.operations.local.keeping import broker_programs, is_up, keep
 from dsmt.operations.local.lock import alone
+from dsmt.operations.local.making import broker_host, ensure_broker, reach_at
 from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers

@@ -24,8 +24,9 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level, level_of
 from dsmt.operations.connection import Connection, attached, reading
-from dsmt.operations.local.home import Home, check_part, let_users_pass, reach_at, write_secret
+from dsmt.operations.local.home import Home, check_part, write_secret
 from dsmt.operations.local.lock import alone
+from dsmt.operations.local.making import let_users_pass, reach_at
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
 from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import (
-    ENGINES,
-    SERVERS,
-    Home,
+from dsmt.operations.local.home import ENGINES, SERVERS, Home
+from dsmt.operations.local.keeping import ask_keeper, is_up, keep, start_keeper
+from dsmt.operations.local.lock import alone
+from dsmt.operations.local.making import (
     check_name,
     ensure_broker,
     ensure_controller,
@@ -24,8 +24,6 @@ from dsmt.operations.local.home import (
     init,
     lacks_issuer,
 )
-from dsmt.operations.local.keeping import ask_keeper, is_up, keep, start_keeper
-from dsmt.operations.local.lock import alone
 from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.wanted import Wanted, check_brokers, check_counts, check_running, check_same, names_of
 from dsmt.operations.words.telling import Tell, silent

@@ -21,10 +21,11 @@ import msgspec
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.ending import end, end_own
-from dsmt.operations.local.home import ENGINES, SERVERS, Home, reach_at, write_secret
+from dsmt.operations.local.home import ENGINES, SERVERS, Home, write_secret
 from dsmt.operations.local.keeping import ask_keeper, is_up, start_keeper, write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, start_all
+from dsmt.operations.local.making import reach_at
 from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.ways import WAYS, Way, way_to
 from dsmt.operations.words.telling import Tell, silent

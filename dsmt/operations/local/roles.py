@@ -24,8 +24,9 @@ from dsmt.operations.local import servers
 from dsmt.operations.local.addresses import check_address, check_free, free_port
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.certificates import begin_anew
-from dsmt.operations.local.home import Home, reach_at, write_secret
+from dsmt.operations.local.home import Home, write_secret
 from dsmt.operations.local.lock import alone
+from dsmt.operations.local.making import reach_at
 from dsmt.operations.local.servers import Brought, ServerOrder
 from dsmt.operations.words.telling import silent
 from dsmt.ports.realm import BrokerAddress

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from dsmt.errors import InputError
 from dsmt.operations.connection import listens
-from dsmt.operations.local.home import ENGINES, Home, had_address
+from dsmt.operations.local.home import ENGINES, Home
+from dsmt.operations.local.making import had_address
 from dsmt.system.records import process_of
 
 MOST_NODES = 500

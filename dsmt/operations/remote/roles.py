@@ -16,8 +16,9 @@ from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import servers
 from dsmt.operations.local.brokers import check_number, of_home
-from dsmt.operations.local.home import Home, reach_at
+from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import alone
+from dsmt.operations.local.making import reach_at
 from dsmt.operations.local.roles import Answer, Role, RoleOrder
 from dsmt.operations.local.servers import Brought, ServerOrder
 from dsmt.operations.remote.hosts import ReachedHost

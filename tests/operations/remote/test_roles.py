@@ -11,7 +11,8 @@ import pytest
 from dsmt.errors import DsmtError
 from dsmt.operations.local import certificates
 from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import init
 from dsmt.operations.local.roles import RoleOrder, accept, request
 from dsmt.operations.remote.roles import _certificate
 from dsmt.programs.configuration import ISSUER, BrokerFile, read_identity, write_config
