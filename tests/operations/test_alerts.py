@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from dsmt.event.kinds.realm import BrakeWord
+from dsmt.event.reason import reason
+from dsmt.event.status import State
 from dsmt.operations.read.alerting import of_silent_brokers
 from dsmt.operations.read.members import Broker
 from dsmt.operations.read.summaries import status
@@ -15,7 +17,7 @@ from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
-from tests.controllers.build import Realm, web
+from tests.controllers.build import Realm, key, web
 from tests.operations.sights import sight
 
 
@@ -95,3 +97,29 @@ def test_of_a_broker_that_says_itself_what_is_wrong_that_is_told() -> None:
     found = Broker(**fields | {"broker": "b2", "address": "b2:1", "alive": False, "fault": "the disk of /b2 is full"})
     (alert,) = of_silent_brokers([found], set(), "b1")
     assert (alert.message, alert.next) == ("the disk of /b2 is full", "then it begins anew by itself")
+
+
+def test_a_controller_on_a_dead_node_is_told_with_its_node() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(0))
+    for name in ("c1", "n2"):
+        realm.controller(name)
+    realm.session("controller/n2", "closed", how="peer")
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+    assert [one.target for one in status(sight(realm), trust, []).alerts] == ["controller/n2"]
+    realm.close("n2")
+    realm.verdict("n2")
+    assert [one.target for one in status(sight(realm), trust, []).alerts] == ["node/n2"]
+
+
+def test_of_what_an_operator_holds_nobody_is_told_that_it_failed() -> None:
+    realm = Realm("n1")
+    realm.controller("c1")
+    realm.apply(web(1))
+    realm.settle()
+    why = reason("run.exited", exit_code=1, time="0.4 s", target="web/app/0", last_output="")
+    realm.status(key(0), "n1", State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000)
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+    assert [one.code for one in status(sight(realm), trust, []).alerts] == ["run.exited"]
+    realm.hold(key(0))
+    assert status(sight(realm), trust, []).alerts == []

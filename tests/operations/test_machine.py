@@ -337,3 +337,13 @@ def test_what_found_no_room_when_it_was_written_is_made_when_there_is_room(home:
         directory = ensure(home, f"{kind[0]}1")
         assert read_identity(directory / "identity").name == f"{kind[:-1]}/{kind[0]}1"
         assert read_config(directory / file, record).realm == home.realm()
+
+
+def test_a_port_that_was_named_is_given_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr(addresses, "PORTS", (port, port))
+    addresses.keep_free(f"127.0.0.1:{port}")
+    with pytest.raises(FailedError, match="no free port"):
+        addresses.free_port()

@@ -18,6 +18,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_broker, init, reach_at
 from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.words.telling import silent
+from dsmt.operations.write import brokers as words
 from dsmt.operations.write.brokers import announce, announced
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY
@@ -251,5 +252,46 @@ def test_a_removed_broker_of_another_machine_is_forgotten_here_by_who_types_it_a
         assert home.realm() == own
         with pytest.raises(NotFoundError):
             await remove(home, bus, "far")
+
+    on_a_bus(tmp_path, test)
+
+
+def test_the_only_broker_of_a_home_is_there_already_though_nobody_announced_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+
+    async def test(bus: Any) -> None:
+        with pytest.raises(RefusedError, match=r"broker b1 is in .* already"):
+            await add(home, bus, "b1")
+        assert await announced(bus) == {}
+
+    on_a_bus(tmp_path, test)
+
+
+def test_what_was_removed_or_was_a_leaf_is_known_by_its_key_and_another_key_is_another_broker(tmp_path: Path) -> None:
+    site = BrokerAddress("10.9.9.8:4000", bytes([8] * 32), leaf=True)
+
+    async def test(bus: Any) -> None:
+        await announce(bus, {"far": FAR, "site": site}, by="a")
+        await announce(bus, {"site": replace(site, address="10.9.9.7:4000", leaf=False)}, by="a")
+        assert (await announced(bus))["site"].leaf, "it has moved, and is one still"
+        await words.remove(bus, "far", {}, by="a", reason="")
+        assert await announce(bus, {"far": FAR}, by="a") == ["far"]
+        anew = {"far": replace(FAR, public=bytes([7] * 32)), "site": replace(site, public=bytes([6] * 32), leaf=False)}
+        assert await announce(bus, anew, by="a") == []
+        assert await announced(bus) == anew
+
+    on_a_bus(tmp_path, test)
+
+
+def test_of_so_many_brokers_as_are_needed_none_is_removed(tmp_path: Path) -> None:
+    known = {f"b{n}": BrokerAddress(f"10.9.9.{n}:4000", bytes([n] * 32)) for n in range(4)}
+
+    async def test(bus: Any) -> None:
+        await announce(bus, known, by="a")
+        await words.remove(bus, "b3", {}, by="a", reason="", least=3)
+        with pytest.raises(RefusedError, match="b2 is one of 3 NATS servers, and no fewer than 3 may be left"):
+            await words.remove(bus, "b2", {}, by="a", reason="", least=3)
+        assert (await announced(bus)).keys() == {"b0", "b1", "b2"}
 
     on_a_bus(tmp_path, test)

@@ -163,7 +163,7 @@ def _is_told(record: logging.LogRecord) -> bool:
 async def _run(connection: asyncssh.SSHClientConnection, command: str, given: str) -> asyncssh.SSHCompletedProcess:
     """Run a command there to its end. Raises `asyncssh.ConnectionLost` where the connection ended before it."""
     done = await connection.run(command, input=given, check=False)
-    if done.exit_status is None and done.exit_signal is None:
+    if done.exit_status is None:
         raise asyncssh.ConnectionLost("it was closed there")
     return done
 

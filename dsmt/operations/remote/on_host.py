@@ -234,7 +234,7 @@ class Installation:
             for program in self.prefix.glob("*/"):
                 self._discard(program)
         left = {path.name for path in self.prefix.iterdir()} if self.prefix.exists() else set()
-        if all_of_it or left <= {"made.json", self.runs.name}:
+        if all_of_it or left <= {"made.json"}:
             self._discard(self.prefix)
         for path in made if not self.prefix.exists() else ():
             with suppress(OSError):

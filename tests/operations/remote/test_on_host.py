@@ -162,8 +162,8 @@ def test_what_runs_of_another_dsmt_is_begun_anew_though_who_brought_the_next_one
 
 def test_a_former_program_is_removed_once_nothing_runs_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_host, "run", lambda argv, **_: None)
-    former, runs = host(tmp_path, build="a").program, host(tmp_path, build="b").program
-    for program in (former, runs):
+    former, runs, present = (host(tmp_path, build=build).program for build in "abc")
+    for program in (former, runs, present):
         program.mkdir(parents=True)
         (program / "module.so").write_bytes(bytes(4096))
         (program / "complete").touch()
@@ -172,7 +172,7 @@ def test_a_former_program_is_removed_once_nothing_runs_from_it(tmp_path: Path, m
         host(tmp_path, build="c", again=True).start()
         assert (former.exists(), runs.exists()) == (False, True)
     host(tmp_path, build="c", again=True).start()
-    assert (runs.exists(), strange.exists()) == (False, True)
+    assert (runs.exists(), strange.exists(), present.exists()) == (False, True, True)
 
 
 def test_who_is_killed_while_it_removes_leaves_no_half_of_a_program_and_what_is_to_go_is_still_known(

@@ -1,0 +1,96 @@
+"""A host that is added: what this home knows of it from when on, what is brought to it, and who else is on its machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.errors import FailedError, RefusedError
+from dsmt.operations.local.home import Home
+from dsmt.operations.remote import adding
+from dsmt.operations.remote.hosts import address_of
+from dsmt.operations.remote.places import NodePlace, keep_place, place_of, places
+from dsmt.operations.remote.wheels import Wheels
+from dsmt.ports.realm import NatsTerms
+from dsmt.programs.configuration import RealmConfig
+
+NATS = NatsTerms(authority="", replicas=3)
+
+
+def add(home: Home, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Add a host to which nothing can be brought; what was to be installed there."""
+    wanted: list[str] = []
+
+    @asynccontextmanager
+    async def reached(address: Any, **_: Any) -> AsyncIterator[Any]:
+        yield SimpleNamespace(address=address, platform=None, do=do, bring=bring)
+
+    async def do(*_: Any) -> dict[str, Any]:
+        return {"ours": True, "more": False, "nodes": [], "installed": False, "hostname": "one", **found}
+
+    async def bring(*_: Any, **__: Any) -> None:
+        raise FailedError("ssh.lost", "the connection was lost")
+
+    async def collected(*_: Any, what: str) -> Wheels:
+        wanted.append(what)
+        return Wheels(files={})
+
+    monkeypatch.setattr(adding, "reached", reached)
+    monkeypatch.setattr(adding, "collected", collected)
+    realm = RealmConfig(name="test", roots=(bytes(32),), brokers=(("10.0.0.1:1", bytes(32)),), nats=NATS)
+    connection: Any = SimpleNamespace(realm=realm)
+    roles: Any = SimpleNamespace(all=())
+    operator: Any = None
+    work = adding.Adding(connection, operator, home, labels={}, roles=roles, user=True, tell=lambda *_: None)
+    with pytest.raises(FailedError, match="the connection was lost"):
+        asyncio.run(work.add([address_of("one")], lambda _: None))
+    return wanted
+
+
+def test_where_a_node_is_to_be_is_known_before_anything_is_made_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    assert add(home, {}, monkeypatch) == ["dsmt[nats-client]"]
+    assert places(home) == {"one": NodePlace(host="one", user=True)}
+
+
+def test_a_host_that_serves_is_brought_what_a_server_needs_when_it_is_added_again_as_a_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    asyncio.run(keep_place(home, "one", NodePlace(host="one", user=True, roles=("broker",))))
+    assert add(home, {}, monkeypatch) == ["dsmt[nats]"]
+    assert places(home)["one"].roles == ("broker",), "what was added there before stays known"
+    assert place_of(home, "one") == ("one", places(home)["one"])
+
+
+def test_a_node_that_runs_without_what_a_server_needs_gets_none() -> None:
+    one = address_of("one")
+    with pytest.raises(RefusedError, match="one is a node already, n1, and was brought no NATS server"):
+        adding._check_served(one, "dsmt[nats]", {"nodes": ["n1"], "installed": False})
+    adding._check_served(one, "dsmt[nats]", {"nodes": ["n1"], "installed": True})
+    adding._check_served(one, "dsmt[nats]", {"nodes": [], "installed": False})
+    adding._check_served(one, "dsmt[nats-client]", {"nodes": ["n1"], "installed": False})
+
+
+def test_of_a_machine_its_other_living_nodes_are_told() -> None:
+    def node(boot_id: str) -> Any:
+        return SimpleNamespace(attributes=SimpleNamespace(record=SimpleNamespace(boot_id=boot_id, address="10.0.0.1")))
+
+    nodes = {
+        "one": node("a"),
+        "two": node("a"),
+        "dead": node("a"),
+        "far": node("b"),
+        "new": SimpleNamespace(attributes=None),
+    }
+    fleet = SimpleNamespace(state=lambda name: "dead" if name == "dead" else "alive")
+    sight: Any = SimpleNamespace(view=SimpleNamespace(nodes=nodes), fleet=fleet)
+    assert adding._on_machine_of(sight, "one") == ("two",)

@@ -1,0 +1,124 @@
+"""A host that is removed, and a node that is forgotten: what is done, in which order, and what keeps it from being done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.errors import NotFoundError, RefusedError
+from dsmt.operations.local.home import Home
+from dsmt.operations.remote import removing
+from dsmt.operations.remote.places import NodePlace, keep_place, places
+from dsmt.operations.words.telling import silent
+from dsmt.operations.write.node_control import Controlled
+
+CONNECTION: Any = SimpleNamespace(bus=None, by="a", realm=SimpleNamespace(name="test", roots=(b"root",), nats=None))
+DONE = Controlled(node="one", mode="removed", changed=True, version=3, instances=0)
+PLACE = NodePlace(host="one", user=True, roles=("broker",))
+
+
+class Removal:
+    """A home that knows of a host, and that host, in a test's hands; `steps` is what was done, in order."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home = Home(directory / "home")
+        self.steps: list[str] = []
+        self.ours, self.known, self.freed, self.broker = True, True, False, True
+        self.liveness = ["alive", "suspect", "dead"]
+        asyncio.run(keep_place(self.home, "one", PLACE))
+        for place, name, done in (
+            (removing, "reached", self.reached),
+            (removing, "until", self.until),
+            (removing, "look", self.look),
+            (removing, "left_on", lambda *_: []),
+            (removing, "find", lambda *_: None),
+            (removing.brokers, "remove", self.remove_broker),
+            (removing.node_control, "free", self.free),
+            (removing.node_control, "remove", self.remove_node),
+        ):
+            monkeypatch.setattr(place, name, done)
+
+    @asynccontextmanager
+    async def reached(self, address: Any, **_: Any) -> AsyncIterator[Any]:
+        yield SimpleNamespace(address=address, do=self.do)
+
+    async def do(self, verb: str, _: Any) -> dict[str, Any]:
+        self.steps.append(f"there: {verb}")
+        return {"ours": self.ours, "more": False}
+
+    async def until(self, _: Any, seen: Callable[[Any], bool | None], **__: Any) -> None:
+        while seen(SimpleNamespace(fleet=SimpleNamespace(state=lambda _: self.liveness[0]))) is None:
+            self.steps.append(f"it is {self.liveness.pop(0)}")
+
+    async def look(self, _: Any) -> Any:
+        return None
+
+    async def remove_broker(self, *_: Any, **__: Any) -> None:
+        self.steps.append("its broker is none")
+        if not self.broker:
+            raise NotFoundError("broker.unknown", "there is no broker one")
+
+    async def free(self, *_: Any, **__: Any) -> bool:
+        return self.freed
+
+    async def remove_node(self, *_: Any, **__: Any) -> Controlled:
+        self.steps.append("it has left")
+        if not self.known:
+            raise NotFoundError("node.unknown", "there is no node one")
+        return DONE
+
+    def remove(self) -> Controlled:
+        work = removing.remove(CONNECTION, self.home, "one", PLACE, reason="", sure=False, tell=lambda *_: None)
+        return asyncio.run(work)
+
+    def forget(self, node: str) -> Controlled:
+        return asyncio.run(removing.forget(CONNECTION, self.home, node, reason="", sure=True, waits=silent))
+
+
+@pytest.fixture
+def removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Removal:
+    return Removal(tmp_path, monkeypatch)
+
+
+def test_a_host_is_cleared_when_its_broker_is_none_and_its_node_has_left_when_nobody_hears_it(removal: Removal) -> None:
+    assert removal.remove() == DONE
+    assert removal.steps == [
+        "its broker is none",
+        "there: state",
+        "there: remove",
+        "it is alive",
+        "it is suspect",
+        "it has left",
+        "its broker is none",
+    ]
+    assert places(removal.home) == {}
+
+
+def test_a_removal_goes_on_where_its_broker_was_none_before(removal: Removal) -> None:
+    removal.broker = False
+    assert removal.remove() == DONE
+    assert places(removal.home) == {}
+
+
+def test_a_host_that_belongs_to_another_realm_by_now_is_left_as_it_is_and_not_forgotten(removal: Removal) -> None:
+    removal.ours = False
+    with pytest.raises(RefusedError, match="one belongs to another realm than test"):
+        removal.remove()
+    assert "there: remove" not in removal.steps
+    assert "it has left" not in removal.steps
+    assert places(removal.home) == {"one": PLACE}
+
+
+def test_a_node_that_never_came_is_forgotten_where_it_was_added_or_its_name_is_freed(removal: Removal) -> None:
+    removal.known = False
+    assert removal.forget("one") == Controlled(node="one", mode="removed", changed=True, version=0, instances=0)
+    with pytest.raises(NotFoundError):
+        removal.forget("one")
+    removal.freed = True
+    assert removal.forget("one").changed

@@ -1,0 +1,57 @@
+"""What one row of `ps` says of an instance that was lost, tries again or is being stopped."""
+
+import pytest
+
+from dsmt.event.kinds.instance import LastExit
+from dsmt.event.reason import reason
+from dsmt.event.status import Shown, State
+from dsmt.operations.read.instance_row import InstanceRow
+from dsmt.operations.read.instances import instances
+from dsmt.operations.words.targets import Target
+from dsmt.operations.words.times import rfc3339
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+
+
+def running() -> Realm:
+    """A realm whose one instance runs on its one node."""
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle()
+    return realm
+
+
+def row_of(realm: Realm) -> InstanceRow:
+    (row,) = instances(sight(realm), Target("web"))
+    return row
+
+
+def test_of_a_lost_instance_no_next_try_is_told() -> None:
+    realm = running()
+    realm.status(key(0), "n1", State.FAILED, next_try_ms=realm.now_ms + 16_000)
+    row = row_of(realm)
+    assert (row.state, row.next_try_at) == (Shown.BACKOFF, rfc3339(realm.now_ms + 16_000))
+    realm.close("n1")
+    realm.verdict("n1")
+    row = row_of(realm)
+    assert (row.state, row.next_try_at) == (Shown.LOST, None)
+
+
+@pytest.mark.parametrize(("attempt", "told"), [(1, None), (2, "run.exited")])
+def test_why_the_try_before_failed_is_told_of_a_later_try_alone(attempt: int, told: str | None) -> None:
+    realm = running()
+    why = reason("run.exited", exit_code=1, time="2 s", target="web/app/0")
+    ended = LastExit(code=1, signal=None, at_ms=realm.now_ms, ran_s=2.0, reason=why)
+    realm.status(key(0), "n1", State.INSTANTIATED, attempt=attempt, last_exit=ended)
+    row = row_of(realm)
+    assert (row.state, row.reason.code if row.reason else None) == (Shown.STARTING, told)
+
+
+def test_what_is_being_stopped_has_its_process_and_its_ports_until_it_has_ended() -> None:
+    realm = running()
+    realm.endpoint(key(0), "n1", generation=realm.generation())
+    for state, shown, pid in ((State.TERMINATED, Shown.STOPPING, 15), (State.STOPPED, Shown.STOPPED, None)):
+        realm.status(key(0), "n1", state, pid=15)
+        row = row_of(realm)
+        assert (row.state, row.pid, row.ports) == (shown, pid, {} if pid is None else {"http": 8080})
