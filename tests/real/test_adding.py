@@ -343,7 +343,7 @@ def test_a_host_that_is_added_again_is_given_the_next_certificates_and_the_next_
     operator.until(lambda: [a != b for a, b in zip(pids(), running, strict=True)] == [True, True, False], "begun anew")
     operator.until(lambda: all(one["alive"] for one in operator.run("brokers", "--json").json), "its broker is there")
     spec = operator.lab.directory / "kept.yaml"
-    spec.write_text("service: kept\ncomponents:\n  app:\n    run: sleep 600\n")
+    spec.write_text("service: kept\ncomponents:\n  app:\n    run: sleep 600\n    nodes: aged\n")
     operator.run("apply", str(spec), "--wait=60s")
     ran = [(one["node"], one["pid"]) for one in operator.run("ps", "--json").json]
     machine.run("rm /opt/dsmt/*/complete")  # as if what is installed there were of another version
