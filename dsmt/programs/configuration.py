@@ -28,6 +28,8 @@ Config = TypeVar("Config", bound=msgspec.Struct)
 IDENTITY: Final = "identity"
 ISSUER: Final = "issuer"
 BIRTH: Final = "birth"
+ATTACHED: Final = "attached"
+"""The record of a node's manager that was attached since its start."""
 RESTORE: Final = "restore it from a backup, or choose another home: --home DIR"
 
 

@@ -28,7 +28,7 @@ from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
-from dsmt.programs.configuration import RealmConfig
+from dsmt.programs.configuration import ATTACHED, RealmConfig
 from dsmt.programs.following import Follower
 from dsmt.programs.keeper import keeper_teller, on_the_bus
 from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, read_node
@@ -38,7 +38,7 @@ from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.system.processes import PAUSE_S, SpawnedProcesses, keep_asking, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, send_signal
-from dsmt.system.records import ask_to_end
+from dsmt.system.records import ask_to_end, record_path, write_record
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
@@ -84,6 +84,7 @@ async def _serve(directory: Path) -> int:
             ended=spawner.ended,
             boot=boot(),
         )
+        bus.on_attached(lambda: _note_attached(directory))
         manager = ContainerManager(config, surroundings)
         running = asyncio.ensure_future(manager.run())
         watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(on_the_bus(bus), directory)))
@@ -113,6 +114,14 @@ async def _serve(directory: Path) -> int:
             asking[0].cancel()
             _end_spawner(str(directory))
     return 0
+
+
+def _note_attached(directory: Path) -> None:
+    """Tell who begins the node's agents anew that the node lives without them (C18)."""
+    own = identity_of(os.getpid())
+    with contextlib.suppress(OSError):  # a full disk: who waits for it goes on a little later
+        if own is not None:
+            write_record(record_path(str(directory), ATTACHED), own)
 
 
 def _known(realm: Realm, identity: Identity, directory: Path) -> TrustStore:

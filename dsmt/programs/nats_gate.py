@@ -65,7 +65,7 @@ async def _serve(directory: Path) -> None:
     keys, birth, nats = GateFile.read(directory), directory / BIRTH, config.realm.nats
     assert nats is not None  # noqa: S101 - who starts a gate has looked
     servers = tuple(address for address, _ in config.realm.brokers)
-    trust = TrustStore(config.realm.realm)
+    trust, disk = TrustStore(config.realm.realm), ServerDisk(directory)
     gate = NatsGate(
         identity=read_identity(directory / IDENTITY),
         trust=trust,
@@ -77,9 +77,10 @@ async def _serve(directory: Path) -> None:
         made=birth.unlink if birth.exists() else None,
         known=KnownServers(config.realm.addresses, trust, DiskFiles(str(directory))),
         dismissed=lambda: ask_to_end(directory, "nats_server"),  # it refuses to start from then on
+        full=lambda: str(directory) if disk.is_full else "",
     )
     keeping = asyncio.ensure_future(keep_keeper("broker", directory, on_the_bus(gate.bus)))
-    looking = asyncio.ensure_future(begun_anew_after_full(directory, lambda: ask_to_end(directory, "nats_server")))
+    looking = asyncio.ensure_future(disk.look(lambda: ask_to_end(directory, "nats_server")))
     try:
         await gate.run()
     finally:
@@ -87,14 +88,19 @@ async def _serve(directory: Path) -> None:
         looking.cancel()
 
 
-async def begun_anew_after_full(directory: Path, end: Callable[[], object]) -> Never:
-    """Whenever a disk that was full has room again, end the server that writes there: who keeps it starts the next one."""
-    full = False
-    while True:
-        free = shutil.disk_usage(directory).free
-        if full and free >= ROOM_BYTES:
-            full = False
-            Logger(gate=directory.name).warning("the disk has room again: the server begins anew")
-            end()
-        full = full or free < FULL_BYTES
-        await asyncio.sleep(DISK_LOOK_S)
+class ServerDisk:
+    """The disk on which a server writes. `is_full`: it was once, and the server may have been refused a write since."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self.is_full = directory, False
+
+    async def look(self, end: Callable[[], object]) -> Never:
+        """Whenever there is room again, end the server: who keeps it starts the next one."""
+        while True:
+            free = shutil.disk_usage(self._directory).free
+            if self.is_full and free >= ROOM_BYTES:
+                self.is_full = False
+                Logger(gate=self._directory.name).warning("the disk has room again: the server begins anew")
+                end()
+            self.is_full = self.is_full or free < FULL_BYTES
+            await asyncio.sleep(DISK_LOOK_S)

@@ -51,6 +51,8 @@ class Gates:
         self.born = asyncio.Event()
         self.running: dict[int, NatsGate] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self.full = ""
+        """The directory whose disk they say is full."""
 
     def open(self, *which: int) -> None:
         for n in which or range(len(self.identities)):
@@ -73,6 +75,7 @@ class Gates:
                 entropy=TestEntropy(),
                 about=About(os.getpid(), "test"),
                 made=self.born.set if n == 0 and not self.born.is_set() else None,
+                full=lambda: self.full,
             )
             try:
                 await gate.run()

@@ -13,6 +13,7 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.rules import presence
 from dsmt.bus.rules.nats_sessions import how_of
+from dsmt.bus.rules.session_words import STATS_S
 from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name, read_connection_name
 from dsmt.errors import RefusedError, UnusableEventError
@@ -121,6 +122,19 @@ async def test_who_ends_is_closed_by_its_peer_and_who_comes_again_has_a_greater_
         again = await k.bus(k.identities["node/n1"])
         await got.until(lambda g: states(g, "node/n1")[-1] == "open")
         assert got.of("broker/s0/session/node/n1")[-1]["attachment"] == again.attachment > first
+
+
+@on_nats
+async def test_a_gate_says_at_once_that_its_servers_disk_is_full_and_that_there_is_room_again(k: Kept) -> None:
+    bob = await k.bus(k.identities["operator/bob"])
+    async with reading(bob, "broker/s0/stats") as got:
+        for full in ("/disk/b1", ""):
+            k.gates.full = full
+            async with timed() as took_s:
+                await got.until(
+                    lambda g, full=full: g.of("broker/s0/stats")[-1:] and g.of("broker/s0/stats")[-1].get("full", "") == full
+                )
+                assert took_s() < STATS_S / 2
 
 
 @on_nats

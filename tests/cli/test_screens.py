@@ -242,6 +242,17 @@ def test_a_leaf_is_shown_with_the_broker_to_which_it_is_linked() -> None:
     assert "its uplink is down" in member_screens.brokers(brokers(seen, []), seen)
 
 
+def test_a_broker_whose_servers_disk_is_full_is_not_alive_and_says_why() -> None:
+    seen = sight(Realm("n1"))
+    about = {"sessions": 9, "events": 900, "facts": 40, "disk_bytes": 1, "history_from_ms": 1, "dropped": 0, "lag_s": 0.1}
+    stats = BrokerStats(store="s", head=1, head_hash=b"", pid=7, version="0.1", address="b1:1", **about)
+    for told, alive in ((stats, True), (msgspec.structs.replace(stats, full="/h/brokers/b1"), False)):
+        seen.passing.stats["b1"] = (seen.now_ms, told)
+        (found,) = brokers(seen, [])
+        assert found.alive is alive
+        assert ("the disk of /h/brokers/b1 is full" in member_screens.brokers([found], seen)) is not alive
+
+
 def test_a_store_that_was_damaged_is_told_of_with_what_to_do_as_long_as_it_lies_there() -> None:
     seen = sight(Realm("n1"))
     about = {"sessions": 9, "events": 900, "facts": 40, "disk_bytes": 1, "history_from_ms": 1, "dropped": 0, "lag_s": 0.1}

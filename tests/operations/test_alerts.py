@@ -100,6 +100,13 @@ def test_of_a_silent_broker_it_is_told_whether_it_answers_and_whether_it_is_to_b
     assert alert.message.startswith(told)
 
 
+def test_of_a_broker_that_says_itself_what_is_wrong_that_is_told() -> None:
+    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
+    found = Broker(**fields | {"broker": "b2", "address": "b2:1", "alive": False, "fault": "the disk of /b2 is full"})
+    (alert,) = of_silent_brokers([found], set(), "b1")
+    assert (alert.message, alert.next) == ("the disk of /b2 is full", "then it begins anew by itself")
+
+
 def test_a_controller_on_a_dead_node_is_told_with_its_node() -> None:
     realm = Realm("n1", "n2")
     realm.apply(web(0))

@@ -11,7 +11,7 @@ import pytest
 from dsmt.programs import nats_gate
 from dsmt.programs.configuration import read_config, write_config
 from dsmt.programs.keeper import KeeperFile
-from dsmt.programs.nats_gate import FULL_BYTES, ROOM_BYTES, begun_anew_after_full
+from dsmt.programs.nats_gate import FULL_BYTES, ROOM_BYTES, ServerDisk
 
 
 def test_a_configuration_that_stands_there_already_is_not_written(tmp_path: Path) -> None:
@@ -30,21 +30,25 @@ def test_a_server_whose_disk_was_full_is_begun_anew_once_when_there_is_room(
 ) -> None:
     frees = [ROOM_BYTES, FULL_BYTES - 1, FULL_BYTES, ROOM_BYTES, ROOM_BYTES, 0, ROOM_BYTES]
     ended: list[int] = []
+    fulls: list[bool] = []
+    disk = ServerDisk(tmp_path)
 
     async def main() -> None:
         left, done = iter(frees), asyncio.Event()
 
         def usage(_: Path) -> SimpleNamespace:
             free = next(left, None)
+            fulls.append(disk.is_full)
             if free is None:
                 done.set()
             return SimpleNamespace(free=ROOM_BYTES if free is None else free)
 
         monkeypatch.setattr(nats_gate.shutil, "disk_usage", usage)
         monkeypatch.setattr(nats_gate, "DISK_LOOK_S", 0)
-        looking = asyncio.ensure_future(begun_anew_after_full(tmp_path, lambda: ended.append(len(frees))))
+        looking = asyncio.ensure_future(disk.look(lambda: ended.append(len(frees))))
         await asyncio.wait_for(done.wait(), 10)
         looking.cancel()
 
     asyncio.run(main())
     assert len(ended) == 2
+    assert fulls[: len(frees)] == [False, False, True, True, False, False, True]

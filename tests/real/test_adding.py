@@ -342,13 +342,19 @@ def test_a_host_that_is_added_again_is_given_the_next_certificates_and_the_next_
     assert min(one.certificate.not_after for one in after) > time.time() + 300 * DAY_S
     operator.until(lambda: [a != b for a, b in zip(pids(), running, strict=True)] == [True, True, False], "begun anew")
     operator.until(lambda: all(one["alive"] for one in operator.run("brokers", "--json").json), "its broker is there")
+    spec = operator.lab.directory / "kept.yaml"
+    spec.write_text("service: kept\ncomponents:\n  app:\n    run: sleep 600\n")
+    operator.run("apply", str(spec), "--wait=60s")
+    ran = [(one["node"], one["pid"]) for one in operator.run("ps", "--json").json]
     machine.run("rm /opt/dsmt/*/complete")  # as if what is installed there were of another version
     running = [*pids(), machine.run(f"cat {home}/keeper/run/spawner.json")]
     operator.run(*add)
     assert all(a != b for a, b in zip([*pids(), machine.run(f"cat {home}/keeper/run/spawner.json")], running, strict=True))
     assert "aged" in operator.alive()
+    assert [(one["node"], one["pid"]) for one in operator.run("ps", "--json").json] == ran == [("aged", ran[0][1])]
     said = operator.run("tail", "node/aged/", "--since", "1h", "--no-follow", "--json").lines
     assert [one for one in said if one.get("type") == "dsmt.node.verdict"] == [], "it was never held for dead"
+    operator.run("remove", "kept", "--yes", "--wait=60s")
     operator.run("node", "remove", "aged")
     assert machine.programs() == []
 

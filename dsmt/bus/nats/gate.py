@@ -58,6 +58,7 @@ class NatsGate:
     """The gate beside one server, `realm.own`.
 
     `made` is called when the streams were made; None: it makes none. `dismissed`: its server was removed, and may end.
+    `full` says which directory's disk is full, so that the server stores nothing; empty for none.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class NatsGate:
         made: Callable[[], object] | None = None,
         known: KnownServers | None = None,
         dismissed: Callable[[], object] = lambda: None,
+        full: Callable[[], str] = str,
     ) -> None:
         self._identity, self._trust, self._realm, self._keys, self._clock = identity, trust, realm, keys, clock
         self._made, self._subjects = made, Subjects(trust.realm.name)
@@ -80,7 +82,7 @@ class NatsGate:
             identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, known=known
         )
         self._members = NatsMembers(self.bus, self._subjects, dismissed)
-        self._presence = NatsPresence(self.bus, trust, clock, about)
+        self._presence = NatsPresence(self.bus, trust, clock, about, full)
         self._answering: set[asyncio.Task[None]] = set()
         self._log = Logger(gate=identity.name)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Never
 
@@ -81,8 +82,8 @@ class BusWords:
 class NatsPresence:
     """That of the server at which a gate listens. `ready` is set when the past was read, and who attaches is heard."""
 
-    def __init__(self, bus: NatsBus, trust: TrustStore, clock: Clock, about: About) -> None:
-        self._bus, self._trust, self._clock, self._about = bus, trust, clock, about
+    def __init__(self, bus: NatsBus, trust: TrustStore, clock: Clock, about: About, full: Callable[[], str] = str) -> None:
+        self._bus, self._trust, self._clock, self._about, self._full = bus, trust, clock, about, full
         self._subjects = Subjects(trust.realm.name)
         self._words = SessionWords(bus.source, BusWords(bus), clock.boottime())
         self._sessions = NatsSessions(bus.source, self._words)
@@ -261,6 +262,7 @@ class NatsPresence:
             except (TransportError, RefusedError):
                 await asyncio.sleep(HEARTBEAT_S)
                 continue
+            full = self._full()
             stats = BrokerStats(
                 store=history.store,
                 head=history.last,
@@ -275,9 +277,12 @@ class NatsPresence:
                 pid=self._about.pid,
                 version=self._about.version,
                 address=self._about.address,
+                full=full or msgspec.UNSET,
             )
             self._bus.emit(Draft(f"{self._bus.source}/stats", to_data(stats), subject=self._bus.source))
-            await asyncio.sleep(STATS_S)
+            due = self._clock.boottime() + STATS_S
+            while self._full() == full and self._clock.boottime() < due:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(HEARTBEAT_S)
 
 
 def _row(signed: SignedEvent) -> Row:

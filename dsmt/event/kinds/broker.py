@@ -59,6 +59,8 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it has everything that the realm holds, as far as it knows (A4)."""
     damaged: str | msgspec.UnsetType = msgspec.UNSET
     """Where a store of it lies that was damaged, and why (B11); not said where there is none."""
+    full: str | msgspec.UnsetType = msgspec.UNSET
+    """The directory of its NATS server, which stores nothing, for that disk is full; not said where there is room."""
 
 
 class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):

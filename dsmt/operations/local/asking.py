@@ -29,12 +29,11 @@ def unreached(home: Home, error: TransportError) -> TransportError:
     """Why no broker answers, or lets anybody in: the disk of one of this home may be full."""
     if error.code not in ("bus.unreachable", "bus.stranger"):
         return error
-    for name in home.names("brokers"):
-        directory = home.part("brokers", name)
-        if _is_full(directory):
-            said = f"{error.message}: the disk of {directory} is full"
-            return TransportError(error.code, said, next="free space there; it goes on by itself")
-    return error
+    full = [str(one) for one in (home.part("brokers", name) for name in home.names("brokers")) if _is_full(one)]
+    if not full:
+        return error
+    said = f"{error.message}: the disk of {' and of '.join(full)} is full"
+    return TransportError(error.code, said, next="free space there; it goes on by itself")
 
 
 def _is_full(directory: Path) -> bool:
@@ -44,14 +43,14 @@ def _is_full(directory: Path) -> bool:
 async def asked(operator: Identity, home: Home, realm: RealmConfig, found: Sequence[Broker]) -> list[Broker]:
     """The same brokers, those that are not alive with what is wrong with them; all of these are asked at once.
 
-    One whose key this home does not know cannot be asked. Of NATS servers the others say enough. Of one of this home that
+    One whose key this home does not know cannot be asked. Gates of NATS servers say it themselves. Of one of this home that
     nobody reaches its disk tells: it may be started again and again, with no room even for its log.
     """
     known = {} if realm.nats is not None else {one.address: one for one in realm.addresses}
     silent = [one for one in found if not one.alive and one.address in known]
     faults = await asyncio.gather(*(_fault(operator, realm, known[one.address], _kept(home, one)) for one in silent))
     said = dict(zip((one.address for one in silent), faults, strict=True))
-    return [replace(one, fault=said.get(one.address)) for one in found]
+    return [replace(one, fault=said.get(one.address, one.fault)) for one in found]
 
 
 def _kept(home: Home, one: Broker) -> Path | None:

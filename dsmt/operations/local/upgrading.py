@@ -3,7 +3,7 @@
 Rule 1: keeper, brokers and controllers end together, and are there again a second later: who is attached elsewhere sees
     nothing of it, and who was attached here attaches anew. What a broker does not hear how it closes is no evidence (F2).
 Rule 2: of a node never all ends at once, for it would be dead to the others: first its spawner with its manager and its
-    monitor, while its agents stay attached; then, when there are others, one agent after the other.
+    monitor, while its agents stay attached; then, when the next manager is, one agent after the other.
 Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew:
     what is ended is written down before it is, until the keeper is there again, or `down` has ended all.
 Rule 4: what something else keeps, as systemd, is not touched: that restarts it, and leaves agents alone. Those that are
@@ -28,6 +28,7 @@ from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
 from dsmt.operations.local.parts import Parts, agents_in, keeper_directory
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.programs.configuration import ATTACHED
 from dsmt.system.files import write_atomically
 from dsmt.system.procfs import is_alive, send_signal
 from dsmt.system.records import process_of
@@ -112,12 +113,15 @@ async def _replace_node(home: Home, node: str) -> None:
 
 
 async def _replace_agents(home: Home, node: str) -> None:
-    """One after the other, those that are older than what forks the next ones."""
+    """One after the other, those that are older than what forks the next ones, once the next manager is attached."""
     directory = home.part("nodes", node)
     await _followed(lambda: process_of(directory, "container_manager"))
     spawner = process_of(directory, "spawner")
-    for container in Parts(home).containers():
-        if spawner is not None and directory in container.parents:
+    containers = [container for container in Parts(home).containers() if directory in container.parents]
+    if containers:
+        await _followed(lambda: process_of(directory, ATTACHED))
+    for container in containers:
+        if spawner is not None:
             await _replace_agent(container, spawner)
 
 

@@ -209,15 +209,18 @@ def _of_silent_broker(one: Broker, *, revoked: bool, answers: bool) -> Alert:
     others = "who was attached to it has gone to another one, if there is one"
     if revoked:
         said = f"its key is revoked; {others}"
+    elif one.fault is not None:
+        said = one.fault
     elif answers:
         said = "it answers, but says nothing of itself: it may store nothing"
     else:
         said = f"it is not alive; {others}"
+    asks = "dsmt brokers asks it what is wrong" if one.fault is None else "then it begins anew by itself"
     return Alert(
         target=f"broker/{one.broker or one.address}",
         code="broker.silent",
         message=said,
-        next=f"dsmt broker remove {one.broker}" if revoked else "dsmt brokers asks it what is wrong",
+        next=f"dsmt broker remove {one.broker}" if revoked else asks,
         who="you",
     )
 

@@ -89,7 +89,7 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     upstream: str | None
     """Of a leaf, the broker to which it is linked; null for none."""
     fault: str | None = None
-    """What is wrong with one that is not alive, where it could be asked."""
+    """What is wrong with one that is not alive, by its own word or where it could be asked."""
 
     @property
     def clock_is_far(self) -> bool:
@@ -291,7 +291,7 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
             Broker(
                 broker=name,
                 address=told.address,
-                alive=speaks and (name == sight.broker or name not in lost),
+                alive=speaks and not told.full and (name == sight.broker or name not in lost),
                 pid=told.pid,
                 version=told.version,
                 sessions=_sessions(sight, name),
@@ -305,6 +305,7 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
                 whole=told.whole,
                 leaf=name in sight.passing.leaves,
                 upstream=sight.view.sessions.upstream(name, lost) or None,
+                fault=f"the disk of {told.full} is full, and it stores nothing: free space there" if told.full else None,
             )
         )
     addresses = {broker.address for broker in found}
