@@ -183,6 +183,8 @@ def test_what_is_fetched_is_looked_at_once_in_a_while_and_no_blob_that_is_sound_
         return sum(1 for _ in iter(shelf.depot.step, False))
 
     assert [fetched() for _ in range(2)] == [1, 0]
+    shelf.depot.expire()
+    assert fetched() == 0, "it is remembered that it was looked at"
     shelf.now_ms += AGAIN_MS
     shelf.depot.expire()
     assert fetched() == 1
@@ -196,6 +198,18 @@ def test_what_is_fetched_is_looked_at_once_in_a_while_and_no_blob_that_is_sound_
     assert len(told) == 1
     assert shelf.put(content(1)).ok
     assert shelf.has(content(1))
+
+
+def test_of_what_went_before_it_was_looked_at_nobody_is_told_that_it_was_wrong(shelf):
+    shelf.put(content(1))
+    digest, told = sha256(content(1)).digest(), []
+    shelf.depot.wrong = told.append
+    shelf.depot.asked(f.ChunkAsked(id=1, digest=digest, number=0))
+    shelf.store.blobs.forget(digest)
+    shelf.store.blobs.remove_chunks(digest, 10)
+    while shelf.depot.step():
+        pass
+    assert told == []
 
 
 def test_hashing_goes_chunk_by_chunk(shelf):

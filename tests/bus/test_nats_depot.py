@@ -56,6 +56,12 @@ def test_of_several_who_have_put_a_blob_the_first_is_read_whose_pieces_are_whole
     assert stream.got() == CONTENT
 
 
+def test_of_two_who_have_put_a_blob_the_one_is_read_that_has_put_it_right(stream: Stream) -> None:
+    stream.put("operator/eve", b"wrong" * 50_000)
+    stream.put("operator/alice", CONTENT)
+    assert stream.got() == CONTENT
+
+
 def test_where_nobody_has_put_it_whole_that_is_said(stream: Stream) -> None:
     stream.put("operator/eve", b"wrong" * 50_000)
     stream.put("operator/mallory", b"worse" * 50_000)

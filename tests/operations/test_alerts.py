@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.alerting import of_silent_brokers
-from dsmt.operations.read.members import Broker
+from dsmt.operations.read.alerting import alerts, of_silent_brokers
+from dsmt.operations.read.members import Broker, brokers
 from dsmt.operations.read.summaries import status
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.identity import root_issued
@@ -19,6 +20,13 @@ from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, key, web
 from tests.operations.sights import sight
+
+
+def stats(**more: Any) -> BrokerStats:
+    """What a broker says of itself."""
+    counts = dict.fromkeys(("head", "sessions", "events", "facts", "disk_bytes", "history_from_ms", "dropped"), 1)
+    told = {"store": "s", "head_hash": b"", "lag_s": 0.0, "pid": 7, "version": "0.1", "address": "127.0.0.1:4000", **more}
+    return BrokerStats(**counts, **told)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("left_s", "code", "who"), [(3600, "node.lost", "dsmt"), (-3600, "node.expired", "you")])
@@ -123,3 +131,20 @@ def test_of_what_an_operator_holds_nobody_is_told_that_it_failed() -> None:
     assert [one.code for one in status(sight(realm), trust, []).alerts] == ["run.exited"]
     realm.hold(key(0))
     assert status(sight(realm), trust, []).alerts == []
+
+
+@pytest.mark.parametrize(("ahead_s", "told"), [(400.0, "6 m ahead of"), (-400.0, "6 m behind"), (9.0, None), (-9.0, None)])
+def test_a_broker_whose_clock_is_far_off_is_told_whichever_way_that_is(ahead_s: float, told: str | None) -> None:
+    seen = sight(Realm("n1"))
+    seen.passing.stats["b1"] = (seen.now_ms, stats(clock_ahead_s=ahead_s))
+    off = [one for one in alerts(seen, [], [], []) if one.code == "broker.clock"]
+    assert [one.message for one in off] == (
+        [f"the clock of its machine is {told} realm time, so it is not followed"] if told else []
+    )
+
+
+def test_a_broker_that_has_just_said_how_it_is_lives_though_it_was_not_heard_yet() -> None:
+    seen = sight(Realm("n1"))
+    for ago_ms, alive in ((0, True), (4_999, True), (5_000, False)):
+        seen.passing.stats["b1"] = (seen.now_ms - ago_ms, stats())
+        assert [one.alive for one in brokers(seen, [])] == [alive]

@@ -55,15 +55,16 @@ def test_a_certificate_is_to_be_renewed_from_half_of_its_life_and_ends_after_a_y
     assert set(states(home, now)) == {"broker/b1", "node/n1", home.operator().name}
 
 
-def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_keeps_its_own(home: Home) -> None:
+def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_or_an_issuer_keeps_its_own(home: Home) -> None:
     now = int(time.time()) + DAY
+    ensure_controller(home, "c1")
     before = {name: read_identity(path) for name, path in certificates.here(home).items()}
     for name, identity in before.items():
         done = certificates.rotate(home, name, Dated(now, "realm"))
         after = read_identity(certificates.here(home)[name])
         assert after.certificate.not_after == now + YEAR_S
         assert (done.key, done.before) == (after.key.key_id.hex(), identity.key.key_id.hex())
-        assert (done.key == done.before) == name.startswith("broker/")
+        assert (done.key == done.before) == name.startswith(("broker/", "issuer/"))
         trust = TrustStore(home.realm().realm)
         trust.add_all([one.raw for held in (identity, after) for one in held.chain])
         newest = in_use(trust, now)[name]
@@ -71,6 +72,24 @@ def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_keeps_its_own(
         if done.key != done.before:
             assert state_of(identity.certificate, trust, now, newest) == "replaced"
         assert not trust.is_revoked(identity.key.key_id)
+
+
+def test_what_uses_a_new_certificate_is_begun_anew_and_a_controller_for_its_issuer_too(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def ask(directory: Path, program: str) -> bool:
+        asked.append((directory.name, program))
+        return program == "container_manager"
+
+    monkeypatch.setattr(certificates, "ask_to_end", ask)
+    assert not certificates.begin_anew(home, ["issuer/c1", "operator/alice"])
+    assert asked == [("c1", "controller")]
+    assert not certificates.begin_anew(home, ["issuer/c2", "controller/c2"])
+    assert asked[1:] == [("c2", "controller")], "once, for both"
+    assert certificates.begin_anew(home, ["node/n1", "broker/b1"])
+    assert sorted(asked[2:]) == [("b1", "broker"), ("n1", "container_manager")]
 
 
 def test_what_lives_elsewhere_is_not_rotated_here_and_without_the_root_key_nothing_is(home: Home) -> None:
@@ -204,3 +223,12 @@ def test_what_is_damaged_in_a_home_keeps_nobody_from_seeing_the_certificates_of_
     names = {one.name for one in certificates.listing(TrustStore(home.realm().realm), home, int(time.time()))}
     assert {"controller/c1", "issuer/c2"} <= names
     assert not {"issuer/c1", "controller/c2"} & names
+
+
+def test_a_certificate_is_named_by_its_name_or_by_the_beginning_of_its_key_but_not_by_too_little_of_it(home: Home) -> None:
+    found = certificates.listing(TrustStore(home.realm().realm), home, NOW.now_s)
+    node = next(held for held in found if held.name == "node/n1")
+    assert certificates.one(found, "node/n1") == certificates.one(found, node.key[:8]) == [node]
+    for little in ("", node.key[:3]):
+        with pytest.raises(NotFoundError, match="no certificate of"):
+            certificates.one(found, little)

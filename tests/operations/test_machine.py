@@ -28,7 +28,7 @@ from dsmt.operations.local.machine import up
 from dsmt.operations.local.making import ensure_controller, ensure_node, init
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
-from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config, read_identity
+from dsmt.programs.configuration import BrokerFile, ControllerFile, MigrationFile, NodeFile, read_config, read_identity
 from dsmt.system import processes
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import identity_of
@@ -180,6 +180,17 @@ def test_in_a_home_that_was_restored_without_its_brokers_none_is_made_that_nobod
     assert started.await_args is not None
     assert started.await_args.args == (home, [], ["c1", "c2"], ["n1"])
     assert home.realm() == kept
+
+
+def test_a_home_that_is_being_moved_and_has_lost_its_brokers_says_what_to_restore_before_anything_is_started(
+    home: Home,
+) -> None:
+    init(home, name="test")
+    MigrationFile(engine="nats").write(home.migration)
+    shutil.rmtree(home.root / "brokers")
+    with pytest.raises(InputError, match=r"no broker of realm test is in .*, and none answers at") as refused:
+        asyncio.run(up(home, Wanted()))
+    assert refused.value.next == f"restore {home.root}/brokers from a backup", "the move knows the broker by its key"
 
 
 def test_the_only_broker_of_a_home_that_was_restored_without_it_gets_another_key_at_its_address(home: Home) -> None:

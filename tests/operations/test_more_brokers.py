@@ -12,16 +12,18 @@ import msgspec
 import pytest
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
-from dsmt.operations.local import brokers
+from dsmt.operations.local import brokers, ending
 from dsmt.operations.local.brokers import meshed, of_home
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_broker, init, reach_at
+from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers as words
 from dsmt.operations.write.brokers import announce, announced
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY
+from dsmt.programs.keeper import KeeperFile
 from tests.bus.realm import memory_network, realm
 
 FAR = BrokerAddress("10.9.9.9:4000", bytes(range(32)))
@@ -295,3 +297,26 @@ def test_of_so_many_brokers_as_are_needed_none_is_removed(tmp_path: Path) -> Non
         assert (await announced(bus)).keys() == {"b0", "b1", "b2"}
 
     on_a_bus(tmp_path, test)
+
+
+def test_a_second_broker_of_a_home_that_is_down_has_an_address_of_its_own(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (first,) = init(home, name="test").brokers
+    ensure_broker(home, "b2")
+    assert first in home.realm().brokers
+    assert len({address for address, _ in home.realm().brokers}) == 2
+
+
+def test_what_a_keeper_releases_is_kept_by_none_that_comes_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test", brokers=2)
+    kept: list[tuple[str, ...]] = []
+
+    async def ask(_: Home, op: str, program: str, directory: Path) -> None:
+        assert (op, program, directory.name) == ("release", "broker", "b2")
+        kept.append(tuple(Path(where).name for _, where in KeeperFile.read(keeper_directory(home)).kept))
+
+    monkeypatch.setattr(ending, "is_up", lambda _: True)
+    monkeypatch.setattr(ending, "ask_keeper", ask)
+    asyncio.run(ending.release(home, "broker", "b2"))
+    assert kept == [("b1",)], "it is written down before it is ended"

@@ -1,15 +1,18 @@
 """Files: nothing leaves the root, nothing is half written, a full disk is told."""
 
+import errno
 import os
 import subprocess
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.files import Files
+from dsmt.system.failures import no_space
 from dsmt.system.files import DiskFiles
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import read_record, record_path, write_record
@@ -146,3 +149,11 @@ def test_what_stands_where_a_file_is_to_be_is_told_and_left(files, path):
         files.write(path, b"3")
     assert told.value.code == "start.driver"
     assert (files.read("there/inside"), files.read("file")) == (b"1", b"2")
+
+
+@pytest.mark.parametrize(("inodes", "said"), [((0, 0), "4 KiB"), ((9, 0), "no inode"), ((9, 1), "4 KiB")])
+def test_a_disk_that_counts_no_inodes_is_not_said_to_lack_them(inodes, said, monkeypatch, tmp_path):
+    total, left = inodes
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=total, f_favail=left, f_bavail=1, f_frsize=4096))
+    told = no_space(str(tmp_path), 1 << 20, OSError(errno.ENOSPC, "full"))
+    assert told.message == f"1 MiB needed, {said} free at {tmp_path}"

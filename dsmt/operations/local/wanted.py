@@ -94,7 +94,7 @@ async def check_brokers(home: Home, wanted: Wanted) -> None:
 
     `up` makes none: whom all know by its key, and which names are taken, is not told by a home that lost them.
     """
-    if home.names("brokers") or home.moving() is not None:
+    if home.names("brokers"):
         return
     realm = home.realm()
     addresses = [address for address, _ in realm.brokers]
@@ -103,7 +103,7 @@ async def check_brokers(home: Home, wanted: Wanted) -> None:
         raise InputError("up.brokers", said, next="leave --brokers out; dsmt broker add NAME gives the realm one more")
     if not any(await asyncio.gather(*map(listens, addresses))):
         said = f"no broker of realm {realm.name} is in {home.root}, and none answers at {', '.join(addresses)}"
-        ours = realm.nats is None and had_address(home, "b1") is not None
+        ours = realm.nats is None and home.moving() is None and had_address(home, "b1") is not None
         anew = "; or dsmt cert rotate broker/b1, then dsmt node add of each host" if ours else ""
         raise InputError("up.brokers", said, next=f"restore {home.root}/brokers from a backup{anew}")
 

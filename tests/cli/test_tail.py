@@ -1,0 +1,35 @@
+"""`tail` and its words: from when on it reads, and what it says where nothing is found."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.cli.stream import AHEAD_MS, _Printer, _times
+from dsmt.errors import InputError
+from dsmt.operations.words.times import rfc3339
+
+NOW_MS = 1_800_000_000_000
+
+
+def test_a_time_that_is_a_little_ahead_is_taken_and_one_that_is_still_to_come_is_not() -> None:
+    assert _times(rfc3339(NOW_MS + AHEAD_MS), None, NOW_MS) == (NOW_MS + AHEAD_MS, None)
+    with pytest.raises(InputError, match="is still to come"):
+        _times(rfc3339(NOW_MS + AHEAD_MS + 1), None, NOW_MS)
+    assert _times(rfc3339(NOW_MS), rfc3339(NOW_MS), NOW_MS) == (NOW_MS, NOW_MS)
+    with pytest.raises(InputError, match="is before"):
+        _times(rfc3339(NOW_MS), rfc3339(NOW_MS - 1), NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("follow", "last", "told"), [(False, 5, True), (False, None, True), (False, 0, False), (True, 5, False)]
+)
+def test_that_nothing_was_found_is_told_to_who_asked_for_something(
+    follow: bool, last: int | None, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody: Any = None
+    wanted: Any = SimpleNamespace(follow=follow, last=last)
+    _Printer(nobody, nobody, wanted, wide=False, raw=False).end()
+    assert capsys.readouterr().err == ("-- nothing in the history is what was asked for\n" if told else "")
