@@ -117,18 +117,6 @@ def test_who_cannot_read_what_another_one_has_said_meanwhile_does_not_replace_it
     on_nats(within)(tmp_path)
 
 
-@on_nats
-async def test_who_follows_what_another_one_has_said_meanwhile_is_not_refused(e: NatsEngine) -> None:
-    alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
-    first = alice.emit(Draft("user/f", {"n": 1}, version=1))
-    await first.acknowledged()
-    second = bob.emit(Draft("user/f", {"n": 2}, replaces=first.signed))
-    await second.acknowledged()
-    await alice.publish(Draft("user/f", {"n": 3}, replaces=second.signed))
-    async with reading(bob, "user/") as got:
-        assert numbers(got, "user/f") == [3]
-
-
 class Silent:
     """The next answers do not come in time; the link stays."""
 
