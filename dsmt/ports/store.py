@@ -22,6 +22,7 @@ from dsmt.event.codec import read
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.row import Budget
 from dsmt.event.rowtree import Node
+from dsmt.ports.blobs import Blobs
 
 ROW_BYTES: Final = 300
 """What a row costs in the store beside its event's bytes: columns and indexes."""
@@ -71,17 +72,6 @@ class Shelved:
     name: str
     issuer_key_id: bytes
     payer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """What the depot holds of a blob. `at_ms`: when something was last put; `whole`: its sha256 was checked."""
-
-    digest: bytes
-    size: int
-    at_ms: int
-    payer: str
-    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,58 +273,6 @@ class Certificates(Protocol):
 
     def shelf_bytes(self, payer: str | None = None) -> int:
         """What the certificates on the shelf cost on a payer's account; None: on everybody's."""
-        ...
-
-
-class Blobs(Protocol):
-    """The depot."""
-
-    def put_chunk(self, digest: bytes, number: int, chunk: bytes, *, payer: str, now_ms: int) -> None:
-        """Keep a chunk of a blob that is being put into the depot."""
-        ...
-
-    def so_far(self, digest: bytes, number: int) -> bytes | None:
-        """One chunk of a blob that is being put."""
-        ...
-
-    def keep(self, digest: bytes, chunks: int, *, now_ms: int) -> None:
-        """A blob was put whole, and has its sha256."""
-        ...
-
-    def chunk(self, digest: bytes, number: int) -> bytes | None:
-        """One chunk of a whole blob; None beyond its end or when it is unknown."""
-        ...
-
-    def get(self, digest: bytes) -> Blob | None:
-        """What is held of a blob."""
-        ...
-
-    def all(self) -> list[Blob]:
-        """What is held of every blob."""
-        ...
-
-    def forget(self, digest: bytes) -> None:
-        """A blob is not held any more; its chunks remain to be removed."""
-        ...
-
-    def remove_chunks(self, digest: bytes, limit: int) -> bool:
-        """Remove so many chunks of a forgotten blob; whether there may be more."""
-        ...
-
-    def orphans(self) -> list[bytes]:
-        """Digests of which chunks are left that belong to no blob."""
-        ...
-
-    def named(self) -> set[bytes]:
-        """The digests that the live facts of services name, and the specs that slots name."""
-        ...
-
-    def services(self) -> Iterator[str]:
-        """All services of which a fact lives."""
-        ...
-
-    def missing(self, service: str, *, past: bool) -> list[bytes]:
-        """What a service's spec names, with `past` also what its slots go back to, and of which no whole blob is here."""
         ...
 
 

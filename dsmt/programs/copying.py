@@ -18,8 +18,9 @@ from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.burst import raws_of
 from dsmt.event.envelope import SignedEvent
+from dsmt.ports.blobs import Blob
 from dsmt.ports.bus import BusReader, Complete, HistoryPage, Interest
-from dsmt.ports.store import Blob, Row
+from dsmt.ports.store import Row
 from dsmt.programs.birth import open_store
 from dsmt.programs.configuration import BrokerFile, CopiedFile, GateFile, RealmConfig, brokers_in
 from dsmt.system.clock import LinuxClock

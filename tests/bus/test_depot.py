@@ -7,9 +7,10 @@ from hashlib import sha256
 import pytest
 from msgspec.structs import replace
 
-from dsmt.bus.broker.depot import AGAIN_MS, UNFINISHED_MS, Depot
+from dsmt.bus.broker.depot import AGAIN_MS, KEPT_SHARE, UNFINISHED_MS, Depot
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError
 from tests.bus.stored import append, service, slot
 
@@ -44,6 +45,9 @@ class Shelf:
         raw = b"..." + sha256(content).hexdigest().encode() + b"..."
         signed = type(one.signed)(one.signed.event, raw, one.signed.leaf, one.signed.key_id)
         self.store.append([replace(one, signed=signed)])
+
+    def names_no_more(self, content: bytes) -> None:
+        self.store._db.do("UPDATE events SET winner = 0 WHERE topic = ?", (f"service/s{content[0]}/spec",))
 
 
 def content(n: int) -> bytes:
@@ -159,6 +163,38 @@ def test_who_puts_what_a_full_disk_does_not_take_is_told_why(shelf, monkeypatch)
     monkeypatch.setattr(shelf.store.blobs, "put_chunk", full)
     answer = shelf.put(content(0))
     assert (answer.ok, answer.message) == (False, "the store is full. free space")
+
+
+@pytest.mark.parametrize("small_disk", ["12m"], indirect=True)
+def test_no_blob_takes_what_is_kept_of_a_disk_for_events_and_what_nothing_names_gives_way(small_disk):
+    shelf = Shelf(small_disk)
+    shelf.depot._limit = 2**30
+    blobs = [bytes([n]) * CHUNK_BYTES for n in range(60)]
+    for blob in blobs:
+        shelf.names(blob)
+        answer = shelf.put(blob)
+        if not answer.ok:
+            break
+    assert "kept for events" in answer.message
+    held = [blob for blob in blobs if shelf.has(blob)]
+    for _ in range(50):
+        shelf.store.append([append(shelf.store.head + 1, size=5000)])
+    assert shelf.store.blobs.disk()[1] < shelf.store.blobs.disk()[0] * KEPT_SHARE
+    for blob in held[1:9]:
+        shelf.names_no_more(blob)
+    shelf.depot.expire()
+    assert all(shelf.has(blob) for blob in held), "what was just put may be named in a moment"
+    shelf.now_ms += UNFINISHED_MS + 1000
+    shelf.depot.expire()
+    while shelf.depot.step():
+        pass
+    gone = [blob for blob in held if not shelf.has(blob)]
+    assert gone == held[1 : 1 + len(gone)]
+    assert 0 < len(gone) < 8
+    assert shelf.store.blobs.disk()[1] >= shelf.store.blobs.disk()[0] * KEPT_SHARE
+    assert shelf.put(blobs[-1]).ok
+    assert all(shelf.has(blob) for blob in (held[0], *held[9:]))
+    shelf.store.close()
 
 
 def test_what_has_another_sha256_is_removed_and_said(shelf):

@@ -2,7 +2,8 @@
 
 Rule 1: a complete blob is never written again, whoever asks; only operators put.
 Rule 2: it is bounded in bytes, and each operator's part of it. For room the oldest blobs go that no live fact names; what
-    was begun and not gone on with for `UNFINISHED_MS` goes first (D2).
+    was begun and not gone on with for `UNFINISHED_MS` goes first (D2). So it is with room on the disk, of which
+    `KEPT_BYTES`, or `KEPT_SHARE` of a small one, are kept for events: a store that is full stops everybody.
     What is fetched from another broker (`filling`) is nobody's part, and nobody else writes it meanwhile.
 Rule 3: hashing and removing are done in steps of a few chunks, between which the loop does what else is due.
 Rule 4: what is fetched from here is looked at, too, once in `AGAIN_MS`: a disk may have given other bytes than it was given.
@@ -12,7 +13,7 @@ Rule 4: what is fetched from here is looked at, too, once in `AGAIN_MS`: a disk 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
@@ -20,13 +21,15 @@ from typing import Any, Final
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, InputError
-from dsmt.ports.store import Blob, Blobs
+from dsmt.ports.blobs import Blob, Blobs
 
 MAX_CHUNKS: Final = 2**20
 PAYER_SHARE: Final = 0.5
 UNFINISHED_MS: Final = 10 * 60 * 1000
 REMOVED_AT_ONCE: Final = 4
 AGAIN_MS: Final = 10 * 60 * 1000
+KEPT_BYTES: Final = 256 * 1024**2
+KEPT_SHARE: Final = 0.25
 
 Answer = Callable[[f.BlobIs], None]
 
@@ -189,31 +192,47 @@ class Depot:
             return "this blob is just being checked or removed"
         blobs = self._blobs.all()
         over = sum(one.size for one in blobs) + size - self._limit
-        if over > 0:
-            for blob in self._spare(blobs, digest):
-                self._remove(blob.digest)
-                over -= blob.size
-                if over <= 0:
-                    break
-        return f"the depot holds {self._limit} bytes, and live facts name all of it" if over > 0 else ""
+        short = self._short(size)
+        given = self._give(max(over, short), (one for one in self._spare() if one.digest != digest))
+        if over > given:
+            return f"the depot holds {self._limit} bytes, and live facts name all of it"
+        if short > given:
+            return "what is left of the broker's disk is kept for events"
+        return ""
 
-    def _spare(self, blobs: list[Blob], wanted: bytes) -> list[Blob]:
-        """What may go, in the order in which it goes (rule 2)."""
+    def _short(self, size: int) -> int:
+        """What the disk lacks of room for so many bytes more; nothing while there is being removed, which makes room."""
+        total, free = self._blobs.disk()
+        return 0 if self._removing else int(min(KEPT_BYTES, total * KEPT_SHARE)) + size - free
+
+    def _give(self, wanted: int, spare: Iterator[Blob]) -> int:
+        """Give so many bytes of what may go; how many were given."""
+        given = 0
+        while given < wanted and (blob := next(spare, None)) is not None:
+            self._remove(blob.digest)
+            given += blob.size
+        return given
+
+    def _spare(self) -> Iterator[Blob]:
+        """What may go, in the order in which it goes (rule 2); looked for when the first is asked for."""
         named = self._blobs.named()
         late = self._now_ms() - UNFINISHED_MS
-        others = [one for one in blobs if one.digest != wanted]
-        spare = [one for one in others if (one.digest not in named if one.whole else one.at_ms < late)]
-        return sorted(spare, key=lambda one: (one.whole, one.at_ms, one.digest))
+        spare = [one for one in self._blobs.all() if (one.digest not in named if one.whole else one.at_ms < late)]
+        yield from sorted(spare, key=lambda one: (one.whole, one.at_ms, one.digest))
 
     def expire(self) -> None:
-        """Remove what was begun and not gone on with; and have what a full disk has kept from being done tried again."""
+        """Remove what was begun and not gone on with, for a disk's sake also what nothing names (rule 2).
+
+        What a full disk has kept from being done is tried again.
+        """
         if self._checks or self._looks or self._removing:
             self._due()
-        late = self._now_ms() - AGAIN_MS
-        self._looked = {digest: at for digest, at in self._looked.items() if at > late}
+        now_ms = self._now_ms()
+        self._looked = {digest: at for digest, at in self._looked.items() if at > now_ms - AGAIN_MS}
         for blob in self._blobs.all():
-            if not blob.whole and blob.at_ms < self._now_ms() - UNFINISHED_MS:
+            if not blob.whole and blob.at_ms < now_ms - UNFINISHED_MS:
                 self._remove(blob.digest)
+        self._give(self._short(0), (one for one in self._spare() if one.at_ms < now_ms - UNFINISHED_MS))
 
     def _remove(self, digest: bytes) -> None:
         self._blobs.forget(digest)

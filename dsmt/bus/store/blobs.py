@@ -10,7 +10,7 @@ from dsmt.bus.store.database import Database
 from dsmt.bus.store.named import Named
 from dsmt.event.burst import content_of
 from dsmt.event.envelope import SignedEvent
-from dsmt.ports.store import Blob
+from dsmt.ports.blobs import Blob
 
 BLOB_TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS chunks (digest BLOB, number INTEGER, chunk BLOB NOT NULL, PRIMARY KEY (digest, number))""",
@@ -22,7 +22,7 @@ _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 
 
 class SqliteBlobs:
-    """Fulfils `ports.store.Blobs`; what slots name comes from the events beside it."""
+    """Fulfils `ports.blobs.Blobs`; what slots name comes from the events beside it."""
 
     def __init__(self, db: Database, named: Named) -> None:
         self._db, self._named = db, named
@@ -79,6 +79,10 @@ class SqliteBlobs:
         """Digests of which chunks are left that belong to no blob."""
         found = self._db.do("SELECT DISTINCT digest FROM chunks WHERE digest NOT IN (SELECT digest FROM blobs)")
         return [bytes(one[0]) for one in found]
+
+    def disk(self) -> tuple[int, int]:
+        """Bytes of the disk, and of those that may still be filled."""
+        return self._db.disk()
 
     def named(self) -> set[bytes]:
         """The digests that the live facts of services name, and the specs that slots name."""

@@ -6,7 +6,9 @@ Rule 2: a transaction is all or nothing, whatever ends it.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -106,6 +108,14 @@ class Database:
     def put(self, key: str, value: bytes) -> None:
         """Keep a small named value."""
         self.do("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, sum_of(key, value)))
+
+    def disk(self) -> tuple[int, int]:
+        """Bytes of its disk, and of those that it may still fill; without end where it is in memory."""
+        if self.path == ":memory:":
+            return sys.maxsize, sys.maxsize
+        told = os.statvfs(self.path)
+        pages, size = (self.one(f"PRAGMA {name}")[0] for name in ("freelist_count", "page_size"))
+        return told.f_frsize * told.f_blocks, told.f_frsize * told.f_bavail + pages * size
 
     def check_pages(self) -> None:
         """See that its pages and indexes fit together. Raises `FailedError` where they do not."""

@@ -19,7 +19,8 @@ from dsmt.bus.rules.proofs import proof
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
-from dsmt.ports.store import Blobs, Remains
+from dsmt.ports.blobs import Blobs
+from dsmt.ports.store import Remains
 from dsmt.trust.store import TrustStore
 
 Proofs = Callable[[SignedEvent], tuple[bytes, ...]]

@@ -1,0 +1,77 @@
+"""Blobs: what a broker keeps of artifacts and files, as a port: by their sha256, in numbered chunks.
+
+Contract: a blob is put chunk by chunk in any order, and is whole when who puts it says that its sha256 is right (`keep`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What the depot holds of a blob. `at_ms`: when something was last put; `whole`: its sha256 was checked."""
+
+    digest: bytes
+    size: int
+    at_ms: int
+    payer: str
+    whole: bool
+
+
+class Blobs(Protocol):
+    """The depot."""
+
+    def put_chunk(self, digest: bytes, number: int, chunk: bytes, *, payer: str, now_ms: int) -> None:
+        """Keep a chunk of a blob that is being put into the depot."""
+        ...
+
+    def so_far(self, digest: bytes, number: int) -> bytes | None:
+        """One chunk of a blob that is being put."""
+        ...
+
+    def keep(self, digest: bytes, chunks: int, *, now_ms: int) -> None:
+        """A blob was put whole, and has its sha256."""
+        ...
+
+    def chunk(self, digest: bytes, number: int) -> bytes | None:
+        """One chunk of a whole blob; None beyond its end or when it is unknown."""
+        ...
+
+    def get(self, digest: bytes) -> Blob | None:
+        """What is held of a blob."""
+        ...
+
+    def all(self) -> list[Blob]:
+        """What is held of every blob."""
+        ...
+
+    def forget(self, digest: bytes) -> None:
+        """A blob is not held any more; its chunks remain to be removed."""
+        ...
+
+    def remove_chunks(self, digest: bytes, limit: int) -> bool:
+        """Remove so many chunks of a forgotten blob; whether there may be more."""
+        ...
+
+    def orphans(self) -> list[bytes]:
+        """Digests of which chunks are left that belong to no blob."""
+        ...
+
+    def disk(self) -> tuple[int, int]:
+        """Bytes of the disk, and of those that may still be filled: free ones, and free pages of the store."""
+        ...
+
+    def named(self) -> set[bytes]:
+        """The digests that the live facts of services name, and the specs that slots name."""
+        ...
+
+    def services(self) -> Iterator[str]:
+        """All services of which a fact lives."""
+        ...
+
+    def missing(self, service: str, *, past: bool) -> list[bytes]:
+        """What a service's spec names, with `past` also what its slots go back to, and of which no whole blob is here."""
+        ...
