@@ -25,6 +25,7 @@ class Group(NamedTuple):
     commands: Mapping[str, Entry]
 
 
+_WHATIF: Final = Entry("dsmt.cli.whatif:whatif", "what would follow if nodes died or were drained, on a copy of what is")
 _NODESET: Final = Group(
     "named sets of nodes",
     {
@@ -82,6 +83,8 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     ),
     "apply": Entry("dsmt.cli.spec:apply", "create or change services as their files say"),
     "plan": Entry("dsmt.cli.spec:plan", "what apply would do, step by step"),
+    "whatif": _WHATIF,
+    "what-if": _WHATIF,
     "diff": Entry("dsmt.cli.spec:diff", "what differs between a file and what is applied"),
     "get": Entry("dsmt.cli.spec:get", "a service's file, as it was applied last"),
     "history": Entry("dsmt.cli.past:history", "a service's revisions, and what became of each"),
@@ -146,5 +149,5 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     "help": Entry("dsmt.cli.helping:help_on", "what a command or a word means, with examples"),
     "version": Entry("dsmt.cli.setting_up:version", "the version of this program"),
 }  # fmt: skip
-HIDDEN: Final = frozenset({"setplan", "plan-set"})
+HIDDEN: Final = frozenset({"setplan", "plan-set", "what-if"})
 """Aliases: they work, and are not listed."""

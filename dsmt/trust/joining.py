@@ -72,7 +72,8 @@ def read_token(line: str) -> Token:
     """A token from its line. Raises `InputError`."""
     text = "".join(line.split())
     if not text.startswith(PREFIX):
-        raise InputError("token.form", f"this is not a token: one begins with {PREFIX}", next=_WHOLE)
+        said = "this is not a token" if text else "there is no token on that line"
+        raise InputError("token.form", f"{said}: one begins with {PREFIX}", next=_WHOLE)
     body = text.removeprefix(PREFIX)
     try:
         unpacking = zlib.decompressobj()

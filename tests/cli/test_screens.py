@@ -13,6 +13,7 @@ from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.root import main
+from dsmt.cli.whatif import screen as whatif_screen
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.controller import ControllerState
@@ -30,6 +31,7 @@ from dsmt.operations.read.past import Revision
 from dsmt.operations.read.planning import difference, plan
 from dsmt.operations.read.summaries import services, status
 from dsmt.operations.read.waiting import Applied
+from dsmt.operations.read.whatif import what_if
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.nodesets import NodeSet
@@ -39,7 +41,7 @@ from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
-from tests.cli.screens import check, of_service, rolled_back, running_one, trouble
+from tests.cli.screens import check, of_service, on, rolled_back, running_one, trouble
 from tests.controllers.build import Realm, agent, key, web
 from tests.operations.sights import sight
 
@@ -271,6 +273,16 @@ def test_a_difference_is_shown_without_a_plan() -> None:
     realm = running_one()
     spec = parse(web(2, component="env: {LOG: debug}"), file="web.yaml")[0]
     check("diff", difference_screen(difference(sight(realm), spec)))
+
+
+def test_what_would_follow_is_shown_with_its_times_and_what_would_not_be_ready() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3))
+    realm.apply(web(1, service="db", component="data: true\non_partition: pinned"))
+    realm.settle(seconds=30)
+    seen = sight(realm)
+    found = what_if(seen, [], seen.view.copy(), kill=[on(realm, key(service="db"))], drain=["n1"], by="alice")
+    check("whatif", whatif_screen(found))
 
 
 def test_controllers_say_why_no_lag_is_known() -> None:

@@ -24,6 +24,7 @@ from dsmt.system.procfs import identity_of, is_alive
 from dsmt.view import View
 from tests.real.fleet import ENGINE, Fleet, eventually, fleet, processes_of, redis_spec
 from tests.real.redis_realm import redis_processes, run, settled
+from tests.real.seat import dsmt
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 of_a_broker = pytest.mark.skipif(ENGINE == "nats", reason="a broker's store is lost: NATS has none")
@@ -80,15 +81,19 @@ def test_a_killed_container_manager_is_replaced_and_services_never_stop(tmp_path
     run(tmp_path, scenario)
 
 
-def test_a_killed_nodes_instances_run_on_other_nodes(tmp_path):
+def test_a_killed_nodes_instances_run_on_other_nodes_as_was_foreseen(tmp_path):
     async def scenario(made: Fleet) -> None:
         node = next(iter(made.pids("store")))[2]
+        foreseen = (await dsmt(made.home.root, "whatif", "--kill", node, "--json")).json
         await made.kill_node(node)
         await made.watch.until(
             "all instances elsewhere",
             lambda: len([k for k in made.instances("store") if k[2] != node]) == 2,
             60,
         )
+        places = {f"store/{component}/{index}": at for component, index, at in made.instances("store")}
+        assert places.items() >= {step["instance"]: step["node"] for step in foreseen["steps"]}.items()
+        assert [step["leaves"] for step in foreseen["steps"]] == [node]
         await settled(made)
 
     run(tmp_path, scenario)

@@ -82,7 +82,7 @@ def check_same(home: Home, wanted: Wanted) -> None:
     if move is not None and wanted.brokers not in (None, len(home.names("brokers"))):
         to = ENGINES[move.engine]
         said = f"--brokers {wanted.brokers}: the realm in {home.root} is being moved to {to} with the brokers that it has"
-        raise InputError("migrate.brokers", said, next="dsmt bus migrate --cut or --abort first")
+        raise InputError("up.made", said, next="dsmt bus migrate --cut or --abort first")
     addresses = [address for address, _ in realm.brokers]
     if wanted.listen is not None and wanted.listen not in addresses:
         said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"

@@ -16,9 +16,10 @@ from dsmt.controllers.placement import Chooser
 from dsmt.errors import FailedError
 from dsmt.event.payload import canonical
 from dsmt.operations.read.plan_words import masked, promises
-from dsmt.operations.read.rehearsal import PlannedStep, Rehearsal, Unplaced
+from dsmt.operations.read.rehearsal import Rehearsal
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.trial import PlannedStep, Unplaced
 from dsmt.spec.changes import Change, changes
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec

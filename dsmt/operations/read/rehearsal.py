@@ -6,49 +6,20 @@ Rule 1: steps are found by deciding again and again, each decision being obeyed 
 
 from __future__ import annotations
 
-from hashlib import sha256
-from typing import Any, Final
-
-import msgspec
-
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
-from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
-from dsmt.event.hlc import hlc
-from dsmt.event.kinds.instance import Health
-from dsmt.event.kinds.instance import Status as StatusRecord
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
-from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
-from dsmt.event.registry import lookup
-from dsmt.event.status import Layer, State
+from dsmt.event.status import State
 from dsmt.operations.read.plan_words import Places, why_replaced
 from dsmt.operations.read.revisions import following
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.trial import MAX_ROUNDS, ROUND_MS, PlannedStep, Trial, Unplaced, action_of, key_of, reason_in
 from dsmt.spec.changes import Change, run_key
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
-from dsmt.view import Fleet, SlotKey, View
-
-MAX_ROUNDS: Final = 2_000
-_INCARNATION: Final = 2**52
-
-
-class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is done. `action`: `new`, `replace`, `update` (while it runs), `restart`, `move`, `stop`, `remove`."""
-
-    instance: str
-    action: str
-    node: str | None
-    because: str
-
-
-class Unplaced(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance for which there is no place now, and why."""
-
-    instance: str
-    reason: Reason | None
+from dsmt.view import SlotKey, View
 
 
 class Rehearsal:
@@ -63,45 +34,44 @@ class Rehearsal:
     ) -> None:
         self.steps: list[PlannedStep] = []
         self.took_ms = 0
-        self._sight, self._spec, self._view, self._live, self._changes, self._by = sight, spec, view, live, changes, by
-        self._now_ms = sight.now_ms
-        self._sequence = 0
+        self._spec, self._view, self._live, self._changes, self._by = spec, view, live, changes, by
+        self._trial = Trial(view, sight.now_ms, sight.broker, spec.service)
         self.min_ready = self._ready()
 
     def run(self) -> None:
         """Play it through."""
         fact = SpecFact(spec=to_plain(self._spec), by=self._by, reason="")
         fact = following(self._view.services.get(self._spec.service), fact)
-        self._say("operator/plan", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
-        began = self._now_ms
+        self._trial.say("operator/plan", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
+        trial = self._trial
+        began = trial.now_ms
         for _ in range(MAX_ROUNDS):
-            decided = decide(
-                self._view, self._now_ms, may_accuse=False, broker=self._sight.broker, scope={self._spec.service: None}
-            )
+            scope = {self._spec.service: None}
+            decided = decide(self._view, trial.now_ms, may_accuse=False, broker=trial.broker, scope=scope)
             intents = [one for one in decided.intents if one.topic.startswith(f"service/{self._spec.service}/slot/")]
             if not intents:
                 wake = decided.wakes.get(self._spec.service)
-                if wake is None or wake <= self._now_ms or wake - self._now_ms > self._longest_ms():
+                if wake is None or wake <= trial.now_ms or wake - trial.now_ms > self._longest_ms():
                     break
-                self._now_ms = wake
+                trial.now_ms = wake
                 continue
             self._round(intents)
-        self.took_ms = self._now_ms - began if self.steps else 0
+        self.took_ms = trial.now_ms - began if self.steps else 0
 
     def _longest_ms(self) -> int:
         return round(1000 * max(1.0, *(c.update.healthy_after_s for c in self._spec.components.values()))) + 1_000
 
     def _round(self, intents: list[Intent]) -> None:
-        before = {key: self._view.slot(key) for key in map(_key, intents)}
+        before = {key: self._view.slot(key) for key in map(key_of, intents)}
         told = {key: None if entry is None or entry.fact is None else entry.fact.record for key, entry in before.items()}
         down = 0
-        places = Places(Fleet(self._view, self._now_ms, self._sight.broker), self._spec.service)
+        places = Places(self._trial.fleet, self._spec.service)
         for intent in intents:
             if not isinstance(intent.record, Slot):
                 continue
-            key, slot = _key(intent), intent.record
+            key, slot = key_of(intent), intent.record
             old = told[key]
-            action = _action(old, slot)
+            action = action_of(old, slot)
             if action == "replace" and self._runs_on(key):
                 action = "update"
             if action is not None:
@@ -109,18 +79,17 @@ class Rehearsal:
                 self.steps.append(PlannedStep(instance=str(key), action=action, node=slot.node, because=because))
             in_place = old is not None and old.desired == "running" and old.node == slot.node
             down += in_place and not self._stays_up(key, action) and self._is_ready(key)
-            version = intent.next_version
-            self._say("controller/plan", intent.topic, intent.data, version=version)
+            self._trial.decided(intent)
         self.min_ready = min(self.min_ready, max(0, self._ready() - down))
         for intent in intents:
             if isinstance(intent.record, Slot):
-                self._obey(_key(intent), intent.record, intent.next_version, told[_key(intent)])
-        self._now_ms += 1_000
+                self._trial.obey(key_of(intent), intent.record, intent.next_version, told[key_of(intent)])
+        self._trial.now_ms += ROUND_MS
 
     def _why(self, key: SlotKey, action: str, slot: Slot, intent: Intent, places: Places) -> str:
         """Why a step is made, and why there."""
         component = self._spec.components.get(key.component)
-        said = intent.because.partition(": ")[2] or intent.because
+        said = reason_in(intent)
         if component is None or action == "remove":
             return "it is not wanted any more"
         match action:
@@ -148,62 +117,6 @@ class Rehearsal:
         new = self._spec.components.get(key.component)
         return old is not None and new is not None and run_key(old) == run_key(new)
 
-    def _obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
-        """Nodes do at once what a slot fact asks for."""
-        if old is not None and old.node is not None and old.node != slot.node:
-            self._status(key, old.node, State.GONE, generation)
-        if slot.node is None:
-            return
-        state = {"running": State.RUNNING, "stopped": State.STOPPED, "gone": State.GONE}[slot.desired]
-        self._status(key, slot.node, state, generation)
-        if state is State.RUNNING:
-            health = Health(
-                health="ready", generation=generation, check="plan", evidence="", failures=0, since_ms=self._now_ms
-            )
-            self._say(key.agent(slot.node), key.on("health", slot.node), to_data(health))
-
-    def _status(self, key: SlotKey, node: str, state: State, generation: int) -> None:
-        layers = ((Layer.APPLICATION, key.agent(node), state),)
-        if state is State.GONE:
-            layers = (*layers, (Layer.CONTAINER, f"node/{node}", state))  # type: ignore[assignment]
-        for layer, source, said in layers:
-            record = StatusRecord(
-                state=said,
-                layer=layer,
-                node=node,
-                generation=generation,
-                attempt=1,
-                since_ms=self._now_ms,
-                emit_rate_s=30.0,
-            )
-            self._say(source, key.status_topic(node, layer), to_data(record))
-
-    def _say(
-        self, source: str, topic: str, data: dict[str, Any], *, version: int | None = None, shared: bool = False
-    ) -> None:
-        """Fold a fact that nobody has signed into the copy."""
-        self._sequence += 1
-        match = lookup(topic)
-        before = self._view.winner(topic)
-        if shared:
-            version = 1 + (0 if before is None else before.event.version or 0)
-        event = Event(
-            source=source,
-            incarnation=_INCARNATION,
-            sequence=self._sequence,
-            chain=ChainLink(1, NO_LEAF),
-            type="" if match is None else match.row.event_type,
-            topic=topic,
-            subject=topic,
-            time=hlc(self._now_ms, self._sequence % 65_536),
-            data=data,
-            epoch=None if version is None else self._view.epoch(topic),
-            version=version,
-            replaces=before.id if version is not None and before is not None else None,
-        )
-        leaf = sha256(f"{self._spec.service} {self._sequence}".encode()).digest()
-        self._view.apply(SignedEvent(event, b"", leaf, b""))
-
     def _ready(self) -> int:
         entry = self._view.services.get(self._spec.service)
         if entry is None:
@@ -214,9 +127,9 @@ class Rehearsal:
         slot = self._view.slot(key)
         if slot is None:
             return False
-        for instance in slot.instances.values():
+        for node, instance in slot.instances.items():
             said = instance.application
-            if said is not None and said.record.state is State.RUNNING:
+            if said is not None and said.record.state is State.RUNNING and not self._trial.fleet.is_lost(node):
                 return instance.health is None or instance.health.record.health != "unready"
         return False
 
@@ -241,21 +154,3 @@ class Rehearsal:
             for (component, index), slot in sorted(slots.items())
             if slot.fact is not None and slot.fact.record.node is None and slot.fact.record.desired != "gone"
         ]
-
-
-def _key(intent: Intent) -> SlotKey:
-    _, service, _, component, index = intent.topic.split("/")
-    return SlotKey(service, component, int(index))
-
-
-def _action(old: Slot | None, new: Slot) -> str | None:
-    """What a slot fact does; None when it only says that there is no place."""
-    if new.desired == "gone":
-        return "remove"
-    if old is None or old.desired == "gone" or old.node is None:
-        return "new" if new.node is not None else None
-    if new.desired == "stopped":
-        return "stop"
-    if new.node != old.node:
-        return "move"
-    return "replace" if new.spec != old.spec else "restart"

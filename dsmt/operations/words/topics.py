@@ -10,6 +10,11 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     "down": ["dsmt down"],
     "apply": ["dsmt example > web.yaml", "dsmt apply web.yaml --wait=2m --reason JIRA-790", "dsmt apply services/"],
     "plan": ["dsmt plan web.yaml", "dsmt apply web.yaml --plan p-5c1e22aa"],
+    "whatif": [
+        "dsmt whatif --kill n2 --kill n3",
+        "dsmt whatif --kill 'minus(all_nodes, good)' --json",
+        "dsmt whatif --spec web.yaml --drain n1",
+    ],
     "diff": ["dsmt diff web.yaml --exit-code"],
     "get": ["dsmt get web > web.yaml"],
     "status": ["dsmt status", "dsmt status web"],

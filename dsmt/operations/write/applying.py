@@ -9,7 +9,7 @@ Rule 4: a spec that says what stands already makes no new revision.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +25,7 @@ from dsmt.operations.read.planning import ApplyPlan, Difference, base_of, check_
 from dsmt.operations.read.revisions import following, refused
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
+from dsmt.operations.read.whatif import WhatIf, nodes_of, what_if
 from dsmt.operations.words.targets import Target, no_service
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
@@ -35,6 +36,7 @@ from dsmt.spec.plain import from_plain, to_plain
 from dsmt.spec.records import Artifact, ComponentSpec, ServiceSpec, TextFile
 from dsmt.spec.supported import unsupported
 from dsmt.spec.yamltree import LARGEST_TEXT
+from dsmt.view import View
 
 _CHUNK: Final = 256 * 1024
 MAX_TEXT: Final = 16 * 1024
@@ -215,11 +217,27 @@ async def plan_all(bus: BusReader, declared: list[Declared], *, by: str) -> list
     """The plan of each service."""
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus)
-    trial = sight.view.copy()
+    return _plans(sight, declared, specs, by=by, trial=sight.view.copy())
+
+
+def _plans(sight: Sight, declared: list[Declared], specs: list[ServiceSpec], *, by: str, trial: View) -> list[ApplyPlan]:
+    """The plans of services, made one after the other on one copy of the view."""
     return [
         plan(sight, spec, by=by, warnings=_warnings(sight, one), trial=trial)
         for spec, one in zip(specs, declared, strict=True)
     ]
+
+
+async def foresee(bus: BusReader, declared: list[Declared], *, kill: Sequence[str], drain: Sequence[str], by: str) -> WhatIf:
+    """What would become of the realm if services were applied, nodes died, and others were drained, all at once.
+
+    `kill` and `drain` are nodes, named sets or expressions. Raises `NotFoundError`, `NodeSetError`, `InputError`.
+    """
+    specs = [await stage(one, None) for one in declared]
+    sight = await look(bus)
+    trial = sight.view.copy()
+    plans = _plans(sight, declared, specs, by=by, trial=trial)
+    return what_if(sight, plans, trial, kill=nodes_of(sight, kill), drain=nodes_of(sight, drain), by=by)
 
 
 def _warnings(sight: Sight, declared: Declared) -> list[str]:

@@ -1,0 +1,152 @@
+"""Trial: a copy of the live view, in which facts are folded that nobody has signed and nodes do at once what is asked.
+
+Rule 1: nothing of it leaves this process.
+Rule 2: a slot fact is followed at once by the status and the health of a node that does all well.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.controllers.intents import Intent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, SignedEvent
+from dsmt.event.hlc import hlc
+from dsmt.event.kinds.instance import Health, Status
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.reason import Reason
+from dsmt.event.records import to_data
+from dsmt.event.registry import lookup
+from dsmt.event.status import Layer, State
+from dsmt.view import Fleet, SlotKey, View
+
+MAX_ROUNDS: Final = 2_000
+ROUND_MS: Final = 1_000
+"""How long it takes until what was decided is done."""
+_INCARNATION: Final = 2**52
+
+
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is done. `action`: `new`, `replace`, `update` (while it runs), `restart`, `move`, `stop`, `remove`."""
+
+    instance: str
+    action: str
+    node: str | None
+    because: str
+
+
+class Unplaced(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance for which there is no place now, and why."""
+
+    instance: str
+    reason: Reason | None
+
+
+class Trial:
+    """A view that may be changed, at `now_ms` of its realm time, as seen by a reader attached to `broker`.
+
+    `name` is another one for each trial on one view: what is said in them is told apart by it.
+    """
+
+    def __init__(self, view: View, now_ms: int, broker: str, name: str) -> None:
+        self.view, self.now_ms, self.broker = view, now_ms, broker
+        self._name, self._sequence = name, 0
+
+    @property
+    def fleet(self) -> Fleet:
+        """The nodes at that time."""
+        return Fleet(self.view, self.now_ms, self.broker)
+
+    def decided(self, intent: Intent) -> None:
+        """Fold what a controller wants to say."""
+        self.say("controller/plan", intent.topic, intent.data, version=intent.next_version, cause=intent.cause)
+
+    def obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
+        """Have nodes do what a slot fact asks for, which was `old` before; of those that are lost nobody hears."""
+        if old is not None and old.node is not None and old.node != slot.node and not self.fleet.is_lost(old.node):
+            self._status(key, old.node, State.GONE, generation)
+        if slot.node is None or self.fleet.is_lost(slot.node):
+            return
+        state = {"running": State.RUNNING, "stopped": State.STOPPED, "gone": State.GONE}[slot.desired]
+        self._status(key, slot.node, state, generation)
+        if state is State.RUNNING:
+            health = Health(
+                health="ready", generation=generation, check="plan", evidence="", failures=0, since_ms=self.now_ms
+            )
+            self.say(key.agent(slot.node), key.on("health", slot.node), to_data(health))
+
+    def _status(self, key: SlotKey, node: str, state: State, generation: int) -> None:
+        layers = [(Layer.APPLICATION, key.agent(node))]
+        if state is State.GONE:
+            layers.append((Layer.CONTAINER, f"node/{node}"))
+        for layer, source in layers:
+            record = Status(
+                state=state,
+                layer=layer,
+                node=node,
+                generation=generation,
+                attempt=1,
+                since_ms=self.now_ms,
+                emit_rate_s=30.0,
+            )
+            self.say(source, key.status_topic(node, layer), to_data(record))
+
+    def say(
+        self,
+        source: str,
+        topic: str,
+        data: dict[str, Any],
+        *,
+        version: int | None = None,
+        shared: bool = False,
+        cause: tuple[EventId, ...] = (),
+    ) -> None:
+        """Fold a fact that nobody has signed; with `shared` as the next version of its topic."""
+        self._sequence += 1
+        match = lookup(topic)
+        before = self.view.winner(topic)
+        if shared:
+            version = 1 + (0 if before is None else before.event.version or 0)
+        event = Event(
+            source=source,
+            incarnation=_INCARNATION,
+            sequence=self._sequence,
+            chain=ChainLink(1, NO_LEAF),
+            type="" if match is None else match.row.event_type,
+            topic=topic,
+            subject=topic,
+            cause=cause,
+            time=hlc(self.now_ms, self._sequence % 65_536),
+            data=data,
+            epoch=None if version is None else self.view.epoch(topic),
+            version=version,
+            replaces=before.id if version is not None and before is not None else None,
+        )
+        leaf = sha256(f"{self._name} {self._sequence}".encode()).digest()
+        self.view.apply(SignedEvent(event, b"", leaf, b""))
+
+
+def key_of(intent: Intent) -> SlotKey:
+    """The slot that an intent on a slot's topic is about."""
+    _, service, _, component, index = intent.topic.split("/")
+    return SlotKey(service, component, int(index))
+
+
+def action_of(old: Slot | None, new: Slot) -> str | None:
+    """What a slot fact does; None when it only says that there is no place."""
+    if new.desired == "gone":
+        return "remove"
+    if old is None or old.desired == "gone" or old.node is None:
+        return "new" if new.node is not None else None
+    if new.desired == "stopped":
+        return "stop"
+    if new.node != old.node:
+        return "move"
+    return "replace" if new.spec != old.spec else "restart"
+
+
+def reason_in(intent: Intent) -> str:
+    """Why a controller wants it, without what it wants."""
+    return intent.because.partition(": ")[2] or intent.because

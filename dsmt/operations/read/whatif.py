@@ -1,0 +1,252 @@
+"""What if: what would become of the realm, by the very decisions that controllers make, on a copy of the live view.
+
+Rule 1: what is asked for happens at once, in this order: services are applied (`planning`), nodes fall silent, others are
+    drained. Whatever else there is goes on as it is, brokers and controllers on those nodes too.
+Rule 2: that a silent node is dead is taken as found after F2's time, for there is nobody to probe it. What follows is
+    decided, the brake too.
+Rule 3: time passes to when a controller would look again, for `HORIZON_MS` at most; nodes that live do all well (`trial`).
+Rule 4: the longer it takes, the less it tells: what has no place at the end has none, for whatever reason that says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from dsmt.controllers.agenda import Agenda
+from dsmt.controllers.decide import decide
+from dsmt.controllers.intents import Intent
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event.kinds.node import NodeControl, NodeVerdict
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.reason import Reason
+from dsmt.event.records import to_data
+from dsmt.operations.read.instances import instances, is_ready
+from dsmt.operations.read.plan_words import Places
+from dsmt.operations.read.planning import ApplyPlan
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.summaries import services
+from dsmt.operations.read.trial import MAX_ROUNDS, ROUND_MS, PlannedStep, Trial, Unplaced, action_of, key_of, reason_in
+from dsmt.operations.words.targets import Target
+from dsmt.spec import nodeset
+from dsmt.view import SlotKey, View
+from dsmt.view.liveness import dead_after_ms, judged
+
+HORIZON_MS: Final = 30 * 60_000
+
+
+class ForeseenStep(PlannedStep, frozen=True, kw_only=True):
+    """A step, `at_s` seconds after all that was asked for has happened; `leaves` is the node that it was on before."""
+
+    at_s: float
+    leaves: str | None
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """How many instances of a service are ready: `before`, at the `least` moment, and `after`; how many it wants then."""
+
+    service: str
+    wanted: int
+    before: int
+    least: int
+    after: int
+
+
+class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
+    """What would become of the realm. `unready` is what would not be ready at the end, and why.
+
+    `brake` says why replacing would wait, if the brake came on; `took_s` is when the last step is made.
+    """
+
+    killed: list[str]
+    drained: list[str]
+    plans: list[ApplyPlan]
+    steps: list[ForeseenStep]
+    services: list[Forecast]
+    unready: list[Unplaced]
+    brake: Reason | None
+    took_s: float
+
+
+def nodes_of(sight: Sight, asked: Sequence[str]) -> list[str]:
+    """The nodes that are asked for by their names, those of sets or expressions, sorted.
+
+    Raises `NotFoundError` for a name that is neither, `NodeSetError` for what is no expression.
+    """
+    members, named = sight.fleet.members, sight.view.nodesets
+    dead = frozenset(node for node in members if sight.fleet.state(node) == "dead")
+    found: set[str] = set()
+    for expression in map(nodeset.parse, asked):
+        unknown = nodeset.unknown_names(expression, universe=members, named=named)
+        if unknown:
+            raise NotFoundError("node.unknown", f"there is no node or node set {' or '.join(unknown)}", next="dsmt nodes")
+        found |= set(nodeset.evaluate(expression, universe=members, failed=dead, named=named))
+    return sorted(found)
+
+
+def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str], drain: list[str], by: str) -> WhatIf:
+    """What would become of it all. `trial` is a copy of the view, on which those plans were made.
+
+    Raises `InputError` where no node would be left.
+    """
+    if kill and not set(sight.fleet.members) - set(kill):
+        raise InputError("whatif.all", "no node would be left, and nothing would run", next="leave one of them out")
+    applied_ms = max((round(1000 * one.estimate_s) for one in plans), default=0)
+    foreseen = _Foreseen(sight, trial, sight.now_ms + applied_ms)
+    foreseen.begin(kill, drain, by)
+    foreseen.run()
+    return WhatIf(
+        killed=kill,
+        drained=drain,
+        plans=plans,
+        steps=foreseen.steps,
+        services=foreseen.forecasts(),
+        unready=foreseen.unready(),
+        brake=foreseen.brake,
+        took_s=foreseen.steps[-1].at_s if foreseen.steps else 0.0,
+    )
+
+
+class _Foreseen:
+    """The play: its steps, how many of each service were ready at the least moment, and why replacing waited."""
+
+    def __init__(self, sight: Sight, view: View, began_ms: int) -> None:
+        self.steps: list[ForeseenStep] = []
+        self.brake: Reason | None = None
+        self._sight, self._view, self._began_ms = sight, view, began_ms
+        self._trial = Trial(view, began_ms, sight.broker, "")
+        self._before = {one.service: one.ready for one in services(sight)}
+        self._least: dict[str, int] = {}
+
+    def _seen(self) -> Sight:
+        """What an operator would see there."""
+        trial = self._trial
+        return Sight(self._view, trial.now_ms, trial.now_ms, trial.broker, self._sight.whole)
+
+    # --- what is asked for ---------------------------------------------------------------------------------------
+
+    def begin(self, killed: Collection[str], drained: Collection[str], by: str) -> None:
+        """Have nodes fall silent, and be known for dead, and others be drained."""
+        trial = self._trial
+        for node in killed:
+            self._silence(node)
+        if killed:
+            trial.now_ms += dead_after_ms(len(self._seen().fleet.members))
+        for node in killed:
+            attachments, others = judged(self._view.nodes[node])
+            dead = NodeVerdict(
+                state="dead",
+                road="silent",
+                attachments=attachments,
+                others=others,
+                evidence=(),
+                message="nobody hears it",
+                since_ms=self._began_ms,
+            )
+            trial.say("controller/plan", f"node/{node}/verdict", to_data(dead), shared=True)
+        for node in drained:
+            control = NodeControl(mode="draining", by=by, reason="what if")
+            trial.say("operator/plan", f"node/{node}/control", to_data(control), shared=True)
+        self._note(self._before)
+
+    def _silence(self, node: str) -> None:
+        """Say what its broker says of each of a node's sources that is heard no more."""
+        for known in self._view.nodes[node].sources.values():
+            if known.newest is None:
+                continue
+            broker, held = known.newest
+            silent = msgspec.structs.replace(held.record, state="silent", how=None, since_ms=self._trial.now_ms)
+            self._trial.say(f"broker/{broker}", held.signed.event.topic, to_data(silent))
+
+    # --- what follows --------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Decide, and have it done, until nothing is to be done any more."""
+        trial, agenda = self._trial, Agenda()
+        for _ in range(MAX_ROUNDS):
+            scope = agenda.scope(self._view, self._view.take_dirty(), trial.now_ms)
+            decided = decide(
+                self._view,
+                trial.now_ms,
+                may_accuse=False,
+                broker=trial.broker,
+                scope=scope,
+                rest=agenda.rest,
+                before=agenda.brake,
+            )
+            agenda.note(decided, scope)
+            self.brake = self.brake or decided.brake.reason
+            intents = [one for one in decided.intents if isinstance(one.record, Slot)]
+            if intents:
+                self._round(intents)
+                continue
+            wake = agenda.wake_ms
+            if wake is None or wake > self._began_ms + HORIZON_MS:
+                return
+            trial.now_ms = max(wake, trial.now_ms + 1)
+
+    def _round(self, intents: Sequence[Intent]) -> None:
+        trial, fleet = self._trial, self._trial.fleet
+        places: dict[str, Places] = {}
+        done = []
+        for intent in intents:
+            key, entry = key_of(intent), self._view.slot(key_of(intent))
+            old = None if entry is None or entry.fact is None else entry.fact.record
+            here = places.setdefault(key.service, Places(fleet, key.service))
+            done.append((key, intent, old))
+            self._step(key, intent, old, here)
+        for _, intent, _ in done:
+            trial.decided(intent)
+        self._note({key.service for key, _, _ in done})
+        for key, intent, old in done:
+            if isinstance(intent.record, Slot):
+                trial.obey(key, intent.record, intent.next_version, old)
+        trial.now_ms += ROUND_MS
+
+    def _step(self, key: SlotKey, intent: Intent, old: Slot | None, places: Places) -> None:
+        slot, service = intent.record, self._view.services.get(key.service)
+        action = action_of(old, slot) if isinstance(slot, Slot) else None
+        if action is None or not isinstance(slot, Slot):
+            return
+        component = None if service is None else service.component(key.component)
+        because = "it is not wanted any more" if action == "remove" else reason_in(intent)
+        if action in ("new", "move") and slot.node is not None and component is not None:
+            because += f"; {places.why(component, slot.node)}"
+        leaves = None if old is None or old.node == slot.node else old.node
+        at_s = round((self._trial.now_ms - self._began_ms) / 1000, 1)
+        step = ForeseenStep(at_s=at_s, instance=str(key), action=action, leaves=leaves, node=slot.node, because=because)
+        self.steps.append(step)
+
+    # --- what comes of it ----------------------------------------------------------------------------------------
+
+    def _note(self, names: Collection[str]) -> None:
+        """See how many of some services are ready now."""
+        seen = self._seen()
+        for name in names:
+            entry = self._view.services.get(name)
+            if entry is not None and entry.spec is not None:
+                ready = sum(is_ready(seen, row) for row in instances(seen, Target(name)))
+                self._least[name] = min(ready, self._least.get(name, ready))
+
+    def forecasts(self) -> list[Forecast]:
+        """Each service that is touched, sorted."""
+        found = []
+        touched = {step.instance.partition("/")[0] for step in self.steps}
+        for one in services(self._seen()):
+            before, least = self._before.get(one.service, 0), self._least.get(one.service, one.ready)
+            if one.service in touched or before != min(least, one.ready):
+                least = min(before, least, one.ready)
+                found.append(Forecast(service=one.service, wanted=one.wanted, before=before, least=least, after=one.ready))
+        return found
+
+    def unready(self) -> list[Unplaced]:
+        """What would not be ready, and was to be, with the reason; not what was so before."""
+        before = {row.instance for row in instances(self._sight) if not is_ready(self._sight, row)}
+        seen = self._seen()
+        return [
+            Unplaced(instance=row.instance, reason=row.reason)
+            for row in instances(seen)
+            if row.held is None and not is_ready(seen, row) and row.instance not in before
+        ]
