@@ -35,6 +35,7 @@ from dsmt.controllers.replacing import due_ms, next_move_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.phrases import person, quoted
 from dsmt.event.reason import Reason, happened, reason
 from dsmt.view import Held, SlotEntry, SlotKey
 
@@ -374,8 +375,9 @@ def _leaving(case: Case) -> ProposedAction | None:
     told = context.fleet.view.nodes.get(node)
     control = None if told is None else told.control
     if control is not None and control.record.mode == "draining":
-        why = reason("node.drained", node=node, by=control.record.by, their=control.record.reason)
-        because = f"{node} is drained by {control.record.by}: {control.record.reason}"
+        by, their = person(control.record.by), control.record.reason
+        why = reason("node.drained", node=node, by=by, their=their or "no reason given")
+        because = f"{node} is drained by {by}{quoted(their)}"
         return ProposedAction(key, "move", (control.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
     if context.component.each_node:
         return None

@@ -137,7 +137,7 @@ def test_a_drain_moves_what_is_there_and_says_who_drains() -> None:
     node = str(placed(realm)["web/app/2"])
     (step,) = asked(realm, drain=(node,)).steps
     assert (step.instance, step.leaves) == ("web/app/2", node)
-    assert step.because.startswith(f"{node} is drained by alice: what if; 1 of 2 that fit")
+    assert step.because.startswith(f"{node} is drained by alice; 1 of 2 that fit")
 
 
 def test_a_service_is_applied_before_and_dies_with_the_node() -> None:

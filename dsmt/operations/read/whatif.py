@@ -147,7 +147,7 @@ class _Foreseen:
             )
             trial.say("controller/plan", f"node/{node}/verdict", to_data(dead), shared=True)
         for node in drained:
-            control = NodeControl(mode="draining", by=by, reason="what if")
+            control = NodeControl(mode="draining", by=by, reason="")
             trial.say("operator/plan", f"node/{node}/control", to_data(control), shared=True)
         self._note(self._before)
 
