@@ -8,6 +8,7 @@ from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import brokers
+from dsmt.operations.local.keeping import is_up
 from dsmt.ports.realm import BrokerAddress
 
 
@@ -41,8 +42,15 @@ def add(ctx: CliContext, broker: str, *, listen: str | None, leaf: bool, reason:
     if ctx.json:
         document({"broker": broker, "address": at.address})
     else:
-        print(f"broker {broker} listens at {at.address}; everybody who is attached has heard of it")
-        print("next: dsmt brokers shows when it has everything that the others have")
+        print(added(broker, at.address, runs=is_up(home)))
+
+
+def added(broker: str, address: str, *, runs: bool) -> str:
+    """What is said of a broker that was added."""
+    if runs:
+        said = f"broker {broker} listens at {address}; everybody who is attached has heard of it"
+        return f"{said}\nnext: dsmt brokers shows when it has everything that the others have"
+    return f"broker {broker} is to listen at {address}, and does not run, for this home is down\nnext: dsmt up --detach"
 
 
 @command()

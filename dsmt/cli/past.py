@@ -58,7 +58,10 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
     again = (
         f"; {counted(lost, 'other')} overruled: what stands was said first, apply it again if it is to be" if lost else ""
     )
-    last = f"{counted(len(found) - lost, 'revision')}{again}{trimmed}.   dsmt rollback {service} --to N goes back to one"
+    then = f"dsmt rollback {service} --to N goes back to one"
+    if not any("current" in one.state for one in found):
+        then = f"{service} was removed; dsmt apply begins it anew"
+    last = f"{counted(len(found) - lost, 'revision')}{again}{trimmed}.   {then}"
     return page([*table(header, laid).split("\n"), last, screens.freshness(sight)])
 
 

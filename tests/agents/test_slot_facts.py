@@ -117,6 +117,25 @@ def test_a_slot_given_to_another_node_leaves_this_one_and_the_agent_says_gone() 
     in_virtual_time(main)
 
 
+def test_what_said_that_it_is_gone_and_is_held_here_after_all_says_that_it_is_stopped() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec(WEB)
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        site.assign(spec, version=2, node="n2", desired="stopped")  # said where this node was not seen
+        await site.until("gone")
+        site.assign(spec, version=3, desired="stopped")
+        await site.until("stopped", 10.0)
+        assert site.statuses()[-1]["generation"] == 3
+        site.assign(spec, version=4)
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize(
     ("component", "said"),
     [

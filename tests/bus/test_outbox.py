@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,6 +129,19 @@ def test_a_refused_event_is_declared_by_the_next_on_its_topic():
     box.refused(event(1, "user/t", 1, 100).id)
     assert box.declare("user/t") == (1, 1)
     assert box.declare("user/t") is None
+
+
+def test_what_an_event_has_declared_that_is_refused_too_is_declared_by_the_next_one():
+    box = Outbox()
+    for number in (1, 2, 3):  # the third one is on its way when the second is refused
+        made = event(number, "user/t", number, 10)
+        if number == 2:
+            declares = box.declare("user/t")
+            assert declares == (1, 1)
+            made = SignedEvent(msgspec.structs.replace(made.event, declares=declares), bytes(10), bytes(32), b"k")
+        box.add(made, fact=True, evidence=True)
+        box.refused(made.id)
+    assert box.declare("user/t") == (1, 3)
 
 
 def test_superseded_facts_go_before_signals():

@@ -49,7 +49,15 @@ class Recording:
         self._flush(signer)
         return signer
 
-    def say(self, name: str, topic: str, data: dict[str, Any] | None = None, **about: Any) -> SignedEvent:
+    def say(
+        self,
+        name: str,
+        topic: str,
+        data: dict[str, Any] | None = None,
+        *,
+        declares: tuple[int, int] | None = None,
+        **about: Any,
+    ) -> SignedEvent:
         """Say something; heartbeats bring their own data."""
         signer = self._signers[name][0] if name in self._signers else self.source(name)
         self.now_ms += 10
@@ -57,7 +65,7 @@ class Recording:
             data = signer.heartbeat(0.0, 1.0)
         match = lookup(topic)
         assert match is not None
-        signer.say(signer.pending(topic, data, **about), self.now_ms)
+        signer.say(signer.pending(topic, data, **about), self.now_ms, declares=declares)
         return self._flush(signer)[-1]
 
     def _flush(self, signer: EventSigner) -> list[SignedEvent]:

@@ -258,6 +258,19 @@ def test_a_removed_broker_of_another_machine_is_forgotten_here_by_who_types_it_a
     on_a_bus(tmp_path, test)
 
 
+def test_a_broker_whose_name_is_another_ones_is_ended_here_and_the_other_one_stays(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test", brokers=2)
+
+    async def test(bus: Any) -> None:
+        await announce(bus, {"b1": of_home(home)["b1"], "b2": FAR}, by="on the other side of a partition")
+        assert (await remove(home, bus, "b2")).address != FAR.address
+        assert home.names("brokers") == ["b1"]
+        assert (await announced(bus))["b2"] == FAR
+
+    on_a_bus(tmp_path, test)
+
+
 def test_the_only_broker_of_a_home_is_there_already_though_nobody_announced_it(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     init(home, name="test")

@@ -51,6 +51,17 @@ def test_a_missing_event_shows_in_its_topics_chain() -> None:
     assert found.gaps == [Gap(source="operator/alice", topic="user/count", first=2, last=2)]
 
 
+def test_what_its_source_declared_only_later_is_no_gap_and_all_else_is() -> None:
+    recording = whole()  # two were dropped when a third one had been signed, and the fourth declares them
+    for number, declares in ((3, None), (4, None), (5, None), (6, (4, 4)), (7, (5, 5))):
+        recording.say("operator/alice", "user/count", {"number": number}, declares=declares)
+    dropped = {place_of(recording, "user/count", number) for number in (3, 4)}
+    found = verify(recording.raw(dropped), recording.trust)
+    assert (found.ok, found.gaps) == (True, [])
+    found = verify(recording.raw({*dropped, place_of(recording, "user/count", 5)}), recording.trust)
+    assert found.gaps == [Gap(source="operator/alice", topic="user/count", first=4, last=6)]
+
+
 def test_the_only_event_of_a_topic_shows_in_the_sequence() -> None:
     recording = whole()
     place, gone = next((i, one) for i, one in enumerate(recording.events) if one.event.topic == "user/note/1")

@@ -242,7 +242,7 @@ class DeploymentAgent:
             case Do.OBEY:
                 self._obey()
             case Do.STOP:
-                await self._runner.stop(generation=self._facts.generation)
+                await self._runner.stop(generation=self._facts.generation, stays=True)
                 await self._rest(at)
             case Do.FAIL:
                 await self._runner.fail()

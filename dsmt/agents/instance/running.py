@@ -355,8 +355,11 @@ class Runner:
         last = endings.last_exit(ended, now - run.began, run.condemned, self._deps.bus.now_ms())
         self._memory.save(process=None, last_exit=last)
 
-    async def stop(self, *, generation: int, before: bool = True) -> None:
-        """Stop what runs, if anything does, and say so; with `before` also the copy that hands over."""
+    async def stop(self, *, generation: int, before: bool = True, stays: bool = False) -> None:
+        """Stop what runs, if anything does, and say so; with `before` also the copy that hands over.
+
+        With `stays` it is to be here, stopped, also where it was said to be gone just before.
+        """
         if before:
             await self._handover.end()
             await self._present.begun()
@@ -368,7 +371,7 @@ class Runner:
                 await self._present.last.kill(deadline=KILL_S)
             if self._reporter.state is State.STOPPED:
                 self._reporter.note(**about)  # it is so under a new generation, too
-            elif self._reporter.state is not State.GONE:
+            elif stays or self._reporter.state is not State.GONE:
                 self._reporter.tell(State.STOPPED, **about)
             self._memory.save()
             return

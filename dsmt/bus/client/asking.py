@@ -93,20 +93,27 @@ class Asking:
             raise UnusableEventError("trust.expired", "it signs nothing, for its certificate has ended")
         return parts[0]
 
-    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
-        """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
+    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes, store: Callable[[], str]) -> None:
+        """Put a blob with this sha256 into the depot.
+
+        Raises `FailedError` when it is not kept: `depot.moved` where the link is at another broker, with no beginning.
+        """
         held, _ = await self._ask(f.BlobIs, f.BlobAsked(id=self._number(), digest=digest))
         if held.size is not None:
             return
-        count = 0
+        count, at = 0, store()
         async for chunk in chunks:
             for start in range(0, len(chunk), CHUNK_BYTES):
                 part = chunk[start : start + CHUNK_BYTES]
                 put, _ = await self._ask(f.BlobIs, f.ChunkPut(id=self._number(), digest=digest, number=count), part)
+                if store() != at:
+                    raise _moved(digest)
                 if not put.ok:
                     raise FailedError("depot.full", put.message, next="free space on the broker's disk")
                 count += 1
         done, _ = await self._ask(f.BlobIs, f.BlobFinished(id=self._number(), digest=digest, chunks=count))
+        if not done.ok and store() != at:
+            raise _moved(digest)
         if not done.ok:
             raise FailedError("depot.mismatch", f"blob {digest.hex()}: {done.message}", next="put it again")
 
@@ -129,3 +136,8 @@ class Asking:
             count += 1
         if whole.digest() != digest:
             raise FailedError("depot.mismatch", f"blob {digest.hex()} arrived with another sha256", next="fetch it again")
+
+
+def _moved(digest: bytes) -> FailedError:
+    said = f"the broker to which blob {digest.hex()} was being put is gone"
+    return FailedError("depot.moved", said, next="put it again, to the next one")

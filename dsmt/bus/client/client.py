@@ -198,7 +198,7 @@ class BusClient:
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
-        await self._asking.put_blob(chunks, digest)
+        await self._asking.put_blob(chunks, digest, lambda: self._store)
 
     def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
         """The blob's bytes in chunks, checked at the end. Raises `NotFoundError`."""

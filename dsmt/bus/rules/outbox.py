@@ -5,7 +5,8 @@ Rule 2: after a new attachment everything unacknowledged is sent again; the brok
 Rule 3: above `limit` bytes superseded facts are dropped, oldest first, then the oldest signals that are no evidence, down to
     `LOW_WATER` of the limit. The newest event on each topic stays, and so does what is on its way, and each signal that is
     evidence.
-Rule 4: what was dropped, and what a broker refused, is declared by the next event on its topic, in its own incarnation only.
+Rule 4: what was dropped, and what a broker refused, is declared by the next event on its topic, in its own incarnation only;
+    and so is what such an event had declared itself, for nobody has heard that.
 """
 
 from __future__ import annotations
@@ -162,9 +163,10 @@ class Outbox:
     def _drop(self, signed: SignedEvent) -> None:
         if signed.event.incarnation < self._declared_since:
             return
-        number = signed.event.chain.number
-        first, last = self._dropped.get(signed.event.topic, (number, number))
-        self._dropped[signed.event.topic] = (min(first, number), max(last, number))
+        topic, number = signed.event.topic, signed.event.chain.number
+        ranges = [(number, number), signed.event.declares, self._dropped.get(topic)]
+        known = [one for one in ranges if one is not None]
+        self._dropped[topic] = (min(first for first, _ in known), max(last for _, last in known))
 
     def _shrink(self) -> list[EventId]:
         latest = {kept.signed.event.topic: identity for identity, kept in self._kept.items()}

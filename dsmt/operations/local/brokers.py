@@ -198,7 +198,13 @@ def clear(directory: Path) -> None:
 
 
 async def _unsaid(bus: Bus, home: Home, name: str, *, by: str, reason: str, waits: Tell) -> BrokerAddress:
-    """Say that it is none any more; of one that this home knows that may have been said, by who was interrupted (C19)."""
+    """Say that it is none any more; of one that this home knows that may have been said, by who was interrupted (C19).
+
+    One of this home whose name is another one's by now is none already: that one stays.
+    """
+    here, stands = of_home(home).get(name), (await brokers.announced(bus)).get(name)
+    if here and stands and here.public != stands.public and here.address != stands.address:
+        return here
     nats, least = home.realm().nats, 1
     if nats is not None:
         await servers.check_left(bus, name, await brokers.announced(bus), waits)

@@ -1,7 +1,7 @@
 """What a verification follows: the chains and sequences of all sources, of which it keeps hashes and numbers only.
 
 Rule 1: each topic's chain of each source is followed from the first event of it; what is missing in it is a gap, unless its
-    source declared that it was dropped. Nobody else's word explains one: a notice of a broker does not (B9).
+    source declared, then or later, that it was dropped. Nobody else's word explains one: a notice of a broker does not (B9).
 Rule 2: a source's sequence is followed from its first heartbeat on, up to what its last one vouches for; that of a
     source with no heartbeats, from its `started`.
 Rule 3: what a key signed that was revoked counts for nothing.
@@ -12,7 +12,7 @@ What is added was `opened` (B9): a type stands on its own topic, with its record
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -154,6 +154,7 @@ class Followed:
         """The gaps of all chains (rule 1)."""
         found = []
         for (source, topic, incarnation), chain in self._chains.items():
+            declared = sorted(seen.declares for seen in chain.values() if seen.declares is not None)
             for before, after in pairwise(sorted(chain)):
                 low, high = chain[before], chain[after]
                 if after == before + 1:
@@ -161,7 +162,7 @@ class Followed:
                         said = f"it does not link to #{before} of {topic}"
                         self.equivocations.append(Equivocation(EventId(source, incarnation, high.sequence), said))
                     continue
-                if not (high.declares and high.declares[0] <= before + 1 and after - 1 <= high.declares[1]):
+                if not _is_covered(before + 1, after - 1, declared):
                     gap = Gap(source=source, topic=topic, first=before + 1, last=after - 1)
                     found.append(Missing(gap, low.row, high.row))
         return found
@@ -188,6 +189,14 @@ class Followed:
                 first, last, _ = self._vouched[source, incarnation]
                 numbers = sorted(number for number in sequences if number >= first)
                 yield from _holes(source, numbers, last, shown[source])
+
+
+def _is_covered(low: int, high: int, declared: Iterable[tuple[int, int]]) -> bool:
+    """Whether all numbers of a hole are in ranges, which are sorted: a later event than the next may declare some."""
+    for first, last in declared:
+        if first <= low <= last:
+            low = last + 1
+    return low > high
 
 
 def _holes(source: str, numbers: list[int], last: int, shown: int) -> Iterator[Gap]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,7 +19,7 @@ from dsmt.event.phrases import person
 from dsmt.event.records import from_data
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, patience
-from dsmt.operations.words.targets import no_service
+from dsmt.operations.words.targets import LISTS, no_service
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.view import ServiceEntry, SlotKey
@@ -31,7 +32,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 
     `state` is any of: `current`, which was applied last, `running`, `good` (it was ready for long enough, or one that
     has only another number of instances), and `refused` (it was rolled back; `refusal` says why). One that is `overruled`
-    was said while another one was under the same number, on the other side of a partition, which stands (E2).
+    was said while another one was under the same number, on the other side of a partition, which stands, or while the
+    service was removed there (E2).
     """
 
     revision: int
@@ -105,7 +107,7 @@ async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
     entry = sight.view.services.get(service)
     if entry is None or entry.spec is None:
         raise no_service(sight.view, service)
-    now = entry.spec.signed.event
+    now, former = entry.spec.signed.event, []
     number = now.version or 0
     found = ServicePast({number: now}, {number: entry.spec.record}, good=good_now(sight, service))
     for slot in entry.slots.values():
@@ -113,17 +115,58 @@ async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
             found.good |= set() if said is None or said.record.good is None else {said.record.good}
     if (denied := refused(entry)) is not None:  # also where only the number changed since, and no slot said so yet
         found.refused[number] = "" if denied.reason is None else denied.reason.message
-    interest = Interest((now.topic, f"service/{service}/slot/"), start=Start.HISTORY, since=0, signals=False, follow=False)
-    async with patience("its revisions"), bus.subscribe(interest) as batches:
-        async for batch in batches:
-            for item in batch:
-                if isinstance(item, Arrived) and item.signed.event.epoch == now.epoch:
-                    found.take(item.signed.event)
+    for event in await _said(bus, now.topic, f"service/{service}/slot/"):
+        if event.epoch == now.epoch:
+            found.take(event)
+        elif event.topic == now.topic and event.epoch == (now.epoch or 1) - 1:
+            former.append(event)
+    found.overruled |= {event.id: event for event in _beside_removal(former)}
     return found
 
 
+async def _said(bus: BusReader, *topics: str) -> list[Event]:
+    """All that the history has on some topics."""
+    interest = Interest(topics, start=Start.HISTORY, since=0, signals=False, follow=False)
+    async with patience("its revisions"), bus.subscribe(interest) as batches:
+        return [item.signed.event async for batch in batches for item in batch if isinstance(item, Arrived)]
+
+
+def _beside_removal(specs: Collection[Event]) -> list[Event]:
+    """Of the specs of an epoch that has ended, what was said on the other side of a partition while it was ended."""
+    removals = [event for event in specs if _removes(event)]
+    last = max((event.version or 0 for event in removals), default=None)
+    return [] if last is None else [event for event in specs if (event.version or 0) >= last and not _removes(event)]
+
+
+def _removes(event: Event) -> bool:
+    with suppress(UnusableEventError):
+        return from_data(SpecFact, event.data).removed
+    return False
+
+
+async def _of_removed(bus: BusReader, sight: Sight, service: str) -> list[Revision]:
+    """The revisions of a service that was removed. Raises `NotFoundError` where the history has none."""
+    ended = sight.view.epoch(f"service/{service}/spec") - 1
+    specs = [event for event in await _said(bus, f"service/{service}/spec") if event.epoch == ended]
+    told = ServicePast(overruled={event.id: event for event in _beside_removal(specs)})
+    for event in specs:
+        if event.id not in told.overruled:
+            told.take(event)
+    if not told.said:
+        raise no_service(sight.view, service, LISTS)
+    found = [(event, list[str]()) for event in told.said.values()]
+    lost = [(event, ["overruled"]) for event in told.overruled.values()]
+    return [_revision(event, state, told) for event, state in sorted((*found, *lost), key=_place)]
+
+
 async def history(bus: BusReader, sight: Sight, service: str) -> list[Revision]:
-    """Every revision that the history still has, the newest first. Raises `NotFoundError`."""
+    """Every revision that the history still has, the newest first, also of a service that was removed.
+
+    Raises `NotFoundError`.
+    """
+    entry, topic = sight.view.services.get(service), f"service/{service}/spec"
+    if (entry is None or entry.spec is None) and sight.view.epoch(topic) > 1 and topic not in sight.view.quarantined:
+        return await _of_removed(bus, sight, service)
     told = await past(bus, sight, service)
     entry = sight.view.services[service]
     stood = [(event, _state(entry, told, number)) for number, event in told.said.items()]

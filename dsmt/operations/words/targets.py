@@ -54,7 +54,7 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
     entry = view.services.get(target.service)
     known = None if entry is None else entry.parsed
     if entry is None or (known is None and not entry.slots):
-        raise no_service(view, target.service, _meant(view, target) or LISTS)
+        raise no_service(view, target.service, _meant(view, target))
     ended = entry.spec is not None and entry.spec.record.removed
     components = {} if known is None or ended else known.components
     governing = {name: entry.component(name) or component for name, component in components.items()}
@@ -72,11 +72,14 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
     return found
 
 
-def no_service(view: View, service: str, advice: str = LISTS) -> DsmtError:
+def no_service(view: View, service: str, advice: str = "") -> DsmtError:
     """The error of a service that is not there, or of which what was applied last cannot be read."""
-    why = view.quarantined.get(f"service/{service}/spec")
+    topic = f"service/{service}/spec"
+    why = view.quarantined.get(topic)
     if why is None:
-        return NotFoundError("service.unknown", f"there is no service {service}", next=advice)
+        removed = view.epoch(topic) > 1
+        said = f"there is no service {service}{' any more: it was removed' * removed}"
+        return NotFoundError("service.unknown", said, next=advice or (f"dsmt history {service}" if removed else LISTS))
     said = f"what was applied of {service} last cannot be read here: {why}"
     return FailedError("spec.unreadable", said, next="apply its file again, or use the dsmt that has applied it")
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import FailedError, InputError, NotFoundError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.payload import MAX_BODY_BYTES, canonical
 from dsmt.operations.read.instances import instances, is_ready
@@ -38,6 +38,8 @@ from dsmt.spec.supported import unsupported
 from dsmt.spec.yamltree import LARGEST_TEXT
 from dsmt.view import View
 
+MOST_PUTS: Final = 8
+"""How often an artifact is put from its beginning, for the broker to which it was put is gone."""
 _CHUNK: Final = 256 * 1024
 MAX_TEXT: Final = 16 * 1024
 """A small file travels in the spec itself, which must fit into an event."""
@@ -178,8 +180,19 @@ async def _artifact(artifact: Artifact, directory: Path, bus: Bus | None) -> Art
             next="find out who changed it",
         )
     if bus is not None:
-        await bus.put_blob(_chunks(path), digest)
+        await _put(bus, path, digest)
     return msgspec.structs.replace(artifact, url=f"depot:{path.name}", sha256=digest.hex())
+
+
+async def _put(bus: Bus, path: Path, digest: bytes) -> None:
+    """Put a file into the depot, from its beginning at each broker to which the link moves. Raises `FailedError`."""
+    for left in reversed(range(MOST_PUTS)):
+        try:
+            return await bus.put_blob(_chunks(path), digest)
+        except FailedError as error:
+            if error.code != "depot.moved" or not left:
+                raise
+    return None
 
 
 def _digest(path: Path) -> bytes:

@@ -1,0 +1,47 @@
+"""Staging: what a service file names on this disk is put into the depot, before its spec is said."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from dsmt.operations.write import applying
+from dsmt.spec.parsing import parse
+from tests.bus.meshes import at, mesh
+from tests.bus.realm import memory_network, realm
+from tests.controllers.build import web
+from tests.waiting import until
+
+
+def test_an_artifact_is_put_from_its_beginning_at_another_broker_when_the_first_one_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes(range(256)) * 8000
+    (tmp_path / "a.tar").write_bytes(content)
+    text = web(1, component="artifact: {url: a.tar}\n")
+    declared = applying.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
+    whole, begun = applying._chunks, []
+
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            one, two = await mesh(made, "b1", "b2")
+            alice = await made.client("operator/alice", brokers=at(one) + at(two))
+            await until(lambda: alice.attached)
+            first = one if alice.broker == one._identity.name else two
+
+            async def lost_in_the_middle(path: Path) -> AsyncIterator[bytes]:
+                begun.append(path)
+                async for chunk in whole(path):
+                    yield chunk
+                    if len(begun) == 1 and alice.broker == first._identity.name:
+                        await made.stop(first)
+                        await until(lambda: alice.attached and alice.broker != first._identity.name)
+
+            monkeypatch.setattr(applying, "_chunks", lost_in_the_middle)
+            await applying.stage(declared, alice)
+            assert b"".join([piece async for piece in alice.get_blob(sha256(content).digest())]) == content
+            assert len(begun) == 2
+
+    asyncio.run(main())
