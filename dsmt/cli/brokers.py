@@ -9,6 +9,7 @@ from dsmt.cli.printing import document
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import brokers
 from dsmt.operations.local.keeping import is_up
+from dsmt.operations.words.times import local, rfc3339
 from dsmt.ports.realm import BrokerAddress
 
 
@@ -60,11 +61,15 @@ def remove(ctx: CliContext, broker: str, reason: str) -> None:
     """End a broker; who is attached to it goes to another one."""
     home = ctx.home()
 
-    async def work(connection: Connection) -> BrokerAddress:
-        return await brokers.remove(home, connection.bus, broker, by=connection.by, reason=reason, waits=ctx.waits)
+    async def work(connection: Connection) -> tuple[BrokerAddress, int | None]:
+        silent_ms = await brokers.silent_since_ms(connection.bus, home, broker)
+        at = await brokers.remove(home, connection.bus, broker, by=connection.by, reason=reason, waits=ctx.waits)
+        return at, silent_ms
 
-    at = ctx.act(work)
+    at, silent_ms = ctx.act(work)
     if ctx.json:
-        document({"broker": broker, "address": at.address})
-    else:
-        print(f"broker {broker}, at {at.address}, is none any more")
+        document({"broker": broker, "address": at.address, "silent_since": rfc3339(silent_ms)})
+        return
+    print(f"broker {broker}, at {at.address}, is none any more")
+    if silent_ms is not None:
+        print(f"  it was silent since {local(silent_ms)}: what it alone has stored since then the others do not have")

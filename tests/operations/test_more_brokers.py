@@ -18,6 +18,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_broker, init, reach_at
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import MOST_BROKERS
+from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers as words
 from dsmt.operations.write.brokers import announce, announced
@@ -25,6 +26,8 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY
 from dsmt.programs.keeper import KeeperFile
 from tests.bus.realm import memory_network, realm
+from tests.controllers.build import Realm as Fleet
+from tests.operations.sights import sight
 
 FAR = BrokerAddress("10.9.9.9:4000", bytes(range(32)))
 
@@ -333,3 +336,19 @@ def test_what_a_keeper_releases_is_kept_by_none_that_comes_after_it(tmp_path: Pa
     monkeypatch.setattr(ending, "ask_keeper", ask)
     asyncio.run(ending.release(home, "broker", "b2"))
     assert kept == [("b1",)], "it is written down before it is ended"
+
+
+def test_of_a_broker_that_is_silent_as_it_is_removed_it_is_known_since_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, fleet = Home(tmp_path / "home"), Fleet("n1")
+    init(home, name="test")
+    for name, state in (("b2", "open"), ("b3", "silent")):
+        fleet.session(f"broker/{name}", state, since_ms=fleet.now_ms - 9_000)
+
+    async def look(_: object) -> Sight:
+        return sight(fleet)
+
+    monkeypatch.setattr(brokers, "look", look)
+    found = [asyncio.run(brokers.silent_since_ms(Any, home, name)) for name in ("b1", "b2", "b3", "b9")]
+    assert found == [None, None, fleet.now_ms - 9_000, None]

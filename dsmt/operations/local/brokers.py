@@ -22,10 +22,11 @@ from dsmt.operations.local.keeping import broker_programs, is_up, keep
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import broker_host, ensure_broker, reach_at
 from dsmt.operations.local.wanted import MOST_BROKERS
+from dsmt.operations.read.sight import look
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
-from dsmt.ports.bus import Bus
+from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY, BrokerFile, GateFile, RealmConfig, read_identity
 from dsmt.programs.nats_server import cluster_of
@@ -165,6 +166,14 @@ def _ensure_server(
 
     servers.key_of(home)
     ensure_broker(home, name, listen=listen, now_s=now_s, more=more)
+
+
+async def silent_since_ms(bus: BusReader, home: Home, name: str) -> int | None:
+    """Since when (realm ms) the others do not hear a broker, and have nothing of what it stores; None while they do.
+
+    No NATS server stores alone.
+    """
+    return None if home.realm().nats is not None else (await look(bus)).fleet.lost_brokers.get(name)
 
 
 async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits: Tell) -> BrokerAddress:
