@@ -166,6 +166,10 @@ class Log(Protocol):
         """The greatest (incarnation, sequence) stored of a source."""
         ...
 
+    def lacking(self, source: str, incarnation: int, first: int, last: int) -> list[tuple[int, int]]:
+        """Which of a range of a source's sequence numbers are not stored, as ranges; both ends are included."""
+        ...
+
     def check(self, limit: int) -> None:
         """Look at the next rows, whether they are what was written. Raises `FailedError` (`store.damaged`)."""
         ...

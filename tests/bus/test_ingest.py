@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -51,6 +52,12 @@ class Inward:
         """What is refused, by code; the rest is pending."""
         outcome = self.ingest.offered(session, [one.raw for one in signed], again=again)
         return [one.error.code for one in outcome.refused]
+
+    def told(self) -> list[dict[str, Any]]:
+        """What the broker tells of the stream."""
+        self.ingest.commit()
+        rows = self.store.rows(0, 10_000)
+        return [row.read().event.data for row in rows if row.topic == "broker/b1/notice"]
 
 
 @pytest.fixture
@@ -163,3 +170,40 @@ def test_what_a_source_brings_back_of_its_own_and_is_refused_is_no_word_of_what_
     assert inward.take("operator/alice", first, third) == []
     assert inward.take("operator/alice", far, again=True) == ["event.version"]
     assert inward.ingest.wanted("operator/alice") == (7, ((2, 2),))
+
+
+def gaps(inward: Inward) -> list[tuple[int | None, int | None]]:
+    """What is told of as missing, first and last."""
+    return [(told["first"], told["last"]) for told in inward.told() if told["kind"] == "gap"]
+
+
+def test_what_a_source_said_to_another_broker_while_it_was_cut_off_from_this_one_is_no_gap(inward):
+    pen = Pen(inward.identity("operator/alice"), 7)
+    said = [pen.write("user/t", {}) for _ in range(6)]
+    inward.ingest.settled_ms = lambda: inward.now_ms
+    assert inward.take("operator/alice", said[0], said[1]) == []
+    inward.ingest.commit()  # its link is silent now, and open here still: it has gone to b2
+    assert [inward.ingest.brought("b2", one) for one in said[2:5]] == [0, 0, 0]
+    inward.ingest.commit()
+    assert inward.take("operator/alice", said[5]) == []
+    inward.now_ms += 10_000
+    inward.ingest.overdue()
+    assert gaps(inward) == []
+
+
+def test_what_an_incarnation_said_to_another_broker_is_waited_for_though_a_newer_one_has_come_here(inward):
+    identity = inward.identity("operator/alice")
+    older, newer = Pen(identity, 7), Pen(identity, 8)
+    said, settled_ms = [older.write("user/t", {}) for _ in range(4)], inward.now_ms - 5_000
+    inward.ingest.settled_ms = lambda: settled_ms
+    assert inward.take("operator/alice", said[3]) == []
+    assert inward.take("operator/alice", newer.write("user/t", {})) == []
+    inward.now_ms += 10_000
+    inward.ingest.overdue()
+    assert gaps(inward) == [], "another broker may have it"
+    assert inward.ingest.brought("b2", said[1]) == 0
+    inward.ingest.commit()
+    settled_ms = inward.now_ms
+    inward.ingest.overdue()
+    inward.ingest.overdue()
+    assert gaps(inward) == [(1, 1), (3, 3)], "nobody has these"

@@ -97,6 +97,27 @@ def test_who_left_with_something_missing_is_remembered_until_it_is_told():
     assert known.high("a") is None
 
 
+def test_of_who_left_nothing_is_remembered_when_another_broker_has_brought_what_was_missing():
+    stored = [(1, 4)]
+    known = Marks(lambda _: stored[0])
+    known.came("a", 1, 6, 0)
+    known.forget("a")
+    known.brought("a", 1, 5)
+    assert known.high("a") is None
+    stored[0] = (1, 9)  # it has spoken elsewhere meanwhile
+    assert known.came("a", 1, 10, 0) == []
+    assert known.wanted("a") is None
+
+
+def test_who_left_and_is_back_while_something_is_missing_is_remembered_on():
+    known = marks((1, 4))
+    known.came("a", 1, 6, 0)
+    known.forget("a")
+    known.came("a", 1, 7, 0)
+    known.brought("a", 1, 5)
+    assert known.high("a") == (1, 7)
+
+
 def test_each_source_has_its_own_floor_and_one_that_was_never_heard_of_has_none():
     known = Marks({"a": (5, 10)}.get)
     assert known.came("a", 5, 11, 0) == known.came("b", 1, 1, 0) == []

@@ -17,7 +17,7 @@ Rule 8: new signals of a source on a topic, each the next one, that come as a ru
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -42,6 +42,7 @@ from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import Opened, TrustStore
 
 _WINNERS_REMEMBERED: Final = 8192
+_OWED_MOST: Final = 4096
 _WHO_DECIDE: Final = frozenset({"root", "operator", "controller"})
 
 
@@ -74,6 +75,8 @@ class Ingest:
         self._own: dict[EventId, Append] = {}
         self._winners: OrderedDict[str, SignedEvent | None] = OrderedDict()
         self._marks = Marks(store.high_mark)
+        self._owed: deque[tuple[int, Hole]] = deque()
+        """What is missing of a source that does not have it, since when (realm ms): another broker may."""
         self._reoffered: set[str] = set()
         """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
         self._accounts = Accounts(identity.certificate, trust, store)
@@ -293,11 +296,21 @@ class Ingest:
         self._tell_holes(holes)
 
     def _tell_holes(self, holes: Iterable[Hole]) -> None:
-        for source, _, first, last in holes:
-            said = f"{source} #{first}..#{last} did not come"
-            self._words.notice(
-                BrokerNotice(kind="gap", source=source, topic=None, first=first, last=last, message=said, unit="sequence")
-            )
+        """Tell what is missing; where another broker may have it, when that was read (`overdue`)."""
+        if self.settled_ms() is None:
+            self._say_holes(holes)
+        else:
+            now_ms = self._now_ms()
+            self._owed.extend((now_ms, hole) for hole in holes)
+
+    def _say_holes(self, holes: Iterable[Hole]) -> None:
+        """Tell what is missing, but for what is stored: another broker has brought it before its source came here (B2)."""
+        for source, incarnation, first, last in holes:
+            for low, high in self._store.lacking(source, incarnation, first, last):
+                said = f"{source} #{low}..#{high} did not come"
+                self._words.notice(
+                    BrokerNotice(kind="gap", source=source, topic=None, first=low, last=high, message=said, unit="sequence")
+                )
 
     def wanted(self, source: str) -> tuple[int, tuple[tuple[int, int], ...]] | None:
         """What is to be asked of a source now: its incarnation, and ranges of its sequence."""
@@ -311,7 +324,9 @@ class Ingest:
     def overdue(self) -> None:
         """Tell what was asked for and has not come, from its source nor from another broker."""
         now_ms, settled_ms = self._now_ms(), self.settled_ms()
-        self._tell_holes(self._marks.overdue(now_ms if settled_ms is None else min(now_ms, settled_ms + ASK_MS)))
+        while self._owed and (settled_ms is None or self._owed[0][0] < settled_ms or len(self._owed) > _OWED_MOST):
+            self._say_holes([self._owed.popleft()[1]])
+        self._say_holes(self._marks.overdue(now_ms if settled_ms is None else min(now_ms, settled_ms + ASK_MS)))
 
     def _equivocation(self, signed: SignedEvent) -> Refusal:
         event = signed.event

@@ -53,9 +53,12 @@ class Marks:
         self._marks: dict[str, _Mark] = {}
         self._open: set[str] = set()
         """Sources of which something is missing."""
+        self._left: set[str] = set()
+        """Those of them that are here no more."""
 
     def _mark(self, source: str) -> _Mark:
         mark = self._marks.get(source)
+        self._left.discard(source)
         if mark is None:
             mark = self._marks[source] = _Mark(*(self._stored(source) or (0, 0)))
         return mark
@@ -141,14 +144,20 @@ class Marks:
         return holes
 
     def forget(self, source: str) -> None:
-        """A source has left; what it owes is waited for all the same."""
-        if source not in self._open:
+        """A source has left; what it owes is waited for all the same, and no longer remembered than that.
+
+        What it says elsewhere comes from other brokers, and moves no mark.
+        """
+        if source in self._open:
+            self._left.add(source)
+        else:
             self._marks.pop(source, None)
 
     def clear(self) -> None:
         """Nothing that came was stored: the store knows best."""
         self._marks.clear()
         self._open.clear()
+        self._left.clear()
 
     # --- ranges --------------------------------------------------------------------------------------------------
 
@@ -189,4 +198,7 @@ class Marks:
         mark.missing = left
         if not left:
             self._open.discard(source)
+            if source in self._left:
+                self._left.discard(source)
+                self._marks.pop(source, None)
         return closed

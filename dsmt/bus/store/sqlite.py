@@ -43,6 +43,7 @@ from dsmt.bus.store.tables import (
     SIGNERS,
     STEPS,
     checked,
+    lacking,
     row_of,
     values_of,
 )
@@ -295,11 +296,13 @@ class SqliteStore:
 
     def high_mark(self, source: str) -> tuple[int, int] | None:
         """The greatest (incarnation, sequence) stored of a source."""
-        found = self._db.one(
-            "SELECT incarnation, sequence FROM events WHERE source = ? ORDER BY incarnation DESC, sequence DESC LIMIT 1",
-            (source,),
-        )
+        newest = "SELECT incarnation, sequence FROM events WHERE source = ? ORDER BY incarnation DESC, sequence DESC LIMIT 1"
+        found = self._db.one(newest, (source,))
         return None if found is None else (found[0], found[1])
+
+    def lacking(self, source: str, incarnation: int, first: int, last: int) -> list[tuple[int, int]]:
+        """Which of a range of a source's sequence numbers are not stored, as ranges."""
+        return lacking(self._db, source, incarnation, first, last)
 
     def live(self, payer: str | None = None) -> tuple[int, int]:
         """How many retained facts, and bytes of them, are on a payer's account; None: on everybody's."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
+from dsmt.bus.store.database import Database
 from dsmt.bus.store.sums import damaged, is_event, of_event
 from dsmt.event.burst import Burst, Member, raw_of
 from dsmt.event.kinds.row import Budget
 from dsmt.ports.store import ROW_BYTES, Append, Row
 
 DAY_MS: Final = 24 * 3600 * 1000
+GREATEST: Final = 2**63 - 1
+"""No number in SQLite is greater."""
 BUDGETS: Final[dict[Budget, tuple[float, int]]] = {
     "evidence": (0.70, 7 * DAY_MS),
     "signal": (0.20, 3600 * 1000),
@@ -156,6 +160,16 @@ def checked(found: Sequence[Any], path: str) -> Sequence[Any]:
     if not is_event(found):
         raise damaged(path, f"row {found[3]} is not what was written")
     return found[:-1]
+
+
+def lacking(db: Database, source: str, incarnation: int, first: int, last: int) -> list[tuple[int, int]]:
+    """Which of a range of a source's sequence numbers have no row, as ranges."""
+    found = db.do(
+        "SELECT sequence FROM events WHERE source = ? AND incarnation = ? AND sequence BETWEEN ? AND ? ORDER BY sequence",
+        (source, incarnation, first, min(last, GREATEST)),
+    )
+    known = [first - 1, *(sequence for (sequence,) in found), last + 1]
+    return [(low + 1, high - 1) for low, high in pairwise(known) if high > low + 1]
 
 
 def row_of(found: Sequence[Any], burst_of: Callable[[int], Burst], path: str) -> Row:
