@@ -27,11 +27,10 @@ from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.plan_words import Places
 from dsmt.operations.read.planning import ApplyPlan
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.summaries import services
+from dsmt.operations.read.summaries import service, services
 from dsmt.operations.read.trial import MAX_ROUNDS, ROUND_MS, PlannedStep, Trial, Unplaced, action_of, key_of, reason_in
-from dsmt.operations.words.targets import Target
 from dsmt.spec import nodeset
-from dsmt.view import SlotKey, View
+from dsmt.view import View
 from dsmt.view.liveness import dead_after_ms, judged
 
 HORIZON_MS: Final = 30 * 60_000
@@ -178,39 +177,40 @@ class _Foreseen:
             )
             agenda.note(decided, scope)
             self.brake = self.brake or decided.brake.reason
-            intents = [one for one in decided.intents if isinstance(one.record, Slot)]
-            if intents:
-                self._round(intents)
+            wanted = [(one, one.record) for one in decided.intents if isinstance(one.record, Slot)]
+            if wanted:
+                self._round(wanted)
                 continue
             wake = agenda.wake_ms
             if wake is None or wake > self._began_ms + HORIZON_MS:
                 return
             trial.now_ms = max(wake, trial.now_ms + 1)
 
-    def _round(self, intents: Sequence[Intent]) -> None:
+    def _round(self, wanted: Sequence[tuple[Intent, Slot]]) -> None:
         trial, fleet = self._trial, self._trial.fleet
-        places: dict[str, Places] = {}
-        done = []
-        for intent in intents:
-            key, entry = key_of(intent), self._view.slot(key_of(intent))
-            old = None if entry is None or entry.fact is None else entry.fact.record
-            here = places.setdefault(key.service, Places(fleet, key.service))
-            done.append((key, intent, old))
-            self._step(key, intent, old, here)
-        for _, intent, _ in done:
+        before = {intent.topic: self._told(intent) for intent, _ in wanted}
+        names = {key_of(intent).service for intent, _ in wanted}
+        places = {name: Places(fleet, name) for name in names}
+        for intent, slot in wanted:
+            self._step(intent, slot, before[intent.topic], places[key_of(intent).service])
+        for intent, _ in wanted:
             trial.decided(intent)
-        self._note({key.service for key, _, _ in done})
-        for key, intent, old in done:
-            if isinstance(intent.record, Slot):
-                trial.obey(key, intent.record, intent.next_version, old)
+        self._note(names)
+        for intent, slot in wanted:
+            trial.obey(key_of(intent), slot, intent.next_version, before[intent.topic])
         trial.now_ms += ROUND_MS
 
-    def _step(self, key: SlotKey, intent: Intent, old: Slot | None, places: Places) -> None:
-        slot, service = intent.record, self._view.services.get(key.service)
-        action = action_of(old, slot) if isinstance(slot, Slot) else None
-        if action is None or not isinstance(slot, Slot):
+    def _told(self, intent: Intent) -> Slot | None:
+        """What the fact says that an intent follows."""
+        entry = self._view.slot(key_of(intent))
+        return None if entry is None or entry.fact is None else entry.fact.record
+
+    def _step(self, intent: Intent, slot: Slot, old: Slot | None, places: Places) -> None:
+        key, action = key_of(intent), action_of(old, slot)
+        if action is None:
             return
-        component = None if service is None else service.component(key.component)
+        entry = self._view.services.get(key.service)
+        component = None if entry is None else entry.component(key.component)
         because = "it is not wanted any more" if action == "remove" else reason_in(intent)
         if action in ("new", "move") and slot.node is not None and component is not None:
             because += f"; {places.why(component, slot.node)}"
@@ -224,11 +224,9 @@ class _Foreseen:
     def _note(self, names: Collection[str]) -> None:
         """See how many of some services are ready now."""
         seen = self._seen()
-        for name in names:
-            entry = self._view.services.get(name)
-            if entry is not None and entry.spec is not None:
-                ready = sum(is_ready(seen, row) for row in instances(seen, Target(name)))
-                self._least[name] = min(ready, self._least.get(name, ready))
+        for told in (service(seen, name) for name in names):
+            if told is not None:
+                self._least[told.service] = min(told.ready, self._least.get(told.service, told.ready))
 
     def forecasts(self) -> list[Forecast]:
         """Each service that is touched, sorted."""
