@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dsmt.cli import screens
+from dsmt.cli.brake import overruled
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, one_line, page, table, warn
@@ -39,7 +40,7 @@ def show(ctx: CliContext, name: str) -> None:
     """One set and the nodes that it selects now."""
 
     async def work(connection: Reading) -> NodeSet:
-        return nodesets.one(await look(connection.bus), name)
+        return await nodesets.show(connection.bus, name)
 
     _tell(ctx, ctx.ask(work))
 
@@ -123,4 +124,4 @@ def screen(found: NodeSet) -> str:
         lines.append(f"  hides the node {found.hides}: its name now means this set; dsmt nodeset remove {found.name}")
     if found.used_by:
         lines.append(f"  used by {', '.join(found.used_by)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *map(overruled, found.overruled)])

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from dsmt.bus.client.client import BusClient
+from dsmt.cli.brake import overruled
+from dsmt.cli.nodeset import screen as nodeset_screen
 from dsmt.cli.why_screen import screen
 from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.explaining import Explained, why
+from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, controlling, node_control
+from dsmt.operations.write import applying, braking, controlling, node_control, nodesets
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.bus.meshes import at, held, mesh
@@ -68,5 +71,48 @@ def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, tar
                 assert (await why(ann, TRUST, "web/app/1")).explained.overruled == []
             await says(eve, "eve", False)
             assert (await told(ann)).overruled == []
+
+    asyncio.run(main())
+
+
+async def names(who: BusClient, by: str, first: bool) -> None:
+    await nodesets.define(who, "good", "all_nodes" if first else "minus(all_nodes, failed)", by=by, reason=f"says {by}")
+
+
+async def brakes(who: BusClient, by: str, first: bool) -> None:
+    await (braking.hold if first else braking.release)(who, by=by, reason=f"says {by}")
+
+
+async def of_the_set(who: BusClient) -> tuple[list[OverruledWord], str]:
+    found = await nodesets.show(who, "good")
+    return found.overruled, nodeset_screen(found)
+
+
+async def of_the_brake(who: BusClient) -> tuple[list[OverruledWord], str]:
+    found = await braking.show(who)
+    return found.overruled, "\n".join(map(overruled, found.overruled))
+
+
+@pytest.mark.parametrize(
+    ("says", "shows", "said"), [(names, of_the_set, "minus(all_nodes, failed)"), (brakes, of_the_brake, "release")]
+)
+def test_a_set_or_a_brake_that_was_overruled_is_told_where_it_is_shown(
+    says: Says, shows: Callable[[BusClient], Awaitable[tuple[list[OverruledWord], str]]], said: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            b1, b2 = await mesh(made, "b1", "b2")
+            ann, eve = await made.client("operator/ann", brokers=at(b1)), await made.client("operator/eve", brokers=at(b2))
+            async with cut(made, b2, [b1]):
+                await says(ann, "ann", True)
+                await says(eve, "eve", False)
+                assert [(await shows(who))[0] for who in (ann, eve)] == [[], []]
+            await until(lambda: held(b1) == held(b2))
+            for who in (ann, eve):
+                (word,), screen_ = await shows(who)
+                assert (word.said, word.by, word.reason) == (said, "eve", "says eve")
+                assert f'  overruled: {said}, by eve: "says eve"; what stands was said first' in screen_
+            await says(eve, "eve", False)
+            assert await shows(ann) == ([], (await shows(ann))[1])
 
     asyncio.run(main())

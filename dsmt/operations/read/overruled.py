@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.operations.read.sight import Sight, patience
 from dsmt.operations.words.targets import Target
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
+
+
+class OverruledWord(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody has said, of which another word stands in the place."""
+
+    said: str
+    by: str
+    at: str | None
+    reason: str
 
 
 async def overruled(bus: BusReader, sight: Sight, target: str) -> list[SignedEvent]:
@@ -13,7 +24,11 @@ async def overruled(bus: BusReader, sight: Sight, target: str) -> list[SignedEve
 
     Of a service's revisions `history` tells. Raises `TransportError`.
     """
-    topics = _topics(sight, target)
+    return await overruled_on(bus, sight, _topics(sight, target))
+
+
+async def overruled_on(bus: BusReader, sight: Sight, topics: tuple[str, ...]) -> list[SignedEvent]:
+    """What was said on some topics in the place of which another word stands now, the last first."""
     if not topics:
         return []
     found: dict[EventId, SignedEvent] = {}

@@ -5,17 +5,31 @@ from __future__ import annotations
 import msgspec
 
 from dsmt.event.kinds.realm import BrakeWord
+from dsmt.event.phrases import person
+from dsmt.event.records import from_data
+from dsmt.operations.read.overruled import OverruledWord, overruled_on
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import Brake, brake
+from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, BusReader
 
 TOPIC = "config/brake"
 
 
-async def show(bus: BusReader) -> Brake:
+class BrakeShown(Brake, frozen=True, kw_only=True):
+    """The brake, and what operators have said of it at the same time on the other side of a partition (E2)."""
+
+    overruled: list[OverruledWord]
+
+
+async def show(bus: BusReader) -> BrakeShown:
     """How the brake stands."""
-    return brake(await look(bus))
+    sight, lost = await look(bus), []
+    for signed in await overruled_on(bus, sight, (TOPIC,)):
+        word, at = from_data(BrakeWord, signed.event.data), rfc3339(signed.event.time_ms)
+        lost.append(OverruledWord(said="hold" if word.held else "release", by=person(word.by), at=at, reason=word.reason))
+    return BrakeShown(**msgspec.structs.asdict(brake(sight)), overruled=lost)
 
 
 class BrakeHeld(Brake, frozen=True, kw_only=True):
@@ -28,7 +42,7 @@ class BrakeHeld(Brake, frozen=True, kw_only=True):
 
 async def hold(bus: Bus, *, by: str, reason: str) -> BrakeHeld:
     """Replace nothing until it is released. What is held already stays as it is, unless another reason is given."""
-    before = await show(bus)
+    before = brake(await look(bus))
     if before.held and reason in ("", before.reason):
         return _held(before, kept=True)
     after = await _say(bus, held=True, by=by, reason=reason)

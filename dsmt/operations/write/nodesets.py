@@ -12,10 +12,11 @@ from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
 from dsmt.event.topic import is_level
+from dsmt.operations.read.overruled import OverruledWord, overruled_on
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import bury, follow, say
-from dsmt.ports.bus import Bus
+from dsmt.ports.bus import Bus, BusReader
 from dsmt.spec import nodeset
 from dsmt.spec.records import ServiceSpec
 
@@ -33,6 +34,8 @@ class NodeSet(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     hides: str | None = None
     """The node of the same name, which nobody can name by itself while the set is there."""
+    overruled: list[OverruledWord] = []
+    """Expressions that were given to it at the same time on the other side of a partition (E2); `show` tells of them."""
 
 
 def every(sight: Sight) -> list[NodeSet]:
@@ -60,6 +63,17 @@ def one(sight: Sight, name: str) -> NodeSet:
         reason=fact.reason,
         hides=name if name in sight.fleet.members else None,
     )
+
+
+async def show(bus: BusReader, name: str) -> NodeSet:
+    """One set, with what was overruled. Raises `NotFoundError`, `NodeSetError`."""
+    sight = await look(bus)
+    found = one(sight, name)
+    lost = []
+    for signed in await overruled_on(bus, sight, (f"nodeset/{name}",)):
+        fact, at = from_data(NodesetFact, signed.event.data), rfc3339(signed.event.time_ms)
+        lost.append(OverruledWord(said=fact.expression, by=person(fact.by), at=at, reason=fact.reason))
+    return msgspec.structs.replace(found, overruled=lost)
 
 
 def _instead(sight: Sight, name: str) -> str:
