@@ -293,6 +293,14 @@ def test_a_directory_is_not_replaced_by_a_file_nor_a_file_by_a_directory(put):
     assert tree(target) == ["d", "d/a", "f"]
 
 
+def test_a_link_to_a_directory_is_replaced_by_a_file_and_what_it_led_to_stays(put):
+    target = put(tar_of(("d/a", b"one", {})))
+    (target / "l").symlink_to("d")
+    put(tar_of(("l", b"two", {})))
+    assert ((target / "l").is_symlink(), (target / "l").read_bytes()) == (False, b"two")
+    assert (target / "d/a").read_bytes() == b"one"
+
+
 @pytest.mark.real
 def test_a_full_disk_is_told_and_nothing_is_left(small_disk, tmp_path):
     archive = tmp_path / "a.tar.gz"

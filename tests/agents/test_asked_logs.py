@@ -214,3 +214,25 @@ def test_where_a_run_begins_in_a_new_file_what_stood_in_the_one_before_is_no_pla
     assert output.place("stdout", since_ms=2_000) == 0
     assert output.place("stdout", since_ms=3_500) == 70
     assert record.before["stdout"] == (True, 0, 5000)
+
+
+class Rotated:
+    """A stream that was put aside after so many bytes, and the one that stands in its place."""
+
+    def __init__(self, before: bytes, now: bytes) -> None:
+        self.before, self.now = before, now
+
+    def end(self, _stream: str) -> int:
+        return len(self.now)
+
+    def read(self, _stream: str, start: int, end: int | None, *, rotated: bool = False, most: int) -> bytes:
+        return (self.before if rotated else self.now)[start:end][-most:]
+
+
+def test_who_follows_gets_the_end_of_the_file_that_was_put_aside_and_all_of_the_new_one() -> None:
+    before = b"one\ntwo\nthree\n"
+    logs: Any = Rotated(before, b"four\nfi")
+    memory: Any = SimpleNamespace(record=SimpleNamespace(before={"stdout": (True, 4, len(before))}))
+    assert Output(logs, memory).since("stdout", 8, most=1000) == ("three\nfour\n", 5)
+    memory.record.before = {"stdout": (False, 0, 0)}
+    assert Output(logs, memory).since("stdout", 8, most=1000) == ("four\n", 5)

@@ -5,7 +5,15 @@ import signal
 
 import pytest
 
-from dsmt.agents.rules.container import IDENTITY, RECORD, InstanceRecord, dump_record
+from dsmt.agents.rules.container import (
+    IDENTITY,
+    KEPT_BY_RECREATION,
+    OUTCOME,
+    RECORD,
+    InstanceRecord,
+    dump_record,
+    load_record,
+)
 from dsmt.event.kinds.slot import Good, Previous
 from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Complete, Cursor
@@ -17,6 +25,7 @@ from dsmt.trust.store import TrustStore
 
 from .managed import SLOT, Managed
 from .memory_bus import EPOCH_MS, wants
+from .memory_machine import MemoryFiles
 from .world import in_virtual_time
 
 
@@ -95,7 +104,8 @@ def test_what_was_good_in_a_container_that_was_cleared_away_goes_when_its_slot_i
         await asyncio.sleep(10)
         assert at.manager is not None
         assert at.manager.slots == ((SLOT,) if node == "n1" else ())
-        assert (at.node.files.read(f"{SLOT.directory}/{RECORD}") is not None) is stays
+        left = load_record(at.node.files.read(f"{SLOT.directory}/{RECORD}"))
+        assert (left is not None and left.good == Good(spec="operator/a#1-1", revision=1)) is stays
         at.end()
 
     in_virtual_time(main)
@@ -176,8 +186,17 @@ def test_a_winner_that_was_never_addressed_to_this_node_ends_its_copy_for_good()
     in_virtual_time(main)
 
 
-def test_escalation_to_a_new_container_keeps_the_count() -> None:
+def test_escalation_to_a_new_container_keeps_the_count_also_where_it_ends_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[set[str]] = []
+    remove = MemoryFiles.remove
+
+    def noting(files: MemoryFiles, path: str) -> None:
+        if path == OUTCOME and files.read(OUTCOME) == b"recreate":
+            left.append({*files.names("")})
+        remove(files, path)
+
     async def main() -> None:
+        monkeypatch.setattr(MemoryFiles, "remove", noting)
         at = Managed()
         at.start()
         at.node.machine.steps["sleep"] = Exit(1, None)
@@ -186,6 +205,7 @@ def test_escalation_to_a_new_container_keeps_the_count() -> None:
         steps = [s["reason"]["step"] for s in at.site.statuses() if s["state"] == "failed"]
         assert steps == ["restart"] * 5 + ["reinstall"] * 2 + ["recreate"] * 2 + ["move"]
         assert at.states("container").count("selected") == 3
+        assert left == [KEPT_BY_RECREATION | {OUTCOME, RECORD}] * 2, "what asks for it goes when all else is done"
         at.end()
 
     in_virtual_time(main)

@@ -69,6 +69,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.release.wait(30)
         elif self.path == "/short":
             self.wfile.write(CONTENT[:1000])
+        elif self.path == "/one-short":
+            self.wfile.write(CONTENT[:-1])
         elif self.path not in STATUSES:
             self.wfile.write(CONTENT)
 
@@ -141,6 +143,7 @@ def test_another_content_than_declared_is_not_used(server, tmp_path):
         ("/forbidden", "fetch.denied"),
         ("/broken", "fetch.unreachable"),
         ("/short", "fetch.unreachable"),
+        ("/one-short", "fetch.unreachable"),
         ("/downgraded", "fetch.unreachable"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dsmt.bus.store import remains
 from dsmt.bus.store.high_water import SUFFIX
 from dsmt.bus.store.remains import StoreRemains
 from dsmt.bus.store.sqlite import SqliteStore
@@ -354,3 +355,19 @@ def test_of_a_store_of_which_a_burst_s_proof_is_not_sound_the_rest_is_given(soun
     rest = [part for parts in StoreRemains(str(tmp_path / "s" / "s.db")).parts() for part in parts]
     assert 0 < len(rest) < len(whole)
     assert {*rest} < {*whole}
+
+
+def test_what_cannot_be_read_here_and_there_does_not_end_what_is_given_of_a_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(remains, "_MISSED", 3)
+    bad = {3, 4, 7, 8, 11, 12}
+    asked = []
+
+    def rows(_db, after):
+        asked.append(after)
+        return [], after if after + 1 in bad else after + 1, after >= 20
+
+    opened(tmp_path).close()
+    left = StoreRemains(str(tmp_path / "s.db"))
+    monkeypatch.setattr(left, "_rows", rows)
+    assert len(list(left.parts())) == len(asked)
+    assert asked == list(range(21))

@@ -14,6 +14,7 @@ from dsmt.event.rowset import RowSet
 from dsmt.ports.bus import Draft, Start
 from tests.bus.realm import Pen, TestRealm, reading, scenario
 from tests.bus.saying import numbers, user
+from tests.bus.stored import append
 from tests.waiting import until
 
 
@@ -242,3 +243,19 @@ def test_who_waits_for_what_another_broker_may_have_is_answered_when_that_is_non
     settled[0] = settled_ms
     past.look()
     assert [(frame.source, frame.before, frame.closing) for frame in sent] == [("operator/a", 4, "lost")]
+
+
+@pytest.mark.parametrize(("settled_ms", "closing"), [(500, "more"), (None, "lost")])
+def test_of_a_part_that_is_here_in_part_the_rest_is_lost_only_when_no_other_broker_may_have_it(
+    settled_ms: int | None, closing: str
+) -> None:
+    sent: list[Any] = []
+    row = SimpleNamespace(row=7, size=100, sealed=append(3).signed.sealed)
+    store: Any = SimpleNamespace(chain=lambda *_, **__: [row], event=lambda *_: None, head=9, trimmed_between=lambda *_: 0)
+    fan_out: Any = SimpleNamespace(of=lambda *_: SimpleNamespace(patterns=("user/",)), introduce=lambda *_: True)
+    past = Past(
+        store, fan_out, lambda _, frame, parts: sent.append(frame) or True, now_ms=lambda: 500, settled_ms=lambda: settled_ms
+    )
+    session: Any = None
+    past.repair(session, f.Repair(id=1, source="operator/a", incarnation=1, topic="user/t", after=1, before=5))
+    assert [(frame.rows, frame.closing) for frame in sent] == [((7,), closing)]

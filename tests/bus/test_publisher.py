@@ -165,6 +165,22 @@ async def test_what_a_broker_refused_for_its_clock_is_not_waited_for_when_its_li
 
 
 @scenario
+async def test_what_was_refused_for_the_brokers_clock_comes_again_with_its_certificates(r: TestRealm):
+    made = publisher(r, "operator/alice")
+    bob = r.identity("operator/bob")
+    made._trust.add_all([one.raw for one in bob.chain])
+    fact = Pen(bob).write("user/f", {}, version=1, ahead_s=60.0)
+    link = attached(made)
+    made.offer([fact])
+    await asyncio.sleep(0)
+    made.not_taken(fact.id, "clock_ahead", int(time.time() * 1000))
+    made.probe(1e9)
+    await asyncio.sleep(0)
+    assert [one.id for one in link.events() if one.event.source == bob.name] == [fact.id] * 2
+    assert link.certificates() == [bob.chain[0].raw] * 2, "the broker may have let go of them meanwhile"
+
+
+@scenario
 async def test_a_shared_fact_that_is_given_up_on_nats_is_not_published_once_more(r: TestRealm):
     """No majority answers for long: who made the decision decides anew (A3); what is no such fact is tried on."""
     pen = Pen(r.identity("operator/alice"))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from dsmt.bus.broker.dismissal import Dismissal
 from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
@@ -208,3 +211,32 @@ async def test_a_node_that_certifies_another_s_agent_first_keeps_nobody_out(r: T
         await asyncio.wait_for(client.publish(Draft("service/web/barrier/up/arrived/app/0/n1", {"x": 1})), 10)
         await got.until(lambda g: g.of("service/web/barrier/up/arrived/app/0/n1"))
         assert got.types() == []
+
+
+def test_a_broker_that_was_revoked_is_sent_away_when_it_has_stored_that_or_two_seconds_after_the_last_one():
+    refused: list[str] = []
+    other = SimpleNamespace(name="broker/b2", attached=True, is_broker=True, stored=5, certificate=None)
+    admission: Any = SimpleNamespace(revoked=lambda rows: rows, is_revoked=lambda _: True)
+    sessions: Any = SimpleNamespace(all=lambda: [other])
+    fan_out: Any = SimpleNamespace(introduce=lambda *_: True)
+
+    def revoke(row: int) -> None:
+        dismissal.revoke([SimpleNamespace(row=row, raw=b"")])  # type: ignore[list-item]
+
+    def sent_away(now_ms: int) -> bool:
+        refused.clear()
+        dismissal.expire(now_ms)
+        return refused == ["broker/b2"]
+
+    dismissal = Dismissal(
+        admission, sessions, fan_out, send=lambda *_: True, refuse=lambda session, _: refused.append(session.name)
+    )
+    revoke(7)
+    assert [sent_away(now_ms) for now_ms in (1_000, 2_999, 3_000)] == [False, False, True]
+    revoke(9)
+    assert [sent_away(now_ms) for now_ms in (2_999, 4_998, 4_999)] == [False, False, True]
+    revoke(11)
+    other.stored = 10
+    assert not sent_away(5_000)
+    other.stored = 11
+    assert sent_away(5_001), "it has stored that"

@@ -68,6 +68,35 @@ def test_one_partys_evidence_does_not_evict_anothers(tmp_path):
     store.close()
 
 
+def test_after_an_hour_who_is_over_its_share_gives_what_was_superseded_since_before_what_is_newer(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, limit_bytes=100_000)
+
+    def say(first, count, **changes):
+        for n in range(first, first + count):
+            store.append([append(n, budget="evidence", size=700, **changes)])
+
+    def facts(first, count):
+        for n in range(count):
+            say(first + n, 1, topic=f"user/f{n}", winner=True)
+
+    def left(now_ms):
+        while store.trim(now_ms):
+            pass
+        return {row.row for row in store.rows(0, 1000)}
+
+    facts(1, 40)
+    say(41, 60)
+    assert {*range(1, 41)} < left(2000), "a winner is nobody's to give"
+    facts(101, 20)
+    say(121, 40)
+    assert {*range(1, 21)} < left(3000), "that was passed just now"
+    left(3_700_000)
+    before = left(3_700_001)
+    say(161, 15)
+    assert before - left(3_700_002) == {*range(1, 16)}
+    store.close()
+
+
 def test_accounts_are_exact_whatever_becomes_of_the_rows(tmp_path):
     store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16)
 
@@ -200,6 +229,22 @@ def test_a_start_reads_only_the_rows_behind_the_kept_edge(tmp_path):
         assert again.head_hash == head
     assert max(map(len, asked)) < 100
     again.close()
+
+
+def test_what_stands_behind_a_row_begins_behind_it_also_where_what_was_trimmed_ends_there(store):
+    store.append([append(n, budget="signal" if n < 10 else "evidence", arrived=1000) for n in range(1, 13)])
+    trimmed(store, 2 * 3600 * 1000)
+    pieces = [one if isinstance(one, Row) else (one.first, one.last) for one in store.history(0, 100)]
+    assert pieces[:2] == [(1, 8), (9, 9)]
+    assert store.history(8, 100) == store.history(0, 100)[1:]
+    assert store.history(9, 100) == store.history(0, 100)[2:]
+
+
+def test_an_event_id_that_no_store_can_hold_names_no_spec(store):
+    week = 7 * 24 * 3600 * 1000
+    service(store, 1, 2, slots=[(1, slot(f"operator/a#{1 << 63}-1")), (1, slot(f"operator/a#1-{1 << 63}"))])
+    assert store.blobs.missing("web", past=True) == []
+    assert trimmed(store, 2 * week) == [2, 3, 4]
 
 
 def test_what_was_trimmed_is_told_until_a_record_says_it(tmp_path):

@@ -15,6 +15,7 @@ from dsmt.bus.nats.deliveries import Deliveries
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest
+from tests.bus.stored import append
 
 AT = Cursor("s", 5, 900)
 
@@ -64,6 +65,19 @@ def test_what_was_not_read_yet_when_it_is_asked_for_again_is_not_told_to_be_cons
     assert [one.count for one in reading.posted if isinstance(one, f.Consumed)] == [CREDIT // 4]
 
 
+def test_credit_that_is_used_up_in_small_parts_is_given_back_whole() -> None:
+    async def main() -> None:
+        reading = Reading(conflate=True)
+        for _ in range(20):
+            reading.subscription.events([], CREDIT // 10, "s", 1.0)
+            reading.subscription._put([Bookmark(AT, True)], 0)
+            await reading.subscription.__anext__()
+        given = [one.count for one in reading.posted if isinstance(one, f.Consumed)]
+        assert given == [3 * (CREDIT // 10)] * 6
+
+    asyncio.run(main())
+
+
 def test_mail_that_comes_twice_is_read_once_however_much_came_before_it() -> None:
     reading = Reading(inbox=True)
     mail: list[Any] = [SimpleNamespace(signed=SimpleNamespace(id=("source", 1, n))) for n in range(MAIL + 3)]
@@ -103,6 +117,23 @@ def test_of_no_more_mail_than_a_bound_the_ids_are_remembered_on_nats_the_newest(
     assert deliveries.hand_on()
     assert asyncio.run(deliveries.next()) == mail
     assert len(deliveries._mail) == MAIL
+
+
+def test_a_part_that_is_missing_is_asked_for_again_at_the_next_broker() -> None:
+    async def main() -> None:
+        reading = Reading()
+        trust: Any = reading.registry._trust
+        trust.open_part = lambda part: [(append(part[0]).signed, None)]
+        reading.receives(f.CompleteFrame(id=1, store="s", row=0, time_ms=800, whole=True))
+        reading.receives(f.Deliver(id=1, rows=(1, 2), live=True), bytes([1]), bytes([4]))
+        asked = [one for one in reading.posted if isinstance(one, f.Repair)]
+        assert [(one.after, one.before) for one in asked] == [(1, 4)]
+        reading.registry.attached("broker/b2", "s", again=True)
+        assert isinstance(reading.posted[-2], f.Subscribe)
+        assert reading.posted[-1] == asked[0]
+        reading.registry.end(reading.subscription)
+
+    asyncio.run(main())
 
 
 def test_what_was_asked_for_again_is_not_taken_for_live() -> None:

@@ -99,3 +99,19 @@ def test_another_revision_of_one_of_each_node_waits_for_nothing() -> None:
     realm.apply(web("each_node", component=FAILED + "env: {A: b}\n"))
     controller.watch(3)
     assert (moves > 3, realm.slot().revision, realm.slot().desired, realm.slot().moves) == (True, 2, "running", 0)
+
+
+def test_one_of_each_node_that_ran_for_long_since_it_was_begun_again_waits_no_longer_than_at_first() -> None:
+    realm = Realm("n1")
+    controller = Attentive(realm)
+    realm.apply(web("each_node", component=FAILED))
+    for _ in range(12):
+        controller.watch(10)
+        realm.status(key(), "n1", State.FAILED, parked=True)
+        controller.watch(60)
+    moves = realm.slot().moves
+    realm.status(key(), "n1")
+    controller.watch(900)
+    realm.status(key(), "n1", State.FAILED, parked=True)
+    controller.watch(60)
+    assert (moves > 3, realm.slot().desired, realm.slot().moves) == (True, "running", 1)

@@ -10,6 +10,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.instance import Command, Endpoint, LogLines
 from dsmt.event.records import to_data
+from dsmt.operations.read import tailing
 from dsmt.operations.read.tailing import Item, TailQuery, tail
 from dsmt.operations.words.patterns import some_topic
 from dsmt.ports.bus import Arrived, Bookmark, Bus, Cursor, Notice, Reattached
@@ -187,6 +188,36 @@ def test_a_lost_connection_is_told_while_it_lasts_and_then_what_was_missed() -> 
     ]
     assert notices[2].fields["away_s"] == 13.0
     assert dict(notices[-1].fields) == {"came": 4, "shown": 3, "missing": 2}
+
+
+def test_each_loss_of_the_connection_is_told() -> None:
+    recording = Recording()
+    bus: ScriptedBus
+
+    def lose() -> None:
+        bus.attached = False
+
+    def come_back() -> None:
+        bus.attached = True
+        bus.later(7)
+
+    back = [Reattached("broker/b1", "s"), Bookmark(Cursor("s", 9, 0), whole=True)]
+    bus = ScriptedBus([[complete()], lose, come_back, back, lose, come_back, back], now_ms=recording.now_ms)
+    notices = [one for one in shown(bus, TailQuery(), count=7) if isinstance(one, Notice)]
+    told = [(one.type.removeprefix("dsmt.notice."), one.fields.get("away_s")) for one in notices[1:]]
+    assert told == [("disconnected", None), ("reconnected", 7.0), ("caughtup", None)] * 2
+
+
+def test_of_more_topics_than_are_remembered_those_that_speak_still_say_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tailing, "_SAID", 2)
+    recording = Recording()
+    for name in ("a", "b", "a", "c", "a", "b"):
+        session(recording, f"node/{name}")
+    bus = ScriptedBus([[*came(*recording.events), complete()]], now_ms=recording.now_ms)
+    told = topics(shown(bus, TailQuery(("broker/+/session/",), follow=False)))
+    assert [one.rsplit("/", 1)[1] for one in told[1:]] == ["a", "b", "c", "b"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.event.envelope import EventId
-from dsmt.simulator.truth import kept, moved_as_asked
+from dsmt.simulator.truth import kept, moved_as_asked, placed_on_excluded
 
 SLOT = "web/app/0"
 
@@ -41,3 +41,18 @@ def test_a_move_that_was_asked_for_is_made_once(nodes: list[str], told: list[str
     events = [first, said(2, "dsmt.slot.control", move="", move_number=1, leave=""), *others]
     fleet: Any = SimpleNamespace(rows=lambda: enumerate(events), in_turn=lambda *_: events, wanted=lambda: [SLOT], will=None)
     assert moved_as_asked(fleet) == told
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"), [(["n2", "n2"], []), (["n1", "n2"], ["12.2: web/app/0 came to n2, which is excluded (a#1-2)"])]
+)
+def test_what_was_on_a_node_before_it_was_excluded_may_stay_there(nodes: list[str], told: list[str]) -> None:
+    facts = [said(n, "dsmt.slot", node=node, desired="running") for n, node in enumerate(nodes, 1)]
+    for fact, at_s in zip(facts, (1, 60), strict=True):
+        fact.event.time_ms = at_s * 1000
+    world = SimpleNamespace(now_ms=100_000, loop=SimpleNamespace(time=lambda: 100.0))
+    will = SimpleNamespace(excluded_s={"n2": 30.0})
+    fleet: Any = SimpleNamespace(
+        world=world, will=will, named_in_turn=lambda: [(SLOT, fact, fact.event.data["node"]) for fact in facts]
+    )
+    assert placed_on_excluded(fleet) == told

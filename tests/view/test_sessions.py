@@ -17,7 +17,14 @@ class Told:
     """A broker's word."""
 
     def __init__(
-        self, state: Any = "open", attachment: int = 1, since_ms: int = 5, how: Any = None, leaf: Any = msgspec.UNSET
+        self,
+        state: Any = "open",
+        attachment: int = 1,
+        since_ms: int = 5,
+        *,
+        how: Any = None,
+        leaf: Any = msgspec.UNSET,
+        instead_of: str = "",
     ) -> None:
         self.record = Session(
             attachment=attachment,
@@ -29,6 +36,7 @@ class Told:
             version="",
             address="",
             leaf=leaf,
+            instead_of=instead_of,
         )
 
 
@@ -55,6 +63,17 @@ def test_the_greatest_attachment_decides_then_the_later_word_then_the_lower_brok
         assert attachments.newest == (newest, words[newest])
         assert attachments.attachment == words[newest].record.attachment
         assert (attachments.source, attachments.words) == ("node/n1", words)
+
+
+def test_a_word_in_the_place_of_a_lost_broker_counts_for_nobody_here_and_takes_the_place_of_its_brokers_own() -> None:
+    sessions: Sessions[Told] = Sessions()
+    own, instead = Told(attachment=2), Told("silent", attachment=2, since_ms=9, instead_of="broker/b1")
+    sessions.put("b1", "node/n1", own)
+    sessions.put("b2", "node/n1", instead)
+    assert sessions.of["node/n1"].newest == ("b1", own), "by b1's loss it is unknown, not silent"
+    sessions.put("b2", "node/n1", Told(attachment=3))
+    sessions.put("b2", "node/n1", instead)
+    assert sessions.of["node/n1"].words == {"b1": own}
 
 
 def test_a_word_that_is_taken_back_counts_no_more_and_with_the_last_one_the_source_is_unknown() -> None:

@@ -213,6 +213,18 @@ def test_a_program_that_is_spared_lives_on_with_all_that_it_forked_and_another_o
     asyncio.run(main())
 
 
+def test_who_has_the_number_of_a_program_that_was_to_be_spared_and_is_gone_is_not_spared(launch, cleanup, tmp_path):
+    async def main():
+        driver = ProcessDriver(str(tmp_path))
+        new = await driver.start(launch("sleep 60"))
+        cleanup.append(who(new))
+        gone = replace(who(new), started=who(new).started - 1)
+        assert await driver.clear(deadline=10, spared=(handle_of(gone),)) == ()
+        await new.wait()
+
+    asyncio.run(main())
+
+
 def test_all_that_an_owners_agents_started_is_found_and_killed(launch, said, cleanup, tmp_path):
     identity = _first_agent(launch(DAEMON))
     cleanup.append(identity)

@@ -72,6 +72,15 @@ def test_an_agent_that_must_hold_more_than_it_has_left_ends_so_that_its_successo
     assert ended == [(os.getpid(), signal.SIGKILL)]
 
 
+def test_a_limit_that_holds_already_needs_no_other_program_to_be_set(launch, monkeypatch, tmp_path):
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (100, 100))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    limits = Limits()
+    assert limits.prepare(launch("pass", limits={"files": 100, "memory": 1 << 30})) == ()
+    with pytest.raises(FailedError, match=r"prlimit\(1\) is missing"):
+        limits.prepare(launch("pass", limits={"files": 50}))
+
+
 @pytest.mark.parametrize(
     ("make", "word"),
     [
