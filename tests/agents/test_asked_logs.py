@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+from dsmt.agents.instance.log_answers import _batches
 from dsmt.agents.instance.output import Output
 from dsmt.errors import TransportError
 from dsmt.ports.logs import Begun
@@ -236,3 +237,11 @@ def test_who_follows_gets_the_end_of_the_file_that_was_put_aside_and_all_of_the_
     assert Output(logs, memory).since("stdout", 8, most=1000) == ("three\nfour\n", 5)
     memory.record.before = {"stdout": (False, 0, 0)}
     assert Output(logs, memory).since("stdout", 8, most=1000) == ("four\n", 5)
+
+
+def test_lines_of_any_script_fit_into_the_events_that_bring_them() -> None:
+    lines = ["\N{PILE OF POO}" * 5_000] * 10 + ["a" * 8_000] * 10
+    batches = list(_batches(lines))
+    assert [line for batch in batches for line in batch] == lines
+    assert max(sum(len(line.encode()) for line in batch) for batch in batches) < 60 * 1024
+    assert len(batches) < 16, "lines in plain letters are not sent one by one"

@@ -9,11 +9,13 @@ from dsmt.agents.rules.container import (
     IDENTITY,
     KEPT_BY_RECREATION,
     OUTCOME,
+    PROCESS,
     RECORD,
     InstanceRecord,
     dump_record,
     load_record,
 )
+from dsmt.errors import FailedError
 from dsmt.event.kinds.slot import Good, Previous
 from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Complete, Cursor
@@ -335,6 +337,43 @@ def test_a_manager_beats_each_second_and_renews_each_half_life() -> None:
         assert len(at.told("container")) == said + 1
         assert at.node.bus is not None
         assert abs(at.node.bus.beats - 14 * 3600) < 10
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_an_agent_that_lived_for_a_while_is_started_at_once_however_often_it_has_ended() -> None:
+    async def main() -> None:
+        at = await Managed.running()
+        for _ in range(6):
+            await asyncio.sleep(60)
+            started = at.node.agents.started
+            count, began = len(started), asyncio.get_running_loop().time()
+            started[-1].process.kill()
+            await at.realm.until(lambda count=count: len(at.node.agents.started) > count)  # type: ignore[misc]
+            assert asyncio.get_running_loop().time() - began < 0.5
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_of_an_agent_that_a_full_disk_lets_nobody_note_no_former_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = MemoryFiles.write
+
+    def full(files: MemoryFiles, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        if path == PROCESS:
+            raise FailedError("fetch.no_space", "no space", need="1 KiB", path=path, free="0")
+        write(files, path, content, mode=mode)
+
+    async def main() -> None:
+        at = await Managed.running()
+        files = at.node.files.below(SLOT.directory)
+        assert files.read(PROCESS) is not None
+        monkeypatch.setattr(MemoryFiles, "write", full)
+        at.node.agents.started[-1].process.kill()
+        await at.realm.until(lambda: len(at.node.agents.started) == 2)
+        await at.realm.until(lambda: at.states("agent")[-1] == "running")
+        assert files.read(PROCESS) is None, "a manager that comes later would take the former for the last"
         at.end()
 
     in_virtual_time(main)

@@ -27,3 +27,13 @@ def test_a_node_goes_on_with_a_certificate_that_ends_later_than_its_own_and_with
     answer = signed("issuer/root", "node/n1/certificate", Renewed(certificate=other.chain[0].raw))
     found = _taken(bus, own, Realm(name="test", roots=(ROOT.public,)), answer)
     assert (None if found is None else found.certificate) == (other.certificate if goes_on else None)
+
+
+@pytest.mark.parametrize(("name", "key"), [("node/n2", KEY), ("node/n1", SecretKey(b"o" * 32)), ("node/n1", KEY)])
+def test_a_node_goes_on_with_no_certificate_of_another_name_or_key(name: str, key: SecretKey) -> None:
+    own = root_issued("node/n1", ROOT, key=KEY, now_s=NOW_S, serial=bytes([7] * 16))
+    other = root_issued(name, ROOT, key=key, now_s=NOW_S + 1, serial=bytes([8] * 16))
+    bus: Any = SimpleNamespace(now_ms=lambda: own.certificate.not_after * 1000 - 1000, proof=lambda _: [])
+    answer = signed("issuer/root", "node/n1/certificate", Renewed(certificate=other.chain[0].raw))
+    found = _taken(bus, own, Realm(name="test", roots=(ROOT.public,)), answer)
+    assert (found is not None) is ((name, key) == ("node/n1", KEY))

@@ -242,6 +242,33 @@ def test_an_update_whose_installation_fails_leaves_what_runs_served_and_going_ba
     in_virtual_time(main)
 
 
+def test_what_runs_is_not_taken_for_the_revision_that_is_being_installed_when_its_agent_is_killed() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB)
+        agent = site.start()
+        await site.realm.until(lambda: site.endpoint() and site.endpoint()["ready"])
+        await asyncio.sleep(60)
+        (program,) = site.machine.alive
+        first = str(site.spec_of().id)
+        site.artifacts.takes_s = 600
+        text = CHECKED.replace("    run: sleep", "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: doze")
+        site.assign(site.spec(text, version=2), version=2)
+        await site.until("initiated")
+        agent.kill()
+        site.checks.passed = False
+        agent = site.start()
+        await asyncio.sleep(120)
+        assert site.machine.alive == [program]
+        assert site.endpoint()["ready"], "the checks of the other revision are not its own"
+        good = site.record().good
+        assert good is not None
+        assert good.spec == first
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_an_update_that_comes_while_the_first_start_is_not_over_never_says_that_it_runs() -> None:
     async def main() -> None:
         site = Site(Realm())

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time as wallclock
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsmt.bus.broker.timekeeping import Timekeeper
+from dsmt.bus.broker.wholeness import EARLY_S
 from dsmt.bus.rules.broker_time import BrokerTime
 from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
@@ -188,3 +192,22 @@ def test_an_operator_can_say_that_the_machine_is_right(network_kind, tmp_path) -
             assert abs(again.now_ms() - clock.wall_ms()) < 2_000
 
     run(network_kind, tmp_path)
+
+
+def test_of_all_that_is_refused_for_its_time_the_latest_is_told_until_it_comes_no_more() -> None:
+    clock: Any = SimpleNamespace(now=100.0, wall_ms=lambda: START_MS)
+    clock.boottime = lambda: clock.now
+    log: Any = SimpleNamespace(head=0, rows=lambda *_: [])
+    meta: Any = SimpleNamespace(get=lambda _: None, put=lambda *_: None)
+    told: list[str] = []
+    keeper = Timekeeper("broker/b1", "boot", log, meta, clock, tell=told.append)
+    for ahead_s in (600, 900, 300):
+        keeper.early(START_MS + ahead_s * 1000)
+    assert keeper.early_s == 900.0
+    clock.now += EARLY_S - 1
+    keeper.early(START_MS + 300_000)
+    clock.now += EARLY_S
+    assert keeper.early_s == 0.0
+    keeper.early(START_MS + 500_000)
+    assert keeper.early_s == 500.0 - 2 * EARLY_S + 1, "what was told before counts no more"
+    assert told == []

@@ -9,11 +9,13 @@ import pytest
 
 from dsmt.bus.broker import passed
 from dsmt.bus.client import measuring
+from dsmt.bus.client.certificates import ShownCertificates
 from dsmt.bus.wire import frames as f
 from dsmt.event.hlc import BOUND_MS
+from dsmt.logs import Logger
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
-from tests.bus.realm import Pen, Reading, TestRealm, reading, scenario
+from tests.bus.realm import Pen, Reading, TestRealm, memory_network, reading, scenario
 from tests.bus.test_early import StepClock
 from tests.waiting import until
 
@@ -144,3 +146,16 @@ async def test_who_only_reads_ends_with_the_key_above_it_however_long_it_has_rea
     refused, _ = await asyncio.wait_for(reader.next(f.Refused), 10)
     assert refused.code == "trust.revoked"
     await until(lambda: not broker._trust.names(below.key.key_id))
+
+
+def test_nobody_lets_go_of_its_own_certificates(tmp_path):
+    r = TestRealm(memory_network(), tmp_path)
+    alice = r.identity("operator/alice")
+    own, other = (r.identity(f"operator/alice.{n}", parent=alice) for n in ("own", "other"))
+    trust = r.trust()
+    shown = ShownCertificates(own, trust, Logger(source=own.name))
+    shown.shown([one.raw for one in reversed(other.chain)])
+    mine, others = (own.key.key_id, own.name), (other.key.key_id, other.name)
+    assert shown.to_ask() == (others,)
+    shown.forget([mine, others])
+    assert (trust.names(own.key.key_id), trust.names(other.key.key_id)) == ([own.name], [])

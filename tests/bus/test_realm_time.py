@@ -96,3 +96,17 @@ def test_it_is_measured_anew_when_the_last_measurement_or_question_is_old() -> N
         if time.is_due:
             time.ask()
     assert found == [False, False, True, False, True]
+
+
+def test_an_answer_to_an_earlier_question_counts_for_none_that_is_asked_since() -> None:
+    clock = SimpleNamespace(now=100.0)
+    time = MeasuredTime(SimpleNamespace(boottime=lambda: clock.now, wall_ms=lambda: 0))
+    time.measured(0.0)
+    before, clock.now = time.ask(), 110.0
+    asked = time.ask()
+    for _ in range(5):
+        time.answered(before, 5_000_000.0)
+    assert time.now_ms() == 110_000, "realm time may have stepped meanwhile"
+    for _ in range(5):
+        time.answered(asked, 5_000_000.0)
+    assert time.now_ms() == 5_000_000

@@ -137,6 +137,16 @@ def test_more_keys_than_a_node_may_have_at_once_pass_while_their_events_are_stor
     assert (k.counted(), k.in_memory()) == (1, 2)
 
 
+def test_who_is_away_for_less_than_a_round_has_not_passed_however_often_it_is_looked(k):
+    k.said(k.agent(1))
+    k.rounds(1)
+    for _ in range(10):
+        k.admission.let_go(lambda: k.here, k.now + ROUND_S - 0.1)
+    assert k.in_memory() == 3
+    k.rounds(1)
+    assert k.in_memory() == 2
+
+
 def test_who_comes_again_is_in_memory_and_counted_until_it_has_passed_again(k):
     agent = k.agent(0)
     k.said(agent)

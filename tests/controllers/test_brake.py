@@ -2,7 +2,7 @@
 
 import msgspec
 
-from dsmt.controllers.brake import Brake, brake
+from dsmt.controllers.brake import PACE_MS, Brake, brake
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.view import Fleet
 from dsmt.view.liveness import REATTACH_GRACE_MS
@@ -202,6 +202,18 @@ def test_an_operator_releases_those_silent_up_to_a_time() -> None:
     lose(realm.after(5), 2, first=3)
     order(realm, released_ms=released)
     assert moved(realm) == {"n00"}
+
+
+def test_what_was_replaced_before_the_brake_was_on_counts_in_the_pace() -> None:
+    realm = realm_of(10)
+    lose(realm, 2)
+    realm.step()
+    realm.after(1)
+    lose(realm, 3, first=2)
+    order(realm, released_ms=realm.now_ms)
+    assert moved(realm) == set(), "two were replaced a second ago, one each ten seconds is the pace"
+    realm.after(PACE_MS / 1000)
+    assert moved(realm) == {"n02"}
 
 
 def test_an_operator_holds_all_replacing() -> None:

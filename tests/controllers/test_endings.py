@@ -199,6 +199,17 @@ def test_a_removed_service_ends_in_one_tombstone_when_nothing_is_left() -> None:
     assert realm.after(100).step() == []
 
 
+def test_a_removed_service_is_buried_so_long_after_its_slots_were_told_to_be_gone_however_late_that_was() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    realm.apply(web(2), removed=True)
+    realm.after(60).step()
+    realm.obey()
+    assert realm.after(4.9).step() == []
+    assert [intent.topic for intent in realm.after(0.1).step()] == ["tombstone/service/web"]
+
+
 def test_there_is_no_tombstone_while_a_node_that_may_live_has_something_left() -> None:
     realm = removed(obey=False)
     realm.silence("n1", "n2")

@@ -320,3 +320,18 @@ def test_what_was_removed_meanwhile_is_waited_for_no_more_and_not_complained_of(
     assert made.view.winner("service/web/slot/app/0") is None
     assert sent.offering.is_over(made.view, 0.0)
     assert sent.complaints == []
+
+
+def test_what_slots_named_is_offered_to_the_store_that_follows_and_to_none_after_that() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    named = realm.view.winner("service/web/spec")
+    assert named is not None
+    offered: list[SignedEvent] = []
+    offering = Offering(offered.extend, lambda _: None)
+    for names, is_offered in (([named], True), ([], False)):
+        offered.clear()
+        offering.lost(View(), names)
+        offering.attached()
+        assert (named in offered) is is_offered
+        assert offering.is_over(View(), 1.0)

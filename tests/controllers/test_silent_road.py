@@ -2,10 +2,11 @@
 
 import pytest
 
+from dsmt.controllers.node_failure import MAX_EVIDENCE
 from dsmt.trust import probing
 from dsmt.view import Fleet
 
-from .build import Realm
+from .build import Realm, web
 from .roads import fleet, verdicts
 from .signing import START_MS, HashSigner
 
@@ -169,3 +170,16 @@ def test_larger_realms_wait_longer() -> None:
     realm.after(2).probe("n1", "n2", "failed")
     assert verdicts(realm.after(2.9)) == {}
     assert set(verdicts(realm.after(0.1))) == {"n1"}
+
+
+def test_of_more_evidence_than_a_verdict_names_it_names_the_manager_s_session_and_the_probes() -> None:
+    realm = fleet(3)
+    realm.apply(web(20, component="nodes: n1\n"))
+    realm.settle(seconds=1)
+    realm.attach("n1", sources=[f"agent/n1/web/app/{index}" for index in range(20)])
+    realm = silent(realm, witness=None)
+    failed = realm.probe("n1", "n2", "failed")
+    evidence = verdicts(realm.after(3))["n1"].evidence
+    manager = realm.view.winner("broker/b1/session/node/n1")
+    assert manager is not None
+    assert (evidence[0], evidence[-1], len(evidence)) == (str(manager.id), str(failed.id), 1 + MAX_EVIDENCE)

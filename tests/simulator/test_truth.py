@@ -9,6 +9,7 @@ import pytest
 
 from dsmt.event.envelope import EventId
 from dsmt.simulator.truth import kept, moved_as_asked, placed_on_excluded
+from dsmt.simulator.will import Will
 
 SLOT = "web/app/0"
 
@@ -56,3 +57,11 @@ def test_what_was_on_a_node_before_it_was_excluded_may_stay_there(nodes: list[st
         world=world, will=will, named_in_turn=lambda: [(SLOT, fact, fact.event.data["node"]) for fact in facts]
     )
     assert placed_on_excluded(fleet) == told
+
+
+def test_a_node_that_is_in_use_again_is_excluded_no_more() -> None:
+    will = Will()
+    will.used("n1", "excluded", 5.0)
+    assert (will.mode("n1"), will.excluded_s) == ("excluded", {"n1": 5.0})
+    will.used("n1", "active", 9.0)
+    assert (will.mode("n1"), will.excluded_s) == ("active", {})

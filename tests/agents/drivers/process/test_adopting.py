@@ -203,11 +203,11 @@ def test_a_program_that_is_spared_lives_on_with_all_that_it_forked_and_another_o
     async def main():
         await until(lambda: said().endswith("\n"))
         escaped = identity_of(int(said()))
-        new = await ProcessDriver(str(tmp_path)).start(launch("sleep 60"))
+        new = await ProcessDriver(str(tmp_path)).start(launch(argv=("sleep", "60")))
         cleanup.extend((escaped, who(new)))
         driver = ProcessDriver(str(tmp_path))
         assert await driver.clear(deadline=10, spared=(handle_of(old),)) == ()
-        await new.wait()
+        assert await asyncio.wait_for(new.wait(), 20) == Exit(None, signal.SIGKILL)
         assert (is_alive(old), is_alive(escaped), is_alive(who(new))) == (True, True, False)
 
     asyncio.run(main())
@@ -216,11 +216,11 @@ def test_a_program_that_is_spared_lives_on_with_all_that_it_forked_and_another_o
 def test_who_has_the_number_of_a_program_that_was_to_be_spared_and_is_gone_is_not_spared(launch, cleanup, tmp_path):
     async def main():
         driver = ProcessDriver(str(tmp_path))
-        new = await driver.start(launch("sleep 60"))
+        new = await driver.start(launch(argv=("sleep", "60")))
         cleanup.append(who(new))
         gone = replace(who(new), started=who(new).started - 1)
         assert await driver.clear(deadline=10, spared=(handle_of(gone),)) == ()
-        await new.wait()
+        assert await asyncio.wait_for(new.wait(), 20) == Exit(None, signal.SIGKILL)
 
     asyncio.run(main())
 
