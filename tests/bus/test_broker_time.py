@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsmt.bus.broker import timekeeping
 from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import EARLY_S
 from dsmt.bus.rules.broker_time import BrokerTime
@@ -211,3 +212,17 @@ def test_of_all_that_is_refused_for_its_time_the_latest_is_told_until_it_comes_n
     keeper.early(START_MS + 500_000)
     assert keeper.early_s == 500.0 - 2 * EARLY_S + 1, "what was told before counts no more"
     assert told == []
+
+
+def test_a_clock_that_an_operator_accepted_is_kept_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock: Any = SimpleNamespace(boottime=lambda: 100.0, ms=START_MS)
+    clock.wall_ms = lambda: clock.ms
+    log: Any = SimpleNamespace(head=0, rows=lambda *_: [])
+    kept: list[Any] = []
+    meta: Any = SimpleNamespace(get=lambda _: None, put=lambda _, what: kept.append(what))
+    keeper = Timekeeper("broker/b1", "boot", log, meta, clock, tell=lambda _: None)
+    clock.ms += DAY_MS
+    monkeypatch.setattr(timekeeping, "accepted", lambda *_: DAY_MS / 1000)
+    assert keeper.obey([])
+    (word,) = kept
+    assert BrokerTime("boot", START_MS, 100.0, kept=word).now_ms(100.0) == START_MS + DAY_MS

@@ -170,6 +170,18 @@ def test_another_owes_what_was_published_here_and_not_what_was_brought() -> None
     assert [one.sequence for one in made.owed("broker/b2")] == [1]
 
 
+@pytest.mark.parametrize(("holder", "named"), [("broker/b3", {"broker/b3"}), ("broker/b2", set()), ("broker/b1", set())])
+def test_who_held_the_session_is_named_but_not_who_gives_it_now(holder: str, named: set[str]) -> None:
+    log: Any = SimpleNamespace(leaf=lambda *_: None)
+    words: Any = SimpleNamespace(say=lambda *_, **__: None)
+    nothing: Any = None
+    made = withheld.Withholding("broker/b1", log, words, now_ms=nothing, stored=nothing, gave=lambda *_: (holder, 9_000))
+    one: Any = SimpleNamespace(signed=SimpleNamespace(event=SimpleNamespace(source="node/n1", time_ms=1, version=None)))
+    one.signed.id = EventId("node/n1", 1, 1)
+    assert made.found("broker/b2", [one], 5_000) == [one]
+    assert made._named == named
+
+
 def test_whom_it_has_named_is_known_at_the_next_start_whatever_else_stands_there() -> None:
     def row(topic: str, **data: Any) -> Any:
         signed = SimpleNamespace(event=SimpleNamespace(data=data))

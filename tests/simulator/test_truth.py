@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.event.envelope import EventId
+from dsmt.simulator.invariants import ViewWatch
 from dsmt.simulator.truth import kept, moved_as_asked, placed_on_excluded
 from dsmt.simulator.will import Will
 
@@ -65,3 +66,29 @@ def test_a_node_that_is_in_use_again_is_excluded_no_more() -> None:
     assert (will.mode("n1"), will.excluded_s) == ("excluded", {"n1": 5.0})
     will.used("n1", "active", 9.0)
     assert (will.mode("n1"), will.excluded_s) == ("active", {})
+
+
+def test_a_controller_lags_behind_only_where_what_it_sees_was_not_so_lately_all_the_time() -> None:
+    process = SimpleNamespace(sim=SimpleNamespace(state="running"))
+    kept_running = SimpleNamespace(process=process)
+    view, clock = SimpleNamespace(digest=b"good"), SimpleNamespace(now=0.0)
+    bus, runner = SimpleNamespace(broker="broker/b1"), SimpleNamespace(view=view)
+    fleet: Any = SimpleNamespace(
+        world=SimpleNamespace(loop=SimpleNamespace(time=lambda: clock.now)),
+        view=lambda: None,
+        broker=SimpleNamespace(kept=kept_running, identity=SimpleNamespace(name="broker/b1")),
+        controllers={"c1": SimpleNamespace(kept=kept_running, runner=runner, bus=bus)},
+        recent={b"good"},
+    )
+    watch = ViewWatch(fleet)
+    for at_s, digest, wrong in (
+        (0, b"good", 0),
+        (10, b"bad", 0),
+        (15, b"good", 0),
+        (20, b"bad", 0),
+        (30, b"bad", 0),
+        (31, b"bad", 1),
+    ):
+        clock.now, view.digest = at_s, digest
+        watch.look()
+        assert len(watch.wrong) == wrong, at_s
