@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document, one_line, page
+from dsmt.cli.screens import overruled
 from dsmt.event.phrases import quoted
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.summaries import Brake
 from dsmt.operations.write import braking
 
@@ -51,12 +51,6 @@ def release(ctx: CliContext, reason: str) -> None:
         return await braking.release(connection.bus, by=connection.by, reason=reason)
 
     _print(ctx, ctx.act(work))
-
-
-def overruled(word: OverruledWord) -> str:
-    """A line on what somebody has said, of which another word stands in the place."""
-    said = f"  overruled: {word.said}, by {word.by}{quoted(word.reason)}"
-    return one_line(f"{said}; what stands was said first, on the other side of a partition: say it again if it is to be")
 
 
 def _print(ctx: CliContext, brake: Brake) -> None:

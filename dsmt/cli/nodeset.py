@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from dsmt.cli import screens
-from dsmt.cli.brake import overruled
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, one_line, page, table, warn
@@ -124,4 +123,4 @@ def screen(found: NodeSet) -> str:
         lines.append(f"  hides the node {found.hides}: its name now means this set; dsmt nodeset remove {found.name}")
     if found.used_by:
         lines.append(f"  used by {', '.join(found.used_by)}")
-    return "\n".join([*lines, *map(overruled, found.overruled)])
+    return "\n".join([*lines, *map(screens.overruled, found.overruled)])

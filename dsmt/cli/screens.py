@@ -12,6 +12,7 @@ from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import Hold, InstanceRow
 from dsmt.operations.read.instances import is_problem
+from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.revisions import in_words, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import RealmStatus, Service
@@ -254,3 +255,9 @@ def brake_line(told: RealmStatus) -> str:
     if brake.on:
         return f"ON: {len(brake.silent)} of {brake.total} nodes went silent at once; dsmt nodes, then dsmt brake release"
     return f"off    {len(brake.silent)} silent nodes, comes on above {brake.acts_above}"
+
+
+def overruled(word: OverruledWord) -> str:
+    """A line on what somebody has said, of which another word stands in the place."""
+    said = f"  overruled: {word.said}, by {word.by}{quoted(word.reason)}"
+    return one_line(f"{said}; what stands was said first, on the other side of a partition: say it again if it is to be")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dsmt.bus.client.client import BusClient
-from dsmt.cli.brake import overruled
 from dsmt.cli.nodeset import screen as nodeset_screen
+from dsmt.cli.screens import overruled
 from dsmt.cli.why_screen import screen
 from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.explaining import Explained, why

@@ -10,7 +10,8 @@ from dsmt.controllers.brake import LIFT_MS
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.operations.read.planning import plan
-from dsmt.operations.read.whatif import WhatIf, nodes_of, what_if
+from dsmt.operations.read.whatif import WhatIf, what_if
+from dsmt.operations.write.nodesets import nodes_of
 from dsmt.spec.nodeset import NodeSetError
 from dsmt.spec.parsing import parse
 from tests.controllers.build import Realm, web

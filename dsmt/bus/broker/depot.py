@@ -202,8 +202,10 @@ class Depot:
 
     def _short(self, size: int) -> int:
         """What the disk lacks of room for so many bytes more; nothing while there is being removed, which makes room."""
+        if self._removing:
+            return 0
         total, free = self._blobs.disk()
-        return 0 if self._removing else int(min(KEPT_BYTES, total * KEPT_SHARE)) + size - free
+        return int(min(KEPT_BYTES, total * KEPT_SHARE)) + size - free
 
     def _give(self, wanted: int, spare: Iterator[Blob]) -> int:
         """Give so many bytes of what may go; how many were given."""

@@ -6,7 +6,7 @@ Rule 2: a transaction is all or nothing, whatever ends it.
 
 from __future__ import annotations
 
-import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -113,9 +113,9 @@ class Database:
         """Bytes of its disk, and of those that it may still fill; without end where it is in memory."""
         if self.path == ":memory:":
             return sys.maxsize, sys.maxsize
-        told = os.statvfs(self.path)
+        told = shutil.disk_usage(self.path)
         pages, size = (self.one(f"PRAGMA {name}")[0] for name in ("freelist_count", "page_size"))
-        return told.f_frsize * told.f_blocks, told.f_frsize * told.f_bavail + pages * size
+        return told.total, told.free + pages * size
 
     def check_pages(self) -> None:
         """See that its pages and indexes fit together. Raises `FailedError` where they do not."""

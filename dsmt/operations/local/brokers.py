@@ -211,12 +211,13 @@ async def _unsaid(bus: Bus, home: Home, name: str, *, by: str, reason: str, wait
 
     One of this home whose name is another one's by now is none already: that one stays.
     """
-    here, stands = of_home(home).get(name), (await brokers.announced(bus)).get(name)
+    known = await brokers.announced(bus)
+    here, stands = of_home(home).get(name), known.get(name)
     if here and stands and here.public != stands.public and here.address != stands.address:
         return here
     nats, least = home.realm().nats, 1
     if nats is not None:
-        await servers.check_left(bus, name, await brokers.announced(bus), waits)
+        await servers.check_left(bus, name, known, waits)
         least = min(nats.replicas, servers.LEAST)
     try:
         return await brokers.remove(bus, name, of_home(home), by=by, reason=reason, least=least)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import msgspec
 
-from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.operations.read.sight import Sight, patience
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import BrakeWord, NodesetFact
+from dsmt.event.phrases import person
+from dsmt.event.records import from_data
+from dsmt.operations.read.sight import Sight, ever_said
 from dsmt.operations.words.targets import Target
-from dsmt.ports.bus import Arrived, BusReader, Interest, Start
+from dsmt.operations.words.times import rfc3339
+from dsmt.ports.bus import BusReader
+
+Word = TypeVar("Word", BrakeWord, NodesetFact)
 
 
 class OverruledWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,14 +40,20 @@ async def overruled_on(bus: BusReader, sight: Sight, topics: tuple[str, ...]) ->
     """What was said on some topics in the place of which another word stands now, the last first."""
     if not topics:
         return []
-    found: dict[EventId, SignedEvent] = {}
-    interest = Interest(topics, start=Start.HISTORY, since=0, signals=False, follow=False)
-    async with patience("what operators have said of it"), bus.subscribe(interest) as batches:
-        async for batch in batches:
-            for item in batch:
-                if isinstance(item, Arrived) and _lost(sight, item.signed):
-                    found[item.signed.id] = item.signed
-    return sorted(found.values(), key=lambda signed: signed.event.time, reverse=True)
+    said = await ever_said(bus, topics, "what operators have said of it")
+    lost = {signed.id: signed for signed in said if _lost(sight, signed)}
+    return sorted(lost.values(), key=lambda signed: signed.event.time, reverse=True)
+
+
+async def overruled_words(
+    bus: BusReader, sight: Sight, topic: str, record: type[Word], says: Callable[[Word], str]
+) -> list[OverruledWord]:
+    """The same of one topic, in words; `says` puts its `record` into them."""
+    found = []
+    for signed in await overruled_on(bus, sight, (topic,)):
+        word, at = from_data(record, signed.event.data), rfc3339(signed.event.time_ms)
+        found.append(OverruledWord(said=says(word), by=person(word.by), at=at, reason=word.reason))
+    return found
 
 
 def _topics(sight: Sight, target: str) -> tuple[str, ...]:

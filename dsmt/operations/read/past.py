@@ -18,13 +18,14 @@ from dsmt.event.order import newer
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
 from dsmt.operations.read.revisions import refused, running
-from dsmt.operations.read.sight import Sight, patience
+from dsmt.operations.read.sight import Sight, ever_said
 from dsmt.operations.words.targets import LISTS, no_service
 from dsmt.operations.words.times import rfc3339
-from dsmt.ports.bus import Arrived, BusReader, Interest, Start
+from dsmt.ports.bus import BusReader
 from dsmt.view import ServiceEntry, SlotKey
 
 ROLLED_BACK: Final = "rollout.rolled_back"
+_WHAT: Final = "its revisions"
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,20 +116,14 @@ async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
             found.good |= set() if said is None or said.record.good is None else {said.record.good}
     if (denied := refused(entry)) is not None:  # also where only the number changed since, and no slot said so yet
         found.refused[number] = "" if denied.reason is None else denied.reason.message
-    for event in await _said(bus, now.topic, f"service/{service}/slot/"):
+    for signed in await ever_said(bus, (now.topic, f"service/{service}/slot/"), _WHAT):
+        event = signed.event
         if event.epoch == now.epoch:
             found.take(event)
         elif event.topic == now.topic and event.epoch == (now.epoch or 1) - 1:
             former.append(event)
     found.overruled |= {event.id: event for event in _beside_removal(former)}
     return found
-
-
-async def _said(bus: BusReader, *topics: str) -> list[Event]:
-    """All that the history has on some topics."""
-    interest = Interest(topics, start=Start.HISTORY, since=0, signals=False, follow=False)
-    async with patience("its revisions"), bus.subscribe(interest) as batches:
-        return [item.signed.event async for batch in batches for item in batch if isinstance(item, Arrived)]
 
 
 def _beside_removal(specs: Collection[Event]) -> list[Event]:
@@ -147,7 +142,8 @@ def _removes(event: Event) -> bool:
 async def _of_removed(bus: BusReader, sight: Sight, service: str) -> list[Revision]:
     """The revisions of a service that was removed. Raises `NotFoundError` where the history has none."""
     ended = sight.view.epoch(f"service/{service}/spec") - 1
-    specs = [event for event in await _said(bus, f"service/{service}/spec") if event.epoch == ended]
+    said = await ever_said(bus, (f"service/{service}/spec",), _WHAT)
+    specs = [signed.event for signed in said if signed.event.epoch == ended]
     told = ServicePast(overruled={event.id: event for event in _beside_removal(specs)})
     for event in specs:
         if event.id not in told.overruled:

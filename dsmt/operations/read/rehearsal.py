@@ -6,6 +6,8 @@ Rule 1: steps are found by deciding again and again, each decision being obeyed 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
 from dsmt.event.kinds.service import SpecFact
@@ -15,7 +17,17 @@ from dsmt.event.status import State
 from dsmt.operations.read.plan_words import Places, why_replaced
 from dsmt.operations.read.revisions import following
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.trial import MAX_ROUNDS, ROUND_MS, PlannedStep, Trial, Unplaced, action_of, key_of, reason_in
+from dsmt.operations.read.trial import (
+    MAX_ROUNDS,
+    PlannedStep,
+    Trial,
+    Unplaced,
+    Wanted,
+    action_of,
+    key_of,
+    reason_in,
+    wanted_in,
+)
 from dsmt.spec.changes import Change, run_key
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
@@ -42,35 +54,31 @@ class Rehearsal:
         """Play it through."""
         fact = SpecFact(spec=to_plain(self._spec), by=self._by, reason="")
         fact = following(self._view.services.get(self._spec.service), fact)
-        self._trial.say("operator/plan", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
         trial = self._trial
+        trial.say("operator/plan", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
         began = trial.now_ms
         for _ in range(MAX_ROUNDS):
             scope = {self._spec.service: None}
             decided = decide(self._view, trial.now_ms, may_accuse=False, broker=trial.broker, scope=scope)
-            intents = [one for one in decided.intents if one.topic.startswith(f"service/{self._spec.service}/slot/")]
-            if not intents:
+            wanted = wanted_in(decided.intents)
+            if not wanted:
                 wake = decided.wakes.get(self._spec.service)
                 if wake is None or wake <= trial.now_ms or wake - trial.now_ms > self._longest_ms():
                     break
                 trial.now_ms = wake
                 continue
-            self._round(intents)
+            self._round(wanted)
         self.took_ms = trial.now_ms - began if self.steps else 0
 
     def _longest_ms(self) -> int:
         return round(1000 * max(1.0, *(c.update.healthy_after_s for c in self._spec.components.values()))) + 1_000
 
-    def _round(self, intents: list[Intent]) -> None:
-        before = {key: self._view.slot(key) for key in map(key_of, intents)}
-        told = {key: None if entry is None or entry.fact is None else entry.fact.record for key, entry in before.items()}
+    def _round(self, wanted: Sequence[Wanted]) -> None:
         down = 0
         places = Places(self._trial.fleet, self._spec.service)
-        for intent in intents:
-            if not isinstance(intent.record, Slot):
-                continue
-            key, slot = key_of(intent), intent.record
-            old = told[key]
+        for intent, slot in wanted:
+            key = key_of(intent)
+            old = self._trial.told(key)
             action = action_of(old, slot)
             if action == "replace" and self._runs_on(key):
                 action = "update"
@@ -79,12 +87,11 @@ class Rehearsal:
                 self.steps.append(PlannedStep(instance=str(key), action=action, node=slot.node, because=because))
             in_place = old is not None and old.desired == "running" and old.node == slot.node
             down += in_place and not self._stays_up(key, action) and self._is_ready(key)
-            self._trial.decided(intent)
+        self._trial.play(wanted, lambda: self._note(down))
+
+    def _note(self, down: int) -> None:
+        """See how many are ready now, of which so many are about to be ended."""
         self.min_ready = min(self.min_ready, max(0, self._ready() - down))
-        for intent in intents:
-            if isinstance(intent.record, Slot):
-                self._trial.obey(key_of(intent), intent.record, intent.next_version, told[key_of(intent)])
-        self._trial.now_ms += ROUND_MS
 
     def _why(self, key: SlotKey, action: str, slot: Slot, intent: Intent, places: Places) -> str:
         """Why a step is made, and why there."""
@@ -129,7 +136,7 @@ class Rehearsal:
             return False
         for node, instance in slot.instances.items():
             said = instance.application
-            if said is not None and said.record.state is State.RUNNING and not self._trial.fleet.is_lost(node):
+            if said is not None and said.record.state is State.RUNNING and not self._trial.is_lost(node):
                 return instance.health is None or instance.health.record.health != "unready"
         return False
 

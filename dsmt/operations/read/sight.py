@@ -61,6 +61,13 @@ async def retained(bus: BusReader, pattern: str, what: str) -> list[SignedEvent]
     return found
 
 
+async def ever_said(bus: BusReader, topics: tuple[str, ...], what: str) -> list[SignedEvent]:
+    """All facts on some topics that the history has, in its order. Raises `TransportError` that `what` did not come."""
+    interest = Interest(topics, start=Start.HISTORY, since=0, signals=False, follow=False)
+    async with patience(what), bus.subscribe(interest) as batches:
+        return [one.signed async for batch in batches for one in batch if isinstance(one, Arrived)]
+
+
 async def stands(bus: BusReader, topic: str) -> SignedEvent | None:
     """The fact that stands on a topic now, if there is one. Raises `TransportError`."""
     return next(reversed(await retained(bus, topic, f"what was said on {topic}")), None)

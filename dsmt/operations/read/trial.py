@@ -6,6 +6,7 @@ Rule 2: a slot fact is followed at once by the status and the health of a node t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ MAX_ROUNDS: Final = 2_000
 ROUND_MS: Final = 1_000
 """How long it takes until what was decided is done."""
 _INCARNATION: Final = 2**52
+Wanted = tuple[Intent, Slot]
+"""What a controller wants to say of a slot, and the fact that it would be."""
 
 
 class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,15 +62,30 @@ class Trial:
         """The nodes at that time."""
         return Fleet(self.view, self.now_ms, self.broker)
 
-    def decided(self, intent: Intent) -> None:
-        """Fold what a controller wants to say."""
-        self.say("controller/plan", intent.topic, intent.data, version=intent.next_version, cause=intent.cause)
+    def is_lost(self, node: str) -> bool:
+        """Whether a node is dead or has left, as `Fleet` says: a verdict stands."""
+        return node in self.view.standing
 
-    def obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
+    def told(self, key: SlotKey) -> Slot | None:
+        """What the fact of a slot says now."""
+        entry = self.view.slot(key)
+        return None if entry is None or entry.fact is None else entry.fact.record
+
+    def play(self, wanted: Sequence[Wanted], said: Callable[[], None]) -> None:
+        """Have it said, and done; time passes. `said` is called when it is said, and nobody has done it yet."""
+        before = [self.told(key_of(intent)) for intent, _ in wanted]
+        for intent, _ in wanted:
+            self.say("controller/plan", intent.topic, intent.data, version=intent.next_version, cause=intent.cause)
+        said()
+        for (intent, slot), old in zip(wanted, before, strict=True):
+            self._obey(key_of(intent), slot, intent.next_version, old)
+        self.now_ms += ROUND_MS
+
+    def _obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
         """Have nodes do what a slot fact asks for, which was `old` before; of those that are lost nobody hears."""
-        if old is not None and old.node is not None and old.node != slot.node and not self.fleet.is_lost(old.node):
+        if old is not None and old.node is not None and old.node != slot.node and not self.is_lost(old.node):
             self._status(key, old.node, State.GONE, generation)
-        if slot.node is None or self.fleet.is_lost(slot.node):
+        if slot.node is None or self.is_lost(slot.node):
             return
         state = {"running": State.RUNNING, "stopped": State.STOPPED, "gone": State.GONE}[slot.desired]
         self._status(key, slot.node, state, generation)
@@ -126,6 +144,11 @@ class Trial:
         )
         leaf = sha256(f"{self._name} {self._sequence}".encode()).digest()
         self.view.apply(SignedEvent(event, b"", leaf, b""))
+
+
+def wanted_in(intents: Iterable[Intent]) -> list[Wanted]:
+    """Those of a decision's intents that are facts of slots."""
+    return [(intent, intent.record) for intent in intents if isinstance(intent.record, Slot)]
 
 
 def key_of(intent: Intent) -> SlotKey:

@@ -18,7 +18,7 @@ import msgspec
 from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import InputError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import Reason
@@ -28,10 +28,19 @@ from dsmt.operations.read.plan_words import Places
 from dsmt.operations.read.planning import ApplyPlan
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import service, services
-from dsmt.operations.read.trial import MAX_ROUNDS, ROUND_MS, PlannedStep, Trial, Unplaced, action_of, key_of, reason_in
-from dsmt.spec import nodeset
+from dsmt.operations.read.trial import (
+    MAX_ROUNDS,
+    PlannedStep,
+    Trial,
+    Unplaced,
+    Wanted,
+    action_of,
+    key_of,
+    reason_in,
+    wanted_in,
+)
 from dsmt.view import View
-from dsmt.view.liveness import dead_after_ms, judged
+from dsmt.view.liveness import judged
 
 HORIZON_MS: Final = 30 * 60_000
 
@@ -67,22 +76,6 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     unready: list[Unplaced]
     brake: Reason | None
     took_s: float
-
-
-def nodes_of(sight: Sight, asked: Sequence[str]) -> list[str]:
-    """The nodes that are asked for by their names, those of sets or expressions, sorted.
-
-    Raises `NotFoundError` for a name that is neither, `NodeSetError` for what is no expression.
-    """
-    members, named = sight.fleet.members, sight.view.nodesets
-    dead = frozenset(node for node in members if sight.fleet.state(node) == "dead")
-    found: set[str] = set()
-    for expression in map(nodeset.parse, asked):
-        unknown = nodeset.unknown_names(expression, universe=members, named=named)
-        if unknown:
-            raise NotFoundError("node.unknown", f"there is no node or node set {' or '.join(unknown)}", next="dsmt nodes")
-        found |= set(nodeset.evaluate(expression, universe=members, failed=dead, named=named))
-    return sorted(found)
 
 
 def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str], drain: list[str], by: str) -> WhatIf:
@@ -132,7 +125,7 @@ class _Foreseen:
         for node in killed:
             self._silence(node)
         if killed:
-            trial.now_ms += dead_after_ms(len(self._seen().fleet.members))
+            trial.now_ms += trial.fleet.dead_after_ms
         for node in killed:
             attachments, others = judged(self._view.nodes[node])
             dead = NodeVerdict(
@@ -177,7 +170,7 @@ class _Foreseen:
             )
             agenda.note(decided, scope)
             self.brake = self.brake or decided.brake.reason
-            wanted = [(one, one.record) for one in decided.intents if isinstance(one.record, Slot)]
+            wanted = wanted_in(decided.intents)
             if wanted:
                 self._round(wanted)
                 continue
@@ -186,27 +179,18 @@ class _Foreseen:
                 return
             trial.now_ms = max(wake, trial.now_ms + 1)
 
-    def _round(self, wanted: Sequence[tuple[Intent, Slot]]) -> None:
-        trial, fleet = self._trial, self._trial.fleet
-        before = {intent.topic: self._told(intent) for intent, _ in wanted}
+    def _round(self, wanted: Sequence[Wanted]) -> None:
+        fleet = self._trial.fleet
         names = {key_of(intent).service for intent, _ in wanted}
         places = {name: Places(fleet, name) for name in names}
         for intent, slot in wanted:
-            self._step(intent, slot, before[intent.topic], places[key_of(intent).service])
-        for intent, _ in wanted:
-            trial.decided(intent)
-        self._note(names)
-        for intent, slot in wanted:
-            trial.obey(key_of(intent), slot, intent.next_version, before[intent.topic])
-        trial.now_ms += ROUND_MS
+            self._step(intent, slot, places[key_of(intent).service])
+        self._trial.play(wanted, lambda: self._note(names))
 
-    def _told(self, intent: Intent) -> Slot | None:
-        """What the fact says that an intent follows."""
-        entry = self._view.slot(key_of(intent))
-        return None if entry is None or entry.fact is None else entry.fact.record
-
-    def _step(self, intent: Intent, slot: Slot, old: Slot | None, places: Places) -> None:
-        key, action = key_of(intent), action_of(old, slot)
+    def _step(self, intent: Intent, slot: Slot, places: Places) -> None:
+        key = key_of(intent)
+        old = self._trial.told(key)
+        action = action_of(old, slot)
         if action is None:
             return
         entry = self._view.services.get(key.service)

@@ -25,9 +25,9 @@ from dsmt.operations.read.planning import ApplyPlan, Difference, base_of, check_
 from dsmt.operations.read.revisions import following, refused
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
-from dsmt.operations.read.whatif import WhatIf, nodes_of, what_if
+from dsmt.operations.read.whatif import WhatIf, what_if
 from dsmt.operations.words.targets import Target, no_service
-from dsmt.operations.write.nodesets import unknown_names
+from dsmt.operations.write.nodesets import nodes_of, unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.spec.mistakes import Mistake, SpecErrors

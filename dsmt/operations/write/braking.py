@@ -5,12 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from dsmt.event.kinds.realm import BrakeWord
-from dsmt.event.phrases import person
-from dsmt.event.records import from_data
-from dsmt.operations.read.overruled import OverruledWord, overruled_on
+from dsmt.operations.read.overruled import OverruledWord, overruled_words
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import Brake, brake
-from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, BusReader
 
@@ -25,10 +22,8 @@ class BrakeShown(Brake, frozen=True, kw_only=True):
 
 async def show(bus: BusReader) -> BrakeShown:
     """How the brake stands."""
-    sight, lost = await look(bus), []
-    for signed in await overruled_on(bus, sight, (TOPIC,)):
-        word, at = from_data(BrakeWord, signed.event.data), rfc3339(signed.event.time_ms)
-        lost.append(OverruledWord(said="hold" if word.held else "release", by=person(word.by), at=at, reason=word.reason))
+    sight = await look(bus)
+    lost = await overruled_words(bus, sight, TOPIC, BrakeWord, lambda word: "hold" if word.held else "release")
     return BrakeShown(**msgspec.structs.asdict(brake(sight)), overruled=lost)
 
 

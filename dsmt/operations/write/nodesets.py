@@ -5,6 +5,8 @@ Rule 1: a set that is removed ends in a tombstone (rule A6).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError
@@ -12,7 +14,7 @@ from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
 from dsmt.event.topic import is_level
-from dsmt.operations.read.overruled import OverruledWord, overruled_on
+from dsmt.operations.read.overruled import OverruledWord, overruled_words
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import bury, follow, say
@@ -69,10 +71,7 @@ async def show(bus: BusReader, name: str) -> NodeSet:
     """One set, with what was overruled. Raises `NotFoundError`, `NodeSetError`."""
     sight = await look(bus)
     found = one(sight, name)
-    lost = []
-    for signed in await overruled_on(bus, sight, (f"nodeset/{name}",)):
-        fact, at = from_data(NodesetFact, signed.event.data), rfc3339(signed.event.time_ms)
-        lost.append(OverruledWord(said=fact.expression, by=person(fact.by), at=at, reason=fact.reason))
+    lost = await overruled_words(bus, sight, f"nodeset/{name}", NodesetFact, lambda fact: fact.expression)
     return msgspec.structs.replace(found, overruled=lost)
 
 
@@ -87,6 +86,20 @@ def select(sight: Sight, expression: nodeset.Expression) -> tuple[str, ...]:
     """The nodes that an expression selects now; `failed` are the dead ones. Raises `NodeSetError` for a cycle."""
     dead = frozenset(node for node in sight.fleet.members if sight.fleet.state(node) == "dead")
     return nodeset.evaluate(expression, universe=sight.fleet.members, failed=dead, named=sight.view.nodesets)
+
+
+def nodes_of(sight: Sight, asked: Iterable[str]) -> list[str]:
+    """The nodes that are asked for by their names, those of sets or expressions, sorted.
+
+    Raises `NotFoundError` for a name that is neither, `NodeSetError` for what is no expression.
+    """
+    found: set[str] = set()
+    for expression in map(nodeset.parse, asked):
+        unknown = nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)
+        if unknown:
+            raise NotFoundError("node.unknown", f"there is no node or node set {' or '.join(unknown)}", next="dsmt nodes")
+        found |= set(select(sight, expression))
+    return sorted(found)
 
 
 def users(sight: Sight, name: str) -> list[str]:
