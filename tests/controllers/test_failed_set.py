@@ -87,7 +87,8 @@ def test_what_moved_just_before_waits_until_it_has_run_for_long_enough() -> None
     assert realm.slot().node == node
 
 
-def test_another_revision_of_one_of_each_node_waits_for_nothing() -> None:
+def parked_again_and_again() -> tuple[Realm, Attentive]:
+    """One of each node that has been parked twelve times."""
     realm = Realm("n1")
     controller = Attentive(realm)
     realm.apply(web("each_node", component=FAILED))
@@ -95,6 +96,11 @@ def test_another_revision_of_one_of_each_node_waits_for_nothing() -> None:
         controller.watch(10)
         realm.status(key(), "n1", State.FAILED, parked=True)
         controller.watch(60)
+    return realm, controller
+
+
+def test_another_revision_of_one_of_each_node_waits_for_nothing() -> None:
+    realm, controller = parked_again_and_again()
     moves = realm.slot().moves
     realm.apply(web("each_node", component=FAILED + "env: {A: b}\n"))
     controller.watch(3)
@@ -102,13 +108,7 @@ def test_another_revision_of_one_of_each_node_waits_for_nothing() -> None:
 
 
 def test_one_of_each_node_that_ran_for_long_since_it_was_begun_again_waits_no_longer_than_at_first() -> None:
-    realm = Realm("n1")
-    controller = Attentive(realm)
-    realm.apply(web("each_node", component=FAILED))
-    for _ in range(12):
-        controller.watch(10)
-        realm.status(key(), "n1", State.FAILED, parked=True)
-        controller.watch(60)
+    realm, controller = parked_again_and_again()
     moves = realm.slot().moves
     realm.status(key(), "n1")
     controller.watch(900)

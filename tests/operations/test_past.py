@@ -241,16 +241,18 @@ def test_of_two_revisions_that_were_said_on_both_sides_of_a_partition_each_is_to
         assert told.was_good(2) == good
 
 
+async def applies(who: BusClient, by: str, *, removed: bool = False) -> None:
+    """Have somebody apply `web` as his own, or remove it."""
+    fact = SpecFact(spec=spec(web(1, component=f"env: {{BY: {by}}}\n")), removed=removed, by=by, reason="")
+    await applying.say_spec(who, await look(who), fact, "web")
+
+
 def test_who_was_overruled_on_the_other_side_of_a_partition_sees_it_at_each_broker(tmp_path: Path) -> None:
     async def main() -> None:
         async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
             b1, b2 = await mesh(made, "b1", "b2")
             ann = await made.client("operator/ann", brokers=at(b1))
             eve = await made.client("operator/eve", brokers=at(b2))
-
-            async def applies(who: BusClient, by: str) -> None:
-                fact = SpecFact(spec=spec(web(1, component=f"env: {{BY: {by}}}\n")), by=by, reason="")
-                await applying.say_spec(who, await look(who), fact, "web")
 
             async def told(who: BusClient) -> list[Revision]:
                 return await history(who, await look(who), "web")
@@ -282,11 +284,6 @@ def test_what_was_applied_while_another_one_removed_the_service_is_told_as_overr
             b1, b2 = await mesh(made, "b1", "b2")
             ann = await made.client("operator/ann", brokers=at(b1))
             eve = await made.client("operator/eve", brokers=at(b2))
-
-            async def applies(who: BusClient, by: str, *, removed: bool = False) -> None:
-                text = web(1, component=f"env: {{BY: {by}}}\n")
-                fact = SpecFact(spec=spec(text), removed=removed, by=by, reason="")
-                await applying.say_spec(who, await look(who), fact, "web")
 
             async def told(who: BusClient) -> list[tuple[int, str, bool, list[str]]]:
                 found = await history(who, await look(who), "web")
