@@ -61,8 +61,9 @@ def create(
     made = ctx.act(work)
     if tokens.is_loopback(*made.brokers):
         at = ", ".join(made.brokers)
-        what = "the realm's only broker listens" if len(made.brokers) == 1 else "the realm's brokers listen"
-        warn([f"{what} at {at}: no other machine reaches it (dsmt init --listen HOST:PORT)"])
+        one = len(made.brokers) == 1
+        what = "the realm's only broker listens" if one else "the realm's brokers listen"
+        warn([f"{what} at {at}: no other machine reaches {'it' if one else 'them'} (dsmt init --listen HOST:PORT)"])
     if ctx.json:
         document(made)
         return

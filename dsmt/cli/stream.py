@@ -94,8 +94,9 @@ def tail(
         try:
             async for batch in follow_events(connection.bus, wanted):
                 printer.batch(batch)
-        finally:
             printer.end()
+        finally:
+            printer.keep()
 
     ctx.ask(work)
 
@@ -161,6 +162,8 @@ class _Printer:
     def end(self) -> None:
         if not (self._shown or self._wanted.follow or self._wanted.last == 0):
             sys.stderr.write("-- nothing in the history is what was asked for\n")
+
+    def keep(self) -> None:
         if self._raw and self._keys:
             exporting.keep(self._ctx.home(), self._connection.trust)
 

@@ -39,7 +39,8 @@ def read_file(file: str) -> bytes:
     except FileNotFoundError as error:
         raise NotFoundError("file.missing", f"{file} does not exist", next="dsmt export FILE writes one") from error
     except OSError as error:
-        raise InputError("file.unreadable", f"{file} cannot be read: {error.strerror}") from error
+        said = f"{file} cannot be read: {error.strerror}"
+        raise InputError("file.unreadable", said, next="name what dsmt export FILE wrote") from error
     if not raw:
         raise InputError("history.form", f"{file} is empty: it is not a history", next="dsmt export FILE writes one")
     if not (is_history(raw) or is_recording(raw)):

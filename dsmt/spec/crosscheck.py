@@ -233,6 +233,9 @@ def _jobs(case: Case) -> Iterator[Wrong]:
             yield (key.name,), f"`{key.name}` is for jobs, and this is a service", "kind: job"
 
 
+_ALONE: Final = "there is no other one here"
+
+
 def _neighbours(case: Case) -> Iterator[Wrong]:
     known = case.service["components"]  # no set of the others for each of them: a file may name thousands
     for index, after in enumerate(case.component["after"] if case.trusted("after") else ()):
@@ -243,14 +246,14 @@ def _neighbours(case: Case) -> Iterator[Wrong]:
         if component is not None and (component == case.name or component not in known):
             itself = component == case.name
             message = "a component cannot wait for itself" if itself else f"there is no component `{component}`"
-            yield path, message, _known(component, set(known) - {case.name})
+            yield path, message, _known(component, set(known) - {case.name}, none=_ALONE)
         if barrier is not None and barrier not in case.service["barriers"] and case.reader.trusted(("barriers",)):
             yield path, f"there is no barrier `{barrier}`", _known(barrier, set(case.service["barriers"]))
     named = [("apart", i, name) for i, name in enumerate(case.component["apart"]) if case.trusted("apart")]
     named += [("near", i, near["to"]) for i, near in enumerate(case.component["near"]) if case.trusted("near")]
     for key, index, name in named:
         if "/" not in name and (name == case.name or name not in known):
-            hint = _known(name, set(known) - {case.name})
+            hint = _known(name, set(known) - {case.name}, none=_ALONE)
             yield (key, str(index)), f"there is no other component `{name}`", hint
 
 
@@ -285,11 +288,11 @@ def _barriers(_: Reader, service: Plain) -> Iterator[Wrong]:
             yield ("barriers", name, "max"), "`max` is below `min`", f"at least {barrier['min']}"
 
 
-def _known(word: str, known: set[str]) -> str:
+def _known(word: str, known: set[str], *, none: str = "there are none here") -> str:
     close = nearest(word, known)
     if close:
         return f"did you mean `{close}`?"
-    return f"there are: {', '.join(sorted(known))}" if known else "there are none here"
+    return f"there are: {', '.join(sorted(known))}" if known else none
 
 
 COMPONENT_CHECKS: Final[tuple[Callable[[Case], Iterator[Wrong]], ...]] = (

@@ -79,7 +79,7 @@ Expression = NamedNodes | Minus | Union | Intersect | Limit
 def parse(text: str) -> Expression:
     """Return the expression of a text; raise `NodeSetError` with the column of the first mistake."""
     if len(text) > _LONGEST:
-        raise NodeSetError(f"a node set has at most {_LONGEST} characters", column=1)
+        raise NodeSetError(f"a node set has at most {_LONGEST} characters", column=1, suggestion="name parts of it as sets")
     parser = _Parser(text)
     expression = parser.expression(0)
     parser.end()
@@ -96,7 +96,7 @@ class _Parser:
     def expression(self, depth: int) -> Expression:
         word, column = self._next()
         if depth > _DEEPEST:
-            raise NodeSetError(f"nested deeper than {_DEEPEST}", column=column)
+            raise NodeSetError(f"nested deeper than {_DEEPEST}", column=column, suggestion="name parts of it as sets")
         if not word or word in "(),":
             raise NodeSetError(f"a set is missing{f' before `{word}`' if word else ''}", column=column,
                                suggestion="write all_nodes, a name, or minus(a, b)")  # fmt: skip
@@ -139,12 +139,14 @@ class _Parser:
     def _close(self) -> None:
         word, column = self._next()
         if word != ")":
-            raise NodeSetError(f"`)` or `,` is missing{f' before `{word}`' if word else ''}", column=column)
+            missing = f"`)` or `,` is missing{f' before `{word}`' if word else ' at the end'}"
+            raise NodeSetError(missing, column=column, suggestion="write it as in minus(a, b)")
 
     def end(self) -> None:
         word, column = self._next()
         if word:
-            raise NodeSetError(f"unexpected `{word}`", column=column, suggestion="write one expression")
+            message = f"`{word}` stands after a whole expression"
+            raise NodeSetError(message, column=column, suggestion="write one expression, as in union(a, b)")
 
     def _next(self) -> tuple[str, int]:
         token = self._tokens[self._at]

@@ -128,6 +128,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["tail", "--where", "type = 'x'"], WRONG, "cannot be read as an expression: <input>:1:6"),
     (["tail", "--where", "(" * 5000], WRONG, "the expression has 5000 characters, 4096 are allowed. Next: shorten it"),
     (["tail", "web"], WRONG, "no topic can match web. Next: did you mean service/web/?"),
+    (["tail", "web", "--no-follow"], WRONG, "no topic can match web. Next: did you mean service/web/?"),
     (["tail", "web/"], WRONG, "did you mean service/web/?"),
     (["tail", "service/web"], WRONG, "did you mean service/web/?"),
     (["tail", "node/n1"], WRONG, "did you mean node/n1/?"),
@@ -156,7 +157,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["nodeset", "set", "good", ""], WRONG, "a set is missing"),
     (["nodeset", "set", "good", "minus(a)"], WRONG, "`minus` takes 2 parts, not 1"),
     (["nodeset", "set", "good", "a - b"], WRONG, "`-` has no meaning here"),
-    (["nodeset", "set", "good", "a b"], WRONG, "unexpected `b`"),
+    (["nodeset", "set", "good", "a b"], WRONG, "`b` stands after a whole expression"),
     (["nodeset", "set", "good", "limit(a)"], WRONG, "`limit` needs a number"),
     (["nodeset", "set", "good", "limit(a, x)"], WRONG, "`x` is not a number of nodes"),
     (["nodeset", "set", "good", "without(a, b)"], WRONG, "there is no operator `without`"),
@@ -176,7 +177,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["apply", "-"], WRONG, "-:1:1: there is no service here"),
     (["plan", "/dev/null"], WRONG, "/dev/null:1:1: there is no service here (begin with `service: NAME`)"),
     (["verify", "none"], MISSING, "none does not exist. Next: dsmt export FILE writes one"),
-    (["verify", "."], WRONG, "cannot be read: Is a directory"),
+    (["verify", "."], WRONG, "cannot be read: Is a directory. Next: name what dsmt export FILE wrote"),
     (["verify", "/dev/null"], WRONG, "is empty: it is not a history"),
     (["verify", "-"], WRONG, "is empty"),
     (["verify", sys.executable], WRONG, "begins neither as a history nor as a recording. Next: dsmt export FILE"),
@@ -252,7 +253,8 @@ LINES: list[tuple[list[str], int, str]] = [
     (["whatif", "--kill"], WRONG, "option '--kill' requires an argument"),
     (["whatif", "--kill", "n9"], MISSING, "there is no node or node set n9. Next: dsmt nodes"),
     (["whatif", "--kill", ""], WRONG, "a set is missing. Next: write all_nodes, a name, or minus(a, b)"),
-    (["whatif", "--drain", "minus(n1"], WRONG, "`)` or `,` is missing"),
+    (["whatif", "--drain", "minus(n1"], WRONG, "`)` or `,` is missing at the end. Next: write it as in minus(a, b)"),
+    (["whatif", "--kill", "n1,n2"], WRONG, "`,` stands after a whole expression. Next: write one expression, as in union(a, b)"),
     (["whatif", "--kill", "all_nodes"], WRONG, "no node would be left"),
     (["whatif", "--spec", "web"], MISSING, "there is no file web"),
     (["plan", "web"], MISSING, "there is no file web. Next: dsmt example prints one"),
@@ -269,6 +271,7 @@ def test_a_wrong_command_line(run: Run, made: Path, arguments: list[str], code: 
     assert said in told
     assert found == code
     assert len(told.splitlines()) == 1 + ("mistake" in told)
+    assert "Next: " in told or '"next":' in told or "mistake" in told
     assert _held(made) == before
 
 

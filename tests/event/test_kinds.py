@@ -2,6 +2,7 @@
 
 import re
 
+import msgspec
 import pytest
 
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event
@@ -123,6 +124,7 @@ SENTENCES = [
         "is up: version 1.2, ruleset 6",
     ),
     ("controller/c1/decision", DECISION, "decides 2 facts at row 8 of b1"),
+    ("controller/c1/decision", msgspec.structs.replace(DECISION, produced=("a",)), "decides 1 fact at row 8 of b1"),
     ("service/web/spec", SpecFact(spec={}, **BY), 'is r3, applied by alice: "disk"'),
     ("service/web/spec", SpecFact(spec={}, by="bob", reason="", removed=True), "is removed by bob"),
     ("service/web/slot/app/0", slot(), "is to run on n1, generation 3, r2"),

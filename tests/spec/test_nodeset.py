@@ -46,7 +46,7 @@ def test_the_example_of_the_manual_takes_ten_nodes_that_have_not_failed():
         ("limit(a)", 1, "needs a number"),
         ("limit(a, b)", 10, "not a number"),
         ("limit(a, 3, 4)", 11, "missing"),
-        ("a b", 3, "unexpected `b`"),
+        ("a b", 3, "`b` stands after a whole expression"),
         ("a - $", 3, "no meaning"),
         ("union", 1, "needs its parts"),
         ("Node", 1, "not a name"),

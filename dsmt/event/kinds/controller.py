@@ -38,7 +38,8 @@ def _state(_: Event, said: ControllerState) -> str:
 
 
 def _decision(_: Event, said: Decision) -> str:
-    return f"decides {len(said.produced)} facts at row {said.row} of {said.broker}"
+    facts = "1 fact" if len(said.produced) == 1 else f"{len(said.produced)} facts"
+    return f"decides {facts} at row {said.row} of {said.broker}"
 
 
 ROWS: Final[tuple[KindRow, ...]] = (
