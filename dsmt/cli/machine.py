@@ -143,7 +143,7 @@ async def _announced(home: Home) -> None:
     """Say which brokers are here, before nodes are waited for: those that ran already know of a new one by this alone."""
     known = meshed(home)
     if len(known) > 1:
-        async with connect(home.operator(), home.realm()) as connection:
+        async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
             gone = await announce(connection.bus, known, by=connection.by)
         warn(f"broker {one} was removed, and is left here: dsmt broker remove {one} ends it" for one in gone)
 
