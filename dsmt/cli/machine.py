@@ -140,12 +140,25 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
 
 
 async def _announced(home: Home) -> None:
-    """Say which brokers are here, before nodes are waited for: those that ran already know of a new one by this alone."""
-    known = meshed(home)
-    if len(known) > 1:
-        async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
-            gone = await announce(connection.bus, known, by=connection.by)
-        warn(f"broker {one} was removed, and is left here: dsmt broker remove {one} ends it" for one in gone)
+    """Say which brokers are here, before nodes are waited for: those that ran already know of a new one by this alone.
+
+    It is said at each of them: what the new one alone is told no other one hears.
+    """
+    known, realm = meshed(home), home.realm()
+    if len(known) < 2:
+        return
+    asked = [] if realm.nats is not None else [[one] for one in known.values()]
+    gone: set[str] = set()
+    told = False
+    for brokers in asked:
+        with suppress(TransportError, RefusedError):  # it hangs, or was removed: another one is told
+            async with connect(home.operator(), realm, brokers=brokers) as connection:
+                gone.update(await announce(connection.bus, known, by=connection.by))
+                told = True
+    if not told:
+        async with connect(home.operator(), realm, patience_s=PATIENCE_S) as connection:
+            gone.update(await announce(connection.bus, known, by=connection.by))
+    warn(f"broker {one} was removed, and is left here: dsmt broker remove {one} ends it" for one in sorted(gone))
 
 
 async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell = silent) -> None:
