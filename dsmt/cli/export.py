@@ -30,8 +30,8 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
     """
     path, home = Path(file), ctx.home()
     topics = tuple(map(some_topic, topics))
-    if not path.name:
-        raise InputError("file.unwritable", f"{file!r} names no file", next="name the file to write")
+    if not path.name or file == "-":
+        raise InputError("file.unwritable", f"{file!r} names no file", next="name the file to write: dsmt export h.dsmt")
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")  # two at once share none
 
     async def read(connection: Reading) -> Exported:

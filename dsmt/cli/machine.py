@@ -118,16 +118,12 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
     started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
     warn(machine.damaged(home))
-    with ctx.progress() as tell:
-        try:
+    try:
+        await _announced(home)
+        with ctx.progress() as tell:
             await attached(home, started, tell=tell)
-        except TransportError as error:
-            raise unreached(home, error) from error
-    known = meshed(home)
-    if len(known) > 1:
-        async with connect(home.operator(), home.realm()) as connection:
-            gone = await announce(connection.bus, known, by=connection.by)
-        warn(f"broker {one} was removed, and is left here: dsmt broker remove {one} ends it" for one in gone)
+    except TransportError as error:
+        raise unreached(home, error) from error
     if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()
@@ -141,6 +137,28 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
             print("next: dsmt status, where the realm was made", flush=True)
         else:
             print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
+
+
+async def _announced(home: Home) -> None:
+    """Say which brokers are here, before nodes are waited for: those that ran already know of a new one by this alone.
+
+    It is said at each of them: what the new one alone is told no other one hears.
+    """
+    known, realm = meshed(home), home.realm()
+    if len(known) < 2:
+        return
+    asked = [] if realm.nats is not None else [[one] for one in known.values()]
+    gone: set[str] = set()
+    told = False
+    for brokers in asked:
+        with suppress(TransportError, RefusedError):  # it hangs, or was removed: another one is told
+            async with connect(home.operator(), realm, brokers=brokers) as connection:
+                gone.update(await announce(connection.bus, known, by=connection.by))
+                told = True
+    if not told:
+        async with connect(home.operator(), realm, patience_s=PATIENCE_S) as connection:
+            gone.update(await announce(connection.bus, known, by=connection.by))
+    warn(f"broker {one} was removed, and is left here: dsmt broker remove {one} ends it" for one in sorted(gone))
 
 
 async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell = silent) -> None:

@@ -142,6 +142,8 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
     for one in found:
         lag = NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [f"lag unknown: {one.lag_why}"] if one.lag_why is not None and one.alive else []
+        if not one.alive:
+            below = [f"next: dsmt up where it was; or dsmt controller remove {one.controller}"]
         cells = (
             one.controller,
             "yes" if one.alive else "no",

@@ -67,7 +67,12 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
 
 @command()
 @click.argument("service", type=TARGET)
-@click.option("--to", default=None, metavar="N", help="The revision, as in r3 or 3; by default the last good one before.")
+@click.option(
+    "--to",
+    default=None,
+    metavar="N",
+    help="The revision, as in r3 or 3; by default the last good one before, else the one before.",
+)
 @reason_option
 @wait_option
 def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: str | None) -> int:

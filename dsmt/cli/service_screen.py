@@ -81,6 +81,9 @@ def _you(commands: Sequence[str]) -> list[str]:
     return [f"    {'you' if place == 0 else '':<6} | {one}" for place, one in enumerate(lines)]
 
 
+_UNHEARD = "starts its agent again if that stays silent; the program is left alone"
+
+
 def next_act(row: InstanceRow, now_ms: int) -> str:
     """What dsmt does next about an instance that is not as it should be."""
     left = 0 if row.next_try_at is None else milliseconds(row.next_try_at) - now_ms
@@ -96,7 +99,8 @@ def next_act(row: InstanceRow, now_ms: int) -> str:
         case Shown.INSTALLING | Shown.STARTING if row.failures:
             return f"is trying it again{number}"
         case Shown.RUNNING:
-            return "goes on checking; nothing is sent to it until it is ready"
+            unheard = row.reason is not None and row.reason.code == "run.unheard"
+            return _UNHEARD if unheard else "goes on checking; nothing is sent to it until it is ready"
     if row.reason is not None and row.reason.code == "wait.brake":
         return "waits until the brake is off"
     who = None if row.reason is None else row.reason.who

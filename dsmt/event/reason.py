@@ -108,6 +108,11 @@ REASONS: Final[Mapping[str, Template]] = {
     "run.watchdog": Template(
         "not heard for <time> while its node was; ended and started again", "dsmt why <target>", "dsmt"
     ),
+    "run.unheard": Template(
+        "its agent has been silent for <time> while its node was heard: how it is now is not known",
+        "dsmt node show <node>",
+        "dsmt",
+    ),
     "run.flapping": Template(
         "failed <n> times in <time>; parked, tried again after <pause> or when <cause> changes",
         "dsmt why <target>, then dsmt retry <target>",

@@ -103,6 +103,14 @@ def test_only_a_winner_that_was_not_here_refills_the_store(inward):
     assert not inward.ingest.offered("operator/bob", [newer.raw], again=True).refilled
 
 
+def test_a_broker_takes_nothing_that_it_has_said_itself_and_that_is_no_fault_of_who_offers_it(inward):
+    said = {"attachment": 1, "state": "open", "how": None, "since_ms": 1, "incarnation": 1, "pid": None}
+    said |= {"version": "1", "address": ""}
+    own = Pen(inward.identity("broker/b1"), 7).write("broker/b1/session/node/n1", said)
+    assert inward.take("controller/c1", own, again=True) == ["own"]
+    assert inward.ingest.dropped == 0
+
+
 def test_a_tombstone_of_the_same_epoch_may_follow_another_and_one_of_an_earlier_may_not(inward):
     pen = Pen(inward.identity("operator/alice"), 7)
     grave = pen.write("tombstone/service/web", GRAVE, version=1, epoch=2)

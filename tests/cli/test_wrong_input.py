@@ -207,6 +207,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["broker", "run", "../b1"], WRONG, "'../b1' is not a name for a broker"),
     (["broker", "run", "b2"], MISSING, "holds no identity; brokers here: b1"),
     (["trust", "export", "--json"], WRONG, "the export is binary: name a file for it"),
+    (["export", "-"], WRONG, "'-' names no file. Next: name the file to write: dsmt export h.dsmt"),
     (["export", ".."], WRONG, ".. is not a regular file"),
     # --- typed carelessly ------------------------------------------------------------------------------------------
     (["whynot", "web"], WRONG, "there is no command `dsmt whynot`. Next: did you mean `dsmt why-not`?"),

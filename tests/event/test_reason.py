@@ -24,7 +24,7 @@ WHO_ACTS = {
     "start.cannot_exec": "you", "start.port_in_use": "world", "start.timeout": "dsmt", "start.exited": "dsmt",
     "start.driver": "you",
     "run.exited": "dsmt", "run.signal": "dsmt", "run.out_of_memory": "dsmt", "run.limit": "dsmt",
-    "run.watchdog": "dsmt", "run.vanished": "dsmt", "run.unseen": "dsmt", "run.flapping": "you",
+    "run.watchdog": "dsmt", "run.unheard": "dsmt", "run.vanished": "dsmt", "run.unseen": "dsmt", "run.flapping": "you",
     "health.not_ready": "dsmt", "health.not_live": "dsmt", "health.check_broken": "you", "health.braked": "you",
     "stop.killed": "dsmt", "stop.stuck": "you", "stop.leftover": "you",
     "rollout.failed": "you", "rollout.rolled_back": "you",

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from dsmt.cli import member_screens
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read.alerting import alerts, of_silent_brokers
-from dsmt.operations.read.members import Broker, brokers
+from dsmt.operations.read.members import Broker, brokers, controllers
 from dsmt.operations.read.summaries import status
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.identity import root_issued
@@ -148,3 +149,14 @@ def test_a_broker_that_has_just_said_how_it_is_lives_though_it_was_not_heard_yet
     for ago_ms, alive in ((0, True), (4_999, True), (5_000, False)):
         seen.passing.stats["b1"] = (seen.now_ms - ago_ms, stats())
         assert [one.alive for one in brokers(seen, [])] == [alive]
+
+
+def test_of_a_controller_that_is_not_alive_the_screen_says_what_to_do() -> None:
+    realm = Realm("n1")
+    for name in ("c1", "c2"):
+        realm.controller(name)
+    realm.session("controller/c2", "closed", how="peer")
+    seen = sight(realm)
+    told = member_screens.controllers(controllers(seen), seen)
+    assert told.count("next: ") == 1
+    assert "next: dsmt up where it was; or dsmt controller remove c2" in told

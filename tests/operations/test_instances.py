@@ -3,6 +3,7 @@
 import pytest
 
 from dsmt.cli import screens
+from dsmt.cli.service_screen import next_act
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.instance import LastExit, Step
 from dsmt.event.kinds.realm import BrakeWord
@@ -82,6 +83,18 @@ def test_a_dead_nodes_instance_is_lost_with_the_reason() -> None:
     assert (row.state, row.reason.code if row.reason else None) == (Shown.LOST, "node.lost")
 
 
+def test_of_one_of_each_node_on_a_dead_node_nobody_says_that_dsmt_acts_but_what_to_do() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web("each_node"))
+    realm.settle(seconds=1)
+    realm.close("n2")
+    realm.verdict("n2")
+    (row,) = instances(sight(realm), problems=True)
+    assert row.reason is not None
+    assert (row.state, row.node, row.reason.code, row.reason.who) == (Shown.LOST, "n2", "node.lost", "you")
+    assert row.reason.next == "bring n2 back, or dsmt node remove n2 --forget"
+
+
 def test_the_instance_of_an_agent_that_has_ended_is_stale_after_ten_seconds_and_lost_after_three_rates() -> None:
     realm = running()
     node = node_of(realm, key(0))
@@ -114,6 +127,14 @@ def test_the_readiness_of_what_an_agent_that_hangs_has_said_is_unknown() -> None
     (row,) = instances(shown, Target("web", "app", 0))
     assert (row.state, row.health, row.stale) == (Shown.RUNNING, "unknown", True)
     assert is_problem(shown, row)
+    assert row.reason is not None
+    assert (row.reason.code, row.reason.who, row.reason.next) == ("run.unheard", "dsmt", f"dsmt node show {node}")
+    assert row.reason.message.startswith("its agent has been silent for 11 s while its node was heard")
+    found = service(shown, "web")
+    assert found is not None
+    assert (found.state, found.reason) == ("degraded", row.reason)
+    assert of_target(shown, "web/app/0", [], {}).endswith(f"; {row.reason.message}")
+    assert next_act(row, shown.now_ms).startswith("starts its agent again")
 
 
 def test_labels_and_problems_filter() -> None:

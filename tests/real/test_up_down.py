@@ -127,6 +127,19 @@ def test_up_may_be_repeated_and_adds_only_what_is_missing_and_down_may_be_repeat
     run(tmp_path, scenario)
 
 
+def test_up_gives_a_realm_that_runs_another_broker_and_nodes_that_come_to_that_one(tmp_path: Path) -> None:
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        before = everybody(home)
+        await dsmt(home.root, "up", "--nodes", "5", "--brokers", "2", "--detach")
+        after = everybody(home)
+        assert {place: after[place] for place in before} == before
+        listed = (await dsmt(home.root, "nodes", "--json")).json
+        assert [(one["node"], one["liveness"]) for one in listed] == [(f"n{n}", "alive") for n in range(1, 6)]
+
+    run(tmp_path, scenario)
+
+
 def test_up_names_a_damaged_file_of_a_controller_and_starts_all_else_and_every_screen_is_there(tmp_path):
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "up", "--nodes", "1", "--detach")

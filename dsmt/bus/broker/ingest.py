@@ -28,7 +28,7 @@ from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.early import CODES
 from dsmt.bus.rules.marks import ASK_MS, Hole, Marks
-from dsmt.bus.rules.validator import NOWHERE, STALE, Admitted, EventValidator, Standing
+from dsmt.bus.rules.validator import HARMLESS, NOWHERE, OWN, Admitted, EventValidator, Standing
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode_part
 from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
@@ -164,7 +164,7 @@ class Ingest:
                 self._look_ahead(signed, outcome)
 
     def _refuse(self, identity: EventId | None, error: UnusableEventError, told: PublishedBy, outcome: Outcome) -> None:
-        self.dropped += error.code != STALE
+        self.dropped += error.code not in HARMLESS
         if identity is not None and identity.source == told.session and not told.again:
             self._marks.refused(*identity)  # it is no hole: its source is told
         outcome.refused.append(Refusal(identity, error))
@@ -173,7 +173,7 @@ class Ingest:
         name = self._identity.name
         if topic.startswith(f"{name}/"):
             said = f"what {name} says on {topic} it says itself, and takes from nobody"
-            raise UnusableEventError("trust.relayed", said, next="offer what others have said")
+            raise UnusableEventError(OWN, said, next="offer what others have said")
 
     def _look_ahead(self, signed: SignedEvent, outcome: Outcome) -> None:
         """Note what a fact that is ahead tells of realm time (rule 6)."""

@@ -14,7 +14,7 @@ from dsmt.bus.broker.fan_out import Send
 from dsmt.bus.broker.receipts import acked, nacked
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
-from dsmt.bus.rules.validator import STALE
+from dsmt.bus.rules.validator import HARMLESS
 from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError, FailedError, RefusedError
 from dsmt.logs import Logger
@@ -81,6 +81,6 @@ class Publishing:
                 self._send(session, f.Missing(incarnation=wanted[0], ranges=wanted[1]), ())
             for refusal in outcome.refused:
                 error = refusal.error
-                log = self._log.info if error.code == STALE else self._log.warning
+                log = self._log.info if error.code in HARMLESS else self._log.warning
                 log("event refused", session=session.name, code=error.code, reason=error.message)
                 self._send(session, nacked(session.name, refusal, self._recorder.time.now_ms()), ())

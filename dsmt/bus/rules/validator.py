@@ -50,6 +50,10 @@ NOWHERE: Final = Standing(None)
 """Of a signal."""
 STALE: Final = "stale"
 """The code of what is refused for somebody else was first: nothing is wrong with it, and who said it decides again."""
+OWN: Final = "own"
+"""The code of what is refused for this broker has said it itself: it is offered to tell the broker what its time was."""
+HARMLESS: Final = frozenset({STALE, OWN})
+"""What is refused in the usual course of things: it is not counted, and nobody is warned of it."""
 
 
 class Admitted(msgspec.Struct, frozen=True):

@@ -83,13 +83,18 @@ def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found:
             how = f"{is_} lost with {row.node}{since}"
         case _:
             how = f"{is_} {row.state.value}{where}{since}"
-    return f"{row.instance} {how}{_because(sight, row, cause)}{_working(sight, row)}"
+    return f"{row.instance} {how}{_because(sight, row, cause)}{_working(sight, row)}{_unheard(row)}"
 
 
 def _working(sight: Sight, row: InstanceRow) -> str:
     if row.working is None or row.working.since is None:
         return ""
     return f"; {stepped(row.working.step)} has been running{_since(sight, milliseconds(row.working.since))}"
+
+
+def _unheard(row: InstanceRow) -> str:
+    told = row.state is Shown.RUNNING and row.reason is not None and row.reason.code == "run.unheard"
+    return f"; {row.reason.message}" if told and row.reason is not None else ""
 
 
 def _because(sight: Sight, row: InstanceRow, cause: Event | None) -> str:

@@ -191,6 +191,17 @@ def _is_unheard(sight: Sight, instance: Instance | None) -> bool:
     return said is not None and sight.fleet.is_unheard(said.signed.event.source)
 
 
+def _unheard(sight: Sight, instance: Instance | None) -> Reason | None:
+    """That who speaks of what runs is not heard, and since when: a silence, and not what it said last, is the reason."""
+    said = None if instance is None else instance.application
+    if said is None or not _is_unheard(sight, instance):
+        return None
+    source = said.signed.event.source
+    session = word(sight.view.sessions.of[source], sight.fleet.lost_brokers)
+    since_ms = said.time_ms if session is None else session.since_ms
+    return reason("run.unheard", time=span(sight.now_ms - since_ms), node=source.split("/")[1])
+
+
 def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
     hold = entry.hold
     if hold is None:
@@ -235,27 +246,42 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
         return pinned
     if (braked := waits_for_brake(sight, key, entry, node)) is not None:
         return braked
+    instance = None if node is None else entry.instances.get(node)
+    own = None if seen.status is None else seen.status.record.reason
     match seen.state:
         case Shown.LOST:
-            verdict = None if node is None else sight.fleet.verdict(node)
-            since = 0 if seen.since_ms is None else seen.since_ms
-            if verdict is not None:
-                evidence = verdict.record.message
-                return reason("node.lost", node=node, time=rfc3339(since), evidence=evidence)
-            rate = "" if seen.status is None else f"{seen.status.record.emit_rate_s:g} s"
-            return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
-        case Shown.WAITING | Shown.STOPPED | Shown.STOPPING | Shown.GONE:
-            own = None if seen.status is None else seen.status.record.reason
+            return _lost(sight, spec, node, seen)
+        case Shown.WAITING | Shown.STOPPED | Shown.GONE:
             return told or own
+        case Shown.STOPPING:
+            return told or own or _unheard(sight, instance)
         case Shown.RUNNING:
-            instance = None if node is None else entry.instances.get(node)
-            checked = None if instance is None or instance.health is None else instance.health.record
-            if checked is None or checked.health != "unready":
-                return None
-            return checked.reason or _failed_before(entry, node)
-        case _:
-            own = None if seen.status is None else seen.status.record.reason
-            return own or (_failed_before(entry, node) or _agent_failed(entry, node) if seen.state in ON_ITS_WAY else None)
+            return _unheard(sight, instance) or _not_ready(entry, node)
+        case Shown.INSTALLING | Shown.STARTING:
+            return own or _failed_before(entry, node) or _agent_failed(entry, node) or _unheard(sight, instance)
+    return own
+
+
+def _lost(sight: Sight, spec: ComponentSpec | None, node: str | None, seen: Seen) -> Reason:
+    """Its node is dead, or who speaks of it is silent for too long."""
+    verdict = None if node is None else sight.fleet.verdict(node)
+    since = 0 if seen.since_ms is None else seen.since_ms
+    if verdict is None:
+        rate = "" if seen.status is None else f"{seen.status.record.emit_rate_s:g} s"
+        return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
+    lost = reason("node.lost", node=node, time=rfc3339(since), evidence=verdict.record.message)
+    if spec is None or not spec.each_node:
+        return lost
+    # nothing replaces it: it comes back with its node, or goes with it
+    return msgspec.structs.replace(lost, next=f"bring {node} back, or dsmt node remove {node} --forget", who="you")
+
+
+def _not_ready(entry: SlotEntry, node: str | None) -> Reason | None:
+    instance = None if node is None else entry.instances.get(node)
+    checked = None if instance is None or instance.health is None else instance.health.record
+    if checked is None or checked.health != "unready":
+        return None
+    return checked.reason or _failed_before(entry, node)
 
 
 def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
