@@ -35,6 +35,7 @@ from dsmt.ports.bus import (
     Level,
     Reattached,
 )
+from dsmt.trust.grants import may
 from dsmt.trust.identity import Identity
 from dsmt.version import __version__
 
@@ -197,9 +198,11 @@ class MemoryBus:
             self._subscriptions.remove(subscription)
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
-        """Events of the history by id; what nobody believes any more is none of them."""
+        """Events of the history by id; what nobody believes any more is none of them, nor what may not be read."""
         await self.wait_attached()
+        read = self._identity.certificate.read
         found = (signed for signed in map(self._realm.get, ids) if signed is not None)
+        found = (one for one in found if self.source in one.event.to or may(read, one.event.topic))
         return [signed for signed in found if not self._realm.trust.disowns(signed)]
 
     async def history(self, after: int) -> HistoryPage:

@@ -29,7 +29,7 @@ from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.rules.emitting import Underway, pending_of
-from dsmt.bus.rules.nats_config import broker_of
+from dsmt.bus.rules.nats_config import ALL, broker_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.bus.rules.realm_time import MEASURE_S, ROUND_TRIPS, RealmTime, Sample, offset_of
@@ -151,9 +151,13 @@ class NatsBus:
         name = connection_name(self.source, self._about, number, incarnation, reads=self._reads or not number)
         key, shows = self._identity.key, self._shows if self._realm.gated else ""
         try:
-            return await any_server(servers, chosen, self._realm, key=key, name=name, shows=shows)
+            link = await any_server(servers, chosen, self._realm, key=key, name=name, shows=shows)
         except RefusedError as error:  # a gate does not tell why; who has no valid certificate sees that by itself
             raise (error.code == KEPT_OUT and out_of_time(self._identity.certificate, self.now_ms())) or error from error
+        link.reads = self._identity.certificate.read
+        if self._realm.gated and link.reads != ALL:
+            link.ask_through(self._subjects.asking(self.source, link.reads))
+        return link
 
     async def _hold(self, link: NatsLink, backoff: AttachBackoff, number: int) -> None:
         """Attach over a link, and keep it until it is lost: then with `TransportError`."""

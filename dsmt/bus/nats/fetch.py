@@ -2,6 +2,7 @@
 
 Rule 1: what a source says stands in the stream as it was numbered (`sender`), its facts and its signals each for
     themselves: so the first of several is found by halving, and the others by reading on.
+    Who may not read everything is looked for on each pattern that may be read.
 Rule 2: what was trimmed there may still be retained, in stream F.
 """
 
@@ -26,18 +27,18 @@ async def fetch(link: NatsLink, subjects: Subjects, opener: NatsOpener, ids: Seq
     found: dict[EventId, SignedEvent] = {}
     for source in dict.fromkeys(one.source for one in ids):
         wanted = _Wanted(opener, sorted({one for one in ids if one.source == source}), found)
-        for subject in subjects.of(source):
+        for subject in (one for pattern in link.reads for one in subjects.of(source, pattern)):
             after = await _before(link, subjects.history, subject, wanted.ids[0])
             await wanted.read(link, subjects.history, subject, after, ordered=True)
         if any(one not in found for one in wanted.ids):
-            for subject in subjects.retained_of(source):
+            for subject in (one for pattern in link.reads for one in subjects.retained_of(source, pattern)):
                 await wanted.read(link, subjects.facts, subject, 0, ordered=False)
     return [found[one] for one in dict.fromkeys(ids) if one in found]
 
 
-async def is_there(link: NatsLink, subjects: Subjects, identity: EventId) -> bool:
-    """Whether the history still holds an event. Raises `TransportError`."""
-    for subject in subjects.of(identity.source):
+async def is_there(link: NatsLink, subjects: Subjects, identity: EventId, topic: str) -> bool:
+    """Whether the history still holds an event of a topic. Raises `TransportError`."""
+    for subject in subjects.of(identity.source, topic):
         after = await _before(link, subjects.history, subject, identity)
         stored = await next_on(link, subjects.history, subject, after + 1)
         if stored is not None and _id(stored) == identity:

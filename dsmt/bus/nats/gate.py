@@ -7,7 +7,8 @@ Rule 2: it has a broker's certificate, and a bus of its own. Until that has read
 Rule 3: it tells who is attached (`presence`), and ends connections whose key was revoked.
 Rule 4: a gate that loses its server ends, and begins anew with what it has said before: as a broker that was restarted.
 Rule 5: the gate of the broker in which the realm was born makes the streams, once.
-Rule 6: where there are several, it sees to it that who was removed is none of them (`members`).
+Rule 6: it asks JetStream for those who may not read everything (`questions`); until it does nobody but brokers is let in.
+Rule 7: where there are several, it sees to it that who was removed is none of them (`members`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm
 from dsmt.bus.nats.members import NatsMembers
 from dsmt.bus.nats.presence import NatsPresence
+from dsmt.bus.nats.questions import NatsQuestions
 from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.nats.streams import make_streams
 from dsmt.bus.rules.nats_config import ACCOUNT, permissions
@@ -83,6 +85,7 @@ class NatsGate:
         )
         self._members = NatsMembers(self.bus, self._subjects, dismissed)
         self._presence = NatsPresence(self.bus, trust, clock, about, full)
+        self._questions = NatsQuestions(self.bus, self._subjects)
         self._answering: set[asyncio.Task[None]] = set()
         self._log = Logger(gate=identity.name)
 
@@ -98,6 +101,7 @@ class NatsGate:
                     await self._make_streams(self._made)
                 group.create_task(self.bus.run())
                 group.create_task(self._presence.run(link))
+                group.create_task(self._questions.run())
                 if self._realm.replicas > 1:
                     group.create_task(self._members.run(link))
         finally:
@@ -149,6 +153,7 @@ class NatsGate:
             return  # the server keeps it out by itself, in time
         if not asked.name.startswith("broker/"):
             await self._presence.ready.wait()
+            await self._questions.ready.wait()
         now_ms = self.bus.now_ms()
         try:
             certificate = self._checked(asked, now_ms)

@@ -23,7 +23,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from dsmt.bus.rules.nats_config import CALLOUT_S
+from dsmt.bus.rules.nats_config import ALL, CALLOUT_S
 from dsmt.bus.wire.nkeys import user_nkey
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Ability, Capabilities, Level
@@ -114,6 +114,9 @@ class NatsLink:
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._inboxes: dict[str, tuple[Subscription, asyncio.Queue[Msg]]] = {}
         self._inbox = ""
+        self._asks = "$JS.API"
+        self.reads: tuple[str, ...] = ALL
+        """The patterns that may be read over it."""
         self._watching: asyncio.Task[None] | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -257,8 +260,15 @@ class NatsLink:
 
     async def api(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask JetStream. Raises `ApiError`, `TransportError`, `RefusedError`."""
-        payload = b"" if body is None else json.dumps(body).encode()
-        return answered(await self.request(Publication(f"$JS.API.{name}", payload, {})))
+        return answered(await self.request(self.question(name, body)))
+
+    def question(self, name: str, body: Mapping[str, Any] | None = None) -> Publication:
+        """What is sent to ask JetStream."""
+        return Publication(f"{self._asks}.{name}", b"" if body is None else json.dumps(body).encode(), {})
+
+    def ask_through(self, subject: str) -> None:
+        """Ask through a gate from now on, below this subject: who asks may not read everything."""
+        self._asks = subject
 
     async def publish(self, *entries: Publication) -> dict[str, Any]:
         """Publish messages, all or none of them, in this order; the acknowledgement of the last.

@@ -20,6 +20,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import head
@@ -92,7 +93,9 @@ class NatsPresence:
         self._inbox = ""
         self._missed: set[Connection] = set()
         """Those that the last listing of their server did not have."""
-        self._restored, self.ready = asyncio.Event(), asyncio.Event()
+        self._restored = asyncio.Event()
+        self._hearing = Hearing(bus, dict.fromkeys((self._subjects.signals, self._subjects.answers), self._heard))
+        self.ready = self._hearing.begun
 
     async def listen(self, link: NatsLink) -> None:
         """Begin to hear what the servers tell. Raises `TransportError`."""
@@ -108,7 +111,7 @@ class NatsPresence:
             await self._restored.wait()
             group.create_task(self._follow(link))
             group.create_task(self._look(link))
-            group.create_task(self._hear())
+            group.create_task(self._hearing.run())
             group.create_task(self._tick())
             group.create_task(self._count())
         raise AssertionError
@@ -224,18 +227,6 @@ class NatsPresence:
             await asyncio.sleep(LOOK_S)
 
     # --- who is heard --------------------------------------------------------------------------------------------
-
-    async def _hear(self) -> Never:
-        """Hear who says something, over each link that the bus has."""
-        attached = asyncio.Event()
-        self._bus.on_attached(attached.set)
-        while True:
-            with suppress(TransportError):  # then there will be another link
-                for subject in (self._subjects.signals, self._subjects.answers):
-                    await (await self._bus.held()).hear(subject, self._heard)
-                self.ready.set()
-            await attached.wait()
-            attached.clear()
 
     async def _heard(self, message: Msg) -> None:
         self._sessions.heard(self._subjects.speaker(message.subject), self._clock.boottime(), self._bus.now_ms())

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
 
-from dsmt.bus.nats.link import ANSWER_S, ApiError, NatsLink, Publication
+from dsmt.bus.nats.link import ANSWER_S, ApiError, NatsLink
 from dsmt.bus.rules.nats_config import broker_of
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
@@ -161,10 +160,10 @@ async def _get(link: NatsLink, stream: str, asked: dict[str, Any]) -> Stored | N
 async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
     """The last message of each subject that a pattern takes, by any server that has the stream. Raises `TransportError`."""
     inbox, queue = await link.listen()
-    asked = json.dumps({"multi_last": list(subjects), "batch": 1024}).encode()
+    asked = link.question(f"DIRECT.GET.{stream}", {"multi_last": list(subjects), "batch": 1024})
     found: list[Stored] = []
     try:
-        await link.send(Publication(f"$JS.API.DIRECT.GET.{stream}", asked, {}), inbox)
+        await link.send(asked, inbox)
         while True:
             message = await link.next_of(queue)
             headers = message.headers or {}

@@ -30,6 +30,7 @@ from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.fold import Fold
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
+from dsmt.trust.grants import may
 from dsmt.trust.revocations import REVOKED
 
 BOOKMARK_S: Final = 0.25
@@ -169,7 +170,8 @@ class NatsSubscription:
         page = await read_page(
             link, self._subjects, self._opener, patterns, mark=mark, text=self._number, addressee=addressee
         )
-        noted = {one.event.topic for _, one in page.facts if not any(matches(p, one.event.topic) for p in patterns)}
+        topics = {one.event.topic for _, one in page.facts if not any(matches(p, one.event.topic) for p in patterns)}
+        noted = {one for one in topics if may(link.reads, one)}  # elsewhere the copy is all that it may read
         if noted:
             others = await read_page(link, self._subjects, self._opener, sorted(noted), mark=mark, text=self._number)
             own = [(row, one) for row, one in page.facts if one.event.topic not in noted]
@@ -266,7 +268,7 @@ class NatsSubscription:
     async def _fate(self, link: NatsLink, missing: MissingPart) -> str:
         """What became of it: where the event before it is there, it was not trimmed, for what goes first is what is old."""
         before = EventId(missing.source, missing.incarnation, missing.after)
-        return "lost" if await is_there(link, self._subjects, before) else "trimmed"
+        return "lost" if await is_there(link, self._subjects, before, missing.topic) else "trimmed"
 
     async def _one(self, link: NatsLink, stored: Stored) -> None:
         kind = stored.subject.split(".", 3)[2]

@@ -5,7 +5,8 @@ Rule 1: a server knows nobody but its gate, which it asks of everybody else (aut
 Rule 2: a source may publish what its certificate grants, under its own name and no other: so nobody can write over a
     retained fact of another source, not even with something that no reader believes. Of JetStream it may read, and make
     consumers; a broker, which a gate is, may do all: it makes the streams.
-Rule 3: everybody may read everything that the realm says: what a certificate lets its holder read, NATS does not hold.
+Rule 3: who may not read everything asks JetStream through a gate, which holds what its certificate lets it read
+    (`nats_reads`): of JetStream itself it may ask for nothing but what a consumer has for it.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ RETRIES: Final = 1_000_000
 REPORT_EACH: Final = 3600
 """Of so many attempts to reach another server one is told in the log."""
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
-_ASKED: Final = ("STREAM.INFO.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}")
-_CONSUMERS: Final = ("CONSUMER.CREATE.{}.*", "CONSUMER.MSG.NEXT.{}.*", "CONSUMER.DELETE.{}.*")
+ALL: Final = ("/",)
+"""What a certificate grants whose holder may read everything."""
+_ASKED: Final = ("STREAM.INFO.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}", "CONSUMER.CREATE.{}.*")
+_CONSUMERS: Final = ("CONSUMER.MSG.NEXT.{}.*", "CONSUMER.DELETE.{}.*")
+ANSWERS: Final = {"max": 1, "ttl": 5_000_000_000}
+"""How often, and how long in ns, a gate may answer who asks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +98,19 @@ def peer_of(server: str) -> str:
 
 
 def permissions(certificate: Certificate, subjects: Subjects) -> dict[str, Any]:
-    """What a source may publish and subscribe to."""
+    """What a source may publish and subscribe to; a gate also `responds` to who asks it."""
     name, streams = certificate.subject, (subjects.history, subjects.facts, subjects.blobs)
-    asked = [f"$JS.API.{one.format(stream)}" for stream in streams for one in (*_ASKED, *_CONSUMERS)]
+    mine = _CONSUMERS if certificate.read != ALL else (*_ASKED, *_CONSUMERS)
+    asked = [f"$JS.API.{one.format(stream)}" for stream in streams for one in mine]
+    if certificate.read != ALL:
+        asked.append(f"{subjects.asking(name, certificate.read)}.>")
     said = [*subjects.grants(name, certificate.publish), subjects.answer(name)]
     heard = [f"_INBOX_{user_nkey(certificate.public)}.>", subjects.asked(name), *subjects.taken_by([BROKERS], signals=False)]
     if certificate.role == "broker":
         asked = ["$JS.API.>", subjects.asked_all]
-        heard += [subjects.everything, subjects.answers]
-    return {"publish": {"allow": [*said, *asked]}, "subscribe": {"allow": heard}}
+        heard += [subjects.everything, subjects.answers, subjects.questions]
+    allowed = {"publish": {"allow": [*said, *asked]}, "subscribe": {"allow": heard}}
+    return allowed | ({"responds": ANSWERS} if certificate.role == "broker" else {})
 
 
 def server_config(server: Server, gate: Gate | None = None) -> str:

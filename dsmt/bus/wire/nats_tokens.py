@@ -111,6 +111,7 @@ def let_in(asked: Asked, issuer: Key, account: str, permissions: Mapping[str, An
             "payload": -1,
             "type": "user",
             "version": 2,
+            **({"resp": permissions["responds"]} if "responds" in permissions else {}),
         },
     }
     return _answer(asked, issuer, {"jwt": _signed(user, issuer, now_s)}, now_s)

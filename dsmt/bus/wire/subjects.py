@@ -55,6 +55,14 @@ def smallest(patterns: Iterable[str]) -> list[str]:
     return [one for one in known if not any(other != one and covers(other, one) for other in known)]
 
 
+class Question(NamedTuple):
+    """What somebody asks of JetStream through a gate: who it is, what its certificate lets it read, and what it asks."""
+
+    name: str
+    read: tuple[str, ...]
+    asked: str
+
+
 class Subjects:
     """The subjects and streams of one realm."""
 
@@ -71,6 +79,9 @@ class Subjects:
         """Where who is quiet is asked."""
         self.answers = f"{self._answered}.*"
         """Who was quiet and was asked says that it is there; no stream has it."""
+        self._questions = f"q.{token(realm)}"
+        self.questions = f"{self._questions}.>"
+        """What is asked through a gate; no stream has it."""
         self._depot = f"b.{token(realm)}"
         self.blobs = f"B-{token(realm)}"
         """The stream of the depot."""
@@ -83,6 +94,24 @@ class Subjects:
     def answer(self, source: str) -> str:
         """Where it says so."""
         return f"{self._answered}.{token(source)}"
+
+    def asking(self, name: str, read: Iterable[str]) -> str:
+        """Where a source of this grant asks through a gate: what it asks follows. Nobody else may publish there."""
+        return f"{self._questions}.{token(name)}.{token(' '.join(read))}"
+
+    def question(self, subject: str) -> Question:
+        """Read such a subject."""
+        _, _, name, read, asked = subject.split(".", 4)
+        return Question(unquote(name), tuple(unquote(read).split()), asked)
+
+    def filtered(self, subject: str) -> tuple[str, list[str]]:
+        """The kind of a filter (`b` of pieces of blobs) and its tokens behind that. Raises `UnusableEventError`."""
+        kind, _, rest = subject.removeprefix(f"{self._prefix}.").partition(".")
+        if subject.startswith(f"{self._depot}."):
+            kind, rest = "b", subject.removeprefix(f"{self._depot}.")
+        elif not subject.startswith(f"{self._prefix}."):
+            raise UnusableEventError("event.subject", f"{subject[:200]} is no subject of this realm")
+        return kind, rest.split(".")
 
     def speaker(self, subject: str) -> str:
         """Who has sent something on a subject of this realm: an answer, or anything of its streams."""
@@ -133,13 +162,15 @@ class Subjects:
         """The facts that were re-offered on one topic."""
         return f"{self._prefix}.o.*.*.{_tokens(topic)}"
 
-    def of(self, source: str) -> tuple[str, str]:
-        """What a source says itself: its facts, its signals."""
-        return f"{self._prefix}.f.{token(source)}.>", f"{self._prefix}.s.{token(source)}.>"
+    def of(self, source: str, pattern: str = "/") -> tuple[str, str]:
+        """What a source says itself on a pattern of topics: its facts, its signals."""
+        own = f"{token(source)}.{_tokens(pattern)}"
+        return f"{self._prefix}.f.{own}", f"{self._prefix}.s.{own}"
 
-    def retained_of(self, source: str) -> tuple[str, str]:
-        """What is retained of a source's facts, and what others have re-offered of them."""
-        return f"{self._prefix}.f.{token(source)}.>", f"{self._prefix}.o.*.{token(source)}.>"
+    def retained_of(self, source: str, pattern: str = "/") -> tuple[str, str]:
+        """What is retained of a source's facts on a pattern of topics, and what others have re-offered of them."""
+        own = f"{token(source)}.{_tokens(pattern)}"
+        return f"{self._prefix}.f.{own}", f"{self._prefix}.o.*.{own}"
 
     def piece(self, sayer: str, digest: bytes, name: str) -> str:
         """A piece of a blob; the one called `count` says how many there are."""

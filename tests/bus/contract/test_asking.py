@@ -50,6 +50,18 @@ async def test_events_are_fetched_by_id_and_unknown_ones_are_missing(e: Engine):
 
 
 @contract
+async def test_who_may_not_read_everything_fetches_what_it_may_read_and_nothing_else(e: Engine):
+    alice, agent = await e.bus("operator/alice"), await e.bus("agent/n1/web/app/0")
+    spec = {"spec": {}, "by": "alice", "reason": ""}
+    said = [alice.emit(Draft(f"service/{one}/spec", spec, version=1)) for one in ("web", "db")]
+    for one in said:
+        await one.acknowledged()
+    if Ability.FETCH in agent.can.abilities:
+        ids = [EventId(*one.id) for one in said if one.id is not None]
+        assert [one.event.topic for one in await agent.fetch(ids)] == ["service/web/spec"]
+
+
+@contract
 async def test_what_a_revoked_key_has_said_is_missing_and_all_else_is_fetched(e: Engine):
     alice, bob, root = await e.bus("operator/alice"), await e.bus("operator/bob"), await e.bus("root")
     said, own = alice.emit(Draft("user/f", {"n": 1}, version=1)), bob.emit(Draft("user/g", {"n": 1}, version=1))

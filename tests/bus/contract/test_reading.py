@@ -176,6 +176,20 @@ async def test_history_is_read_since_a_cursor_or_a_time_or_refused(e: Engine):
         assert got.arrived[-1].live
 
 
+@contract
+async def test_who_may_not_read_everything_reads_its_history_since_a_time(e: Engine):
+    agent, alice = await e.bus("agent/n1/web/app/0"), await e.bus("operator/alice")
+    facts, spec = Facts(alice), {"spec": {}, "by": "alice", "reason": ""}
+    if Ability.HISTORY not in agent.can.abilities:
+        return
+    await facts.publish("service/web/spec", spec, version=1)
+    since = (await alice.publish(Draft("service/db/spec", spec, version=1))).cursor.time_ms + 20
+    await passed(agent, since + 20)
+    await facts.publish("service/web/spec", spec | {"reason": "again"}, version=2)
+    async with reading(agent, "service/web/", start=Start.HISTORY, since=since) as got:
+        assert [one["reason"] for one in got.of("service/web/spec")] == ["again"]
+
+
 # --- marks ---------------------------------------------------------------------------------------------------------------
 
 

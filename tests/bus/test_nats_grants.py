@@ -1,0 +1,126 @@
+"""What a certificate lets its holder read, on a real NATS server with its gate: beyond that it learns nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from dsmt.bus.nats.consumer import PullConsumer
+from dsmt.bus.nats.link import Publication
+from dsmt.bus.nats.streams import last_of_each, last_on
+from dsmt.errors import RefusedError, TransportError
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.records import to_data
+from dsmt.ports.bus import Draft, Interest, Start
+from dsmt.trust.grants import read_patterns
+from dsmt.trust.identity import Identity
+from tests.bus.realm import Facts, reading
+from tests.bus.test_nats_door import Kept, on_nats
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
+SPEC = {"spec": {}, "by": "alice", "reason": ""}
+
+
+def agent_of(k: Kept) -> Identity:
+    return k.made.identity("agent/n1/web/app/0", parent=k.identities["node/n1"])
+
+
+async def said(k: Kept) -> None:
+    alice = await k.bus(k.identities["operator/alice"])
+    for topic in ("service/web/spec", "service/db/spec"):
+        await alice.publish(Draft(topic, SPEC, version=1))
+
+
+@on_nats
+async def test_who_may_not_read_everything_reads_nothing_else_by_any_question(k: Kept) -> None:
+    await said(k)
+    agent = agent_of(k)
+    link = await k.servers.link(agent)
+    db, web = (k.subjects.event("operator/alice", f"service/{one}/spec", fact=True) for one in ("db", "web"))
+    history = k.subjects.history
+    name = os.urandom(9).hex()
+    directly = {
+        f"STREAM.INFO.{history}": {"subjects_filter": ">"},
+        f"STREAM.MSG.GET.{history}": {"last_by_subj": db},
+        f"DIRECT.GET.{history}": {"last_by_subj": db},
+        f"DIRECT.GET.{history}.{db}": None,
+        f"CONSUMER.CREATE.{history}.{name}": {"stream_name": history, "config": {"name": name}},
+        f"CONSUMER.CREATE.{history}.{name}.{db}": {"stream_name": history, "config": {"name": name, "filter_subject": db}},
+        f"CONSUMER.NAMES.{history}": None,
+    }
+    for question, body in directly.items():
+        with pytest.raises(RefusedError, match=f"does not let {agent.name} publish"):
+            await link.api(question, body)
+    others = k.subjects.asking("operator/alice", ("/",)), k.subjects.asking(agent.name, ("/",))
+    for subject in others:
+        link.ask_through(subject)
+        with pytest.raises(RefusedError, match=f"does not let {agent.name} publish"):
+            await link.api(f"STREAM.MSG.GET.{history}", {"last_by_subj": db})
+    link.ask_through(k.subjects.asking(agent.name, read_patterns(agent.name)))
+    with pytest.raises(TransportError, match="may not ask"):
+        await last_on(link, history, db)
+    with pytest.raises(TransportError, match="may not ask"):
+        await last_of_each(link, history, [web, db])
+    with pytest.raises(TransportError, match="may not ask"):
+        await PullConsumer(link, history, [web, db]).begin()
+    assert [one.subject for one in await last_of_each(link, history, [web])] == [web]
+
+
+@on_nats
+async def test_an_answer_goes_to_an_inbox_and_nowhere_else(k: Kept) -> None:
+    """Who asks names the subject of the answer: it is no way to have the gate say something."""
+    await said(k)
+    agent = agent_of(k)
+    link, bob = await k.servers.link(agent), await k.bus(k.identities["operator/bob"])
+    asked, forged = k.subjects.asking(agent.name, read_patterns(agent.name)), "user/forged"
+    own = k.subjects.event("operator/alice", forged, fact=False)
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        await link.send(Publication(f"{asked}.STREAM.INFO.{k.subjects.history}", b"", {}), own)
+        link.ask_through(asked)
+        await link.api(f"STREAM.INFO.{k.subjects.history}")  # what was asked before it was answered, or not at all
+        await bob.publish(Draft("user/good", {"n": 1}))
+        await got.until(lambda g: g.of("user/good"))
+    assert await last_on(await k.servers.administrator(), k.subjects.history, own) is None
+
+
+@on_nats
+async def test_the_holder_of_a_token_reads_what_concerns_it_and_nothing_of_the_realm(k: Kept) -> None:
+    await said(k)
+    token = k.made.identity("joining/t1", parent=k.identities["operator/alice"])
+    bus = await k.bus(token)
+    with pytest.raises(RefusedError, match="joining/t1 may not read service/"):
+        async with bus.subscribe(Interest(("service/",))):
+            pass
+    link = await k.servers.link(token)
+    for pattern in ("service/", "node/", "trust/token/", "/"):
+        link.ask_through(k.subjects.asking(token.name, read_patterns(token.name)))
+        for one in k.subjects.taken_by([pattern], signals=True):
+            with pytest.raises(TransportError, match="may not ask"):
+                await last_on(link, k.subjects.facts, one)
+    async with reading(bus, "trust/token/t1", "joining/t1/") as got:
+        assert got.completes
+
+
+@on_nats
+async def test_while_no_gate_is_there_an_agent_goes_on_and_what_a_gate_is_asked_for_waits(k: Kept) -> None:
+    controller = Facts(await k.bus(k.made.identity("controller/c1")))
+    slot = Slot(node="n1", spec="operator/alice#7-1", revision=1, desired="running")
+    await controller.publish("service/web/slot/app/0", to_data(slot), version=1)
+    agent, bob = await k.bus(agent_of(k)), await k.bus(k.identities["operator/bob"])
+    link = await agent.held()
+    async with reading(bob, "node/n1/", "app/") as got, reading(agent, "service/web/") as own:
+        await controller.publish("service/web/slot/app/0", to_data(slot), version=2)
+        await own.until(lambda g: len(g.of("service/web/slot/app/0")) == 2)  # its consumer is made
+        await k.gates.close(0)
+        agent.heartbeat("node/n1/agent/web/app/0/heartbeat", 1.0)
+        await got.until(lambda g: g.of("node/n1/agent/web/app/0/heartbeat"))
+        waits = asyncio.create_task(agent.publish(Draft("app/web/hello", {"n": 1}, version=1)))
+        await controller.publish("service/web/slot/app/0", to_data(slot), version=3)
+        await own.until(lambda g: len(g.of("service/web/slot/app/0")) == 3)
+        assert not waits.done()
+        k.gates.open(0)
+        await asyncio.wait_for(waits, 20)
+        await got.until(lambda g: g.of("app/web/hello"))
+        assert (agent.attached, own.reattached, await agent.held()) == (True, [], link)
