@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+KEPT_BYTES: Final = 256 * 1024**2
+KEPT_SHARE: Final = 0.25
+
+
+def kept_for_events(total: int) -> int:
+    """What of a disk of so many bytes is kept for events: a broker whose disk is full stops everybody."""
+    return int(min(KEPT_BYTES, total * KEPT_SHARE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Never
 
 from dsmt.logs import Logger
+from dsmt.ports.blobs import kept_for_events
 from dsmt.ports.realm import About
 from dsmt.programs.bus import nats_missing
 from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, GateFile, read_identity
@@ -78,6 +79,7 @@ async def _serve(directory: Path) -> None:
         known=KnownServers(config.realm.addresses, trust, DiskFiles(str(directory))),
         dismissed=lambda: ask_to_end(directory, "nats_server"),  # it refuses to start from then on
         full=lambda: str(directory) if disk.is_full else "",
+        low=lambda: disk.is_low,
     )
     keeping = asyncio.ensure_future(keep_keeper("broker", directory, on_the_bus(gate.bus)))
     looking = asyncio.ensure_future(disk.look(lambda: ask_to_end(directory, "nats_server")))
@@ -92,12 +94,13 @@ class ServerDisk:
     """The disk on which a server writes. `is_full`: it was once, and the server may have been refused a write since."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory, self.is_full = directory, False
+        self._directory, self.is_full, self.is_low = directory, False, False
 
     async def look(self, end: Callable[[], object]) -> Never:
         """Whenever there is room again, end the server: who keeps it starts the next one."""
         while True:
-            free = shutil.disk_usage(self._directory).free
+            total, _, free = shutil.disk_usage(self._directory)
+            self.is_low = free < kept_for_events(total)
             if self.is_full and free >= ROOM_BYTES:
                 self.is_full = False
                 Logger(gate=self._directory.name).warning("the disk has room again: the server begins anew")

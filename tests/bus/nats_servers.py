@@ -53,6 +53,7 @@ class Gates:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self.full = ""
         """The directory whose disk they say is full."""
+        self.low = False
 
     def open(self, *which: int) -> None:
         for n in which or range(len(self.identities)):
@@ -76,6 +77,7 @@ class Gates:
                 about=About(os.getpid(), "test"),
                 made=self.born.set if n == 0 and not self.born.is_set() else None,
                 full=lambda: self.full,
+                low=lambda: self.low,
             )
             try:
                 await gate.run()

@@ -7,11 +7,12 @@ from hashlib import sha256
 import pytest
 from msgspec.structs import replace
 
-from dsmt.bus.broker.depot import AGAIN_MS, KEPT_SHARE, UNFINISHED_MS, Depot
+from dsmt.bus.broker.depot import AGAIN_MS, UNFINISHED_MS, Depot
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError
+from dsmt.ports.blobs import KEPT_SHARE
 from tests.bus.stored import append, service, slot
 
 SIZE = 1000

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from nats.errors import StaleConnectionError
 
+from dsmt.bus.nats import room
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import NatsLink, Publication
+from dsmt.bus.nats.streams import head
 from dsmt.bus.rules import presence
 from dsmt.bus.rules.nats_sessions import how_of
 from dsmt.bus.rules.session_words import STATS_S
 from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name, read_connection_name
 from dsmt.errors import RefusedError, UnusableEventError
-from dsmt.ports.bus import Draft
+from dsmt.ports.bus import Draft, Start
 from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.revocations import topic_of
@@ -135,6 +138,37 @@ async def test_a_gate_says_at_once_that_its_servers_disk_is_full_and_that_there_
                     lambda g, full=full: g.of("broker/s0/stats")[-1:] and g.of("broker/s0/stats")[-1].get("full", "") == full
                 )
                 assert took_s() < STATS_S / 2
+
+
+def test_the_oldest_of_the_history_gives_way_while_little_is_left_of_a_disk_and_no_fact_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LOOK_S", 0.05)
+    monkeypatch.setattr(room, "LEAST_BYTES", 20_000)
+
+    async def within(k: Kept) -> None:
+        alice, bob = await k.bus(k.identities["operator/alice"]), await k.bus(k.identities["operator/bob"])
+        administrator = await k.servers.administrator()
+        await alice.publish(Draft("user/f", {"n": 0}, version=1))
+        for n in range(200):
+            alice.emit(Draft("user/t", {"n": n}))
+        await alice.publish(Draft("user/t", {"n": 200}))
+        before = await head(administrator, k.subjects.history)
+        assert before.first == 1
+        assert before.size > 2 * room.LEAST_BYTES
+        k.gates.low = True
+        async with asyncio.timeout(20):
+            while (at := await head(administrator, k.subjects.history)).size > room.LEAST_BYTES:
+                assert at.first <= before.last
+        k.gates.low = False
+        assert at.first > before.last // 2
+        async with reading(bob, "user/", start=Start.HISTORY) as got:
+            assert got.types()[0] == "trimmed"
+            assert got.of("user/f") == [{"n": 0}]
+            assert got.of("user/t")[-1] == {"n": 200}
+            assert 0 < len(got.of("user/t")) < 200
+
+    on_nats(within)(tmp_path)
 
 
 @on_nats

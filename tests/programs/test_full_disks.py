@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +11,8 @@ from dsmt.programs import nats_gate
 from dsmt.programs.configuration import read_config, write_config
 from dsmt.programs.keeper import KeeperFile
 from dsmt.programs.nats_gate import FULL_BYTES, ROOM_BYTES, ServerDisk
+
+MIB, GIB = 2**20, 2**30
 
 
 def test_a_configuration_that_stands_there_already_is_not_written(tmp_path: Path) -> None:
@@ -36,12 +37,12 @@ def test_a_server_whose_disk_was_full_is_begun_anew_once_when_there_is_room(
     async def main() -> None:
         left, done = iter(frees), asyncio.Event()
 
-        def usage(_: Path) -> SimpleNamespace:
+        def usage(_: Path) -> tuple[int, int, int]:
             free = next(left, None)
             fulls.append(disk.is_full)
             if free is None:
                 done.set()
-            return SimpleNamespace(free=ROOM_BYTES if free is None else free)
+            return 16 * ROOM_BYTES, 0, ROOM_BYTES if free is None else free
 
         monkeypatch.setattr(nats_gate.shutil, "disk_usage", usage)
         monkeypatch.setattr(nats_gate, "DISK_LOOK_S", 0)
@@ -52,3 +53,21 @@ def test_a_server_whose_disk_was_full_is_begun_anew_once_when_there_is_room(
     asyncio.run(main())
     assert len(ended) == 2
     assert fulls[: len(frees)] == [False, False, True, True, False, False, True]
+
+
+@pytest.mark.parametrize(("total", "free", "low"), [
+    (9 * GIB, 256 * MIB, False), (9 * GIB, 256 * MIB - 1, True), (80 * MIB, 20 * MIB, False), (80 * MIB, 20 * MIB - 1, True),
+])  # fmt: skip
+def test_of_a_disk_with_less_than_what_is_kept_for_events_little_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, low: bool
+) -> None:
+    monkeypatch.setattr(nats_gate.shutil, "disk_usage", lambda _: (total, total - free, free))
+    disk = ServerDisk(tmp_path)
+
+    async def main() -> None:
+        looking = asyncio.ensure_future(disk.look(lambda: None))
+        await asyncio.sleep(0)
+        looking.cancel()
+
+    asyncio.run(main())
+    assert disk.is_low == low

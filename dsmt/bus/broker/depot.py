@@ -3,7 +3,7 @@
 Rule 1: a complete blob is never written again, whoever asks; only operators put.
 Rule 2: it is bounded in bytes, and each operator's part of it. For room the oldest blobs go that no live fact names; what
     was begun and not gone on with for `UNFINISHED_MS` goes first (D2). So it is with room on the disk, of which
-    `KEPT_BYTES`, or `KEPT_SHARE` of a small one, are kept for events: a store that is full stops everybody.
+    some is kept for events (`ports.blobs.kept_for_events`).
     What is fetched from another broker (`filling`) is nobody's part, and nobody else writes it meanwhile.
 Rule 3: hashing and removing are done in steps of a few chunks, between which the loop does what else is due.
 Rule 4: what is fetched from here is looked at, too, once in `AGAIN_MS`: a disk may have given other bytes than it was given.
@@ -21,15 +21,13 @@ from typing import Any, Final
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, InputError
-from dsmt.ports.blobs import Blob, Blobs
+from dsmt.ports.blobs import Blob, Blobs, kept_for_events
 
 MAX_CHUNKS: Final = 2**20
 PAYER_SHARE: Final = 0.5
 UNFINISHED_MS: Final = 10 * 60 * 1000
 REMOVED_AT_ONCE: Final = 4
 AGAIN_MS: Final = 10 * 60 * 1000
-KEPT_BYTES: Final = 256 * 1024**2
-KEPT_SHARE: Final = 0.25
 
 Answer = Callable[[f.BlobIs], None]
 
@@ -205,7 +203,7 @@ class Depot:
         if self._removing:
             return 0
         total, free = self._blobs.disk()
-        return int(min(KEPT_BYTES, total * KEPT_SHARE)) + size - free
+        return kept_for_events(total) + size - free
 
     def _give(self, wanted: int, spare: Iterator[Blob]) -> int:
         """Give so many bytes of what may go; how many were given."""

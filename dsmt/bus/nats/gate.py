@@ -8,7 +8,8 @@ Rule 3: it tells who is attached (`presence`), and ends connections whose key wa
 Rule 4: a gate that loses its server ends, and begins anew with what it has said before: as a broker that was restarted.
 Rule 5: the gate of the broker in which the realm was born makes the streams, once.
 Rule 6: it asks JetStream for those who may not read everything (`questions`); until it does nobody but brokers is let in.
-Rule 7: where there are several, it sees to it that who was removed is none of them (`members`).
+Rule 7: history gives way before its server's disk is full (`room`).
+Rule 8: where there are several, it sees to it that who was removed is none of them (`members`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm
 from dsmt.bus.nats.members import NatsMembers
 from dsmt.bus.nats.presence import NatsPresence
 from dsmt.bus.nats.questions import NatsQuestions
+from dsmt.bus.nats.room import NatsRoom
 from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.nats.streams import make_streams
 from dsmt.bus.rules.nats_config import ACCOUNT, permissions
@@ -60,7 +62,8 @@ class NatsGate:
     """The gate beside one server, `realm.own`.
 
     `made` is called when the streams were made; None: it makes none. `dismissed`: its server was removed, and may end.
-    `full` says which directory's disk is full, so that the server stores nothing; empty for none.
+    `full` says which directory's disk is full, so that the server stores nothing; empty for none. `low`:
+    little is left of it.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class NatsGate:
         known: KnownServers | None = None,
         dismissed: Callable[[], object] = lambda: None,
         full: Callable[[], str] = str,
+        low: Callable[[], bool] = bool,
     ) -> None:
         self._identity, self._trust, self._realm, self._keys, self._clock = identity, trust, realm, keys, clock
         self._made, self._subjects = made, Subjects(trust.realm.name)
@@ -86,6 +90,7 @@ class NatsGate:
         self._members = NatsMembers(self.bus, self._subjects, dismissed)
         self._presence = NatsPresence(self.bus, trust, clock, about, full)
         self._questions = NatsQuestions(self.bus, self._subjects)
+        self._room = NatsRoom(self.bus, self._subjects, low)
         self._answering: set[asyncio.Task[None]] = set()
         self._log = Logger(gate=identity.name)
 
@@ -102,6 +107,7 @@ class NatsGate:
                 group.create_task(self.bus.run())
                 group.create_task(self._presence.run(link))
                 group.create_task(self._questions.run())
+                group.create_task(self._room.run())
                 if self._realm.replicas > 1:
                     group.create_task(self._members.run(link))
         finally:
