@@ -3,7 +3,7 @@
 Rule 1: it asks for a page at a time and is given no more: a reader that does not read costs the server nothing.
 Rule 2: a server that is given a time and several subjects may begin too late (2.15.1, where the last of a subject is the
     newest of all, once in twelve): it is asked which row that time is, of all subjects, and begins by that.
-    Who may not read everything cannot ask that: it is given all that there is, and leaves out what is older.
+    Who may not read everything cannot ask that: it is given all that there is.
 Rule 3: whatever is not as it should be ends it with `TransportError`: a number that does not follow, a silence, a
     consumer that is gone. Who reads begins another one behind the last row that it has.
 Rule 4: where a stream ends its leader says: what a consumer has is that of one server, which may have just come back and
@@ -49,7 +49,7 @@ class PullConsumer:
         self._link, self._stream, self._filters = link, stream, list(filters)
         self._name = os.urandom(9).hex()
         self._inbox, self._queue = "", asyncio.Queue[Msg]()
-        self._open = self._delivered = self._since_ms = 0
+        self._open = self._delivered = 0
         self._heard = asyncio.get_running_loop().time()
 
     async def begin(self, *, after: int = 0, since_ms: int | None = None) -> int:
@@ -57,7 +57,6 @@ class PullConsumer:
         try:
             if since_ms is not None:
                 after = await self._before(since_ms) if self._link.reads == ALL else 0
-                self._since_ms = since_ms
             self._inbox, self._queue = await self._link.listen()
             start = {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
             told = await self._made(self._name, KEPT_S, {"filter_subjects": self._filters, **start})
@@ -141,7 +140,7 @@ class PullConsumer:
         if stored.number != self._delivered:
             raise TransportError("nats.consumer", f"the consumer of stream {self._stream} left something out")
         self._open -= 1
-        return [stored] if stored.stored_ms >= self._since_ms else []
+        return [stored]
 
 
 async def all_of(link: NatsLink, stream: str, filters: Sequence[str], *, after: int = 0) -> AsyncGenerator[Stored]:

@@ -23,6 +23,7 @@ from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.page import Page, read_page, set_mark
 from dsmt.bus.nats.streams import Head, Stored, head
 from dsmt.bus.rules.follower import MissingPart
+from dsmt.bus.rules.nats_config import ALL
 from dsmt.bus.rules.routing import OVERLAP_MS
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, UnusableEventError
@@ -65,6 +66,7 @@ class NatsSubscription:
         self._store = ""
         self._began = self._after = self._covered = 0
         self._since_ms: int | None = None
+        self._older_ms = 0
         self._completed = False
         self._token = self._echoed = 0
         self._asked, self._begun = asyncio.Event(), asyncio.Event()
@@ -206,6 +208,7 @@ class NatsSubscription:
         self._after = since.row if known and isinstance(since, Cursor) else 0
         if since is not None and not known:
             self._since_ms = max(0, since.time_ms - OVERLAP_MS) if isinstance(since, Cursor) else since
+            self._older_ms = self._since_ms if link.reads != ALL else 0  # it is given all that there is (`consumer`)
         elif self._after + 1 < at.first:
             await self._trimmed(link, at)
 
@@ -277,7 +280,7 @@ class NatsSubscription:
         if kind in "mt":
             self._marked(kind, stored)
             return
-        if kind in "fon" and stored.row <= self._covered:
+        if (kind in "fon" and stored.row <= self._covered) or stored.stored_ms < self._older_ms:
             return
         try:
             signed = await self._opener.open(link, stored)
