@@ -125,6 +125,19 @@ def test_what_an_operator_began_to_put_is_fetched_from_nobody_until_it_was_not_g
     assert shelf.depot.begin(sha256(content(2)).digest())
 
 
+def test_of_a_blob_that_is_being_checked_or_fetched_a_depot_says_that_it_is_busy_and_not_that_it_is_full(shelf):
+    one, two, answers = content(1), content(2), []
+    digest = sha256(one).digest()
+    shelf.depot.put(f.ChunkPut(id=1, digest=digest, number=0), (one,), "operator/a", answers.append)
+    shelf.depot.put(f.BlobFinished(id=2, digest=digest, chunks=1), (), "operator/a", answers.append)
+    shelf.depot.put(f.ChunkPut(id=3, digest=digest, number=0), (one,), "operator/b", answers.append)
+    assert [(one.id, one.ok, one.busy) for one in answers] == [(1, True, False), (3, False, True)]
+    assert shelf.depot.begin(sha256(two).digest())
+    again = shelf.put(two)
+    assert (again.ok, again.busy, again.message) == (False, True, "this blob is just being fetched from another broker")
+    assert [(one.id, one.ok, one.size) for one in answers[2:]] == [(2, True, len(one))]
+
+
 def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later(shelf, monkeypatch):
     asked: list[int] = []
     shelf.depot._due = lambda: asked.append(1)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dsmt.bus.broker.depot import Depot
+from dsmt.errors import FailedError
 from dsmt.operations.write import applying
 from dsmt.spec.parsing import parse
 from tests.bus.meshes import at, mesh
@@ -43,5 +45,40 @@ def test_an_artifact_is_put_from_its_beginning_at_another_broker_when_the_first_
             await applying.stage(declared, alice)
             assert b"".join([piece async for piece in alice.get_blob(sha256(content).digest())]) == content
             assert len(begun) == 2
+
+    asyncio.run(main())
+
+
+def test_what_a_broker_is_busy_with_is_put_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else has put it, and it is being checked: the next answer says that it is there."""
+    content = bytes(range(256)) * 8000
+    (tmp_path / "a.tar").write_bytes(content)
+    text = web(1, component="artifact: {url: a.tar}\n")
+    declared = applying.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
+    digest, checks, busy = sha256(content).digest(), Depot.step, []
+
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            broker = await made.broker()
+            alice, bob = [await made.client(f"operator/{name}") for name in ("alice", "bob")]
+            monkeypatch.setattr(Depot, "step", lambda _: False)
+            first = asyncio.create_task(applying.stage(declared, alice))
+            put = bob.put_blob
+
+            async def once(chunks: AsyncIterator[bytes], digest: bytes) -> None:
+                try:
+                    await put(chunks, digest)
+                except FailedError as error:
+                    busy.append((error.code, error.next))
+                    monkeypatch.setattr(Depot, "step", checks)
+                    broker._to_step.set()
+                    raise
+
+            monkeypatch.setattr(bob, "put_blob", once)
+            await until(lambda: broker._depot._checks)
+            await applying.stage(declared, bob)
+            await first
+            assert b"".join([piece async for piece in bob.get_blob(digest)]) == content
+        assert busy[0] == ("depot.busy", "put it again")
 
     asyncio.run(main())

@@ -32,6 +32,10 @@ AGAIN_MS: Final = 10 * 60 * 1000
 Answer = Callable[[f.BlobIs], None]
 
 
+def _busy(frame: f.ChunkPut | f.BlobFinished, why: str) -> f.BlobIs:
+    return f.BlobIs(id=frame.id, size=None, ok=False, busy=True, message=why)
+
+
 @dataclass(slots=True)
 class _Sum:
     """What has been seen of a blob, chunk by chunk."""
@@ -100,8 +104,7 @@ class Depot:
         if held is not None and held.whole:
             answer(f.BlobIs(id=frame.id, size=held.size))
         elif frame.digest == self._fetched:
-            said = "this blob is just being fetched from another broker: put it again"
-            answer(f.BlobIs(id=frame.id, size=None, ok=False, message=said))
+            answer(_busy(frame, "this blob is just being fetched from another broker"))
         elif isinstance(frame, f.BlobFinished):
             self._checks.append(_Check(frame, answer, _Sum(frame.digest)))
             self._due()
@@ -111,6 +114,8 @@ class Depot:
     def _chunk(self, frame: f.ChunkPut, parts: tuple[bytes, ...], payer: str) -> f.BlobIs:
         if len(parts) != 1 or not 0 < len(parts[0]) <= CHUNK_BYTES or frame.number >= MAX_CHUNKS:
             raise InputError("bus.frame", "a chunk is one part of 1 to 256 KiB, of a blob that has at most 2^20 of them")
+        if self._is_busy(frame.digest):
+            return _busy(frame, "this blob is just being checked or removed")
         said = self._part(payer, len(parts[0])) or self._room(frame.digest, len(parts[0]))
         if not said:
             try:
@@ -186,8 +191,6 @@ class Depot:
 
     def _room(self, digest: bytes, size: int) -> str:
         """Why there is no room for a chunk; empty when there is."""
-        if self._is_busy(digest):
-            return "this blob is just being checked or removed"
         blobs = self._blobs.all()
         over = sum(one.size for one in blobs) + size - self._limit
         short = self._short(size)

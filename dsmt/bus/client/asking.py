@@ -96,7 +96,8 @@ class Asking:
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes, store: Callable[[], str]) -> None:
         """Put a blob with this sha256 into the depot.
 
-        Raises `FailedError` when it is not kept: `depot.moved` where the link is at another broker, with no beginning.
+        Raises `FailedError` when it is not kept: `depot.moved` where the link is at another broker, with no beginning,
+        `depot.busy` where somebody else writes it, or it is being checked.
         """
         held, _ = await self._ask(f.BlobIs, f.BlobAsked(id=self._number(), digest=digest))
         if held.size is not None:
@@ -108,12 +109,16 @@ class Asking:
                 put, _ = await self._ask(f.BlobIs, f.ChunkPut(id=self._number(), digest=digest, number=count), part)
                 if store() != at:
                     raise _moved(digest)
+                if put.busy:
+                    raise _busy(put)
                 if not put.ok:
                     raise FailedError("depot.full", put.message, next="free space on the broker's disk")
                 count += 1
         done, _ = await self._ask(f.BlobIs, f.BlobFinished(id=self._number(), digest=digest, chunks=count))
         if not done.ok and store() != at:
             raise _moved(digest)
+        if done.busy:
+            raise _busy(done)
         if not done.ok:
             raise FailedError("depot.mismatch", f"blob {digest.hex()}: {done.message}", next="put it again")
 
@@ -136,6 +141,10 @@ class Asking:
             count += 1
         if whole.digest() != digest:
             raise FailedError("depot.mismatch", f"blob {digest.hex()} arrived with another sha256", next="fetch it again")
+
+
+def _busy(told: f.BlobIs) -> FailedError:
+    return FailedError("depot.busy", told.message, next="put it again")
 
 
 def _moved(digest: bytes) -> FailedError:

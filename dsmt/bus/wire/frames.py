@@ -3,8 +3,7 @@
 Rule 1: a message is one CBOR map with the key `t` that names its kind, followed by raw parts (events, certificates, chunks).
     On ZeroMQ a message is one ZMTP frame, each part behind its length in 4 bytes, big-endian.
 Rule 2: a message that cannot be read closes its connection; nothing of it is used.
-Rule 3: a message has at most `MAX_PARTS` parts beside a map of at most `MAX_HEAD` bytes without tags (`framing`); what has
-    more is refused before anything of it is looked at (D2).
+Rule 3: it has `MAX_PARTS` parts and a map of `MAX_HEAD` bytes at most, no tags (`framing`); else it is refused unread (D2).
 Rule 4: a number with which is reckoned is finite and in its range: who sends another one harms itself only (D2).
 Rule 5: a client speaks `hello` and `attach` first; before that only `time` is answered.
 """
@@ -354,11 +353,12 @@ class BlobAsked(_Frame, frozen=True):
 
 
 class BlobIs(_Frame, frozen=True):
-    """Broker: the answer; `size` null when it is not here. `ok` answers a put."""
+    """Broker: the answer; `size` null when it is not here. `ok` answers a put; `busy`: no, and soon it may be yes."""
 
     id: Count
     size: Count | None
     ok: bool = True
+    busy: bool = False
     message: Said = ""
 
 

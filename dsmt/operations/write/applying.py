@@ -8,6 +8,7 @@ Rule 4: a spec that says what stands already makes no new revision.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ from dsmt.spec.yamltree import LARGEST_TEXT
 from dsmt.view import View
 
 MOST_PUTS: Final = 8
+BUSY_S: Final = 20.0
+AGAIN_S: Final = 0.2
 """How often an artifact is put from its beginning, for the broker to which it was put is gone."""
 _CHUNK: Final = 256 * 1024
 MAX_TEXT: Final = 16 * 1024
@@ -185,14 +188,21 @@ async def _artifact(artifact: Artifact, directory: Path, bus: Bus | None) -> Art
 
 
 async def _put(bus: Bus, path: Path, digest: bytes) -> None:
-    """Put a file into the depot, from its beginning at each broker to which the link moves. Raises `FailedError`."""
-    for left in reversed(range(MOST_PUTS)):
+    """Put a file into the depot: from its beginning at each broker to which the link moves, and while one is busy with it.
+
+    Raises `FailedError`.
+    """
+    loop, moves = asyncio.get_running_loop(), 0
+    until = loop.time() + BUSY_S
+    while True:
         try:
             return await bus.put_blob(_chunks(path), digest)
         except FailedError as error:
-            if error.code != "depot.moved" or not left:
+            moves += error.code == "depot.moved"
+            if error.code == "depot.busy" and loop.time() < until:
+                await asyncio.sleep(AGAIN_S)
+            elif error.code != "depot.moved" or moves == MOST_PUTS:
                 raise
-    return None
 
 
 def _digest(path: Path) -> bytes:
