@@ -9,14 +9,15 @@ import pytest
 
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import Publication
-from dsmt.bus.nats.streams import last_of_each, last_on
+from dsmt.bus.nats.opener import NatsOpener
+from dsmt.bus.nats.streams import head, last_of_each, last_on
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft, Interest, Start
 from dsmt.trust.grants import read_patterns
 from dsmt.trust.identity import Identity
-from tests.bus.realm import Facts, reading
+from tests.bus.realm import Facts, Pen, reading
 from tests.bus.test_nats_door import Kept, on_nats
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
@@ -124,3 +125,27 @@ async def test_while_no_gate_is_there_an_agent_goes_on_and_what_a_gate_is_asked_
         await asyncio.wait_for(waits, 20)
         await got.until(lambda g: g.of("app/web/hello"))
         assert (agent.attached, own.reattached, await agent.held()) == (True, [], link)
+
+
+@on_nats
+async def test_what_an_answer_of_a_server_overwrites_stands_again_within_a_moment(k: Kept) -> None:
+    """Who asks names the subject of the answer, and a server that answers asks for no permission."""
+    alice, said = await k.servers.link(k.identities["operator/alice"]), Pen(k.identities["operator/alice"])
+    bus = await k.bus(k.identities["operator/bob"])
+    await NatsOpener(k.made.trust(), k.subjects, lambda: 0.0).introduce(alice, k.identities["operator/alice"])
+    own, administrator = k.subjects.event("operator/alice", "user/f", fact=True), await k.servers.administrator()
+    for n in (1, 2):  # without what has a server refuse the first one again
+        await alice.publish(Publication(own, said.write("user/f", {"n": n}, version=n).raw, {}))
+    whose = k.subjects.certificates("operator/alice", k.identities["operator/alice"].key.key_id)
+    node, history = await k.link("node/n1"), k.subjects.history
+    newest, shown = [await last_on(administrator, history, one) for one in (own, whose)]
+    first = node.question(f"DIRECT.GET.{history}", {"next_by_subj": own})
+    beat = Publication(k.subjects.event("node/n1", "node/n1/heartbeat", fact=False), b"x", {})
+    for asked, stood in ((beat, newest), (first, newest), (beat, shown)):
+        before = (await head(administrator, history)).last
+        await node.send(asked, stood.subject)
+        async with asyncio.timeout(10):
+            while (now := await last_on(administrator, history, stood.subject)).row < before + 2 or now.raw != stood.raw:
+                assert now.subject == stood.subject
+    async with reading(bus, "user/", start=Start.FACTS) as got:
+        assert (got.of("user/f"), got.types()) == ([{"n": 2}], [])

@@ -9,7 +9,8 @@ Rule 4: a gate that loses its server ends, and begins anew with what it has said
 Rule 5: the gate of the broker in which the realm was born makes the streams, once.
 Rule 6: it asks JetStream for those who may not read everything (`questions`); until it does nobody but brokers is let in.
 Rule 7: history gives way before its server's disk is full (`room`).
-Rule 8: where there are several, it sees to it that who was removed is none of them (`members`).
+Rule 8: it sees to it that what is retained is not overwritten (`guard`).
+Rule 9: where there are several, it sees to it that who was removed is none of them (`members`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from typing import Final, Never
 from nats.aio.msg import Msg
 
 from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.guard import NatsGuard
 from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm
 from dsmt.bus.nats.members import NatsMembers
+from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.presence import NatsPresence
 from dsmt.bus.nats.questions import NatsQuestions
 from dsmt.bus.nats.room import NatsRoom
@@ -91,6 +94,7 @@ class NatsGate:
         self._presence = NatsPresence(self.bus, trust, clock, about, full)
         self._questions = NatsQuestions(self.bus, self._subjects)
         self._room = NatsRoom(self.bus, self._subjects, low)
+        self._guard = NatsGuard(self.bus, self._subjects, NatsOpener(trust, self._subjects, clock.boottime))
         self._answering: set[asyncio.Task[None]] = set()
         self._log = Logger(gate=identity.name)
 
@@ -108,6 +112,7 @@ class NatsGate:
                 group.create_task(self._presence.run(link))
                 group.create_task(self._questions.run())
                 group.create_task(self._room.run())
+                group.create_task(self._guard.run())
                 if self._realm.replicas > 1:
                     group.create_task(self._members.run(link))
         finally:

@@ -25,6 +25,7 @@ from dsmt.event.codec import decode_part
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.payload import canonical
+from dsmt.trust.certificate import read
 from dsmt.trust.identity import Identity
 from dsmt.trust.opening import opened
 from dsmt.trust.revocations import REVOKED
@@ -89,6 +90,15 @@ class NatsOpener:
                 self._trust.add_all([bytes(one) for one in cbor2.loads(stored.raw)])
                 good = True
         return good
+
+    def check_certificates(self, stored: Stored) -> None:
+        """Whether a message holds certificates of the key that its subject names. Raises `UnusableEventError`."""
+        try:
+            held = [read(bytes(one))[0] for one in cbor2.loads(stored.raw)]
+        except (cbor2.CBORDecodeError, TypeError, ValueError) as error:
+            raise UnusableEventError("event.subject", f"no certificates stand on {stored.subject}") from error
+        if not any(one.certificate.key_id.hex() == stored.subject.rpartition(".")[2] for one in held):
+            raise UnusableEventError("event.subject", f"no certificate of the key on {stored.subject} stands there")
 
     async def introduce(self, link: NatsLink, sayer: Identity) -> None:
         """Put a source's own certificates where readers look for them, unless they are there. Raises `TransportError`."""

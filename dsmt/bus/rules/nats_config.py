@@ -2,9 +2,9 @@
 
 Rule 1: a server knows nobody but its gate, which it asks of everybody else (auth callout): a new key needs no new
     configuration. Whoever has a key of the gate lets in whom it likes, so it never leaves the gate's directory.
-Rule 2: a source may publish what its certificate grants, under its own name and no other: so nobody can write over a
-    retained fact of another source, not even with something that no reader believes. Of JetStream it may read, and make
-    consumers; a broker, which a gate is, may do all: it makes the streams.
+Rule 2: a source may publish what its certificate grants, under its own name and no other. But a server answers on whatever
+    subject is named by who asks, without a permission: what that overwrites a gate puts right (`nats.guard`). Of JetStream
+    a source may read, and make consumers; a broker, which a gate is, may do all: it makes the streams.
 Rule 3: who may not read everything asks JetStream through a gate, which holds what its certificate lets it read
     (`nats_reads`): of JetStream itself it may ask for nothing but what a consumer has for it.
 """
@@ -107,7 +107,7 @@ def permissions(certificate: Certificate, subjects: Subjects) -> dict[str, Any]:
     said = [*subjects.grants(name, certificate.publish), subjects.answer(name)]
     heard = [f"_INBOX_{user_nkey(certificate.public)}.>", subjects.asked(name), *subjects.taken_by([BROKERS], signals=False)]
     if certificate.role == "broker":
-        asked = ["$JS.API.>", subjects.asked_all]
+        asked = ["$JS.API.>", subjects.asked_all, subjects.everything]
         heard += [subjects.everything, subjects.answers, subjects.questions]
     allowed = {"publish": {"allow": [*said, *asked]}, "subscribe": {"allow": heard}}
     return allowed | ({"responds": ANSWERS} if certificate.role == "broker" else {})

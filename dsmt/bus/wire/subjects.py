@@ -118,9 +118,9 @@ class Subjects:
         tokens = subject.split(".")
         return unquote(tokens[2 if subject.startswith(f"{self._answered}.") else 3])
 
-    def retained(self) -> list[str]:
-        """What stream F takes from stream H."""
-        return [f"{self._prefix}.{kind}.>" for kind in RETAINED]
+    def retained(self, kinds: str = RETAINED) -> list[str]:
+        """What stream F takes from stream H, of these kinds."""
+        return [f"{self._prefix}.{kind}.>" for kind in kinds]
 
     def event(self, author: str, topic: str, *, fact: bool) -> str:
         """What a source says itself."""

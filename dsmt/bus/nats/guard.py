@@ -1,0 +1,126 @@
+"""What a gate sees to, for no server does: that what is retained is the newest that its source has said.
+
+Rule 1: a server answers on whatever subject was named by who asked, and needs no permission for it. So an answer may come to
+    stand where somebody's fact stood: that something was stored, or an earlier event that was asked for.
+Rule 2: what comes on a subject that is retained, and is not an event of its source on its topic (or certificates of its
+    key) that is newer than what was heard there, is doubted: what stream H has on the subject is read, and the newest that
+    may be believed is put there again, if it is not the last.
+Rule 3: of several gates one hears each message. What was overwritten after its history was trimmed is lost to those who come
+    later, until who holds it offers it (R5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from contextlib import aclosing, suppress
+from typing import Final, Never
+
+from nats.aio.msg import Msg
+
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.consumer import all_of
+from dsmt.bus.nats.hearing import Hearing
+from dsmt.bus.nats.link import ApiError, NatsLink, Publication
+from dsmt.bus.nats.opener import NatsOpener
+from dsmt.bus.nats.streams import Stored
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.logs import Logger
+
+NEW_MS: Final = 10_000
+"""What was said longer ago, and is heard on a subject of which nothing was heard, is looked at."""
+KNOWN: Final = 65_536
+DOUBTED: Final = 4096
+RETRY_S: Final = 0.2
+LOOKS: Final = 25
+"""How often a subject is looked at: what was heard is stored a moment later, or never."""
+_KINDS: Final = "focn"
+_NONE: Final = (-1, -1)
+_Number = tuple[int, int]
+
+
+class NatsGuard:
+    """That of one gate, which shares the work with the others."""
+
+    def __init__(self, bus: NatsBus, subjects: Subjects, opener: NatsOpener) -> None:
+        self._bus, self._subjects, self._opener = bus, subjects, opener
+        self._hearing = Hearing(bus, dict.fromkeys(subjects.retained(_KINDS), self._heard), queue="guard")
+        self._newest: OrderedDict[str, _Number] = OrderedDict()
+        """By subject: the number of the newest that was heard."""
+        self._doubted: OrderedDict[str, tuple[bytes, int]] = OrderedDict()
+        """By subject: what was heard there, and how often it is still looked."""
+        self._work = asyncio.Event()
+        self._log = Logger(gate=bus.source)
+
+    async def run(self) -> Never:
+        """Hear what comes, and put right what is doubted, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hearing.run())
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                doubted, self._doubted = self._doubted, OrderedDict()
+                for subject, (heard, left) in doubted.items():
+                    try:
+                        done = await self._put_right(await self._bus.held(), subject, heard)
+                    except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
+                        done = False
+                    if not done and left and subject not in self._doubted:
+                        self._doubt(subject, heard, left - 1)
+                await asyncio.sleep(RETRY_S)
+
+    async def _heard(self, message: Msg) -> None:
+        stored = Stored(message.subject, 0, self._bus.now_ms(), message.data)
+        try:
+            number, said_ms = await self._read(await self._bus.held(), stored)
+        except (UnusableEventError, TransportError):
+            self._doubt(stored.subject, stored.raw)
+            return
+        before = self._newest.get(stored.subject, _NONE)
+        if number < before or (before == _NONE and said_ms < stored.stored_ms - NEW_MS):
+            self._doubt(stored.subject, stored.raw)
+        self._note(stored.subject, max(number, before))
+
+    async def _read(self, link: NatsLink, stored: Stored) -> tuple[_Number, int]:
+        """The number of an event (certificates have none), and when it was said.
+
+        Raises `UnusableEventError`, `TransportError`.
+        """
+        if self._subjects.said(stored.subject).kind == "c":
+            self._opener.check_certificates(stored)
+            return _NONE, stored.stored_ms
+        event = (await self._opener.open(link, stored)).event
+        return (event.incarnation, event.sequence), event.time_ms
+
+    def _doubt(self, subject: str, heard: bytes, left: int = LOOKS) -> None:
+        self._doubted[subject] = heard, left
+        if len(self._doubted) > DOUBTED:
+            self._doubted.popitem(last=False)
+        self._work.set()
+
+    def _note(self, subject: str, number: _Number) -> None:
+        self._newest[subject] = number
+        self._newest.move_to_end(subject)
+        if len(self._newest) > KNOWN:
+            self._newest.popitem(last=False)
+
+    async def _put_right(self, link: NatsLink, subject: str, heard: bytes) -> bool:
+        """Have the newest be the last on a subject (rule 2); False while what was heard does not stand there yet.
+
+        Raises `ApiError`, `TransportError`, `RefusedError`.
+        """
+        newest, good, last = _NONE, b"", b""
+        async with aclosing(all_of(link, self._subjects.history, [subject])) as found:
+            async for stored in found:
+                last = stored.raw
+                with suppress(UnusableEventError):
+                    number, _ = await self._read(link, stored)
+                    if number >= newest:
+                        newest, good = number, stored.raw
+        if good and good != last:
+            await link.publish(Publication(subject, good, {}))
+            self._note(subject, newest)
+            self._log.warning("what stood on a subject was overwritten, and stands again", subject=subject)
+            return True
+        return heard == last
