@@ -68,7 +68,8 @@ class NatsGuard:
                         done = False
                     if not done and left and subject not in self._doubted:
                         self._doubt(subject, heard, left - 1)
-                await asyncio.sleep(RETRY_S)
+                if self._doubted:
+                    await asyncio.sleep(RETRY_S)
 
     async def _heard(self, message: Msg) -> None:
         stored = Stored(message.subject, 0, self._bus.now_ms(), message.data)
