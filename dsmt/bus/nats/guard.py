@@ -84,15 +84,16 @@ class NatsGuard:
         self._note(stored.subject, max(number, before))
 
     async def _read(self, link: NatsLink, stored: Stored) -> tuple[_Number, int]:
-        """The number of an event (certificates have none), and when it was said.
+        """The number of an event (certificates have none), and when it was said; what is offered is old as a rule.
 
         Raises `UnusableEventError`, `TransportError`.
         """
-        if self._subjects.said(stored.subject).kind == "c":
+        kind = self._subjects.said(stored.subject).kind
+        if kind == "c":
             self._opener.check_certificates(stored)
             return _NONE, stored.stored_ms
         event = (await self._opener.open(link, stored)).event
-        return (event.incarnation, event.sequence), event.time_ms
+        return (event.incarnation, event.sequence), stored.stored_ms if kind == "o" else event.time_ms
 
     def _doubt(self, subject: str, heard: bytes, left: int = LOOKS) -> None:
         self._doubted[subject] = heard, left
