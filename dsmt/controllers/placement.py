@@ -284,8 +284,7 @@ class Chooser:
             case "memory" | "cpu" | "disk":
                 return self._no_room(worst, at)
             case "ports":
-                taken = next(port for port in self.component.ports if port.port is not None)
-                return reason("place.port_taken", port=taken.port, n=len(at), name=taken.name)
+                return self._port_taken(at)
             case "limits":
                 return reason("place.unenforceable", limit="limits", nodes=", ".join(at[:5]), why=faults[at[0]].says)
             case _:
@@ -294,6 +293,14 @@ class Chooser:
                 return reason(
                     "place.no_match", n=0, total=len(self.fleet.members), clause=clause, k=counts[clause], target=key
                 )
+
+    def _port_taken(self, nodes: list[str]) -> Reason:
+        """By the fixed port that is taken on most of these nodes."""
+        ports = [port for port in self.component.ports if port.port is not None]
+        taken_on = [sum((port.protocol, port.port) in self.allocations.node(node).ports for node in nodes) for port in ports]
+        most = max(taken_on)
+        port = ports[taken_on.index(most)]
+        return reason("place.port_taken", port=port.port, n=most, name=port.name)
 
     def _no_room(self, what: str, nodes: list[str]) -> Reason:
         free = {node: getattr(self.allocations.node(node).free(), what) for node in nodes}

@@ -9,6 +9,7 @@ from dsmt.agents.instance.output import Output
 from dsmt.errors import TransportError
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit
+from dsmt.spec.records import Logs as Bounds
 
 from .memory_bus import Realm
 from .sights import command
@@ -215,6 +216,18 @@ def test_where_a_run_begins_in_a_new_file_what_stood_in_the_one_before_is_no_pla
     assert output.place("stdout", since_ms=2_000) == 0
     assert output.place("stdout", since_ms=3_500) == 70
     assert record.before["stdout"] == (True, 0, 5000)
+
+
+def test_what_is_written_to_a_file_that_was_begun_anew_counts_from_its_beginning() -> None:
+    ends = {"stdout": 5000, "stderr": 0}
+    logs: Any = SimpleNamespace(end=ends.__getitem__, trim=lambda *_, **__: None)
+    nothing: Any = None
+    output, bounds = Output(logs, nothing), Bounds(size_bytes=1000, keep=1, rate_bytes=1)
+    output.trim(bounds, 10.0)
+    ends["stdout"] = 4000
+    assert output.trim(bounds, 11.0) == 0.25
+    ends["stdout"] = 4500
+    assert output.trim(bounds, 12.0) == 2.0
 
 
 class Rotated:

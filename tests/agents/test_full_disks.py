@@ -12,6 +12,7 @@ from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.processes import Exit
 
+from .managed import Managed
 from .memory_bus import Realm
 from .memory_machine import MemoryFiles
 from .sights import CHECKED
@@ -27,6 +28,17 @@ class FullDisk(MemoryFiles):
         if self.full:
             raise FailedError("fetch.no_space", "no space", need="1 KiB", path=path, free="0")
         super().write(path, content, mode=mode)
+
+
+class NoRoom(MemoryFiles):
+    """A disk on which not even a directory can be made."""
+
+    full = True
+
+    def below(self, path: str, *, made: bool = True) -> MemoryFiles:
+        if self.full and made:
+            raise FailedError("fetch.no_space", "no space", need="1 KiB", path=path, free="0")
+        return super().below(path, made=made)
 
 
 def with_disk(site: Site) -> FullDisk:
@@ -153,3 +165,21 @@ def test_what_comes_back_to_a_full_disk_before_it_could_leave_runs_again() -> No
 def reason_of(site: Site) -> str | None:
     reason = site.statuses()[-1].get("reason")
     return None if reason is None else str(reason["code"])
+
+
+def test_a_manager_whose_disk_has_no_room_for_a_container_says_so_and_makes_it_when_there_is() -> None:
+    async def main() -> None:
+        at = Managed()
+        full = NoRoom(at.node.files.content, at.node.files.root)
+        at.node.files = at.node.agents.files = full
+        at.start()
+        at.site.place()
+        await at.realm.until(lambda: at.states("container")[-1:] == ["failed"])
+        assert at.told("container")[-1]["reason"]["code"] == "fetch.no_space"
+        assert at.process is not None
+        assert at.process.alive, "it keeps what else there is"
+        full.full = False
+        await at.site.until("running")
+        at.end()
+
+    in_virtual_time(main)

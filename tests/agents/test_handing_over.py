@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from dsmt.agents.rules.container import (
     RECORD,
     load_record,
@@ -112,6 +114,26 @@ def test_what_may_not_overlap_is_not_started_beside_a_copy_whose_successor_faile
         assert [one for one in site.machine.copies if one.launch.argv[0] == "nap"] == []
         assert old.ended is not None
         await site.realm.until(lambda: site.endpoint() == {**site.endpoint(), "generation": 3, "ready": True})
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_of_a_revision_that_cannot_be_installed_the_process_is_named_that_runs_on_ready_or_not(ready: bool) -> None:
+    """It holds its ports and its memory, and whoever asks what runs on a node finds it."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = ready
+        await site.realm.until(lambda: site.endpoint()["ready"] == ready)
+        site.machine.steps["false"] = Exit(1, None)
+        site.assign(site.spec(DOZES + "    install: 'false'\n", version=2), version=2)
+        await site.until("failed")
+        assert site.machine.alive == [old]
+        assert site.statuses()[-1]["pid"] == old.pid
         agent.kill()
 
     in_virtual_time(main)

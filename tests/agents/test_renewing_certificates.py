@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.node.renewing import _taken
+from dsmt.agents.node.renewing import _back, _taken
 from dsmt.event.kinds.joining import Renewed
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
@@ -37,3 +37,17 @@ def test_a_node_goes_on_with_no_certificate_of_another_name_or_key(name: str, ke
     answer = signed("issuer/root", "node/n1/certificate", Renewed(certificate=other.chain[0].raw))
     found = _taken(bus, own, Realm(name="test", roots=(ROOT.public,)), answer)
     assert (found is not None) is ((name, key) == ("node/n1", KEY))
+
+
+@pytest.mark.parametrize(("revoked", "goes_on"), [("issuer/east", True), ("node/n1", False), ("", False)])
+def test_a_node_whose_issuer_was_revoked_goes_on_with_another_certificate_of_its_key(revoked: str, goes_on: bool) -> None:
+    def shown(subject: str, not_after: int) -> Any:
+        return SimpleNamespace(certificate=SimpleNamespace(key_id=subject.encode(), subject=subject, not_after=not_after))
+
+    key: Any = SimpleNamespace(key_id=b"node/n1")
+    own: Any = SimpleNamespace(key=key, name="node/n1", chain=(shown("node/n1", 500), shown("issuer/east", 900)))
+    other = shown("node/n1", 100)
+    trust: Any = SimpleNamespace(is_revoked=lambda _, name: name == revoked, chain=lambda *_: [other])
+    found = _back(own, trust, 99)
+    assert (None if found is None else found.chain) == ((other,) if goes_on else None)
+    assert _back(own, trust, 100) is None, "it has ended"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules.served import TRANSITIONS, Input, Said, Served, State
 
 ENDPOINTS = (Said.HERE, Said.BEFORE, Said.NOWHERE)
@@ -97,3 +101,20 @@ def test_a_copy_that_is_let_go_and_is_not_served_changes_nothing(
     assert at.happens(Input.LET_GO) == said
     assert at.healthy is healthy
     assert repr(at) == f"<Served {at.state.value} healthy={healthy}>"
+
+
+def test_who_was_unready_and_is_stopped_tells_its_siblings_that_it_fails_no_more() -> None:
+    said: list[Any] = []
+    record = SimpleNamespace(run_generation=3, ports={})
+    memory: Any = SimpleNamespace(record=record, save_soon=lambda **_: None)
+    reporter: Any = SimpleNamespace(fact=lambda _, told: said.append(told), why=lambda *_, **__: None)
+    bus: Any = SimpleNamespace(now_ms=lambda: 0)
+    serving = Serving("127.0.0.1", bus, memory, reporter)
+    serving.ready(check="http", evidence="200")
+    serving.unready(check="http", evidence="503", failures=4)
+    said.clear()
+    serving.withdraw("it is being stopped")
+    (told,) = said
+    assert (told.health, told.failures, told.evidence) == ("unready", 0, "it is being stopped")
+    serving.withdraw("it is being stopped")
+    assert len(said) == 1, "it was said"

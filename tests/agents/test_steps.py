@@ -203,6 +203,7 @@ def test_times_of_before_a_boot_mean_nothing_after_it_and_what_was_said_stays() 
         not_before_s=90.0,
         finished=True,
         history=RestartHistory(failures=3, first_failure=80.0),
+        parked=True,
     )
     files = MemoryFiles()
     files.write(RECORD, dump_record(record))
@@ -214,3 +215,7 @@ def test_times_of_before_a_boot_mean_nothing_after_it_and_what_was_said_stays() 
     said = after.last_status("n1", 5.0)
     assert said is not None
     assert (said.state, said.generation, said.restarts, said.last_exit) == (State.FAILED, 4, 5, exited)
+    assert not said.parked, "all is tried anew"
+    before = same.last_status("n1", 5.0)
+    assert before is not None
+    assert before.parked

@@ -18,7 +18,7 @@ from dsmt.trust.keys import SecretKey
 from . import managed
 from .managed import SLOT, Managed
 from .memory_bus import EPOCH_MS, Bus
-from .world import in_virtual_time, node_config
+from .world import AgentProcess, Agents, in_virtual_time, node_config
 
 
 def test_a_killed_manager_is_followed_by_one_that_takes_over_what_runs() -> None:
@@ -56,6 +56,33 @@ def test_agents_below_a_key_that_was_rotated_are_followed_by_ones_below_the_new_
         assert len(at.node.machine.programs) == 1
         assert "failed" not in at.states("agent") + at.site.states()
         assert at.states("agent")[-1] == "running"
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_no_agent_is_followed_before_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of them would both obey."""
+    start, beside = Agents.start_agent, list[int]()
+
+    async def started(agents: Agents, directory: str) -> AgentProcess:
+        beside.append(sum(one.process.alive for one in agents.started))
+        return await start(agents, directory)
+
+    def slowly(agent: AgentProcess, number: int) -> None:
+        asyncio.get_running_loop().call_later(1.0, agent.process.send_signal, number)
+
+    async def main() -> None:
+        monkeypatch.setattr(Agents, "start_agent", started)
+        monkeypatch.setattr(AgentProcess, "signal", slowly)
+        at = await Managed.running()
+        assert at.process is not None
+        at.process.kill()
+        root, key = SecretKey(b"r" * 32), SecretKey(b"m" * 32)
+        at.node.identity = root_issued("node/n1", root, key=key, now_s=EPOCH_MS // 1000 + 60, serial=b"2" * 16)
+        at.start()
+        await at.realm.until(lambda: len(at.node.agents.started) == 2)
+        assert beside == [0, 0]
         at.end()
 
     in_virtual_time(main)

@@ -211,6 +211,41 @@ def test_no_blob_takes_what_is_kept_of_a_disk_for_events_and_what_nothing_names_
     shelf.store.close()
 
 
+def begin(shelf, content: bytes, number: int = 0, *, of: bytes | None = None, payer: str = "operator/b") -> f.BlobIs:
+    """Put a chunk, and nothing more; nothing is removed meanwhile."""
+    answers: list[f.BlobIs] = []
+    digest = sha256(of or content).digest()
+    shelf.depot.put(f.ChunkPut(id=1, digest=digest, number=number), (content,), payer, answers.append)
+    return answers[-1]
+
+
+def test_while_room_is_being_made_on_the_disk_nothing_more_gives_way_for_it(shelf, monkeypatch):
+    for n in range(3):
+        shelf.put(content(n))
+    monkeypatch.setattr(shelf.store.blobs, "disk", lambda: (100 * SIZE, 25 * SIZE))  # nothing is free but what is kept
+    assert begin(shelf, content(7)).ok
+    assert [shelf.has(content(n)) for n in range(3)] == [False, True, True], "the oldest gives way"
+    assert begin(shelf, content(8)).ok
+    assert [shelf.has(content(n)) for n in range(3)] == [False, True, True], "what goes has not gone yet"
+    while shelf.depot.step():
+        pass
+    assert begin(shelf, content(9)).ok
+    assert [shelf.has(content(n)) for n in range(3)] == [False, False, True]
+
+
+def test_what_is_gone_on_with_late_does_not_give_way_for_itself(shelf):
+    for n in range(9):
+        shelf.names(content(n))
+        assert shelf.put(content(n), f"operator/{n % 2}").ok
+    assert begin(shelf, content(20), of=content(20) + content(21)).ok
+    shelf.now_ms += UNFINISHED_MS + 1000
+    answer = begin(shelf, content(21), 1, of=content(20) + content(21))
+    assert (answer.ok, answer.message) == (False, "the depot holds 10000 bytes, and live facts name all of it")
+    digest = sha256(content(20) + content(21)).digest()
+    assert not shelf.depot.is_removing(digest)
+    assert shelf.store.blobs.get(digest) is not None
+
+
 def test_what_has_another_sha256_is_removed_and_said(shelf):
     digest = bytes(32)
     answers: list[f.BlobIs] = []
@@ -248,6 +283,9 @@ def test_what_is_fetched_is_looked_at_once_in_a_while_and_no_blob_that_is_sound_
     assert len(told) == 1
     assert shelf.put(content(1)).ok
     assert shelf.has(content(1))
+    shelf.now_ms += AGAIN_MS
+    shelf.depot.expire()
+    assert not shelf.depot._looked, "of what nobody fetches nothing is remembered"
 
 
 def test_of_what_went_before_it_was_looked_at_nobody_is_told_that_it_was_wrong(shelf):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 
+from dsmt.bus.client.incarnation import FILE, KeptIncarnation
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import statement
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.keys import SecretKey
+from tests.agents.memory_machine import MemoryFiles
 from tests.bus.raw_session import hello
 from tests.bus.realm import TestRealm, reading, scenario
 
@@ -112,3 +114,13 @@ async def test_an_attachment_that_was_not_granted_cannot_be_signed(r: TestRealm)
     raw.send(f.Attach(statement=signed))
     refused, _ = await raw.next(f.Refused)
     assert refused.code in ("trust.attach", "trust.signature")
+
+
+def test_each_process_of_a_name_begins_above_the_one_before_whose_incarnation_was_kept():
+    files = MemoryFiles()
+    first = KeptIncarnation(files)
+    assert (first.last, first.next) == (None, 0)
+    first.began(7)
+    assert (KeptIncarnation(files).last, KeptIncarnation(files).next) == (7, 8)
+    files.write(FILE, b"spoiled")
+    assert KeptIncarnation(files).next == KeptIncarnation(None).next == 0

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from dsmt.bus.broker import ingest
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.words import Words
 from dsmt.bus.store.sqlite import SqliteStore
@@ -215,3 +216,33 @@ def test_what_an_incarnation_said_to_another_broker_is_waited_for_though_a_newer
     inward.ingest.overdue()
     inward.ingest.overdue()
     assert gaps(inward) == [(1, 1), (3, 3)], "nobody has these"
+
+
+def test_what_is_missing_is_no_gap_while_another_broker_was_not_read_so_far_and_is_one_then(inward):
+    pen = Pen(inward.identity("operator/alice"), 7)
+    said, settled_ms = [pen.write("user/t", {}) for _ in range(4)], inward.now_ms - 5_000
+    inward.ingest.settled_ms = lambda: settled_ms
+    assert inward.take("operator/alice", said[0]) == []
+    assert inward.take("operator/alice", said[3]) == []
+    inward.now_ms += 60_000
+    inward.ingest.overdue()
+    assert gaps(inward) == [], "the other broker was lost, and may have it"
+    assert inward.ingest.brought("b2", said[1]) == 0
+    inward.ingest.commit()
+    settled_ms = inward.now_ms
+    inward.ingest.overdue()
+    assert gaps(inward) == [(3, 3)]
+
+
+def test_of_what_another_broker_may_have_no_more_than_a_bound_is_remembered_and_the_oldest_is_told_first(
+    inward, monkeypatch
+):
+    monkeypatch.setattr(ingest, "_OWED_MOST", 2)
+    identity = inward.identity("operator/alice")
+    inward.ingest.settled_ms = lambda: inward.now_ms - 5_000
+    for incarnation in range(7, 12):  # the one before has not said its first, and says it no more
+        pen = Pen(identity, incarnation)
+        assert inward.take("operator/alice", [pen.write("user/t", {}) for _ in range(2)][1]) == []
+    inward.ingest.overdue()
+    assert len(inward.ingest._owed) == 2
+    assert [told["message"] for told in inward.told()] == ["operator/alice #1..#1 did not come"] * 2

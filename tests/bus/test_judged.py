@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dsmt.bus.rules.judged import judged, must_attach_anew
+from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
@@ -80,6 +81,16 @@ async def test_a_node_that_speaks_while_it_is_judged_dead_attaches_anew_once(r: 
         await controller.publish(Draft("node/n1/verdict", to_data(said), subject="n1", replaces=first.signed))
         await node.publish(Draft("node/n1/heartbeat", node._publisher.signer.heartbeat(0.0, 1.0)))
         assert (node.attachment, other.attachment) == (again, others)
+
+
+@scenario
+async def test_a_verdict_on_an_attachment_that_is_yet_to_come_ends_as_well(r: TestRealm):
+    """The broker that gave the node its number had a clock that was ahead."""
+    await r.broker()
+    controller, node = await r.client("controller/c1"), await r.client("node/n1")
+    ahead = node.attachment + BOUND_MS // 2
+    await controller.publish(Draft("node/n1/verdict", to_data(verdict(node_n1=ahead)), subject="n1"))
+    await until(lambda: node.attached and node.attachment > ahead)
 
 
 @scenario

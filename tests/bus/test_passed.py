@@ -8,7 +8,7 @@ import time
 import pytest
 
 from dsmt.bus.broker import passed
-from dsmt.bus.client import measuring
+from dsmt.bus.client import certificates, measuring
 from dsmt.bus.client.certificates import ShownCertificates
 from dsmt.bus.wire import frames as f
 from dsmt.event.hlc import BOUND_MS
@@ -146,6 +146,18 @@ async def test_who_only_reads_ends_with_the_key_above_it_however_long_it_has_rea
     refused, _ = await asyncio.wait_for(reader.next(f.Refused), 10)
     assert refused.code == "trust.revoked"
     await until(lambda: not broker._trust.names(below.key.key_id))
+
+
+def test_about_all_that_was_shown_is_asked_again_and_again_a_part_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(certificates, "ASKED_AT_ONCE", 2)
+    r = TestRealm(memory_network(), tmp_path)
+    alice = r.identity("operator/alice")
+    own, *others = (r.identity(f"operator/alice.{n}", parent=alice) for n in range(4))
+    shown = ShownCertificates(own, r.trust(), Logger(source=own.name))
+    for other in others:
+        shown.shown([one.raw for one in reversed(other.chain)])
+    first, second, third = sorted((one.key.key_id, one.name) for one in others)
+    assert [shown.to_ask() for _ in range(3)] == [(first, second), (third,), (first, second)]
 
 
 def test_nobody_lets_go_of_its_own_certificates(tmp_path):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from dsmt.bus.client import publisher as publishing
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.nats import sender as nats_sender
@@ -129,6 +130,28 @@ async def test_each_broker_is_brought_the_certificates_of_those_whose_facts_are_
         assert link.certificates() == [bob.chain[0].raw]
         assert [one.id for one in link.events() if one.event.source == bob.name] == [one.id for one in facts]
         made.attached(None)
+
+
+@scenario
+async def test_no_more_is_re_offered_at_once_than_a_broker_has_answered_for(r: TestRealm):
+    made = publisher(r, "operator/alice", "operator/bob")
+    pen = Pen(r.identity("operator/bob"))
+    facts = [pen.write("user/f", {"n": n}, version=n) for n in range(1, 6)]
+    link = attached(made)
+    with patch.object(publishing, "OFFERS", 2):
+        made.offer(facts)
+        await asyncio.sleep(0)
+        assert [one.id for one in link.events() if one.event.source == "operator/bob"] == [one.id for one in facts[:2]]
+        made.not_taken(facts[0].id, "stale", 0)
+        made.flush()
+        assert [one.id for one in link.events() if one.event.source == "operator/bob"] == [one.id for one in facts[:3]]
+
+
+@scenario
+async def test_an_answer_names_no_more_that_is_gone_than_it_may(r: TestRealm):
+    made = publisher(r, "operator/alice")
+    ranges = [(n, n) for n in range(1000, 1000 + 4 * publishing.MISSING, 2)]
+    assert made.missing(made.signer.incarnation, ranges) == tuple(ranges[: publishing.MISSING])
 
 
 @scenario

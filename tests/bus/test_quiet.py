@@ -9,7 +9,7 @@ import pytest
 
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
-from dsmt.bus.broker.upkeep import TICK_S, Upkeep
+from dsmt.bus.broker.upkeep import EXPIRE_S, TICK_S, Upkeep
 from dsmt.bus.rules.presence import Presence
 from dsmt.bus.rules.quiet import DELEGATE_QUIET_S, DOUBT_S, QUIET_S, LinkWatch
 from dsmt.bus.wire import frames as f
@@ -207,3 +207,19 @@ def test_a_client_that_heard_its_broker_right_after_a_stop_notices_soon_when_tha
         now += watch.pause_s(busy=False)
         assert now <= woke + 10.0, "it looks again and gives up as soon as ever"
         watch.look(now)
+
+
+def test_each_minute_what_is_over_is_forgotten_and_again_at_once_while_there_is_more_to_trim():
+    recorder, sessions, rates, depot = (MagicMock() for _ in range(4))
+    recorder.trim.side_effect = [True, True, False, False]
+    sessions.ask.return_value = []
+    upkeep = Upkeep(recorder, sessions, rates, depot, MagicMock())
+    upkeep.begin(0.0)
+    done = []
+    for tick in range(int(2.5 * EXPIRE_S / TICK)):
+        upkeep.tick(tick * TICK, "")
+        if recorder.trim.call_count > len(done):
+            done.append(tick * TICK)
+    assert done == [EXPIRE_S, EXPIRE_S + TICK, EXPIRE_S + 2 * TICK, 2 * EXPIRE_S + 2 * TICK]
+    for one in (recorder.ingest.expire, rates.forget, sessions.forgive, depot.expire):
+        assert one.call_count == len(done)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from dsmt.bus.broker.accounts import Accounts
 from dsmt.bus.rules.quota import (
     BURST,
     FACT_BYTES,
@@ -22,6 +25,7 @@ from dsmt.bus.rules.quota import (
     over_shelf,
 )
 from dsmt.bus.rules.shares import owed
+from dsmt.errors import UnusableEventError
 from dsmt.trust.certificate import Certificate, SignedCertificate
 
 MIB = 1024 * 1024
@@ -117,6 +121,27 @@ def test_retained_facts_are_bounded_line_by_line(name):
 def test_a_delegate_has_its_own_quota_beside_its_ancestors():
     assert not over_own(certificate("agent/a", 2), 1)
     assert "agent/a" in over_own(certificate("agent/a", 2), 2)
+
+
+def test_what_a_delegate_has_ended_makes_room_for_as_much_after_the_next_commit():
+    agent, node = certificate("agent/n1/web/app/0", 2), certificate("node/n1", 100)
+    signed = [SignedCertificate(one, one.subject.encode(), b"") for one in (agent, node)]
+    trust: Any = SimpleNamespace(chain=lambda *_: signed, certificate=lambda *_: signed[0])
+    held = [0]
+    facts: Any = SimpleNamespace(limit_bytes=2**40, live=lambda _: (held[0], 0), live_facts=lambda _: held[0])
+    accounts = Accounts(node, trust, facts)
+    said: Any = SimpleNamespace(key_id=b"k", event=SimpleNamespace(source=agent.subject), size=100)
+    for _ in range(2):
+        accounts.charge(said, None)
+    with pytest.raises(UnusableEventError, match="as many as its certificate allows"):
+        accounts.charge(said, None)
+    held[0] = 2
+    accounts.committed()
+    with pytest.raises(UnusableEventError, match="as many as its certificate allows"):
+        accounts.charge(said, None)
+    held[0] = 1
+    accounts.committed()
+    accounts.charge(said, None)
 
 
 def test_who_has_spent_its_tokens_waits_and_has_them_again_after_a_while():

@@ -147,6 +147,18 @@ def test_who_is_away_for_less_than_a_round_has_not_passed_however_often_it_is_lo
     assert k.in_memory() == 2
 
 
+def test_who_was_here_meanwhile_has_a_whole_round_again_before_it_has_passed(k):
+    agent = k.agent(1)
+    k.said(agent)
+    k.rounds(1)
+    for here in ({(agent.key.key_id, agent.name)}, set()):
+        k.here = here
+        k.rounds(1)
+        assert k.in_memory() == 3
+    k.rounds(1)
+    assert k.in_memory() == 2
+
+
 def test_who_comes_again_is_in_memory_and_counted_until_it_has_passed_again(k):
     agent = k.agent(0)
     k.said(agent)

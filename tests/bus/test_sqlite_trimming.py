@@ -259,6 +259,8 @@ def test_what_was_trimmed_is_told_until_a_record_says_it(tmp_path):
     again.told(trim.number, 10)
     assert again.untold() == []
     assert (again.trimmed_between("signal", 3, 5), again.trimmed_between("evidence", 1, 9)) == (3, 0)
+    assert [again.trimmed_between("signal", row, row) for row in (1, 9, 10)] == [1, 1, 0]
+    assert (again.trimmed_between("signal", 0, 1), again.trimmed_between("signal", 9, 12)) == (1, 1)
     again.close()
 
 

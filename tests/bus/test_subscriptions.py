@@ -52,6 +52,14 @@ def test_a_bookmark_says_where_it_stands_and_from_there_is_read_on_at_the_next_b
     assert (asked.start, asked.store, asked.row, asked.time_ms) == ("history", "s", 5, 900)
 
 
+def test_that_all_of_a_store_has_come_is_told_once_and_again_of_another_store() -> None:
+    reading = Reading(conflate=False)
+    for store in ("s", "s", "t"):
+        reading.receives(f.CompleteFrame(id=1, store=store, row=4, time_ms=800, whole=True))
+    here, there = Cursor("s", 4, 800), Cursor("t", 4, 800)
+    assert reading.got() == [Complete(here, True), Bookmark(here, True), Complete(there, True)]
+
+
 def test_what_was_not_read_yet_when_it_is_asked_for_again_is_not_told_to_be_consumed_of_the_new_credit() -> None:
     reading = Reading(conflate=True)
     reading.subscription.events([], CREDIT // 2, "s", 1.0)
@@ -83,6 +91,7 @@ def test_mail_that_comes_twice_is_read_once_however_much_came_before_it() -> Non
     mail: list[Any] = [SimpleNamespace(signed=SimpleNamespace(id=("source", 1, n))) for n in range(MAIL + 3)]
     assert all(reading.subscription._new_mail(one) == [one] for one in mail)
     assert [reading.subscription._new_mail(one) for one in mail[-MAIL:]] == [[]] * MAIL
+    assert len(reading.subscription._mail) == MAIL
 
 
 def test_of_bookmarks_that_wait_for_what_is_missing_the_last_is_told_with_the_token_of_any() -> None:

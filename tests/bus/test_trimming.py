@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from types import SimpleNamespace
+from typing import Any
 
+from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.store.trimming import RECORDS, SCHEMA, Candidate, Trimmings, oldest_first
 
 
@@ -52,3 +55,21 @@ def test_the_rows_of_records_that_were_put_together_are_kept_no_longer():
     assert (together.first, together.last) == (1, RECORDS // 2 + 1)
     kept = {record for (record,) in db.execute("SELECT record FROM trims WHERE record IS NOT NULL")}
     assert trimmings.pins == kept == {10_000 + number for number in range(RECORDS // 2 + 2, RECORDS + 2)}
+
+
+def test_that_history_was_trimmed_is_told_once_however_many_pages_are_read_and_again_when_it_could_not_be() -> None:
+    told: list[Any] = []
+    takes = [False]
+
+    def send(_session: Any, frame: Any, _parts: Any) -> bool:
+        told.append(frame)
+        return takes[0]
+
+    nothing: Any = None
+    store: Any = SimpleNamespace(trimmed=40)
+    fan_out = FanOut(store, nothing, send=send, now_ms=lambda: 0, whole=lambda: True)
+    reader: Any = SimpleNamespace(owner=None, id=1, conflate=False, told_trimmed=False, after=0)
+    for takes[0], after in ((False, 0), (True, 0), (True, 10), (True, 20)):
+        reader.after = after
+        fan_out._tell_trimmed(reader)
+    assert [frame.fields for frame in told] == [{"from": 1, "to": 40}] * 2

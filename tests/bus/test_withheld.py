@@ -156,15 +156,15 @@ def test_who_had_a_source_when_it_said_something_must_give_it(told: dict[str, An
 
 
 def test_another_owes_what_was_published_here_and_not_what_was_brought() -> None:
-    def row(number: int, brought: str) -> Any:
-        signed = SimpleNamespace(id=EventId("node/n1", 1, number), event=SimpleNamespace(time_ms=0))
+    def row(number: int, brought: str, time_ms: int = 0) -> Any:
+        signed = SimpleNamespace(id=EventId("node/n1", 1, number), event=SimpleNamespace(time_ms=time_ms))
         return SimpleNamespace(row=number, arrived_ms=0, brought=brought, read=lambda: signed)
 
-    rows = [row(1, ""), row(2, "broker/b3")]
+    rows = [row(1, ""), row(2, "broker/b3"), row(3, "", time_ms=-1)]  # the last one was said long before it came
     log: Any = SimpleNamespace(rows=lambda after, most: rows[after : after + most])
     words: Any = None
     made = withheld.Withholding(
-        "broker/b1", log, words, now_ms=lambda: withheld.OLDEST_MS, stored=lambda _: 2, gave=lambda *_: ("", 0)
+        "broker/b1", log, words, now_ms=lambda: withheld.OLDEST_MS, stored=lambda _: 3, gave=lambda *_: ("", 0)
     )
     made.published(rows)
     assert [one.sequence for one in made.owed("broker/b2")] == [1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from dsmt.bus.broker.reporter import FRESH_S, BrokerReporter, Self
 from dsmt.bus.broker.words import NOTICES_WAITING, Words
 from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.trust.identity import root_issued
@@ -17,6 +20,12 @@ def words(now_s: int) -> Words:
 
 def notice(number: int) -> BrokerNotice:
     return BrokerNotice(kind="gap", source="node/n1", topic=None, first=number, last=number, message="")
+
+
+def test_who_exports_again_at_once_gets_the_head_that_was_signed_for_the_one_before() -> None:
+    store: Any = None
+    reporter = BrokerReporter(Self("broker/b1", 1, "v"), store, words(NOW_S), 100.0, whole=lambda: True)
+    assert [reporter.is_stale(now) for now in (100.0, 100.5, 100.0 + FRESH_S, 100.5 + FRESH_S)] == [True, False, True, False]
 
 
 def test_each_notice_is_said_and_of_all_else_the_newest() -> None:

@@ -37,6 +37,7 @@ GOLDEN = {
     19: "b51778b99b8685352c40143824f6310723e301119a2431b34e2a67d23bb1e52d",
     20: "b51778b99b8685352c40143824f6310723e301119a2431b34e2a67d23bb1e52d",
     21: "834e18dd8e1073e2febebc32c5ee2e92758677d1637e8ba49d5cb12ef985c56a",
+    22: "834e18dd8e1073e2febebc32c5ee2e92758677d1637e8ba49d5cb12ef985c56a",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

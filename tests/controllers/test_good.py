@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from dsmt.controllers.good import component_of
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
+from dsmt.view import Fleet
 
 from .build import Realm, key, spec, web
 
@@ -201,3 +203,17 @@ def test_what_was_good_before_what_stands_is_not_good_for_being_signed_anew() ->
     signed_anew(realm)
     realm.settle(seconds=1)
     assert (realm.slot().revision, realm.slot().good) == (3, first)
+
+
+def test_a_revision_that_is_yet_to_come_was_good_nowhere() -> None:
+    """A node brings a slot fact back to a store that knows only an older revision."""
+    realm = running("n1")
+    fact = realm.slot()
+    later = Good(spec="operator/alice#1-99", revision=5)
+    told = msgspec.structs.replace(fact, spec=later.spec, revision=later.revision, good=later)
+    realm.say("controller/c2", "service/web/slot/app/0", told)
+    slot, component = realm.view.slot(key(0)), component_of(Fleet(realm.view, realm.now_ms, realm.broker), key(0))
+    assert component is not None
+    assert slot is not None
+    assert component.good(slot) is None
+    assert not component.is_good(slot)

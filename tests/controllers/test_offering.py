@@ -275,6 +275,17 @@ def test_nothing_is_decided_before_all_has_come_back_or_patience_ends() -> None:
     assert sent.complaints == ["service/web/spec: what was known there did not come back from the new store"]
 
 
+def test_what_is_offered_again_at_another_attachment_has_its_time_again() -> None:
+    sent, made = Sent(), some()
+    sent.offering.lost(made.view)
+    sent.offering.attached()
+    assert not sent.offering.is_over(View(), 100.0)
+    sent.offering.attached()
+    assert not sent.offering.is_over(View(), 100.0 + 2 * PATIENCE_S)
+    assert sent.complaints == []
+    assert sent.offering.is_over(View(), 100.0 + 3 * PATIENCE_S)
+
+
 def test_what_a_broker_whose_clock_is_behind_refuses_is_never_let_go_and_told_once() -> None:
     sent, made = Sent(), some()
     sent.offering.lost(made.view)

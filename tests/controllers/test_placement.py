@@ -208,6 +208,18 @@ def test_a_fixed_port_is_taken_once_on_a_node() -> None:
     assert "8080" in realm.slot(waiting).reason.message
 
 
+@pytest.mark.parametrize("admin", ["9090", "{port: 9090, protocol: udp}"])
+def test_of_several_fixed_ports_that_is_named_which_is_taken(admin: str) -> None:
+    realm = Realm("n1", "n2")
+    for service in ("a", "b"):
+        realm.apply(web(1, service=service, component=f"ports: {{admin: {admin}}}"))
+        realm.step()
+    realm.apply(web(1, component=f"ports: {{http: 8080, admin: {admin}}}"))
+    realm.step()
+    told = realm.slot(0).reason
+    assert (told.message, told.next) == ("port 9090 is taken on all 2 nodes that fit", "ports: {admin: auto}")
+
+
 def test_components_that_are_apart_share_no_node() -> None:
     realm = Realm("n1", "n2")
     realm.apply(web(1, service="db"))

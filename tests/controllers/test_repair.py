@@ -156,6 +156,18 @@ def test_after_a_stable_minute_nothing_is_waited_for_however_long_the_last_wait_
     assert realm.slot(0).moves == 1
 
 
+def test_the_time_that_is_waited_after_a_death_is_no_time_that_it_has_run() -> None:
+    realm = running(1, *(f"n{i}" for i in range(12)), component="lost_after: 61s", ran_s=0)
+    for _ in range(8):
+        kill(realm, realm.slot(0).node)
+        realm.now_ms = max(realm.now_ms, realm.decide().wake_ms or 0)
+        realm.settle()
+    assert realm.slot(0).moves == 8
+    moved_at_ms = realm.slot(0).moved_at_ms
+    kill(realm, realm.slot(0).node)
+    assert realm.decide().wake_ms == moved_at_ms + 256_000
+
+
 def test_a_node_that_left_is_left_at_once() -> None:
     realm = running(1)
     node = realm.slot(0).node

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.monitors.checks.check import RealChecks
+from dsmt.monitors.checks.http import BODY_LIMIT
 from dsmt.ports.check import Checks
 from dsmt.spec.health import Check, ExecCheck, HttpCheck, NotifyCheck, TcpCheck
 from dsmt.system.procfs import identity_of, is_alive
@@ -107,6 +108,7 @@ CHUNKED = b"4;x=y\r\nall \r\nc\r\nis well here\r\n0\r\n\r\n"
         (reply(body=CHUNKED, headers="Transfer-Encoding: chunked\r\n"), {"contains": "x=y"}, False, "without 'x=y'"),
         (reply(headers=LENGTH), {"contains": "sick"}, False, ": 200, without 'sick'"),
         (reply(body=b"al", headers=LENGTH), {"contains": "all"}, False, "closed the connection before"),
+        (reply(body=BODY + bytes(BODY_LIMIT), headers=f"Content-Length: {1 << 30}\r\n"), {"contains": "well"}, True, "200"),
         (b"", {}, False, "closed the connection before"),
         (b"SSH-2.0-server\r\n\r\n", {}, False, "does not speak HTTP/1"),
         (b"HTTP/1.1 abc\r\n\r\n", {}, False, "does not speak HTTP/1"),
@@ -131,6 +133,12 @@ def test_the_request_says_what_was_asked_for():
     assert lines[0] == "POST /a%20b?c=d&e=%20 HTTP/1.1"
     assert {"host: web.example", "X-Probe: yes", "Connection: close", "Content-Length: 0"} <= set(lines)
     assert sum(line.lower().startswith("host:") for line in lines) == 1
+
+
+def test_what_is_said_of_a_header_counts_in_whatever_letters():
+    _result, (request,) = against(reply(), http(headers={"user-agent": "probe", "ACCEPT": "text/plain"}))
+    said = [line for line in request.split("\r\n") if line.lower().startswith(("user-agent:", "accept:"))]
+    assert said == ["user-agent: probe", "ACCEPT: text/plain"]
 
 
 def test_a_line_break_in_a_header_is_a_broken_check():
@@ -213,6 +221,12 @@ def test_a_command_is_judged_by_its_exit_code(code, passed, evidence):
 def test_a_command_runs_in_the_directory_and_environment_it_is_given(tmp_path):
     result = try_once(ExecCheck(command=("sh", "-c", 'echo "$NAME in $PWD"')), directory=str(tmp_path), env={"NAME": "me"})
     assert result.evidence == f"sh: exit code 0: me in {tmp_path}"
+
+
+def test_what_a_service_says_of_its_environment_stands_above_what_its_user_has(monkeypatch):
+    monkeypatch.setattr("dsmt.monitors.checks.exec.environment_of", lambda _: {"NAME": "its user", "HOME": "/home"})
+    result = try_once(ExecCheck(command=("sh", "-c", 'echo "$NAME at $HOME"')), env={"NAME": "me"})
+    assert result.evidence == "sh: exit code 0: me at /home"
 
 
 def test_a_command_that_cannot_be_run_is_broken(tmp_path):

@@ -85,6 +85,46 @@ def test_scaling_down_removes_and_up_adds() -> None:
     assert up.min_ready == 3
 
 
+def dead(realm: Realm, index: int) -> str:
+    """The node of an instance is dead."""
+    slot = realm.view.slot(key(index))
+    assert slot is not None
+    assert slot.fact is not None
+    node = str(slot.fact.record.node)
+    realm.silence(node)
+    realm.after(10)
+    realm.verdict(node, road="silent", since_ms=realm.now_ms - 10_000)
+    return node
+
+
+def test_what_was_removed_and_is_wanted_again_is_new() -> None:
+    realm = running()
+    realm.apply(web(1))
+    realm.settle()
+    up = plan(sight(realm), spec(web(2)), by="alice", warnings=[])
+    assert [(step.instance, step.action) for step in up.steps if step.action != "update"] == [("web/app/1", "new")]
+
+
+def test_what_has_no_place_and_is_not_wanted_any_more_is_not_told_of() -> None:
+    realm = Realm("n1")
+    realm.apply(web(2, component="reserve: {memory: 5GiB}"))
+    realm.settle()
+    stays = plan(sight(realm), spec(web(2, component="reserve: {memory: 5GiB}\nenv: {A: b}")), by="alice", warnings=[])
+    assert [one.instance for one in stays.unplaced] == ["web/app/1"]
+    assert plan(sight(realm), spec(web(1, component="reserve: {memory: 5GiB}")), by="alice", warnings=[]).unplaced == []
+
+
+def test_what_is_on_a_dead_node_is_not_counted_as_ready_and_its_move_that_is_far_off_is_not_played() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3, component="lost_after: 1h"))
+    realm.settle()
+    dead(realm, 0)
+    found = plan(sight(realm), spec(web(4, component="lost_after: 1h")), by="alice", warnings=[])
+    assert [(step.instance, step.action) for step in found.steps if step.action != "update"] == [("web/app/3", "new")]
+    assert found.min_ready == 2
+    assert found.estimate_s < 60
+
+
 def test_what_has_no_place_is_told_with_its_reason() -> None:
     realm = Realm("n1")
     found = plan(sight(realm), spec(web(1, component="reserve: {memory: 900GiB}")), by="alice", warnings=[])

@@ -137,7 +137,7 @@ def test_a_drain_moves_what_is_there_and_says_who_drains() -> None:
     realm = running(web(3))
     node = str(placed(realm)["web/app/2"])
     (step,) = asked(realm, drain=(node,)).steps
-    assert (step.instance, step.leaves) == ("web/app/2", node)
+    assert (step.instance, step.leaves, step.at_s) == ("web/app/2", node, 0.0), "nobody has to be found dead before"
     assert step.because.startswith(f"{node} is drained by alice; 1 of 2 that fit")
 
 
@@ -147,9 +147,30 @@ def test_a_service_is_applied_before_and_dies_with_the_node() -> None:
     (planned,) = found.plans
     assert [step.action for step in planned.steps if step.action == "new"] == ["new"] * 4
     assert len([step for step in found.steps if step.leaves == "n1"]) == 2
-    assert (found.services[0].before, found.services[0].wanted, found.services[0].after) == (2, 6, 6)
+    (web_,) = found.services
+    assert (web_.before, web_.least, web_.wanted, web_.after) == (2, 2, 6, 6), "what is not there yet is not lost"
     (new,) = asked(realm, spec=web(1, service="more")).plans
     assert new.base_revision == 0
+
+
+def test_what_a_service_that_is_made_smaller_gives_back_is_there_for_what_died() -> None:
+    small = "reserve: {memory: 5GiB}"
+    realm = running(web(2, component=small), web(1, service="other", component=small))
+    room = placed(realm)["other/app/0"]
+    lost = placed(realm)["web/app/0"]
+    (left,) = asked(realm, kill=(str(lost),)).unready
+    assert left.instance == "web/app/0"
+    found = asked(realm, kill=(str(lost),), spec=web(0, service="other", component=small))
+    assert [(step.instance, step.action, step.node) for step in found.steps] == [("web/app/0", "move", room)]
+    assert found.unready == []
+
+
+def test_what_waits_for_longer_than_is_looked_ahead_is_told_as_not_ready() -> None:
+    realm = running(web(3, component="lost_after: 1h"))
+    lost = placed(realm)["web/app/0"]
+    found = asked(realm, kill=(str(lost),))
+    assert [one.instance for one in found.unready] == ["web/app/0"]
+    assert found.steps == []
 
 
 def test_nothing_follows_where_nothing_runs() -> None:

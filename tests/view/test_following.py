@@ -27,6 +27,8 @@ def test_a_view_is_complete_at_a_mark_and_not_before() -> None:
     assert (following.complete, following.whole) == (True, False)
     assert following.take(Bookmark(Cursor("s1", 5, 99), whole=True)) is Step.REACHED
     assert (following.whole, following.store, following.row, following.as_of_ms) == (True, "s1", 5, 99)
+    assert following.take(Bookmark(Cursor("s1", 5, 120), whole=True)) is Step.REACHED, "nothing was said meanwhile"
+    assert (len(following.view), following.as_of_ms) == (1, 120)
 
 
 def test_at_the_same_store_again_it_goes_on_and_at_another_it_begins_with_nothing() -> None:

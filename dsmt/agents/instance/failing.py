@@ -103,7 +103,7 @@ class Failing:
         self._memory.note(**after.failed(self._memory.record, verdict, history, now, counts=counts))
 
     def tell(self, why: Reason, verdict: Verdict, last: LastExit | None, generation: int | None = None) -> None:
-        """Say that it failed and what comes next, and write that down; what runs on is not withdrawn.
+        """Say that it failed and what comes next, and write that down; what runs on is not withdrawn, and named.
 
         `generation` is that of the run that failed, if it was a run.
         """
@@ -123,7 +123,7 @@ class Failing:
             why=endings.with_step(why, step),
             generation=record.generation if generation is None else generation,
             revision=record.revision,
-            pid=run.pid if run is not None and (runs_on or run.condemned is not None) else None,
+            pid=None if run is None else run.pid,
             restarts=record.restarts,
             restarts_recent=self.supervision.recent(self._deps.clock.boottime()),
             failures=self.supervision.history.failures,

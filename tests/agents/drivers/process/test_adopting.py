@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from dsmt.agents.drivers.process import ProcessDriver
+from dsmt.agents.drivers.process import ProcessDriver, ProcessInstance
 from dsmt.errors import InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.system.procfs import identity_of, is_alive, pids, stat_of
@@ -150,11 +151,13 @@ def test_what_an_adopted_program_leaves_in_its_session_when_it_is_killed_ends_wi
         await until(lambda: left(identity))
         cleanup.extend(left(identity))
         (worker,) = left(identity)
-        with _second_agent(identity, tmp_path) as told:
-            assert told.readline() == b"watches\n"
+        with _second_agent(identity, tmp_path) as agent:
+            assert agent.stdout.readline() == b"watches\n"
+            agent.send_signal(signal.SIGSTOP)  # it looks when the leader is gone, and not before
             os.kill(identity.pid, signal.SIGKILL)
             await until(lambda: _is_reaped(identity))
-            assert told.readline() == b"()\n"
+            agent.send_signal(signal.SIGCONT)
+            assert agent.stdout.readline() == b"()\n"
         assert not is_alive(worker)
 
     asyncio.run(main())
@@ -179,11 +182,11 @@ asyncio.run(main())
 
 @contextlib.contextmanager
 def _second_agent(identity, directory):
-    """An agent that has taken over a program whose agent was killed; what it says."""
+    """An agent that has taken over a program whose agent was killed."""
     argv = [sys.executable, "-c", SECOND_AGENT, msgspec.json.encode(identity), str(directory)]
     agent = subprocess.Popen(argv, stdout=subprocess.PIPE)
     try:
-        yield agent.stdout
+        yield agent
     finally:
         agent.kill()
         agent.wait()
@@ -261,6 +264,9 @@ def test_another_process_with_the_same_pid_is_neither_adopted_nor_harmed(launch,
         instance = await driver.start(launch(code))
         await until(lambda: "ready" in said())
         real = who(instance)
+        before = replace(real, started=real.started - 1)
+        late = SimpleNamespace(pid=real.pid, identity=before, ended=None)  # its end was not heard of yet
+        ProcessInstance(late, "", ours=False).signal(signal.SIGKILL)
         for number, other in enumerate((replace(real, started=real.started - 1), replace(real, boot="another")), 1):
             assert await driver.adopt(handle_of(other)) is None
             assert await ProcessDriver(str(tmp_path / "other")).adopt(handle_of(other)) is None

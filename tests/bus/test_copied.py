@@ -1,0 +1,80 @@
+"""Whose acknowledgement waits for another broker, for how long, and what it says then (rule D1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from dsmt.bus.broker.copied import SAFE_S, Copied
+from dsmt.bus.broker.session import Session
+from dsmt.bus.wire.frames import Acked
+
+ACKED = Acked(ranges=(), level="stored", copies=1, synced=False, store="s", row=0, time_ms=0)
+
+
+class Linked:
+    """Acknowledgements of one source, and the brokers that read all that is stored."""
+
+    def __init__(self, *brokers: Session) -> None:
+        self.brokers, self.source = list(brokers), session("operator/a")
+        self.sent: list[tuple[int, str, int]] = []
+        self.copied = Copied(lambda _, frame: self.sent.append((frame.row, frame.level, frame.copies)), lambda: self.brokers)
+
+    def say(self, row: int, now: float = 0.0) -> None:
+        self.copied.acknowledge(self.source, replace(ACKED, row=row), now)
+
+
+def session(name: str) -> Session:
+    peer: Any = name
+    return Session(peer, b"", name=name)
+
+
+def test_what_another_broker_holds_is_safe_and_says_how_many_hold_it() -> None:
+    b2, b3 = session("broker/b2"), session("broker/b3")
+    at = Linked(b2, b3)
+    for row in (1, 2, 3):
+        at.say(row)
+    assert at.sent == []
+    at.copied.stored(b2, 2)
+    assert at.sent == [(1, "safe", 2), (2, "safe", 2)]
+    at.copied.stored(b3, 3)
+    assert at.sent[2:] == [(3, "safe", 2)]
+
+
+def test_a_broker_that_says_again_what_it_held_before_holds_no_less() -> None:
+    """As for a subscription from further back, when all are read again."""
+    b2 = session("broker/b2")
+    at = Linked(b2)
+    at.copied.stored(b2, 5)
+    at.copied.stored(b2, 1)
+    assert b2.stored == 5
+    at.say(6)
+    at.copied.look(SAFE_S)
+    at.copied.stored(b2, 6)
+    assert at.sent == [(6, "stored", 1)]
+    at.copied.stored(b2, 2)
+    at.say(7)
+    assert at.sent == [(6, "stored", 1)], "it has caught up: it is waited for again"
+
+
+def test_who_has_kept_others_waiting_is_not_waited_for_until_it_has_caught_up() -> None:
+    b2 = session("broker/b2")
+    at = Linked(b2)
+    at.say(1)
+    at.copied.look(SAFE_S / 2)
+    assert at.sent == []
+    at.copied.look(SAFE_S)
+    at.say(2, SAFE_S)
+    assert at.sent == [(1, "stored", 1), (2, "stored", 1)]
+    at.copied.stored(b2, 1)
+    at.say(3, SAFE_S)
+    assert at.copied.waits
+
+
+def test_nobody_is_waited_for_who_is_linked_no_more() -> None:
+    at = Linked(session("broker/b2"))
+    at.say(1)
+    at.brokers.clear()
+    at.copied.look(0.0)
+    assert at.sent == [(1, "stored", 1)]
