@@ -39,7 +39,7 @@ def whatif(ctx: CliContext, kill: tuple[str, ...], drain: tuple[str, ...], spec:
         document(found)
         return
     if found.plans:
-        show(screens(found.plans, " ".join(spec)))
+        show(screens(found.plans, spec))
         print()
     show(screen(found))
 

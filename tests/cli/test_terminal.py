@@ -156,7 +156,7 @@ def spoken(said: str) -> list[str]:
         *(member_screens.node_shown(node_shown(seen, name), seen) for name in ("n1", "n2", "n3")),
         screens.status(told, seen),
         service_screen.screen(one, rows, events, sight=seen, realm="prod"),
-        plan_screens([planned], "web.yaml"),
+        plan_screens([planned], ("web.yaml",)),
         history_screen("web", past, seen),
     ]
 
@@ -173,3 +173,10 @@ def test_json_keeps_what_others_wrote_and_is_json(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sys.stdout", Escaping(sent))
     document({"said": "a\x9b\x1b\n"})
     assert json.loads(sent.getvalue()) == {"said": "a\x9b\x1b\n"}
+
+
+def test_a_plan_of_several_files_does_not_say_that_each_service_is_in_all_of_them() -> None:
+    plans = [plan(sight(Realm("n1")), parse(web(1, service=one), file="t")[0], by="alice", warnings=[]) for one in "ab"]
+    shown = plan_screens(plans, ("a.yaml", "b.yaml"))
+    assert shown.startswith("a  new: r1\n")
+    assert f"dsmt apply a.yaml b.yaml --plan {plans[0].id} --plan {plans[1].id}" in shown

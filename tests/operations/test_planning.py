@@ -133,7 +133,10 @@ def test_a_step_says_in_the_future_tense_why_it_is_made_and_why_there() -> None:
     said = {step.instance: step.because for step in found.steps}
     assert said["web/app/0"] == "env.LOG changes; the new one will start first"
     assert said["web/app/2"] == "1 of 3 that fit; it has no app yet"
-    assert "app: if one is not ready within 300 s: back to r1" in found.promises
+    back = "app: if one is not ready within 300 s: "
+    assert f"{back}it stays so, unless a revision before was good by then" in found.promises
+    found = plan(sight(realm.after(20)), spec(web(3, component="env: {LOG: debug}")), by="alice", warnings=[])
+    assert f"{back}back to r1" in found.promises
 
 
 def many(count: int) -> list[ServiceSpec]:

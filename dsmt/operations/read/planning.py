@@ -15,6 +15,7 @@ import msgspec
 from dsmt.controllers.placement import Chooser
 from dsmt.errors import FailedError
 from dsmt.event.payload import canonical
+from dsmt.operations.read.past import good_now
 from dsmt.operations.read.plan_words import masked, promises
 from dsmt.operations.read.rehearsal import Rehearsal
 from dsmt.operations.read.revisions import refused, running
@@ -74,11 +75,17 @@ def plan_id(service: str, base_revision: int, spec: ServiceSpec) -> str:
     return f"p-{sha256(content).hexdigest()[:8]}"
 
 
-def _back(view: View, service: str) -> int:
-    """The revision that a change which fails goes back to, as far as is known; 0 where there is none."""
-    entry = view.services.get(service)
-    base = base_of(view, service)
-    return base if entry is None or refused(entry) is None else min(running(entry), default=base)
+def _back(sight: Sight, service: str, component: str) -> int | None:
+    """The revision that a change of a component which fails goes back to; None where none of it was good yet."""
+    entry = sight.view.services.get(service)
+    if entry is None:
+        return None
+    base = base_of(sight.view, service)
+    stands = base if refused(entry) is None else min(running(entry), default=base)
+    if not any(name == component for name, _ in entry.slots):
+        return stands  # it is new in this service, which then is as it was
+    good = {one.revision for one in good_now(sight, service).get(component, ())}
+    return stands if stands in good else max(good, default=None)
 
 
 def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
@@ -113,7 +120,9 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial
         estimate_s=round(rehearsal.took_ms / 1000, 1),
         warnings=[*warnings, *_best_effort(spec), *_data(sight, live, spec), *rehearsal.behind()],
         promises=[
-            said for _, one in sorted(spec.components.items()) for said in promises(one, _back(sight.view, spec.service))
+            said
+            for name, one in sorted(spec.components.items())
+            for said in promises(one, base, _back(sight, spec.service, name))
         ],
     )
 
