@@ -54,9 +54,13 @@ def _screen(plan: ApplyPlan, source: str) -> str:
 def difference(found: Difference) -> str:
     """The screen of `dsmt diff`."""
     base = f"r{found.base_revision}" if found.base_revision else "not applied yet"
+    denied, refused = found.refused, []
+    if denied is not None:
+        why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
+        refused = [f"  r{denied.revision} was refused{why}"]
     if not found.changes:
-        return f"{found.service}  {base}  nothing differs"
-    return page([f"{found.service}  {base}", *_changes(found.changes)])
+        return page([f"{found.service}  {base}  nothing differs", *refused])
+    return page([f"{found.service}  {base}", *refused, *_changes(found.changes)])
 
 
 def _changes(changes: Sequence[Change]) -> list[str]:
