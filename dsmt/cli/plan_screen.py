@@ -18,18 +18,20 @@ _CONTEXT = 12
 """Characters of what is equal that are shown on both sides of what differs."""
 
 
-def screens(plans: Sequence[ApplyPlan], files: str) -> str:
+def screens(plans: Sequence[ApplyPlan], files: Sequence[str]) -> str:
     """Plans as people read them; the last line does all of them, or none."""
-    told = [_screen(plan, files) for plan in plans]
+    source = f"     (file {files[0]})" if len(files) == 1 else ""
+    told = [_screen(plan, source) for plan in plans]
     steps = sum(len(plan.steps) for plan in plans)
     if any(plan.changes or plan.base_revision != plan.revision for plan in plans):
-        told.append(f"{counted(steps, 'step')}.  dsmt apply {files}" + "".join(f" --plan {plan.id}" for plan in plans))
+        ids = [f"--plan {plan.id}" for plan in plans]
+        told.append(f"{counted(steps, 'step')}.  {' '.join(('dsmt apply', *files, *ids))}")
     return "\n\n".join(told)
 
 
-def _screen(plan: ApplyPlan, files: str) -> str:
+def _screen(plan: ApplyPlan, source: str) -> str:
     base = f"r{plan.base_revision} -> r{plan.revision}" if plan.base_revision else f"new: r{plan.revision}"
-    lines = [f"{plan.service}  {base}     (file {files})"]
+    lines = [f"{plan.service}  {base}{source}"]
     warnings = [f"  warning  {warning}" for warning in plan.warnings]
     if not plan.changes and plan.base_revision == plan.revision:
         return page([*lines, "", "nothing differs.", *warnings])
@@ -52,9 +54,13 @@ def _screen(plan: ApplyPlan, files: str) -> str:
 def difference(found: Difference) -> str:
     """The screen of `dsmt diff`."""
     base = f"r{found.base_revision}" if found.base_revision else "not applied yet"
+    denied, refused = found.refused, []
+    if denied is not None:
+        why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
+        refused = [f"  r{denied.revision} was refused{why}"]
     if not found.changes:
-        return f"{found.service}  {base}  nothing differs"
-    return page([f"{found.service}  {base}", *_changes(found.changes)])
+        return page([f"{found.service}  {base}  nothing differs", *refused])
+    return page([f"{found.service}  {base}", *refused, *_changes(found.changes)])
 
 
 def _changes(changes: Sequence[Change]) -> list[str]:

@@ -75,7 +75,7 @@ def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
         return
     from dsmt.cli.plan_screen import screens  # noqa: PLC0415 - only for people
 
-    show(screens(found, " ".join(files)))
+    show(screens(found, files))
 
 
 @command()

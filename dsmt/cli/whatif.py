@@ -39,7 +39,7 @@ def whatif(ctx: CliContext, kill: tuple[str, ...], drain: tuple[str, ...], spec:
         document(found)
         return
     if found.plans:
-        show(screens(found.plans, " ".join(spec)))
+        show(screens(found.plans, spec))
         print()
     show(screen(found))
 
@@ -78,6 +78,8 @@ def screen(found: WhatIf) -> str:
     for left in found.unready:
         why = f": {left.reason.message}" if left.reason is not None else ""
         lines += ["", f"  {left.instance} would not be ready{why}"]
+    for stays in found.left:
+        lines += ["", f"  {stays.instance} would stay: {stays.because}"]
     made = f"{counted(len(found.steps), 'step')}, the last after {format_duration(found.took_s)}"
     lines += ["", f"{made if found.steps else 'no step'}; nothing was changed."]
     return page(lines if lines[0] else lines[1:])

@@ -49,19 +49,23 @@ def why_not(ctx: CliContext, target: str, node: str | None) -> None:
     if ctx.json:
         document(found)
         return
-    print(f"{found.target}: {len(found.fits)} of {counted(found.nodes, 'node')} fit: {', '.join(found.fits) or '-'}")
+    print("\n".join(why_not_lines(found)))
+
+
+def why_not_lines(found: Fitting) -> list[str]:
+    """The screen of `dsmt why-not`: what several nodes fail in the same words is said once."""
+    lines = [f"{found.target}: {len(found.fits)} of {counted(found.nodes, 'node')} fit: {', '.join(found.fits) or '-'}"]
     if found.on is not None:
-        print(f"it is on {found.on}: what follows is for one more like it")
+        lines.append(f"it is on {found.on}: what follows is for one more like it")
     if found.reason is not None:
-        print(f"it waits: {one_line(found.reason.message)}   {found.reason.code}")
+        lines.append(f"it waits: {one_line(found.reason.message)}   {found.reason.code}")
     if found.clauses:
         laid = [
-            ((one.clause, f"{one.removes} of {found.nodes}", str(one.alone)), list(one.nodes.values()))
+            ((one.clause, f"{one.removes} of {found.nodes}", str(one.alone)), list(dict.fromkeys(one.nodes.values())))
             for one in found.clauses
         ]
-        print("\n" + table(("CLAUSE", "REMOVES", "ALONE"), laid, right=("ALONE",)))
-        print("REMOVES: nodes that fail it.  ALONE: nodes that fail nothing else.")
+        lines += ["", table(("CLAUSE", "REMOVES", "ALONE"), laid, right=("ALONE",))]
+        lines.append("REMOVES: nodes that fail it.  ALONE: nodes that fail nothing else.")
     if found.suggestions:
-        print("\n  smallest changes that would give it a place")
-        for one in found.suggestions:
-            print(f"    {one}")
+        lines += ["", "  smallest changes that would give it a place", *(f"    {one}" for one in found.suggestions)]
+    return lines

@@ -142,7 +142,8 @@ def replay(
 
 def _of_another(decision: Decision, store: str) -> str:
     where = f"it read broker {decision.broker.removeprefix('broker/')}, store {decision.store}; this is store {store}"
-    return f"{where}: replay an export of that broker (dsmt export --bus, with its address in dsmt brokers)"
+    advice = "replay an export of that broker (dsmt export --bus, with its address in dsmt brokers)"
+    return f"{where}: {advice}; where it is gone, or has another store now, nothing decides it again"
 
 
 class _Reading:

@@ -205,6 +205,10 @@ def test_an_instance_that_is_never_ready_is_restarted_at_its_deadline() -> None:
         site.checks.passed = False
         site.place(CHECKED)
         agent = site.start()
+        topic = site.slot.on("health", site.node)
+        await site.realm.until(lambda: len(site.realm.told(topic)) > 1, 7)
+        assert site.realm.told(topic)[1]["evidence"].startswith("its start-up check fails: ")
+        assert [(one["health"], one["failures"]) for one in site.realm.told(topic)] == [("unready", 0)] * 2
         await site.until("failed")
         assert site.statuses()[-1]["reason"]["code"] == "start.timeout"
         assert 59 < asyncio.get_running_loop().time() < 63

@@ -312,8 +312,9 @@ def test_a_plan_shows_what_differs_of_long_values_and_hides_secrets() -> None:
     text = web(1).replace("run: ./app", command + "\n    env: {DB_PASSWORD: hunter2}")
     realm.apply(text)
     realm.settle()
+    realm.after(20)
     spec = parse(text.replace("/srv/a", "/srv/b").replace("hunter2", "hunter3"), file="web.yaml")[0]
-    shown = plan_screens([plan(sight(realm), spec, by="alice", warnings=[])], "web.yaml")
+    shown = plan_screens([plan(sight(realm), spec, by="alice", warnings=[])], ("web.yaml",))
     assert "hunter" not in shown
     check("plan_long", shown)
 
@@ -322,8 +323,9 @@ def test_a_plan_is_read_from_the_change_to_the_command() -> None:
     realm = Realm("n1", "n2", "n3")
     realm.apply(web(3))
     realm.settle()
+    realm.after(20)
     spec = parse(web(4, component="env: {LOG: debug}"), file="web.yaml")[0]
-    check("plan", plan_screens([plan(sight(realm), spec, by="alice", warnings=[])], "web.yaml"))
+    check("plan", plan_screens([plan(sight(realm), spec, by="alice", warnings=[])], ("web.yaml",)))
 
 
 def test_the_next_try_of_an_agent_that_is_dead_is_not_announced() -> None:

@@ -13,12 +13,14 @@ from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.printing import Escaping, document, one_line
 from dsmt.cli.root import main
+from dsmt.cli.why import why_not_lines
 from dsmt.errors import InputError
 from dsmt.event.kinds.node import NodeControl
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.slot import Hold
 from dsmt.event.reason import reason
 from dsmt.event.status import State
+from dsmt.operations.read.fitting import Clause, Fitting
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import node_shown, nodes
 from dsmt.operations.read.past import Revision
@@ -156,7 +158,7 @@ def spoken(said: str) -> list[str]:
         *(member_screens.node_shown(node_shown(seen, name), seen) for name in ("n1", "n2", "n3")),
         screens.status(told, seen),
         service_screen.screen(one, rows, events, sight=seen, realm="prod"),
-        plan_screens([planned], "web.yaml"),
+        plan_screens([planned], ("web.yaml",)),
         history_screen("web", past, seen),
     ]
 
@@ -173,3 +175,19 @@ def test_json_keeps_what_others_wrote_and_is_json(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sys.stdout", Escaping(sent))
     document({"said": "a\x9b\x1b\n"})
     assert json.loads(sent.getvalue()) == {"said": "a\x9b\x1b\n"}
+
+
+def test_a_plan_of_several_files_does_not_say_that_each_service_is_in_all_of_them() -> None:
+    plans = [plan(sight(Realm("n1")), parse(web(1, service=one), file="t")[0], by="alice", warnings=[]) for one in "ab"]
+    shown = plan_screens(plans, ("a.yaml", "b.yaml"))
+    assert shown.startswith("a  new: r1\n")
+    assert f"dsmt apply a.yaml b.yaml --plan {plans[0].id} --plan {plans[1].id}" in shown
+
+
+def test_what_keeps_an_instance_off_several_nodes_in_the_same_words_is_said_once() -> None:
+    clause = Clause(clause="data", removes=3, alone=3, nodes=dict.fromkeys(("n1", "n2", "n3"), "its data is on n4"))
+    found = Fitting(target="db/pg/0", on=None, fits=[], nodes=3, clauses=[clause], suggestions=["act"], reason=None)
+    shown = "\n".join(why_not_lines(found)).splitlines()
+    assert shown.count("  its data is on n4") == 1
+    assert shown[0] == "db/pg/0: 0 of 3 nodes fit: -"
+    assert shown[-1] == "    act"

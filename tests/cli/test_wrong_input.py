@@ -167,6 +167,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["nodeset", "show", "n1"], MISSING, "Next: n1 is a node: dsmt node show n1"),
     (["nodeset", "show", "nosuch"], MISSING, "there is no node set nosuch. Next: dsmt nodeset list"),
     (["nodeset", "remove", "nosuch"], MISSING, "there is no node set nosuch"),
+    (["nodeset", "use", "web/app", "minus(n1, zone-c)"], MISSING, "there is no node or node set zone-c. Next: dsmt nodes"),
     (["nodeset", "use", "nosuch/app", "n1"], MISSING, "there is no service nosuch"),
     # --- files, keys -----------------------------------------------------------------------------------------------
     (["apply", "none.yaml"], MISSING, "there is no file none.yaml. Next: dsmt example prints one"),

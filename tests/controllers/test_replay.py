@@ -184,6 +184,7 @@ def test_another_store_and_another_ruleset_are_not_compared() -> None:
     assert {f.outcome for f in findings} == {"inputs incomplete"}
     ((said,),) = {f.details for f in findings}
     assert said.startswith("it read broker b1, store s1; this is store s2: replay an export of that broker")
+    assert said.endswith("; where it is gone, or has another store now, nothing decides it again")
     other = [changed(d, ruleset=99) for d in life.decisions]
     assert {f.outcome for f in replay(life.realm.rows, other).findings} == {"other ruleset"}
 

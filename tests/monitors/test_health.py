@@ -18,6 +18,7 @@ from dsmt.monitors.rules.health import (
     Ready,
     Role,
     Started,
+    Starting,
     TimedOut,
     Unready,
 )
@@ -77,8 +78,23 @@ def test_one_check_for_all_roles_is_tried_once_and_counts_for_each() -> None:
 
 def test_not_ready_by_the_deadline_is_a_failed_start_with_the_last_evidence() -> None:
     found = drive(HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0), 100, lambda *_: False)
-    assert kinds(found) == [(10.0, "TimedOut")]
-    assert found[0][1] == TimedOut("bad", 10.0)
+    assert kinds(found) == [(5.55, "Starting"), (10.0, "TimedOut")]
+    assert [effect for _, effect in found] == [Starting("bad"), TimedOut("bad", 10.0)]
+
+
+def test_what_keeps_it_from_starting_is_told_and_what_else_is_seen_after_twice_as_long() -> None:
+    machine = HealthMonitor(spec(LONG.replace("10s", "60s")), healthy_after_s=10, now=0.0)
+    told: list[tuple[float, Effect]] = []
+    while (now := machine.due()) < 60:
+        for tried in machine.tries(now):
+            seen = "refused" if now < 8 else f"no page at {now // 10:.0f}0 s"
+            told += [(now, one) for one in machine.result(tried, passed=False, evidence=seen, broken=False, now=now)]
+    assert [(round(when, 2), one) for when, one in told] == [
+        (5.55, Starting("refused")),
+        (11.55, Starting("no page at 10 s")),
+        (23.55, Starting("no page at 20 s")),
+        (47.55, Starting("no page at 40 s")),
+    ]
 
 
 def test_until_start_up_has_passed_the_others_do_not_run() -> None:

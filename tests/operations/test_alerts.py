@@ -30,7 +30,7 @@ def stats(**more: Any) -> BrokerStats:
     return BrokerStats(**counts, **told)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("left_s", "code", "who"), [(3600, "node.lost", "dsmt"), (-3600, "node.expired", "you")])
+@pytest.mark.parametrize(("left_s", "code", "who"), [(3600, "node.lost", "you"), (-3600, "node.expired", "you")])
 def test_of_a_dead_node_whose_certificate_has_ended_it_is_told_what_brings_it_back(left_s: int, code: str, who: str) -> None:
     realm, root = Realm("n1", "n2"), SecretKey(bytes(32))
     realm.close("n2")
@@ -61,6 +61,39 @@ def test_a_controller_that_is_not_alive_is_told_beside_the_others(closed: tuple[
         realm.session(f"controller/{name}", "closed", how="peer")
     trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
     assert [(one.target, one.code) for one in status(sight(realm), trust, []).alerts] == told
+
+
+@pytest.mark.parametrize(
+    ("component", "instances", "held", "who"),
+    [
+        ("", 2, False, "dsmt"),
+        ("", 2, True, "you"),
+        ("data: true", 2, False, "you"),
+        ("", "each_node", False, "you"),
+    ],
+    ids=["placed elsewhere soon", "held", "with data", "of each node"],
+)
+def test_of_a_dead_node_it_is_said_that_dsmt_acts_only_while_something_is_to_go_elsewhere(
+    component: str, instances: int | str, held: bool, who: str
+) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(instances, component=component))
+    realm.settle(seconds=1)
+    if held:
+        (there,) = (n for n, node in enumerate(realm.nodes_of()) if node == "n2")
+        realm.hold(key(there))
+        realm.settle(seconds=1)
+    realm.close("n2")
+    realm.verdict("n2")
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+
+    def told() -> tuple[str, str]:
+        (alert,) = (one for one in status(sight(realm), trust, []).alerts if one.target == "node/n2")
+        return alert.who, alert.next
+
+    assert told()[0] == who
+    realm.settle(seconds=1)
+    assert told() == ("you", "bring it back, or dsmt node remove n2 --forget; look: dsmt why node/n2")
 
 
 @pytest.mark.parametrize(("closed", "who"), [((), "dsmt"), (("c1",), "you")])

@@ -159,8 +159,11 @@ def test_nodes_brokers_and_controllers_are_answered() -> None:
     assert told.says.startswith("broker/b1 has been up since ")
     assert told.says.endswith(", version 0.1; it had run before")
     assert kinds(told) == ["source.started"]
-    assert explain(realm, "node/n1").says.startswith("node/n1 has been alive since ")
+    assert explain(realm, "node/n1").says.startswith("node/n1 is alive, connected to b1 since ")
     assert kinds(explain(realm, "node/n1")) == ["session open", "source.started"]
+    realm.session("monitor/n1", "open")
+    realm.session("node/n1", "silent")
+    assert explain(realm, "node/n1").says.startswith("node/n1 is alive, though its manager is silent at b1 since ")
     realm.session("controller/c1", "closed", how="peer")
     assert explain(realm, "controller/c1").says.endswith(": is disconnected from b1 (the peer closed it)")
     realm.control_node("n2", "draining")

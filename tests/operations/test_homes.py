@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError, InputError
-from dsmt.operations.local import addresses, brokers
+from dsmt.operations.local import addresses, brokers, making
 from dsmt.operations.local import home as homes
 from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import init
+from dsmt.operations.local.making import ensure_node, init
+from dsmt.programs.configuration import NodeFile
 from dsmt.trust.keys import SecretKey
 
 
@@ -106,3 +107,17 @@ def test_a_brokers_directory_in_which_something_stays_is_not_said_to_be_gone(
     monkeypatch.setattr(brokers.shutil, "rmtree", busy)
     with pytest.raises(OSError, match="busy"):
         brokers.clear(tmp_path)
+
+
+def test_what_a_node_of_a_home_runs_is_reached_where_others_reach_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "own_address", {"127.0.0.9:10500": "10.0.0.7"}.__getitem__)
+    home = Home(tmp_path)
+    init(home, name="test", listen="127.0.0.9:10500")
+    assert NodeFile.read(ensure_node(home, "n1")).address == "10.0.0.7"
+
+
+@pytest.mark.parametrize("broker", ["127.0.0.1:10500", "no.such.host.invalid:10500"])
+def test_on_a_realm_of_one_machine_and_where_no_broker_is_found_that_is_this_machine(broker: str) -> None:
+    assert addresses.own_address(broker) == "127.0.0.1"

@@ -14,13 +14,15 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
-from dsmt.operations.read.past import Revision, ServicePast, good_now, history
+from dsmt.event.status import State
+from dsmt.operations.read.past import Revision, ServicePast, good_now, history, running_now
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, controlling, nodesets
 from dsmt.operations.write.rolling_back import rollback
 from dsmt.operations.write.writing import bury, follow, say
 from dsmt.ports.bus import Draft
+from dsmt.view import SlotKey
 from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import memory_network, realm
 from tests.bus.test_leaf import cut
@@ -68,7 +70,7 @@ def test_history_says_of_each_revision_by_whom_why_and_what_became_of_it(tmp_pat
         found = await history(alice, await look(alice), "web")
         assert [(one.revision, one.by, one.reason, one.state) for one in found] == [
             (3, "alice", "the 3.", ["current", "refused"]),
-            (2, "alice", "the 2.", ["running", "good"]),
+            (2, "alice", "the 2.", ["good"]),
             (1, "alice", "the 1.", []),
         ]
         assert "r3 failed (it was not ready)" in (found[0].refusal or "")
@@ -109,6 +111,15 @@ def test_a_rollback_says_the_last_good_revision_again_as_a_new_one(tmp_path: Pat
         assert entry.spec is not None
         assert entry.spec.record.spec == spec(web(1, component="env: {LOG: '2'}\n"))
         assert entry.spec.record.reason == "back to r2: slow"
+
+    run(tmp_path, work)
+
+
+def test_a_rollback_to_what_was_never_good_names_it(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        assert (await rollback(alice, "web", None, by="alice", reason="")).warnings == []
+        (said,) = (await rollback(alice, "web", None, by="alice", reason="")).warnings
+        assert said.startswith("no revision before was good in each component: this is r1 again, the one before")
 
     run(tmp_path, work)
 
@@ -203,9 +214,34 @@ def test_what_runs_on_is_good_when_it_has_been_ready_for_long_enough_though_nobo
     made = Realm("n1")
     made.apply(web(1))
     made.settle()
-    assert good_now(sight(made), "web") == set()
+    assert good_now(sight(made), "web") == {}
     made.now_ms += 20_000
-    assert {good.revision for good in good_now(sight(made), "web")} == {1}
+    assert {good.revision for good in good_now(sight(made), "web")["app"]} == {1}
+
+
+def test_a_revision_was_good_when_each_component_was_that_was_ever_to_run() -> None:
+    two = web(1) + "  more:\n    run: serve\n  never:\n    run: serve\n"
+    told = ServicePast(specs={number: SpecFact(spec=spec(two), by="ann", reason="") for number in (1, 2, 3)})
+    for component, revision, good in (("app", 1, 1), ("more", 1, 1), ("app", 2, 2), ("more", 2, 1)):
+        said = Good(spec="x", revision=good)
+        told.take_slot(component, Slot(node="n1", spec="x", revision=revision, desired="running", good=said))
+    told.take_slot("never", Slot(node="n1", spec="x", revision=2, desired="stopped"))
+    assert [told.was_good(number) for number in (1, 2, 3)] == [True, False, False]
+    assert [told.was_good(number, in_part=True) for number in (1, 2, 3)] == [True, True, False]
+
+
+def test_a_revision_runs_when_an_instance_of_it_does_and_not_when_it_is_only_to() -> None:
+    made, first = Realm("n1"), SlotKey("web", "app", 0)
+    made.apply(web(1))
+    made.settle()
+    made.status(first, "n1", revision=1)
+    made.apply(web(1, component="env: {LOG: '2'}"))
+    made.step()
+    assert running_now(sight(made), "web") == {1}
+    made.status(first, "n1", State.FAILED, revision=2, parked=True)
+    assert running_now(sight(made), "web") == set()
+    made.status(first, "n1", revision=2)
+    assert running_now(sight(made), "web") == {2}
 
 
 def said_by(by: str, at_ms: int, *, version: int) -> Event:
@@ -237,7 +273,8 @@ def test_of_two_revisions_that_were_said_on_both_sides_of_a_partition_each_is_to
     assert [told.specs[number].by for number in (1, 2, 3)] == ["ann", "bob", "ann"]
     assert told.overruled == {there.id: there}
     for spec_id, good in ((there.id, False), (here.id, True)):
-        told.take_slot(Slot(node="n1", spec="x", revision=2, desired="running", good=Good(spec=str(spec_id), revision=2)))
+        said = Good(spec=str(spec_id), revision=2)
+        told.take_slot("app", Slot(node="n1", spec="x", revision=2, desired="running", good=said))
         assert told.was_good(2) == good
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.controllers.service import AHEAD
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
@@ -19,6 +20,7 @@ from dsmt.view import View
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
+from .test_revisions import BAD, rolled_back
 
 
 def spec(text: str) -> ServiceSpec:
@@ -173,7 +175,10 @@ def test_a_step_says_in_the_future_tense_why_it_is_made_and_why_there() -> None:
     said = {step.instance: step.because for step in found.steps}
     assert said["web/app/0"] == "env.LOG changes; the new one will start first"
     assert said["web/app/2"] == "1 of 3 that fit; it has no app yet"
-    assert "app: if one is not ready within 300 s: back to r1" in found.promises
+    back = "app: if one is not ready within 300 s: "
+    assert f"{back}it stays so, unless a revision before was good by then" in found.promises
+    found = plan(sight(realm.after(20)), spec(web(3, component="env: {LOG: debug}")), by="alice", warnings=[])
+    assert f"{back}back to r1" in found.promises
 
 
 def many(count: int) -> list[ServiceSpec]:
@@ -225,3 +230,15 @@ def test_a_plan_of_far_too_many_says_how_many_more_wait() -> None:
     assert found.warnings == [
         f"app: {100_000 - 2 - AHEAD} more instances wait for those that have no place; add nodes, or ask for fewer"
     ]
+
+
+def test_a_plan_of_what_was_refused_says_so_and_what_would_be_tried_again() -> None:
+    realm = rolled_back()
+    found = plan(sight(realm), spec(BAD), by="alice", warnings=[])
+    assert (found.changes, found.base_revision, found.revision) == ([], 2, 3)
+    assert {step.instance: step.action for step in found.steps} == {f"web/app/{n}": "replace" for n in range(3)}
+    (warning,) = found.warnings
+    assert warning.startswith("nothing differs, but r2 was refused, and would be tried again: r2 failed")
+    assert found.steps[0].because == "it runs what was good before; the new one will start first"
+    said = difference_screen(difference(sight(realm), spec(BAD)))
+    assert said.startswith("web  r2  nothing differs\n  r2 was refused: r2 failed")

@@ -9,12 +9,13 @@ import pytest
 from dsmt.controllers.brake import LIFT_MS
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
+from dsmt.event.status import Layer, State
 from dsmt.operations.read.planning import plan
 from dsmt.operations.read.whatif import WhatIf, what_if
 from dsmt.operations.write.nodesets import nodes_of
 from dsmt.spec.nodeset import NodeSetError
 from dsmt.spec.parsing import parse
-from tests.controllers.build import Realm, web
+from tests.controllers.build import Realm, key, web
 
 from .sights import sight
 
@@ -139,6 +140,34 @@ def test_a_drain_moves_what_is_there_and_says_who_drains() -> None:
     (step,) = asked(realm, drain=(node,)).steps
     assert (step.instance, step.leaves, step.at_s) == ("web/app/2", node, 0.0), "nobody has to be found dead before"
     assert step.because.startswith(f"{node} is drained by alice; 1 of 2 that fit")
+
+
+def test_what_goes_where_it_was_before_would_be_ready_there() -> None:
+    realm = running(web(1), nodes=2)
+    now = str(placed(realm)["web/app/0"])
+    (other,) = {"n1", "n2"} - {now}
+    realm.status(key(0), other, State.GONE, layer=Layer.CONTAINER)
+    agent = f"agent/{other}/web/app/0"
+    realm.session(agent, "open")
+    realm.session(agent, "closed", how="peer")
+    realm.after(600)
+    found = asked(realm, drain=(now,))
+    assert [step.node for step in found.steps] == [other]
+    assert (found.unready, found.services[0].after) == ([], 1)
+
+
+def test_of_a_drain_it_is_told_what_stays_with_its_data_or_has_no_other_place() -> None:
+    pinned = web(3, service="db", component="data: true\non_partition: pinned")
+    realm = running(web(3), pinned, web(3, service="big", component="reserve: {memory: 5GiB}"))
+    node = str(placed(realm)["web/app/2"])
+    found = asked(realm, drain=(node,))
+    told = {one.instance.partition("/")[0]: (one.stays, one.because.partition(":")[0]) for one in found.left}
+    assert told == {
+        "big": (False, "there is no other place"),
+        "db": (True, told["db"][1]),
+    }
+    assert told["db"][1].startswith("its data is there; dsmt move db/app/")
+    assert asked(realm, kill=(node,)).left == []
 
 
 def test_a_service_is_applied_before_and_dies_with_the_node() -> None:

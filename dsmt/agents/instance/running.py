@@ -38,6 +38,7 @@ from dsmt.monitors.rules.health import (
     NotLive,
     Ready,
     Started,
+    Starting,
     TimedOut,
     Unready,
 )
@@ -307,8 +308,8 @@ class Runner:
                     self._reporter.note(good=self._memory.record.good)
                     self._serving.unready(check=check, evidence=evidence, failures=failures)
                     self._handover.serve_again()
-                case Broken(check, error):
-                    self._serving.broken(check=check, error=error)
+                case Starting() | Broken():
+                    self._serving.tell(effect)
                 case NotLive():
                     run.turning = self._present.tasks.start(self._end_in_turn(run, effect))
                 case Live():

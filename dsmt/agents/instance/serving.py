@@ -10,6 +10,7 @@ from dsmt.agents.rules.liveness import Turn
 from dsmt.agents.rules.served import Input, Said, Served
 from dsmt.event.kinds.instance import Endpoint, Health
 from dsmt.event.reason import Reason
+from dsmt.monitors.rules.health import Broken, Starting
 from dsmt.ports.bus import Bus
 
 Word = Literal["ready", "unready", "none"]
@@ -54,10 +55,13 @@ class Serving:
         why = self._reporter.why("health.braked", k=turn.failing, n=turn.known)
         self._happens(Input.UNREADY, check=check, evidence=evidence, failures=failures, why=why)
 
-    def broken(self, *, check: str, error: str) -> None:
-        """The check cannot run: say so, and change nothing."""
-        why = self._reporter.why("health.check_broken", error=error)
-        self._say("ready" if self._served.healthy else "unready", check=check, evidence=error, why=why)
+    def tell(self, effect: Starting | Broken) -> None:
+        """What changes nothing. Of a start that goes on no failures are counted, for it is in nobody's way (A22)."""
+        if isinstance(effect, Starting):
+            self._say("unready", evidence=f"its start-up check fails: {effect.evidence}")
+            return
+        why = self._reporter.why("health.check_broken", error=effect.error)
+        self._say("ready" if self._served.healthy else "unready", check=effect.check, evidence=effect.error, why=why)
 
     def withdraw(self, why: str) -> None:
         """It is about to be stopped, or has failed. Its siblings are told, too, where it was unready before (A22)."""

@@ -11,6 +11,8 @@ Rule 7: while it starts it is tried eagerly: after `EAGER_S`, then twice that, u
 Rule 8: what runs and is checked by something else from now on (`anew`) is ready when that has passed; it is served
     meanwhile if it was, until readiness fails. Its start is over; but liveness waits until it is ready, or for as long as a
     start may take: it was good by another check. With no readiness check that of the start has to pass.
+Rule 9: what keeps it from starting is told after `TOLD_AFTER_S`, and what else is seen then after twice as long each time:
+    who waits, or takes the revision back, knows why.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dsmt.spec.health import Check, HealthSpec
 
 FOREVER: Final = float("inf")
 EAGER_S: Final = 0.05
+TOLD_AFTER_S: Final = 5.0
 
 
 class Role(StrEnum):
@@ -44,6 +47,13 @@ class Try:
 @dataclass(frozen=True, slots=True)
 class Started:
     """The start-up phase is over: the instance runs."""
+
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """The start-up check fails, for what it sees now; the start goes on."""
 
     evidence: str
 
@@ -96,7 +106,7 @@ class Broken:
     error: str
 
 
-Effect = Started | Ready | Unready | NotLive | Live | TimedOut | Broken
+Effect = Started | Starting | Ready | Unready | NotLive | Live | TimedOut | Broken
 
 
 @dataclass(slots=True)
@@ -115,6 +125,9 @@ class _State:
     live: bool = True
     over: bool = False
     evidence: str = "no check has ended yet"
+    told: str = ""
+    """What was told last of a start that has not passed (rule 9)."""
+    tell_after_s: float = TOLD_AFTER_S
     counts: dict[Role, _Count] = field(default_factory=dict)
 
 
@@ -267,7 +280,7 @@ class HealthMonitor:
         state = self._state
         if count.good < count.check.passes:
             if now < self._deadline():
-                return []
+                return self._judge_starting(evidence, now - self._began)
             state.over = True
             return [TimedOut(evidence, now - self._began)]
         effects: list[Effect] = [] if state.started else [Started(evidence)]
@@ -281,6 +294,14 @@ class HealthMonitor:
             for watched in state.counts.values():
                 watched.due = now + watched.check.interval_s
         return effects
+
+    def _judge_starting(self, evidence: str, after_s: float) -> list[Effect]:
+        """Rule 9."""
+        state = self._state
+        if state.started or after_s < state.tell_after_s:
+            return []
+        before, state.told, state.tell_after_s = state.told, evidence, after_s * 2
+        return [] if evidence == before else [Starting(evidence)]
 
     def _begin_watching(self, now: float) -> None:
         if self._spec is not None:

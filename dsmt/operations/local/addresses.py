@@ -59,6 +59,18 @@ def is_here(host: str, family: int = socket.AF_UNSPEC) -> bool:
     return True
 
 
+def own_address(broker: str) -> str:
+    """The address of this machine on the way to a broker: where its services are reached."""
+    host, _, port = broker.rpartition(":")
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(where)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+
+
 def free_address(host: str) -> str:
     """An address at a host with a free port. Raises `InputError` for a host that is another one."""
     if not is_here(host, socket.AF_INET):

@@ -24,6 +24,7 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level, level_of
 from dsmt.operations.connection import Connection, attached, reading
+from dsmt.operations.local.addresses import own_address
 from dsmt.operations.local.home import Home, check_part, write_secret
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import let_users_pass, reach_at
@@ -82,7 +83,7 @@ async def join(
             told, identity = await _certified(connection, token, key, known or name)
         node = identity.name.partition("/")[2]
         directory = home.part("nodes", node)
-        where = address or _own_address(realm.brokers[0][0])
+        where = address or own_address(realm.brokers[0][0])
         own = NodeFile(node=node, realm=realm, address=where, labels={**told.labels, **(labels or {})})
         own.write(directory)
         write_secret(directory / IDENTITY, dump(identity))
@@ -238,15 +239,3 @@ def _name(told: kinds.TokenFact, name: str | None) -> str:
     if not is_level(host):
         raise InputError("token.name", "this machine's name is no name for a node", next="dsmt join TOKEN --name NAME")
     return host
-
-
-def _own_address(broker: str) -> str:
-    """The address of this machine on the way to a broker: where its services are reached."""
-    host, _, port = broker.rpartition(":")
-    try:
-        family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(where)
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "127.0.0.1"

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from dsmt.errors import FailedError, InputError
-from dsmt.operations.local.addresses import check_address, check_free, free_address, keep_free
+from dsmt.operations.local.addresses import check_address, check_free, free_address, keep_free, own_address
 from dsmt.operations.local.home import Home, check_part, write_secret
 from dsmt.programs.configuration import (
     BIRTH,
@@ -193,11 +193,15 @@ def lacks_issuer(home: Home, controller: str) -> bool:
 
 
 def ensure_node(home: Home, name: str, *, now_s: int | None = None) -> Path:
-    """The directory of a node, made when missing. Raises `InputError` for what is no name."""
+    """The directory of a node, made when missing. Its services are reached where its broker is, or on the way to it.
+
+    Raises `InputError` for what is no name.
+    """
     check_part("node", name)
     directory = home.part("nodes", name)
     if not (directory / IDENTITY).exists():
-        NodeFile(node=name, realm=home.realm()).write(directory)
+        realm = home.realm()
+        NodeFile(node=name, realm=realm, address=own_address(realm.brokers[0][0])).write(directory)
         write_secret(directory / IDENTITY, dump(issue(home.root_key(), f"node/{name}", now_s=now_s)))
     let_users_pass(home, directory)
     return directory

@@ -11,6 +11,7 @@ from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import KeeperReplaced, keeper_died
 from dsmt.event.phrases import another_certificate
 from dsmt.operations.read.certificates import ended_brokers
+from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Broker, Controller, Node, clock, revoked, withholding
 from dsmt.operations.read.revisions import Refused
@@ -108,6 +109,9 @@ def _away(sight: Sight, node: Node, *, ended: bool) -> Alert:
     if why is not None and node.instances and not sight.brake.allows(node.node):
         said = f"{evidence}; {why.message}"
         return Alert(target=about, code="node.lost", message=said, next=why.next, who=why.who)
+    if node.liveness == "dead" and not is_to_leave(sight, node.node):
+        back = f"bring it back, or dsmt node remove {node.node} --forget; look: dsmt why {about}"
+        return Alert(target=about, code="node.lost", message=evidence, next=back, who="you")
     return Alert(target=about, code="node.lost", message=evidence, next=f"dsmt why {about}", who="dsmt")
 
 

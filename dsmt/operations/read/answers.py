@@ -15,7 +15,7 @@ from dsmt.event.phrases import quoted, stepped
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_problem, is_ready
-from dsmt.operations.read.members import find
+from dsmt.operations.read.members import find, manager_away
 from dsmt.operations.read.members import node as node_row
 from dsmt.operations.read.revisions import refused
 from dsmt.operations.read.sight import Sight
@@ -139,11 +139,13 @@ def _of_node(sight: Sight, name: str) -> str:
     words = sight.fleet.words(name)
     since_ms = verdict.record.since_ms if verdict is not None else words[0].since_ms if words else None
     since = _since(sight, since_ms)
-    how = f"node/{name} {'has been' if since else 'is'} {row.liveness}{since}"
-    if row.evidence is not None:
-        how += f": {row.evidence}"
-    elif words:
-        how += f", connected to {words[0].broker}"
+    if row.evidence is None and words:
+        is_ = f", connected to {words[0].broker}" if words[0].state == "open" else f", though {manager_away(words[0])}"
+        how = f"node/{name} is {row.liveness}{is_}{since}"
+    else:
+        how = f"node/{name} {'has been' if since else 'is'} {row.liveness}{since}" + (
+            f": {row.evidence}" * bool(row.evidence)
+        )
     return how if row.mode == "active" else f"{how}; it is {row.mode} by {row.mode_by}{quoted(row.mode_reason)}"
 
 

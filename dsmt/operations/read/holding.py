@@ -37,6 +37,20 @@ def left_on(sight: Sight, node: str) -> list[Left]:
     return found
 
 
+def is_to_leave(sight: Sight, node: str) -> bool:
+    """Whether anything of a node that is dead is placed elsewhere yet: no data, no hold, and not one of each node."""
+    for service, entry in sight.view.services.items():
+        for (component, index), slot in entry.slots.items():
+            fact = None if slot.fact is None else slot.fact.record
+            if fact is None or fact.node != node or fact.desired != "running":
+                continue
+            key = SlotKey(service, component, index)
+            spec = component_of(sight, key)
+            if spec is None or not (spec.each_node or _stays(sight, key)):
+                return True
+    return False
+
+
 def _stays(sight: Sight, key: SlotKey) -> bool:
     spec = component_of(sight, key)
     return spec is not None and not spec.each_node and home_of(sight.fleet, key) is not None

@@ -9,6 +9,7 @@ import msgspec
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import BOUND_MS, FAR_MS
+from dsmt.event.kinds.broker import Session
 from dsmt.event.phrases import another_certificate, person, quoted
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
@@ -19,7 +20,8 @@ from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry
-from dsmt.view.sessions import word
+from dsmt.view.held import Held
+from dsmt.view.sessions import Word, word
 
 CLOSING_MS: Final = 10_000
 """How long after a revocation the last session that it ends may have been closed."""
@@ -246,6 +248,12 @@ def _revocation(sight: Sight, entry: NodeEntry) -> str | None:
     return f"its key was revoked by {by}{quoted(their)}, and it cannot attach with it; next: {mend}"
 
 
+def manager_away(said: Word[Held[Session]]) -> str:
+    """What a word that is not `open` says of a node's manager, for people."""
+    how = {"closed": "closed its session", "silent": "is silent", "unknown": "was attached to a lost broker"}
+    return f"its manager {how[said.state]} at {said.broker}"
+
+
 def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
     """Why a node is held for anything but alive; what was said of it before it came back is no evidence any more."""
     ended = _revocation(sight, entry)
@@ -256,8 +264,7 @@ def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
         return verdict.record.message
     for said in sight.fleet.words(entry.name)[:1]:
         if said.state != "open":
-            how = {"closed": "closed its session", "silent": "is silent", "unknown": "was attached to a lost broker"}
-            return f"its manager {how[said.state]} at {said.broker} since {rfc3339(said.since_ms)}"
+            return f"{manager_away(said)} since {rfc3339(said.since_ms)}"
     failed = sorted(name for name, probe in entry.probes.items() if probe.record.result == "failed")
     return f"probes by {', '.join(failed)} failed" if failed else None
 

@@ -17,7 +17,8 @@ from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.order import newer
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
-from dsmt.operations.read.revisions import refused, running
+from dsmt.event.status import State
+from dsmt.operations.read.revisions import refused
 from dsmt.operations.read.sight import Sight, ever_said
 from dsmt.operations.words.targets import LISTS, no_service
 from dsmt.operations.words.times import rfc3339
@@ -31,10 +32,10 @@ _WHAT: Final = "its revisions"
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """One revision.
 
-    `state` is any of: `current`, which was applied last, `running`, `good` (it was ready for long enough, or one that
-    has only another number of instances), and `refused` (it was rolled back; `refusal` says why). One that is `overruled`
-    was said while another one was under the same number, on the other side of a partition, which stands, or while the
-    service was removed there (E2).
+    `state` is any of: `current`, which was applied last, `running` (an instance of it runs now), `good` (each component was
+    ready with it for long enough, or with one that has only another number of instances), and `refused` (it was rolled
+    back; `refusal` says why). One that is `overruled` was said while another one was under the same number, on the other
+    side of a partition, which stands, or while the service was removed there (E2).
     """
 
     revision: int
@@ -54,7 +55,8 @@ class ServicePast:
     specs: dict[int, SpecFact] = field(default_factory=dict)
     overruled: dict[EventId, Event] = field(default_factory=dict)
     """Specs in the place of which another one of their number stands."""
-    good: set[Good] = field(default_factory=set)
+    good: dict[str, set[Good]] = field(default_factory=dict)
+    """What was good in a slot, by component: each that was ever to run has an entry."""
     refused: dict[int, str] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
@@ -63,7 +65,7 @@ class ServicePast:
             if event.type == "dsmt.service.spec":
                 self._take_spec(event, from_data(SpecFact, event.data))
             elif event.type == "dsmt.slot":
-                self.take_slot(from_data(Slot, event.data))
+                self.take_slot(event.topic.split("/")[3], from_data(Slot, event.data))
 
     def _take_spec(self, event: Event, fact: SpecFact) -> None:
         number = event.version or 0
@@ -77,30 +79,47 @@ class ServicePast:
             self.overruled[held.id] = held
         self.said[number], self.specs[number] = event, fact
 
-    def was_good(self, number: int) -> bool:
-        """Whether what a revision says was good: in it, or in one that says the same but for the number of instances."""
+    def was_good(self, number: int, *, in_part: bool = False) -> bool:
+        """Whether what a revision says was good: in it, or in one that says the same but for the number of instances.
+
+        It was in each of its components that was ever to run; `in_part`: in any.
+        """
+        fact = self.specs.get(number)
+        said = self.good if fact is None else fact.spec["components"]
+        found = [self._was_good(number, self.good[name]) for name in said if name in self.good]
+        return any(found) if in_part else bool(found) and all(found)
+
+    def _was_good(self, number: int, known: set[Good]) -> bool:
         lost = set(map(str, self.overruled))
-        good = {one.revision for one in self.good if one.spec not in lost}
+        good = {one.revision for one in known if one.spec not in lost}
         return number in good or self._since(number) in map(self._since, good)
 
     def _since(self, number: int) -> int:
         fact = self.specs.get(number)
         return number if fact is None else fact.since or number
 
-    def take_slot(self, slot: Slot) -> None:
+    def take_slot(self, component: str, slot: Slot) -> None:
         """Take in what a slot was good with, and what it was rolled back from."""
-        self.good |= set() if slot.good is None else {slot.good}
+        if slot.good is not None or slot.desired == "running":
+            self.add_good(component, slot.good)
         if slot.refused:
             why = slot.reason.message if slot.reason is not None and slot.reason.code == ROLLED_BACK else ""
             self.refused[slot.refused] = why or self.refused.get(slot.refused, "")
 
+    def add_good(self, component: str, good: Good | None) -> None:
+        """Take in what was good in a slot of a component that was to run."""
+        self.good.setdefault(component, set()).update(() if good is None else (good,))
 
-def good_now(sight: Sight, service: str) -> set[Good]:
-    """The revisions that are good in an instance now: nobody says of what runs on that it has become so."""
-    slots = sight.view.services[service].slots
-    known = [(slot, component_of(sight.fleet, SlotKey(service, *key))) for key, slot in slots.items()]
-    found = (component.good(slot) for slot, component in known if component is not None)
-    return {good for good in found if good is not None}
+
+def good_now(sight: Sight, service: str) -> dict[str, set[Good]]:
+    """The revisions that are good in an instance now, by component: nobody says of what runs on that it has become so."""
+    found: dict[str, set[Good]] = {}
+    for key, slot in sight.view.services[service].slots.items():
+        component = component_of(sight.fleet, SlotKey(service, *key))
+        good = None if component is None else component.good(slot)
+        if good is not None:
+            found.setdefault(key[0], set()).add(good)
+    return found
 
 
 async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
@@ -111,9 +130,10 @@ async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
     now, former = entry.spec.signed.event, []
     number = now.version or 0
     found = ServicePast({number: now}, {number: entry.spec.record}, good=good_now(sight, service))
-    for slot in entry.slots.values():
+    for (component, _), slot in entry.slots.items():
         for said in (one.application for one in slot.instances.values()):
-            found.good |= set() if said is None or said.record.good is None else {said.record.good}
+            if said is not None and said.record.good is not None:
+                found.add_good(component, said.record.good)
     if (denied := refused(entry)) is not None:  # also where only the number changed since, and no slot said so yet
         found.refused[number] = "" if denied.reason is None else denied.reason.message
     for signed in await ever_said(bus, (now.topic, f"service/{service}/slot/"), _WHAT):
@@ -165,7 +185,8 @@ async def history(bus: BusReader, sight: Sight, service: str) -> list[Revision]:
         return await _of_removed(bus, sight, service)
     told = await past(bus, sight, service)
     entry = sight.view.services[service]
-    stood = [(event, _state(entry, told, number)) for number, event in told.said.items()]
+    runs = running_now(sight, service)
+    stood = [(event, _state(entry, told, number, runs=runs)) for number, event in told.said.items()]
     lost = [(event, ["overruled"]) for event in told.overruled.values()]
     return [_revision(event, state, told) for event, state in sorted((*stood, *lost), key=_place)]
 
@@ -190,10 +211,18 @@ def _revision(event: Event, state: list[str], told: ServicePast) -> Revision:
     )
 
 
-def _state(entry: ServiceEntry, told: ServicePast, number: int) -> list[str]:
+def running_now(sight: Sight, service: str) -> set[int]:
+    """The revisions of which an instance runs."""
+    entry = sight.view.services[service]
+    told = [(node, one.application) for slot in entry.slots.values() for node, one in slot.instances.items()]
+    alive = [said.record for node, said in told if said is not None and sight.fleet.state(node) != "dead"]
+    return {status.revision for status in alive if status.state is State.RUNNING}
+
+
+def _state(entry: ServiceEntry, told: ServicePast, number: int, *, runs: Collection[int]) -> list[str]:
     words = {
         "current": entry.spec is not None and number == entry.spec.version,
-        "running": number in running(entry),
+        "running": number in runs,
         "good": told.was_good(number),
         "refused": number in told.refused,
     }

@@ -68,11 +68,15 @@ def why_replaced(component: ComponentSpec, changes: Sequence[Change]) -> str:
     return f"{named} {verb}; {order}" if keys else order
 
 
-def promises(component: ComponentSpec, base: int) -> list[str]:
-    """What will hold while a change is made, and beside a partition."""
+def promises(component: ComponentSpec, base: int, back_to: int | None) -> list[str]:
+    """What will hold while a change of a revision, if any, is made, and beside a partition.
+
+    `back_to` is what a change that fails goes back to; None where nothing was good yet.
+    """
     update, told = component.update, []
     if base:
-        back = f"back to r{base}" if update.rollback else "the change will stop there"
+        stays = "it stays so, unless a revision before was good by then" if update.rollback else "the change will stop there"
+        back = f"back to r{back_to}" if update.rollback and back_to is not None else stays
         told.append(f"{component.name}: if one is not ready within {update.deadline_s:g} s: {back}")
     beside = {
         "at_least_one": "a cut-off copy may run beside its replacement for as long as the cut lasts",

@@ -15,9 +15,10 @@ import msgspec
 from dsmt.controllers.placement import Chooser
 from dsmt.errors import FailedError
 from dsmt.event.payload import canonical
+from dsmt.operations.read.past import good_now
 from dsmt.operations.read.plan_words import masked, promises
 from dsmt.operations.read.rehearsal import Rehearsal
-from dsmt.operations.read.revisions import refused, running
+from dsmt.operations.read.revisions import Refused, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.trial import PlannedStep, Unplaced
 from dsmt.spec.changes import Change, changes
@@ -48,13 +49,17 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     base_revision: int
     changes: list[Change]
+    refused: Refused | None = None
+    """The revision that is compared with, where it was rolled back."""
 
 
 def difference(sight: Sight, spec: ServiceSpec) -> Difference:
     """Compare one service with what is applied."""
     differs = changes(_live(sight.view, spec.service), spec)
     told = [masked(change) for change in differs]
-    return Difference(service=spec.service, base_revision=base_of(sight.view, spec.service), changes=told)
+    entry, base = sight.view.services.get(spec.service), base_of(sight.view, spec.service)
+    denied = None if entry is None else refused(entry)
+    return Difference(service=spec.service, base_revision=base, changes=told, refused=denied)
 
 
 def _live(view: View, service: str) -> ServiceSpec | None:
@@ -74,11 +79,17 @@ def plan_id(service: str, base_revision: int, spec: ServiceSpec) -> str:
     return f"p-{sha256(content).hexdigest()[:8]}"
 
 
-def _back(view: View, service: str) -> int:
-    """The revision that a change which fails goes back to, as far as is known; 0 where there is none."""
-    entry = view.services.get(service)
-    base = base_of(view, service)
-    return base if entry is None or refused(entry) is None else min(running(entry), default=base)
+def _back(sight: Sight, service: str, component: str) -> int | None:
+    """The revision that a change of a component which fails goes back to; None where none of it was good yet."""
+    entry = sight.view.services.get(service)
+    if entry is None:
+        return None
+    base = base_of(sight.view, service)
+    stands = base if refused(entry) is None else min(running(entry), default=base)
+    if not any(name == component for name, _ in entry.slots):
+        return stands  # it is new in this service, which then is as it was
+    good = {one.revision for one in good_now(sight, service).get(component, ())}
+    return stands if stands in good else max(good, default=None)
 
 
 def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
@@ -99,23 +110,37 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial
     base = base_of(sight.view, spec.service)
     differs = changes(live, spec)
     rehearsal = Rehearsal(sight, spec, sight.view.copy() if trial is None else trial, live=live, changes=differs, by=by)
-    if differs or live is None:
+    again = [] if live is None or differs else _again(sight, spec)
+    acts = bool(differs or live is None or again)
+    if acts:
         rehearsal.run()
     return ApplyPlan(
         id=plan_id(spec.service, base, spec),
         service=spec.service,
         base_revision=base,
-        revision=base + 1 if differs or live is None else base,
+        revision=base + 1 if acts else base,
         changes=[masked(change) for change in differs],
         steps=rehearsal.steps,
         unplaced=rehearsal.unplaced(),
         min_ready=rehearsal.min_ready,
         estimate_s=round(rehearsal.took_ms / 1000, 1),
-        warnings=[*warnings, *_best_effort(spec), *_data(sight, live, spec), *rehearsal.behind()],
+        warnings=[*warnings, *again, *_best_effort(spec), *_data(sight, live, spec), *rehearsal.behind()],
         promises=[
-            said for _, one in sorted(spec.components.items()) for said in promises(one, _back(sight.view, spec.service))
+            said
+            for name, one in sorted(spec.components.items())
+            for said in promises(one, base, _back(sight, spec.service, name))
         ],
     )
+
+
+def _again(sight: Sight, spec: ServiceSpec) -> list[str]:
+    """That what stands was refused, and would be tried again: who applies it as it stands asks for just that."""
+    entry = sight.view.services[spec.service]
+    denied = refused(entry)
+    if denied is None or entry.spec is None or entry.spec.record.spec != to_plain(spec):
+        return []
+    why = "" if denied.reason is None else f": {denied.reason.message}"
+    return [f"nothing differs, but r{denied.revision} was refused, and would be tried again{why}"]
 
 
 def _best_effort(spec: ServiceSpec) -> list[str]:

@@ -48,6 +48,8 @@ class Rehearsal:
         self.took_ms = 0
         self._spec, self._view, self._live, self._changes, self._by = spec, view, live, changes, by
         self._trial = Trial(view, sight.now_ms, sight.broker, spec.service)
+        entry = view.services.get(spec.service)
+        self._stood = () if entry is None or entry.spec is None else (str(entry.spec.id),)
         self.min_ready = self._ready()
 
     def run(self) -> None:
@@ -80,7 +82,7 @@ class Rehearsal:
             key = key_of(intent)
             old = self._trial.told(key)
             action = action_of(old, slot)
-            if action == "replace" and self._runs_on(key):
+            if action == "replace" and old is not None and self._runs_on(key, old):
                 action = "update"
             if action is not None:
                 because = self._why(key, action, slot, intent, places)
@@ -106,8 +108,10 @@ class Rehearsal:
                 return places.why(component, slot.node)
             case "move" if slot.node is not None:
                 return f"{said}; {places.why(component, slot.node)}"
-            case "replace":
+            case "replace" if self._changes:
                 return why_replaced(component, self._changes)
+            case "replace":
+                return f"it runs what was good before; {why_replaced(component, ())}"
             case "update":
                 return "it will go on as it is: nothing that it runs with changes"
             case _:
@@ -118,11 +122,11 @@ class Rehearsal:
         component = self._spec.components.get(key.component)
         return action == "update" or (action == "replace" and component is not None and component.overlaps)
 
-    def _runs_on(self, key: SlotKey) -> bool:
-        """Whether the new spec is taken over by what runs, without a restart."""
-        old = None if self._live is None else self._live.components.get(key.component)
+    def _runs_on(self, key: SlotKey, old: Slot) -> bool:
+        """Whether the new spec is taken over by what runs, without a restart; of what runs an earlier one nobody knows."""
+        before = None if self._live is None else self._live.components.get(key.component)
         new = self._spec.components.get(key.component)
-        return old is not None and new is not None and run_key(old) == run_key(new)
+        return old.spec in self._stood and before is not None and new is not None and run_key(before) == run_key(new)
 
     def _ready(self) -> int:
         entry = self._view.services.get(self._spec.service)

@@ -88,6 +88,7 @@ class Trial:
         if slot.node is None or self.is_lost(slot.node):
             return
         state = {"running": State.RUNNING, "stopped": State.STOPPED, "gone": State.GONE}[slot.desired]
+        self._hear(key.agent(slot.node))
         self._status(key, slot.node, state, generation)
         if state is State.RUNNING:
             health = Health(
@@ -95,13 +96,24 @@ class Trial:
             )
             self.say(key.agent(slot.node), key.on("health", slot.node), to_data(health))
 
+    def _hear(self, agent: str) -> None:
+        """Have an agent attached again that had ended, where it had been before."""
+        known = self.view.sessions.of.get(agent)
+        if known is None or known.newest is None or known.newest[1].record.state == "open":
+            return
+        broker = self.broker.removeprefix("broker/") or known.newest[0]
+        held = known.newest[1].record
+        again = msgspec.structs.replace(held, state="open", how=None, attachment=held.attachment + 1, since_ms=self.now_ms)
+        self.say(f"broker/{broker}", f"broker/{broker}/session/{agent}", to_data(again))
+
     def _status(self, key: SlotKey, node: str, state: State, generation: int) -> None:
-        layers = [(Layer.APPLICATION, key.agent(node))]
-        if state is State.GONE:
-            layers.append((Layer.CONTAINER, f"node/{node}"))
-        for layer, source in layers:
+        container = State.GONE if state is State.GONE else State.INSTALLED  # also where one was gone from before
+        for layer, source, told in (
+            (Layer.CONTAINER, f"node/{node}", container),
+            (Layer.APPLICATION, key.agent(node), state),
+        ):
             record = Status(
-                state=state,
+                state=told,
                 layer=layer,
                 node=node,
                 generation=generation,

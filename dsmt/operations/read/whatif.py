@@ -23,6 +23,7 @@ from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
+from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.plan_words import Places
 from dsmt.operations.read.planning import ApplyPlan
@@ -65,6 +66,8 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
 class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     """What would become of the realm. `unready` is what would not be ready at the end, and why.
 
+    `left` is what would still be on nodes that are drained.
+
     `brake` says why replacing would wait, if the brake came on; `took_s` is when the last step is made.
     """
 
@@ -76,6 +79,7 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     unready: list[Unplaced]
     brake: Reason | None
     took_s: float
+    left: list[Left] = []
 
 
 def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str], drain: list[str], by: str) -> WhatIf:
@@ -98,6 +102,7 @@ def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str
         unready=foreseen.unready(),
         brake=foreseen.brake,
         took_s=foreseen.steps[-1].at_s if foreseen.steps else 0.0,
+        left=foreseen.left(drain),
     )
 
 
@@ -232,3 +237,9 @@ class _Foreseen:
             for row in instances(seen)
             if row.held is None and not is_ready(seen, row) and row.instance not in before
         ]
+
+    def left(self, drained: Collection[str]) -> list[Left]:
+        """What would still be placed on nodes that are drained, and why."""
+        seen = self._seen()
+        placed = {str(key) for node in drained for key in self._view.allocations.node(node).slots}
+        return [one for node in drained for one in left_on(seen, node) if one.instance in placed]

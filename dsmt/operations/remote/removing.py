@@ -42,9 +42,10 @@ async def remove(
 
     Raises `InputError` where instances are on it, unless who asks is `sure`, and what reaching the host may raise.
     """
-    left = left_on(await look(connection.bus), node)
+    sight = await look(connection.bus)
+    left = left_on(sight, node)
     if left and not sure:
-        raise _busy(node, left)
+        raise _dead(node) if sight.fleet.state(node) == "dead" else _busy(node, left)
     waits = partial(tell, place.host)
     await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
     tell(place.host, "connects")
@@ -61,6 +62,12 @@ async def remove(
         look="dsmt nodes",
     )
     return await forget(connection, home, node, reason=reason, sure=True, waits=waits)
+
+
+def _dead(node: str) -> InputError:
+    """That nobody hears of a node with instances: most likely its machine is gone."""
+    advice = f"dsmt node remove {node} --forget, if its machine is gone; or --yes: that ends all there, data too"
+    return InputError("node.dead", f"{node} is dead; nothing was done", next=advice)
 
 
 def _busy(node: str, left: Sequence[Left]) -> InputError:

@@ -28,7 +28,7 @@ from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
-from dsmt.operations.write.nodesets import unknown_names
+from dsmt.operations.write.nodesets import check_known, unknown_names
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.entropy import Entropy
@@ -264,10 +264,13 @@ async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -
 
 
 async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:
-    """Have a component on another node set: a new revision. Raises `NodeSetError`, `InputError`, `NotFoundError`."""
+    """Have a component on another node set: a new revision. Raises `NodeSetError`, `InputError`.
+
+    Raises `NotFoundError` also for a name that is neither a node nor a set: who types one has mistyped it.
+    """
     sight = await look(bus, of=(target.service,))
     spec, _ = current(sight, target.service)
-    nodeset.parse(nodes)
+    check_known(sight, nodeset.parse(nodes))
     after = changed(spec, _component(target, spec), nodes=nodes)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
 

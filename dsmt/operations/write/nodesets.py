@@ -95,11 +95,17 @@ def nodes_of(sight: Sight, asked: Iterable[str]) -> list[str]:
     """
     found: set[str] = set()
     for expression in map(nodeset.parse, asked):
-        unknown = nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)
-        if unknown:
-            raise NotFoundError("node.unknown", f"there is no node or node set {' or '.join(unknown)}", next="dsmt nodes")
+        check_known(sight, expression)
         found |= set(select(sight, expression))
     return sorted(found)
+
+
+def check_known(sight: Sight, expression: nodeset.Expression) -> None:
+    """Raise `NotFoundError` for a name in an expression that is neither a node nor a set now."""
+    unknown = nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)
+    if unknown:
+        said = f"there is no node or node set {' or '.join(unknown)}"
+        raise NotFoundError("node.unknown", said, next="dsmt nodes; dsmt nodeset list")
 
 
 def users(sight: Sight, name: str) -> list[str]:

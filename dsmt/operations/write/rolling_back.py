@@ -39,14 +39,20 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     again = msgspec.structs.replace(before, by=by, reason=why, removed=False, since=0)
     spec = from_plain(again.spec)  # one that nobody can read is not applied
     revision = await say_spec(bus, sight, again, service)
-    return said_now(spec, revision)
+    done = said_now(spec, revision)
+    if to is not None or told.was_good(number):
+        return done
+    never = f"no revision before was good in each component: this is r{number} again, the one before"
+    return msgspec.structs.replace(done, warnings=[f"{never}; dsmt history {service} lists the others"])
 
 
 def _chosen(service: str, fact: SpecFact, told: ServicePast) -> int:
     """The revision to go back to where none is named."""
     others = [number for number, one in told.specs.items() if one.spec != fact.spec and not one.removed]
     earlier = [number for number in others if number not in told.refused]
-    chosen = max([number for number in earlier if told.was_good(number)] or earlier, default=None)
+    good = [number for number in earlier if told.was_good(number)]
+    in_part = [number for number in earlier if told.was_good(number, in_part=True)]
+    chosen = max(good or in_part or earlier, default=None)
     if chosen is None:
         said = f"the history has no other good revision of {service}; nothing was done"
         raise InputError("revision.none", said, next=f"dsmt history {service}")

@@ -19,9 +19,9 @@ from dsmt.operations.words.telling import silent
 CONNECTION: Any = SimpleNamespace(bus=None)
 
 
-def refused(left: list[Left], directory: Path, monkeypatch: pytest.MonkeyPatch) -> InputError:
-    async def look(_: Any) -> None:
-        return None
+def refused(left: list[Left], directory: Path, monkeypatch: pytest.MonkeyPatch, *, state: str = "alive") -> InputError:
+    async def look(_: Any) -> Any:
+        return SimpleNamespace(fleet=SimpleNamespace(state=lambda _: state))
 
     monkeypatch.setattr(removing, "look", look)
     monkeypatch.setattr(removing, "left_on", lambda *_: left)
@@ -47,6 +47,14 @@ def test_what_a_drain_moves_is_to_be_drained(tmp_path: Path, monkeypatch: pytest
     said = refused([left("web/app/0")], tmp_path, monkeypatch)
     assert said.message == "web/app/0 runs on one; nothing was done"
     assert "dsmt node drain one" in said.next
+
+
+def test_of_a_dead_node_it_is_not_said_that_anything_runs_there_or_is_to_be_drained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = refused([left("web/app/0")], tmp_path, monkeypatch, state="dead")
+    assert (said.code, said.message) == ("node.dead", "one is dead; nothing was done")
+    assert said.next.startswith("dsmt node remove one --forget, if its machine is gone; or --yes")
 
 
 def test_what_is_missing_of_a_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
