@@ -195,8 +195,7 @@ def test_why_leads_from_a_killed_process_back_to_the_operator(operator: Operator
     assert operator.ok("why", "web/app/0").startswith("web/app/0 has been running on ")
     (event,) = [link["event"] for link in told["chain"] if "killed by SIGKILL" in link["says"]]
     assert operator.json("why", f"{event['source']}#{event['id']}")["chain"][0]["event"]["id"] == event["id"]
-    begins = {"node/n1": "is alive, connected to b1 since ", "broker/b1": "has been ", "controller/c1": "has been "}
-    for target, how in begins.items():
+    for target, how in (("node/n1", "is alive, connected to b1 since "), ("broker/b1", "has "), ("controller/c1", "has ")):
         found = operator.json("why", target)
         assert (found["target"], found["complete"]) == (target, True)
         assert found["says"].startswith(f"{target} {how}")
