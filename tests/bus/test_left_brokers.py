@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -94,6 +95,30 @@ async def test_a_name_that_has_a_new_key_is_not_looked_for_by_its_old_one(r: Tes
     await until(lambda: linked(b1) == 1 and b1._others.copying.complete)
     assert [one.address for one in b1._others.copying.known] == [new.address]
     await until(lambda: held(new) == held(b1))
+
+
+@scenario
+async def test_of_two_of_one_name_that_is_the_broker_of_which_the_newest_word_is_and_the_other_sends_all_away(
+    r: TestRealm,
+) -> None:
+    """Two operators on two sides of a partition have each added one: of two words one stands."""
+    b1, b2 = await mesh(r, "b1", "b2")
+    facts = await announced(r, b1, b2)
+    first = b1._sessions.by_name["broker/b2"]
+    lost = await r.broker(
+        "b2", identity=r.identity("broker/b2", now_s=int(time.time()) + 1), store=":memory:", others=at(b1), born=False
+    )
+    await until(lambda: lost._others.refusal is not None)
+    with pytest.raises(RefusedError, match="no more"):
+        lost._others.check_here("operator/c")
+    await facts.publish("user/f", {"n": 1}, version=1)
+    await until(lambda: held(b1) == held(b2) == held(lost))
+    assert b1._sessions.by_name["broker/b2"] is first
+    assert [one.public for one in b1._others.copying.known] == [b2._identity.key.public]
+    assert [one.certificate.public for one in b1._others.copies(b1._fan_out.copying)] == [b2._identity.key.public]
+    await facts.publish("config/broker/b2", words([lost])["config/broker/b2"])
+    await until(lambda: b2._others.refusal is not None and b1._sessions.by_name.get("broker/b2") is not first)
+    assert b1._others.copies(b1._fan_out.copying) == []
 
 
 @scenario

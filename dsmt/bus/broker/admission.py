@@ -9,7 +9,7 @@ Rule 3: a certificate is kept in the store when its holder attaches, or when a f
 Rule 4: a revocation (J3) ends a key for good; who attaches is told all of them before anything else, who is attached each.
 Rule 5: who only reads is no source (D2): it is given no incarnation and no number, any number of readers of one name may be
     attached, and nothing of them is kept. But another broker, which reads, is one that others look after (F1): it is
-    given a number.
+    given a number, unless its name is another one's by an operator's newest word (R8).
 Rule 6: of the certificates below one ancestor a bounded number is taken in (`quota`, rule D2); what is on the shelf is taken
     in when its holder comes again, and not when others bring it (`passed`).
 Rule 7: each attachment of a source, and each return from silence, is paid for by its ancestor (`quota`, rule D2), and so is
@@ -19,6 +19,7 @@ Rule 7: each attachment of a source, and each return from silence, is paid for b
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
 
 from dsmt.bus.broker.passed import Passed
 from dsmt.bus.broker.session import Session
@@ -29,6 +30,8 @@ from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello
 from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.event.hlc import BOUND_MS
+from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.records import from_data
 from dsmt.logs import Logger
 from dsmt.ports.store import Certificates, Events, Row
 from dsmt.trust.certificate import Certificate, SignedCertificate, read
@@ -267,11 +270,24 @@ class Admission:
         """Rule 5."""
         session.name, session.certificate, session.reads = hello.name, certificate, True
         session.incarnation = session.attachment = 0
+        session.displaced = self.is_displaced(session)
         if session.is_broker:
             session.attachment = presence.grant(hello.name, min(hello.attachment, now_ms + BOUND_MS), now_ms)
             session.pid, session.version, session.address = hello.pid, hello.version, hello.address
         session.nonce = nonce
         return self._granted(session, now_ms)
+
+    def is_displaced(self, session: Session) -> bool:
+        """Whether an operator's newest word gives the name of who reads to a broker with another key (R8)."""
+        if session.certificate is None or not session.reads or not session.name.startswith("broker/"):
+            return False
+        row = self._store.winner(f"config/{session.name}")
+        if row is None:
+            return False
+        with suppress(UnusableEventError):
+            word = from_data(BrokerWord, row.read().event.data)
+            return not word.removed and not word.route and word.public != session.certificate.public
+        return False
 
     def _granted(self, session: Session, now_ms: int) -> f.Welcome:
         return f.Welcome(

@@ -4,6 +4,7 @@ Rule 1: a revocation ends a key here, at once and for good; everybody is told it
     who attaches hears of all before anything else (J3). Another broker is sent away when it has stored the revocation, or
     `MOST_MS` later: so it knows that it is one no more, and whoever is attached to it hears of it.
 Rule 2: who is judged dead and speaks all the same is asked to attach anew (`judged`, F4).
+    Who reads under a broker's name attaches anew when that is given to another key, or to its own (R8).
 Rule 3: who is attached with a certificate that ends is sent away then, by realm time: what it says is believed no more,
     and it must not count as alive (J3).
 """
@@ -76,6 +77,9 @@ class Dismissal:
         for session in self._sessions.all():
             if session.is_broker and (session.stored >= self._revoked or now_ms >= self._until_ms):
                 self._end(session)
+            if session.attached and self._admission.is_displaced(session) != session.displaced:
+                said = f"an operator has said anew which broker {session.name} is"
+                self._refuse(session, RefusedError("bus.displaced", said, next="attach anew"))
             error = None if session.certificate is None else out_of_time(session.certificate, now_ms)
             if error is not None:
                 self._refuse(session, error)

@@ -26,6 +26,8 @@ class Session:
     attached: bool = False
     reads: bool = False
     """It only reads: it is no source (D2)."""
+    displaced: bool = False
+    """An operator's newest word gives the broker's name that it has to another key: it is a reader as any other (R8)."""
     stored: int = 0
     """Of a broker that keeps a copy: up to which row of ours it has said to hold everything (D1)."""
     refused: bool = False
@@ -50,7 +52,7 @@ class Session:
     @property
     def is_broker(self) -> bool:
         """Whether it is another broker's, that keeps a copy."""
-        return self.reads and self.name.startswith("broker/")
+        return self.reads and self.name.startswith("broker/") and not self.displaced
 
     @property
     def is_told(self) -> bool:
