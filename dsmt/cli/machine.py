@@ -18,7 +18,7 @@ from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.connection import Reading, connect, reading
 from dsmt.operations.local import ending, following, machine, upgrading
 from dsmt.operations.local.asking import unreached
-from dsmt.operations.local.brokers import meshed
+from dsmt.operations.local.brokers import made_ms, meshed
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.keeping import is_up
@@ -144,7 +144,7 @@ async def _announced(home: Home) -> None:
 
     It is said at each of them: what the new one alone is told no other one hears.
     """
-    known, realm = meshed(home), home.realm()
+    known, made, realm = meshed(home), made_ms(home), home.realm()
     if len(known) < 2:
         return
     asked = [] if realm.nats is not None else [[one] for one in known.values()]
@@ -153,12 +153,15 @@ async def _announced(home: Home) -> None:
     for brokers in asked:
         with suppress(TransportError, RefusedError):  # it hangs, or was removed: another one is told
             async with connect(home.operator(), realm, brokers=brokers) as connection:
-                gone.update(await announce(connection.bus, known, by=connection.by))
+                gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
                 told = True
     if not told:
         async with connect(home.operator(), realm, patience_s=PATIENCE_S) as connection:
-            gone.update(await announce(connection.bus, known, by=connection.by))
-    warn(f"broker {one} was removed, and is left here: dsmt broker remove {one} ends it" for one in sorted(gone))
+            gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
+    warn(
+        f"broker {one} is none of the realm any more, and is left here: dsmt broker remove {one} ends it"
+        for one in sorted(gone)
+    )
 
 
 async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell = silent) -> None:

@@ -50,6 +50,12 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
     return found
 
 
+def made_ms(home: Home) -> dict[str, int]:
+    """When the brokers that live here were given the certificates that they have (ms), by name."""
+    names = of_home(home)
+    return {one: 1000 * read_identity(home.part("brokers", one) / IDENTITY).certificate.issued for one in names}
+
+
 def meshed(home: Home) -> dict[str, BrokerAddress]:
     """Those of them with which all of this home is configured: no leaf is, whatever was said of it (E5, C19)."""
     configured = set(home.realm().brokers)
@@ -111,7 +117,7 @@ async def add(
             _ensure_server(home, name, others, listen=address, now_s=now_s, leaf=leaf)
         known = of_home(home)
         known[name] = replace(known[name], leaf=leaf)
-        await brokers.announce(bus, known, by=by, reason=reason, again=name)
+        await brokers.announce(bus, known, by=by, reason=reason, again=name, made_ms=made_ms(home))
         if is_up(home):
             for program in broker_programs(home.realm()):
                 await keep(home, "brokers", program, [name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from types import MappingProxyType
 
 import msgspec
 
@@ -23,12 +24,19 @@ TRIES = 8
 
 
 async def announce(
-    bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, reason: str = "", again: str = ""
+    bus: Bus,
+    brokers: Mapping[str, BrokerAddress],
+    *,
+    by: str,
+    reason: str = "",
+    again: str = "",
+    made_ms: Mapping[str, int] = MappingProxyType({}),
 ) -> list[str]:
     """Say where these brokers are, as far as that is not said yet. What was a leaf stays one.
 
     One that was removed stays that, unless it has another key now or is to be one `again`: whose removal was killed may
-    still be in a home. Those are returned.
+    still be in a home. So does one that was made (`made_ms`, realm ms) before its name was given to another key: an operator
+    on the other side of a partition has done that, and that word stands. Those are returned.
 
     Several are told at the same moment where a command adds several hosts: who was not first looks again at what is left to
     say. Raises what `say` does.
@@ -36,7 +44,11 @@ async def announce(
     left = TRIES
     while True:
         said = await _said(bus)
-        gone = [one for one, at in brokers.items() if one != again and one in said and _is_gone(said[one][1], at)]
+        gone = [
+            name
+            for name, at in brokers.items()
+            if name != again and name in said and _is_gone(said[name], at, made_ms.get(name))
+        ]
         known = {one: at for one, at in brokers.items() if one not in gone}
         drafts = _unsaid(said, known, by=by, reason=reason)
         try:
@@ -50,8 +62,12 @@ async def announce(
             return gone
 
 
-def _is_gone(word: BrokerWord, at: BrokerAddress) -> bool:
-    return word.removed and address_of(word).public == at.public
+def _is_gone(said: tuple[SignedEvent, BrokerWord], at: BrokerAddress, made_ms: int | None) -> bool:
+    signed, word = said
+    if word.removed:
+        return word.public == at.public
+    same_engine = bool(word.route) == bool(at.route)
+    return same_engine and word.public != at.public and made_ms is not None and made_ms < signed.event.time_ms
 
 
 def _unsaid(
