@@ -99,8 +99,7 @@ def next_act(row: InstanceRow, now_ms: int) -> str:
         case Shown.INSTALLING | Shown.STARTING if row.failures:
             return f"is trying it again{number}"
         case Shown.RUNNING:
-            unheard = row.reason is not None and row.reason.code == "run.unheard"
-            return _UNHEARD if unheard else "goes on checking; nothing is sent to it until it is ready"
+            return _UNHEARD if row.is_unheard else "goes on checking; nothing is sent to it until it is ready"
     if row.reason is not None and row.reason.code == "wait.brake":
         return "waits until the brake is off"
     who = None if row.reason is None else row.reason.who

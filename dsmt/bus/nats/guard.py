@@ -88,7 +88,7 @@ class NatsGuard:
 
         Raises `UnusableEventError`, `TransportError`.
         """
-        kind = self._subjects.said(stored.subject).kind
+        kind = self._opener.said(stored).kind
         if kind == "c":
             self._opener.check_certificates(stored)
             return _NONE, stored.stored_ms

@@ -86,18 +86,15 @@ class NatsOpener:
     def _taken(self, found: list[Stored]) -> bool:
         good = False
         for stored in found:
-            with suppress(UnusableEventError, cbor2.CBORDecodeError, TypeError, ValueError):
-                self._trust.add_all([bytes(one) for one in cbor2.loads(stored.raw)])
+            with suppress(UnusableEventError, TypeError, ValueError):
+                self._trust.add_all(_certificates(stored))
                 good = True
         return good
 
     def check_certificates(self, stored: Stored) -> None:
         """Whether a message holds certificates of the key that its subject names. Raises `UnusableEventError`."""
-        try:
-            held = [read(bytes(one))[0] for one in cbor2.loads(stored.raw)]
-        except (cbor2.CBORDecodeError, TypeError, ValueError) as error:
-            raise UnusableEventError("event.subject", f"no certificates stand on {stored.subject}") from error
-        if not any(one.certificate.key_id.hex() == stored.subject.rpartition(".")[2] for one in held):
+        held = (read(one)[0].certificate for one in _certificates(stored))
+        if not any(one.key_id.hex() == stored.subject.rpartition(".")[2] for one in held):
             raise UnusableEventError("event.subject", f"no certificate of the key on {stored.subject} stands there")
 
     async def introduce(self, link: NatsLink, sayer: Identity) -> None:
@@ -114,3 +111,11 @@ class NatsOpener:
         if any(one.raw == payload for one in await last_of_each(link, self._subjects.facts, [subject])):
             return
         await link.publish(Publication(subject, payload, {}))
+
+
+def _certificates(stored: Stored) -> list[bytes]:
+    """What a message on a subject of certificates holds. Raises `UnusableEventError`."""
+    try:
+        return [bytes(one) for one in cbor2.loads(stored.raw)]
+    except (cbor2.CBORDecodeError, TypeError, ValueError) as error:
+        raise UnusableEventError("event.subject", f"no certificates stand on {stored.subject}") from error

@@ -100,17 +100,17 @@ def peer_of(server: str) -> str:
 def permissions(certificate: Certificate, subjects: Subjects) -> dict[str, Any]:
     """What a source may publish and subscribe to; a gate also `responds` to who asks it."""
     name, streams = certificate.subject, (subjects.history, subjects.facts, subjects.blobs)
-    mine = _CONSUMERS if certificate.read != ALL else (*_ASKED, *_CONSUMERS)
-    asked = [f"$JS.API.{one.format(stream)}" for stream in streams for one in mine]
-    if certificate.read != ALL:
+    limited, gate = certificate.read != ALL, dict[str, Any]()
+    asked = [f"$JS.API.{one.format(stream)}" for stream in streams for one in (*(() if limited else _ASKED), *_CONSUMERS)]
+    if limited:
         asked.append(f"{subjects.asking(name, certificate.read)}.>")
     said = [*subjects.grants(name, certificate.publish), subjects.answer(name)]
     heard = [f"_INBOX_{user_nkey(certificate.public)}.>", subjects.asked(name), *subjects.taken_by([BROKERS], signals=False)]
     if certificate.role == "broker":
         asked = ["$JS.API.>", subjects.asked_all, subjects.everything]
         heard += [subjects.everything, subjects.answers, subjects.questions]
-    allowed = {"publish": {"allow": [*said, *asked]}, "subscribe": {"allow": heard}}
-    return allowed | ({"responds": ANSWERS} if certificate.role == "broker" else {})
+        gate = {"responds": ANSWERS}
+    return {"publish": {"allow": [*said, *asked]}, "subscribe": {"allow": heard}, **gate}
 
 
 def server_config(server: Server, gate: Gate | None = None) -> str:

@@ -93,8 +93,9 @@ def _working(sight: Sight, row: InstanceRow) -> str:
 
 
 def _unheard(row: InstanceRow) -> str:
-    told = row.state is Shown.RUNNING and row.reason is not None and row.reason.code == "run.unheard"
-    return f"; {row.reason.message}" if told and row.reason is not None else ""
+    if row.reason is None or not row.is_unheard or row.state is not Shown.RUNNING:
+        return ""
+    return f"; {row.reason.message}"
 
 
 def _because(sight: Sight, row: InstanceRow, cause: Event | None) -> str:

@@ -28,6 +28,7 @@ _FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
 """The reasons of ends that were not asked for."""
 _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _EMPTY: Final = SlotEntry()
+_UNHEARD: Final = "run.unheard"
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +91,11 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     layers: dict[str, str | None]
     observed_at: str | None
     stale: bool
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether the silence of its agent is why nobody knows how it is."""
+        return self.reason is not None and self.reason.code == _UNHEARD
 
     @property
     def key(self) -> SlotKey:
@@ -199,7 +205,7 @@ def _unheard(sight: Sight, instance: Instance | None) -> Reason | None:
     source = said.signed.event.source
     session = word(sight.view.sessions.of[source], sight.fleet.lost_brokers)
     since_ms = said.time_ms if session is None else session.since_ms
-    return reason("run.unheard", time=span(sight.now_ms - since_ms), node=source.split("/")[1])
+    return reason(_UNHEARD, time=span(sight.now_ms - since_ms), node=source.split("/")[1])
 
 
 def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
