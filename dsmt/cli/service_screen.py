@@ -47,6 +47,9 @@ def screen(found: Service, rows: Sequence[InstanceRow], events: Sequence[Event],
         if row.working is not None:
             lines += ["", f"  {row.component}/{row.index}: {screens.working(row, sight.now_ms)}"]
             lines += _you([one for one in (screens.logged(row),) if one])
+        if row.startup_news:
+            lines += ["", f"  {row.component}/{row.index}: {row.startup_news}"]
+            lines += [] if is_problem(sight, row) else _you([f"dsmt logs {row.instance}"])
     lines += ["", f"  {'LAST EVENTS':<40} dsmt tail service/{found.service}/", *_events(found.service, events)]
     return page([*lines, screens.freshness(sight)])
 

@@ -152,15 +152,10 @@ def reason(
     if template is None:
         raise InputError("reason.code", f"{code} is no reason code", next="add it to dsmt/event/reason.py")
     known = {"code": signal if exit_code is None else exit_code, "signal": signal, "step": step, **fields}
-
-    def filled(found: re.Match[str]) -> str:
-        value = known.get(found[1])
-        return found[0] if value is None else str(value)[:MAX_FIELD]
-
     return Reason(
         code=code,
-        message=_FIELD.sub(filled, template.message),
-        next=_FIELD.sub(filled, template.next),
+        message=filled(template.message, known),
+        next=filled(template.next, known),
         who=template.who,
         step=step,
         command=command,
@@ -168,6 +163,16 @@ def reason(
         signal=signal,
         last_output=None if last_output is None else _tail(last_output),
     )
+
+
+def filled(text: str, fields: Mapping[str, object]) -> str:
+    """A text in which each `<name>` that `fields` knows is replaced."""
+
+    def value_of(found: re.Match[str]) -> str:
+        value = fields.get(found[1])
+        return found[0] if value is None else str(value)[:MAX_FIELD]
+
+    return _FIELD.sub(value_of, text)
 
 
 def happened(why: Reason) -> str:

@@ -16,10 +16,13 @@ DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """The errno values of a disk that takes nothing more for now: what is to be written waits, and is tried again."""
 
 
-def failed(code: str, **fields: Any) -> FailedError:
-    """The error of a reason code, its sentence filled with `fields`, which the error carries as well."""
+def failed(code: str, *, advice: str = "", **fields: Any) -> FailedError:
+    """The error of a reason code, its sentence filled with `fields`, which the error carries as well.
+
+    `advice` stands in the place of what the list says to do, where more is known.
+    """
     told = reason(code, **fields)
-    return FailedError(code, told.message, next=told.next, **fields)
+    return FailedError(code, told.message, next=advice or told.next, **fields)
 
 
 def no_space(path: str, need: int, error: OSError) -> FailedError:

@@ -41,7 +41,8 @@ def account_of(user: str) -> Account | None:
     if found.uid == os.geteuid() and found.gid in (os.getegid(), *os.getgroups()):
         return None
     if os.geteuid() != 0:
-        raise _refused(f"only root can run a program as {user}, and this node's processes run as uid {os.geteuid()}")
+        said = f"only root can run a program as {user}, and this node's processes run as uid {os.geteuid()}"
+        raise _refused(said, "run <node> as root, or leave `user` out")
     return found
 
 
@@ -99,7 +100,7 @@ def _find(user: str) -> Account:
         entry = pwd.getpwuid(int(word)) if word.isdecimal() else pwd.getpwnam(word)
     except KeyError:
         if not word.isdecimal():
-            raise _refused(f"there is no user {word} here") from None
+            raise _refused(f"there is no user {word} here", f"make the user {word} on <node>, or correct `user`") from None
         return Account(word, int(word), int(group or word), (), "/")
     if group:
         return Account(entry.pw_name, entry.pw_uid, int(group), (), entry.pw_dir)
@@ -107,5 +108,5 @@ def _find(user: str) -> Account:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(sorted(groups)), entry.pw_dir)
 
 
-def _refused(error: str) -> FailedError:
-    return failed("start.driver", driver="process", error=error)
+def _refused(error: str, advice: str = "") -> FailedError:
+    return failed("start.driver", driver="process", error=error, advice=advice)

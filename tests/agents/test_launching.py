@@ -8,7 +8,7 @@ from msgspec import structs
 from dsmt.agents.instance.choosing_ports import choose_ports
 from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import AgentConfig, dump_config, load_config
-from dsmt.agents.rules.endings import ending, words
+from dsmt.agents.rules.endings import ending, of_error, words
 from dsmt.agents.rules.launching import RunPlan, check_key, environment, launch_of, plan_of, values_of
 from dsmt.errors import FailedError, InputError
 from dsmt.event.slots import SlotKey
@@ -68,6 +68,8 @@ def test_a_value_may_be_read_from_a_file_on_the_node_and_its_absence_is_told() -
     with pytest.raises(FailedError, match="/etc/key") as raised:
         env(made, {})
     assert raised.value.code == "start.driver"
+    told = of_error(raised.value, "the agent", target="web/app/0", node="n1")
+    assert (told.next, told.who) == ("put it there on n1, or correct `env`", "you")
 
 
 def test_a_port_is_kept_while_it_is_free_and_chosen_anew_when_it_is_not() -> None:

@@ -2,11 +2,14 @@
 
 import pytest
 
-from dsmt.event.kinds.instance import LastExit
+from dsmt.cli import screens
+from dsmt.event.kinds.instance import STARTED, LastExit
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
+from dsmt.operations.read.answers import of_target
+from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances
+from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from tests.controllers.build import Realm, key, web
@@ -46,6 +49,23 @@ def test_why_the_try_before_failed_is_told_of_a_later_try_alone(attempt: int, to
     realm.status(key(0), "n1", State.INSTANTIATED, attempt=attempt, last_exit=ended)
     row = row_of(realm)
     assert (row.state, row.reason.code if row.reason else None) == (Shown.STARTING, told)
+
+
+def test_what_the_start_up_check_of_this_start_sees_is_told_and_it_is_no_problem_yet() -> None:
+    realm = running()
+    fails = "its start-up check fails: 404"
+    realm.health(key(0), "n1", "unready", evidence=fails)
+    realm.now_ms += 1000
+    realm.status(key(0), "n1", State.INSTANTIATED)
+    assert row_of(realm).startup is None  # of the run before
+    for seen, told in ((STARTED, None), (fails, fails)):
+        realm.health(key(0), "n1", "unready", evidence=seen)
+        row = row_of(realm)
+        assert (row.startup, row.reason, is_problem(sight(realm), row)) == (told, None, False)
+    assert f"{fails}; dsmt logs web/app/0" in screens.ps([row], sight(realm))
+    assert of_target(sight(realm), "web/app/0", roots(sight(realm), "web/app/0"), {}).endswith(f"; {fails}")
+    realm.status(key(0), "n1", State.RUNNING)
+    assert row_of(realm).startup is None
 
 
 def test_what_is_being_stopped_has_its_process_and_its_ports_until_it_has_ended() -> None:

@@ -56,7 +56,8 @@ class Limits:
             return ()
         tool = shutil.which("prlimit")
         if tool is None:
-            raise failed("start.driver", driver="process", error="its limits cannot be set: prlimit(1) is missing here")
+            said = "its limits cannot be set: prlimit(1) is missing here"
+            raise failed("start.driver", driver="process", error=said, advice="install util-linux on <node>")
         check_program(launch)
         return (tool, *(f"--{_OPTIONS[name]}={number}:{number}" for name, number in set_later.items()), "--")
 

@@ -31,7 +31,12 @@ class NodeArtifacts:
     async def install(self, artifact: Artifact, directory: str, progress: Progress) -> None:
         """Fetch, check and unpack. Raises `FailedError`: a `fetch.` code or `install.unpack`."""
         if artifact.sha256 is None:
-            raise failed("fetch.not_found", url=artifact.url, status="it was never put into the depot: apply again")
+            raise failed(
+                "fetch.not_found",
+                url=artifact.url,
+                status="it was never put into the depot",
+                advice="dsmt apply the file again",
+            )
         target = _inside(directory, artifact.to)
         download = os.path.join(directory, DOWNLOAD, artifact.sha256)
         try:
@@ -66,7 +71,8 @@ class NodeArtifacts:
             async with contextlib.aclosing(chunks):
                 return await fetch_blob(chunks, download, sha256=sha256, name=artifact.url)
         except NotFoundError as error:
-            raise failed("fetch.not_found", url=artifact.url, status="the depot does not have it") from error
+            advice = "dsmt apply its file again: that puts it there"
+            raise failed("fetch.not_found", url=artifact.url, status="the depot does not have it", advice=advice) from error
 
 
 def file_name(url: str) -> str:

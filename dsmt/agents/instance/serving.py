@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.rules.liveness import Turn
 from dsmt.agents.rules.served import Input, Said, Served
-from dsmt.event.kinds.instance import Endpoint, Health
+from dsmt.event.kinds.instance import STARTED, Endpoint, Health
 from dsmt.event.reason import Reason
 from dsmt.monitors.rules.health import Broken, Starting
 from dsmt.ports.bus import Bus
 
 Word = Literal["ready", "unready", "none"]
-
-STARTED: Final = "started, not checked yet"
 
 
 class Serving:

@@ -10,7 +10,7 @@ import msgspec
 from dsmt.agents.rules.supervision import Again, Finished, Verdict
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.kinds.instance import LastExit
-from dsmt.event.reason import REASONS, WAITS_FOR_DISK, Reason, reason
+from dsmt.event.reason import REASONS, WAITS_FOR_DISK, Reason, filled, reason
 from dsmt.ports.processes import Exit
 from dsmt.spec.quantities import format_duration
 
@@ -76,10 +76,11 @@ def of_error(error: DsmtError, whose: str, *, target: str, node: str) -> Reason:
     """The reason that an error carries; one that is not in the list is a defect in the program `whose`, and told as such."""
     if not isinstance(error, FailedError) or error.code not in REASONS:
         return reason("dsmt.bug", id=error.code, module=f"{whose}: {error.message}")
-    told = reason(error.code, **{**error.fields, "target": target, "node": node})
+    fields = {**error.fields, "target": target, "node": node}
+    told = reason(error.code, **fields)
     if error.code in WAITS_FOR_DISK:
         return told  # whose disk it is, only we know
-    return msgspec.structs.replace(told, message=error.message)
+    return msgspec.structs.replace(told, message=error.message, next=filled(error.next, fields) or told.next)
 
 
 def is_flapping(why: Reason) -> bool:

@@ -68,9 +68,11 @@ def plan_of(spec: ServiceSpec, component: str, *, spec_id: str, revision: int, g
     return RunPlan(found, spec.labels, spec_id, revision, wanted)
 
 
-def refused(driver: str, error: str) -> FailedError:
+def refused(driver: str, error: str, *, advice: str = "") -> FailedError:
     """`start.driver`: what was asked for cannot be done here."""
-    return FailedError("start.driver", reason("start.driver", driver=driver, error=error).message, driver=driver)
+    return FailedError(
+        "start.driver", reason("start.driver", driver=driver, error=error).message, next=advice, driver=driver
+    )
 
 
 def values_of(plan: RunPlan, config: AgentConfig, *, ports: Mapping[str, int], directory: str, data: str) -> dict[str, str]:
@@ -127,7 +129,8 @@ def environment(
 def _content(path: str, name: str, driver: str, read: Callable[[str], bytes | None]) -> str:
     content = read(path)
     if content is None:
-        raise refused(driver, f"env.{name} is to be read from {path}, which is not there")
+        said = f"env.{name} is to be read from {path}, which is not there"
+        raise refused(driver, said, advice="put it there on <node>, or correct `env`")
     return content.decode(errors="replace").rstrip("\n")
 
 

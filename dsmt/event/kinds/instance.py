@@ -89,6 +89,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     arguments: dict[str, Any] = {}
 
 
+STARTED: Final = "started, not checked yet"
+"""The evidence of a run that was only just begun."""
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The health monitor's word, with the evidence of the try that turned it."""
 

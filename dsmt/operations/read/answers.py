@@ -83,10 +83,12 @@ def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found:
             how = f"{is_} lost with {row.node}{since}"
         case _:
             how = f"{is_} {row.state.value}{where}{since}"
-    return f"{row.instance} {how}{_because(sight, row, cause)}{_working(sight, row)}{_unheard(row)}"
+    return f"{row.instance} {how}{_because(sight, row, cause)}{_at_work(sight, row)}{_unheard(row)}"
 
 
-def _working(sight: Sight, row: InstanceRow) -> str:
+def _at_work(sight: Sight, row: InstanceRow) -> str:
+    if row.startup_news:
+        return f"; {row.startup_news}"
     if row.working is None or row.working.since is None:
         return ""
     return f"; {stepped(row.working.step)} has been running{_since(sight, milliseconds(row.working.since))}"

@@ -9,7 +9,7 @@ import msgspec
 from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.good import component_of as governed
 from dsmt.controllers.pinning import waits_for_home
-from dsmt.event.kinds.instance import LastExit, Status
+from dsmt.event.kinds.instance import STARTED, LastExit, Status
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Shown
@@ -88,6 +88,8 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     reason: Reason | None
     working: Working | None
+    startup: str | None
+    """What its start-up check sees, where it has failed for some time, and its start goes on."""
     layers: dict[str, str | None]
     observed_at: str | None
     stale: bool
@@ -96,6 +98,12 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     def is_unheard(self) -> bool:
         """Whether the silence of its agent is why nobody knows how it is."""
         return self.reason is not None and self.reason.code == _UNHEARD
+
+    @property
+    def startup_news(self) -> str:
+        """What its start-up check sees, where its reason does not say the same; empty where nothing."""
+        told = "" if self.reason is None else self.reason.message
+        return "" if self.startup is None or self.startup.partition(": ")[2] in told else self.startup
 
     @property
     def key(self) -> SlotKey:
@@ -139,6 +147,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         revision=0 if fact is None else fact.record.revision,
         reason=_reason(sight, key, entry, node, seen),
         working=_working(application, seen),
+        startup=_startup(instance, seen),
         layers=_layers(instance),
         observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
         stale=silent_since(sight, instance, 0 if fact is None else fact.version) is not None or _is_unheard(sight, instance),
@@ -220,6 +229,14 @@ def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
 def _working(application: Status | None, seen: Seen) -> Working | None:
     step = None if application is None or seen.state is Shown.LOST else application.step
     return None if step is None else Working(step=step.name, since=rfc3339(step.since_ms), limit_s=step.limit_s)
+
+
+def _startup(instance: Instance | None, seen: Seen) -> str | None:
+    said = None if instance is None or instance.health is None else instance.health.record
+    if said is None or seen.status is None or seen.state is not Shown.STARTING or said.evidence == STARTED:
+        return None
+    of_this_start = said.generation == seen.status.record.generation and said.since_ms >= (seen.since_ms or 0)
+    return said.evidence if of_this_start else None
 
 
 def _exit(last: LastExit | None) -> Exit | None:
