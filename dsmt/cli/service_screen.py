@@ -41,6 +41,8 @@ def screen(found: Service, rows: Sequence[InstanceRow], events: Sequence[Event],
     header = ("INSTANCE", "STATE", "HEALTH", "NODE", "PORTS", "RESTARTS", "SINCE")
     laid = [(_cells(row, sight.now_ms), ()) for row in rows]
     lines += ["", *(f"  {one}" for one in table(header, laid).splitlines())]
+    if not rows and found.reason is not None:
+        lines += ["", f"  {found.reason.message}   {found.reason.code}", *_you([found.reason.next])]
     for row in rows:
         if is_problem(sight, row) or row.held is not None:
             lines += ["", *sick(row, sight.now_ms)]

@@ -54,7 +54,14 @@ def why_not(ctx: CliContext, target: str, node: str | None) -> None:
 
 def why_not_lines(found: Fitting) -> list[str]:
     """The screen of `dsmt why-not`: what several nodes fail in the same words is said once."""
-    lines = [f"{found.target}: {len(found.fits)} of {counted(found.nodes, 'node')} fit: {', '.join(found.fits) or '-'}"]
+    fits, nodes = f"{', '.join(found.fits) or '-'}", counted(found.nodes, "node")
+    if found.has is None:
+        lines = [f"{found.target}: {len(found.fits)} of {nodes} fit: {fits}"]
+    else:
+        lines = [
+            f"{found.target}: one on each node that fits: on {len(found.has)} of {nodes}: {', '.join(found.has) or '-'}"
+        ]
+        lines += [f"of the others {len(found.fits)} fit: {fits}"] if found.fits else []
     if found.on is not None:
         lines.append(f"it is on {found.on}: what follows is for one more like it")
     if found.reason is not None:

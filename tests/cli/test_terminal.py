@@ -186,7 +186,9 @@ def test_a_plan_of_several_files_does_not_say_that_each_service_is_in_all_of_the
 
 def test_what_keeps_an_instance_off_several_nodes_in_the_same_words_is_said_once() -> None:
     clause = Clause(clause="data", removes=3, alone=3, nodes=dict.fromkeys(("n1", "n2", "n3"), "its data is on n4"))
-    found = Fitting(target="db/pg/0", on=None, fits=[], nodes=3, clauses=[clause], suggestions=["act"], reason=None)
+    found = Fitting(
+        target="db/pg/0", on=None, has=None, fits=[], nodes=3, clauses=[clause], suggestions=["act"], reason=None
+    )
     shown = "\n".join(why_not_lines(found)).splitlines()
     assert shown.count("  its data is on n4") == 1
     assert shown[0] == "db/pg/0: 0 of 3 nodes fit: -"

@@ -34,11 +34,13 @@ class Clause(msgspec.Struct, frozen=True, kw_only=True):
 class Fitting(msgspec.Struct, frozen=True, kw_only=True):
     """Which nodes would take one more instance. `reason` is why the slot has no node that lives, if it waits for one.
 
-    `on` is the node that lives and has it: what it takes there is taken.
+    `on` is the node that lives and has it: what it takes there is taken. Of what each node is to have, `has` are those
+    that have one, and what is told is of the others.
     """
 
     target: str
     on: str | None
+    has: list[str] | None
     fits: list[str]
     nodes: int
     clauses: list[Clause]
@@ -48,7 +50,7 @@ class Fitting(msgspec.Struct, frozen=True, kw_only=True):
 
 def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     """What keeps an instance off the nodes, or off one. Raises `NotFoundError`."""
-    keys = slots_of(sight.view, target)
+    keys = slots_of(sight.view, target) or [*_of_each_node(sight, target)]
     if not keys:
         raise NotFoundError("target.empty", f"{target} has no instance", next=f"dsmt ps {target.service}")
     key = _without_place(sight, keys)
@@ -58,23 +60,54 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     if node is not None:
         find(sight, node)
     chooser = Chooser(sight.fleet, key.service, spec)
-    names = list(sight.fleet.members) if node is None else [node]
+    on = _place(sight, key)
+    every = sight.fleet.members if node is None else (node,)
+    has = [name for name in every if name in _places(sight, key)] if spec.each_node else None
+    names = [name for name in every if name not in (has or ())]
     faults = {name: [*_tied(sight, key, name), *_faults(chooser, name)] for name in names}
     return Fitting(
-        target=str(key),
-        on=_place(sight, key),
+        target=f"{key.service}/{key.component}" if has is not None and on is not None and target.index is None else str(key),
+        on=on if has is None else None,
+        has=has,
         fits=[name for name, found in faults.items() if not found],
-        nodes=len(names),
+        nodes=len(every),
         clauses=_clauses(faults),
-        suggestions=_suggestions(sight, chooser, faults, key),
+        suggestions=[] if has is not None and on is not None and node is None else _suggestions(sight, chooser, faults, key),
         reason=waits_for(sight.fleet, key),
     )
+
+
+def nowhere(sight: Sight, service: str) -> Reason | None:
+    """Why no node has one of what each node is to have; None where one has, or may have next."""
+    for key in _of_each_node(sight, Target(service)):
+        spec = component_of(sight, key)
+        chooser = None if spec is None or _places(sight, key) else Chooser(sight.fleet, service, spec)
+        if chooser is not None and all(chooser.misfit(node) is not None for node in chooser.candidates()):
+            return chooser.reason(key)
+    return None
+
+
+def _of_each_node(sight: Sight, target: Target) -> Iterator[SlotKey]:
+    """The first slot of each component of which each node is to have one, where none has one yet."""
+    entry = sight.view.services.get(target.service)
+    for name in () if entry is None or entry.parsed is None else entry.parsed.components:
+        key = SlotKey(target.service, name, 0)
+        spec = component_of(sight, key)
+        if spec is not None and spec.each_node and target.takes(key):
+            yield key
+
+
+def _places(sight: Sight, key: SlotKey) -> set[str]:
+    """The nodes that have an instance of a slot's component."""
+    slots = sight.view.services[key.service].slots
+    of_component = (SlotKey(key.service, component, index) for component, index in slots if component == key.component)
+    return {node for one in of_component if (node := _place(sight, one)) is not None}
 
 
 def _place(sight: Sight, key: SlotKey) -> str | None:
     """The node of a slot: None where it has none, one that is dead, or one that is another machine now."""
     slot = sight.view.slot(key)
-    node = None if slot is None or slot.fact is None else slot.fact.record.node
+    node = None if slot is None or slot.fact is None or slot.fact.record.desired == "gone" else slot.fact.record.node
     if node is None or sight.fleet.is_lost(node) or waits_for_home(sight.fleet, key) is not None:
         return None
     return node

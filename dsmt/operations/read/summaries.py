@@ -13,6 +13,7 @@ from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers, of_ended_nodes, of_silent_brokers
 from dsmt.operations.read.certificates import STAND_IN, in_use
+from dsmt.operations.read.fitting import nowhere
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
@@ -160,7 +161,7 @@ def service(sight: Sight, name: str) -> Service | None:
         note=spec.reason,
         description="" if parsed is None else parsed.description,
         owner="" if parsed is None else parsed.owner,
-        reason=None if worst is None else worst.reason,
+        reason=nowhere(sight, name) if worst is None else worst.reason,
         next_try_at=None if worst is None else worst.next_try_at,
         running=running(entry),
         refused=refused(entry),

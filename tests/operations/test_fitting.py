@@ -1,0 +1,32 @@
+"""Why nodes do not take an instance: of what each node is to have."""
+
+from dsmt.cli.why import why_not_lines
+from dsmt.event.kinds.realm import NodesetFact
+from dsmt.operations.read.fitting import why_not
+from dsmt.operations.read.summaries import services
+from dsmt.operations.words.targets import Target
+from tests.controllers.build import Realm, web
+
+from .sights import sight
+
+
+def test_of_what_each_node_is_to_have_it_is_told_which_have_it_and_what_keeps_it_off_the_others() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.say("operator/alice", "nodeset/edge", NodesetFact(expression="minus(n1, n1)", by="alice"))
+    realm.apply(web("each_node", component="nodes: edge\nports: {http: 8080}"))
+    realm.settle()
+    assert [(row.reason.code, row.reason.next) for row in services(sight(realm)) if row.reason] == [
+        ("place.empty_set", "dsmt nodeset show edge")
+    ]
+    found = why_not(sight(realm), Target("web"))
+    assert (found.target, found.has, found.fits, found.nodes) == ("web/app/0", [], [], 3)
+    assert [(one.clause, one.removes) for one in found.clauses] == [("nodes", 3)]
+    realm.say("operator/alice", "nodeset/edge", NodesetFact(expression="union(n1, n2)", by="alice"))
+    realm.settle()
+    found = why_not(sight(realm), Target("web"))
+    assert (found.target, found.on, found.has, found.fits, found.nodes) == ("web/app", None, ["n1", "n2"], [], 3)
+    assert ([(one.clause, one.removes) for one in found.clauses], found.suggestions) == ([("nodes", 1)], [])
+    assert why_not_lines(found)[0] == "web/app: one on each node that fits: on 2 of 3 nodes: n1, n2"
+    there, elsewhere = (why_not(sight(realm), Target("web"), node) for node in ("n1", "n3"))
+    assert (there.has, there.nodes, there.clauses) == (["n1"], 1, [])
+    assert (elsewhere.has, elsewhere.suggestions) == ([], ["nodes: all_nodes: n3 fits"])
