@@ -23,6 +23,7 @@ from dsmt.event.status import Layer, State
 
 NOW_MS = 1_700_000_000_000
 WHY = reason("run.exited", exit_code=3, time="2 s")
+FLAPS = reason("run.flapping", n=10, time="1m", pause="10m", cause="its spec")
 EXITED = "exited with code 3 after 2 s"
 INSTANCE = "service/web/status/app/0/n1"
 BY = {"by": "operator/alice.x7", "reason": "disk"}
@@ -156,6 +157,7 @@ SENTENCES = [
     (f"{INSTANCE}/application", status(State.RUNNING, pid=7, orphan=True), "runs on n1, pid 7, with no slot fact"),
     (f"{INSTANCE}/application", status(State.FAILED), "failed on n1"),
     (f"{INSTANCE}/application", status(State.FAILED, reason=WHY, parked=True), f"failed on n1: {EXITED}; parked"),
+    (f"{INSTANCE}/application", status(State.FAILED, reason=FLAPS, parked=True), f"failed on n1: {FLAPS.message}"),
     (f"{INSTANCE}/application", status(State.FAILED, next_try_ms=NOW_MS + 1500), "failed on n1; next try in 1.5 s"),
     (f"{INSTANCE}/application", status(State.FAILED, next_try_ms=NOW_MS + 50), "failed on n1; next try in 0.05 s"),
     (f"{INSTANCE}/application", status(State.FAILED, next_try_ms=NOW_MS + 49), "failed on n1; dsmt tries again at once"),

@@ -168,7 +168,7 @@ def _orphan(said: Status) -> str:
 
 def _next_try(event: Event, said: Status) -> str:
     if said.parked:
-        return "; parked"
+        return "" if said.reason is not None and said.reason.code == "run.flapping" else "; parked"  # that one says so
     if said.next_try_ms is None:
         return ""
     wait = max(0.0, (said.next_try_ms - event.time_ms) / 1000)
