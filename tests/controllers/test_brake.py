@@ -4,6 +4,7 @@ import msgspec
 
 from dsmt.controllers.brake import PACE_MS, Brake, brake
 from dsmt.event.kinds.realm import BrakeWord
+from dsmt.event.status import State
 from dsmt.view import Fleet
 from dsmt.view.liveness import REATTACH_GRACE_MS
 
@@ -214,6 +215,19 @@ def test_what_was_replaced_before_the_brake_was_on_counts_in_the_pace() -> None:
     assert moved(realm) == set(), "two were replaced a second ago, one each ten seconds is the pace"
     realm.after(PACE_MS / 1000)
     assert moved(realm) == {"n02"}
+
+
+def test_a_move_that_no_death_has_caused_does_not_count_in_the_pace() -> None:
+    realm = realm_of(10)
+    at = next(index for index in range(10) if realm.slot(index).node == "n09")
+    realm.status(key(at), "n09", State.FAILED, parked=True)
+    realm.settle(seconds=5)
+    assert realm.slot(at).node != "n09"
+    realm.after(1)
+    lose(realm, 3)
+    order(realm, released_ms=realm.now_ms)
+    assert realm.now_ms - (realm.slot(at).moved_at_ms or 0) < PACE_MS
+    assert moved(realm) == {"n00"}
 
 
 def test_an_operator_holds_all_replacing() -> None:

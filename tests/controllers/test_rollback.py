@@ -245,3 +245,21 @@ def test_a_drain_moves_it_all_the_same() -> None:
     realm.control_node(node, "draining")
     controller.look()
     assert (realm.slot().node != node, realm.slot().previous.node) == (True, node)
+
+
+def test_what_was_good_only_in_a_slot_that_is_gone_is_not_gone_back_to() -> None:
+    realm, controller = running(2)
+    first = realm.slot().spec
+    realm.hold(key(0))
+    controller.watch(2)
+    realm.apply(web(2, component=SHORT + "env: {A: fine}\n"))
+    controller.watch(2)
+    ready(realm, 1)
+    controller.watch(60)
+    realm.apply(web(1, component=SHORT + "env: {A: fine}\n"))
+    controller.watch(5)
+    assert (realm.slot(0).good.revision, realm.slot(1).desired, realm.slot(1).good.revision) == (1, "gone", 3)
+    realm.apply(web(1, component=SHORT + BAD))
+    realm.control(key(0))
+    controller.watch(60)
+    assert (realm.slot().spec, realm.slot().refused) == (first, 4)
