@@ -198,6 +198,14 @@ def clear(ctx: CliContext, what: str, *, yes: bool, reason: str) -> None:
         document(done)
 
 
+def ended_here(ctx: CliContext, node: str, *, yes: bool, reason: str) -> Controlled:
+    """Remove a node of this home, with all that was made for it."""
+    from dsmt.operations.remote.removing import remove_own  # noqa: PLC0415 - lazily, for quick help
+
+    home = ctx.home()
+    return ctx.act(lambda connection: remove_own(connection, home, node, reason=reason, sure=yes, waits=ctx.waits))
+
+
 def forgotten(ctx: CliContext, node: str, *, yes: bool, reason: str) -> Controlled:
     """Forget a node that is gone, and the broker that was added with it."""
     from dsmt.operations.remote.removing import forget  # noqa: PLC0415 - lazily, for quick help

@@ -6,7 +6,7 @@ import click
 
 from dsmt.cli import member_screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
-from dsmt.cli.hosts import added, clear, forgotten
+from dsmt.cli.hosts import added, clear, ended_here, forgotten
 from dsmt.cli.listing import seen
 from dsmt.cli.names import NODE
 from dsmt.cli.printing import counted, document, one_line
@@ -109,14 +109,20 @@ def _set(ctx: CliContext, node: str, mode: Mode, reason: str) -> Controlled:
 @yes_option
 @reason_option
 def remove(ctx: CliContext, node: str, *, forget: bool, yes: bool, reason: str) -> None:
-    """Forget NODE, which is gone for good; one that is alive is refused. It comes back when it attaches again.
+    """Forget NODE, which is gone for good; one that is alive elsewhere is refused. It comes back when it attaches again.
 
-    A node that was added from here with `node add` is ended first, and nothing of dsmt is left on its host.
+    A node of this home, or one that was added from here with `node add`, is ended first, and nothing of it is left.
     """
     if not forget and added(ctx, node):
         clear(ctx, node, yes=yes, reason=reason)
         return
-
+    if not forget and node in ctx.home().names("nodes"):
+        done = ended_here(ctx, node, yes=yes, reason=reason)
+        if ctx.json:
+            document(done)
+        else:
+            print(f"{node} is removed; nothing of it is left here")
+        return
     done = forgotten(ctx, node, yes=yes, reason=reason)
     if ctx.json:
         document(done)

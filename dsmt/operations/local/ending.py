@@ -26,7 +26,7 @@ from dsmt.backoff import Backoff
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, is_up, write_kept
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.parts import Parts, keeper_directory
+from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in, keeper_directory
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.processes import SOCKET
@@ -151,6 +151,17 @@ async def release(home: Home, program: str, name: str) -> None:
         write_kept(home, without=str(directory))
         await ask_keeper(home, "release", program, directory)
     await end_program(directory, program, GRACE_S)
+
+
+async def end_node(home: Home, name: str) -> None:
+    """End all that runs of a node of this home, its services too: first who would restart others (rule 2)."""
+    directory, parts = home.part("nodes", name), Parts(home)
+    for program in NODE_PROGRAMS:
+        await end_program(directory, program, GRACE_S)
+    containers = [container for container in parts.containers() if directory in container.parents]
+    await end([agent for container in containers for agent in agents_in(container)], GRACE_S)
+    for container in containers:
+        await kill_owned(str(container), deadline=5.0)
 
 
 async def end_program(directory: Path, program: str, patience_s: float) -> None:

@@ -25,6 +25,11 @@ def is_up(home: Home) -> bool:
     return process_of(keeper_directory(home), "spawner") is not None
 
 
+def was_up(home: Home) -> bool:
+    """Whether a home's keeper was ever started."""
+    return (keeper_directory(home) / KeeperFile.FILE).exists()
+
+
 def is_kept(home: Home) -> bool:
     """Whether `up` keeps a home: its keeper runs, or was ended to be begun anew, which was interrupted."""
     return is_up(home) or (keeper_directory(home) / BEGUN_ANEW).exists()

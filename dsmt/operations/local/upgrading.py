@@ -25,7 +25,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
-from dsmt.operations.local.parts import Parts, agents_in, keeper_directory
+from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in, keeper_directory
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED
@@ -39,7 +39,6 @@ FOLLOW_S: Final = 10.0
 """How long who follows it may take to be there: it is started all the same later."""
 LOOK_S: Final = 0.02
 ROOM_BYTES: Final = 2**17
-_OF_A_NODE: Final = ("spawner", "container_manager", "node_monitor")
 
 
 class Upgraded(NamedTuple):
@@ -106,7 +105,7 @@ def _check_room(home: Home) -> None:
 async def _replace_node(home: Home, node: str) -> None:
     """Rule 2."""
     directory = home.part("nodes", node)
-    for program in _OF_A_NODE:  # the first one ends the others
+    for program in NODE_PROGRAMS:
         await end_program(directory, program, GRACE_S)
     await ask_keeper(home, "start", "spawner", directory)
     await _replace_agents(home, node)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dsmt.errors import InputError
 from dsmt.operations.connection import listens
 from dsmt.operations.local.home import ENGINES, Home
+from dsmt.operations.local.keeping import was_up
 from dsmt.operations.local.making import had_address
 from dsmt.system.records import process_of
 
@@ -20,7 +21,7 @@ NATS_SERVERS = (1, 3, 5)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What `up` was asked for; None is what the home holds, or 1 node, 2 controllers and 1 broker where it holds none.
+    """What `up` was asked for; None is what the home holds, or 1 node, 2 controllers and 1 broker where it was never up.
 
     `name` (`local` if None), `listen` and `engine` (`dsmt` if None, or `nats`) make the realm; one that is there must have
     them.
@@ -36,10 +37,9 @@ class Wanted:
 
 def names_of(home: Home, kind: str, number: int | None, *, else_: int) -> list[str]:
     """The programs of a kind to start: so many or, where nobody says it, those of the home that `up` has made."""
-    held = [name for name in home.names(kind) if name[:1] == kind[:1] and name[1:].isdigit()]
-    return (
-        held if number is None and held else [f"{kind[:1]}{n}" for n in range(1, (else_ if number is None else number) + 1)]
-    )
+    if number is None and (home.names(kind) or was_up(home)):
+        return [name for name in home.names(kind) if name[:1] == kind[:1] and name[1:].isdigit()]
+    return [f"{kind[:1]}{n}" for n in range(1, (else_ if number is None else number) + 1)]
 
 
 def check_counts(wanted: Wanted) -> None:
@@ -121,5 +121,5 @@ def check_running(home: Home, wanted: Wanted) -> None:
         more = [one for one in running if one[1:].isdigit() and int(one[1:]) > number]
         if more:
             said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` stops nothing"
-            first = {"nodes": f"dsmt node drain {more[0]}; ", "brokers": f"dsmt broker remove {more[0]}; "}.get(kind, "")
-            raise InputError("up.running", said, next=f"leave --{kind} out; or {first}dsmt down, then up again")
+            drain = f"dsmt node drain {more[0]}, then " if kind == "nodes" else ""
+            raise InputError("up.running", said, next=f"leave --{kind} out; or {drain}dsmt {kind[:-1]} remove {more[0]}")

@@ -1,4 +1,4 @@
-"""Removing nodes that were added over SSH, with all that was made on their hosts, and forgetting those that are gone."""
+"""Removing nodes of this home, or added over SSH, with all that was made for them, and forgetting those that are gone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from functools import partial
 from dsmt.errors import InputError, NotFoundError, TransportError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import brokers
+from dsmt.operations.local.ending import end_node
 from dsmt.operations.local.home import Home
+from dsmt.operations.local.keeping import is_up, write_kept
+from dsmt.operations.local.lock import alone
 from dsmt.operations.local.servers import check_left, emptied
 from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.members import find
@@ -42,10 +45,7 @@ async def remove(
 
     Raises `InputError` where instances are on it, unless who asks is `sure`, and what reaching the host may raise.
     """
-    sight = await look(connection.bus)
-    left = left_on(sight, node)
-    if left and not sure:
-        raise _dead(node) if sight.fleet.state(node) == "dead" else _busy(node, left)
+    await _check_free(connection, node, sure=sure)
     waits = partial(tell, place.host)
     await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
     tell(place.host, "connects")
@@ -54,6 +54,36 @@ async def remove(
     except TransportError as error:
         advice = f"{error.next}; if the machine is gone: dsmt node remove {node} --forget"
         raise TransportError(error.code, error.message, next=advice) from error
+    return await _forget_ended(connection, home, node, reason=reason, waits=waits)
+
+
+async def remove_own(connection: Connection, home: Home, node: str, *, reason: str, sure: bool, waits: Tell) -> Controlled:
+    """End a node of this home, with what runs there, forget it, and remove its directory, with the data that is there.
+
+    Raises `InputError` where instances are on it, unless who asks is `sure`.
+    """
+    async with alone(home, waits):
+        await _check_free(connection, node, sure=sure)
+        await end_node(home, node)
+        brokers.clear(home.part("nodes", node))
+        if is_up(home):
+            write_kept(home)
+        try:
+            return await _forget_ended(connection, home, node, reason=reason, waits=waits)
+        except NotFoundError:
+            return _never_heard(node)
+
+
+async def _check_free(connection: Connection, node: str, *, sure: bool) -> None:
+    """Raise `InputError` where instances are on a node, unless who asks is `sure`."""
+    sight = await look(connection.bus)
+    left = left_on(sight, node)
+    if left and not sure:
+        raise _dead(node) if sight.fleet.state(node) == "dead" else _busy(node, left)
+
+
+async def _forget_ended(connection: Connection, home: Home, node: str, *, reason: str, waits: Tell) -> Controlled:
+    """Forget a node that was ended, once nobody hears it."""
     await until(
         connection.bus,
         lambda sight: not _is_heard(sight, node) or None,
@@ -76,8 +106,9 @@ def _busy(node: str, left: Sequence[Left]) -> InputError:
     first = (kept or [left[0].instance])[0]
     more = f" and {len(left) - 1} more" if len(left) > 1 else ""
     if kept:
-        said = f"{first}{more} are on {node}, and the data of {', '.join(kept)} with them; nothing was done"
-        advice = "copy that data; then --yes, which ends them there and removes it"
+        are, them = ("are", "them") if more else ("is", "it")
+        said = f"{first}{more} {are} on {node}, and the data of {', '.join(kept)} with {them}; nothing was done"
+        advice = f"copy that data; then --yes, which ends {them} there and removes it"
     else:
         said = f"{first}{more} {'run' if len(left) > 1 else 'runs'} on {node}; nothing was done"
         advice = f"dsmt node drain {node} first; or --yes, which ends them there"
@@ -96,11 +127,15 @@ async def forget(connection: Connection, home: Home, node: str, *, reason: str, 
     except NotFoundError:
         if place is None and not freed:
             raise
-        done = Controlled(node=node, mode="removed", changed=True, version=0, instances=0)  # it had not come so far
+        done = _never_heard(node)
     if place is not None:
         await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
         await keep_place(home, node, None)
     return done
+
+
+def _never_heard(node: str) -> Controlled:
+    return Controlled(node=node, mode="removed", changed=True, version=0, instances=0)
 
 
 def _ends(home: Home, node: str, place: NodePlace | None) -> str:
@@ -108,7 +143,7 @@ def _ends(home: Home, node: str, place: NodePlace | None) -> str:
     if place is not None:
         return f"dsmt node remove {node}, without --forget, which ends it on its host"
     if home.part("nodes", node).exists():
-        return f"end its processes: dsmt node show {node}"
+        return f"dsmt node remove {node}, without --forget, which ends it"
     return f"on its machine: dsmt down, or stop its units; then this again; where it was added: dsmt node remove {node}"
 
 
