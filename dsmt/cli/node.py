@@ -128,7 +128,8 @@ def remove(ctx: CliContext, node: str, *, forget: bool, yes: bool, reason: str) 
         document(done)
         return
     was = "" if done.changed else " already"
-    print(f"{node} is removed{was}; what it ran is placed elsewhere; it comes back when it attaches again")
+    elsewhere = "; what it ran, and may be elsewhere, is placed there" if done.instances else ""
+    print(f"{node} is removed{was}{elsewhere}; it comes back when it attaches again")
     directory = ctx.home().part("nodes", node)
     if directory.exists():
         print(f"  dsmt up starts it again: its directory is {directory}")
