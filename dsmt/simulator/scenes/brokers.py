@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final
 
 from dsmt.ports.bus import Level
@@ -81,7 +82,7 @@ def _at(fleet: Fleet, broker: SimBroker) -> str | None:
 
 
 async def parted(play: Play) -> None:
-    """Three brokers cannot reach each other for a while, each with nodes and a controller (12.3, 12.7)."""
+    """Three brokers cannot reach each other for a while, each with nodes and a controller (12.3, 12.7); two join first."""
     fleet = play.fleet
     ways = play.stream.choice(((0, 1, 2), (0, 1, 1), (0, 0, 1), (0, 1, 0)))
     members: list[Host] = [one.host for one in fleet.brokers]
@@ -93,12 +94,28 @@ async def parted(play: Play) -> None:
     play.world.later(play.between(0.0, seconds), lambda: play.faults.inflict(scale))
     play.world.later(play.between(0.0, seconds), lambda: play.faults.inflict(kill_controller))
     await asyncio.sleep(seconds)
+    if len(hosts) > 2:
+        await _join_two(play, hosts)
     play.world.join()
     await asyncio.sleep(SAME_S)
     play.wrong += same(fleet, fleet.brokers)
     await play.settled(45.0, "after a partition")
     await asyncio.sleep(LATE_S)
     play.wrong += safe(play, fleet.brokers)
+
+
+async def _join_two(play: Play, sides: list[list[Host]]) -> None:
+    """Of three sides two reach each other again first, while much goes on. The operator stays on the first."""
+    apart = play.stream.choice((0, 1, 2))
+    joined = [host for side, hosts in enumerate(sides) if side != apart for host in hosts]
+    play.faults.note(f"all but {apart} join")
+    play.world.part([sides[0], joined] if apart == 0 else [joined, sides[apart]])
+    for host in joined:
+        play.world.heal(host)
+    seconds = play.between(1.0, 30.0)
+    for what in (scale, kill_controller, kill_node):
+        play.world.later(play.between(0.0, seconds), partial(play.faults.inflict, what))
+    await asyncio.sleep(seconds)
 
 
 async def site(play: Play) -> None:
