@@ -11,6 +11,7 @@ from dsmt.event.records import from_data
 from dsmt.ports.bus import Draft
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestRealm, scenario
+from tests.operations.histories import exported, judged
 from tests.waiting import until
 
 
@@ -104,3 +105,16 @@ async def test_what_the_one_that_lost_and_another_had_acknowledged_is_with_all(r
     await r.stop(speaker)
     await meet(r, sides)
     await until(lambda: held(sides.b1) == held(sides.b2) == held(sides.b3) == held(sides.lost))
+
+
+@scenario
+async def test_the_history_of_the_one_that_stays_verifies_though_it_holds_heads_of_the_other_one(r: TestRealm) -> None:
+    sides = await parted(r)
+    await meet(r, sides)
+    other = sides.lost._identity.key.key_id
+    await until(
+        lambda: any(row.topic == "broker/b2/stats" and row.key_id == other for row in sides.b2._store.rows(0, 10**6))
+    )
+    for broker in (sides.b2, sides.b1):
+        run = await exported(r, await r.client(f"operator/at-{broker._identity.name[-2:]}", brokers=at(broker)))
+        assert judged(run, run.items).ok

@@ -256,7 +256,7 @@ async def _unsaid(bus: Bus, home: Home, name: str, *, by: str, reason: str, wait
         at = (await brokers.announced(bus, removed=True)).get(name)
         if at is None or (name not in home.names("brokers") and (at.address, at.public) not in home.realm().brokers):
             raise
-        return at
+        return here or at  # its name may have been another one's when that was removed
 
 
 def _check_still(home: Home) -> None:
