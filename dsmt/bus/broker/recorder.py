@@ -77,14 +77,15 @@ class Recorder:
 
     def say_anew(self) -> None:
         """Say anew what another broker has said under this one's name (rule 3)."""
-        rows, self._others_words = self._others_words, {}
-        if not rows:
+        now_ms, taken, self._others_words = self.time.now_ms(), self._others_words, {}
+        said = [(row, event) for row in taken.values() if not (event := row.read().event).is_dead(now_ms)]
+        if not said:
             return
-        now_ms, greatest = self.time.now_ms(), max(row.read().event.incarnation for row in rows.values())
+        greatest = max(event.incarnation for _, event in said)
         if greatest > self.words.chain.incarnation:
             before = self.words.begin(next_incarnation(self._store.meta, max(now_ms, greatest + 1)))
             self.reporter.began(before.incarnation, before.sequence)
-        for row in rows.values():
+        for row, _ in said:
             self.sessions.taken_over(row, self._clock.boottime(), now_ms)
 
     @property
