@@ -18,7 +18,7 @@ from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.connection import Reading, connect, reading
 from dsmt.operations.local import ending, following, machine, upgrading
 from dsmt.operations.local.asking import unreached
-from dsmt.operations.local.brokers import made_ms, meshed
+from dsmt.operations.local.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.keeping import is_up
@@ -158,6 +158,7 @@ async def _announced(home: Home) -> None:
     if not told:
         async with connect(home.operator(), realm, patience_s=PATIENCE_S) as connection:
             gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
+    note_announced(home, known.keys() - gone)
     warn(
         f"broker {one} is none of the realm any more, and is left here: dsmt broker remove {one} ends it"
         for one in sorted(gone)

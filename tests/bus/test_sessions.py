@@ -316,8 +316,8 @@ async def test_who_was_attached_tries_again_at_once_however_often_its_link_was_l
     waits: list[float] = []
 
     class Noted(AttachBackoff):
-        def failed(self, error: DsmtError) -> float:
-            waits.append(super().failed(error))
+        def failed(self, error: DsmtError, *, others: bool = False) -> float:
+            waits.append(super().failed(error, others=others))
             return waits[-1]
 
     broker = await r.broker()

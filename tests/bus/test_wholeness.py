@@ -70,6 +70,7 @@ def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_d
         reporter=SimpleNamespace(tick=does("reporter")),
         ingest=SimpleNamespace(full=None, overdue=does("overdue"), expire=does("expire")),
         trim=does("trim"),
+        say_anew=lambda: None,
         dropped=0,
     )
     sessions = SimpleNamespace(by_name={}, signers=(), ask=lambda _: (), forgive=does("forgive"))

@@ -5,10 +5,12 @@ import time
 
 import pytest
 
+from dsmt.bus.rules.backoff import ENDED_S
 from dsmt.ports.bus import Draft, Start
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import delegate
 from dsmt.trust.keys import SecretKey
+from tests.bus.meshes import at
 from tests.bus.realm import TestClock, TestRealm, reading, scenario
 
 
@@ -54,3 +56,14 @@ def test_who_delegates_by_a_wrong_clock_delegates_all_the_same(network_kind, tmp
         assert above.not_before <= own.issued <= above.not_after
 
     attached(network_kind, tmp_path)
+
+
+@scenario
+async def test_one_whose_clock_is_wrong_keeps_nobody_from_the_others(r: TestRealm) -> None:
+    behind = await r.broker("behind", clock=TestClock(-3600.0))
+    right = await r.broker("right")
+    for number in range(8):
+        began = time.monotonic()
+        client = await r.client(f"operator/{number}", brokers=at(behind) + at(right))
+        assert client.broker == "broker/right"
+        assert time.monotonic() - began < ENDED_S[0] / 2, "it waits for so long only when it has tried all"

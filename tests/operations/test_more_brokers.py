@@ -13,7 +13,7 @@ import pytest
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.local import brokers, ending
-from dsmt.operations.local.brokers import made_ms, meshed, of_home
+from dsmt.operations.local.brokers import meshed, of_home
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_broker, init, reach_at
 from dsmt.operations.local.parts import keeper_directory
@@ -257,34 +257,6 @@ def test_a_removed_broker_of_another_machine_is_forgotten_here_by_who_types_it_a
         assert home.realm() == own
         with pytest.raises(NotFoundError):
             await remove(home, bus, "far")
-
-    on_a_bus(tmp_path, test)
-
-
-def test_a_broker_whose_name_is_another_ones_is_ended_here_and_the_other_one_stays(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    init(home, name="test", brokers=2)
-
-    async def test(bus: Any) -> None:
-        await announce(bus, {"b1": of_home(home)["b1"], "b2": FAR}, by="on the other side of a partition")
-        assert (await remove(home, bus, "b2")).address != FAR.address
-        assert home.names("brokers") == ["b1"]
-        assert (await announced(bus))["b2"] == FAR
-
-    on_a_bus(tmp_path, test)
-
-
-def test_a_name_that_was_given_to_another_key_after_a_broker_of_a_home_was_made_is_not_taken_back(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    init(home, name="test", brokers=2)
-
-    async def test(bus: Any) -> None:
-        await announce(bus, {"b1": of_home(home)["b1"], "b2": FAR}, by="on the other side of a partition")
-        assert await announce(bus, of_home(home), by="alice", made_ms=made_ms(home)) == ["b2"]
-        assert (await announced(bus))["b2"] == FAR
-        later = {"b2": made_ms(home)["b2"] + 3_600_000}  # a home that was restored without its keys
-        assert await announce(bus, of_home(home), by="alice", made_ms=later) == []
-        assert (await announced(bus))["b2"] == of_home(home)["b2"]
 
     on_a_bus(tmp_path, test)
 

@@ -89,7 +89,7 @@ class Dismissal:
         if refusal is None:
             return
         for session in self._sessions.all():
-            if session.attached and not session.is_broker:
+            if session.attached and not session.by_broker:
                 self._refuse(session, refusal)
 
     def _tell(self, session: Session, rows: Sequence[Row]) -> None:

@@ -3,6 +3,8 @@
 Rule 1: what is pending is stored in one commit; where the disk is full nothing is, and nothing is lost (`ingest`).
 Rule 2: when realm time has stepped ahead who is attached is said anew with the next tick, and only then told to measure it:
     whoever goes along first takes all that was said of sessions for dead.
+Rule 3: what a broker with another key has said under this one's name, on the other side of a partition, is this one's to
+    say anew with the next tick, in an incarnation that is greater: else nobody would take this one's words (R8).
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ class Recorder:
         self._trust = trust
         self._log = Logger(broker=identity.name)
         self._has_stepped = False
+        self._key_id = identity.key.key_id
+        self._others_words: dict[str, Row] = {}
+        """What is to be said anew by rule 3, by topic."""
         self.time = Timekeeper(
             identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock, told_ms=config.told_ms
         )
@@ -64,7 +69,24 @@ class Recorder:
         if rows:
             self.reporter.stored(rows)
             self.sessions.stored(rows)
+            self._others_words |= {row.topic: row for row in rows if self._is_anothers(row)}
         return rows
+
+    def _is_anothers(self, row: Row) -> bool:
+        return bool(row.brought) and row.fact and row.topic.startswith(f"{self._name}/") and row.key_id != self._key_id
+
+    def say_anew(self) -> None:
+        """Say anew what another broker has said under this one's name (rule 3)."""
+        now_ms, taken, self._others_words = self.time.now_ms(), self._others_words, {}
+        said = [(row, event) for row in taken.values() if not (event := row.read().event).is_dead(now_ms)]
+        if not said:
+            return
+        greatest = max(event.incarnation for _, event in said)
+        if greatest > self.words.chain.incarnation:
+            before = self.words.begin(next_incarnation(self._store.meta, max(now_ms, greatest + 1)))
+            self.reporter.began(before.incarnation, before.sequence)
+        for row, _ in said:
+            self.sessions.taken_over(row, self._clock.boottime(), now_ms)
 
     @property
     def dropped(self) -> int:

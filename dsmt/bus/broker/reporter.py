@@ -49,21 +49,19 @@ class BrokerReporter:
 
     def started(self) -> None:
         """Say that this incarnation has begun."""
-        mark = self._store.high_mark(self._about.name)
-        self._words.say(
-            f"source/{self._about.name}",
-            Started(
-                previous_incarnation=None if mark is None else mark[0],
-                previous_sequence=None if mark is None else mark[1],
-                version=self._about.version,
-            ),
-        )
+        self.began(*(self._store.high_mark(self._about.name) or (None, None)))
+
+    def began(self, incarnation: int | None, sequence: int | None) -> None:
+        """Say that this incarnation has begun, and the last one that there was, with its last number."""
+        about = Started(previous_incarnation=incarnation, previous_sequence=sequence, version=self._about.version)
+        self._words.say(f"source/{self._about.name}", about)
+        self.say_stats_soon()
 
     # --- time passes ---------------------------------------------------------------------------------------------
 
     def stored(self, rows: Sequence[Row]) -> None:
         """Note what was stored."""
-        for row in rows:
+        for row in (one for one in rows if not one.brought):  # what another store's broker said under this name is of that
             if row.topic == self._stats_topic:
                 self.signed_head = row.raw
             elif row.topic == self._trimmed_topic:

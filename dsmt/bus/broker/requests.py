@@ -75,6 +75,8 @@ class Requests:
                 self._pump()
             case f.Stored(id=number, row=row) if session.is_broker:
                 self._copied.stored(session, min(row, self._fan_out.given(session, number)))
+            case f.Stored() if session.by_broker:
+                pass  # its name is another one's: what it holds is no copy, and it reads on, by which it learns so (R8)
             case f.Unsubscribe(id=number):
                 self._fan_out.unsubscribe(session, number)
             case f.Gone(incarnation=incarnation, ranges=ranges):
@@ -99,7 +101,7 @@ class Requests:
             case f.ChunkPut() | f.BlobFinished():
                 self._spend(session, PUT_COST * sum(map(len, parts)) / UNIT_BYTES)
                 self._depot.put(frame, parts, session.payer, lambda answer: self._answer(session, answer, ()))
-            case f.BlobAsked(digest=digest) if not session.is_broker:
+            case f.BlobAsked(digest=digest) if not session.by_broker:
                 self._when_here(digest, lambda: self._answer(session, *self._depot.asked(frame)))
             case f.BlobAsked() | f.ChunkAsked():
                 self._answer(session, *self._depot.asked(frame))

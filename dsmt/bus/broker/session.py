@@ -50,9 +50,14 @@ class Session:
     """Which certificates it has been sent of whom."""
 
     @property
+    def by_broker(self) -> bool:
+        """Whether a broker's process reads by it, also one that is no broker of the realm."""
+        return self.reads and self.name.startswith("broker/")
+
+    @property
     def is_broker(self) -> bool:
         """Whether it is another broker's, that keeps a copy."""
-        return self.reads and self.name.startswith("broker/") and not self.displaced
+        return self.by_broker and not self.displaced
 
     @property
     def is_told(self) -> bool:

@@ -47,6 +47,7 @@ class Upkeep:
     def tick(self, now: float, address: str) -> None:
         """Do what is due. Raises `FailedError` when the disk is full."""
         recorder = self._recorder
+        recorder.say_anew()
         self._say_due(now, address)
         recorder.ingest.overdue()
         if now >= self._expire_at:

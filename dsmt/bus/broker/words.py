@@ -4,6 +4,8 @@ Rule 1: of a fact, a heartbeat and its stats only the newest waits; notices and 
     than `NOTICES_WAITING`.
 Rule 2: what was signed once is not signed again: who stores it keeps it until it is stored (`ingest`).
 Rule 3: a broker whose certificate has ended says nothing: nobody would believe it, and no history with it would verify.
+Rule 4: where another process of its name has spoken in a greater incarnation it begins one above that, or nobody would take
+    its next word (R8).
 """
 
 from __future__ import annotations
@@ -86,6 +88,11 @@ class Words:
             key = (topic, self._each)
         self._unsaid.pop(key, None)
         self._unsaid[key] = _Unsaid(match, to_data(record), subject or topic, ttl_ms, payer, to)
+
+    def begin(self, incarnation: int) -> SourceChain:
+        """Go on in a greater incarnation (rule 4); the chain of the one before."""
+        before, self.chain = self.chain, SourceChain(incarnation)
+        return before
 
     def notice(self, notice: BrokerNotice) -> None:
         """Say a fault of the stream."""

@@ -92,10 +92,15 @@ class KnownBrokers:
         self._tried.add(chosen.address)
         return chosen
 
+    @property
+    def all_tried(self) -> bool:
+        """Whether each was tried since the last attachment."""
+        return all(one.address in self._tried for one in self.all)
+
     @asynccontextmanager
     async def patience(self) -> AsyncIterator[None]:
         """Wait for an answer of the one that is tried now, and no longer than it has (rule 4). Raises `TransportError`."""
-        patience_s = ATTACH_S if all(one.address in self._tried for one in self.all) else FIRST_S
+        patience_s = ATTACH_S if self.all_tried else FIRST_S
         try:
             async with asyncio.timeout(patience_s):
                 yield

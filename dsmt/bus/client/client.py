@@ -236,7 +236,7 @@ class BusClient:
                 elif self._watch is not None:
                     backoff.attached()
                 self._log.info("not attached", broker=broker.address, reason=str(error))
-                delay = backoff.failed(error)
+                delay = backoff.failed(error, others=not self.brokers.all_tried)
             self._watch = None
             await asyncio.sleep(delay * self._entropy.uniform(0.5, 1.0))
 

@@ -2,7 +2,8 @@
 
 Rule 1: each failure doubles the wait, up to the most; who was attached begins anew.
 Rule 2: who was revoked, or whose certificate has ended, waits longer: only an operator changes that (J3). So does
-    who is kept out by the gate of a NATS server, which has no way to tell why.
+    who is kept out by the gate of a NATS server, which has no way to tell why. But where there is a broker that was not
+    tried yet that one is tried soon: whose clock is wrong takes every certificate for one that has not begun, or has ended.
 Rule 3: brokers, which are few, look for each other more often: whoever is attached to one waits for what the others have.
 """
 
@@ -30,7 +31,7 @@ class AttachBackoff:
         """It was attached, and not sent away."""
         self._waits.reset()
 
-    def failed(self, error: DsmtError) -> float:
-        """It was not attached, or the link was lost: how long to wait now."""
-        self._waits.first_s, self._waits.most_s = ENDED_S if error.code in ENDED else self._usual_s
+    def failed(self, error: DsmtError, *, others: bool = False) -> float:
+        """It was not attached, or the link was lost: how long to wait now. `others`: some were not tried yet."""
+        self._waits.first_s, self._waits.most_s = ENDED_S if error.code in ENDED and not others else self._usual_s
         return self._waits.failed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
@@ -30,10 +30,13 @@ from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY, BrokerFile, GateFile, RealmConfig, read_identity
 from dsmt.programs.nats_server import cluster_of
+from dsmt.system.files import write_atomically
 from dsmt.system.records import process_of
 from dsmt.trust.identity import Identity
 
 ADDRESSES = "addresses.json"
+ANNOUNCED = "announced"
+"""Beside a broker that was announced: the key with which it was."""
 LOOK_S = 1.0
 """How long the realm's own brokers are asked for one at an address that is not theirs: there may be none but that one."""
 
@@ -51,9 +54,30 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
 
 
 def made_ms(home: Home) -> dict[str, int]:
-    """When the brokers that live here were given the certificates that they have (ms), by name."""
-    names = of_home(home)
-    return {one: 1000 * read_identity(home.part("brokers", one) / IDENTITY).certificate.issued for one in names}
+    """When the brokers that live here were given the certificates that they have (ms), by name.
+
+    0 for one that was announced with the key that it has: any word that gives its name to another key is later for it, also
+    the earlier one of two of both sides of a partition, and whenever its certificate was renewed (C19).
+    """
+    found = {}
+    for name, at in of_home(home).items():
+        directory = home.part("brokers", name)
+        announced = (directory / ANNOUNCED).exists() and (directory / ANNOUNCED).read_bytes() == at.public
+        found[name] = 0 if announced else 1000 * read_identity(directory / IDENTITY).certificate.issued
+    return found
+
+
+def note_announced(home: Home, names: Iterable[str]) -> None:
+    """Note of brokers that live here that they were announced, each with the key that it has (see `made_ms`).
+
+    A disk that takes nothing keeps nobody from anything: it is noted by who comes next.
+    """
+    here = of_home(home)
+    for name in names:
+        file = home.part("brokers", name) / ANNOUNCED
+        with suppress(OSError):
+            if name in here and not (file.exists() and file.read_bytes() == here[name].public):
+                write_atomically(str(file), here[name].public)
 
 
 def meshed(home: Home) -> dict[str, BrokerAddress]:
@@ -117,7 +141,8 @@ async def add(
             _ensure_server(home, name, others, listen=address, now_s=now_s, leaf=leaf)
         known = of_home(home)
         known[name] = replace(known[name], leaf=leaf)
-        await brokers.announce(bus, known, by=by, reason=reason, again=name, made_ms=made_ms(home))
+        gone = await brokers.announce(bus, known, by=by, reason=reason, again=name, made_ms=made_ms(home))
+        note_announced(home, known.keys() - gone)
         if is_up(home):
             for program in broker_programs(home.realm()):
                 await keep(home, "brokers", program, [name])
@@ -231,7 +256,7 @@ async def _unsaid(bus: Bus, home: Home, name: str, *, by: str, reason: str, wait
         at = (await brokers.announced(bus, removed=True)).get(name)
         if at is None or (name not in home.names("brokers") and (at.address, at.public) not in home.realm().brokers):
             raise
-        return at
+        return here or at  # its name may have been another one's when that was removed
 
 
 def _check_still(home: Home) -> None:

@@ -17,8 +17,9 @@ Rule 6: which topics were wanted is the word of who wrote the file, and signed b
     chain of a wanted topic is a gap, which rows that were not wanted do not explain; and where every topic is wanted that
     anybody may write on, no row was left out. Beyond that it is not proven, and the verdict says so.
 Rule 7: of heads and trim records those count that are the broker's that ends the file; what it holds of other brokers are
-    events like all others (B9). A store takes a new id after a power cut, keeps its rows, and never goes back to one it had.
-    What it said as the gate of a NATS server names no head, and ends no file.
+    events like all others (B9), and so is what another key has said under its name (R8). A store takes a new id after a
+    power cut, keeps its rows, and never goes back to one it had. What it said as the gate of a NATS server names no head,
+    and ends no file.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from dsmt.operations.offline.history import ALWAYS, VERSION, is_history, read
 from dsmt.operations.offline.verifying import Faults, HistoryHead, Verified, verified, verify_stream
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.opening import opened
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import Signer, TrustStore
 
 HEAD: Final = "dsmt.broker.stats"
 TRIMMED: Final = "dsmt.trimmed"
@@ -70,10 +71,10 @@ class _Proof:
         self._certificates: list[bytes] = []
         self._back: deque[RowTree] = deque([RowTree()], maxlen=HEADS_BACK)
         self._left: list[Run] = []
-        self._trims: dict[str, list[Run]] = {}
-        """By broker, the rows of this store that it says it has trimmed."""
-        self._said: dict[str, list[_Head]] = {}
-        """By broker, the heads among the rows, in their order."""
+        self._trims: dict[Signer, list[Run]] = {}
+        """By broker and key, the rows of this store that it says it has trimmed."""
+        self._said: dict[Signer, list[_Head]] = {}
+        """By broker and key, the heads among the rows, in their order."""
         self._lost = self._heads = 0
         self._store = ""
         self._wanted: tuple[str, ...] = ()
@@ -206,14 +207,14 @@ class _Proof:
         elif tree is not None and tree.head != stats.head_hash:
             wrong = f"the head that was signed over row {stats.head} is not that of these rows"
         right = tree is not None and not wrong
-        self._said.setdefault(signed.event.source, []).append(_Head(stats.store, signed.id, wrong, right))
+        self._said.setdefault((signed.key_id, signed.event.source), []).append(_Head(stats.store, signed.id, wrong, right))
 
     def _note_trim(self, signed: SignedEvent) -> None:
         record = from_data(TrimRecord, signed.event.data)
         if record.store != self._store:
             return  # it was said again when the store took a new id
         try:
-            self._trims.setdefault(signed.event.source, []).extend(RowSet.read(record.rows).runs)
+            self._trims.setdefault((signed.key_id, signed.event.source), []).extend(RowSet.read(record.rows).runs)
         except UnusableEventError as error:
             self._wrong(error.code, error.message, signed.id)
 
@@ -235,7 +236,7 @@ class _Proof:
             self._faults.unwitness(signed.id)
         if stats.store != self._store:
             self._wrong("history.head", f"the head is of store {stats.store}, the file of {self._store}", signed.id)
-        self._judge_heads(signed.event.source, stats.store)
+        self._judge_heads((signed.key_id, signed.event.source), stats.store)
         if stats.head != self._tree.rows:
             self._wrong(
                 "history.head", f"the head stands over {stats.head} rows, the file ends at {self._tree.rows}", signed.id
@@ -247,7 +248,7 @@ class _Proof:
         else:
             self._heads += 1
 
-    def _judge_heads(self, broker: str, store: str) -> None:
+    def _judge_heads(self, broker: Signer, store: str) -> None:
         """Rules 2 and 7. What it signed over a store that it has no more, and others brought back, is of other rows (E1)."""
         said_all = self._said.get(broker, [])
         begun = next((at for at, head in enumerate(said_all) if head.store == store), 0)
@@ -262,7 +263,7 @@ class _Proof:
                 self._wrong("history.head", head.wrong, head.id)
         ids = Counter(one for one, _ in groupby((*(head.store for head in heads), store)))
         for twice in (one for one, times in ids.items() if times > 1):
-            said = f"heads of {broker} name store {twice} before and after another: rows of two stores are mixed here"
+            said = f"heads of {broker[1]} name store {twice} before and after another: rows of two stores are mixed here"
             self._wrong("history.store", said)
 
     # --- judging -------------------------------------------------------------------------------------------------
@@ -270,7 +271,7 @@ class _Proof:
     def _judge_left(self) -> tuple[RowSet, RowSet]:
         """Rule 3; the rows that are not there, and those of them that were trimmed."""
         left = RowSet(self._left)
-        trims = [] if self._end is None else self._trims.get(self._end[0].event.source, [])
+        trims = [] if self._end is None else self._trims.get((self._end[0].key_id, self._end[0].event.source), [])
         unexplained = _without(left, RowSet(trims))
         if not self._wanted or take_everything(self._wanted):
             for first, last in unexplained.runs:

@@ -15,7 +15,7 @@ import msgspec
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import servers
-from dsmt.operations.local.brokers import check_number, made_ms, of_home
+from dsmt.operations.local.brokers import check_number, made_ms, note_announced, of_home
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import reach_at
@@ -92,9 +92,10 @@ class Roles:
             return Given(None, certified=bool(asked.asked))
         at = BrokerAddress(done.address, bytes.fromhex(done.public), leaf=self._leaf, route=done.route)
         known_here, why = {**of_home(self._home), name: at}, f"node add {host.address}"
-        await brokers.announce(
+        gone = await brokers.announce(
             self._connection.bus, known_here, by=self._connection.by, reason=why, again=name, made_ms=made_ms(self._home)
         )
+        note_announced(self._home, known_here.keys() - gone)
         given = Given(at.address, certified=bool(asked.asked))
         if self._leaf:
             return given  # it is for those of its site (E5)

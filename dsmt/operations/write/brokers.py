@@ -35,8 +35,8 @@ async def announce(
     """Say where these brokers are, as far as that is not said yet. What was a leaf stays one.
 
     One that was removed stays that, unless it has another key now or is to be one `again`: whose removal was killed may
-    still be in a home. So does one that was made (`made_ms`, realm ms) before its name was given to another key: an operator
-    on the other side of a partition has done that, and that word stands. Those are returned.
+    still be in a home. So does one that was made (`made_ms`, realm ms) before its name was given to another key, or taken
+    from that: an operator on the other side of a partition has done that, and that word stands. Those are returned.
 
     Several are told at the same moment where a command adds several hosts: who was not first looks again at what is left to
     say. Raises what `say` does.
@@ -64,10 +64,10 @@ async def announce(
 
 def _is_gone(said: tuple[SignedEvent, BrokerWord], at: BrokerAddress, made_ms: int | None) -> bool:
     signed, word = said
-    if word.removed:
-        return word.public == at.public
+    if word.public == at.public:
+        return word.removed
     same_engine = bool(word.route) == bool(at.route)
-    return same_engine and word.public != at.public and made_ms is not None and made_ms < signed.event.time_ms
+    return same_engine and made_ms is not None and made_ms < signed.event.time_ms
 
 
 def _unsaid(

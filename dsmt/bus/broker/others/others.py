@@ -157,7 +157,7 @@ class Others:
     def greet(self, session: Session) -> None:
         """Tell who has attached which brokers there are."""
         rows = list(self._words.values())
-        if rows and not session.is_broker and self._fan_out.introduce(session, rows):
+        if rows and not session.by_broker and self._fan_out.introduce(session, rows):
             self._send(session, f.Brokers(), tuple(row.raw for row in rows))
 
     def _note(self, rows: Iterable[Row]) -> bool:
