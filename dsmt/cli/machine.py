@@ -40,12 +40,18 @@ PATIENCE_S = 30.0
 
 
 @command()
-@click.option("--nodes", default=None, type=int, metavar="N", help="How many nodes; by default those of the home, else 1.")
 @click.option(
-    "--controllers", default=None, type=int, metavar="N", help="How many controllers; by default those of the home, else 2."
+    "--nodes", default=None, type=int, metavar="N", help="How many nodes; by default those of the home, at first 1."
 )
 @click.option(
-    "--brokers", default=None, type=int, metavar="N", help="How many brokers; by default those of the home, else 1."
+    "--controllers",
+    default=None,
+    type=int,
+    metavar="N",
+    help="How many controllers; by default those of the home, at first 2.",
+)
+@click.option(
+    "--brokers", default=None, type=int, metavar="N", help="How many brokers; by default those of the home, at first 1."
 )
 @click.option("--port", default=None, type=Count(1, 65535), metavar="P", help="The first broker's port.")
 @click.option("--name", default=None, help="The name of a new realm; `local` by default.")

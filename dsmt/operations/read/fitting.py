@@ -62,17 +62,18 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     chooser = Chooser(sight.fleet, key.service, spec)
     on = _place(sight, key)
     every = sight.fleet.members if node is None else (node,)
-    has = [name for name in every if name in _places(sight, key)] if spec.each_node else None
-    names = [name for name in every if name not in (has or ())]
+    places = _places(sight, key) if spec.each_node else frozenset()
+    names = [name for name in every if name not in places]
+    goes_on = spec.each_node and on is not None
     faults = {name: [*_tied(sight, key, name), *_faults(chooser, name)] for name in names}
     return Fitting(
-        target=f"{key.service}/{key.component}" if has is not None and on is not None and target.index is None else str(key),
-        on=on if has is None else None,
-        has=has,
+        target=f"{key.service}/{key.component}" if goes_on and target.index is None else str(key),
+        on=None if spec.each_node else on,
+        has=[name for name in every if name in places] if spec.each_node else None,
         fits=[name for name, found in faults.items() if not found],
         nodes=len(every),
         clauses=_clauses(faults),
-        suggestions=[] if has is not None and on is not None and node is None else _suggestions(sight, chooser, faults, key),
+        suggestions=[] if goes_on and node is None else _suggestions(sight, chooser, faults, key),
         reason=waits_for(sight.fleet, key),
     )
 
@@ -97,11 +98,11 @@ def _of_each_node(sight: Sight, target: Target) -> Iterator[SlotKey]:
             yield key
 
 
-def _places(sight: Sight, key: SlotKey) -> set[str]:
+def _places(sight: Sight, key: SlotKey) -> frozenset[str]:
     """The nodes that have an instance of a slot's component."""
     slots = sight.view.services[key.service].slots
     of_component = (SlotKey(key.service, component, index) for component, index in slots if component == key.component)
-    return {node for one in of_component if (node := _place(sight, one)) is not None}
+    return frozenset(node for one in of_component if (node := _place(sight, one)) is not None)
 
 
 def _place(sight: Sight, key: SlotKey) -> str | None:
