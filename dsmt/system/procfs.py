@@ -2,6 +2,8 @@
 
 Rule 1: a pid alone names nobody; a process is its pid with its start time and the boot (`ProcessIdentity`).
 Rule 2: a process that is gone, or goes while it is being read, is simply not there: no function raises for it.
+Rule 3: whoever is within execve(2) has neither environment nor arguments for a moment, on a busy machine for some ms, though
+    who started it has heard already that it runs: its marks are looked for again.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import ctypes
 import errno
 import os
 import signal
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +23,11 @@ from dsmt.errors import FailedError
 from dsmt.ports.processes import ProcessIdentity
 
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
+EXEC_LOOKS: Final = 25
+EXEC_LOOK_S: Final = 0.002
+"""How often, and how long after one another, is looked for the environment of who may be within execve."""
+_KERNEL_THREADS: Final = 2
+"""The parent of all threads of the kernel, where they are seen."""
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -149,12 +157,13 @@ def descendants(pid: int) -> list[int]:
 
 
 def environment_value(pid: int, name: str) -> str | None:
-    """A variable of the environment a process was started with; None when it has none or we may not look."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            content = file.read()
-    except (*_GONE, PermissionError):
-        return None
+    """A variable of the environment a process was started with; None when it has none or we may not look (rule 3)."""
+    content = _content_of(pid, "environ")
+    for _ in range(EXEC_LOOKS):
+        if content or not _is_in_exec(pid):
+            break
+        time.sleep(EXEC_LOOK_S)
+        content = _content_of(pid, "environ")
     prefix = name.encode() + b"="
     for entry in content.split(b"\0"):
         if entry.startswith(prefix):
@@ -162,14 +171,23 @@ def environment_value(pid: int, name: str) -> str | None:
     return None
 
 
+def _is_in_exec(pid: int) -> bool:
+    """Whether one that has no environment and no arguments may be given them now (rule 3): no thread of the kernel."""
+    stat = None if _content_of(pid, "cmdline") else stat_of(pid)
+    return stat is not None and not stat.dead and _KERNEL_THREADS not in (stat.pid, stat.parent)
+
+
+def _content_of(pid: int, what: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{what}", "rb") as file:
+            return file.read()
+    except (*_GONE, PermissionError):
+        return b""
+
+
 def words_of(pid: int) -> list[str]:
     """The words of a process's command line, or of the title that it has set itself; none when we may not look."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            content = file.read()
-    except (*_GONE, PermissionError):
-        return []
-    words = [word.decode(errors="surrogateescape") for word in content.split(b"\0") if word]
+    words = [word.decode(errors="surrogateescape") for word in _content_of(pid, "cmdline").split(b"\0") if word]
     return [*words, *(words[0].split(" ", 1) if words else ())]
 
 

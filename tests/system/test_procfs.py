@@ -1,0 +1,79 @@
+"""What /proc says of a process's environment, also while it is being replaced (execve(2))."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dsmt.system import procfs
+
+MARK = "DSMT_TREE"
+
+
+@contextmanager
+def begun(env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that has left execve behind."""
+    with subprocess.Popen(["/bin/sleep", "60"], env=env) as program:
+        try:
+            deadline = time.monotonic() + 20
+            while not procfs.words_of(program.pid) and time.monotonic() < deadline:
+                pass
+            yield program
+        finally:
+            program.kill()
+
+
+@pytest.fixture
+def asleep() -> Iterator[subprocess.Popen[bytes]]:
+    """A program that carries a mark."""
+    with begun({MARK: "a#1"}) as program:
+        yield program
+
+
+def within_exec(monkeypatch: pytest.MonkeyPatch, looks: int) -> list[str]:
+    """For so many looks at an environment a process has none, and no arguments, as within execve; what was read."""
+    real, read = procfs._content_of, list[str]()
+
+    def content_of(pid: int, what: str) -> bytes:
+        read.append(what)
+        return b"" if read.count("environ") <= looks else real(pid, what)
+
+    monkeypatch.setattr(procfs, "_content_of", content_of)
+    return read
+
+
+def test_the_mark_of_who_is_within_execve_is_found_when_it_is_there(
+    asleep: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = within_exec(monkeypatch, looks=3)
+    assert procfs.environment_value(asleep.pid, MARK) == "a#1"
+    assert read.count("environ") == 4
+
+
+def test_who_never_has_an_environment_is_not_waited_for_for_long(
+    asleep: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = within_exec(monkeypatch, looks=1000)
+    assert procfs.environment_value(asleep.pid, MARK) is None
+    assert read.count("environ") == 1 + procfs.EXEC_LOOKS
+
+
+def test_a_program_that_was_started_with_no_environment_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with begun({}) as bare:
+        monkeypatch.setattr(procfs.time, "sleep", lambda _: pytest.fail("it has arguments: it is not within execve"))
+        assert procfs.environment_value(bare.pid, MARK) is None
+
+
+def test_who_has_ended_and_is_not_reaped_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen(["/bin/true"], env={MARK: "a#1"})
+    try:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        monkeypatch.setattr(procfs.time, "sleep", lambda _: pytest.fail("it has ended: it is not within execve"))
+        assert procfs.environment_value(ended.pid, MARK) is None
+    finally:
+        ended.wait()
