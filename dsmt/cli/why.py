@@ -54,7 +54,7 @@ def why_not(ctx: CliContext, target: str, node: str | None) -> None:
 
 def why_not_lines(found: Fitting) -> list[str]:
     """The screen of `dsmt why-not`: what several nodes fail in the same words is said once."""
-    fits, nodes = f"{', '.join(found.fits) or '-'}", counted(found.nodes, "node")
+    fits, nodes = ", ".join(found.fits) or "-", counted(found.nodes, "node")
     if found.has is None:
         lines = [f"{found.target}: {len(found.fits)} of {nodes} fit: {fits}"]
     else:

@@ -155,10 +155,10 @@ async def release(home: Home, program: str, name: str) -> None:
 
 async def end_node(home: Home, name: str) -> None:
     """End all that runs of a node of this home, its services too: first who would restart others (rule 2)."""
-    directory, parts = home.part("nodes", name), Parts(home)
+    directory = home.part("nodes", name)
     for program in NODE_PROGRAMS:
         await end_program(directory, program, GRACE_S)
-    containers = [container for container in parts.containers() if directory in container.parents]
+    containers = Parts(home).containers_of(directory)
     await end([agent for container in containers for agent in agents_in(container)], GRACE_S)
     for container in containers:
         await kill_owned(str(container), deadline=5.0)

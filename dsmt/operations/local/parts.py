@@ -136,6 +136,10 @@ class Parts:
                     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                     path.write_bytes(dump_record(record))
 
+    def containers_of(self, node: Path) -> list[Path]:
+        """Those of the node in a directory."""
+        return [container for container in self.containers() if node in container.parents]
+
     def containers(self) -> Iterable[Path]:
         """The directories of all containers."""
         for name in self._home.names("nodes"):

@@ -116,7 +116,7 @@ async def _replace_agents(home: Home, node: str) -> None:
     directory = home.part("nodes", node)
     await _followed(lambda: process_of(directory, "container_manager"))
     spawner = process_of(directory, "spawner")
-    containers = [container for container in Parts(home).containers() if directory in container.parents]
+    containers = Parts(home).containers_of(directory)
     if containers:
         await _followed(lambda: process_of(directory, ATTACHED))
     for container in containers:

@@ -89,7 +89,7 @@ def nowhere(sight: Sight, service: str) -> Reason | None:
 
 
 def _of_each_node(sight: Sight, target: Target) -> Iterator[SlotKey]:
-    """The first slot of each component of which each node is to have one, where none has one yet."""
+    """The first slot of each component of which each node is to have one, also where none has one yet."""
     entry = sight.view.services.get(target.service)
     for name in () if entry is None or entry.parsed is None else entry.parsed.components:
         key = SlotKey(target.service, name, 0)
