@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dsmt.bus.nats.accounts import NatsAccounts
 from dsmt.bus.nats.presence import NatsPresence
 from dsmt.bus.rules.nats_config import permissions
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
@@ -168,7 +169,8 @@ def test_a_connection_has_ended_when_two_lists_of_its_server_running_do_not_have
     gate.open("node/n1", 1, 1.0)
     gate.open("node/n2", 2, 1.0)
     bus: Any = nothing
-    presence = NatsPresence(bus, TrustStore(Realm(name="test", roots=(bytes(32),))), nothing, bus)
+    trust = TrustStore(Realm(name="test", roots=(bytes(32),)))
+    presence = NatsPresence(bus, trust, nothing, bus, accounts=NatsAccounts(bus, trust, nothing))
     presence._sessions = gate.sessions
     for server, numbers in (("S1", {1}), ("S2", set()), ("S1", {1, 2}), ("S1", {1})):  # one that comes while it counts
         presence._missing(server, numbers)

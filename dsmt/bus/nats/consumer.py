@@ -43,10 +43,13 @@ _NS: Final = 1_000_000_000
 
 
 class PullConsumer:
-    """Reads one stream. `after` is the sequence behind which it begins, or a time in ms with `since_ms`."""
+    """Reads one stream, with `sizes` not what messages say but how large they are.
 
-    def __init__(self, link: NatsLink, stream: str, filters: Sequence[str]) -> None:
-        self._link, self._stream, self._filters = link, stream, list(filters)
+    `after` is the sequence behind which it begins, or a time in ms with `since_ms`.
+    """
+
+    def __init__(self, link: NatsLink, stream: str, filters: Sequence[str], *, sizes: bool = False) -> None:
+        self._link, self._stream, self._filters, self._sizes = link, stream, list(filters), sizes
         self._name = os.urandom(9).hex()
         self._inbox, self._queue = "", asyncio.Queue[Msg]()
         self._open = self._delivered = 0
@@ -59,6 +62,8 @@ class PullConsumer:
                 after = await self._before(since_ms) if self._link.reads == ALL else 0
             self._inbox, self._queue = await self._link.listen()
             start = {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+            if self._sizes:
+                start["headers_only"] = True
             told = await self._made(self._name, KEPT_S, {"filter_subjects": self._filters, **start})
         except ApiError as error:
             raise TransportError("nats.consumer", f"stream {self._stream} gives no consumer: {error}") from error
@@ -143,9 +148,11 @@ class PullConsumer:
         return [stored]
 
 
-async def all_of(link: NatsLink, stream: str, filters: Sequence[str], *, after: int = 0) -> AsyncGenerator[Stored]:
+async def all_of(
+    link: NatsLink, stream: str, filters: Sequence[str], *, after: int = 0, sizes: bool = False
+) -> AsyncGenerator[Stored]:
     """All that a stream holds on some subjects behind a row when it is asked (rule 4). Raises `TransportError`."""
-    consumer, at, end = PullConsumer(link, stream, filters), after, await end_of(link, stream, filters)
+    consumer, at, end = PullConsumer(link, stream, filters, sizes=sizes), after, await end_of(link, stream, filters)
     late = asyncio.get_running_loop().time() + BEHIND_S
     try:
         if at < end:

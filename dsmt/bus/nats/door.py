@@ -6,7 +6,9 @@ Rule 1: it is judged as a broker judges it (`validator`, `authority`), against t
 Rule 2: a shared fact is published on the condition that nobody has said anything on its topic since that look. So of two
     who replace one fact the first is stored and the other one is not, as at a broker (A3); the server compares. By an
     earlier look nobody is refused: somebody else may have said since what is to be replaced.
-Rule 3: who cheats here is not kept from publishing, but from being believed (`opener`), and by the server's
+Rule 3: who may not have all facts that it likes (`DEFAULT_QUOTA`) knows how many of its own are retained, and refuses
+    itself one more than its certificate allows (D2). What takes the place of another always may.
+Rule 4: who cheats here is not kept from publishing, but from being believed (`opener`), and by the server's
     permissions.
 """
 
@@ -21,6 +23,7 @@ from dsmt.bus.nats.link import ANSWER_S, NatsLink
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import Stored, last_of_each, last_on
 from dsmt.bus.rules.authority import check_runs
+from dsmt.bus.rules.quota import over_own
 from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
@@ -29,6 +32,7 @@ from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
 from dsmt.event.fold import Fold
 from dsmt.event.order import newer
 from dsmt.event.registry import Match
+from dsmt.trust.grants import DEFAULT_QUOTA
 from dsmt.trust.store import TrustStore
 
 FRESH_S: Final = 0.5
@@ -64,12 +68,22 @@ class NatsDoor:
         self._trust, self._subjects, self._opener, self._now = trust, subjects, opener, now
         self._validator = EventValidator(trust)
         self._looks: dict[str, _Look] = {}
+        self._counting = asyncio.Lock()
+        self._own: set[str] | None = None
+        """The subjects of all facts of its own that are retained, or on their way, where they are counted (rule 3)."""
 
     async def judge(self, link: NatsLink, raw: bytes, now_ms: int) -> Verdict:
         """Whether an event may be published. Raises `UnusableEventError` that says why not, `TransportError`."""
         signed = self._trust.open(raw)
         event = signed.event
         match, fact = self._validator.check(signed, session=event.source, granted=event.incarnation, now_ms=now_ms)
+        verdict = await self._judged(link, signed, match, now_ms, fact=fact)
+        if fact and verdict.stored is None:
+            await self._count(link, signed)
+        return verdict
+
+    async def _judged(self, link: NatsLink, signed: SignedEvent, match: Match, now_ms: int, *, fact: bool) -> Verdict:
+        event = signed.event
         if event.topic.startswith("app/"):
             _, _, service, component, index = event.source.split("/")
             slot = await self._recent(link, f"service/{service}/slot/{component}/{index}")
@@ -85,6 +99,22 @@ class NatsDoor:
             if look is not known:
                 raise
         return self._compared(signed, match, await self._read(link, event.topic), now_ms)
+
+    async def _count(self, link: NatsLink, signed: SignedEvent) -> None:
+        """Count a fact that is to be retained (rule 3). Raises `UnusableEventError` for one too many."""
+        source, holder = signed.event.source, self._trust.certificate(signed.key_id, signed.event.source)
+        if holder is None or holder.certificate.quota >= DEFAULT_QUOTA:
+            return
+        async with self._counting:
+            if self._own is None:
+                facts, _ = self._subjects.of(source)
+                self._own = {one.subject for one in await last_of_each(link, self._subjects.facts, [facts])}
+        subject = self._subjects.event(source, signed.event.topic, fact=True)
+        if subject not in self._own:
+            why = over_own(holder.certificate, len(self._own))
+            if why:
+                raise UnusableEventError("quota", why, next="end facts that are not needed any more")
+            self._own.add(subject)
 
     def _compared(self, signed: SignedEvent, match: Match, look: _Look, now_ms: int) -> Verdict:
         if signed.id in look.rows:

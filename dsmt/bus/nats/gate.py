@@ -11,6 +11,7 @@ Rule 6: it asks JetStream for those who may not read everything (`questions`); u
 Rule 7: history gives way before its server's disk is full (`room`).
 Rule 8: it sees to it that what is retained is not overwritten (`guard`).
 Rule 9: where there are several, it sees to it that who was removed is none of them (`members`).
+Rule 10: who costs too much is sent away, and kept out until that is made up for (`accounts`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Final, Never
 
 from nats.aio.msg import Msg
 
+from dsmt.bus.nats.accounts import NatsAccounts
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.guard import NatsGuard
 from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm
@@ -91,7 +93,8 @@ class NatsGate:
             identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, known=known
         )
         self._members = NatsMembers(self.bus, self._subjects, dismissed)
-        self._presence = NatsPresence(self.bus, trust, clock, about, full)
+        self._accounts = NatsAccounts(self.bus, trust, clock)
+        self._presence = NatsPresence(self.bus, trust, clock, about, accounts=self._accounts, full=full)
         self._questions = NatsQuestions(self.bus, self._subjects)
         self._room = NatsRoom(self.bus, self._subjects, low)
         self._guard = NatsGuard(self.bus, self._subjects, NatsOpener(trust, self._subjects, clock.boottime))
@@ -183,4 +186,8 @@ class NatsGate:
         public = public_of(asked.nkey)
         if not verify(EDDSA, public, asked.nonce.encode(), asked.signature):
             raise RefusedError("trust.signature", f"{hello.name} did not sign the server's nonce")
-        return check_hello(self._trust, hello, asked.certificates, link_key(public), now_ms)
+        certificate = check_hello(self._trust, hello, asked.certificates, link_key(public), now_ms)
+        over = self._accounts.over(certificate.key_id, certificate.subject)
+        if over:
+            raise RefusedError("quota", over)
+        return certificate

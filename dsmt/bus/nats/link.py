@@ -38,6 +38,7 @@ PING_S: Final = 2.0
 _ABILITIES: Final = frozenset({Ability.HISTORY, Ability.MARKS, Ability.FETCH, Ability.BLOBS})
 WATCH_S: Final = 0.5
 _UNKNOWN: Final = "authorization violation"
+_PERHAPS: Final = "its key was revoked, or it has said too much, perhaps"
 _LOOK: Final = (
     "see dsmt cert list, where the realm was made, and the server's log; a node that has joined joins again: dsmt join TOKEN"
 )
@@ -161,7 +162,7 @@ class NatsLink:
                 raise TransportError("link.nobody", said, next="it is started again by itself") from error
             if _UNKNOWN not in str(error).lower():
                 raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
-            said = f"the gate of the NATS server at {server} does not let {link._name} in: its key was revoked, perhaps"
+            said = f"the gate of the NATS server at {server} does not let {link._name} in: {_PERHAPS}"
             raise RefusedError(KEPT_OUT, said, next=_LOOK) from error
         except BaseException:  # who connects is ended meanwhile
             link._abort()

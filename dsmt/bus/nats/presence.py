@@ -5,20 +5,22 @@ Rule 1: the server tells of each connection that is made or ends; what did not c
 Rule 2: nothing is told before what was said in an earlier life was read.
 Rule 3: a connection of a key that was revoked is ended by the server, at once when the revocation comes, or when the gate
     comes back.
-Rule 4: a gate ends with its own server. That no majority can be asked at the moment ends nothing.
+Rule 4: so is one of who costs too much (`accounts`).
+Rule 5: a gate ends with its own server. That no majority can be asked at the moment ends nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, Never
 
 import msgspec
 from nats.aio.msg import Msg
 
+from dsmt.bus.nats.accounts import NatsAccounts
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import NatsLink, Publication
@@ -83,8 +85,18 @@ class BusWords:
 class NatsPresence:
     """That of the server at which a gate listens. `ready` is set when the past was read, and who attaches is heard."""
 
-    def __init__(self, bus: NatsBus, trust: TrustStore, clock: Clock, about: About, full: Callable[[], str] = str) -> None:
+    def __init__(
+        self,
+        bus: NatsBus,
+        trust: TrustStore,
+        clock: Clock,
+        about: About,
+        *,
+        accounts: NatsAccounts,
+        full: Callable[[], str] = str,
+    ) -> None:
         self._bus, self._trust, self._clock, self._about, self._full = bus, trust, clock, about, full
+        self._accounts = accounts
         self._subjects = Subjects(trust.realm.name)
         self._words = SessionWords(bus.source, BusWords(bus), clock.boottime())
         self._sessions = NatsSessions(bus.source, self._words)
@@ -114,6 +126,7 @@ class NatsPresence:
             group.create_task(self._hearing.run())
             group.create_task(self._tick())
             group.create_task(self._count())
+            group.create_task(self._accounts.run(link, self._sessions.at, lambda: self._expel(link)))
         raise AssertionError
 
     # --- what others say -----------------------------------------------------------------------------------------
@@ -134,9 +147,10 @@ class NatsPresence:
                     self._restored.set()
 
     async def _expel(self, link: NatsLink) -> None:
-        """End the connections of keys that were revoked (rule 3)."""
+        """End the connections of who was revoked, or costs too much (rules 3 and 4)."""
         for session in list(self._sessions.at.values()):
-            if self._trust.is_revoked(key_id_of(session.public), session.name):
+            signer = key_id_of(session.public), session.name
+            if self._trust.is_revoked(*signer) or self._accounts.over(*signer):
                 body = json.dumps({"cid": session.at.number}).encode()
                 await link.send(Publication(f"$SYS.REQ.SERVER.{session.at.server}.KICK", body, {}), link.inbox("kicked"))
 
@@ -150,7 +164,7 @@ class NatsPresence:
             if message.subject != self._inbox:
                 client = told["client"]
                 if message.subject.endswith(".DISCONNECT"):
-                    self._ended(Connection(server, client["id"]), told["reason"])
+                    self._ended(Connection(server, client["id"]), told["reason"], told["sent"])
                 else:
                     await self._opened(server, own, client["id"], client.get("user", ""), client.get("name", ""))
             elif "data" in told:  # else it says why it cannot tell
@@ -204,8 +218,10 @@ class NatsPresence:
         signed, payer = self._trust.certificate(key_id, name), charged(self._trust.chain(key_id, name))
         return None if signed is None else signed.certificate, "" if payer is None else payer.subject
 
-    def _ended(self, at: Connection, reason: str) -> None:
+    def _ended(self, at: Connection, reason: str, sent: Mapping[str, int] | None = None) -> None:
         session = self._sessions.ended(at, reason, self._clock.boottime(), self._bus.now_ms())
+        if session is not None and sent is not None:
+            self._accounts.ended(session, sent)
         delegate = session is not None and session.name.startswith("operator/") and session.payer not in ("", session.name)
         if session is not None and delegate:  # one for each command: they would add up
             self._trust.forget(key_id_of(session.public), session.name)

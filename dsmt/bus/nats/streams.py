@@ -33,6 +33,7 @@ MARK_S: Final = 60
 _LOOK_AGAIN_S: Final = 0.02
 _NS: Final = 1_000_000_000
 _SOURCE: Final = "Nats-Stream-Source"
+_SIZE: Final = "Nats-Msg-Size"
 
 
 class Head(NamedTuple):
@@ -61,6 +62,8 @@ class Stored(NamedTuple):
     """Its sequence in the stream where it was read."""
     number: int = 0
     """How many its consumer has delivered with it."""
+    size: int = 0
+    """Bytes of the message, where its consumer gives nothing else of it."""
 
 
 def time_ms(rfc3339: str) -> int:
@@ -204,6 +207,7 @@ def delivered(message: Msg) -> Stored:
     """A message as a consumer delivers it: where it stands is written in the subject for its acknowledgement."""
     tokens = message.reply.split(".")
     sequence, number, nanoseconds, left = (int(one) for one in (tokens[5:9] if len(tokens) == 9 else tokens[7:11]))
-    source = (message.headers or {}).get(_SOURCE, "")
-    row = int(source.split()[1]) if source else sequence
-    return Stored(message.subject, row, nanoseconds // 1_000_000, message.data, left, sequence, number)
+    headers = message.headers or {}
+    source = headers.get(_SOURCE, "")
+    row, size = int(source.split()[1]) if source else sequence, int(headers.get(_SIZE, 0))
+    return Stored(message.subject, row, nanoseconds // 1_000_000, message.data, left, sequence, number, size)

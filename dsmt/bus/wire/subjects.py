@@ -201,10 +201,11 @@ class Subjects:
         return [f"{self._prefix}.{kind}.{_tokens(one)}" for one in kept for kind in kinds]
 
     def grants(self, name: str, patterns: Iterable[str]) -> list[str]:
-        """The subjects on which a source of these grants may publish: its own, and what it re-offers."""
+        """The subjects on which a source of these grants may publish: its own, what it re-offers, an operator's blobs."""
         own = token(name)
         said = [f"{self._prefix}.{kind}.{own}.{_tokens(one)}" for one in smallest(patterns) for kind in "fs"]
-        return [*said, *(f"{self._prefix}.{kind}.{own}.>" for kind in "oincmt"), f"{self._depot}.{own}.>"]
+        beside = [f"{self._prefix}.{kind}.{own}.>" for kind in "oincmt"]
+        return [*said, *beside, *([f"{self._depot}.{own}.>"] if name.startswith("operator/") else [])]
 
     def said(self, subject: str) -> SubjectParts:
         """Read a subject. Raises `UnusableEventError` for one that is none."""

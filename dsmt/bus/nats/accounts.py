@@ -1,0 +1,124 @@
+"""The accounts of a gate: who has cost the servers more than a party may, and is sent away (`rules.nats_quota`, rule D2).
+
+Rule 1: a server says how much it was sent in all. Where that is more than one party may send it is asked of each connection;
+    of one that has ended it tells by itself.
+Rule 2: when a tenth more or less is retained, all of that is looked at: whose it is, and how large, not what it says.
+Rule 3: of its own server a gate counts work, of what is retained all; and it sends away and keeps out who comes to its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, Never
+
+from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.consumer import all_of
+from dsmt.bus.nats.link import NatsLink, Publication
+from dsmt.bus.nats.streams import head
+from dsmt.bus.rules.nats_config import ACCOUNT
+from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, over_held, paid_by, summed
+from dsmt.bus.rules.nats_sessions import Connection, NatsSession
+from dsmt.bus.rules.quota import LEAST_LIVE_BYTES, Live, charged
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import RefusedError, TransportError
+from dsmt.ports.clock import Clock
+from dsmt.trust.certificate import Certificate
+from dsmt.trust.store import TrustStore
+
+LOOK_S: Final = 1.0
+MOST: Final = 65_536
+CHANGED: Final = 10
+"""One part in so many."""
+LEAST_FACTS: Final = 64
+_KINDS: Final = "focn"
+
+Sessions = Mapping[Connection, NatsSession]
+
+
+class NatsAccounts:
+    """Those that one gate keeps. `expel` sends away who is over."""
+
+    def __init__(self, bus: NatsBus, trust: TrustStore, clock: Clock) -> None:
+        self._bus, self._trust, self._clock = bus, trust, clock
+        self._subjects = Subjects(trust.realm.name)
+        self._work, self._sent = Work(), -math.inf
+        self._held: dict[str, Live] = {}
+        self._looked = (0, 0)
+        """How many facts were retained at the last look, and their bytes."""
+
+    def over(self, key_id: bytes, name: str) -> str:
+        """Why the holder of a key is kept out; empty when it is not."""
+        chain = self._trust.chain(key_id, name)
+        payer = charged(chain)
+        if payer is None or payer.role == "broker":
+            return ""
+        waits_s = self._work.waits_s(payer.subject, self._clock.boottime())
+        if waits_s:
+            return f"{payer.subject} has said far more than {RATE:g} messages or KiB a second: {waits_s:.0f} s are left"
+        return self._over_held(chain[0].certificate) or self._over_held(payer)
+
+    def _over_held(self, holder: Certificate) -> str:
+        return over_held(holder, self._held.get(holder.subject, Live(0, 0)))
+
+    def ended(self, session: NatsSession, sent: Mapping[str, int]) -> None:
+        """A connection has ended, over which so much was sent (rule 1)."""
+        self._work.ended(session.at, _counted(session, sent["msgs"], sent["bytes"]), self._clock.boottime())
+
+    async def run(self, link: NatsLink, sessions: Sessions, expel: Callable[[], Awaitable[None]]) -> Never:
+        """Count, and have those sent away who are over, until cancelled."""
+
+        async def each(count: Callable[[], Awaitable[bool]]) -> Never:
+            while True:
+                with suppress(TransportError, RefusedError):  # it is looked again
+                    if await count():
+                        await expel()
+                await asyncio.sleep(LOOK_S)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(each(lambda: self._count_work(link, sessions)))
+            group.create_task(each(self._count_held))
+        raise AssertionError
+
+    async def _count_work(self, link: NatsLink, sessions: Sessions) -> bool:
+        received = (await self._asked(link, "STATSZ"))["received"]
+        sent: float = received["msgs"] + received["bytes"] / UNIT_BYTES
+        busy = sent - self._sent >= RATE * LOOK_S
+        if busy:
+            told = await self._asked(link, "CONNZ", {"acc": ACCOUNT, "limit": MOST})
+            listed = ((Connection(link.server_id, one["cid"]), one) for one in told["connections"])
+            found = {at: _counted(sessions.get(at), one["in_msgs"], one["in_bytes"]) for at, one in listed}
+            self._work.counted(found, self._clock.boottime())
+        self._sent = sent
+        return busy
+
+    @staticmethod
+    async def _asked(link: NatsLink, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a gate's own server says of itself. Raises `TransportError`."""
+        asked = Publication(f"$SYS.REQ.SERVER.{link.server_id}.{what}", json.dumps(body or {}).encode(), {})
+        told: dict[str, Any] = json.loads((await link.request(asked)).data)
+        data: dict[str, Any] = told["data"] if "data" in told else told["statsz"]
+        return data
+
+    async def _count_held(self) -> bool:
+        link = await self._bus.held()
+        at = await head(link, self._subjects.facts)
+        facts, size = self._looked
+        more, larger = abs(at.messages - facts), abs(at.size - size)
+        if more < max(LEAST_FACTS, facts // CHANGED) and larger < max(LEAST_LIVE_BYTES, size // CHANGED):
+            return False
+        said = [
+            (self._subjects.speaker(one.subject), one.size)
+            async for one in all_of(link, self._subjects.facts, self._subjects.retained(_KINDS), sizes=True)
+        ]
+        self._held, self._looked = summed(said), (at.messages, at.size)
+        return True
+
+
+def _counted(session: NatsSession | None, messages: int, size: int) -> Counted:
+    """What a session has sent; the bytes of an operator's may be those of a blob, and are no work."""
+    payer = "" if session is None else session.payer or paid_by(session.name)
+    return Counted(payer, messages, 0 if payer.startswith("operator/") else size)
