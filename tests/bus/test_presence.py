@@ -62,7 +62,7 @@ def test_who_pays_for_itself_is_silent_as_soon_and_a_delegate_is_waited_for_long
         else:
             presence.heard("node/n1", now, 0)
             presence.heard("agent/n1/web/app/0", now, 0)
-        for later, names in ((3.1, ["node/n1"]), (6.1, ["agent/n1/web/app/0"])):
+        for later, names in ((3.1, ["node/n1"]), (7.1, ["agent/n1/web/app/0"])):
             told = presence.tick(now + later, 0, 100.0)
             assert [name for name, _ in told] == names
     assert presence.payer_of("agent/n1/web/app/0") == presence.payer_of("node/n1") == "node/n1"

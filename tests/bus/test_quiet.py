@@ -166,7 +166,7 @@ def test_a_reader_that_does_not_answer_says_nothing_of_who_has_its_name():
     assert broker.said == [], "nobody asked the agent itself yet"
 
 
-@pytest.mark.parametrize(("delegate", "asks", "lost"), [(False, 2.0, 5.0), (True, 5.0, 8.0)])
+@pytest.mark.parametrize(("delegate", "asks", "lost"), [(False, 2.0, 5.0), (True, 6.0, 9.0)])
 def test_a_client_asks_over_a_quiet_link_and_gives_up_one_that_stays_quiet(delegate, asks, lost):
     watch, now, asked = LinkWatch(100.0, delegate=delegate), 100.0, []
     while not watch.lost:

@@ -16,7 +16,7 @@ from typing import Final
 from dsmt.event.kinds.broker import SILENT_S
 
 QUIET_S: Final = 1.0
-DELEGATE_QUIET_S: Final = 4.0
+DELEGATE_QUIET_S: Final = 5.0
 DOUBT_S: Final = 1.5
 ANSWER_S: Final = 2.0
 LINK_ANSWER_S: Final = 3.0
