@@ -13,10 +13,13 @@ from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import head, last_of_each, last_on
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.payload import canonical
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft, Interest, Start
+from dsmt.trust.certificate import issue
 from dsmt.trust.grants import read_patterns
 from dsmt.trust.identity import Identity
+from dsmt.trust.keys import SecretKey
 from tests.bus.realm import Facts, Pen, reading
 from tests.bus.test_nats_door import Kept, on_nats
 
@@ -149,3 +152,18 @@ async def test_what_an_answer_of_a_server_overwrites_stands_again_within_a_momen
                 assert now.subject == stood.subject
     async with reading(bus, "user/", start=Start.FACTS) as got:
         assert (got.of("user/f"), got.types()) == ([{"n": 2}], [])
+
+
+@on_nats
+async def test_certificates_that_lead_to_no_root_do_not_stay_in_the_place_of_those_that_do(k: Kept) -> None:
+    """Anybody can make one of anybody's key."""
+    alice, administrator = k.identities["operator/alice"], await k.servers.administrator()
+    link, whose = await k.link("operator/alice"), k.subjects.certificate(alice.name, alice.name, alice.key.key_id)
+    await NatsOpener(k.made.trust(), k.subjects, lambda: 0.0).introduce(link, alice)
+    shown = await last_on(administrator, k.subjects.history, whose)
+    forged = canonical([issue(alice.certificate, SecretKey(os.urandom(32))).raw])
+    row = (await administrator.publish(Publication(whose, forged, {})))["seq"]
+    async with asyncio.timeout(10):
+        while (now := await last_on(administrator, k.subjects.history, whose)).row <= row:
+            assert now.raw == forged
+    assert now.raw == shown.raw

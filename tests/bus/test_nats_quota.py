@@ -12,19 +12,33 @@ import pytest
 
 from dsmt.bus.nats import accounts
 from dsmt.bus.nats.link import NatsLink, Publication
+from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import last_on
-from dsmt.bus.rules.nats_quota import AWAY_S, FORGOTTEN_S, LENIENCE, UNIT_BYTES, Counted, Work, over_held, paid_by, summed
+from dsmt.bus.rules.nats_quota import (
+    AWAY_S,
+    FORGOTTEN_S,
+    LENIENCE,
+    UNIT_BYTES,
+    Counted,
+    Work,
+    over_held,
+    paid_by,
+    summed,
+    suspected,
+)
 from dsmt.bus.rules.nats_sessions import Connection
 from dsmt.bus.rules.quota import FACT_BYTES, LEAST_LIVE_BYTES, Live
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Draft
 from dsmt.trust.certificate import issue
+from dsmt.trust.grants import QUOTAS
 from dsmt.trust.identity import Identity
-from tests.bus.realm import reading
+from tests.bus.realm import Pen, reading
 from tests.bus.test_nats_door import Kept, on_nats
-from tests.waiting import timed, until
+from tests.waiting import until
 
 N1 = "node/n1"
+MANY = LEAST_LIVE_BYTES // FACT_BYTES * 3
 AT = [Connection("server", number) for number in range(6)]
 
 
@@ -132,21 +146,31 @@ def test_what_is_retained_counts_for_its_source_and_for_who_pays() -> None:
     assert found == {"agent/n1/web/app/0": Live(2, 30), N1: Live(3, 35), "controller/c1": Live(1, 7)}
 
 
-def test_who_holds_twice_what_its_certificate_allows_is_over(tmp_path) -> None:
-    async def within(k: Kept) -> None:
-        few, many = (certified(k, N1, quota).certificate for quota in (10, LEAST_LIVE_BYTES // FACT_BYTES * 3))
-        for holder, live, over in (
-            (few, Live(LENIENCE * 10, LENIENCE * LEAST_LIVE_BYTES), ""),
-            (few, Live(LENIENCE * 10 + 1, 0), f"{N1} has 21 retained facts, and its certificate allows 10"),
-            (few, Live(1, LENIENCE * LEAST_LIVE_BYTES + 1), "bytes of retained facts"),
-            (many, Live(1, LENIENCE * LEAST_LIVE_BYTES + 1), ""),
-            (many, Live(1, LENIENCE * LEAST_LIVE_BYTES * 3 + 1), "bytes of retained facts"),
-        ):
-            said = over_held(holder, live)
-            assert over in said
-            assert bool(over) == bool(said)
+@pytest.mark.parametrize(
+    ("quota", "live", "over"),
+    [
+        (10, Live(LENIENCE * 10, LENIENCE * LEAST_LIVE_BYTES), ""),
+        (10, Live(LENIENCE * 10 + 1, 0), "21 retained facts, and its certificate allows 10"),
+        (10, Live(1, LENIENCE * LEAST_LIVE_BYTES + 1), "16777217 bytes of retained facts, 16777216 are the limit"),
+        (MANY, Live(1, LENIENCE * LEAST_LIVE_BYTES + 1), ""),
+        (MANY, Live(1, LENIENCE * LEAST_LIVE_BYTES * 3), ""),
+        (
+            MANY,
+            Live(1, LENIENCE * LEAST_LIVE_BYTES * 3 + 1),
+            "50331649 bytes of retained facts, 50331648 are the limit",
+        ),
+    ],
+)
+def test_who_has_twice_what_its_certificate_allows_is_over(quota: int, live: Live, over: str) -> None:
+    assert over_held(N1, quota, live) == (over and f"{N1} has {over}")
 
-    on_nats(within)(tmp_path)
+
+def test_who_is_looked_at_goes_by_what_its_role_may_have() -> None:
+    much, more = Live(LENIENCE * QUOTAS["agent"], 1), Live(LENIENCE * QUOTAS["agent"] + 1, 1)
+    names = ("agent/n1/web/app/0", "monitor/n1", N1, "operator/alice")
+    assert suspected(dict.fromkeys(names, much)) == set()
+    assert suspected(dict.fromkeys(names, more)) == {"agent/n1/web/app/0"}
+    assert suspected(dict.fromkeys(names, Live(LENIENCE * QUOTAS["node"] + 1, 1))) == {*names[:3]}
 
 
 # --- a server and its gate ---------------------------------------------------------------------------------------
@@ -189,20 +213,43 @@ def test_who_floods_a_server_is_sent_away_with_all_below_it_until_that_is_made_u
 @pytest.mark.xdist_group("nats")
 @on_nats
 async def test_who_has_more_retained_than_its_certificate_allows_is_sent_away_and_kept_out(k: Kept) -> None:
-    node, alice = certified(k, N1, 100), await k.bus(k.identities["operator/alice"])
-    link = await k.servers.link(node)
-    for n in range(LENIENCE * 100 + 20):
-        await link.send(Publication(k.subjects.offered(N1, "operator/bob", f"user/t{n}"), b"no event", {}))
-    async with timed() as took_s:
-        await until(link.lost.done)
-        assert took_s() < 5.0
-    with pytest.raises(RefusedError, match="does not let node/n1 in"):
-        await k.servers.link(node)
-    assert "retained facts, and its certificate allows 100" in k.servers.log()
-    agent = k.made.identity("agent/n1/web/app/0", parent=node)
+    node, alice = await k.bus(k.identities[N1]), await k.bus(k.identities["operator/alice"])
+    agent = k.made.identity("agent/n1/web/app/0", parent=k.identities[N1])
+    link, pen = await k.servers.link(agent), Pen(agent)
+    link.ask_through(k.subjects.asking(agent.name, agent.certificate.read))
+    await NatsOpener(k.made.trust(), k.subjects, lambda: 0.0).introduce(link, agent)
+    for n in range(LENIENCE * QUOTAS["agent"] + 10):
+        said = pen.write(f"app/web/t{n}", {"n": n}, version=1)
+        await link.send(Publication(k.subjects.event(agent.name, f"app/web/t{n}", fact=True), said.raw, {}))
+    await until(link.lost.done)
     with pytest.raises(RefusedError, match="does not let agent/n1/web/app/0 in"):
         await k.servers.link(agent)
-    assert alice.attached
+    await until(lambda: "retained facts, and its certificate allows 64" in k.servers.log())
+    assert (alice.attached, node.attached) == (True, True)
+    first = k.subjects.event(agent.name, "app/web/t0", fact=True)
+    assert await last_on(await k.servers.administrator(), k.subjects.facts, first), "what was acknowledged stays"
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("nats")
+@on_nats
+async def test_nobody_is_sent_away_for_what_others_have_had_stored_in_its_name_and_that_is_removed(k: Kept) -> None:
+    """Who asks names the subject of the answer: so anybody could have anybody sent away."""
+    agent = await k.bus(k.made.identity("agent/n1/web/app/0", parent=k.identities[N1]))
+    link, answered = await k.link("operator/bob"), k.subjects.event("operator/bob", "user/s", fact=False)
+    own = [k.subjects.event(agent.source, f"app/web/t{n}", fact=True) for n in range(LENIENCE * QUOTAS["agent"] + 10)]
+    forged = [k.subjects.certificate(agent.source, N1, os.urandom(32)) for _ in range(5)]
+    administrator = await k.servers.administrator()
+    for subject in (*forged, *own):
+        await link.send(Publication(answered, b"x", {}), subject)
+    async with asyncio.timeout(20):
+        while not await last_on(administrator, k.subjects.history, own[-1]):
+            assert agent.attached
+        while any([await last_on(administrator, k.subjects.facts, one) for one in (*forged, own[0], own[-1])]):
+            assert agent.attached
+    agent.heartbeat("node/n1/agent/web/app/0/heartbeat", 1.0)
+    assert "authentication error" not in k.servers.log()
+    assert agent.attached
 
 
 @pytest.mark.real

@@ -2,7 +2,9 @@
 
 Rule 1: a server says how much it was sent in all. Where that is more than one party may send it is asked of each connection;
     of one that has ended it tells by itself.
-Rule 2: when a tenth more or less is retained, all of that is looked at: whose it is, and how large, not what it says.
+Rule 2: when a tenth more or less is retained, all of that is looked at: under whose name it stands, and how large it is.
+    What stands under the names of who has too much is read. What nobody can believe is removed, whoever it is of; of the
+    rest its own facts count, and the certificates that an ancestor has given.
 Rule 3: of its own server a gate counts work, of what is retained all; and it sends away and keeps out who comes to its own.
 """
 
@@ -17,14 +19,16 @@ from typing import Any, Final, Never
 
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
-from dsmt.bus.nats.link import NatsLink, Publication
-from dsmt.bus.nats.streams import head
+from dsmt.bus.nats.link import ApiError, NatsLink, Publication
+from dsmt.bus.nats.opener import NatsOpener
+from dsmt.bus.nats.streams import Stored, head
 from dsmt.bus.rules.nats_config import ACCOUNT
-from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, over_held, paid_by, summed
+from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, over_held, paid_by, summed, suspected
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession
 from dsmt.bus.rules.quota import LEAST_LIVE_BYTES, Live, charged
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import RefusedError, TransportError
+from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
@@ -35,6 +39,8 @@ CHANGED: Final = 10
 """One part in so many."""
 LEAST_FACTS: Final = 64
 _KINDS: Final = "focn"
+MAY_COUNT_YET: Final = frozenset({"trust.revoked", "trust.expired", "clock_ahead"})
+"""Why what is not believed is kept: it was believed, or will be."""
 
 Sessions = Mapping[Connection, NatsSession]
 
@@ -44,9 +50,11 @@ class NatsAccounts:
 
     def __init__(self, bus: NatsBus, trust: TrustStore, clock: Clock) -> None:
         self._bus, self._trust, self._clock = bus, trust, clock
-        self._subjects = Subjects(trust.realm.name)
+        self._subjects, self._log = Subjects(trust.realm.name), Logger(gate=bus.source)
+        self._opener = NatsOpener(trust, self._subjects, clock.boottime)
         self._work, self._sent = Work(), -math.inf
         self._held: dict[str, Live] = {}
+        """What was said by those who have too much, or have had it said in their names."""
         self._looked = (0, 0)
         """How many facts were retained at the last look, and their bytes."""
 
@@ -62,7 +70,7 @@ class NatsAccounts:
         return self._over_held(chain[0].certificate) or self._over_held(payer)
 
     def _over_held(self, holder: Certificate) -> str:
-        return over_held(holder, self._held.get(holder.subject, Live(0, 0)))
+        return over_held(holder.subject, holder.quota, self._held.get(holder.subject, Live(0, 0)))
 
     def ended(self, session: NatsSession, sent: Mapping[str, int]) -> None:
         """A connection has ended, over which so much was sent (rule 1)."""
@@ -110,12 +118,40 @@ class NatsAccounts:
         more, larger = abs(at.messages - facts), abs(at.size - size)
         if more < max(LEAST_FACTS, facts // CHANGED) and larger < max(LEAST_LIVE_BYTES, size // CHANGED):
             return False
-        said = [
-            (self._subjects.speaker(one.subject), one.size)
-            async for one in all_of(link, self._subjects.facts, self._subjects.retained(_KINDS), sizes=True)
-        ]
-        self._held, self._looked = summed(said), (at.messages, at.size)
-        return True
+        speaker, every = self._subjects.speaker, self._subjects.retained(_KINDS)
+        held = [(speaker(one.subject), one.size) async for one in all_of(link, self._subjects.facts, every, sizes=True)]
+        suspects = suspected(summed(held))
+        names = sorted({name for name, _ in held if not suspects.isdisjoint((name, paid_by(name)))})
+        self._held = summed([one for name in names for one in await self._said_by(link, name)])
+        self._looked = (at.messages, at.size)
+        return bool(suspects)
+
+    async def _said_by(self, link: NatsLink, name: str) -> list[tuple[str, int]]:
+        """What counts of what stands under a name, with who has it; what nobody can believe is removed (rule 2)."""
+        found, removed, below = list[tuple[str, int]](), 0, self._subjects.said_by(name, _KINDS)
+        async for stored in all_of(link, self._subjects.facts, below):
+            said = self._opener.said(stored)
+            try:
+                if said.kind == "c":
+                    self._opener.check_certificates(stored)
+                else:
+                    await self._opener.open(link, stored)
+            except UnusableEventError as error:
+                if error.code not in MAY_COUNT_YET:
+                    await self._remove(link, stored)
+                    removed += 1
+                continue
+            if said.kind == "f":
+                found.append((name, len(stored.raw)))
+            elif said.kind == "c" and paid_by(said.author) == paid_by(name):
+                found.append((paid_by(name), len(stored.raw)))
+        if removed:
+            self._log.warning("what nobody can believe was removed", name=name, messages=removed)
+        return found
+
+    async def _remove(self, link: NatsLink, stored: Stored) -> None:
+        with suppress(ApiError):  # it is no more the last on its subject, and gone
+            await link.api(f"STREAM.MSG.DELETE.{self._subjects.facts}", {"seq": stored.sequence, "no_erase": True})
 
 
 def _counted(session: NatsSession | None, messages: int, size: int) -> Counted:

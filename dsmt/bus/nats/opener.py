@@ -25,7 +25,6 @@ from dsmt.event.codec import decode_part
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.payload import canonical
-from dsmt.trust.certificate import read
 from dsmt.trust.identity import Identity
 from dsmt.trust.opening import opened
 from dsmt.trust.revocations import REVOKED
@@ -92,9 +91,13 @@ class NatsOpener:
         return good
 
     def check_certificates(self, stored: Stored) -> None:
-        """Whether a message holds certificates of the key that its subject names. Raises `UnusableEventError`."""
-        held = (read(one)[0].certificate for one in _certificates(stored))
-        if not any(one.key_id.hex() == stored.subject.rpartition(".")[2] for one in held):
+        """Whether a message holds certificates of the key and source that its subject names, up to the root's.
+
+        Raises `UnusableEventError`.
+        """
+        apart, key_id = TrustStore(self._trust.realm), bytes.fromhex(stored.subject.rpartition(".")[2])
+        apart.add_all(_certificates(stored))
+        if apart.certificate(key_id, self.said(stored).author) is None:
             raise UnusableEventError("event.subject", f"no certificate of the key on {stored.subject} stands there")
 
     async def introduce(self, link: NatsLink, sayer: Identity) -> None:

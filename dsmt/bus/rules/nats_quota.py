@@ -7,6 +7,8 @@ Rule 2: work is what a server has counted of a connection: a message is a unit, 
     comes to that, for it signs what it says.
 Rule 3: a source minds by itself how many retained facts its certificate allows (`nats.door`). Who has `LENIENCE` times as
     much, in number or in bytes, has not, and is sent away for as long as that is held; so is, for the sum, its ancestor.
+Rule 4: what stands under a name need not be its own words: a server answers on whatever subject was named by who asked. So
+    by the subjects one is only suspected, and what one has said is what its key has signed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Final, NamedTuple
 
 from dsmt.bus.rules.nats_sessions import Connection
 from dsmt.bus.rules.quota import FACT_BYTES, LEAST_LIVE_BYTES, Live
-from dsmt.trust.certificate import Certificate
+from dsmt.trust.grants import DEFAULT_QUOTA, QUOTAS
 
 RATE: Final = 5_000.0
 BURST: Final = 50_000.0
@@ -111,11 +113,16 @@ def summed(held: Iterable[tuple[str, int]]) -> dict[str, Live]:
     return found
 
 
-def over_held(holder: Certificate, live: Live) -> str:
+def suspected(held: Mapping[str, Live]) -> set[str]:
+    """Who has so much under its name that it is to be looked at whether it has said that (rule 4)."""
+    return {name for name, live in held.items() if over_held(name, QUOTAS.get(name.partition("/")[0], DEFAULT_QUOTA), live)}
+
+
+def over_held(name: str, quota: int, live: Live) -> str:
     """Why who has so much of what is retained stays away; empty for who may come (rule 3)."""
-    most = LENIENCE * max(holder.quota * FACT_BYTES, LEAST_LIVE_BYTES)
-    if live.facts > LENIENCE * holder.quota:
-        return f"{holder.subject} has {live.facts} retained facts, and its certificate allows {holder.quota}"
+    most = LENIENCE * max(quota * FACT_BYTES, LEAST_LIVE_BYTES)
+    if live.facts > LENIENCE * quota:
+        return f"{name} has {live.facts} retained facts, and its certificate allows {quota}"
     if live.bytes > most:
-        return f"{holder.subject} has {live.bytes} bytes of retained facts, {most} are the limit"
+        return f"{name} has {live.bytes} bytes of retained facts, {most} are the limit"
     return ""

@@ -122,6 +122,10 @@ class Subjects:
         """What stream F takes from stream H, of these kinds."""
         return [f"{self._prefix}.{kind}.>" for kind in kinds]
 
+    def said_by(self, sayer: str, kinds: str = RETAINED) -> list[str]:
+        """All that a source has sent, of these kinds; and what was answered there."""
+        return [f"{self._prefix}.{kind}.{token(sayer)}.>" for kind in kinds]
+
     def event(self, author: str, topic: str, *, fact: bool) -> str:
         """What a source says itself."""
         return f"{self._prefix}.{'f' if fact else 's'}.{token(author)}.{_tokens(topic)}"
