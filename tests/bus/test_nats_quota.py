@@ -14,6 +14,7 @@ from dsmt.bus.nats import accounts
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import last_on
+from dsmt.bus.rules import nats_quota
 from dsmt.bus.rules.nats_quota import (
     AWAY_S,
     FORGOTTEN_S,
@@ -190,6 +191,7 @@ async def flood(link: NatsLink, subject: str, most: int) -> None:
 def test_who_floods_a_server_is_sent_away_with_all_below_it_until_that_is_made_up_for(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(accounts, "Work", lambda: Work(2000.0, 4000.0))
     monkeypatch.setattr(accounts, "RATE", 2000.0)
+    monkeypatch.setattr(nats_quota, "AWAY_S", (1.0, 60.0))
 
     async def within(k: Kept) -> None:
         node, alice = k.identities[N1], await k.bus(k.identities["operator/alice"])
