@@ -178,3 +178,19 @@ def test_a_connection_has_ended_when_two_lists_of_its_server_running_do_not_have
     presence._missing("S1", {1})
     assert {at.number for at in gate.sessions.at} == {1}
     assert gate.said.all[-1] == ("node/n2", "closed", "timeout")
+
+
+def test_what_was_sent_over_a_connection_goes_to_its_account_when_it_ends() -> None:
+    gate, nothing = Gate(), SimpleNamespace(source="broker/b1", now_ms=lambda: NOW_MS, boottime=lambda: 2.0)
+    gate.open("node/n1", 1, 1.0)
+    gate.open("node/n2", 2, 1.0)
+    bus: Any = nothing
+    ended: list[tuple[str, int]] = []
+    accounts: Any = SimpleNamespace(ended=lambda session, sent: ended.append((session.name, sent["msgs"])))
+    presence = NatsPresence(bus, TrustStore(Realm(name="test", roots=(bytes(32),))), nothing, bus, accounts=accounts)
+    presence._sessions = gate.sessions
+    one, other = sorted(gate.sessions.at)
+    presence._ended(one, "Client Closed", {"msgs": 7, "bytes": 9})
+    presence._ended(one, "Client Closed", {"msgs": 7, "bytes": 9})
+    presence._ended(other, "")
+    assert ended == [("node/n1", 7)]

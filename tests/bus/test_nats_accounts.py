@@ -1,0 +1,192 @@
+"""What a gate counts, and of whom: its accounts, with a server and streams that say what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.bus.nats import accounts
+from dsmt.bus.nats.accounts import NatsAccounts
+from dsmt.bus.nats.streams import Stored
+from dsmt.bus.rules.nats_quota import BURST, LENIENCE, RATE, UNIT_BYTES
+from dsmt.bus.rules.nats_sessions import Connection
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.event.payload import canonical
+from dsmt.trust.grants import QUOTAS
+from dsmt.trust.identity import Identity
+from tests.bus.realm import Pen, TestRealm, memory_network, realm
+
+AGENT = "agent/n1/web/app/0"
+MANY = LENIENCE * QUOTAS["agent"] + 1
+
+
+class Gate:
+    """A gate's accounts. Its server has been sent so much over each connection; so much stands in stream F."""
+
+    def __init__(self, made: TestRealm, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made, self.trust, self.subjects = made, made.trust(), Subjects(made.name)
+        self.node = self.identity("node/n1")
+        self.agent = self.identity(AGENT, self.node)
+        self.now = 10.0
+        self.sent: dict[str, tuple[int, int]] = {}
+        self.sessions: dict[Connection, Any] = {}
+        self.facts: list[Stored] = []
+        self.listed, self.asked, self.removed = 0, list[str](), list[int]()
+        bus: Any = SimpleNamespace(source="broker/b1", held=self.held)
+        clock: Any = SimpleNamespace(boottime=lambda: self.now)
+        self.link: Any = SimpleNamespace(server_id="S", request=self.request, api=self.api)
+        monkeypatch.setattr(accounts, "head", self.head)
+        monkeypatch.setattr(accounts, "all_of", self.all_of)
+        self.accounts = NatsAccounts(bus, self.trust, clock)
+
+    def identity(self, name: str, parent: Identity | None = None) -> Identity:
+        made = self.made.identity(name, parent=parent)
+        self.trust.add_all([one.raw for one in made.chain])
+        return made
+
+    async def held(self) -> Any:
+        return self.link
+
+    async def request(self, asked: Any) -> Any:
+        what = asked.subject.rpartition(".")[2]
+        self.asked.append(what)
+        total = {"msgs": sum(m for m, _ in self.sent.values()), "bytes": sum(b for _, b in self.sent.values())}
+        each = [{"cid": n, "in_msgs": m, "in_bytes": b} for n, (m, b) in enumerate(self.sent.values())]
+        told = {"statsz": {"received": total}} if what == "STATSZ" else {"data": {"connections": each}}
+        return SimpleNamespace(data=json.dumps(told).encode())
+
+    async def api(self, _name: str, body: dict[str, Any]) -> None:
+        self.removed.append(body["seq"])
+
+    async def head(self, *_: Any) -> Any:
+        return SimpleNamespace(messages=len(self.facts), size=sum(one.size for one in self.facts))
+
+    async def all_of(self, _link: Any, _stream: str, filters: Sequence[str], *, sizes: bool = False) -> Any:
+        self.listed += sizes
+        for one in self.facts:
+            if any(one.subject.startswith(each.removesuffix(">")) for each in filters):
+                yield one
+
+    def connected(self, name: str, payer: str) -> None:
+        at = Connection("S", len(self.sessions))
+        self.sent[name] = (0, 0)
+        self.sessions[at] = SimpleNamespace(at=at, name=name, payer=payer)
+
+    def stands(self, subject: str, raw: bytes) -> None:
+        self.facts.append(Stored(subject, 1, int(time.time() * 1000), raw, 0, len(self.facts) + 1, 1, len(raw)))
+
+    def says(self, identity: Identity, count: int, *, offered_by: str = "") -> None:
+        pen = Pen(identity)
+        for n in range(count):
+            topic = f"app/web/t{n}"
+            raw = pen.write(topic, {"n": n}, version=1).raw
+            own = self.subjects.event(identity.name, topic, fact=True)
+            self.stands(self.subjects.offered(offered_by, identity.name, topic) if offered_by else own, raw)
+
+    async def work(self) -> None:
+        self.now += 1.0
+        await self.accounts._count_work(self.link, self.sessions)
+
+    def over(self, identity: Identity) -> str:
+        return self.accounts.over(identity.key.key_id, identity.name)
+
+
+def at_a_gate(test: Callable[[Gate], Awaitable[None]]) -> Callable[..., None]:
+    def run(tmp_path, monkeypatch) -> None:
+        async def within() -> None:
+            async with realm(memory_network(), tmp_path) as made:
+                await test(Gate(made, monkeypatch))
+
+        asyncio.run(within())
+
+    run.__name__ = test.__name__
+    return run
+
+
+@at_a_gate
+async def test_a_server_is_asked_of_its_connections_only_where_it_was_sent_more_than_one_party_may_send(gate: Gate) -> None:
+    gate.connected("node/n1", "node/n1")
+    for messages in (0, 100, 200, int(RATE), int(RATE) + 300):
+        gate.sent["node/n1"] = (messages, 0)
+        await gate.work()
+    assert gate.asked.count("CONNZ") == 1, "the first time"
+    gate.sent["node/n1"] = (3 * int(RATE), 0)
+    await gate.work()
+    assert gate.asked.count("CONNZ") == 2
+
+
+@at_a_gate
+async def test_what_an_agent_sends_is_its_nodes_and_of_an_operator_messages_count_and_bytes_do_not(gate: Gate) -> None:
+    alice, broker = gate.identity("operator/alice"), gate.identity("broker/b2")
+    program = gate.identity("operator/alice.x1", alice)
+    for name, payer in ((AGENT, "node/n1"), (program.name, "operator/alice"), ("broker/b2", "broker/b2")):
+        gate.connected(name, payer)
+    await gate.work()
+    much = int(BURST + 2 * RATE) + 1
+    for name in gate.sent:
+        gate.sent[name] = (1, much * UNIT_BYTES)
+    await gate.work()
+    assert [bool(gate.over(one)) for one in (gate.node, gate.agent, alice, program, broker)] == [True, True, *[False] * 3]
+    assert gate.over(gate.agent).startswith("node/n1 has said far more than")
+    for name in gate.sent:
+        gate.sent[name] = (2 * much, much * UNIT_BYTES)
+    await gate.work()
+    assert [bool(gate.over(one)) for one in (alice, program, broker)] == [True, True, False]
+
+
+@at_a_gate
+async def test_what_is_retained_is_looked_at_when_a_tenth_of_it_has_changed(gate: Gate) -> None:
+    gate.says(gate.node, 1000)
+    for expected, more in ((1, 0), (1, 90), (2, 20), (2, 0)):
+        gate.says(gate.node, more)
+        await gate.accounts._count_held()
+        assert gate.listed == expected
+    del gate.facts[500:]
+    await gate.accounts._count_held()
+    assert gate.listed == 3
+
+
+@at_a_gate
+async def test_who_has_signed_more_than_it_may_is_over_and_with_its_ancestor_all_below_that(gate: Gate) -> None:
+    other = gate.identity("agent/n1/web/app/1", gate.node)
+    gate.says(gate.agent, MANY)
+    assert await gate.accounts._count_held()
+    assert gate.over(gate.agent) == f"{AGENT} has {MANY} retained facts, and its certificate allows {QUOTAS['agent']}"
+    assert gate.over(gate.node) == gate.over(other) == ""
+    gate.accounts._held["node/n1"] = gate.accounts._held[AGENT]._replace(facts=LENIENCE * QUOTAS["node"] + 1)
+    assert gate.over(other).startswith("node/n1 has ")
+    assert gate.removed == []
+
+
+@at_a_gate
+async def test_of_what_stands_under_a_name_only_its_own_words_count_and_what_nobody_can_believe_goes(gate: Gate) -> None:
+    neighbour = gate.identity("node/n2")
+    gate.says(gate.identity("agent/n1/web/app/1", gate.node), MANY, offered_by=AGENT)
+    good = len(gate.facts)
+    for n in range(3):
+        gate.stands(gate.subjects.event(AGENT, f"app/web/x{n}", fact=True), b"an answer")
+    gate.stands(gate.subjects.certificate(AGENT, "node/n2", neighbour.key.key_id), b"an answer")
+    raws = [one.raw for one in neighbour.chain]
+    gate.stands(gate.subjects.certificate(AGENT, "node/n2", neighbour.key.key_id), canonical(raws))
+    gate.stands(gate.subjects.certificate(AGENT, AGENT, gate.agent.key.key_id), canonical([o.raw for o in gate.agent.chain]))
+    assert await gate.accounts._count_held()
+    assert gate.removed == [good + 1, good + 2, good + 3, good + 4]
+    assert {name: live.facts for name, live in gate.accounts._held.items()} == {"node/n1": 1}, "the certificate it gave"
+    assert gate.over(gate.agent) == ""
+
+
+@at_a_gate
+async def test_what_a_revoked_key_has_said_is_not_removed(gate: Gate) -> None:
+    gate.says(gate.agent, MANY)
+    revoked = Pen(gate.identity("root")).write(
+        f"trust/revoked/{gate.agent.key.key_id.hex()}/root", {"by": "root"}, version=1
+    )
+    gate.trust.revoke(gate.trust.open(revoked.raw))
+    await gate.accounts._count_held()
+    assert (gate.removed, gate.accounts._held) == ([], {})
