@@ -21,6 +21,7 @@ from benchmarks.peers import beside_python
 from benchmarks.processes import running
 from benchmarks.sizes import sized
 from benchmarks.usage import usage, used
+from dsmt.bus.rules.nats_quota import paid_by
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import seal
 from dsmt.event.envelope import Event, SignedEvent
@@ -139,6 +140,4 @@ def _append(signed: SignedEvent, now_ms: int) -> Append:
     match = lookup(event.topic)
     if match is None:
         raise RuntimeError(f"{event.topic} is no topic")
-    role, *levels = event.source.split("/")
-    payer = f"node/{levels[0]}" if role in ("monitor", "agent") else event.source
-    return Append(signed, now_ms, match.row.budget, True, True, event.expires_ms, payer)
+    return Append(signed, now_ms, match.row.budget, True, True, event.expires_ms, paid_by(event.source))

@@ -22,11 +22,11 @@ from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import Stored, head
-from dsmt.bus.rules.nats_config import ACCOUNT
+from dsmt.bus.rules.nats_config import ACCOUNT, LISTED
 from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, over_held, paid_by, summed, suspected
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession
 from dsmt.bus.rules.quota import LEAST_LIVE_BYTES, Live, charged
-from dsmt.bus.wire.subjects import Subjects
+from dsmt.bus.wire.subjects import SPOKEN, Subjects
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
@@ -34,11 +34,9 @@ from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
 
 LOOK_S: Final = 1.0
-MOST: Final = 65_536
 CHANGED: Final = 10
 """One part in so many."""
 LEAST_FACTS: Final = 64
-_KINDS: Final = "focn"
 MAY_COUNT_YET: Final = frozenset({"trust.revoked", "trust.expired", "clock_ahead"})
 """Why what is not believed is kept: it was believed, or will be."""
 
@@ -92,11 +90,11 @@ class NatsAccounts:
         raise AssertionError
 
     async def _count_work(self, link: NatsLink, sessions: Sessions) -> bool:
-        received = (await self._asked(link, "STATSZ"))["received"]
+        received = (await self._asked(link, "STATSZ"))["statsz"]["received"]
         sent: float = received["msgs"] + received["bytes"] / UNIT_BYTES
         busy = sent - self._sent >= RATE * LOOK_S
         if busy:
-            told = await self._asked(link, "CONNZ", {"acc": ACCOUNT, "limit": MOST})
+            told = (await self._asked(link, "CONNZ", {"acc": ACCOUNT, "limit": LISTED}))["data"]
             listed = ((Connection(link.server_id, one["cid"]), one) for one in told["connections"])
             found = {at: _counted(sessions.get(at), one["in_msgs"], one["in_bytes"]) for at, one in listed}
             self._work.counted(found, self._clock.boottime())
@@ -108,8 +106,7 @@ class NatsAccounts:
         """What a gate's own server says of itself. Raises `TransportError`."""
         asked = Publication(f"$SYS.REQ.SERVER.{link.server_id}.{what}", json.dumps(body or {}).encode(), {})
         told: dict[str, Any] = json.loads((await link.request(asked)).data)
-        data: dict[str, Any] = told["data"] if "data" in told else told["statsz"]
-        return data
+        return told
 
     async def _count_held(self) -> bool:
         link = await self._bus.held()
@@ -118,7 +115,7 @@ class NatsAccounts:
         more, larger = abs(at.messages - facts), abs(at.size - size)
         if more < max(LEAST_FACTS, facts // CHANGED) and larger < max(LEAST_LIVE_BYTES, size // CHANGED):
             return False
-        speaker, every = self._subjects.speaker, self._subjects.retained(_KINDS)
+        speaker, every = self._subjects.speaker, self._subjects.retained(SPOKEN)
         held = [(speaker(one.subject), one.size) async for one in all_of(link, self._subjects.facts, every, sizes=True)]
         suspects = suspected(summed(held))
         names = sorted({name for name, _ in held if not suspects.isdisjoint((name, paid_by(name)))})
@@ -128,7 +125,7 @@ class NatsAccounts:
 
     async def _said_by(self, link: NatsLink, name: str) -> list[tuple[str, int]]:
         """What counts of what stands under a name, with who has it; what nobody can believe is removed (rule 2)."""
-        found, removed, below = list[tuple[str, int]](), 0, self._subjects.said_by(name, _KINDS)
+        found, removed, below = list[tuple[str, int]](), 0, self._subjects.said_by(name)
         async for stored in all_of(link, self._subjects.facts, below):
             said = self._opener.said(stored)
             try:

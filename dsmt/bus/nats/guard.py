@@ -24,7 +24,7 @@ from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import Stored
-from dsmt.bus.wire.subjects import Subjects
+from dsmt.bus.wire.subjects import SPOKEN, Subjects
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.logs import Logger
 
@@ -35,7 +35,6 @@ DOUBTED: Final = 4096
 RETRY_S: Final = 0.2
 LOOKS: Final = 25
 """How often a subject is looked at: what was heard is stored a moment later, or never."""
-_KINDS: Final = "focn"
 _NONE: Final = (-1, -1)
 _Number = tuple[int, int]
 
@@ -45,7 +44,7 @@ class NatsGuard:
 
     def __init__(self, bus: NatsBus, subjects: Subjects, opener: NatsOpener) -> None:
         self._bus, self._subjects, self._opener = bus, subjects, opener
-        self._hearing = Hearing(bus, dict.fromkeys(subjects.retained(_KINDS), self._heard), queue="guard")
+        self._hearing = Hearing(bus, dict.fromkeys(subjects.retained(SPOKEN), self._heard), queue="guard")
         self._newest: OrderedDict[str, _Number] = OrderedDict()
         """By subject: the number of the newest that was heard."""
         self._doubted: OrderedDict[str, tuple[bytes, int]] = OrderedDict()

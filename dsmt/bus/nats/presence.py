@@ -26,7 +26,7 @@ from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import head
-from dsmt.bus.rules.nats_config import ACCOUNT, broker_of
+from dsmt.bus.rules.nats_config import ACCOUNT, LISTED, broker_of
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
 from dsmt.bus.rules.quota import charged
 from dsmt.bus.rules.session_words import HEARTBEAT_S, STATS_S, SessionWords
@@ -49,7 +49,6 @@ from dsmt.trust.store import TrustStore
 
 TICK_S: Final = 0.25
 LOOK_S: Final = 30.0
-MOST: Final = 65_536
 _ADVISORY: Final = f"$SYS.ACCOUNT.{ACCOUNT}"
 
 
@@ -126,7 +125,7 @@ class NatsPresence:
             group.create_task(self._hearing.run())
             group.create_task(self._tick())
             group.create_task(self._count())
-            group.create_task(self._accounts.run(link, self._sessions.at, lambda: self._expel(link)))
+            group.create_task(self._accounts.run(link, self._sessions.at, lambda: self._expel(link, self._accounts.over)))
         raise AssertionError
 
     # --- what others say -----------------------------------------------------------------------------------------
@@ -138,7 +137,7 @@ class NatsPresence:
                 said = [one.signed for one in batch if isinstance(one, Arrived)]
                 if self._restored.is_set():
                     self._words.stored(_row(one) for one in said if one.event.source != self._bus.source)
-                    await self._expel(link)
+                    await self._expel(link, self._trust.is_revoked)
                     continue
                 for one in said:
                     self._words.restore(_row(one), self._clock.boottime(), self._bus.now_ms())
@@ -146,11 +145,11 @@ class NatsPresence:
                     self._words.started()
                     self._restored.set()
 
-    async def _expel(self, link: NatsLink) -> None:
-        """End the connections of who was revoked, or costs too much (rules 3 and 4)."""
+    async def _expel(self, link: NatsLink, *wrong: Callable[[bytes, str], object]) -> None:
+        """End the connections of whoever is `wrong`, by key and name: revoked, or costs too much (rules 3 and 4)."""
         for session in list(self._sessions.at.values()):
             signer = key_id_of(session.public), session.name
-            if self._trust.is_revoked(*signer) or self._accounts.over(*signer):
+            if any(is_wrong(*signer) for is_wrong in wrong):
                 body = json.dumps({"cid": session.at.number}).encode()
                 await link.send(Publication(f"$SYS.REQ.SERVER.{session.at.server}.KICK", body, {}), link.inbox("kicked"))
 
@@ -175,7 +174,7 @@ class NatsPresence:
                 for session in list(self._sessions.at.values()):
                     if session.certificate is None:
                         session.certificate, session.payer = await self._certified(session.name, session.public)
-                await self._expel(link)
+                await self._expel(link, self._trust.is_revoked, self._accounts.over)
 
     @property
     def _name(self) -> str:
@@ -237,7 +236,7 @@ class NatsPresence:
         self._missed = {at for at in self._missed if at.server != server} | missing
 
     async def _look(self, link: NatsLink) -> Never:
-        asked = json.dumps({"auth": True, "acc": ACCOUNT, "limit": MOST}).encode()
+        asked = json.dumps({"auth": True, "acc": ACCOUNT, "limit": LISTED}).encode()
         while True:
             await link.send(Publication("$SYS.REQ.SERVER.PING.CONNZ", asked, {}), self._inbox)
             await asyncio.sleep(LOOK_S)

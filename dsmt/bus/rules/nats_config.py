@@ -29,6 +29,8 @@ CALLOUT_S: Final = 1.0
 """How long a server waits for its gate, and then says no: a no that comes sooner is the gate's."""
 ACCOUNT: Final = "realm"
 SYSTEM: Final = "SYS"
+LISTED: Final = 65_536
+"""So many connections a server is asked for; by itself it tells of 1024."""
 ADDED: Final = "~"
 RETRIES: Final = 1_000_000
 """How often a server tries a route of which it was told by another one, each second: as long as those it was given."""

@@ -23,6 +23,8 @@ from dsmt.event.topic import covers
 _PLAIN: Final = re.compile(r"[^A-Za-z0-9_\-]")
 RETAINED: Final = "focmn"
 """The kinds that stream F is sourced with: of each subject the last one is what a late reader needs."""
+SPOKEN: Final = "focn"
+"""Those of them that hold somebody's words, or the certificates of who has said them: a mark holds nothing."""
 _FILTERED: Final = ("f.*", "s.*", "o.*.*")
 
 
@@ -122,9 +124,9 @@ class Subjects:
         """What stream F takes from stream H, of these kinds."""
         return [f"{self._prefix}.{kind}.>" for kind in kinds]
 
-    def said_by(self, sayer: str, kinds: str = RETAINED) -> list[str]:
-        """All that a source has sent, of these kinds; and what was answered there."""
-        return [f"{self._prefix}.{kind}.{token(sayer)}.>" for kind in kinds]
+    def said_by(self, sayer: str) -> list[str]:
+        """All words that stand under the name of who has sent them; and what was answered there."""
+        return [f"{self._prefix}.{kind}.{token(sayer)}.>" for kind in SPOKEN]
 
     def event(self, author: str, topic: str, *, fact: bool) -> str:
         """What a source says itself."""
