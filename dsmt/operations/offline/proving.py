@@ -19,7 +19,9 @@ Rule 6: which topics were wanted is the word of who wrote the file, and signed b
 Rule 7: of heads and trim records those count that are the broker's that ends the file; what it holds of other brokers are
     events like all others (B9), and so is what another key has said under its name (R8). A store takes a new id after a
     power cut, keeps its rows, and never goes back to one it had. What it said as the gate of a NATS server names no head,
-    and ends no file.
+    and ends no file. Of heads those count that it had signed when it stored them: one that stands behind a word of a later
+    incarnation of its own was brought back by others, as when an older copy of its store is put back. It may stand over rows
+    that are not here, which the verdict says.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import BrokerStats, TrimRecord
 from dsmt.event.records import from_data
 from dsmt.event.registry import take_everything
@@ -51,12 +53,16 @@ HEADS_BACK: Final = 256
 
 
 class _Head(NamedTuple):
-    """A head among the rows: the store that it names, and what is wrong with it, if it is this store's."""
+    """A head among the rows: the store that it names, and what is wrong with it, if it is this store's.
+
+    `back`: others brought it back (rule 7).
+    """
 
     store: str
-    id: EventId
+    signed: SignedEvent
     wrong: str
     right: bool
+    back: bool
 
 
 def verify(raw: bytes, trust: TrustStore) -> Verified:
@@ -75,6 +81,10 @@ class _Proof:
         """By broker and key, the rows of this store that it says it has trimmed."""
         self._said: dict[Signer, list[_Head]] = {}
         """By broker and key, the heads among the rows, in their order."""
+        self._lives: dict[Signer, int] = {}
+        """By broker and key, the latest incarnation of which a word stands among the rows."""
+        self._elsewhere: list[_Head] = []
+        """Heads of the broker that stand over rows that are not here (rule 7)."""
         self._lost = self._heads = 0
         self._store = ""
         self._wanted: tuple[str, ...] = ()
@@ -189,6 +199,9 @@ class _Proof:
             said = f"row {row} is of {signed.event.topic}, which was not asked for: the file was made from another one"
             self._wrong("history.pattern", said, signed.id)
         self._trust.revoke(signed)
+        if signed.event.source.startswith("broker/"):
+            signer = signed.key_id, signed.event.source
+            self._lives[signer] = max(self._lives.get(signer, 0), signed.id.incarnation)
         if signed.event.type == HEAD:
             self._check_head(row, signed)
         elif signed.event.type == TRIMMED:
@@ -206,8 +219,9 @@ class _Proof:
             wrong = f"the head in row {row} stands over row {stats.head}, which follows it"
         elif tree is not None and tree.head != stats.head_hash:
             wrong = f"the head that was signed over row {stats.head} is not that of these rows"
-        right = tree is not None and not wrong
-        self._said.setdefault((signed.key_id, signed.event.source), []).append(_Head(stats.store, signed.id, wrong, right))
+        signer, right = (signed.key_id, signed.event.source), tree is not None and not wrong
+        back = signed.id.incarnation < self._lives[signer]
+        self._said.setdefault(signer, []).append(_Head(stats.store, signed, wrong, right, back))
 
     def _note_trim(self, signed: SignedEvent) -> None:
         record = from_data(TrimRecord, signed.event.data)
@@ -249,18 +263,14 @@ class _Proof:
             self._heads += 1
 
     def _judge_heads(self, broker: Signer, store: str) -> None:
-        """Rules 2 and 7. What it signed over a store that it has no more, and others brought back, is of other rows (E1)."""
+        """Rules 2 and 7."""
         said_all = self._said.get(broker, [])
-        begun = next((at for at, head in enumerate(said_all) if head.store == store), 0)
-        heads = [
-            head
-            for at, head in enumerate(said_all)
-            if at <= begun or head.store == store or head.id.incarnation >= said_all[begun].id.incarnation
-        ]
-        self._heads += sum(head.right for head in heads)
+        heads = [head for head in said_all if not head.back]
+        self._elsewhere = [head for head in said_all if head.back and head.wrong]
+        self._heads += sum(head.right for head in said_all)
         for head in heads:
             if head.wrong:
-                self._wrong("history.head", head.wrong, head.id)
+                self._wrong("history.head", head.wrong, head.signed.id)
         ids = Counter(one for one, _ in groupby((*(head.store for head in heads), store)))
         for twice in (one for one, times in ids.items() if times > 1):
             said = f"heads of {broker[1]} name store {twice} before and after another: rows of two stores are mixed here"
@@ -303,6 +313,11 @@ class _Proof:
             return [], ["anything: it is not what its broker signed"]
         proves = [f"that {history.broker} had stored these rows, in this order and at these times, up to row {history.rows}"]
         cannot = [f"what was stored after {history.signed_at}", "that nothing was said that never reached this broker"]
+        if self._elsewhere:
+            until = rfc3339(max(head.signed.event.time_ms for head in self._elsewhere))
+            heads = "a head" if len(self._elsewhere) == 1 else f"{len(self._elsewhere)} heads"
+            said = "of a store that it has no more, as when an older copy was put back: what others had of it they brought"
+            cannot.append(f"what {history.broker} had stored up to {until}, when it signed {heads} {said}")
         if history.left_out:
             others = f"topics other than {', '.join(history.wanted)}"
             proves.append(
