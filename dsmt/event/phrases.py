@@ -27,7 +27,7 @@ def another_certificate(who: str) -> str:
     if who.startswith("operator/"):
         return f"dsmt cert rotate {who}"
     if who.startswith("node/"):
-        return f"dsmt cert rotate {who}; if it has joined: dsmt join TOKEN, there"
+        return f"dsmt cert rotate {who}; on a host: dsmt node add it again, or dsmt join TOKEN, there"
     return f"dsmt cert rotate {who}; on an added host: its dsmt node add again"
 
 

@@ -114,9 +114,13 @@ def test_a_certificate_is_valid_from_its_first_second_to_its_last(who: Identity,
 @pytest.mark.parametrize(
     ("subject", "issuer", "todo"),
     [
-        ("node/n1", "root", "dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN, there"),
-        ("node/n1", "issuer/east", "dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN, there"),
-        ("agent/n1/web/app/0", "node/n1", "dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN, there"),
+        ("node/n1", "root", "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there"),
+        ("node/n1", "issuer/east", "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there"),
+        (
+            "agent/n1/web/app/0",
+            "node/n1",
+            "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there",
+        ),
         ("broker/b1", "root", "dsmt cert rotate broker/b1; on an added host: its dsmt node add again"),
         ("operator/alice", "root", "dsmt cert rotate operator/alice"),
         ("operator/alice.x7", "operator/alice", "dsmt cert rotate operator/alice"),

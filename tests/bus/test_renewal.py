@@ -145,7 +145,7 @@ async def test_who_is_attached_when_its_certificate_ends_is_sent_away_with_those
         assert broker.now_ms() // 1000 > ends
         assert {one.code for one in refusals} == {"trust.expired"}
         assert [one.next for one in refusals] == [
-            *["dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN, there"] * 2,
+            *["dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there"] * 2,
             "dsmt cert rotate operator/alice",
         ]
         assert refusals[1].message == f"the certificate of {agent.name} ended at {rfc3339(ends * 1000)}"
@@ -164,4 +164,4 @@ async def test_who_comes_with_a_certificate_that_has_not_begun_hears_both_times_
     await until(lambda: client.refusal is not None)
     assert client.refusal.code == "trust.expired"
     assert f"begins at {rfc3339(begins * 1000)}, and realm time is " in client.refusal.message
-    assert client.refusal.next == "dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN, there"
+    assert client.refusal.next == "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there"

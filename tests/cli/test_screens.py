@@ -113,7 +113,7 @@ def test_a_service_is_shown_on_a_terminal_however_narrow_it_is(monkeypatch: pyte
         (0, "SOON    next to renew: node/n1 in 0.0 s"),
         (
             -3,
-            "ENDED    node/n1, 3 s ago: dsmt cert rotate node/n1; if it has joined: dsmt join TOKEN",
+            "ENDED    node/n1, 3 s ago: dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN",
         ),
     ],
 )

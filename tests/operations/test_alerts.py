@@ -44,7 +44,7 @@ def test_of_a_dead_node_whose_certificate_has_ended_it_is_told_what_brings_it_ba
     (alert,) = status(seen, trust, []).alerts
     assert (alert.target, alert.code, alert.who) == ("node/n2", code, who)
     if left_s < 0:
-        assert alert.next == "dsmt cert rotate node/n2; if it has joined: dsmt join TOKEN, there"
+        assert alert.next == "dsmt cert rotate node/n2; on a host: dsmt node add it again, or dsmt join TOKEN, there"
         assert alert.message.startswith(f"its certificate ended at {rfc3339(seen.now_ms - 3_600_000)}, and it cannot")
 
 

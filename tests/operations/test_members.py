@@ -29,7 +29,7 @@ def test_a_node_whose_key_was_revoked_is_said_to_be_away_for_that() -> None:
     assert "dsmt cert rotate node/n2" in told.evidence
     (alert,) = alerts(seen, nodes(seen), [], [])
     assert (alert.next, alert.who) == (
-        "dsmt cert rotate node/n2; if it has joined: dsmt join TOKEN, there",
+        "dsmt cert rotate node/n2; on a host: dsmt node add it again, or dsmt join TOKEN, there",
         "you",
     )
     assert [signed.event.type for signed in roots(seen, "node/n2")] == ["dsmt.trust.revoked", "dsmt.node.verdict"]

@@ -316,7 +316,7 @@ class _Proof:
         if self._elsewhere:
             until = rfc3339(max(head.signed.event.time_ms for head in self._elsewhere))
             heads = "a head" if len(self._elsewhere) == 1 else f"{len(self._elsewhere)} heads"
-            said = "of a store that it has no more, as when an older copy was put back: what others had of it they brought"
+            said = "of a store that it has no more (an older copy was put back, or the realm came back from NATS)"
             cannot.append(f"what {history.broker} had stored up to {until}, when it signed {heads} {said}")
         if history.left_out:
             others = f"topics other than {', '.join(history.wanted)}"

@@ -1,7 +1,7 @@
 """Adding nodes, and what else hosts run, over SSH: side by side, each to its end, whatever becomes of others.
 
 Rule 1: it may be repeated: a host that is a node of this realm already is only started, and uses no token; but where the
-    key of that node was revoked it joins anew.
+    key of that node was revoked it joins anew, and where its certificate has ended, with its key: what it runs goes on.
 Rule 2: a host is done when what it runs is alive in the realm, and not when it says so.
 Rule 3: which host a node was added on is kept in the operator's home (`hosts.json`), for its removal, before anything
     is made there: what is interrupted is removed by the same name.
@@ -22,6 +22,7 @@ from dsmt.event.topic import is_level, level_of
 from dsmt.operations.connection import Connection
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.roles import Role
+from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.members import controllers as controllers_of
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight, look
@@ -37,6 +38,7 @@ from dsmt.version import __version__
 AT_ONCE: Final = 20
 ALIVE_S: Final = 60.0
 TOKEN_S: Final = 900.0
+REVOKED, ENDED = "revoked", "ended"
 
 
 class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,8 +136,9 @@ class Adding:
                 self._tell(address.typed, f"installs dsmt {__version__}, {len(wheels.files)} wheels")
                 await host.bring(list(wheels.files), below="wheels")
                 await host.do("install", told)
-            if not found["nodes"] or await _is_revoked(self._connection, node):
-                await self._join(address, host, told, node)
+            out = await _out(self._connection, node) if found["nodes"] else ""
+            if not found["nodes"] or out:
+                await self._join(address, host, {**told, "ends": out == REVOKED}, node)
             given = await self._roles.give(host, told, node)
             self._tell(address.typed, f"starts {node}")
             again = bool(found["nodes"])
@@ -179,10 +182,16 @@ class Adding:
         await host.do("join", {**told, "name": node}, given=f"{token.line}\n")
 
 
-async def _is_revoked(connection: Connection, node: str) -> bool:
+async def _out(connection: Connection, node: str) -> str:
+    """Why the realm lets a node in no more; one that is away, and whose certificate nobody knows, asks for itself."""
     sight = await look(connection.bus)
     entry = sight.view.nodes.get(node)
-    return entry is not None and revoked(sight, entry) is not None
+    if entry is not None and revoked(sight, entry) is not None:
+        return REVOKED
+    now_s = connection.bus.now_ms() // 1000
+    used = in_use(connection.trust, now_s).get(f"node/{node}")
+    ended = used is None or used.not_after < now_s
+    return ENDED if ended and sight.fleet.state(node) != "alive" else ""
 
 
 def _check_served(address: HostAddress, what: str, found: dict[str, Any]) -> None:

@@ -122,8 +122,8 @@ class Installation:
         run(argv, keeps=self.turn)
 
     def join(self) -> dict[str, Any]:
-        """Make this machine a node, by the token on standard input; what runs with a key that was revoked ends first."""
-        if self.nodes:
+        """Make this machine a node, by the token on standard input; what runs with a key that was revoked `ends` first."""
+        if self.nodes and self.told["ends"]:
             self._end("stop")
         argv = [str(self.dsmt), "--home", str(self.home), "join", "-", "--no-start", "--json", "--name", self.told["name"]]
         for key, value in self.told["labels"].items():

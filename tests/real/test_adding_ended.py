@@ -1,0 +1,54 @@
+"""A host whose node's certificate has ended, as when it was off, or no issuer was there: it is added again."""
+
+from __future__ import annotations
+
+import os
+import time
+from base64 import b64decode, b64encode
+
+import pytest
+
+from dsmt.operations.local.home import Home
+from dsmt.programs.configuration import ISSUER
+from dsmt.trust.identity import Identity, dump, load
+from dsmt.trust.joining import node_certificate
+from tests.real.machines import ON_MACHINES, Machine
+from tests.real.test_adding import Operator, operator, wheels
+
+pytestmark = [*ON_MACHINES, pytest.mark.timeout(240)]
+__all__ = ["operator", "wheels"]
+FILE = "/var/lib/dsmt/nodes/late/identity"
+SPEC = "service: late\ncomponents:\n  app:\n    run: sleep 600\n    nodes: late\n"
+ENDS_S = 5
+
+
+def certify(operator: Operator, machine: Machine, seconds: int) -> Identity:
+    """Have the node go on with a certificate that ends soon: when it looks again whether that is to be renewed, it has."""
+    held = load(b64decode(machine.run(f"base64 {FILE}")), where=FILE)
+    issuer = Home(operator.home).part("controllers", "c1") / ISSUER
+    above, now_s, serial = load(issuer.read_bytes(), where=str(issuer)), int(time.time()), os.urandom(16)
+    short = node_certificate(above, "late", held.key.public, now_s=now_s, serial=serial, lifetime_s=seconds)
+    raw = b64encode(dump(Identity(held.key, (short, *above.chain)))).decode()
+    machine.run(f"echo {raw} | base64 -d > {FILE}.new; mv {FILE}.new {FILE}")
+    machine.run("kill -9 $(pgrep -f [d]smt-container_manager)")
+    return held
+
+
+def test_it_joins_with_the_key_that_it_has_and_what_it_runs_goes_on(operator: Operator) -> None:
+    machine, spec = operator.lab.machine("late"), operator.lab.directory / "late.yaml"
+    operator.run("node", "add", "late")
+    spec.write_text(SPEC)
+    operator.run("apply", str(spec), "--wait=60s")
+    runs = [one["pid"] for one in operator.run("ps", "late", "--json").json]
+    held = certify(operator, machine, ENDS_S)
+    operator.until(lambda: "late" not in operator.alive(), "it is not let in any more")
+    (again,) = operator.run("node", "add", "late", "--json").json
+    assert (again["node"], again["already"]) == ("late", True)
+    operator.until(lambda: [one["state"] for one in operator.run("ps", "late", "--json").json] == ["running"], "it is heard")
+    assert [one["pid"] for one in operator.run("ps", "late", "--json").json] == runs
+    now = load(b64decode(machine.run(f"base64 {FILE}")), where=FILE)
+    assert now.key.public == held.key.public
+    assert now.certificate.not_after > time.time() + 86_400
+    used = [one["state"] for one in operator.run("token", "list", "--json").json]
+    operator.run("node", "add", "late")
+    assert [one["state"] for one in operator.run("token", "list", "--json").json] == used == ["used", "used"]
