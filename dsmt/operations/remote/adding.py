@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -38,7 +38,6 @@ from dsmt.version import __version__
 AT_ONCE: Final = 20
 ALIVE_S: Final = 60.0
 TOKEN_S: Final = 900.0
-REVOKED, ENDED = "revoked", "ended"
 
 
 class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +137,7 @@ class Adding:
                 await host.do("install", told)
             out = await _out(self._connection, node) if found["nodes"] else ""
             if not found["nodes"] or out:
-                await self._join(address, host, {**told, "ends": out == REVOKED}, node)
+                await self._join(address, host, {**told, "ends": out == "revoked"}, node)
             given = await self._roles.give(host, told, node)
             self._tell(address.typed, f"starts {node}")
             again = bool(found["nodes"])
@@ -182,16 +181,16 @@ class Adding:
         await host.do("join", {**told, "name": node}, given=f"{token.line}\n")
 
 
-async def _out(connection: Connection, node: str) -> str:
-    """Why the realm lets a node in no more; one that is away, and whose certificate nobody knows, asks for itself."""
+async def _out(connection: Connection, node: str) -> Literal["", "revoked", "ended"]:
+    """Why the realm lets a node in no more. One that is away, and whose certificate nobody knows, counts as `ended`."""
     sight = await look(connection.bus)
     entry = sight.view.nodes.get(node)
     if entry is not None and revoked(sight, entry) is not None:
-        return REVOKED
+        return "revoked"
     now_s = connection.bus.now_ms() // 1000
     used = in_use(connection.trust, now_s).get(f"node/{node}")
     ended = used is None or used.not_after < now_s
-    return ENDED if ended and sight.fleet.state(node) != "alive" else ""
+    return "ended" if ended and sight.fleet.state(node) != "alive" else ""
 
 
 def _check_served(address: HostAddress, what: str, found: dict[str, Any]) -> None:
