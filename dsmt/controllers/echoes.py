@@ -2,6 +2,8 @@
 
 Rule 1: an echo is awaited for `ECHO_S`; what did not come back by then may have been refused, or lost, and is decided anew.
 Rule 2: it came back when its topic holds it, or what wins over it.
+Rule 3: while the broker has not answered, nothing more is said on its topic, whatever else has come there: what follows
+    could not declare it, if it is refused (B1). An answer, or the loss of the link, always comes.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ class Echoes:
     def __init__(self) -> None:
         self._said: dict[str, tuple[tuple[int, int], float]] = {}
         """By topic, what was said there last, and until when its return is awaited; oldest first."""
+        self._unanswered: set[str] = set()
 
     @property
     def topics(self) -> AbstractSet[str]:
@@ -33,14 +36,22 @@ class Echoes:
         self._said.pop(topic, None)
         self._said[topic] = (place, now + ECHO_S)
 
-    def answered(self, topic: str) -> bool:
-        """The answer is that it was not stored, and that another one may be there; whether it was awaited."""
+    def sent(self, topic: str) -> None:
+        """It is with the bus, whose answer is awaited (rule 3)."""
+        self._unanswered.add(topic)
+
+    def answered(self, topic: str) -> None:
+        """The answer has come, whatever it is."""
+        self._unanswered.discard(topic)
+
+    def over(self, topic: str) -> bool:
+        """It was not stored, and another one may be there; whether its return was awaited."""
         return self._said.pop(topic, None) is not None
 
     def awaits(self, topic: str, place: tuple[int, int], now: float) -> bool:
-        """Whether this, or what follows it, was said and may still come back."""
+        """Whether this, or what follows it, was said and may still come back; or an answer is awaited."""
         said, until = self._said.get(topic, (_NOWHERE, 0.0))
-        return place <= said and now < until
+        return topic in self._unanswered or (place <= said and now < until)
 
     def missed(self, view: View, now: float) -> list[str]:
         """The topics on which none came back in time; they are awaited no more."""

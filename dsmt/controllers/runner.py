@@ -332,6 +332,7 @@ class ControllerRunner:
             try:
                 emissions.append(self._bus.emit(draft))
                 topics.append(intent.topic)
+                self._echoes.sent(intent.topic)
             except InputError as error:
                 self._complain(f"{intent.because}, but that cannot be said on {intent.topic}: {error}")
         ids: list[EventId] = [emission.id for emission in emissions if emission.id is not None]
@@ -355,6 +356,7 @@ class ControllerRunner:
         for intent in self._resaying.due(self.view, now, waits=waits, besides={*self._wanted, *self._echoes.topics}):
             emissions.append(self._bus.emit(draft_of(intent)))
             topics.append(intent.topic)
+            self._echoes.sent(intent.topic)
         if emissions:
             self._bus.flush()
             group.create_task(self._await_answers(emissions, topics))
@@ -366,8 +368,10 @@ class ControllerRunner:
             except (RefusedError, FailedError) as error:
                 if error.code not in _DECIDE_ANEW:
                     self._complain(f"{emission.id} was refused or dropped: {error}")
-                elif self._echoes.answered(topic):
+                elif self._echoes.over(topic):
                     self._ask(topic)
+            finally:
+                self._echoes.answered(topic)
 
     def _say_state(self, *, counting: bool = False) -> None:
         """Say who this controller is, at the start, when that changes, and now and then how much it decided."""

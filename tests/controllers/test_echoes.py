@@ -48,9 +48,19 @@ def test_what_is_said_again_is_awaited_from_then_on_and_behind_all_others() -> N
     assert echoes.missed(holding(), 12.0 + ECHO_S) == [WEB]
 
 
-def test_what_was_answered_is_awaited_no_more() -> None:
+def test_what_was_not_stored_is_awaited_no_more() -> None:
     echoes = Echoes()
     echoes.said(WEB, (1, 3), 10.0)
-    assert echoes.answered(WEB)
-    assert not echoes.answered(WEB)
+    assert echoes.over(WEB)
+    assert not echoes.over(WEB)
     assert echoes.missed(holding(), 10.0 + ECHO_S) == []
+
+
+def test_until_the_answer_comes_nothing_follows_it_whatever_has_come_and_however_long_it_takes() -> None:
+    echoes = Echoes()
+    echoes.said(WEB, (1, 3), 10.0)
+    echoes.sent(WEB)
+    assert [echoes.awaits(WEB, place, 10.0 + 2 * ECHO_S) for place in ((1, 3), (1, 9), (2, 1))] == [True, True, True]
+    assert not echoes.awaits(API, (1, 1), 10.0)
+    echoes.answered(WEB)
+    assert [echoes.awaits(WEB, place, 11.0) for place in ((1, 3), (1, 4))] == [True, False]

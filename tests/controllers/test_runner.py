@@ -12,6 +12,7 @@ from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import from_data
 from dsmt.event.status import Layer, State
 from dsmt.ports.bus import Arrived, Bookmark, Cursor, Draft, Reattached
@@ -32,16 +33,18 @@ class HandClock:
 
 
 class HandEmission:
-    def __init__(self, number: int, error: DsmtError | None = None) -> None:
-        self.id, self.signed, self.error = EventId("controller/c1", 1, number), None, error
+    def __init__(self, number: int, error: DsmtError | None = None, answer: asyncio.Event | None = None) -> None:
+        self.id, self.signed, self.error, self.answer = EventId("controller/c1", 1, number), None, error, answer
 
     async def acknowledged(self) -> None:
+        if self.answer is not None:
+            await self.answer.wait()
         if self.error is not None:
             raise self.error
 
 
 class HandBus:
-    """Keeps what is emitted. On the topics of `too_big` nothing is, on those of `dropped` nothing is acknowledged."""
+    """Keeps what is emitted. On the topics of `too_big` nothing is, on those of `dropped` nothing is acknowledged; all else at `answer`."""
 
     source, broker, attached = "controller/c1", "b1", True
     early_s = 0.0
@@ -52,6 +55,7 @@ class HandBus:
         self.offered: list[SignedEvent] = []
         self.too_big: set[str] = set()
         self.dropped: set[str] = set()
+        self.answer: asyncio.Event | None = None
 
     def now_ms(self) -> int:
         return START_MS + int(self._clock.now * 1000)
@@ -70,7 +74,7 @@ class HandBus:
             raise InputError("event.too_big", f"event on {draft.topic} is too big")
         self.said.append(draft)
         dropped = FailedError("outbox.full", "it was dropped") if draft.topic in self.dropped else None
-        return HandEmission(len(self.said), dropped)
+        return HandEmission(len(self.said), dropped, self.answer)
 
 
 class HandSubscription:
@@ -189,6 +193,36 @@ def test_what_is_made_anew_does_not_wait_for_what_was_said_of_the_one_before_to_
     realm.apply(web(2))
     hand.give(*(event for _, event in realm.rows[given:]))
     assert hand.slots(0.25) == SLOTS
+
+
+def test_nothing_follows_what_the_broker_has_not_answered_for_it_may_be_refused_and_then_is_to_be_declared() -> None:
+    hand, realm = Hand(), Realm("n1", "n2")
+    first = realm.apply(web(1))
+    hand.give(*(event for _, event in realm.rows))
+    answer, slot = asyncio.Event(), SLOTS[:1]
+
+    async def turn(group: asyncio.TaskGroup) -> list[str]:
+        before = len(hand.bus.said)
+        hand.runner._turn(group)
+        hand.bookmark()
+        hand.runner._turn(group)
+        await asyncio.sleep(0)
+        return [draft.topic for draft in hand.bus.said[before:] if "/slot/" in draft.topic]
+
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as group:
+            hand.bus.answer = answer
+            assert await turn(group) == slot
+            given = len(realm.rows)
+            realm.say("controller/c2", SLOTS[0], Slot(node="n1", spec=str(first.id), revision=1, desired="running"))
+            realm.apply(web(1).replace("./app", "./next"))
+            hand.give(*(event for _, event in realm.rows[given:]))
+            assert await turn(group) == []
+            answer.set()
+            await asyncio.sleep(0)
+            assert await turn(group) == slot
+
+    asyncio.run(scenario())
 
 
 def test_a_batch_names_its_inputs_and_products() -> None:
