@@ -261,7 +261,7 @@ async def test_a_source_refuses_itself_one_fact_more_than_its_certificate_allows
     alice = await k.bus(certified(k, "operator/alice", 3))
     told = [alice.emit(Draft(f"user/t{n}", {"n": n}, version=1)).acknowledged() for n in range(5)]
     refused = [one for one in await asyncio.gather(*told, return_exceptions=True) if isinstance(one, RefusedError)]
-    assert [one.message for one in refused] == ["operator/alice has 3 live facts, as many as its certificate allows"] * 2
+    assert [one.message for one in refused] == ["operator/alice has 3 live facts, and its certificate allows 3"] * 2
     async with reading(await k.bus(k.identities["operator/bob"]), "user/") as got:
         await got.until(lambda g: g.completes)
         assert len(got.arrived) == 3

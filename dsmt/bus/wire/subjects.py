@@ -29,12 +29,13 @@ _FILTERED: Final = ("f.*", "s.*", "o.*.*")
 
 
 class SubjectParts(NamedTuple):
-    """What a subject says of its message: its kind, who sent it, whose word it is and on which topic, if it is an event."""
+    """What a subject says of its message: its kind, who sent it; of an event whose word it is, on which topic, for whom."""
 
     kind: str
     sayer: str
     author: str
     topic: str
+    addressee: str = ""
 
 
 @lru_cache(maxsize=65536)
@@ -152,6 +153,14 @@ class Subjects:
         """A mark of one subscription: where it begins, or a token of its reader."""
         return f"{self._prefix}.{'m' if begins else 't'}.{token(sayer)}.{number}"
 
+    def marks(self, sayer: str = "") -> str:
+        """All marks at which subscriptions of one source begin, or of all sources."""
+        return f"{self._prefix}.m.{token(sayer)}.>" if sayer else f"{self._prefix}.m.>"
+
+    def is_mark(self, subject: str) -> bool:
+        """Whether a subject is one of these."""
+        return subject.startswith(f"{self._prefix}.m.")
+
     def mailbox(self, addressee: str) -> list[str]:
         """All copies for one addressee."""
         return [f"{self._prefix}.{kind}.*.{token(addressee)}.>" for kind in "in"]
@@ -220,5 +229,5 @@ class Subjects:
         names = {"f": 1, "s": 1, "o": 2, "i": 2, "n": 2, "c": 2, "m": 1, "t": 1}.get(kind)
         if names is None or len(tokens) <= 3 + names:
             raise UnusableEventError("event.subject", f"{subject[:200]} is no subject of this realm")
-        first, second = unquote(tokens[3]), unquote(tokens[2 + names])
-        return SubjectParts(kind, first, first if kind in "in" else second, "/".join(map(unquote, tokens[3 + names :])))
+        first, second, topic = unquote(tokens[3]), unquote(tokens[2 + names]), "/".join(map(unquote, tokens[3 + names :]))
+        return SubjectParts(kind, first, first, topic, second) if kind in "in" else SubjectParts(kind, first, second, topic)
