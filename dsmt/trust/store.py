@@ -353,17 +353,6 @@ class TrustStore:
             return UnusableEventError("trust.revoked", f"{event.source} was revoked")
         return tuple((one.not_before, one.not_after, may_say(one, event.topic)) for one in own)
 
-    def signed(self, raw: bytes) -> SignedEvent:
-        """An event that a key of its source has signed, whatever its words are worth now. Raises `UnusableEventError`."""
-        read = self._decode(raw)
-        held = self._held(read.key_id)
-        known = {one.certificate.subject for one in held}
-        if len(read.events) != 1 or read.events[0].event.source not in known:
-            raise UnusableEventError("trust.stranger", "somebody signed it with a key that is unknown here")
-        if not self._proven.check(held[0].certificate.public, read):
-            raise UnusableEventError("trust.signature", f"bad signature on an event of {read.events[0].event.source}")
-        return read.events[0]
-
     def check(self, public: bytes, envelope: Envelope) -> bool:
         """Whether a signed statement that is no event bears a key's signature."""
         return self._verify(envelope.algorithm, public, envelope.to_be_signed(), envelope.signature)

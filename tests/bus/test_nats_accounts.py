@@ -43,6 +43,7 @@ class Gate:
         self.link: Any = SimpleNamespace(server_id="S", request=self.request, api=self.api)
         monkeypatch.setattr(accounts, "head", self.head)
         monkeypatch.setattr(accounts, "all_of", self.all_of)
+        monkeypatch.setattr(accounts, "last_on", self.last_on)
         self.accounts = NatsAccounts(bus, self.trust, clock)
 
     def identity(self, name: str, parent: Identity | None = None) -> Identity:
@@ -75,6 +76,9 @@ class Gate:
         for one in self.facts:
             if any(one.subject.startswith(each.removesuffix(">")) for each in filters):
                 yield one
+
+    async def last_on(self, _link: Any, _stream: str, subject: str) -> Stored | None:
+        return next((one for one in self.facts if one.subject == subject), None)
 
     def connected(self, name: str, payer: str) -> None:
         at = Connection("S", len(self.sessions))
@@ -202,6 +206,18 @@ async def test_what_a_revoked_key_has_said_counts_and_stays_up_to_what_it_might(
     )
     assert {name: live.facts for name, live in gate.accounts._held.items()} == dict.fromkeys((AGENT, "node/n1"), most)
     assert gate.over(gate.node) == ""
+
+
+@at_a_gate
+async def test_what_somebody_offers_goes_where_its_own_source_has_said_it_or_more_and_else_stays(gate: Gate) -> None:
+    other = gate.identity("agent/n1/web/app/1", gate.node)
+    gate.says(other, MANY, offered_by=AGENT)
+    later, same = Pen(other, int(time.time() * 1000) + 1).write("app/web/t0", {"n": 1}, version=2), gate.facts[1].raw
+    for topic, raw in (("app/web/t0", later.raw), ("app/web/t1", same), ("app/web/t2", b"an answer")):
+        gate.stands(gate.subjects.event(other.name, topic, fact=True), raw)
+    assert await gate.accounts._count_held()
+    assert gate.removed == [1, 2]
+    assert gate.accounts._held == {}
 
 
 @at_a_gate

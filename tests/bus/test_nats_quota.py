@@ -22,6 +22,7 @@ from dsmt.bus.rules.nats_quota import (
     UNIT_BYTES,
     Counted,
     Work,
+    beyond,
     over_held,
     paid_by,
     summed,
@@ -172,6 +173,15 @@ def test_who_is_looked_at_goes_by_what_its_role_may_have() -> None:
     assert suspected(dict.fromkeys(names, much)) == set()
     assert suspected(dict.fromkeys(names, more)) == {"agent/n1/web/app/0"}
     assert suspected(dict.fromkeys(names, Live(LENIENCE * QUOTAS["node"] + 1, 1))) == {*names[:3]}
+
+
+def test_of_what_revoked_keys_have_said_what_came_beyond_the_quota_of_a_name_or_of_who_pays_goes() -> None:
+    most, agents = QUOTAS["agent"], QUOTAS["node"] // QUOTAS["agent"]
+    assert beyond([("agent/n1/web/app/0", 1)] * (most + 2)) == [most, most + 1]
+    assert beyond([("agent/n1/web/app/0", LEAST_LIVE_BYTES), ("agent/n1/web/app/0", 1), ("operator/alice", 1)]) == [1]
+    full = [(f"agent/n1/web/app/{n}", 1) for n in range(agents) for _ in range(most)]
+    left = QUOTAS["node"] - len(full)
+    assert beyond([*full, *[(N1, 1)] * left, ("agent/n1/web/other/0", 1)]) == [QUOTAS["node"]]
 
 
 # --- a server and its gate ---------------------------------------------------------------------------------------

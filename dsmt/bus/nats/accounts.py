@@ -4,8 +4,9 @@ Rule 1: a server says how much it was sent in all. Where that is more than one p
     of one that has ended it tells by itself.
 Rule 2: when a tenth more or less is retained, all of that is looked at: under whose name it stands, and how large it is.
     What stands under the names of who has too much is read. What nobody ever could believe is removed, whoever it is of; of
-    the rest its own facts count, each copy for itself, and the certificates that an ancestor has given. Its marks go, and
-    what revoked keys have said beyond what they might: so it is looked when one is revoked, too.
+    the rest its own facts count, each copy for itself, and the certificates that an ancestor has given. Its marks go, what
+    it offers that stands there anyway, and what revoked keys have said beyond what they might: so it is looked when one is
+    revoked, too.
 Rule 3: a mark is retained for a minute or two, whatever its header says: stream H has it, for who still looks for it.
 Rule 4: of its own server a gate counts work, of what is retained all; and it sends away and keeps out who comes to its own.
 """
@@ -23,13 +24,15 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import MARK_S, Stored, head
+from dsmt.bus.nats.streams import MARK_S, Stored, head, last_on
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED
 from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, beyond, over_held, paid_by, summed, suspected
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession
 from dsmt.bus.rules.quota import LEAST_LIVE_BYTES, Live, charged
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.event.envelope import Event
+from dsmt.event.order import newer
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.trust.certificate import Certificate
@@ -149,7 +152,7 @@ class NatsAccounts:
         return bool(suspects)
 
     async def _said_by(self, link: NatsLink, name: str) -> list[_Held]:
-        """What counts of what stands under a name; what nobody ever could believe is removed (rule 2)."""
+        """What counts of what stands under a name; what nobody could believe, or needs, is removed (rule 2)."""
         found, removed = list[_Held](), 0
         async for stored in all_of(link, self._subjects.facts, self._subjects.said_by(name)):
             try:
@@ -158,11 +161,11 @@ class NatsAccounts:
                 await self._remove(link, stored.sequence)
                 removed += 1
         if removed:
-            self._log.warning("what nobody can believe was removed", name=name, messages=removed)
+            self._log.warning("what nobody can believe, or needs, was removed", name=name, messages=removed)
         return found
 
     async def _counts(self, link: NatsLink, stored: Stored) -> list[_Held]:
-        """What of a message counts. Raises `UnusableEventError` for one that nobody ever could believe, `TransportError`."""
+        """What of a message counts. Raises `UnusableEventError` for one that is to go, `TransportError`."""
         said, ended = self._opener.said(stored), False
         payer = paid_by(said.sayer)
         if said.kind == "c":
@@ -170,12 +173,22 @@ class NatsAccounts:
             own = paid_by(said.author) == payer
             return [_Held(stored.sequence, payer, len(stored.raw))] if own else []
         try:
-            await self._opener.open(link, stored)
+            event = (await self._opener.open(link, stored)).event
         except UnusableEventError as error:
             if error.code not in STAYS or not self._opener.is_signed(stored):
                 raise
             ended = error.code == REVOKED
+        else:
+            if said.kind == "o" and await self._is_there(link, event):
+                raise UnusableEventError("stale", f"{event.source} itself has said {event.topic}")
         return [_Held(stored.sequence, said.sayer, len(stored.raw), ended)] if said.kind in "fn" else []
+
+    async def _is_there(self, link: NatsLink, event: Event) -> bool:
+        """Whether what somebody offers stands where its own source has said it, or what that has said since."""
+        own = await last_on(link, self._subjects.facts, self._subjects.event(event.source, event.topic, fact=True))
+        with suppress(UnusableEventError):
+            return own is not None and not newer(event, (await self._opener.open(link, own)).event)
+        return False
 
     async def _end(self, link: NatsLink, ended: Sequence[_Held]) -> set[int]:
         """Remove what revoked keys have said beyond what they might; the sequences of that."""

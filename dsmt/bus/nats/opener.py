@@ -27,6 +27,7 @@ from dsmt.event.hlc import BOUND_MS
 from dsmt.event.payload import canonical
 from dsmt.event.registry import is_fact
 from dsmt.trust.identity import Identity
+from dsmt.trust.keys import verify
 from dsmt.trust.opening import opened
 from dsmt.trust.revocations import REVOKED
 from dsmt.trust.store import TrustStore
@@ -64,11 +65,14 @@ class NatsOpener:
 
     def is_signed(self, stored: Stored) -> bool:
         """Whether a known key of the source on whose subject a fact stands has signed it, whatever its words are worth."""
-        with suppress(UnusableEventError):
-            signed = self._trust.signed(stored.raw)
-            _check_place(self.said(stored), signed.event, fact=is_fact(signed.event), subject=stored.subject)
-            return True
-        return False
+        try:
+            read = decode_part(stored.raw)
+            event = read.events[0].event
+            _check_place(self.said(stored), event, fact=is_fact(event), subject=stored.subject)
+        except (UnusableEventError, IndexError):
+            return False
+        own = self._trust.certificate(read.key_id, event.source)
+        return own is not None and verify(read.algorithm, own.certificate.public, read.message, read.signature)
 
     def said(self, stored: Stored) -> SubjectParts:
         """What a message's subject says. Raises `UnusableEventError`."""

@@ -200,9 +200,13 @@ class Subjects:
         """All blobs that were put, by anybody."""
         return f"{self._depot}.*.*.count"
 
+    def blob(self, digest: bytes, sayer: str = "") -> str:
+        """All pieces of a blob, of one who has put it or of all."""
+        return f"{self._depot}.{token(sayer) if sayer else '*'}.{digest.hex()}.>"
+
     @staticmethod
-    def counted(subject: str) -> bytes:
-        """The blob of which a piece called `count` tells. Raises `ValueError` for one that is none."""
+    def digest(subject: str) -> bytes:
+        """The blob of which a piece is one. Raises `ValueError` for what is none."""
         return bytes.fromhex(subject.split(".")[3])
 
     def putter(self, subject: str) -> str:
