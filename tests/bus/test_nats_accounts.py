@@ -221,6 +221,21 @@ async def test_what_somebody_offers_goes_where_its_own_source_has_said_it_or_mor
 
 
 @at_a_gate
+async def test_of_certificates_that_somebody_else_has_brought_those_stay_that_their_own_source_has_not(gate: Gate) -> None:
+    gate.says(gate.agent, MANY)
+    for name, own in (("node/n2", True), ("node/n3", False)):
+        one = gate.identity(name)
+        for sayer in (name, AGENT) if own else (AGENT,):
+            gate.stands(gate.subjects.certificate(sayer, name, one.key.key_id), canonical([o.raw for o in one.chain]))
+    four = gate.identity("node/n4")
+    gate.stands(gate.subjects.certificate("node/n4", "node/n4", four.key.key_id), b"an answer")
+    gate.stands(gate.subjects.certificate(AGENT, "node/n4", four.key.key_id), canonical([o.raw for o in four.chain]))
+    assert await gate.accounts._count_held()
+    assert gate.removed == [MANY + 2]
+    assert gate.accounts._held[AGENT].facts == MANY
+
+
+@at_a_gate
 async def test_it_is_looked_when_a_key_was_revoked(gate: Gate) -> None:
     gate.says(gate.agent, MANY)
     assert await gate.accounts._count_held()

@@ -169,9 +169,12 @@ class NatsAccounts:
         said, ended = self._opener.said(stored), False
         payer = paid_by(said.sayer)
         if said.kind == "c":
-            self._opener.check_certificates(stored)
-            own = paid_by(said.author) == payer
-            return [_Held(stored.sequence, payer, len(stored.raw))] if own else []
+            brought = self._opener.check_certificates(stored)
+            if paid_by(said.author) == payer:
+                return [_Held(stored.sequence, payer, len(stored.raw))]
+            if brought <= await self._brought(link, self._subjects.brought_by(said.author, stored.subject)):
+                raise UnusableEventError("stale", f"{said.author} itself has brought them")
+            return []
         try:
             event = (await self._opener.open(link, stored)).event
         except UnusableEventError as error:
@@ -182,6 +185,13 @@ class NatsAccounts:
             if said.kind == "o" and await self._is_there(link, event):
                 raise UnusableEventError("stale", f"{event.source} itself has said {event.topic}")
         return [_Held(stored.sequence, said.sayer, len(stored.raw), ended)] if said.kind in "fn" else []
+
+    async def _brought(self, link: NatsLink, subject: str) -> frozenset[bytes]:
+        """The certificates that stand on a subject."""
+        own = await last_on(link, self._subjects.facts, subject)
+        with suppress(UnusableEventError):
+            return frozenset() if own is None else self._opener.check_certificates(own)
+        return frozenset()
 
     async def _is_there(self, link: NatsLink, event: Event) -> bool:
         """Whether what somebody offers stands where its own source has said it, or what that has said since."""

@@ -100,15 +100,17 @@ class NatsOpener:
                 good = True
         return good
 
-    def check_certificates(self, stored: Stored) -> None:
-        """Whether a message holds certificates of the key and source that its subject names, up to the root's.
+    def check_certificates(self, stored: Stored) -> frozenset[bytes]:
+        """The certificates that a message holds, of the key and source that its subject names, up to the root's.
 
         Raises `UnusableEventError`.
         """
         apart, key_id = TrustStore(self._trust.realm), stored.subject.rpartition(".")[2]
-        apart.add_all(_certificates(stored))
+        found = _certificates(stored)
+        apart.add_all(found)
         if not any(one.key_id.hex() == key_id and one.subject == self.said(stored).author for one in apart.certificates()):
             raise UnusableEventError("event.subject", f"no certificate of the key on {stored.subject} stands there")
+        return frozenset(found)
 
     async def introduce(self, link: NatsLink, sayer: Identity) -> None:
         """Put a source's own certificates where readers look for them, unless they are there. Raises `TransportError`."""

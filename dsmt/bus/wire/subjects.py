@@ -145,6 +145,10 @@ class Subjects:
         """The certificates of one key of a source, brought by itself or by who re-offers its word."""
         return f"{self._prefix}.c.{token(sayer)}.{token(source)}.{key_id.hex()}"
 
+    def brought_by(self, sayer: str, subject: str) -> str:
+        """Where somebody else would bring the certificates that stand on a subject."""
+        return ".".join([self._prefix, "c", token(sayer), *subject.split(".")[4:]])
+
     def certificates(self, source: str, key_id: bytes) -> str:
         """The same, whoever has brought them."""
         return f"{self._prefix}.c.*.{token(source)}.{key_id.hex()}"
