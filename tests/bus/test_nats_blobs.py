@@ -135,6 +135,25 @@ def test_while_little_is_left_of_a_disk_nobody_puts_a_blob_whatever_rule_it_mind
 
 
 @on_nats
+async def test_a_gate_has_a_depot_of_before_take_nothing_in_the_place_of_a_piece_either(k: Kept) -> None:
+    link, asked = await k.servers.administrator(), f"STREAM.INFO.{k.subjects.blobs}"
+    before = (await link.api(asked))["config"] | {"discard": "old", "discard_new_per_subject": False}
+    await link.api(f"STREAM.UPDATE.{k.subjects.blobs}", before)
+    own = await k.link(ALICE)
+    for n in range(3):  # so pieces were called
+        await own.publish(
+            Publication(k.subjects.piece(ALICE, DIGEST, f"{n}"), CONTENT[n * depot.PIECE :][: depot.PIECE], {})
+        )
+    await own.publish(Publication(k.subjects.piece(ALICE, DIGEST, "count"), b"3", {}))
+    await k.gates.close(0)
+    k.gates.open(0)
+    async with asyncio.timeout(20):
+        while not (await link.api(asked))["config"].get("discard_new_per_subject"):
+            assert not link.lost.done()
+    assert await got(await k.bus(k.identities[BOB])) == CONTENT
+
+
+@on_nats
 async def test_the_word_of_a_server_that_is_given_up_is_forgotten_and_that_of_one_is_not_another_s(k: Kept) -> None:
     link, now = await k.servers.administrator(), 10**12
 
