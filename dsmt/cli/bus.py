@@ -28,10 +28,10 @@ ATTACHED_S = 120.0
 
 @command()
 @click.argument("engine", required=False, type=click.Choice(["dsmt", "nats"]))
-@click.option("--cut", is_flag=True, help="Move the realm to what was copied; its services run on.")
-@click.option("--abort", is_flag=True, help="Stay where the realm is, and remove what was copied.")
+@click.option("--cut", is_flag=True, help="Move the realm to the copy; its services run on.")
+@click.option("--abort", is_flag=True, help="Leave the realm where it is, and remove the copy.")
 def migrate(ctx: CliContext, engine: str | None, *, cut: bool, abort: bool) -> None:
-    """Move a realm that runs to NATS, or to dsmt's brokers: copy with `nats` or `dsmt`, look, then --cut or --abort."""
+    """Move a running realm to NATS, or to dsmt's brokers: copy with `nats` or `dsmt`, look, then --cut or --abort."""
     if (engine is not None) + cut + abort != 1:
         raise InputError("migrate.what", "say one of: nats, dsmt, --cut, --abort", next="dsmt bus migrate --help")
     home = ctx.home()

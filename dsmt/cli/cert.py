@@ -48,14 +48,14 @@ def _dated(ctx: CliContext) -> Dated:
 
 @command("list")
 def list_all(ctx: CliContext) -> None:
-    """Every certificate of the realm that is known here, and when it expires."""
+    """List the certificates of the realm that are known here, and when each expires."""
     _print(ctx, _known(ctx))
 
 
 @command()
 @click.argument("name")
 def show(ctx: CliContext, name: str) -> None:
-    """The certificates of NAME, as node/n1, or of a key."""
+    """Show the certificates of NAME, such as node/n1, or of a key."""
     _print(ctx, certificates.one(_known(ctx), name))
 
 
@@ -104,12 +104,12 @@ def rotate(ctx: CliContext, name: str) -> None:
 
 @command()
 @click.argument("what", metavar="NAME|KEY")
-@click.option("--keep", is_flag=True, help="Sign again everything that the key has signed, but what is dropped.")
+@click.option("--keep", is_flag=True, help="Sign again everything that the key has signed, except what you drop.")
 @click.option("--drop", multiple=True, metavar="SERVICE", help="End this service, which was applied with the key.")
 @yes_option
 @reason_option
 def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes: bool, reason: str) -> None:
-    """Revoke a key for good: nobody trusts what it or a key below it signed. Needs the root key in this home."""
+    """Revoke a key for good: nobody trusts what it, or a key below it, signed. Needs the root key in this home."""
     root_key = ctx.home().root_key()
 
     async def look(connection: Reading) -> Claim:

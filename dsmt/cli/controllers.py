@@ -15,9 +15,9 @@ from dsmt.operations.local import controllers
 @click.argument("controller")
 @reason_option
 def remove(ctx: CliContext, controller: str, *, reason: str) -> None:
-    """End a controller of this home, or forget one that is gone, for good: its key ends, and the others go on.
+    """End a controller of this home for good, or forget one that is gone: its key ends, and the others go on.
 
-    Needs the root key in this home. What it had said for all is signed anew by a controller first.
+    Needs the root key in this home. Another controller first signs again what this one had said for all.
     """
     home = ctx.home()
 
