@@ -56,9 +56,11 @@ def add(ctx: CliContext, broker: str, *, listen: str | None, leaf: bool, reason:
 def added(broker: str, address: str, *, runs: bool) -> str:
     """What is said of a broker that was added."""
     if runs:
-        said = f"broker {broker} listens at {address}; everybody who is attached has heard of it"
+        said = f"broker {broker} listens at {address}; all attached clients know it"
         return f"{said}\nnext: dsmt brokers shows when it has everything that the others have"
-    return f"broker {broker} is to listen at {address}, and does not run, for this home is down\nnext: dsmt up --detach"
+    return (
+        f"broker {broker} will listen at {address}; it does not run yet, because this home is down\nnext: dsmt up --detach"
+    )
 
 
 @command()
@@ -77,6 +79,6 @@ def remove(ctx: CliContext, broker: str, reason: str) -> None:
     if ctx.json:
         document({"broker": broker, "address": at.address, "silent_since": rfc3339(silent_ms)})
         return
-    print(f"broker {broker}, at {at.address}, is none any more")
+    print(f"broker {broker}, at {at.address}, is removed")
     if silent_ms is not None:
-        print(f"  it was silent since {local(silent_ms)}: what it alone has stored since then the others do not have")
+        print(f"  it was silent since {local(silent_ms)}: the other brokers lack what only it has stored since then")

@@ -60,7 +60,7 @@ def _begin(ctx: CliContext, home: Home, engine: str) -> None:
     has, again = "NATS runs beside the brokers and has", "NATS"
     if engine == "dsmt":
         has, again = "the stores of brokers are beside NATS and have", "them"
-    print(f"{has} all {told.row} rows; what comes is copied; nobody has moved")
+    print(f"{has} all {told.row} rows; new rows are copied, too; no member has moved yet")
     print(f"next: dsmt bus migrate --cut moves the realm; dsmt bus migrate --abort removes {again} again")
 
 

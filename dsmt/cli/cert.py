@@ -96,7 +96,7 @@ def rotate(ctx: CliContext, name: str) -> None:
         why = "NATS tells no realm time" if ctx.home().realm().nats else "no broker answers"
         print(f"{why}: it is dated by this machine's clock, {done.issued}; if that is wrong, do it again when it is right")
     if done.before != done.key and name.startswith("broker/"):
-        print("who has joined knows it by its former key: type dsmt up, then dsmt node add of each host again")
+        print("members on other machines know it by its former key: type dsmt up, then dsmt node add again for each host")
     if done.before != done.key:
         first = "" if own or done.restarted else "start it anew; then "
         print(f"next: {first}dsmt cert revoke {done.before} to end the old key")
@@ -181,7 +181,7 @@ def _tell(ctx: CliContext, done: Ended, *, only_broker: bool) -> None:
         print(f"signed again: {', '.join(done.kept[:_SHOWN])}")
         specs = [topic.split("/")[1] for topic in done.kept if topic.startswith("service/") and topic.endswith("/spec")]
         if specs:
-            print(f"no rollback goes back to what it had applied before of {', '.join(specs[:_SHOWN])}")
+            print(f"dsmt rollback cannot go back to what this key had applied before, of {', '.join(specs[:_SHOWN])}")
     if done.dropped:
         print(f"ended: {', '.join(done.dropped)}")
     tell_left(done.left)

@@ -28,5 +28,5 @@ def remove(ctx: CliContext, controller: str, *, reason: str) -> None:
     if ctx.json:
         document({"controller": controller, "left": left})
         return
-    print(f"controller {controller} is none any more; the others decide")
+    print(f"controller {controller} is removed; the other controllers decide")
     tell_left(left)

@@ -174,7 +174,7 @@ async def _announced(home: Home) -> None:
             gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
     note_announced(home, known.keys() - gone)
     warn(
-        f"broker {one} is none of the realm any more, and is left here: dsmt broker remove {one} ends it"
+        f"broker {one} does not belong to the realm any more, but is still here: dsmt broker remove {one} ends it"
         for one in sorted(gone)
     )
 
@@ -204,7 +204,7 @@ async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIEN
             except TimedOutError as error:
                 if len(missing) >= before:
                     here = f"{len(keys) - before} of {counted(len(keys), 'node')} attached and alive"
-                    said = f"{here}, and no further one within {limit_s:g} s: not {some(missing)}; it goes on"
+                    said = f"{here}; no other node came within {limit_s:g} s: {some(missing)} did not; the start goes on"
                     raise TimedOutError(error.code, said, next=error.next) from error
         await following.here(connection.bus, started.controllers)
 

@@ -56,7 +56,7 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
     trimmed = f"; {gone} no longer in the history" if first > 1 else ""
     lost = sum("overruled" in one.state for one in found)
     again = (
-        f"; {counted(lost, 'other')} overruled: what stands was said first, apply it again if it is to be" if lost else ""
+        f"; {counted(lost, 'other')} overruled: another one came first; if you still want it, apply it again" if lost else ""
     )
     then = f"dsmt rollback {service} --to N goes back to one"
     if not any("current" in one.state for one in found):

@@ -40,7 +40,7 @@ def _show(file: str, done: Replayed) -> None:
         f"{file}: {counted(len(done.decisions), 'decision')} of {counted(done.controllers, 'controller')}, ruleset {RULESET}"
     )
     if not done.verified:
-        print("NOT VERIFIED: dsmt verify says what is wrong with the file; what follows from it is worth nothing")
+        print("NOT VERIFIED: these results prove nothing; dsmt verify says what is wrong with the file")
     counts = [
         (done.same, "the same"),
         (done.different, "different"),

@@ -63,7 +63,7 @@ def why_not_lines(found: Fitting) -> list[str]:
         ]
         lines += [f"of the others {len(found.fits)} fit: {fits}"] if found.fits else []
     if found.on is not None:
-        lines.append(f"it is on {found.on}: what follows is for one more like it")
+        lines.append(f"it is on {found.on}: the lines below are about one more instance like it")
     if found.reason is not None:
         lines.append(f"it waits: {one_line(found.reason.message)}   {found.reason.code}")
     if found.clauses:
