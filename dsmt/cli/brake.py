@@ -13,7 +13,7 @@ from dsmt.operations.write import braking
 
 @command()
 def show(ctx: CliContext) -> None:
-    """Whether the brake is on or held, and why."""
+    """Show whether the brake is on or held, and why."""
 
     async def work(connection: Reading) -> braking.BrakeShown:
         return await braking.show(connection.bus)
@@ -45,7 +45,7 @@ def hold(ctx: CliContext, reason: str) -> None:
 @command()
 @reason_option
 def release(ctx: CliContext, reason: str) -> None:
-    """Release the brake, and replace what is on silent nodes."""
+    """Release the brake, and replace the instances of silent nodes."""
 
     async def work(connection: Connection) -> Brake:
         return await braking.release(connection.bus, by=connection.by, reason=reason)

@@ -15,13 +15,20 @@ from dsmt.ports.realm import BrokerAddress
 
 @command()
 @click.argument("broker")
-@click.option("--listen", default=None, metavar="HOST:PORT", help="Where it listens; a free port where those here do.")
-@click.option("--leaf", is_flag=True, help="For a site with a thin uplink: it is linked to one other broker at a time.")
+@click.option(
+    "--listen",
+    default=None,
+    metavar="HOST:PORT",
+    help="Where it listens; by default a free port at the address of this home's brokers.",
+)
+@click.option(
+    "--leaf", is_flag=True, help="Make it a leaf, for a site with a thin uplink: it links to one other broker at a time."
+)
 @reason_option
 def add(ctx: CliContext, broker: str, *, listen: str | None, leaf: bool, reason: str) -> None:
-    """Give the realm one more broker, on this machine; any of them may die after that.
+    """Add a broker to the realm, on this machine. After that, any broker may die.
 
-    A leaf serves the machines that joined with it alone: dsmt token create --broker BROKER, dsmt node add --broker BROKER.
+    A leaf serves only machines that were added for it: dsmt token create --broker BROKER, dsmt node add --broker BROKER.
     """
     home = ctx.home()
 
@@ -49,16 +56,18 @@ def add(ctx: CliContext, broker: str, *, listen: str | None, leaf: bool, reason:
 def added(broker: str, address: str, *, runs: bool) -> str:
     """What is said of a broker that was added."""
     if runs:
-        said = f"broker {broker} listens at {address}; everybody who is attached has heard of it"
+        said = f"broker {broker} listens at {address}; all attached clients know it"
         return f"{said}\nnext: dsmt brokers shows when it has everything that the others have"
-    return f"broker {broker} is to listen at {address}, and does not run, for this home is down\nnext: dsmt up --detach"
+    return (
+        f"broker {broker} will listen at {address}; it does not run yet, because this home is down\nnext: dsmt up --detach"
+    )
 
 
 @command()
 @click.argument("broker")
 @reason_option
 def remove(ctx: CliContext, broker: str, reason: str) -> None:
-    """End a broker; who is attached to it goes to another one."""
+    """End a broker; its clients go to another one."""
     home = ctx.home()
 
     async def work(connection: Connection) -> tuple[BrokerAddress, int | None]:
@@ -70,6 +79,6 @@ def remove(ctx: CliContext, broker: str, reason: str) -> None:
     if ctx.json:
         document({"broker": broker, "address": at.address, "silent_since": rfc3339(silent_ms)})
         return
-    print(f"broker {broker}, at {at.address}, is none any more")
+    print(f"broker {broker}, at {at.address}, is removed")
     if silent_ms is not None:
-        print(f"  it was silent since {local(silent_ms)}: what it alone has stored since then the others do not have")
+        print(f"  it was silent since {local(silent_ms)}: the other brokers lack what only it has stored since then")

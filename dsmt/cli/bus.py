@@ -28,10 +28,10 @@ ATTACHED_S = 120.0
 
 @command()
 @click.argument("engine", required=False, type=click.Choice(["dsmt", "nats"]))
-@click.option("--cut", is_flag=True, help="Move the realm to what was copied; its services run on.")
-@click.option("--abort", is_flag=True, help="Stay where the realm is, and remove what was copied.")
+@click.option("--cut", is_flag=True, help="Move the realm to the copy; its services run on.")
+@click.option("--abort", is_flag=True, help="Leave the realm where it is, and remove the copy.")
 def migrate(ctx: CliContext, engine: str | None, *, cut: bool, abort: bool) -> None:
-    """Move a realm that runs to NATS, or to dsmt's brokers: copy with `nats` or `dsmt`, look, then --cut or --abort."""
+    """Move a running realm to NATS, or to dsmt's brokers: copy with `nats` or `dsmt`, look, then --cut or --abort."""
     if (engine is not None) + cut + abort != 1:
         raise InputError("migrate.what", "say one of: nats, dsmt, --cut, --abort", next="dsmt bus migrate --help")
     home = ctx.home()
@@ -60,7 +60,7 @@ def _begin(ctx: CliContext, home: Home, engine: str) -> None:
     has, again = "NATS runs beside the brokers and has", "NATS"
     if engine == "dsmt":
         has, again = "the stores of brokers are beside NATS and have", "them"
-    print(f"{has} all {told.row} rows; what comes is copied; nobody has moved")
+    print(f"{has} all {told.row} rows; new rows are copied, too; no member has moved yet")
     print(f"next: dsmt bus migrate --cut moves the realm; dsmt bus migrate --abort removes {again} again")
 
 

@@ -48,14 +48,14 @@ def _dated(ctx: CliContext) -> Dated:
 
 @command("list")
 def list_all(ctx: CliContext) -> None:
-    """Every certificate of the realm that is known here, and when it expires."""
+    """List the certificates of the realm that are known here, and when each expires."""
     _print(ctx, _known(ctx))
 
 
 @command()
 @click.argument("name")
 def show(ctx: CliContext, name: str) -> None:
-    """The certificates of NAME, as node/n1, or of a key."""
+    """Show the certificates of NAME, such as node/n1, or of a key."""
     _print(ctx, certificates.one(_known(ctx), name))
 
 
@@ -96,7 +96,7 @@ def rotate(ctx: CliContext, name: str) -> None:
         why = "NATS tells no realm time" if ctx.home().realm().nats else "no broker answers"
         print(f"{why}: it is dated by this machine's clock, {done.issued}; if that is wrong, do it again when it is right")
     if done.before != done.key and name.startswith("broker/"):
-        print("who has joined knows it by its former key: type dsmt up, then dsmt node add of each host again")
+        print("members on other machines know it by its former key: type dsmt up, then dsmt node add again for each host")
     if done.before != done.key:
         first = "" if own or done.restarted else "start it anew; then "
         print(f"next: {first}dsmt cert revoke {done.before} to end the old key")
@@ -104,12 +104,12 @@ def rotate(ctx: CliContext, name: str) -> None:
 
 @command()
 @click.argument("what", metavar="NAME|KEY")
-@click.option("--keep", is_flag=True, help="Sign again everything that the key has signed, but what is dropped.")
+@click.option("--keep", is_flag=True, help="Sign again everything that the key has signed, except what you drop.")
 @click.option("--drop", multiple=True, metavar="SERVICE", help="End this service, which was applied with the key.")
 @yes_option
 @reason_option
 def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes: bool, reason: str) -> None:
-    """Revoke a key for good: nobody trusts what it or a key below it signed. Needs the root key in this home."""
+    """Revoke a key for good: nobody trusts what it, or a key below it, signed. Needs the root key in this home."""
     root_key = ctx.home().root_key()
 
     async def look(connection: Reading) -> Claim:
@@ -181,7 +181,7 @@ def _tell(ctx: CliContext, done: Ended, *, only_broker: bool) -> None:
         print(f"signed again: {', '.join(done.kept[:_SHOWN])}")
         specs = [topic.split("/")[1] for topic in done.kept if topic.startswith("service/") and topic.endswith("/spec")]
         if specs:
-            print(f"no rollback goes back to what it had applied before of {', '.join(specs[:_SHOWN])}")
+            print(f"dsmt rollback cannot go back to what this key had applied before, of {', '.join(specs[:_SHOWN])}")
     if done.dropped:
         print(f"ended: {', '.join(done.dropped)}")
     tell_left(done.left)

@@ -168,14 +168,14 @@ def common_options() -> list[click.Parameter]:
             envvar="DSMT_BUS",
             callback=_into("bus"),
             metavar="URL",
-            help="Brokers: dsmt://HOST:PORT,...",
+            help="The brokers to connect to: dsmt://HOST:PORT,...",
         ),
         click.Option(
             ["--home"],
             expose_value=False,
             callback=_into("home_path"),
             metavar="DIR",
-            help="The home, instead of $DSMT_HOME.",
+            help="The home directory of the realm, instead of $DSMT_HOME.",
         ),
         click.Option(
             ["--debug"], is_flag=True, expose_value=False, callback=_into("debug"), help="Show the traceback of an error."
@@ -245,6 +245,6 @@ def seconds(text: str | None) -> float | None:
     return None if text is None or text == WAIT_FOREVER else parse_duration(text)
 
 
-reason_option = click.option("--reason", default="", metavar="TEXT", help="Why you do this; others will read it.")
+reason_option = click.option("--reason", default="", metavar="TEXT", help="Why you do this; other operators can read it.")
 wait_option = click.option("--wait", default=None, metavar="[=DUR]", help="Wait until it is done, at most this long.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do it without asking.")

@@ -67,7 +67,7 @@ def restart(ctx: CliContext, target: str, reason: str, wait: str | None) -> None
 @reason_option
 @wait_option
 def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
-    """Retry now what is parked, has failed or waits for its next try."""
+    """Retry now the instances of TARGET that are parked, have failed or wait for their next try."""
     _act(ctx, target, controlling.retry, reason=reason, wait=wait, state="retried")
 
 
@@ -75,7 +75,9 @@ def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 @click.argument("target", type=TARGET)
 @click.option("--to", default=None, metavar="NODE", help="The node to move to; by default the one that fits best.")
 @click.option(
-    "--accept-data-loss", is_flag=True, help="Also move what keeps data: it starts without, its data stays behind."
+    "--accept-data-loss",
+    is_flag=True,
+    help="Also move an instance that keeps data: it starts without its data, which stays behind.",
 )
 @reason_option
 @wait_option
@@ -126,7 +128,7 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
 @reason_option
 @wait_option
 def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | None) -> int:
-    """Run COUNT instances of TARGET, a component, or a service that has one only: a new revision."""
+    """Run COUNT instances of TARGET (a component, or a service with only one). This makes a new revision."""
     named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Applied:
@@ -191,7 +193,7 @@ def _confirm(ctx: CliContext, service: str) -> None:
 @command()
 @click.argument("target", type=TARGET)
 @click.option("--for", "state", required=True, metavar="STATE", help=f"One of {', '.join(waiting.STATES)}.")
-@click.option("--timeout", default=None, metavar="DUR", help="Wait at most this long; without it, for ever.")
+@click.option("--timeout", default=None, metavar="DUR", help="Wait at most this long; by default for ever.")
 def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
     """Wait until every instance of TARGET is in a state."""
     named, limit = Target.parse(target), seconds(timeout)

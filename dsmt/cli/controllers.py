@@ -15,9 +15,9 @@ from dsmt.operations.local import controllers
 @click.argument("controller")
 @reason_option
 def remove(ctx: CliContext, controller: str, *, reason: str) -> None:
-    """End a controller of this home, or forget one that is gone, for good: its key ends, and the others go on.
+    """End a controller of this home for good, or forget one that is gone: its key ends, and the others go on.
 
-    Needs the root key in this home. What it had said for all is signed anew by a controller first.
+    Needs the root key in this home. Another controller first signs again what this one had said for all.
     """
     home = ctx.home()
 
@@ -28,5 +28,5 @@ def remove(ctx: CliContext, controller: str, *, reason: str) -> None:
     if ctx.json:
         document({"controller": controller, "left": left})
         return
-    print(f"controller {controller} is none any more; the others decide")
+    print(f"controller {controller} is removed; the other controllers decide")
     tell_left(left)

@@ -24,7 +24,7 @@ READ_S = 3600.0
 @click.argument("file")
 @click.argument("topics", nargs=-1)
 def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
-    """Write a broker's whole history to FILE, with the proof that nothing is missing; with TOPICS, only theirs.
+    """Write a broker's whole history to FILE, with the proof that nothing is missing; with TOPICS, only of these.
 
     `dsmt verify FILE` notices each event that is removed, added, changed or moved in it.
     """

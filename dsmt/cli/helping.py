@@ -16,7 +16,7 @@ from dsmt.spec.mistakes import nearest
 @command("help")
 @click.argument("topic", nargs=-1)
 def help_on(ctx: CliContext, topic: tuple[str, ...]) -> None:
-    """What TOPIC means: a command (help node drain) or a word (help target); without one, a list of both."""
+    """Explain TOPIC: a command (help node drain) or a word (help target). Without TOPIC, list both."""
     words = " ".join(topic)
     text = _overview() if not words else TOPICS[words] if words in TOPICS else _of_command(topic)
     if ctx.json:
@@ -52,7 +52,7 @@ def _of_command(words: tuple[str, ...]) -> str:
 @command()
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(ctx: CliContext, shell: str) -> None:
-    """Print what makes SHELL complete commands and recently seen names: source <(dsmt completion bash)."""
+    """Print code that makes SHELL complete commands and recently seen names: source <(dsmt completion bash)."""
     from dsmt.cli.root import COMPLETING, root  # noqa: PLC0415 - it imports this module
 
     kind = get_completion_class(shell)

@@ -60,20 +60,28 @@ class HostLines:
 @command()
 @click.argument("hosts", nargs=-1, required=True, metavar="[USER@]HOST[:PORT]...")
 @label_option
-@click.option("--name", default=None, metavar="NAME", help="The node's name, for one host; by default the host's.")
-@click.option("--user", is_flag=True, help="In the home of the user there, without root.")
 @click.option(
-    "--wheels", default=None, metavar="DIR", type=click.Path(path_type=Path), help="The wheels to bring, without a network."
+    "--name", default=None, metavar="NAME", help="The node's name, if you add one host; by default the host's name."
 )
-@click.option("--roles", default="node", metavar="R,R", help="What runs there: broker,controller,node; by default node.")
+@click.option("--user", is_flag=True, help="Install in the user's home on the host, without root.")
+@click.option(
+    "--wheels",
+    default=None,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A directory of wheels to bring, if this machine has no network.",
+)
+@click.option(
+    "--roles", default="node", metavar="R,R", help="What runs on the host, of broker,controller,node; by default node."
+)
 @click.option(
     "--listen",
     default=None,
     metavar="HOST:PORT",
-    help="Where its broker listens; by default where you reach it.",
+    help="Where its broker listens; by default the address by which you reach the host.",
 )
-@click.option("--leaf", is_flag=True, help="Its broker is a leaf: that of a site with a thin uplink.")
-@click.option("--broker", default=None, metavar="BROKER", help="The broker that it uses: the leaf of its site.")
+@click.option("--leaf", is_flag=True, help="Make its broker a leaf: the broker of a site with a thin uplink.")
+@click.option("--broker", default=None, metavar="BROKER", help="The broker that the host uses: the leaf of its site.")
 def add(
     ctx: CliContext,
     hosts: tuple[str, ...],
@@ -87,11 +95,11 @@ def add(
     broker: str | None,
     user: bool,
 ) -> None:
-    """Make each HOST a node of this realm, over SSH: dsmt is brought there, nothing is fetched, and it may be repeated.
+    """Make each HOST a node of this realm, over SSH. This brings dsmt to the host, which fetches nothing. You may repeat it.
 
-    Your SSH configuration, agent, keys, known hosts and jump hosts are used. A host needs Python 3.11 or later. As root,
-    or with sudo, the node is for the whole machine, and systemd keeps it where that runs. With --roles it gets a broker or a
-    controller, too, by the name of the node: their keys are made there, and certified with the root key, which stays here.
+    dsmt uses your SSH configuration, agent, keys, known hosts and jump hosts. A host needs Python 3.11 or later. As root, or
+    with sudo, the node is for the whole machine; where systemd runs, it keeps the node up. With --roles the host also gets a
+    broker or a controller, with the name of the node. It makes their keys; the root key certifies them, and stays here.
     """
     from dsmt.operations.remote.adding import Adding  # noqa: PLC0415 - lazily, for quick help
     from dsmt.operations.remote.hosts import address_of  # noqa: PLC0415 - the same

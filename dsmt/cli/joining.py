@@ -38,17 +38,22 @@ def labels_of(given: Iterable[str]) -> dict[str, str]:
 
 @command()
 @click.option(
-    "--role", default="node", type=click.Choice(["node", "broker", "controller"]), help="What joins with it: a node."
+    "--role",
+    default="node",
+    type=click.Choice(["node", "broker", "controller"]),
+    help="What joins with the token; only a node can.",
 )
-@click.option("--name", default="*", metavar="PATTERN", help="Which names it may take, as web-*; by default any.")
-@click.option("--ttl", default="1h", metavar="DUR", help="How long it is good for; 1h by default.")
-@click.option("--broker", default=None, metavar="BROKER", help="The broker that it uses: the leaf of its site.")
+@click.option(
+    "--name", default="*", metavar="PATTERN", help="Which names the machine may take, such as web-*; by default any."
+)
+@click.option("--ttl", default="1h", metavar="DUR", help="How long the token is valid; 1h by default.")
+@click.option("--broker", default=None, metavar="BROKER", help="The broker that the machine uses: the leaf of its site.")
 @label_option
 @reason_option
 def create(
     ctx: CliContext, *, role: str, name: str, ttl: str, broker: str | None, labels: tuple[str, ...], reason: str
 ) -> None:
-    """Make a token with which one machine joins this realm: its one line is shown once, and good for one use."""
+    """Make a token with which one machine can join this realm. Its line is shown once, and is valid for one use."""
     tokens.check_role(role)
     given, lives_s = labels_of(labels), seconds(ttl) or 0.0
 
@@ -77,7 +82,7 @@ def create(
 
 @command("list")
 def list_all(ctx: CliContext) -> None:
-    """Every token that is known: open, used, expired or revoked."""
+    """List the tokens that are known: open, used, expired or revoked."""
     found = ctx.ask(lambda connection: tokens.listing(connection.bus))
     if ctx.json:
         document(found)
@@ -101,7 +106,7 @@ def listed(found: list[Listed]) -> str:
 @click.argument("token")
 @reason_option
 def revoke(ctx: CliContext, token: str, reason: str) -> None:
-    """End TOKEN, by the beginning of its id or by its line: nobody joins with it any more."""
+    """End TOKEN, named by the beginning of its id or by its line: no machine can join with it any more."""
     done = ctx.act(lambda connection: tokens.revoke(connection, token, reason=reason))
     if ctx.json:
         document(done)
@@ -111,11 +116,16 @@ def revoke(ctx: CliContext, token: str, reason: str) -> None:
 
 @command()
 @click.argument("token")
-@click.option("--name", default=None, metavar="NAME", help="The node's name; by default the token's, or this machine's.")
 @click.option(
-    "--address", default=None, metavar="ADDR", help="Where its services are reached; by default the way to the broker."
+    "--name", default=None, metavar="NAME", help="The node's name; by default that of the token, or of this machine."
 )
-@click.option("--no-start", is_flag=True, help="Do not start the node: dsmt node run does, or an init system.")
+@click.option(
+    "--address",
+    default=None,
+    metavar="ADDR",
+    help="Where its services can be reached; by default the address from which it reaches the broker.",
+)
+@click.option("--no-start", is_flag=True, help="Do not start the node; dsmt node run or an init system does.")
 @label_option
 def join(
     ctx: CliContext, token: str, name: str | None, address: str | None, labels: tuple[str, ...], *, no_start: bool

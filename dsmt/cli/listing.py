@@ -38,10 +38,10 @@ def seen(ctx: CliContext) -> Sight:
 @command()
 @click.argument("target", type=TARGET, required=False)
 @click.option("-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only services with this label.")
-@click.option("--problems", is_flag=True, help="Only what is not as it should be.")
-@click.option("-a", "--all", "everything", is_flag=True, help="Also what has ended, and copies on other nodes.")
+@click.option("--problems", is_flag=True, help="Only instances with a problem.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also instances that have ended, and copies on other nodes.")
 def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool) -> None:
-    """Every instance (of TARGET: a service, component or instance): where it runs and how it is."""
+    """List the instances (of TARGET: a service, component or instance): where each runs, and its state."""
     wanted = {}
     for label in labels:
         key, equals, value = label.partition("=")
@@ -60,7 +60,7 @@ def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems
 @command()
 @click.argument("target", type=TARGET)
 def endpoints(ctx: CliContext, target: str) -> None:
-    """Where the instances of TARGET (a service, component or instance) can be reached now: one line for each port."""
+    """Show where the instances of TARGET (a service, component or instance) can be reached now: a line for each port."""
     found = of_endpoints(seen(ctx), Target.parse(target))
     if ctx.json:
         document(found)
@@ -81,7 +81,7 @@ def endpoint_lines(found: list[Reached]) -> str:
 
 @command()
 def services(ctx: CliContext) -> None:
-    """Every service and how many of its instances are ready."""
+    """List the services, and how many instances of each are ready."""
     sight = seen(ctx)
     found = of_services(sight)
     if ctx.json:
@@ -92,7 +92,7 @@ def services(ctx: CliContext) -> None:
 
 @command()
 def brokers(ctx: CliContext) -> None:
-    """The brokers; one that is not alive is asked what is wrong."""
+    """List the brokers; dsmt asks a broker that is not alive what is wrong with it."""
     home = ctx.home()
     realm = home.realm()
 
@@ -110,7 +110,7 @@ def brokers(ctx: CliContext) -> None:
 
 @command()
 def controllers(ctx: CliContext) -> None:
-    """The controllers."""
+    """List the controllers."""
     sight = seen(ctx)
     found = of_controllers(sight)
     if ctx.json:

@@ -23,17 +23,20 @@ from dsmt.operations.write.asking_logs import Line, LogNotice
 @click.argument("target", type=TARGET)
 @click.option("-n", "lines", type=Count(min=0, max=10_000), default=None, help="The last N lines of each stream (100).")
 @click.option(
-    "--since", default=None, metavar="TIME", help="Start 10m ago, at 14:05 or at an RFC 3339 time, to within half a minute."
+    "--since",
+    default=None,
+    metavar="TIME",
+    help="When to start, to within half a minute: 10m (ago), 14:05 or an RFC 3339 time.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Follow new lines, across restarts and moves.")
 @click.option("--previous", is_flag=True, help="The log of the run before this one.")
-@click.option("--step", default=None, type=click.Choice(STEPS), help="The log of this step instead.")
+@click.option("--step", default=None, type=click.Choice(STEPS), help="Show the log of this step instead.")
 def logs(
     ctx: CliContext, target: str, *, lines: int | None, since: str | None, follow: bool, previous: bool, step: str | None
 ) -> None:
-    """What the instances of TARGET have written.
+    """Show what the instances of TARGET have written.
 
-    A program writes its files itself: the time of a line is known of what comes while it is followed, and null before.
+    A program writes its files itself. So a line has a time only if it is written while you follow; else the time is null.
     """
     if step is not None and (follow or previous or since is not None):
         raise InputError(

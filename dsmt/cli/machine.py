@@ -41,24 +41,32 @@ PATIENCE_S = 30.0
 
 @command()
 @click.option(
-    "--nodes", default=None, type=int, metavar="N", help="How many nodes; by default those of the home, at first 1."
+    "--nodes",
+    default=None,
+    type=int,
+    metavar="N",
+    help="How many nodes; by default as many as the home has, 1 for a new home.",
 )
 @click.option(
     "--controllers",
     default=None,
     type=int,
     metavar="N",
-    help="How many controllers; by default those of the home, at first 2.",
+    help="How many controllers; by default as many as the home has, 2 for a new home.",
 )
 @click.option(
-    "--brokers", default=None, type=int, metavar="N", help="How many brokers; by default those of the home, at first 1."
+    "--brokers",
+    default=None,
+    type=int,
+    metavar="N",
+    help="How many brokers; by default as many as the home has, 1 for a new home.",
 )
 @click.option("--port", default=None, type=Count(1, 65535), metavar="P", help="The first broker's port.")
 @click.option("--name", default=None, help="The name of a new realm; `local` by default.")
 @click.option(
-    "--engine", default=None, type=click.Choice(["dsmt", "nats"]), help="What carries a new realm; `dsmt` by default."
+    "--engine", default=None, type=click.Choice(["dsmt", "nats"]), help="The bus of a new realm; `dsmt` by default."
 )
-@click.option("--detach", is_flag=True, help="Return once everything is attached; `dsmt down` ends it.")
+@click.option("--detach", is_flag=True, help="Return when everything is attached; `dsmt down` stops it.")
 def up(
     ctx: CliContext,
     *,
@@ -70,7 +78,7 @@ def up(
     engine: str | None,
     detach: bool,
 ) -> None:
-    """Run a realm on this machine: brokers, controllers and nodes, each its own process. Ctrl-C is `down`."""
+    """Run a realm on this machine: brokers, controllers and nodes, each in its own process. Ctrl-C does what `down` does."""
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
     wanted = Wanted(nodes=nodes, controllers=controllers, brokers=brokers, name=name, listen=listen, engine=engine)
@@ -166,7 +174,7 @@ async def _announced(home: Home) -> None:
             gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
     note_announced(home, known.keys() - gone)
     warn(
-        f"broker {one} is none of the realm any more, and is left here: dsmt broker remove {one} ends it"
+        f"broker {one} does not belong to the realm any more, but is still here: dsmt broker remove {one} ends it"
         for one in sorted(gone)
     )
 
@@ -196,7 +204,7 @@ async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIEN
             except TimedOutError as error:
                 if len(missing) >= before:
                     here = f"{len(keys) - before} of {counted(len(keys), 'node')} attached and alive"
-                    said = f"{here}, and no further one within {limit_s:g} s: not {some(missing)}; it goes on"
+                    said = f"{here}; no other node came within {limit_s:g} s: {some(missing)} did not; the start goes on"
                     raise TimedOutError(error.code, said, next=error.next) from error
         await following.here(connection.bus, started.controllers)
 
@@ -224,7 +232,7 @@ def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list
 
 @command()
 def upgrade(ctx: CliContext) -> None:
-    """Begin all of dsmt that runs in this home anew, with what is installed now; services go on, with the same pids."""
+    """Restart all of dsmt that runs in this home, with the installed version. Services keep running, with the same pids."""
     home = ctx.home()
     if not home.exists:
         raise _no_realm(home)
@@ -274,9 +282,9 @@ async def _down(ctx: CliContext, home: Home) -> None:
 
 @command()
 @click.option("--hold", is_flag=True, help="Wait for Enter before the clean-up.")
-@click.option("--engine", default=None, type=click.Choice(["dsmt", "nats"]), help="What carries it; `dsmt` by default.")
+@click.option("--engine", default=None, type=click.Choice(["dsmt", "nats"]), help="The bus of the realm; `dsmt` by default.")
 def demo(ctx: CliContext, *, hold: bool, engine: str | None) -> int:
-    """A realm in a temporary home, a real service, two real deaths and their repair, shown with their times."""
+    """Start a realm in a temporary home with a real service, kill twice, and show each repair with its times."""
     from dsmt.demo import Line  # noqa: PLC0415 - lazily, for quick help
     from dsmt.demo import demo as play  # noqa: PLC0415 - the same
 
@@ -370,7 +378,7 @@ def controller_run(ctx: CliContext, name: str) -> int:
 @command("run")
 @click.argument("name", required=False)
 def node_run(ctx: CliContext, name: str | None) -> int:
-    """Run a node of this home in the foreground, its only one or n1; its end leaves its services running."""
+    """Run a node of this home in the foreground; by default its only one, or n1. When it ends, its services keep running."""
     from dsmt.operations.local.making import ensure_node  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import spawner  # noqa: PLC0415 - the same
 

@@ -19,7 +19,7 @@ from dsmt.operations.write.node_control import Controlled, Mode, drained, set_mo
 
 @command()
 def nodes(ctx: CliContext) -> None:
-    """Every node: alive or not, what it has, what it runs."""
+    """List the nodes: alive or not, what each has and runs."""
     sight = seen(ctx)
     found = of_nodes(sight)
     if ctx.json:
@@ -31,7 +31,7 @@ def nodes(ctx: CliContext) -> None:
 @command()
 @click.argument("node", type=NODE)
 def show(ctx: CliContext, node: str) -> None:
-    """One node and every dsmt process on it; to kill the node, kill them all in this order."""
+    """Show one node, and every dsmt process on it. To kill the node, kill them all in this order."""
     sight = seen(ctx)
     found = node_shown(sight, node)
     if ctx.json:
@@ -43,10 +43,12 @@ def show(ctx: CliContext, node: str) -> None:
 @command()
 @click.argument("node", type=NODE)
 @reason_option
-@click.option("--deadline", "--wait", default=None, metavar="DUR", help="Wait at most this long, then say what holds it up.")
+@click.option(
+    "--deadline", "--wait", default=None, metavar="DUR", help="Wait at most this long, then say what delays the drain."
+)
 @click.option("--no-wait", is_flag=True, help="Return at once; the drain goes on.")
 def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_wait: bool) -> None:
-    """Move everything off NODE and place nothing more there; done when only what must stay with its data is left."""
+    """Move everything off NODE, and place nothing more there. Done when only what must stay with its data is left."""
     limit = seconds(deadline)
 
     async def work(connection: Connection) -> Controlled:
@@ -76,7 +78,7 @@ def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_w
 @click.argument("node", type=NODE)
 @reason_option
 def exclude(ctx: CliContext, node: str, reason: str) -> None:
-    """Place nothing more on NODE; what runs there stays."""
+    """Place nothing more on NODE; instances that run there stay."""
     done = _set(ctx, node, "excluded", reason)
     if not ctx.json:
         was = "" if done.changed else " already"
@@ -105,13 +107,13 @@ def _set(ctx: CliContext, node: str, mode: Mode, reason: str) -> Controlled:
 
 @command()
 @click.argument("node", type=NODE, metavar="NODE|HOST")
-@click.option("--forget", is_flag=True, help="Only forget it: the machine that it was added on is gone.")
+@click.option("--forget", is_flag=True, help="Only forget it: its machine is gone.")
 @yes_option
 @reason_option
 def remove(ctx: CliContext, node: str, *, forget: bool, yes: bool, reason: str) -> None:
-    """Forget NODE, which is gone for good; one that is alive elsewhere is refused. It comes back when it attaches again.
+    """Forget NODE, which is gone for good. A node that is alive elsewhere is refused. It comes back if it attaches again.
 
-    A node of this home, or one that was added from here with `node add`, is ended first, and nothing of it is left.
+    If the node is of this home, or was added from here with `node add`, this ends it first, and leaves nothing of it.
     """
     if not forget and added(ctx, node):
         clear(ctx, node, yes=yes, reason=reason)

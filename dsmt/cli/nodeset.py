@@ -21,7 +21,7 @@ from dsmt.operations.write.nodesets import NodeSet
 
 @command("list")
 def list_sets(ctx: CliContext) -> None:
-    """Every named set and the nodes that it selects now."""
+    """List the named sets, and the nodes that each selects now."""
 
     async def work(connection: Reading) -> list[NodeSet]:
         return nodesets.every(await look(connection.bus))
@@ -36,7 +36,7 @@ def list_sets(ctx: CliContext) -> None:
 @command()
 @click.argument("name")
 def show(ctx: CliContext, name: str) -> None:
-    """One set and the nodes that it selects now."""
+    """Show one set, and the nodes that it selects now."""
 
     async def work(connection: Reading) -> NodeSet:
         return await nodesets.show(connection.bus, name)
@@ -49,7 +49,7 @@ def show(ctx: CliContext, name: str) -> None:
 @click.argument("expression")
 @reason_option
 def set_one(ctx: CliContext, name: str, expression: str, reason: str) -> None:
-    """Name EXPRESSION, as in: dsmt nodeset set good 'minus(all_nodes, failed)'."""
+    """Give EXPRESSION a name, as in: dsmt nodeset set good 'minus(all_nodes, failed)'."""
 
     async def work(connection: Connection) -> NodeSet:
         return await nodesets.define(connection.bus, name, expression, by=connection.by, reason=reason)
@@ -63,7 +63,7 @@ def set_one(ctx: CliContext, name: str, expression: str, reason: str) -> None:
 @reason_option
 @wait_option
 def use(ctx: CliContext, target: str, nodes: str, reason: str, wait: str | None) -> int:
-    """Run TARGET, a component or a service that has one only, on NODES, a set's name or an expression: a new revision."""
+    """Run TARGET (a component, or a service with only one) on NODES (a set or an expression). This makes a new revision."""
     named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Applied:
@@ -86,7 +86,7 @@ def use(ctx: CliContext, target: str, nodes: str, reason: str, wait: str | None)
 @yes_option
 @reason_option
 def remove(ctx: CliContext, name: str, *, yes: bool, reason: str) -> None:
-    """Forget a named set; with --yes even one that is in use."""
+    """Forget a named set; with --yes, also a set that is in use."""
 
     async def work(connection: Connection) -> NodeSet:
         return await nodesets.forget(connection.bus, name, by=connection.by, used=yes, reason=reason)

@@ -19,9 +19,9 @@ from dsmt.operations.write import rolling_back
 @command()
 @click.argument("service", type=TARGET)
 def history(ctx: CliContext, service: str) -> None:
-    """SERVICE's revisions: when, by whom, why, and which of them runs, is good or was refused.
+    """List SERVICE's revisions: when, by whom and why each was applied; and which one runs, is good or was refused.
 
-    What only a key has said that was revoked since is believed no more: an earlier revision may not be called good then.
+    If a key was revoked since, dsmt no longer believes what only this key said. An earlier revision may then not be good.
     """
 
     async def work(connection: Reading) -> tuple[list[Revision], Sight]:
@@ -56,7 +56,7 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
     trimmed = f"; {gone} no longer in the history" if first > 1 else ""
     lost = sum("overruled" in one.state for one in found)
     again = (
-        f"; {counted(lost, 'other')} overruled: what stands was said first, apply it again if it is to be" if lost else ""
+        f"; {counted(lost, 'other')} overruled: another one came first; if you still want it, apply it again" if lost else ""
     )
     then = f"dsmt rollback {service} --to N goes back to one"
     if not any("current" in one.state for one in found):
@@ -71,12 +71,12 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
     "--to",
     default=None,
     metavar="N",
-    help="The revision, as in r3 or 3; by default the last good one before, else the one before.",
+    help="The revision, such as r3 or 3; by default the last good one before this, else the one before.",
 )
 @reason_option
 @wait_option
 def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: str | None) -> int:
-    """Apply an earlier revision of SERVICE again, as a new one."""
+    """Apply an earlier revision of SERVICE again, as a new revision."""
     number, limit = None if to is None else _number(to), seconds(wait)
 
     async def work(connection: Connection) -> Applied:

@@ -15,9 +15,9 @@ from dsmt.operations.offline.replaying import replay as decide_again
 
 @command()
 @click.argument("file")
-@click.option("--trust", "trust_file", default=None, metavar="FILE", help="What `dsmt trust export` wrote.")
+@click.option("--trust", "trust_file", default=None, metavar="FILE", help="The file that `dsmt trust export` wrote.")
 def replay(ctx: CliContext, file: str, trust_file: str | None) -> int:
-    """Decide again what controllers decided in a history that `dsmt export` wrote, and say what differs.
+    """Repeat the decisions of controllers from a history that `dsmt export` wrote, and say what differs.
 
     Ends with 1 when a decision comes out different, or the history does not verify.
     """
@@ -40,7 +40,7 @@ def _show(file: str, done: Replayed) -> None:
         f"{file}: {counted(len(done.decisions), 'decision')} of {counted(done.controllers, 'controller')}, ruleset {RULESET}"
     )
     if not done.verified:
-        print("NOT VERIFIED: dsmt verify says what is wrong with the file; what follows from it is worth nothing")
+        print("NOT VERIFIED: these results prove nothing; dsmt verify says what is wrong with the file")
     counts = [
         (done.same, "the same"),
         (done.different, "different"),

@@ -107,7 +107,7 @@ def root() -> click.Group:
     return LazyGroup(
         COMMANDS,
         name="dsmt",
-        help="Keeps services alive on a fleet of machines, and says why everything is as it is.",
+        help="Keeps services alive on a fleet of machines, and explains why each is in its state.",
         params=[*common_options(), _version_option()],
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
@@ -121,7 +121,9 @@ def _version_option() -> click.Option:
             ctx.invoke(version)
             ctx.exit(0)
 
-    return click.Option(["--version"], is_flag=True, expose_value=False, callback=told, help="The version of this program.")
+    return click.Option(
+        ["--version"], is_flag=True, expose_value=False, callback=told, help="Print the version of this program."
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -95,7 +95,9 @@ def cells(row: InstanceRow, now_ms: int) -> tuple[str, str, str, str, str, str, 
 def held(hold: Hold, now_ms: int) -> str:
     """Who holds an instance, since when, and why."""
     said = f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
-    return said if hold.stands is None else f"{said}; r{hold.stands} was good nowhere yet, and waits for it"
+    return (
+        said if hold.stands is None else f"{said}; r{hold.stands} was not good anywhere yet, and waits until this is started"
+    )
 
 
 def working(row: InstanceRow, now_ms: int) -> str:
@@ -262,4 +264,6 @@ def brake_line(told: RealmStatus) -> str:
 def overruled(word: OverruledWord) -> str:
     """A line on what somebody has said, of which another word stands in the place."""
     said = f"  overruled: {word.said}, by {word.by}{quoted(word.reason)}"
-    return one_line(f"{said}; what stands was said first, on the other side of a partition: say it again if it is to be")
+    return one_line(
+        f"{said}; another change came first, on the other side of a partition; repeat this one if you still want it"
+    )

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 @command()
 @click.option("--name", default="main", help="The realm's name.")
 @click.option(
-    "--listen", default=None, metavar="HOST:PORT", help="Where the first broker listens; a free port of 127.0.0.1."
+    "--listen",
+    default=None,
+    metavar="HOST:PORT",
+    help="Where the first broker listens; by default a free port of 127.0.0.1.",
 )
 @click.option("--brokers", default=1, type=int, metavar="N", help="How many brokers; 1 by default.")
-@click.option("--engine", default="dsmt", type=click.Choice(["dsmt", "nats"]), help="What carries it; `dsmt` by default.")
+@click.option(
+    "--engine", default="dsmt", type=click.Choice(["dsmt", "nats"]), help="The bus of the realm; `dsmt` by default."
+)
 def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: str) -> None:
     """Make a realm in this home: keys, one broker or several, an operator."""
     import asyncio  # noqa: PLC0415 - a third of the time of `--help`
@@ -55,7 +60,7 @@ def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: s
 
 @command()
 def version(ctx: CliContext) -> None:
-    """The version of this program."""
+    """Print the version of this program."""
     if ctx.json:
         document({"version": __version__, "python": platform.python_version(), "platform": sys.platform})
     else:
@@ -64,7 +69,7 @@ def version(ctx: CliContext) -> None:
 
 @command()
 def example(ctx: CliContext) -> None:
-    """A service file to begin with."""
+    """Print a service file to begin with."""
     from dsmt.spec.schema import example as text  # noqa: PLC0415 - lazily, for quick help
 
     if ctx.json:
@@ -75,7 +80,7 @@ def example(ctx: CliContext) -> None:
 
 @command()
 def schema(ctx: CliContext) -> None:
-    """The JSON Schema of service files."""
+    """Print the JSON Schema of service files."""
     from dsmt.spec.schema import json_schema  # noqa: PLC0415 - lazily, for quick help
 
     del ctx  # it is JSON either way
@@ -85,7 +90,7 @@ def schema(ctx: CliContext) -> None:
 @command()
 @click.argument("key", required=False)
 def explain(ctx: CliContext, key: str | None) -> None:
-    """What KEY of the service file means, as `stop.grace`; without one, every key in a line."""
+    """Explain KEY of the service file, such as `stop.grace`; without KEY, list every key."""
     from dsmt.spec import schema as keys  # noqa: PLC0415 - lazily, for quick help
 
     told = keys.overview() if key is None else keys.explain(key)

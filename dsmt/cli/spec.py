@@ -19,12 +19,12 @@ DIFFERS = 6
 @command()
 @click.argument("files", nargs=-1, required=True)
 @click.option(
-    "--plan", "plans", multiple=True, metavar="ID", help="Refuse unless FILES and what stands are those of this plan."
+    "--plan", "plans", multiple=True, metavar="ID", help="Refuse unless FILES and the present state are those of this plan."
 )
 @reason_option
 @wait_option
 def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reason: str, wait: str | None) -> int:
-    """Create or change services as FILES say (service files, directories, or `-`); done once it is stored."""
+    """Create or change services as FILES say (service files, directories, or `-`). Done when this is stored."""
     from dsmt.cli import screens  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.read import waiting  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
@@ -60,7 +60,7 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
 @command()
 @click.argument("files", nargs=-1, required=True)
 def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
-    """What apply would do with FILES: what differs, each step and where, and the plan's id. Changes nothing."""
+    """Show what apply would do with FILES: what differs, each step and where, and the plan's id. Changes nothing."""
     from dsmt.operations.read.planning import ApplyPlan  # noqa: PLC0415 - with it
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 
@@ -82,7 +82,7 @@ def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
 @click.argument("files", nargs=-1, required=True)
 @click.option("--exit-code", is_flag=True, help="Exit with 6 when something differs.")
 def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
-    """What differs between FILES and what is applied."""
+    """Show what differs between FILES and what is applied."""
     from dsmt.operations.read.planning import Difference  # noqa: PLC0415 - with it
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 
@@ -104,7 +104,7 @@ def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
 @command()
 @click.argument("service", type=TARGET)
 def get(ctx: CliContext, service: str) -> None:
-    """SERVICE's file, as it was last applied; if that revision was refused, the first line says so."""
+    """Print SERVICE's file, as it was last applied. If that revision was refused, the first line says so."""
     from dsmt.operations.read.planning import base_of  # noqa: PLC0415 - with it
     from dsmt.operations.read.revisions import refused, running  # noqa: PLC0415 - with it
     from dsmt.operations.read.sight import look  # noqa: PLC0415 - with it

@@ -35,7 +35,7 @@ LOOKED_AT = 60
 @command()
 @click.argument("service", type=TARGET, required=False)
 def status(ctx: CliContext, service: str | None) -> None:
-    """The realm in one screen; or SERVICE: its instances, what is wrong with them, what happened last."""
+    """Show the realm on one screen; or SERVICE: its instances, what is wrong with them, what happened last."""
     if service is None:
         _realm(ctx)
     else:

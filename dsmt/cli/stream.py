@@ -36,17 +36,21 @@ AHEAD_MS: Final = 60_000
 @click.argument("topics", nargs=-1)
 @click.option("-n", "last", type=Count(min=0), default=None, help="Show the last N first (10).")
 @click.option(
-    "--since", default=None, metavar="TIME", help="Start 10m ago, at 14:05, at an RFC 3339 time or at an event id."
+    "--since", default=None, metavar="TIME", help="Where to start: 10m (ago), 14:05, an RFC 3339 time or an event id."
 )
-@click.option("--until", default=None, metavar="TIME", help="Up to a time.")
+@click.option("--until", default=None, metavar="TIME", help="Where to end: 10m (ago), 14:05 or an RFC 3339 time.")
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only events of these types.")
 @click.option("--source", "sources", multiple=True, metavar="GLOB", help="Only events of these sources.")
-@click.option("--where", default=None, metavar="CEL", help="Only events for which this is true: 'data.state == \"failed\"'.")
-@click.option("--follow/--no-follow", "-f", default=True, help="Follow new events (the default), or end.")
+@click.option(
+    "--where", default=None, metavar="CEL", help="Only events for which this is true, as in 'data.state == \"failed\"'."
+)
+@click.option(
+    "--follow/--no-follow", "-f", default=True, help="Follow new events (the default), or end after those that are there."
+)
 @click.option("--no-signals", is_flag=True, help="Only facts, no signals.")
 @click.option("--all", "everything", is_flag=True, help="Also heartbeats, measurements, command lines, repeats.")
-@click.option("--wide", is_flag=True, help="Whole lines, with id, clock, cause and topic.")
-@click.option("--raw", is_flag=True, help="The signed events as a CBOR sequence.")
+@click.option("--wide", is_flag=True, help="Print whole lines, with id, clock, cause and topic.")
+@click.option("--raw", is_flag=True, help="Print the signed events as a CBOR sequence.")
 def tail(
     ctx: CliContext,
     *,
@@ -63,11 +67,11 @@ def tail(
     wide: bool,
     raw: bool,
 ) -> None:
-    """The stream of events on TOPICS (a subtree ends in `/`; all of them when none is named), verified.
+    """Follow the stream of events on TOPICS, verified. A subtree ends in `/`; without TOPICS, it shows all topics.
 
-    What passes all the time is left out: heartbeats, measurements, what instances write, command lines that come
-    and go. `--all` shows it, and so does naming it: a topic with `heartbeat`, `stats`, `attributes`, `log` or `operator`
-    in it, `--type`, `--source`, `--where`.
+    It leaves out what passes all the time: heartbeats, measurements, what instances write, command lines that come
+    and go. `--all` shows these. So does naming them: by a topic with `heartbeat`, `stats`, `attributes`, `log` or
+    `operator` in it, or by `--type`, `--source`, `--where`.
 
     `--where` takes an expression in CEL over id, source, type, subject, topic, time, data, cause, to and version.
     """

@@ -20,9 +20,9 @@ from dsmt.trust.store import TrustStore
 
 @command()
 @click.argument("file")
-@click.option("--trust", "trust_file", default=None, metavar="FILE", help="What `dsmt trust export` wrote.")
+@click.option("--trust", "trust_file", default=None, metavar="FILE", help="The file that `dsmt trust export` wrote.")
 def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
-    """Check what `dsmt export` or `dsmt tail --raw` wrote: signatures, chains, completeness. `-` is standard input."""
+    """Check a file of `dsmt export` or `dsmt tail --raw`: signatures, chains, completeness. `-` is standard input."""
     raw, trust = read_with_trust(ctx, file, trust_file)
     found = check(raw, trust)
     if ctx.json:

@@ -16,14 +16,18 @@ from dsmt.spec.quantities import format_duration
 
 @command()
 @click.option(
-    "--kill", multiple=True, metavar="NODES", type=NODE, help="Nodes that die: a name, a set or an expression; repeatable."
+    "--kill",
+    multiple=True,
+    metavar="NODES",
+    type=NODE,
+    help="Nodes that die: a name, a set or an expression; may be repeated.",
 )
 @click.option("--drain", multiple=True, metavar="NODES", type=NODE, help="Nodes that are drained, in the same way.")
-@click.option("--spec", multiple=True, metavar="FILE", help="Services that are applied before; repeatable.")
+@click.option("--spec", multiple=True, metavar="FILE", help="A service file that is applied first; may be repeated.")
 def whatif(ctx: CliContext, kill: tuple[str, ...], drain: tuple[str, ...], spec: tuple[str, ...]) -> None:
-    """What would follow if nodes died or were drained, as controllers would decide it. Changes nothing.
+    """Show what would follow if nodes died or were drained, as controllers would decide it. Changes nothing.
 
-    It is played through on a copy of what is now, in which nodes that live do all well.
+    It runs on a copy of the present state, in which every living node does what it is told.
     """
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 

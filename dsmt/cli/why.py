@@ -19,9 +19,9 @@ from dsmt.operations.words.targets import Target
 @command()
 @click.argument("target", type=TARGET)
 @click.option("--depth", type=Count(min=0), default=explaining.DEPTH, help="How far back to go.")
-@click.option("--events", is_flag=True, help="Every event of a loop, and all ids.")
+@click.option("--events", is_flag=True, help="Show every event of a loop, and all ids.")
 def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
-    """Why TARGET is as it is: in one sentence, and by the signed events that led to it, newest first.
+    """Explain the state of TARGET: in one sentence, and by the signed events that led to it, newest first.
 
     TARGET: SERVICE[/COMPONENT[/INDEX]], node/NODE, broker/BROKER, controller/CONTROLLER or an event id.
     """
@@ -38,9 +38,9 @@ def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
 
 @command("why-not")
 @click.argument("target", type=TARGET)
-@click.option("--node", default=None, metavar="NODE", help="Why not there.")
+@click.option("--node", default=None, metavar="NODE", help="Explain this node only.")
 def why_not(ctx: CliContext, target: str, node: str | None) -> None:
-    """Why nodes do not take an instance of TARGET, clause by clause, and the smallest change that helps."""
+    """Explain why nodes do not take an instance of TARGET: clause by clause, with the smallest change that helps."""
 
     async def work(connection: Reading) -> Fitting:
         return fitting.why_not(await look(connection.bus), Target.parse(target), node)
@@ -63,7 +63,7 @@ def why_not_lines(found: Fitting) -> list[str]:
         ]
         lines += [f"of the others {len(found.fits)} fit: {fits}"] if found.fits else []
     if found.on is not None:
-        lines.append(f"it is on {found.on}: what follows is for one more like it")
+        lines.append(f"it is on {found.on}: the lines below are about one more instance like it")
     if found.reason is not None:
         lines.append(f"it waits: {one_line(found.reason.message)}   {found.reason.code}")
     if found.clauses:

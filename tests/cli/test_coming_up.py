@@ -65,7 +65,7 @@ def test_up_waits_as_long_as_one_more_node_comes_and_names_those_that_do_not(hom
 
     said, ended = run(main())
     here = "3 of 8 nodes attached and alive"
-    assert said == f"{here}, and no further one within 30 s: not n4, n5, n6 and 2 more; it goes on"
+    assert said == f"{here}; no other node came within 30 s: n4, n5, n6 and 2 more did not; the start goes on"
     assert 90 <= ended <= 120, "the last one came after 60 s"
     assert "not all nodes are attached and alive: 1 of 8; not n2, n3, n4 and 4 more" in told
 

@@ -48,5 +48,5 @@ def test_elsewhere_a_line_comes_when_a_host_is_done_and_with_json_none(capsys: p
 def test_a_broker_of_a_home_that_is_down_is_not_said_to_listen() -> None:
     assert added("b2", "10.0.0.1:4000", runs=True).startswith("broker b2 listens at 10.0.0.1:4000;")
     down = added("b2", "10.0.0.1:4000", runs=False)
-    assert "b2 is to listen at 10.0.0.1:4000, and does not run" in down
+    assert "b2 will listen at 10.0.0.1:4000; it does not run yet" in down
     assert down.endswith("next: dsmt up --detach")

@@ -370,7 +370,7 @@ def test_certificates_are_listed_rotated_and_revoked(operator: Operator) -> None
     assert rotated["clock"] == "realm"
     ended = operator.ok("cert", "revoke", rotated["before"], "--keep", "--reason", "stolen")
     assert "service/web/spec" in ended
-    assert "no rollback goes back to what it had applied before of web" in ended
+    assert "dsmt rollback cannot go back to what this key had applied before, of web" in ended
     assert operator.json("cert", "revoke", "controller/c1")["left"] == []
     states = {(one["name"], one["key"]): one["state"] for one in operator.json("cert", "list")}
     assert states[own, rotated["key"]] == "valid"

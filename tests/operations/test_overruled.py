@@ -66,7 +66,7 @@ def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, tar
                 (line,) = [one for one in screen(found, events=False) if "overruled" in one]
                 assert "another" not in line
                 assert "eve" in line
-                assert line.endswith("say it again if it is to be")
+                assert line.endswith("repeat this one if you still want it")
             if target == "web/app/0":
                 assert (await why(ann, TRUST, "web/app/1")).explained.overruled == []
             await says(eve, "eve", False)
@@ -111,7 +111,7 @@ def test_a_set_or_a_brake_that_was_overruled_is_told_where_it_is_shown(
             for who in (ann, eve):
                 (word,), screen_ = await shows(who)
                 assert (word.said, word.by, word.reason) == (said, "eve", "says eve")
-                assert f'  overruled: {said}, by eve: "says eve"; what stands was said first' in screen_
+                assert f'  overruled: {said}, by eve: "says eve"; another change came first' in screen_
             await says(eve, "eve", False)
             assert await shows(ann) == ([], (await shows(ann))[1])
 
