@@ -1,7 +1,8 @@
 """Invariants: what must hold of every run (docs/rules/invariants.md); each answers with sentences that say what does not.
 
 Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas` and `ViewWatch`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`;
-    12.12 `ViewWatch`; 12.13 `proven`; what was acknowledged is kept (`kept`), and what is signed of programs is so (`truth`).
+    12.12 `ViewWatch`; 12.13 `proven`; what was acknowledged is kept (`kept`), and what is signed of programs is so
+    (`truth`).
 Rule 2: nothing here holds a rule of the code under test: it folds, decides and compares with the real functions.
 """
 

@@ -1,8 +1,8 @@
 """Scenarios: what happens to a fleet in one run, by name; each ends whole, and every invariant is asked of it.
 
 Asked of each run: 12.2 (all is as the operator was told), 12.3 (replicas agree), 12.10 (decisions replay), nothing that was
-acknowledged is lost, nothing untrue is signed of programs, nothing goes back to a revision that never ran. Of each run in which
-no store lost what it held: 12.13 (its history verifies).
+acknowledged is lost, nothing untrue is signed of programs, nothing goes back to a revision that never ran. Of each run in
+which no store lost what it held: 12.13 (its history verifies).
 """
 
 from __future__ import annotations
