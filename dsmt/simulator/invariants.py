@@ -133,9 +133,11 @@ def verdicts(fleet: Fleet, since_ms: int) -> list[str]:
 def replayed(fleet: Fleet) -> list[str]:
     """12.10: folded and decided again, each decision has the same inputs and says the same."""
     wrong: list[str] = []
-    stores = [(store.identity, list(fleet.rows(store))) for store in fleet.stores]
-    decisions = [signed for _, rows in stores for _, signed in rows if _is_decision(signed)]
-    for identity, rows in stores:
+    stores: dict[str, list[tuple[int, SignedEvent]]] = {}
+    for store in fleet.stores:  # nobody has decided on a copy that was put back under the id of one that is here
+        stores.setdefault(store.identity, list(fleet.rows(store)))
+    decisions = [signed for store in fleet.stores for _, signed in fleet.rows(store) if _is_decision(signed)]
+    for identity, rows in stores.items():
         there = frozenset(str(signed.id) for _, signed in rows)
         of_this = [signed for signed in decisions if _is_whole(signed, identity, there)]
         for speaker in sorted({signed.event.source for signed in of_this}):
