@@ -75,6 +75,13 @@ class SlotKey(NamedTuple):
         return f"agent/{node}/{self}"
 
     @classmethod
+    def of_agent(cls, source: str) -> SlotKey | None:
+        """The slot of an agent's name; None for any other source."""
+        parts = source.split("/")
+        index = index_of(parts[4]) if len(parts) == 5 and parts[0] == "agent" else None
+        return None if index is None else cls(parts[2], parts[3], index)
+
+    @classmethod
     def of_topic(cls, topic: str) -> SlotKey | None:
         """The slot of a slot fact's topic; None for any other topic."""
         parts = topic.split("/")

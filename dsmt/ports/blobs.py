@@ -5,17 +5,26 @@ Contract: a blob is put chunk by chunk in any order, and is whole when who puts 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 KEPT_BYTES: Final = 256 * 1024**2
 KEPT_SHARE: Final = 0.25
+UNFINISHED_MS: Final = 10 * 60 * 1000
+"""What is put and not gone on with, or named by nothing for so long, may go."""
+_DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 
 
 def kept_for_events(total: int) -> int:
     """What of a disk of so many bytes is kept for events: a broker whose disk is full stops everybody."""
     return int(min(KEPT_BYTES, total * KEPT_SHARE))
+
+
+def digests_in(bodies: Iterable[bytes]) -> set[bytes]:
+    """What is named in the bodies of events, as hexadecimal text."""
+    return {bytes.fromhex(one.decode()) for body in bodies for one in _DIGEST.findall(body)}
 
 
 @dataclass(frozen=True, slots=True)

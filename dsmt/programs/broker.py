@@ -11,6 +11,7 @@ from typing import Final
 
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.broker.older import OLDER
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import DsmtError
@@ -19,7 +20,7 @@ from dsmt.programs import nats_gate
 from dsmt.programs.birth import is_birth_record
 from dsmt.programs.bus import realm_ms, the_bus
 from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, read_identity
-from dsmt.programs.damage import damage_in, open_sound, remains, set_aside, told
+from dsmt.programs.damage import found_in, open_sound, remains, set_aside, told
 from dsmt.programs.keeper import keep_keeper
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
@@ -45,24 +46,31 @@ def main(directory: str) -> int:
 
 
 async def _serve(directory: Path) -> None:
-    """Serve until cancelled; whenever the store is found damaged, anew with what is sound in it (rule B11)."""
-    config = BrokerFile.read(directory)
+    """Serve until cancelled; whenever the store is found damaged, anew with what is sound in it (rule B11).
+
+    Where it is found to be an older copy, once, anew under another id (rule R5).
+    """
+    config, older = BrokerFile.read(directory), ""
     while True:
         store = open_sound(directory, synced=config.synced)
         try:
-            await _serve_from(store, directory, config)
+            await _serve_from(store, directory, config, older)
         except (DsmtError, BaseExceptionGroup) as error:
-            damage = damage_in(error)
-            if damage is None:
+            damage, is_older = found_in(error, "store.damaged"), found_in(error, OLDER)
+            if damage is None and is_older is None:
                 raise
+            if is_older is not None:
+                older = is_older.message
+                store.leave_identity()
         else:
             return
         finally:
             store.close()
-        set_aside(directory, damage)
+        if damage is not None:
+            set_aside(directory, damage)
 
 
-async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile) -> None:
+async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile, older: str) -> None:
     identity = read_identity(directory / IDENTITY)
     check = remembering(verify, REMEMBERED)
     trust = TrustStore(config.realm.realm, verify=check)
@@ -79,6 +87,7 @@ async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile) -
             brokers=tuple(config.realm.addresses),
             told_ms=await _told_ms(others),
             remains=remains(directory),
+            older=older,
             damaged=lambda: told(directory),
         ),
         identity=identity,

@@ -75,9 +75,9 @@ def told(directory: Path) -> str:
     return str(lie[-1].with_name(lie[-1].name.removesuffix(_NEW))) if lie else ""
 
 
-def damage_in(error: BaseException) -> DsmtError | None:
-    """That the store is damaged, if that is what ended a broker."""
-    return next((one for one in _leaves(error) if isinstance(one, DsmtError) and one.code == "store.damaged"), None)
+def found_in(error: BaseException, code: str) -> DsmtError | None:
+    """That the store is damaged, or an older copy, if that is what ended a broker."""
+    return next((one for one in _leaves(error) if isinstance(one, DsmtError) and one.code == code), None)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

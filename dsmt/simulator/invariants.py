@@ -1,7 +1,8 @@
 """Invariants: what must hold of every run (docs/rules/invariants.md); each answers with sentences that say what does not.
 
 Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas` and `ViewWatch`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`;
-    12.12 `ViewWatch`; what was acknowledged is kept (`kept`), and what is signed of programs is so (`truth`).
+    12.12 `ViewWatch`; 12.13 `proven`; what was acknowledged is kept (`kept`), and what is signed of programs is so
+    (`truth`).
 Rule 2: nothing here holds a rule of the code under test: it folds, decides and compares with the real functions.
 """
 
@@ -16,6 +17,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.records import from_data
 from dsmt.event.registry import is_fact
+from dsmt.operations.offline.proving import verify as verify_history
 from dsmt.simulator.contention import speaking_for
 from dsmt.simulator.engine.keys import verify
 from dsmt.simulator.engine.rng import Stream
@@ -30,6 +32,10 @@ EVERYTHING: Final = 5
 """In each so many looks, all that there is is looked at."""
 LAG_S: Final = 15.0
 """How long a controller may take to attach and to read everything, or lag behind."""
+EXPORT_S: Final = 20.0
+"""How long an operator may take to export a history."""
+NAMED_MOST: Final = 3
+"""Gaps that one sentence names."""
 
 
 def replicas(fleet: Fleet, stream: Stream) -> list[str]:
@@ -127,9 +133,11 @@ def verdicts(fleet: Fleet, since_ms: int) -> list[str]:
 def replayed(fleet: Fleet) -> list[str]:
     """12.10: folded and decided again, each decision has the same inputs and says the same."""
     wrong: list[str] = []
-    stores = [(store.identity, list(fleet.rows(store))) for store in fleet.stores]
-    decisions = [signed for _, rows in stores for _, signed in rows if _is_decision(signed)]
-    for identity, rows in stores:
+    stores: dict[str, list[tuple[int, SignedEvent]]] = {}
+    for store in fleet.stores:  # nobody has decided on a copy that was put back under the id of one that is here
+        stores.setdefault(store.identity, list(fleet.rows(store)))
+    decisions = [signed for store in fleet.stores for _, signed in fleet.rows(store) if _is_decision(signed)]
+    for identity, rows in stores.items():
         there = frozenset(str(signed.id) for _, signed in rows)
         of_this = [signed for signed in decisions if _is_whole(signed, identity, there)]
         for speaker in sorted({signed.event.source for signed in of_this}):
@@ -144,6 +152,20 @@ def _replayed(rows: list[tuple[int, SignedEvent]], decisions: list[SignedEvent],
         for finding in replay(rows, decisions, store=store, check=verify).findings
         if finding.outcome not in ("same", "other ruleset")  # what another one decided is not ours to decide again
     ]
+
+
+async def proven(fleet: Fleet) -> list[str]:
+    """12.13: the history that the operator exports, of the broker that it is attached to, verifies as a file."""
+    operator, until = fleet.operator, fleet.world.loop.time() + EXPORT_S
+    operator.export()
+    while operator.exported is None:
+        if fleet.world.loop.time() > until:
+            return [f"12.13: the history was not exported: {operator.refused}"]
+        await asyncio.sleep(0.1)
+    verdict = verify_history(operator.exported, fleet.world.trust())
+    missing = [f"{gap.source} {gap.first}..{gap.last} on {gap.topic}" for gap in verdict.gaps[:NAMED_MOST]]
+    wrong = [f"12.13: {fault.code}: {fault.message}" for fault in verdict.faults]
+    return wrong + [f"12.13: {len(verdict.gaps)} gaps: {'; '.join(missing)}"] * bool(missing)
 
 
 def _is_decision(signed: SignedEvent) -> bool:

@@ -19,13 +19,16 @@ from dsmt.agents.rules.container import CONFIG, IDENTITY, LOGS, NodeConfig, load
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.broker.older import OLDER
 from dsmt.bus.store.sqlite import GIB
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.resaying import Resaying
+from dsmt.errors import DsmtError
 from dsmt.event.kinds.node import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.damage import found_in
 from dsmt.simulator.attention import WatchedRunner
 from dsmt.simulator.engine.datagrams import SimDatagrams
 from dsmt.simulator.engine.disk import SimFiles, SimLogs
@@ -140,9 +143,12 @@ class SimBroker:
         if not kept_birth:
             self.birth = ""
 
-    def copied(self) -> SimStore:
-        """A copy of its store as it is now."""
-        return self.store.copy(identity=self.store.identity, boot=self.host.boot)
+    def copied(self, *, closed: bool = False) -> SimStore:
+        """A copy of its store as it is now, or as it were if it was `closed` now."""
+        copy = self.store.copy(identity=self.store.identity, boot=self.host.boot)
+        if closed:
+            copy.sync()
+        return copy
 
     def old_store(self, copy: SimStore) -> None:
         """It finds an older copy of its store in place of what it had."""
@@ -173,6 +179,20 @@ class SimBroker:
         return self.host.entropy("store").bytes(8).hex()
 
     async def _main(self, process: HostProcess) -> None:
+        """Serve; anew under another id where the store is found to be an older copy, as the program does."""
+        older = ""
+        while True:
+            try:
+                await self._serve(process, older)
+            except (DsmtError, BaseExceptionGroup) as error:
+                found = found_in(error, OLDER)
+                if found is None:
+                    raise
+                older = found.message
+            self.store.leave_identity()
+            self.old_store(self.store)
+
+    async def _serve(self, process: HostProcess, older: str) -> None:
         self.broker = broker = Broker(
             BrokerConfig(
                 address=self.address,
@@ -181,6 +201,7 @@ class SimBroker:
                 version=__version__,
                 boot=self.host.boot,
                 brokers=tuple(self.world.brokers),
+                older=older,
             ),
             identity=self.identity,
             trust=self.world.trust(),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dsmt.errors import DsmtError, NotFoundError
+from dsmt.operations.offline.history import export
 from dsmt.operations.read import waiting
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, brokers, clocks, controlling, node_control
@@ -56,6 +57,8 @@ class SimOperator:
         self.refused = ""
         self.said = 0
         self.bus: Bus | None = None
+        self.exported: bytes | None = None
+        """The history that was exported last."""
         self.kept = KeptMember(self.host, "operator", self._main)
         self._wishes: deque[Wish] = deque()
         self._some = asyncio.Event()
@@ -66,7 +69,8 @@ class SimOperator:
         return not self._wishes
 
     async def _main(self, process: HostProcess) -> None:
-        self.bus = bus = self.world.client(process, self.identity)
+        self.trust = self.world.trust()
+        self.bus = bus = self.world.client(process, self.identity, trust=self.trust)
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run())
             group.create_task(self._work(bus))
@@ -106,6 +110,16 @@ class SimOperator:
     def announce(self, which: dict[str, BrokerAddress]) -> None:
         """Say where brokers are, and which of them are leaves."""
         self._ask(Wish("announce brokers", lambda bus: brokers.announce(bus, which, by=self.name)))
+
+    def export(self) -> None:
+        """Export the history of the broker that it is attached to."""
+
+        async def exported(bus: Bus) -> None:
+            written: list[bytes] = []
+            await export(bus, self.trust, written.append)
+            self.exported = b"".join(written)
+
+        self._ask(Wish("export the history", exported))
 
     def apply(self, spec: dict[str, Any], *, reason: str = "a simulation") -> None:
         """Apply a spec, as plain values."""

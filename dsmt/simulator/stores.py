@@ -31,6 +31,10 @@ class SimStore(SqliteStore):
             self._content.backup(db)
         return db
 
+    def sync(self) -> None:
+        """Have all of it on the disk, as at its end in order: it keeps its id then."""
+        self._all_synced()
+
     def copy(self, *, identity: str, boot: str) -> SimStore:
         """The same content now, opened in a boot; `identity` is its id if it takes a new one."""
         return SimStore(identity=identity, boot=boot, limit_bytes=self.limit_bytes, content=self._db.connection)

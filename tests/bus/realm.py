@@ -16,6 +16,7 @@ from nacl.bindings import crypto_scalarmult_base
 
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.broker.older import OLDER
 from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
@@ -34,6 +35,7 @@ from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice,
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network
 from dsmt.ports.realm import About, BrokerAddress
+from dsmt.programs.damage import found_in
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import Realm, TrustStore
@@ -255,6 +257,7 @@ class TestRealm:
         trust: TrustStore | None = None,
         kept: SqliteStore | None = None,
         others: Sequence[BrokerAddress] = (),
+        older: str = "",
     ) -> Broker:
         identity = identity or self.identity(f"broker/{name}")
         path = store or str(self.directory / f"{name}.db")
@@ -265,6 +268,7 @@ class TestRealm:
                 pid=os.getpid(),
                 version="test",
                 brokers=tuple(others),
+                older=older,
             ),
             identity=identity,
             trust=trust or self.trust(),
@@ -307,6 +311,21 @@ class TestRealm:
         broker._store.close()
         name = identity.name.split("/")[1]
         return await self.broker(name, identity=identity, address=address, **more)
+
+    async def renewed(self, broker: Broker, seconds: float = 20.0) -> Broker:
+        """The broker that finds its store to be an older copy, begun anew as its program does it."""
+        task = self.tasks.pop(broker)
+        await asyncio.wait({task}, timeout=seconds)
+        assert task.done(), "it did not find that its store is an older copy"
+        found = found_in(task.exception(), OLDER)
+        assert found is not None, task.exception()
+        broker._store.leave_identity()
+        broker._store.close()
+        identity, path = self.identities[broker], broker._store._db.path
+        name, others = identity.name.split("/")[1], broker._config.brokers
+        return await self.broker(
+            name, identity=identity, address=broker.address, store=path, born=False, others=others, older=found.message
+        )
 
     async def raw(
         self, name: str, *, identity: Identity | None = None, attach: bool = True, reads: bool = False

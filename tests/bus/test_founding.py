@@ -35,6 +35,7 @@ from tests.bus.on_nats import on_nats
 from tests.bus.realm import Pen, TestClock, TestRealm, reading, scenario
 from tests.bus.saying import numbers
 from tests.operations.histories import exported
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 
@@ -152,7 +153,7 @@ async def test_what_streams_hold_is_in_a_store_in_order_and_broker_and_sources_g
     stored = [row.arrived_ms for row in rows if row.topic == "user/t"]
     assert stored == sorted(stored)
     assert began_ms - 1000 < stored[0] <= stored[-1] < said_ms + 1000
-    assert broker.whole
+    await until(lambda: broker.whole)
     assert broker._session_words.presence.attachment_of("node/n1") == 7
     assert broker._store.blobs.get(sha256(BLOB).digest()).whole
     again = await e._made.client("operator/alice", identity=e._identities["operator/alice"])

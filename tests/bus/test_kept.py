@@ -178,7 +178,7 @@ async def test_a_reader_misses_nothing_when_an_older_copy_of_the_store_comes_bac
         for number in range(1, 40):
             await alice.publish(fact(number))
         await got.until(lambda g: len(g.arrived) == 40)
-        broker = await r.restarted(broker, store=str(r.directory / "left.db"))
+        broker = await r.restarted(broker, store=str(r.directory / "left.db"), older="it has another id already")
         carol = await r.client("operator/carol")
         await until(lambda: "operator/bob" in broker._sessions.by_name)
         for number in range(40, 60):

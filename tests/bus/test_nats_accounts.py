@@ -37,12 +37,13 @@ class Gate:
         self.sent: dict[str, tuple[int, int]] = {}
         self.sessions: dict[Connection, Any] = {}
         self.facts: list[Stored] = []
-        self.listed, self.asked, self.removed = 0, list[str](), list[int]()
+        self.listed, self.asked, self.removed, self.purged = 0, list[str](), list[int](), list[dict[str, Any]]()
         bus: Any = SimpleNamespace(source="broker/b1", held=self.held)
         clock: Any = SimpleNamespace(boottime=lambda: self.now)
         self.link: Any = SimpleNamespace(server_id="S", request=self.request, api=self.api)
         monkeypatch.setattr(accounts, "head", self.head)
         monkeypatch.setattr(accounts, "all_of", self.all_of)
+        monkeypatch.setattr(accounts, "last_on", self.last_on)
         self.accounts = NatsAccounts(bus, self.trust, clock)
 
     def identity(self, name: str, parent: Identity | None = None) -> Identity:
@@ -61,8 +62,11 @@ class Gate:
         told = {"statsz": {"received": total}} if what == "STATSZ" else {"data": {"connections": each}}
         return SimpleNamespace(data=json.dumps(told).encode())
 
-    async def api(self, _name: str, body: dict[str, Any]) -> None:
-        self.removed.append(body["seq"])
+    async def api(self, name: str, body: dict[str, Any]) -> None:
+        if name.startswith("STREAM.PURGE."):
+            self.purged.append(body)
+        else:
+            self.removed.append(body["seq"])
 
     async def head(self, *_: Any) -> Any:
         return SimpleNamespace(messages=len(self.facts), size=sum(one.size for one in self.facts))
@@ -72,6 +76,9 @@ class Gate:
         for one in self.facts:
             if any(one.subject.startswith(each.removesuffix(">")) for each in filters):
                 yield one
+
+    async def last_on(self, _link: Any, _stream: str, subject: str) -> Stored | None:
+        return next((one for one in self.facts if one.subject == subject), None)
 
     def connected(self, name: str, payer: str) -> None:
         at = Connection("S", len(self.sessions))
@@ -88,6 +95,10 @@ class Gate:
             raw = pen.write(topic, {"n": n}, version=1).raw
             own = self.subjects.event(identity.name, topic, fact=True)
             self.stands(self.subjects.offered(offered_by, identity.name, topic) if offered_by else own, raw)
+
+    def revoke(self, identity: Identity) -> None:
+        topic = f"trust/revoked/{identity.key.key_id.hex()}/root"
+        self.trust.revoke(self.trust.open(Pen(self.identity("root")).write(topic, {"by": "root"}, version=1).raw))
 
     async def work(self) -> None:
         self.now += 1.0
@@ -182,11 +193,76 @@ async def test_of_what_stands_under_a_name_only_its_own_words_count_and_what_nob
 
 
 @at_a_gate
-async def test_what_a_revoked_key_has_said_is_not_removed(gate: Gate) -> None:
+async def test_what_a_revoked_key_has_said_counts_and_stays_up_to_what_it_might(gate: Gate) -> None:
     gate.says(gate.agent, MANY)
-    revoked = Pen(gate.identity("root")).write(
-        f"trust/revoked/{gate.agent.key.key_id.hex()}/root", {"by": "root"}, version=1
-    )
-    gate.trust.revoke(gate.trust.open(revoked.raw))
+    gate.revoke(gate.agent)
+    stolen, other = gate.facts[0].raw, gate.subjects.event(AGENT, "app/web/x", fact=True)
+    gate.stands(other, stolen)
+    gate.stands(other, stolen.replace(b"t0", b"t1"))
     await gate.accounts._count_held()
-    assert (gate.removed, gate.accounts._held) == ([], {})
+    most = QUOTAS["agent"]
+    assert sorted(gate.removed) == list(range(most + 1, MANY + 3)), (
+        "what came later, what its key has not said there or not so"
+    )
+    assert {name: live.facts for name, live in gate.accounts._held.items()} == dict.fromkeys((AGENT, "node/n1"), most)
+    assert gate.over(gate.node) == ""
+
+
+@at_a_gate
+async def test_what_somebody_offers_goes_where_its_own_source_has_said_it_or_more_and_else_stays(gate: Gate) -> None:
+    other = gate.identity("agent/n1/web/app/1", gate.node)
+    gate.says(other, MANY, offered_by=AGENT)
+    later, same = Pen(other, int(time.time() * 1000) + 1).write("app/web/t0", {"n": 1}, version=2), gate.facts[1].raw
+    for topic, raw in (("app/web/t0", later.raw), ("app/web/t1", same), ("app/web/t2", b"an answer")):
+        gate.stands(gate.subjects.event(other.name, topic, fact=True), raw)
+    assert await gate.accounts._count_held()
+    assert gate.removed == [1, 2]
+    assert gate.accounts._held == {}
+
+
+@at_a_gate
+async def test_of_certificates_that_somebody_else_has_brought_those_stay_that_their_own_source_has_not(gate: Gate) -> None:
+    gate.says(gate.agent, MANY)
+    for name, own in (("node/n2", True), ("node/n3", False)):
+        one = gate.identity(name)
+        for sayer in (name, AGENT) if own else (AGENT,):
+            gate.stands(gate.subjects.certificate(sayer, name, one.key.key_id), canonical([o.raw for o in one.chain]))
+    four = gate.identity("node/n4")
+    gate.stands(gate.subjects.certificate("node/n4", "node/n4", four.key.key_id), b"an answer")
+    gate.stands(gate.subjects.certificate(AGENT, "node/n4", four.key.key_id), canonical([o.raw for o in four.chain]))
+    assert await gate.accounts._count_held()
+    assert gate.removed == [MANY + 2]
+    assert gate.accounts._held[AGENT].facts == MANY
+
+
+@at_a_gate
+async def test_it_is_looked_when_a_key_was_revoked(gate: Gate) -> None:
+    gate.says(gate.agent, MANY)
+    assert await gate.accounts._count_held()
+    assert not await gate.accounts._count_held()
+    gate.revoke(gate.agent)
+    assert await gate.accounts._count_held()
+    assert gate.removed
+
+
+@at_a_gate
+async def test_each_copy_for_who_is_addressed_counts_and_one_for_another_goes(gate: Gate) -> None:
+    pen, to = Pen(gate.agent), [f"node/x{n}" for n in range(MANY)]
+    for topic, named in (("app/web/t", tuple(to)), ("app/web/u", ())):
+        raw = pen.write(topic, {"n": 1}, version=1, to=named).raw
+        for one in to:
+            gate.stands(gate.subjects.copy(AGENT, one, topic, fact=True), raw)
+    assert await gate.accounts._count_held()
+    assert gate.removed == list(range(MANY + 1, 2 * MANY + 1))
+    assert gate.over(gate.agent) == f"{AGENT} has {MANY} retained facts, and its certificate allows {QUOTAS['agent']}"
+
+
+@at_a_gate
+async def test_what_is_dated_out_of_its_certificate_counts_though_nobody_believes_it(gate: Gate) -> None:
+    pen = Pen(gate.agent)
+    for n in range(MANY):
+        raw = pen.write(f"app/web/t{n}", {"n": n}, version=1, ahead_s=-400 * 86_400.0).raw
+        gate.stands(gate.subjects.event(AGENT, f"app/web/t{n}", fact=True), raw)
+    assert await gate.accounts._count_held()
+    assert gate.over(gate.agent)
+    assert gate.removed == []

@@ -22,6 +22,7 @@ from dsmt.bus.rules.nats_quota import (
     UNIT_BYTES,
     Counted,
     Work,
+    beyond,
     over_held,
     paid_by,
     summed,
@@ -174,6 +175,15 @@ def test_who_is_looked_at_goes_by_what_its_role_may_have() -> None:
     assert suspected(dict.fromkeys(names, Live(LENIENCE * QUOTAS["node"] + 1, 1))) == {*names[:3]}
 
 
+def test_of_what_revoked_keys_have_said_what_came_beyond_the_quota_of_a_name_or_of_who_pays_goes() -> None:
+    most, agents = QUOTAS["agent"], QUOTAS["node"] // QUOTAS["agent"]
+    assert beyond([("agent/n1/web/app/0", 1)] * (most + 2)) == [most, most + 1]
+    assert beyond([("agent/n1/web/app/0", LEAST_LIVE_BYTES), ("agent/n1/web/app/0", 1), ("operator/alice", 1)]) == [1]
+    full = [(f"agent/n1/web/app/{n}", 1) for n in range(agents) for _ in range(most)]
+    left = QUOTAS["node"] - len(full)
+    assert beyond([*full, *[(N1, 1)] * left, ("agent/n1/web/other/0", 1)]) == [QUOTAS["node"]]
+
+
 # --- a server and its gate ---------------------------------------------------------------------------------------
 
 
@@ -261,7 +271,7 @@ async def test_a_source_refuses_itself_one_fact_more_than_its_certificate_allows
     alice = await k.bus(certified(k, "operator/alice", 3))
     told = [alice.emit(Draft(f"user/t{n}", {"n": n}, version=1)).acknowledged() for n in range(5)]
     refused = [one for one in await asyncio.gather(*told, return_exceptions=True) if isinstance(one, RefusedError)]
-    assert [one.message for one in refused] == ["operator/alice has 3 live facts, as many as its certificate allows"] * 2
+    assert [one.message for one in refused] == ["operator/alice has 3 live facts, and its certificate allows 3"] * 2
     async with reading(await k.bus(k.identities["operator/bob"]), "user/") as got:
         await got.until(lambda g: g.completes)
         assert len(got.arrived) == 3

@@ -44,7 +44,7 @@ async def put_back(r: TestRealm, broker: Broker, older: Path) -> Broker:
     await r.stop(broker)
     broker._store.close()
     replaced(r, older)
-    return await r.broker("b2", identity=identity, address=address, others=others)
+    return await r.renewed(await r.broker("b2", identity=identity, address=address, others=others))
 
 
 async def signs(r: TestRealm, broker: Broker, name: str) -> list[str]:

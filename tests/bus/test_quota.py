@@ -133,11 +133,11 @@ def test_what_a_delegate_has_ended_makes_room_for_as_much_after_the_next_commit(
     said: Any = SimpleNamespace(key_id=b"k", event=SimpleNamespace(source=agent.subject), size=100)
     for _ in range(2):
         accounts.charge(said, None)
-    with pytest.raises(UnusableEventError, match="as many as its certificate allows"):
+    with pytest.raises(UnusableEventError, match="has 2 live facts, and its certificate allows 2"):
         accounts.charge(said, None)
     held[0] = 2
     accounts.committed()
-    with pytest.raises(UnusableEventError, match="as many as its certificate allows"):
+    with pytest.raises(UnusableEventError, match="has 2 live facts, and its certificate allows 2"):
         accounts.charge(said, None)
     held[0] = 1
     accounts.committed()

@@ -39,12 +39,12 @@ def test_a_token_holds_nothing_that_nats_reads(text: str) -> None:
 
 
 @given(author=TOPIC, sayer=TOPIC, topic=TOPIC)
-def test_a_subject_says_who_said_what_and_where(author: str, sayer: str, topic: str) -> None:
-    assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=True)) == ("f", author, author, topic)
-    assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=False)) == ("s", author, author, topic)
-    assert SUBJECTS.said(SUBJECTS.offered(sayer, author, topic)) == ("o", sayer, author, topic)
-    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic, fact=False)) == ("i", author, author, topic)
-    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic, fact=True)) == ("n", author, author, topic)
+def test_a_subject_says_who_said_what_where_and_for_whom(author: str, sayer: str, topic: str) -> None:
+    assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=True)) == ("f", author, author, topic, "")
+    assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=False)) == ("s", author, author, topic, "")
+    assert SUBJECTS.said(SUBJECTS.offered(sayer, author, topic)) == ("o", sayer, author, topic, "")
+    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic, fact=False)) == ("i", author, author, topic, sayer)
+    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic, fact=True)) == ("n", author, author, topic, sayer)
 
 
 @pytest.mark.parametrize("subject", ["", "d", "d.a%2Eb.f", "d.a%2Eb.f.x", "d.other.f.x.y", "d.a%2Eb.q.x.y", "d.a%2Eb.o.x.y"])

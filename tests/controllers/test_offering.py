@@ -91,6 +91,7 @@ def test_an_old_store_that_comes_back_brings_nothing_back(tmp_path: Path) -> Non
             broker = await made.restarted(broker, store=str(tmp_path / "old.db"))
             assert held(broker, SPEC), "it knows the service that was removed"
             assert not held(broker, TOMBSTONE)
+            broker = await made.renewed(broker)
             await until(lambda: held(broker, TOMBSTONE) and not held(broker, SPEC))
             await until(lambda: broker._store.winner("nodeset/a").raw != first.raw)
             await until(lambda: runner.view.winner(TOMBSTONE) and not runner.view.winner(SPEC))
@@ -135,6 +136,7 @@ def test_who_was_away_while_an_old_store_numbered_its_rows_again_folds_anew_and_
                 fact = NodesetFact(expression="n1", by="alice")
                 said += await command(made, Draft(f"nodeset/x{len(said)}", to_data(fact)))
             made.tasks[client] = asyncio.get_running_loop().create_task(client.run())
+            broker = await made.renewed(broker)
             await until(lambda: held(broker, TOMBSTONE) and not held(broker, SPEC))
             await until(lambda: all(runner.view.winner(one.event.topic) for one in said))
 

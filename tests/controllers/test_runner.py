@@ -44,7 +44,10 @@ class HandEmission:
 
 
 class HandBus:
-    """Keeps what is emitted. On the topics of `too_big` nothing is, on those of `dropped` nothing is acknowledged; all else at `answer`."""
+    """Keeps what is emitted. On the topics of `too_big` nothing is, on those of `dropped` nothing is acknowledged.
+
+    All else is acknowledged at `answer`.
+    """
 
     source, broker, attached = "controller/c1", "b1", True
     early_s = 0.0

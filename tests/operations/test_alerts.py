@@ -50,6 +50,35 @@ def test_of_a_dead_node_whose_certificate_has_ended_it_is_told_what_brings_it_ba
 
 @pytest.mark.parametrize(
     ("closed", "told"),
+    [
+        (("c2",), [("controller/c2", "controller.expired")]),
+        (("c1", "c2"), [("controller/c2", "controller.expired"), ("controllers", "controllers.none")]),
+        ((), []),
+    ],
+)
+def test_of_a_controller_whose_certificate_has_ended_it_is_told_what_brings_it_back(
+    closed: tuple[str, ...], told: list[object]
+) -> None:
+    realm, root = Realm("n1"), SecretKey(bytes(32))
+    realm.apply(web(0))
+    for name in ("c1", "c2"):
+        realm.controller(name)
+    for name in closed:
+        realm.session(f"controller/{name}", "closed", how="peer")
+    seen = sight(realm)
+    trust = TrustStore(RealmName(name="prod", roots=(root.public,)))
+    begins = seen.now_ms // 1000 - 7200
+    c2 = root_issued("controller/c2", root, key=root, now_s=begins, serial=bytes(16), lifetime_s=3600)
+    trust.add(c2.chain[0].raw)
+    found = status(seen, trust, []).alerts
+    assert [(one.target, one.code) for one in found] == told
+    for one in found[:1]:
+        assert one.message == f"its certificate ended at {rfc3339(seen.now_ms - 3_600_000)}, and it cannot attach with it"
+        assert one.next.startswith("dsmt cert rotate controller/c2")
+
+
+@pytest.mark.parametrize(
+    ("closed", "told"),
     [((), []), (("c2",), [("controller/c2", "controller.silent")]), (("c1", "c2"), [("controllers", "controllers.none")])],
 )
 def test_a_controller_that_is_not_alive_is_told_beside_the_others(closed: tuple[str, ...], told: list[object]) -> None:

@@ -17,6 +17,7 @@ import dsmt.controllers.runner as runner_module
 import dsmt.view.following as following_module
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.publisher import Publisher
+from dsmt.bus.rules.outbox import Outbox
 from dsmt.controllers import placement
 from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.completeness import Completeness
@@ -64,6 +65,16 @@ def test_a_node_that_follows_its_inbox_only_keeps_a_copy_for_ever(monkeypatch: p
     if defect:
         no_own_slot_subscription(monkeypatch)
     assert bool(caught("race", (1, 2), "12.2", scale=SMALL)) == defect
+
+
+@pytest.mark.parametrize("defect", [False, True])
+def test_a_refused_fact_that_nothing_declares_leaves_a_history_that_does_not_verify(
+    monkeypatch: pytest.MonkeyPatch, defect: bool
+) -> None:
+    monkeypatch.setattr(runner_module, "RANK_S", 0.0)
+    if defect:
+        monkeypatch.setattr(Outbox, "refused", Outbox.settled)
+    assert bool(caught("storm", (2,), "12.13")) == defect
 
 
 class ReadersClock(View):

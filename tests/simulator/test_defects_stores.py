@@ -10,6 +10,7 @@ import pytest
 import dsmt.agents.instance.facts as facts_module
 from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.older import OlderCopy
 from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.client.client import BusClient
@@ -98,6 +99,7 @@ def one_id_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(SqliteStore, "_identified", identified)
     monkeypatch.setattr(FanOut, "_had", lambda _self, row, _time_ms, head: row <= head)
+    monkeypatch.setattr(OlderCopy, "_is_lost", lambda _self, _row, _time_ms: False)
 
 
 def test_rows_that_are_numbered_twice_are_missed_by_readers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ Rule 4: after each attachment it re-offers the facts it acts on. By what else it
     greater one of its slot, also of one of which nothing is left, or a tombstone. That is offered to a store that is not
     whole, which may lack it, and where such a fact has come: who says the next one counts on from it (R3).
 Rule 5: who addresses a fact to this node believes that something of the slot is here; where nothing is, and nothing is to
-    be, it says so: its last word may be of a container that went with its directory.
+    be, it says so: its last word may be of a container that went with its directory. So it does of the slots of the agents
+    that a store which is not whole, or another one, takes to be attached: an older copy has what was here before.
 Rule 6: an agent that hangs (`hearing`) is ended, to be started again; what it runs goes on.
 """
 
@@ -26,7 +27,7 @@ from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.errors import UnusableEventError
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import from_data
@@ -161,9 +162,12 @@ class ContainerManager:
             return
         if fact.node == self._config.node and fact.desired != "gone":
             return
+        self._say_gone(slot, signed.event.version or 0, (signed.id,))
+
+    def _say_gone(self, slot: SlotKey, generation: int, cause: tuple[EventId, ...] = ()) -> None:
         voice = StatusPublisher(self._deps.bus, slot, self._config.node, Layer.CONTAINER, self._config.heartbeat_s)
         voice.resume(State.DESELECTED, said=False)
-        voice.tell(State.GONE, cause=(signed.id,), generation=signed.event.version or 0)
+        voice.tell(State.GONE, cause=cause, generation=generation)
 
     # -- facts
 
@@ -212,7 +216,11 @@ class ContainerManager:
             keeper.bury(signed)
 
     def _take_complete(self, *, known: bool) -> None:
-        """All facts have come; say everything again where it may not be `known`."""
+        """All facts have come; say everything again where it may not be `known`, and what is here no more."""
+        for slot in () if known else self._hearing.slots:
+            if slot not in self._keepers and not self._closing:
+                held = None if slot not in self._known else self._known[slot].held
+                self._say_gone(slot, 0 if held is None else held.event.version or 0)
         for keeper in self._keepers.values():
             if not known:
                 keeper.again()

@@ -118,7 +118,7 @@ class Broker:
             clock,
             fan_out=self._fan_out,
             copied=self._copied,
-            ingest=self._ingest,
+            recorder=self._recorder,
             admission=self._admission,
             depot=self._depot,
             rates=self._rates,
@@ -126,7 +126,6 @@ class Broker:
             head=self._signed_head,
             when_here=self._others.filling.wait,
             pump=self._to_pump.set,
-            now_ms=self.now_ms,
         )
 
     @property
@@ -144,7 +143,7 @@ class Broker:
         return self._recorder.time.now_ms()
 
     async def run(self) -> None:
-        """Serve until cancelled. Raises `FailedError` when the port is taken or the store damaged."""
+        """Serve until cancelled. Raises `FailedError` when the port is taken, or the store damaged or an older copy."""
         listener = await self._network.listen(
             self._config.address, self._identity.key.link_secret(), admit=self._admit, writable=self._writable
         )
@@ -178,6 +177,7 @@ class Broker:
                 self._session_words.restore(row, now, now_ms)
             self._dismissal.revoke(rows)
             self._others.begin(rows)
+        self._recorder.older.awaits(self._session_words.presence.are_open("node"), now)
         self._others.started()
         self._session_words.started()
         self._reporter.started()
@@ -377,6 +377,7 @@ class Broker:
         self._upkeep.begin(self._clock.boottime())
         while True:
             await asyncio.sleep(TICK_S)
+            self._recorder.older.check()
             now = self._clock.boottime()
             self._upkeep.look(now, self._others.copying.times_ms)
             self._others.look(now)

@@ -29,5 +29,7 @@ class BrokerConfig:
     """Realm time as other brokers have just told it; None when none did."""
     remains: tuple[Remains, ...] = ()
     """What is left of stores that were damaged, and is to be taken over."""
+    older: str = ""
+    """Why its store has taken another id in this process; empty when it has not."""
     damaged: Callable[[], str] = str
     """Says where a store lies that was damaged; empty where none does."""

@@ -21,11 +21,10 @@ from typing import Any, Final
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, InputError
-from dsmt.ports.blobs import Blob, Blobs, kept_for_events
+from dsmt.ports.blobs import UNFINISHED_MS, Blob, Blobs, kept_for_events
 
 MAX_CHUNKS: Final = 2**20
 PAYER_SHARE: Final = 0.5
-UNFINISHED_MS: Final = 10 * 60 * 1000
 REMOVED_AT_ONCE: Final = 4
 AGAIN_MS: Final = 10 * 60 * 1000
 

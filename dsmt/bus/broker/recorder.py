@@ -14,6 +14,7 @@ from typing import Final
 
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.broker.older import OlderCopy
 from dsmt.bus.broker.reporter import BrokerReporter, Self
 from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import Wholeness
@@ -49,13 +50,17 @@ class Recorder:
         self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
         self.words = Words(identity, next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
         self.ingest = Ingest(identity, trust, store, self.words, now_ms=self.time.now_ms, was=self._was)
+        self.older = OlderCopy(store, now_ms=self.time.now_ms, known=bool(config.older))
+        if config.older:
+            self.words.fault("older", identity.name, config.older)
         about = Self(identity.name, config.pid, config.version, config.damaged)
         self.reporter = BrokerReporter(about, store, self.words, now, whole=self.is_whole)
         self.sessions = SessionWords(identity.name, self.words, now)
 
     def is_whole(self) -> bool:
         """Whether everything that the realm holds is here (rule A4)."""
-        return self.wholeness.at(self._clock.boottime())
+        now = self._clock.boottime()
+        return self.wholeness.at(now) and not self.older.may_be(now)
 
     def commit(self) -> list[Row] | None:
         """Store what is pending; the rows, or None when the disk is full."""

@@ -14,8 +14,8 @@ from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut, Send
-from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.past import Past
+from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.quota import UNIT_BYTES, Rates
 from dsmt.bus.wire import frames as f
@@ -42,7 +42,7 @@ class Requests:
         *,
         fan_out: FanOut,
         copied: Copied,
-        ingest: Ingest,
+        recorder: Recorder,
         admission: Admission,
         depot: Depot,
         rates: Rates,
@@ -50,12 +50,11 @@ class Requests:
         head: Callable[[], bytes],
         when_here: Callable[[bytes, Callable[[], None]], None],
         pump: Callable[[], None],
-        now_ms: Callable[[], int],
     ) -> None:
-        self._log, self._clock, self._fan_out, self._copied, self._ingest = log, clock, fan_out, copied, ingest
+        self._log, self._clock, self._fan_out, self._copied, self._ingest = log, clock, fan_out, copied, recorder.ingest
         self._admission, self._depot, self._rates = admission, depot, rates
-        self._past = Past(log, fan_out, send, now_ms=now_ms, settled_ms=ingest.settled_ms)
-        self.look = self._past.look
+        self._past = Past(log, fan_out, send, now_ms=recorder.time.now_ms, settled_ms=recorder.ingest.settled_ms)
+        self.look, self._look_older = self._past.look, recorder.older.look
         self._send, self._head, self._when_here, self._pump = send, head, when_here, pump
 
     def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
@@ -72,6 +71,7 @@ class Requests:
             case f.Subscribe():
                 self._spend(session, SUBSCRIBE_COST)
                 self._fan_out.subscribe(session, frame)
+                self._look_older(session.name, frame)
                 self._pump()
             case f.Stored(id=number, row=row) if session.is_broker:
                 self._copied.stored(session, min(row, self._fan_out.given(session, number)))

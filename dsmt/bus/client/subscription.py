@@ -94,7 +94,7 @@ class ClientSubscription:
         """Take in checked events. `now` is boot-time seconds."""
         if arrived:
             last = arrived[-1]
-            self.cursor = Cursor(store, last.row, last.signed.event.time_ms)
+            self.cursor = Cursor(store, last.row, max(last.signed.event.time_ms, self._marked_ms(store)))
         if self._reader is None:
             self._put(list(arrived), size)
             return
@@ -106,6 +106,10 @@ class ClientSubscription:
                 found.extend(self._reader.arrived(one, now))
         self._read(found, size)
         self._arm(now)
+
+    def _marked_ms(self, store: str) -> int:
+        """The time that it has reached in a store: what comes after a mark came after its time, however old it is."""
+        return self.cursor.time_ms if self.cursor is not None and self.cursor.store == store else 0
 
     def _is_mail(self, one: Arrived) -> bool:
         return not any(matches(pattern, one.signed.event.topic) for pattern in self.interest.patterns)

@@ -3,9 +3,12 @@
 Rule 1: a server says how much it was sent in all. Where that is more than one party may send it is asked of each connection;
     of one that has ended it tells by itself.
 Rule 2: when a tenth more or less is retained, all of that is looked at: under whose name it stands, and how large it is.
-    What stands under the names of who has too much is read. What nobody can believe is removed, whoever it is of; of the
-    rest its own facts count, and the certificates that an ancestor has given.
-Rule 3: of its own server a gate counts work, of what is retained all; and it sends away and keeps out who comes to its own.
+    What stands under the names of who has too much is read. What nobody ever could believe is removed, whoever it is of; of
+    the rest its own facts count, each copy for itself, and the certificates that an ancestor has given. Its marks go, what
+    it offers that stands there anyway, and what revoked keys have said beyond what they might: so it is looked when one is
+    revoked, too.
+Rule 3: a mark is retained for a minute or two, whatever its header says: stream H has it, for who still looks for it.
+Rule 4: of its own server a gate counts work, of what is retained all; and it sends away and keeps out who comes to its own.
 """
 
 from __future__ import annotations
@@ -13,21 +16,23 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Never
+from typing import Any, Final, NamedTuple, Never
 
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import Stored, head
+from dsmt.bus.nats.streams import MARK_S, Stored, head, last_on
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED
-from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, over_held, paid_by, summed, suspected
+from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, beyond, over_held, paid_by, summed, suspected
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession
 from dsmt.bus.rules.quota import LEAST_LIVE_BYTES, Live, charged
-from dsmt.bus.wire.subjects import SPOKEN, Subjects
+from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.event.envelope import Event
+from dsmt.event.order import newer
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.trust.certificate import Certificate
@@ -37,10 +42,20 @@ LOOK_S: Final = 1.0
 CHANGED: Final = 10
 """One part in so many."""
 LEAST_FACTS: Final = 64
-MAY_COUNT_YET: Final = frozenset({"trust.revoked", "trust.expired", "clock_ahead"})
-"""Why what is not believed is kept: it was believed, or will be."""
+REVOKED: Final = "trust.revoked"
+STAYS: Final = frozenset({REVOKED, "trust.expired", "clock_ahead"})
+"""Why what is not believed stays, and counts: its source has said it, and it was believed, or may be yet."""
 
 Sessions = Mapping[Connection, NatsSession]
+
+
+class _Held(NamedTuple):
+    """What is retained and counts: its sequence in stream F, who has it, its bytes, and whether its key was revoked."""
+
+    sequence: int
+    name: str
+    size: int
+    ended: bool = False
 
 
 class NatsAccounts:
@@ -53,8 +68,10 @@ class NatsAccounts:
         self._work, self._sent = Work(), -math.inf
         self._held: dict[str, Live] = {}
         """What was said by those who have too much, or have had it said in their names."""
-        self._looked = (0, 0)
-        """How many facts were retained at the last look, and their bytes."""
+        self._looked = (0, 0, 0)
+        """How many facts were retained at the last look, and their bytes; how many revocations were known."""
+        self._before = 0
+        """Where stream F ended a minute ago."""
 
     def over(self, key_id: bytes, name: str) -> str:
         """Why the holder of a key is kept out; empty when it is not."""
@@ -77,16 +94,17 @@ class NatsAccounts:
     async def run(self, link: NatsLink, sessions: Sessions, expel: Callable[[], Awaitable[None]]) -> Never:
         """Count, and have those sent away who are over, until cancelled."""
 
-        async def each(count: Callable[[], Awaitable[bool]]) -> Never:
+        async def each(count: Callable[[], Awaitable[bool]], pause_s: float = LOOK_S) -> Never:
             while True:
-                with suppress(TransportError, RefusedError):  # it is looked again
+                with suppress(ApiError, TransportError, RefusedError):  # it is looked again
                     if await count():
                         await expel()
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(pause_s)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(each(lambda: self._count_work(link, sessions)))
             group.create_task(each(self._count_held))
+            group.create_task(each(self._end_marks, MARK_S))
         raise AssertionError
 
     async def _count_work(self, link: NatsLink, sessions: Sessions) -> bool:
@@ -111,44 +129,100 @@ class NatsAccounts:
     async def _count_held(self) -> bool:
         link = await self._bus.held()
         at = await head(link, self._subjects.facts)
-        facts, size = self._looked
-        more, larger = abs(at.messages - facts), abs(at.size - size)
-        if more < max(LEAST_FACTS, facts // CHANGED) and larger < max(LEAST_LIVE_BYTES, size // CHANGED):
+        facts, size, revocations = self._looked
+        more, larger, known = abs(at.messages - facts), abs(at.size - size), self._trust.revocations
+        few = more < max(LEAST_FACTS, facts // CHANGED) and larger < max(LEAST_LIVE_BYTES, size // CHANGED)
+        if few and known == revocations:
             return False
-        speaker, every = self._subjects.speaker, self._subjects.retained(SPOKEN)
-        held = [(speaker(one.subject), one.size) async for one in all_of(link, self._subjects.facts, every, sizes=True)]
+        speaker, every = self._subjects.speaker, self._subjects.retained()
+        held, marked = list[tuple[str, int]](), set[str]()
+        async for one in all_of(link, self._subjects.facts, every, sizes=True):
+            name = speaker(one.subject)
+            held.append((name, one.size))
+            if self._subjects.is_mark(one.subject):
+                marked.add(name)
         suspects = suspected(summed(held))
         names = sorted({name for name, _ in held if not suspects.isdisjoint((name, paid_by(name)))})
-        self._held = summed([one for name in names for one in await self._said_by(link, name)])
-        self._looked = (at.messages, at.size)
+        for name in marked.intersection(names):
+            await self._purge(link, self._subjects.marks(name))
+        found = [one for name in names for one in await self._said_by(link, name)]
+        gone = await self._end(link, sorted(one for one in found if one.ended))
+        self._held = summed((one.name, one.size) for one in found if one.sequence not in gone)
+        self._looked = at.messages, at.size, known
         return bool(suspects)
 
-    async def _said_by(self, link: NatsLink, name: str) -> list[tuple[str, int]]:
-        """What counts of what stands under a name, with who has it; what nobody can believe is removed (rule 2)."""
-        found, removed, below = list[tuple[str, int]](), 0, self._subjects.said_by(name)
-        async for stored in all_of(link, self._subjects.facts, below):
-            said = self._opener.said(stored)
+    async def _said_by(self, link: NatsLink, name: str) -> list[_Held]:
+        """What counts of what stands under a name; what nobody could believe, or needs, is removed (rule 2)."""
+        found, removed = list[_Held](), 0
+        async for stored in all_of(link, self._subjects.facts, self._subjects.said_by(name)):
             try:
-                if said.kind == "c":
-                    self._opener.check_certificates(stored)
-                else:
-                    await self._opener.open(link, stored)
-            except UnusableEventError as error:
-                if error.code not in MAY_COUNT_YET:
-                    await self._remove(link, stored)
-                    removed += 1
-                continue
-            if said.kind == "f":
-                found.append((name, len(stored.raw)))
-            elif said.kind == "c" and paid_by(said.author) == paid_by(name):
-                found.append((paid_by(name), len(stored.raw)))
+                found += await self._counts(link, stored)
+            except UnusableEventError:
+                await self._remove(link, stored.sequence)
+                removed += 1
         if removed:
-            self._log.warning("what nobody can believe was removed", name=name, messages=removed)
+            self._log.warning("what nobody can believe, or needs, was removed", name=name, messages=removed)
         return found
 
-    async def _remove(self, link: NatsLink, stored: Stored) -> None:
+    async def _counts(self, link: NatsLink, stored: Stored) -> list[_Held]:
+        """What of a message counts. Raises `UnusableEventError` for one that is to go, `TransportError`."""
+        said, ended = self._opener.said(stored), False
+        payer = paid_by(said.sayer)
+        if said.kind == "c":
+            brought = self._opener.check_certificates(stored)
+            if paid_by(said.author) == payer:
+                return [_Held(stored.sequence, payer, len(stored.raw))]
+            if brought <= await self._brought(link, self._subjects.brought_by(said.author, stored.subject)):
+                raise UnusableEventError("stale", f"{said.author} itself has brought them")
+            return []
+        try:
+            event = (await self._opener.open(link, stored)).event
+        except UnusableEventError as error:
+            if error.code not in STAYS or not self._opener.is_signed(stored):
+                raise
+            ended = error.code == REVOKED
+        else:
+            if said.kind == "o" and await self._is_there(link, event):
+                raise UnusableEventError("stale", f"{event.source} itself has said {event.topic}")
+        return [_Held(stored.sequence, said.sayer, len(stored.raw), ended)] if said.kind in "fn" else []
+
+    async def _brought(self, link: NatsLink, subject: str) -> frozenset[bytes]:
+        """The certificates that stand on a subject."""
+        own = await last_on(link, self._subjects.facts, subject)
+        with suppress(UnusableEventError):
+            return frozenset() if own is None else self._opener.check_certificates(own)
+        return frozenset()
+
+    async def _is_there(self, link: NatsLink, event: Event) -> bool:
+        """Whether what somebody offers stands where its own source has said it, or what that has said since."""
+        own = await last_on(link, self._subjects.facts, self._subjects.event(event.source, event.topic, fact=True))
+        with suppress(UnusableEventError):
+            return own is not None and not newer(event, (await self._opener.open(link, own)).event)
+        return False
+
+    async def _end(self, link: NatsLink, ended: Sequence[_Held]) -> set[int]:
+        """Remove what revoked keys have said beyond what they might; the sequences of that."""
+        gone = {ended[place].sequence for place in beyond((one.name, one.size) for one in ended)}
+        for sequence in gone:
+            await self._remove(link, sequence)
+        if gone:
+            self._log.warning("what revoked keys had said beyond their quota was removed", messages=len(gone))
+        return gone
+
+    async def _end_marks(self) -> bool:
+        """Remove the marks that stood a minute ago (rule 3); nobody is over by that."""
+        link = await self._bus.held()
+        if self._before:
+            await self._purge(link, self._subjects.marks(), seq=self._before + 1)
+        self._before = (await head(link, self._subjects.facts)).last
+        return False
+
+    async def _purge(self, link: NatsLink, subject: str, **upto: int) -> None:
+        await link.api(f"STREAM.PURGE.{self._subjects.facts}", {"filter": subject, **upto})
+
+    async def _remove(self, link: NatsLink, sequence: int) -> None:
         with suppress(ApiError):  # it is no more the last on its subject, and gone
-            await link.api(f"STREAM.MSG.DELETE.{self._subjects.facts}", {"seq": stored.sequence, "no_erase": True})
+            await link.api(f"STREAM.MSG.DELETE.{self._subjects.facts}", {"seq": sequence, "no_erase": True})
 
 
 def _counted(session: NatsSession | None, messages: int, size: int) -> Counted:

@@ -7,7 +7,8 @@ Rule 2: a shared fact is published on the condition that nobody has said anythin
     who replace one fact the first is stored and the other one is not, as at a broker (A3); the server compares. By an
     earlier look nobody is refused: somebody else may have said since what is to be replaced.
 Rule 3: who may not have all facts that it likes (`DEFAULT_QUOTA`) knows how many of its own are retained, and refuses
-    itself one more than its certificate allows (D2). What takes the place of another always may.
+    itself one more than its certificate allows (D2); each copy for an addressee is one. What takes the place of another
+    always may.
 Rule 4: who cheats here is not kept from publishing, but from being believed (`opener`), and by the server's
     permissions.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -70,7 +72,7 @@ class NatsDoor:
         self._looks: dict[str, _Look] = {}
         self._counting = asyncio.Lock()
         self._own: set[str] | None = None
-        """The subjects of all facts of its own that are retained, or on their way, where they are counted (rule 3)."""
+        """The subjects of all facts of its own, and of their copies, that are retained, or on their way (rule 3)."""
 
     async def judge(self, link: NatsLink, raw: bytes, now_ms: int) -> Verdict:
         """Whether an event may be published. Raises `UnusableEventError` that says why not, `TransportError`."""
@@ -108,13 +110,20 @@ class NatsDoor:
         async with self._counting:
             if self._own is None:
                 facts, _ = self._subjects.of(source)
-                self._own = {one.subject for one in await last_of_each(link, self._subjects.facts, [facts])}
-        subject = self._subjects.event(source, signed.event.topic, fact=True)
-        if subject not in self._own:
-            why = over_own(holder.certificate, len(self._own))
-            if why:
-                raise UnusableEventError("quota", why, next="end facts that are not needed any more")
-            self._own.add(subject)
+                self._own = set[str]()
+                for one in await last_of_each(link, self._subjects.facts, [facts]):
+                    with suppress(UnusableEventError):  # it is none of its words
+                        self._own |= self._retained((await self._opener.open(link, one)).event)
+        more = self._retained(signed.event) - self._own
+        why = over_own(holder.certificate, len(self._own), len(more)) if more else ""
+        if why:
+            raise UnusableEventError("quota", why, next="end facts that are not needed any more")
+        self._own |= more
+
+    def _retained(self, event: Event) -> set[str]:
+        """The subjects on which a fact and its copies are retained."""
+        copies = (self._subjects.copy(event.source, one, event.topic, fact=True) for one in event.to)
+        return {self._subjects.event(event.source, event.topic, fact=True), *copies}
 
     def _compared(self, signed: SignedEvent, match: Match, look: _Look, now_ms: int) -> Verdict:
         if signed.id in look.rows:

@@ -8,7 +8,7 @@ Rule 3: it tells who is attached (`presence`), and ends connections whose key wa
 Rule 4: a gate that loses its server ends, and begins anew with what it has said before: as a broker that was restarted.
 Rule 5: the gate of the broker in which the realm was born makes the streams, once.
 Rule 6: it asks JetStream for those who may not read everything (`questions`); until it does nobody but brokers is let in.
-Rule 7: history gives way before its server's disk is full (`room`).
+Rule 7: blobs that nothing names, and history, give way before its server's disk is full (`room`, `blobs`).
 Rule 8: it sees to it that what is retained is not overwritten (`guard`).
 Rule 9: where there are several, it sees to it that who was removed is none of them (`members`).
 Rule 10: who costs too much is sent away, and kept out until that is made up for (`accounts`).
@@ -25,6 +25,7 @@ from typing import Final, Never
 from nats.aio.msg import Msg
 
 from dsmt.bus.nats.accounts import NatsAccounts
+from dsmt.bus.nats.blobs import NatsBlobs
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.guard import NatsGuard
 from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm
@@ -96,7 +97,8 @@ class NatsGate:
         self._accounts = NatsAccounts(self.bus, trust, clock)
         self._presence = NatsPresence(self.bus, trust, clock, about, accounts=self._accounts, full=full)
         self._questions = NatsQuestions(self.bus, self._subjects)
-        self._room = NatsRoom(self.bus, self._subjects, low)
+        self._blobs = NatsBlobs(self.bus, self._subjects)
+        self._room = NatsRoom(self.bus, self._subjects, self._blobs, low)
         self._guard = NatsGuard(self.bus, self._subjects, NatsOpener(trust, self._subjects, clock.boottime))
         self._answering: set[asyncio.Task[None]] = set()
         self._log = Logger(gate=identity.name)
@@ -115,6 +117,7 @@ class NatsGate:
                 group.create_task(self._presence.run(link))
                 group.create_task(self._questions.run())
                 group.create_task(self._room.run())
+                group.create_task(self._blobs.run())
                 group.create_task(self._guard.run())
                 if self._realm.replicas > 1:
                     group.create_task(self._members.run(link))

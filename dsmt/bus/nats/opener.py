@@ -1,7 +1,7 @@
 """What of a stream may be believed: no server has judged it, so each reader does, from the stream alone.
 
-Rule 1: the subject says who sent it; it must be the event's source and topic. What is re-offered, or copied for an
-    addressee, names both.
+Rule 1: the subject says who sent it; it must be the event's source and topic. What is re-offered names both, and a copy
+    its addressee: one to whom the event is addressed.
 Rule 2: signature, certificate, grant and record are asked as everywhere. The certificates stand in the stream, on a
     subject for each key of a source, and are asked for when they are first needed.
 Rule 3: time is judged by when the stream stored it, which is the same for all readers: what was more than 10 s ahead of
@@ -22,10 +22,12 @@ from dsmt.bus.rules.authority import check_revocation
 from dsmt.bus.wire.subjects import SubjectParts, Subjects
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode_part
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.payload import canonical
+from dsmt.event.registry import is_fact
 from dsmt.trust.identity import Identity
+from dsmt.trust.keys import verify
 from dsmt.trust.opening import opened
 from dsmt.trust.revocations import REVOKED
 from dsmt.trust.store import TrustStore
@@ -52,10 +54,7 @@ class NatsOpener:
                 raise
             signed, match = opened(self._trust, stored.raw)
         event = signed.event
-        fact = match.row.takes_as_fact(event.version)
-        if (event.source, event.topic) != said[2:] or said.kind not in ("fon" if fact else "si"):
-            where = f"{event.source} on {event.topic} stands on the subject {stored.subject}"
-            raise UnusableEventError("event.subject", where)
+        _check_place(said, event, fact=match.row.takes_as_fact(event.version), subject=stored.subject)
         ahead_ms = max(event.time_ms, event.incarnation) - stored.stored_ms
         if ahead_ms > BOUND_MS:
             raise UnusableEventError("clock_ahead", f"{signed.id} was stored {ahead_ms / 1000:.1f} s before it was said")
@@ -63,6 +62,17 @@ class NatsOpener:
             check_revocation(self._trust, signed)
             self._trust.revoke(signed)
         return signed
+
+    def is_signed(self, stored: Stored) -> bool:
+        """Whether a known key of the source on whose subject a fact stands has signed it, whatever its words are worth."""
+        try:
+            read = decode_part(stored.raw)
+            event = read.events[0].event
+            _check_place(self.said(stored), event, fact=is_fact(event), subject=stored.subject)
+        except (UnusableEventError, IndexError):
+            return False
+        own = self._trust.certificate(read.key_id, event.source)
+        return own is not None and verify(read.algorithm, own.certificate.public, read.message, read.signature)
 
     def said(self, stored: Stored) -> SubjectParts:
         """What a message's subject says. Raises `UnusableEventError`."""
@@ -90,15 +100,17 @@ class NatsOpener:
                 good = True
         return good
 
-    def check_certificates(self, stored: Stored) -> None:
-        """Whether a message holds certificates of the key and source that its subject names, up to the root's.
+    def check_certificates(self, stored: Stored) -> frozenset[bytes]:
+        """The certificates that a message holds, of the key and source that its subject names, up to the root's.
 
         Raises `UnusableEventError`.
         """
-        apart, key_id = TrustStore(self._trust.realm), bytes.fromhex(stored.subject.rpartition(".")[2])
-        apart.add_all(_certificates(stored))
-        if apart.certificate(key_id, self.said(stored).author) is None:
+        apart, key_id = TrustStore(self._trust.realm), stored.subject.rpartition(".")[2]
+        found = _certificates(stored)
+        apart.add_all(found)
+        if not any(one.key_id.hex() == key_id and one.subject == self.said(stored).author for one in apart.certificates()):
             raise UnusableEventError("event.subject", f"no certificate of the key on {stored.subject} stands there")
+        return frozenset(found)
 
     async def introduce(self, link: NatsLink, sayer: Identity) -> None:
         """Put a source's own certificates where readers look for them, unless they are there. Raises `TransportError`."""
@@ -116,9 +128,19 @@ class NatsOpener:
         await link.publish(Publication(subject, payload, {}))
 
 
+def _check_place(said: SubjectParts, event: Event, *, fact: bool, subject: str) -> None:
+    """Raises `UnusableEventError` for an event that does not belong on a subject."""
+    kinds, whose = "fon" if fact else "si", (event.source, event.topic)
+    if said.kind not in kinds or whose != (said.author, said.topic) or (said.addressee and said.addressee not in event.to):
+        raise UnusableEventError("event.subject", f"{event.source} on {event.topic} stands on the subject {subject}")
+
+
 def _certificates(stored: Stored) -> list[bytes]:
     """What a message on a subject of certificates holds. Raises `UnusableEventError`."""
     try:
-        return [bytes(one) for one in cbor2.loads(stored.raw)]
+        found = cbor2.loads(stored.raw)
     except (cbor2.CBORDecodeError, TypeError, ValueError) as error:
         raise UnusableEventError("event.subject", f"no certificates stand on {stored.subject}") from error
+    if not isinstance(found, list) or not all(isinstance(one, bytes) for one in found):  # a number would be taken for a size
+        raise UnusableEventError("event.subject", f"no certificates stand on {stored.subject}")
+    return found

@@ -1,7 +1,8 @@
 """History gives way before a server's disk is full: then nobody would be let in, to read neither (rule D6).
 
 Rule 1: while the disk of a gate's own server is low the oldest tenth of stream H goes, and it is looked again. What is
-    retained stands in stream F, too; who reads the history is told what was trimmed.
+    retained stands in stream F, too; who reads the history is told what was trimmed. Blobs that nothing names go before
+    it, and none is put (`blobs`).
 Rule 2: what is left below `LEAST_BYTES` stays: something else has filled that disk.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Never
 
+from dsmt.bus.nats.blobs import NatsBlobs
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import ApiError
 from dsmt.bus.nats.streams import head
@@ -27,15 +29,17 @@ TENTH: Final = 10
 class NatsRoom:
     """That of one server. `low` says whether little is left of its disk."""
 
-    def __init__(self, bus: NatsBus, subjects: Subjects, low: Callable[[], bool]) -> None:
-        self._bus, self._subjects, self._low = bus, subjects, low
+    def __init__(self, bus: NatsBus, subjects: Subjects, blobs: NatsBlobs, low: Callable[[], bool]) -> None:
+        self._bus, self._subjects, self._blobs, self._low = bus, subjects, blobs, low
         self._log = Logger(gate=bus.source)
 
     async def run(self) -> Never:
         """Make room whenever there is little, until cancelled."""
         while True:
-            if self._low():
-                with suppress(ApiError, TransportError, RefusedError):  # it is looked again
+            low = self._low()
+            with suppress(ApiError, TransportError, RefusedError):  # it is looked again
+                await self._blobs.say(low=low)
+                if low and not await self._blobs.give_way():
                     await self._give_way()
             await asyncio.sleep(LOOK_S)
 

@@ -30,6 +30,11 @@ DUPLICATES_S: Final = 120
 """How long a server knows the ids of what was published; what is said again later, readers drop by its chain."""
 HISTORY_S: Final = 7 * 24 * 3600
 MARK_S: Final = 60
+BLOBS: Final = {"discard": "new", "discard_new_per_subject": True}
+"""What stands in the depot nothing takes the place of."""
+LOW_MS: Final = 5 * 60 * 1000
+"""How long a server's word that little is left of its disk is good for."""
+_LOW: Final = "low-"
 _LOOK_AGAIN_S: Final = 0.02
 _NS: Final = 1_000_000_000
 _SOURCE: Final = "Nats-Stream-Source"
@@ -86,7 +91,7 @@ async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int) -> 
     }
     source = {"name": subjects.history, "subject_transforms": [{"src": one, "dest": one} for one in subjects.retained()]}
     facts = {"name": subjects.facts, "sources": [source], "max_msgs_per_subject": 1, **common}
-    blobs = {"name": subjects.blobs, "subjects": [subjects.pieces], "max_msgs_per_subject": 1, **common}
+    blobs = {"name": subjects.blobs, "subjects": [subjects.pieces], "max_msgs_per_subject": 1, **common, **BLOBS}
     for stream in (history, facts, blobs):
         try:
             await link.api(f"STREAM.INFO.{stream['name']}")
@@ -94,6 +99,25 @@ async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int) -> 
             if error.code != NO_STREAM:
                 raise
             await link.api(f"STREAM.CREATE.{stream['name']}", stream)
+
+
+async def close_blobs(link: NatsLink, subjects: Subjects, broker: str, *, low: bool, now_ms: int) -> None:
+    """Say whether little is left of a server's disk: while it is so of any, the stream of blobs takes no more.
+
+    Raises `ApiError`, `TransportError`, `RefusedError`.
+    """
+    config = (await link.api(f"STREAM.INFO.{subjects.blobs}"))["config"]
+    before = config.get("metadata") or {}
+    metadata = {
+        key: value
+        for key, value in before.items()
+        if not key.startswith(_LOW) or (key != f"{_LOW}{broker}" and now_ms - int(value) < LOW_MS)
+    }
+    metadata |= {f"{_LOW}{broker}": str(now_ms)} if low else {}
+    full = any(key.startswith(_LOW) for key in metadata)
+    wanted = {**config, **BLOBS, "metadata": metadata, "max_bytes": 1 if full else -1}
+    if wanted != config:
+        await link.api(f"STREAM.UPDATE.{subjects.blobs}", wanted)
 
 
 async def head(link: NatsLink, stream: str) -> Head:

@@ -110,7 +110,7 @@ def permissions(certificate: Certificate, subjects: Subjects) -> dict[str, Any]:
     heard = [f"_INBOX_{user_nkey(certificate.public)}.>", subjects.asked(name), *subjects.taken_by([BROKERS], signals=False)]
     if certificate.role == "broker":
         asked = ["$JS.API.>", subjects.asked_all, subjects.everything]
-        heard += [subjects.everything, subjects.answers, subjects.questions]
+        heard += [subjects.everything, subjects.answers, subjects.questions, subjects.all_counts]
         gate = {"responds": ANSWERS}
     return {"publish": {"allow": [*said, *asked]}, "subscribe": {"allow": heard}, **gate}
 

@@ -8,7 +8,10 @@ Rule 2: work is what a server has counted of a connection: a message is a unit, 
 Rule 3: a source minds by itself how many retained facts its certificate allows (`nats.door`). Who has `LENIENCE` times as
     much, in number or in bytes, has not, and is sent away for as long as that is held; so is, for the sum, its ancestor.
 Rule 4: what stands under a name need not be its own words: a server answers on whatever subject was named by who asked. So
-    by the subjects one is only suspected, and what one has said is what its key has signed.
+    by the subjects one is only suspected, and what one has said is what its key has signed, copies for addressees too,
+    whether anybody still believes it or not.
+Rule 5: what a revoked key has said stays, as with a broker, up to what a broker would have taken of it: what came later goes
+    (`beyond`). So who follows under its name has room.
 """
 
 from __future__ import annotations
@@ -115,7 +118,28 @@ def summed(held: Iterable[tuple[str, int]]) -> dict[str, Live]:
 
 def suspected(held: Mapping[str, Live]) -> set[str]:
     """Who has so much under its name that it is to be looked at whether it has said that (rule 4)."""
-    return {name for name, live in held.items() if over_held(name, QUOTAS.get(name.partition("/")[0], DEFAULT_QUOTA), live)}
+    return {name for name, live in held.items() if _over(quota_of(name), live, LENIENCE)}
+
+
+def beyond(ended: Iterable[tuple[str, int]]) -> list[int]:
+    """Of what revoked keys have said, each with its source and its bytes, in its order: the places of what goes (rule 5)."""
+    found, goes = defaultdict[str, Live](lambda: Live(0, 0)), list[int]()
+    for place, (name, size) in enumerate(ended):
+        more = {account: Live(found[account].facts + 1, found[account].bytes + size) for account in (name, paid_by(name))}
+        if any(_over(quota_of(account), live, 1) for account, live in more.items()):
+            goes.append(place)
+        else:
+            found.update(more)
+    return goes
+
+
+def quota_of(name: str) -> int:
+    """How many facts the role of a name may have."""
+    return QUOTAS.get(name.partition("/")[0], DEFAULT_QUOTA)
+
+
+def _over(quota: int, live: Live, times: int) -> bool:
+    return live.facts > times * quota or live.bytes > times * max(quota * FACT_BYTES, LEAST_LIVE_BYTES)
 
 
 def over_held(name: str, quota: int, live: Live) -> str:

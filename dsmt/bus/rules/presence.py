@@ -104,6 +104,10 @@ class Presence:
         for known in self._known.values():
             known.said = -RENEW_AFTER
 
+    def are_open(self, role: str) -> list[str]:
+        """The sources of a role that are attached, as far as is known."""
+        return [source for source, known in self._known.items() if known.state == "open" and source.startswith(f"{role}/")]
+
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number known of a source; 0 for none."""
         known = self._known.get(source)

@@ -73,9 +73,11 @@ def over_live(payer: Certificate, own: Live, every: Live, *, size: int, adds: in
     return ""
 
 
-def over_own(holder: Certificate, facts: int) -> str:
-    """Why somebody with so many retained facts may have no more; empty when they may."""
-    return "" if facts < holder.quota else f"{holder.subject} has {facts} live facts, as many as its certificate allows"
+def over_own(holder: Certificate, facts: int, adds: int = 1) -> str:
+    """Why somebody with so many retained facts may not have so many more; empty when they may."""
+    if facts + adds <= holder.quota:
+        return ""
+    return f"{holder.subject} has {facts} live facts, and its certificate allows {holder.quota}"
 
 
 def over_shelf(own: int, every: int, *, size: int, limit: int) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from dsmt.bus.store.database import Database
 from dsmt.bus.store.named import Named
 from dsmt.event.burst import content_of
 from dsmt.event.envelope import SignedEvent
-from dsmt.ports.blobs import Blob
+from dsmt.ports.blobs import Blob, digests_in
 
 BLOB_TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS chunks (digest BLOB, number INTEGER, chunk BLOB NOT NULL, PRIMARY KEY (digest, number))""",
@@ -18,7 +17,6 @@ BLOB_TABLES: Final = (
     digest BLOB PRIMARY KEY, chunks INTEGER NOT NULL, size INTEGER NOT NULL, at INTEGER NOT NULL, payer TEXT NOT NULL,
     whole INTEGER NOT NULL)""",
 )
-_DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 
 
 class SqliteBlobs:
@@ -105,11 +103,6 @@ class SqliteBlobs:
         bodies = [body for (body,) in found]
         bodies += [content_of(row.sealed) for row in self._named.specs(service)] if past else []
         return [one for one in sorted(digests_in(bodies)) if (blob := self.get(one)) is None or not blob.whole]
-
-
-def digests_in(bodies: Iterable[bytes]) -> set[bytes]:
-    """What is named in the bodies of events, as hexadecimal text."""
-    return {bytes.fromhex(one.decode()) for body in bodies for one in _DIGEST.findall(body)}
 
 
 def named_in(signed: SignedEvent) -> list[bytes]:

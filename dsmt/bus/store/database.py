@@ -109,6 +109,20 @@ class Database:
         """Keep a small named value."""
         self.do("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, sum_of(key, value)))
 
+    def surely(self, key: str, value: bytes | None, *, synced: bool) -> None:
+        """Keep a small value, or none, in a commit that is on the disk when this returns, with all before it.
+
+        `synced`: so is each commit that follows.
+        """
+        self.sync(always=True)
+        try:
+            if value is None:
+                self.do("DELETE FROM meta WHERE name = ?", (key,))
+            else:
+                self.put(key, value)
+        finally:
+            self.sync(always=synced)
+
     def disk(self) -> tuple[int, int]:
         """Bytes of its disk, and of those that it may still fill; without end where it is in memory."""
         if self.path == ":memory:":

@@ -8,7 +8,7 @@ Rule 4: the file is one process's: who opens it second is told so.
 Rule 5: a store has one id for as long as its rows are numbered in one way. One that a machine left, at its end, with rows
     that may not have been on the disk has taken numbers that others know and will use them twice: it takes a new id.
     `unsynced` names the boot in which rows were last stored without that: it is on the disk before the first of them, and
-    goes when the store is closed. A `synced` store has none.
+    goes when the store is closed. A `synced` store has none. So does one that is an older copy (`leave_identity`).
 Rule 6: the tree over all rows (`event.rowtree`) is in memory; its edge is kept with each trimming, and from there it is
     brought up to the last row at a start. What is trimmed stands before the kept edge.
 """
@@ -149,16 +149,12 @@ class SqliteStore:
             self._all_synced()
         return identity
 
+    def leave_identity(self) -> None:
+        """Take a new id at the next opening: this store is a copy of one that went further under its id (rule 5)."""
+        self._surely("identity", None)
+
     def _surely(self, name: str, value: bytes | None) -> None:
-        """Keep a small value, or none, in a commit that is on the disk when this returns, with all before it."""
-        self._db.sync(always=True)
-        try:
-            if value is None:
-                self._db.do("DELETE FROM meta WHERE name = ?", (name,))
-            else:
-                self._db.put(name, value)
-        finally:
-            self._db.sync(always=self.synced)
+        self._db.surely(name, value, synced=self.synced)
 
     def _not_synced(self) -> None:
         """Rows are about to be stored that may not be on the disk for a while."""

@@ -83,6 +83,9 @@ def read_asked(raw: bytes) -> Asked:
     try:
         told = json.loads(_decoded(raw.decode().split(".")[1]))["nats"]
         client, shown = told["client_info"], told["connect_opts"]
+        certificates = cbor2.loads(_decoded(shown["auth_token"]))
+        if not isinstance(certificates, list) or not all(isinstance(one, bytes) for one in certificates):
+            raise TypeError("they are no list of bytes")  # noqa: TRY301 - a number would be taken for a size
         return Asked(
             told["user_nkey"],
             told["server_id"]["id"],
@@ -91,7 +94,7 @@ def read_asked(raw: bytes) -> Asked:
             shown.get("nkey", ""),
             client.get("nonce", ""),
             _decoded(shown.get("sig", "")),
-            tuple(bytes(one) for one in cbor2.loads(_decoded(shown["auth_token"]))),
+            tuple(certificates),
         )
     except (LookupError, TypeError, ValueError, cbor2.CBORDecodeError) as error:
         raise UnusableEventError("nats.question", f"a server's question shows no certificates: {error}") from error

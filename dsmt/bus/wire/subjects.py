@@ -29,12 +29,13 @@ _FILTERED: Final = ("f.*", "s.*", "o.*.*")
 
 
 class SubjectParts(NamedTuple):
-    """What a subject says of its message: its kind, who sent it, whose word it is and on which topic, if it is an event."""
+    """What a subject says of its message: its kind, who sent it; of an event whose word it is, on which topic, for whom."""
 
     kind: str
     sayer: str
     author: str
     topic: str
+    addressee: str = ""
 
 
 @lru_cache(maxsize=65536)
@@ -144,6 +145,10 @@ class Subjects:
         """The certificates of one key of a source, brought by itself or by who re-offers its word."""
         return f"{self._prefix}.c.{token(sayer)}.{token(source)}.{key_id.hex()}"
 
+    def brought_by(self, sayer: str, subject: str) -> str:
+        """Where somebody else would bring the certificates that stand on a subject."""
+        return ".".join([self._prefix, "c", token(sayer), *subject.split(".")[4:]])
+
     def certificates(self, source: str, key_id: bytes) -> str:
         """The same, whoever has brought them."""
         return f"{self._prefix}.c.*.{token(source)}.{key_id.hex()}"
@@ -151,6 +156,14 @@ class Subjects:
     def mark(self, sayer: str, number: str, *, begins: bool) -> str:
         """A mark of one subscription: where it begins, or a token of its reader."""
         return f"{self._prefix}.{'m' if begins else 't'}.{token(sayer)}.{number}"
+
+    def marks(self, sayer: str = "") -> str:
+        """All marks at which subscriptions of one source begin, or of all sources."""
+        return f"{self._prefix}.m.{token(sayer)}.>" if sayer else f"{self._prefix}.m.>"
+
+    def is_mark(self, subject: str) -> bool:
+        """Whether a subject is one of these."""
+        return subject.startswith(f"{self._prefix}.m.")
 
     def mailbox(self, addressee: str) -> list[str]:
         """All copies for one addressee."""
@@ -191,9 +204,13 @@ class Subjects:
         """All blobs that were put, by anybody."""
         return f"{self._depot}.*.*.count"
 
+    def blob(self, digest: bytes, sayer: str = "") -> str:
+        """All pieces of a blob, of one who has put it or of all."""
+        return f"{self._depot}.{token(sayer) if sayer else '*'}.{digest.hex()}.>"
+
     @staticmethod
-    def counted(subject: str) -> bytes:
-        """The blob of which a piece called `count` tells. Raises `ValueError` for one that is none."""
+    def digest(subject: str) -> bytes:
+        """The blob of which a piece is one. Raises `ValueError` for what is none."""
         return bytes.fromhex(subject.split(".")[3])
 
     def putter(self, subject: str) -> str:
@@ -220,5 +237,5 @@ class Subjects:
         names = {"f": 1, "s": 1, "o": 2, "i": 2, "n": 2, "c": 2, "m": 1, "t": 1}.get(kind)
         if names is None or len(tokens) <= 3 + names:
             raise UnusableEventError("event.subject", f"{subject[:200]} is no subject of this realm")
-        first, second = unquote(tokens[3]), unquote(tokens[2 + names])
-        return SubjectParts(kind, first, first if kind in "in" else second, "/".join(map(unquote, tokens[3 + names :])))
+        first, second, topic = unquote(tokens[3]), unquote(tokens[2 + names]), "/".join(map(unquote, tokens[3 + names :]))
+        return SubjectParts(kind, first, first, topic, second) if kind in "in" else SubjectParts(kind, first, second, topic)

@@ -64,7 +64,7 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `clock`, `clone`, `damaged`.
+    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `clock`, `clone`, `damaged`, `older`.
 
     `first` and `last` are in one `unit`: sequences of the source, numbers of the topic's chain, or rows of the store.
     """

@@ -243,15 +243,24 @@ def of_ended_brokers(trust: TrustStore, used: Mapping[str, Certificate], now_s: 
 
 def of_ended_nodes(of_nodes: Sequence[Node], used: Mapping[str, Certificate], now_s: int) -> list[Alert]:
     """Dead nodes whose certificate has ended, whatever they died of: they cannot come back with it."""
-    ended = {one.node: one.evidence for one in of_nodes if one.liveness == "dead"}
-    found = []
-    for node, evidence in sorted(ended.items()):
-        name = f"node/{node}"
-        if name in used and used[name].not_after < now_s:
-            said = f"its certificate ended at {rfc3339(used[name].not_after * 1000)}, and it cannot attach with it"
-            said += "" if evidence is None else f"; {evidence}"
-            found.append(Alert(target=name, code="node.expired", message=said, next=another_certificate(name), who="you"))
-    return found
+    dead = sorted((one.node, one.evidence) for one in of_nodes if one.liveness == "dead")
+    ended = [(used[f"node/{node}"], evidence) for node, evidence in dead if _has_ended(f"node/{node}", used, now_s)]
+    return [_expired("node.expired", one, "" if evidence is None else f"; {evidence}") for one, evidence in ended]
+
+
+def of_ended_controllers(of_controllers: Sequence[Controller], used: Mapping[str, Certificate], now_s: int) -> list[Alert]:
+    """Controllers that are not alive and whose certificate has ended."""
+    away = sorted(f"controller/{one.controller}" for one in of_controllers if not one.alive)
+    return [_expired("controller.expired", used[one]) for one in away if _has_ended(one, used, now_s)]
+
+
+def _has_ended(name: str, used: Mapping[str, Certificate], now_s: int) -> bool:
+    return name in used and used[name].not_after < now_s
+
+
+def _expired(code: str, used: Certificate, more: str = "") -> Alert:
+    said = f"its certificate ended at {rfc3339(used.not_after * 1000)}, and it cannot attach with it{more}"
+    return Alert(target=used.subject, code=code, message=said, next=another_certificate(used.subject), who="you")
 
 
 def _of_service(sight: Sight, one: OfService) -> list[Alert]:

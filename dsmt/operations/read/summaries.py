@@ -11,7 +11,14 @@ from dsmt.controllers.brake import acts_above
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers, of_ended_nodes, of_silent_brokers
+from dsmt.operations.read.alerting import (
+    Alert,
+    alerts,
+    of_ended_brokers,
+    of_ended_controllers,
+    of_ended_nodes,
+    of_silent_brokers,
+)
 from dsmt.operations.read.certificates import STAND_IN, in_use
 from dsmt.operations.read.fitting import nowhere
 from dsmt.operations.read.instance_row import InstanceRow
@@ -223,8 +230,9 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
     left |= {f"broker/{name}" for name in sight.passing.removed}
     now_s = sight.now_ms // 1000
     used = in_use(trust, now_s)
-    expired = of_ended_nodes(of_nodes, used, now_s)
-    others = [one for one in of_nodes if f"node/{one.node}" not in {alert.target for alert in expired}]
+    expired, mute = of_ended_nodes(of_nodes, used, now_s), of_ended_controllers(of_controllers, used, now_s)
+    told = {alert.target for alert in (*expired, *mute)}
+    others = [one for one in of_nodes if f"node/{one.node}" not in told]
     stands, valid = brake(sight), certs(used, sight.now_ms, left)
     return RealmStatus(
         realm=trust.realm.name,
@@ -257,7 +265,12 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
             of_brokers, {name for name, one in used.items() if trust.is_revoked(one.key_id, name)}, sight.broker
         )
         + expired
-        + alerts(sight, others, of_services, of_controllers),
+        + mute
+        + [
+            one
+            for one in alerts(sight, others, of_services, of_controllers)
+            if one.code != "controller.silent" or one.target not in told
+        ],
     )
 
 
