@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -183,7 +184,7 @@ def test_kill_tells_who_does_not_die(launch, monkeypatch, cleanup):
 
 
 def test_an_instance_with_more_processes_than_we_may_have_descriptors_ends_with_all_of_them(launch, said):
-    may = max(map(int, os.listdir("/proc/self/fd"))) + 100
+    may = max(int(one.name) for one in Path("/proc/self/fd").iterdir()) + 100
     many = may + 100
     code = f"""
         import os, time
