@@ -6,8 +6,9 @@ Contract: a blob is put chunk by chunk in any order, and is whole when who puts 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 KEPT_BYTES: Final = 256 * 1024**2
 KEPT_SHARE: Final = 0.25
@@ -18,8 +19,7 @@ def kept_for_events(total: int) -> int:
     return int(min(KEPT_BYTES, total * KEPT_SHARE))
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True):
     """What the depot holds of a blob. `at_ms`: when something was last put; `whole`: its sha256 was checked."""
 
     digest: bytes

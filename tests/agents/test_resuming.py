@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import product
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.agents.rules.resuming import FIRST, First, Left
 

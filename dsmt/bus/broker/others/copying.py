@@ -21,8 +21,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from dsmt.bus.broker.others.examining import examine
 from dsmt.bus.broker.others.other import HandedMs, Linked, Other, Take

@@ -53,8 +53,8 @@ class Rereading:
             if places and other.place is not None:
                 other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
                 other.losses += 1
-        lost, self._lost = self._lost, asyncio.Event()
-        lost.set()
+        waited, self._lost = self._lost, asyncio.Event()
+        waited.set()
 
     async def run(self, other: Other, bus: BusReader) -> None:
         """Read one again whenever that is due, until cancelled."""
