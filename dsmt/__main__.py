@@ -15,7 +15,7 @@ def main() -> int:
         if heard is signal.default_int_handler:  # not where it is ignored, as in a shell's background
             signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         from dsmt.cli.root import main as run  # noqa: PLC0415 - whoever imports this module for `main` pays nothing yet
-        from dsmt.system.garbage import collect_seldom  # noqa: PLC0415 - the same
+        from dsmt.system.garbage import collect_seldom, leave_all  # noqa: PLC0415 - the same
 
         collect_seldom()
         quiet = signal.signal(signal.SIGINT, heard)
@@ -23,6 +23,7 @@ def main() -> int:
             return run(sys.argv[1:])
         finally:
             signal.signal(signal.SIGINT, quiet)
+            leave_all()
     except KeyboardInterrupt:
         return 130
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.status import State
@@ -59,8 +61,7 @@ components:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One thing that the demo did or saw: `at_s` since it began; `step` is empty where a step goes on."""
 
     at_s: float

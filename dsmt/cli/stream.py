@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
 
 import click
+from msgspec.structs import replace
 
 from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, Count, command

@@ -14,7 +14,6 @@ Rule 4: an operator's hold stops all replacing. Everything here is a function of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -37,8 +36,7 @@ PACE_MS: Final = 10_000
 PACE_PERCENT: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Brake:
+class Brake(msgspec.Struct, frozen=True):
     """How the brake stands: whether it is on, whom it concerns in order of loss, and of whom it lets go now."""
 
     on: bool

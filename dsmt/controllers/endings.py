@@ -10,9 +10,10 @@ Rule 3: a removed service ends in one tombstone, when nothing of it is left on a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
+
+from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import slot_intent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -14,8 +13,7 @@ from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(msgspec.Struct, frozen=True):
     """A shared fact to be published.
 
     `replaces` is the winner it follows, `version` its version if not one more than that, `cause` the events it follows
@@ -48,8 +46,7 @@ class Intent:
         return 1 + (0 if self.replaces is None else self.replaces.event.version or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True):
     """What one decision says: what to publish, and what to look at again and when (realm ms).
 
     `wakes` holds, by service (and `""` for the nodes), when something could change with no new fact. `needs_full_pass`
@@ -59,7 +56,7 @@ class Decided:
     """
 
     intents: tuple[Intent, ...]
-    wakes: Mapping[str, int] = field(default_factory=dict)
+    wakes: Mapping[str, int] = msgspec.field(default_factory=dict)
     needs_full_pass: frozenset[str] = frozenset()
     unschedulable: frozenset[str] = frozenset()
     brake: Brake = LOOSE

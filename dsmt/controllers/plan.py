@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from dsmt.controllers.intents import Intent
 from dsmt.view import View
@@ -20,8 +21,7 @@ class Plan:
         """By node, how many of its orphans are ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What deciding something brought: what to publish, and when (realm ms), or at what, to look again."""
 
     intents: tuple[Intent, ...] = ()

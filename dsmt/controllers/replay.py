@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
+import msgspec
+
 from dsmt.controllers.decide import RULESET, decide
 from dsmt.controllers.intents import Intent
 from dsmt.errors import UnusableEventError
@@ -37,8 +39,7 @@ Ended = Callable[[SignedEvent], float]
 Outcome = Literal["same", "inputs incomplete", "different", "other ruleset"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """What replaying one decision showed; `details` are sentences, empty when it was the same."""
 
     decision: SignedEvent

@@ -26,7 +26,7 @@ from dsmt.view import View
 IsRevoked = Callable[[SignedEvent], bool]
 
 
-class Again(Intent):
+class Again(Intent, frozen=True):
     """A fact said again: its data is the very same, also what this version does not know."""
 
     @property

@@ -25,8 +25,10 @@ Rule 7: what an agent said dies by itself within a day. So the fact of a slot on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.pinning import is_there, lets_go, may_return_until
@@ -44,8 +46,7 @@ KEEP_MS: Final = 6 * 3_600_000
 Kind = Literal["place", "adopt", "lost", "keep", "move", "moved", "hold", "release", "restart", "renew", "rollback"]
 
 
-@dataclass(frozen=True, slots=True)
-class ProposedAction:
+class ProposedAction(msgspec.Struct, frozen=True):
     """What is wanted for one slot, why, and from when (realm ms). `forced` moves count as moves."""
 
     key: SlotKey

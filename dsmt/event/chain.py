@@ -12,9 +12,12 @@ Rule 5: at most `max_pairs` pairs are followed; the least recently read is forgo
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 
@@ -57,8 +60,7 @@ class Verdict(StrEnum):
     """Its source signed two different events with one number."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
+class _Range(msgspec.Struct, frozen=True):
     """Numbers not seen, both ends included; the hash of the event before them and the one after links to, if known."""
 
     low: int
@@ -84,8 +86,7 @@ class _Pair:
         return oldest.low, oldest.high
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(msgspec.Struct, frozen=True):
     """What `ChainReader.judge` says: the verdict, the range that is missing (GAP), the range given up (rule 3).
 
     `abandoned` (BASELINE) are the ranges that the incarnation before still owed.

@@ -10,17 +10,17 @@ Rule 4: a path is (index, size, siblings from the leaf up).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
+
+import msgspec
 
 from dsmt.errors import UnusableEventError
 
 HASH_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(msgspec.Struct, frozen=True):
     """The way from a leaf to the root: `index` of `size` leaves, and the siblings met on the way."""
 
     index: int

@@ -12,16 +12,16 @@ Rule 4: what stands under a node need not be there: its hash is enough. So what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
+
+import msgspec
 
 MAX_LEVEL: Final = 62
 _HASH_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """A node over rows that are not there: it begins at row `first` and stands over 2^level of them."""
 
     first: int

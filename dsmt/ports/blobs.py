@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 KEPT_BYTES: Final = 256 * 1024**2
 KEPT_SHARE: Final = 0.25
@@ -27,8 +28,7 @@ def digests_in(bodies: Iterable[bytes]) -> set[bytes]:
     return {bytes.fromhex(one.decode()) for body in bodies for one in _DIGEST.findall(body)}
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True):
     """What the depot holds of a blob. `at_ms`: when something was last put; `whole`: its sha256 was checked."""
 
     digest: bytes

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -55,8 +54,7 @@ class Ability(StrEnum):
     """The sessions of all sources, as facts: without them nobody finds a node dead (rule F3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(msgspec.Struct, frozen=True):
     """What a bus declares: the highest level of acknowledgement it gives, and what it can do beside the contract."""
 
     level: Level
@@ -83,8 +81,7 @@ class Capabilities:
             self.check(Ability.COPY)
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True):
     """A place in a store's history (rule D3): store id, row, and the realm time there in ms."""
 
     store: str
@@ -92,8 +89,7 @@ class Cursor:
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(msgspec.Struct, frozen=True):
     """An acknowledgement record: which level was reached, by how many brokers, and where it stands."""
 
     level: Level
@@ -153,8 +149,7 @@ class Arrived(msgspec.Struct, frozen=True):
     """False for a retained fact or history, True for what was published after the subscription began."""
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(msgspec.Struct, frozen=True):
     """All retained facts (or all history asked for) up to `cursor` have been delivered.
 
     `whole` is the broker's word that its own view is complete (rule A4); False from a broker that came up empty.
@@ -164,8 +159,7 @@ class Complete:
     whole: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Bookmark:
+class Bookmark(msgspec.Struct, frozen=True):
     """Everything stored up to `cursor` that this subscription takes has been delivered.
 
     `token`: the newest that its reader had sent with `mark` when the broker said this; None when that was told before.
@@ -176,8 +170,7 @@ class Bookmark:
     token: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reattached:
+class Reattached(msgspec.Struct, frozen=True):
     """The connection was lost, and a broker holds it again; what follows comes from this store.
 
     A subscription goes on where it stood; a reader that folds and is now at another store begins anew.
@@ -187,8 +180,7 @@ class Reattached:
     store: str
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """Something a reader must know that is no event: a gap, its closing, a bad signature.
 
     `type` is a `dsmt.notice.` word.
@@ -196,7 +188,7 @@ class Notice:
 
     type: str
     message: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 Delivery = Arrived | Complete | Bookmark | Reattached | Notice
@@ -213,8 +205,7 @@ class Start(StrEnum):
     """From a cursor or a time in the history, then live."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interest:
+class Interest(msgspec.Struct, frozen=True):
     """What a subscription takes. A pattern that ends in `/` takes the subtree; `+` stands for one level.
 
     `inbox` adds events whose `to` names this source. `conflate` lets the broker skip facts that have been superseded
@@ -261,8 +252,7 @@ class Subscription(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
+class HistoryPage(msgspec.Struct, frozen=True):
     """A part of a broker's store as it stands, for an export: every row behind one is in exactly one of the three.
 
     `rows` are (row, arrived ms, signed bytes), `nodes` (first row, level, hash) stand over what was trimmed, `lost` are

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from dsmt.spec.health import Check as CheckSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What one try saw: evidence, not only a verdict.
 
     `broken` means that the check itself could not run (`health.check_broken`), which says nothing of the service.

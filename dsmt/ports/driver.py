@@ -16,8 +16,9 @@ Contract (`tests/agents/drivers/contract.py` holds every driver to it):
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NewType, Protocol
+
+import msgspec
 
 from dsmt.ports.processes import Exit
 
@@ -25,16 +26,14 @@ Handle = NewType("Handle", dict[str, Any])
 """What names a started program for ever: a map that JSON can hold. Nobody but the driver that made it reads it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(msgspec.Struct, frozen=True):
     """A path that the program sees as it is on the machine; unless it is `writable` it changes nothing there."""
 
     path: str
     writable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(msgspec.Struct, frozen=True):
     """One program to run: everything the driver needs, nothing it must look up.
 
     `limits` maps `pids`, `files`, `memory` (bytes, address space) to a number. `stdout` and `stderr` are paths of files
@@ -46,14 +45,14 @@ class Launch:
     env: Mapping[str, str]
     stdout: str
     stderr: str
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int] = msgspec.field(default_factory=dict)
     user: str = ""
     """Whom it runs as: a name, or uid[:gid]; empty for the driver's own user."""
     image: str = ""
     """The OCI image that is its root; empty for the machine's own."""
     mounts: tuple[Mount, ...] = ()
     """What it must see. A driver that contains shows it nothing else that is an instance's or dsmt's; others show all."""
-    descriptors: Mapping[str, int] = field(default_factory=dict)
+    descriptors: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Open descriptors by name, such as listening sockets: the program has them from 3 on, as sd_listen_fds(3) says."""
 
 

@@ -7,14 +7,14 @@ Contract:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 STREAMS = ("stdout", "stderr")
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(msgspec.Struct, frozen=True):
     """Where a run's output begins in its file; `rotated` says that what was there before is now in the `.1` file."""
 
     offset: int

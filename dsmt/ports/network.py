@@ -12,9 +12,10 @@ Contract:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType, Protocol
+
+import msgspec
 
 Message = tuple[bytes, ...]
 Peer = NewType("Peer", bytes)
@@ -30,8 +31,7 @@ class How(StrEnum):
     """We closed it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """One message from a connection; `key` is the sender's X25519 public key."""
 
     peer: Peer
@@ -39,8 +39,7 @@ class Received:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(msgspec.Struct, frozen=True):
     """A connection is gone; nothing of `peer` comes after it."""
 
     peer: Peer

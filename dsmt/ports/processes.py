@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
+
+class ProcessIdentity(msgspec.Struct, frozen=True):
     """One process for ever: a pid alone may be used again.
 
     `started` is its start time in clock ticks since boot (/proc/PID/stat field 22), `boot` the boot id.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -10,8 +9,7 @@ import msgspec
 from dsmt.event.kinds.realm import BrokerWord
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerAddress:
+class BrokerAddress(msgspec.Struct, frozen=True):
     """A broker: `host:port` and its Ed25519 public key, 32 bytes."""
 
     address: str
@@ -32,8 +30,7 @@ def address_of(word: BrokerWord) -> BrokerAddress:
     return BrokerAddress(word.address, word.public, leaf=bool(word.leaf), route=word.route or "")
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(msgspec.Struct, frozen=True):
     """What a session says of its process, beside its name."""
 
     pid: int | None

@@ -12,7 +12,6 @@ Contract:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -63,8 +62,7 @@ class Append(msgspec.Struct, frozen=True):
     """The broker that brought it; empty when it came over a session. It is not kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shelved:
+class Shelved(msgspec.Struct, frozen=True):
     """A certificate that only stored events need: of a key under a name, by an issuer's key, on a payer's account."""
 
     raw: bytes
@@ -74,16 +72,14 @@ class Shelved:
     payer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """Rows that are gone, both included, and that were not trimmed: the store was damaged."""
 
     first: int
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trim:
+class Trim(msgspec.Struct, frozen=True):
     """Rows of one class that went, as a `RowSet` that lies between two rows; to be said by a signed record (rule B6)."""
 
     number: int

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from dsmt.bus.store.sqlite import GIB
 from dsmt.event.burst import raws_of

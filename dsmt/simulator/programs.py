@@ -9,11 +9,12 @@ Rule 4: one whose command says `fails` ends with 1: a step when it has run its t
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import signal as signals
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import Exit, ProcessIdentity
@@ -84,7 +85,7 @@ class SimInstance:
     @property
     def handle(self) -> Handle:
         """Which process it is."""
-        return Handle(dataclasses.asdict(self.identity))
+        return Handle(msgspec.structs.asdict(self.identity))
 
     @property
     def pid(self) -> int:

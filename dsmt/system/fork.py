@@ -14,8 +14,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, NoReturn
+
+import msgspec
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import ProcessIdentity
@@ -32,8 +33,7 @@ BUG: Final = 70
 """Exit code of a program that raised (EX_SOFTWARE of sysexits.h)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     """What to fork: `name` gives the log `<directory>/<name>.log`; `record` is where its identity is written."""
 
     name: str

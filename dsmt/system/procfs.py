@@ -15,9 +15,10 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
+
+import msgspec
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import ProcessIdentity
@@ -32,8 +33,7 @@ _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(msgspec.Struct, frozen=True):
     """The fields of /proc/PID/stat that dsmt reads."""
 
     pid: int

@@ -4,8 +4,9 @@ import asyncio
 import random
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
+
+import msgspec
 
 from dsmt.errors import DsmtError, FailedError
 from dsmt.ports.check import Result
@@ -101,7 +102,7 @@ class Program:
 
     @property
     def handle(self) -> Handle:
-        return Handle(asdict(self.identity))
+        return Handle(msgspec.structs.asdict(self.identity))
 
     @property
     def pid(self) -> int:

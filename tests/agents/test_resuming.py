@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from itertools import product
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.agents.rules.resuming import FIRST, First, Left
 
@@ -16,8 +16,8 @@ LIVES = replace(NOTHING, named=True, found=True)
 ENDED = replace(NOTHING, named=True)
 REBOOTED = replace(NOTHING, rebooted=True)
 ALL = [
-    Left(**dict(zip((one.name for one in fields(Left)), bits, strict=True)))
-    for bits in product([False, True], repeat=len(fields(Left)))
+    Left(**dict(zip(Left.__struct_fields__, bits, strict=True)))
+    for bits in product([False, True], repeat=len(Left.__struct_fields__))
 ]
 
 

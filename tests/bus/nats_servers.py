@@ -13,8 +13,9 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from dsmt.bus.nats.gate import GateKeys, NatsGate
 from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm

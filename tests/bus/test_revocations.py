@@ -215,7 +215,9 @@ async def test_a_node_that_certifies_another_s_agent_first_keeps_nobody_out(r: T
 
 def test_a_broker_that_was_revoked_is_sent_away_when_it_has_stored_that_or_two_seconds_after_the_last_one():
     refused: list[str] = []
-    other = SimpleNamespace(name="broker/b2", attached=True, is_broker=True, displaced=False, stored=5, certificate=None)
+    other = SimpleNamespace(
+        name="broker/b2", attached=True, by_broker=True, is_broker=True, displaced=False, stored=5, certificate=None
+    )
     admission: Any = SimpleNamespace(revoked=lambda rows: rows, is_revoked=lambda _: True, is_displaced=lambda _: False)
     sessions: Any = SimpleNamespace(all=lambda: [other])
     fan_out: Any = SimpleNamespace(introduce=lambda *_: True)

@@ -1,11 +1,11 @@
 """Merkle trees: every leaf's path leads to the root, and no other does."""
 
-from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.merkle import Path, leaf_hash, root_of, tree

@@ -93,7 +93,7 @@ def test_a_topic_of_an_operator_s_own_is_no_measurement_whatever_it_is_called() 
 
 
 def _fields(wanted: TailQuery) -> dict[str, Any]:
-    return {name: getattr(wanted, name) for name in TailQuery.__dataclass_fields__}
+    return {name: getattr(wanted, name) for name in TailQuery.__struct_fields__}
 
 
 def test_the_last_three_are_three_though_more_come_with_the_end() -> None:

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.errors import TransportError
 from dsmt.ports.processes import Exit, ProcessIdentity

@@ -4,11 +4,11 @@ import errno
 import os
 import subprocess
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.files import Files

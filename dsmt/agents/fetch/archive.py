@@ -20,9 +20,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import IO, Any, Final
+
+import msgspec
 
 from dsmt.system.failures import DISK_IS_FULL, failed
 from dsmt.system.files import is_within
@@ -45,8 +46,7 @@ _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _BROKEN: Final = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """The most that may come out of one archive: bytes, and entries."""
 
     size: int = 16 << 30
@@ -63,8 +63,7 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveMember:
+class ArchiveMember(msgspec.Struct, frozen=True):
     """One member of an archive. `link` is where a link leads; `open` gives a file's bytes."""
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
@@ -11,8 +11,7 @@ from dsmt.agents.rules.container import AgentConfig
 from dsmt.agents.shared.dependencies import Dependencies
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What it is told, what it touches, what it remembers, how it speaks, and what is so now."""
 
     config: AgentConfig

@@ -12,17 +12,17 @@ Rule 4: what failed is not done again before its time; meanwhile the agent rests
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
+
+import msgspec
 
 from dsmt.agents.rules.reconcile import Duty
 
 FOREVER: Final = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(msgspec.Struct, frozen=True):
     """What is to run: the keys of its spec, its generation, and the slot's restart number."""
 
     install_key: str
@@ -35,8 +35,7 @@ class Goal:
         return other is not None and (self.run_key, self.restart) == (other.run_key, other.restart)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """All that an agent's next act depends on. Times are boot-time seconds.
 
     `wanted` None: the spec is not here yet. `running` None: no process. `installed`, `configured`: the keys that are.

@@ -10,9 +10,10 @@ Rule 5: a stop is a request; who has not ended after the policy's patience is ki
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 from dsmt.backoff import Backoff
 
@@ -67,18 +68,20 @@ LONGEST_DELAY_S: Final = 5.0
 KILL_AGAIN_S: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """How a program is kept: the pause before a restart after a good life, and how long a stop may take."""
 
     pause_s: float = 0.0
     patience_s: float = 3.0
 
 
+USUAL: Final = Policy()
+
+
 class Keeping:
     """The life of one kept program. Times are boot-time seconds."""
 
-    def __init__(self, policy: Policy = Policy(), *, now: float = 0.0) -> None:
+    def __init__(self, policy: Policy = USUAL, *, now: float = 0.0) -> None:
         self.state = State.WAITING
         self.due: float | None = now
         """When `tick` has something to do; None when it has not."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import AgentConfig
@@ -24,8 +24,7 @@ OF_THE_USER: Final = frozenset({"HOME", "USER", "LOGNAME", "MAIL", "SHELL", "XDG
 _KEY_SHOWN: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class RunPlan:
+class RunPlan(msgspec.Struct, frozen=True):
     """What a slot's fact asks for, with the spec it names: one component at one generation."""
 
     component: ComponentSpec
@@ -45,8 +44,7 @@ class RunPlan:
         return replace(self, wanted=replace(self.wanted, generation=generation, restart=restart))
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(msgspec.Struct, frozen=True):
     """Where and how the steps and program of an instance run: its directory, its placeholders, its environment."""
 
     directory: str

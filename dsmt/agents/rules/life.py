@@ -13,9 +13,10 @@ Rule 6: supervision hears when it is ready and when it is not: a restart is soon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 from dsmt.agents.rules.supervision import Supervision, Verdict
 
@@ -94,32 +95,27 @@ ALIVE: Final = frozenset({State.STARTED, State.RUNNING, State.READY, State.CONDE
 """It runs, and nobody has asked it to end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """It has failed: write down and say what supervision has decided."""
 
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Run its stop command; `answered` says that this is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(msgspec.Struct, frozen=True):
     """Send it a signal."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(msgspec.Struct, frozen=True):
     """Kill its whole tree; `killed` says what is left of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stays:
+class Stays(msgspec.Struct, frozen=True):
     """Say that this process of it does not die."""
 
     pid: int
@@ -128,8 +124,7 @@ class Stays:
 Effect = Failed | Ask | Signal | Kill | Stays
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """How a program wants to be ended. `asks`: it has a stop command."""
 
     delay_s: float

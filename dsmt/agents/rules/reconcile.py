@@ -8,9 +8,10 @@ Rule 3: who is named nowhere leaves; the `previous` keeps its copy until the new
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from dsmt.event.kinds.instance import Health
 from dsmt.event.kinds.slot import Slot
@@ -31,8 +32,7 @@ class Duty(StrEnum):
     """Stop, uninstall, be gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(msgspec.Struct, frozen=True):
     """A duty, and until when (realm ms) if it ends by itself."""
 
     duty: Duty

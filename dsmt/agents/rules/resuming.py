@@ -10,13 +10,13 @@ Rule 4: what is served stays served: the copy before, unless its successor is re
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
     """What was left, and what has become of it by now."""
 
     rebooted: bool

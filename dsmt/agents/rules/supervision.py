@@ -11,7 +11,6 @@ Rule 5: never silent, never for good: every verdict but `Finished` ends in anoth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
@@ -39,8 +38,7 @@ Action = Literal["restart", "reinstall", "recreate"]
 Answer = Action | Literal["move"]
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True):
     """Try again after `delay_s`, with this action; it is try `attempt` of `tries` before it is parked."""
 
     action: Action
@@ -49,8 +47,7 @@ class Again:
     tries: int
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
+class Parked(msgspec.Struct, frozen=True):
     """Wait for a cause to change, or `retry_s`; `move` asks for another node. `span_s` is since the first failure."""
 
     retry_s: float
@@ -59,8 +56,7 @@ class Parked:
     move: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """The policy wants no further try."""
 
 

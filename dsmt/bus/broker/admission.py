@@ -23,6 +23,7 @@ from contextlib import suppress
 
 from dsmt.bus.broker.passed import Passed
 from dsmt.bus.broker.session import Session
+from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.rules.judged import judged_of
 from dsmt.bus.rules.presence import Presence
 from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, CERTIFICATES, Certified, Live, Rates, charged, over_live
@@ -48,6 +49,8 @@ class Admission:
         self._kept: set[bytes] = set()
         self._passed = Passed(trust, certificates, limit_bytes=store.limit_bytes)
         self._revocations: dict[str, Row] = {}
+        self._words: dict[str, BrokerWord | None] = {}
+        """What was read of the words on brokers since each was said, by name."""
         self._certified = Certified()
         self._comings = Rates(ATTACH_RATE, ATTACH_BURST)
         self._log = Logger(broker=identity.name)
@@ -165,9 +168,11 @@ class Admission:
         return list(self._revocations.values())
 
     def revoked(self, rows: Iterable[Row]) -> list[Row]:
-        """Obey the revocations among stored rows; which those are (rule 4)."""
+        """Obey the revocations among stored rows; which those are (rule 4). Words on brokers are read anew."""
         found = []
         for row in rows:
+            if row.topic.startswith(BROKERS):
+                self._words.clear()
             if revoked_by(row.topic) is None:
                 continue
             try:
@@ -281,13 +286,16 @@ class Admission:
         """Whether an operator's newest word gives the name of who reads to a broker with another key (R8)."""
         if session.certificate is None or not session.reads or not session.name.startswith("broker/"):
             return False
-        row = self._store.winner(f"config/{session.name}")
-        if row is None:
-            return False
+        if session.name not in self._words:
+            self._words[session.name] = self._word_on(session.name)
+        word = self._words[session.name]
+        return word is not None and not word.removed and not word.route and word.public != session.certificate.public
+
+    def _word_on(self, broker: str) -> BrokerWord | None:
+        row = self._store.winner(f"config/{broker}")
         with suppress(UnusableEventError):
-            word = from_data(BrokerWord, row.read().event.data)
-            return not word.removed and not word.route and word.public != session.certificate.public
-        return False
+            return None if row is None else from_data(BrokerWord, row.read().event.data)
+        return None
 
     def _granted(self, session: Session, now_ms: int) -> f.Welcome:
         return f.Welcome(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Remains
@@ -12,8 +13,7 @@ from dsmt.ports.store import Remains
 DEPOT_BYTES: Final = 4 * 1024**3
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerConfig:
+class BrokerConfig(msgspec.Struct, frozen=True):
     """What a broker is told at its start. `born`: the realm was born in its store, as a record of its root says."""
 
     address: str

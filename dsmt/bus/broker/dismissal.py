@@ -75,14 +75,18 @@ class Dismissal:
         if self._until_ms is None:
             self._until_ms = now_ms + MOST_MS
         for session in self._sessions.all():
-            if session.is_broker and (session.stored >= self._revoked or now_ms >= self._until_ms):
-                self._end(session)
-            if session.attached and self._admission.is_displaced(session) != session.displaced:
-                said = f"an operator has said anew which broker {session.name} is"
-                self._refuse(session, RefusedError("bus.displaced", said, next="attach anew"))
+            if session.by_broker:
+                self._expire_broker(session, is_late=now_ms >= self._until_ms)
             error = None if session.certificate is None else out_of_time(session.certificate, now_ms)
             if error is not None:
                 self._refuse(session, error)
+
+    def _expire_broker(self, session: Session, *, is_late: bool) -> None:
+        if session.is_broker and (session.stored >= self._revoked or is_late):
+            self._end(session)
+        if session.attached and self._admission.is_displaced(session) != session.displaced:
+            said = f"an operator has said anew which broker {session.name} is"
+            self._refuse(session, RefusedError("bus.displaced", said, next="attach anew"))
 
     def leave(self, refusal: RefusedError | None) -> None:
         """Send all but other brokers away, if there is a reason why nobody may be attached here."""

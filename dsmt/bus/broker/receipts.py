@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from dsmt.bus.wire.frames import Acked, Nacked
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import EventId
@@ -14,8 +16,7 @@ Range = tuple[str, int, int, int]
 """A source, its incarnation, and sequences of it, both ends included."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """One event that is not stored, and why. `restart` asks the source for a new incarnation."""
 
     id: EventId | None

@@ -9,7 +9,6 @@ Rule 4: what was trimmed is said, exactly, in the turn in which it went (B6).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -25,8 +24,7 @@ from dsmt.ports.store import Kept, Row
 FRESH_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Self:
+class Self(msgspec.Struct, frozen=True):
     """What a broker says of its process."""
 
     name: str

@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from dsmt.bus.rules.follower import CREDIT, MAIL, ChainFollower, MissingPart
 from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Stored, Subscribe
@@ -40,9 +41,12 @@ class ClientSubscription:
         self._taken = 0
         self._complete_in = ""
         self._token: int | None = None
+        self._stored = -1
+        """Up to which row the broker was told that its reader has stored."""
 
     def begin(self, store: str) -> None:
         """Ask a broker, whose store is `store`, for it, now or again."""
+        self._stored = -1
         self._post(self.ask(store))
         if self._token is not None:
             self.mark(self._token)
@@ -53,7 +57,10 @@ class ClientSubscription:
         self._post(Mark(id=self.number, token=token))
 
     def stored(self, row: int) -> None:
-        """Say that everything up to this row is stored by who reads this (D1)."""
+        """Say that everything up to this row is stored by who reads this, unless that was said (D1)."""
+        if row == self._stored:
+            return
+        self._stored = row
         self._post(Stored(id=self.number, row=row))
 
     def ask(self, store: str) -> Subscribe:

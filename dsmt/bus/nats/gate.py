@@ -19,9 +19,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Never
 
+import msgspec
 from nats.aio.msg import Msg
 
 from dsmt.bus.nats.accounts import NatsAccounts
@@ -56,8 +56,7 @@ CALLOUT: Final = "$SYS.REQ.USER.AUTH"
 RETRY_S: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class GateKeys:
+class GateKeys(msgspec.Struct, frozen=True):
     """The keys of the gates of one realm: with which they connect, and with which they let in."""
 
     system: Key

@@ -14,10 +14,10 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -61,8 +61,7 @@ class Publication(NamedTuple):
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class NatsRealm:
+class NatsRealm(msgspec.Struct, frozen=True):
     """Where a realm's NATS servers are, and what was promised of them: none of it can be asked of a server.
 
     `replicas` is how many servers hold each stream, `synced` whether each commits to its disk before it answers

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final, Protocol
 
 import cbor2
+from msgspec.structs import replace
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 import string
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
+
+import msgspec
 
 from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.wire.nkeys import account_nkey, user_nkey
@@ -45,8 +46,7 @@ ANSWERS: Final = {"max": 1, "ttl": 5_000_000_000}
 """How often, and how long in ns, a gate may answer who asks it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(msgspec.Struct, frozen=True):
     """Paths: a server's certificate and key, and the authority that has signed those of its cluster."""
 
     certificate: str
@@ -59,8 +59,7 @@ class Tls:
         return own | ({"ca_file": self.authority, "verify": True} if peers else {})
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(msgspec.Struct, frozen=True):
     """The public keys of the servers' gates, the same for all servers: that with which they connect, that which lets in.
 
     `bridge`: who else may come in and do all, while the servers are filled by it and nobody uses them; empty for nobody.
@@ -71,8 +70,7 @@ class Gate:
     bridge: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """One server: its name, where it listens (`host:port`), its directory; where it and its peers listen for each other."""
 
     name: str

@@ -67,6 +67,8 @@ class Trimmer:
 
     def _trim_old(self, number: int, old: int, limit: int) -> bool:
         """Trim one class of what is old, reading `limit` rows; whether there are more to read."""
+        if old <= self._places[number]:
+            return False
         rows = self._candidates(self._places[number], limit)
         chosen = self._chosen(number, rows, old=old, due={})
         self._places[number] = max(self._places[number], chosen.place)

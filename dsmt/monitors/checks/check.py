@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from dsmt.monitors.checks.exec import try_exec
 from dsmt.monitors.checks.http import try_http

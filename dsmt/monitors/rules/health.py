@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from dsmt.spec.health import Check, HealthSpec
 
 FOREVER: Final = float("inf")
@@ -36,30 +38,26 @@ class Role(StrEnum):
     LIVENESS = "liveness"
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(msgspec.Struct, frozen=True):
     """One try to make now; its result counts for all of `roles`."""
 
     roles: tuple[Role, ...]
     check: Check
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """The start-up phase is over: the instance runs."""
 
     evidence: str
 
 
-@dataclass(frozen=True, slots=True)
-class Starting:
+class Starting(msgspec.Struct, frozen=True):
     """The start-up check fails, for what it sees now; the start goes on."""
 
     evidence: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True):
     """Serve it. `checked` False: there is no check, it has only lived long enough."""
 
     check: str
@@ -67,8 +65,7 @@ class Ready:
     checked: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Unready:
+class Unready(msgspec.Struct, frozen=True):
     """Do not serve it; nothing is restarted."""
 
     check: str
@@ -76,8 +73,7 @@ class Unready:
     failures: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotLive:
+class NotLive(msgspec.Struct, frozen=True):
     """Restart it."""
 
     check: str
@@ -85,21 +81,18 @@ class NotLive:
     failures: int
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(msgspec.Struct, frozen=True):
     """It need not be restarted any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(msgspec.Struct, frozen=True):
     """The start has failed: not ready by its deadline. `after_s` is since the start."""
 
     evidence: str
     after_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(msgspec.Struct, frozen=True):
     """The check itself cannot run."""
 
     check: str

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import replace
 from errno import EBUSY
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
 from dsmt.operations.connection import reading

@@ -18,9 +18,10 @@ import os
 import signal
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from dsmt.backoff import Backoff
 from dsmt.operations.local.home import Home
@@ -38,8 +39,7 @@ GRACE_S: Final = 15.0
 """How long agents may take to stop their services before they are killed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """What `down` found: how many processes it ended, how many of them had to be killed, and who does not die."""
 
     processes: int

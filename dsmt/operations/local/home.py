@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.topic import is_level
@@ -48,8 +49,7 @@ def home_directory(told: str | None) -> Path:
         raise InputError("home.path", said, next=WHERE) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(msgspec.Struct, frozen=True):
     """Paths below one home, and what they hold."""
 
     root: Path

@@ -16,8 +16,9 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.kinds import joining as kinds
@@ -44,8 +45,7 @@ ANSWER_S: Final = 20.0
 ASK_AGAIN_S: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(msgspec.Struct, frozen=True):
     """What `join` did; `made` is False where the home had a node of this realm already."""
 
     node: str

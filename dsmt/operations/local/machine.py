@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local.addresses import check_free
@@ -40,8 +41,7 @@ from dsmt.programs.configuration import (
 from dsmt.system.records import process_of
 
 
-@dataclass(frozen=True, slots=True)
-class StartedRealm:
+class StartedRealm(msgspec.Struct, frozen=True):
     """What `up` did: the realm's brokers' addresses, and the names of its programs here."""
 
     realm: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+
+import msgspec
 
 from dsmt.errors import InputError
 from dsmt.operations.connection import listens
@@ -19,8 +20,7 @@ NATS_SERVERS = (1, 3, 5)
 """How many one machine takes: beyond that a number is a slip of the hand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What `up` was asked for; None is what the home holds, or 1 node, 2 controllers and 1 broker where it was never up.
 
     `name` (`local` if None), `listen` and `engine` (`dsmt` if None, or `nats`) make the realm; one that is there must have

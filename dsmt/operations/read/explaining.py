@@ -10,7 +10,6 @@ Rule 4: the first event of an incarnation is its source's start: of a broker, a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -64,8 +63,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """What operators said of it on the other side of a partition, while what stands was said under the same number (E2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """An explanation, and the signed events behind it, newest first."""
 
     explained: Explained

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
+import msgspec
+
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.registry import is_fact, row_of
@@ -52,8 +54,7 @@ _SAID: Final = 10_000
 Item = Arrived | Notice
 
 
-@dataclass(frozen=True, slots=True)
-class TailQuery:
+class TailQuery(msgspec.Struct, frozen=True):
     """What to show. `types` and `sources` are globs; times are realm ms; `last` None shows all from `since` on.
 
     `where` says whether an event is wanted, `routine` shows what passes all the time too, `repeats` facts that say the same

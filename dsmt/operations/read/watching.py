@@ -12,8 +12,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from dsmt.errors import TimedOutError
 from dsmt.event.envelope import SignedEvent
@@ -25,8 +26,7 @@ from dsmt.view.following import Step, ViewFollower
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """An event as it came: `at` is monotonic seconds."""
 
     signed: SignedEvent

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -53,15 +52,14 @@ SAID_AT_ONCE: Final = 256
 STDIN: Final = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(msgspec.Struct, frozen=True):
     """One service of a file: its spec, where its paths begin, and what may be worth a look."""
 
     spec: ServiceSpec
     directory: Path
     warnings: tuple[str, ...]
     file: str = ""
-    places: Places = field(default_factory=lambda: Places({}, {}))
+    places: Places = msgspec.field(default_factory=lambda: Places({}, {}))
 
 
 def read_files(names: Iterable[str]) -> list[Declared]:

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from dsmt.errors import NotFoundError, TimedOutError, UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.instance import LogLines
@@ -31,8 +33,7 @@ MOST: Final = 10_000
 """The most lines that an agent sends of what there is already."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogQuery:
+class LogQuery(msgspec.Struct, frozen=True):
     """What is asked: the last `lines` of each stream, from `since_ms` on if it is given, or the log of one `step`."""
 
     lines: int
@@ -42,8 +43,7 @@ class LogQuery:
     step: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One line of one instance. `time_ms` is when it was written, if its agent knows."""
 
     instance: str
@@ -54,8 +54,7 @@ class Line:
     answered_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class LogNotice:
+class LogNotice(msgspec.Struct, frozen=True):
     """Something that who follows must know: where an instance is now, or that its agent is silent."""
 
     instance: str

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from types import MappingProxyType
 
 import msgspec
+from msgspec.structs import replace
 
 from dsmt.errors import FailedError, NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent

@@ -10,11 +10,11 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.errors import FailedError
 from dsmt.ports.driver import Driver, Handle, Instance, Launch, Mount

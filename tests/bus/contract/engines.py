@@ -10,9 +10,10 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+
+from msgspec.structs import replace
 
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.memory.bus import MemoryBus

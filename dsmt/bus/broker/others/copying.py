@@ -21,8 +21,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from dsmt.bus.broker.others.examining import examine
 from dsmt.bus.broker.others.other import HandedMs, Linked, Other, Take
@@ -86,7 +87,7 @@ class Copying:
         """Whom it reads, when it is a leaf itself."""
         self._others: dict[bytes, Other] = {}
         self._linked = Linked()
-        self._changed = asyncio.Event()
+        self._changed, self._some = asyncio.Event(), asyncio.Event()
         self._rereading = Rereading(clock, linked=self._are_read, left_out=self._left_out, store=self._store)
         self._first: Other | None = None
         """Of which there was no place, and which is read now."""
@@ -167,6 +168,10 @@ class Copying:
             if public not in self._others:
                 place, again_ms = read_place(self._meta, public)
                 self._others[public] = Other(address, place=place, since=place, again_ms=again_ms)
+        if self._others:
+            self._some.set()
+        else:
+            self._some.clear()
 
     def again(self) -> None:
         """Much was said meanwhile: all others are read to their ends anew, before this broker has everything."""
@@ -186,7 +191,7 @@ class Copying:
                     elif other.task is not None and not self._is_wanted(other) and not other.task.cancelling():
                         other.task.cancel()
                 self._look()
-                await asyncio.sleep(_LOOK_S)
+                await (self._some.wait() if self.alone else asyncio.sleep(_LOOK_S))
 
     def _is_wanted(self, other: Other) -> bool:
         """Whether another is to be read now (rule 5)."""

@@ -36,7 +36,7 @@ class Rereading:
         store: Callable[[Other, BusReader, Sequence[Arrived]], Awaitable[None]],
     ) -> None:
         self._clock, self._linked, self._left_out, self._store = clock, linked, left_out, store
-        self._turn = asyncio.Lock()
+        self._turn, self._lost = asyncio.Lock(), asyncio.Event()
         self._changed_at = 0.0
 
     @property
@@ -53,10 +53,14 @@ class Rereading:
             if places and other.place is not None:
                 other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
                 other.losses += 1
+        waited, self._lost = self._lost, asyncio.Event()
+        waited.set()
 
     async def run(self, other: Other, bus: BusReader) -> None:
         """Read one again whenever that is due, until cancelled."""
         while True:
+            while other.again_ms is None:
+                await self._lost.wait()
             await asyncio.sleep(_LOOK_S)
             async with asyncio.TaskGroup() as group, self._turn:
                 if other.began is not None and self._is_due(other):

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from dsmt.agents.drivers.process import ProcessDriver, ProcessInstance
 from dsmt.errors import InputError
