@@ -9,7 +9,8 @@ Rule 4: of two controllers that decide at once the second's facts are refused as
     and its event another source was first on a topic of which something else would be said now. Those of which there
     are more are named: they are missing.
 Rule 5: what the store's broker had said in an earlier life, and others brought back behind its later words, was no fact in
-    that store, as the broker says all of that anew: it is not folded.
+    that store, as the broker says all of that anew: it is not folded. Where a store was written before its broker ran,
+    as when a realm comes back from NATS, all that was written then was a fact in it.
 Rule 6: who begins after a revocation is never given what that key had said. So where the digest is not that of rule 1, the
     view is tried of who began with this incarnation: the winners of then that were believed, and what came since.
 """
@@ -90,12 +91,21 @@ class _History:
     def facts(self, broker: str) -> Iterator[tuple[int, SignedEvent]]:
         """The rows that a reader of this broker folds (rule 5)."""
         name, life = f"broker/{broker.removeprefix('broker/')}", 0
+        written = self._written(name)
         for row, signed in self.rows:
-            if signed.event.source == name:
+            if signed.event.source == name and signed.event.incarnation != written:
                 life = max(life, signed.event.incarnation)
                 if signed.event.incarnation < life:
                     continue
             yield row, signed
+
+    def _written(self, name: str) -> int:
+        """The incarnation in which this broker's store was written before it ran, as its head says; 0 where it was not."""
+        for _, signed in self.rows[:2]:
+            about = signed.event.data
+            if signed.event.topic == f"{name}/stats" and about.get("pid") is None and not about.get("address"):
+                return signed.event.incarnation
+        return 0
 
     def was_first(self, topic: str, place: tuple[int, int], *, than: str, after: int, before: float) -> bool:
         """Whether, between two rows, another source than one said what a fact of this (epoch, version) is stale after."""

@@ -40,6 +40,9 @@ async def _serve(directory: str) -> int:
     identity = read_identity(Path(directory) / container.IDENTITY)
     spawner = SpawnedProcesses(config.node_directory)
     realm = Realm(name=config.realm, roots=config.roots)
+    checks = RealChecks(directory)
+    if files.read(container.RECORD) is not None:  # there was an agent before, which may have been killed
+        await checks.clear()
     async with client(
         identity, realm, config.brokers, nats=config.nats, directory=f"{directory}/bus", address=config.address
     ) as bus:
@@ -48,7 +51,7 @@ async def _serve(directory: str) -> int:
             Dependencies(
                 bus=bus,
                 drivers=drivers_of(directory, spawner.ended),
-                checks=RealChecks(),
+                checks=checks,
                 artifacts=NodeArtifacts(bus.get_blob),
                 sockets=LinuxSockets(),
                 logs=DiskLogs(f"{directory}/{container.LOGS}"),

@@ -19,6 +19,7 @@ from typing import Final
 
 from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
+from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import is_alive, open_pidfd, send_signal
 from dsmt.system.records import living, process_of
@@ -108,7 +109,7 @@ def left_behind(directory: str) -> set[ProcessIdentity]:
         root = None if record is None else root_of(record.driver, record.process)
         if root is not None and is_alive(root):
             continue
-        owners.add(str(container))
+        owners |= {str(container), owner_of_tries(str(container))}
         if root is not None:
             found |= Tree(root, "", ours=False).members()
     return found | marked(lambda mark: owner_of(mark) in owners) if owners else found

@@ -97,6 +97,15 @@ def test_what_the_stores_broker_said_before_it_had_that_store_is_history_and_no_
     assert report.count("same") == len(life.decisions)
 
 
+def test_what_the_stores_broker_said_before_is_a_fact_in_a_store_that_was_written_before_it_ran() -> None:
+    """A realm came back from NATS: the store begins with words in an incarnation above all that was taken into it."""
+    life = lived(1)
+    first = next(one for _, one in life.realm.rows if one.event.source == "broker/b1")
+    head = signed("broker/b1", "broker/b1/stats", {"pid": None, "address": ""}, incarnation=first.event.incarnation + 1)
+    report = replay([(0, head), *life.realm.rows], life.decisions, store="s1")
+    assert report.count("same") == len(life.decisions)
+
+
 def test_a_missing_row_is_incomplete_and_never_different() -> None:
     life = lived(3)
     spec_row = next(row for row, event in life.realm.rows if event.event.topic.endswith("/spec"))

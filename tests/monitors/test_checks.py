@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,39 @@ def test_nothing_of_a_command_is_left_after_its_try(tmp_path, rest, passed):
     finally:
         bystander.kill()
         bystander.wait()
+
+
+TRIES = """
+import asyncio, os, sys
+from dsmt.monitors.checks.check import RealChecks
+from tests.monitors.test_checks import ExecCheck, check
+
+how = ExecCheck(command=("sh", "-c", "echo $$ > pid.new; mv pid.new pid; exec sleep 600"))
+about = {"address": "", "ports": {}, "env": dict(os.environ), "directory": sys.argv[1]}
+asyncio.run(RealChecks(sys.argv[1]).run(check(how, 60.0), **about))
+"""
+
+
+def test_what_is_left_of_a_try_whose_process_was_killed_ends_with_the_next_of_its_owner_and_nobody_elses_does(tmp_path):
+    owners = [tmp_path / "one", tmp_path / "two"]
+    left = []
+    for owner in owners:
+        owner.mkdir()
+        tries = subprocess.Popen([sys.executable, "-c", TRIES, str(owner)], cwd=Path(__file__).parents[2])
+        try:
+            while not (owner / "pid").exists():
+                assert tries.poll() is None
+                time.sleep(0.005)
+        finally:
+            tries.kill()
+            tries.wait()
+        left.append(identity_of(int((owner / "pid").read_text())))
+    try:
+        assert all(map(is_alive, left))
+        asyncio.run(RealChecks(str(owners[0])).clear())
+        assert [*map(is_alive, left)] == [False, True]
+    finally:
+        asyncio.run(RealChecks(str(owners[1])).clear())
 
 
 def test_a_cancelled_try_leaves_no_process(tmp_path):

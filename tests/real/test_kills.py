@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from dsmt.agents.rules.container import PROCESS
 from dsmt.event.envelope import EventId
 from dsmt.operations.connection import connect
 from dsmt.operations.local.machine import up
@@ -63,6 +65,38 @@ def test_a_killed_agent_is_replaced_and_its_service_never_stops(tmp_path):
         await settled(made)
 
     run(tmp_path, scenario)
+
+
+CHECKED = """\
+service: checked
+components:
+  app:
+    instances: 1
+    run: sleep 1000
+    health:
+      startup: {exec: "true"}
+      readiness: {exec: [sh, -c, "echo $$ >> tries; exec sleep 600"], interval: 200ms, timeout: 600s}
+"""
+
+
+def test_a_check_that_hangs_ends_with_the_agent_that_follows_a_killed_one(tmp_path):
+    async def scenario() -> None:
+        async with fleet(tmp_path, nodes=1, controllers=1) as made:
+            await made.apply(CHECKED)
+
+            def tries() -> list[int]:
+                found = made.home.part("nodes", "n1").glob("containers/checked/app/0/files/*/tries")
+                return [int(line) for file in found for line in file.read_text().split("\n")[:-1]]
+
+            (first,) = await eventually("a try", tries)
+            left = identity_of(first)
+            assert left is not None
+            agent = json.loads((made.home.part("nodes", "n1") / "containers/checked/app/0" / PROCESS).read_text())["pid"]
+            os.kill(agent, signal.SIGKILL)
+            await eventually("its end", lambda: not is_alive(left))
+            await eventually("another try", lambda: len(tries()) > 1)
+
+    asyncio.run(scenario())
 
 
 def test_a_killed_container_manager_is_replaced_and_services_never_stop(tmp_path):

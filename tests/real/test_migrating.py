@@ -42,7 +42,8 @@ BOTH = pytest.mark.parametrize(("engine", "to"), [("dsmt", "nats"), ("nats", "ds
 
 
 async def verified(home: Home, tmp_path: Path) -> None:
-    """What each broker exports is whole."""
+    """What each broker exports is whole, and what was decided on its store is decided again."""
+    same = 0
     for address, _ in home.realm().brokers:
         file = str(tmp_path / f"history-{address}")
         await commanded(home, "export", file, "--bus", f"dsmt://{address}")
@@ -51,6 +52,10 @@ async def verified(home: Home, tmp_path: Path) -> None:
         assert told["history"]["heads"] >= 2
         word = (home.part("brokers", told["history"]["broker"].partition("/")[2]) / "birth").read_bytes()
         assert is_birth_record(word, told["history"]["broker"], told["history"]["store"], TrustStore(home.realm().realm))
+        again = json.loads(await commanded(home, "replay", "--json", file))
+        assert not [one for one in again["decisions"] if one["outcome"] != "same" and "it read" not in one["details"][0]]
+        same += again["same"]
+    assert same
 
 
 @BOTH
@@ -198,8 +203,8 @@ def test_a_realm_of_three_brokers_goes_there_and_comes_back(tmp_path: Path) -> N
             assert {one.address for one in (await announced(connection.bus)).values()} == {
                 address for address, _ in home.realm().brokers
             }
-        await verified(home, tmp_path)
         await works(home)
+        await verified(home, tmp_path)
 
     within(home, work)
 

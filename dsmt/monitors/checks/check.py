@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from dsmt.monitors.checks.exec import try_exec
+from dsmt.monitors.checks.exec import clear, try_exec
 from dsmt.monitors.checks.http import try_http
 from dsmt.monitors.checks.tcp import try_tcp
 from dsmt.ports.check import Result
@@ -26,10 +26,18 @@ _LOOPBACK: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": 
 
 
 class RealChecks:
-    """The `Checks` port. Makes this process a subreaper, so that nothing an `exec` check forks is lost."""
+    """The `Checks` port. Makes this process a subreaper, so that nothing an `exec` check forks is lost.
 
-    def __init__(self) -> None:
+    `owner` is whose tries these are, on the whole machine and over its deaths: an agent's container.
+    """
+
+    def __init__(self, owner: str = "") -> None:
+        self._owner = owner
         become_subreaper()
+
+    async def clear(self) -> None:
+        """End what is left of tries whose process was killed."""
+        await clear(self._owner)
 
     async def run(
         self,
@@ -46,7 +54,7 @@ class RealChecks:
         began = loop.time()
         try:
             async with asyncio.timeout(check.timeout_s):
-                result = await _try(check, _LOOPBACK.get(address, address), ports, env, (directory, user))
+                result = await _try(check, _LOOPBACK.get(address, address), ports, env, (directory, user, self._owner))
         except TimeoutError:
             result = _failed(f"{_target(check, address, ports)}: no answer within {check.timeout_s:g} s")
         except OSError as error:
@@ -55,8 +63,10 @@ class RealChecks:
         return replace(result, took_s=loop.time() - began)
 
 
-async def _try(check: Check, host: str, ports: Mapping[str, int], env: Mapping[str, str], where: tuple[str, str]) -> Result:
-    """One try by its kind, of a command in a directory and as a user. Raises OSError when the instance does not answer."""
+async def _try(
+    check: Check, host: str, ports: Mapping[str, int], env: Mapping[str, str], where: tuple[str, str, str]
+) -> Result:
+    """One try by its kind, of a command in a directory, as a user, for an owner. Raises OSError when nobody answers."""
     how = check.how
     if isinstance(how, ExecCheck):
         return await try_exec(how.command, env, *where)

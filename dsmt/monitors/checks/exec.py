@@ -1,4 +1,7 @@
-"""Exec check: a command whose exit with 0 passes; whatever it started ends with the try."""
+"""Exec check: a command whose exit with 0 passes; whatever it started ends with the try.
+
+Rule 1: what a try starts bears a mark of its owner. So what is left of a try whose process was killed can be ended.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Final
 from dsmt.errors import FailedError
 from dsmt.ports.check import Result
 from dsmt.ports.processes import Exit
-from dsmt.system.tree import MARK, Tree, make_mark
+from dsmt.system.tree import MARK, Tree, kill_owned, make_mark
 from dsmt.system.users import account_of, becoming, environment_of
 from dsmt.system.watch import ProcessWatch
 
@@ -60,10 +63,20 @@ class _Output:
                 self._loop.remove_reader(self._read)
 
 
-async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str, user: str = "") -> Result:
+def owner_of_tries(owner: str) -> str:
+    """Whom the marks of tries name: not the owner itself, whose own mark is that of the program."""
+    return f"{owner}/check"
+
+
+async def clear(owner: str) -> None:
+    """End what is left of the tries of an owner (rule 1)."""
+    await kill_owned(owner_of_tries(owner), deadline=KILL_S)
+
+
+async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str, user: str = "", owner: str = "") -> Result:
     """Run the command to its end. When cancelled, by a timeout too, nothing of it is left."""
     output = _Output()
-    mark = make_mark("check", next(_numbers))
+    mark = make_mark(owner_of_tries(owner), next(_numbers))
     try:
         try:
             watched = _start(argv, {**env, MARK: mark}, directory, output, user)
