@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from dsmt.event.records import to_data
 from dsmt.operations.local.addresses import free_port
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.store import Row
 from dsmt.trust.identity import YEAR_S
 from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario
@@ -234,3 +236,24 @@ async def test_of_what_another_brings_at_once_all_is_brought_again_while_one_is_
     waits_ms = b1._others.take("broker/b2", [early, due], lambda signed: chains[signed.event.source])
     assert 40_000 < waits_ms <= 60_000, "who is told that all is stored goes on behind it"
     assert due.id in held(b1)
+
+
+@scenario
+async def test_the_words_on_brokers_are_read_when_one_was_said_and_not_each_time_somebody_looks(r: TestRealm) -> None:
+    b1, _ = await mesh(r, "b1", "b2")
+    await until(lambda: "broker/b2" in b1._sessions.by_name)
+    read: list[str] = []
+    session, admission = b1._sessions.by_name["broker/b2"], b1._admission
+    winner = admission._store.winner
+
+    def noted(topic: str) -> Any:
+        read.append(topic)
+        return winner(topic)
+
+    admission._store = SimpleNamespace(winner=noted)  # type: ignore[assignment]
+    admission._words.clear()
+    assert [admission.is_displaced(session) for _ in range(3)] == [False] * 3
+    assert read == ["config/broker/b2"]
+    admission.revoked([Row(1, 1, "config/broker/b2", (), fact=True, key_id=b"", sealed=b"")])  # type: ignore[arg-type]
+    assert not admission.is_displaced(session)
+    assert len(read) == 2

@@ -16,6 +16,7 @@ from dsmt.bus.broker.others.other import Other
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.client.client import BusClient
 from dsmt.ports.bus import Arrived, Draft, Interest, Reattached
+from dsmt.ports.realm import BrokerAddress
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestRealm, scenario
 from tests.bus.test_withheld import hide
@@ -217,3 +218,43 @@ async def test_who_is_attached_anew_while_it_is_read_again_is_read_to_its_end(r:
         bus: Any = Bus(*batches)
         await again.read(one, bus, 0, 7)
         assert stored == expected
+
+
+@scenario
+async def test_who_has_nothing_to_read_again_is_not_looked_at(r: TestRealm) -> None:
+    b1, b2, b3 = await three(r)
+    again, one, two = b3._others.copying._rereading, other(b3, b1), other(b3, b2)
+    looked: list[str] = []
+    is_due = again._is_due
+
+    def look(other: Other) -> bool:
+        looked.append(other.name)
+        return is_due(other)
+
+    again._is_due = look  # type: ignore[method-assign]
+    again.changed([], [one, two])
+    await asyncio.sleep(5 * rereading._LOOK_S)
+    assert looked == []
+    again.changed([one], [two])
+    await until(lambda: "broker/b2" in looked)
+
+
+@scenario
+async def test_a_broker_that_knows_no_other_one_looks_for_none(r: TestRealm) -> None:
+    (b1,), looks = await mesh(r, "b1"), 0
+    copying = b1._others.copying
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+
+    copying._look = look  # type: ignore[method-assign]
+    await asyncio.sleep(5 * rereading._LOOK_S)
+    assert looks <= 1
+    copying.know([BrokerAddress("127.0.0.1:1", bytes(32))])
+    await until(lambda: looks > 2)
+    copying.know([])
+    await asyncio.sleep(5 * rereading._LOOK_S)
+    before = looks
+    await asyncio.sleep(5 * rereading._LOOK_S)
+    assert looks == before

@@ -34,6 +34,15 @@ def test_signals_go_after_an_hour_and_evidence_stays(store):
     assert store.counts()["events"] == len(left)
 
 
+def test_where_nothing_is_old_no_row_is_read(store):
+    store.append([append(n, budget="signal", arrived=n * 1000) for n in range(1, 31)])
+    read = []
+    store._db.connection.set_trace_callback(read.append)
+    assert not store.trim(31_000)
+    store._db.connection.set_trace_callback(None)
+    assert not [statement for statement in read if "topic FROM events" in statement]
+
+
 def test_a_class_over_its_share_loses_its_oldest_and_no_other_class_does(tmp_path):
     store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, limit_bytes=100_000)
     for n in range(1, 101):

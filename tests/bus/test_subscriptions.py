@@ -52,6 +52,22 @@ def test_a_bookmark_says_where_it_stands_and_from_there_is_read_on_at_the_next_b
     assert (asked.start, asked.store, asked.row, asked.time_ms) == ("history", "s", 5, 900)
 
 
+def test_how_far_a_reader_has_stored_is_said_once_and_again_over_another_link() -> None:
+    reading = Reading(conflate=False)
+
+    def said() -> list[int]:
+        rows = [one.row for one in reading.posted if isinstance(one, f.Stored)]
+        reading.posted.clear()
+        return rows
+
+    for row in (4, 4, 5, 5):
+        reading.subscription.stored(row)
+    assert said() == [4, 5]
+    reading.registry.attached("broker/b1", "s", again=True)
+    reading.subscription.stored(5)
+    assert said() == [5]
+
+
 def test_that_all_of_a_store_has_come_is_told_once_and_again_of_another_store() -> None:
     reading = Reading(conflate=False)
     for store in ("s", "s", "t"):

@@ -64,6 +64,15 @@ def test_a_command_looks_seldom_for_garbage_in_what_it_keeps() -> None:
     assert done.stdout.splitlines()[-1] == "True True"
 
 
+def test_a_command_looks_through_nothing_at_its_end() -> None:
+    script = (
+        "import sys, gc; sys.argv = ['dsmt', '--home', '/nonexistent', 'ps']; from dsmt.__main__ import main; main(); "
+        "print(len(gc.get_objects()) < 1000 < gc.get_freeze_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
+
+
 def test_every_command_of_the_table_can_be_called() -> None:
     def look(group: LazyGroup, table: dict[str, Entry | Group]) -> None:
         for name, entry in table.items():

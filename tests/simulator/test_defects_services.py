@@ -41,7 +41,7 @@ def test_a_command_that_is_lost_while_its_agent_is_away_is_noticed(monkeypatch: 
 
     monkeypatch.setattr(DeploymentAgent, "_command", heard)
     monkeypatch.setattr(DeploymentAgent, "_attached", listens)
-    assert caught("commands", range(1, 13), "A7: a command that was said")
+    assert caught("commands", (7, *range(1, 7), *range(8, 13)), "A7: a command that was said")
 
 
 @pytest.mark.parametrize("seed", [1, 7, 8])
