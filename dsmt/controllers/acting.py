@@ -89,7 +89,7 @@ def _slot(
         restart=max(control.restart, 0 if before is None else before.restart),
         move_number=_move_number(context, entry, node, home),
         reason=hold_reason(context, entry, w.key) or w.reason,
-        refused=0 if w.basis is None and context.refusal is None else context.spec.version,
+        refuses=None if w.basis is None and context.refusal is None else context.stands,
         good=w.basis or context.good(entry),
         former=former,
         home=home,
@@ -102,7 +102,7 @@ def _tried(context: ComponentContext, entry: SlotEntry, slot: Slot) -> bool:
     before = None if entry.fact is None else entry.fact.record
     if before is None or not slot.held:
         return False
-    if before.implements != slot.implements and before.revision < context.entry.since:  # else their number alone differs
+    if before.implements != slot.implements and not context.entry.says_again(before.spec):
         return False
     return before.tried or (before.desired == "running" and not context.is_good(entry))
 
@@ -265,7 +265,7 @@ def _renewed(context: ComponentContext, w: ProposedAction, entry: SlotEntry, pre
     good = w.basis or context.good(entry)
     spec = context.basis[0] if w.basis is None else w.basis.spec
     update = (context.entry.component_of(context.component.name, spec) or context.component).update
-    is_tried = update.rollback and context.entry.since > 1 and (good is None or good.spec != spec)
+    is_tried = update.rollback and context.has_earlier and (good is None or good.spec != spec)
     ends = None if entry.fact is None or w.kind in ("move", "lost") else entry.fact.record.spec
     ends_ms = 0 if ends is None else context.ending_ms(ends)
     allowed_ms = (1 + is_tried) * round(update.deadline_s * 1000) + ends_ms

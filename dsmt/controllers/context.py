@@ -123,9 +123,7 @@ class ComponentContext(Component):
         return not self.is_anew and (any(map(self._has_failed, self._tried)) or self.tried_and_held is not None)
 
     def _has_failed(self, slot: SlotEntry) -> bool:
-        good = self.good(slot)
-        never = good is None or good.revision < self.entry.since
-        return never and (self.is_overdue(slot) or (slot.fact is not None and slot.fact.record.moves > 0))
+        return not self.is_good(slot) and (self.is_overdue(slot) or (slot.fact is not None and slot.fact.record.moves > 0))
 
     @property
     def _tried(self) -> list[SlotEntry]:
@@ -167,7 +165,8 @@ class ComponentContext(Component):
     @cached_property
     def ripening(self) -> list[int]:
         """When (realm ms) an earlier revision will first have been ready for long enough in a slot that implements it."""
-        earlier = [slot for slot in self.slots if slot.fact is not None and slot.fact.record.revision < self.entry.since]
+        told = [(slot, slot.fact.record) for slot in self.slots if slot.fact is not None]
+        earlier = [slot for slot, fact in told if not self.entry.says_again(fact.spec)]
         return sorted(at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms)[:1]
 
     @property
@@ -250,7 +249,7 @@ class ComponentContext(Component):
         if intent is None:
             return NOTHING
         node = None if slot.desired == "gone" else slot.node
-        refuses = self.refusal is None and slot.refused >= self.entry.since
+        refuses = self.refusal is None and slot.refuses is not None and self.entry.says_again(slot.refuses.spec)
         governs = self.component if self._kept is None else self.entry.component(self.component.name) or self.component
         self.plan.allocations.put(key, node, need_of(self.runs(slot) if refuses else governs))
         return Outcome((intent,))

@@ -29,6 +29,8 @@ class Component:
         """What governs its slots: what stands or, where that was refused, what was gone back to."""
         self.now_ms = fleet.now_ms
         self.spec_id = str(spec.id)
+        self.stands = Good(spec=self.spec_id, revision=spec.version)
+        """What stands, as it is named once it was good, or refused."""
 
     @property
     def slots(self) -> list[SlotEntry]:
@@ -53,7 +55,7 @@ class Component:
             return self._tries_beside_data
         good = self.good(slot)
         last = 1 if good is None else good.revision
-        back = (one for one in slot.fact.record.revisions if last <= one.revision < self.entry.since)
+        back = (one for one in slot.fact.record.revisions if last <= one.revision and self._is_earlier(one))
         return any(self.runs(one).on_partition == "pinned" for one in back)
 
     @cached_property
@@ -73,9 +75,9 @@ class Component:
 
         What it implements is named as what stands has it, if that says it again: so is what was good in it.
         """
-        good, stands = self.good(slot), Good(spec=self.spec_id, revision=self.spec.version)
-        if fact.implements != stands and self._stands_for(fact.implements, fact):
-            fact = msgspec.structs.replace(fact, spec=stands.spec, revision=stands.revision, former=fact.implements)
+        good, again = self.good(slot), self.stands
+        if fact.implements != again and self._stands_for(fact.implements, fact):
+            fact = msgspec.structs.replace(fact, spec=again.spec, revision=again.revision, former=fact.implements)
         return gone(msgspec.structs.replace(fact, good=good or fact.good))
 
     # --- the revision --------------------------------------------------------------------------------------------
@@ -88,8 +90,18 @@ class Component:
     def before(self) -> Good | None:
         """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
         known = [self.good(slot) for slot in self.slots if slot.fact is not None and slot.fact.record.desired != "gone"]
-        before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
+        before = (good for good in known if good is not None and self._is_earlier(good))
         return max(before, key=lambda good: (good.revision, good.spec), default=None)
+
+    def _is_earlier(self, one: Good) -> bool:
+        """Whether a revision is one before what stands: also one of its number that was overruled (E2)."""
+        return 0 < one.revision <= self.spec.version and not self.entry.says_again(one.spec)
+
+    @cached_property
+    def has_earlier(self) -> bool:
+        """Whether a slot names a revision before what stands: else there is nothing to go back to."""
+        facts = (slot.fact.record for slot in self.slots if slot.fact is not None)
+        return any(self._is_earlier(one) for fact in facts for one in fact.revisions)
 
     @cached_property
     def tried_and_held(self) -> Slot | None:
@@ -107,7 +119,7 @@ class Component:
     def is_good(self, slot: SlotEntry) -> bool:
         """Whether what stands was good in a slot."""
         good = self.good(slot)
-        return good is not None and good.revision >= self.entry.since
+        return good is not None and self.entry.says_again(good.spec)
 
     def good(self, slot: SlotEntry) -> Good | None:
         """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries.
@@ -121,15 +133,15 @@ class Component:
             return None
         if found is None or slot.fact is None or not self._stands_for(found, slot.fact.record):
             return found
-        return Good(spec=self.spec_id, revision=self.spec.version)
+        return self.stands
 
     def _stands_for(self, good: Good, told: Slot) -> bool:
         """Whether what stands now says again what was good in a slot; but for how many instances there are.
 
         Or it was signed anew as it runs, where a later revision was refused: it then follows from what the slot implements.
         """
-        return good.revision >= self.entry.since or (
-            told.refused > 0 and told.spec in map(str, self.spec.signed.event.cause)
+        return self.entry.says_again(good.spec) or (
+            told.refuses is not None and told.spec in map(str, self.spec.signed.event.cause)
         )
 
     def _known_good(self, slot: SlotEntry) -> Good | None:

@@ -148,7 +148,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
     if told.desired != "running" or told.spec != context.spec_id or not context.runs(told).update.rollback:
         return None
     good = context.good(entry)
-    if context.fleet.state(node) != "alive" or (good is not None and good.revision >= context.entry.since):
+    if context.fleet.state(node) != "alive" or (good is not None and context.entry.says_again(good.spec)):
         return None
     if context.refusal is not None or context.ready_since(entry) is not None:
         return None
@@ -161,14 +161,19 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
         its = happened(said.record.reason) if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:
         its = f"{case.key} was not ready within {allowed_ms / 1000:g} s{context.last_evidence(entry)}"
-    else:  # before the first revision there is nothing to go back to
-        return Outcome(wakes=(deadline,)) if context.entry.since > 1 else None
+    else:
+        return Outcome(wakes=(deadline,)) if context.has_earlier else None
     basis = context.before
     if basis is None:
         return Outcome(wakes=tuple(context.ripening), needs_full_pass=True)
-    why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=f"r{basis.revision}")
+    why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=_called(context, basis))
     cause = () if said is None else (said.id,)
     return replace(case.proposes("rollback", (*cause, context.spec.id), why.message, reason=why), basis=basis)
+
+
+def _called(context: ComponentContext, earlier: Good) -> str:
+    """What a revision before what stands is called: one of the same number was overruled by it (E2)."""
+    return f"r{earlier.revision}" + (", which it overruled" if earlier.revision == context.spec.version else "")
 
 
 def _moved(case: Case) -> ProposedAction | None:

@@ -146,10 +146,12 @@ class ServiceEntry:
     held: set[tuple[str, int]] = field(default_factory=set)
     """The slots that are held, or that a hold has stopped."""
 
-    @property
-    def since(self) -> int:
-        """The first revision that said what stands now, but for how many instances there are; 0 where nothing stands."""
-        return 0 if self.spec is None else min(self.spec.record.since or self.spec.version, self.spec.version)
+    def says_again(self, spec: str) -> bool:
+        """Whether what stands now says what the spec of an event's id said, but for how many instances there are.
+
+        Their numbers tell nothing of that: the other side of a partition gave the same number to another one (E2).
+        """
+        return self.spec is not None and (spec == str(self.spec.id) or spec in self.spec.record.same)
 
     def refusal(self, component: str | None = None) -> Held[Slot] | None:
         """A slot fact that says that what stands now was rolled back; of one component, if named."""
@@ -185,8 +187,8 @@ class ServiceEntry:
         return msgspec.structs.replace(was, instances=stands.instances)
 
     def refuses(self, fact: Held[Slot] | None) -> bool:
-        """Whether a slot fact says that what stands now was rolled back; of what is yet to come none can say so."""
-        return fact is not None and self.spec is not None and self.since <= fact.record.refused <= self.spec.version
+        """Whether a slot fact says that what stands now was rolled back."""
+        return fact is not None and fact.record.refuses is not None and self.says_again(fact.record.refuses.spec)
 
 
 @dataclass(slots=True)

@@ -79,7 +79,7 @@ def service(store, *revisions, digest="", slots=()):
     return [str(one.id) for one in specs]
 
 
-def slot(spec, *, good=None, former=None, refused=0, desired="running"):
+def slot(spec, *, good=None, former=None, refuses=None, desired="running"):
     last = None if good is None else Good(spec=good, revision=1)
     before = None if former is None else Good(spec=former, revision=1)
-    return Slot(node="n1", spec=spec, revision=1, desired=desired, refused=refused, good=last, former=before)
+    return Slot(node="n1", spec=spec, revision=1, desired=desired, refuses=refuses, good=last, former=before)

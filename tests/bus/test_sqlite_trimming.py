@@ -13,6 +13,7 @@ from dsmt.bus.store.database import Database
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.store.tables import BUDGETS
 from dsmt.bus.store.trimming import RECORDS
+from dsmt.event.kinds.slot import Good
 from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import RowTree
 from dsmt.ports.store import Append, Lost, Row
@@ -149,7 +150,8 @@ def test_a_spec_that_a_slot_implements_or_would_go_back_to_stays_until_none_does
 def test_a_spec_that_a_slot_which_is_gone_comes_back_with_stays(store):
     week = 7 * 24 * 3600 * 1000
     named = [f"operator/a#1700000000000-{one}" for one in range(1, 6)]
-    slots = [(1, slot(named[0], refused=2, desired="gone")), (1, slot(named[1], good=named[2], desired="gone"))]
+    refused = Good(spec=named[1], revision=2)
+    slots = [(1, slot(named[0], refuses=refused, desired="gone")), (1, slot(named[1], good=named[2], desired="gone"))]
     service(store, 1, 2, 3, 4, 5, slots=slots)
     assert trimmed(store, 2 * week) == [1, 3, 5, 6, 7]
 

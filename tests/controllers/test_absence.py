@@ -7,7 +7,7 @@ import pytest
 
 from dsmt.event.status import Layer, State
 
-from .build import Attentive, Realm, key, spec, web
+from .build import Attentive, Realm, key, refused, spec, web
 from .fleet import Fleet, simulate
 
 CHECKED = "ports: {http: auto}\nhealth: {http: {path: /}}\nupdate: {healthy_after: 2s, deadline: 60s}\n"
@@ -52,7 +52,7 @@ def test_what_was_good_everywhere_is_not_rolled_back_when_words_are_missing(
     async def scenario(fleet: Fleet) -> None:
         def slots() -> list[tuple[int, int]]:
             found = sorted(fleet.view.services["web"].slots.items())
-            return [(slot.fact.record.revision, slot.fact.record.refused) for _, slot in found if slot.fact is not None]
+            return [(slot.fact.record.revision, refused(slot.fact.record)) for _, slot in found if slot.fact is not None]
 
         for component in (CHECKED, CHECKED + "env: {A: b}\n"):
             await asyncio.sleep(2)
@@ -97,7 +97,7 @@ def test_a_program_that_runs_and_of_whose_health_nothing_is_known_is_not_refused
     assert realm.slot().revision == 2
     realm.health(key(), node, "unready")
     controller.watch(5, obey=False)
-    assert (realm.slot().revision, realm.slot().refused) == (1, 2)
+    assert (realm.slot().revision, refused(realm.slot())) == (1, 2)
 
 
 def test_what_its_agent_was_told_late_has_the_deadline_from_then_on() -> None:
@@ -107,10 +107,10 @@ def test_what_its_agent_was_told_late_has_the_deadline_from_then_on() -> None:
     realm.status(key(), node, State.RUNNING, taken_ms=taken_ms)
     realm.health(key(), node, "unready")
     controller.watch(58, obey=False)
-    assert (realm.slot().revision, realm.slot().refused) == (2, 0)
+    assert (realm.slot().revision, refused(realm.slot())) == (2, 0)
     realm.status(key(), node, State.INITIATED, taken_ms=taken_ms, attempt=2)
     controller.watch(5, obey=False)
-    assert (realm.slot().revision, realm.slot().refused, controller.overlooked()) == (1, 2, [])
+    assert (realm.slot().revision, refused(realm.slot()), controller.overlooked()) == (1, 2, [])
 
 
 @pytest.mark.parametrize("layer", [Layer.CONTAINER, Layer.AGENT])

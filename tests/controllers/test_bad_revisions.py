@@ -7,7 +7,7 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 
-from .build import Realm, key, web
+from .build import Realm, key, refused, web
 from .rollouts import revisions, running
 
 POLICY = "restart: {escalate: [restart: 3]}\n"
@@ -78,7 +78,7 @@ def test_what_was_rolled_back_is_tried_again_when_it_is_applied_again_as_it_is_o
     realm.after(100).apply(web(2, component=again))
     realm.settle(seconds=5)
     assert [realm.slot(index).revision for index in range(2)] == [4, 4]
-    assert realm.slot(0).refused == 0
+    assert refused(realm.slot(0)) == 0
 
 
 def test_scaling_what_was_good_is_nothing_to_roll_back() -> None:
@@ -124,7 +124,7 @@ def test_what_was_rolled_back_is_not_tried_again_when_another_operator_signs_it_
     realm = failed_rollout()
     realm.settle(seconds=5)
     held = realm.view.winner("service/web/spec")
-    realm.say("operator/bob", "service/web/spec", {**held.event.data, "since": 2})
+    realm.say("operator/bob", "service/web/spec", {**held.event.data, "same": [str(held.id)]})
     assert realm.after(100).settle(seconds=5) == []
     assert revisions(realm) == [1, 1, 1, 1]
 

@@ -9,7 +9,7 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 from dsmt.view import Fleet
 
-from .build import Attentive, Realm, key, web
+from .build import Attentive, Realm, key, refused, web
 
 POLICY = "restart: {escalate: [restart: 3]}\nupdate: {deadline: 60s, healthy_after: 5s}\n"
 DATA = POLICY + "data: true\n"
@@ -53,7 +53,11 @@ def test_a_slot_that_is_wanted_again_by_a_revision_that_keeps_no_data_begins_whe
     assert (realm.slot().node, homes(realm)) == (node, [node])
     realm.status(key(), node, State.FAILED, parked=True)
     controller.watch(60)
-    assert (realm.slot().refused, realm.slot().node, homes(realm)) == (realm.view.services["web"].spec.version, node, [node])
+    assert (refused(realm.slot()), realm.slot().node, homes(realm)) == (
+        realm.view.services["web"].spec.version,
+        node,
+        [node],
+    )
     assert controller.overlooked() == []
 
 
@@ -73,7 +77,7 @@ def test_a_slot_that_was_scaled_to_none_goes_back_to_one_event_whoever_says_what
     controller.look()
     realm.status(key(), node, State.FAILED, parked=True, good=first)
     controller.watch(30)
-    assert (realm.slot().spec, realm.slot().refused, homes(realm)) == (kept.spec, 3, [node])
+    assert (realm.slot().spec, refused(realm.slot()), homes(realm)) == (kept.spec, 3, [node])
     realm.control_node(node, "draining")
     controller.watch(60)
     assert (realm.slot().node, homes(realm), controller.overlooked()) == (node, [node], [])
@@ -108,7 +112,7 @@ def test_what_an_agent_says_only_when_its_slot_has_ended_is_gone_back_to_with_it
     tried(realm, controller)
     realm.status(key(), node, State.FAILED, parked=True, good=first)
     controller.watch(30)
-    assert (realm.slot().implements, realm.slot().refused, homes(realm)) == (first, 3, [node])
+    assert (realm.slot().implements, refused(realm.slot()), homes(realm)) == (first, 3, [node])
     realm.control_node(node, "draining")
     controller.watch(30)
     assert realm.slot().node == node

@@ -13,7 +13,7 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 from dsmt.view import Fleet
 
-from .build import Realm, key, spec, web
+from .build import Realm, key, refused, spec, web
 
 POLICY = "restart: {escalate: [restart: 3]}\n"
 BAD = POLICY + "env: {A: b}\n"
@@ -62,7 +62,7 @@ def test_what_was_good_is_known_though_its_node_was_dead_for_days_with_no_other_
     assert realm.settle(seconds=1) == []
     realm.node("n2")
     fails(realm)
-    assert (realm.slot().node, realm.slot().spec, realm.slot().refused) == ("n2", first, 2)
+    assert (realm.slot().node, realm.slot().spec, refused(realm.slot())) == ("n2", first, 2)
 
 
 @pytest.mark.parametrize(("instances", "component"), [(1, "data: true\n"), ("each_node", "")])
@@ -76,7 +76,7 @@ def test_what_was_good_where_it_must_stay_is_known_when_its_node_is_back(instanc
     realm.settle(seconds=1)
     realm.node("n1")
     fails(realm)
-    assert (realm.slot().spec, realm.slot().refused) == (first, 2)
+    assert (realm.slot().spec, refused(realm.slot())) == (first, 2)
 
 
 def test_what_is_kept_of_a_slot_on_a_dead_node_is_said_once_and_changes_nothing_else() -> None:
@@ -111,7 +111,7 @@ def test_what_was_not_good_when_its_node_died_is_not_good_for_being_dead_for_lon
 def signed_anew(realm: Realm, **about: object) -> SignedEvent:
     """Another operator signs what stands anew, for the key of its signer is revoked."""
     held = realm.view.services["web"].spec
-    data = {**held.signed.event.data, "since": held.record.since or held.version, **about}
+    data = {**held.signed.event.data, "same": [str(held.id), *held.record.same], **about}
     return realm.say("operator/bob", "service/web/spec", data, cause=(held.id,))
 
 
@@ -132,7 +132,7 @@ def test_a_held_slot_goes_back_to_what_another_operator_signed_anew(agent_says: 
         realm.status(key(0), "n1", State.STOPPED, good=first)
     realm.control(key(0))
     fails(realm)
-    assert (realm.slot().spec, realm.slot().revision, realm.slot().refused) == (str(anew.id), 2, 3)
+    assert (realm.slot().spec, realm.slot().revision, refused(realm.slot())) == (str(anew.id), 2, 3)
 
 
 @pytest.mark.parametrize("where", ["gone", "dead"])
@@ -150,7 +150,7 @@ def test_a_slot_that_is_nowhere_goes_back_to_what_another_operator_signed_anew_m
     realm.apply(web(1, component=BAD))
     realm.node("n2")
     fails(realm)
-    assert (realm.slot().spec, realm.slot().refused) == (str(anew.id), anew.event.version + 1)
+    assert (realm.slot().spec, refused(realm.slot())) == (str(anew.id), anew.event.version + 1)
 
 
 @pytest.mark.parametrize("where", ["held", "gone"])
@@ -164,19 +164,19 @@ def test_what_a_slot_was_rolled_back_to_is_good_as_another_operator_signs_it_ane
     else:
         realm.apply(web(0, component=BAD))
     realm.settle(seconds=1)
-    assert (realm.slot().spec, realm.slot().refused) == (str(first.id), 2)
-    refused, count = realm.view.services["web"].spec, 1 if where == "held" else 0
+    assert (realm.slot().spec, refused(realm.slot())) == (str(first.id), 2)
+    refusing, count = realm.view.services["web"].spec, 1 if where == "held" else 0
     anew = realm.say(
         "operator/bob",
         "service/web/spec",
         SpecFact(spec=spec(web(count, component=POLICY)), by="alice", reason="a test"),
-        cause=(refused.id, first.id),
+        cause=(refusing.id, first.id),
     )
     realm.settle(seconds=1)
     realm.after(100).apply(web(1, component=POLICY + "env: {A: c}\n"))
     realm.control(key(0))
     fails(realm)
-    assert (realm.slot().spec, realm.slot().refused) == (str(anew.id), anew.event.version + 1)
+    assert (realm.slot().spec, refused(realm.slot())) == (str(anew.id), anew.event.version + 1)
 
 
 def test_scaling_alone_says_nothing_of_slots_that_are_gone() -> None:

@@ -10,7 +10,7 @@ from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 
-from .build import key, spec, web
+from .build import key, refused, spec, web
 from .fleet import Fleet, Rows, simulate, starts
 from .signing import START_MS
 
@@ -90,7 +90,7 @@ def test_a_slot_comes_back_with_what_it_was_rolled_back_to_though_the_store_and_
 
         def told() -> tuple[str, int, str]:
             fact = fleet.view.slot(key(0)).fact.record
-            return fact.spec, fact.refused, fact.desired
+            return fact.spec, refused(fact), fact.desired
 
         fleet.operator.apply(bad(1), reason="a test")
         await fleet.until(lambda: told() == (str(first), 2, "running") and fleet.running() == 1, 60)

@@ -4,7 +4,7 @@ import pytest
 
 from dsmt.event.status import State
 
-from .build import Attentive, Realm, key, web
+from .build import Attentive, Realm, key, refused, web
 
 CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
 SHORT = CHECKED + "update: {deadline: 30s, healthy_after: 5s}\n"
@@ -61,7 +61,7 @@ def test_the_good_copy_outlives_the_refusal_of_what_followed_it_until_that_goes_
     for _ in range(10):
         at.watch(1)
         assert at.kept
-    assert (at.realm.slot().revision, at.realm.slot().refused, at.realm.slot().node) == (1, 2, second)
+    assert (at.realm.slot().revision, refused(at.realm.slot()), at.realm.slot().node) == (1, 2, second)
     at.realm.health(key(), second or "", "ready")
     assert at.controller.watch(60, obey=False) == []
 

@@ -111,7 +111,12 @@ def test_a_revision_that_was_rolled_back_is_not_tried_again_when_its_refusal_is_
     assert made.after(100).settle(seconds=5) == []
 
 
-@pytest.mark.parametrize("poison", [{"refused": 2**62}, {"refused": 2**62, "spec": "nobody#1-1", "revision": 2**62}])
+YET_TO_COME = Good(spec="nobody#1-1", revision=2**62)
+
+
+@pytest.mark.parametrize(
+    "poison", [{"refuses": YET_TO_COME}, {"refuses": YET_TO_COME, "spec": YET_TO_COME.spec, "revision": 2**62}]
+)
 def test_no_revision_to_come_is_refused_by_what_a_revoked_controller_said(poison: dict[str, Any]) -> None:
     made = Realm("n1", "n2", "n3")
     made.apply(web(2))

@@ -6,7 +6,7 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 
-from .build import Attentive, Realm, key, web
+from .build import Attentive, Realm, key, refused, web
 from .rollouts import revisions
 
 CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
@@ -38,7 +38,7 @@ def test_the_only_instance_goes_back_at_the_deadline_when_it_was_never_ready(dea
     controller.watch(deadline - 1)
     assert revisions(realm) == [2]
     controller.watch(2)
-    assert (realm.slot().node, realm.slot().spec, realm.slot().refused) == (node, first, 2)
+    assert (realm.slot().node, realm.slot().spec, refused(realm.slot())) == (node, first, 2)
     assert f"not ready within {deadline} s" in realm.slot().reason.message
     assert controller.watch(3600, step=5) == [], "it is not tried again"
 
@@ -135,7 +135,7 @@ def test_the_deadline_counts_where_nothing_else_happens() -> None:
     controller.watch(30)
     realm.apply(web(2, component=SHORT + "data: true\n" + BAD))
     controller.watch(40)
-    assert (revisions(realm), realm.slot(0).refused) == ([1, 1], 2)
+    assert (revisions(realm), refused(realm.slot(0))) == ([1, 1], 2)
     assert controller.overlooked() == []
 
 
@@ -194,7 +194,7 @@ def test_the_time_that_the_program_before_takes_to_end_is_not_that_of_the_one_th
     controller.watch(25, obey=False)
     realm.health(key(), node, "ready")
     controller.watch(60, obey=False)
-    assert (revisions(realm), realm.slot().refused) == ([2], 0)
+    assert (revisions(realm), refused(realm.slot())) == ([2], 0)
 
 
 def test_a_stop_command_of_the_program_before_has_its_grace_too() -> None:
@@ -202,14 +202,14 @@ def test_a_stop_command_of_the_program_before_has_its_grace_too() -> None:
     controller.watch(60, obey=False)
     assert revisions(realm) == [2], "its command took a minute, and it took another one to end"
     controller.watch(31, obey=False)
-    assert (revisions(realm), realm.slot().refused) == ([1], 2)
+    assert (revisions(realm), refused(realm.slot())) == ([1], 2)
     assert "not ready within 150 s" in realm.slot().reason.message
 
 
 def test_one_that_is_not_ready_in_its_own_time_after_that_goes_back() -> None:
     realm, controller, _ = ending("")
     controller.watch(31, obey=False)
-    assert (revisions(realm), realm.slot().refused) == ([1], 2)
+    assert (revisions(realm), refused(realm.slot())) == ([1], 2)
     assert "not ready within 90 s" in realm.slot().reason.message
 
 
@@ -262,4 +262,4 @@ def test_what_was_good_only_in_a_slot_that_is_gone_is_not_gone_back_to() -> None
     realm.apply(web(1, component=SHORT + BAD))
     realm.control(key(0))
     controller.watch(60)
-    assert (realm.slot().spec, realm.slot().refused) == (first, 4)
+    assert (realm.slot().spec, refused(realm.slot())) == (first, 4)

@@ -39,6 +39,7 @@ def run(directory: Path, work: Work) -> None:
     """Do something as alice, beside a controller, where three revisions of web were applied and the third refused."""
 
     async def main() -> None:
+        specs: dict[int, str] = {}
         async with asyncio.timeout(30), realm(memory_network(), directory) as made:
             await made.broker()
             alice, controller = await made.client("operator/alice"), await made.client("controller/c1")
@@ -48,17 +49,24 @@ def run(directory: Path, work: Work) -> None:
                 text = web(1, component=f"env: {{LOG: '{number}'}}\n")
                 fact = SpecFact(spec=spec(text), by="alice", reason=f"the {number}.")
                 await applying.say_spec(alice, await look(alice), fact, "web")
+                specs[number] = await spec_id(alice)
             why = reason("rollout.rolled_back", rev="r3", its="it was not ready", good="r2")
-            good = Good(spec="x", revision=2)
+            good, bad = (Good(spec=specs[number], revision=number) for number in (2, 3))
             for slot in (
-                Slot(node="n1", spec="x", revision=2, desired="running", good=good),
-                Slot(node="n1", spec="x", revision=2, desired="running", refused=3, reason=why, good=good),
+                Slot(node="n1", spec=good.spec, revision=2, desired="running", good=good),
+                Slot(node="n1", spec=good.spec, revision=2, desired="running", refuses=bad, reason=why, good=good),
             ):
                 view = (await look(controller)).view
                 await say(controller, [follow(view, "service/web/slot/app/0", slot, subject="web/app/0")])
             await work(alice, controller)
 
     asyncio.run(main())
+
+
+async def spec_id(bus: BusClient) -> str:
+    stands = (await look(bus)).view.services["web"].spec
+    assert stands is not None
+    return str(stands.id)
 
 
 def applying_attributes() -> Draft:
@@ -95,7 +103,8 @@ def test_what_another_number_of_instances_followed_was_good_as_that_is(tmp_path:
     async def work(alice: BusClient, controller: BusClient) -> None:
         await rollback(alice, "web", 1, by="alice", reason="")
         await controlling.scale(alice, Target.parse("web/app"), 2, by="alice", reason="")
-        slot = Slot(node="n1", spec="x", revision=5, desired="running", good=Good(spec="x", revision=5))
+        good = Good(spec=await spec_id(alice), revision=5)
+        slot = Slot(node="n1", spec=good.spec, revision=5, desired="running", good=good)
         await say(controller, [follow((await look(controller)).view, "service/web/slot/app/0", slot, subject="web/app/0")])
         found = await history(alice, await look(alice), "web")
         assert [one.revision for one in found if "good" in one.state] == [5, 4, 2]

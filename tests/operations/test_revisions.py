@@ -52,7 +52,7 @@ def test_after_a_rollback_what_runs_is_the_good_revision_and_the_refused_one_is_
 
 
 def test_a_revision_that_one_component_has_and_another_refused_is_refused_in_part() -> None:
-    assert in_words([2, 1], Refused(revision=2, reason=None), 2) == "r2, r1, r2 refused in part"
+    assert in_words([2, 1], Refused(revision=2, reason=None, in_part=True), 2) == "r2, r1, r2 refused in part"
     assert in_words([1], Refused(revision=2, reason=None), 2) == "r1, r2 refused"
 
 
@@ -105,11 +105,13 @@ def applied(realm: Realm, text: str, monkeypatch: Any) -> SpecFact:
 
 
 def test_the_same_file_applied_again_after_a_rollback_is_a_new_revision(monkeypatch: Any) -> None:
-    assert applied(rolled_back(), BAD, monkeypatch).since == 0
+    assert applied(rolled_back(), BAD, monkeypatch).same == ()
 
 
 def test_a_file_that_changes_only_the_number_of_instances_asks_for_nothing_else_to_be_tried(monkeypatch: Any) -> None:
-    assert applied(rolled_back(), BAD.replace("instances: 3", "instances: 5"), monkeypatch).since == 2
+    realm = rolled_back()
+    stands = realm.view.services["web"].spec
+    assert applied(realm, BAD.replace("instances: 3", "instances: 5"), monkeypatch).same == (str(stands.id),)
     each = BAD.replace("instances: 3", "instances: each_node")
-    assert applied(rolled_back(), each, monkeypatch).since == 0
-    assert applied(rolled_back(), BAD + "    user: www\n", monkeypatch).since == 0
+    assert applied(rolled_back(), each, monkeypatch).same == ()
+    assert applied(rolled_back(), BAD + "    user: www\n", monkeypatch).same == ()

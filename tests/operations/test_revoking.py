@@ -80,10 +80,11 @@ def seated(tmp_path: Path, test: Callable[[Seat], Coroutine[Any, Any, None]]) ->
 
 def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(tmp_path: Path) -> None:
     async def test(seat: Seat) -> None:
+        (stolen,) = [one for one in await seat.facts() if one.event.topic == "service/web/spec"]
         kept, dropped = await seat.ended()
         assert (kept, dropped) == (["config/colour", "service/web/spec"], [])
         said = seat.said()
-        said["service/web/spec"]["since"] = 1
+        said["service/web/spec"]["same"] = [str(stolen.id)]
         assert await seat.fresh() == {topic: ("operator/alice", data) for topic, data in said.items()}
         assert seat.thief is not None
         assert seat.thief._trust.is_revoked(seat.stolen.key.key_id)
@@ -199,8 +200,10 @@ def test_what_slots_went_back_to_is_the_next_revision_whoever_had_said_the_one_t
         bad = SpecFact(spec=spec(web(5).replace("./app", "./app fails")), by="bob", reason="")
         sayer = seat.thief if by == seat.thief.source else bob
         await sayer.publish(Draft("service/web/spec", to_data(bad), replaces=good))
+        (stands,) = [one for one in await revoking.shared_facts(bob) if one.event.topic == "service/web/spec"]
         for index in range(5):
-            slot = Slot(node="n1", spec=str(good.id), revision=1, desired="running", refused=2)
+            refused = Good(spec=str(stands.id), revision=2)
+            slot = Slot(node="n1", spec=str(good.id), revision=1, desired="running", refuses=refused)
             await controller.publish(Draft(f"service/web/slot/app/{index}", to_data(slot), version=1))
         kept, _ = await seat.ended()
         assert "service/web/spec" in kept
@@ -221,7 +224,7 @@ def test_what_slots_go_back_to_is_signed_anew_though_another_operator_only_chang
     async def test(seat: Seat) -> None:
         bob, controller = await seat.made.client("operator/bob"), await seat.made.client("controller/c1")
         (first,) = [one for one in await revoking.shared_facts(bob) if one.event.topic == "service/web/spec"]
-        scaled = SpecFact(spec=spec(web(instances)), by="bob", reason="", since=1)
+        scaled = SpecFact(spec=spec(web(instances)), by="bob", reason="", same=(str(first.id),))
         await bob.publish(Draft("service/web/spec", to_data(scaled), replaces=first))
         good = Good(spec=str(first.id), revision=1)
         slot = Slot(node="n1", spec=str(first.id), revision=1, desired="gone", good=good)
@@ -229,7 +232,8 @@ def test_what_slots_go_back_to_is_signed_anew_though_another_operator_only_chang
         kept, _ = await seat.ended()
         assert "service/web/spec" in kept
         (anew,) = [one for one in await seat.facts() if one.event.topic == "service/web/spec"]
-        assert (anew.event.source, anew.event.version, anew.event.data["since"]) == ("operator/alice", 3, 1)
+        assert (anew.event.source, anew.event.version) == ("operator/alice", 3)
+        assert anew.event.data["same"][1:] == [str(first.id)]
         assert len(anew.event.cause) == 1
 
     seated(tmp_path, test)

@@ -5,7 +5,7 @@ import pytest
 from dsmt.event.kinds.instance import Endpoint, Health, Status
 from dsmt.event.kinds.node import NodeControl
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Hold, Slot, SlotControl
+from dsmt.event.kinds.slot import Good, Hold, Slot, SlotControl
 from dsmt.event.order import MAX_STEP
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, State
@@ -183,16 +183,17 @@ def test_a_slot_s_generation_is_the_greatest_that_a_fact_could_have_had(version,
 # Services and nodes ---------------------------------------------------------------------------------------------------
 
 
-def spec_held(version, since=0):
-    record = SpecFact(spec={}, by="alice", reason="", since=since)
-    return Held(signed("operator/alice", "service/web/spec", record, version=version), record)
+def spec_held(version, same=()):
+    record = SpecFact(spec={}, by="alice", reason="", same=same)
+    return Held(signed("operator/alice", "service/web/spec", record, version=version, seq=version), record)
 
 
-def test_what_stands_now_was_first_said_by_the_revision_that_the_spec_names_or_by_itself():
-    assert ServiceEntry("web").since == 0
-    assert ServiceEntry("web", spec=spec_held(4)).since == 4
-    assert ServiceEntry("web", spec=spec_held(4, since=2)).since == 2
-    assert ServiceEntry("web", spec=spec_held(4, since=2**62)).since == 4
+def test_what_stands_now_says_again_what_the_specs_said_that_it_names_and_itself():
+    own, before = str(spec_held(4).id), str(spec_held(3).id)
+    assert not ServiceEntry("web").says_again(own)
+    assert ServiceEntry("web", spec=spec_held(4)).says_again(own)
+    assert not ServiceEntry("web", spec=spec_held(4)).says_again(before)
+    assert ServiceEntry("web", spec=spec_held(4, same=(before,))).says_again(before)
 
 
 def test_a_refusal_is_a_slot_that_was_rolled_back_from_what_stands_now_one_that_is_there_first():
@@ -203,12 +204,15 @@ def test_a_refusal_is_a_slot_that_was_rolled_back_from_what_stands_now_one_that_
             index._refuse(entry, place, None, one)
         return entry
 
-    old, now, gone = fact(refused=3), fact(refused=4), fact(refused=5, desired="gone")
+    third, fourth, fifth = (Good(spec=str(spec_held(number).id), revision=number) for number in (3, 4, 5))
+    old, now, gone = fact(refuses=third), fact(refuses=fourth), fact(refuses=fifth, desired="gone")
+    lost = fact(refuses=Good(spec="operator/bob#1-4", revision=4))
     assert service(spec_held(4)).refusal() is None
     assert service(None, first=now).refusal() is None
     assert service(spec_held(4), first=old).refusal() is None
     assert service(spec_held(4), first=old, second=now).refusal() == now
-    assert service(spec_held(5, since=4), first=now).refusal() == now
+    assert service(spec_held(4), first=lost).refusal() is None
+    assert service(spec_held(5, same=(fourth.spec,)), first=now).refusal() == now
     assert service(spec_held(4), first=gone, second=now).refusal() == now
     assert service(spec_held(5), first=gone).refusal() == gone
     assert service(spec_held(4), first=gone).refusal() is None

@@ -7,7 +7,6 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.event.envelope import Event
-from dsmt.event.kinds.numbers import Count
 from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact
 from dsmt.event.phrases import person, quoted
 
@@ -15,7 +14,8 @@ from dsmt.event.phrases import person, quoted
 class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator wants a service to be; its version is the revision. `removed` ends the service.
 
-    `since` is the first revision that said the same but for how many instances there are; 0 where it is this one.
+    `same` names those before it that said the same but for how many instances there are, by their events' ids, the newest
+    first; what was good, or refused, in one of these was so in this one.
     `earlier` is what specs that slots may go back to said otherwise of where instances may be: by their event's id, by
     component, by field.
     """
@@ -24,7 +24,7 @@ class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     reason: str
     removed: bool = False
-    since: Count = 0
+    same: tuple[str, ...] = ()
     earlier: dict[str, dict[str, dict[str, Any]]] = {}
 
 

@@ -74,7 +74,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
     `good` is the last revision that was good in this slot: the only one to go back to. `former` is the one that it had
     before this one, whether it was good then or not. `home` is where its data is.
-    `refused` is a later revision that was rolled back to this one. `move_number` is that of the last move by an operator
+    `refuses` is a later revision that was rolled back to this one. `move_number` is that of the last move by an operator
     that is done.
     `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
     ended well on a node that it has left, and is not run again on the one where it is now. `tried`: it was stopped by a
@@ -91,7 +91,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     restart: Count = 0
     move_number: Count = 0
     reason: Reason | None = None
-    refused: Count = 0
+    refuses: Good | None = None
     good: Good | None = None
     former: Good | None = None
     home: Home | None = None
@@ -127,7 +127,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
         One that is gone comes back with what was good, and implements what it did where a later revision was refused.
         """
         back = [one.spec for one in (self.good, None if self.desired == "gone" else self.former) if one is not None]
-        return tuple(back) if self.desired == "gone" and not self.refused else (self.spec, *back)
+        return tuple(back) if self.desired == "gone" and self.refuses is None else (self.spec, *back)
 
 
 def _slot(event: Event, slot: Slot) -> str:

@@ -34,8 +34,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 
     `state` is any of: `current`, which was applied last, `running` (an instance of it runs now), `good` (each component was
     ready with it for long enough, or with one that has only another number of instances), and `refused` (it was rolled
-    back; `refusal` says why). One that is `overruled` was said while another one was under the same number, on the other
-    side of a partition, which stands, or while the service was removed there (E2).
+    back; `refusal` says why). Whatever else it is, one that is `overruled` was said while another one was under the same
+    number, on the other side of a partition, which stands, or while the service was removed there (E2).
     """
 
     revision: int
@@ -57,7 +57,10 @@ class ServicePast:
     """Specs in the place of which another one of their number stands."""
     good: dict[str, set[Good]] = field(default_factory=dict)
     """What was good in a slot, by component: each that was ever to run has an entry."""
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Why a spec was rolled back, by its event's id; empty where nothing says so."""
+    _same: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By a spec's id, those before it that said the same but for the number of instances."""
 
     def take(self, event: Event) -> None:
         """Take in a spec or a slot's fact; of two specs that were said at once fact order says which one stands."""
@@ -70,6 +73,7 @@ class ServicePast:
     def _take_spec(self, event: Event, fact: SpecFact) -> None:
         number = event.version or 0
         held = self.said.get(number)
+        self._same[str(event.id)] = fact.same
         if held is not None and held.id == event.id:
             return
         if held is not None and newer(held, event):
@@ -84,27 +88,36 @@ class ServicePast:
 
         It was in each of its components that was ever to run; `in_part`: in any.
         """
-        fact = self.specs.get(number)
-        said = self.good if fact is None else fact.spec["components"]
-        found = [self._was_good(number, self.good[name]) for name in said if name in self.good]
+        return number in self.said and self.is_good(self.said[number], in_part=in_part)
+
+    def is_good(self, event: Event, *, in_part: bool = False) -> bool:
+        """Whether what a spec says was good, also one that was overruled."""
+        first, components = self._first(str(event.id)), from_data(SpecFact, event.data).spec["components"]
+        known = [self.good[name] for name in components if name in self.good]
+        found = [any(self._first(one.spec) == first for one in each) for each in known]
         return any(found) if in_part else bool(found) and all(found)
 
-    def _was_good(self, number: int, known: set[Good]) -> bool:
-        lost = set(map(str, self.overruled))
-        good = {one.revision for one in known if one.spec not in lost}
-        return number in good or self._since(number) in map(self._since, good)
+    def was_refused(self, number: int) -> bool:
+        """Whether a revision was rolled back."""
+        return number in self.said and str(self.said[number].id) in self.refused
 
-    def _since(self, number: int) -> int:
-        fact = self.specs.get(number)
-        return number if fact is None else fact.since or number
+    def _first(self, spec: str) -> str:
+        """The first spec, as far as is known, that said the same as one but for the number of instances."""
+        for _ in self._same:  # no longer than that, though two specs name each other
+            spec = (self._same.get(spec) or (spec,))[-1]
+        return spec
+
+    def place(self, event: Event) -> tuple[int, bool, int]:
+        """By which specs are listed: the newest first, and what stands before what was overruled."""
+        return -(event.version or 0), event.id in self.overruled, event.time
 
     def take_slot(self, component: str, slot: Slot) -> None:
         """Take in what a slot was good with, and what it was rolled back from."""
         if slot.good is not None or slot.desired == "running":
             self.add_good(component, slot.good)
-        if slot.refused:
+        if slot.refuses is not None:
             why = slot.reason.message if slot.reason is not None and slot.reason.code == ROLLED_BACK else ""
-            self.refused[slot.refused] = why or self.refused.get(slot.refused, "")
+            self.refused[slot.refuses.spec] = why or self.refused.get(slot.refuses.spec, "")
 
     def add_good(self, component: str, good: Good | None) -> None:
         """Take in what was good in a slot of a component that was to run."""
@@ -128,14 +141,14 @@ async def past(bus: BusReader, sight: Sight, service: str) -> ServicePast:
     if entry is None or entry.spec is None:
         raise no_service(sight.view, service)
     now, former = entry.spec.signed.event, []
-    number = now.version or 0
-    found = ServicePast({number: now}, {number: entry.spec.record}, good=good_now(sight, service))
+    found = ServicePast(good=good_now(sight, service))
+    found.take(now)
     for (component, _), slot in entry.slots.items():
         for said in (one.application for one in slot.instances.values()):
             if said is not None and said.record.good is not None:
                 found.add_good(component, said.record.good)
     if (denied := refused(entry)) is not None:  # also where only the number changed since, and no slot said so yet
-        found.refused[number] = "" if denied.reason is None else denied.reason.message
+        found.refused[str(now.id)] = "" if denied.reason is None else denied.reason.message
     for signed in await ever_said(bus, (now.topic, f"service/{service}/slot/"), _WHAT):
         event = signed.event
         if event.epoch == now.epoch:
@@ -170,9 +183,8 @@ async def _of_removed(bus: BusReader, sight: Sight, service: str) -> list[Revisi
             told.take(event)
     if not told.said:
         raise no_service(sight.view, service, LISTS)
-    found = [(event, list[str]()) for event in told.said.values()]
-    lost = [(event, ["overruled"]) for event in told.overruled.values()]
-    return [_revision(event, state, told) for event, state in sorted((*found, *lost), key=_place)]
+    known = sorted((*told.said.values(), *told.overruled.values()), key=told.place)
+    return [_revision(event, ["overruled"] if event.id in told.overruled else [], told) for event in known]
 
 
 async def history(bus: BusReader, sight: Sight, service: str) -> list[Revision]:
@@ -186,20 +198,12 @@ async def history(bus: BusReader, sight: Sight, service: str) -> list[Revision]:
     told = await past(bus, sight, service)
     entry = sight.view.services[service]
     runs = running_now(sight, service)
-    stood = [(event, _state(entry, told, number, runs=runs)) for number, event in told.said.items()]
-    lost = [(event, ["overruled"]) for event in told.overruled.values()]
-    return [_revision(event, state, told) for event, state in sorted((*stood, *lost), key=_place)]
-
-
-def _place(one: tuple[Event, list[str]]) -> tuple[int, bool, int]:
-    """The newest first, and what stands before what was overruled."""
-    event, state = one
-    return -(event.version or 0), state == ["overruled"], event.time
+    said = sorted((*told.said.values(), *told.overruled.values()), key=told.place)
+    return [_revision(event, _state(entry, told, event, runs=runs), told) for event in said]
 
 
 def _revision(event: Event, state: list[str], told: ServicePast) -> Revision:
     number, fact = event.version or 0, from_data(SpecFact, event.data)
-    refusal = told.refused.get(number) or None
     return Revision(
         revision=number,
         at=rfc3339(event.time_ms),
@@ -207,23 +211,33 @@ def _revision(event: Event, state: list[str], told: ServicePast) -> Revision:
         reason=fact.reason,
         removed=fact.removed,
         state=state,
-        refusal=None if state == ["overruled"] else refusal,
+        refusal=told.refused.get(str(event.id)) or None,
     )
 
 
-def running_now(sight: Sight, service: str) -> set[int]:
-    """The revisions of which an instance runs."""
-    entry = sight.view.services[service]
-    told = [(node, one.application) for slot in entry.slots.values() for node, one in slot.instances.items()]
-    alive = [said.record for node, said in told if said is not None and sight.fleet.state(node) != "dead"]
-    return {status.revision for status in alive if status.state is State.RUNNING}
+def running_now(sight: Sight, service: str) -> set[str]:
+    """The specs, by their events' ids, of which an instance runs, as its slot's fact names them."""
+    found: set[str] = set()
+    for slot in sight.view.services[service].slots.values():
+        if slot.fact is None:
+            continue
+        own, *before = slot.fact.record.revisions
+        for node, one in slot.instances.items():
+            said = None if one.application is None else one.application.record
+            if said is None or said.state is not State.RUNNING or sight.fleet.state(node) == "dead":
+                continue
+            named = (own, *before) if said.generation >= slot.fact.version else (*before, own)
+            found.update([known.spec for known in named if known.revision == said.revision][:1])
+    return found
 
 
-def _state(entry: ServiceEntry, told: ServicePast, number: int, *, runs: Collection[int]) -> list[str]:
+def _state(entry: ServiceEntry, told: ServicePast, event: Event, *, runs: Collection[str]) -> list[str]:
+    own = str(event.id)
     words = {
-        "current": entry.spec is not None and number == entry.spec.version,
-        "running": number in runs,
-        "good": told.was_good(number),
-        "refused": number in told.refused,
+        "overruled": event.id in told.overruled,
+        "current": entry.spec is not None and event.id == entry.spec.id,
+        "running": own in runs,
+        "good": told.is_good(event),
+        "refused": own in told.refused,
     }
     return [word for word, so in words.items() if so]

@@ -2,12 +2,14 @@
 
 Rule 1: who changes how many instances there are, and nothing else, does not ask for anything else to be tried: what was
     refused stays so. Who applies it again as it stands, or changes anything in it, asks for just that.
+Rule 2: such a spec names those before it that said the same: the last `SAME_MOST`, for a slot's fact may follow one of them
+    that is not known here yet, and all those that slots name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -16,12 +18,16 @@ from dsmt.event.reason import Reason
 from dsmt.spec.governing import Otherwise, as_it_was, otherwise
 from dsmt.view import ServiceEntry
 
+SAME_MOST: Final = 8
+
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """The revision that stands was tried and rolled back; `reason` is None where no fact says any more why."""
 
     revision: int
     reason: Reason | None
+    in_part: bool = False
+    """A component runs it all the same."""
 
 
 def running(entry: ServiceEntry) -> list[int]:
@@ -35,26 +41,32 @@ def refused(entry: ServiceEntry) -> Refused | None:
     """The revision that stands, if it was rolled back, and why."""
     if entry.spec is None or entry.refusal() is None:
         return None
-    return Refused(revision=entry.spec.version, reason=entry.refused_because())
+    facts = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
+    in_part = any(entry.says_again(fact.spec) for fact in facts if fact.desired == "running")
+    return Refused(revision=entry.spec.version, reason=entry.refused_because(), in_part=in_part)
 
 
-def since(entry: ServiceEntry | None, spec: Mapping[str, Any]) -> int:
-    """The first revision that says what a spec says but for how many instances there are (rule 1); 0 where it is new."""
-    if entry is None or entry.spec is None or entry.spec.record.removed:
-        return 0
-    before = entry.spec.record.spec
-    return entry.since if before != spec and _uncounted(before) == _uncounted(spec) else 0
+def same(before: SpecFact, own: str, spec: Mapping[str, Any], named: Collection[str]) -> tuple[str, ...]:
+    """Which specs before it say what a spec says but for how many instances there are (rules 1 and 2); none where it is new.
+
+    `before` is what it follows, whose event's id is `own`, and `named` those that slots name.
+    """
+    if before.spec == spec or _uncounted(before.spec) != _uncounted(spec):
+        return ()
+    known = (own, *before.same)
+    return tuple(one for at, one in enumerate(known) if at < SAME_MOST or one in named)
 
 
 def following(entry: ServiceEntry | None, fact: SpecFact) -> SpecFact:
     """A spec that follows what stands: whether it says the same, and what those said that slots may go back to."""
     held = None if entry is None else entry.spec
     if entry is None or held is None or fact.removed or held.record.removed:
-        return msgspec.structs.replace(fact, since=0, earlier={})
+        return msgspec.structs.replace(fact, same=(), earlier={})
     slots = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
     named = {one.spec for slot in slots for one in slot.revisions if one.revision}
+    before, own = held.record, str(held.id)
     return msgspec.structs.replace(
-        fact, since=since(entry, fact.spec), earlier=earlier(held.record, str(held.id), fact.spec, named)
+        fact, same=same(before, own, fact.spec, named), earlier=earlier(before, own, fact.spec, named)
     )
 
 
@@ -77,5 +89,5 @@ def _uncounted(spec: Mapping[str, Any]) -> dict[str, Any]:
 def in_words(revisions: list[int], denied: Refused | None, standing: int) -> str:
     """`r3`; `r3, r2` while one follows the other; `r1, r2 refused`; `in part` where a component has it."""
     told = ", ".join(f"r{one}" for one in revisions) or f"r{standing}"
-    part = "" if denied is None or denied.revision not in revisions else " in part"
+    part = " in part" if denied is not None and denied.in_part else ""
     return told if denied is None else f"{told}, r{denied.revision} refused{part}"

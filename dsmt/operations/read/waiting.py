@@ -18,6 +18,8 @@ import msgspec
 from dsmt.controllers.endings import BURIAL_MS
 from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
+from dsmt.event.envelope import EventId
+from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
@@ -27,6 +29,7 @@ from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
+from dsmt.view import Held
 
 Result = TypeVar("Result")
 READY: Final = "ready"
@@ -193,13 +196,17 @@ async def settled(
         """Whether it is of this revision, of one that says the same but for their number, or is all that is to run."""
         entry = sight.view.services[applied.service]
         stands = entry.spec is not None and entry.spec.version == applied.revision
-        goes_back = counted and refused(entry) is not None
-        return goes_back or (row.revision >= (entry.since if stands else applied.revision) and not is_behind(sight, row))
+        if counted and refused(entry) is not None:
+            return True
+        slot = sight.view.slot(row.key) if stands else None
+        fact = None if slot is None else slot.fact
+        is_of_it = row.revision >= applied.revision if fact is None else entry.says_again(fact.record.spec)
+        return is_of_it and not is_behind(sight, row)
 
     def seen(sight: Sight) -> Applied | None:
         rows = instances(sight, target)
         entry = sight.view.services[applied.service]
-        if entry.spec is not None and entry.spec.version > applied.revision:
+        if entry.spec is not None and lasting.is_another(entry.spec, applied.revision):
             return msgspec.structs.replace(applied, outcome="superseded")
         free = [row for row in rows if counts(sight, row)]
         current = [row for row in free if standing(sight, row)]
@@ -229,10 +236,17 @@ async def settled(
 
 
 class _Lasting:
-    """Which of the rows that are parked have been so for long enough (rule 3)."""
+    """What was seen before: which revision it was, and which of the rows that are parked are so for long enough (rule 3)."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, str | None], int] = {}
+        self._spec: EventId | None = None
+
+    def is_another(self, spec: Held[SpecFact], revision: int) -> bool:
+        """Whether another spec than what was applied stands: a later one, or one of its number that overruled it (E2)."""
+        if spec.version == revision:
+            self._spec = self._spec or spec.id
+        return spec.version > revision or (spec.version == revision and spec.id != self._spec)
 
     def first(self, sight: Sight, parked: Iterable[InstanceRow]) -> InstanceRow | None:
         """The first of those that are parked now and have been since `PARKED_MS`, on the same node."""

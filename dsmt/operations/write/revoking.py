@@ -185,7 +185,7 @@ async def _good(bus: BusReader, facts: Iterable[SignedEvent]) -> list[SignedEven
     found: list[SignedEvent] = []
     for entry in _services(facts):
         goods = (None if slot.fact is None else slot.fact.record.good for slot in entry.slots.values())
-        for spec in sorted({good.spec for good in goods if good is not None and good.revision >= entry.since}):
+        for spec in sorted({good.spec for good in goods if good is not None and entry.says_again(good.spec)}):
             found += await _spec(bus, spec)
     return found
 
@@ -214,7 +214,7 @@ def _as_it_runs(own: str, data: dict[str, Any], reverted: Mapping[str, SignedEve
         before = from_data(SpecFact, spec.event.data).spec["components"][name]
         components[name] = {**before, "instances": components[name]["instances"]}
     after = {**fact.spec, "components": components}
-    return to_data(msgspec.structs.replace(fact, spec=after, since=0, earlier=earlier(fact, own, after)))
+    return to_data(msgspec.structs.replace(fact, spec=after, same=(), earlier=earlier(fact, own, after)))
 
 
 def _successor(signed: SignedEvent, reverted: Mapping[str, SignedEvent], by: str, *, removed: bool) -> Draft:
@@ -225,7 +225,7 @@ def _successor(signed: SignedEvent, reverted: Mapping[str, SignedEvent], by: str
     elif reverted:
         data = _as_it_runs(str(signed.id), data, reverted)
     elif event.type == "dsmt.service.spec":
-        data = {**data, "since": data.get("since") or event.version}
+        data = {**data, "same": [str(signed.id), *data.get("same", ())]}
     cause = dict.fromkeys((signed.id, *(spec.id for spec in reverted.values())))
     return Draft(event.topic, data, subject=event.subject, cause=tuple(cause), to=event.to, replaces=signed)
 

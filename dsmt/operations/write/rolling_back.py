@@ -36,7 +36,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     if before.spec == fact.spec and refused(sight.view.services[service]) is None:
         return unchanged(sight, service, 0 if standing is None else standing.version)
     why = f"back to r{number}" + (f": {reason}" if reason else "")
-    again = msgspec.structs.replace(before, by=by, reason=why, removed=False, since=0)
+    again = msgspec.structs.replace(before, by=by, reason=why, removed=False)
     spec = from_plain(again.spec)  # one that nobody can read is not applied
     revision = await say_spec(bus, sight, again, service)
     done = said_now(spec, revision)
@@ -49,7 +49,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
 def _chosen(service: str, fact: SpecFact, told: ServicePast) -> int:
     """The revision to go back to where none is named."""
     others = [number for number, one in told.specs.items() if one.spec != fact.spec and not one.removed]
-    earlier = [number for number in others if number not in told.refused]
+    earlier = [number for number in others if not told.was_refused(number)]
     good = [number for number in earlier if told.was_good(number)]
     in_part = [number for number in earlier if told.was_good(number, in_part=True)]
     chosen = max(good or in_part or earlier, default=None)
