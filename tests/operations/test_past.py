@@ -230,9 +230,11 @@ def test_what_runs_on_is_good_when_it_has_been_ready_for_long_enough_though_nobo
 
 def test_a_revision_was_good_when_each_component_was_that_was_ever_to_run() -> None:
     two = web(1) + "  more:\n    run: serve\n  never:\n    run: serve\n"
-    told = ServicePast(specs={number: SpecFact(spec=spec(two), by="ann", reason="") for number in (1, 2, 3)})
+    told = ServicePast()
+    for number in (1, 2, 3):
+        told.take(said_by("ann", number, version=number, text=two))
     for component, revision, good in (("app", 1, 1), ("more", 1, 1), ("app", 2, 2), ("more", 2, 1)):
-        said = Good(spec="x", revision=good)
+        said = Good(spec=str(told.said[good].id), revision=good)
         told.take_slot(component, Slot(node="n1", spec="x", revision=revision, desired="running", good=said))
     told.take_slot("never", Slot(node="n1", spec="x", revision=2, desired="stopped"))
     assert [told.was_good(number) for number in (1, 2, 3)] == [True, False, False]
@@ -244,17 +246,20 @@ def test_a_revision_runs_when_an_instance_of_it_does_and_not_when_it_is_only_to(
     made.apply(web(1))
     made.settle()
     made.status(first, "n1", revision=1)
+    earlier = made.slot().spec
     made.apply(web(1, component="env: {LOG: '2'}"))
     made.step()
-    assert running_now(sight(made), "web") == {1}
+    assert made.slot().spec != earlier
+    assert running_now(sight(made), "web") == {earlier}
     made.status(first, "n1", State.FAILED, revision=2, parked=True)
     assert running_now(sight(made), "web") == set()
     made.status(first, "n1", revision=2)
-    assert running_now(sight(made), "web") == {2}
+    assert running_now(sight(made), "web") == {made.slot().spec}
 
 
-def said_by(by: str, at_ms: int, *, version: int) -> Event:
+def said_by(by: str, at_ms: int, *, version: int, text: str = "") -> Event:
     """A revision of web."""
+    text = text or web(1, component=f"env: {{BY: {by}}}\n")
     return Event(
         source=f"operator/{by}",
         incarnation=1,
@@ -264,7 +269,7 @@ def said_by(by: str, at_ms: int, *, version: int) -> Event:
         topic="service/web/spec",
         subject="web",
         time=hlc(at_ms),
-        data=to_data(SpecFact(spec=spec(web(1, component=f"env: {{BY: {by}}}\n")), by=by, reason="")),
+        data=to_data(SpecFact(spec=spec(text), by=by, reason="")),
         version=version,
         epoch=1,
     )

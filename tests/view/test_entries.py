@@ -185,7 +185,7 @@ def test_a_slot_s_generation_is_the_greatest_that_a_fact_could_have_had(version,
 
 def spec_held(version, same=()):
     record = SpecFact(spec={}, by="alice", reason="", same=same)
-    return Held(signed("operator/alice", "service/web/spec", record, version=version, seq=version), record)
+    return Held(signed("operator/alice", "service/web/spec", record, version=version, sequence=version), record)
 
 
 def test_what_stands_now_says_again_what_the_specs_said_that_it_names_and_itself():
