@@ -13,7 +13,7 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import Hold, InstanceRow
 from dsmt.operations.read.instances import is_problem
 from dsmt.operations.read.overruled import OverruledWord
-from dsmt.operations.read.revisions import in_words, refused, running
+from dsmt.operations.read.revisions import in_words, names_of, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import RealmStatus, Service
 from dsmt.operations.words.times import local, milliseconds, span, zone
@@ -64,7 +64,7 @@ def _refused_among(rows: Sequence[InstanceRow], sight: Sight) -> list[str]:
         if entry is None or denied is None:
             continue
         why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
-        runs = ", ".join(f"r{number}" for number in running(entry))
+        runs = names_of(running(entry), denied)
         lines.append(f"{name}: {runs} runs; r{denied.revision} was refused{why}")
     return lines
 

@@ -62,7 +62,7 @@ def test_what_stands_is_not_good_because_another_one_of_its_number_was_and_is_ro
     entry = realm.view.services["web"]
     denied = refused(entry)
     assert denied is not None
-    assert (denied.revision, denied.in_part) == (2, False)
+    assert (denied.revision, denied.in_part, denied.overruled) == (2, False, True)
     assert denied.reason is not None
     assert denied.reason.message.endswith("back on r2, which it overruled")
 

@@ -28,6 +28,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None
     in_part: bool = False
     """A component runs it all the same."""
+    overruled: bool = False
+    """What runs has its number, and was overruled by it, which was said on the other side of a partition (E2)."""
 
 
 def running(entry: ServiceEntry) -> list[int]:
@@ -41,9 +43,15 @@ def refused(entry: ServiceEntry) -> Refused | None:
     """The revision that stands, if it was rolled back, and why."""
     if entry.spec is None or entry.refusal() is None:
         return None
-    facts = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
-    in_part = any(entry.says_again(fact.spec) for fact in facts if fact.desired == "running")
-    return Refused(revision=entry.spec.version, reason=entry.refused_because(), in_part=in_part)
+    number = entry.spec.version
+    facts = [slot.fact.record for slot in entry.slots.values() if slot.fact is not None]
+    run = {(fact.revision, entry.says_again(fact.spec)) for fact in facts if fact.desired == "running"}
+    return Refused(
+        revision=number,
+        reason=entry.refused_because(),
+        in_part=any(again for _, again in run),
+        overruled=(number, False) in run,
+    )
 
 
 def same(before: SpecFact, own: str, spec: Mapping[str, Any], named: Collection[str]) -> tuple[str, ...]:
@@ -86,8 +94,14 @@ def _uncounted(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "components": components}
 
 
+def names_of(revisions: list[int], denied: Refused | None) -> str:
+    """`r3, r2`; `r3 (overruled)` where another one of the number stands, and was refused."""
+    lost = denied.revision if denied is not None and denied.overruled else None
+    return ", ".join(f"r{one} (overruled)" if one == lost else f"r{one}" for one in revisions)
+
+
 def in_words(revisions: list[int], denied: Refused | None, standing: int) -> str:
     """`r3`; `r3, r2` while one follows the other; `r1, r2 refused`; `in part` where a component has it."""
-    told = ", ".join(f"r{one}" for one in revisions) or f"r{standing}"
+    told = names_of(revisions, denied) or f"r{standing}"
     part = " in part" if denied is not None and denied.in_part else ""
     return told if denied is None else f"{told}, r{denied.revision} refused{part}"
