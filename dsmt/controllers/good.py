@@ -97,6 +97,10 @@ class Component:
         """Whether a revision is one before what stands: also one of its number that was overruled (E2)."""
         return 0 < one.revision <= self.spec.version and not self.entry.says_again(one.spec)
 
+    def called(self, earlier: Good) -> str:
+        """What a revision before what stands is called: one of the same number was overruled by it (E2)."""
+        return f"r{earlier.revision}" + (", which it overruled" if earlier.revision == self.spec.version else "")
+
     @cached_property
     def has_earlier(self) -> bool:
         """Whether a slot names a revision before what stands: else there is nothing to go back to."""

@@ -147,8 +147,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
     told = fact.record
     if told.desired != "running" or told.spec != context.spec_id or not context.runs(told).update.rollback:
         return None
-    good = context.good(entry)
-    if context.fleet.state(node) != "alive" or (good is not None and context.entry.says_again(good.spec)):
+    if context.fleet.state(node) != "alive" or context.is_good(entry):
         return None
     if context.refusal is not None or context.ready_since(entry) is not None:
         return None
@@ -166,14 +165,9 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
     basis = context.before
     if basis is None:
         return Outcome(wakes=tuple(context.ripening), needs_full_pass=True)
-    why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=_called(context, basis))
+    why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=context.called(basis))
     cause = () if said is None else (said.id,)
     return replace(case.proposes("rollback", (*cause, context.spec.id), why.message, reason=why), basis=basis)
-
-
-def _called(context: ComponentContext, earlier: Good) -> str:
-    """What a revision before what stands is called: one of the same number was overruled by it (E2)."""
-    return f"r{earlier.revision}" + (", which it overruled" if earlier.revision == context.spec.version else "")
 
 
 def _moved(case: Case) -> ProposedAction | None:

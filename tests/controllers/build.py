@@ -389,11 +389,6 @@ class Attentive:
         return [intent.because for intent in self.realm.decide().intents]
 
 
-def refused(slot: Slot) -> int:
-    """The number of the revision that was rolled back to what a slot implements; 0 if none was."""
-    return 0 if slot.refuses is None else slot.refuses.revision
-
-
 def key(index: int = 0, *, service: str = "web", component: str = "app") -> SlotKey:
     return SlotKey(service, component, index)
 

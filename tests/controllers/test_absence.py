@@ -7,8 +7,9 @@ import pytest
 
 from dsmt.event.status import Layer, State
 
-from .build import Attentive, Realm, key, refused, spec, web
+from .build import Attentive, Realm, key, spec, web
 from .fleet import Fleet, simulate
+from .rollouts import refused
 
 CHECKED = "ports: {http: auto}\nhealth: {http: {path: /}}\nupdate: {healthy_after: 2s, deadline: 60s}\n"
 HOUR_S = 3600.0

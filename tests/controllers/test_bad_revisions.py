@@ -7,8 +7,8 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 
-from .build import Realm, key, refused, web
-from .rollouts import revisions, running
+from .build import Realm, key, web
+from .rollouts import refused, revisions, running
 
 POLICY = "restart: {escalate: [restart: 3]}\n"
 

@@ -9,7 +9,8 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 from dsmt.view import Fleet
 
-from .build import Attentive, Realm, key, refused, web
+from .build import Attentive, Realm, key, web
+from .rollouts import refused
 
 POLICY = "restart: {escalate: [restart: 3]}\nupdate: {deadline: 60s, healthy_after: 5s}\n"
 DATA = POLICY + "data: true\n"

@@ -13,7 +13,8 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 from dsmt.view import Fleet
 
-from .build import Realm, key, refused, spec, web
+from .build import Realm, key, spec, web
+from .rollouts import refused
 
 POLICY = "restart: {escalate: [restart: 3]}\n"
 BAD = POLICY + "env: {A: b}\n"

@@ -10,8 +10,9 @@ from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 
-from .build import key, refused, spec, web
+from .build import key, spec, web
 from .fleet import Fleet, Rows, simulate, starts
+from .rollouts import refused
 from .signing import START_MS
 
 

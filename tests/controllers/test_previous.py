@@ -4,7 +4,8 @@ import pytest
 
 from dsmt.event.status import State
 
-from .build import Attentive, Realm, key, refused, web
+from .build import Attentive, Realm, key, web
+from .rollouts import refused
 
 CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
 SHORT = CHECKED + "update: {deadline: 30s, healthy_after: 5s}\n"

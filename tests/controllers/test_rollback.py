@@ -6,8 +6,8 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 
-from .build import Attentive, Realm, key, refused, web
-from .rollouts import revisions
+from .build import Attentive, Realm, key, web
+from .rollouts import refused, revisions
 
 CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
 SHORT = CHECKED + "update: {deadline: 30s}\n"
