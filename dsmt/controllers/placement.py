@@ -7,6 +7,8 @@ Rule 2: among nodes that fit: fewest own instances (with `spread`), then fewest 
 Rule 3: `limit` in a node set takes nodes that already have an instance of the component first, then rendezvous order,
     so that a set keeps its members while they stay in it (A10).
 Rule 4: what this version cannot evaluate (`requires`, a node's `accepts`) never holds: it is not ignored.
+Rule 5: named sets that lead back to themselves select the nodes that have an instance of the component: so nothing leaves
+    its node for them, and nothing goes to another one (A14).
 """
 
 from __future__ import annotations
@@ -82,8 +84,8 @@ class Chooser:
                 named=self.fleet.view.nodesets,
                 rank=rank,
             )
-        except nodeset.NodeSetError:  # named sets that lead back to themselves select nothing
-            return frozenset()
+        except nodeset.NodeSetError:  # rule 5
+            return holders
         return frozenset(selected)
 
     @cached_property

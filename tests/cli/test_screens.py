@@ -364,6 +364,12 @@ def test_node_sets_are_shown_with_what_they_select_and_what_is_odd() -> None:
         by="alice", at=when, reason="the other rack is\x1b[31m being moved", hides=None,
     )  # fmt: skip
     n4 = NodeSet(name="n4", expression="n5", nodes=[], unknown=[], used_by=[], by="bob", at=when, hides="n4")
+    round_ = NodeSet(
+        name="a", expression="minus(all_nodes, b)", nodes=[], unknown=[], used_by=["nodeset/b"], by="bob", at=when,
+        cycle="the named sets form a cycle: a -> b -> a",
+    )  # fmt: skip
+    check("nodesets_cycle", nodeset.listed([round_]))
+    check("nodeset_cycle", nodeset.screen(round_))
     check("nodesets", nodeset.listed([good, n4]))
     check("nodesets_none", nodeset.listed([]))
     check("nodeset", nodeset.screen(good))

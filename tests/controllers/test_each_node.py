@@ -2,7 +2,9 @@
 
 import pytest
 
-from .build import key, web
+from dsmt.event.kinds.realm import NodesetFact
+
+from .build import Realm, key, web
 from .repairs import kill, running
 
 
@@ -74,3 +76,26 @@ def test_each_node_gives_the_index_of_a_node_that_left_to_the_next_one() -> None
     realm.node("n3")
     realm.settle(seconds=1)
     assert realm.slot(0).node == "n3"
+
+
+@pytest.mark.parametrize("instances", ["each_node", 2])
+def test_named_sets_that_lead_back_to_themselves_end_and_move_nothing(instances: str | int) -> None:
+    realm = Realm("n1", "n2", "n3")
+    name_set(realm, "a", "all_nodes")
+    name_set(realm, "b", "failed")
+    realm.apply(web(instances, component="nodes: a"))
+    realm.settle(seconds=1)
+    before = realm.nodes_of()
+    name_set(realm, "b", "minus(all_nodes, a)")
+    name_set(realm, "a", "minus(all_nodes, b)")  # said at the same moment, by who saw `b` as it was
+    assert realm.settle(seconds=1) == []
+    realm.node("n4")
+    assert realm.settle(seconds=1) == []
+    assert realm.nodes_of() == before
+    name_set(realm, "b", "failed")
+    realm.settle(seconds=1)
+    assert set(realm.nodes_of()) == {"n1", "n2", "n3", "n4"} if instances == "each_node" else set(before)
+
+
+def name_set(realm: Realm, name: str, expression: str) -> None:
+    realm.say("operator/alice", f"nodeset/{name}", NodesetFact(expression=expression, by="alice"))
