@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
+from dsmt.event.envelope import EventId
 from dsmt.event.phrases import size_in_words
 from dsmt.event.reason import Reason, reason
 from dsmt.event.slots import SlotKey
@@ -87,6 +88,17 @@ class Chooser:
         except nodeset.NodeSetError:  # rule 5
             return holders
         return frozenset(selected)
+
+    @property
+    def sets(self) -> tuple[EventId, ...]:
+        """The events that say which named sets there are in its expression, and in theirs."""
+        known, found = self.fleet.view.nodesets, set[str]()
+        names = {*nodeset.mentioned(_parsed(self.component.nodes))}
+        while names:
+            found |= names
+            names = {one for name in names if name in known for one in nodeset.mentioned(known[name])} - found
+        said = (self.fleet.view.winner(f"nodeset/{name}") for name in sorted(found))
+        return tuple(one.id for one in said if one is not None)
 
     @cached_property
     def failed(self) -> frozenset[str]:

@@ -99,3 +99,23 @@ def test_named_sets_that_lead_back_to_themselves_end_and_move_nothing(instances:
 
 def name_set(realm: Realm, name: str, expression: str) -> None:
     realm.say("operator/alice", f"nodeset/{name}", NodesetFact(expression=expression, by="alice"))
+
+
+@pytest.mark.parametrize("why", ["drain", "set", "left"])
+def test_what_ends_of_each_node_names_the_fact_for_which_its_node_is_not_one_of_them(why: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    name_set(realm, "few", "all_nodes")
+    name_set(realm, "most", "minus(few, failed)")
+    realm.apply(web("each_node", component="nodes: most"))
+    realm.settle(seconds=1)
+    if why == "drain":
+        said = realm.control_node("n2", "draining")
+    elif why == "left":
+        realm.close("n2")
+        said = realm.verdict("n2", state="left")
+    else:
+        said = realm.say("operator/alice", "nodeset/few", NodesetFact(expression="minus(all_nodes, n2)", by="alice"))
+    (ended,) = realm.settle(seconds=1)
+    assert (ended.record.node, ended.record.desired, said.id in ended.cause) == ("n2", "gone", True)
+    assert "n2" in ended.because
+    assert realm.settle(seconds=1) == []
