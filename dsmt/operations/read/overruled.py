@@ -73,7 +73,7 @@ def _topics(sight: Sight, target: str) -> tuple[str, ...]:
 
 
 def _lost(sight: Sight, signed: SignedEvent) -> bool:
-    """Whether a word says something else than the one that stands under its number, or was said after what it is about ended.
+    """Whether a word says something else than the one that stands under its number, or was said after its thing had ended.
 
     That was on the other side of a partition too: where the end was known no broker took it (A3).
     """
