@@ -107,8 +107,14 @@ def _tell(ctx: CliContext, found: NodeSet) -> None:
 
 def listed(found: list[NodeSet]) -> str:
     """Every named set in a line."""
-    laid = [((one.name, str(len(one.nodes)), one.expression, one.by), ()) for one in found]
+    laid = [((one.name, str(len(one.nodes)), one.expression, one.by), _cycle(one)) for one in found]
     return table(("SET", "NODES", "EXPRESSION", "BY"), laid, right=("NODES",)) if found else "no named sets"
+
+
+def _cycle(one: NodeSet) -> tuple[str, ...]:
+    if one.cycle is None:
+        return ()
+    return (one.cycle, f"nothing leaves its node or is placed for them; next: dsmt nodeset set {one.name} EXPRESSION")
 
 
 def screen(found: NodeSet) -> str:
@@ -117,6 +123,7 @@ def screen(found: NodeSet) -> str:
         one_line(f"{found.name} = {found.expression}   by {found.by}{quoted(found.reason)}"),
         f"  selects {counted(len(found.nodes), 'node')} now: {', '.join(found.nodes) or '-'}",
     ]
+    lines += [f"  {line}" for line in _cycle(found)]
     if found.unknown:
         lines.append(f"  names neither a set nor a node now: {', '.join(found.unknown)}")
     if found.hides is not None:

@@ -59,7 +59,7 @@ class _Tree:
     def overruled(self, link: CauseLink) -> list[str]:
         """A word that does not stand, and what to do about it."""
         at = local(milliseconds(link.event["time"]), milli=True)
-        lost = "overruled: the change that stands has the same number, from the other side of a partition"
+        lost = "overruled by what was said on the other side of a partition"
         said = self.wrapped(f"{at}  {one_line(link.says)}: {lost}; repeat this one if you still want it", _INDENT)
         return [f"{' ' * _INDENT}{one}" for one in said]
 

@@ -8,7 +8,9 @@ Rule 2: a slot on a dead node stays there, unchanged, until there is a place for
 Rule 3: what begins anew, on another node or in another revision, gives the old node its time anew; a move that follows from
     a failure does not, so that a drain ends. What may be refused has twice its deadline: one more for what is gone back to.
     Where a program must end first on its node, it has its time to end.
-Rule 4: what has ended well is moved as that, and not run again, but where an operator moves it (A20).
+Rule 4: what has ended well is moved as that, and not run again, but where an operator moves it (A20). It is moved in the
+    revision in which it has ended, and is given the next one when its agent has said that it knows: only a node can tell
+    whether that changes anything of it.
 """
 
 from __future__ import annotations
@@ -40,8 +42,10 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
         case "lost" | "move":
             return _move(context, w, entry)
         case "keep" if entry.fact is not None:
-            kept = msgspec.structs.replace(entry.fact.record, good=context.good(entry))
+            kept = msgspec.structs.replace(entry.fact.record, good=context.good(entry), ended=ended_well(entry))
             return context.say(w.key, kept, w.cause, w.because)
+        case "renew" | "rollback" if _waits_as_it_ended(context, entry):
+            return NOTHING
         case _:
             kept = _kept(context, w, entry)
             said = context.say(w.key, kept, w.cause, w.because)
@@ -115,6 +119,25 @@ def _ended(entry: SlotEntry, slot: Slot) -> Ended | None:
     if (slot.spec, slot.restart, slot.move_number) != (before.spec, before.restart, before.move_number):
         return None
     return ended_well(entry) if slot.node != before.node else before.ended
+
+
+def _as_it_ended(entry: SlotEntry, before: Slot, slot: Slot) -> Slot:
+    """A slot that is moved, in the revision in which it has ended well, if nothing else is asked for anew (rule 4)."""
+    as_before = msgspec.structs.replace(
+        slot, spec=before.spec, revision=before.revision, former=before.former, refuses=before.refuses
+    )
+    ended = _ended(entry, as_before)
+    return slot if ended is None else msgspec.structs.replace(as_before, ended=ended)
+
+
+def _waits_as_it_ended(context: ComponentContext, entry: SlotEntry) -> bool:
+    """Whether it has ended well, and its agent cannot say now, or has not said yet, that it knows that (rule 4)."""
+    fact = entry.fact
+    if fact is None or ended_well(entry) is None:
+        return False
+    said = entry.application(fact.record.node)
+    is_told = said is not None and said.record.generation >= fact.version
+    return not is_told or context.fleet.state(fact.record.node or "") != "alive"
 
 
 def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:
@@ -219,6 +242,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         moves=moves,
         moved_at_ms=context.now_ms,
     )
+    slot = _as_it_ended(entry, fact.record, slot)
     return context.say(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
 
 

@@ -5,6 +5,7 @@ Rule 1: there is one on each node that fits; a node keeps its index while it is 
 Rule 2: one that an operator holds is kept for its node when it has left the set: the hold is of that node's instance.
 Rule 3: one that was begun again on its node ends there no sooner than a forced move may follow the one before (`replacing`):
     where it is parked its node may leave the set by that alone, and comes back when it has ended.
+Rule 4: what ends names the fact for which its node is of the set no more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from itertools import count
 
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import next_move_ms
+from dsmt.event.envelope import EventId
+from dsmt.event.phrases import person, quoted
 from dsmt.view import Fleet, ServiceEntry, SlotEntry
 
 
@@ -56,3 +59,14 @@ def _keeps(fleet: Fleet, chooser: Chooser, node: str, slot: SlotEntry) -> bool:
     if entry is None or entry.attributes is None:
         return True
     return chooser.stays(node) is None or next_move_ms(slot) > fleet.now_ms
+
+
+def left_for(fleet: Fleet, chooser: Chooser, node: str) -> tuple[tuple[EventId, ...], str] | None:
+    """For which facts a node is of the set no more, and a clause that says it; None where none of them says so."""
+    entry, verdict, fault = fleet.view.nodes.get(node), fleet.verdict(node), chooser.stays(node)
+    control = None if entry is None else entry.control
+    if control is not None and control.record.mode == "draining":
+        return (control.id,), f"{node} is drained by {person(control.record.by)}{quoted(control.record.reason)}"
+    if verdict is not None and verdict.record.state == "left":
+        return (verdict.id,), f"{node} has left"
+    return None if fault is None else (chooser.sets, fault.says)

@@ -16,13 +16,16 @@ from typing import Final
 from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.context import slot_intent
-from dsmt.controllers.good import Component, gone
+from dsmt.controllers.context import ComponentContext, slot_intent
+from dsmt.controllers.each_node import left_for
+from dsmt.controllers.good import gone
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
+from dsmt.event.envelope import EventId
 from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
-from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
+from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000
 """How old the last `gone` of a removed service must be: a node may not yet have told that it has something."""
@@ -45,7 +48,7 @@ def end_slots(
     entry: ServiceEntry,
     places: Iterable[tuple[str, int]],
     *,
-    components: Mapping[str, Component] = MappingProxyType({}),
+    components: Mapping[str, ComponentContext] = MappingProxyType({}),
 ) -> Outcome:
     """Tell slots that are not wanted to be gone. `components` are those that are wanted, and know what was good in them."""
     outcomes = []
@@ -57,14 +60,25 @@ def end_slots(
         if fact is None:
             outcomes.append(_end_orphan(fleet, brake, plan, key, slot))
         elif fact.record.desired != "gone" or spec.signed.event.cause:
-            because = f"{key} is not wanted by revision {spec.version} of {entry.name}, applied by {spec.record.by}"
             known = components.get(component)
             ended = gone(fact.record) if known is None else known.ended(slot, fact.record)
-            intent = slot_intent(key, slot, ended, (spec.id,), because)
+            intent = slot_intent(key, slot, ended, *_not_wanted_for(key, fact.record, spec, known))
             if intent is not None:
                 plan.allocations.release(key)
                 outcomes.append(Outcome((intent,)))
     return Outcome.merged(outcomes)
+
+
+def _not_wanted_for(
+    key: SlotKey, fact: Slot, spec: Held[SpecFact], known: ComponentContext | None
+) -> tuple[tuple[EventId, ...], str]:
+    """For which facts a slot is not wanted, and a sentence that says it."""
+    left = None
+    if known is not None and known.component.each_node and fact.node is not None:
+        left = left_for(known.fleet, known.chooser, fact.node)
+    if left is not None:
+        return (*left[0], spec.id), f"{key} ends: {left[1]}"
+    return (spec.id,), f"{key} is not wanted by revision {spec.version} of {key.service}, applied by {spec.record.by}"
 
 
 def end_orphans(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry, places: Places) -> Outcome:

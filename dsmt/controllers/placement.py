@@ -7,6 +7,8 @@ Rule 2: among nodes that fit: fewest own instances (with `spread`), then fewest 
 Rule 3: `limit` in a node set takes nodes that already have an instance of the component first, then rendezvous order,
     so that a set keeps its members while they stay in it (A10).
 Rule 4: what this version cannot evaluate (`requires`, a node's `accepts`) never holds: it is not ignored.
+Rule 5: named sets that lead back to themselves select the nodes that have an instance of the component: so nothing leaves
+    its node for them, and nothing goes to another one (A14).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
+from dsmt.event.envelope import EventId
 from dsmt.event.phrases import size_in_words
 from dsmt.event.reason import Reason, reason
 from dsmt.event.slots import SlotKey
@@ -82,9 +85,20 @@ class Chooser:
                 named=self.fleet.view.nodesets,
                 rank=rank,
             )
-        except nodeset.NodeSetError:  # named sets that lead back to themselves select nothing
-            return frozenset()
+        except nodeset.NodeSetError:  # rule 5
+            return holders
         return frozenset(selected)
+
+    @property
+    def sets(self) -> tuple[EventId, ...]:
+        """The events that say which named sets there are in its expression, and in theirs."""
+        known, found = self.fleet.view.nodesets, set[str]()
+        names = {*nodeset.mentioned(_parsed(self.component.nodes))}
+        while names:
+            found |= names
+            names = {one for name in names if name in known for one in nodeset.mentioned(known[name])} - found
+        said = (self.fleet.view.winner(f"nodeset/{name}") for name in sorted(found))
+        return tuple(one.id for one in said if one is not None)
 
     @cached_property
     def failed(self) -> frozenset[str]:

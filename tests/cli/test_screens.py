@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from dsmt.cli import cert, member_screens, nodeset, screens
+from dsmt.cli import cert, member_screens, screens
 from dsmt.cli.listing import endpoint_lines
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import difference as difference_screen
@@ -34,7 +34,6 @@ from dsmt.operations.read.waiting import Applied
 from dsmt.operations.read.whatif import what_if
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
-from dsmt.operations.write.nodesets import NodeSet
 from dsmt.ports.realm import BrokerAddress
 from dsmt.spec.parsing import parse
 from dsmt.trust.identity import root_issued
@@ -355,19 +354,6 @@ def test_a_service_without_endpoints_is_said_to_have_none(
     assert main(["endpoints", "web"]) == 0
     told = capsys.readouterr()
     assert (told.out, told.err.startswith("web has no endpoint")) == ("", True)
-
-
-def test_node_sets_are_shown_with_what_they_select_and_what_is_odd() -> None:
-    when, long = "2026-01-01T00:00:00.000Z", "minus(union(all_nodes, label(zone=eu-central-1)), union(failed, old, n4))"
-    good = NodeSet(
-        name="good", expression=long, nodes=[f"n{i}" for i in range(1, 16)], unknown=["old"], used_by=["web/app", "db/pg"],
-        by="alice", at=when, reason="the other rack is\x1b[31m being moved", hides=None,
-    )  # fmt: skip
-    n4 = NodeSet(name="n4", expression="n5", nodes=[], unknown=[], used_by=[], by="bob", at=when, hides="n4")
-    check("nodesets", nodeset.listed([good, n4]))
-    check("nodesets_none", nodeset.listed([]))
-    check("nodeset", nodeset.screen(good))
-    check("nodeset_hides", nodeset.screen(n4))
 
 
 def test_certificates_are_shown_with_what_is_to_be_done() -> None:

@@ -38,7 +38,7 @@ GOLDEN = {
     20: "b51778b99b8685352c40143824f6310723e301119a2431b34e2a67d23bb1e52d",
     21: "834e18dd8e1073e2febebc32c5ee2e92758677d1637e8ba49d5cb12ef985c56a",
     22: "834e18dd8e1073e2febebc32c5ee2e92758677d1637e8ba49d5cb12ef985c56a",
-    23: "e9ad34da565a217c3b9830b46a89ff2f8135392c46b3e98ef8303c858d359d57",
+    23: "98a4eb845100a7c68808340500890fc2a15dc173262e905a658ea5826988319a",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from .build import key, web
+from dsmt.event.kinds.realm import NodesetFact
+
+from .build import Realm, key, web
 from .repairs import kill, running
 
 
@@ -74,3 +76,46 @@ def test_each_node_gives_the_index_of_a_node_that_left_to_the_next_one() -> None
     realm.node("n3")
     realm.settle(seconds=1)
     assert realm.slot(0).node == "n3"
+
+
+@pytest.mark.parametrize("instances", ["each_node", 2])
+def test_named_sets_that_lead_back_to_themselves_end_and_move_nothing(instances: str | int) -> None:
+    realm = Realm("n1", "n2", "n3")
+    name_set(realm, "a", "all_nodes")
+    name_set(realm, "b", "failed")
+    realm.apply(web(instances, component="nodes: a"))
+    realm.settle(seconds=1)
+    before = realm.nodes_of()
+    name_set(realm, "b", "minus(all_nodes, a)")
+    name_set(realm, "a", "minus(all_nodes, b)")  # said at the same moment, by who saw `b` as it was
+    assert realm.settle(seconds=1) == []
+    realm.node("n4")
+    assert realm.settle(seconds=1) == []
+    assert realm.nodes_of() == before
+    name_set(realm, "b", "failed")
+    realm.settle(seconds=1)
+    assert set(realm.nodes_of()) == {"n1", "n2", "n3", "n4"} if instances == "each_node" else set(before)
+
+
+def name_set(realm: Realm, name: str, expression: str) -> None:
+    realm.say("operator/alice", f"nodeset/{name}", NodesetFact(expression=expression, by="alice"))
+
+
+@pytest.mark.parametrize("why", ["drain", "set", "left"])
+def test_what_ends_of_each_node_names_the_fact_for_which_its_node_is_not_one_of_them(why: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    name_set(realm, "few", "all_nodes")
+    name_set(realm, "most", "minus(few, failed)")
+    realm.apply(web("each_node", component="nodes: most"))
+    realm.settle(seconds=1)
+    if why == "drain":
+        said = realm.control_node("n2", "draining")
+    elif why == "left":
+        realm.close("n2")
+        said = realm.verdict("n2", state="left")
+    else:
+        said = realm.say("operator/alice", "nodeset/few", NodesetFact(expression="minus(all_nodes, n2)", by="alice"))
+    (ended,) = realm.settle(seconds=1)
+    assert (ended.record.node, ended.record.desired, said.id in ended.cause) == ("n2", "gone", True)
+    assert "n2" in ended.because
+    assert realm.settle(seconds=1) == []

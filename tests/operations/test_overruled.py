@@ -11,11 +11,13 @@ from dsmt.cli.nodeset import screen as nodeset_screen
 from dsmt.cli.screens import overruled
 from dsmt.cli.why_screen import screen
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Slot
 from dsmt.operations.read.explaining import Explained, why
 from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, controlling, node_control, nodesets
+from dsmt.operations.write.writing import anew
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.bus.meshes import at, held, mesh
@@ -71,6 +73,37 @@ def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, tar
                 assert (await why(ann, TRUST, "web/app/1")).explained.overruled == []
             await says(eve, "eve", False)
             assert (await told(ann)).overruled == []
+
+    asyncio.run(main())
+
+
+def test_a_hold_on_a_service_that_was_removed_and_made_anew_on_the_other_side_is_told_by_why(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            b1, b2 = await mesh(made, "b1", "b2")
+            ann, eve = await made.client("operator/ann", brokers=at(b1)), await made.client("operator/eve", brokers=at(b2))
+            controller = await made.client("controller/c1", brokers=at(b1))
+            fact = SpecFact(spec=spec(web(2)), by="ann", reason="")
+            await applying.say_spec(ann, await look(ann), fact, "web")
+            await controlling.stop(ann, Target.parse("web/app/1"), by="ann", reason="says ann")
+            await until(lambda: held(b1) == held(b2))
+            async with cut(made, b2, [b1]):
+                await controlling.remove(ann, "web", by="ann", reason="")
+                await applying.say_spec(ann, await look(ann), fact, "web")
+                placed = Slot(
+                    node="n1", spec=str((await look(ann)).view.services["web"].spec.id), revision=1, desired="running"
+                )
+                await controller.publish(anew((await look(ann)).view, key().topic, placed, subject="web/app/0"))
+                await controlling.stop(eve, Target.parse("web/app/0"), by="eve", reason="says eve")
+            await until(lambda: held(b1) == held(b2))
+            for who in (ann, eve):
+                found = (await why(who, TRUST, "web/app/0")).explained
+                assert [one.event["data"]["by"] for one in found.overruled] == ["eve"]
+                (line,) = [one for one in screen(found, events=False) if "overruled" in one]
+                assert line.endswith("repeat this one if you still want it")
+                assert [one.event["data"]["by"] for one in (await why(who, TRUST, "web")).explained.overruled] == ["eve"]
+            await controlling.restart(eve, Target.parse("web/app/0"), by="eve", reason="")
+            assert (await why(ann, TRUST, "web/app/0")).explained.overruled == []
 
     asyncio.run(main())
 

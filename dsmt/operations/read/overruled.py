@@ -1,4 +1,4 @@
-"""Overruled: words of operators that do not stand: another one was said under their number, across a partition (E2)."""
+"""Overruled: words of operators that do not stand, for something else was said on the other side of a partition (E2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import SignedEvent, thing_of
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
@@ -66,14 +66,21 @@ def _topics(sight: Sight, target: str) -> tuple[str, ...]:
         return ()
     named = Target.parse(target)
     entry = sight.view.services.get(named.service)
-    spoken = [] if entry is None else [key for key, slot in entry.slots.items() if slot.control is not None]
+    ended = sight.view.winner(f"tombstone/service/{named.service}") is not None
+    spoken = [] if entry is None else [key for key, slot in entry.slots.items() if ended or slot.control is not None]
     here = [key for key in spoken if named.component in (None, key[0]) and named.index in (None, key[1])]
     return tuple(f"service/{named.service}/control/{component}/{index}" for component, index in sorted(here))
 
 
 def _lost(sight: Sight, signed: SignedEvent) -> bool:
-    """Whether a word says something else than the one that stands under its number."""
+    """Whether a word says something else than the one that stands under its number, or was said after its thing had ended.
+
+    That was on the other side of a partition too: where the end was known no broker took it (A3).
+    """
     event, stands = signed.event, sight.view.winner(signed.event.topic)
+    end = sight.view.winner(f"tombstone/{thing_of(event.topic)}")
+    if end is not None and (event.epoch or 0) <= (end.event.epoch or 0):
+        return event.time > end.event.time and (stands is None or stands.event.time < event.time)
     if stands is None:
         return False
     same = (event.epoch, event.version) == (stands.event.epoch, stands.event.version)

@@ -31,6 +31,8 @@ class NodeSet(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[str]
     unknown: list[str]
     used_by: list[str]
+    cycle: str | None = None
+    """How it leads back to itself: operators have defined sets at the same time. It selects nothing then."""
     by: str
     at: str | None
     reason: str = ""
@@ -48,16 +50,21 @@ def every(sight: Sight) -> list[NodeSet]:
 
 
 def one(sight: Sight, name: str) -> NodeSet:
-    """One set, by its name. Raises `NotFoundError`, `NodeSetError`."""
+    """One set, by its name. Raises `NotFoundError`."""
     signed = sight.view.winner(f"nodeset/{name}")
     if signed is None or name not in sight.view.nodesets:
         raise NotFoundError("nodeset.unknown", f"there is no node set {name}", next=_instead(sight, name))
     fact = from_data(NodesetFact, signed.event.data)
     expression = sight.view.nodesets[name]
+    try:
+        nodes, cycle = select(sight, nodeset.NamedNodes(name)), None
+    except nodeset.NodeSetError as error:
+        nodes, cycle = (), error.message
     return NodeSet(
         name=name,
         expression=fact.expression,
-        nodes=list(select(sight, expression)),
+        nodes=list(nodes),
+        cycle=cycle,
         unknown=list(nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)),
         used_by=users(sight, name),
         by=person(fact.by),
@@ -68,7 +75,7 @@ def one(sight: Sight, name: str) -> NodeSet:
 
 
 async def show(bus: BusReader, name: str) -> NodeSet:
-    """One set, with what was overruled. Raises `NotFoundError`, `NodeSetError`."""
+    """One set, with what was overruled. Raises `NotFoundError`."""
     sight = await look(bus)
     found = one(sight, name)
     lost = await overruled_words(bus, sight, f"nodeset/{name}", NodesetFact, lambda fact: fact.expression)

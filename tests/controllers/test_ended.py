@@ -1,0 +1,108 @@
+"""What has ended well is moved as that, whatever else is applied meanwhile, and however long its node is dead (A20)."""
+
+import pytest
+
+from dsmt.event.status import State
+
+from .build import Attentive, Realm, key
+
+TWO = """\
+service: web
+components:
+  app:
+    run: ./migrate {migrates}
+    instances: 1
+    restart: never
+    update: {{order: {order}}}
+  front:
+    run: ./front {serves}
+    instances: 1
+"""
+
+
+class Migrated:
+    """What runs once, and has, beside something that runs on."""
+
+    def __init__(self, order: str = "start_first") -> None:
+        self.realm = realm = Realm("n1", "n2", "n3")
+        self.controller, self.order = Attentive(realm), order
+        self.apply()
+        self.controller.watch(5)
+        self.first = realm.slot().node or ""
+        self.last = {"code": 0, "signal": None, "at_ms": realm.now_ms, "ran_s": 1.5, "reason": None}
+        self.say()
+        self.controller.watch(60, obey=False)
+
+    def apply(self, *, migrates: str = "one", serves: str = "one") -> None:
+        self.realm.apply(TWO.format(order=self.order, migrates=migrates, serves=serves))
+
+    def say(self) -> None:
+        """Its agent says that it has ended, or that it has ended elsewhere."""
+        self.realm.status(
+            key(), self.realm.slot().node or "", State.FAILED, last_exit=self.last, good=self.realm.slot().implements
+        )
+
+    def leave(self, why: str) -> None:
+        if why == "drain":
+            self.realm.control_node(self.first, "draining")
+        else:
+            self.realm.close(self.first)
+        self.controller.watch(30, obey=False)
+        assert self.realm.slot().node not in (None, self.first)
+
+
+@pytest.mark.parametrize("order", ["start_first", "stop_first"])
+@pytest.mark.parametrize("why", ["drain", "death"])
+def test_what_has_ended_well_is_moved_in_its_own_revision_and_given_the_next_one_when_its_agent_knows(
+    why: str, order: str
+) -> None:
+    at = Migrated(order)
+    at.apply(serves="two")
+    at.leave(why)
+    slot = at.realm.slot()
+    assert (slot.revision, slot.ended is not None) == (1, True), "its node can tell whether the next one changes anything"
+    at.controller.watch(60, obey=False)
+    assert at.realm.slot() == slot, "no next fact takes that one's place before it was seen"
+    at.say()
+    at.controller.watch(5, obey=False)
+    assert (at.realm.slot().node, at.realm.slot().revision) == (slot.node, 2)
+
+
+def test_what_has_ended_well_is_given_no_revision_on_a_node_that_cannot_say_what_became_of_it() -> None:
+    at = Migrated()
+    at.realm.silence(at.first)
+    at.apply(serves="two")
+    at.controller.watch(3, obey=False)
+    assert (at.realm.slot().node, at.realm.slot().revision) == (at.first, 1)
+
+
+def test_it_is_placed_by_what_stands() -> None:
+    at = Migrated()
+    others = sorted({"n1", "n2", "n3"} - {at.first})
+    elsewhere = f"restart: never\n    nodes: {others[1]}"
+    at.realm.apply(TWO.format(order=at.order, migrates="one", serves="one").replace("restart: never", elsewhere))
+    at.controller.watch(30, obey=False)
+    assert (at.realm.slot().node, at.realm.slot().revision, at.realm.slot().ended is not None) == (others[1], 1, True)
+    at.say()
+    said = at.controller.watch(30, obey=False)
+    assert (at.realm.slot().node, at.realm.slot().revision) == (others[1], 2)
+    assert len(said) == 1
+
+
+def test_that_it_has_ended_well_is_kept_while_its_node_is_dead_for_longer_than_any_word_lives() -> None:
+    at = Migrated()
+    others = sorted({"n1", "n2", "n3"} - {at.first})
+    for node in others:
+        at.realm.control_node(node, "excluded")
+    at.realm.close(at.first)
+    at.controller.watch(5, obey=False)
+    for _ in range(30):
+        at.controller.look()
+        at.realm.after(3600)
+    assert at.realm.view.slot(key()).application(at.first) is None
+    for node in others:
+        at.realm.attach(node)
+        at.realm.attributes(node)
+        at.realm.control_node(node, "active")
+    at.controller.watch(30, obey=False)
+    assert (at.realm.slot().node in others, at.realm.slot().ended is not None) == (True, True)
