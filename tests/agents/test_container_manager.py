@@ -217,9 +217,11 @@ def test_the_spawner_may_be_away_when_an_agent_is_needed() -> None:
     async def main() -> None:
         at = Managed()
         at.node.agents.away = 5
+        began = asyncio.get_running_loop().time()
         at.start()
         at.site.place()
         await at.site.until("running")
+        assert asyncio.get_running_loop().time() > began + 1, "it is given time to be there again"
         assert "failed" not in at.states("agent")
         at.end()
 
@@ -276,6 +278,23 @@ def test_shutdown_ends_what_an_agent_leaves_that_dies_meanwhile() -> None:
         process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
         await asyncio.sleep(1)
         at.node.agents.started[0].process.kill()
+        assert (await process.wait()).code == 0
+        assert not at.node.machine.alive
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_shutdown_ends_what_an_agent_had_started_and_not_written_down() -> None:
+    async def main() -> None:
+        at = Managed()
+        process = at.start()
+        at.site.place()
+        await at.site.until("running")
+        (program,) = at.node.machine.alive
+        at.node.machine.start(program.owner, program.launch)
+        assert at.manager is not None
+        process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
         assert (await process.wait()).code == 0
         assert not at.node.machine.alive
         at.end()

@@ -28,7 +28,7 @@ from dsmt.ports.bus import HistoryPage
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_server
 from dsmt.programs.birth import is_birth_record, open_store
-from dsmt.programs.configuration import CopiedFile, GateFile, MigrationFile, read_config, write_config
+from dsmt.programs.configuration import BrokerFile, CopiedFile, GateFile, MigrationFile, read_config, write_config
 from dsmt.programs.copying import check_store, end_of
 from dsmt.programs.keeper import KeeperFile
 from dsmt.trust.store import TrustStore
@@ -173,6 +173,19 @@ def test_a_realm_that_others_reach_is_moved_to_the_same_host(tmp_path: Path) -> 
     init(home, name="test", listen="127.0.0.2:4222", nats=True, brokers=3)
     migrating._make(home, "dsmt", way_to(home, "dsmt"))
     assert {one.address.rpartition(":")[0] for one in migrating.planned(home).values()} == {"127.0.0.2"}
+
+
+@pytest.mark.parametrize("synced", [False, True])
+@pytest.mark.parametrize("to", ["nats", "dsmt"])
+def test_a_realm_waits_for_its_disks_on_the_new_engine_as_it_did_on_the_one_before(
+    tmp_path: Path, to: str, synced: bool
+) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test", nats=to == "dsmt")
+    broker = home.part("brokers", "b1")
+    msgspec.structs.replace(BrokerFile.read(broker), synced=synced).write(broker)
+    migrating._make(home, to, way_to(home, to))
+    assert BrokerFile.read(home.migration / "brokers" / "b1").synced is synced
 
 
 @pytest.mark.parametrize("engine", ["nats", "dsmt"])
