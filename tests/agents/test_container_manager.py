@@ -213,6 +213,21 @@ def test_escalation_to_a_new_container_keeps_the_count_also_where_it_ends_half_w
     in_virtual_time(main)
 
 
+def test_an_agent_that_dies_as_soon_as_it_lives_is_started_ever_later() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        began, agents = asyncio.get_running_loop().time(), at.node.agents.started
+        for count in range(8):
+            await at.realm.until(lambda count=count: len(agents) > count)
+            agents[count].process.kill()
+        assert asyncio.get_running_loop().time() > began + 5.0
+        at.end()
+
+    in_virtual_time(main)
+
+
 def test_the_spawner_may_be_away_when_an_agent_is_needed() -> None:
     async def main() -> None:
         at = Managed()
