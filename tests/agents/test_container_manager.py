@@ -213,21 +213,6 @@ def test_escalation_to_a_new_container_keeps_the_count_also_where_it_ends_half_w
     in_virtual_time(main)
 
 
-def test_an_agent_that_dies_as_soon_as_it_lives_is_started_ever_later() -> None:
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        began, agents = asyncio.get_running_loop().time(), at.node.agents.started
-        for count in range(8):
-            await at.realm.until(lambda count=count: len(agents) > count)
-            agents[count].process.kill()
-        assert asyncio.get_running_loop().time() > began + 5.0
-        at.end()
-
-    in_virtual_time(main)
-
-
 def test_the_spawner_may_be_away_when_an_agent_is_needed() -> None:
     async def main() -> None:
         at = Managed()
@@ -293,23 +278,6 @@ def test_shutdown_ends_what_an_agent_leaves_that_dies_meanwhile() -> None:
         process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
         await asyncio.sleep(1)
         at.node.agents.started[0].process.kill()
-        assert (await process.wait()).code == 0
-        assert not at.node.machine.alive
-        at.end()
-
-    in_virtual_time(main)
-
-
-def test_shutdown_ends_what_an_agent_had_started_and_not_written_down() -> None:
-    async def main() -> None:
-        at = Managed()
-        process = at.start()
-        at.site.place()
-        await at.site.until("running")
-        (program,) = at.node.machine.alive
-        at.node.machine.start(program.owner, program.launch)
-        assert at.manager is not None
-        process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
         assert (await process.wait()).code == 0
         assert not at.node.machine.alive
         at.end()
