@@ -144,6 +144,27 @@ def test_the_bridge_alone_is_let_in_while_the_rest_is_read_and_nobody_after_an_a
     assert {read_config(file, GateFile).bridge for file in files} == {b""}
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_who_aborts_a_cut_leaves_servers_that_let_no_bridge_in(tmp_path: Path, monkeypatch, swapped: bool) -> None:
+    home, started = Home(tmp_path / "nats"), []
+
+    async def end_own(_home: Home, *, servers: bool) -> None:
+        assert servers
+
+    async def start_all(_home: Home) -> None:
+        started.append({read_config(file, GateFile).bridge for file in home.root.glob("brokers/*/gate.cbor")})
+
+    monkeypatch.setattr(migrating, "end_own", end_own)
+    monkeypatch.setattr(migrating, "start_all", start_all)
+    init(home, name="test", nats=True, brokers=3)
+    under_way(home, cut=True, engine="dsmt")
+    ways.WAYS["dsmt"].fence(home)
+    if swapped:
+        (home.root / "brokers").rename(home.root / home.moving().aside)
+    asyncio.run(migrating.abort(home))
+    assert started == [{b""}]
+
+
 @pytest.mark.parametrize(("engine", "beside"), [("nats", "migration/brokers"), ("dsmt", "brokers")])
 def test_the_keeper_keeps_servers_alone_while_a_move_is_cut(tmp_path: Path, engine: str, beside: str) -> None:
     home = Home(tmp_path / "home")
