@@ -4,7 +4,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from dsmt.agents.instance.log_answers import _batches
+from dsmt.agents.instance.log_answers import FOLLOW_S, _batches
 from dsmt.agents.instance.output import Output
 from dsmt.errors import TransportError
 from dsmt.ports.logs import Begun
@@ -258,3 +258,20 @@ def test_lines_of_any_script_fit_into_the_events_that_bring_them() -> None:
     assert [line for batch in batches for line in batch] == lines
     assert max(sum(len(line.encode()) for line in batch) for batch in batches) < 60 * 1024
     assert len(batches) < 16, "lines in plain letters are not sent one by one"
+
+
+def test_logs_are_followed_for_a_minute_however_long_they_were_asked_for() -> None:
+    """Its asker asks again; one that has gone is sent nothing more."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        began, topic = asyncio.get_running_loop().time(), "service/web/log/app/0/n1/stdout"
+        command(site, "LOGS", "l1", stream="stdout", follow_s=300)
+        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"], 600)
+        assert FOLLOW_S <= asyncio.get_running_loop().time() - began < FOLLOW_S + 2
+        agent.kill()
+
+    in_virtual_time(main)

@@ -217,9 +217,11 @@ def test_the_spawner_may_be_away_when_an_agent_is_needed() -> None:
     async def main() -> None:
         at = Managed()
         at.node.agents.away = 5
+        began = asyncio.get_running_loop().time()
         at.start()
         at.site.place()
         await at.site.until("running")
+        assert asyncio.get_running_loop().time() > began + 1, "it is given time to be there again"
         assert "failed" not in at.states("agent")
         at.end()
 

@@ -281,3 +281,36 @@ def test_what_has_ended_well_elsewhere_is_not_run_again_until_that_is_asked_for(
         await site.until("running")
 
     on_site(test)
+
+
+def test_what_runs_is_judged_by_the_restart_policy_of_the_generation_that_took_it_over() -> None:
+    async def test(site: Site) -> None:
+        site.place(WEB)
+        site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        (program,) = site.machine.alive
+        site.assign(site.spec(NEVER, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+        assert site.machine.alive == [program]
+        program.end(Exit(1, None))
+        await site.until("failed")
+        await asyncio.sleep(60)
+        assert len(site.machine.programs) == 1
+
+    on_site(test)
+
+
+def test_a_program_that_was_to_end_and_ended_well_while_no_agent_lived_is_not_run_again() -> None:
+    async def test(site: Site) -> None:
+        site.place(ON_FAILURE)
+        site.start()
+        await site.until("running")
+        assert site.process is not None
+        site.process.kill()
+        site.machine.alive[0].end(Exit(0, None))
+        site.start()
+        await site.until("failed")
+        await asyncio.sleep(60)
+        assert len(site.machine.programs) == 1
+
+    on_site(test)

@@ -203,3 +203,25 @@ def test_a_new_copy_that_is_ready_for_a_moment_only_leaves_the_old_one_served() 
         agent.kill()
 
     in_virtual_time(main)
+
+
+def test_what_a_copy_that_ends_while_its_successor_starts_has_left_behind_is_ended() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        swept: list[float] = []
+
+        async def kill(*, deadline: float) -> tuple[int, ...]:
+            swept.append(deadline)
+            return ()
+
+        old.kill = kill  # type: ignore[method-assign]
+        old.end(Exit(1, None))
+        await site.realm.until(lambda: bool(swept), 5.0)
+        agent.kill()
+
+    in_virtual_time(main)

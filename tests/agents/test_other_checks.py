@@ -1,12 +1,15 @@
 """What is checked by something else than its own agent, and generations that come meanwhile."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from dsmt.ports.check import Result
+
 from .memory_bus import Realm
 from .sights import CHECKED, served
-from .world import Site, in_virtual_time
+from .world import WEB, Site, in_virtual_time
 
 OTHERWISE = CHECKED.replace("path: /", "path: /nothere").replace("    run:", "    update: {healthy_after: 2s}\n    run:")
 
@@ -110,6 +113,36 @@ def test_an_update_of_what_is_checked_by_something_else_starts_beside_it_all_the
         await site.realm.until(lambda: len(site.machine.alive) == 2)
         assert site.machine.alive[0] == old
         assert site.endpoint()["ready"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+STARTED = WEB + (
+    "    health: {startup: {http: {port: http, path: /s}, deadline: 5m}, readiness: {http: {port: http, path: /r}},"
+    " liveness: {http: {port: http, path: /l}, interval: 2s, failures: 1}}\n"
+)
+
+
+def test_what_had_started_and_was_not_ready_yet_is_checked_on_as_before_by_the_agent_that_follows() -> None:
+    """It was checked by nothing else: liveness waits for nothing."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        passes = {"/s": True, "/r": False, "/l": True}
+
+        async def run(check: Any, **_: Any) -> Result:
+            passed = passes[check.how.path]
+            return Result(passed, "200" if passed else "503", 0.0)
+
+        site.checks.run = run  # type: ignore[method-assign]
+        site.place(STARTED)
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        passes["/l"] = False
+        agent = site.start()
+        await site.realm.until(lambda: len(site.machine.programs) == 2, 60.0)
         agent.kill()
 
     in_virtual_time(main)

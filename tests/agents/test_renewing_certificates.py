@@ -29,6 +29,14 @@ def test_a_node_goes_on_with_a_certificate_that_ends_later_than_its_own_and_with
     assert (None if found is None else found.certificate) == (other.certificate if goes_on else None)
 
 
+def test_a_node_takes_no_certificate_before_half_of_its_own_has_passed() -> None:
+    own, other = (root_issued("node/n1", ROOT, key=KEY, now_s=NOW_S + s, serial=bytes([7 + s] * 16)) for s in (0, 9))
+    answer = signed("issuer/root", "node/n1/certificate", Renewed(certificate=other.chain[0].raw))
+    for now_s, takes in ((own.certificate.renew_s - 1, False), (own.certificate.not_after - 1, True)):
+        bus: Any = SimpleNamespace(now_ms=lambda now_s=now_s: now_s * 1000, proof=lambda _: [])
+        assert (_taken(bus, own, Realm(name="test", roots=(ROOT.public,)), answer) is not None) is takes
+
+
 @pytest.mark.parametrize(("name", "key"), [("node/n2", KEY), ("node/n1", SecretKey(b"o" * 32)), ("node/n1", KEY)])
 def test_a_node_goes_on_with_no_certificate_of_another_name_or_key(name: str, key: SecretKey) -> None:
     own = root_issued("node/n1", ROOT, key=KEY, now_s=NOW_S, serial=bytes([7] * 16))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,10 +14,11 @@ from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.errors import FailedError
+from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.addresses import free_port
-from dsmt.ports.bus import Draft, Level
+from dsmt.ports.bus import Bookmark, Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Row
 from dsmt.trust.identity import YEAR_S
@@ -257,3 +258,16 @@ async def test_the_words_on_brokers_are_read_when_one_was_said_and_not_each_time
     admission.revoked([Row(1, 1, "config/broker/b2", (), fact=True, key_id=b"", sealed=b"")])  # type: ignore[arg-type]
     assert not admission.is_displaced(session)
     assert len(read) == 2
+
+
+@scenario
+async def test_that_everything_is_here_is_known_of_no_time_that_is_yet_to_come_whatever_another_says(r: TestRealm) -> None:
+    """Or nothing that it says later would be waited for."""
+    b1, b2 = await mesh(r, "b1", "b2")
+    copying, public = b1._others.copying, b2._identity.key.public
+    await until(lambda: copying.complete)
+    other, deliveries = copying._others[public], SimpleNamespace(stored=lambda _row: None)
+    place, far_ms = other.place, b1.now_ms() + 3_600_000
+    assert place is not None
+    copying._reached(other, Bookmark(Cursor(place.store, place.row, far_ms), whole=False), cast(Any, deliveries))
+    assert copying.read_ms(public) <= b1.now_ms() + BOUND_MS

@@ -345,6 +345,22 @@ def test_a_row_is_looked_at_in_its_turn_though_nobody_reads_it(sound, tmp_path):
     store.close()
 
 
+def test_when_all_rows_were_looked_at_the_first_is_looked_at_again(sound, tmp_path):
+    left, _ = sound
+    shutil.copytree(left["s.db-wal"], tmp_path / "s")
+    store = opened(tmp_path / "s")
+
+    def passed() -> None:
+        for _ in range(store.head // 10 + 2):
+            store.check(10)
+
+    passed()
+    store._db.do("UPDATE events SET arrived = arrived + 1 WHERE row = (SELECT min(row) FROM events)")
+    with pytest.raises(FailedError, match="is not what was written"):
+        passed()
+    store.close()
+
+
 def test_of_a_store_of_which_a_burst_s_proof_is_not_sound_the_rest_is_given(sound, tmp_path):
     left, _ = sound
     shutil.copytree(left["s.db"], tmp_path / "s")

@@ -246,3 +246,18 @@ def test_of_what_another_broker_may_have_no_more_than_a_bound_is_remembered_and_
     inward.ingest.overdue()
     assert len(inward.ingest._owed) == 2
     assert [told["message"] for told in inward.told()] == ["operator/alice #1..#1 did not come"] * 2
+
+
+def test_what_has_expired_stands_in_the_way_of_nothing_that_is_said_anew(inward):
+    """It is in the store's history only, as for a broker that was started since."""
+    alice, bob = Pen(inward.identity("operator/alice"), 7), Pen(inward.identity("operator/bob"), 7)
+    assert inward.take("operator/alice", alice.write("user/f", {"n": 1}, version=5, ttl=60_000)) == []
+    inward.ingest.commit()
+    inward.now_ms += 120_000
+    inward.ingest.expire()
+    assert inward.store.winner("user/f") is None
+    assert inward.take("operator/bob", bob.write("user/f", {"n": 2}, version=1, ahead_s=120.0)) == []
+    inward.ingest.commit()
+    found = inward.store.winner("user/f")
+    assert found is not None
+    assert found.read().event.data == {"n": 2}

@@ -152,6 +152,19 @@ async def test_what_an_agent_sends_is_its_nodes_and_of_an_operator_messages_coun
 
 
 @at_a_gate
+async def test_what_was_sent_over_a_connection_that_has_ended_keeps_out_who_has_sent_it_for_as_long_as_it_takes(
+    gate: Gate,
+) -> None:
+    gate.connected("node/n1", "node/n1")
+    await gate.work()
+    (session,) = gate.sessions.values()
+    gate.accounts.ended(session, {"msgs": int(BURST + 30 * RATE), "bytes": 0})
+    assert gate.over(gate.node)
+    gate.now += 31.0
+    assert not gate.over(gate.node)
+
+
+@at_a_gate
 async def test_what_is_retained_is_looked_at_when_a_tenth_of_it_has_changed(gate: Gate) -> None:
     gate.says(gate.node, 1000)
     for expected, more in ((1, 0), (1, 90), (2, 20), (2, 0)):

@@ -13,10 +13,12 @@ import pytest
 from dsmt.bus.nats import blobs, depot, room
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import ApiError, Publication
-from dsmt.bus.nats.streams import LOW_MS, close_blobs, last_of_each, last_on
+from dsmt.bus.nats.streams import LOW_MS, close_blobs, head, last_of_each, last_on
 from dsmt.errors import FailedError
 from dsmt.ports.bus import Draft
+from tests.bus.realm import Facts
 from tests.bus.test_nats_door import Kept, on_nats
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 ALICE, BOB = "operator/alice", "operator/bob"
@@ -188,5 +190,71 @@ def test_while_little_is_left_of_a_disk_blobs_go_that_nothing_names_before_any_h
         monkeypatch.setattr(blobs, "UNFINISHED_MS", -10_000)
         await come(k, lambda pieces: not pieces, unnamed)
         assert len(await on(k, named)) == 2
+
+    on_nats(within)(tmp_path)
+
+
+def test_that_little_is_left_of_a_disk_is_said_again_while_it_is_so(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(room, "LOOK_S", 0.05)
+    monkeypatch.setattr(blobs, "SAY_S", 0.2)
+
+    async def within(k: Kept) -> None:
+        link = await k.servers.administrator()
+
+        async def later_than(before_ms: int) -> int:
+            async with asyncio.timeout(20):
+                while True:
+                    told = await link.api(f"STREAM.INFO.{k.subjects.blobs}")
+                    said_ms = int((told["config"].get("metadata") or {}).get("low-s0", 0))
+                    if said_ms > before_ms:
+                        return said_ms
+                    await asyncio.sleep(0.02)
+
+        k.gates.low = True
+        await later_than(await later_than(0))  # or it would be forgotten after five minutes
+
+    on_nats(within)(tmp_path)
+
+
+def test_what_a_former_spec_of_a_service_names_is_kept_on_a_full_disk_for_slots_may_go_back_to_it(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(room, "LOOK_S", 0.05)
+    monkeypatch.setattr(blobs, "UNFINISHED_MS", -10_000)
+
+    async def within(k: Kept) -> None:
+        alice = await k.bus(k.identities[ALICE])
+        contents = [os.urandom(1000) for _ in range(3)]
+        former, present, unnamed = digests = [hashlib.sha256(one).digest() for one in contents]
+        facts = Facts(alice)
+        for digest in (former, present):
+            spec = {"artifact": {"sha256": digest.hex()}}
+            await facts.publish("service/web/spec", {"spec": spec, "by": "a", "reason": ""})
+        for content, digest in zip(contents, digests, strict=True):
+            await alice.put_blob(chunks(content), digest)
+        k.gates.low = True
+        await come(k, lambda pieces: not pieces, unnamed)
+        assert [len(await on(k, one)) for one in (former, present)] == [2, 2]
+
+    on_nats(within)(tmp_path)
+
+
+def test_what_little_history_there_is_stays_though_something_else_fills_the_disk(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(room, "LOOK_S", 0.05)
+    real, looks = room.NatsRoom._give_way, []
+
+    async def looked(self: room.NatsRoom) -> None:
+        await real(self)
+        looks.append(1)
+
+    monkeypatch.setattr(room.NatsRoom, "_give_way", looked)
+
+    async def within(k: Kept) -> None:
+        alice = await k.bus(k.identities[ALICE])
+        for n in range(20):
+            await alice.publish(Draft("user/t", {"n": n}))
+        k.gates.low = True
+        await until(lambda: len(looks) > 3, 20)
+        assert (await head(await k.servers.administrator(), k.subjects.history)).first == 1
 
     on_nats(within)(tmp_path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dsmt.bus.nats import depot
+from dsmt.bus.nats.link import Publication
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError
 
@@ -67,3 +69,25 @@ def test_where_nobody_has_put_it_whole_that_is_said(stream: Stream) -> None:
     stream.put("operator/mallory", b"worse" * 50_000)
     with pytest.raises(FailedError, match="has another sha256"):
         stream.got()
+
+
+def test_that_a_blob_is_there_is_said_when_all_its_pieces_are(stream: Stream) -> None:
+    """Who is ended meanwhile leaves nothing that says so."""
+    under_way: set[str] = set()
+
+    class Link:
+        async def publish(self, one: Publication) -> None:
+            if one.subject.endswith(".count"):
+                assert not under_way
+            under_way.add(one.subject)
+            await asyncio.sleep(0)
+            under_way.discard(one.subject)
+            stream.held[one.subject] = one.payload
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield CONTENT
+
+    link: Any = Link()
+    asyncio.run(depot.put(depot.over(link), SUBJECTS, "operator/alice", chunks(), DIGEST))
+    assert stream.got() == CONTENT
+    assert list(stream.held)[-1] == SUBJECTS.piece("operator/alice", DIGEST, "count")

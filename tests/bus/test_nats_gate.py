@@ -13,6 +13,7 @@ from nats.errors import StaleConnectionError
 from dsmt.bus.nats import room
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import NatsLink, Publication
+from dsmt.bus.nats.questions import NatsQuestions
 from dsmt.bus.nats.streams import head
 from dsmt.bus.rules import presence
 from dsmt.bus.rules.nats_sessions import how_of
@@ -274,3 +275,27 @@ def test_a_connection_is_called_what_its_hello_says(address: str, reads: bool) -
 def test_a_connection_that_no_source_of_dsmt_made_is_told_apart(name: Any) -> None:
     with pytest.raises(UnusableEventError):
         read_connection_name(name, "lab")
+
+
+def test_nobody_but_brokers_is_let_in_before_the_gate_asks_for_those_who_may_not_read_everything(
+    tmp_path, monkeypatch
+) -> None:
+    """An agent would ask, and nobody would answer."""
+    real = NatsQuestions.run
+
+    async def within(k: Kept) -> None:
+        gate = k.gates.running[0]
+        waits = asyncio.create_task(k.servers.link(k.identities["operator/alice"]))
+        await until(lambda: gate._presence.ready.is_set() and gate._answering, 20)
+        await (await k.servers.administrator()).close()
+        assert not waits.done()
+        go_on.set()
+        await (await asyncio.wait_for(waits, 20)).close()
+
+    async def later(self: NatsQuestions) -> None:
+        await go_on.wait()
+        await real(self)
+
+    go_on = asyncio.Event()
+    monkeypatch.setattr(NatsQuestions, "run", later)
+    on_nats(within)(tmp_path)

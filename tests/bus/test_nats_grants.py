@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from dsmt.bus.nats import guard
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import head, last_of_each, last_on
+from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.payload import canonical
@@ -22,6 +26,7 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SecretKey
 from tests.bus.realm import Facts, Pen, reading
 from tests.bus.test_nats_door import Kept, on_nats
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 SPEC = {"spec": {}, "by": "alice", "reason": ""}
@@ -167,3 +172,53 @@ async def test_certificates_that_lead_to_no_root_do_not_stay_in_the_place_of_tho
         while (now := await last_on(administrator, k.subjects.history, whose)).row <= row:
             assert now.raw == forged
     assert now.raw == shown.raw
+
+
+def test_a_gate_that_has_just_begun_puts_right_what_an_earlier_event_of_the_source_overwrites(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(guard, "NEW_MS", 0)
+
+    async def within(k: Kept) -> None:
+        alice, said = await k.servers.link(k.identities["operator/alice"]), Pen(k.identities["operator/alice"])
+        await NatsOpener(k.made.trust(), k.subjects, lambda: 0.0).introduce(alice, k.identities["operator/alice"])
+        own, history = k.subjects.event("operator/alice", "user/f", fact=True), k.subjects.history
+        for n in (1, 2):
+            await alice.publish(Publication(own, said.write("user/f", {"n": n}, version=n).raw, {}))
+        administrator, node = await k.servers.administrator(), await k.link("node/n1")
+        newest, before = await last_on(administrator, history, own), k.gates.running[0]
+        assert newest is not None
+        await k.gates.close(0)
+        k.gates.open(0)
+        await until(lambda: k.gates.running[0] is not before and k.gates.running[0]._guard._hearing.begun.is_set(), 20)
+        await node.send(node.question(f"DIRECT.GET.{history}", {"next_by_subj": own}), own)
+        async with asyncio.timeout(10):
+            while (now := await last_on(administrator, history, own)).row < newest.row + 2 or now.raw != newest.raw:
+                assert now.subject == own
+
+    on_nats(within)(tmp_path)
+
+
+def test_what_never_comes_to_stand_is_looked_at_for_a_while_and_no_longer(monkeypatch) -> None:
+    monkeypatch.setattr(guard, "RETRY_S", 0.0)
+    looks: list[str] = []
+
+    async def absent(_link: object, subject: str, _heard: bytes) -> bool:
+        looks.append(subject)
+        return False
+
+    async def within() -> None:
+        bus: Any = SimpleNamespace(source="broker/s0", held=lambda: asyncio.sleep(0), on_attached=lambda _: None)
+        made = guard.NatsGuard(bus, Subjects("test"), cast(Any, None))
+        made._hearing.run = asyncio.Event().wait  # type: ignore[method-assign, assignment]
+        made._put_right = absent  # type: ignore[method-assign, assignment]
+        made._doubt("x", b"heard")
+        running = asyncio.create_task(made.run())
+        try:
+            await until(lambda: len(looks) > guard.LOOKS)
+            for _ in range(100):
+                await asyncio.sleep(0)
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+    asyncio.run(within())
+    assert looks == ["x"] * (guard.LOOKS + 1)

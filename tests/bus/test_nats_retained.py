@@ -109,8 +109,8 @@ def test_a_mark_ends_after_a_minute_or_two_whatever_its_header_says(tmp_path, mo
 
     async def within(k: Kept) -> None:
         agent = await Hostile.come(k)
-        await agent.puts(marks(k, AGENT, 5), b"x")
         await agent.says_many(3)
+        await agent.puts(marks(k, AGENT, 5), b"x")  # also the last one, which nothing follows
         await come_and_go(k, k.subjects.mark(AGENT, ">", begins=True), 5)
         assert await stands(await k.servers.administrator(), k.subjects.facts, k.subjects.of(AGENT)[0]) == 3
 

@@ -84,8 +84,17 @@ def test_where_realm_time_was_set_back_a_row_of_now_is_taken_for_no_other():
     kept = FewRows(10, arrived_ms=600)
     older = OlderCopy(kept, now_ms=lambda: 5000, known=False)
     kept.head += 5
-    older.look(NODE, asked(12, 700))
-    assert not found(older)
+    for time_ms in (700, 600):  # the very moment at which they arrived is one of them
+        older.look(NODE, asked(12, time_ms))
+        assert not found(older)
+
+
+def test_one_that_was_proven_may_be_one_until_its_broker_ends():
+    older = OlderCopy(FewRows(10), now_ms=lambda: 1000, known=False)
+    older.awaits([NODE], 100.0)
+    older.look(NODE, asked(11, 900))
+    assert older.may_be(100.0), "nobody else is awaited, and it was found a moment ago"
+    assert older.may_be(100.0 + BACK_S)
 
 
 def test_it_may_be_one_until_the_nodes_that_were_attached_have_come_back_but_not_for_long():

@@ -15,6 +15,7 @@ from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
+from tests.bus.raw_session import hello
 from tests.bus.realm import Pen, Reading, TestRealm, memory_network, reading, scenario
 from tests.bus.test_early import StepClock
 from tests.waiting import until
@@ -171,3 +172,17 @@ def test_nobody_lets_go_of_its_own_certificates(tmp_path):
     assert shown.to_ask() == (others,)
     shown.forget([mine, others])
     assert (trust.names(own.key.key_id), trust.names(other.key.key_id)) == ([own.name], [])
+
+
+@scenario
+async def test_what_somebody_has_shown_who_was_refused_is_on_no_account_once_it_is_let_go(r: TestRealm):
+    """Certificates are no secret: whoever shows those of others may fill the account of who has made them."""
+    broker = await r.broker()
+    alice = r.identity("operator/alice")
+    below, thief = r.identity("operator/alice.x", parent=alice), await r.raw("operator/eve", attach=False)
+    thief.send(hello(r, below), *(signed.raw for signed in below.chain))
+    refused, _ = await asyncio.wait_for(thief.next(f.Refused), 10)
+    assert refused.code == "trust.stranger"
+    assert broker._admission._certified._kept[alice.name] >= {below.chain[0].raw}
+    await until(lambda: not broker._trust.names(below.key.key_id))
+    assert below.chain[0].raw not in broker._admission._certified._kept.get(alice.name, set())

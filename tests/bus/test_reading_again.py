@@ -14,6 +14,7 @@ from dsmt.bus.broker.others import rereading
 from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.others.other import Other
 from dsmt.bus.broker.others.rereading import Rereading
+from dsmt.bus.broker.places import read_place
 from dsmt.bus.client.client import BusClient
 from dsmt.ports.bus import Arrived, Draft, Interest, Reattached
 from dsmt.ports.realm import BrokerAddress
@@ -258,3 +259,22 @@ async def test_a_broker_that_knows_no_other_one_looks_for_none(r: TestRealm) -> 
     before = looks
     await asyncio.sleep(5 * rereading._LOOK_S)
     assert looks == before
+
+
+@scenario
+async def test_what_a_lost_broker_gave_to_one_is_read_from_it_by_who_was_down_when_that_was_lost(r: TestRealm) -> None:
+    """b3 has read b2 beyond what that had of b1; it is started again when b1 is lost for good."""
+    b1, b2, b3 = await three(r)
+    others = at(b1) + at(b2) + at(b3)
+    source = await r.client("operator/a", brokers=at(b1))
+    await said_to_one(source, b1, b2, b3)
+    head, public = b2._store.head, b2._identity.key.public
+    await until(lambda: (place := read_place(b3._store.meta, public)[0]) is not None and place.row >= head)
+    identity, address = r.identities[b3], b3.address
+    await r.stop(b3)
+    await r.stop(source)
+    await r.stop(b1)
+    assert held(b2) - held(b3)
+    b3._store.close()
+    again = await r.broker("b3", identity=identity, address=address, born=False, others=others)
+    await until(lambda: held(again) >= held(b2), 10)

@@ -70,3 +70,13 @@ def test_a_synced_store_keeps_its_id_whatever_happens_to_its_machine(tmp_path):
     again = reopened(tmp_path, "boot-2", synced=True)
     assert again.identity == "a" * 16
     again.close()
+
+
+def test_a_store_that_is_synced_from_now_on_keeps_its_id_when_its_machine_ends_though_it_was_not_before(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1")
+    store.append([append(1)])
+    killed(store)
+    killed(reopened(tmp_path, "boot-1", synced=True))
+    again = reopened(tmp_path, "boot-2", synced=True)
+    assert again.identity == "a" * 16
+    again.close()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from dsmt.cli import stream
 from dsmt.cli.stream import AHEAD_MS, _Printer, _times
 from dsmt.errors import InputError
 from dsmt.operations.words.times import rfc3339
+from dsmt.ports.bus import Arrived
 
 NOW_MS = 1_800_000_000_000
 
@@ -33,3 +35,16 @@ def test_that_nothing_was_found_is_told_to_who_asked_for_something(
     wanted: Any = SimpleNamespace(follow=follow, last=last)
     _Printer(nobody, nobody, wanted, wide=False, raw=False).end()
     assert capsys.readouterr().err == ("-- nothing in the history is what was asked for\n" if told else "")
+
+
+def test_who_is_ended_while_it_records_has_kept_what_proves_all_that_it_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(stream.exporting, "keep", lambda *_: done.append("certificates"))
+    monkeypatch.setattr(stream, "send_bytes", lambda raw: done.append(raw.decode()))
+    ctx: Any = SimpleNamespace(home=lambda: None, json=False)
+    connection: Any = SimpleNamespace(trust=None)
+    printer = _Printer(ctx, connection, cast(Any, None), wide=False, raw=True)
+    for key_id, raw in ((b"a", b"1"), (b"a", b"2"), (b"b", b"3")):
+        signed: Any = SimpleNamespace(key_id=key_id, raw=raw)
+        printer.batch([Arrived(signed, row=1, live=True)])
+    assert done == ["certificates", "1", "2", "certificates", "3"]

@@ -360,3 +360,18 @@ def test_one_of_each_node_waits_for_no_other_node() -> None:
     realm.after(60).node("n1", key="key of n1")
     realm.settle()
     assert realm.nodes_of() == ["n1"]
+
+
+def test_where_a_node_had_told_no_key_when_its_data_was_made_its_machine_is_taken_for_the_one_that_has_it() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component=DATA))
+    controller = Attentive(realm)
+    controller.watch(5)
+    home = Home(node=realm.slot(0).node or "", key="")
+    assert realm.slot(0).home == home
+    realm.apply(web(0, component=DATA))
+    controller.watch(5)
+    realm.attributes(home.node, key="its key")
+    realm.apply(web(1, component=DATA))
+    controller.watch(5)
+    assert (realm.slot(0).node, realm.slot(0).home, realm.slot(0).reason) == (home.node, home, None)

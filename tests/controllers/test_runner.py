@@ -268,6 +268,18 @@ def test_a_controller_waits_its_rank() -> None:
     assert waited + 0.25 >= RANK_S * place
 
 
+def test_who_has_watched_for_long_enough_accuses_by_silence_though_nothing_else_happens() -> None:
+    hand, realm = Hand(), Realm("n1", "n2")
+    realm.silence("n1")
+    realm.after(99).probe("n1", "n2", "failed", every_s=60.0)
+    hand.give(*(event for _, event in realm.rows))
+    hand.slots(1.0)
+    assert "node/n1/verdict" not in [draft.topic for draft in hand.bus.said], "it has just begun to watch"
+    for _ in range(24):
+        hand.slots(0.25)
+    assert "node/n1/verdict" in [draft.topic for draft in hand.bus.said]
+
+
 def reconnected(broker: str, store: str = "s1") -> Reattached:
     return Reattached(broker, store)
 
@@ -328,3 +340,23 @@ def test_what_was_decided_before_a_stop_and_not_sent_is_thrown_away(monkeypatch:
     assert [topic for topic in hand.turn() if topic in SLOTS] == []
     monkeypatch.undo()
     assert hand.slots() == SLOTS
+
+
+def test_of_what_was_thrown_away_nothing_is_forgotten_that_had_come_since_it_decided_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hand, realm = Hand(), Realm("n1", "n2")
+    realm.apply(web(2))
+    hand.give(*(event for _, event in realm.rows))
+    assert hand.slots() == SLOTS
+    hand.give(realm.apply(web(1, service="db")))
+
+    def stopped(*told: Any, **about: Any) -> Any:
+        hand.clock.now += 2.0
+        return decide(*told, **about)
+
+    monkeypatch.setattr("dsmt.controllers.runner.decide", stopped)
+    hand.bookmark()
+    assert hand.turn() == []
+    monkeypatch.undo()
+    assert hand.slots() == ["service/db/slot/app/0"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dsmt.monitors.checks import exec as exec_check
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.monitors.checks.http import BODY_LIMIT
 from dsmt.ports.check import Checks
@@ -281,6 +282,7 @@ def test_nothing_of_a_command_is_left_after_its_try(tmp_path, rest, passed):
 
 TRIES = """
 import asyncio, os, sys
+from dsmt.monitors.checks import exec as exec_check
 from dsmt.monitors.checks.check import RealChecks
 from tests.monitors.test_checks import ExecCheck, check
 
@@ -331,3 +333,14 @@ def test_a_cancelled_try_leaves_no_process(tmp_path):
     before = len(list(Path("/proc/self/fd").iterdir()))
     assert not is_alive(asyncio.run(main()))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_command_that_closes_its_output_and_goes_on_costs_nothing_meanwhile(monkeypatch, tmp_path):
+    """The end of a pipe stays readable: it would be read again and again until the command ends."""
+    reads = []
+    real = exec_check._Output._take
+    monkeypatch.setattr(exec_check._Output, "_take", lambda self: (reads.append(1), real(self))[1])
+    told = check(ExecCheck(command=("/bin/sh", "-c", "echo closed; exec >&- 2>&-; sleep 0.5")))
+    result = asyncio.run(RealChecks().run(told, address="", ports={}, env={}, directory=str(tmp_path)))
+    assert (result.passed, result.evidence) == (True, "/bin/sh: exit code 0: closed")
+    assert len(reads) < 10

@@ -371,3 +371,13 @@ def test_what_was_taken_over_unready_is_ready_after_its_checks_and_not_before() 
     assert answered(one, 102.0) == [Ready("http", "seen", checked=True)]
     bare = machine(None, resumed=True)
     assert (bare.is_ready, bare.due()) == (True, FOREVER)
+
+
+def test_no_try_is_made_beside_one_that_is_still_made_though_it_gets_ready_meanwhile() -> None:
+    machine = HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0, resumed=False)
+    readiness, liveness = machine.tries(0.0)
+    assert (readiness.roles, liveness.roles) == ((Role.READINESS,), (Role.LIVENESS,))
+    for now in range(0, 20, 2):
+        machine.result(readiness, passed=True, evidence="ok", broken=False, now=float(now))
+        assert [tried.roles for tried in machine.tries(now + 2.0)] == [(Role.READINESS,)]
+    assert machine.is_ready

@@ -171,6 +171,7 @@ def test_nodes_brokers_and_controllers_are_answered() -> None:
     realm.close("n1")
     realm.verdict("n1")
     assert ": as a test says" in explain(realm, "node/n1").says
+    assert kinds(explain(realm, "node/n1")) == ["node.verdict dead"], "when it began says nothing of its death"
 
 
 @pytest.mark.parametrize(

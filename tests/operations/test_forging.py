@@ -176,6 +176,25 @@ def test_what_another_broker_says_of_this_store_counts_for_nothing(scene: Scene)
     assert "history.missing" in not_whole(run, [*whole[:row], hidden, *whole[row + 1 :]])
 
 
+@pytest.mark.parametrize(("store", "explains"), [(OTHER, True), ("e" * 16, False)], ids=["this store", "another"])
+def test_what_its_broker_has_trimmed_of_another_store_explains_nothing_that_is_missing(
+    scene: Scene, store: str, explains: bool
+) -> None:
+    """Rows of an older copy of it have the same numbers, and are others."""
+    run, b1, kept = scene.before, scene.keys["broker/b1"], rows(scene.before)
+    every = RowSet.of(range(1, 10)).dump()
+    gone = TrimRecord(store=store, number=1, budget="evidence", first=1, last=9, count=9, rows=every)
+    whole = rebuilt(
+        run, [*kept, Row(kept[-1].arrived_ms, Pen(b1).write("broker/b1/trimmed", to_data(gone)))], b1, "broker/b1/stats"
+    )
+    assert judged(run, whole).ok
+    at = next(place for place, item in enumerate(whole) if item[1:3] == b"aR")
+    number, arrived, raw = cbor2.loads(whole[at])[1:]
+    hidden = packed("N", number, 0, row_hash(number, arrived, decoded(raw).leaf))
+    found = judged(run, [*whole[:at], hidden, *whole[at + 1 :]])
+    assert codes(found) == (set() if explains else {"history.missing"})
+
+
 def test_an_older_head_with_the_rows_behind_it_cut_proves_what_was_there_then_and_says_when(scene: Scene) -> None:
     run = scene.before
     whole = judged(run, run.items).history

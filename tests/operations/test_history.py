@@ -10,12 +10,13 @@ import cbor2
 import pytest
 
 from dsmt.bus.broker import fan_out
+from dsmt.bus.client.client import BusClient
 from dsmt.errors import FailedError, RefusedError
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.records import from_data
 from dsmt.event.registry import TOPICS
 from dsmt.event.rowtree import row_hash
-from dsmt.operations.offline.history import packed, read
+from dsmt.operations.offline.history import Exported, export, packed, read
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.replaying import replay
 from dsmt.ports.bus import Draft, HistoryPage
@@ -199,6 +200,38 @@ def test_an_export_of_some_topics_proves_their_rows_and_says_what_it_cannot(tmp_
             assert judged(some, hidden(some, at)).gaps, topic_of(some.items[at])
 
     asyncio.run(main())
+
+
+def test_who_exports_is_told_how_many_events_are_in_the_file(tmp_path: Path) -> None:
+    async def main() -> tuple[Exported, int]:
+        async with lived(tmp_path, 20) as (_, _, reader):
+            written: list[bytes] = []
+            done = await export(reader, reader._trust, written.append, ("user/alice/",))
+            return done, sum(letter == "R" for letter, _ in read(b"".join(written)))
+
+    done, rows = asyncio.run(main())
+    assert 0 < done.rows == rows < done.head
+
+
+def test_what_was_read_of_another_store_is_in_no_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link went to another broker between two pages, or the broker has taken a new id."""
+    real, asked = BusClient.history, []
+
+    async def history(self: BusClient, after: int) -> HistoryPage:
+        page = await real(self, after)
+        asked.append(after)
+        if len(asked) > 1:
+            return page
+        others = tuple((row, arrived_ms + 1, raw) for row, arrived_ms, raw in page.rows[: len(page.rows) // 2])
+        return HistoryPage("f" * 16, others, page.nodes, page.lost)
+
+    async def main() -> Run:
+        async with lived(tmp_path, 20) as (made, _, reader):
+            return await exported(made, reader)
+
+    monkeypatch.setattr(BusClient, "history", history)
+    run = asyncio.run(main())
+    assert judged(run, run.items).ok
 
 
 def test_who_exports_right_after_another_waits_for_a_head_of_its_own(tmp_path: Path) -> None:

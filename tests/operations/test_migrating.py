@@ -28,7 +28,7 @@ from dsmt.ports.bus import HistoryPage
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_server
 from dsmt.programs.birth import is_birth_record, open_store
-from dsmt.programs.configuration import CopiedFile, GateFile, MigrationFile, read_config, write_config
+from dsmt.programs.configuration import BrokerFile, CopiedFile, GateFile, MigrationFile, read_config, write_config
 from dsmt.programs.copying import check_store, end_of
 from dsmt.programs.keeper import KeeperFile
 from dsmt.trust.store import TrustStore
@@ -144,6 +144,27 @@ def test_the_bridge_alone_is_let_in_while_the_rest_is_read_and_nobody_after_an_a
     assert {read_config(file, GateFile).bridge for file in files} == {b""}
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_who_aborts_a_cut_leaves_servers_that_let_no_bridge_in(tmp_path: Path, monkeypatch, swapped: bool) -> None:
+    home, started = Home(tmp_path / "nats"), []
+
+    async def end_own(_home: Home, *, servers: bool) -> None:
+        assert servers
+
+    async def start_all(_home: Home) -> None:
+        started.append({read_config(file, GateFile).bridge for file in home.root.glob("brokers/*/gate.cbor")})
+
+    monkeypatch.setattr(migrating, "end_own", end_own)
+    monkeypatch.setattr(migrating, "start_all", start_all)
+    init(home, name="test", nats=True, brokers=3)
+    under_way(home, cut=True, engine="dsmt")
+    ways.WAYS["dsmt"].fence(home)
+    if swapped:
+        (home.root / "brokers").rename(home.root / home.moving().aside)
+    asyncio.run(migrating.abort(home))
+    assert started == [{b""}]
+
+
 @pytest.mark.parametrize(("engine", "beside"), [("nats", "migration/brokers"), ("dsmt", "brokers")])
 def test_the_keeper_keeps_servers_alone_while_a_move_is_cut(tmp_path: Path, engine: str, beside: str) -> None:
     home = Home(tmp_path / "home")
@@ -173,6 +194,19 @@ def test_a_realm_that_others_reach_is_moved_to_the_same_host(tmp_path: Path) -> 
     init(home, name="test", listen="127.0.0.2:4222", nats=True, brokers=3)
     migrating._make(home, "dsmt", way_to(home, "dsmt"))
     assert {one.address.rpartition(":")[0] for one in migrating.planned(home).values()} == {"127.0.0.2"}
+
+
+@pytest.mark.parametrize("synced", [False, True])
+@pytest.mark.parametrize("to", ["nats", "dsmt"])
+def test_a_realm_waits_for_its_disks_on_the_new_engine_as_it_did_on_the_one_before(
+    tmp_path: Path, to: str, synced: bool
+) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test", nats=to == "dsmt")
+    broker = home.part("brokers", "b1")
+    msgspec.structs.replace(BrokerFile.read(broker), synced=synced).write(broker)
+    migrating._make(home, to, way_to(home, to))
+    assert BrokerFile.read(home.migration / "brokers" / "b1").synced is synced
 
 
 @pytest.mark.parametrize("engine", ["nats", "dsmt"])

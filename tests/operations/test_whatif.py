@@ -224,3 +224,11 @@ def test_that_all_nodes_die_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         asked(running(web(1), nodes=2), kill=("all_nodes",))
     assert caught.value.code == "whatif.all"
+
+
+def test_what_an_operator_has_just_stopped_by_hand_is_not_told_as_something_that_would_not_be_ready() -> None:
+    realm = running(web(2))
+    own = realm.slot(0).node
+    realm.hold(key(0))
+    found = asked(realm, kill=tuple(node for node in ("n1", "n2", "n3") if node != own)[:1])
+    assert found.unready == []

@@ -95,6 +95,7 @@ def test_a_spawner_that_was_killed_is_followed_by_one_that_adopts(node):
         assert again.identity == agent.identity
         kill(manager)
         await until(lambda: (now := node.program("container_manager")) and now != manager)
+        await until(lambda: node.log("container_manager").count("started") == 2)
         assert node.program("node_monitor") == monitor
         agent.signal(signal.SIGKILL)
         assert await agent.wait() == Exit(None, None)

@@ -6,12 +6,13 @@ import selectors
 import signal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from dsmt.agents.rules.container import RECORD, InstanceRecord, dump_record
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs import wards
+from dsmt.programs import spawner, wards
 from dsmt.programs.wards import GRACE_S, LOOK_AGAIN_S, Wards, left_behind
 
 
@@ -48,3 +49,19 @@ def test_a_program_that_lives_is_left_for_the_next_agent_and_of_a_dead_one_all_g
     monkeypatch.setattr(wards, "marked", lambda of: {forked} if of(str(container)) else set())
     monkeypatch.setattr(wards, "Tree", lambda *_, **__: SimpleNamespace(members=lambda: {root}))
     assert left_behind(str(tmp_path)) == (set() if alive else {root, forked})
+
+
+def test_a_node_s_spawner_that_is_started_is_watched_over_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, watched, started = str(tmp_path / "n1"), list[str](), ProcessIdentity(7, 1, "b")
+    monkeypatch.setattr(spawner, "fork", lambda *_: started)
+    at: Any = SimpleNamespace(
+        _programs=dict.fromkeys(("spawner", "container_manager"), lambda _directory: 0),
+        _children={},
+        _wards=SimpleNamespace(add=watched.append),
+        _close=lambda: None,
+    )
+    for program in ("container_manager", "spawner"):
+        assert spawner.Spawner._fork(at, program, node, "") == started
+    assert watched == [node]

@@ -131,3 +131,17 @@ def test_what_a_revoked_node_had_revoked_has_ended_with_it_in_any_order(realm):
 )
 def test_a_topic_that_names_no_key_or_no_revoker_is_no_revocation(topic):
     assert revoked_by(topic) is None
+
+
+def test_above_a_key_the_certificate_is_shown_that_stands(realm):
+    """Who is told whom an agent stands for would believe nothing of it."""
+    agent, node = realm.identities["agent/n9/web/app/0"], realm.identities["node/n9"]
+    by_root = realm.by_root("node/n9", key=node.key, at=realm.now - realm.day, lifetime_s=400 * realm.day)
+    store = realm.store(agent, by_root)
+
+    def shown():
+        return [one.raw for one in store.chain(agent.key.key_id, agent.name)]
+
+    assert shown() == [one.raw for one in agent.chain]
+    realm.revoke(store, "issuer/i1")
+    assert shown() == [agent.chain[0].raw, by_root.chain[0].raw]

@@ -4,6 +4,7 @@ import cbor2
 
 from dsmt.event.codec import seal
 from dsmt.event.hlc import hlc
+from dsmt.trust import store as trust_store
 from dsmt.trust.keys import SecretKey, verify
 from dsmt.trust.proven import remembering
 from dsmt.trust.store import TrustStore
@@ -164,3 +165,11 @@ def test_what_was_good_is_not_checked_again_until_so_many_others_were() -> None:
     assert len(asked) == 6
     assert check(-8, b"p", b"one", b"good")
     assert len(asked) == 7, "two are remembered"
+
+
+def test_of_no_more_topics_than_a_bound_it_is_remembered_who_may_say_something_there(realm, monkeypatch):
+    monkeypatch.setattr(trust_store, "_REMEMBERED", 3)
+    store = realm.store()
+    for number in range(10):
+        assert store.open(realm.says("operator/alice", f"user/t{number}"))
+        assert len(store._terms) <= 3

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from dsmt.agents.drivers import process
 from dsmt.agents.drivers.process import ProcessDriver, ProcessInstance
 from dsmt.errors import InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
@@ -66,6 +67,26 @@ def test_an_instance_survives_its_agent_and_is_adopted_with_its_daemons(launch, 
         assert not is_alive(identity)
         assert not is_alive(escaped)
         assert await instance.wait() == Exit(None, signal.SIGKILL)
+
+    asyncio.run(main())
+
+
+def test_who_finds_that_one_program_of_its_owner_has_ended_ends_no_other_one(launch, said, cleanup, tmp_path, monkeypatch):
+    """The copy before, while its successor started: that is taken over next."""
+    gone, other = (_first_agent(launch("import time; time.sleep(600)")) for _ in range(2))
+    cleanup.extend((gone, other))
+    sent = []
+    monkeypatch.setattr(process, "send_signal", lambda who, _number: sent.append(who))
+
+    async def main():
+        driver = ProcessDriver(str(tmp_path))
+        os.kill(gone.pid, signal.SIGKILL)
+        await until(lambda: _is_reaped(gone))
+        assert await driver.adopt(handle_of(gone)) is None
+        assert sent == []
+        instance = await driver.adopt(handle_of(other))
+        assert instance is not None
+        assert await instance.kill(deadline=10) == ()
 
     asyncio.run(main())
 

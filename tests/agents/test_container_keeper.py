@@ -1,0 +1,41 @@
+"""One container of a node: its agent that dies again and again, and what that leaves when the node ends."""
+
+import asyncio
+
+from .managed import Managed
+from .world import in_virtual_time
+
+
+def test_an_agent_that_dies_as_soon_as_it_lives_is_not_started_again_at_once() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        loop, agents, pauses = asyncio.get_running_loop(), at.node.agents.started, list[float]()
+        await at.realm.until(lambda: bool(agents))
+        for count in range(1, 8):
+            died = loop.time()
+            agents[-1].process.kill()
+            await at.realm.until(lambda count=count: len(agents) > count)
+            pauses.append(round(loop.time() - died, 1))
+        assert min(pauses) > 0
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_shutdown_ends_what_an_agent_had_started_and_not_written_down() -> None:
+    async def main() -> None:
+        at = Managed()
+        process = at.start()
+        at.site.place()
+        await at.site.until("running")
+        (program,) = at.node.machine.alive
+        at.node.machine.start(program.owner, program.launch)
+        assert at.manager is not None
+        process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
+        assert (await process.wait()).code == 0
+        assert not at.node.machine.alive
+        at.end()
+
+    in_virtual_time(main)

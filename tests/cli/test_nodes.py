@@ -1,0 +1,83 @@
+"""`node drain` and `node remove`: what is told of what stays, what is ended, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.cli.command import CliContext
+from dsmt.cli.root import main
+from dsmt.errors import TransportError
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import ensure_node
+from dsmt.operations.read.holding import Left
+from dsmt.operations.remote.places import NodePlace, keep_place
+from dsmt.operations.write.node_control import Controlled
+from tests.cli.in_process import AWAY, Run, Stub
+
+Say = Callable[..., str]
+
+
+@pytest.fixture
+def say(made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Run a command line that is done; what it says."""
+
+    def act(_: CliContext, work: Callable[[Any], Any]) -> Any:
+        return asyncio.run(work(SimpleNamespace(bus=Stub(), by="alice")))
+
+    def said(*arguments: str) -> str:
+        assert main(list(arguments)) == 0
+        return capsys.readouterr().out
+
+    monkeypatch.setenv("DSMT_HOME", str(made))
+    monkeypatch.setattr(CliContext, "act", act)
+    return said
+
+
+def test_what_a_drain_leaves_with_its_data_is_not_told_as_what_is_to_move(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [Left(instance="db/app/0", stays=True, because="its data is there")]
+
+    async def set_mode(*_: Any, **__: Any) -> Controlled:
+        return Controlled(node="n1", mode="drained", changed=True, version=1, instances=1, left=left)
+
+    monkeypatch.setattr("dsmt.cli.node.set_mode", set_mode)
+    assert say("node", "drain", "n1", "--no-wait") == (
+        "n1 is drained: nothing is left to move there; dsmt node include n1 undoes it\n  db/app/0 stays: its data is there\n"
+    )
+
+
+@pytest.mark.parametrize(("flags", "does"), [((), "ended_here"), (("--forget",), "forgotten")])
+def test_a_node_of_this_home_is_only_forgotten_where_that_is_asked_for(
+    say: Say, made: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], does: str
+) -> None:
+    done: list[str] = []
+
+    def by(name: str) -> Any:
+        def act(*_: Any, **__: Any) -> Controlled:
+            done.append(name)
+            return Controlled(node="n1", mode="removed", changed=True, version=1, instances=0)
+
+        return act
+
+    for name in ("ended_here", "forgotten"):
+        monkeypatch.setattr(f"dsmt.cli.node.{name}", by(name))
+    ensure_node(Home(made), "n1")
+    assert say("node", "remove", "n1", *flags).startswith("n1 is removed; ")
+    assert done == [does]
+
+
+def test_a_host_is_told_to_be_clear_when_it_is_and_not_before(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def remove(*_: Any, **__: Any) -> Controlled:
+        raise TransportError("ssh.lost", "the connection was lost", next="try again")
+
+    monkeypatch.setattr("dsmt.operations.remote.removing.remove", remove)
+    asyncio.run(keep_place(Home(made), "web-1", NodePlace(host="web-1")))
+    code, told = run("node", "remove", "web-1", home=made)
+    assert code == AWAY
+    assert "the connection was lost" in told
+    assert "is removed" not in told
