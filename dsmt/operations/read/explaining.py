@@ -19,9 +19,11 @@ from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.status import Shown
 from dsmt.operations.read.answers import of_target
+from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.instance_row import health, see
 from dsmt.operations.read.instances import instances, is_problem
-from dsmt.operations.read.members import find, revoked
+from dsmt.operations.read.members import find
+from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.overruled import overruled
 from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.words.event_objects import event_object
@@ -89,9 +91,10 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
     found, missing, cut = await _collect(bus, begin, depth)
     newest = sorted(found.values(), key=lambda signed: (signed.event.time, signed.event.sequence), reverse=True)
     ended = _ended(trust) if missing else frozenset()
+    used = in_use(trust, bus.now_ms() // 1000)
     explained = Explained(
         target=target,
-        says=sentence(begin[0].event) if sight is None else of_target(sight, target, begin, found),
+        says=sentence(begin[0].event) if sight is None else of_target(sight, target, begin, found, used),
         complete=not missing and not cut,
         chain=[_link(signed, trust) for signed in newest],
         missing=sorted(map(str, missing)),
