@@ -1,4 +1,4 @@
-"""A node of which a copy runs: both are kept out, and when the copy has ended the true one is brought back with another key."""
+"""A node of which a copy runs: both are kept out; when the copy has ended the true one is back with another key."""
 
 from __future__ import annotations
 
