@@ -38,7 +38,7 @@ def bury(view: View, thing: str, *, by: str, reason: str) -> Draft:
 
 
 class Said(NamedTuple):
-    """Events that were said, and how many brokers at least have stored each, as far as their acknowledgements tell."""
+    """Events that were said, and how many brokers at least have stored each, by the acknowledgements; 0 where none tells."""
 
     ids: list[EventId]
     copies: int
@@ -62,7 +62,7 @@ async def say(bus: Bus, drafts: Sequence[Draft]) -> Said:
         more = f"; and {len(lost) - NAMED_MOST} more" if len(lost) > NAMED_MOST else ""
         raise FailedError("conflict", "; ".join(lost[:NAMED_MOST]) + more, next="see what it says now, and try again")
     ids = [emission.id for emission in emissions if emission.id is not None]
-    return Said(ids, min((answer.copies for answer in answers if isinstance(answer, Ack)), default=1))
+    return Said(ids, min((answer.copies for answer in answers if isinstance(answer, Ack)), default=0))
 
 
 async def _came_to_nothing(bus: Bus, draft: Draft, emission: Emission, answer: BaseException) -> list[str]:
