@@ -28,7 +28,15 @@ from dsmt.view.sessions import word
 Found = Mapping[EventId, SignedEvent]
 
 _BROUGHT: Final = frozenset(
-    {"dsmt.node.verdict", "dsmt.node.control", "dsmt.slot.control", "dsmt.service.spec", "dsmt.command", "dsmt.config.brake"}
+    {
+        "dsmt.tombstone",
+        "dsmt.node.verdict",
+        "dsmt.node.control",
+        "dsmt.slot.control",
+        "dsmt.service.spec",
+        "dsmt.command",
+        "dsmt.config.brake",
+    }
 )
 
 
@@ -62,7 +70,8 @@ def _since(sight: Sight, ms: int | None) -> str:
 
 
 def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found: Found) -> str:
-    own = [signed for signed in begin if subject(signed.event) == row.instance] or begin
+    of_it = (row.instance, f"service/{row.service}")  # the latter: a removal
+    own = [signed for signed in begin if subject(signed.event) in of_it] or begin
     cause = _brought(own, found)
     since = _since(sight, None if row.since is None else milliseconds(row.since))
     where = f" on {row.node}" if row.node is not None else ""
