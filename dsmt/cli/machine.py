@@ -26,7 +26,7 @@ from dsmt.operations.local.lock import alone, has_lock
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.certificates import ended_brokers, in_use
-from dsmt.operations.read.members import revoked
+from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import until
 from dsmt.operations.words.telling import Tell, silent

@@ -65,7 +65,7 @@ def _node_below(node: Node, now_ms: int) -> list[str]:
         lines += [f"  {one.instance}: {one.because}" for one in node.left[:LEFT_MOST]]
         more = len(node.left) - LEFT_MOST
         lines += [f"  and {more} more: dsmt ps -a"] if more > 0 else []
-    if node.liveness != "alive" and node.evidence is not None:
+    if node.evidence is not None:
         lines.append(node.evidence)
     why = clock(node)
     if why is not None:

@@ -7,21 +7,35 @@ import click
 from dsmt.cli import member_screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
 from dsmt.cli.hosts import added, clear, ended_here, forgotten
-from dsmt.cli.listing import seen
-from dsmt.cli.names import NODE
+from dsmt.cli.names import NODE, remember
 from dsmt.cli.printing import counted, document, one_line
 from dsmt.cli.printing import show as put
-from dsmt.operations.connection import Connection
+from dsmt.operations.connection import Connection, Reading
+from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.members import node_shown
 from dsmt.operations.read.members import nodes as of_nodes
+from dsmt.operations.read.outside import Used
+from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.write.node_control import Controlled, Mode, drained, set_mode
+
+
+def _seen(ctx: CliContext) -> tuple[Sight, Used]:
+    """The realm now, and the certificates in use."""
+
+    async def work(connection: Reading) -> tuple[Sight, Used]:
+        sight = await look(connection.bus, passing=True)
+        return sight, in_use(connection.trust, sight.now_ms // 1000)
+
+    sight, used = ctx.ask(work)
+    remember(ctx, sight)
+    return sight, used
 
 
 @command()
 def nodes(ctx: CliContext) -> None:
     """List the nodes: alive or not, what each has and runs."""
-    sight = seen(ctx)
-    found = of_nodes(sight)
+    sight, used = _seen(ctx)
+    found = of_nodes(sight, used)
     if ctx.json:
         document(found)
     else:
@@ -32,8 +46,8 @@ def nodes(ctx: CliContext) -> None:
 @click.argument("node", type=NODE)
 def show(ctx: CliContext, node: str) -> None:
     """Show one node, and every dsmt process on it. To kill the node, kill them all in this order."""
-    sight = seen(ctx)
-    found = node_shown(sight, node)
+    sight, used = _seen(ctx)
+    found = node_shown(sight, node, used)
     if ctx.json:
         document(found)
     else:

@@ -234,6 +234,7 @@ def _moving(move: Move | None) -> Iterable[tuple[str, str]]:
 def _realm(told: RealmStatus, now_ms: int) -> Iterable[tuple[str, str]]:
     nodes_ = told.nodes
     notes = [f"{name} DEAD" for name in nodes_.dead] + [f"{name} suspect" for name in nodes_.suspect]
+    notes += [f"{name} OUT" for name in nodes_.out]
     notes += [f"{name} {'drained' if name in nodes_.drained else 'draining'}" for name in nodes_.draining]
     notes += [f"{name} excluded" for name in nodes_.excluded]
     yield "nodes", f"{nodes_.alive} of {nodes_.total} alive" + (f"    {', '.join(notes)}" if notes else "")

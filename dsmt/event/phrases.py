@@ -26,9 +26,23 @@ def another_certificate(who: str) -> str:
     """What an operator does so that somebody has a certificate again: who is in this home, or on another machine."""
     if who.startswith("operator/"):
         return f"dsmt cert rotate {who}"
-    if who.startswith("node/"):
+    role, _, rest = who.partition("/")
+    if role in ("agent", "monitor"):  # theirs is by their node
+        return another_certificate(f"node/{rest.partition('/')[0]}")
+    if role == "node":
         return f"dsmt cert rotate {who}; on a host: dsmt node add it again, or dsmt join TOKEN, there"
     return f"dsmt cert rotate {who}; on an added host: its dsmt node add again"
+
+
+def another_key(who: str, key: str) -> str:
+    """What an operator does so that somebody is let in again whose `key`, by its id, two processes have used."""
+    role, _, rest = who.partition("/")
+    if role == "node":
+        by_token = f"dsmt cert revoke {key} here and dsmt join TOKEN there"
+        return f"dsmt cert rotate {who}; on a host: dsmt node add it again, or {by_token}"
+    if role in ("agent", "monitor"):
+        return f"dsmt why node/{rest.partition('/')[0]}"
+    return another_certificate(who)
 
 
 def quoted(reason: str | None) -> str:

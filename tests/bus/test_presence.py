@@ -237,7 +237,7 @@ def test_of_those_that_are_closed_or_never_attached_the_latest_are_known():
         presence.grant(name, 1, 1)
         if number % 2:
             opened(presence, float(number), name=name)
-            presence._contested[name] = 1
+            presence._contested[name] = module._Contest(1, "ab")
             if number > 3:
                 presence.closed(name, 1, "peer", float(number), 1)
     with patch.object(module, "CLOSED_KNOWN", 8):

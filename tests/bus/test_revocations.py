@@ -162,7 +162,10 @@ async def test_a_client_that_is_revoked_says_so_and_knows_it(r: TestRealm):
     client, root = await r.client(node.name, identity=node), await r.client("root")
     await asyncio.wait_for(root.publish(word(node, "root")), 10)
     await until(lambda: client.refusal is not None)
-    assert (client.refusal.code, client.refusal.next) == ("trust.revoked", "dsmt cert rotate node/n1")
+    assert (client.refusal.code, client.refusal.next) == (
+        "trust.revoked",
+        "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there",
+    )
     assert client._trust.is_revoked(node.key.key_id)
     assert not client.attached
 

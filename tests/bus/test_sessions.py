@@ -159,9 +159,11 @@ async def test_two_processes_of_one_name_take_turns_twice_and_then_both_are_kept
             await until(lambda client=client: client.refusal is not None and client.refusal.code == "trust.contested")
         assert "clone" in [d["kind"] for d in got.of("broker/b1/notice")]
         await until(lambda: not one.attached and not other.attached)
+        await got.until(lambda g: g.of("broker/b1/session/operator/eve")[-1].get("kept_out") == identity.key.key_id.hex())
         renewed = r.identity("operator/eve")
         again = await r.client("operator/eve", identity=renewed)
         await again.publish(Draft("user/t", {}))
+        await got.until(lambda g: "kept_out" not in g.of("broker/b1/session/operator/eve")[-1])
 
 
 @scenario
@@ -174,6 +176,8 @@ async def test_who_was_kept_out_by_a_thief_of_its_name_is_let_in_when_that_key_i
     stolen = Identity(key, (made, *issuer.chain))
     for client in [await r.client("node/n1", identity=stolen, wait=False) for _ in range(2)]:
         await until(lambda client=client: client.refusal is not None and client.refusal.code == "trust.contested")
+        said = f"dsmt node add it again, or dsmt cert revoke {key.key_id.hex()} here and dsmt join TOKEN there"
+        assert client.refusal.next == f"stop one, then dsmt cert rotate node/n1; on a host: {said}"
     node = await r.client("node/n1", identity=own, wait=False)
     await until(lambda: node.refusal is not None and node.refusal.code == "trust.contested")
     root = await r.client("root")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dsmt.bus.rules.presence import EXCHANGE_WINDOW, EXCHANGES, Presence
+from dsmt.bus.rules.presence import EXCHANGE_WINDOW, EXCHANGES, FORGET_AFTER, RENEW_AFTER, Presence
+from dsmt.event.kinds.broker import Session
 
 NAME = "node/n1"
 
@@ -23,6 +24,7 @@ class Door:
             NAME,
             attachment=self.incarnation,
             issued=1,
+            key="ab",
             incarnation=self.incarnation,
             claimed=claimed,
             pid=1,
@@ -100,3 +102,53 @@ def test_turns_count_also_late_in_a_broker_s_life() -> None:
     for _ in range(EXCHANGES):
         one, other = other, door.attach(one)
     assert door.contested
+
+
+def contest() -> Door:
+    """Two processes have taken turns, and the last one was sent away."""
+    door = Door()
+    one, other = door.attach(1000), door.attach(2000)
+    while not door.contested:
+        one, other = other, door.attach(one)
+    return door
+
+
+def kept_out(record: Session | None) -> str | None:
+    return None if record is None else record.kept_out or None
+
+
+def test_what_is_said_of_who_is_kept_out_names_the_key_until_a_newer_certificate_attaches() -> None:
+    door = contest()
+    door.now += 1.0
+    assert kept_out(door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)) == "ab"
+    opened = door.presence.opened(
+        NAME, attachment=door.incarnation + 1, issued=2, key="cd", incarnation=door.incarnation + 1, claimed=0, pid=1,
+        version="test", address="", now=door.now, now_ms=0,
+    )  # fmt: skip
+    assert kept_out(opened) is None
+    assert kept_out(door.presence.closed(NAME, door.incarnation + 1, "peer", door.now, 0)) is None
+    assert door.contested, "the former certificate is not let in, whatever became of the newer one"
+
+
+def test_when_the_key_is_revoked_that_is_said_no_more() -> None:
+    door = contest()
+    door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)
+    assert door.presence.settle(lambda _source, _issued: False) == []
+    ((source, record),) = door.presence.settle(lambda source, issued: (source, issued) == (NAME, 1))
+    assert (source, record.state, kept_out(record)) == (NAME, "closed", None)
+    assert not door.contested
+
+
+def test_it_is_said_again_before_its_fact_dies_for_as_long_as_somebody_comes() -> None:
+    door = contest()
+    door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)
+    said, began = [], door.now
+    while door.now < began + 3 * FORGET_AFTER:
+        door.now += RENEW_AFTER / 4
+        if door.now < began + FORGET_AFTER:
+            door.presence.refused(NAME, door.now)
+        said += [(door.now - began, kept_out(record)) for _, record in door.presence.tick(door.now, 0, RENEW_AFTER / 4)]
+    assert [key for _, key in said] == ["ab"] * len(said)
+    assert FORGET_AFTER > said[0][0] > RENEW_AFTER
+    assert said[-1][0] < 2 * FORGET_AFTER
+    assert door.presence.record_of(NAME) is None

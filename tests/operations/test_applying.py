@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ from dsmt.errors import FailedError, InputError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, controlling
+from dsmt.operations.write.writing import Said
 from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.nodeset import NodeSetError
 from dsmt.spec.parsing import parse
@@ -66,9 +68,10 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
     async def look(_bus: Any, *, of: Any = ()) -> Any:
         return sight(made)
 
-    async def say(_bus: Any, drafts: list[Any]) -> None:
+    async def say(_bus: Any, drafts: list[Any]) -> Said:
         for draft in drafts:
             made.say("operator/alice", draft.topic, draft.data)
+        return Said([], 2)
 
     for module in (applying, controlling):
         monkeypatch.setattr(module, "look", look)
@@ -109,3 +112,33 @@ def test_a_service_whose_spec_cannot_be_read_is_not_said_to_be_none_and_its_next
     (done,) = asyncio.run(applying.apply(bus, [declared], by="operator/alice", reason=""))
     assert (done.revision, done.outcome) == (3, "applied")
     assert realm.view.quarantined == {}
+
+
+@pytest.mark.parametrize(
+    ("copies", "brokers", "told"),
+    [
+        (2, 2, []),
+        (1, 1, []),
+        (1, 3, ["only broker/b1 of 3 brokers has stored it so far; until others read it, it is lost with its disk"]),
+    ],
+)
+def test_that_one_broker_of_several_has_stored_what_was_applied_is_told(
+    copies: int, brokers: int, told: list[str], realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def say(_bus: Any, _drafts: list[Any]) -> Said:
+        return Said([], copies)
+
+    async def announced(_bus: Any) -> Any:
+        return [f"b{n}" for n in range(brokers)]
+
+    monkeypatch.setattr(applying, "say", say)
+    monkeypatch.setattr(applying, "announced", announced)
+    bus: Any = SimpleNamespace(broker="broker/b1")
+    declared = [
+        applying.Declared(parse(web(n, service=name), file="t")[0], Path(), ()) for n, name in ((2, "web"), (1, "b"))
+    ]
+    done = asyncio.run(applying.apply(bus, declared, by="operator/alice", reason=""))
+    assert [[one.partition("; next: ")[0] for one in each.warnings] for each in done] == [told, told]
+    stands = [applying.Declared(parse(web(1), file="t")[0], Path(), ())]
+    (again,) = asyncio.run(applying.apply(bus, stands, by="operator/alice", reason=""))
+    assert (again.outcome, again.warnings) == ("unchanged", [])

@@ -10,10 +10,11 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Health, Status
+from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.kinds.source import Started
 from dsmt.event.reason import reason
-from dsmt.event.status import State
+from dsmt.event.status import Layer, State
 from dsmt.operations.read.answers import _gone_back
 from dsmt.operations.read.explaining import Explained, why
 from dsmt.operations.read.instances import instances
@@ -143,6 +144,20 @@ def test_an_instance_that_is_wanted_no_more_is_answered_with_who_wanted_fewer(en
     assert ("gone" in told.says) == ended
     assert "alice" in told.says, "who said so"
     assert "service.spec" in kinds(told)
+
+
+def test_what_runs_on_after_its_service_was_removed_is_answered_with_who_removed_it() -> None:
+    """As on the other side of a partition: the removal hides the slot's fact, and its node calls it an orphan."""
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle()
+    realm.say("operator/alice", "tombstone/service/web", Tombstone(by="operator/alice", reason="not needed"))
+    for layer in (Layer.CONTAINER, Layer.APPLICATION):
+        state = State.RUNNING if layer is Layer.APPLICATION else State.INSTALLED
+        realm.status(key(0), "n1", state, generation=1, layer=layer, orphan=True)
+    told = explain(realm, "web/app/0")
+    assert told.says.endswith(', because service/web has ended, says alice: "not needed"')
+    assert "tombstone" in kinds(told)
 
 
 def test_nodes_brokers_and_controllers_are_answered() -> None:

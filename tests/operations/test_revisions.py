@@ -14,6 +14,7 @@ from dsmt.event.status import State
 from dsmt.operations.read.revisions import Refused, in_words, refused, running
 from dsmt.operations.read.summaries import service
 from dsmt.operations.write import applying
+from dsmt.operations.write.writing import Said
 from dsmt.spec.parsing import parse
 from tests.controllers.build import Realm, key, web
 
@@ -92,8 +93,9 @@ def applied(realm: Realm, text: str, monkeypatch: Any) -> SpecFact:
     async def look(_bus: Any, *, of: Any = ()) -> Any:
         return sight(realm)
 
-    async def say(_bus: Any, drafts: list[Any]) -> None:
+    async def say(_bus: Any, drafts: list[Any]) -> Said:
         said.extend(drafts)
+        return Said([], 2)
 
     monkeypatch.setattr(applying, "look", look)
     monkeypatch.setattr(applying, "say", say)

@@ -42,6 +42,9 @@ def test_it_joins_with_the_key_that_it_has_and_what_it_runs_goes_on(operator: Op
     runs = [one["pid"] for one in operator.run("ps", "late", "--json").json]
     held = certify(operator, machine, ENDS_S)
     operator.until(lambda: "late" not in operator.alive(), "it is not let in any more")
+    (told,) = [one for one in operator.run("status", "--json").json["alerts"] if one["target"] == "node/late"]
+    assert (told["code"], "; may still run there: late/app/0" in told["message"]) == ("node.expired", True)
+    assert told["message"] in operator.run("why", "node/late").out.replace("\n", " ")
     (again,) = operator.run("node", "add", "late", "--json").json
     assert (again["node"], again["already"]) == ("late", True)
     operator.until(lambda: [one["state"] for one in operator.run("ps", "late", "--json").json] == ["running"], "it is heard")

@@ -32,6 +32,7 @@ from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello
 from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.phrases import another_key
 from dsmt.event.records import from_data
 from dsmt.logs import Logger
 from dsmt.ports.store import Certificates, Events, Row
@@ -234,7 +235,8 @@ class Admission:
         if hello.reads:
             return self._welcome_reader(session, hello, certificate, presence, nonce=nonce, now_ms=now_ms)
         if presence.contested(hello.name, certificate.issued):
-            raise self.contested(hello.name)
+            presence.refused(hello.name, now)
+            raise self.contested(certificate)
         if not presence.supersedes(hello.name, certificate.issued):
             raise RefusedError(
                 "trust.superseded", f"{hello.name} is attached with a newer certificate", next="revoke one of the two"
@@ -319,7 +321,7 @@ class Admission:
         session.payer = self._payer(session.certificate)
 
     @staticmethod
-    def contested(name: str) -> RefusedError:
-        """What both of two processes of one name are told."""
-        said = f"two processes keep attaching as {name}"
-        return RefusedError("trust.contested", said, next=f"stop one, then dsmt cert rotate {name}")
+    def contested(own: Certificate) -> RefusedError:
+        """What both of two processes of one name are told, by the certificate that they show."""
+        said = f"two processes keep attaching as {own.subject}"
+        return RefusedError("trust.contested", said, next=f"stop one, then {another_key(own.subject, own.key_id.hex())}")

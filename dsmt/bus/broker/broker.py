@@ -295,9 +295,9 @@ class Broker:
         if earlier is not None:
             said = f"{session.name} has attached anew, from {session.address or 'elsewhere'}"
             self._refuse(earlier, RefusedError("trust.superseded", said, next="see that only one process has this name"))
-        issued = 0 if session.certificate is None else session.certificate.issued
-        if self._session_words.presence.contested(session.name, issued):
-            error = self._admission.contested(session.name)
+        own = session.certificate
+        if own is not None and self._session_words.presence.contested(session.name, own.issued):
+            error = self._admission.contested(own)
             self._recorder.words.fault("clone", session.name, error.message)
             self._refuse(session, error)
         self._commit()

@@ -22,6 +22,7 @@ from dsmt.bus.rules.judged import judged, must_attach_anew
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import out_of_time
 from dsmt.errors import DsmtError, RefusedError
+from dsmt.event.phrases import another_certificate
 from dsmt.ports.store import Row
 
 MOST_MS: Final = 2_000
@@ -68,7 +69,7 @@ class Dismissal:
     def _end(self, session: Session) -> None:
         if self._admission.is_revoked(session):
             said = f"{session.name} was revoked"
-            self._refuse(session, RefusedError("trust.revoked", said, next=f"dsmt cert rotate {session.name}"))
+            self._refuse(session, RefusedError("trust.revoked", said, next=another_certificate(session.name)))
 
     def expire(self, now_ms: int) -> None:
         """Send away whose certificate has ended (rule 3), and other brokers that were revoked (rule 1)."""

@@ -112,7 +112,7 @@ class Recorder:
         if self.time.obey(rows):
             self._stepped()
         if any(revoked_by(row.topic) is not None for row in rows):
-            self.sessions.presence.settle(self._has_ended)
+            self.sessions.settle(self._has_ended)
 
     def _has_ended(self, name: str, issued: int) -> bool:
         """Whether a certificate of a name, by its issue time, was revoked."""

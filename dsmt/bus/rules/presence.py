@@ -14,18 +14,21 @@ Rule 6: a connection that ends after its source had fallen silent was given up b
 Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
     until there is a newer certificate, or the one that they were kept out by has ended (A11). It is a turn when a process
     takes a name back: one that claims an incarnation which was attached before. A process that was started anew claims
-    another, however often it dies.
+    another, however often it dies. What is said of who is kept out names the key, for as long as it comes and is refused.
 Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead; and of all that are closed, and all
     that were granted numbers and have not attached, those beyond the last `CLOSED_KNOWN`: the store and realm time keep
     their numbers from being given again.
-Rule 9: what is not closed is said again each `RENEW_AFTER`, before its fact dies: absence must not look like silence.
+Rule 9: what is not closed, or is kept out, is said again each `RENEW_AFTER`, before its fact dies: absence must not look
+    like silence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
+
+import msgspec
 
 from dsmt.bus.rules.quiet import asked_patience_s, patience_s
 from dsmt.event.kinds.broker import Session
@@ -42,6 +45,13 @@ RENEW_AFTER: Final = 12 * 3600.0
 """Half the time to live of a session fact."""
 
 How = Literal["peer", "timeout", "local"]
+
+
+class _Contest(NamedTuple):
+    """What two processes of one name have shown: the issue time of their certificate, and the id of its key."""
+
+    issued: int
+    key: str
 
 
 @dataclass(slots=True)
@@ -73,8 +83,8 @@ class Presence:
         self._attached: dict[str, list[int]] = {}
         """The last incarnations that attached, by name."""
         self._exchanges: dict[str, list[float]] = {}
-        self._contested: dict[str, int] = {}
-        """Issue time of the certificate that two processes showed, by name."""
+        self._contested: dict[str, _Contest] = {}
+        """By name."""
         self._ticked = now
 
     def restore(self, source: str, record: Session, now: float, now_ms: int) -> Session | None:
@@ -97,7 +107,7 @@ class Presence:
             return None
         known = self._known[source]
         known.state, known.how, known.since_ms = "silent", None, now_ms
-        return _record(known)
+        return self._record(source, known)
 
     def renew(self) -> None:
         """Realm time was set ahead: who is not closed is said again with the next tick, before its fact dies (rule 9)."""
@@ -116,7 +126,7 @@ class Presence:
     def record_of(self, source: str) -> Session | None:
         """What is so of a source's session; None when it is not known."""
         known = self._known.get(source)
-        return None if known is None else _record(known)
+        return None if known is None else self._record(source, known)
 
     def payer_of(self, source: str) -> str:
         """Who pays for what is said of a source (rule D2); empty while that is not known."""
@@ -145,14 +155,23 @@ class Presence:
 
     def contested(self, source: str, issued: int) -> bool:
         """Whether a source is kept out because two processes of its name took turns (rule 7)."""
-        return issued <= self._contested.get(source, -1)
+        return source in self._contested and issued <= self._contested[source].issued
 
-    def settle(self, is_over: Callable[[str, int], bool]) -> None:
-        """Let in again who was kept out by a certificate, by name and issue time, that is over (rule 7)."""
-        for source in [source for source, issued in self._contested.items() if is_over(source, issued)]:
+    def refused(self, source: str, now: float) -> None:
+        """A source that is kept out has come again: it is not forgotten (rule 7)."""
+        known = self._known.get(source)
+        if known is not None and known.state == "closed":
+            known.heard = now
+
+    def settle(self, is_over: Callable[[str, int], bool]) -> list[tuple[str, Session]]:
+        """Let in again who was kept out by a certificate, by name and issue time, that is over (rule 7); what to say."""
+        settled = [source for source, (issued, _) in self._contested.items() if is_over(source, issued)]
+        for source in settled:
             del self._contested[source]
+        known = ((source, self._known.get(source)) for source in settled)
+        return [(source, self._record(source, one)) for source, one in known if one is not None and one.state == "closed"]
 
-    def _exchanged(self, source: str, before: _Known | None, claimed: int, issued: int, now: float) -> None:
+    def _exchanged(self, source: str, before: _Known | None, claimed: int, shown: _Contest, now: float) -> None:
         if before is None or before.state == "closed" or before.incarnation == claimed:
             return
         if claimed not in self._attached.get(source, ()):
@@ -160,7 +179,7 @@ class Presence:
         turns = [at for at in self._exchanges.get(source, ()) if now - at < EXCHANGE_WINDOW]
         self._exchanges[source] = [*turns, now]
         if len(turns) + 1 >= EXCHANGES:
-            self._contested[source] = issued
+            self._contested[source] = shown
             del self._exchanges[source]
 
     def opened(
@@ -169,6 +188,7 @@ class Presence:
         *,
         attachment: int,
         issued: int,
+        key: str = "",
         incarnation: int,
         claimed: int,
         pid: int | None,
@@ -179,7 +199,7 @@ class Presence:
         payer: str = "",
     ) -> Session:
         """A source has attached; `claimed` is the incarnation that it had said it has."""
-        self._exchanged(source, self._known.get(source), claimed, issued, now)
+        self._exchanged(source, self._known.get(source), claimed, _Contest(issued, key), now)
         self._attached[source] = [*self._attached.get(source, ()), incarnation][-ATTACHED_KNOWN:]
         known = _Known(
             attachment,
@@ -196,7 +216,7 @@ class Presence:
             payer=payer,
         )
         self._known[source] = known
-        return _record(known)
+        return self._record(source, known)
 
     def heard(self, source: str, now: float, now_ms: int) -> Session | None:
         """A source has said something; a record when it had been silent."""
@@ -207,7 +227,7 @@ class Presence:
         if known.state == "open":
             return None
         known.state, known.since_ms = "open", now_ms
-        return _record(known)
+        return self._record(source, known)
 
     def asked(self, source: str, now: float) -> None:
         """A source that is quiet was asked whether it is there."""
@@ -227,7 +247,7 @@ class Presence:
         elif known.state == "open":
             known.since_ms = now_ms - int((now - known.heard) * 1000)
         known.state, known.how, known.heard = "closed", how, now
-        return _record(known)
+        return self._record(source, known)
 
     def tick(self, now: float, now_ms: int, expected: float) -> list[tuple[str, Session]]:
         """Find who has fallen silent, and who must be said again (rule 9); to be called each `expected` seconds."""
@@ -241,10 +261,10 @@ class Presence:
             if known.state == "open" and now - known.heard > known.grace:
                 known.state = "silent"
                 known.since_ms = now_ms - int((now - known.heard) * 1000)
-                fallen.append((source, _record(known)))
-            elif known.state != "closed" and now - known.said > RENEW_AFTER:
+                fallen.append((source, self._record(source, known)))
+            elif now - known.said > RENEW_AFTER and self._is_to_be_said(source, known, now):
                 known.said = now
-                fallen.append((source, _record(known)))
+                fallen.append((source, self._record(source, known)))
             elif known.state == "closed" and now - known.heard > FORGET_AFTER:
                 forgotten.append(source)
         beyond = self._beyond(forgotten)
@@ -258,6 +278,10 @@ class Presence:
             self._numbered.pop(source, None)
         return fallen
 
+    def _is_to_be_said(self, source: str, known: _Known, now: float) -> bool:
+        """Whether what was said of a source stands after its fact has died (rule 9)."""
+        return known.state != "closed" or (now - known.heard < RENEW_AFTER and self.contested(source, known.issued))
+
     def _beyond(self, forgotten: Collection[str]) -> list[str]:
         """Who is forgotten because too many are known, beside those that are anyway (rule 8)."""
         if len(self._granted) - len(forgotten) <= CLOSED_KNOWN:
@@ -266,19 +290,20 @@ class Presence:
         never = [source for source in self._granted if source not in self._known]
         return [source for _, source in sorted(closed)[:-CLOSED_KNOWN]] + never[:-CLOSED_KNOWN]
 
+    def _record(self, source: str, known: _Known) -> Session:
+        kept_out = known.state == "closed" and self.contested(source, known.issued)
+        return Session(
+            attachment=known.attachment,
+            state=known.state,
+            how=known.how,
+            since_ms=known.since_ms,
+            incarnation=known.incarnation,
+            pid=known.pid,
+            version=known.version,
+            address=known.address,
+            kept_out=self._contested[source].key if kept_out else msgspec.UNSET,
+        )
+
 
 def _patience(source: str, payer: str) -> float:
     return patience_s(delegate=payer not in ("", source))
-
-
-def _record(known: _Known) -> Session:
-    return Session(
-        attachment=known.attachment,
-        state=known.state,
-        how=known.how,
-        since_ms=known.since_ms,
-        incarnation=known.incarnation,
-        pid=known.pid,
-        version=known.version,
-        address=known.address,
-    )

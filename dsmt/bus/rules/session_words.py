@@ -141,6 +141,7 @@ class SessionWords:
             session.name,
             attachment=session.attachment,
             issued=0 if session.certificate is None else session.certificate.issued,
+            key="" if session.certificate is None else session.certificate.key_id.hex(),
             incarnation=session.incarnation,
             claimed=session.claimed,
             pid=session.pid,
@@ -164,6 +165,10 @@ class SessionWords:
         record = self.presence.closed(session.name, session.attachment, how, now, now_ms)
         if record is not None:
             self._say([(session.name, record)])
+
+    def settle(self, is_over: Callable[[str, int], bool]) -> None:
+        """Let in again who was kept out by a certificate, by name and issue time, that is over."""
+        self._say(self.presence.settle(is_over))
 
     def stored(self, rows: Iterable[Row]) -> None:
         """Note what other brokers have said."""

@@ -65,7 +65,7 @@ def check_valid(trust: TrustStore, certificate: Certificate, now_ms: int) -> Non
     """Check that a certificate is not revoked and valid now. Raises `RefusedError`."""
     name = certificate.subject
     if trust.is_revoked(certificate.key_id, name):
-        raise RefusedError("trust.revoked", f"{name} was revoked", next=f"dsmt cert rotate {name} gives it a new key")
+        raise RefusedError("trust.revoked", f"{name} was revoked", next=another_certificate(name))
     error = out_of_time(certificate, now_ms)
     if error is not None:
         raise error

@@ -30,6 +30,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """The broker whose session it was, when that one is lost and this is said in its place."""
     leaf: Literal["behind", "read"] | msgspec.UnsetType = msgspec.UNSET
     """Of a leaf (E5): whether this broker had read it to its end, and what others have; not said of others."""
+    kept_out: str | msgspec.UnsetType = msgspec.UNSET
+    """The id of the key with which two processes took turns under the name: nobody is let in with it (A11)."""
 
 
 class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +116,8 @@ def _session(event: Event, said: Session) -> str:
         return f"is connected to {broker}"
     if said.state == "silent":
         return f"is silent at {broker}"
+    if said.kept_out:
+        return f"is kept out by {broker}: two processes took turns under its name"
     return f"is disconnected from {broker} ({_CLOSED.get(said.how or '', f'{broker} closed it')})"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -13,13 +13,16 @@ from dsmt.event.phrases import another_certificate
 from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import Broker, Controller, Node, clock, revoked, withholding
+from dsmt.operations.read.members import Broker, Controller, Node, clock, withholding
+from dsmt.operations.read.outside import Outside
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import off_by, span
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
+
+_OUT: Final[Mapping[str, str]] = {"revoked": "node.revoked", "expired": "node.expired", "kept out": "node.kept_out"}
 
 
 class OfService(Protocol):
@@ -88,23 +91,28 @@ def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> A
 
 
 def _of_nodes(sight: Sight, of_nodes: list[Node], *, decided: bool) -> list[Alert]:
-    """Nodes that are not alive, and those whose clock is off; `decided`: a controller is alive."""
-    known = sight.view.nodes
-    ended = {node.node for node in of_nodes if node.node in known and revoked(sight, known[node.node]) is not None}
-    away = [_away(sight, node, ended=node.node in ended) for node in of_nodes if node.liveness in ("dead", "suspect")]
+    """Nodes that are out, or not alive, and those whose clock is off; `decided`: a controller is alive."""
+    away = [_away(sight, node) for node in of_nodes if node.out is None and node.liveness in ("dead", "suspect")]
     away = [one if decided or one.who == "you" else _undecided(one) for one in away]
-    return away + [
-        Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
-        for node in of_nodes
-        if (why := clock(node)) is not None
-    ]
+    return (
+        [_out(node.node, node.out) for node in of_nodes if node.out is not None]
+        + away
+        + [
+            Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
+            for node in of_nodes
+            if (why := clock(node)) is not None
+        ]
+    )
 
 
-def _away(sight: Sight, node: Node, *, ended: bool) -> Alert:
-    """A node that is not alive; `ended`: its key is revoked."""
+def _out(node: str, out: Outside) -> Alert:
+    """A node that is let in no more."""
+    return Alert(target=f"node/{node}", code=_OUT[out.why], message=out.message, next=out.next, who="you")
+
+
+def _away(sight: Sight, node: Node) -> Alert:
+    """A node that is not alive."""
     about, evidence = f"node/{node.node}", node.evidence or f"{node.node} is {node.liveness}"
-    if ended:
-        return Alert(target=about, code="node.lost", message=evidence, next=another_certificate(about), who="you")
     why = sight.brake.reason
     if why is not None and node.instances and not sight.brake.allows(node.node):
         said = f"{evidence}; {why.message}"
@@ -241,26 +249,16 @@ def of_ended_brokers(trust: TrustStore, used: Mapping[str, Certificate], now_s: 
     ]
 
 
-def of_ended_nodes(of_nodes: Sequence[Node], used: Mapping[str, Certificate], now_s: int) -> list[Alert]:
-    """Dead nodes whose certificate has ended, whatever they died of: they cannot come back with it."""
-    dead = sorted((one.node, one.evidence) for one in of_nodes if one.liveness == "dead")
-    ended = [(used[f"node/{node}"], evidence) for node, evidence in dead if _has_ended(f"node/{node}", used, now_s)]
-    return [_expired("node.expired", one, "" if evidence is None else f"; {evidence}") for one, evidence in ended]
-
-
 def of_ended_controllers(of_controllers: Sequence[Controller], used: Mapping[str, Certificate], now_s: int) -> list[Alert]:
     """Controllers that are not alive and whose certificate has ended."""
     away = sorted(f"controller/{one.controller}" for one in of_controllers if not one.alive)
-    return [_expired("controller.expired", used[one]) for one in away if _has_ended(one, used, now_s)]
+    return [_expired(used[one]) for one in away if one in used and used[one].not_after < now_s]
 
 
-def _has_ended(name: str, used: Mapping[str, Certificate], now_s: int) -> bool:
-    return name in used and used[name].not_after < now_s
-
-
-def _expired(code: str, used: Certificate, more: str = "") -> Alert:
-    said = f"its certificate ended at {rfc3339(used.not_after * 1000)}, and it cannot attach with it{more}"
-    return Alert(target=used.subject, code=code, message=said, next=another_certificate(used.subject), who="you")
+def _expired(used: Certificate) -> Alert:
+    said = f"its certificate ended at {rfc3339(used.not_after * 1000)}, and it cannot attach with it"
+    next_ = another_certificate(used.subject)
+    return Alert(target=used.subject, code="controller.expired", message=said, next=next_, who="you")
 
 
 def _of_service(sight: Sight, one: OfService) -> list[Alert]:

@@ -17,6 +17,7 @@ from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_problem, is_ready
 from dsmt.operations.read.members import find, manager_away
 from dsmt.operations.read.members import node as node_row
+from dsmt.operations.read.outside import NO_CERTIFICATES, Used
 from dsmt.operations.read.revisions import refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.sentences import predicate, sentence, subject
@@ -27,15 +28,23 @@ from dsmt.view.sessions import word
 Found = Mapping[EventId, SignedEvent]
 
 _BROUGHT: Final = frozenset(
-    {"dsmt.node.verdict", "dsmt.node.control", "dsmt.slot.control", "dsmt.service.spec", "dsmt.command", "dsmt.config.brake"}
+    {
+        "dsmt.tombstone",
+        "dsmt.node.verdict",
+        "dsmt.node.control",
+        "dsmt.slot.control",
+        "dsmt.service.spec",
+        "dsmt.command",
+        "dsmt.config.brake",
+    }
 )
 
 
-def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Found) -> str:
+def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Found, used: Used = NO_CERTIFICATES) -> str:
     """The sentence for a target, whose explanation begins at `begin` and stands on `found`."""
     kind, _, name = target.partition("/")
     if kind == "node":
-        return _of_node(sight, name)
+        return _of_node(sight, name, used)
     if kind in ("broker", "controller"):
         return _of_source(sight, target, begin)
     parsed = Target.parse(target)
@@ -61,7 +70,8 @@ def _since(sight: Sight, ms: int | None) -> str:
 
 
 def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found: Found) -> str:
-    own = [signed for signed in begin if subject(signed.event) == row.instance] or begin
+    of_it = (row.instance, f"service/{row.service}")  # the latter: a removal
+    own = [signed for signed in begin if subject(signed.event) in of_it] or begin
     cause = _brought(own, found)
     since = _since(sight, None if row.since is None else milliseconds(row.since))
     where = f" on {row.node}" if row.node is not None else ""
@@ -135,14 +145,16 @@ def _brought(begin: Sequence[SignedEvent], found: Found) -> Event | None:
     return None
 
 
-def _of_node(sight: Sight, name: str) -> str:
+def _of_node(sight: Sight, name: str, used: Used) -> str:
     entry = find(sight, name)
-    row = node_row(sight, entry)
+    row = node_row(sight, entry, used)
     verdict = sight.fleet.verdict(name)
     words = sight.fleet.words(name)
     since_ms = verdict.record.since_ms if verdict is not None else words[0].since_ms if words else None
     since = _since(sight, since_ms)
-    if row.evidence is None and words:
+    if row.out is not None:
+        how = f"node/{name} is {row.liveness}, and let in no more: {row.evidence}"
+    elif row.evidence is None and words:
         is_ = f", connected to {words[0].broker}" if words[0].state == "open" else f", though {manager_away(words[0])}"
         how = f"node/{name} is {row.liveness}{is_}{since}"
     else:

@@ -1,7 +1,8 @@
 """Explaining: `why`: the chain of signed events that led here, back to where nothing earlier is named.
 
 Rule 1: it begins at the event that decides what is shown of the target: its health, status, slot, or verdict. Health
-    of a run before the present one decides nothing: the failure stands between the two.
+    of a run before the present one decides nothing: the failure stands between the two. What runs with no slot fact
+    is explained by the removal of its service, if there was one: that hides the fact.
 Rule 2: each event's own `cause` is followed through the history; what the history does not hold makes it incomplete, and so
     does what lies deeper than was asked for.
 Rule 3: where the deciding event names no cause, the facts that it stands on (the slot's) are explained beside it.
@@ -15,13 +16,15 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.errors import NotFoundError
-from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.envelope import TOMBSTONE, EventId, SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.status import Shown
 from dsmt.operations.read.answers import of_target
+from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.instance_row import health, see
 from dsmt.operations.read.instances import instances, is_problem
-from dsmt.operations.read.members import find, revoked
+from dsmt.operations.read.members import find
+from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.overruled import overruled
 from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.words.event_objects import event_object
@@ -89,9 +92,10 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
     found, missing, cut = await _collect(bus, begin, depth)
     newest = sorted(found.values(), key=lambda signed: (signed.event.time, signed.event.sequence), reverse=True)
     ended = _ended(trust) if missing else frozenset()
+    used = in_use(trust, bus.now_ms() // 1000)
     explained = Explained(
         target=target,
-        says=sentence(begin[0].event) if sight is None else of_target(sight, target, begin, found),
+        says=sentence(begin[0].event) if sight is None else of_target(sight, target, begin, found, used),
         complete=not missing and not cut,
         chain=[_link(signed, trust) for signed in newest],
         missing=sorted(map(str, missing)),
@@ -238,4 +242,5 @@ def _of_slot(sight: Sight, key: SlotKey) -> list[SignedEvent]:
         found.append(fact.signed)
     if slot.control is not None and slot.control.record.hold is not None:
         found.append(slot.control.signed)
-    return found
+    removed = sight.view.winner(f"{TOMBSTONE}service/{key.service}")
+    return [*found, removed] if found and fact is None and removed is not None else found

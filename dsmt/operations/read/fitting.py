@@ -14,7 +14,8 @@ from dsmt.errors import NotFoundError
 from dsmt.event.phrases import another_certificate, size_in_words
 from dsmt.event.reason import Reason
 from dsmt.operations.read.instance_row import component_of
-from dsmt.operations.read.members import find, revoked
+from dsmt.operations.read.members import find
+from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.view import SlotKey

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from dsmt.errors import NotFoundError
-from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import BOUND_MS, FAR_MS
 from dsmt.event.kinds.broker import Session
-from dsmt.event.phrases import another_certificate, person, quoted
+from dsmt.event.phrases import person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.holding import Left, left_on
+from dsmt.operations.read.outside import NO_CERTIFICATES, Outside, Used, last_seen_ms, outside
 from dsmt.operations.read.sight import CONTROLLER_EACH_S, HEARD_MS, Sight
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.times import rfc3339, span
@@ -22,9 +22,6 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry
 from dsmt.view.held import Held
 from dsmt.view.sessions import Word, word
-
-CLOSING_MS: Final = 10_000
-"""How long after a revocation the last session that it ends may have been closed."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +53,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     mode_since: str | None
     left: list[Left] = []
     """What is still on a node that is drained."""
+    out: Outside | None = None
+    """Why it is let in no more, where it is not."""
 
 
 class NodeShown(Node, frozen=True, kw_only=True):
@@ -111,15 +110,18 @@ class Controller(msgspec.Struct, frozen=True, kw_only=True):
     lag_why: str | None = None
 
 
-def nodes(sight: Sight) -> list[Node]:
+def nodes(sight: Sight, used: Used = NO_CERTIFICATES) -> list[Node]:
     """Every node that has not left, sorted."""
     entries = sight.view.nodes.values()
     known = [entry for entry in entries if entry.attributes is not None or f"node/{entry.name}" in entry.sources]
-    return [node(sight, entry) for entry in sorted(known, key=lambda e: e.name) if sight.fleet.state(entry.name) != "left"]
+    return [
+        node(sight, entry, used) for entry in sorted(known, key=lambda e: e.name) if sight.fleet.state(entry.name) != "left"
+    ]
 
 
-def node(sight: Sight, entry: NodeEntry) -> Node:
+def node(sight: Sight, entry: NodeEntry, used: Used = NO_CERTIFICATES) -> Node:
     """One node."""
+    out = outside(sight, entry, used)
     told = None if entry.attributes is None else entry.attributes.record
     slots = sight.view.allocations.node(entry.name).slots
     manager = _manager(sight, entry)
@@ -145,7 +147,8 @@ def node(sight: Sight, entry: NodeEntry) -> Node:
         attributes=None if told is None else plain(to_data(told)),
         instances=len(slots),
         last_seen=rfc3339(seen),
-        evidence=_evidence(sight, entry),
+        evidence=_evidence(sight, entry, out),
+        out=out,
         stale=liveness != "alive" or told is None,
         mode_by=by,
         mode_reason=why,
@@ -154,10 +157,10 @@ def node(sight: Sight, entry: NodeEntry) -> Node:
     )
 
 
-def node_shown(sight: Sight, name: str) -> NodeShown:
+def node_shown(sight: Sight, name: str, used: Used = NO_CERTIFICATES) -> NodeShown:
     """One node with its processes. Raises `NotFoundError`."""
     entry = find(sight, name)
-    common = node(sight, entry)
+    common = node(sight, entry, used)
     fields = {field: getattr(common, field) for field in Node.__struct_fields__}
     return NodeShown(**fields, processes=processes(sight, entry) if common.liveness != "dead" else [])
 
@@ -214,51 +217,26 @@ def _manager(sight: Sight, entry: NodeEntry) -> int | None:
     return pid
 
 
-def last_seen_ms(sight: Sight, entry: NodeEntry) -> int | None:
-    """When any of a node's sources was heard last (realm ms), as far as facts and heartbeats tell."""
-    times = [sight.passing.heard[source][0] for source in entry.sources if source in sight.passing.heard]
-    if entry.attributes is not None:
-        times.append(entry.attributes.time_ms)
-    for source in entry.sources.values():
-        said = word(source, sight.fleet.lost_brokers)
-        if said is not None:
-            times.append(said.since_ms)
-    return max(times, default=None)
-
-
-def revoked(sight: Sight, entry: NodeEntry) -> SignedEvent | None:
-    """The revocation of a node's key that ended its sessions: it is not alive, and was not heard after that."""
-    if sight.fleet.state(entry.name) == "alive":
-        return None
-    name, seen = f"node/{entry.name}", last_seen_ms(sight, entry) or 0
-    for signed in sight.view.winners():
-        event = signed.event
-        ends = event.topic.startswith("trust/revoked/") and event.data.get("name") == name
-        if ends and seen <= event.time_ms + CLOSING_MS:
-            return signed
-    return None
-
-
-def _revocation(sight: Sight, entry: NodeEntry) -> str | None:
-    ended = revoked(sight, entry)
-    if ended is None:
-        return None
-    by, their = person(str(ended.event.data.get("by", ""))), ended.event.data.get("reason")
-    mend = another_certificate(f"node/{entry.name}")
-    return f"its key was revoked by {by}{quoted(their)}, and it cannot attach with it; next: {mend}"
-
-
 def manager_away(said: Word[Held[Session]]) -> str:
     """What a word that is not `open` says of a node's manager, for people."""
     how = {"closed": "closed its session", "silent": "is silent", "unknown": "was attached to a lost broker"}
     return f"its manager {how[said.state]} at {said.broker}"
 
 
-def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
+def _evidence(sight: Sight, entry: NodeEntry, out: Outside | None) -> str | None:
     """Why a node is held for anything but alive; what was said of it before it came back is no evidence any more."""
-    ended = _revocation(sight, entry)
-    if ended is not None or sight.fleet.state(entry.name) == "alive":
-        return ended
+    if out is not None and out.why != "expired":
+        return f"{out.message}; next: {out.next}"
+    if sight.fleet.state(entry.name) == "alive":
+        return None
+    died = _died(sight, entry)
+    if out is None:
+        return died
+    return f"{out.message}{'' if died is None else f'; {died}'}; next: {out.next}"
+
+
+def _died(sight: Sight, entry: NodeEntry) -> str | None:
+    """What a node that is not alive died of, as far as anybody has said."""
     verdict = sight.fleet.verdict(entry.name)
     if verdict is not None:
         return verdict.record.message

@@ -16,7 +16,6 @@ from dsmt.operations.read.alerting import (
     alerts,
     of_ended_brokers,
     of_ended_controllers,
-    of_ended_nodes,
     of_silent_brokers,
 )
 from dsmt.operations.read.certificates import STAND_IN, in_use
@@ -84,6 +83,8 @@ class NodeCounts(msgspec.Struct, frozen=True, kw_only=True):
     excluded: list[str]
     drained: list[str] = []
     """Those of `draining` on which nothing is left."""
+    out: list[str] = []
+    """Those that are let in no more, by their certificate."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,15 +225,14 @@ def certs(used: Mapping[str, Certificate], now_ms: int, left: Collection[str] = 
 
 def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> RealmStatus:
     """The realm now."""
-    of_nodes, of_brokers, of_controllers = nodes(sight), brokers(sight, known), controllers(sight)
+    now_s = sight.now_ms // 1000
+    used = in_use(trust, now_s)
+    of_nodes, of_brokers, of_controllers = nodes(sight, used), brokers(sight, known), controllers(sight)
     of_services = services(sight)
     left = {f"node/{name}" for name in sight.view.nodes if sight.fleet.state(name) == "left"}
     left |= {f"broker/{name}" for name in sight.passing.removed}
-    now_s = sight.now_ms // 1000
-    used = in_use(trust, now_s)
-    expired, mute = of_ended_nodes(of_nodes, used, now_s), of_ended_controllers(of_controllers, used, now_s)
-    told = {alert.target for alert in (*expired, *mute)}
-    others = [one for one in of_nodes if f"node/{one.node}" not in told]
+    mute = of_ended_controllers(of_controllers, used, now_s)
+    told = {alert.target for alert in mute}
     stands, valid = brake(sight), certs(used, sight.now_ms, left)
     return RealmStatus(
         realm=trust.realm.name,
@@ -254,6 +254,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
             draining=[node.node for node in of_nodes if node.mode in ("draining", "drained")],
             excluded=[node.node for node in of_nodes if node.mode == "excluded"],
             drained=[node.node for node in of_nodes if node.mode == "drained"],
+            out=[node.node for node in of_nodes if node.out is not None],
         ),
         brokers=Counts(total=len(of_brokers), alive=sum(broker.alive for broker in of_brokers)),
         leaves={one.broker: one.upstream for one in of_brokers if one.broker is not None and one.leaf},
@@ -264,11 +265,10 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
         + of_silent_brokers(
             of_brokers, {name for name, one in used.items() if trust.is_revoked(one.key_id, name)}, sight.broker
         )
-        + expired
         + mute
         + [
             one
-            for one in alerts(sight, others, of_services, of_controllers)
+            for one in alerts(sight, of_nodes, of_services, of_controllers)
             if one.code != "controller.silent" or one.target not in told
         ],
     )
@@ -288,7 +288,7 @@ def _realm_state(
     ):
         return "down"
     well = (
-        all(node.liveness == "alive" for node in of_nodes)
+        all(node.liveness == "alive" and node.out is None for node in of_nodes)
         and all(broker.alive for broker in of_brokers)
         and any(one.alive for one in of_controllers)
         and all(one.state in ("ok", "held", "removing", "starting") for one in of_services)

@@ -2,6 +2,7 @@
 
 Rule 1: it may be repeated: a host that is a node of this realm already is only started, and uses no token; but where the
     key of that node was revoked it joins anew, and where its certificate has ended, with its key: what it runs goes on.
+    Where it is kept out, for a copy has its key, that key is revoked first, and what it runs goes on.
 Rule 2: a host is done when what it runs is alive in the realm, and not when it says so.
 Rule 3: which host a node was added on is kept in the operator's home (`hosts.json`), for its removal, before anything
     is made there: what is interrupted is removed by the same name.
@@ -13,25 +14,26 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from dsmt.errors import DsmtError, FailedError, InputError, RefusedError
 from dsmt.event.topic import is_level, level_of
 from dsmt.operations.connection import Connection
+from dsmt.operations.local.certificates import revoke
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.roles import Role
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.members import controllers as controllers_of
-from dsmt.operations.read.members import revoked
+from dsmt.operations.read.outside import Why, kept_out, outside
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost, reached
 from dsmt.operations.remote.places import NodePlace, TellOfHost, check_found, keep_place, place_of
 from dsmt.operations.remote.roles import Roles
 from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_texts
-from dsmt.operations.write import tokens
+from dsmt.operations.write import revoking, tokens
 from dsmt.trust.identity import Identity
 from dsmt.version import __version__
 
@@ -135,8 +137,10 @@ class Adding:
                 self._tell(address.typed, f"installs dsmt {__version__}, {len(wheels.files)} wheels")
                 await host.bring(list(wheels.files), below="wheels")
                 await host.do("install", told)
-            out = await _out(self._connection, node) if found["nodes"] else ""
-            if not found["nodes"] or out:
+            out, key = await _out(self._connection, node) if found["nodes"] else (None, None)
+            if out == "kept out" and key is not None:
+                await self._end_key(node, key)
+            if not found["nodes"] or out is not None:
                 await self._join(address, host, {**told, "ends": out == "revoked"}, node)
             given = await self._roles.give(host, told, node)
             self._tell(address.typed, f"starts {node}")
@@ -171,6 +175,12 @@ class Adding:
             "labels": self._labels,
         }
 
+    async def _end_key(self, node: str, key: str) -> None:
+        """End the key of a node of which there is a copy, for good: the next one is another. Needs the root key."""
+        root = self._home.root_key()
+        claim = msgspec.structs.replace(await revoking.claim(self._connection, key), name=f"node/{node}")
+        await revoke(self._connection, root, claim, reason="two processes had it")
+
     async def _join(self, address: HostAddress, host: ReachedHost, told: dict[str, Any], node: str) -> None:
         """Have the host join as this node, with a token of its own."""
         self._tell(address.typed, f"joins as {node}")
@@ -181,16 +191,16 @@ class Adding:
         await host.do("join", {**told, "name": node}, given=f"{token.line}\n")
 
 
-async def _out(connection: Connection, node: str) -> Literal["", "revoked", "ended"]:
-    """Why the realm lets a node in no more. One that is away, and whose certificate nobody knows, counts as `ended`."""
+async def _out(connection: Connection, node: str) -> tuple[Why | None, str | None]:
+    """Why the realm lets a node in no more, and the key. One that is away, of unknown certificate, counts as `expired`."""
     sight = await look(connection.bus)
-    entry = sight.view.nodes.get(node)
-    if entry is not None and revoked(sight, entry) is not None:
-        return "revoked"
-    now_s = connection.bus.now_ms() // 1000
-    used = in_use(connection.trust, now_s).get(f"node/{node}")
-    ended = used is None or used.not_after < now_s
-    return "ended" if ended and sight.fleet.state(node) != "alive" else ""
+    entry, used = sight.view.nodes.get(node), in_use(connection.trust, sight.now_ms // 1000)
+    out = None if entry is None else outside(sight, entry, used)
+    if out is not None:
+        return out.why, out.key
+    own = used.get(f"node/{node}")
+    ended = own is None or own.not_after * 1000 < sight.now_ms
+    return ("expired" if ended and sight.fleet.state(node) != "alive" else None), None
 
 
 def _check_served(address: HostAddress, what: str, found: dict[str, Any]) -> None:
@@ -219,7 +229,9 @@ async def _alive(connection: Connection, node: str, roles: Sequence[Role]) -> Si
     def missing(sight: Sight) -> str:
         brokers = sight.view.sessions.brokers - sight.fleet.lost_brokers.keys()
         controllers = {one.controller for one in controllers_of(sight) if one.alive} if "controller" in roles else set()
-        is_alive = sight.fleet.state(node) == "alive" and _machine(sight, node) is not None
+        entry = sight.view.nodes.get(node)
+        is_in = entry is not None and entry.attributes is not None and kept_out(sight, entry) is None
+        is_alive = is_in and sight.fleet.state(node) == "alive"
         there = {"node": is_alive, "broker": node in brokers, "controller": node in controllers}
         return ", ".join(one for one in ("node", *roles) if not there[one])
 

@@ -27,6 +27,7 @@ from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.read.whatif import WhatIf, what_if
 from dsmt.operations.words.targets import Target, no_service
+from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.nodesets import nodes_of, unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
 from dsmt.ports.bus import Bus, BusReader, Draft
@@ -290,9 +291,22 @@ async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, pla
         said, own_drafts = _to_say(sight, await stage(one, bus), by=by, reason=reason, planned=bool(plans))
         done.append(msgspec.structs.replace(said, warnings=_warnings(sight, one)))
         drafts += own_drafts
-    for first in range(0, len(drafts), SAID_AT_ONCE):
-        await say(bus, drafts[first : first + SAID_AT_ONCE])
-    return done
+    copies = [(await say(bus, drafts[n : n + SAID_AT_ONCE])).copies for n in range(0, len(drafts), SAID_AT_ONCE)]
+    alone = await _alone(bus) if min(copies, default=2) == 1 else []
+    return [one if one.outcome == "unchanged" else _warned(one, alone) for one in done]
+
+
+def _warned(applied: Applied, more: list[str]) -> Applied:
+    return msgspec.structs.replace(applied, warnings=[*applied.warnings, *more])
+
+
+async def _alone(bus: Bus) -> list[str]:
+    """A warning, where the one broker that has stored what was said is not the only one of the realm."""
+    every = len(await announced(bus))
+    if every < 2:
+        return []
+    said = f"only {bus.broker} of {every} brokers has stored it so far; until others read it, it is lost with its disk"
+    return [f"{said}; next: dsmt brokers"]
 
 
 def _to_say(sight: Sight, spec: ServiceSpec, *, by: str, reason: str, planned: bool) -> tuple[Applied, list[Draft]]:

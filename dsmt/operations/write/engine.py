@@ -27,7 +27,7 @@ async def tell(bus: Bus, word: EngineWord) -> str:
             return ""
     elif _told(held) == (word.brokers, word.authority) and bus.now_ms() < held.event.time_ms + GOOD_MS:
         return str(held.id)
-    (found,) = await say(bus, [Draft(ENGINE, to_data(word), subject="engine", replaces=held)])
+    (found,) = (await say(bus, [Draft(ENGINE, to_data(word), subject="engine", replaces=held)])).ids
     return str(found)
 
 

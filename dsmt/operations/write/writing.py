@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -13,7 +13,7 @@ from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.records import to_data
 from dsmt.operations.read.sight import patience
-from dsmt.ports.bus import Bus, Draft, Emission
+from dsmt.ports.bus import Ack, Bus, Draft, Emission
 from dsmt.view import View
 
 NAMED_MOST: Final = 3
@@ -37,8 +37,15 @@ def bury(view: View, thing: str, *, by: str, reason: str) -> Draft:
     return Draft(topic, to_data(record), subject=thing, replaces=view.winner(topic), epoch=view.epoch(thing))
 
 
-async def say(bus: Bus, drafts: Sequence[Draft]) -> list[EventId]:
-    """Publish, and wait for every answer; the events' ids.
+class Said(NamedTuple):
+    """Events that were said, and how many brokers at least have stored each, by the acknowledgements; 0 where none tells."""
+
+    ids: list[EventId]
+    copies: int
+
+
+async def say(bus: Bus, drafts: Sequence[Draft]) -> Said:
+    """Publish, and wait for every answer.
 
     What was acknowledged stands: the broker compared it where it was said (rule A3). Where the link was lost before the
     answer came, the history says whether it was stored. Raises `RefusedError`, `TransportError`, or `FailedError`
@@ -54,7 +61,8 @@ async def say(bus: Bus, drafts: Sequence[Draft]) -> list[EventId]:
     if lost:
         more = f"; and {len(lost) - NAMED_MOST} more" if len(lost) > NAMED_MOST else ""
         raise FailedError("conflict", "; ".join(lost[:NAMED_MOST]) + more, next="see what it says now, and try again")
-    return [emission.id for emission in emissions if emission.id is not None]
+    ids = [emission.id for emission in emissions if emission.id is not None]
+    return Said(ids, min((answer.copies for answer in answers if isinstance(answer, Ack)), default=0))
 
 
 async def _came_to_nothing(bus: Bus, draft: Draft, emission: Emission, answer: BaseException) -> list[str]:

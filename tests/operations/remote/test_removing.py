@@ -15,6 +15,7 @@ from dsmt.operations.read.holding import Left
 from dsmt.operations.remote import adding, removing
 from dsmt.operations.remote.places import NodePlace
 from dsmt.operations.words.telling import silent
+from dsmt.view import NodeEntry
 
 CONNECTION: Any = SimpleNamespace(bus=None)
 
@@ -65,8 +66,8 @@ def test_what_is_missing_of_a_host_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     def sight(*brokers: str, told: bool = True) -> Any:
         fleet = SimpleNamespace(lost_brokers={}, state=lambda _: "alive")
-        attributes = SimpleNamespace(record=SimpleNamespace(boot_id="", address="")) if told else None
-        nodes = {"one": SimpleNamespace(attributes=attributes)}
+        attributes: Any = SimpleNamespace(record=SimpleNamespace(boot_id="", address="")) if told else None
+        nodes = {"one": NodeEntry("one", attributes=attributes)}
         return SimpleNamespace(
             view=SimpleNamespace(sessions=SimpleNamespace(brokers=set(brokers)), nodes=nodes), fleet=fleet
         )

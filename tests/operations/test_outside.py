@@ -1,0 +1,140 @@
+"""Outside: of a node that is let in no more it is told since when, why, what to do, and what may still run there."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.event.kinds.realm import Revoked
+from dsmt.event.status import State
+from dsmt.operations.read.answers import of_target
+from dsmt.operations.read.certificates import in_use
+from dsmt.operations.read.members import nodes
+from dsmt.operations.read.outside import Outside
+from dsmt.operations.read.summaries import status
+from dsmt.operations.words.times import rfc3339
+from dsmt.trust.identity import root_issued
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm as RealmName
+from dsmt.trust.store import TrustStore
+from tests.controllers.build import Realm, key, web
+from tests.operations.sights import sight
+
+KEY = "ab" * 16
+ROOT = SecretKey(bytes(32))
+
+
+def trust() -> TrustStore:
+    return TrustStore(RealmName(name="prod", roots=(ROOT.public,)))
+
+
+def expired(realm: Realm, *, ends_s: int) -> TrustStore:
+    """What a reader knows: the certificate of n2, which has ended so long ago."""
+    store, begins = trust(), realm.now_ms // 1000 - 7200
+    store.add(root_issued("node/n2", ROOT, key=ROOT, now_s=begins, serial=bytes(16), lifetime_s=7200 - ends_s).chain[0].raw)
+    return store
+
+
+def running() -> tuple[Realm, list[int]]:
+    """A realm of two nodes with two instances on each; which of them are on n2."""
+    realm = Realm("n1", "n2", "n3")
+    realm.controller("c1")
+    realm.apply(web(6))
+    realm.settle(seconds=1)
+    return realm, [number for number, node in enumerate(realm.nodes_of()) if node == "n2"]
+
+
+def keep_out(realm: Realm, node: str = "n2") -> None:
+    realm.session(f"node/{node}", "closed", how="peer", kept_out=KEY)
+
+
+def out(realm: Realm, store: TrustStore | None = None, node: str = "n2") -> Outside | None:
+    used = in_use(store or trust(), realm.now_ms // 1000)
+    return next(one.out for one in nodes(sight(realm), used) if one.node == node)
+
+
+def test_of_a_node_whose_copy_keeps_it_out_that_is_told_though_its_monitor_is_attached() -> None:
+    realm, there = running()
+    since_ms = realm.now_ms
+    keep_out(realm)
+    told = out(realm.after(60))
+    assert told is not None
+    assert (told.why, told.key, told.since) == ("kept out", KEY, rfc3339(since_ms))
+    assert [(one.instance, one.elsewhere) for one in told.may_run] == [(f"web/app/{n}", None) for n in there]
+    shown = status(sight(realm), trust(), [])
+    assert (shown.state, shown.nodes.alive, shown.nodes.out) == ("degraded", 3, ["n2"])
+    (alert,) = (one for one in shown.alerts if one.target == "node/n2")
+    assert (alert.code, alert.who) == ("node.kept_out", "you")
+    runs = "; may still run there: " + ", ".join(f"web/app/{n}" for n in there)
+    said = f"two processes have attached in turn with its key, as if it was copied: both are out since {rfc3339(since_ms)}"
+    assert alert.message == said + runs
+    way = f"dsmt node add it again, or dsmt cert revoke {KEY} here and dsmt join TOKEN there"
+    assert alert.next == f"end the copy, then dsmt cert rotate node/n2; on a host: {way}"
+    assert of_target(sight(realm), "node/n2", [], {}) == (
+        f"node/n2 is alive, and let in no more: {alert.message}; next: {alert.next}"
+    )
+
+
+def test_who_attaches_again_with_another_key_is_out_no_more() -> None:
+    realm, _ = running()
+    keep_out(realm)
+    realm.attach("n2", sources=["node/n2"])
+    assert out(realm) is None
+    assert status(sight(realm), trust(), []).nodes.out == []
+
+
+@pytest.mark.parametrize("why", ["revoked", "expired", "kept out"])
+def test_what_was_replaced_since_is_told_with_where_it_is_now_and_what_has_ended_there_is_not(why: str) -> None:
+    realm, there = running()
+    ended, *left = there
+    realm.status(key(ended), "n2", State.STOPPED)
+    store = trust()
+    if why == "revoked":
+        realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))
+    elif why == "expired":
+        store = expired(realm, ends_s=60)
+    realm.close("n2")
+    if why == "kept out":
+        keep_out(realm)
+    realm.verdict("n2")
+    realm.settle(seconds=1)
+    told = out(realm, store)
+    assert told is not None
+    assert told.why == why
+    places = realm.nodes_of()
+    assert "n2" not in places
+    assert [(one.instance, one.elsewhere) for one in told.may_run] == [(f"web/app/{n}", places[n]) for n in left]
+    assert all(f"web/app/{n} (on {places[n]} now)" in told.message for n in left)
+    (alert,) = (one for one in status(sight(realm), store, []).alerts if one.target == "node/n2")
+    assert (alert.message.startswith(told.message), alert.who) == (True, "you")
+    assert told.message in of_target(sight(realm), "node/n2", [], {}, in_use(store, realm.now_ms // 1000))
+
+
+def test_where_nobody_believes_what_was_said_of_an_instance_its_slot_tells_where_it_was() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(4))
+    for _ in range(20):
+        realm.step()
+        realm.after(1)  # nothing is said of any instance, as of those of a key that nobody believes
+    there = [number for number, node in enumerate(realm.nodes_of()) if node == "n2"]
+    realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))
+    realm.close("n2")
+    realm.verdict("n2")
+    told = out(realm)
+    assert told is not None
+    assert [(one.instance, one.elsewhere) for one in told.may_run] == [(f"web/app/{n}", None) for n in there]
+    realm.settle(seconds=1, obey=False)
+    told = out(realm)
+    assert told is not None
+    assert [(one.instance, one.elsewhere) for one in told.may_run] == [(f"web/app/{n}", "n1") for n in there]
+
+
+def test_what_was_placed_there_after_it_was_out_is_not_told_to_run() -> None:
+    realm = Realm("n1", "n2")
+    keep_out(realm)
+    realm.after(1).apply(web(2))
+    realm.settle(seconds=1, obey=False)
+    assert "n2" in realm.nodes_of()
+    told = out(realm)
+    assert told is not None
+    assert told.may_run == []
+    assert "may still run" not in told.message
