@@ -45,12 +45,13 @@ def missing() -> str:
     return "" if not gone and Path(SSHD).exists() else f"{', '.join(gone) or SSHD} is not there: scripts/test-needs"
 
 
-ON_MACHINES: Final = [
-    pytest.mark.real,
-    pytest.mark.xdist_group("machines"),
-    pytest.mark.skipif(bool(missing()), reason=missing()),
-]
-"""What holds for all tests on machines: they take turns, and need what makes them."""
+def on_machines(what: str) -> list[pytest.MarkDecorator]:
+    """What holds for all tests on machines: those about one thing take turns, and all need what makes machines."""
+    return [
+        pytest.mark.real,
+        pytest.mark.xdist_group(f"machines-{what}"),
+        pytest.mark.skipif(bool(missing()), reason=missing()),
+    ]
 
 
 def sh(script: str, *within: str) -> str:

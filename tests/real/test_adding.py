@@ -21,10 +21,10 @@ from dsmt.operations.local.making import issue
 from dsmt.operations.remote.wheels import Platform, cache_directory, collected
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load
-from tests.real.machines import ON_MACHINES, Lab, Machine, lab
+from tests.real.machines import Lab, Machine, lab, on_machines
 from tests.real.seat import Said, dsmt
 
-pytestmark = [*ON_MACHINES, pytest.mark.timeout(240)]
+pytestmark = [*on_machines("adding"), pytest.mark.timeout(240)]
 PORT = 4000
 DAY_S = 86_400
 SPEC = """\

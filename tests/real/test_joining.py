@@ -117,7 +117,7 @@ async def _gone(home: Path, node: str) -> bool:
     return node not in await alive(home)
 
 
-@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats"))])
+@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats-realm"))])
 def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_was_revoked_with_another(
     tmp_path: Path, engine: str
 ) -> None:
@@ -149,7 +149,7 @@ def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_
     asyncio.run(play())
 
 
-@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats"))])
+@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats-realm"))])
 def test_a_node_that_runs_while_it_is_not_let_in_any_more_joins_again_and_goes_on_as_who_it_is_now(
     tmp_path: Path, engine: str
 ) -> None:
