@@ -10,13 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import seen
 
 NETWORK = "10.213.77"
 OWN = ("/opt", "/var/lib", "/root", "/home", "/etc/systemd/system", "/tmp")
@@ -61,9 +62,7 @@ def sh(script: str, *within: str) -> str:
 
 
 def until(met: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not met():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S:.0f} s: {what}"
+    seen(met, what, PATIENCE_S)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import dump, root_issued
 from dsmt.trust.keys import SecretKey
 from tests.real.seat import dsmt
+from tests.waiting import told
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 SPEC = """\
@@ -48,10 +49,7 @@ async def realm(directory: Path, *homes: Path, engine: str = "dsmt", **more: Any
 
 
 async def until(look: Any, seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := await look()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
-    return found
+    return await told(look, "what was waited for", seconds)
 
 
 async def alive(home: Path) -> set[str]:
