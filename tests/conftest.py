@@ -19,6 +19,16 @@ settings.register_profile("dsmt", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("dsmt")
 
 
+LONGEST_NAME = 200
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """What is too long for a name is named by its beginning: each worker sends every name, and with each step of a test."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST_NAME:
+        return f"{val[:40]!a}..{len(val)}"
+    return None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is `behind` all others is spread over the whole run: it fills the gaps in which they wait."""
     if config.getoption("loadgroup", default=False):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 TICK_S = 0.01
+REST_S = 0.02, 0.4
+"""How long is rested between two looks, at least and at most."""
 
 
 async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
@@ -18,6 +20,34 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < deadline, "what was waited for did not come"
         await asyncio.sleep(0.005)
     return found
+
+
+def seen(look: Callable[[], Any], what: str, seconds: float) -> Any:
+    """What a look gives as soon as it gives something. One that starts processes takes no core from what it waits for."""
+    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(rest(began))
+        began = time.monotonic()
+    return found
+
+
+async def told(look: Callable[[], Awaitable[Any]], what: str, seconds: float) -> Any:
+    """The same, of what is awaited."""
+    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    while not (found := await look()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        await asyncio.sleep(rest(began))
+        began = time.monotonic()
+    return found
+
+
+def rest(began: float) -> float:
+    """How long is rested after a look that began then: twice as long as it took."""
+    least, most = REST_S
+    return min(most, max(least, 2 * (time.monotonic() - began)))
 
 
 @asynccontextmanager

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import seen
 
 SPEC = """\
 service: web
@@ -56,9 +57,4 @@ class Operator:
         return subprocess.run(command, capture_output=True, timeout=60, check=True, env=self.environment).stdout
 
     def until(self, met: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            found = met()
-            if found:
-                return found
-            assert time.monotonic() < deadline, f"not within {PATIENCE_S:.0f} s: {what}"
+        return seen(met, what, PATIENCE_S)

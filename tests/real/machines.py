@@ -10,14 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import pytest
+
+from tests.waiting import seen
 
 NETWORK = "10.213.77"
 OWN = ("/opt", "/var/lib", "/root", "/home", "/etc/systemd/system", "/tmp")
@@ -45,12 +45,13 @@ def missing() -> str:
     return "" if not gone and Path(SSHD).exists() else f"{', '.join(gone) or SSHD} is not there: scripts/test-needs"
 
 
-ON_MACHINES: Final = [
-    pytest.mark.real,
-    pytest.mark.xdist_group("machines"),
-    pytest.mark.skipif(bool(missing()), reason=missing()),
-]
-"""What holds for all tests on machines: they take turns, and need what makes them."""
+def on_machines(what: str) -> list[pytest.MarkDecorator]:
+    """What holds for all tests on machines: those about one thing take turns, and all need what makes machines."""
+    return [
+        pytest.mark.real,
+        pytest.mark.xdist_group(f"machines-{what}"),
+        pytest.mark.skipif(bool(missing()), reason=missing()),
+    ]
 
 
 def sh(script: str, *within: str) -> str:
@@ -61,9 +62,7 @@ def sh(script: str, *within: str) -> str:
 
 
 def until(met: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not met():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S:.0f} s: {what}"
+    seen(met, what, PATIENCE_S)
 
 
 @dataclass(frozen=True)

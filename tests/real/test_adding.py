@@ -21,10 +21,11 @@ from dsmt.operations.local.making import issue
 from dsmt.operations.remote.wheels import Platform, cache_directory, collected
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load
-from tests.real.machines import ON_MACHINES, Lab, Machine, lab
+from tests.real.machines import Lab, Machine, lab, on_machines
 from tests.real.seat import Said, dsmt
+from tests.waiting import seen
 
-pytestmark = [*ON_MACHINES, pytest.mark.timeout(240)]
+pytestmark = [*on_machines("adding"), pytest.mark.timeout(240)]
 PORT = 4000
 DAY_S = 86_400
 SPEC = """\
@@ -69,9 +70,7 @@ class Operator:
         return {one["node"] for one in self.run("nodes", "--json").json if one["liveness"] == "alive"}
 
     def until(self, met: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + 60
-        while not met():
-            assert time.monotonic() < deadline, what
+        seen(met, what, 60)
 
 
 @pytest.fixture(scope="module")

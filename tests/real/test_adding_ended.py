@@ -12,10 +12,10 @@ from dsmt.operations.local.home import Home
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load
 from dsmt.trust.joining import node_certificate
-from tests.real.machines import ON_MACHINES, Machine
+from tests.real.machines import Machine, on_machines
 from tests.real.test_adding import Operator, operator, wheels
 
-pytestmark = [*ON_MACHINES, pytest.mark.timeout(240)]
+pytestmark = [*on_machines("kept"), pytest.mark.timeout(240)]
 __all__ = ["operator", "wheels"]
 FILE = "/var/lib/dsmt/nodes/late/identity"
 SPEC = "service: late\ncomponents:\n  app:\n    run: sleep 600\n    nodes: late\n"

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.real.fleet import eventually
-from tests.real.machines import ON_MACHINES, Machine
+from tests.real.machines import Machine, on_machines
 from tests.real.seat import start
 from tests.real.test_adding import Operator, operator, wheels
 
-pytestmark = [*ON_MACHINES, pytest.mark.timeout(240)]
+pytestmark = [*on_machines("kept"), pytest.mark.timeout(240)]
 __all__ = ["operator", "wheels"]
 
 

@@ -23,6 +23,7 @@ from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import dump, root_issued
 from dsmt.trust.keys import SecretKey
 from tests.real.seat import dsmt
+from tests.waiting import told
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 SPEC = """\
@@ -48,10 +49,7 @@ async def realm(directory: Path, *homes: Path, engine: str = "dsmt", **more: Any
 
 
 async def until(look: Any, seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := await look()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
-    return found
+    return await told(look, "what was waited for", seconds)
 
 
 async def alive(home: Path) -> set[str]:
@@ -117,7 +115,7 @@ async def _gone(home: Path, node: str) -> bool:
     return node not in await alive(home)
 
 
-@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats"))])
+@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats-realm"))])
 def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_was_revoked_with_another(
     tmp_path: Path, engine: str
 ) -> None:
@@ -149,7 +147,7 @@ def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_
     asyncio.run(play())
 
 
-@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats"))])
+@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats-realm"))])
 def test_a_node_that_runs_while_it_is_not_let_in_any_more_joins_again_and_goes_on_as_who_it_is_now(
     tmp_path: Path, engine: str
 ) -> None:

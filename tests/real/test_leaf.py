@@ -11,18 +11,20 @@ from dsmt.operations.local.home import Home
 from dsmt.trust.joining import read_token
 from tests.real.fleet import end
 from tests.real.seat import dsmt
+from tests.waiting import told
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 
 async def linked(home: Home) -> None:
     """Wait until the leaf is linked to b1, and whole, as anybody sees it."""
-    async with asyncio.timeout(60):
-        while True:
-            shown = {one["broker"]: one for one in (await dsmt(home.root, "brokers", "--json")).json}
-            one = shown.get("site")
-            if one is not None and (one["leaf"], one["upstream"], one["whole"]) == (True, "b1", True):
-                return
+
+    async def whole() -> bool:
+        shown = {one["broker"]: one for one in (await dsmt(home.root, "brokers", "--json")).json}
+        one = shown.get("site")
+        return one is not None and (one["leaf"], one["upstream"], one["whole"]) == (True, "b1", True)
+
+    await told(whole, "the leaf is linked, and whole", 60)
 
 
 def test_a_leaf_is_linked_to_another_broker_and_only_who_was_told_of_it_uses_it(tmp_path: Path) -> None:

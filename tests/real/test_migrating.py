@@ -36,7 +36,7 @@ from tests.real.moving import (
     works,
 )
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240), pytest.mark.xdist_group("nats")]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240), pytest.mark.xdist_group("nats-realm")]
 
 BOTH = pytest.mark.parametrize(("engine", "to"), [("dsmt", "nats"), ("nats", "dsmt")])
 

@@ -34,7 +34,7 @@ from dsmt.system.records import process_of
 from dsmt.trust.revocations import topic_of
 from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of, web_spec
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120), pytest.mark.xdist_group("nats")]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120), pytest.mark.xdist_group("nats-realm")]
 
 WEB = web_spec(2)
 

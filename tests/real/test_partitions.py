@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.event.envelope import Event
-from tests.real.machines import ON_MACHINES, Machine, lab
+from tests.real.machines import Machine, lab, on_machines
 from tests.real.telling import Telling, exported, said_ms, telling
 from tests.real.test_adding import PORT, Operator
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
@@ -41,7 +41,7 @@ components:
     health: {http: {port: http, path: /}}
     stop: {grace: 1s}
 """
-pytestmark = [*ON_MACHINES, pytest.mark.timeout(300 + 200 * len(WAYS))]
+pytestmark = [*on_machines("cut"), pytest.mark.timeout(300 + 200 * len(WAYS))]
 
 
 class Parted:

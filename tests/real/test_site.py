@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.machines import ON_MACHINES, Machine, lab
+from tests.real.machines import Machine, lab, on_machines
 from tests.real.telling import exported, said_ms, stored_ms
 from tests.real.test_adding import PORT, Operator
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 
-pytestmark = [*ON_MACHINES, pytest.mark.timeout(300)]
+pytestmark = [*on_machines("cut"), pytest.mark.timeout(300)]
 SPEC = """\
 service: web
 components:

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from tests.real.machines import ON_MACHINES, Machine
+from tests.real.machines import Machine, on_machines
 from tests.real.test_adding import Operator
 from tests.real.test_adding import operator as operator  # noqa: PLC0414 - a fixture
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 
-pytestmark = [*ON_MACHINES, pytest.mark.timeout(300)]
+pytestmark = [*on_machines("kept"), pytest.mark.timeout(300)]
 SYSTEMCTL = """\
 #!/bin/sh
 # What systemctl does with the unit of a node, and which words it was given.

@@ -61,7 +61,7 @@ async def verdicts(home: Home) -> list[Any]:
     return [one for one in lines if one.get("type") == "dsmt.node.verdict"]
 
 
-@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats"))])
+@pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats-realm"))])
 def test_all_of_dsmt_is_begun_anew_and_what_it_runs_is_not_touched(tmp_path, engine):
     async def scenario(home: Home) -> None:
         before = await begin(home, "--engine", engine)
