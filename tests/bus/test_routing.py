@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.routing import ASKS, INDEXED, Router, Snapshot, Subscription
-from dsmt.bus.wire.frames import BookmarkFrame, Certificates, CompleteFrame, Deliver, Subscribe
+from dsmt.bus.wire.frames import BookmarkFrame, CompleteFrame, Deliver, Subscribe
 from dsmt.event.topic import matches
 from dsmt.ports.network import Peer
 from dsmt.ports.store import Row
@@ -356,44 +356,6 @@ def test_a_token_that_could_not_be_told_is_told_with_the_next_bookmark():
     wire.deliveries.bookmark_all()
     wire.deliveries.bookmark_all()
     assert wire.echoes == [(0, 7)]
-
-
-class Many:
-    """Many readers of one broker, and how often it was asked what proves a signer."""
-
-    def __init__(self, count):
-        self.shelf, self.asked, self.got = Shelf(), 0, []
-        self.deliveries = FanOut(self.shelf, self, send=self.send, now_ms=lambda: 200_000, whole=lambda: True)
-        self.sessions = [Session(Peer(b"%d" % n), b"k") for n in range(count)]
-        for session in self.sessions:
-            session.certificate = Certified()
-            self.deliveries.subscribe(session, Subscribe(id=1, patterns=("user/",), start="live"))
-        while self.deliveries.pump():
-            pass
-        self.got.clear()
-
-    def sole_name(self, _key_id):
-        return "node/n1"
-
-    def proof(self, _key_id, _name):
-        self.asked += 1
-        return (b"certificate",)
-
-    def send(self, session, frame, parts):
-        self.got.append((session, frame, parts))
-        return True
-
-
-def test_what_many_live_readers_take_is_made_once_for_all_of_them():
-    many = Many(100)
-    many.deliveries.routed([many.shelf.put(topic, fact=False) for topic in ("user/a/b", "user/c")])
-    deliveries = [(session, frame, parts) for session, frame, parts in many.got if isinstance(frame, Deliver)]
-    assert [session for session, _, _ in deliveries] == many.sessions
-    assert many.asked == 1
-    for made in (1, 2):
-        assert len({id(one[made]) for one in deliveries}) == 1
-    introduced = [session for session, frame, _ in many.got if isinstance(frame, Certificates)]
-    assert introduced == many.sessions, "each of them is shown who signed it"
 
 
 def test_who_was_told_where_it_stands_is_not_told_again_at_once() -> None:
