@@ -31,6 +31,13 @@ def free_port() -> int:
 
 
 def started(stack: ExitStack, command: list[str], port: int) -> str:
+    """The address at which a server answers."""
+    launched(stack, command, port)
+    return f"127.0.0.1:{port}"
+
+
+def launched(stack: ExitStack, command: list[str], port: int) -> subprocess.Popen[bytes]:
+    """A server that answers at this port of this machine. Raises `RuntimeError`."""
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     stack.callback(server.wait)
     stack.callback(server.kill)
@@ -41,7 +48,7 @@ def started(stack: ExitStack, command: list[str], port: int) -> str:
         except OSError:
             time.sleep(0.02)
         else:
-            return f"127.0.0.1:{port}"
+            return server
     raise RuntimeError(f"{command[0]} did not start")
 
 

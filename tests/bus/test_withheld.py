@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -40,16 +40,23 @@ def often() -> Iterator[None]:
 
 def hide(broker: Broker, hides: Callable[[Any, Row], bool]) -> Callable[[], None]:
     """Have a broker leave rows out of what it gives; what ends that."""
-    real = broker._fan_out._parcel
+    fan_out = broker._fan_out
+    real = fan_out._push
 
-    def parcel(subscription: Any, rows: list[Row]) -> bool:
-        left = [row for row in rows if not hides(subscription.owner, row)]
-        return not left or real(subscription, left)
+    def push(subscription: Any, parcels: Iterable[Any]) -> int:
+        sent = 0
+        for parcel in parcels:
+            rows = [row for number in parcel.rows for row in broker._store.rows(number - 1, 1)]
+            left = [row for row in rows if not hides(subscription.owner, row)]
+            if left and not real(subscription, [fan_out._parcel(left)]):
+                break
+            sent += len(rows)
+        return sent
 
-    broker._fan_out._parcel = parcel
+    fan_out._push = push
 
     def end() -> None:
-        broker._fan_out._parcel = real
+        fan_out._push = real
 
     return end
 

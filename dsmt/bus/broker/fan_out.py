@@ -5,14 +5,15 @@ Rule 2: a page is at most `PAGE_ROWS` rows and a message at most about `MESSAGE_
     its subscriptions. Between two pages the loop does what else is due.
 Rule 3: all certificates of a signer that are kept go to a session before its first event, a later one before the next.
 Rule 4: a reader that reads behind the horizon of trimming is told so.
+Rule 5: what many live readers take is made once for all of them: its parts, its frame, and who is to be introduced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.authority import check_reads
@@ -53,6 +54,16 @@ LATE_MS: Final = 1_000
 
 Sub = Subscription[Session]
 Send = Callable[[Session, Frame, tuple[bytes, ...]], bool]
+Proofs = Mapping[Signer, tuple[bytes, ...]]
+
+
+class _Parcel(NamedTuple):
+    """Rows that go as one message, its size in bytes, and what proves those who signed them."""
+
+    rows: tuple[int, ...]
+    parts: tuple[bytes, ...]
+    size: int
+    proofs: Proofs
 
 
 class FanOut:
@@ -153,17 +164,24 @@ class FanOut:
     # --- rows go out ---------------------------------------------------------------------------------------------
 
     def routed(self, rows: Sequence[Row]) -> None:
-        """Push rows that have just been stored to the readers that are live."""
+        """Push rows that have just been stored to the readers that are live (rule 5)."""
         self._pages.clear()
-        parcels: dict[Sub, list[Row]] = {}
-        for (topic, to, fact, by), some in groupby(rows, key=lambda row: (row.topic, row.to, row.fact, row.brought)):
-            together = list(some)
+        groups: list[list[Row]] = []
+        takers: dict[Sub, tuple[int, ...]] = {}
+        for at, ((topic, to, fact, by), some) in enumerate(
+            groupby(rows, key=lambda row: (row.topic, row.to, row.fact, row.brought))
+        ):
+            groups.append(list(some))
             for subscription in self._router.readers(topic, to, fact=fact, brought=by):
-                parcels.setdefault(subscription, []).extend(together)
-        for subscription, parcel in parcels.items():
-            sent = self._push(subscription, parcel)
-            subscription.after = parcel[-1].row if sent == len(parcel) else parcel[sent].row - 1
-            if sent < len(parcel):
+                takers[subscription] = (*takers.get(subscription, ()), at)
+        made: tuple[int, ...] = ()
+        for subscription, taken in takers.items():
+            if taken != made:
+                made, together = taken, [row for at in taken for row in groups[at]]
+                parcels = list(self._parcels(together, 0))
+            sent = self._push(subscription, parcels)
+            subscription.after = together[-1].row if sent == len(together) else together[sent].row - 1
+            if sent < len(together):
                 self._router.set_live(subscription, live=False)
             elif subscription.bookmarks:
                 self._mark(subscription)
@@ -215,7 +233,7 @@ class FanOut:
                 lambda: self._store.rows(after, PAGE_ROWS, winners_only=winners, signals=signals),
             )
         taken = [row for row in rows if subscription.takes(row)]
-        sent = self._push(subscription, taken)
+        sent = self._push(subscription, self._parcels(taken, subscription.began))
         if sent < len(taken):
             subscription.after = taken[sent].row - 1
             return len(rows), False
@@ -233,7 +251,7 @@ class FanOut:
             taken = [row for row in taken if subscription.takes(row)]
         else:
             taken = [row for row in taken if not subscription.takes_topic(row.topic)]
-        sent = self._push(subscription, taken)
+        sent = self._push(subscription, self._parcels(taken, subscription.began))
         if sent < len(taken):
             left.go_on_at(taken[sent])
             return len(rows), False
@@ -273,30 +291,35 @@ class FanOut:
         told = Told(id=subscription.id, type="dsmt.notice.trimmed", message=said, fields=fields)
         subscription.told_trimmed = self._send(subscription.owner, told, ())
 
-    def _push(self, subscription: Sub, rows: Sequence[Row]) -> int:
-        """Send rows as messages of bounded size; how many of them, up to the first that was refused."""
-        sent, size = 0, 0
-        parcel: list[Row] = []
+    def _parcels(self, rows: Iterable[Row], began: int) -> Iterator[_Parcel]:
+        """Rows as messages of bounded size, of which none has rows from before a subscription began and from after."""
+        size = 0
+        some: list[Row] = []
         for row in rows:
-            if parcel and (size >= MESSAGE_BYTES or (row.row > subscription.began) != (parcel[0].row > subscription.began)):
-                if not self._parcel(subscription, parcel):
-                    return sent
-                sent, parcel, size = sent + len(parcel), [], 0
-            parcel.append(row)
+            if some and (size >= MESSAGE_BYTES or (row.row > began) != (some[0].row > began)):
+                yield self._parcel(some)
+                some, size = [], 0
+            some.append(row)
             size += row.size
-        if parcel and self._parcel(subscription, parcel):
-            sent += len(parcel)
-        return sent
+        if some:
+            yield self._parcel(some)
 
-    def _parcel(self, subscription: Sub, parcel: Sequence[Row]) -> bool:
-        if subscription.credit <= 0 or not self.introduce(subscription.owner, parcel):
-            return False
-        numbers = tuple([row.row for row in parcel])
-        frame = self._deliver(subscription.id, numbers, live=numbers[0] > subscription.began)
-        parts = self._parts(numbers, parcel)
-        sent = self._send(subscription.owner, frame, parts)
-        if sent:
-            subscription.credit -= sum(map(len, parts))
+    def _parcel(self, rows: Sequence[Row]) -> _Parcel:
+        numbers = tuple([row.row for row in rows])
+        parts = self._parts(numbers, rows)
+        return _Parcel(numbers, parts, sum(map(len, parts)), self._proofs(rows))
+
+    def _push(self, subscription: Sub, parcels: Iterable[_Parcel]) -> int:
+        """Send parcels; how many rows, up to the first parcel that was refused."""
+        owner, sent = subscription.owner, 0
+        for parcel in parcels:
+            if subscription.credit <= 0 or not self._introduce(owner, parcel.proofs):
+                break
+            frame = self._deliver(subscription.id, parcel.rows, live=parcel.rows[0] > subscription.began)
+            if not self._send(owner, frame, parcel.parts):
+                break
+            subscription.credit -= parcel.size
+            sent += len(parcel.rows)
         return sent
 
     def _deliver(self, number: int, rows: tuple[int, ...], *, live: bool) -> Deliver:
@@ -312,9 +335,14 @@ class FanOut:
             self._made = (rows, tuple(parts_of(row.sealed for row in parcel)))
         return self._made[1]
 
-    def introduce(self, session: Session, parcel: Sequence[Row]) -> bool:
+    def introduce(self, session: Session, rows: Sequence[Row]) -> bool:
         """Send a session the certificates of those who signed these rows, as far as it has not had them."""
-        proofs = {signer: self._trust.proof(*signer) for signer in self._signers(parcel)}
+        return self._introduce(session, self._proofs(rows))
+
+    def _proofs(self, rows: Sequence[Row]) -> Proofs:
+        return {signer: self._trust.proof(*signer) for signer in self._signers(rows)}
+
+    def _introduce(self, session: Session, proofs: Proofs) -> bool:
         new = {signer: proof for signer, proof in proofs.items() if session.known.get(signer, ()) != proof}
         if not new:
             return True

@@ -46,15 +46,18 @@ class Outgoing:
         self._cut_off, self._token = cut_off, token
         self._ways: dict[Peer, _Way] = {}
         self._last: f.Frame | None = None
-        self._packed = b""
+        self._parts: tuple[bytes, ...] = ()
+        self._message: Message = ()
+        self._size = 0
 
     def send(self, peer: Peer, frame: f.Frame, parts: tuple[bytes, ...] = ()) -> bool:
         """Send now, or keep what must not be lost; False for a delivery that must wait."""
         if self.listener is None:
             return False
-        if frame is not self._last:
-            self._last, self._packed = frame, pack(frame)[0]
-        message = (self._packed, *parts)
+        if frame is not self._last or parts is not self._parts:
+            self._last, self._parts, self._message = frame, parts, pack(frame, *parts)
+            self._size = sum(map(len, self._message)) + MESSAGE_COST
+        message = self._message
         way = self._ways.get(peer)
         if way is None:
             way = self._ways[peer] = _Way()
@@ -65,7 +68,7 @@ class Outgoing:
             if can_wait:
                 return False
             way.backlog.append(message)
-        self._count(peer, way, sum(map(len, message)) + MESSAGE_COST)
+        self._count(peer, way, self._size)
         return True
 
     def _count(self, peer: Peer, way: _Way, size: int) -> None:

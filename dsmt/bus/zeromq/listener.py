@@ -83,6 +83,9 @@ class ZmqListener:
         self._unknown: set[int] = set()
         self._blocked: dict[Peer, None] = {}
         self._closing: set[Peer] = set()
+        self._last: Message = ()
+        self._body = b""
+        """The last message that was sent, and the same as the content of one frame."""
         self._loop = asyncio.get_running_loop()
         self._edges = Edges(self._drain, self._router, self._zap, self._monitor)
         self._edges.begin()
@@ -107,9 +110,12 @@ class ZmqListener:
 
     def send(self, peer: Peer, message: Message) -> bool:
         """Queue a message; False when the peer's queue is full, True also for a peer that is gone."""
+        to_many = message is self._last
+        if not to_many:
+            self._last, self._body = message, joined(message)
         try:
             self._router.send(peer, MORE)
-            self._router.send(joined(message), NOW)
+            self._router.send(self._body, NOW)
         except zmq.Again:
             if not self._blocked:
                 self._loop.call_later(RETRY_S, self._retry)
@@ -118,7 +124,10 @@ class ZmqListener:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-        self._edges.sent()
+        if to_many:
+            self._edges.soon()
+        else:
+            self._edges.sent()
         return True
 
     def disconnect(self, peer: Peer) -> None:

@@ -2,7 +2,8 @@
 
 Rule 1: a message is one ZMTP frame: each part behind its length in 4 bytes. One frame is encrypted, sent and received
     several times faster than many. It is parted no further than its bound.
-Rule 2: a socket's descriptor signals edges only: after each send and each wake-up it is drained until it is dry.
+Rule 2: a socket's descriptor signals edges only: after each send and each wake-up it is drained until it is dry. Whether
+    there is something to drain is a system call: after what is sent to many it is asked once for all of them.
 """
 
 from __future__ import annotations
