@@ -31,6 +31,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dsmt.controllers.context import ComponentContext
+from dsmt.controllers.good import ended_well
 from dsmt.controllers.pinning import is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import due_ms, next_move_ms
@@ -246,11 +247,11 @@ def _replace(case: Case) -> ProposedAction | Outcome | None:
 def _keep(case: Case) -> ProposedAction | Outcome | None:
     """What was good in it, and its fact does not say, when it is time to keep that."""
     context, fact, node = case.context, case.fact, case.node
-    good = context.good(case.entry)
-    if good is None or good == fact.record.good:
+    good, ended = context.good(case.entry), ended_well(case.entry)
+    if good in (None, fact.record.good) and ended in (None, fact.record.ended):
         return None
     said = case.entry.application(node)
-    if context.is_anew and good.spec == context.spec_id != fact.record.spec:
+    if context.is_anew and good is not None and good.spec == context.spec_id != fact.record.spec:
         return case.proposes("keep", (context.spec.id,), "what was good in it was signed anew")
     until = None if said is None else said.signed.event.expires_ms
     if said is None or until is None:
@@ -393,7 +394,7 @@ def _leaving(case: Case) -> ProposedAction | None:
         return ProposedAction(key, "move", cause, because, at_ms=next_move_ms(entry), avoid=avoid, forced=True)
     fault = context.chooser.stays(node)
     if fault is not None and told is not None and told.attributes is not None:
-        cause = (context.spec.id, told.attributes.id)
+        cause = (context.spec.id, *(context.chooser.sets if fault.clause == "nodes" else ()), told.attributes.id)
         because, gated, due = f"it cannot stay: {fault.says}", not on_the_way, next_move_ms(entry)
         return ProposedAction(key, "move", cause, because, gated=gated, at_ms=due, avoid=avoid, forced=True)
     return None

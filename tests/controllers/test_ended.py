@@ -89,8 +89,14 @@ def test_it_is_placed_by_what_stands() -> None:
     assert len(said) == 1
 
 
-def test_that_it_has_ended_well_is_kept_while_its_node_is_dead_for_longer_than_any_word_lives() -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_that_it_has_ended_well_is_kept_while_its_node_is_dead_for_longer_than_any_word_lives(restarted: bool) -> None:
     at = Migrated()
+    if restarted:
+        at.realm.control(key(), restart=1)
+        at.controller.watch(5, obey=False)
+        at.say()
+        at.controller.watch(60, obey=False)
     others = sorted({"n1", "n2", "n3"} - {at.first})
     for node in others:
         at.realm.control_node(node, "excluded")

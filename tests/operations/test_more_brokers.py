@@ -30,6 +30,7 @@ from tests.controllers.build import Realm as Fleet
 from tests.operations.sights import sight
 
 FAR = BrokerAddress("10.9.9.9:4000", bytes(range(32)))
+NEAR = BrokerAddress("10.9.9.10:4000", bytes(range(1, 33)))
 
 
 def on_a_bus(tmp_path: Path, test: Callable[[Any], Awaitable[None]]) -> None:
@@ -280,11 +281,14 @@ def test_what_was_removed_or_was_a_leaf_is_known_by_its_key_and_another_key_is_a
         await announce(bus, {"far": FAR, "site": site}, by="a")
         await announce(bus, {"site": replace(site, address="10.9.9.7:4000", leaf=False)}, by="a")
         assert (await announced(bus))["site"].leaf, "it has moved, and is one still"
+        with pytest.raises(RefusedError, match="far is the only broker but leaves"):
+            await words.remove(bus, "far", {}, by="a", reason="")
+        await announce(bus, {"near": NEAR}, by="a")
         await words.remove(bus, "far", {}, by="a", reason="")
         assert await announce(bus, {"far": FAR}, by="a") == ["far"]
         anew = {"far": replace(FAR, public=bytes([7] * 32)), "site": replace(site, public=bytes([6] * 32), leaf=False)}
         assert await announce(bus, anew, by="a") == []
-        assert await announced(bus) == anew
+        assert await announced(bus) == {**anew, "near": NEAR}
 
     on_a_bus(tmp_path, test)
 

@@ -96,7 +96,8 @@ async def remove(
 ) -> BrokerAddress:
     """Say that a broker is one no more; where it was.
 
-    Raises `NotFoundError`, and `RefusedError` for the last one, or where fewer than `least` would be left.
+    Raises `NotFoundError`, and `RefusedError` for the last one, or where fewer than `least` would be left. A leaf is no last
+    one: its brokers would not read it, and never hear that they were removed.
     """
     said = await _said(bus)
     present = {one for one, (_, word) in said.items() if not word.removed} | {one for one in known if one not in said}
@@ -105,10 +106,10 @@ async def remove(
         raise NotFoundError(
             "broker.unknown", f"there is no broker {name}; there is {listed}", next="dsmt brokers lists them"
         )
-    if present == {name}:
-        raise RefusedError(
-            "broker.last", f"{name} is the only broker: without one nobody hears anything", next="dsmt broker add"
-        )
+    if present - {one for one, (_, word) in said.items() if word.leaf} == {name}:
+        beside = " but leaves" if len(present) > 1 else ""
+        said_so = f"{name} is the only broker{beside}: without one nobody hears anything"
+        raise RefusedError("broker.last", said_so, next="dsmt broker add")
     if len(present) <= least:
         few = (
             f"{name} is one of {len(present)} NATS servers, and no fewer than {least} may be left: each stream is on so many"
