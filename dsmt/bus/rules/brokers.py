@@ -5,13 +5,15 @@ Rule 1: the newest word on each counts, whoever brings it; one that is removed i
 Rule 2: a word that cannot be read says nothing.
 Rule 3: one whose key was revoked is none.
 Rule 4: which of them are leaves is said by operators alone (E5).
-Rule 5: a word is of a NATS server when it names its route; what was said of brokers before a realm moved to NATS is none
+Rule 5: where every broker that is no leaf was removed, none of them was: nobody can remove the last one, so operators on two
+    sides of a partition have removed each other's.
+Rule 6: a word is of a NATS server when it names its route; what was said of brokers before a realm moved to NATS is none
     of its servers, and the other way round. Of both, who was removed is removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -46,7 +48,7 @@ class Keys(Protocol):
 class BrokerWords:
     """What a process knows of its realm's brokers: those that it was given at the start, and each newest word.
 
-    `kept` is what another process of it has kept. With `on_nats` they are NATS servers (rule 5).
+    `kept` is what another process of it has kept. With `on_nats` they are NATS servers (rule 6).
     """
 
     def __init__(self, seeds: Sequence[BrokerAddress], trust: TrustStore, *, on_nats: bool = False) -> None:
@@ -115,31 +117,50 @@ def known(
     seeds: Sequence[BrokerAddress], said: Iterable[SignedEvent], keys: Keys, *, on_nats: bool = False
 ) -> tuple[BrokerAddress, ...]:
     """All brokers of a realm, those that were given at the start first; none twice."""
-    found = {seed.public: seed for seed in seeds}
+    words = words_of(said)
+    found = _known(seeds, words, keys, on_nats=on_nats)
+    if on_nats or any(not one.leaf for one in found):
+        return found
+    return _known(seeds, standing(words), keys, on_nats=False)
+
+
+def words_of(said: Iterable[SignedEvent]) -> dict[str, BrokerWord]:
+    """The newest word on each broker that can be read, by name."""
+    words: dict[str, BrokerWord] = {}
     for topic, one in sorted(_newest(said).items()):
         with suppress(UnusableEventError):
-            word, name = from_data(BrokerWord, one.event.data), f"broker/{topic.removeprefix(TOPIC)}"
-            if not word.removed and bool(word.route) != on_nats:
-                continue
-            for seed in seeds:
-                if seed.public != word.public and keys.sole_name(key_id_of(seed.public)) == name:
-                    found.pop(seed.public, None)
-            if word.removed:
-                found.pop(word.public, None)
-            else:
-                found[word.public] = address_of(word)
+            words[topic.removeprefix(TOPIC)] = from_data(BrokerWord, one.event.data)
+    return words
+
+
+def standing(words: Mapping[str, BrokerWord]) -> dict[str, BrokerWord]:
+    """The words on brokers, by name, as they count: where all were removed none was (rule 5)."""
+    mesh = {name for name, word in words.items() if not word.leaf and not word.route}
+    if not all(words[name].removed for name in mesh):
+        return dict(words)
+    return {name: replace(word, removed=False) if name in mesh else word for name, word in words.items()}
+
+
+def _known(
+    seeds: Sequence[BrokerAddress], words: Mapping[str, BrokerWord], keys: Keys, *, on_nats: bool
+) -> tuple[BrokerAddress, ...]:
+    found = {seed.public: seed for seed in seeds}
+    for name, word in words.items():
+        if not word.removed and bool(word.route) != on_nats:
+            continue
+        for seed in seeds:
+            if seed.public != word.public and keys.sole_name(key_id_of(seed.public)) == f"broker/{name}":
+                found.pop(seed.public, None)
+        if word.removed:
+            found.pop(word.public, None)
+        else:
+            found[word.public] = address_of(word)
     return tuple(one for one in found.values() if not keys.is_revoked(key_id_of(one.public)))
 
 
 def leaves(said: Iterable[SignedEvent]) -> dict[str, bytes]:
     """Those that are leaves by the newest word on each: their keys, by name."""
-    found = {}
-    for topic, one in _newest(said).items():
-        with suppress(UnusableEventError):
-            word = from_data(BrokerWord, one.event.data)
-            if word.leaf:
-                found[f"broker/{topic.removeprefix(TOPIC)}"] = word.public
-    return found
+    return {f"broker/{name}": word.public for name, word in words_of(said).items() if word.leaf}
 
 
 def _newest(said: Iterable[SignedEvent]) -> dict[str, SignedEvent]:

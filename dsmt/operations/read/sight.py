@@ -189,6 +189,8 @@ async def _passing(bus: BusReader, told: Passing) -> None:
                 for delivery in batch:
                     if isinstance(delivery, Arrived):
                         told.take(delivery.signed.event)
+    if short(bus.broker) in told.removed >= told.announced.keys() - told.leaves:  # where all were removed none was (R8)
+        told.removed.clear()
 
 
 async def watch(bus: BusReader) -> AsyncGenerator[Sight, None]:

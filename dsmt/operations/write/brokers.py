@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 
 import msgspec
 from msgspec.structs import replace
 
+from dsmt.bus.rules.brokers import standing
 from dsmt.errors import FailedError, NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrokerWord
@@ -51,6 +52,7 @@ async def announce(
         ]
         known = {one: at for one, at in brokers.items() if one not in gone}
         drafts = _unsaid(said, known, by=by, reason=reason)
+        drafts += _restored(said, drafts, by=by)
         try:
             if drafts:
                 await say(bus, drafts)
@@ -118,7 +120,8 @@ async def remove(
     held = said.get(name)
     at = known[name] if held is None else address_of(held[1])
     word = _word(replace(at, leaf=False), by=by, reason=reason, removed=True)
-    await say(bus, [_draft(name, word, held)])
+    draft = _draft(name, word, held)
+    await say(bus, [draft, *_restored(said, [draft], by=by)])
     return at
 
 
@@ -132,10 +135,24 @@ def _draft(name: str, word: BrokerWord, held: tuple[SignedEvent, BrokerWord] | N
     return Draft(topic, to_data(word), subject=f"broker/{name}", replaces=None if held is None else held[0])
 
 
+def _restored(said: Mapping[str, tuple[SignedEvent, BrokerWord]], drafts: Sequence[Draft], *, by: str) -> list[Draft]:
+    """What goes with another word: that those are brokers that count though they were removed, or they would count no more."""
+    if not drafts:
+        return []
+    besides = {draft.topic for draft in drafts}
+    void = {name: word for name, (signed, word) in said.items() if signed.event.data.get("removed") and not word.removed}
+    why = "both sides of a partition had removed each other's brokers"
+    drafted = (_draft(name, replace(word, by=by, reason=why), said[name]) for name, word in sorted(void.items()))
+    return [draft for draft in drafted if draft.topic not in besides]
+
+
 async def _said(bus: BusReader) -> dict[str, tuple[SignedEvent, BrokerWord]]:
-    """What was said last of each broker."""
-    found = {}
+    """What was said last of each broker, as it counts: who is attached to one that was removed sees that none was (R8)."""
+    found, words = {}, {}
     for signed in await retained(bus, TOPIC, "what was said of brokers"):
         with suppress(UnusableEventError):
-            found[signed.event.topic.removeprefix(TOPIC)] = (signed, from_data(BrokerWord, signed.event.data))
-    return found
+            name = signed.event.topic.removeprefix(TOPIC)
+            found[name], words[name] = signed, from_data(BrokerWord, signed.event.data)
+    own = words.get(bus.broker.removeprefix("broker/"))
+    counted = standing(words) if own is not None and own.removed else words
+    return {name: (found[name], word) for name, word in counted.items()}

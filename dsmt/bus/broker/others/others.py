@@ -30,12 +30,13 @@ from dsmt.bus.broker.fan_out import FanOut, Send
 from dsmt.bus.broker.introducing import Introducing
 from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
+from dsmt.bus.broker.others.former import Former
 from dsmt.bus.broker.others.salvage import Salvage
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.broker.withheld import Withholding
-from dsmt.bus.rules.brokers import TOPIC, known, leaves
+from dsmt.bus.rules.brokers import TOPIC, known, leaves, words_of
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
@@ -45,7 +46,7 @@ from dsmt.event.records import from_data
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, BusReader
 from dsmt.ports.clock import Clock
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import BrokerAddress, address_of
 from dsmt.ports.store import Row, Store
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import key_id_of
@@ -115,6 +116,7 @@ class Others:
             handed_ms=self._handed_ms,
             log=log,
         )
+        self._former = Former(reach, self._take)
         self.filling = Filling(depot, lambda: self.copying.readers, clock, log)
         depot.wrong = partial(recorder.words.fault, "damaged", identity.name)
         recorder.sessions.leaves = self._vouched
@@ -129,6 +131,7 @@ class Others:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._salvage.run())
             group.create_task(self.copying.run())
+            group.create_task(self._former.run())
             group.create_task(self.filling.run())
 
     # --- who they are --------------------------------------------------------------------------------------------
@@ -176,6 +179,13 @@ class Others:
         self.copying.know(every)
         self._leaves = leaves(self._said.values())
         self._left = not self.copying.alone and all(one.public != own.public for one in every)
+        gone = (address_of(word) for word in words_of(self._said.values()).values() if word.removed and not word.route)
+        self._former.know(one for one in gone if not self._left and self._is_former(one, every))
+
+    def _is_former(self, one: BrokerAddress, every: Iterable[BrokerAddress]) -> bool:
+        """Whether one that was removed may have another word on brokers (R8)."""
+        present = {self._own.key.public, *(other.public for other in every)}
+        return one.public not in present and not self._trust.is_revoked(key_id_of(one.public))
 
     @property
     def refusal(self) -> RefusedError | None:

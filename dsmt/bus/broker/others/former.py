@@ -1,0 +1,56 @@
+"""Former brokers: those that were removed are asked for the words on brokers, and for nothing else (rule R8).
+
+Rule 1: each side of a partition may have removed the brokers of the other one. Neither reads the other then, and only by
+    this do they hear of it: where every broker was removed none was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from dsmt.bus.broker.others.copying import Reach
+from dsmt.bus.rules.brokers import TOPIC
+from dsmt.ports.bus import Arrived, BusReader, Interest
+from dsmt.ports.realm import BrokerAddress
+
+ASK_S: Final = 10.0
+ANSWER_S: Final = 5.0
+
+
+class Former:
+    """Asks one after the other; `take` stores what each has."""
+
+    def __init__(self, reach: Reach, take: Callable[[str, Sequence[Arrived], BusReader], object]) -> None:
+        self._reach, self._take = reach, take
+        self._known: tuple[BrokerAddress, ...] = ()
+        self._some = asyncio.Event()
+
+    def know(self, removed: Iterable[BrokerAddress]) -> None:
+        """These were removed."""
+        self._known = tuple(removed)
+        (self._some.set if self._known else self._some.clear)()
+
+    async def run(self) -> None:
+        """Ask all, again and again, until cancelled."""
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(ASK_S)
+            for one in self._known:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ANSWER_S):
+                        await self._ask(one)
+
+    async def _ask(self, one: BrokerAddress) -> None:
+        with self._reach([one]) as bus:
+            running = asyncio.get_running_loop().create_task(bus.run())
+            try:
+                await bus.wait_attached()
+                async with bus.subscribe(Interest((f"{TOPIC}+",), signals=False, follow=False)) as batches:
+                    async for batch in batches:
+                        self._take(bus.broker, [each for each in batch if isinstance(each, Arrived)], bus)
+            finally:
+                running.cancel()
+                await asyncio.wait({running})

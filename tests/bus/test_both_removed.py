@@ -1,0 +1,69 @@
+"""Each side of a partition has removed the brokers of the other one (rule R8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.bus.broker.others import former
+from dsmt.bus.client.client import BusClient
+from dsmt.operations.write.brokers import announce, announced, remove
+from dsmt.ports.bus import Draft
+from dsmt.ports.realm import BrokerAddress
+from tests.bus.meshes import at, held, linked, mesh
+from tests.bus.realm import TestRealm, scenario
+from tests.bus.test_leaf import cut
+from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(former, "ASK_S", 0.5)
+
+
+async def leaves_out(who: BusClient, *names: str) -> None:
+    for name in names:
+        await remove(who, name, {}, by="a", reason="it is gone")
+
+
+async def names(who: BusClient, *, removed: bool = False) -> set[str]:
+    return set(await announced(who, removed=removed))
+
+
+@scenario
+async def test_where_all_were_removed_none_was_and_all_have_what_each_was_told(r: TestRealm) -> None:
+    b1, b2, b3 = every = await mesh(r, "b1", "b2", "b3")
+    one, two = await r.client("operator/a", brokers=at(b1)), await r.client("operator/b", brokers=at(b2))
+    await announce(one, {broker._identity.name.removeprefix("broker/"): at(broker)[0] for broker in every}, by="a")
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    async with cut(r, b1, [b2, b3]):
+        await leaves_out(one, "b2", "b3")
+        await leaves_out(two, "b1")
+        await until(lambda: linked(b1) == 0 and linked(b2) == linked(b3) == 1)
+        await one.publish(Draft("config/x", {"n": 1}))
+        await two.publish(Draft("config/y", {"n": 2}))
+    await until(lambda: held(b1) == held(b2) == held(b3) and all(linked(broker) == 2 for broker in every), 30)
+    assert [broker._others.refusal for broker in every] == [None] * 3
+    assert await names(one) == await names(two) == {"b1", "b2", "b3"}
+
+    await leaves_out(one, "b3")
+    await until(lambda: b3._others.refusal is not None and held(b1) == held(b2))
+    assert await names(two) == {"b1", "b2"}
+    assert await names(two, removed=True) == {"b3"}
+    assert await announce(two, {"b4": BrokerAddress("10.9.9.9:4000", bytes(32))}, by="a") == []
+    assert await names(two) == {"b1", "b2", "b4"}
+
+
+@scenario
+async def test_another_broker_is_added_to_all_of_which_none_counts_as_removed(r: TestRealm) -> None:
+    b1, b2 = every = await mesh(r, "b1", "b2")
+    one, two = await r.client("operator/a", brokers=at(b1)), await r.client("operator/b", brokers=at(b2))
+    await announce(one, {broker._identity.name.removeprefix("broker/"): at(broker)[0] for broker in every}, by="a")
+    await until(lambda: held(b1) == held(b2))
+    async with cut(r, b1, [b2]):
+        await leaves_out(one, "b2")
+        await leaves_out(two, "b1")
+    await until(lambda: held(b1) == held(b2) and linked(b1) == linked(b2) == 1, 30)
+    await announce(one, {"b3": BrokerAddress("10.9.9.9:4000", bytes(32))}, by="a")
+    await until(lambda: held(b1) == held(b2))
+    assert await names(two) == {"b1", "b2", "b3"}
+    assert [broker._others.refusal for broker in every] == [None] * 2
