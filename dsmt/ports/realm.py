@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from dsmt.event.kinds.realm import BrokerWord
 
@@ -28,6 +30,14 @@ def host_of(address: str) -> str:
 def address_of(word: BrokerWord) -> BrokerAddress:
     """Where a broker is, by an operator's word on it."""
     return BrokerAddress(word.address, word.public, leaf=bool(word.leaf), route=word.route or "")
+
+
+def standing(words: Mapping[str, BrokerWord]) -> dict[str, BrokerWord]:
+    """The words on brokers, by name, as they count: where all that are no leaves were removed none was (rule R8)."""
+    mesh = {name for name, word in words.items() if not word.leaf and not word.route}
+    if not all(words[name].removed for name in mesh):
+        return dict(words)
+    return {name: replace(word, removed=False) if name in mesh else word for name, word in words.items()}
 
 
 class About(msgspec.Struct, frozen=True):

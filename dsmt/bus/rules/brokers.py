@@ -26,7 +26,7 @@ from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.order import newer
 from dsmt.event.payload import canonical
 from dsmt.event.records import from_data
-from dsmt.ports.realm import BrokerAddress, address_of
+from dsmt.ports.realm import BrokerAddress, address_of, standing
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import TrustStore
 
@@ -131,14 +131,6 @@ def words_of(said: Iterable[SignedEvent]) -> dict[str, BrokerWord]:
         with suppress(UnusableEventError):
             words[topic.removeprefix(TOPIC)] = from_data(BrokerWord, one.event.data)
     return words
-
-
-def standing(words: Mapping[str, BrokerWord]) -> dict[str, BrokerWord]:
-    """The words on brokers, by name, as they count: where all were removed none was (rule 5)."""
-    mesh = {name for name, word in words.items() if not word.leaf and not word.route}
-    if not all(words[name].removed for name in mesh):
-        return dict(words)
-    return {name: replace(word, removed=False) if name in mesh else word for name, word in words.items()}
 
 
 def _known(

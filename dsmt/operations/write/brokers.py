@@ -9,7 +9,6 @@ from types import MappingProxyType
 import msgspec
 from msgspec.structs import replace
 
-from dsmt.bus.rules.brokers import standing
 from dsmt.errors import FailedError, NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrokerWord
@@ -17,7 +16,7 @@ from dsmt.event.records import from_data, to_data
 from dsmt.operations.read.sight import retained
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Bus, BusReader, Draft
-from dsmt.ports.realm import BrokerAddress, address_of
+from dsmt.ports.realm import BrokerAddress, address_of, standing
 
 TOPIC = "config/broker/"
 TRIES = 8
@@ -136,7 +135,7 @@ def _draft(name: str, word: BrokerWord, held: tuple[SignedEvent, BrokerWord] | N
 
 
 def _restored(said: Mapping[str, tuple[SignedEvent, BrokerWord]], drafts: Sequence[Draft], *, by: str) -> list[Draft]:
-    """What goes with another word: that those are brokers that count though they were removed, or they would count no more."""
+    """What goes with another word: that those are brokers which count though they were removed, or they would no more."""
     if not drafts:
         return []
     besides = {draft.topic for draft in drafts}
