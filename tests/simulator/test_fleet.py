@@ -20,8 +20,8 @@ from dsmt.simulator.stores import SimStore
 
 pytestmark = pytest.mark.timeout(600)
 HERE = Path(__file__)
-SEEDS = int(os.environ.get("DSMT_SEEDS", "10"))
-"""How many of each scenario: ten where somebody waits for the answer, fifty in CI."""
+SEEDS = int(os.environ.get("DSMT_SEEDS", "3"))
+"""How many of each scenario: three where somebody waits for the answer, fifty in CI."""
 
 
 def failed_once() -> dict[int, list[str]]:
