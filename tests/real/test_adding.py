@@ -9,21 +9,18 @@ import subprocess
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dsmt.errors import FailedError
 from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import issue
-from dsmt.operations.remote.wheels import Platform, cache_directory, collected
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load
-from tests.real.machines import Lab, Machine, lab, on_machines, sh
+from tests.real.bringing import Brought, brought
+from tests.real.machines import Lab, Machine, lab, on_machines
 from tests.real.seat import Said, dsmt
 from tests.waiting import seen
 
@@ -47,34 +44,6 @@ SUDO = (
     "mkdir /run/lab/sudoers; echo 'ops ALL=(ALL) NOPASSWD: ALL' > /run/lab/sudoers/ops; chmod 440 /run/lab/sudoers/ops; "
     "mount --bind /run/lab/sudoers /etc/sudoers.d"
 )
-
-
-@dataclass(frozen=True)
-class Brought:
-    """What hosts are brought in this run of the tests: the name of it, and where its wheels and the program are kept."""
-
-    build: str
-    directory: Path
-
-    @property
-    def cache(self) -> Path:
-        """Of this run only: another checkout writes a wheel of its own, of the same name, to that of the user."""
-        return self.directory / "cache"
-
-    def give(self, machine: Machine) -> None:
-        """Have the program on a machine, when one of this run has it by now: all that `node add` looks for is there."""
-        program, place = self.directory / self.build, machine.place("/opt/dsmt")
-        if program.exists() and not (place / self.build).exists():
-            place.mkdir(exist_ok=True)
-            sh(f"cp -a {program} {place}")
-
-    def keep(self, machine: Machine) -> None:
-        """Take the program from a machine to which `node add` has brought it."""
-        program, beside = self.directory / self.build, self.directory / f"{self.build}.{os.getpid()}"
-        if not program.exists() and machine.place(f"/opt/dsmt/{self.build}/complete").exists():
-            sh(f"cp -a {machine.place('/opt/dsmt')}/{self.build} {beside}")
-            with suppress(OSError):  # somebody else was first
-                beside.rename(program)
 
 
 class Operator:
@@ -123,27 +92,6 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Brought:
 def server_wheels(tmp_path_factory: pytest.TempPathFactory) -> Brought:
     """The same with a NATS server."""
     return brought("dsmt[nats]", tmp_path_factory)
-
-
-def brought(what: str, tmp_path_factory: pytest.TempPathFactory) -> Brought:
-    told = "import json, platform, sys; print(json.dumps([sys.version_info[:2], platform.machine(), *platform.libc_ver()]))"
-    version, machine, libc, libc_version = json.loads(subprocess.check_output(["/usr/bin/python3", "-c", told]))
-    if version < [3, 11]:
-        pytest.skip("the machines have this one's Python, which is too old")
-    platform = Platform(version=(version[0], version[1]), machine=machine, libc=libc, libc_version=libc_version)
-    try:
-        found = asyncio.run(collected(platform, what=what))
-    except FailedError as error:
-        pytest.skip(str(error))
-    base = tmp_path_factory.getbasetemp()
-    all_workers = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    made = Brought(found.build, all_workers / "brought")
-    wheels = made.cache / "dsmt" / "wheels"
-    wheels.mkdir(parents=True, exist_ok=True)
-    for directory in filter(Path.is_dir, cache_directory().iterdir()):
-        with suppress(FileExistsError):
-            (wheels / directory.name).symlink_to(directory)
-    return made
 
 
 @pytest.fixture(scope="module")

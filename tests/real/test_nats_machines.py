@@ -11,9 +11,10 @@ import pytest
 
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import Parts
+from tests.real.bringing import Brought
 from tests.real.machines import lab, on_machines, sh
 from tests.real.telling import telling
-from tests.real.test_adding import PORT, Brought, Operator
+from tests.real.test_adding import PORT, Operator
 from tests.real.test_adding import server_wheels as server_wheels  # noqa: PLC0414 - the same
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 from tests.real.test_three_machines import SPEC, whole_on

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from dsmt.event.envelope import Event
+from tests.real.bringing import Brought
 from tests.real.machines import lab, on_machines
 from tests.real.telling import exported, said_ms, telling
-from tests.real.test_adding import PORT, Brought, Operator
+from tests.real.test_adding import PORT, Operator
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 
 pytestmark = [*on_machines("cut"), pytest.mark.timeout(400)]
