@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SEEDS  ?= 10
+SEEDS  ?= 3
 
 .PHONY: demo test lint nats fuzz kills partitions connections crowd operate soak bench mutants docs vectors sim sim-long profile day wheel clean environment tools
 

@@ -3,11 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests import warm
 from tests.waiting import seen
 
 SPEC = """\
@@ -36,10 +36,7 @@ class Operator:
         self.environment = {**os.environ, "DSMT_HOME": str(home), "NO_COLOR": "1"}
 
     def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dsmt", *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, input=text, timeout=90, check=False, env=self.environment
-        )
+        return warm.text(warm.run(*arguments, env=self.environment, stdin=(text or "").encode()))
 
     def ok(self, *arguments: str) -> str:
         done = self.run(*arguments)
@@ -53,8 +50,9 @@ class Operator:
         return [json.loads(line) for line in self.ok(*arguments, "--json").splitlines()]
 
     def raw(self, *arguments: str) -> bytes:
-        command = [sys.executable, "-m", "dsmt", *arguments]
-        return subprocess.run(command, capture_output=True, timeout=60, check=True, env=self.environment).stdout
+        done = warm.run(*arguments, env=self.environment, seconds=60)
+        assert done.returncode == 0, (arguments, done)
+        return done.stdout
 
     def until(self, met: Callable[[], Any], what: str) -> Any:
         return seen(met, what, PATIENCE_S)

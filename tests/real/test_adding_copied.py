@@ -31,7 +31,7 @@ def alert(operator: Operator, node: str) -> dict[str, Any] | None:
 def test_a_node_that_is_kept_out_for_its_copy_says_so_and_comes_back_alone(operator: Operator, road: str) -> None:
     name, spec = f"one-{road}", operator.lab.directory / f"{road}.yaml"
     machine, copied = operator.lab.machine(name), operator.lab.machine(f"copy-{road}")
-    operator.run("node", "add", name)
+    operator.add(name)
     spec.write_text(SPEC.format(name))
     operator.run("apply", str(spec), "--wait=60s")
     (runs,) = operator.run("ps", name, "--json").json

@@ -36,7 +36,7 @@ def certify(operator: Operator, machine: Machine, seconds: int) -> Identity:
 
 def test_it_joins_with_the_key_that_it_has_and_what_it_runs_goes_on(operator: Operator) -> None:
     machine, spec = operator.lab.machine("late"), operator.lab.directory / "late.yaml"
-    operator.run("node", "add", "late")
+    operator.add("late")
     spec.write_text(SPEC)
     operator.run("apply", str(spec), "--wait=60s")
     runs = [one["pid"] for one in operator.run("ps", "late", "--json").json]

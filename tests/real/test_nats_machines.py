@@ -11,6 +11,7 @@ import pytest
 
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import Parts
+from tests.real.bringing import Brought
 from tests.real.machines import lab, on_machines, sh
 from tests.real.telling import telling
 from tests.real.test_adding import PORT, Operator
@@ -27,10 +28,10 @@ def pids(operator: Operator) -> dict[str, int]:
 
 
 def test_machines_join_a_realm_on_nats_and_what_one_ran_is_repaired_elsewhere_and_they_follow_it_back(
-    tmp_path: Path, wheels: None
+    tmp_path: Path, wheels: Brought
 ) -> None:
     with lab(tmp_path) as made:
-        operator = Operator(made)
+        operator = Operator(made, wheels)
         one, two, _ = (made.machine(name) for name in ("one", "two", "three"))
         before = two.files()
         try:
@@ -38,8 +39,8 @@ def test_machines_join_a_realm_on_nats_and_what_one_ran_is_repaired_elsewhere_an
             operator.run("up", "--detach", "--nodes", "0", "--controllers", "1")
             refused = operator.error("node", "add", "one", "--roles", "broker,node", code=4)
             assert (refused["code"], one.programs()) == ("nats.alone", [])
-            operator.run("node", "add", "one", "--roles", "controller,node")
-            operator.run("node", "add", "two", "three")
+            operator.add("one", "--roles", "controller,node")
+            operator.add("two", "three")
             (tmp_path / "web.yaml").write_text(SPEC)
             operator.run("apply", str(tmp_path / "web.yaml"), "--wait=60s")
             assert whole_on(operator) == {"one", "two", "three"}
@@ -72,16 +73,16 @@ SEAT = "10.213.77.250/24"
 
 
 def test_three_servers_move_apart_and_the_machine_on_which_the_realm_was_made_dies(
-    tmp_path: Path, server_wheels: None
+    tmp_path: Path, server_wheels: Brought
 ) -> None:
     with lab(tmp_path) as made:
-        operator = Operator(made)
+        operator = Operator(made, server_wheels)
         one, two = (made.machine(name) for name in ("one", "two"))
         before = two.files()
         try:
             operator.run("init", "--engine", "nats", "--brokers", "3", "--listen", f"{made.address}:{PORT}")
             operator.run("up", "--detach", "--nodes", "1", "--controllers", "1")
-            operator.run("node", "add", "one", "two", "--roles", "broker,controller,node")
+            operator.add("one", "two", "--roles", "broker,controller,node")
             operator.run("broker", "remove", "b2")
             operator.run("broker", "remove", "b3")
             brokers = {one["broker"]: one["address"] for one in operator.run("brokers", "--json").json if one["alive"]}

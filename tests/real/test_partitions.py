@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.event.envelope import Event
+from tests.real.bringing import Brought
 from tests.real.machines import Machine, lab, on_machines
 from tests.real.telling import Telling, exported, said_ms, telling
 from tests.real.test_adding import PORT, Operator
@@ -47,15 +48,15 @@ pytestmark = [*on_machines("cut"), pytest.mark.timeout(300 + 200 * len(WAYS))]
 class Parted:
     """Three brokers with a controller each, a node beside two of them, and for each way two nodes that die in it."""
 
-    def __init__(self, operator: Operator, wheels: None) -> None:
+    def __init__(self, operator: Operator, wheels: Brought) -> None:
         self.operator, self.lab, self.twice = operator, operator.lab, 0
         self.held: list[dict[str, Event]] = []
         self.machines = {name: self.lab.machine(name) for name in ("one", "two")}
         self.doomed = [(self.lab.machine(f"here{way}"), self.lab.machine(f"away{way}")) for way in range(len(WAYS))]
         operator.run("init", "--listen", f"{self.lab.address}:{PORT}")
         operator.run("up", "--detach", "--nodes", "0", "--controllers", "1")
-        operator.run("node", "add", "one", "two", "--roles", "broker,controller,node")
-        operator.run("node", "add", *(one.name for pair in self.doomed for one in pair))
+        operator.add("one", "two", "--roles", "broker,controller,node")
+        operator.add(*(one.name for pair in self.doomed for one in pair))
         file = self.lab.directory / "web.yaml"
         file.write_text(SPEC)
         operator.run("apply", str(file), "--wait=60s")
@@ -118,9 +119,9 @@ class Parted:
         return [one["health"] for one in self.operator.run("ps", "--json").json] == ["ready"] * 6
 
 
-def test_brokers_that_were_cut_off_hold_the_same_afterwards_and_lose_nothing(tmp_path: Path, wheels: None) -> None:
+def test_brokers_that_were_cut_off_hold_the_same_afterwards_and_lose_nothing(tmp_path: Path, wheels: Brought) -> None:
     with lab(tmp_path) as made:
-        operator = Operator(made)
+        operator = Operator(made, wheels)
         try:
             parted = Parted(operator, wheels)
             with parted.spoken_to() as said:

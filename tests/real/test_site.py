@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.real.bringing import Brought
 from tests.real.machines import Machine, lab, on_machines
 from tests.real.telling import exported, said_ms, stored_ms
 from tests.real.test_adding import PORT, Operator
@@ -25,15 +26,15 @@ HEALED_S = 5.0
 """When both sides have all of each other."""
 
 
-def test_a_site_that_was_added_over_ssh_repairs_itself_while_its_uplink_is_down(tmp_path: Path, wheels: None) -> None:
+def test_a_site_that_was_added_over_ssh_repairs_itself_while_its_uplink_is_down(tmp_path: Path, wheels: Brought) -> None:
     with lab(tmp_path) as made:
-        operator = Operator(made)
+        operator = Operator(made, wheels)
         first, second = made.machine("site-1"), made.machine("site-2")
         try:
             operator.run("init", "--listen", f"{made.address}:{PORT}")
             operator.run("up", "--detach", "--nodes", "0")
-            operator.run("node", "add", "--roles", "broker,controller,node", "--leaf", "site-1")
-            operator.run("node", "add", "--broker", "site-1", "site-2")
+            operator.add("--roles", "broker,controller,node", "--leaf", "site-1")
+            operator.add("--broker", "site-1", "site-2")
             operator.until(lambda: leaf(operator) == ("b1", True), "the leaf is linked, and whole")
             (tmp_path / "web.yaml").write_text(SPEC)
             operator.run("apply", str(tmp_path / "web.yaml"), "--wait=60s")

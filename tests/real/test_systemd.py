@@ -66,7 +66,7 @@ def test_systemd_keeps_the_node_where_it_runs_and_is_left_as_it_was(operator: Op
 def test_a_host_that_systemd_keeps_is_begun_anew_with_its_agents_and_services_go_on(operator: Operator) -> None:
     """A unit that is restarted leaves agents alone, which would go on with the dsmt that they were begun with."""
     machine = with_systemd(operator, "begun")
-    operator.run("node", "add", "begun")
+    operator.add("begun")
     file = operator.lab.directory / "kept.yaml"
     file.write_text(SPEC)
     operator.run("apply", str(file), "--wait=60s")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.event.envelope import Event
+from tests.real.bringing import Brought
 from tests.real.machines import lab, on_machines
 from tests.real.telling import exported, said_ms, telling
 from tests.real.test_adding import PORT, Operator
@@ -37,9 +38,11 @@ ATTACH_S = 5.0
 """How long a program that starts now waits for the dead broker, which it knows and may try first; it is not less yet."""
 
 
-def test_a_machine_with_a_broker_a_controller_and_an_instance_dies_and_nothing_is_lost(tmp_path: Path, wheels: None) -> None:
+def test_a_machine_with_a_broker_a_controller_and_an_instance_dies_and_nothing_is_lost(
+    tmp_path: Path, wheels: Brought
+) -> None:
     with lab(tmp_path) as made:
-        operator = Operator(made)
+        operator = Operator(made, wheels)
         one, two, three = (made.machine(name) for name in ("one", "two", "three"))
         for machine in (one, two, three):
             made.shape(machine)
@@ -47,8 +50,8 @@ def test_a_machine_with_a_broker_a_controller_and_an_instance_dies_and_nothing_i
         try:
             operator.run("init", "--listen", f"{made.address}:{PORT}")
             operator.run("up", "--detach", "--nodes", "0", "--controllers", "1")
-            operator.run("node", "add", "one", "two", "--roles", "broker,controller,node")
-            operator.run("node", "add", "three")
+            operator.add("one", "two", "--roles", "broker,controller,node")
+            operator.add("three")
             (tmp_path / "web.yaml").write_text(SPEC)
             operator.run("apply", str(tmp_path / "web.yaml"), "--wait=60s")
             assert whole_on(operator) == {"one", "two", "three"}

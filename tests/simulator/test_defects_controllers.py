@@ -33,7 +33,7 @@ from dsmt.simulator.play import Play
 from dsmt.simulator.scenarios import Scenario
 from dsmt.simulator.scenes import controllers
 from dsmt.view import View
-from tests.simulator.planting import SMALL, caught
+from tests.simulator.planting import SMALL, caught, control
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -64,7 +64,7 @@ def test_a_node_that_follows_its_inbox_only_keeps_a_copy_for_ever(monkeypatch: p
     nothing_is_stale(monkeypatch)
     if defect:
         no_own_slot_subscription(monkeypatch)
-    assert bool(caught("race", (1, 2), "12.2", scale=SMALL)) == defect
+    assert bool(caught("race", control((1, 2), defect=defect), "12.2", scale=SMALL)) == defect
 
 
 @pytest.mark.parametrize("defect", [False, True])
@@ -143,11 +143,9 @@ def a_tombstone_ends_whatever_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BusClient, "emit", said)
 
 
-@pytest.mark.parametrize("defect", [False, True])
-def test_a_removal_that_comes_late_ends_what_was_made_anew(monkeypatch: pytest.MonkeyPatch, defect: bool) -> None:
-    if defect:
-        a_tombstone_ends_whatever_there_is(monkeypatch)
-    assert bool(caught("buried", (1, 2), "12.6")) == defect
+def test_a_removal_that_comes_late_ends_what_was_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_tombstone_ends_whatever_there_is(monkeypatch)
+    assert caught("buried", (1, 2), "12.6")
 
 
 def later_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +187,7 @@ def test_a_stale_controller_that_wins_moves_slots_back(monkeypatch: pytest.Monke
     monkeypatch.setattr(controllers, "stop_at_an_await", stop_while_it_waits)
     if defect:
         speaks_before_it_looks(monkeypatch)
-    assert bool(caught("stopped", (11, 14, 15), "12.6", scale=SMALL)) == defect
+    assert bool(caught("stopped", control((11, 14, 15), defect=defect), "12.6", scale=SMALL)) == defect
 
 
 def stop_as_it_speaks(play: Play, controller: SimController) -> None:
@@ -207,7 +205,7 @@ def test_what_a_controller_stamps_and_does_not_send_at_once_moves_slots_back(
     if defect:
         nothing_is_stale(monkeypatch)
         monkeypatch.setattr(BusClient, "flush", lambda _self: None)
-    assert bool(caught("stopped", (2, 4), "12.6", scale=SMALL)) == defect
+    assert bool(caught("stopped", control((2, 4), defect=defect), "12.6", scale=SMALL)) == defect
 
 
 def never_brake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +239,7 @@ def test_a_brake_that_counts_the_killed_is_noticed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(scenarios.SCENARIOS, "race", Scenario(race, "", 70.0))  # type: ignore[attr-defined]
     if defect:
         counts_the_killed(monkeypatch)
-    assert bool(caught("race", (1, 2), "12.2", scale=SMALL)) == defect
+    assert bool(caught("race", control((1, 2), defect=defect), "12.2", scale=SMALL)) == defect
 
 
 def test_a_decision_with_a_hidden_input_does_not_replay(monkeypatch: pytest.MonkeyPatch) -> None:

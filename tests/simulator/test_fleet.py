@@ -17,11 +17,10 @@ from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Play, Report
 from dsmt.simulator.scenarios import SCENARIOS, play_each
 from dsmt.simulator.stores import SimStore
+from tests.simulator.planting import SEEDS
 
 pytestmark = pytest.mark.timeout(600)
 HERE = Path(__file__)
-SEEDS = int(os.environ.get("DSMT_SEEDS", "10"))
-"""How many of each scenario: ten where somebody waits for the answer, fifty in CI."""
 
 
 def failed_once() -> dict[int, list[str]]:

@@ -17,14 +17,6 @@ from dsmt.bus.rules.session_words import SessionWords
 from dsmt.simulator.scenarios import play
 from dsmt.view.sessions import Sessions
 
-SCENARIOS = ("survivors", "parted", "returned", "site")
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_several_brokers(scenario: str) -> None:
-    report = play(1, scenario=scenario)
-    assert not report.wrong, report.log
-
 
 def no_looking_back(patch: pytest.MonkeyPatch) -> None:
     """Who is linked changes, and nobody is read again from where the lost one stood (E1)."""
@@ -59,8 +51,8 @@ def test_a_planted_defect_is_caught(
     defect: Callable[[pytest.MonkeyPatch], None], seeds: tuple[int, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defect(monkeypatch)
-    found = [one for seed in seeds for one in play(seed, scenario="survivors").wrong]
-    assert any(said in one for one in found), found
+    found = (one for seed in seeds for one in play(seed, scenario="survivors").wrong)
+    assert any(said in one for one in found)
 
 
 def going_on_from_now(patch: pytest.MonkeyPatch) -> None:

@@ -244,6 +244,10 @@ async def test_a_token_that_was_lost_with_the_connection_is_answered_after_it(e:
 # --- slow readers, bad readers -------------------------------------------------------------------------------------------
 
 
+MANY = 400
+"""More than anybody keeps for a reader, in bytes."""
+
+
 @pytest.mark.parametrize("conflate", [False, True])
 def test_a_reader_that_does_not_read_blocks_nobody_and_ends_with_the_newest(
     engine_kind: str, tmp_path: Path, conflate: bool
@@ -255,18 +259,18 @@ def test_a_reader_that_does_not_read_blocks_nobody_and_ends_with_the_newest(
             reading(eve, "user/", conflate=True) as got,
         ):
             facts = Facts(alice)
-            for n in range(1, 1201):
-                last = facts.emit("user/big", {"n": n, "pad": "x" * 8000}, version=n)
-                if n % 100 == 0:
+            for n in range(1, MANY + 1):
+                last = facts.emit("user/big", {"n": n, "pad": "x" * 24_000}, version=n)
+                if n % 33 == 0:
                     await last.acknowledged()
-            await got.until(lambda g: numbers(g, "user/big")[-1:] == [1200])
+            await got.until(lambda g: numbers(g, "user/big")[-1:] == [MANY])
             seen: list[int] = []
             async for batch in stuck:
                 seen.extend(d.signed.event.data["n"] for d in batch if isinstance(d, Arrived))
-                if seen and seen[-1] == 1200:
+                if seen and seen[-1] == MANY:
                     break
             assert seen == sorted(set(seen))
-            assert seen == list(range(1, 1201)) if not conflate else len(seen) < 1200
+            assert seen == list(range(1, MANY + 1)) if not conflate else len(seen) < MANY
 
     contract(slow)(engine_kind, tmp_path)
 
