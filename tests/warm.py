@@ -33,7 +33,9 @@ from typing import BinaryIO, Final, NamedTuple, NoReturn
 ROOMS: Final = ("dsmt.cli", "dsmt.operations", "dsmt.programs")
 """What is imported, with all that it imports."""
 MOST: Final = 1 << 16
-"""What a pipe takes before anybody reads it, in bytes; also of a request."""
+"""What a pipe takes before anybody reads it, in bytes."""
+MOST_ASKED: Final = 1 << 18
+"""What a command may be asked with: its arguments, its environment and its directory."""
 
 Ended = subprocess.CompletedProcess[bytes]
 
@@ -57,6 +59,7 @@ class Warm:
 
     def __init__(self, within: tuple[str, ...]) -> None:
         self._asks, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._asks.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_ASKED)
         argv = [*within, sys.executable, __file__, str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(
@@ -78,7 +81,8 @@ class Warm:
     def begun(self, arguments: Sequence[str], env: Mapping[str, str], stdin: bytes) -> Iterator[Asked]:
         """A command that runs no longer than the block."""
         about = json.dumps([arguments, dict(env), str(Path.cwd())]).encode()
-        assert max(len(about), len(stdin)) <= MOST
+        assert len(about) <= MOST_ASKED
+        assert len(stdin) <= MOST
         assert _read_at_start(env) == _read_at_start(BEGAN), "this needs an interpreter of its own"
         pipes = [os.pipe() for _ in range(3)]
         with ExitStack() as ours:
@@ -198,7 +202,7 @@ class Forking:
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is self._asked:
-                    about, fds, _, _ = socket.recv_fds(self._asked, MOST, 4)
+                    about, fds, _, _ = socket.recv_fds(self._asked, MOST_ASKED, 4)
                     if not about:
                         self._end()
                     pid = os.fork()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
@@ -23,6 +21,7 @@ from dsmt.ports.bus import Arrived, Bus, Draft, Interest, Notice, Start
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.records import process_of
 from tests.real.fleet import PATIENCE_S, attached, end, eventually, web_spec
+from tests.real.seat import dsmt
 
 WEB = web_spec(3)
 BLOB = os.urandom(700_000)
@@ -100,13 +99,8 @@ def within(home: Home, work: Callable[[], Awaitable[None]]) -> None:
 
 async def commanded(home: Home, *words: str) -> str:
     """What a command line says that ends well."""
-    environment = {**os.environ, "DSMT_HOME": str(home.root)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "dsmt", *words, env=environment, stdout=PIPE, stderr=STDOUT
-    )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
-    return said.decode()
+    said = await dsmt(home.root, *words)
+    return said.out + said.err
 
 
 async def stands(home: Home, publisher: Publisher, before: dict[tuple[str, int, str], int]) -> None:

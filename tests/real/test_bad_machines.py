@@ -19,6 +19,7 @@ import pytest
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_node
 from dsmt.ports.bus import Draft
+from tests import warm
 from tests.real.fleet import Fleet, attached, eventually, fleet, processes_of, redis_spec
 from tests.real.seat import dsmt, start
 
@@ -67,6 +68,7 @@ async def small_disk(directory: Path, size: str) -> AsyncIterator[Small]:
             enter + ([] if root else ["--user", "--preserve-credentials"]), Path(f"/proc/{holder.pid}/root{directory}")
         )
     finally:
+        warm.end_within()
         holder.kill()
         await holder.wait()
 

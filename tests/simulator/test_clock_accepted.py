@@ -17,8 +17,8 @@ from dsmt.simulator.programs import Habits
 
 pytestmark = pytest.mark.timeout(300)
 FAR_S: Final = 300.0
-PULLED_S: Final = 120.0
-"""More than every bound that is a minute, and pulled back within four hours."""
+PULLED_S: Final = 75.0
+"""More than every bound that is a minute, and pulled back within three hours."""
 NEW_S: Final = 50.0
 """Less than what certificates allow before they were issued."""
 SCALE: Final = Scale(nodes=1, services=1, controllers=1, instances=(1, 1), skewed=0.0, habits=Habits(life_s=1e9))
