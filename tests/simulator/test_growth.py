@@ -24,9 +24,10 @@ def heard(nodes: int, patched: pytest.MonkeyPatch) -> Counter[str]:
     found: Counter[str] = Counter()
     push, page, subscribe = FanOut._push, FanOut._page, FanOut.subscribe
 
-    def pushed(self, subscription, rows):
-        found[subscription.owner.name.split("/")[0]] += len(rows)
-        return push(self, subscription, rows)
+    def pushed(self, subscription, parcels):
+        sent = push(self, subscription, parcels)
+        found[subscription.owner.name.split("/")[0]] += sent
+        return sent
 
     def paged(self, subscription):
         read, more = page(self, subscription)
