@@ -2,14 +2,15 @@
 
 Rule 1: it keeps nothing: what tokens are good for and who has used them are facts. What it says first is the use, which the
     broker compares with what stands; so any number of issuers answer side by side, and one of them is heard.
-Rule 2: what it has certified for a token of which another use stands it revokes, whenever it sees both.
+Rule 2: what it has certified for a token of which something else stands, or under a name that had been given, it revokes
+    whenever it sees both.
 Rule 3: a request that it does not answer in time is asked again; none makes it fail.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -26,7 +27,7 @@ from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
-from dsmt.trust.joining import TOKENS, check_request, doubles, is_due, node_certificate
+from dsmt.trust.joining import TOKENS, Use, check_request, is_due, lost, node_certificate
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import TrustStore
@@ -45,7 +46,7 @@ class Issuer:
     def __init__(self, bus: Bus, identity: Identity, trust: TrustStore) -> None:
         self._bus, self._identity, self._trust = bus, identity, trust
         self._facts: dict[str, SignedEvent] = {}
-        self._tokens: dict[str, TokenFact] = {}
+        self._tokens: dict[str, Use] = {}
         self._heard: dict[str, int] = {}
         self._left: dict[str, int] = {}
         """By node: when it has joined or said its attributes last, and when an operator has removed it."""
@@ -66,7 +67,7 @@ class Issuer:
                 match event.type:
                     case "dsmt.trust.token":
                         self._learn(event.topic.removeprefix(TOKENS), signed)
-                        await self._end(doubles(self._trust.certificates(), self._tokens))
+                        await self._end(self._trust.certificates())
                     case "dsmt.joining.request":
                         await self._answer(event.topic.split("/")[1], from_data(JoinRequest, event.data), signed)
                     case "dsmt.node.renewal":
@@ -75,8 +76,8 @@ class Issuer:
                         if from_data(NodeVerdict, event.data).state == "left":
                             self._left[event.topic.split("/")[1]] = event.time_ms
                     case _:
-                        self._hear(event.topic.split("/")[1], signed)
-                        await self._end(doubles(self._above(signed), self._tokens))
+                        self._hear(event.topic.split("/")[1], event.time_ms)
+                        await self._end(self._above(signed))
         except TimeoutError:
             self._log.warning("not answered in time", topic=event.topic)
         except DsmtError as error:
@@ -86,14 +87,14 @@ class Issuer:
         held = self._facts.get(token)
         if held is None or newer(signed.event, held.event):
             said = from_data(TokenFact, signed.event.data)
-            self._facts[token], self._tokens[token] = signed, said
+            self._facts[token], self._tokens[token] = signed, Use(signed.event.time_ms, token, said)
             if said.key:
-                self._hear(said.member, signed)
+                self._hear(said.member, signed.event.time_ms)
                 with suppress(UnusableEventError):  # who is certified has a name, before anybody hears them
                     self._trust.add(said.certificate)
 
-    def _hear(self, node: str, signed: SignedEvent) -> None:
-        self._heard[node] = max(self._heard.get(node, 0), signed.event.time_ms)
+    def _hear(self, node: str, said_ms: int) -> None:
+        self._heard[node] = max(self._heard.get(node, 0), said_ms)
 
     def _above(self, signed: SignedEvent) -> Sequence[Certificate]:
         return [one.certificate for one in self._trust.chain(signed.key_id, signed.event.source)]
@@ -103,24 +104,29 @@ class Issuer:
         node = name.partition("/")[2]
         if self._left.get(node, 0) > self._heard.get(node, 0):
             return []
-        now_s = self._bus.now_ms() // 1000
-        known = {one.key_id for one in self._trust.certificates() if one.subject == name and one.not_after > now_s}
-        return [key_id for key_id in known if not self._trust.is_revoked(key_id, name)]
+        return [one for one in {one.key_id for one in self._trust.certificates()} if self._stands(one.hex(), name)]
+
+    def _stands(self, key: str, name: str) -> bool:
+        key_id, now_s = bytes.fromhex(key), self._bus.now_ms() // 1000
+        held = self._trust.certificate(key_id, name)
+        return held is not None and held.certificate.not_after > now_s and not self._trust.is_revoked(key_id, name)
 
     async def _answer(self, token: str, asked: JoinRequest, request: SignedEvent) -> None:
         key, topic = key_id_of(asked.public), f"joining/{token}/refused"
         held = self._tokens.get(token)
         try:
-            check_request(asked, held, now_ms=self._bus.now_ms(), holders=self._holders)
+            fact = None if held is None else held.fact
+            check_request(asked, fact, now_ms=self._bus.now_ms(), holders=self._holders)
         except RefusedError as error:
             said = JoinRefused(key=key.hex(), code=error.code, message=error.message, next=error.next)
             self._bus.emit(Draft(topic, to_data(said), subject=f"joining/{token}", cause=(request.id,)))
             return
-        if held is None or held.key:
+        if fact is None or fact.key:
             return  # it has its answer, which it reads
         now_s = self._bus.now_ms() // 1000
         made = node_certificate(self._identity, asked.name, asked.public, now_s=now_s, serial=bytes.fromhex(token))
-        used = msgspec.structs.replace(held, key=key.hex(), member=asked.name, certificate=made.raw)
+        freed_ms = self._left.get(asked.name, 0)
+        used = msgspec.structs.replace(fact, key=key.hex(), member=asked.name, certificate=made.raw, freed_ms=freed_ms)
         draft = Draft(
             f"{TOKENS}{token}", to_data(used), subject=f"node/{asked.name}", cause=(request.id,), replaces=self._facts[token]
         )
@@ -129,6 +135,9 @@ class Issuer:
         except DsmtError as error:
             if error.code not in _STALE:
                 raise  # else another issuer was first, or nobody knows: who asks asks again
+            return
+        self._hear(asked.name, self._bus.now_ms())  # what comes next may ask for this name, before this is heard
+        self._trust.add(made.raw)
 
     async def _renew(self, request: SignedEvent) -> None:
         """Give a node its next certificate, if it has one whose time for that has come."""
@@ -141,18 +150,16 @@ class Issuer:
         said = Renewed(certificate=made.raw)
         await self._bus.publish(Draft(f"node/{name}/certificate", to_data(said), subject=source, cause=(request.id,)))
 
-    async def _end(self, lost: Sequence[Certificate]) -> None:
-        """Revoke what this issuer has certified for a token of which another use stands (rule 2)."""
+    async def _end(self, certificates: Iterable[Certificate]) -> None:
+        """Revoke what this issuer has certified in vain (rule 2)."""
         own = self._identity.certificate
-        for one in lost:
+        for one, why in lost(certificates, self._tokens, self._stands):
             if one.issuer != own.subject or self._trust.is_revoked(one.key_id, one.subject):
                 continue
             if not self._trust.may_revoke(own.key_id, one.key_id):
                 continue
-            kept = self._tokens[one.serial.hex()].member
-            why = f"its token was used twice, and {kept} was first"
             said = Revoked(by=self._identity.name, name=one.subject, reason=why)
-            self._log.warning("a token was used twice", kept=kept, revoked=one.subject, key=one.key_id.hex())
-            with suppress(TransportError):
+            self._log.warning("a certificate was given in vain", why=why, revoked=one.subject, key=one.key_id.hex())
+            with suppress(TransportError, RefusedError):  # no broker has heard of it yet: when its node comes
                 draft = Draft(topic_of(one.key_id, self._identity.name), to_data(said), subject=one.subject)
                 await self._bus.publish(draft)

@@ -3,10 +3,12 @@
 Rule 1: a token is one printable line: the realm's name, root keys and brokers, and a short-lived key that is certified as
     `joining/<id>`, which may do nothing but ask. What it is good for stands in the fact `trust/token/<id>`, which ends it.
 Rule 2: the fact is also the answer: who has used the token, and the certificate. It follows the operator's, so of two uses
-    one broker refuses the later; of two brokers' the winner in fact order stays, and what the other use was given ends.
+    one broker refuses the later; of two brokers' the winner in fact order stays, and what the other use was given ends. So
+    it does where the winner is an operator's word that revokes the token.
 Rule 3: the id of a node's certificate is that of its token, also when it is renewed: so each issuer sees by the facts, and
-    with no memory of its own, which of its certificates have lost (`doubles`).
+    with no memory of its own, which of its certificates have lost (`lost`).
 Rule 4: nobody joins under a name that somebody has whose certificate stands, unless an operator has removed that node.
+    Two issuers may give one name at the same moment, or on two sides of a partition: the later use ends (`lost`).
     An issuer certifies nodes only (`may_name`).
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -36,6 +38,8 @@ NODE_S: Final = 30 * 24 * 3600
 """How long a node's certificate is valid that an issuer gives; it is renewed when half of that has passed."""
 ID_BYTES: Final = 16
 _MOST: Final = 64 * 1024
+Stands = Callable[[str, str], bool]
+"""Whether a key, by its id in hex, has a certificate of a name that stands."""
 _WHOLE: Final = "copy the whole line that dsmt token create printed"
 
 
@@ -159,14 +163,42 @@ def check_unused(token: kinds.TokenFact, key_id: bytes) -> None:
         raise RefusedError("token.used", said, next="each machine needs its own: dsmt token create")
 
 
-def doubles(certificates: Iterable[Certificate], tokens: Mapping[str, kinds.TokenFact]) -> list[Certificate]:
-    """Those that were given for a token of which another use stands (rule 3)."""
-    found = []
+class Use(msgspec.Struct, frozen=True):
+    """What stands of a token, and when that was said (realm ms)."""
+
+    said_ms: int
+    token: str
+    fact: kinds.TokenFact
+
+
+def lost(
+    certificates: Iterable[Certificate], tokens: Mapping[str, Use], stands: Stands
+) -> Iterator[tuple[Certificate, str]]:
+    """Those that were given in vain, and why.
+
+    Something else stands of their token, or their name was given to another key first (rules 3 and 4).
+    """
+    given: dict[str, list[Use]] = {}
+    for other in tokens.values():
+        given.setdefault(other.fact.member, []).append(other)
     for one in certificates:
-        token = tokens.get(one.serial.hex())
-        if one.role == "node" and token is not None and token.key and token.key != one.key_id.hex():
-            found.append(one)
-    return found
+        use = tokens.get(one.serial.hex())
+        if one.role == "node" and use is not None and (why := _in_vain(one, use, given[use.fact.member], stands)):
+            yield one, why
+
+
+def _in_vain(one: Certificate, use: Use, given: Sequence[Use], stands: Stands) -> str:
+    fact, key = use.fact, one.key_id.hex()
+    if fact.revoked:
+        return "its token was revoked first"
+    if fact.key != key:
+        return f"its token was used twice, and {fact.member} was first" if fact.key else ""
+    if fact.freed_ms is not None:
+        for other in given:
+            first = fact.freed_ms < other.said_ms and (other.said_ms, other.token) < (use.said_ms, use.token)
+            if first and other.fact.key != key and stands(other.fact.key, one.subject):
+                return f"the name {fact.member} was given twice, and to another key first"
+    return ""
 
 
 def is_due(certificate: Certificate, now_s: int) -> bool:

@@ -5,97 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from dsmt.agents.node.renewing import renewed, returned
-from dsmt.bus.client.client import BusClient
 from dsmt.errors import InputError, RefusedError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
-from dsmt.issuers.issuer import Issuer
-from dsmt.operations.connection import Connection
 from dsmt.operations.local.joining import _realm
 from dsmt.operations.write import node_control, tokens
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import NatsTerms
-from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import Identity, root_issued
-from dsmt.trust.joining import TOKENS, Token, node_certificate, read_token
-from dsmt.trust.keys import SecretKey
+from dsmt.trust.joining import TOKENS, node_certificate, read_token
 from dsmt.trust.revocations import topic_of
-from dsmt.trust.store import TrustStore
-from tests.bus.realm import TestRealm, memory_network, reading, realm
-
-OPERATOR = "operator/alice"
-ATTRIBUTES = {
-    "cpus": 1, "memory_bytes": 1, "memory_free_bytes": 1, "disk_bytes": 1, "disk_free_bytes": 1, "load": 0.1,
-    "address": "10.0.0.2", "version": "test", "boot_id": "b",
-}  # fmt: skip
-
-
-class Joining:
-    """A realm with an operator and issuers, and who holds a token."""
-
-    def __init__(self, made: TestRealm) -> None:
-        self.realm = made
-        self.operator = made.identity(OPERATOR)
-
-    async def begin(self, issuers: int = 1) -> None:
-        await self.realm.broker()
-        self.bus = await self.realm.client(OPERATOR, identity=self.operator)
-        self.issuers = [await self.issuer(f"i{n}") for n in range(1, issuers + 1)]
-
-    async def issuer(self, name: str) -> tuple[BusClient, Identity]:
-        identity = self.realm.identity(f"issuer/{name}")
-        client = await self.realm.client(f"issuer/{name}", identity=identity)
-        self.realm.tasks[name] = asyncio.get_running_loop().create_task(Issuer(client, identity, client._trust).run())
-        return client, identity
-
-    def connection(self) -> Connection:
-        brokers = tuple((one.address, one.public) for one in self.realm.brokers)
-        config = RealmConfig(name=self.realm.name, roots=(self.realm.root.public,), brokers=brokers)
-        return Connection(self.bus, self.operator, self.realm.trust(), config, "alice", self.realm.brokers)
-
-    async def token(self, **about: Any) -> Token:
-        return read_token((await tokens.create(self.connection(), self.operator, **about)).line)
-
-    async def ask(self, token: Token, name: str, key: SecretKey, trust: TrustStore | None = None) -> Any:
-        """What one request brings: the token as it was used, or why not."""
-        client = await self.realm.client(token.identity.name, identity=token.identity)
-        try:
-            async with reading(client, f"joining/{token.id}/", f"{TOKENS}{token.id}") as got:
-                asked = to_data(kinds.JoinRequest(name=name, public=key.public))
-                client.emit(Draft(f"joining/{token.id}/request", asked))
-                refused = f"joining/{token.id}/refused"
-                mine = key.key_id.hex()
-                await got.until(lambda r: r.of(refused) or any(one["key"] == mine for one in r.of(f"{TOKENS}{token.id}")))
-                if trust is not None:
-                    trust.merge(client._trust.export())
-                return (got.of(refused) or got.of(f"{TOKENS}{token.id}"))[-1]
-        finally:
-            await self.realm.stop(client)
-
-
-def scenario(test: Callable[[Joining], Awaitable[None]]) -> Callable[..., None]:
-    def run(tmp_path: Path) -> None:
-        async def within() -> None:
-            async with asyncio.timeout(45), realm(memory_network(), tmp_path) as made:
-                await test(Joining(made))
-
-        asyncio.run(within())
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
-
-
-def new_key() -> SecretKey:
-    return SecretKey(os.urandom(32))
+from tests.bus.realm import reading
+from tests.issuers.joining import ATTRIBUTES, Joining, new_key, scenario
 
 
 @scenario

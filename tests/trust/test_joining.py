@@ -11,10 +11,11 @@ from dsmt.trust.joining import (
     NODE_S,
     PREFIX,
     Token,
+    Use,
     check_request,
-    doubles,
     is_due,
     joining_identity,
+    lost,
     node_certificate,
     read_token,
 )
@@ -158,10 +159,37 @@ def test_of_two_uses_of_a_token_the_one_that_stands_ends_the_other(realm):
         for name, serial in (("n7", ID), ("n8", ID), ("n9", bytes(16)))
     )
     known = [first, second, other, issuer.certificate]
-    assert doubles(known, {ID.hex(): fact(key=first.key_id.hex(), member="n7")}) == [second]
-    assert doubles(known, {ID.hex(): fact(key=second.key_id.hex(), member="n8")}) == [first]
-    assert doubles(known, {ID.hex(): fact()}) == []
-    assert doubles(known, {}) == []
+
+    def ended(**more):
+        return [one for one, _ in lost(known, {ID.hex(): Use(0, ID.hex(), fact(**more))}, lambda *_: True)]
+
+    assert ended(key=first.key_id.hex(), member="n7") == [second]
+    assert ended(key=second.key_id.hex(), member="n8") == [first]
+    assert ended() == []
+    assert ended(revoked=True) == [first, second]
+    assert list(lost(known, {}, lambda *_: True)) == []
+
+
+def test_of_two_keys_under_one_name_the_one_that_was_given_first_stands_unless_the_name_was_free_since(realm):
+    issuer = realm.identities["issuer/i1"]
+    ids = ID, bytes(16)
+    first, second = (
+        node_certificate(issuer, "n7", realm.key(name).public, now_s=realm.now, serial=serial).certificate
+        for name, serial in zip(("a", "b"), ids, strict=True)
+    )
+
+    def ended(freed_ms, *, stands=True, said_ms=(5, 6)):
+        uses = {
+            serial.hex(): Use(at, serial.hex(), fact(key=one.key_id.hex(), member="n7", freed_ms=freed_ms))
+            for serial, one, at in zip(ids, (first, second), said_ms, strict=True)
+        }
+        return [one for one, _ in lost([first, second], uses, lambda *_: stands)]
+
+    assert ended(0) == [second]
+    assert ended(0, said_ms=(6, 5)) == [first]
+    assert ended(5) == [], "the first was said before the name was free"
+    assert ended(0, stands=False) == []
+    assert ended(None) == [], "by an issuer that did not say it"
 
 
 def test_a_certificate_is_due_from_the_middle_of_its_life_on(realm):

@@ -15,7 +15,8 @@ from dsmt.event.phrases import person, quoted
 class TokenFact(msgspec.Struct, frozen=True, kw_only=True):
     """A token for one machine. `name` is a pattern for its name, `key` the id of the key that has used it: empty before.
 
-    `certificate` is the answer to that use, signed by the source of the fact.
+    `certificate` is the answer to that use, signed by the source of the fact. `freed_ms`: when an operator removed
+    the node that had the name before, 0 for none; None where an issuer of before has not said it.
     """
 
     role: Literal["node"]
@@ -28,6 +29,7 @@ class TokenFact(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     member: str = ""
     certificate: bytes = b""
+    freed_ms: Ms | None = None
 
 
 class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
