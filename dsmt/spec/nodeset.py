@@ -6,7 +6,8 @@
 Rule 1: `all_nodes` and `failed` are given; another NAME is a named set or, when there is none, the node so called.
 Rule 2: a name that is neither selects nothing: nodes and sets come and go, and an evaluation must not fail for it;
         `unknown_names` tells them to whoever declares an expression.
-Rule 3: `limit` takes the first N in rendezvous order, so a node that comes or goes changes at most one member.
+Rule 3: `limit` takes the first N in rendezvous order, so a node that comes or goes changes at most one member. Who evaluates
+        may prefer other nodes, but not within what a `minus` takes away: there nothing may follow from what runs where.
 Rule 4: named sets that lead back to themselves are an error that names the cycle.
 """
 
@@ -204,13 +205,14 @@ def evaluate(
     """Return the nodes selected, sorted by name.
 
     `universe` is every node of the realm, `failed` those that are dead or where this component is parked, `named`
-    the realm's sets. `rank(set key, node)` orders `limit`. Raises `NodeSetError` only for a cycle of named sets.
+    the realm's sets. `rank(set key, node)` orders `limit`, but within what a `minus` takes away (rule 3). Raises
+    `NodeSetError` only for a cycle of named sets.
     """
     return tuple(sorted(_Evaluation(frozenset(universe), failed, named, rank).of(expression)))
 
 
 class _Evaluation:
-    """One evaluation; a named set is evaluated once."""
+    """One evaluation; a named set is evaluated once, and once more where it is taken away."""
 
     def __init__(
         self,
@@ -223,39 +225,40 @@ class _Evaluation:
         self._failed = failed & universe
         self._named = named
         self._rank = rank
-        self._known: dict[str, frozenset[str]] = {}
+        self._known: dict[tuple[str, bool], frozenset[str]] = {}
         self._open: list[str] = []
 
-    def of(self, expression: Expression) -> frozenset[str]:
+    def of(self, expression: Expression, *, taken: bool = False) -> frozenset[str]:
+        """The nodes that it selects; `taken`: they are taken away from others."""
         match expression:
             case NamedNodes(name):
-                return self._name(name)
+                return self._name(name, taken)
             case Minus(left, right):
-                return self.of(left) - self.of(right)
+                return self.of(left, taken=taken) - self.of(right, taken=True)
             case Union(parts):
-                return frozenset[str]().union(*map(self.of, parts))
+                return frozenset[str]().union(*(self.of(part, taken=taken) for part in parts))
             case Intersect(parts):
-                return self.of(parts[0]).intersection(*map(self.of, parts[1:]))
+                return frozenset.intersection(*(self.of(part, taken=taken) for part in parts))
             case Limit(of, count):
-                key = format_expression(of)
-                return frozenset(sorted(self.of(of), key=lambda node: (self._rank(key, node), node))[:count])
+                key, rank = format_expression(of), rendezvous_rank if taken else self._rank
+                return frozenset(sorted(self.of(of, taken=taken), key=lambda node: (rank(key, node), node))[:count])
 
-    def _name(self, name: str) -> frozenset[str]:
+    def _name(self, name: str, taken: bool) -> frozenset[str]:
         if name == ALL_NODES:
             return self._universe
         if name == FAILED:
             return self._failed
-        if name in self._known:
-            return self._known[name]
+        if (name, taken) in self._known:
+            return self._known[name, taken]
         if name not in self._named:
             return frozenset({name}) & self._universe
         if name in self._open:
             cycle = " -> ".join([*self._open[self._open.index(name) :], name])
             raise NodeSetError(f"the named sets form a cycle: {cycle}", suggestion="break the cycle")
         self._open.append(name)
-        self._known[name] = self.of(self._named[name])
+        self._known[name, taken] = found = self.of(self._named[name], taken=taken)
         self._open.pop()
-        return self._known[name]
+        return found
 
 
 def mentioned(expression: Expression) -> frozenset[str]:

@@ -115,3 +115,16 @@ def test_one_of_each_node_that_ran_for_long_since_it_was_begun_again_waits_no_lo
     realm.status(key(), "n1", State.FAILED, parked=True)
     controller.watch(60)
     assert (moves > 3, realm.slot().desired, realm.slot().moves) == (True, "running", 1)
+
+
+@pytest.mark.parametrize("instances", [3, "each_node"])
+@pytest.mark.parametrize("front", ["limit(all_nodes, 4)", "limit(minus(all_nodes, failed), 4)"])
+def test_what_runs_outside_of_a_limit_stays_where_it_is(instances: int | str, front: str) -> None:
+    realm = Realm(*(f"n{number}" for number in range(1, 8)))
+    realm.apply(web(instances, component=f"nodes: minus(all_nodes, {front})\n"))
+    realm.settle()
+    before = realm.nodes_of()
+    assert len(before) == 3
+    for _ in range(5):
+        assert realm.after(300).settle() == []
+    assert realm.nodes_of() == before

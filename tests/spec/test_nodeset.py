@@ -110,6 +110,25 @@ def test_a_node_that_leaves_changes_at_most_one_member_of_a_limit(universe, coun
     assert len(after - before) <= (1 if gone in before else 0)
 
 
+@pytest.mark.parametrize(
+    "text", ["minus(all_nodes, limit(all_nodes, 4))", "minus(all_nodes, front)", "minus(union(back, n1), front)"]
+)
+def test_what_is_taken_away_is_so_whatever_a_limit_prefers(text):
+    named = {"front": nodeset.parse("limit(all_nodes, 4)"), "back": nodeset.parse("minus(all_nodes, front)")}
+
+    def preferring(nodes):
+        def rank(key, node):
+            return nodeset.rendezvous_rank(key, node) + (0 if node in nodes else 2**64)
+
+        return nodeset.evaluate(nodeset.parse(text), universe=NODES, failed=frozenset(), named=named, rank=rank)
+
+    assert preferring(()) == preferring(NODES[:4]) == preferring(preferring(())) == value(text, named=named)
+    assert nodeset.evaluate(
+        nodeset.parse("union(front, minus(n1, front))"), universe=NODES, failed=frozenset(), named=named,
+        rank=lambda _, node: -NODES.index(node),
+    ) == tuple(sorted({*NODES[-4:], *value("minus(n1, front)", named=named)}))  # fmt: skip
+
+
 def test_a_named_set_and_its_text_written_out_select_the_same_nodes():
     inline = value("limit(minus(all_nodes, failed), 3)", failed=frozenset({"n3"}))
     assert value("three", failed=frozenset({"n3"}), named={
