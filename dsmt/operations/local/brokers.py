@@ -17,6 +17,7 @@ from dsmt.operations.connection import reading
 from dsmt.operations.local import servers
 from dsmt.operations.local.addresses import check_address, check_free, free_address
 from dsmt.operations.local.ending import release
+from dsmt.operations.local.handing import handed_on
 from dsmt.operations.local.home import ENGINES, Home, check_part, write_secret
 from dsmt.operations.local.keeping import broker_programs, is_up, keep
 from dsmt.operations.local.lock import alone
@@ -210,11 +211,13 @@ async def silent_since_ms(bus: BusReader, home: Home, name: str) -> int | None:
 async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits: Tell) -> BrokerAddress:
     """Have a broker be none any more; where it is of this home it is ended, and its directory goes.
 
-    A NATS server ends when others hold what it held. Raises `NotFoundError`, `TimedOutError`, `RefusedError` for the last.
+    It ends when others hold what specs name of its depot, a NATS server when they hold all that it held. Raises
+    `NotFoundError`, `TimedOutError`, `RefusedError` for the last.
     """
     async with alone(home, waits):
         _check_still(home)
         realm = home.realm()
+        await handed_on(home, bus, name, waits)
         at = await _unsaid(bus, home, name, by=by, reason=reason, waits=waits)
         if realm.nats is not None:
             await servers.emptied(bus, realm, name)
