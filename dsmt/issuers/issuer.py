@@ -87,7 +87,8 @@ class Issuer:
         held = self._facts.get(token)
         if held is None or newer(signed.event, held.event):
             said = from_data(TokenFact, signed.event.data)
-            self._facts[token], self._tokens[token] = signed, Use(signed.event.time_ms, token, said)
+            self._facts[token] = signed
+            self._tokens[token] = Use(signed.event.time_ms, signed.event.version or 0, token, said)
             if said.key:
                 self._hear(said.member, signed.event.time_ms)
                 with suppress(UnusableEventError):  # who is certified has a name, before anybody hears them
@@ -153,7 +154,7 @@ class Issuer:
     async def _end(self, certificates: Iterable[Certificate]) -> None:
         """Revoke what this issuer has certified in vain (rule 2)."""
         own = self._identity.certificate
-        for one, why in lost(certificates, self._tokens, self._stands):
+        for one, why in lost(certificates, self._tokens, self._stands, now_ms=self._bus.now_ms()):
             if one.issuer != own.subject or self._trust.is_revoked(one.key_id, one.subject):
                 continue
             if not self._trust.may_revoke(own.key_id, one.key_id):

@@ -38,6 +38,13 @@ NODE_S: Final = 30 * 24 * 3600
 """How long a node's certificate is valid that an issuer gives; it is renewed when half of that has passed."""
 ID_BYTES: Final = 16
 _MOST: Final = 64 * 1024
+USE: Final = 2
+"""The version of a use, and of a word that revokes an unused token: it follows the word that made the token."""
+YOUNG_MS: Final = 24 * 3600 * 1000
+"""How long after a certificate was given it may turn out that its name had been given, or its token revoked.
+
+Who has stolen a key makes up whatever time it likes, and ends nobody by this who has been there for longer.
+"""
 Stands = Callable[[str, str], bool]
 """Whether a key, by its id in hex, has a certificate of a name that stands."""
 _WHOLE: Final = "copy the whole line that dsmt token create printed"
@@ -164,33 +171,38 @@ def check_unused(token: kinds.TokenFact, key_id: bytes) -> None:
 
 
 class Use(msgspec.Struct, frozen=True):
-    """What stands of a token, and when that was said (realm ms)."""
+    """What stands of a token, in which version, and when that was said (realm ms)."""
 
     said_ms: int
+    version: int
     token: str
     fact: kinds.TokenFact
 
 
 def lost(
-    certificates: Iterable[Certificate], tokens: Mapping[str, Use], stands: Stands
+    certificates: Iterable[Certificate], tokens: Mapping[str, Use], stands: Stands, *, now_ms: int
 ) -> Iterator[tuple[Certificate, str]]:
     """Those that were given in vain, and why.
 
-    Something else stands of their token, or their name was given to another key first (rules 3 and 4).
+    Something else stands of their token, or their name was given to another key first (rules 3 and 4). What follows a use
+    was said by somebody who knew of it, and ends nothing.
     """
     given: dict[str, list[Use]] = {}
     for other in tokens.values():
         given.setdefault(other.fact.member, []).append(other)
     for one in certificates:
         use = tokens.get(one.serial.hex())
-        if one.role == "node" and use is not None and (why := _in_vain(one, use, given[use.fact.member], stands)):
+        if one.role != "node" or use is None or use.version != USE:
+            continue
+        young = now_ms < 1000 * one.issued + YOUNG_MS
+        if why := _in_vain(one, use, given[use.fact.member] if young else (), stands):
             yield one, why
 
 
 def _in_vain(one: Certificate, use: Use, given: Sequence[Use], stands: Stands) -> str:
     fact, key = use.fact, one.key_id.hex()
     if fact.revoked:
-        return "its token was revoked first"
+        return "its token was revoked first" if given else ""
     if fact.key != key:
         return f"its token was used twice, and {fact.member} was first" if fact.key else ""
     if fact.freed_ms is not None:

@@ -77,3 +77,18 @@ async def test_what_was_given_for_a_token_that_had_been_revoked_on_the_other_sid
         topic = f"trust/revoked/{lost.key_id.hex()}/issuer/i1"
         await got.until(lambda r: r.of(topic))
         assert got.of(topic)[0]["reason"] == "its token was revoked first"
+
+
+@scenario
+async def test_who_calls_a_token_used_that_somebody_has_used_ends_nothing(j: Joining) -> None:
+    await j.begin()
+    token, key, trust = await j.token(), new_key(), j.realm.trust()
+    certificate = trust.add((await j.ask(token, "web-1", key, trust))["certificate"])
+    node = Identity(key, tuple(trust.chain(certificate.key_id, "node/web-1")))
+    await j.come(node)
+    client, thief = await j.other_side()
+    async with reading(j.bus, "trust/revoked/") as got:
+        await j.give(client, thief, token, "web-2", new_key())
+        await j.come(node)
+        await j.ask(await j.token(), "web-3", new_key())  # heard after all that
+        assert got.arrived == []

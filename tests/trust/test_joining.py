@@ -160,14 +160,17 @@ def test_of_two_uses_of_a_token_the_one_that_stands_ends_the_other(realm):
     )
     known = [first, second, other, issuer.certificate]
 
-    def ended(**more):
-        return [one for one, _ in lost(known, {ID.hex(): Use(0, ID.hex(), fact(**more))}, lambda *_: True)]
+    def ended(version=2, days=0, **more):
+        uses = {ID.hex(): Use(0, version, ID.hex(), fact(**more))}
+        return [one for one, _ in lost(known, uses, lambda *_: True, now_ms=1000 * (realm.now + 1 + days * 86400))]
 
     assert ended(key=first.key_id.hex(), member="n7") == [second]
     assert ended(key=second.key_id.hex(), member="n8") == [first]
     assert ended() == []
     assert ended(revoked=True) == [first, second]
-    assert list(lost(known, {}, lambda *_: True)) == []
+    assert ended(revoked=True, days=1) == [], "who has been there for a day is not ended by a time that may be made up"
+    assert ended(version=3, revoked=True) == ended(version=3, key="00", member="n7") == [], "what follows a use ends nothing"
+    assert list(lost(known, {}, lambda *_: True, now_ms=0)) == []
 
 
 def test_of_two_keys_under_one_name_the_one_that_was_given_first_stands_unless_the_name_was_free_since(realm):
@@ -178,17 +181,19 @@ def test_of_two_keys_under_one_name_the_one_that_was_given_first_stands_unless_t
         for name, serial in zip(("a", "b"), ids, strict=True)
     )
 
-    def ended(freed_ms, *, stands=True, said_ms=(5, 6)):
+    def ended(freed_ms, *, stands=True, said_ms=(5, 6), days=0):
         uses = {
-            serial.hex(): Use(at, serial.hex(), fact(key=one.key_id.hex(), member="n7", freed_ms=freed_ms))
+            serial.hex(): Use(at, 2, serial.hex(), fact(key=one.key_id.hex(), member="n7", freed_ms=freed_ms))
             for serial, one, at in zip(ids, (first, second), said_ms, strict=True)
         }
-        return [one for one, _ in lost([first, second], uses, lambda *_: stands)]
+        now_ms = 1000 * (realm.now + 1 + days * 86400)
+        return [one for one, _ in lost([first, second], uses, lambda *_: stands, now_ms=now_ms)]
 
     assert ended(0) == [second]
     assert ended(0, said_ms=(6, 5)) == [first]
     assert ended(5) == [], "the first was said before the name was free"
     assert ended(0, stands=False) == []
+    assert ended(0, days=1) == []
     assert ended(None) == [], "by an issuer that did not say it"
 
 
