@@ -129,6 +129,19 @@ def test_what_is_taken_away_is_so_whatever_a_limit_prefers(text):
     ) == tuple(sorted({*NODES[-4:], *value("minus(n1, front)", named=named)}))  # fmt: skip
 
 
+@given(expressions, universes, failures)
+def test_who_prefers_the_nodes_that_it_has_comes_to_rest(expression, universe, failed):
+    had, before = (), []
+    while had not in before:
+        before.append(had)
+
+        def rank(key, node, has=frozenset(had)):
+            return nodeset.rendezvous_rank(key, node) + (0 if node in has else 2**64)
+
+        had = nodeset.evaluate(expression, universe=universe, failed=failed, named=NAMED, rank=rank)
+    assert had == before[-1]
+
+
 def test_a_named_set_and_its_text_written_out_select_the_same_nodes():
     inline = value("limit(minus(all_nodes, failed), 3)", failed=frozenset({"n3"}))
     assert value("three", failed=frozenset({"n3"}), named={
