@@ -133,8 +133,8 @@ def test_what_is_said_of_who_is_kept_out_names_the_key_until_a_newer_certificate
 def test_when_the_key_is_revoked_that_is_said_no_more() -> None:
     door = contest()
     door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)
-    assert door.presence.settle(lambda _source, _issued: False) == []
-    ((source, record),) = door.presence.settle(lambda source, issued: (source, issued) == (NAME, 1))
+    assert door.presence.settle(lambda _key, _source: False) == []
+    ((source, record),) = door.presence.settle(lambda key, source: (source, key.hex()) == (NAME, "ab"))
     assert (source, record.state, kept_out(record)) == (NAME, "closed", None)
     assert not door.contested
 
