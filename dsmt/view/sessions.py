@@ -52,10 +52,10 @@ class Word(NamedTuple, Generic[Kept]):
 
 
 class Twice(NamedTuple):
-    """Two processes of one name: since when (realm ms), and the brokers to which they are attached, with their addresses."""
+    """Two processes of one name: since when (realm ms), and the brokers to which they are attached."""
 
     since_ms: int
-    at: dict[str, str]
+    brokers: list[str]
 
 
 class Attachments(Generic[Kept]):
@@ -134,8 +134,7 @@ class Sessions(Generic[Kept]):
         since_ms = max(record.since_ms for record in at.values())
         links = (self.of[_BROKER + by].words.values() for by in at if _BROKER + by in self.of)
         linked_ms = max((held.record.since_ms for of in links for held in of), default=0)
-        is_so = now_ms - max(since_ms, linked_ms) >= TWICE_MS
-        return Twice(since_ms, {by: at[by].address for by in sorted(at)}) if is_so else None
+        return Twice(since_ms, sorted(at)) if now_ms - max(since_ms, linked_ms) >= TWICE_MS else None
 
     def _is_leaf(self, broker: str) -> bool:
         return any(held.record.leaf for held in self.of[_BROKER + broker].words.values())

@@ -122,7 +122,6 @@ class Realm:
         broker: str | None = None,
         attachment: int | None = None,
         since_ms: int | None = None,
-        address: str = "192.0.2.1",
         **more: Any,
     ) -> SignedEvent:
         """A broker's word on a source's newest attachment."""
@@ -137,7 +136,7 @@ class Realm:
             incarnation=START_MS,
             pid=1,
             version="0.1",
-            address=address,
+            address="192.0.2.1",
             **more,
         )
         return self.say(f"broker/{at}", f"broker/{at}/session/{source}", record)

@@ -140,13 +140,13 @@ def test_what_was_placed_there_after_it_was_out_is_not_told_to_run() -> None:
     assert "may still run" not in told.message
 
 
-def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_addresses() -> None:
+def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_brokers() -> None:
     realm = Realm("n1", "n2", brokers=("b1", "b2"))
     realm.controller("c1")
     realm.apply(web(1))
     since_ms = realm.now_ms
     for source in ("node/n2", "controller/c1"):
-        realm.session(source, "open", broker="b2", attachment=2, address="192.0.2.7")
+        realm.session(source, "open", broker="b2", attachment=2)
     assert out(realm.after(19)) is None
     told = out(realm.after(1))
     assert told is not None
@@ -154,7 +154,7 @@ def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_addr
     shown = status(sight(realm), trust(), [])
     assert (shown.state, shown.nodes.out) == ("degraded", [])
     alerts = {one.target: one for one in shown.alerts}
-    said = f"at b1 (from 192.0.2.1) and b2 (from 192.0.2.7), since {rfc3339(since_ms)}"
+    said = f"at b1 and b2, since {rfc3339(since_ms)}"
     assert said in alerts["node/n2"].message
     assert said in alerts["controller/c1"].message
     assert (alerts["node/n2"].code, alerts["controller/c1"].code) == ("node.twice", "controller.twice")

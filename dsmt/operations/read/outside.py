@@ -105,8 +105,8 @@ def twice(sight: Sight, source: str) -> tuple[int, str] | None:
     found = sight.view.sessions.twice(source, sight.fleet.lost_brokers, sight.now_ms)
     if found is None:
         return None
-    places = " and ".join(f"{broker} (from {address})" for broker, address in found.at.items())
-    said = f"two processes are attached with its key, as if it was copied, at {places}, since {rfc3339(found.since_ms)}"
+    brokers = " and ".join(found.brokers)
+    said = f"two processes are attached with its key, as if it was copied, at {brokers}, since {rfc3339(found.since_ms)}"
     return found.since_ms, said
 
 
