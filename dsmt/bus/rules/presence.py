@@ -12,7 +12,8 @@ Rule 6: a connection that ends after its source had fallen silent was given up b
     tell: `timeout`, whatever the socket says (F2: only a close by a peer that lived is evidence of its death); its
     record keeps the time of the last word, since which every probe counts.
 Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
-    until there is a newer certificate, or the one that they were kept out by has ended (A11). It is a turn when a process
+    until there is a newer certificate, or the one that they were kept out by has ended (A11), and over restarts. It is a
+    turn when a process
     takes a name back: one that claims an incarnation which was attached before. A process that was started anew claims
     another, or none (0), however often it dies. What is said of who is kept out names the key, for as long as it comes
     and is refused.
@@ -107,6 +108,9 @@ class Presence:
             record.how,
             now,
         )
+        if record.kept_out and record.kept_out_issued is not msgspec.UNSET:
+            self._contested[source] = _Contest(record.kept_out_issued, record.kept_out)
+            return None
         if not source.startswith("node/") or record.state != "closed":
             return None
         known = self._known[source]
@@ -295,7 +299,9 @@ class Presence:
         return [source for _, source in sorted(closed)[:-CLOSED_KNOWN]] + never[:-CLOSED_KNOWN]
 
     def _record(self, source: str, known: _Known) -> Session:
-        kept_out = known.state == "closed" and self.contested(source, known.issued)
+        contest = self._contested.get(source)
+        if contest is not None and (known.state != "closed" or known.issued > contest.issued):
+            contest = None
         return Session(
             attachment=known.attachment,
             state=known.state,
@@ -305,7 +311,8 @@ class Presence:
             pid=known.pid,
             version=known.version,
             address=known.address,
-            kept_out=self._contested[source].key if kept_out else msgspec.UNSET,
+            kept_out=msgspec.UNSET if contest is None else contest.key,
+            kept_out_issued=msgspec.UNSET if contest is None else contest.issued,
         )
 
 
