@@ -13,10 +13,9 @@ Rule 6: a connection that ends after its source had fallen silent was given up b
     record keeps the time of the last word, since which every probe counts.
 Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
     until there is a newer certificate, or the one that they were kept out by has ended (A11), and over restarts. It is a
-    turn when a process
-    takes a name back: one that claims an incarnation which was attached before. A process that was started anew claims
-    another, or none (0), however often it dies. What is said of who is kept out names the key, for as long as it comes
-    and is refused.
+    turn when a process takes a name back: one that claims an incarnation which was attached before. A process that was
+    started anew claims another, or none (0), however often it dies. What is said of who is kept out names the key, for as
+    long as it comes and is refused.
 Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead; and of all that are closed, and all
     that were granted numbers and have not attached, those beyond the last `CLOSED_KNOWN`: the store and realm time keep
     their numbers from being given again.
