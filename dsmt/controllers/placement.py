@@ -28,8 +28,8 @@ from dsmt.view import Fleet
 from dsmt.view.allocation import MOST_ON_A_NODE, RING, AllocationLedger, NodeAllocation, need_of, place_on_ring
 
 CLAUSES: Final = (
-    "data", "nodes", "left", "dead", "suspect", "kept out", "mode", "accepts", "requires", "driver", "user", "fence", "limits",
-    "avoid", "apart", "number", "ports", "cpu", "disk", "memory", "spread",
+    "data", "nodes", "left", "dead", "suspect", "kept out", "mode", "accepts", "requires", "driver", "user", "fence",
+    "limits", "avoid", "apart", "number", "ports", "cpu", "disk", "memory", "spread",
 )  # fmt: skip
 """In the order in which they are tried. `avoid`: the instance is to leave that node, or is parked there;
 `data`: another node has its data (`pinning`)."""

@@ -130,10 +130,11 @@ def test_where_nobody_believes_what_was_said_of_an_instance_its_slot_tells_where
 
 def test_what_was_placed_there_after_it_was_out_is_not_told_to_run() -> None:
     realm = Realm("n1", "n2")
-    keep_out(realm)
+    since_ms = realm.now_ms
     realm.after(1).apply(web(2))
     realm.settle(seconds=1, obey=False)
     assert "n2" in realm.nodes_of()
+    realm.session("node/n2", "closed", how="local", since_ms=since_ms, kept_out=KEY)
     told = out(realm)
     assert told is not None
     assert told.may_run == []
