@@ -79,7 +79,7 @@ soak: tools
 
 bench: tools
 	$(BIN)/pip install --quiet --editable '.[bench]'
-	$(BIN)/python -m benchmarks $(ONLY) $(if $(STAGES),--stages)
+	$(BIN)/python -m benchmarks $(ONLY) $(if $(STAGES),--stages) $(if $(LONG),--long)
 
 mutants: tools
 	$(BIN)/pip install --quiet --editable '.[mutants]'

@@ -1,6 +1,7 @@
 """`python -m benchmarks [P1 ...]`: run the figures asked for (all without any), print one table, write latest.json.
 
 With `--tiny` each does so little that it tells only whether it runs, and nothing is written.
+With `--long` P7 and P10 have larger sizes, which take long.
 With `--stages` the table says where the time of each figure goes that can be taken apart.
 """
 
@@ -39,8 +40,8 @@ BENCHMARKS: Final[Mapping[str, str]] = {
 STAGES: Final[Mapping[str, str]] = {"P6": "benchmarks.p6_stages"}
 """The modules that take a figure apart."""
 
-TINY: Final = "BENCHMARKS_TINY"
-"""The variable of the environment by which `sizes` knows; that module is not imported before it is set."""
+OPTIONS: Final[Mapping[str, str]] = {"--tiny": "BENCHMARKS_TINY", "--long": "BENCHMARKS_LONG"}
+"""The variables of the environment by which `sizes` knows; that module is not imported before they are set."""
 
 RESULTS: Final = Path(__file__).with_name("results") / "latest.json"
 
@@ -48,9 +49,9 @@ RESULTS: Final = Path(__file__).with_name("results") / "latest.json"
 def main(arguments: list[str]) -> int:
     """0: all ran, whether they hold or fall short; 1: one broke; 2: there is no such figure; 130: interrupted."""
     modules = STAGES if "--stages" in arguments else BENCHMARKS
-    if "--tiny" in arguments:
-        os.environ[TINY] = "1"  # before any figure is imported, and for its processes
-    wanted = [argument.upper() for argument in arguments if argument not in ("--stages", "--tiny")] or list(modules)
+    for option in OPTIONS.keys() & arguments:
+        os.environ[OPTIONS[option]] = "1"  # before any figure is imported, and for its processes
+    wanted = [argument.upper() for argument in arguments if argument not in ("--stages", *OPTIONS)] or list(modules)
     unknown = [name for name in wanted if name not in modules]
     if unknown:
         print(f"no figure {', '.join(unknown)}; there are {', '.join(modules)}", file=sys.stderr)

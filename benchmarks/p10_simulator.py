@@ -21,7 +21,7 @@ from benchmarks.sizes import sized
 from dsmt.simulator.engine.forks import each_way
 from dsmt.simulator.engine.run import run as simulate
 
-SIZES: Final = sized((30, 100, 300, 1000), (3, 5))
+SIZES: Final = sized((30, 100, 300, 1000), (3, 5), (1000, 3000))
 BARS_AT: Final = 1000
 REST_S: Final = sized(10.0, 1.0)
 """Simulated seconds for which a fleet at rest is measured."""

@@ -31,20 +31,20 @@ from dsmt.operations.local.home import Home
 
 ID: Final = "P7"
 MODULE: Final = "benchmarks.p7_fan_out"
-SIZES: Final = sized((30, 100, 300, 1000), (2, 4))
-BARS_MS: Final = {30: 8.0, 1000: 80.0}
+SIZES: Final = sized((30, 100, 300, 1000), (2, 4), (1000, 3000, 6000))
+BARS_MS: Final = {30: 8.0, 1000: 80.0, 6000: 400.0}
 """Until the last one has it."""
 PROCESSES: Final = sized(4, 2)
 EVENTS, WARM_UP = sized((50, 5), (4, 1))
 AT_ONCE: Final = 20
 """How many connections of a process are made at once."""
 PAUSE_S: Final = 0.02
-PATIENCE_S: Final = 180.0
+PATIENCE_S: Final = sized(180.0, 180.0, 1800.0)
 TOPIC, BACK = "user/p7", "user/p7-back"
 PEER: Final = "bare ROUTER with CURVE, unsigned"
 FIGURES: Final[dict[str, Statistic]] = {"median": median, "p95": percentile(0.95), "last": max}
 
-FLEETS: Final = sized((10, 100, 1000), (10,))
+FLEETS: Final = sized((10, 100, 1000), (10,), (1000, 11_500))
 EACH: Final = 5
 """Nodes whose facts the store holds that is asked for one topic, and instances of each."""
 ASKED, TOPICS = sized((100, 10), (4, 2))

@@ -14,7 +14,7 @@ from dsmt.simulator.programs import Habits
 
 EACH: Final = 5
 """Instances for each node."""
-PATIENCE_S: Final = 300.0
+PATIENCE_S: Final = sized(300.0, 300.0, 3000.0)
 """CPU seconds after which a fleet that has not settled is given up."""
 _SERVICE: Final = sized(50, 5)
 """Instances of a service."""

@@ -28,9 +28,8 @@ from dsmt.view import Fleet
 from dsmt.view.allocation import MOST_ON_A_NODE, RING, AllocationLedger, NodeAllocation, need_of, place_on_ring
 
 CLAUSES: Final = (
-    "data", "nodes", "left", "dead", "suspect", "mode", "accepts", "requires", "driver", "user", "fence", "limits", "avoid",
-    "apart",
-    "number", "ports", "cpu", "disk", "memory", "spread",
+    "data", "nodes", "left", "dead", "suspect", "kept out", "mode", "accepts", "requires", "driver", "user", "fence",
+    "limits", "avoid", "apart", "number", "ports", "cpu", "disk", "memory", "spread",
 )  # fmt: skip
 """In the order in which they are tried. `avoid`: the instance is to leave that node, or is parked there;
 `data`: another node has its data (`pinning`)."""
@@ -145,6 +144,8 @@ class Chooser:
         state = self.fleet.state(node)
         if state != "alive":
             yield Misfit(state, f"{node} is {state}")
+        if node in self.fleet.view.kept_out:
+            yield Misfit("kept out", f"{node} is kept out: two processes took turns under its name")
         entry = self.fleet.view.nodes.get(node)
         if entry is not None and entry.mode != "active":
             yield Misfit("mode", f"{node} is {entry.mode}")

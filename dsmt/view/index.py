@@ -64,6 +64,8 @@ class Index:
         """Nodes that have said what they have."""
         self.not_open: set[str] = set()
         """Nodes whose manager's newest attachment is not open."""
+        self.kept_out: set[str] = set()
+        """Those of them that their broker keeps out, for two processes took turns under the name (A11)."""
         self.managers_by_broker: dict[str, set[str]] = {}
         """By broker, the nodes whose managers' newest attachment is there."""
         self.handlers: Final[Mapping[str, Put]] = {
@@ -182,10 +184,13 @@ class Index:
         for seated in self.managers_by_broker.values():
             seated.discard(node)
         self.not_open.discard(node)
+        self.kept_out.discard(node)
         if newest is not None:
             self.managers_by_broker.setdefault(newest[0], set()).add(node)
             if newest[1].record.state != "open":
                 self.not_open.add(node)
+            if newest[1].record.kept_out:
+                self.kept_out.add(node)
 
     # --- the realm -----------------------------------------------------------------------------------------------
 

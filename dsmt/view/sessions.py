@@ -6,20 +6,23 @@ Rule 2: a word counts only while its broker is alive; when that broker is lost t
 Rule 3: a broker is lost when the broker that the reader is attached to says that its link to it is silent or closed;
     where that one says nothing, or the reader is attached to none, the newest word of any other broker decides.
 Rule 4: a word in the place of a lost broker is for those who are to probe the source; by rule 2 it is unknown already.
-Rule 5: a leaf is linked to one broker at a time (E5): it is lost when it is linked to none that is not lost. Who is
+Rule 5: who moves is closed at the broker that it came from within seconds. One name that is open at two brokers for
+    `TWICE_MS`, in which both were linked to others, is two processes (A11).
+Rule 6: a leaf is linked to one broker at a time (E5): it is lost when it is linked to none that is not lost. Who is
     attached to a leaf sees what that one's upstream sees, and no other broker while it has none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from dsmt.event.kinds.broker import Session
 
 State = Literal["open", "silent", "closed", "unknown"]
 
-_BROKER = "broker/"
+TWICE_MS: Final = 20_000
+_BROKER: Final = "broker/"
 
 
 class Said(Protocol):
@@ -46,6 +49,13 @@ class Word(NamedTuple, Generic[Kept]):
     def by_peer(self) -> bool:
         """Whether the source itself closed it, by FIN or RST."""
         return self.state == "closed" and self.held.record.how == "peer"
+
+
+class Twice(NamedTuple):
+    """Two processes of one name: since when (realm ms), and the brokers to which they are attached."""
+
+    since_ms: int
+    brokers: list[str]
 
 
 class Attachments(Generic[Kept]):
@@ -113,6 +123,18 @@ class Sessions(Generic[Kept]):
             return {broker: since_ms for broker, since_ms in found.items() if broker != attached}
         since_ms = max(record.since_ms for record in own.values())
         return dict.fromkeys(sorted(self.brokers - {attached}), since_ms)
+
+    def twice(self, source: str, lost: Container[str], now_ms: int) -> Twice | None:
+        """Where a source is attached at once at brokers that are not lost (rule 5); None for one that is so once."""
+        known = self.of.get(source)
+        words = {} if known is None else known.words
+        at = {by: held.record for by, held in words.items() if by not in lost and held.record.state == "open"}
+        if len(at) < 2:
+            return None
+        since_ms = max(record.since_ms for record in at.values())
+        links = (self.of[_BROKER + by].words.values() for by in at if _BROKER + by in self.of)
+        linked_ms = max((held.record.since_ms for of in links for held in of), default=0)
+        return Twice(since_ms, sorted(at)) if now_ms - max(since_ms, linked_ms) >= TWICE_MS else None
 
     def _is_leaf(self, broker: str) -> bool:
         return any(held.record.leaf for held in self.of[_BROKER + broker].words.values())

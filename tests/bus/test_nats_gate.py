@@ -92,6 +92,26 @@ async def test_a_revoked_key_is_out_within_a_second_and_does_not_come_back(k: Ke
 
 
 @on_nats
+async def test_two_processes_of_one_name_are_both_kept_out_until_their_key_is_revoked(k: Kept) -> None:
+    root, bob = await k.bus(k.made.identity("root")), await k.bus(k.identities["operator/bob"])
+    first, key = k.identities["node/n1"], k.identities["node/n1"].key.key_id
+    topic = "broker/s0/session/node/n1"
+    async with reading(bob, "broker/s0/session/") as got:
+        both = [await k.bus(first, wait=False) for _ in range(2)]
+        await got.until(lambda g: "kept_out" in (g.of(topic) or [{}])[-1])
+        assert (got.of(topic)[-1]["state"], got.of(topic)[-1]["kept_out"]) == ("closed", key.hex())
+        await until(lambda: not any(one.attached for one in both))
+        await until(lambda: all(one.refusal for one in both))
+        assert "trust.contested" in k.servers.log()
+        await root.publish(Draft(topic_of(key, "root"), {"by": "root", "name": "node/n1"}))
+        await got.until(lambda g: "kept_out" not in g.of(topic)[-1])
+        again = await k.bus(k.made.identity("node/n1"))
+        await got.until(lambda g: states(g, "node/n1")[-1] == "open")
+        assert again.attached
+    assert not any(one.attached for one in both)
+
+
+@on_nats
 async def test_who_is_kept_out_with_a_certificate_that_has_ended_knows_that_though_no_gate_tells_it(k: Kept) -> None:
     now, key = int(time.time()), k.identities["operator/alice"].key
     ended = root_issued("operator/alice", k.made.root, key=key, now_s=now - 900, serial=b"s" * 16, lifetime_s=600)

@@ -16,6 +16,7 @@ from dsmt.bus.rules.session_words import SessionWords
 from dsmt.bus.wire.nkeys import public_of, user_nkey
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import UnusableEventError
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
@@ -39,14 +40,25 @@ class Gate:
         self.sessions = NatsSessions("broker/b1", SessionWords("broker/b1", self.said, 0.0))
 
     def open(
-        self, name: str, number: int, now: float, *, payer: str = "", reads: bool = False, attachment: int = 7, attaches=True
-    ):
+        self,
+        name: str,
+        number: int,
+        now: float,
+        *,
+        payer: str = "",
+        reads: bool = False,
+        attachment: int = 7,
+        attaches: bool = True,
+        incarnation: int = 1,
+        certificate: Certificate | None = None,
+    ) -> None:
         session = NatsSession(
             at=Connection("S1", number),
             name=name,
             public=bytes(32),
-            certificate=None,
-            incarnation=1,
+            certificate=certificate,
+            incarnation=incarnation,
+            claimed=incarnation,
             attachment=attachment,
             pid=None,
             version="",
@@ -69,6 +81,57 @@ def test_of_two_connections_of_one_name_the_later_one_counts_and_the_end_of_the_
     gate.sessions.heard("node/n1", 3.0, NOW_MS)
     gate.sessions.ended(Connection("S1", 2), "Client Closed", 3.1, NOW_MS)
     assert gate.said.all[2:] == [("node/n1", "closed", "peer")]
+
+
+def issued(at_s: int) -> Certificate:
+    key = SecretKey(bytes(32))
+    return root_issued("node/n1", key, key=key, now_s=at_s, serial=bytes(16)).chain[0].certificate
+
+
+def test_of_two_connections_of_one_name_the_one_that_attached_before_is_to_be_ended() -> None:
+    gate = Gate()
+    gate.open("node/n1", 1, 1.0, attachment=1)
+    gate.open("node/n2", 2, 1.0)
+    gate.open("node/n1", 3, 2.0, attachment=3, attaches=False)
+    assert not gate.sessions.to_end, "it has not attached yet"
+    gate.sessions.heard("node/n1", 2.0, NOW_MS)
+    assert [at.number for at in gate.sessions.to_end] == [1]
+    gate.sessions.ended(Connection("S1", 1), "Kicked", 2.1, NOW_MS)
+    assert not gate.sessions.to_end
+
+
+def test_who_comes_with_an_older_certificate_is_to_be_ended_and_counts_for_nothing() -> None:
+    gate = Gate()
+    gate.open("node/n1", 1, 1.0, attachment=1, certificate=issued(1000))
+    gate.open("node/n1", 2, 2.0, attachment=2, certificate=issued(999))
+    assert [at.number for at in gate.sessions.to_end] == [2]
+    gate.sessions.ended(Connection("S1", 2), "Kicked", 2.1, NOW_MS)
+    assert gate.said.all == [("node/n1", "open", None)]
+    gate.open("node/n1", 3, 3.0, attachment=3, certificate=issued(1000))
+    assert [at.number for at in gate.sessions.to_end] == [1]
+
+
+def test_of_two_processes_that_take_turns_both_are_kept_out_and_the_key_is_named() -> None:
+    gate = Gate()
+    for number in range(5):  # each comes back once before it is known by its incarnation
+        assert not gate.sessions._words.presence.contested("node/n1", 1000)
+        gate.open("node/n1", number, float(number), attachment=number, incarnation=5 + number % 2, certificate=issued(1000))
+        gate.sessions.ended(Connection("S1", number - 1), "Kicked", number + 0.1, NOW_MS)
+    assert [at.number for at in gate.sessions.to_end] == [4], "nobody counts any more"
+    gate.sessions.ended(Connection("S1", 4), "Kicked", 5.0, NOW_MS)
+    record = gate.sessions._words.presence.record_of("node/n1")
+    assert (record.state, record.kept_out) == ("closed", issued(1000).key_id.hex())
+    gate.open("node/n1", 6, 6.0, attachment=9, incarnation=5, certificate=issued(1000), attaches=False)
+    assert [at.number for at in gate.sessions.to_end] == [6], "another gate has let it in"
+
+
+def test_a_process_that_is_started_anew_takes_no_turn_for_it_claims_no_incarnation_at_first() -> None:
+    gate = Gate()
+    for number in range(8):
+        gate.open(
+            "node/n1", number, float(number), attachment=number, incarnation=number % 2 * number, certificate=issued(1000)
+        )
+    assert not gate.sessions._words.presence.contested("node/n1", 1000)
 
 
 @pytest.mark.parametrize(

@@ -130,11 +130,24 @@ def test_what_is_said_of_who_is_kept_out_names_the_key_until_a_newer_certificate
     assert door.contested, "the former certificate is not let in, whatever became of the newer one"
 
 
+def test_a_broker_that_was_restarted_keeps_both_out_until_a_newer_certificate_attaches() -> None:
+    door = contest()
+    record = door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)
+    assert record is not None
+    door.presence = Presence(door.now)
+    assert door.presence.restore(NAME, record, door.now, 0) is None, "a close of before is no silence here"
+    assert (door.contested, door.presence.contested(NAME, 2)) == (True, False)
+    assert kept_out(door.presence.record_of(NAME)) == "ab"
+    door.presence.refused(NAME, door.now + 60.0)
+    ((_, said),) = door.presence.tick(door.now + RENEW_AFTER + 1.0, 0, RENEW_AFTER)
+    assert said == record
+
+
 def test_when_the_key_is_revoked_that_is_said_no_more() -> None:
     door = contest()
     door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)
-    assert door.presence.settle(lambda _source, _issued: False) == []
-    ((source, record),) = door.presence.settle(lambda source, issued: (source, issued) == (NAME, 1))
+    assert door.presence.settle(lambda _key, _source: False) == []
+    ((source, record),) = door.presence.settle(lambda key, source: (source, key.hex()) == (NAME, "ab"))
     assert (source, record.state, kept_out(record)) == (NAME, "closed", None)
     assert not door.contested
 

@@ -157,6 +157,8 @@ def make_unfit(realm: Realm, case: str) -> None:
             realm.attributes("n1", cpus=0)
         case "suspect":
             realm.close("n1")
+        case "kept out":
+            realm.session("node/n1", "closed", how="local", kept_out="ab" * 16)
         case "dead":
             realm.close("n1")
             realm.verdict("n1")
@@ -174,7 +176,7 @@ def test_only_a_node_that_can_run_programs_as_the_wanted_user_is_taken_and_the_o
     assert set(realm.nodes_of()) == {"n2"}
 
 
-@pytest.mark.parametrize("case", ["mode", "driver", "accepts", "memory", "cpu", "suspect", "dead"])
+@pytest.mark.parametrize("case", ["mode", "driver", "accepts", "memory", "cpu", "suspect", "kept out", "dead"])
 def test_a_node_that_fails_a_clause_is_not_taken_and_is_told_by_it(case: str) -> None:
     realm = Realm("n1", "n2")
     make_unfit(realm, case)
@@ -186,6 +188,19 @@ def test_a_node_that_fails_a_clause_is_not_taken_and_is_told_by_it(case: str) ->
     assert faults["n2"] is None
     assert faults["n1"].clause == case
     assert "n1" in faults["n1"].says
+
+
+def test_what_runs_on_a_node_that_is_kept_out_stays_there_and_what_waits_for_it_is_placed_when_it_is_back() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.session("node/n1", "closed", how="local", kept_out="ab" * 16)
+    realm.apply(web(2))
+    realm.settle(seconds=60)
+    assert realm.nodes_of() == ["n1", None]
+    realm.attach("n1", sources=["node/n1"])
+    realm.settle(seconds=1)
+    assert realm.nodes_of() == ["n1", "n1"]
 
 
 def test_limits_that_must_be_enforced_need_a_driver_that_can() -> None:

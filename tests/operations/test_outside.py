@@ -130,11 +130,33 @@ def test_where_nobody_believes_what_was_said_of_an_instance_its_slot_tells_where
 
 def test_what_was_placed_there_after_it_was_out_is_not_told_to_run() -> None:
     realm = Realm("n1", "n2")
-    keep_out(realm)
+    since_ms = realm.now_ms
     realm.after(1).apply(web(2))
     realm.settle(seconds=1, obey=False)
     assert "n2" in realm.nodes_of()
+    realm.session("node/n2", "closed", how="local", since_ms=since_ms, kept_out=KEY)
     told = out(realm)
     assert told is not None
     assert told.may_run == []
     assert "may still run" not in told.message
+
+
+def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_brokers() -> None:
+    realm = Realm("n1", "n2", brokers=("b1", "b2"))
+    realm.controller("c1")
+    realm.apply(web(1))
+    since_ms = realm.now_ms
+    for source in ("node/n2", "controller/c1"):
+        realm.session(source, "open", broker="b2", attachment=2)
+    assert out(realm.after(19)) is None
+    told = out(realm.after(1))
+    assert told is not None
+    assert (told.why, told.since, told.may_run) == ("twice", rfc3339(since_ms), [])
+    shown = status(sight(realm), trust(), [])
+    assert (shown.state, shown.nodes.out) == ("degraded", [])
+    alerts = {one.target: one for one in shown.alerts}
+    said = f"at b1 and b2, since {rfc3339(since_ms)}"
+    assert said in alerts["node/n2"].message
+    assert said in alerts["controller/c1"].message
+    assert (alerts["node/n2"].code, alerts["controller/c1"].code) == ("node.twice", "controller.twice")
+    assert f"node/n2 is alive, and there twice: {told.message}; next: end" in of_target(sight(realm), "node/n2", [], {})

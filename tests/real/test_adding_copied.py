@@ -1,4 +1,4 @@
-"""A node of which a copy runs: both are kept out; when the copy has ended the true one is back with another key."""
+"""A node of which a copy runs: both are kept out, or both are named; when the copy has ended the true one is there alone."""
 
 from __future__ import annotations
 
@@ -61,4 +61,25 @@ def test_a_node_that_is_kept_out_for_its_copy_says_so_and_comes_back_alone(opera
     refused = copied.run(f"{DSMT} up --detach 2>&1 || true")
     assert f"node/{name} was revoked" in refused, "the copy does not come in"
     assert alert(operator, name) is None
+    copied.run(f"{DSMT} down")
+
+
+def test_a_copy_that_is_attached_to_another_broker_is_named_and_the_true_node_gets_another_key(operator: Operator) -> None:
+    machine, copied, other = (operator.lab.machine(name) for name in ("two", "copy-two", "other"))
+    operator.add("other", "--roles", "broker,node")
+    operator.add("two")
+    machine.run(f"ip route add unreachable {other.address}/32")
+    copied.run(f"ip route add unreachable {operator.lab.address}/32")
+    copy(machine, copied)
+    operator.until(lambda: alert(operator, "two"), "two of one name are told")
+    told = alert(operator, "two")
+    assert told is not None
+    assert (told["code"], told["who"]) == ("node.twice", "you")
+    assert " at b1 and other, since " in told["message"]
+    assert told["message"] in operator.run("why", "node/two", "--json").json["says"]
+    assert "OUT" not in operator.run("status").out
+    operator.run("node", "add", "two")
+    operator.until(lambda: alert(operator, "two") is None and "two" in operator.alive(), "it is there alone")
+    refused = copied.run(f"{DSMT} down; {DSMT} up --detach 2>&1 || true")
+    assert "node/two was revoked" in refused, "the copy does not come in"
     copied.run(f"{DSMT} down")

@@ -25,14 +25,13 @@ from dsmt.bus.broker.passed import Passed
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.rules.judged import judged_of
-from dsmt.bus.rules.presence import Presence
+from dsmt.bus.rules.presence import Presence, two_of_one_name
 from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, CERTIFICATES, Certified, Live, Rates, charged, over_live
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello
 from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BrokerWord
-from dsmt.event.phrases import another_key
 from dsmt.event.records import from_data
 from dsmt.logs import Logger
 from dsmt.ports.store import Certificates, Events, Row
@@ -236,7 +235,7 @@ class Admission:
             return self._welcome_reader(session, hello, certificate, presence, nonce=nonce, now_ms=now_ms)
         if presence.contested(hello.name, certificate.issued):
             presence.refused(hello.name, now)
-            raise self.contested(certificate)
+            raise two_of_one_name(certificate)
         if not presence.supersedes(hello.name, certificate.issued):
             raise RefusedError(
                 "trust.superseded", f"{hello.name} is attached with a newer certificate", next="revoke one of the two"
@@ -319,9 +318,3 @@ class Admission:
             raise RefusedError("trust.superseded", said, next="see that only one process has this name")
         session.nonce, session.attached = b"", True
         session.payer = self._payer(session.certificate)
-
-    @staticmethod
-    def contested(own: Certificate) -> RefusedError:
-        """What both of two processes of one name are told, by the certificate that they show."""
-        said = f"two processes keep attaching as {own.subject}"
-        return RefusedError("trust.contested", said, next=f"stop one, then {another_key(own.subject, own.key_id.hex())}")

@@ -33,7 +33,7 @@ from dsmt.bus.broker.requests import Requests
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.broker.upkeep import TICK_S, Upkeep
-from dsmt.bus.rules.presence import How
+from dsmt.bus.rules.presence import How, two_of_one_name
 from dsmt.bus.rules.quota import Rates
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import unpack
@@ -297,7 +297,7 @@ class Broker:
             self._refuse(earlier, RefusedError("trust.superseded", said, next="see that only one process has this name"))
         own = session.certificate
         if own is not None and self._session_words.presence.contested(session.name, own.issued):
-            error = self._admission.contested(own)
+            error = two_of_one_name(own)
             self._recorder.words.fault("clone", session.name, error.message)
             self._refuse(session, error)
         self._commit()

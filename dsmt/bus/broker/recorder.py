@@ -112,12 +112,7 @@ class Recorder:
         if self.time.obey(rows):
             self._stepped()
         if any(revoked_by(row.topic) is not None for row in rows):
-            self.sessions.settle(self._has_ended)
-
-    def _has_ended(self, name: str, issued: int) -> bool:
-        """Whether a certificate of a name, by its issue time, was revoked."""
-        known = (one for one in self._trust.certificates() if (one.subject, one.issued) == (name, issued))
-        return any(self._trust.is_revoked(one.key_id, name) for one in known)
+            self.sessions.settle(self._trust.is_revoked)
 
     def stepped(self) -> bool:
         """Whether realm time has stepped since this was last asked (rule 2)."""

@@ -11,7 +11,8 @@ Rule 6: it asks JetStream for those who may not read everything (`questions`); u
 Rule 7: blobs that nothing names, and history, give way before its server's disk is full (`room`, `blobs`).
 Rule 8: it sees to it that what is retained is not overwritten (`guard`).
 Rule 9: where there are several, it sees to it that who was removed is none of them (`members`).
-Rule 10: who costs too much is sent away, and kept out until that is made up for (`accounts`).
+Rule 10: who costs too much is sent away, and kept out until that is made up for (`accounts`); so are both of two processes
+    of one name that take turns (A11).
 """
 
 from __future__ import annotations
@@ -192,4 +193,5 @@ class NatsGate:
         over = self._accounts.over(certificate.key_id, certificate.subject)
         if over:
             raise RefusedError("quota", over)
+        self._presence.check(certificate)
         return certificate

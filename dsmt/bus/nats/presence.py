@@ -5,7 +5,7 @@ Rule 1: the server tells of each connection that is made or ends; what did not c
 Rule 2: nothing is told before what was said in an earlier life was read.
 Rule 3: a connection of a key that was revoked is ended by the server, at once when the revocation comes, or when the gate
     comes back.
-Rule 4: so is one of who costs too much (`accounts`).
+Rule 4: so is one of who costs too much (`accounts`), and one of two of one name (A11).
 Rule 5: a gate ends with its own server. That no majority can be asked at the moment ends nothing.
 """
 
@@ -28,6 +28,7 @@ from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import head
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED, broker_of
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
+from dsmt.bus.rules.presence import two_of_one_name
 from dsmt.bus.rules.quota import charged
 from dsmt.bus.rules.session_words import HEARTBEAT_S, STATS_S, SessionWords
 from dsmt.bus.wire.nats_tokens import read_connection_name
@@ -123,7 +124,7 @@ class NatsPresence:
             group.create_task(self._follow(link))
             group.create_task(self._look(link))
             group.create_task(self._hearing.run())
-            group.create_task(self._tick())
+            group.create_task(self._tick(link))
             group.create_task(self._count())
             group.create_task(self._accounts.run(link, self._sessions.at, lambda: self._expel(link, self._accounts.over)))
         raise AssertionError
@@ -138,6 +139,7 @@ class NatsPresence:
                 if self._restored.is_set():
                     self._words.stored(_row(one) for one in said if one.event.source != self._bus.source)
                     await self._expel(link, self._trust.is_revoked)
+                    self._words.settle(self._trust.is_revoked)
                     continue
                 for one in said:
                     self._words.restore(_row(one), self._clock.boottime(), self._bus.now_ms())
@@ -150,8 +152,18 @@ class NatsPresence:
         for session in list(self._sessions.at.values()):
             signer = key_id_of(session.public), session.name
             if any(is_wrong(*signer) for is_wrong in wrong):
-                body = json.dumps({"cid": session.at.number}).encode()
-                await link.send(Publication(f"$SYS.REQ.SERVER.{session.at.server}.KICK", body, {}), link.inbox("kicked"))
+                await self._kick(link, session.at)
+
+    @staticmethod
+    async def _kick(link: NatsLink, at: Connection) -> None:
+        body = json.dumps({"cid": at.number}).encode()
+        await link.send(Publication(f"$SYS.REQ.SERVER.{at.server}.KICK", body, {}), link.inbox("kicked"))
+
+    def check(self, own: Certificate) -> None:
+        """Raise `RefusedError` for one of two processes of a name that took turns (A11)."""
+        if self._words.presence.contested(own.subject, own.issued):
+            self._words.presence.refused(own.subject, self._clock.boottime())
+            raise two_of_one_name(own)
 
     # --- what the servers tell -----------------------------------------------------------------------------------
 
@@ -246,10 +258,12 @@ class NatsPresence:
     async def _heard(self, message: Msg) -> None:
         self._sessions.heard(self._subjects.speaker(message.subject), self._clock.boottime(), self._bus.now_ms())
 
-    async def _tick(self) -> Never:
+    async def _tick(self, link: NatsLink) -> Never:
         beat = 0.0
         while True:
             await asyncio.sleep(TICK_S)
+            for at in list(self._sessions.to_end):
+                await self._kick(link, at)
             now = self._clock.boottime()
             self._words.tick(now, self._bus.now_ms(), TICK_S)
             with suppress(TransportError):

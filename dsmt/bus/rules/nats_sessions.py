@@ -11,6 +11,9 @@ Rule 3: a connection that ended because its client ended it was closed by its pe
 Rule 4: what was connected before the gate came, and is known with this attachment, goes on.
 Rule 5: who connects numbers its attachment itself, before it knows realm time. What is told is bounded as a broker bounds it
     (A11), and above what is known of the name.
+Rule 6: of two connections of one name the one with the newer certificate stays, else the one that has attached later; of two
+    processes that take turns none does (A11). Which are to be ended is in `to_end`. A connection that was made before its
+    process knew its incarnation claims none.
 """
 
 from __future__ import annotations
@@ -72,6 +75,8 @@ class NatsSessions:
         self._name, self._words = name, words
         self.at: dict[Connection, NatsSession] = {}
         self._by_name: dict[str, NatsSession] = {}
+        self.to_end: dict[Connection, NatsSession] = {}
+        """Those that are to be ended for another one of their name (rule 6)."""
         self._gone: dict[Connection, None] = {}
         """Those that have ended last: a list that was written before may have them still. No server gives a number twice."""
 
@@ -83,6 +88,10 @@ class NatsSessions:
         self.at[session.at] = session
         if session.reads:
             return
+        other = self._by_name.get(name)
+        if self._is_kept_out(session) or (other is not None and _issued(session) < _issued(other)):
+            self.to_end[session.at] = session
+            return
         self._by_name[name] = session
         known = self._words.presence.record_of(name)
         if known is not None and known.state != "closed" and known.attachment == session.attachment:
@@ -92,6 +101,7 @@ class NatsSessions:
     def ended(self, at: Connection, reason: str, now: float, now_ms: int) -> NatsSession | None:
         """A connection has ended; who it was, when that is known."""
         session = self.at.pop(at, None)
+        self.to_end.pop(at, None)
         self._gone[at] = None
         if len(self._gone) > GONE_KNOWN:
             del self._gone[next(iter(self._gone))]
@@ -99,7 +109,7 @@ class NatsSessions:
             return session
         if self._by_name.get(session.name) is session:
             del self._by_name[session.name]
-            self._by_name.update((one.name, one) for one in self.at.values() if one.name == session.name and not one.reads)
+            self._by_name.update((one.name, one) for one in self._of(session.name) if one.at not in self.to_end)
         if session.attached:
             self._words.closed(session, how_of(reason), now, now_ms)
         return session
@@ -118,6 +128,15 @@ class NatsSessions:
         session.incarnation = min(session.incarnation, now_ms + BOUND_MS)
         session.attached = True
         self._words.opened(session, now, now_ms)
+        kept_out = self._is_kept_out(session)
+        self.to_end.update((one.at, one) for one in self._of(name) if kept_out or one is not session)
+
+    def _of(self, name: str) -> list[NatsSession]:
+        """The connections of a name, but of those who only read."""
+        return [one for one in self.at.values() if one.name == name and not one.reads]
+
+    def _is_kept_out(self, session: NatsSession) -> bool:
+        return self._words.presence.contested(session.name, _issued(session))
 
     def ask(self, now: float) -> list[str]:
         """Who is quiet, and is to be asked now whether it is there (F3)."""
@@ -131,3 +150,8 @@ class NatsSessions:
                     self._words.presence.asked(session.name, now)
                 found.append(session.name)
         return found
+
+
+def _issued(session: NatsSession) -> int:
+    """When a session's certificate was issued; 0 while it is not known here."""
+    return 0 if session.certificate is None else session.certificate.issued

@@ -12,9 +12,10 @@ Rule 6: a connection that ends after its source had fallen silent was given up b
     tell: `timeout`, whatever the socket says (F2: only a close by a peer that lived is evidence of its death); its
     record keeps the time of the last word, since which every probe counts.
 Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
-    until there is a newer certificate, or the one that they were kept out by has ended (A11). It is a turn when a process
-    takes a name back: one that claims an incarnation which was attached before. A process that was started anew claims
-    another, however often it dies. What is said of who is kept out names the key, for as long as it comes and is refused.
+    until there is a newer certificate, or the one that they were kept out by has ended (A11), and over restarts. It is a
+    turn when a process takes a name back: one that claims an incarnation which was attached before. A process that was
+    started anew claims another, or none (0), however often it dies. What is said of who is kept out names the key, for as
+    long as it comes and is refused.
 Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead; and of all that are closed, and all
     that were granted numbers and have not attached, those beyond the last `CLOSED_KNOWN`: the store and realm time keep
     their numbers from being given again.
@@ -31,7 +32,10 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from dsmt.bus.rules.quiet import asked_patience_s, patience_s
+from dsmt.errors import RefusedError
 from dsmt.event.kinds.broker import Session
+from dsmt.event.phrases import another_key
+from dsmt.trust.certificate import Certificate
 from dsmt.view.liveness import REATTACH_GRACE_MS
 
 REATTACH_GRACE: Final = REATTACH_GRACE_MS / 1000
@@ -103,6 +107,9 @@ class Presence:
             record.how,
             now,
         )
+        if record.kept_out and record.kept_out_issued is not msgspec.UNSET:
+            self._contested[source] = _Contest(record.kept_out_issued, record.kept_out)
+            return None
         if not source.startswith("node/") or record.state != "closed":
             return None
         known = self._known[source]
@@ -163,9 +170,9 @@ class Presence:
         if known is not None and known.state == "closed":
             known.heard = now
 
-    def settle(self, is_over: Callable[[str, int], bool]) -> list[tuple[str, Session]]:
-        """Let in again who was kept out by a certificate, by name and issue time, that is over (rule 7); what to say."""
-        settled = [source for source, (issued, _) in self._contested.items() if is_over(source, issued)]
+    def settle(self, is_revoked: Callable[[bytes, str], bool]) -> list[tuple[str, Session]]:
+        """Let in again who was kept out by a certificate, by key and name, that is revoked (rule 7); what to say."""
+        settled = [source for source, (_, key) in self._contested.items() if is_revoked(bytes.fromhex(key), source)]
         for source in settled:
             del self._contested[source]
         known = ((source, self._known.get(source)) for source in settled)
@@ -174,7 +181,7 @@ class Presence:
     def _exchanged(self, source: str, before: _Known | None, claimed: int, shown: _Contest, now: float) -> None:
         if before is None or before.state == "closed" or before.incarnation == claimed:
             return
-        if claimed not in self._attached.get(source, ()):
+        if not claimed or claimed not in self._attached.get(source, ()):
             return
         turns = [at for at in self._exchanges.get(source, ()) if now - at < EXCHANGE_WINDOW]
         self._exchanges[source] = [*turns, now]
@@ -291,7 +298,9 @@ class Presence:
         return [source for _, source in sorted(closed)[:-CLOSED_KNOWN]] + never[:-CLOSED_KNOWN]
 
     def _record(self, source: str, known: _Known) -> Session:
-        kept_out = known.state == "closed" and self.contested(source, known.issued)
+        contest = self._contested.get(source)
+        if contest is not None and (known.state != "closed" or known.issued > contest.issued):
+            contest = None
         return Session(
             attachment=known.attachment,
             state=known.state,
@@ -301,8 +310,15 @@ class Presence:
             pid=known.pid,
             version=known.version,
             address=known.address,
-            kept_out=self._contested[source].key if kept_out else msgspec.UNSET,
+            kept_out=msgspec.UNSET if contest is None else contest.key,
+            kept_out_issued=msgspec.UNSET if contest is None else contest.issued,
         )
+
+
+def two_of_one_name(own: Certificate) -> RefusedError:
+    """What both of two processes that took turns are told, by the certificate that they show (rule 7)."""
+    said = f"two processes keep attaching as {own.subject}"
+    return RefusedError("trust.contested", said, next=f"stop one, then {another_key(own.subject, own.key_id.hex())}")
 
 
 def _patience(source: str, payer: str) -> float:

@@ -166,9 +166,9 @@ class SessionWords:
         if record is not None:
             self._say([(session.name, record)])
 
-    def settle(self, is_over: Callable[[str, int], bool]) -> None:
-        """Let in again who was kept out by a certificate, by name and issue time, that is over."""
-        self._say(self.presence.settle(is_over))
+    def settle(self, is_revoked: Callable[[bytes, str], bool]) -> None:
+        """Let in again who was kept out by a certificate, by key and name, that is revoked."""
+        self._say(self.presence.settle(is_revoked))
 
     def stored(self, rows: Iterable[Row]) -> None:
         """Note what other brokers have said."""

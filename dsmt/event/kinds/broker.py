@@ -32,6 +32,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Of a leaf (E5): whether this broker had read it to its end, and what others have; not said of others."""
     kept_out: str | msgspec.UnsetType = msgspec.UNSET
     """The id of the key with which two processes took turns under the name: nobody is let in with it (A11)."""
+    kept_out_issued: Count | msgspec.UnsetType = msgspec.UNSET
+    """When the certificate was issued with which they did (realm s): nobody is let in with one that is older, either."""
 
 
 class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Broker, Controller, Node, clock, withholding
-from dsmt.operations.read.outside import Outside
+from dsmt.operations.read.outside import Outside, twice
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
@@ -22,7 +22,12 @@ from dsmt.operations.words.times import off_by, span
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
 
-_OUT: Final[Mapping[str, str]] = {"revoked": "node.revoked", "expired": "node.expired", "kept out": "node.kept_out"}
+_OUT: Final[Mapping[str, str]] = {
+    "revoked": "node.revoked",
+    "expired": "node.expired",
+    "kept out": "node.kept_out",
+    "twice": "node.twice",
+}
 
 
 class OfService(Protocol):
@@ -147,7 +152,8 @@ def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Aler
     if not any(one.alive for one in of_controllers):
         said = "no controller is alive: services keep running, but nothing is repaired elsewhere"
         return [Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you")]
-    return [
+    names = [f"controller/{one.controller}" for one in of_controllers]
+    return [_copied(name, both[1]) for name in names if (both := twice(sight, name)) is not None] + [
         Alert(
             target=f"controller/{one.controller}",
             code="controller.silent",
@@ -158,6 +164,13 @@ def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Aler
         for one in of_controllers
         if not one.alive and sight.fleet.state(one.controller) != "dead"
     ]
+
+
+def _copied(name: str, said: str) -> Alert:
+    """A controller of which two processes are attached."""
+    return Alert(
+        target=name, code="controller.twice", message=said, next=f"end the copy, then {another_certificate(name)}", who="you"
+    )
 
 
 def _of_brokers(sight: Sight) -> list[Alert]:

@@ -153,7 +153,8 @@ def _of_node(sight: Sight, name: str, used: Used) -> str:
     since_ms = verdict.record.since_ms if verdict is not None else words[0].since_ms if words else None
     since = _since(sight, since_ms)
     if row.out is not None:
-        how = f"node/{name} is {row.liveness}, and let in no more: {row.evidence}"
+        in_or_out = "there twice" if row.out.why == "twice" else "let in no more"
+        how = f"node/{name} is {row.liveness}, and {in_or_out}: {row.evidence}"
     elif row.evidence is None and words:
         is_ = f", connected to {words[0].broker}" if words[0].state == "open" else f", though {manager_away(words[0])}"
         how = f"node/{name} is {row.liveness}{is_}{since}"

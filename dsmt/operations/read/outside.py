@@ -1,4 +1,4 @@
-"""Outside: nodes that are let in no more, by their certificate: since when, why, and what may still run there.
+"""Outside: nodes that are let in no more, or are there twice, by their certificate: since when, why, and what may run there.
 
 Rule 1: who is out goes on running what it ran, and nobody hears of it: what was known last is told as what may still run.
 Rule 2: nobody believes what a revoked key has said, and what a node says dies with time: where nothing is said of an
@@ -24,10 +24,12 @@ from dsmt.trust.certificate import Certificate
 from dsmt.view import NodeEntry, SlotEntry, SlotKey
 from dsmt.view.sessions import word
 
-Why = Literal["revoked", "expired", "kept out"]
+Why = Literal["revoked", "expired", "kept out", "twice"]
 Used = Mapping[str, Certificate]
 """The certificates in use, by name, as far as a reader knows any."""
 NO_CERTIFICATES: Final[Used] = MappingProxyType({})
+COPIED: Final[frozenset[Why]] = frozenset({"kept out", "twice"})
+"""Two processes have its key: another one, and the end of the former, tells the true one (rule 3)."""
 CLOSING_MS: Final = 10_000
 """How long after a revocation the last session that it ends may have been closed."""
 _ENDED: Final = frozenset({State.STOPPED, State.GONE})
@@ -44,7 +46,10 @@ class MayRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outside(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a node is let in no more, since when, what brings it back, and what may still run there."""
+    """Why a node is let in no more, since when, what brings it back, and what may still run there.
+
+    `twice` is in, and so is its copy, at another broker: both do what the realm wants of the node.
+    """
 
     why: Why
     key: str | None
@@ -61,13 +66,13 @@ def outside(sight: Sight, entry: NodeEntry, used: Used) -> Outside | None:
         return None
     why, key, since_ms, said = found
     name = f"node/{entry.name}"
-    runs = _may_run(sight, entry.name, since_ms)
+    runs = [] if why == "twice" else _may_run(sight, entry.name, since_ms)
     left = f"; may still run there: {some([str(one) for one in runs])}" if runs else ""
-    mend = f"end the copy, then {another_key(name, key)}" if why == "kept out" else another_certificate(name)
+    mend = f"end the copy, then {another_key(name, key or name)}" if why in COPIED else another_certificate(name)
     return Outside(why=why, key=key, since=rfc3339(since_ms), message=f"{said}{left}", next=mend, may_run=runs)
 
 
-def _why(sight: Sight, entry: NodeEntry, used: Used) -> tuple[Why, str, int, str] | None:
+def _why(sight: Sight, entry: NodeEntry, used: Used) -> tuple[Why, str | None, int, str] | None:
     """Why a node is out, with which key, since when (realm ms), and in words."""
     ended = revoked(sight, entry)
     if ended is not None:
@@ -83,11 +88,26 @@ def _why(sight: Sight, entry: NodeEntry, used: Used) -> tuple[Why, str, int, str
         )
         return "kept out", key, since_ms, said
     own = used.get(f"node/{entry.name}")
+    both = twice(sight, f"node/{entry.name}")
+    if both is not None:
+        since_ms, said = both
+        key = None if own is None else own.key_id.hex()
+        return "twice", key, since_ms, f"{said}: what is placed there may run on both"
     if own is not None and own.not_after * 1000 < sight.now_ms and sight.fleet.state(entry.name) in ("dead", "suspect"):
         since_ms = own.not_after * 1000
         said = f"its certificate ended at {rfc3339(since_ms)}, and it cannot attach with it"
         return "expired", own.key_id.hex(), since_ms, said
     return None
+
+
+def twice(sight: Sight, source: str) -> tuple[int, str] | None:
+    """Since when (realm ms) two processes are attached under one name, each to a broker of its own, and in words."""
+    found = sight.view.sessions.twice(source, sight.fleet.lost_brokers, sight.now_ms)
+    if found is None:
+        return None
+    brokers = " and ".join(found.brokers)
+    said = f"two processes are attached with its key, as if it was copied, at {brokers}, since {rfc3339(found.since_ms)}"
+    return found.since_ms, said
 
 
 def kept_out(sight: Sight, entry: NodeEntry) -> str | None:

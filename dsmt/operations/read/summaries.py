@@ -254,7 +254,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
             draining=[node.node for node in of_nodes if node.mode in ("draining", "drained")],
             excluded=[node.node for node in of_nodes if node.mode == "excluded"],
             drained=[node.node for node in of_nodes if node.mode == "drained"],
-            out=[node.node for node in of_nodes if node.out is not None],
+            out=[node.node for node in of_nodes if node.out is not None and node.out.why != "twice"],
         ),
         brokers=Counts(total=len(of_brokers), alive=sum(broker.alive for broker in of_brokers)),
         leaves={one.broker: one.upstream for one in of_brokers if one.broker is not None and one.leaf},

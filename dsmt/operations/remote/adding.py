@@ -26,7 +26,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.roles import Role
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.members import controllers as controllers_of
-from dsmt.operations.read.outside import Why, kept_out, outside
+from dsmt.operations.read.outside import COPIED, Why, kept_out, outside
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost, reached
@@ -138,7 +138,7 @@ class Adding:
                 await host.bring(list(wheels.files), below="wheels")
                 await host.do("install", told)
             out, key = await _out(self._connection, node) if found["nodes"] else (None, None)
-            if out == "kept out" and key is not None:
+            if out in COPIED and key is not None:
                 await self._end_key(node, key)
             if not found["nodes"] or out is not None:
                 await self._join(address, host, {**told, "ends": out == "revoked"}, node)
