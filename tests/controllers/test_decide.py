@@ -40,6 +40,7 @@ GOLDEN = {
     22: "834e18dd8e1073e2febebc32c5ee2e92758677d1637e8ba49d5cb12ef985c56a",
     23: "98a4eb845100a7c68808340500890fc2a15dc173262e905a658ea5826988319a",
     24: "98a4eb845100a7c68808340500890fc2a15dc173262e905a658ea5826988319a",
+    25: "98a4eb845100a7c68808340500890fc2a15dc173262e905a658ea5826988319a",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 
