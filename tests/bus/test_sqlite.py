@@ -189,10 +189,11 @@ def test_facts_of_a_range_of_topics_and_those_for_somebody_are_found_by_an_index
     store.facts("b/", "b0", 10)
     store.mail("node/n1", 0, 10)
     store._db.connection.set_trace_callback(None)
-    for statement in asked:
+    assert len(asked) == 3
+    for statement, index in zip(asked, ("winners", "mail", "shared_mail"), strict=True):
         plan = " ".join(str(one[3]) for one in store._db.do(f"EXPLAIN QUERY PLAN {statement}"))
-        assert "USING INDEX" in plan, plan
-        assert "TEMP B-TREE" not in plan, plan
+        assert f"USING INDEX {index} (" in plan, "not one of all retained facts"
+        assert "TEMP B-TREE" not in plan
 
 
 # Bursts ---------------------------------------------------------------------------------------------------------------
