@@ -250,7 +250,7 @@ def test_a_subscription_takes_the_place_of_its_owners_one_with_the_same_number()
 
 def test_who_has_gone_leaves_nothing_in_a_router() -> None:
     router, owner = Router(), object()
-    mine, ours = (interest(owner, n, "user/a", name="node/n1", live=True) for n in (1, 2))
+    mine, ours = (interest(owner, n, "user/a", name="node/n1", live=True, copies=frozenset()) for n in (1, 2))
     router.add(mine)
     router.add(ours)
     assert router.readers("note/n", ("node/n1",), fact=True) == [mine, ours]
@@ -258,7 +258,18 @@ def test_who_has_gone_leaves_nothing_in_a_router() -> None:
     assert router.readers("note/n", ("node/n1",), fact=True) == [ours]
     router.remove(owner, 2)
     router.remove(owner)
-    assert [router._inboxes, router._owned, router._behind, router._all] == [{}] * 4
+    assert [router._inboxes, router._owned, router._behind, router._copies, router._all] == [{}] * 5
+
+
+def test_who_keeps_a_copy_and_is_live_is_found_among_those_who_do_and_not_among_all() -> None:
+    router, one, two = Router(), object(), object()
+    first, second = (interest(owner, 1, "/", live=live, copies=frozenset()) for owner, live in ((one, True), (two, False)))
+    for made in (interest(object(), 1, "user/a", live=True), second, first):
+        router.add(made)
+    router._all = {}
+    assert router.copying() == [one]
+    router.set_live(second, live=True)
+    assert router.copying() == [two, one]
 
 
 def test_who_is_behind_is_who_has_not_everything_and_has_credit() -> None:

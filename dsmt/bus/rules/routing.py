@@ -143,6 +143,8 @@ class Router(Generic[Owner]):
         self._interests: Interests[Subscription[Owner]] = Interests()
         self._inboxes: dict[str, dict[Subscription[Owner], None]] = {}
         self._behind: dict[Subscription[Owner], None] = {}
+        self._copies: dict[Subscription[Owner], None] = {}
+        """Those by which a copy is kept: asked for with each acknowledgement, so they are not looked for among all."""
 
     def add(self, subscription: Subscription[Owner]) -> None:
         """Take in a subscription; it takes the place of one with the same number. Raises `InputError` for a bad pattern."""
@@ -156,6 +158,8 @@ class Router(Generic[Owner]):
         if subscription.name is not None:
             self._inboxes.setdefault(subscription.name, {})[subscription] = None
         self._behind[subscription] = None
+        if subscription.copies is not None:
+            self._copies[subscription] = None
 
     def remove(self, owner: Owner, number: int | None = None) -> None:
         """Forget one subscription of an owner, or all."""
@@ -175,6 +179,7 @@ class Router(Generic[Owner]):
             if not inbox:
                 del self._inboxes[subscription.name]
         self._behind.pop(subscription, None)
+        self._copies.pop(subscription, None)
 
     def set_live(self, subscription: Subscription[Owner], *, live: bool) -> None:
         """A subscription has everything, or has it no more."""
@@ -198,7 +203,7 @@ class Router(Generic[Owner]):
 
     def copying(self) -> list[Owner]:
         """Who keeps a copy, and is live."""
-        return list(dict.fromkeys(one.owner for one in self._all.values() if one.copies is not None and one.live))
+        return list(dict.fromkeys(one.owner for one in self._copies if one.live))
 
     def of(self, owner: Owner) -> list[Subscription[Owner]]:
         """All subscriptions of an owner, oldest first."""
