@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from dsmt.bus.broker.copied import SAFE_S, Copied
 from dsmt.bus.broker.session import Session
+from dsmt.bus.rules.routing import Router
 from dsmt.bus.wire.frames import Acked
+from tests.bus.test_routing import interest
 
 ACKED = Acked(ranges=(), level="stored", copies=1, synced=False, store="s", row=0, time_ms=0)
 
@@ -78,3 +80,14 @@ def test_nobody_is_waited_for_who_is_linked_no_more() -> None:
     at.brokers.clear()
     at.copied.look(0.0)
     assert at.sent == [(1, "stored", 1)]
+
+
+def test_who_keeps_a_copy_and_is_live_is_found_among_those_who_do_and_not_among_all() -> None:
+    router, one, two = Router(), object(), object()
+    first, second = (interest(owner, 1, "/", live=live, copies=frozenset()) for owner, live in ((one, True), (two, False)))
+    for made in (interest(object(), 1, "user/a", live=True), second, first):
+        router.add(made)
+    router._all = {}
+    assert router.copying() == [one]
+    router.set_live(second, live=True)
+    assert router.copying() == [two, one]

@@ -335,6 +335,9 @@ def test_a_log_that_was_cut_is_noticed_though_sqlite_takes_it_for_whole(sound, t
 def test_a_row_is_looked_at_in_its_turn_though_nobody_reads_it(sound, tmp_path):
     left, _ = sound
     shutil.copytree(left["s.db-wal"], tmp_path / "s")
+    store = opened(tmp_path / "s")
+    store.meta.put("tree", store._tree.dump())
+    store.close()
     with closing(sqlite3.connect(tmp_path / "s" / "s.db")) as db:
         db.execute("UPDATE events SET arrived = arrived + 1 WHERE row = 20")
         db.commit()

@@ -261,17 +261,6 @@ def test_who_has_gone_leaves_nothing_in_a_router() -> None:
     assert [router._inboxes, router._owned, router._behind, router._copies, router._all] == [{}] * 5
 
 
-def test_who_keeps_a_copy_and_is_live_is_found_among_those_who_do_and_not_among_all() -> None:
-    router, one, two = Router(), object(), object()
-    first, second = (interest(owner, 1, "/", live=live, copies=frozenset()) for owner, live in ((one, True), (two, False)))
-    for made in (interest(object(), 1, "user/a", live=True), second, first):
-        router.add(made)
-    router._all = {}
-    assert router.copying() == [one]
-    router.set_live(second, live=True)
-    assert router.copying() == [two, one]
-
-
 def test_who_is_behind_is_who_has_not_everything_and_has_credit() -> None:
     router = Router()
     one, broke = interest(object(), 1, "user/a"), interest(object(), 1, "user/a", credit=0)

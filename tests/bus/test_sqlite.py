@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from dsmt.bus.store.sqlite import SCHEMA_VERSION, SqliteStore
+from dsmt.bus.store.sqlite import EDGE_ROWS, SCHEMA_VERSION, SqliteStore
 from dsmt.bus.store.tables import STEPS
 from dsmt.errors import FailedError
 from dsmt.event.burst import parts_of
@@ -115,7 +115,8 @@ def test_a_store_of_an_earlier_form_is_taken_over_with_all_that_it_holds(tmp_pat
     store.close()
     again = SqliteStore(str(path), identity="b" * 16)
     assert [row.raw for row in again.rows(12, 10)] == [one.signed.raw for one in together]
-    assert again.counts()["events"] == 14
+    assert (again.counts()["events"], again.counts()["facts"]) == (14, 3)
+    assert again.live() == again._db.one("SELECT sum(live_facts), sum(live_bytes) FROM accounts")
     again._db.do("DELETE FROM events WHERE key_id <> ?", (b"k" * 16,))
     assert not again.certificates.has_signed(key_id, "operator/a")
     again.close()
@@ -245,3 +246,20 @@ def test_a_store_that_lacks_what_proves_a_row_says_so(tmp_path):
         store.rows(0, 10)
     assert told.value.code == "store.damaged"
     store.close()
+
+
+def test_the_edge_of_the_tree_is_kept_now_and_then_and_what_came_after_it_is_looked_at_when_it_is_opened(tmp_path):
+    path = str(tmp_path / "s.db")
+    store = SqliteStore(path, identity="a" * 16)
+    store.append([append(n) for n in range(1, EDGE_ROWS)])
+    assert store.meta.get("tree") is None
+    store.append([append(n) for n in range(EDGE_ROWS, EDGE_ROWS + 3)])
+    head = store.head_hash
+    store._db.do("UPDATE events SET leaf = ? WHERE row = 2", (bytes(32),))
+    store.close()
+    store = SqliteStore(path, identity="a" * 16)
+    assert (store.head, store.head_hash) == (EDGE_ROWS + 2, head)
+    store._db.do("DELETE FROM meta WHERE name = 'tree'")
+    store.close()
+    with pytest.raises(FailedError, match="row 2 is not what was written"):
+        SqliteStore(path, identity="a" * 16)

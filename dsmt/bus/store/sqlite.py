@@ -9,8 +9,9 @@ Rule 5: a store has one id for as long as its rows are numbered in one way. One 
     that may not have been on the disk has taken numbers that others know and will use them twice: it takes a new id.
     `unsynced` names the boot in which rows were last stored without that: it is on the disk before the first of them, and
     goes when the store is closed. A `synced` store has none. So does one that is an older copy (`leave_identity`).
-Rule 6: the tree over all rows (`event.rowtree`) is in memory; its edge is kept with each trimming, and from there it is
-    brought up to the last row at a start. What is trimmed stands before the kept edge.
+Rule 6: the tree over all rows (`event.rowtree`) is in memory; its edge is kept with each trimming and each `EDGE_ROWS`, and
+    from there it is brought up to the last row at a start, by rows that are looked at: a head over other leaves would be
+    signed as the history's. What is trimmed stands before the kept edge.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from dsmt.bus.store.tables import (
     STEPS,
     checked,
     lacking,
+    restored_tree,
     row_of,
     values_of,
 )
@@ -52,7 +54,7 @@ from dsmt.bus.store.trimming import Trimmings
 from dsmt.errors import FailedError
 from dsmt.event.burst import Burst, share_of
 from dsmt.event.kinds.row import Budget
-from dsmt.event.rowtree import Node, RowTree
+from dsmt.event.rowtree import Node
 from dsmt.ports.store import Append, Lost, Meta, Row, Trim
 
 GIB: Final = 1024**3
@@ -60,7 +62,8 @@ CHECKPOINT_PAGES: Final = 500
 """The log is brought into the file, which waits for the disk, each 2 MiB, and everybody for that: 2 to 4 ms. Each 16 MiB it
 takes 16 to 35 ms; what is written again costs once, so a tenth more is stored in a second."""
 
-SCHEMA_VERSION: Final = 7
+EDGE_ROWS: Final = 4096
+SCHEMA_VERSION: Final = 8
 """The form of the tables; 1 had no number. Those from which there are `STEPS` are brought into this one."""
 
 
@@ -78,7 +81,7 @@ class SqliteStore:
             is_new = self._prepare() == 0
             self._unsynced = self._db.get("unsynced")
             self.identity = self._identified(identity)
-            self._tree = self._restored_tree()
+            self._tree = restored_tree(self._db)
             self.head = self._tree.rows
             self._high_water = HighWater(path, self.identity)
             if not is_new:
@@ -104,19 +107,6 @@ class SqliteStore:
     def head_hash(self) -> bytes:
         """The head of the tree over all rows."""
         return self._tree.head
-
-    def _restored_tree(self) -> RowTree:
-        """The tree as its edge was kept, and the rows that came after; a row that was lost by damage has no leaf."""
-        kept = self._db.get("tree")
-        tree = RowTree() if kept is None else RowTree.restored(kept)
-        while rows := self._db.do(
-            "SELECT row, arrived, leaf FROM events WHERE row > ? ORDER BY row LIMIT 1000", (tree.rows,)
-        ):
-            for row, arrived, leaf in rows:
-                while tree.rows < row - 1:
-                    tree.add(0, bytes(32))
-                tree.add(arrived, bytes(leaf))
-        return tree
 
     def _prepare(self) -> int:
         """Make it ready; the form that it had, 0 when it is new."""
@@ -221,6 +211,8 @@ class SqliteStore:
         self._high_water.reached(self.head)
         self._bursts.stored(bursts)
         self._tree.add_all((one.arrived_ms, one.signed.leaf) for one in batch)
+        if self.head // EDGE_ROWS > (self.head - len(batch)) // EDGE_ROWS:
+            self._db.put("tree", self._tree.dump())
         return numbers
 
     def _hide(self, db: sqlite3.Connection, thing: str, ended: int) -> None:
@@ -305,8 +297,11 @@ class SqliteStore:
 
     def live(self, payer: str | None = None) -> tuple[int, int]:
         """How many retained facts, and bytes of them, are on a payer's account; None: on everybody's."""
-        both = "SELECT coalesce(sum(live_facts), 0), coalesce(sum(live_bytes), 0) FROM accounts"
-        found = self._db.one(both) if payer is None else self._db.one(both + " WHERE payer = ?", (payer,))
+        if payer is None:
+            found = self._db.one("SELECT live_facts, live_bytes FROM totals")
+        else:
+            both = "SELECT coalesce(sum(live_facts), 0), coalesce(sum(live_bytes), 0) FROM accounts WHERE payer = ?"
+            found = self._db.one(both, (payer,))
         return int(found[0]), int(found[1])
 
     def live_facts(self, source: str) -> int:
@@ -353,12 +348,12 @@ class SqliteStore:
 
     def counts(self) -> dict[str, int]:
         """Events, facts, bytes on disk, first row and when it arrived."""
-        events, facts = self._db.one("SELECT coalesce(sum(events), 0), coalesce(sum(live_facts), 0) FROM accounts")
+        (events,) = self._db.one("SELECT coalesce(sum(events), 0) FROM accounts")
         first = self._db.one("SELECT row, arrived FROM events ORDER BY row LIMIT 1") or (0, 0)
         pages, size = (self._db.one(f"PRAGMA {name}")[0] for name in ("page_count", "page_size"))
         return {
             "events": int(events),
-            "facts": int(facts),
+            "facts": self.live()[0],
             "bytes": pages * size,
             "first_row": first[0],
             "first_ms": first[1],

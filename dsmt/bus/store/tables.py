@@ -10,6 +10,7 @@ from dsmt.bus.store.database import Database
 from dsmt.bus.store.sums import damaged, is_event, of_event
 from dsmt.event.burst import Burst, Member, raw_of
 from dsmt.event.kinds.row import Budget
+from dsmt.event.rowtree import RowTree
 from dsmt.ports.store import ROW_BYTES, Append, Row
 
 DAY_MS: Final = 24 * 3600 * 1000
@@ -55,6 +56,9 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL, sum
 CREATE TABLE IF NOT EXISTS accounts (
     payer TEXT, class INTEGER, events INTEGER NOT NULL, bytes INTEGER NOT NULL, live_facts INTEGER NOT NULL,
     live_bytes INTEGER NOT NULL, PRIMARY KEY (payer, class)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS totals (live_facts INTEGER NOT NULL, live_bytes INTEGER NOT NULL);
+INSERT INTO totals SELECT (SELECT coalesce(sum(live_facts), 0) FROM accounts),
+    (SELECT coalesce(sum(live_bytes), 0) FROM accounts) WHERE NOT EXISTS (SELECT 1 FROM totals);
 """
 ACCOUNTS: Final = (
     """CREATE TRIGGER IF NOT EXISTS account_live AFTER UPDATE OF winner ON events BEGIN
@@ -63,8 +67,15 @@ ACCOUNTS: Final = (
     """CREATE TRIGGER IF NOT EXISTS account_out AFTER DELETE ON events BEGIN
     UPDATE accounts SET events = events - 1, bytes = bytes - old.size, live_facts = live_facts - old.winner,
     live_bytes = live_bytes - old.winner * old.size WHERE payer = old.payer AND class = old.class; END""",
+    """CREATE TRIGGER IF NOT EXISTS total_new AFTER INSERT ON accounts BEGIN
+    UPDATE totals SET live_facts = live_facts + new.live_facts, live_bytes = live_bytes + new.live_bytes; END""",
+    """CREATE TRIGGER IF NOT EXISTS total_live AFTER UPDATE OF live_facts, live_bytes ON accounts
+    WHEN new.live_facts <> old.live_facts OR new.live_bytes <> old.live_bytes BEGIN
+    UPDATE totals SET live_facts = live_facts + new.live_facts - old.live_facts,
+    live_bytes = live_bytes + new.live_bytes - old.live_bytes; END""",
 )
-"""What each payer has of each class, exact at any time; what comes in is counted once for a batch, by `COUNT_IN`."""
+"""What each payer has of each class, exact at any time; what comes in is counted once for a batch, by `COUNT_IN`. The
+sums of all payers are asked for with each commit, and there is a payer for each node."""
 COUNT_IN: Final = """
 INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET events = events + excluded.events, bytes = bytes + excluded.bytes,
@@ -106,8 +117,9 @@ STEPS: Final[dict[int, tuple[str, ...]]] = {
         "UPDATE bursts SET sum = sum_of(first, last, protected, signature, leaves)",
         "UPDATE meta SET sum = sum_of(name, value)",
     ),
+    7: (),
 }
-"""What makes of a store of each form one of the next. In form 5 each event stood alone; form 6 had no sums."""
+"""What makes of a store of each form one of the next. In form 5 each event stood alone, form 6 had no sums, 7 no totals."""
 ROW: Final = f"SELECT {_SUMMED}, sum FROM events"  # noqa: S608 - the same
 INSERT: Final = """
 INSERT INTO events VALUES (?,?,?,?,?,nullif(?,0),?,?,?,?,?,?,nullif(?,0),?,?,?,nullif(?,0),?,nullif(?,0),nullif(?,-1),?)"""
@@ -160,6 +172,21 @@ def checked(found: Sequence[Any], path: str) -> Sequence[Any]:
     if not is_event(found):
         raise damaged(path, f"row {found[3]} is not what was written")
     return found[:-1]
+
+
+def restored_tree(db: Database) -> RowTree:
+    """The tree as its edge was kept, and the rows that came after; a row that was lost by damage has no leaf.
+
+    Raises `FailedError` where one of these is not what was written.
+    """
+    kept = db.get("tree")
+    tree = RowTree() if kept is None else RowTree.restored(kept)
+    while rows := db.do(f"{ROW} WHERE row > ? ORDER BY row LIMIT 1000", (tree.rows,)):
+        for _, leaf, _, row, *_, arrived in (checked(one, db.path)[:10] for one in rows):
+            while tree.rows < row - 1:
+                tree.add(0, bytes(32))
+            tree.add(arrived, bytes(leaf))
+    return tree
 
 
 def lacking(db: Database, source: str, incarnation: int, first: int, last: int) -> list[tuple[int, int]]:
