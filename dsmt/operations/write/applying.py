@@ -284,7 +284,7 @@ async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, pla
     dry = [await stage(one, None) for one in declared]
     if plans:
         for spec in dry:
-            own = plan_id(spec.service, base_of(sight.view, spec.service), spec)
+            own = plan_id(sight.view, spec)
             check_plan(sight.view, spec, own if own in plans else plans[0])
     done, drafts = [], []
     for one in declared:
@@ -312,7 +312,7 @@ async def _alone(bus: Bus) -> list[str]:
 def _to_say(sight: Sight, spec: ServiceSpec, *, by: str, reason: str, planned: bool) -> tuple[Applied, list[Draft]]:
     """What is to be told of a spec that is applied, and what says it; nothing where it stands already."""
     base = base_of(sight.view, spec.service)
-    identity = plan_id(spec.service, base, spec) if planned else None
+    identity = plan_id(sight.view, spec) if planned else None
     entry = sight.view.services.get(spec.service)
     fact = SpecFact(spec=to_plain(spec), by=by, reason=reason)
     if entry is not None and entry.spec is not None and not entry.spec.record.removed:
