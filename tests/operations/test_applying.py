@@ -142,3 +142,28 @@ def test_that_one_broker_of_several_has_stored_what_was_applied_is_told(
     stands = [applying.Declared(parse(web(1), file="t")[0], Path(), ())]
     (again,) = asyncio.run(applying.apply(bus, stands, by="operator/alice", reason=""))
     assert (again.outcome, again.warnings) == ("unchanged", [])
+
+
+def test_what_is_another_file_when_it_is_put_than_it_was_in_the_plan_is_not_applied(
+    realm: Realm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is built anew while the artifact before it travels to the depot."""
+    said: list[Any] = []
+
+    async def say(_bus: Any, drafts: list[Any]) -> Said:
+        said.extend(drafts)
+        return Said([], 2)
+
+    async def put_blob(_chunks: Any, _digest: bytes) -> None:
+        (tmp_path / "b").write_text("after the plan")
+
+    monkeypatch.setattr(applying, "say", say)
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("as planned")
+    bus: Any = SimpleNamespace(broker="broker/b1", put_blob=put_blob)
+    text = web(1, component="artifact: [{url: a}, {url: b}]\n")
+    declared = [applying.Declared(parse(text, file="t")[0], tmp_path, ())]
+    (planned,) = asyncio.run(applying.plan_all(bus, declared, by="operator/alice"))
+    with pytest.raises(FailedError, match="does not match this file") as caught:
+        asyncio.run(applying.apply(bus, declared, by="operator/alice", reason="", plans=(planned.id,)))
+    assert (caught.value.code, said) == ("plan.changed", [])

@@ -10,11 +10,13 @@ from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.controllers.service import AHEAD
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.plan_words import HIDDEN
 from dsmt.operations.read.planning import ApplyPlan, check_plan, difference, plan, plan_id
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.write import applying
 from dsmt.spec.parsing import parse
+from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
 from dsmt.view import View
 from tests.controllers.build import Realm, key, web
@@ -146,7 +148,7 @@ def test_the_id_binds_base_and_content() -> None:
     realm = running()
     new = spec(web(4))
     own = plan(sight(realm), new, by="alice", warnings=[]).id
-    assert own == plan_id("web", 1, new)
+    assert own == plan_id(realm.view, new)
     check_plan(realm.view, new, own)
     with pytest.raises(FailedError):
         check_plan(realm.view, spec(web(5)), own)
@@ -154,6 +156,19 @@ def test_the_id_binds_base_and_content() -> None:
     with pytest.raises(FailedError) as caught:
         check_plan(realm.view, new, own)
     assert caught.value.exit == 1
+
+
+@pytest.mark.parametrize("about", [{"epoch": 2}, {}], ids=["removed and made anew", "overruled when a partition healed"])
+def test_a_plan_is_not_of_another_revision_that_has_the_same_number(about: dict[str, int]) -> None:
+    realm, new = running(), spec(web(4))
+    planned = plan(sight(realm), new, by="alice", warnings=[])
+    other = SpecFact(spec=to_plain(spec(web(2))), by="bob", reason="")
+    realm.say("operator/bob", "service/web/spec", other, version=1, time_ms=realm.now_ms - 60_000, **about)
+    stands = realm.view.services["web"].spec
+    assert stands is not None
+    assert (stands.version, stands.record.by) == (planned.base_revision, "bob")
+    with pytest.raises(FailedError, match="does not match this file and the current revision, r1 of web"):
+        check_plan(realm.view, new, planned.id)
 
 
 def test_what_looks_like_a_secret_is_not_shown() -> None:

@@ -1,7 +1,8 @@
 """Planning: what `apply` would do, by the very decisions that controllers make, on a copy of the live view.
 
-Rule 1: a plan's id binds the service, the revision that it starts from and the content of the new spec; `apply --plan`
-    applies that spec over that revision or refuses. Which nodes take it is decided then: they may differ from the plan's.
+Rule 1: a plan's id binds the service, the event of the revision that it starts from (several may have its number, A18)
+    and the content of the new spec; `apply --plan` applies that spec over that revision or refuses. Which nodes take it is
+    decided then: they may differ from the plan's.
 Rule 2: nothing of it leaves this process.
 Rule 3: the services of one command are planned one after the other on one copy: each finds what those before have taken.
 """
@@ -73,10 +74,11 @@ def base_of(view: View, service: str) -> int:
     return 0 if entry is None or entry.spec is None else entry.spec.version
 
 
-def plan_id(service: str, base_revision: int, spec: ServiceSpec) -> str:
+def plan_id(view: View, spec: ServiceSpec) -> str:
     """Rule 1's id."""
-    content = canonical([service, base_revision, to_plain(spec)])
-    return f"p-{sha256(content).hexdigest()[:8]}"
+    entry = view.services.get(spec.service)
+    base = "" if entry is None or entry.spec is None else str(entry.spec.id)
+    return f"p-{sha256(canonical([spec.service, base, to_plain(spec)])).hexdigest()[:8]}"
 
 
 def _back(sight: Sight, service: str, component: str) -> int | None:
@@ -94,12 +96,12 @@ def _back(sight: Sight, service: str, component: str) -> int | None:
 
 def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
     """Raise `FailedError` unless a plan is exactly of this spec and of what stands now."""
-    base = base_of(view, spec.service)
-    if given == plan_id(spec.service, base, spec):
+    if given == plan_id(view, spec):
         return
+    stands = f"r{base_of(view, spec.service)} of {spec.service}"
     raise FailedError(
         "plan.changed",
-        f"plan {given} does not match this file and the current revision, r{base} of {spec.service}; nothing was done",
+        f"plan {given} does not match this file and the current revision, {stands}; nothing was done",
         next="dsmt plan FILE makes a new one",
     )
 
@@ -115,7 +117,7 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial
     if acts:
         rehearsal.run()
     return ApplyPlan(
-        id=plan_id(spec.service, base, spec),
+        id=plan_id(sight.view, spec),
         service=spec.service,
         base_revision=base,
         revision=base + 1 if acts else base,

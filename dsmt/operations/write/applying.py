@@ -282,18 +282,23 @@ async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, pla
     """Say every spec, durably acknowledged; with `plans`, exactly those. Raises `FailedError` (`plan.changed`)."""
     sight = await look(bus, of=_services(declared))
     dry = [await stage(one, None) for one in declared]
-    if plans:
-        for spec in dry:
-            own = plan_id(spec.service, base_of(sight.view, spec.service), spec)
-            check_plan(sight.view, spec, own if own in plans else plans[0])
+    _check_plans(sight.view, dry, plans)
+    staged = [await stage(one, bus) for one in declared]
+    _check_plans(sight.view, staged, plans)  # a file may be another by now
     done, drafts = [], []
-    for one in declared:
-        said, own_drafts = _to_say(sight, await stage(one, bus), by=by, reason=reason, planned=bool(plans))
+    for one, spec in zip(declared, staged, strict=True):
+        said, own_drafts = _to_say(sight, spec, by=by, reason=reason, planned=bool(plans))
         done.append(msgspec.structs.replace(said, warnings=_warnings(sight, one)))
         drafts += own_drafts
     copies = [(await say(bus, drafts[n : n + SAID_AT_ONCE])).copies for n in range(0, len(drafts), SAID_AT_ONCE)]
     alone = await _alone(bus) if min(copies, default=2) == 1 else []
     return [one if one.outcome == "unchanged" else _warned(one, alone) for one in done]
+
+
+def _check_plans(view: View, specs: Iterable[ServiceSpec], plans: Sequence[str]) -> None:
+    for spec in specs if plans else ():
+        own = plan_id(view, spec)
+        check_plan(view, spec, own if own in plans else plans[0])
 
 
 def _warned(applied: Applied, more: list[str]) -> Applied:
@@ -312,7 +317,7 @@ async def _alone(bus: Bus) -> list[str]:
 def _to_say(sight: Sight, spec: ServiceSpec, *, by: str, reason: str, planned: bool) -> tuple[Applied, list[Draft]]:
     """What is to be told of a spec that is applied, and what says it; nothing where it stands already."""
     base = base_of(sight.view, spec.service)
-    identity = plan_id(spec.service, base, spec) if planned else None
+    identity = plan_id(sight.view, spec) if planned else None
     entry = sight.view.services.get(spec.service)
     fact = SpecFact(spec=to_plain(spec), by=by, reason=reason)
     if entry is not None and entry.spec is not None and not entry.spec.record.removed:
