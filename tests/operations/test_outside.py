@@ -144,7 +144,9 @@ def test_what_was_placed_there_after_it_was_out_is_not_told_to_run() -> None:
 def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_brokers() -> None:
     realm = Realm("n1", "n2", brokers=("b1", "b2"))
     realm.controller("c1")
-    realm.apply(web(1))
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    assert "n2" in realm.nodes_of(), "it is in, and what it runs is in its place"
     since_ms = realm.now_ms
     for source in ("node/n2", "controller/c1"):
         realm.session(source, "open", broker="b2", attachment=2)
