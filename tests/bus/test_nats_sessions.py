@@ -142,7 +142,7 @@ def test_who_only_reads_is_not_ended_for_one_of_its_name_that_attaches() -> None
     gate = Gate()
     gate.open("operator/alice", 1, 1.0, reads=True)
     gate.open("operator/alice", 2, 2.0)
-    gate.open("operator/alice", 3, 3.0, reads=True)
+    gate.open("operator/alice", 3, 3.0, reads=True, attachment=9)
     gate.sessions.heard("operator/alice", 3.1, NOW_MS)
     assert not gate.sessions.to_end
     assert gate.said.all == [("operator/alice", "open", None)]
