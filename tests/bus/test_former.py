@@ -59,10 +59,11 @@ def test_one_that_never_answers_keeps_nobody_from_being_asked_and_no_client_is_l
         asks = Former(reach, lambda broker, _arrived, _bus: taken.append(broker))
         running = asyncio.create_task(asks.run())
         asks.know([SILENT, ANSWERS])
-        await until(lambda: taken == ["answers:1"] * 2)
+        await until(lambda: len(taken) >= 2)
         running.cancel()
         await asyncio.wait({running})
         assert not any(one.runs for one in asked)
 
     asyncio.run(main())
+    assert set(taken) == {"answers:1"}
     assert [one.broker for one in asked][:4] == ["silent:1", "answers:1"] * 2
