@@ -81,3 +81,18 @@ def test_a_word_on_the_other_engine_names_no_broker_but_who_is_removed_is_remove
 def test_leaves_are_those_of_which_the_newest_word_says_so() -> None:
     said = [word("b1", leaf=True), word("b2", leaf=True), word("b2", 2, leaf=False), word("b3")]
     assert leaves(said) == {"broker/b1": key("b1")}
+
+
+@pytest.mark.parametrize(
+    ("besides", "found"),
+    [
+        ([], ["b1.said:4000", "b2.said:4000"]),
+        ([word("b3")], ["b3.said:4000"]),
+        ([word("b3", leaf=True)], ["b1.said:4000", "b2.said:4000", "b3.said:4000"]),
+        ([word("b3", leaf=True, removed=True)], ["b1.said:4000", "b2.said:4000"]),
+        ([word("b3", route="r:1")], ["b1.said:4000", "b2.said:4000"]),
+    ],
+    ids=["nothing", "one that is in", "a leaf that is in", "a leaf that was removed", "a NATS server that is in"],
+)
+def test_where_all_that_are_no_leaves_were_removed_none_of_them_was(besides: list[SignedEvent], found: list[str]) -> None:
+    assert names(known([], [word("b1", removed=True), word("b2", removed=True), *besides], Keys())) == found

@@ -12,10 +12,12 @@ from dsmt.bus.nats.accounts import NatsAccounts
 from dsmt.bus.nats.presence import NatsPresence
 from dsmt.bus.rules.nats_config import permissions
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
+from dsmt.bus.rules.presence import RENEW_AFTER, Presence
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.bus.wire.nkeys import public_of, user_nkey
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import UnusableEventError
+from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.event.kinds.broker import Session
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
@@ -123,6 +125,27 @@ def test_of_two_processes_that_take_turns_both_are_kept_out_and_the_key_is_named
     assert (record.state, record.kept_out) == ("closed", issued(1000).key_id.hex())
     gate.open("node/n1", 6, 6.0, attachment=9, incarnation=5, certificate=issued(1000), attaches=False)
     assert [at.number for at in gate.sessions.to_end] == [6], "another gate has let it in"
+
+
+def test_who_is_kept_out_and_is_still_connected_when_the_last_that_counted_ends_does_not_count_either() -> None:
+    gate = Gate()
+    for number in range(5):
+        gate.open("node/n1", number, float(number), attachment=number, incarnation=5 + number % 2, certificate=issued(1000))
+        gate.sessions.ended(Connection("S1", number - 1), "Kicked", number + 0.1, NOW_MS)
+    gate.open("node/n1", 6, 5.0, attachment=9, incarnation=5, certificate=issued(1000), attaches=False)
+    gate.sessions.ended(Connection("S1", 4), "Kicked", 5.1, NOW_MS)
+    gate.sessions.heard("node/n1", 5.2, NOW_MS)
+    assert gate.said.all[-1] == ("node/n1", "closed", "local")
+
+
+def test_who_only_reads_is_not_ended_for_one_of_its_name_that_attaches() -> None:
+    gate = Gate()
+    gate.open("operator/alice", 1, 1.0, reads=True)
+    gate.open("operator/alice", 2, 2.0)
+    gate.open("operator/alice", 3, 3.0, reads=True, attachment=9)
+    gate.sessions.heard("operator/alice", 3.1, NOW_MS)
+    assert not gate.sessions.to_end
+    assert gate.said.all == [("operator/alice", "open", None)]
 
 
 def test_a_process_that_is_started_anew_takes_no_turn_for_it_claims_no_incarnation_at_first() -> None:
@@ -257,3 +280,21 @@ def test_what_was_sent_over_a_connection_goes_to_its_account_when_it_ends() -> N
     presence._ended(one, "Client Closed", {"msgs": 7, "bytes": 9})
     presence._ended(other, "")
     assert ended == [("node/n1", 7)]
+
+
+def test_who_is_kept_out_by_a_gate_and_comes_again_is_said_again_before_its_fact_dies() -> None:
+    now, own = 1.1 * RENEW_AFTER, issued(1000)
+    bus: Any = SimpleNamespace(source="broker/b1", now_ms=lambda: NOW_MS, boottime=lambda: now)
+    trust = TrustStore(Realm(name="test", roots=(bytes(32),)))
+    presence = NatsPresence(bus, trust, bus, bus, accounts=NatsAccounts(bus, trust, bus))
+    kept_out = Session(
+        attachment=1, state="closed", how="local", since_ms=NOW_MS, incarnation=1, pid=None, version="", address="",
+        kept_out=own.key_id.hex(), kept_out_issued=1000,
+    )  # fmt: skip
+    known = presence._words.presence = Presence(0.0)
+    known.restore("node/n1", kept_out, 0.0, NOW_MS)
+    presence.check(issued(1001))
+    with pytest.raises(RefusedError) as caught:
+        presence.check(own)
+    assert caught.value.code == "trust.contested"
+    assert known.tick(now, NOW_MS, now) == [("node/n1", kept_out)]

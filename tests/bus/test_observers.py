@@ -116,6 +116,16 @@ def test_when_an_observer_goes_another_is_named_and_it_is_told_when_it_is_no_mor
     assert set(changed["n7"]) == {*to, *monitors(*observers("n7", left))}
 
 
+def test_of_those_who_were_named_before_the_last_are_told_of_the_end() -> None:
+    machine = fleet("n0", "target")
+    told(machine, both("target", "silent"))
+    for number in range(FORMER + 4):  # each is the only one that is left, and named alone
+        told(machine, [(f"monitor/n{number + 1}", "open")])
+        told(machine, [(f"monitor/n{number}", "closed")])
+    last = [f"n{number}" for number in range(FORMER + 4, 3, -1)]
+    assert set(machine.addressed("node/target")) == set(monitors(*last))
+
+
 @given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(ROLES), st.sampled_from(["open", "silent"])), max_size=40))
 def test_at_any_time_the_three_next_of_those_whose_monitors_are_open_are_named(words: list[Any]) -> None:
     machine = Observers()

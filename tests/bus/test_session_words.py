@@ -47,7 +47,7 @@ class Broker:
     def tick(self, after_ms: int = 0) -> list[tuple[str, str, tuple[str, ...]]]:
         """Time passes; what is said then. Sessions that are open are heard meanwhile."""
         self.now_ms += after_ms
-        for source in ("broker/b2", N2, "monitor/n3"):
+        for source in ("broker/b0", "broker/b2", N2, "monitor/n3"):
             self.words.presence.heard(source, self.now, self.now_ms)
         before = len(self.said)
         self.words.tick(self.now, self.now_ms, after_ms / 1000)
@@ -90,15 +90,45 @@ def test_who_is_to_probe_a_node_is_told_so_when_it_comes_after_the_node_fell_sil
     assert broker.said[-1] == ("node/n1", "open", (N2,)), "it need not probe any more"
 
 
+def test_what_is_still_closed_of_a_node_that_is_heard_again_is_said_to_all() -> None:
+    broker = Broker()
+    broker.open("node/n1", "monitor/n1", N2)
+    broker.close("node/n1", "monitor/n1")
+    assert broker.tick() == [("node/n1", "closed", (N2,)), ("monitor/n1", "closed", (N2,))]
+    broker.open("node/n1", attachment=2)
+    assert broker.said[-2:] == [("node/n1", "open", (N2,)), ("monitor/n1", "closed", ())]
+
+
 def test_of_what_a_lost_broker_held_it_is_said_that_it_is_silent_when_it_could_have_attached_elsewhere() -> None:
     broker = Broker()
     broker.open("broker/b2", N2)
     broker.words.stored([row("b2", "node/n1", "open"), row("b2", "monitor/n1", "open")])
-    broker.tick()
+    broker.tick(5000)
+    lost_ms = broker.now_ms
     broker.close("broker/b2")
     assert broker.tick(REATTACH_GRACE_MS - 1) == []
     assert broker.tick(1) == [("node/n1", "silent", (N2,)), ("monitor/n1", "silent", (N2,))]
-    assert {one.instead_of for one in broker.records[-2:]} == {"broker/b2"}
+    assert {(one.instead_of, one.since_ms) for one in broker.records[-2:]} == {("broker/b2", lost_ms)}
+    broker.open("broker/b2", attachment=2)
+    assert broker.tick() == [("node/n1", "open", (N2,)), ("monitor/n1", "open", (N2,))], "it is back with what it holds"
+
+
+def test_in_the_place_of_a_lost_broker_the_first_speaks_of_those_that_are_left() -> None:
+    broker = Broker()
+    broker.open("broker/b0", "broker/b2", N2)
+    broker.words.stored([row("b2", "node/n1", "open"), row("b2", "monitor/n1", "open")])
+    broker.close("broker/b2")
+    assert broker.tick(REATTACH_GRACE_MS) == [], "b0 says it"
+    broker.close("broker/b0")
+    assert broker.tick(REATTACH_GRACE_MS) == [("node/n1", "silent", (N2,)), ("monitor/n1", "silent", (N2,))]
+
+
+def test_of_what_was_said_under_its_name_elsewhere_a_greater_attachment_counts_that_was_not_closed() -> None:
+    broker = Broker()
+    broker.open("node/n1")
+    for state, attachment in (("closed", 1), ("open", 2)):
+        broker.words.taken_over(row("b1", "node/n1", state, attachment=2), broker.now, broker.now_ms)
+        assert (broker.records[-1].state, broker.records[-1].attachment) == ("open", attachment)
 
 
 @pytest.mark.parametrize("meanwhile", [True, False])

@@ -81,7 +81,7 @@ def test_turns_that_are_far_apart_are_forgiven() -> None:
     door = Door()
     one, other = door.attach(1000), door.attach(2000)
     for _ in range(20):
-        door.now += EXCHANGE_WINDOW / 2
+        door.now += EXCHANGE_WINDOW / 2 - 1.0  # and one more second to attach
         one, other = other, door.attach(one)
     assert not door.contested
 
@@ -117,15 +117,20 @@ def kept_out(record: Session | None) -> str | None:
     return None if record is None else record.kept_out or None
 
 
+def newer(door: Door) -> Session:
+    """The true one attaches with a newer certificate."""
+    own = door.incarnation + 1
+    return door.presence.opened(
+        NAME, attachment=own, issued=2, key="cd", incarnation=own, claimed=0, pid=1, version="test", address="",
+        now=door.now, now_ms=0,
+    )  # fmt: skip
+
+
 def test_what_is_said_of_who_is_kept_out_names_the_key_until_a_newer_certificate_attaches() -> None:
     door = contest()
     door.now += 1.0
     assert kept_out(door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)) == "ab"
-    opened = door.presence.opened(
-        NAME, attachment=door.incarnation + 1, issued=2, key="cd", incarnation=door.incarnation + 1, claimed=0, pid=1,
-        version="test", address="", now=door.now, now_ms=0,
-    )  # fmt: skip
-    assert kept_out(opened) is None
+    assert kept_out(newer(door)) is None
     assert kept_out(door.presence.closed(NAME, door.incarnation + 1, "peer", door.now, 0)) is None
     assert door.contested, "the former certificate is not let in, whatever became of the newer one"
 
@@ -150,6 +155,35 @@ def test_when_the_key_is_revoked_that_is_said_no_more() -> None:
     ((source, record),) = door.presence.settle(lambda key, source: (source, key.hex()) == (NAME, "ab"))
     assert (source, record.state, kept_out(record)) == (NAME, "closed", None)
     assert not door.contested
+
+
+def test_of_who_has_attached_with_another_key_before_the_former_is_revoked_nothing_is_said_for_that() -> None:
+    door = contest()
+    door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)
+    newer(door)
+    assert door.presence.settle(lambda _key, _source: True) == []
+    assert not door.contested
+
+
+def test_who_is_kept_out_and_comes_again_keeps_no_dead_one_of_a_newer_certificate_alive() -> None:
+    door = contest()
+    door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)
+    newer(door)
+    door.presence.tick(door.now, 0, door.now)
+    door.presence.refused(NAME, door.now + 4.0)
+    ((_, said),) = door.presence.tick(door.now + 5.0, 5000, 5.0)
+    assert said.state == "silent"
+
+
+def test_turns_of_before_do_not_count_once_the_key_is_revoked() -> None:
+    door = contest()
+    door.presence.settle(lambda _key, _source: True)
+    one, other = door.attach(9000), door.attach(9500)
+    for _ in range(EXCHANGES - 1):
+        one, other = other, door.attach(one)
+    assert not door.contested
+    door.attach(one)
+    assert door.contested
 
 
 def test_it_is_said_again_before_its_fact_dies_for_as_long_as_somebody_comes() -> None:

@@ -89,6 +89,14 @@ def test_it_is_placed_by_what_stands() -> None:
     assert len(said) == 1
 
 
+def test_what_an_operator_moves_is_run_again_where_it_goes() -> None:
+    at = Migrated()
+    other = min({"n1", "n2", "n3"} - {at.first})
+    at.realm.control(key(), move=other)
+    at.controller.watch(30, obey=False)
+    assert (at.realm.slot().node, at.realm.slot().ended) == (other, None)
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_that_it_has_ended_well_is_kept_while_its_node_is_dead_for_longer_than_any_word_lives(restarted: bool) -> None:
     at = Migrated()

@@ -203,6 +203,14 @@ def test_what_runs_on_a_node_that_is_kept_out_stays_there_and_what_waits_for_it_
     assert realm.nodes_of() == ["n1", "n1"]
 
 
+def test_a_node_whose_manager_is_away_while_its_monitor_is_heard_is_taken() -> None:
+    realm = Realm("n1")
+    realm.session("node/n1", "silent")
+    realm.apply(web(1))
+    realm.step()
+    assert realm.nodes_of() == ["n1"]
+
+
 def test_limits_that_must_be_enforced_need_a_driver_that_can() -> None:
     realm = Realm("n1")
     realm.apply(web(1, component="limits: {cpu: 1}"))

@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.cli import member_screens
 from dsmt.event.kinds.broker import BrokerStats
-from dsmt.event.kinds.realm import BrakeWord
+from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read.alerting import alerts, of_silent_brokers
@@ -204,6 +204,20 @@ def test_a_broker_whose_clock_is_far_off_is_told_whichever_way_that_is(ahead_s: 
     assert [one.message for one in off] == (
         [f"the clock of its machine is {told} realm time, so it is not followed"] if told else []
     )
+
+
+@pytest.mark.parametrize(("early_s", "told"), [(0.0, 0), (0.5, 1)])
+def test_a_broker_whose_time_is_behind_what_was_decided_is_told_however_little_that_is(early_s: float, told: int) -> None:
+    seen = sight(Realm("n1"))
+    seen.passing.stats["b1"] = (seen.now_ms, stats(early_s=early_s))
+    assert [one.code for one in alerts(seen, [], [], [])] == ["broker.behind"] * told
+
+
+def test_a_set_with_the_name_of_a_node_is_told_and_no_other_one() -> None:
+    realm = Realm("n1", "n2")
+    for name in ("n2", "few"):
+        realm.say("operator/alice", f"nodeset/{name}", NodesetFact(expression="n1", by="alice"))
+    assert [(one.target, one.code) for one in alerts(sight(realm), [], [], [])] == [("nodeset/n2", "nodeset.hides")]
 
 
 def test_a_broker_that_has_just_said_how_it_is_lives_though_it_was_not_heard_yet() -> None:

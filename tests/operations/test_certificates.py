@@ -190,6 +190,10 @@ def test_what_the_ended_certificate_of_a_broker_means_is_told_with_the_way_back(
             more.add_all([signed.raw for signed in one.chain])
         (alert,) = [one for one in status(sight, more, []).alerts if one.code == "broker.expired"]
         assert alert.message.endswith("so who was attached to it goes to another one")
+        sight.passing.removed.add("b2")
+        (alert,) = [one for one in status(sight, more, []).alerts if one.code == "broker.expired"]
+        assert "no dead node is replaced" in alert.message, "the other one has left the realm"
+        sight.passing.removed.clear()
         sight.passing.removed.add("b1")
         seen = status(sight, more, [])
         assert seen.alerts == []

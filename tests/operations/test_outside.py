@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dsmt.event.kinds.realm import Revoked
-from dsmt.event.status import State
+from dsmt.event.status import Layer, State
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.members import nodes
@@ -90,6 +92,7 @@ def test_what_was_replaced_since_is_told_with_where_it_is_now_and_what_has_ended
     store = trust()
     if why == "revoked":
         realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))
+        realm.after(9)  # so long may it take until its sessions are ended
     elif why == "expired":
         store = expired(realm, ends_s=60)
     realm.close("n2")
@@ -107,6 +110,52 @@ def test_what_was_replaced_since_is_told_with_where_it_is_now_and_what_has_ended
     (alert,) = (one for one in status(sight(realm), store, []).alerts if one.target == "node/n2")
     assert (alert.message.startswith(told.message), alert.who) == (True, "you")
     assert told.message in of_target(sight(realm), "node/n2", [], {}, in_use(store, realm.now_ms // 1000))
+    realm.hold(key(left[0]))
+    realm.settle(seconds=1)
+    told = out(realm, store)
+    assert told is not None
+    assert told.may_run[0].elsewhere is None, "it is stopped there"
+
+
+def test_who_joined_again_is_not_out_for_the_key_that_was_revoked_before() -> None:
+    realm, _ = running()
+    realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))
+    realm.close("n2")
+    assert out(realm) is not None
+    realm.after(2).attach("n2")
+    assert out(realm) is None
+    realm.after(9).close("n2")
+    realm.verdict("n2")
+    assert out(realm) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "about", "may_run"),
+    [
+        (State.RUNNING, {}, True),
+        (State.STOPPED, {}, False),
+        (State.FAILED, {}, False),
+        (State.FAILED, {"next_try_ms": 1}, True),
+        (State.GONE, {"layer": Layer.CONTAINER}, False),
+    ],
+    ids=["running", "stopped", "failed", "to be tried again", "cleared away"],
+)
+def test_what_has_ended_for_good_is_not_told_to_run(state: State, about: dict[str, Any], may_run: bool) -> None:
+    realm, there = running()
+    realm.status(key(there[0]), "n2", state, **about)
+    keep_out(realm)
+    told = out(realm)
+    assert told is not None
+    assert (f"web/app/{there[0]}" in {one.instance for one in told.may_run}) == may_run
+
+
+def test_the_word_of_a_broker_that_is_lost_keeps_nobody_out() -> None:
+    realm = Realm("n1", "n2", brokers=("b1", "b2"))
+    realm.session("broker/b2", "open", broker="b1")
+    realm.session("node/n2", "closed", how="peer", broker="b2", attachment=2, kept_out=KEY)
+    assert out(realm) is not None
+    realm.session("broker/b2", "closed", broker="b1")
+    assert out(realm) is None
 
 
 def test_where_nobody_believes_what_was_said_of_an_instance_its_slot_tells_where_it_was() -> None:
@@ -144,7 +193,9 @@ def test_what_was_placed_there_after_it_was_out_is_not_told_to_run() -> None:
 def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_brokers() -> None:
     realm = Realm("n1", "n2", brokers=("b1", "b2"))
     realm.controller("c1")
-    realm.apply(web(1))
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    assert "n2" in realm.nodes_of(), "it is in, and what it runs is in its place"
     since_ms = realm.now_ms
     for source in ("node/n2", "controller/c1"):
         realm.session(source, "open", broker="b2", attachment=2)
@@ -152,6 +203,12 @@ def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_brok
     told = out(realm.after(1))
     assert told is not None
     assert (told.why, told.since, told.may_run) == ("twice", rfc3339(since_ms), [])
+    known = expired(realm, ends_s=-60)
+    told = out(realm, known)
+    assert told is not None
+    (own,) = known.certificates()
+    assert told.key == own.key_id.hex()
+    assert f"dsmt cert revoke {told.key} here" in told.next
     shown = status(sight(realm), trust(), [])
     assert (shown.state, shown.nodes.out) == ("degraded", [])
     alerts = {one.target: one for one in shown.alerts}

@@ -77,7 +77,10 @@ def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, tar
     asyncio.run(main())
 
 
-def test_a_hold_on_a_service_that_was_removed_and_made_anew_on_the_other_side_is_told_by_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_a_hold_on_a_service_that_was_removed_and_made_anew_on_the_other_side_is_told_by_why(
+    again: bool, tmp_path: Path
+) -> None:
     async def main() -> None:
         async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
             b1, b2 = await mesh(made, "b1", "b2")
@@ -93,15 +96,21 @@ def test_a_hold_on_a_service_that_was_removed_and_made_anew_on_the_other_side_is
                 placed = Slot(
                     node="n1", spec=str((await look(ann)).view.services["web"].spec.id), revision=1, desired="running"
                 )
-                await controller.publish(anew((await look(ann)).view, key().topic, placed, subject="web/app/0"))
+                for one in (key(), key(1)):
+                    await controller.publish(anew((await look(ann)).view, one.topic, placed, subject=str(one)))
+                if again:  # and spoken of there, before
+                    await controlling.restart(ann, Target.parse("web/app/0"), by="ann", reason="says ann")
                 await controlling.stop(eve, Target.parse("web/app/0"), by="eve", reason="says eve")
+                await controlling.start(eve, Target.parse("web/app/0"), by="eve", reason="says more")
             await until(lambda: held(b1) == held(b2))
             for who in (ann, eve):
                 found = (await why(who, TRUST, "web/app/0")).explained
-                assert [one.event["data"]["by"] for one in found.overruled] == ["eve"]
-                (line,) = [one for one in screen(found, events=False) if "overruled" in one]
-                assert line.endswith("repeat this one if you still want it")
-                assert [one.event["data"]["by"] for one in (await why(who, TRUST, "web")).explained.overruled] == ["eve"]
+                told = [one.event["data"]["reason"] for one in found.overruled]
+                assert told == ["says more", "says eve"], "the last first"
+                lines = [one for one in screen(found, events=False) if "overruled" in one]
+                assert all(line.endswith("repeat this one if you still want it") for line in lines)
+                whole = (await why(who, TRUST, "web")).explained.overruled
+                assert [one.event["data"]["reason"] for one in whole] == told, "what was said before the end is none"
             await controlling.restart(eve, Target.parse("web/app/0"), by="eve", reason="")
             assert (await why(ann, TRUST, "web/app/0")).explained.overruled == []
 

@@ -4,19 +4,21 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.cli import screens
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import from_data
 from dsmt.event.status import State
-from dsmt.operations.read.revisions import Refused, in_words, refused, running
+from dsmt.operations.read.revisions import SAME_MOST, Refused, following, in_words, refused, running, same
 from dsmt.operations.read.summaries import service
 from dsmt.operations.write import applying
 from dsmt.operations.write.writing import Said
 from dsmt.spec.parsing import parse
-from tests.controllers.build import Realm, key, web
+from tests.controllers.build import Realm, key, spec, web
 
 from .sights import sight
 
@@ -24,11 +26,12 @@ POLICY = "restart: {escalate: [restart: 3]}\n"
 BAD = web(3, component=POLICY + "env: {A: b}")
 
 
-def rolled_back() -> Realm:
+def rolled_back(besides: str = "") -> Realm:
+    """A realm in which an r2 was rolled back; `besides`: what else the service has."""
     realm = Realm("n1", "n2", "n3")
-    realm.apply(web(3, component=POLICY))
+    realm.apply(web(3, component=POLICY) + besides)
     realm.settle(seconds=1)
-    realm.after(100).apply(BAD)
+    realm.after(100).apply(BAD + besides)
     realm.step()
     why = reason("start.exited", exit_code=1, time="0.1 s", target="web/app/0")
     realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=True, reason=why)
@@ -56,6 +59,10 @@ def test_a_revision_that_one_component_has_and_another_refused_is_refused_in_par
     assert in_words([2, 1], Refused(revision=2, reason=None, in_part=True), 2) == "r2, r1, r2 refused in part"
     assert in_words([1], Refused(revision=2, reason=None), 2) == "r1, r2 refused"
     assert in_words([2], Refused(revision=2, reason=None, overruled=True), 2) == "r2 (overruled), r2 refused"
+    for besides, in_part in (("", False), ("  job:\n    run: ./job\n", True)):
+        denied = refused(rolled_back(besides).view.services["web"])
+        assert denied is not None
+        assert (denied.revision, denied.in_part) == (2, in_part)
 
 
 @pytest.mark.parametrize("word", ["hold", "drain"])
@@ -118,3 +125,36 @@ def test_a_file_that_changes_only_the_number_of_instances_asks_for_nothing_else_
     each = BAD.replace("instances: 3", "instances: each_node")
     assert applied(rolled_back(), each, monkeypatch).same == ()
     assert applied(rolled_back(), BAD + "    user: www\n", monkeypatch).same == ()
+
+
+def test_a_spec_names_the_last_that_said_the_same_and_all_that_slots_name() -> None:
+    realm = rolled_back()
+    held = realm.view.services["web"].spec
+    assert held is not None
+    before = msgspec.structs.replace(held.record, same=tuple(f"s{number}" for number in range(SAME_MOST + 4)))
+    (name,) = before.spec["components"]
+    more = {**before.spec, "components": {name: {**before.spec["components"][name], "instances": 9}}}
+    last = ("own", *(f"s{number}" for number in range(SAME_MOST - 1)))
+    assert same(before, "own", more, ()) == last
+    assert same(before, "own", more, {f"s{SAME_MOST + 1}"}) == (*last, f"s{SAME_MOST + 1}")
+
+
+def test_a_service_that_is_applied_after_its_removal_says_nothing_again() -> None:
+    realm = Realm("n1")
+    realm.apply(web(2))
+    realm.apply(web(2), removed=True)
+    entry = realm.view.services["web"]
+    assert entry.spec is not None
+    fact = msgspec.structs.replace(entry.spec.record, removed=False, spec=spec(web(3)))
+    assert (following(entry, fact).same, following(entry, fact).earlier) == ((), {})
+
+
+def test_a_spec_says_nothing_of_what_ended_an_orphan() -> None:
+    realm = Realm("n1")
+    realm.controller("c1")
+    realm.apply(web(2))
+    realm.say("controller/c1", key(7).topic, Slot(node="n1", spec="of an orphan", revision=0, desired="gone"))
+    entry = realm.view.services["web"]
+    assert entry.spec is not None
+    fact = msgspec.structs.replace(entry.spec.record, spec=spec(web(3, component="on_partition: pinned")))
+    assert list(following(entry, fact).earlier) == [str(entry.spec.id)]

@@ -239,6 +239,19 @@ def test_what_slots_go_back_to_is_signed_anew_though_another_operator_only_chang
     seated(tmp_path, test)
 
 
+def test_what_was_good_before_another_operator_s_revision_keeps_that_one_as_it_is(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        bob, controller = await seat.made.client("operator/bob"), await seat.made.client("controller/c1")
+        (first,) = [one for one in await revoking.shared_facts(bob) if one.event.topic == "service/web/spec"]
+        changed = SpecFact(spec=spec(web(3, component="env: {A: b}")), by="bob", reason="")
+        await bob.publish(Draft("service/web/spec", to_data(changed), replaces=first))
+        slot = Slot(node="n1", spec=str(first.id), revision=1, desired="running", good=Good(spec=str(first.id), revision=1))
+        await controller.publish(Draft("service/web/slot/app/0", to_data(slot), version=1))
+        assert await seat.ended() == (["config/colour"], [])
+
+    seated(tmp_path, test)
+
+
 def test_a_service_that_is_dropped_is_ended_and_all_else_kept(tmp_path: Path) -> None:
     async def test(seat: Seat) -> None:
         kept, dropped = await seat.ended(drop=("web",))

@@ -15,7 +15,7 @@ Rule 6: what another broker said under this one's name, on the other side of a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -243,12 +243,12 @@ class SessionWords:
         since_ms = max(record.since_ms, self._known.lost(self._own).get(holder, 0))
         return msgspec.structs.replace(record, state=state, how=None, since_ms=since_ms, instead_of=f"broker/{holder}")
 
-    def _end(self, ended: Mapping[str, tuple[str, ...]], besides: Collection[str] = ()) -> None:
+    def _end(self, ended: Mapping[str, tuple[str, ...]]) -> None:
         """Say that nodes are heard again to those who were named here (rule 4)."""
         for node, to in ended.items():
             for source in (f"{role}/{node}" for role in ROLES):
                 record, holder = self._record(source), self._holder(source)
-                if record is None or source in besides or source not in self._addressed:
+                if record is None or source not in self._addressed:
                     continue
                 if holder != self._own:
                     self._publish(source, self._in_place(record, holder, "open"), to)
@@ -267,7 +267,7 @@ class SessionWords:
             role, _, node = source.partition("/")
             ends = record.state == "open" and role in ROLES
             self._publish(source, record, ended.get(node, ()) if ends else self._observers.addressed(source))
-        self._end(ended, besides={source for source, _ in words})
+        self._end(ended)
 
     def _outdated(self, source: str) -> _Word | None:
         """What is to be said anew of a leaf that is attached here, for it is read to its end now, or is no more (rule 5)."""
