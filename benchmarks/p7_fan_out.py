@@ -36,6 +36,8 @@ BARS_MS: Final = {30: 8.0, 1000: 80.0, 6000: 400.0}
 """Until the last one has it."""
 PROCESSES: Final = sized(4, 2)
 EVENTS, WARM_UP = sized((50, 5), (4, 1))
+OPERATORS: Final = sized(8, 2, 24)
+"""Of how many the subscribers are: no operator may have thousands of sessions."""
 AT_ONCE: Final = 20
 """How many connections of a process are made at once."""
 PAUSE_S: Final = 0.02
@@ -66,7 +68,7 @@ class Round(NamedTuple):
 
 
 def _ours(directory: Path, count: int) -> Round:
-    make_realm(directory)
+    make_realm(directory, OPERATORS)
     return _measured(directory, count, "broker", "")
 
 
@@ -129,15 +131,17 @@ async def _readers(directory: Path, number: str, count: str) -> None:
     from dsmt.trust.identity import delegate
     from dsmt.trust.keys import SecretKey
 
-    above, network, now_s = identity(directory, "operator/subscriber"), ZmqNetwork(), int(time.time())
+    above = [identity(directory, f"operator/subscriber-{one}") for one in range(OPERATORS)]
+    network, now_s = ZmqNetwork(), int(time.time())
     clients: list[Any] = []
     seen = _Seen(directory, number, int(count), lambda: clients[0].emit(Draft(BACK, {})))
     tasks = []
     while len(clients) < int(count):
         begun = []
         for at in range(len(clients), min(len(clients) + AT_ONCE, int(count))):
-            key, name = SecretKey(os.urandom(32)), f"{above.name}.{number}-{at}"
-            own = delegate(name, above, key=key, now_s=now_s, serial=os.urandom(16))
+            key, own_above = SecretKey(os.urandom(32)), above[(int(number) + at) % OPERATORS]
+            name = f"{own_above.name}.{number}-{at}"
+            own = delegate(name, own_above, key=key, now_s=now_s, serial=os.urandom(16))
             clients.append(client_of(directory, own, network))
             begun.append(asyncio.Event())
             tasks += [asyncio.create_task(clients[-1].run()), asyncio.create_task(_follow(clients[-1], seen, begun[-1]))]
