@@ -202,6 +202,25 @@ def test_what_is_parked_is_told_when_no_controller_has_rolled_it_back_meanwhile(
     assert (done.outcome, done.refused) == (("rolled_back", 2) if rolled_back else ("parked", None))
 
 
+@pytest.mark.parametrize(("parked", "word"), [(True, "parked"), (False, "failed")])
+def test_nobody_waits_for_what_dsmt_does_nothing_more_about(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch, parked: bool, word: str
+) -> None:
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, parked=parked, reason=EXITED)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        for _ in range(2):
+            yield sight(realm.after(waiting.PARKED_MS / 1000))
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    done = wait(waiting.settled, applied(1))
+    assert (done.outcome, done.failed, done.ready, done.reason.code) == (word, True, 1, EXITED.code)
+    with pytest.raises(FailedError) as told:
+        wait(waiting.wait_for, WEB, "ready")
+    why = "exited with code 3 3ms after start, before it was ready"
+    assert (told.value.message, told.value.exit) == (f"web/app/1 is {word}: {why}; dsmt does nothing more", 1)
+
+
 @pytest.mark.parametrize("instances", [1, 3])
 def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_what_runs(realm: Realm, instances: int) -> None:
     policy = "restart: {escalate: [restart: 3]}\n"

@@ -2,8 +2,8 @@
 
 Rule 1: a wait that ends too soon says what is not so, after how long, and how far it is.
 Rule 2: who waits is told how far it is, each time that this changes.
-Rule 3: what is parked is told as the outcome when it has stayed so for `PARKED_MS`: before that a controller may roll it
-    back, or move it.
+Rule 3: what is parked, or has failed and is not run again, is told as the outcome when it has stayed so for `PARKED_MS`:
+    before that a controller may roll it back, or move it. Nobody waits longer for what dsmt does nothing more about.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STATES: Final = (READY, UNREADY, *(state.value for state in Shown))
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one service.
 
-    `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`, `superseded`.
+    `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`, `failed`, `superseded`.
     Waited for, `running` are the revisions that run, `refused` the one that was rolled back, `reason` why it is not ready.
     """
 
@@ -59,7 +59,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def failed(self) -> bool:
         """Whether what was asked for did not become so."""
-        return self.outcome in ("rolled_back", "parked", "superseded")
+        return self.outcome in ("rolled_back", "parked", "failed", "superseded")
 
 
 class Waited(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,9 +116,14 @@ def progress(sight: Sight, rows: Iterable[InstanceRow], met: Callable[[InstanceR
 
 
 async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float | None, tell: Tell = silent) -> Waited:
-    """Wait until every instance of a target is in a state. Raises `InputError`, `NotFoundError`, `TimedOutError`."""
+    """Wait until every instance of a target is in a state.
+
+    Raises `InputError`, `NotFoundError`, `TimedOutError`, and `FailedError` where one is to be ready that is over (rule 3).
+    """
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
+
+    lasting = _Lasting()
 
     def rows_of(sight: Sight) -> list[InstanceRow]:
         slots_of(sight.view, target, gone=state == Shown.GONE)
@@ -133,6 +138,10 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
         rows = rows_of(sight)
         if (rows or state == Shown.GONE) and all(_is(sight, row, state) for row in rows):
             return Waited(target=str(target), wanted=state, reached=True, instances=rows)
+        over = lasting.first(sight, rows) if state == READY else None
+        if over is not None:
+            why, next_ = ("", look) if over.reason is None else (f": {over.reason.message}", over.reason.next)
+            raise FailedError("wait.failed", f"{over.instance} is {over.state}{why}; dsmt does nothing more", next=next_)
         return None
 
     def far(sight: Sight) -> str:
@@ -222,8 +231,8 @@ async def settled(
             )
         if len(current) == wanted and ready == wanted and _all_there(sight, applied):
             return msgspec.structs.replace(told, outcome="ready")
-        parked = lasting.first(sight, (row for row in current if row.state is Shown.PARKED))
-        return None if parked is None else msgspec.structs.replace(told, outcome="parked", reason=parked.reason)
+        over = lasting.first(sight, current)
+        return None if over is None else msgspec.structs.replace(told, outcome=over.state.value, reason=over.reason)
 
     def far(sight: Sight) -> str:
         free = [row for row in instances(sight, target) if counts(sight, row)]
@@ -236,7 +245,7 @@ async def settled(
 
 
 class _Lasting:
-    """What was seen before: which revision it was, and which of the rows that are parked are so for long enough (rule 3)."""
+    """What was seen before: which revision it was, and which rows are over for long enough (rule 3)."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, str | None], int] = {}
@@ -248,9 +257,9 @@ class _Lasting:
             self._spec = self._spec or spec.id
         return spec.version > revision or (spec.version == revision and spec.id != self._spec)
 
-    def first(self, sight: Sight, parked: Iterable[InstanceRow]) -> InstanceRow | None:
-        """The first of those that are parked now and have been since `PARKED_MS`, on the same node."""
-        rows = {(row.instance, row.node): row for row in parked}
+    def first(self, sight: Sight, rows_: Iterable[InstanceRow]) -> InstanceRow | None:
+        """The first of those that are parked, or have failed for good, and have been since `PARKED_MS` on the same node."""
+        rows = {(row.instance, row.node): row for row in rows_ if row.state in (Shown.PARKED, Shown.FAILED)}
         self._since = {one: self._since.get(one, sight.now_ms) for one in rows}
         return next((row for one, row in rows.items() if sight.now_ms - self._since[one] >= PARKED_MS), None)
 
