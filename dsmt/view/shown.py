@@ -119,14 +119,13 @@ def shown(
 
 
 def _word(status: Status, *, job: bool) -> Shown:
-    ended_well = status.last_exit is not None and status.last_exit.code == 0
     if status.state is State.FAILED:
         if status.parked:
             return Shown.PARKED
         if status.next_try_ms is not None:
             return Shown.BACKOFF
-        return Shown.DONE if ended_well else Shown.FAILED
-    if job and status.state is State.STOPPED and ended_well:
+        return Shown.DONE if status.ended_well else Shown.FAILED
+    if job and status.state is State.STOPPED and status.last_exit is not None and status.last_exit.code == 0:
         return Shown.DONE
     return WORDS[status.layer].get(status.state, Shown.WAITING)
 

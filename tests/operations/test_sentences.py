@@ -1,6 +1,6 @@
 """Sentences: every kind of event in the words of an operator."""
 
-from dsmt.event.kinds.instance import Health
+from dsmt.event.kinds.instance import Health, LastExit
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.slot import Hold
 from dsmt.event.kinds.source import Heartbeat
@@ -134,3 +134,15 @@ def test_a_heartbeat_is_about_who_beats() -> None:
     topics = ("node/n1/heartbeat", "node/n1/monitor/heartbeat", "node/n1/agent/web/app/0/heartbeat", "broker/b1/heartbeat")
     told = [subject(signed("node/n1", topic, beat).event) for topic in topics]
     assert told == ["node/n1", "node/n1", "web/app/0", "broker/b1"]
+
+
+def test_what_has_ended_well_is_no_failure_wherever_it_was() -> None:
+    realm = Realm("n1")
+    why = reason("run.exited", code="code 0", exit_code=0, time="1.0s", target=KEY)
+    last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=why)
+    ended = realm.status(KEY, "n1", State.FAILED, reason=why, last_exit=last).event
+    assert predicate(ended) == f"has ended well: {why.message}"
+    assert (severity(ended), needs_a_person(ended)) == ("", False)
+    again = realm.status(KEY, "n1", State.FAILED, reason=why, last_exit=last, next_try_ms=realm.now_ms).event
+    assert predicate(again).startswith("failed on n1: ")
+    assert severity(again) == "warning"

@@ -69,6 +69,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     step: Step | None = None
     """Of the application: what its agent is at, where that takes long."""
 
+    @property
+    def ended_well(self) -> bool:
+        """Whether its program has ended with 0 and is not to be run again; wherever that was."""
+        over = self.state is State.FAILED and not self.parked and self.next_try_ms is None
+        return over and self.last_exit is not None and self.last_exit.code == 0
+
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a download or an installation is. `total` is null when it is not known."""
@@ -145,7 +151,8 @@ def _status(event: Event, said: Status) -> str:
         case State.RUNNING:
             text = f"runs {where}{pid}"
         case State.FAILED:
-            text = f"failed {where}{why(said.reason)}{_next_try(event, said)}"
+            ended = f"has ended well{why(said.reason)}" if said.ended_well else f"failed {where}{why(said.reason)}"
+            text = f"{ended}{_next_try(event, said)}"
         case State.TERMINATED:
             text = f"stops {where}"
         case State.STOPPED:

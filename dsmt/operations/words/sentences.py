@@ -15,6 +15,7 @@ import msgspec
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event
+from dsmt.event.kinds.instance import Status
 from dsmt.event.phrases import cut
 from dsmt.event.records import from_data
 from dsmt.event.registry import row_of
@@ -72,7 +73,7 @@ def needs_a_person(event: Event) -> bool:
         return True
     if event.type == "dsmt.notice":
         return event.data.get("kind") in _ALARMS
-    reason = event.data.get("reason") if event.type in _WITH_REASONS else None
+    reason = event.data.get("reason") if event.type in _WITH_REASONS and not _ended_well(event) else None
     return isinstance(reason, dict) and reason.get("who") == "you"
 
 
@@ -82,9 +83,21 @@ def severity(event: Event) -> Severity:
         return "bad"
     if event.type == "dsmt.session":
         return "warning" if event.data.get("state") == "silent" else ""
+    if _ended_well(event):
+        return ""
     if event.type in _WITH_REASONS and (event.data.get("reason") is not None or event.data.get("state") == "failed"):
         return "warning"
     return "good" if event.type == "dsmt.health" and event.data.get("health") != "unready" else ""
+
+
+def _ended_well(event: Event) -> bool:
+    """Whether it says that a program has ended with 0, and is not to be run again."""
+    if event.type != "dsmt.status" or event.data.get("state") != "failed":
+        return False
+    try:
+        return from_data(Status, event.data).ended_well
+    except UnusableEventError:
+        return False
 
 
 def _raw(data: dict[str, Any]) -> str:
