@@ -13,12 +13,15 @@ Rule 5: what is missed here is called lost when all others were read beyond the 
     `MOST_MS` where one cannot be (B1, B2).
 Rule 6: a leaf is read while it is attached here, and reads one other at a time itself (E5).
 Rule 7: one that does not give what it has said to hold is named (`withheld`, E4).
+Rule 8: words by which the broker that brings them is one no more are obeyed after `TOGETHER_S`. Of several that an operator
+    has said at once the first alone may say so, and the others come by that broker alone (R8).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -52,6 +55,7 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import TrustStore
 
+TOGETHER_S: Final = 0.5
 AGAIN_MS = 1000
 """After how long what could not be stored is tried again."""
 MOST_MS: Final = 60_000
@@ -85,6 +89,7 @@ class Others:
         self._clock, self._recorder, self._admission, self._fan_out = clock, recorder, admission, fan_out
         self._store, self._trust, self._own = store, trust, identity
         self._looked = clock.boottime()
+        self._obeys_at = math.inf
         self._left = False
         """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
@@ -148,14 +153,21 @@ class Others:
             self._recorder.wholeness.awaits_others(self._clock.boottime())
 
     def stored(self, rows: Sequence[Row], *, ended: bool) -> None:
-        """Obey the words on brokers among rows that are stored now, or that a key was ended by them (rules 1, 2)."""
+        """Obey the words on brokers among rows that are stored now, or that a key was ended by them (rules 1, 2, 8)."""
         if not self.copying.alone:
             self._withholding.published(rows)
-        if self._note(rows) or ended:
-            self._know()
-            for session in self._sessions.all():
-                if session.attached and not session.refused:
-                    self.greet(session)
+        noted = self._note(rows)
+        if noted and not ended and self._are_removed({row.brought for row in rows}):
+            self._obeys_at = self._clock.boottime() + TOGETHER_S
+        elif noted or ended:
+            self._obey()
+
+    def _obey(self) -> None:
+        self._obeys_at = math.inf
+        self._know()
+        for session in self._sessions.all():
+            if session.attached and not session.refused:
+                self.greet(session)
 
     def greet(self, session: Session) -> None:
         """Tell who has attached which brokers there are."""
@@ -172,6 +184,11 @@ class Others:
                     if held is None or newer(word.event, held.event):  # an older one may come later, as history
                         self._said[row.topic], self._words[row.topic], found = word, row, True
         return found
+
+    def _are_removed(self, names: Container[str]) -> bool:
+        """Whether one of these names is of a broker that was removed and is read."""
+        removed = (f"broker/{name}" for name, word in words_of(self._said.values()).items() if word.removed)
+        return any(name in names and name in self.copying.names for name in removed)
 
     def _know(self) -> None:
         own = BrokerAddress("", self._own.key.public)
@@ -312,7 +329,9 @@ class Others:
         self._recorder.wholeness.filled()
 
     def look(self, now: float) -> None:
-        """Look at how far they were read (rule 4). `now` is boot-time seconds."""
+        """Look at how far they were read (rule 4), and what was said of them (rule 8). `now` is boot-time seconds."""
+        if now >= self._obeys_at:
+            self._obey()
         wholeness, stood_s, self._looked = self._recorder.wholeness, now - self._looked, now
         lagged, wholeness.lags = wholeness.lags, self._recorder.ingest.full is not None and not self.copying.alone
         has_room = lagged and not wholeness.lags
