@@ -178,6 +178,8 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
     count = len(done.instances) + len(done.unchanged)
     end = "is gone" if wait is not None else f"is being removed: {counted(count, 'instance')} to stop"
     print(f"{service} {end}; data directories are kept")
+    for instance, node in sorted(done.data.items()):
+        print(f"  data of {instance} stays on {node}: applied again, it may begin on another node, without")
 
 
 def _confirm(ctx: CliContext, service: str) -> None:

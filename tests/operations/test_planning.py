@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,9 +13,9 @@ from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.plan_words import HIDDEN
-from dsmt.operations.read.planning import ApplyPlan, check_plan, difference, plan, plan_id
+from dsmt.operations.read.planning import ApplyPlan, check_plan, difference, left_data, plan, plan_id
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.write import applying
+from dsmt.operations.write import applying, controlling
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
@@ -257,3 +258,38 @@ def test_a_plan_of_what_was_refused_says_so_and_what_would_be_tried_again() -> N
     assert found.steps[0].because == "it runs what was good before; the new one will start first"
     said = difference_screen(difference(sight(realm), spec(BAD)))
     assert said.startswith("web  r2  nothing differs\n  r2 was refused: r2 failed")
+
+
+def test_a_service_that_was_removed_is_planned_with_a_word_on_where_its_data_is() -> None:
+    realm = Realm("n1", "n2")
+    keeps = web(1, component="data: true\n")
+    assert left_data(sight(realm), spec(keeps)) == []
+    realm.apply(keeps)
+    realm.settle(seconds=1)
+    assert left_data(sight(realm), spec(keeps)) == []
+    realm.apply(keeps, removed=True)
+    for _ in range(2):  # while it ends, and when nothing of it is left
+        (told,) = left_data(sight(realm), spec(keeps))
+        assert told.startswith("app: web was removed before, and its data stays where it ran")
+        assert told in plan(sight(realm), spec(keeps), by="alice", warnings=[]).warnings
+        assert left_data(sight(realm), spec(web(1))) == []
+        realm.settle(seconds=120)
+        realm.after(120).settle(seconds=5)
+
+
+def test_who_removes_a_service_hears_on_which_nodes_its_data_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component="data: true\n"))
+    realm.settle(seconds=1)
+
+    async def seen(_bus: object, **_about: object) -> Sight:
+        return sight(realm)
+
+    async def said(*_about: object) -> None:
+        return None
+
+    monkeypatch.setattr(controlling, "look", seen)
+    monkeypatch.setattr(controlling, "say_spec", said)
+    bus: Any = None
+    done = asyncio.run(controlling.remove(bus, "web", by="alice", reason=""))
+    assert (done.instances, done.data) == (["web/app/0"], {"web/app/0": realm.nodes_of()[0]})

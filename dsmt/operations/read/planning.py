@@ -126,7 +126,14 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial
         unplaced=rehearsal.unplaced(),
         min_ready=rehearsal.min_ready,
         estimate_s=round(rehearsal.took_ms / 1000, 1),
-        warnings=[*warnings, *again, *_best_effort(spec), *_data(sight, live, spec), *rehearsal.behind()],
+        warnings=[
+            *warnings,
+            *again,
+            *_best_effort(spec),
+            *left_data(sight, spec),
+            *_data(sight, live, spec),
+            *rehearsal.behind(),
+        ],
         promises=[
             said
             for name, one in sorted(spec.components.items())
@@ -149,6 +156,20 @@ def _best_effort(spec: ServiceSpec) -> list[str]:
     limits = ((name, component.limits) for name, component in sorted(spec.components.items()))
     names = [name for name, one in limits if one.enforce == "best_effort" and one.memory_bytes]
     return [f"{name}: its memory limit is enforced as well as the node can (best_effort)" for name in names]
+
+
+def left_data(sight: Sight, spec: ServiceSpec) -> list[str]:
+    """Of a service that was removed: that its data lies where it ran, which nobody here knows any more."""
+    keeps = sorted(name for name, component in spec.components.items() if component.data)
+    entry = sight.view.services.get(spec.service)
+    stands = None if entry is None or entry.spec is None else entry.spec.record
+    removed = sight.view.epoch(f"service/{spec.service}/spec") > 1 if stands is None else stands.removed
+    if not keeps or not removed:
+        return []
+    said = (
+        "was removed before, and its data stays where it ran: begun on another node it finds none, or older data of its own"
+    )
+    return [f"{', '.join(keeps)}: {spec.service} {said}; dsmt history {spec.service} says where, `nodes` takes it there"]
 
 
 def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str]:

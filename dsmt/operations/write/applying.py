@@ -21,7 +21,7 @@ from dsmt.errors import FailedError, InputError, NotFoundError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.payload import MAX_BODY_BYTES, canonical
 from dsmt.operations.read.instances import instances, is_ready
-from dsmt.operations.read.planning import ApplyPlan, Difference, base_of, check_plan, difference, plan, plan_id
+from dsmt.operations.read.planning import ApplyPlan, Difference, base_of, check_plan, difference, left_data, plan, plan_id
 from dsmt.operations.read.revisions import following, refused
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
@@ -271,6 +271,11 @@ def _warnings(sight: Sight, declared: Declared) -> list[str]:
     return told
 
 
+def _before(sight: Sight, declared: Declared, spec: ServiceSpec) -> list[str]:
+    """The same, and what is so of a service that was removed before."""
+    return [*_warnings(sight, declared), *left_data(sight, spec)]
+
+
 async def diff_all(bus: BusReader, declared: list[Declared]) -> list[Difference]:
     """What differs between each service and what is applied."""
     specs = [await stage(one, None) for one in declared]
@@ -288,7 +293,7 @@ async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, pla
     done, drafts = [], []
     for one, spec in zip(declared, staged, strict=True):
         said, own_drafts = _to_say(sight, spec, by=by, reason=reason, planned=bool(plans))
-        done.append(msgspec.structs.replace(said, warnings=_warnings(sight, one)))
+        done.append(msgspec.structs.replace(said, warnings=_before(sight, one, spec)))
         drafts += own_drafts
     copies = [(await say(bus, drafts[n : n + SAID_AT_ONCE])).copies for n in range(0, len(drafts), SAID_AT_ONCE)]
     alone = await _alone(bus) if min(copies, default=2) == 1 else []

@@ -52,6 +52,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     instances: list[str]
     unchanged: list[str]
     because: dict[str, str] = {}
+    data: dict[str, str] = {}
+    """Of a removal: by instance, the node on which its data stays."""
 
 
 async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
@@ -306,4 +308,7 @@ async def remove(bus: Bus, service: str, *, by: str, reason: str) -> Done:
     if spec.record.removed:
         return Done(action="remove", target=service, instances=[], unchanged=names)
     await say_spec(bus, sight, msgspec.structs.replace(spec.record, by=by, reason=reason, removed=True), service)
-    return Done(action="remove", target=service, instances=names, unchanged=[])
+    entry = sight.view.services[service]
+    homes = {SlotKey(service, *place): slot.fact.record.home for place, slot in sorted(entry.slots.items()) if slot.fact}
+    data = {str(key): home.node for key, home in homes.items() if home is not None}
+    return Done(action="remove", target=service, instances=names, unchanged=[], data=data)
