@@ -48,14 +48,14 @@ def write(path: Path, text: str) -> None:
     beside.rename(path)
 
 
-def make_realm(directory: Path, subscribers: int = 1) -> None:
-    """The keys and certificates of a broker, a publisher, and so many operators below whom subscribers are."""
+def make_realm(directory: Path, subscribers: int = 0) -> None:
+    """The keys and certificates of a broker, a publisher, a subscriber, and so many operators below whom others are."""
     from dsmt.trust.identity import dump, root_issued
     from dsmt.trust.keys import SecretKey
 
     root, now = SecretKey(os.urandom(32)), int(time.time())
     operators = [f"operator/subscriber-{number}" for number in range(subscribers)]
-    for name in ("broker/b1", "operator/publisher", *operators):
+    for name in ("broker/b1", "operator/publisher", "operator/subscriber", *operators):
         made = root_issued(name, root, key=SecretKey(os.urandom(32)), now_s=now, serial=os.urandom(16))
         (directory / name.replace("/", "-")).write_bytes(dump(made))
     (directory / "root").write_bytes(root.public)
