@@ -34,10 +34,11 @@ MODULE: Final = "benchmarks.p7_fan_out"
 SIZES: Final = sized((30, 100, 300, 1000), (2, 4), (1000, 3000, 6000))
 BARS_MS: Final = {30: 8.0, 1000: 80.0, 6000: 400.0}
 """Until the last one has it."""
-PROCESSES: Final = sized(4, 2)
+PROCESSES: Final = sized(4, 2, 24)
+"""A process may have 1,023 sockets of ZeroMQ, and each connection has three."""
 EVENTS, WARM_UP = sized((50, 5), (4, 1))
 OPERATORS: Final = sized(8, 2, 24)
-"""Of how many the subscribers are: no operator may have thousands of sessions."""
+"""Of how many the subscribers are: below one, 4,096 may attach at once."""
 AT_ONCE: Final = 20
 """How many connections of a process are made at once."""
 PAUSE_S: Final = 0.02
