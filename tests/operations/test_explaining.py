@@ -23,6 +23,7 @@ from dsmt.ports.bus import Bus
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, agent, key, web
+from tests.controllers.test_rollback import BAD, SHORT, ready, running
 from tests.operations.scripted import ScriptedBus, came, complete
 from tests.operations.sights import sight
 from tests.operations.test_revisions import rolled_back
@@ -96,6 +97,17 @@ def test_what_runs_instead_of_a_refused_revision_is_not_told_to_have_failed() ->
     assert explain(realm, "web").says == f"web: 3 of 3 ready; {said}"
     realm.status(key(0), realm.slot(0).node or "", State.FAILED, reason=reason("run.signal", signal="SIGKILL", time="1 s"))
     assert "refused" not in explain(realm, "web/app/0").says
+
+
+def test_a_refused_revision_of_which_nothing_has_ended_is_not_why_its_service_is_as_it_is() -> None:
+    realm, controller = running(1)
+    realm.apply(web(1, component=SHORT + BAD))
+    controller.watch(40)
+    ready(realm, 0)
+    assert realm.slot().revision == 1
+    message = "r2 failed (web/app/0 was not ready within 30 s); back on r1"
+    assert explain(realm, "web").says == f"web: 1 of 1 ready; r2 was refused, and r1 runs instead: {message}"
+    assert explain(realm, "web/app/0").says.endswith(f": r2 was refused, and r1 runs instead: {message}")
 
 
 def test_where_a_component_has_what_another_refused_nothing_is_told_to_run_instead_of_it() -> None:

@@ -60,9 +60,10 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     cause = _brought(begin, found)
     if cause is None:
         return f"{target}: {count} ready"
-    if cause.type != "dsmt.status":
-        return f"{target}: {count} ready, because {sentence(cause)}"
-    return f"{target}: {count} ready; {_gone_back(sight, rows[0], cause) or sentence(cause)}"
+    back = _gone_back(sight, rows[0], cause)
+    if back or cause.type == "dsmt.status":
+        return f"{target}: {count} ready; {back or sentence(cause)}"
+    return f"{target}: {count} ready, because {sentence(cause)}"
 
 
 def _since(sight: Sight, ms: int | None) -> str:
@@ -115,21 +116,27 @@ def _because(sight: Sight, row: InstanceRow, cause: Event | None) -> str:
         return f": {row.reason.message}"
     if cause is None:
         return ""
+    if back := _gone_back(sight, row, cause):
+        return f": {back}"
     if cause.type == "dsmt.status":
         why = (cause.data.get("reason") or {}).get("message")
-        back = _gone_back(sight, row, cause)
-        return f": {back}" if back else f": {why}; dsmt restarted it" if why else ""
+        return f": {why}; dsmt restarted it" if why else ""
     return f", because {f'it {predicate(cause)}' if subject(cause) == row.instance else sentence(cause)}"
 
 
-def _gone_back(sight: Sight, row: InstanceRow, failed: Event) -> str:
-    """That another revision runs, where what failed was of the one that was refused; empty where it was not."""
+def _gone_back(sight: Sight, row: InstanceRow, cause: Event) -> str:
+    """That another revision runs, where the cause is of the one that was refused, its failure or its word; else empty."""
     entry = sight.view.services.get(row.service)
     denied = None if entry is None else refused(entry)
-    if denied is None or row.revision == denied.revision or failed.data.get("generation", 0) >= row.generation:
+    if denied is None or row.revision == denied.revision:
         return ""
-    why = (failed.data.get("reason") or {}).get("message")
-    return f"r{denied.revision} was refused{f' ({why})' if why else ''}, and r{row.revision} runs instead"
+    said, instead = f"r{denied.revision} was refused", f"and r{row.revision} runs instead"
+    if cause.type == "dsmt.service.spec" and cause.version != row.revision:
+        return f"{said}, {instead}{'' if denied.reason is None else f': {denied.reason.message}'}"
+    if cause.type != "dsmt.status" or cause.data.get("generation", 0) >= row.generation:
+        return ""
+    why = (cause.data.get("reason") or {}).get("message")
+    return f"{said}{f' ({why})' if why else ''}, {instead}"
 
 
 def _brought(begin: Sequence[SignedEvent], found: Found) -> Event | None:
