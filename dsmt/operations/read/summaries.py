@@ -32,7 +32,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
 
-State = Literal["ok", "degraded", "down"]
+State = Literal["ok", "starting", "degraded", "down"]
 RENEW_SOON_MS: Final = 14 * 24 * 3_600_000
 
 
@@ -118,7 +118,7 @@ class Certs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RealmStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The realm in one document."""
+    """The realm in one document. `state` is `ok` once every service has all that it wants; until then `starting`."""
 
     realm: str
     state: State
@@ -293,4 +293,6 @@ def _realm_state(
         and any(one.alive for one in of_controllers)
         and all(one.state in ("ok", "held", "removing", "starting") for one in of_services)
     )
-    return "ok" if well and not brake_on and certs_ok else "degraded"
+    if not well or brake_on or not certs_ok:
+        return "degraded"
+    return "starting" if any(one.state == "starting" for one in of_services) else "ok"
