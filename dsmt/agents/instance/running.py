@@ -211,6 +211,7 @@ class Runner:
         """What was let go is the instance again."""
         self._present.run = run = self._handover.take_back()
         if run is not None:
+            self._supervision.history = self._memory.record.history
             self._supervision.started()
             run.life.ready(self._deps.clock.boottime())
             self.watch(run)
