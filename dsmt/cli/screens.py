@@ -167,6 +167,11 @@ def revisions(one: Service) -> str:
     return in_words(one.running, one.refused, one.revision)
 
 
+def loud(state: str) -> str:
+    """The state of a service or of the realm: in capitals what something has gone wrong with."""
+    return state if state in ("ok", "held", "removing", "starting") else state.upper()
+
+
 def _ready(one: Service) -> str:
     return f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
 
@@ -193,7 +198,7 @@ _ACTS = {"dsmt": "dsmt acts; look"}
 
 def status(told: RealmStatus, sight: Sight, move: Move | None = None) -> str:
     """The screen of `dsmt status`."""
-    head = f"realm {told.realm}   {word(told.state if told.state == 'ok' else told.state.upper())}"
+    head = f"realm {told.realm}   {word(loud(told.state))}"
     at = f"{local(sight.now_ms)} {zone(sight.now_ms)}"
     lines = [f"{head}{at:>{max(1, 72 - len(f'realm {told.realm}   {told.state}'))}}"]
     lines += [f"  {name:<9} {one_line(said)}" for name, said in (*_realm(told, sight.now_ms), *_moving(move))]
@@ -201,8 +206,7 @@ def status(told: RealmStatus, sight: Sight, move: Move | None = None) -> str:
         header = ("SERVICE", "READY", "REVISION", "STATE")
         laid = []
         for one in told.services:
-            state = one.state if one.state in ("ok", "held", "removing", "starting") else one.state.upper()
-            row = (one.service, _ready(one), revisions(one), state)
+            row = (one.service, _ready(one), revisions(one), loud(one.state))
             laid.append((row, _service_below(one, sight.now_ms)))
         lines += ["", *(f"  {line}" for line in table(header, laid).split("\n"))]
     else:

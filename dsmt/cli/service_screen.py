@@ -22,13 +22,12 @@ _ROOM = 66
 _SAID = 48
 _LEAST = 16
 """What is left of a sentence however narrow the terminal is."""
-_CALM = ("ok", "held", "starting", "removing")
 _STEPS = {"restart": "restarts it", "reinstall": "reinstalls it", "recreate": "makes a new container for it"}
 
 
 def screen(found: Service, rows: Sequence[InstanceRow], events: Sequence[Event], *, sight: Sight, realm: str) -> str:
     """One service in one screen."""
-    state = word(found.state if found.state in _CALM else found.state.upper())
+    state = word(screens.loud(found.state))
     ready = f"{found.ready} of {found.wanted} ready" + (f", {found.held} held" if found.held else "")
     lines = [f"{found.service}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone(sight.now_ms)}"]
     applied = f"applied {screens.age(found.at, sight.now_ms)} ago by {found.by}{quoted(found.note)}"

@@ -12,7 +12,7 @@ from dsmt.event.kinds.slot import Ended
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
-from .sights import command
+from .sights import FAILS, command
 from .world import WEB, Site, in_virtual_time
 
 NEVER = WEB + "    restart: never\n"
@@ -246,6 +246,7 @@ def test_what_has_ended_well_stays_so_when_its_node(how: str, text: str, code: i
         assert site.last is not None
         site.process.call_soon(site.last.shutdown)
         await site.process.wait()
+        assert site.state() == "failed"
         if how == "is cleared away":
             kept = remembered(site.record())
             files = site.files.below(site.slot.directory)
@@ -260,9 +261,39 @@ def test_what_has_ended_well_stays_so_when_its_node(how: str, text: str, code: i
         await asyncio.sleep(60)
         is_tried_anew = code == 3 and how != "is taken down and up"
         assert len(site.machine.programs) == (2 if is_tried_anew else 1)
+        assert site.state() == ("running" if is_tried_anew else "failed")
         if how == "is cleared away" and code == 0:
             last = site.statuses()[-1]
             assert (last["state"], last["last_exit"]["code"], last["good"]["revision"]) == ("failed", 0, 1)
+
+    on_site(test)
+
+
+def test_what_is_parked_is_so_when_its_agent_was_told_to_end() -> None:
+    async def test(site: Site) -> None:
+        site.machine.steps["false"] = Exit(1, None)
+        site.place(FAILS)
+        site.start()
+        await site.realm.until(lambda: bool(site.statuses()) and site.statuses()[-1]["parked"])
+        assert site.process is not None
+        assert site.last is not None
+        site.process.call_soon(site.last.shutdown)
+        await site.process.wait()
+        site.start()
+        await asyncio.sleep(5)
+        assert (site.state(), site.statuses()[-1]["parked"]) == ("failed", True)
+
+    on_site(test)
+
+
+def test_what_was_to_be_tried_again_is_stopped_when_its_agent_was_told_to_end() -> None:
+    async def test(site: Site) -> None:
+        await ended(site, WEB + "    restart: {first: 60s, cap: 60s}\n", 3)
+        assert site.process is not None
+        assert site.last is not None
+        site.process.call_soon(site.last.shutdown)
+        await site.process.wait()
+        assert site.state() == "stopped"
 
     on_site(test)
 

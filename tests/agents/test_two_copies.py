@@ -47,6 +47,32 @@ def test_no_step_of_its_escalation_lets_a_new_copy_end_the_old_one_or_take_its_f
     in_virtual_time(main)
 
 
+def test_of_what_fails_beside_the_copy_before_that_one_is_named_and_its_restarts_are_its_own_when_it_is_gone_back_to() -> (
+    None
+):
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        before = site.spec_of()
+        site.machine.steps["doze"] = Exit(1, None)
+        for version in (2, 4):
+            site.assign(site.spec(DOZES, version=version), version=version)
+            await site.realm.until(lambda: site.statuses()[-1]["restarts"] >= 2)
+            await site.until("failed")
+            assert site.statuses()[-1]["pid"] == old.pid
+            if version == 4:
+                agent.kill()
+                agent = site.start()
+            site.assign(before, version=version + 1)
+            await site.until("running")
+            told = site.statuses()[-1]
+            assert (told["pid"], told["restarts"], told["restarts_recent"]) == (old.pid, 0, 0)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_an_old_copy_that_ends_while_it_is_handed_over_is_served_no_more() -> None:
     async def main() -> None:
         site = Site(Realm())

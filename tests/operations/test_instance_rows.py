@@ -9,12 +9,15 @@ from dsmt.event.status import Shown, State
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances, is_problem
+from dsmt.operations.read.instances import instances, is_problem, is_ready
+from dsmt.operations.read.summaries import service
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
+
+EXITED = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="web/app/0")
 
 
 def running() -> Realm:
@@ -75,3 +78,37 @@ def test_what_is_being_stopped_has_its_process_and_its_ports_until_it_has_ended(
         realm.status(key(0), "n1", state, pid=15)
         row = row_of(realm)
         assert (row.state, row.pid, row.ports) == (shown, pid, {} if pid is None else {"http": 8080})
+
+
+def test_of_what_fails_beside_the_copy_before_the_copy_that_is_served_is_shown() -> None:
+    realm = running()
+    realm.endpoint(key(0), "n1", generation=1)
+    realm.apply(web(1, component="env: {A: b}\n"))
+    realm.step()
+    realm.status(key(0), "n1", State.FAILED, next_try_ms=realm.now_ms + 16_000, pid=7, reason=EXITED)
+    row = row_of(realm)
+    assert (row.state, row.health, row.pid, row.ports) == (Shown.BACKOFF, "ready", 7, {"http": 8080})
+    assert (is_problem(sight(realm), row), is_ready(sight(realm), row)) == (True, False)
+    told = service(sight(realm), "web")
+    assert told is not None
+    assert (told.ready, told.wanted, told.state, told.reason) == (1, 1, "degraded", EXITED)
+    assert of_target(sight(realm), "web", roots(sight(realm), "web"), {}).startswith(
+        "web: 1 of 1 ready; web/app/0 failed on n1 "
+    )
+    realm.endpoint(key(0), "n1", generation=1, ready=False)
+    row = row_of(realm)
+    assert (row.health, row.pid, row.ports) == ("none", None, {})
+    told = service(sight(realm), "web")
+    assert told is not None
+    assert (told.ready, told.state) == (0, "down")
+
+
+def test_an_update_beside_what_is_served_makes_no_service_start() -> None:
+    realm = running()
+    realm.endpoint(key(0), "n1", generation=1)
+    realm.apply(web(1, component="env: {A: b}\n"))
+    realm.step()
+    realm.status(key(0), "n1", State.INSTANTIATED)
+    told = service(sight(realm), "web")
+    assert told is not None
+    assert (told.ready, told.wanted, told.state) == (1, 1, "ok")

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from dsmt.cli.service_screen import next_act, sick
+from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
@@ -43,6 +44,11 @@ def test_what_has_no_health_check_and_is_young_is_on_its_way_and_no_problem() ->
     assert told is not None
     assert (told.state, told.reason) == ("starting", None)
     assert not is_problem(seen, instances(seen)[0])
+    realm.session("controller/c1", "open")
+    realm.say("controller/c1", "controller/c1/state", ControllerState(version="0.1", ruleset=6, pid=5, decisions=1))
+    assert status(sight(realm), TRUST, []).state == "starting"
+    realm.health(key(), node, "ready")
+    assert status(sight(realm), TRUST, []).state == "ok"
 
 
 @pytest.mark.parametrize("state", [State.INSTANTIATED, State.RUNNING])

@@ -114,6 +114,7 @@ class Failing:
         elif self._present.old is not None:
             why = endings.beside(why)
         record, run = self._memory.record, self._present.run
+        there = run or self._present.old
         runs_on = run is not None and run.condemned is None and run.health.serves
         if not runs_on:
             self._serving.withdraw("it has failed")
@@ -123,7 +124,7 @@ class Failing:
             why=endings.with_step(why, step),
             generation=record.generation if generation is None else generation,
             revision=record.revision,
-            pid=None if run is None else run.pid,
+            pid=None if there is None else there.pid,
             restarts=record.restarts,
             restarts_recent=self.supervision.recent(self._deps.clock.boottime()),
             failures=self.supervision.history.failures,

@@ -59,6 +59,11 @@ class Reporter:
         """The state said last."""
         return self.monitor.state
 
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether what was said last is that it has failed, and is not tried again soon."""
+        return self.monitor.status is not None and self.monitor.status.is_left_alone
+
     def why(self, code: str, /, **fields: Any) -> Reason:
         """A reason of the list about this instance."""
         return reason(code, target=str(self._slot), node=self._node, **fields)

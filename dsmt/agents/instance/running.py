@@ -211,6 +211,7 @@ class Runner:
         """What was let go is the instance again."""
         self._present.run = run = self._handover.take_back()
         if run is not None:
+            self._supervision.history = self._memory.record.history
             self._supervision.started()
             run.life.ready(self._deps.clock.boottime())
             self.watch(run)
@@ -359,7 +360,8 @@ class Runner:
     async def stop(self, *, generation: int, before: bool = True, stays: bool = False) -> None:
         """Stop what runs, if anything does, and say so; with `before` also the copy that hands over.
 
-        With `stays` it is to be here, stopped, also where it was said to be gone just before.
+        With `stays` it is to be here, stopped, also where it was said to be gone just before. Without, what is left alone
+        stays what it is (A20): nothing of it is stopped, and who follows an agent that ends has nothing else to say of it.
         """
         if before:
             await self._handover.end()
@@ -372,7 +374,7 @@ class Runner:
                 await self._present.last.kill(deadline=KILL_S)
             if self._reporter.state is State.STOPPED:
                 self._reporter.note(**about)  # it is so under a new generation, too
-            elif stays or self._reporter.state is not State.GONE:
+            elif stays or not (self._reporter.state is State.GONE or self._reporter.is_left_alone):
                 self._reporter.tell(State.STOPPED, **about)
             self._memory.save()
             return

@@ -108,7 +108,15 @@ def came_ended(wanted: Goal, good: Good, last: LastExit) -> Changes:
 
 def handed_over(record: InstanceRecord, running: Goal, *, handle: Handle, began: float) -> Changes:
     """What runs goes on beside its successor, which is still to be started."""
-    old = Outgoing(process=handle, ports=record.ports, driver=record.driver, began_s=began, **_of(running))
+    old = Outgoing(
+        process=handle,
+        ports=record.ports,
+        driver=record.driver,
+        began_s=began,
+        restarts=record.restarts,
+        history=record.history,
+        **_of(running),
+    )
     return {"outgoing": old, "process": None, "started": False, "ready": False}
 
 
@@ -128,6 +136,8 @@ def taken_back(old: Outgoing, *, check: str) -> Changes:
         "ready": True,
         "check": check,
         "began_s": old.began_s,
+        "restarts": old.restarts,
+        "history": old.history,
     }
 
 

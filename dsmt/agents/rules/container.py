@@ -125,6 +125,9 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     run_generation: int = 0
     run_restart: int = 0
     began_s: float = 0.0
+    restarts: int = 0
+    history: RestartHistory = RestartHistory()
+    """How often it had been restarted when it was let go: what its successor fails is not its own."""
 
 
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,10 +70,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Of the application: what its agent is at, where that takes long."""
 
     @property
+    def is_left_alone(self) -> bool:
+        """Whether it has failed, and is parked or not tried again."""
+        return self.state is State.FAILED and (self.parked or self.next_try_ms is None)
+
+    @property
     def ended_well(self) -> bool:
         """Whether its program has ended with 0 and is not to be run again; wherever that was."""
-        over = self.state is State.FAILED and not self.parked and self.next_try_ms is None
-        return over and self.last_exit is not None and self.last_exit.code == 0
+        return self.is_left_alone and not self.parked and self.last_exit is not None and self.last_exit.code == 0
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

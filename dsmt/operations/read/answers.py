@@ -14,7 +14,7 @@ from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.phrases import quoted, stepped
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances, is_problem, is_ready
+from dsmt.operations.read.instances import instances, is_problem, serves
 from dsmt.operations.read.members import find, manager_away
 from dsmt.operations.read.members import node as node_row
 from dsmt.operations.read.outside import NO_CERTIFICATES, Used
@@ -54,7 +54,7 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     sick = [row for row in rows if is_problem(sight, row)]
     if not rows:
         return sentence(begin[0].event)
-    count = f"{sum(is_ready(sight, row) for row in rows)} of {len(rows)}"
+    count = f"{sum(serves(sight, row) for row in rows)} of {len(rows)}"
     if sick:
         return f"{target}: {count} ready; {_of_row(sight, sick[0], begin, found)}"
     cause = _brought(begin, found)
@@ -76,7 +76,7 @@ def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found:
     cause = _brought(own, found)
     since = _since(sight, None if row.since is None else milliseconds(row.since))
     where = f" on {row.node}" if row.node is not None else ""
-    failed = cause is not None and cause.type == "dsmt.status"
+    failed = cause is not None and cause.type == "dsmt.status" and not _gone_back(sight, row, cause)
     ready = {"ready": " and is ready", "unready": " and is not ready"}.get(row.health, "")
     is_ = "has been" if since else "is"
     match row.state:

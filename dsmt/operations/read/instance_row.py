@@ -19,6 +19,7 @@ from dsmt.operations.words.times import rfc3339, span
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.held import Held
+from dsmt.view.served import served
 from dsmt.view.sessions import word
 from dsmt.view.shown import Seen, decisive, shown, silent_for
 
@@ -27,6 +28,7 @@ ON_ITS_WAY: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING,
 _FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
 """The reasons of ends that were not asked for."""
 _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
+_FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _EMPTY: Final = SlotEntry()
 _UNHEARD: Final = "run.unheard"
 
@@ -121,7 +123,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
     policy = None if (spec := component_of(sight, key)) is None else spec.restart
     failures = 0 if application is None else application.failures
-    alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING)
+    alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING) or _serves_on(sight, entry, node, seen)
     status = None if seen.status is None else seen.status.record
     return InstanceRow(
         instance=str(key),
@@ -190,7 +192,12 @@ def component_of(sight: Sight, key: SlotKey) -> ComponentSpec | None:
 
 
 def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
-    """`ready`, `unready`, `unknown` of an agent that is unheard, or `none` when nothing is known or nothing is checked."""
+    """`ready`, `unready`, `unknown` of an agent that is unheard, or `none` when nothing is known or nothing is checked.
+
+    Of what has failed it is that of the copy that is served meanwhile.
+    """
+    if _serves_on(sight, entry, node, seen):
+        return "ready"
     instance = None if node is None else entry.instances.get(node)
     if seen.state is not Shown.RUNNING or instance is None or instance.health is None or seen.status is None:
         return "none"
@@ -198,6 +205,11 @@ def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
     if said.generation < seen.status.record.generation:
         return "none"
     return "unknown" if _is_unheard(sight, instance) else said.health
+
+
+def _serves_on(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> bool:
+    """Whether a copy is served there beside which a try has failed."""
+    return seen.state in _FAILED and (found := served(sight.fleet, entry)) is not None and found.node == node
 
 
 def _is_unheard(sight: Sight, instance: Instance | None) -> bool:

@@ -16,6 +16,7 @@ from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.words.times import milliseconds
 from dsmt.view import SlotEntry, SlotKey
+from dsmt.view.served import served
 
 PLACING_MS: Final = 10_000
 """How long an instance may wait for its first word before that is a problem."""
@@ -95,6 +96,15 @@ def is_ready(sight: Sight, row_: InstanceRow) -> bool:
     runs = None if slot is None or slot.fact is None else slot.fact.record.spec
     spec = None if entry is None else entry.component_of(row_.component, runs)
     return row_.health == "ready" or (row_.health == "none" and (spec is None or spec.health is None))
+
+
+def serves(sight: Sight, row_: InstanceRow) -> bool:
+    """Whether an instance is ready, or the copy before is served while it is on its way or has failed."""
+    if is_ready(sight, row_) or row_.stale or row_.state in (Shown.RUNNING, Shown.STOPPING):
+        return is_ready(sight, row_)
+    slot = sight.view.slot(row_.key)
+    found = None if slot is None else served(sight.fleet, slot)
+    return found is not None and found.node == row_.node
 
 
 def application(sight: Sight, row_: InstanceRow) -> Status | None:

@@ -21,7 +21,7 @@ from dsmt.operations.read.alerting import (
 from dsmt.operations.read.certificates import STAND_IN, in_use
 from dsmt.operations.read.fitting import nowhere
 from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances, is_on_its_way, is_problem, is_ready
+from dsmt.operations.read.instances import instances, is_on_its_way, is_problem, is_ready, serves
 from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
 from dsmt.operations.read.revisions import Refused, refused, running
@@ -32,15 +32,16 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
 
-State = Literal["ok", "degraded", "down"]
+State = Literal["ok", "starting", "degraded", "down"]
 RENEW_SOON_MS: Final = 14 * 24 * 3_600_000
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One service. `state`: `ok`, `starting`, `degraded`, `down`, `held`, `removing`; `reason` of its worst instance.
 
-    `next_try_at` is when that one is tried again. `revision` is what was applied last; `running` are those that its
-    instances implement, the newest first. `limits` tells which limits are not kept as they are written.
+    `ready` counts what is served, also by the copy before; `next_try_at` is when that one is tried again. `revision` is what
+    was applied last; `running` are those that its instances implement, the newest first. `limits` tells which limits are not
+    kept as they are written.
     """
 
     service: str
@@ -118,7 +119,7 @@ class Certs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RealmStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The realm in one document."""
+    """The realm in one document. `state` is `ok` once every service has all that it wants; until then `starting`."""
 
     realm: str
     state: State
@@ -153,7 +154,7 @@ def service(sight: Sight, name: str) -> Service | None:
     spec = entry.spec.record
     held = sum(row.held is not None for row in rows)
     wanted = [row for row in rows if row.held is None and row.state is not Shown.DONE]
-    ready = sum(is_ready(sight, row) for row in wanted)
+    ready = sum(serves(sight, row) for row in wanted)
     sick = [row for row in rows if is_problem(sight, row) and row.held is None]
     worst = next((row for row in sick if row.reason is not None), None)
     parsed = entry.parsed
@@ -182,11 +183,9 @@ def _state(sight: Sight, wanted: list[InstanceRow], *, removed: bool, held: int,
         return "removing"
     if held and not wanted:
         return "held"
-    if ready >= len(wanted):
-        return "ok"
     unready = [row for row in wanted if not is_ready(sight, row)]
     if all(is_on_its_way(sight, row) for row in unready):
-        return "starting"
+        return "ok" if ready >= len(wanted) else "starting"
     return "degraded" if ready else "down"
 
 
@@ -293,4 +292,6 @@ def _realm_state(
         and any(one.alive for one in of_controllers)
         and all(one.state in ("ok", "held", "removing", "starting") for one in of_services)
     )
-    return "ok" if well and not brake_on and certs_ok else "degraded"
+    if not well or brake_on or not certs_ok:
+        return "degraded"
+    return "starting" if any(one.state == "starting" for one in of_services) else "ok"

@@ -64,7 +64,7 @@ TOPICS: Final[Mapping[str, str]] = {
         "Names are never shortened. `dsmt why` also takes node/n1, broker/b1, controller/c1 and an event's id."
     ),
     "states": (
-        "what an instance is doing, and how a service is\n\n"
+        "what an instance is doing, and how a service and the realm are\n\n"
         "  waiting      it has no node yet, or its node has not answered\n"
         "  installing, starting, running, stopping, stopped, gone    what the words say\n"
         "  backoff      it failed, and dsmt tries it again soon\n"
@@ -73,8 +73,10 @@ TOPICS: Final[Mapping[str, str]] = {
         "  done         it has ended with 0, and does not run again\n"
         "  lost         its node is dead, or its agent has been silent for too long\n\n"
         "A service is ok, starting (nothing has gone wrong so far), degraded (some of it is ready), down (none of it\n"
-        "is), held or removing. An instance with `restart: always` has failed when it ends, even with 0: it is in\n"
-        "backoff, and serves nobody until it runs again. Give a program that ends `restart: on_failure` or `never`."
+        "is), held or removing. The realm is ok when none of them is starting, degraded or down, and nothing else is\n"
+        "wrong: what waits for ok has waited for every service. An instance with `restart: always` has failed when it\n"
+        "ends, even with 0: it is in backoff, and serves nobody until it runs again. Give a program that ends\n"
+        "`restart: on_failure` or `never`."
     ),
     "placeholders": (
         "what may stand in braces in a service file\n\n"
