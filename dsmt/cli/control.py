@@ -179,7 +179,7 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
     end = "is gone" if wait is not None else f"is being removed: {counted(count, 'instance')} to stop"
     print(f"{service} {end}; data directories are kept")
     for instance, node in sorted(done.data.items()):
-        print(f"  data of {instance} stays on {node}: applied again, it may begin on another node, without")
+        print(f"  data of {instance} stays on {node}: applied again, it comes back there")
 
 
 def _confirm(ctx: CliContext, service: str) -> None:

@@ -81,7 +81,7 @@ def _slot(
     former = None if before is None else before.former if before.spec == spec else before.implements
     governs = context.component if w.basis is None else context.entry.component_of(context.component.name, spec)
     stays = (governs or context.component).on_partition == "pinned" or context.may_go_back_to_data(entry)
-    home = settled(context.fleet, entry, node, moves=w.kind in ("move", "lost")) if stays else None
+    home = settled(context.fleet, context.data_of(w.key), node, moves=w.kind in ("move", "lost")) if stays else None
     slot = Slot(
         node=node,
         spec=spec,
@@ -172,7 +172,7 @@ def _is_over(entry: SlotEntry, node: str) -> bool:
 
 def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Outcome:
     node = context.nodes.get(w.key.index)
-    if node is None and w.target is not None and _takes(context, w, entry):
+    if node is None and w.target is not None and _takes(context, w):
         node = w.target
     if node is None and not w.tied:
         node = (context.chooser.choose(w.key, w.avoid) if w.avoid else None) or context.chooser.choose(w.key)
@@ -200,9 +200,9 @@ def _begun_again(context: ComponentContext, entry: SlotEntry, node: str) -> int 
     return 1 if was_long else before.moves + 1
 
 
-def _takes(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bool:
+def _takes(context: ComponentContext, w: ProposedAction) -> bool:
     """Whether a slot goes to the node that it is to go to: one that runs already is adopted where it is."""
-    home = None if entry.fact is None else entry.fact.record.home
+    home = context.data_of(w.key)
     if w.tied and home is not None and not is_there(context.fleet, home):
         return False
     return w.kind == "adopt" or context.chooser.misfit(w.target or "") is None
@@ -210,7 +210,7 @@ def _takes(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bo
 
 def _away(context: ComponentContext, w: ProposedAction) -> Reason:
     """Why a pinned slot cannot come back to its home."""
-    home = context.home_of(context.slot(w.key))
+    home = context.home_of(w.key)
     told = None if home is None else away(context.fleet, w.key, home, context.component)
     fault = context.chooser.misfit(w.target or "")
     is_now = "does not take it" if fault is None else f"does not take it: {fault.says}"

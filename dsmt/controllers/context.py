@@ -24,7 +24,6 @@ from dsmt.view.allocation import need_of
 
 EVIDENCE_MOST: Final = 200
 """So many characters of what a check has found stand in a reason."""
-NO_SLOT: Final = SlotEntry()
 _UP: Final = frozenset({State.INSTALLED, State.RUNNING})
 """What is said of a container, and of an agent, that has done its part."""
 
@@ -50,10 +49,6 @@ class ComponentContext(Component):
     def key(self, index: int) -> SlotKey:
         """The key of one of its slots."""
         return SlotKey(self.entry.name, self.component.name, index)
-
-    def slot(self, key: SlotKey) -> SlotEntry:
-        """What is known of one of its slots."""
-        return self.entry.slots.get((key.component, key.index), NO_SLOT)
 
     @cached_property
     def chooser(self) -> Chooser:

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 from itertools import count
 
+from dsmt.controllers.good import data_left
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import next_move_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.phrases import person, quoted
+from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, ServiceEntry, SlotEntry
 
 
 def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dict[int, str]:
     """By index, in their order, the node that it stands for."""
     kept: dict[int, str] = {}
-    former: dict[str, int] = {}
+    former = _left(fleet, entry, chooser.component)
     taken: set[str] = set()
-    used: set[int] = set()
+    used = set(former.values())
     for (component, index), slot in sorted(entry.slots.items()):
         if component != chooser.component.name:
             continue
@@ -50,6 +52,14 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
             index = former.get(node, -1)
             kept[next(free) if index < 0 or index in kept else index] = node
     return dict(sorted(kept.items()))
+
+
+def _left(fleet: Fleet, entry: ServiceEntry, component: ComponentSpec) -> dict[str, int]:
+    """By node, the index whose data is there since the service was removed (`good`, rule 3)."""
+    left = data_left(fleet, entry.name) if component.on_partition == "pinned" else {}
+    own = {index: home.node for (name, index), home in left.items() if name == component.name}
+    facts = {index: slot.fact for (name, index), slot in entry.slots.items() if name == component.name}
+    return {node: index for index, node in own.items() if facts.get(index) is None}
 
 
 def _keeps(fleet: Fleet, chooser: Chooser, node: str, slot: SlotEntry) -> bool:

@@ -6,18 +6,26 @@ Rule 2: a slot stays with its data while what governs it keeps data. It also sta
     in it, for it may yet go back to one that keeps data: any that its fact names, but for those before the last good one.
     So what nobody has said yet lets no data go. One in which it was good stays while another slot may yet refuse it, and all
     would go back: one that is held, or on a dead node, refuses nothing.
+Rule 3: what was removed and is applied again has its data where its tombstone says, on nodes that are still of the realm.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
+from typing import Final
 
 import msgspec
 
+from dsmt.errors import UnusableEventError
+from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Ended, Good, Home, Slot
+from dsmt.event.records import from_data
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
+
+NO_SLOT: Final = SlotEntry()
 
 
 class Component:
@@ -43,9 +51,22 @@ class Component:
         """Whether a slot stays where its data is (rule 2)."""
         return self.component.on_partition == "pinned" or self.may_go_back_to_data(slot)
 
-    def home_of(self, slot: SlotEntry) -> Home | None:
+    def slot(self, key: SlotKey) -> SlotEntry:
+        """What is known of one of its slots."""
+        return self.entry.slots.get((key.component, key.index), NO_SLOT)
+
+    def home_of(self, key: SlotKey) -> Home | None:
         """Where the data is that a slot stays with; None for one that may be anywhere, or was nowhere yet."""
-        return slot.fact.record.home if slot.fact is not None and self.stays(slot) else None
+        return self.data_of(key) if self.stays(self.slot(key)) else None
+
+    def data_of(self, key: SlotKey) -> Home | None:
+        """Where the data of a slot is, whether it stays with it or not."""
+        fact = self.slot(key).fact
+        return fact.record.home if fact is not None else self._left.get((key.component, key.index))
+
+    @cached_property
+    def _left(self) -> dict[tuple[str, int], Home]:
+        return data_left(self.fleet, self.entry.name)
 
     def may_go_back_to_data(self, slot: SlotEntry) -> bool:
         """Whether a slot has data of a revision to which it may yet go back, or may be found to (rule 2)."""
@@ -182,6 +203,29 @@ class Component:
         if since is None or slot.fact is None:
             return None
         return since + round(self.runs(slot.fact.record).update.healthy_after_s * 1000)
+
+
+def data_left(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
+    """By component and index, where the data of a service is that was removed (rule 3)."""
+    buried = fleet.view.winner(f"tombstone/service/{service}")
+    if buried is None:
+        return {}
+    with suppress(UnusableEventError):
+        told = from_data(Tombstone, buried.event.data).data
+        return {(one.component, one.index): one.home for one in told if _is_member(fleet, one.home.node)}
+    return {}
+
+
+def data_of(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
+    """By component and index, where the data of a service is: by the facts of its slots, else by the tombstone before."""
+    entry = fleet.view.services.get(service)
+    slots = {} if entry is None else entry.slots
+    said = {place: slot.fact.record.home for place, slot in slots.items() if slot.fact is not None}
+    return {place: home for place, home in {**data_left(fleet, service), **said}.items() if home is not None}
+
+
+def _is_member(fleet: Fleet, node: str) -> bool:
+    return node in fleet.view.nodes and fleet.state(node) != "left"
 
 
 def component_of(fleet: Fleet, key: SlotKey) -> Component | None:

@@ -5,7 +5,8 @@ Rule 1: the slot fact names its `home`: the node, and the id of the key that it 
     it is not home, and starts nothing.
 Rule 2: neither the death of its node, nor a drain, an exclusion or another node set moves it: it waits, and a person is
     told. It moves when an operator asks for that and accepts the loss of the data, which is used up by that one move.
-Rule 3: a slot that was ended and is wanted again comes back to its home.
+Rule 3: a slot that was ended and is wanted again comes back to its home; so does one of a service that was removed and is
+    applied again (`good`, rule 3).
 Rule 4: one of `each_node` ends with its node and is never elsewhere; but it begins on no other machine of that name either,
     until an operator accepts the loss of its data: that is a move to where it is.
 Rule 5: one of which no fact is known, of a service that is older than what the store tells, may have data on a node that is
@@ -35,8 +36,8 @@ def key_of(fleet: Fleet, node: str) -> str:
 
 def home_of(fleet: Fleet, key: SlotKey) -> Home | None:
     """Where the data is that a slot stays with (`good`, rule 2); None for one that may be anywhere, or was nowhere yet."""
-    component, slot = component_of(fleet, key), fleet.view.slot(key)
-    return None if component is None or slot is None else component.home_of(slot)
+    component = component_of(fleet, key)
+    return None if component is None else component.home_of(key)
 
 
 def is_there(fleet: Fleet, home: Home) -> bool:
@@ -45,9 +46,8 @@ def is_there(fleet: Fleet, home: Home) -> bool:
     return key in ("", home.key) or not home.key
 
 
-def settled(fleet: Fleet, slot: SlotEntry, node: str | None, *, moves: bool) -> Home | None:
-    """The home that the next fact of a pinned slot names; `moves` leaves the one before behind."""
-    before = None if slot.fact is None else slot.fact.record.home
+def settled(fleet: Fleet, before: Home | None, node: str | None, *, moves: bool) -> Home | None:
+    """The home that the next fact of a pinned slot names; `moves` leaves the one `before` behind."""
     if node is None or (before is not None and before.node == node and not moves):
         return before
     return Home(node=node, key=key_of(fleet, node))
@@ -93,7 +93,7 @@ def waits_for_home(fleet: Fleet, key: SlotKey) -> Reason | None:
     known, slot = component_of(fleet, key), fleet.view.slot(key)
     if known is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
         return None
-    home = known.home_of(slot)
+    home = known.home_of(key)
     return None if home is None else away(fleet, key, home, known.component)
 
 

@@ -5,7 +5,8 @@ Rule 1: what repairs (`place`, `lost`), and what an operator said, is done at on
     Instances that do not work go first. One whose node died is waited for, too, where it has a revision that was good
     nowhere yet: as long as it might have taken to be ready.
 Rule 2: a new revision goes no further while an instance of it is parked, or was not ready within `update.deadline`
-    (and is then rolled back, see `wants`). Where it stands, all other slots are decided about by what they have.
+    (and is then rolled back, see `wants`). Where it stands, all other slots are decided about by what they have. Nor do
+    the restarts that one command has asked for, while one that was restarted by it is parked, or was not ready in time.
 Rule 3: a service with no spec that can be read is left alone: absence is never an order (A5, R4).
 Rule 4: whatever number is asked for, a decision looks at the slots that are somewhere, or have their data there, and at
     so many that are nowhere (`AHEAD`), the first of each component. The others have their turn when those have a place (D5).
@@ -151,7 +152,7 @@ def _in_turn(
     for w in sorted(gated, key=lambda w: _turn(context, w)) if room > 0 else ():
         if room <= 0:
             break
-        if w.kind == "renew" and pace.stands:
+        if pace.ends(context, w):
             continue
         outcomes.append(act(context, w))
         room -= bool(outcomes[-1].intents)
@@ -166,12 +167,13 @@ def _turn(context: ComponentContext, w: ProposedAction) -> tuple[bool, bool, Slo
 
 
 class _Pace:
-    """Which other instances must become ready before the next one is touched, and whether the revision stands."""
+    """Which other instances must become ready before the next one is touched, and what goes no further."""
 
     def __init__(self, context: ComponentContext, others: Iterable[SlotKey]) -> None:
         self.in_flight: list[SlotKey] = []
         self.wakes: list[int] = []
-        self.stands = False
+        self._failed: set[object] = set()
+        """Which revisions were not ready in time somewhere, and which commands have restarted what was good, and is not."""
         for key in others:
             entry = context.slot(key)
             fact = entry.fact
@@ -186,7 +188,31 @@ class _Pace:
             if due is not None and due <= context.now_ms:
                 continue
             if context.is_overdue(entry):
-                self.stands = self.stands or fact.record.spec == context.basis[0]
+                self._failed.add(fact.record.spec)
+                if context.good(entry) == fact.record.implements:
+                    self._failed.add(_restarted_by(entry))
                 continue
             self.in_flight.append(key)
             self.wakes.append(context.due(fact) if due is None else due)
+
+    def ends(self, context: ComponentContext, w: ProposedAction) -> bool:
+        """Whether an action would go on with what has failed (rule 2)."""
+        match w.kind:
+            case "renew":
+                return context.basis[0] in self._failed
+            case "restart":
+                return _asked_by(context.slot(w.key)) in self._failed
+        return False
+
+
+def _asked_by(entry: SlotEntry) -> tuple[str, int] | None:
+    """The command that has asked for the last restart of a slot: one process of an operator."""
+    said = None if entry.control is None else entry.control.signed.event
+    return None if said is None else (said.source, said.incarnation)
+
+
+def _restarted_by(entry: SlotEntry) -> tuple[str, int] | None:
+    """The same, where that restart is done."""
+    asked = 0 if entry.control is None else entry.control.record.restart
+    done = asked and entry.fact is not None and entry.fact.record.restart >= asked
+    return _asked_by(entry) if done else None

@@ -173,7 +173,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
 
 def _moved(case: Case) -> ProposedAction | None:
     """It is where an operator wants it moved, and its fact does not say so yet."""
-    home, asked = case.context.home_of(case.entry), case.entry.move_asked
+    home, asked = case.context.home_of(case.key), case.entry.move_asked
     there = asked == case.node if asked != "" else case.entry.leaves != case.node
     if not there or (home is not None and not is_there(case.context.fleet, home)):
         return None
@@ -316,7 +316,7 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
         return ProposedAction(key, "adopt", tuple(cause), f"{orphan} runs it already", target=orphan)
-    home, asked = context.home_of(entry), entry.move_asked
+    home, asked = context.home_of(key), entry.move_asked
     goes = lets_go(entry) and (not asked or context.chooser.misfit(asked) is None)
     if home is not None and not goes:
         return ProposedAction(key, "place", tuple(cause), because, target=home.node, tied=True)
@@ -352,7 +352,7 @@ def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction 
 def _asked_to_move(case: Case) -> ProposedAction | None:
     """An operator's move that is not done yet."""
     control, target = case.entry.control, case.entry.move_asked
-    if control is None or target is None or (case.context.home_of(case.entry) is not None and not lets_go(case.entry)):
+    if control is None or target is None or (case.context.home_of(case.key) is not None and not lets_go(case.entry)):
         return None
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
     return ProposedAction(case.key, "move", (control.id,), because, target=target or None, avoid=frozenset({case.node}))

@@ -1,8 +1,8 @@
 """The keeper of `up`: a spawner that keeps this machine's brokers and controllers, and forks its nodes' spawners.
 
 `python -m dsmt.programs.keeper DIRECTORY [LOCK]`, where `keeper.cbor` names what is to be kept alive, and LOCK is the
-descriptor of the directory's lock, if who started it took it. A node is not kept: who killed all of it meant it; on real
-hosts the init system starts a node's spawner.
+descriptor of the directory's lock, if who started it took it. Of a node it keeps what is half dead (`wards`): who killed
+all of it meant it; on real hosts the init system starts a node's spawner.
 
 Rule 1: whom the keeper keeps keep the keeper: a controller starts another 0.1 s after its death, a broker after 1 s, when
     no controller has. Its lock lets only one of them, who says so, signed.

@@ -89,7 +89,7 @@ class Spawner:
         self._stopping = False
         self._descriptors = {lock}
         self._wakeups = socket.socketpair()
-        self._wards = Wards(self._selector, self._descriptors, self._clock.boottime)
+        self._wards = Wards(self._selector, self._descriptors, self._clock.boottime, self._begin_node)
         self._pings = Pings()
         for node in nodes:
             self._wards.add(node)
@@ -171,6 +171,14 @@ class Spawner:
         self._stopping = True
         for kept in self._kept:
             self._do(kept, kept.keeping.stop(self._clock.boottime()))
+
+    def _begin_node(self, directory: str) -> None:
+        """Start the spawner of a node that is half dead; where that fails it is tried again (`wards`)."""
+        try:
+            self._fork("spawner", directory, "")
+            _say(f"the spawner and the manager of {directory} have ended, and more of it lives: it is begun again")
+        except (DsmtError, OSError) as error:
+            _say(f"the spawner of {directory} cannot be started: {error}")
 
     # -- children
 
@@ -265,8 +273,10 @@ class Spawner:
             return {"error": {"code": error.code, "message": error.message}}
 
     def _keep(self, program: str, directory: str, *, wanted: bool) -> dict[str, Any]:
-        """Keep a program from now on, or end it and keep it no more."""
+        """Keep a program from now on, or end it and keep it no more; a node is released only."""
         now = self._clock.boottime()
+        if not wanted:
+            self._wards.release(directory)
         held = [kept for kept in self._kept if (kept.program, kept.directory) == (program, directory)]
         for kept in held if not wanted else ():
             self._do(kept, kept.keeping.stop(now))

@@ -1,10 +1,11 @@
-"""Wards: nodes whose death the keeper of `up` notices, so that nothing of their programs outlives them.
+"""Wards: nodes whose death the keeper of `up` notices, so that none stays half dead, and nothing outlives one that is dead.
 
-Rule 1: a node is dead when neither its spawner nor its container manager lives, 0.3 s after one of them has died: each
-    of them would have started the other by then.
-Rule 2: of a dead node all goes whose program and agent are dead: what that program had forked serves nobody's orders. A
-    program that lives is left for the agent that `up` brings back, as after every death of an agent.
-Rule 3: this looks again until two looks find nobody, since a look can miss who is being forked meanwhile.
+Rule 1: nobody keeps a node when neither its spawner nor its container manager lives, 0.3 s after one of them has died:
+    each of them would have started the other by then.
+Rule 2: all goes whose program and agent are dead: what that program had forked serves nobody's orders.
+Rule 3: where its monitor lives, an agent or a program, the node is begun again, since it would be half dead for ever; not
+    sooner than 5 s after the time before. One of which nothing lives was ended as a whole: it stays dead.
+Rule 4: this looks again until two looks find nobody, since a look can miss who is being forked meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
@@ -27,26 +28,45 @@ from dsmt.system.tree import Tree, marked, owner_of
 
 GRACE_S: Final = 0.3
 LOOK_AGAIN_S: Final = 0.05
+BEGIN_AGAIN_S: Final = 5.0
 
 
 @dataclass(slots=True)
 class Ward:
-    """A node, who is watched there, and when it is looked at next (boot-time seconds)."""
+    """A node, who is watched there, when it is looked at next, and may be begun again (boot-time seconds)."""
 
     directory: str
     due: float | None = None
+    begins: float = 0.0
     watched: dict[ProcessIdentity, int] = field(default_factory=dict)
     empty_looks: int = 0
 
 
-class Wards:
-    """The nodes of one keeper. `descriptors` holds what is open, so that forks close it; `now` is the boot-time clock."""
+class Remains(NamedTuple):
+    """What is left of a node that nobody keeps: whether anything that is kept lives, and what the dead had forked."""
 
-    def __init__(self, selector: selectors.BaseSelector, descriptors: set[int], now: Callable[[], float]) -> None:
+    lives: bool
+    forked: set[ProcessIdentity]
+
+
+class Wards:
+    """The nodes of one keeper. `descriptors` holds what is open, so that forks close it; `now` is the boot-time clock.
+
+    `begin` starts the spawner of a directory.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        descriptors: set[int],
+        now: Callable[[], float],
+        begin: Callable[[str], object],
+    ) -> None:
         self._selector = selector
         self._descriptors = descriptors
         self._wards: dict[str, Ward] = {}
         self._now = now
+        self._begin = begin
 
     @property
     def due(self) -> float | None:
@@ -58,6 +78,12 @@ class Wards:
         ward = self._wards.setdefault(directory, Ward(directory))
         ward.due, ward.empty_looks = self._now() + GRACE_S, 0
 
+    def release(self, directory: str) -> None:
+        """A node is being removed: whatever lives there, it is not begun again."""
+        ward = self._wards.pop(directory, Ward(directory))
+        for identity in tuple(ward.watched):
+            self._unwatch(ward, identity)
+
     def tick(self) -> None:
         """Look at the nodes whose time has come."""
         now = self._now()
@@ -66,7 +92,7 @@ class Wards:
                 self._look(ward)
 
     def _look(self, ward: Ward) -> None:
-        """Watch who lives there, or end what the dead have left."""
+        """Watch who lives there, or end what the dead have left, and begin the node again where something lives."""
         found = [process_of(ward.directory, program) for program in ("spawner", "container_manager")]
         alive = [identity for identity in found if identity is not None]
         for identity in alive:
@@ -74,11 +100,23 @@ class Wards:
         if alive:
             ward.due, ward.empty_looks = None, 0
             return
-        left = left_behind(ward.directory)
-        for member in left:
+        remains = remains_of(ward.directory)
+        for member in remains.forked:
             send_signal(member, signal.SIGKILL)
-        ward.empty_looks = 0 if left else ward.empty_looks + 1
+        if remains.lives:
+            self._begin_again(ward)
+            return
+        ward.empty_looks = 0 if remains.forked else ward.empty_looks + 1
         ward.due = None if ward.empty_looks >= 2 else self._now() + LOOK_AGAIN_S
+
+    def _begin_again(self, ward: Ward) -> None:
+        now = self._now()
+        if now < ward.begins:
+            ward.due = ward.begins
+            return
+        ward.begins = now + BEGIN_AGAIN_S
+        ward.due = now + GRACE_S
+        self._begin(ward.directory)
 
     def _watch(self, ward: Ward, identity: ProcessIdentity) -> None:
         descriptor = None if identity in ward.watched else open_pidfd(identity)
@@ -89,30 +127,36 @@ class Wards:
 
     def _ended(self, ward: Ward, identity: ProcessIdentity) -> None:
         """Somebody has died: look when another has had the time to start it again (rule 1)."""
+        self._unwatch(ward, identity)
+        ward.due, ward.empty_looks = self._now() + GRACE_S, 0
+
+    def _unwatch(self, ward: Ward, identity: ProcessIdentity) -> None:
         descriptor = ward.watched.pop(identity)
         self._selector.unregister(descriptor)
         self._descriptors.discard(descriptor)
         os.close(descriptor)
-        ward.due, ward.empty_looks = self._now() + GRACE_S, 0
 
 
-def left_behind(directory: str) -> set[ProcessIdentity]:
-    """What programs of a node had forked whose agent and who themselves are dead (rule 2)."""
+def remains_of(directory: str) -> Remains:
+    """What lives of a node, and what programs had forked whose agent and who themselves are dead (rules 2 and 3)."""
     owners: set[str] = set()
     found: set[ProcessIdentity] = set()
+    lives = process_of(directory, "node_monitor") is not None
     for container in _containers(directory):
         agents = (container / PROCESS, container / "run" / "deployment_agent.json")
         if any(living(str(record)) is not None for record in agents):
+            lives = True
             continue
         path = container / RECORD
         record = load_record(path.read_bytes() if path.exists() else None)
         root = None if record is None else root_of(record.driver, record.process)
         if root is not None and is_alive(root):
+            lives = True
             continue
         owners |= {str(container), owner_of_tries(str(container))}
         if root is not None:
             found |= Tree(root, "", ours=False).members()
-    return found | marked(lambda mark: owner_of(mark) in owners) if owners else found
+    return Remains(lives, found | marked(lambda mark: owner_of(mark) in owners) if owners else found)
 
 
 def _containers(directory: str) -> Iterable[Path]:

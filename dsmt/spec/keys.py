@@ -147,7 +147,7 @@ _WHERE: Final = (
     Key("component", "limits", Nested("limits"), {}, "what is enforced; a node that cannot is not chosen"),
     Key("limits", "memory", SIZE, None, "bytes of memory; so far of the address space of each process, with `enforce: best_effort`"),
     Key("limits", "cpu", Single("real", 0.01, 100_000), None, "cores"),
-    Key("limits", "pids", _whole(1, 4_194_304), 4096, "processes and threads"),
+    Key("limits", "pids", _whole(1, 4_194_304), 4096, "processes and threads of its user on the node, whichever runs them; none for root"),
     Key("limits", "files", _whole(16, 1_073_741_816), 65536, "open files of each process"),
     Key("limits", "disk", SIZE, None, "bytes of disk"),
     Key("limits", "enforce", Word(("required", "best_effort")), "required", "`best_effort` also takes nodes that cannot, and `status` says so"),

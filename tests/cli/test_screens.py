@@ -206,7 +206,7 @@ def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
     for node in ("n1", "n2"):
         seen.passing.keepers[f"node/{node}"] = (seen.now_ms - 40_000, KeeperReplaced(directory="/h", died=7, pid=9))
     told = [(one.target, one.message) for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]
-    assert told == [("node/n1", "its keeper, pid 7, had died; pid 9 took its place 40 s ago")]
+    assert told == [("node/n1", "its spawner, pid 7, had died; pid 9 took its place 40 s ago")]
 
 
 def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unless_it_was_removed() -> None:

@@ -41,6 +41,7 @@ GOLDEN = {
     23: "98a4eb845100a7c68808340500890fc2a15dc173262e905a658ea5826988319a",
     24: "98a4eb845100a7c68808340500890fc2a15dc173262e905a658ea5826988319a",
     25: "98a4eb845100a7c68808340500890fc2a15dc173262e905a658ea5826988319a",
+    26: "098af7fb9508d6ceb6b3b381d5bf58412cd712e1467ea0c870d1839ac7d83538",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

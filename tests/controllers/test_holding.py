@@ -1,6 +1,7 @@
 """An operator holds a slot or restarts it: that is done once, and only an operator ends a hold."""
 
-from dsmt.event.kinds.slot import Hold
+from dsmt.event.kinds.slot import Hold, SlotControl
+from dsmt.event.status import State
 
 from .build import Realm, key, web
 from .repairs import running
@@ -93,3 +94,19 @@ def test_restarting_all_goes_one_at_a_time() -> None:
     realm.obey()
     assert realm.after(9).step() == []
     assert len(realm.after(1).step()) == 1
+
+
+def test_restarts_of_one_command_go_no_further_than_one_that_is_not_ready_in_time_and_those_of_the_next_one_do() -> None:
+    realm = running(3)
+    for i in range(3):
+        realm.control(key(i), restart=1)
+    (first,) = realm.step()
+    hung = int(first.topic.rsplit("/", 1)[1])
+    node = realm.slot(hung).node
+    realm.status(key(hung), node or "", State.STOPPED, generation=realm.generation(hung))
+    assert realm.after(3600).settle(obey=False) == []
+    assert sorted(realm.slot(i).restart for i in range(3)) == [0, 0, 1]
+    other = next(i for i in range(3) if i != hung)
+    will = SlotControl(by="bob", reason="this one all the same", restart=1)
+    realm.say("operator/bob", f"service/web/control/app/{other}", will)
+    assert [intent.topic for intent in realm.step()] == [key(other).topic]

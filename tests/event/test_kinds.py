@@ -80,7 +80,7 @@ SENTENCES = [
     ("source/node/n1", Started(previous_incarnation=None, previous_sequence=None, version="1.2"), "starts, version 1.2"),
     (
         "node/n1/keeper", KeeperReplaced(directory="/h/n1", died=7, pid=9),
-        "its keeper, pid 7, had died; pid 9 took its place (/h/n1)",
+        "its spawner, pid 7, had died; pid 9 took its place (/h/n1)",
     ),
     ("node/n1/attributes", ATTRIBUTES, "has 4 cores, 900 MiB of 8 GiB memory free, load 0.5"),
     (

@@ -266,15 +266,20 @@ def test_a_service_that_was_removed_is_planned_with_a_word_on_where_its_data_is(
     assert left_data(sight(realm), spec(keeps)) == []
     realm.apply(keeps)
     realm.settle(seconds=1)
+    (node,) = realm.nodes_of()
     assert left_data(sight(realm), spec(keeps)) == []
     realm.apply(keeps, removed=True)
     for _ in range(2):  # while it ends, and when nothing of it is left
         (told,) = left_data(sight(realm), spec(keeps))
-        assert told.startswith("app: web was removed before, and its data stays where it ran")
+        assert told == f"web/app/0 keeps the data that it had before web was removed, on {node}"
         assert told in plan(sight(realm), spec(keeps), by="alice", warnings=[]).warnings
-        assert left_data(sight(realm), spec(web(1))) == []
+        assert left_data(sight(realm), spec(web(1))) == left_data(sight(realm), spec(web(0, component="data: true\n"))) == []
         realm.settle(seconds=120)
         realm.after(120).settle(seconds=5)
+    realm.close(node or "")
+    realm.settle(seconds=5)
+    (told,) = left_data(sight(realm), spec(keeps))
+    assert told.endswith("which is dead: until it is alive, or dsmt move web/app/0 --accept-data-loss, it waits")
 
 
 def test_who_removes_a_service_hears_on_which_nodes_its_data_stays(monkeypatch: pytest.MonkeyPatch) -> None:

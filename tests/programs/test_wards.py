@@ -13,7 +13,7 @@ import pytest
 from dsmt.agents.rules.container import RECORD, InstanceRecord, dump_record
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import spawner, wards
-from dsmt.programs.wards import GRACE_S, LOOK_AGAIN_S, Wards, left_behind
+from dsmt.programs.wards import BEGIN_AGAIN_S, GRACE_S, LOOK_AGAIN_S, Remains, Wards, remains_of
 
 
 def test_a_dead_node_is_looked_at_until_two_looks_find_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,10 +21,10 @@ def test_a_dead_node_is_looked_at_until_two_looks_find_nobody(monkeypatch: pytes
     looks: list[set[ProcessIdentity]] = [set(), {late}, set(), set()]
     killed: list[tuple[ProcessIdentity, int]] = []
     monkeypatch.setattr(wards, "process_of", lambda *_: None)
-    monkeypatch.setattr(wards, "left_behind", lambda _: looks.pop(0))
+    monkeypatch.setattr(wards, "remains_of", lambda _: Remains(lives=False, forked=looks.pop(0)))
     monkeypatch.setattr(wards, "send_signal", lambda who, number: killed.append((who, number)))
     with selectors.DefaultSelector() as selector:
-        at = Wards(selector, set(), lambda: now[0])
+        at = Wards(selector, set(), lambda: now[0], lambda _: pytest.fail("nothing of it lives"))
         at.add("/node")
         at.tick()
         assert (len(looks), at.due) == (4, 100.0 + GRACE_S), "another spawner may come first"
@@ -35,8 +35,27 @@ def test_a_dead_node_is_looked_at_until_two_looks_find_nobody(monkeypatch: pytes
     assert now[0] == pytest.approx(100.0 + GRACE_S + 3 * LOOK_AGAIN_S)
 
 
+def test_a_node_that_nobody_keeps_and_of_which_something_lives_is_begun_again_each_5_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, begun = [100.0], list[float]()
+    monkeypatch.setattr(wards, "process_of", lambda *_: None)
+    monkeypatch.setattr(wards, "remains_of", lambda _: Remains(lives=True, forked=set()))
+    with selectors.DefaultSelector() as selector:
+        at = Wards(selector, set(), lambda: now[0], lambda _: begun.append(now[0]))
+        at.add("/node")
+        while len(begun) < 3:
+            assert at.due is not None
+            now[0] = at.due
+            at.tick()
+        at.release("/node")
+        assert at.due is None, "it is being removed"
+    first = 100.0 + GRACE_S
+    assert begun == pytest.approx([first, first + BEGIN_AGAIN_S, first + 2 * BEGIN_AGAIN_S])
+
+
 @pytest.mark.parametrize("alive", [True, False])
-def test_a_program_that_lives_is_left_for_the_next_agent_and_of_a_dead_one_all_goes(
+def test_a_program_that_lives_has_its_node_begun_again_and_of_a_dead_one_all_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool
 ) -> None:
     container = tmp_path / "containers" / "web" / "app" / "0"
@@ -48,7 +67,13 @@ def test_a_program_that_lives_is_left_for_the_next_agent_and_of_a_dead_one_all_g
     monkeypatch.setattr(wards, "owner_of", lambda mark: mark)
     monkeypatch.setattr(wards, "marked", lambda of: {forked} if of(str(container)) else set())
     monkeypatch.setattr(wards, "Tree", lambda *_, **__: SimpleNamespace(members=lambda: {root}))
-    assert left_behind(str(tmp_path)) == (set() if alive else {root, forked})
+    assert remains_of(str(tmp_path)) == (alive, set() if alive else {root, forked})
+
+
+def test_a_monitor_that_lives_has_its_node_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor = ProcessIdentity(8, 1, "b")
+    monkeypatch.setattr(wards, "process_of", lambda _, program: monitor if program == "node_monitor" else None)
+    assert remains_of(str(tmp_path)) == (True, set())
 
 
 def test_a_node_s_spawner_that_is_started_is_watched_over_from_then_on(

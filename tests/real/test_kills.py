@@ -115,6 +115,22 @@ def test_a_killed_container_manager_is_replaced_and_services_never_stop(tmp_path
     run(tmp_path, scenario)
 
 
+def test_a_node_whose_spawner_and_manager_die_at_once_is_begun_again_and_services_never_stop(tmp_path):
+    async def scenario(made: Fleet) -> None:
+        before = made.pids("store")
+        node = next(iter(before))[2]
+        two = [made.record("nodes", node, program) for program in ("spawner", "container_manager")]
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # neither sees the other's death
+            for one in two:
+                os.kill(one.pid, number)
+        for program, one in zip(("spawner", "container_manager"), two, strict=True):
+            await made.replaced("nodes", node, program, one)
+        await settled(made)
+        assert made.pids("store") == before
+
+    run(tmp_path, scenario)
+
+
 def test_a_killed_nodes_instances_run_on_other_nodes_as_was_foreseen(tmp_path):
     async def scenario(made: Fleet) -> None:
         node = next(iter(made.pids("store")))[2]

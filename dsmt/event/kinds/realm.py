@@ -9,6 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Ms, Offset
 from dsmt.event.kinds.row import DAY_MS, KindRow, fact
+from dsmt.event.kinds.slot import Home
 from dsmt.event.phrases import person, quoted
 
 ENGINE: Final = "config/engine"
@@ -69,11 +70,20 @@ class EngineWord(msgspec.Struct, frozen=True, kw_only=True):
     replicas: Count = 0
 
 
+class LeftData(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the data of one slot of a service that has ended lies."""
+
+    component: str
+    index: Count
+    home: Home
+
+
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of one epoch of a thing, which is the epoch of the fact itself (A6)."""
+    """The end of one epoch of a thing, which is the epoch of the fact itself (A6); of a service, where its data lies."""
 
     by: str
     reason: str
+    data: tuple[LeftData, ...] = ()
 
 
 class Revoked(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,9 +44,10 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
     lacks: str = ""
 
 
-def keeper_died(said: KeeperReplaced) -> str:
-    """What happened to a keeper."""
-    return f"its keeper, pid {said.died}, had died; pid {said.pid} took its place"
+def keeper_died(source: str, said: KeeperReplaced) -> str:
+    """What happened to the keeper, or the spawner, that a source has replaced."""
+    who = "spawner" if source.startswith("node/") else "keeper"
+    return f"its {who}, pid {said.died}, had died; pid {said.pid} took its place"
 
 
 def _heartbeat(_: Event, said: Heartbeat) -> str:
@@ -57,8 +58,8 @@ def _started(_: Event, said: Started) -> str:
     return f"starts, version {said.version}"
 
 
-def _keeper(_: Event, said: KeeperReplaced) -> str:
-    return f"{keeper_died(said)} ({said.directory})"
+def _keeper(event: Event, said: KeeperReplaced) -> str:
+    return f"{keeper_died(event.source, said)} ({said.directory})"
 
 
 def _following(_: Event, said: Following) -> str:

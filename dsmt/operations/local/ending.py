@@ -156,6 +156,8 @@ async def release(home: Home, program: str, name: str) -> None:
 async def end_node(home: Home, name: str) -> None:
     """End all that runs of a node of this home, its services too: first who would restart others (rule 2)."""
     directory = home.part("nodes", name)
+    if is_up(home):
+        await ask_keeper(home, "release", "spawner", directory)
     for program in NODE_PROGRAMS:
         await end_program(directory, program, GRACE_S)
     containers = Parts(home).containers_of(directory)

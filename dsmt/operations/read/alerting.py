@@ -91,7 +91,7 @@ def alerts(
 
 def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> Alert:
     """The last death of a keeper that its source remembers; another one has kept the programs since."""
-    told = f"{keeper_died(said)} {span(sight.now_ms - at_ms)} ago"
+    told = f"{keeper_died(source, said)} {span(sight.now_ms - at_ms)} ago"
     return Alert(target=source, code="keeper.died", message=told, next=f"dsmt tail {source}/keeper", who="dsmt")
 
 

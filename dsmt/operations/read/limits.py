@@ -25,6 +25,8 @@ def loose_limits(sight: Sight, spec: ServiceSpec, rows: Sequence[InstanceRow]) -
                 told.append(f"{name}: limits.{limit} ({said}) is not enforced on {', '.join(free)}")
             elif limit == "memory" and component.limits.enforce == "best_effort" and nodes:
                 told.append(f"{name}: limits.memory ({said}) bounds the address space of each process (best_effort)")
+            elif limit == "pids" and nodes:
+                told.append(f"{name}: limits.pids ({said}) counts all that its user runs on a node")
     return told
 
 

@@ -13,6 +13,7 @@ from hashlib import sha256
 
 import msgspec
 
+from dsmt.controllers.good import data_of
 from dsmt.controllers.placement import Chooser
 from dsmt.errors import FailedError
 from dsmt.event.payload import canonical
@@ -159,17 +160,24 @@ def _best_effort(spec: ServiceSpec) -> list[str]:
 
 
 def left_data(sight: Sight, spec: ServiceSpec) -> list[str]:
-    """Of a service that was removed: that its data lies where it ran, which nobody here knows any more."""
-    keeps = sorted(name for name, component in spec.components.items() if component.data)
+    """Of a service that was removed: to which nodes it comes back, for its data is there."""
     entry = sight.view.services.get(spec.service)
-    stands = None if entry is None or entry.spec is None else entry.spec.record
-    removed = sight.view.epoch(f"service/{spec.service}/spec") > 1 if stands is None else stands.removed
-    if not keeps or not removed:
+    if entry is not None and entry.spec is not None and not entry.spec.record.removed:
         return []
-    said = (
-        "was removed before, and its data stays where it ran: begun on another node it finds none, or older data of its own"
-    )
-    return [f"{', '.join(keeps)}: {spec.service} {said}; dsmt history {spec.service} says where, `nodes` takes it there"]
+    told = []
+    for (name, index), home in sorted(data_of(sight.fleet, spec.service).items()):
+        component = spec.components.get(name)
+        if component is None or component.on_partition != "pinned":
+            continue
+        if component.each_node or index < (component.instances or 0):
+            key, state = SlotKey(spec.service, name, index), sight.fleet.state(home.node)
+            waits = (
+                ""
+                if state == "alive" or component.each_node
+                else (f", which is {state}: until it is alive, or dsmt move {key} --accept-data-loss, it waits")
+            )
+            told.append(f"{key} keeps the data that it had before {spec.service} was removed, on {home.node}{waits}")
+    return told
 
 
 def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dsmt.controllers.good import data_of
 from dsmt.controllers.pinning import home_of, is_there
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.instance import Command
@@ -308,7 +309,5 @@ async def remove(bus: Bus, service: str, *, by: str, reason: str) -> Done:
     if spec.record.removed:
         return Done(action="remove", target=service, instances=[], unchanged=names)
     await say_spec(bus, sight, msgspec.structs.replace(spec.record, by=by, reason=reason, removed=True), service)
-    entry = sight.view.services[service]
-    homes = {SlotKey(service, *place): slot.fact.record.home for place, slot in sorted(entry.slots.items()) if slot.fact}
-    data = {str(key): home.node for key, home in homes.items() if home is not None}
+    data = {str(SlotKey(service, *place)): home.node for place, home in sorted(data_of(sight.fleet, service).items())}
     return Done(action="remove", target=service, instances=names, unchanged=[], data=data)
