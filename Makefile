@@ -22,8 +22,8 @@ tools: $(VENV)/.tools
 demo: environment
 	$(BIN)/dsmt demo
 
-# Bytecode is kept: tests start thousands of processes, each of which would compile all modules anew.
-test lint: export PYTHONDONTWRITEBYTECODE :=
+# Bytecode is kept, as for most users: tests start thousands of processes, each of which would compile all modules anew.
+test lint bench: export PYTHONDONTWRITEBYTECODE :=
 
 test: tools
 	./scripts/test-needs

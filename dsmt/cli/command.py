@@ -76,10 +76,12 @@ class CliContext:
 
         async def asked() -> Result:
             from dsmt.operations.connection import while_let_in  # noqa: PLC0415 - the same
-            from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where a realm is asked
 
-            operator = home.operator()
-            reached = None if named is None else await located(home, operator, realm, named)
+            operator, reached = home.operator(), None
+            if named is not None:
+                from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where brokers are named
+
+                reached = await located(home, operator, realm, named)
             async with how(operator, realm, brokers=reached) as connection:
                 return await while_let_in(connection.bus, work(connection))
 
