@@ -112,3 +112,22 @@ def test_an_update_beside_what_is_served_makes_no_service_start() -> None:
     told = service(sight(realm), "web")
     assert told is not None
     assert (told.ready, told.wanted, told.state) == (1, 1, "ok")
+
+
+@pytest.mark.parametrize("state", [State.INSTANTIATED, State.RUNNING])
+def test_an_instance_that_moves_counts_as_ready_while_the_node_before_serves_it(state: State) -> None:
+    realm = running()
+    realm.node("n2")
+    realm.endpoint(key(0), "n1", generation=1)
+    realm.control(key(0), move="n2")
+    realm.step()
+    assert realm.slot(0).previous is not None
+    realm.status(key(0), "n2", state)
+    realm.health(key(0), "n2", "unready")
+    told = service(sight(realm), "web")
+    assert told is not None
+    assert (told.ready, told.wanted) == (1, 1)
+    realm.endpoint(key(0), "n1", generation=1, ready=False)
+    told = service(sight(realm), "web")
+    assert told is not None
+    assert told.ready == 0

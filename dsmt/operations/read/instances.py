@@ -99,12 +99,12 @@ def is_ready(sight: Sight, row_: InstanceRow) -> bool:
 
 
 def serves(sight: Sight, row_: InstanceRow) -> bool:
-    """Whether an instance is ready, or the copy before is served while it is on its way or has failed."""
-    if is_ready(sight, row_) or row_.stale or row_.state in (Shown.RUNNING, Shown.STOPPING):
-        return is_ready(sight, row_)
+    """Whether an instance is ready, or the copy before is served: on another node, or while it is on its way or has failed."""
     slot = sight.view.slot(row_.key)
-    found = None if slot is None else served(sight.fleet, slot)
-    return found is not None and found.node == row_.node
+    if is_ready(sight, row_) or row_.stale or slot is None:
+        return is_ready(sight, row_)
+    found = served(sight.fleet, slot)
+    return found is not None and (found.node != row_.node or row_.state not in (Shown.RUNNING, Shown.STOPPING))
 
 
 def application(sight: Sight, row_: InstanceRow) -> Status | None:
