@@ -99,7 +99,7 @@ def is_ready(sight: Sight, row_: InstanceRow) -> bool:
 
 
 def serves(sight: Sight, row_: InstanceRow) -> bool:
-    """Whether an instance is ready, or the copy before is served: on another node, or while it is on its way or has failed."""
+    """Whether an instance is ready, or the copy before is served: elsewhere, or while it is on its way or has failed."""
     slot = sight.view.slot(row_.key)
     if is_ready(sight, row_) or row_.stale or slot is None:
         return is_ready(sight, row_)
