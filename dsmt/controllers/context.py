@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.each_node import indexes_of_nodes
@@ -45,6 +45,8 @@ class ComponentContext(Component):
         super().__init__(fleet, entry, spec, component)
         self.brake, self.plan = brake, plan
         self._kept = kept
+        self.wants: dict[SlotKey, tuple[int, Any]] = {}
+        """By slot, what it wants (`wants`), and at which state of what is taken that was found out."""
 
     def key(self, index: int) -> SlotKey:
         """The key of one of its slots."""
@@ -68,7 +70,8 @@ class ComponentContext(Component):
     @cached_property
     def keeps_former_data(self) -> bool:
         """Whether a slot stays with data of an earlier revision, while one is tried that keeps none."""
-        return self.component.on_partition != "pinned" and any(map(self.may_go_back_to_data, self.slots))
+        own = (self.entry.slots[place] for place in sorted(self.entry.at_home) if place[0] == self.component.name)
+        return self.component.on_partition != "pinned" and any(map(self.may_go_back_to_data, own))
 
     # --- the revision --------------------------------------------------------------------------------------------
 

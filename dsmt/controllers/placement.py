@@ -57,7 +57,10 @@ class Chooser:
         self.need = need_of(component)
         self._level = 0
         self._full = False
-        self._known: tuple[int, dict[str, Misfit | None]] | None = None
+        self._taken = -1
+        self._chosen: dict[tuple[SlotKey, frozenset[str]], str | None] = {}
+        self._unfit: dict[str, Misfit | None] | None = None
+        """What was found out since anything was put somewhere, or taken away."""
 
     @property
     def own(self) -> dict[str, int]:
@@ -233,8 +236,19 @@ class Chooser:
         return self.fleet.members if self.members is None else tuple(sorted(self.members))
 
     def choose(self, key: SlotKey, avoid: Iterable[str] = ()) -> str | None:
-        """The node for a slot, or None when no node fits."""
-        avoid = frozenset(avoid)
+        """The node for a slot, or None when no node fits; looked for once while nothing is put anywhere."""
+        asked = key, frozenset(avoid)
+        self._begin_anew()
+        if asked not in self._chosen:
+            self._chosen[asked] = self._choose(*asked)
+        return self._chosen[asked]
+
+    def _begin_anew(self) -> None:
+        """Forget what was found out before anything was put somewhere, or taken away."""
+        if self._taken != self.allocations.taken:
+            self._taken, self._chosen, self._unfit = self.allocations.taken, {}, None
+
+    def _choose(self, key: SlotKey, avoid: frozenset[str]) -> str | None:
         if self._full and not avoid:
             return None
         by = self.component.spread.by
@@ -284,9 +298,10 @@ class Chooser:
         """The same, found once for all slots that have no place while nothing is put anywhere."""
         if avoid:
             return self.why_not(avoid)
-        if self._known is None or self._known[0] != self.allocations.taken:
-            self._known = self.allocations.taken, self.why_not()
-        return self._known[1]
+        self._begin_anew()
+        if self._unfit is None:
+            self._unfit = self.why_not()
+        return self._unfit
 
     def reason(self, key: SlotKey, avoid: Iterable[str] = ()) -> Reason:
         """Why there is no place for a slot, by the nodes that came nearest to fitting."""

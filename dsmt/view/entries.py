@@ -145,6 +145,8 @@ class ServiceEntry:
     """By component, the slots whose facts say that what stands was rolled back, those that are gone last."""
     held: set[tuple[str, int]] = field(default_factory=set)
     """The slots that are held, or that a hold has stopped."""
+    at_home: set[tuple[str, int]] = field(default_factory=set)
+    """Those whose facts name where their data is."""
 
     def says_again(self, spec: str) -> bool:
         """Whether what stands now says what the spec of an event's id said, but for how many instances there are.

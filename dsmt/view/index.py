@@ -269,7 +269,7 @@ class Index:
     def _control(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         entry, key = self._entry(levels), _key(levels)
         entry.control = held
-        _note_hold(self.services[key.service], key, entry)
+        _note(self.services[key.service], key, entry)
         dirty.slots.add(key)
         self._tidy(levels)
 
@@ -279,7 +279,7 @@ class Index:
         before, basis = entry.fact, service.gone_back_to(key.component)
         _refuse(service, (key.component, key.index), before, held)
         entry.fact = held
-        _note_hold(service, key, entry)
+        _note(service, key, entry)
         if service.gone_back_to(key.component) != basis:
             self._govern(service, key.component, dirty)
         self._occupy(key, entry, dirty)
@@ -345,10 +345,12 @@ def _refuse(entry: ServiceEntry, place: tuple[str, int], before: Held[Slot] | No
         del entry.refusing[name]
 
 
-def _note_hold(entry: ServiceEntry, key: SlotKey, slot: SlotEntry) -> None:
-    """Count a slot among those that are held, or not."""
-    is_held = slot.hold is not None or (slot.fact is not None and slot.fact.record.held)
+def _note(entry: ServiceEntry, key: SlotKey, slot: SlotEntry) -> None:
+    """Count a slot among those that are held and those that have data, or not."""
+    told = None if slot.fact is None else slot.fact.record
+    is_held, has_data = slot.hold is not None or (told is not None and told.held), told is not None and told.home is not None
     (entry.held.add if is_held else entry.held.discard)((key.component, key.index))
+    (entry.at_home.add if has_data else entry.at_home.discard)((key.component, key.index))
 
 
 def _index(level: str) -> int:
