@@ -46,7 +46,7 @@ class ComponentContext(Component):
         self.brake, self.plan = brake, plan
         self._kept = kept
         self.wants: dict[SlotKey, tuple[int, Any]] = {}
-        """By slot, what it wants (`wants`), and at which state of what is taken that was found out."""
+        """By slot, what it wants (`service`), and at which state of what is taken that was found out."""
 
     def key(self, index: int) -> SlotKey:
         """The key of one of its slots."""

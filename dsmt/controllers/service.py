@@ -80,10 +80,19 @@ def _stand_alone(contexts: Mapping[str, ComponentContext], only: Places) -> bool
                 return False
         elif index >= (context.component.instances or 0):
             continue
-        wanted, _ = want(context, key)
+        wanted, _ = _want(context, key)
         if wanted is not None and (wanted.gated or wanted.kind == "rollback"):
             return False
     return True
+
+
+def _want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None, Outcome]:
+    """What a slot wants, and when to look again; found out once while nothing is put anywhere."""
+    taken = context.plan.allocations.taken
+    known = context.wants.get(key)
+    if known is None or known[0] != taken:
+        known = context.wants[key] = taken, want(context, key)
+    return known[1]
 
 
 def _wanted(context: ComponentContext, only: Places | None) -> Collection[int]:
@@ -121,7 +130,7 @@ def _looked(wanted: Collection[int], somewhere: set[int], ahead: int) -> Collect
 def _decide_component(
     context: ComponentContext, indexes: Iterable[int], wanted: Collection[int], looked: Collection[int]
 ) -> Outcome:
-    found = [want(context, context.key(index)) for index in indexes]
+    found = [_want(context, context.key(index)) for index in indexes]
     wants = [w for w, _ in found if w is not None]
     later = [w.at_ms for w in wants if w.at_ms > context.now_ms]
     gated = [w for w in wants if w.gated and w.at_ms <= context.now_ms]

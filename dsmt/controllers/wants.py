@@ -106,17 +106,7 @@ Rule = Callable[[Case], ProposedAction | Outcome | None]
 
 
 def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None, Outcome]:
-    """What a slot that is to exist wants, None when it is as it should be; and when to look again.
-
-    It is found out once while nothing is put anywhere.
-    """
-    known = context.wants.get(key)
-    if known is None or known[0] != context.plan.allocations.taken:
-        known = context.wants[key] = context.plan.allocations.taken, _want(context, key)
-    return known[1]
-
-
-def _want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None, Outcome]:
+    """What a slot that is to exist wants, None when it is as it should be; and when to look again."""
     entry = context.slot(key)
     if entry.quarantined:
         return None, NOTHING

@@ -89,10 +89,8 @@ class Spawner:
         self._stopping = False
         self._descriptors = {lock}
         self._wakeups = socket.socketpair()
-        self._wards = Wards(self._selector, self._descriptors, self._clock.boottime, self._begin_node)
+        self._wards = Wards(nodes, self._selector, self._descriptors, self._clock.boottime, begin=self._begin_node)
         self._pings = Pings()
-        for node in nodes:
-            self._wards.add(node)
         self._catch_signals()
         self._socket = MessageSocket(directory, SOCKET, self._selector, self._answer)
 
@@ -174,11 +172,9 @@ class Spawner:
 
     def _begin_node(self, directory: str) -> None:
         """Start the spawner of a node that is half dead; where that fails it is tried again (`wards`)."""
-        try:
+        _say(f"the spawner and the manager of {directory} have ended, and more of it lives: it is begun again")
+        with contextlib.suppress(DsmtError, OSError):
             self._fork("spawner", directory, "")
-            _say(f"the spawner and the manager of {directory} have ended, and more of it lives: it is begun again")
-        except (DsmtError, OSError) as error:
-            _say(f"the spawner of {directory} cannot be started: {error}")
 
     # -- children
 
@@ -275,12 +271,12 @@ class Spawner:
     def _keep(self, program: str, directory: str, *, wanted: bool) -> dict[str, Any]:
         """Keep a program from now on, or end it and keep it no more; a node is released only."""
         now = self._clock.boottime()
+        held = [kept for kept in self._kept if (kept.program, kept.directory) == (program, directory)]
         if not wanted:
             self._wards.release(directory)
-        held = [kept for kept in self._kept if (kept.program, kept.directory) == (program, directory)]
-        for kept in held if not wanted else ():
-            self._do(kept, kept.keeping.stop(now))
-        if wanted and not any(kept.keeping.wanted for kept in held):
+            for kept in held:
+                self._do(kept, kept.keeping.stop(now))
+        elif not any(kept.keeping.wanted for kept in held):
             self._kept.append(KeptProgram(program, directory, Keeping(now=now)))
         return {}
 

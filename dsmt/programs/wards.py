@@ -50,16 +50,18 @@ class Remains(NamedTuple):
 
 
 class Wards:
-    """The nodes of one keeper. `descriptors` holds what is open, so that forks close it; `now` is the boot-time clock.
+    """The `nodes` of one keeper. `descriptors` holds what is open, so that forks close it; `now` is the boot-time clock.
 
     `begin` starts the spawner of a directory.
     """
 
     def __init__(
         self,
+        nodes: Iterable[str],
         selector: selectors.BaseSelector,
         descriptors: set[int],
         now: Callable[[], float],
+        *,
         begin: Callable[[str], object],
     ) -> None:
         self._selector = selector
@@ -67,6 +69,8 @@ class Wards:
         self._wards: dict[str, Ward] = {}
         self._now = now
         self._begin = begin
+        for node in nodes:
+            self.add(node)
 
     @property
     def due(self) -> float | None:

@@ -40,7 +40,8 @@ class Change(msgspec.Struct, frozen=True):
     """One difference, in the operator's spelling.
 
     `component` is empty for a key of the service; `key` is dotted (`artifact.sha256`, `env.LOG`) and empty when a whole
-    component came (`old` null) or went (`new` null). A key that is not there is null.
+    component came (`old` null) or went (`new` null). A key that is not there is null; a variable that is null,
+    which takes an inherited one away, is the word `null`.
     """
 
     component: str
@@ -71,9 +72,14 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, 
     """Yield (dotted key, old, new) of the leaves that differ; lists are compared whole."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted({*old, *new}):
-            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+            a, b = (_there(one[name], key) if name in one else None for one in (old, new))
+            yield from _differences(a, b, f"{key}.{name}" if key else name)
     elif old != new:
         yield key, old, new
+
+
+def _there(value: Any, key: str) -> Any:
+    return "null" if value is None and key == "env" else value
 
 
 def _action(key: str, same_content: bool) -> Action:

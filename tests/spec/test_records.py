@@ -246,6 +246,15 @@ def test_small_files_that_come_or_go_are_installed_anew_and_others_are_written_a
     assert {change.action for change in changes(of(a, b), of(b, other))} == {"restart"}
 
 
+def test_a_variable_that_takes_an_inherited_one_away_is_a_change_when_it_comes_and_when_it_goes():
+    spec = "service: s\ncomponents: {{app: {{run: ./x, env: {{{}B: b}}}}}}"
+    without, taken = (parse(spec.format(one), file="f")[0] for one in ("", "A: null, "))
+    (come,), (gone,) = changes(without, taken), changes(taken, without)
+    assert (come.key, come.old, come.new, come.action) == ("env.A", None, "null", "restart")
+    assert (gone.key, gone.old, gone.new, gone.action) == ("env.A", "null", None, "restart")
+    assert changes(taken, taken) == []
+
+
 @FULL
 @given(documents(), documents())
 def test_the_keys_of_content_agree_with_the_changes(old, new):

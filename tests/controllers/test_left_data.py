@@ -1,0 +1,88 @@
+"""A service that keeps data, is removed and applied again: it comes back to where its data is (A17.3)."""
+
+import pytest
+
+from dsmt.controllers.decide import waits_for
+from dsmt.event.kinds.slot import Home
+from dsmt.view import Fleet
+
+from .build import Realm, key, web
+from .test_pinning import DATA, kept, other
+
+TOMBSTONE = "tombstone/service/web"
+
+
+def homes(realm: Realm) -> dict[tuple[str, int], Home | None]:
+    return {place: slot.fact.record.home for place, slot in realm.view.services["web"].slots.items() if slot.fact}
+
+
+def remove(realm: Realm, instances: int | str) -> None:
+    """End the service of `kept`, and wait for its tombstone."""
+    before = realm.view.winner(TOMBSTONE)
+    realm.apply(web(instances, component=DATA), removed=True)
+    realm.settle(seconds=10)
+    realm.after(60).settle(seconds=10)
+    assert realm.view.winner(TOMBSTONE) != before
+
+
+@pytest.mark.parametrize("instances", [2, "each_node"])
+def test_a_service_that_was_removed_and_is_applied_again_comes_back_to_its_data(instances: int | str) -> None:
+    realm, _ = kept(instances)
+    before = homes(realm)
+    remove(realm, instances)
+    realm.node("n0", key="key of n0")  # the emptiest, and the first by name
+    realm.apply(web(instances, component=DATA))
+    realm.settle(seconds=5)
+    assert {place: homes(realm)[place] for place in before} == before
+    nodes = {index: realm.slot(index).node for _, index in before}
+    assert nodes == {index: home.node for (_, index), home in before.items() if home is not None}
+
+
+def test_data_that_was_left_twice_is_where_it_was_left_last_and_what_was_not_wanted_meanwhile_where_it_was() -> None:
+    realm, _ = kept(2)
+    before = homes(realm)
+    remove(realm, 2)
+    realm.apply(web(1, component=DATA))
+    realm.settle(seconds=5)
+    elsewhere = other(realm.slot(0).node or "")
+    realm.control(key(), move=elsewhere, move_number=1, accept_data_loss=True)
+    realm.settle(seconds=5)
+    remove(realm, 1)
+    realm.apply(web(2, component=DATA))
+    realm.settle(seconds=5)
+    assert homes(realm) == {
+        ("app", 0): Home(node=elsewhere, key=f"key of {elsewhere}"),
+        ("app", 1): before["app", 1],
+    }
+
+
+def test_what_is_applied_again_waits_for_a_dead_node_that_has_its_data_and_for_none_that_has_left_the_realm() -> None:
+    realm, node = kept()
+    realm.close(node)
+    realm.settle(seconds=5)
+    remove(realm, 1)
+    realm.apply(web(1, component=DATA))
+    realm.settle(seconds=5)
+    assert (realm.slot(0).node, waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)).code) == (
+        None,
+        "wait.pinned",
+    )
+    realm.control(key(), move="", move_number=1, accept_data_loss=True)
+    realm.settle(seconds=5)
+    assert realm.nodes_of() != [node]
+
+    realm, node = kept()
+    remove(realm, 1)
+    realm.verdict(node, state="left")
+    realm.apply(web(1, component=DATA))
+    realm.settle(seconds=5)
+    assert realm.slot(0).node not in (None, node)
+
+
+def test_what_keeps_no_data_any_more_is_begun_anywhere_when_it_is_applied_again() -> None:
+    realm, node = kept()
+    remove(realm, 1)
+    realm.control_node(node, "draining")
+    realm.apply(web(1))
+    realm.settle(seconds=5)
+    assert (realm.slot(0).home, realm.nodes_of() != [node]) == (None, True)
