@@ -34,6 +34,7 @@ def screen(found: Service, rows: Sequence[InstanceRow], events: Sequence[Event],
     lines.append(f"  revision  {screens.revisions(found)}, {applied}")
     if found.refused is not None and found.refused.reason is not None:
         lines.append(f"  refused   {found.refused.reason.message}")
+    lines += [f"  restart   {_to_restart(found)}"] if found.to_restart else []
     lines += [f"  owner     {found.owner}"] if found.owner else []
     lines += [f"  about     {found.description}"] if found.description else []
     lines += [f"  limits    {said}" for said in found.limits]
@@ -53,6 +54,13 @@ def screen(found: Service, rows: Sequence[InstanceRow], events: Sequence[Event],
             lines += [] if is_problem(sight, row) else _you([f"dsmt logs {row.instance}"])
     lines += ["", f"  {'LAST EVENTS':<40} dsmt tail service/{found.service}/", *_events(found.service, events)]
     return page([*lines, screens.freshness(sight)])
+
+
+def _to_restart(found: Service) -> str:
+    """Which restarts are to come, and when."""
+    first = found.to_restart[0].partition("/")[2]
+    more = f" and {len(found.to_restart) - 1} more" if len(found.to_restart) > 1 else ""
+    return f"to come: {first}{more}, once what was restarted before is ready"
 
 
 def _cells(row: InstanceRow, now_ms: int) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from dsmt.cli.service_screen import next_act, sick
+from dsmt.cli.service_screen import next_act, screen, sick
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import NodesetFact
@@ -13,6 +13,7 @@ from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.members import controllers, nodes
 from dsmt.operations.read.summaries import service, services, status
+from dsmt.operations.words.targets import Target
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, key, web
@@ -131,3 +132,25 @@ def test_a_controller_whose_lag_is_not_known_says_why() -> None:
     realm.say("controller/c9", "controller/c9/state", state)
     (told,) = [one for one in controllers(sight(realm)) if one.controller == "c9"]
     assert (told.lag_s, told.lag_why) == (None, "it is not alive")
+
+
+def test_a_service_tells_of_which_instances_the_restart_is_to_come() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(3))
+    realm.settle(seconds=30)
+    for index in range(3):
+        realm.control(key(index), restart=1)
+    realm.step()
+    first = next(index for index in range(3) if realm.slot(index).restart)
+    found = service(sight(realm), "web")
+    assert found is not None
+    assert found.to_restart == [f"web/app/{index}" for index in range(3) if index != first]
+    told = screen(found, instances(sight(realm), Target("web")), [], sight=sight(realm), realm="local").splitlines()
+    (line,) = (line for line in told if line.startswith("  restart "))
+    next_one = found.to_restart[0].removeprefix("web/")
+    assert line == f"  restart   to come: {next_one} and 1 more, once what was restarted before is ready"
+    realm.hold(key(first))
+    realm.settle(seconds=60)
+    found = service(sight(realm), "web")
+    assert found is not None
+    assert found.to_restart == []

@@ -31,6 +31,7 @@ from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
+from dsmt.view import SlotEntry
 
 State = Literal["ok", "starting", "degraded", "down"]
 RENEW_SOON_MS: Final = 14 * 24 * 3_600_000
@@ -41,7 +42,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     `ready` counts what is served, also by the copy before; `next_try_at` is when that one is tried again. `revision` is what
     was applied last; `running` are those that its instances implement, the newest first. `limits` tells which limits are not
-    kept as they are written.
+    kept as they are written; `to_restart` are the instances whose restart was asked for, and is to come.
     """
 
     service: str
@@ -60,6 +61,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     running: list[int]
     refused: Refused | None
     limits: list[str] = []
+    to_restart: list[str] = []
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,7 +177,13 @@ def service(sight: Sight, name: str) -> Service | None:
         running=running(entry),
         refused=refused(entry),
         limits=[] if parsed is None else loose_limits(sight, parsed, rows),
+        to_restart=[row.instance for row in rows if row.held is None and _is_to_restart(sight.view.slot(row.key))],
     )
+
+
+def _is_to_restart(slot: SlotEntry | None) -> bool:
+    asked = 0 if slot is None or slot.control is None else slot.control.record.restart
+    return slot is not None and slot.fact is not None and asked > slot.fact.record.restart
 
 
 def _state(sight: Sight, wanted: list[InstanceRow], *, removed: bool, held: int, ready: int) -> str:
