@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 from dsmt.cli import COMMANDS
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import document, show
-from dsmt.errors import NotFoundError
+from dsmt.errors import InputError
 from dsmt.operations.words.topics import EXAMPLES, TOPICS
 from dsmt.spec.mistakes import nearest
 
@@ -33,7 +33,7 @@ def _overview() -> str:
 
 
 def _of_command(words: tuple[str, ...]) -> str:
-    """A command's help and examples. Raises `NotFoundError`."""
+    """A command's help and examples. Raises `InputError`."""
     from dsmt.cli.root import root  # noqa: PLC0415 - it imports this module
 
     found: click.Command = root()
@@ -43,7 +43,7 @@ def _of_command(words: tuple[str, ...]) -> str:
         if below is None:
             meant = nearest(" ".join(words), [*TOPICS, *COMMANDS])
             known = f"did you mean dsmt help {meant}?" if meant else f"dsmt --help, or one of {', '.join(TOPICS)}"
-            raise NotFoundError("help.topic", f"there is no command or word `{' '.join(words)}`", next=known)
+            raise InputError("help.topic", f"there is no command or word `{' '.join(words)}`", next=known)
         found, context = below, click.Context(below, info_name=word, parent=context)
     examples = [f"  {line}" for line in EXAMPLES.get(" ".join(words), [])]
     return found.get_help(context) + ("\n\nExamples:\n" + "\n".join(examples) if examples else "")
@@ -57,7 +57,7 @@ def completion(ctx: CliContext, shell: str) -> None:
 
     kind = get_completion_class(shell)
     if kind is None:
-        raise NotFoundError("shell.unknown", f"there is no completion for {shell}", next="bash, zsh or fish")
+        raise InputError("shell.unknown", f"there is no completion for {shell}", next="bash, zsh or fish")
     text = kind(root(), {}, "dsmt", COMPLETING).source()
     if ctx.json:
         document({"shell": shell, "text": text})

@@ -74,7 +74,8 @@ def sick(row: InstanceRow, now_ms: int) -> list[str]:
     if row.held is not None:
         return [f"  {name}: {screens.held(row.held, now_ms)}", f"    you    | dsmt start {row.instance}"]
     why = row.reason
-    commands = [f"dsmt why {row.instance}", f"dsmt logs {row.instance} --previous"]
+    previous = "" if row.state is Shown.RUNNING else " --previous"
+    commands = [f"dsmt why {row.instance}", f"dsmt logs {row.instance}{previous}"]
     if why is None:
         return [f"  {name}: {row.state}", f"    dsmt   | {next_act(row, now_ms)}", f"    you    | {commands[0]}"]
     recent = f", {counted(row.restarts_recent, 'restart')} lately" if row.restarts_recent else ""

@@ -55,6 +55,9 @@ class BadSpecEventError(UnusableEventError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known word that `word` was probably meant to be, or an empty string."""
     words = sorted(known)
+    begun = [one for one in words if len(word) > 2 and one.startswith(word)]
+    if len(begun) == 1:
+        return begun[0]
     found = difflib.get_close_matches(word, words, n=1, cutoff=0.7)
     swapped = [one for one in words if len(one) > 2 and sorted(one) == sorted(word)]  # `rnu`: short words are never close
     return (found or swapped or [""])[0]

@@ -16,7 +16,7 @@ from dsmt.cli import COMMANDS, Group
 from dsmt.cli.command import CliContext
 from dsmt.cli.names import FILE, remember
 from dsmt.cli.root import main, root
-from dsmt.errors import NotFoundError
+from dsmt.errors import InputError
 from dsmt.event.status import Shown
 from dsmt.operations.words.topics import EXAMPLES, TOPICS
 from dsmt.spec.placeholders import SIMPLE
@@ -57,7 +57,7 @@ def test_help_explains_words_and_lists_them(capsys: pytest.CaptureFixture[str]) 
     assert all(f"  {name} " in overview for name in TOPICS)
     assert main(["help", "target"]) == 0
     assert "web/app/0    one instance" in capsys.readouterr().out
-    assert main(["help", "nosuch"]) == NotFoundError.exit
+    assert main(["help", "nosuch"]) == InputError.exit
     assert "there is no command or word `nosuch`" in capsys.readouterr().err
 
 
