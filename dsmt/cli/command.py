@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from dsmt.cli.printing import columns, fitted, one_line, send
 from dsmt.errors import InputError, TransportError
@@ -158,6 +159,11 @@ def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
             setattr(ctx.ensure_object(CliContext), name, value)
 
     return keep
+
+
+def among(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Completes one of some words."""
+    return lambda _ctx, _param, incomplete: [CompletionItem(one) for one in words if one.startswith(incomplete)]
 
 
 def common_options() -> list[click.Parameter]:

@@ -10,7 +10,7 @@ from functools import partial
 import click
 
 from dsmt.cli import screens
-from dsmt.cli.command import CliContext, Count, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.command import CliContext, Count, among, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, one_line, page
@@ -194,7 +194,14 @@ def _confirm(ctx: CliContext, service: str) -> None:
 
 @command()
 @click.argument("target", type=TARGET)
-@click.option("--for", "state", required=True, metavar="STATE", help=f"One of {', '.join(waiting.STATES)}.")
+@click.option(
+    "--for",
+    "state",
+    required=True,
+    metavar="STATE",
+    shell_complete=among(waiting.STATES),
+    help=f"One of {', '.join(waiting.STATES)}.",
+)
 @click.option("--timeout", default=None, metavar="DUR", help="Wait at most this long; by default for ever.")
 def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
     """Wait until every instance of TARGET is in a state."""

@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from dsmt.cli import COMMANDS
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import CliContext, among, command
 from dsmt.cli.printing import document, show
 from dsmt.errors import InputError
 from dsmt.operations.words.topics import EXAMPLES, TOPICS
@@ -14,7 +14,7 @@ from dsmt.spec.mistakes import nearest
 
 
 @command("help")
-@click.argument("topic", nargs=-1)
+@click.argument("topic", nargs=-1, shell_complete=among([*COMMANDS, *TOPICS]))
 def help_on(ctx: CliContext, topic: tuple[str, ...]) -> None:
     """Explain TOPIC: a command (help node drain) or a word (help target). Without TOPIC, list both."""
     words = " ".join(topic)

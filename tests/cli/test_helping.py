@@ -94,6 +94,9 @@ def test_commands_are_completed_and_names_that_were_seen_last(tmp_path: Path) ->
     for command in (("why",), ("why-not",), ("logs",), ("nodeset", "use")):
         assert completed(tmp_path, *command, "web/app/") == ["web/app/0", "web/app/1"]
     assert completed(tmp_path, "node", "drain", "n") == ["n1", "n2"]
+    assert completed(tmp_path, "wait", "web", "--for", "re") == ["ready"]
+    assert completed(tmp_path, "help", "roll") == ["rollback"]
+    assert completed(tmp_path, "help", "nodes") == ["nodes", "nodeset", "nodesets"]
     assert completed(tmp_path / "none", "status", "w") == []
 
 
