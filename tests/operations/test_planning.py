@@ -276,6 +276,8 @@ def test_a_service_that_was_removed_is_planned_with_a_word_on_where_its_data_is(
         assert left_data(sight(realm), spec(web(1))) == left_data(sight(realm), spec(web(0, component="data: true\n"))) == []
         realm.settle(seconds=120)
         realm.after(120).settle(seconds=5)
+    (step,) = plan(sight(realm), spec(keeps), by="alice", warnings=[]).steps
+    assert (step.node, step.because) == (node, "its data is there")
     realm.close(node or "")
     realm.settle(seconds=5)
     (told,) = left_data(sight(realm), spec(keeps))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsmt.controllers.decide import decide
+from dsmt.controllers.good import data_of
 from dsmt.controllers.intents import Intent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
@@ -105,7 +106,8 @@ class Rehearsal:
             case "stop":
                 return "it is held: it will stay stopped"
             case "new" if slot.node is not None:
-                return places.why(component, slot.node)
+                has_data = slot.home is not None and slot.home == data_of(self._trial.fleet, key.service).get(key[1:])
+                return "its data is there" if has_data else places.why(component, slot.node)
             case "move" if slot.node is not None:
                 return f"{said}; {places.why(component, slot.node)}"
             case "replace" if self._changes:
