@@ -3,7 +3,10 @@
 import pytest
 
 from dsmt.controllers.decide import waits_for
+from dsmt.controllers.endings import DATA_MOST
+from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Home
+from dsmt.event.records import from_data
 from dsmt.view import Fleet
 
 from .build import Realm, key, web
@@ -86,3 +89,17 @@ def test_what_keeps_no_data_any_more_is_begun_anywhere_when_it_is_applied_again(
     realm.apply(web(1))
     realm.settle(seconds=5)
     assert (realm.slot(0).home, realm.nodes_of() != [node]) == (None, True)
+
+
+def test_a_tombstone_names_so_many_homes_as_fit_into_one_event() -> None:
+    realm = Realm()
+    for number in range(8):
+        realm.node(f"n{number}", key=f"key of n{number}")
+    realm.apply(web(DATA_MOST + 5, component=DATA))
+    realm.settle(seconds=1)
+    assert len(homes(realm)) == DATA_MOST + 5
+    remove(realm, DATA_MOST + 5)
+    said = realm.view.winner(TOMBSTONE)
+    assert said is not None
+    told = from_data(Tombstone, said.event.data)
+    assert [one.index for one in told.data] == list(range(DATA_MOST))

@@ -88,3 +88,25 @@ def test_a_node_s_spawner_that_is_started_is_watched_over_from_then_on(
     for program in ("container_manager", "spawner"):
         assert spawner.Spawner._fork(at, program, node, "") == started
     assert watched == [node]
+
+
+def test_a_node_that_is_removed_is_released_and_a_broker_that_is_kept_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = list[str]()
+    at: Any = SimpleNamespace(
+        _clock=SimpleNamespace(boottime=lambda: 1.0), _kept=[], _wards=SimpleNamespace(release=released.append)
+    )
+    spawner.Spawner._keep(at, "broker", "/b1", wanted=True)
+    assert (released, [one.directory for one in at._kept]) == ([], ["/b1"])
+    spawner.Spawner._keep(at, "spawner", "/n1", wanted=False)
+    assert released == ["/n1"]
+
+
+def test_an_agent_that_lives_has_its_node_begun_again_and_what_is_forked_there_is_spared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = tmp_path / "containers" / "web" / "app" / "0"
+    container.mkdir(parents=True)
+    (container / RECORD).write_bytes(dump_record(InstanceRecord(boot="b")))
+    monkeypatch.setattr(wards, "living", lambda record: record.endswith("deployment_agent.json") or None)
+    monkeypatch.setattr(wards, "root_of", lambda *_: pytest.fail("its agent lives"))
+    assert remains_of(str(tmp_path)) == (True, set())
