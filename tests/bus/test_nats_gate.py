@@ -97,7 +97,9 @@ async def test_two_processes_of_one_name_are_both_kept_out_until_their_key_is_re
     first, key = k.identities["node/n1"], k.identities["node/n1"].key.key_id
     topic = "broker/s0/session/node/n1"
     async with reading(bob, "broker/s0/session/") as got:
-        both = [await k.bus(first, wait=False) for _ in range(2)]
+        one = await k.bus(first, wait=False)
+        await got.until(lambda g: states(g, "node/n1") == ["open"])  # two that begin in one millisecond have one incarnation
+        both = [one, await k.bus(first, wait=False)]
         await got.until(lambda g: "kept_out" in (g.of(topic) or [{}])[-1])
         assert (got.of(topic)[-1]["state"], got.of(topic)[-1]["kept_out"]) == ("closed", key.hex())
         await until(lambda: not any(one.attached for one in both))

@@ -56,8 +56,8 @@ class Broker:
 
 def attached(source: str, attachment: int) -> Any:
     return SimpleNamespace(
-        name=source, certificate=None, incarnation=1, claimed=attachment, attachment=attachment, pid=None, version="",
-        address="", payer=source,
+        name=source, certificate=None, incarnation=1, claimed=attachment, follows=None, attachment=attachment, pid=None,
+        version="", address="", payer=source,
     )  # fmt: skip
 
 

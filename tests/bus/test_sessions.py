@@ -14,12 +14,14 @@ from unittest.mock import patch
 import pytest
 
 from dsmt.bus.client import client as clients
+from dsmt.bus.client.incarnation import KeptIncarnation
 from dsmt.bus.rules import presence
 from dsmt.bus.rules.backoff import WAIT_S, AttachBackoff
 from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError, RefusedError, TransportError
 from dsmt.ports.bus import Draft
+from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import node_certificate
 from dsmt.trust.keys import SecretKey
@@ -166,6 +168,19 @@ async def test_two_processes_of_one_name_take_turns_twice_and_then_both_are_kept
         again = await r.client("operator/eve", identity=renewed)
         await again.publish(Draft("user/t", {}))
         await got.until(lambda g: "kept_out" not in g.of("broker/b1/session/operator/eve")[-1])
+
+
+@scenario
+async def test_two_processes_of_one_name_in_one_incarnation_are_both_kept_out(r: TestRealm):
+    await r.broker()
+    identity, ahead = r.identity("operator/eve"), int(time.time() * 1000) + 5_000
+    both = []
+    for name in ("one", "copy"):
+        kept = DiskFiles(r.directory / name, durable=False)
+        KeptIncarnation(kept).began(ahead)
+        both.append(await r.client("operator/eve", identity=identity, wait=False, kept=kept))
+    for client in both:
+        await until(lambda client=client: client.refusal is not None and client.refusal.code == "trust.contested")
 
 
 @scenario

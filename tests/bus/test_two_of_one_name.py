@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dsmt.bus.rules.presence import EXCHANGE_WINDOW, EXCHANGES, FORGET_AFTER, RENEW_AFTER, Presence
 from dsmt.event.kinds.broker import Session
 
 NAME = "node/n1"
+ONE_INCARNATION: dict[str, Any] = {
+    "issued": 1,
+    "key": "ab",
+    "incarnation": 7,
+    "claimed": 7,
+    "pid": 1,
+    "version": "",
+    "address": "",
+    "now": 1.0,
+    "now_ms": 1,
+}
 
 
 class Door:
@@ -64,6 +77,20 @@ def test_a_process_that_attaches_again_is_not_two() -> None:
             now_ms=0,
         )
     assert not door.contested
+
+
+def test_two_that_were_copied_while_they_ran_have_one_incarnation_and_are_two_by_what_they_know_of_their_attachments() -> (
+    None
+):
+    known = {"one": 1, "copy": 1}
+    door = Door()
+    door.presence.opened(NAME, attachment=1, follows=0, **ONE_INCARNATION)
+    turns = 0
+    while not door.presence.contested(NAME, 1):
+        who, turns = ("copy", "one")[turns % 2], turns + 1
+        door.presence.opened(NAME, attachment=1 + turns, follows=known[who], **ONE_INCARNATION)
+        known[who] = 1 + turns
+    assert turns == EXCHANGES + 1, "the first that comes knows of the last attachment, as who attaches again does"
 
 
 def test_two_that_take_the_name_from_each_other_are_kept_out_at_the_third_turn() -> None:

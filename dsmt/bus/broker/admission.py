@@ -254,7 +254,7 @@ class Admission:
                 next="set the clock of its machine, and start it again",
             )
         firm = hello.firm and hello.incarnation >= greatest
-        session.claimed = hello.incarnation
+        session.claimed, session.follows = hello.incarnation, hello.attachment - 1
         session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
         presence.granted(hello.name, session.incarnation)
         above = max(elsewhere, judged_of(hello.name, self._store.winner)) + 1

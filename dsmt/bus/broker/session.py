@@ -21,6 +21,8 @@ class Session:
     incarnation: int = 0
     claimed: int = 0
     """The incarnation that its hello said."""
+    follows: int | None = None
+    """The number of its attachment before, as its hello said; 0 where there was none."""
     attachment: int = 0
     nonce: bytes = b""
     attached: bool = False

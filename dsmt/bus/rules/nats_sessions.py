@@ -57,6 +57,8 @@ class NatsSession:
     heard: float
     asked: float = 0.0
     claimed: int = 0
+    follows: int | None = None
+    """It numbers its attachments by realm time: nothing says which one it had before."""
     attached: bool = False
     """It has said something: before that nothing is said of it."""
 

@@ -13,7 +13,8 @@ Rule 6: a connection that ends after its source had fallen silent was given up b
     record keeps the time of the last word, since which every probe counts.
 Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
     until there is a newer certificate, or the one that they were kept out by has ended (A11), and over restarts. It is a
-    turn when a process takes a name back: one that claims an incarnation which was attached before. A process that was
+    turn when a process takes a name back: one that claims an incarnation which was attached before; or the very one that
+    is attached, and knows nothing of that attachment: it is a machine that was copied while it ran. A process that was
     started anew claims another, or none (0), however often it dies. What is said of who is kept out names the key, for as
     long as it comes and is refused.
 Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead; and of all that are closed, and all
@@ -178,10 +179,11 @@ class Presence:
         known = ((source, self._known.get(source)) for source in settled)
         return [(source, self._record(source, one)) for source, one in known if one is not None and one.state == "closed"]
 
-    def _exchanged(self, source: str, before: _Known | None, claimed: int, shown: _Contest, now: float) -> None:
-        if before is None or before.state == "closed" or before.incarnation == claimed:
+    def _exchanged(self, source: str, claimed: int, follows: int | None, shown: _Contest, now: float) -> None:
+        before = self._known.get(source)
+        if before is None or before.state == "closed" or not claimed or claimed not in self._attached.get(source, ()):
             return
-        if not claimed or claimed not in self._attached.get(source, ()):
+        if before.incarnation == claimed and (follows is None or follows >= before.attachment):
             return
         turns = [at for at in self._exchanges.get(source, ()) if now - at < EXCHANGE_WINDOW]
         self._exchanges[source] = [*turns, now]
@@ -198,6 +200,7 @@ class Presence:
         key: str = "",
         incarnation: int,
         claimed: int,
+        follows: int | None = None,
         pid: int | None,
         version: str,
         address: str,
@@ -205,8 +208,11 @@ class Presence:
         now_ms: int,
         payer: str = "",
     ) -> Session:
-        """A source has attached; `claimed` is the incarnation that it had said it has."""
-        self._exchanged(source, self._known.get(source), claimed, _Contest(issued, key), now)
+        """A source has attached.
+
+        `claimed` is the incarnation that it had said it has; `follows` the number of its attachment before, if it told it.
+        """
+        self._exchanged(source, claimed, follows, _Contest(issued, key), now)
         self._attached[source] = [*self._attached.get(source, ()), incarnation][-ATTACHED_KNOWN:]
         known = _Known(
             attachment,

@@ -68,6 +68,7 @@ class Attached(Protocol):
     certificate: Certificate | None
     incarnation: int
     claimed: int
+    follows: int | None
     attachment: int
     pid: int | None
     version: str
@@ -144,6 +145,7 @@ class SessionWords:
             key="" if session.certificate is None else session.certificate.key_id.hex(),
             incarnation=session.incarnation,
             claimed=session.claimed,
+            follows=session.follows,
             pid=session.pid,
             version=session.version,
             address=session.address,
