@@ -60,8 +60,7 @@ def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slo
     if not _runs_alone(context, w, entry):
         return _slot(context, w, entry, node=None if old is None else old.node, previous=_renewed(context, w, entry, before))
     slot = _slot(context, w, entry, node=None if old is None else old.node)
-    waits = before is not None or (old is not None and old.desired == "stopped" and not old.held)
-    return msgspec.structs.replace(slot, desired="stopped") if waits and _works_elsewhere(context, entry) else slot
+    return msgspec.structs.replace(slot, desired="stopped") if _works_elsewhere(context, entry) else slot
 
 
 def _slot(
@@ -73,6 +72,7 @@ def _slot(
     previous: Previous | None = None,
     moves: int | None = None,
     moved_at_ms: int | None = None,
+    moved_for: str = "",
 ) -> Slot:
     old = entry.fact.record if entry.fact is not None and entry.fact.record.desired != "gone" else None
     control = context.control(entry)
@@ -90,6 +90,7 @@ def _slot(
         previous=previous,
         moves=moves if moves is not None else old.moves if old is not None and old.spec == spec else 0,
         moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
+        moved_for=moved_for or ("" if old is None else old.moved_for),
         restart=max(control.restart, 0 if before is None else before.restart),
         move_number=_move_number(context, entry, node, home),
         reason=hold_reason(context, entry, w.key) or w.reason,
@@ -241,6 +242,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         previous=_previous(context, w, entry),
         moves=moves,
         moved_at_ms=context.now_ms,
+        moved_for=str(w.cause[0]) if w.kind == "lost" and w.forced and w.cause else "",
     )
     slot = _as_it_ended(entry, fact.record, slot)
     return context.say(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")

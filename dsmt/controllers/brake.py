@@ -7,8 +7,8 @@ Rule 1: L = nodes dead by silence, or silent already and not judged yet, that st
 Rule 2: while it is on, nothing is published for the nodes of L until some return, an operator releases those silent up
     to a time, or 5 min have passed since the newest of L.
 Rule 3: then they are replaced in order of loss, at most max(1, 2 % of N) nodes in 10 s; those already begun are told
-    from `moved_at_ms` and the verdicts that recent slot facts name as their cause. A node of which nothing can be
-    placed now (there is no room, or it must wait) keeps nobody behind it waiting.
+    from `moved_at_ms` and `moved_for` of slot facts. A node of which nothing can be placed now (there is no room, or it
+    must wait) keeps nobody behind it waiting.
 Rule 4: an operator's hold stops all replacing. Everything here is a function of facts and now.
 """
 
@@ -21,7 +21,6 @@ import msgspec
 from dsmt.controllers.evidence import Closes
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import Replacing, due_ms
-from dsmt.event.envelope import EventId
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.phrases import person, quoted
@@ -98,8 +97,8 @@ def brake(fleet: Fleet) -> Brake:
         return Brake(on=True, silent=silent, total=total, wake_ms=lift)
     recent = _recent(view, now_ms)
     budget = max(0, max(1, total * PACE_PERCENT // 100) - len(recent))
-    released = {node for node, verdict in free if verdict.id in recent}
-    queue = _Queue(fleet, replacing, [(node, verdict) for node, verdict in free if verdict.id not in recent])
+    released = {node for node, verdict in free if str(verdict.id) in recent}
+    queue = _Queue(fleet, replacing, [(node, verdict) for node, verdict in free if str(verdict.id) not in recent])
     released |= queue.take(budget)
     wakes = [*queue.wakes, *([lift] if now_ms < lift else [])]
     if queue.waiting:
@@ -175,14 +174,8 @@ def _falling(fleet: Fleet, replacing: Replacing) -> list[str]:
     return found
 
 
-def _recent(view: View, now_ms: int) -> dict[EventId, int]:
+def _recent(view: View, now_ms: int) -> dict[str, int]:
     """The verdicts for which slots were moved within the last `PACE_MS`, and when."""
-    recent: dict[EventId, int] = {}
-    for service in view.services.values():
-        for slot in service.slots.values():
-            fact = slot.fact
-            if fact is None or (fact.record.moved_at_ms or 0) <= now_ms - PACE_MS or not fact.signed.event.cause:
-                continue
-            if fact.record.reason is not None and fact.record.reason.code == "node.lost":
-                recent[fact.signed.event.cause[0]] = fact.record.moved_at_ms or 0
-    return recent
+    facts = (slot.fact.record for one in view.services.values() for slot in one.slots.values() if slot.fact is not None)
+    moved = ((told.moved_for, told.moved_at_ms or 0) for told in facts if told.moved_for)
+    return {verdict: at_ms for verdict, at_ms in moved if at_ms > now_ms - PACE_MS}

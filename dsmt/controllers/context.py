@@ -98,6 +98,8 @@ class ComponentContext(Component):
         fact = self.slot(key).fact
         if fact is None or fact.record.node is None or not self.lags(fact.record) or not self.has_failed:
             return self
+        if self.entry.says_again(fact.record.spec):  # where what stands was signed anew, all that it says is, too
+            return self
         return ComponentContext(
             self.fleet,
             self.brake,
@@ -114,27 +116,24 @@ class ComponentContext(Component):
 
     @cached_property
     def has_failed(self) -> bool:
-        """Whether what stands has failed in a slot in which it was never good, or was stopped by hand there.
-
-        A new signature asks for nothing new.
-        """
-        return not self.is_anew and (any(map(self._has_failed, self._tried)) or self.tried_and_held is not None)
+        """Whether what stands has failed in a slot in which it was never good, or was stopped by hand there."""
+        return any(map(self._has_failed, self._tried)) or self.tried_and_held is not None
 
     def _has_failed(self, slot: SlotEntry) -> bool:
         return not self.is_good(slot) and (self.is_overdue(slot) or (slot.fact is not None and slot.fact.record.moves > 0))
 
     @property
     def _tried(self) -> list[SlotEntry]:
-        """The slots that are to run what stands, where somebody could say so, and are not ready."""
+        """The slots that are to run what stands, where somebody could say so, or has said it fails, and are not ready."""
         return [
             slot
             for slot in self.slots
             if slot.fact is not None
-            and slot.fact.record.spec == self.spec_id
+            and self.entry.says_again(slot.fact.record.spec)
             and slot.fact.record.node is not None
             and slot.fact.record.desired == "running"
             and self.control(slot).hold is None
-            and not self.fleet.is_lost(slot.fact.record.node)
+            and (not self.fleet.is_lost(slot.fact.record.node) or self.parked(slot) or slot.fact.record.moves > 0)
             and self.ready_since(slot) is None
         ]
 

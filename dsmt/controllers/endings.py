@@ -4,7 +4,7 @@ Rule 1: slots beyond the spec, and what nodes report with no slot fact that a sp
 Rule 2: the latter only while the brake is off, to nodes that are alive, in facts that live for `ORPHAN_MS`, and in so many
     of each node at once: whatever a node makes up costs no more. What it still reports afterwards is told again.
 Rule 3: a removed service ends in one tombstone, when nothing of it is left on any node that may still live, and its
-    slots have been gone for `BURIAL_MS`. It says where the data of its slots lies, of `DATA_MOST` at most (A17).
+    slots have been gone for `BURIAL_MS`. It says where the data of its slots lies (`good`, rule 3).
 """
 
 from __future__ import annotations
@@ -18,20 +18,17 @@ from msgspec.structs import replace
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext, slot_intent
 from dsmt.controllers.each_node import left_for
-from dsmt.controllers.good import data_of, gone
+from dsmt.controllers.good import gone, left_by
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.realm import LeftData, Tombstone
+from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000
 """How old the last `gone` of a removed service must be: a node may not yet have told that it has something."""
-
-DATA_MOST: Final = 250
-"""So many fit into one event, whatever their names are."""
 
 ORPHAN_MS: Final = 10 * 60_000
 """How long a fact lives that ends an orphan."""
@@ -133,14 +130,9 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
     if fleet.now_ms < last + BURIAL_MS:
         return Outcome(wakes=(last + BURIAL_MS,), needs_full_pass=True)
     topic = f"tombstone/service/{entry.name}"
-    record = Tombstone(by=spec.record.by, reason=spec.record.reason, data=_left(fleet, entry))
+    record = Tombstone(by=spec.record.by, reason=spec.record.reason, data=left_by(fleet, entry.name))
     because = f"{entry.name} was removed by {spec.record.by}, and nothing of it is left"
     before = fleet.view.winner(topic)
     epoch = spec.signed.event.epoch
     intent = Intent(topic, record, before, (spec.id,), because, epoch=epoch, subject=entry.name)
     return Outcome((intent,), needs_full_pass=True)
-
-
-def _left(fleet: Fleet, entry: ServiceEntry) -> tuple[LeftData, ...]:
-    homes = sorted(data_of(fleet, entry.name).items())
-    return tuple(LeftData(component=place[0], index=place[1], home=home) for place, home in homes[:DATA_MOST])

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Ended, Good, Home, Slot
 from dsmt.event.records import from_data
@@ -26,6 +26,8 @@ from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
 NO_SLOT: Final = SlotEntry()
+DATA_MOST: Final = 250
+"""So many homes fit into one event, whatever their names are."""
 
 
 class Component:
@@ -60,9 +62,9 @@ class Component:
         return self.data_of(key) if self.stays(self.slot(key)) else None
 
     def data_of(self, key: SlotKey) -> Home | None:
-        """Where the data of a slot is, whether it stays with it or not."""
+        """Where the data of a slot is, whether it stays there or not. A fact that ends an orphan (revision 0) names none."""
         fact = self.slot(key).fact
-        return fact.record.home if fact is not None else self._left.get((key.component, key.index))
+        return fact.record.home if fact is not None and fact.record.revision else self._left.get((key.component, key.index))
 
     @cached_property
     def _left(self) -> dict[tuple[str, int], Home]:
@@ -219,13 +221,19 @@ def data_left(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
 def data_of(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
     """By component and index, where the data of a service is: by the facts of its slots, else by the tombstone before."""
     entry = fleet.view.services.get(service)
-    slots = {} if entry is None else entry.slots
-    said = {place: slot.fact.record.home for place, slot in slots.items() if slot.fact is not None}
-    return {place: home for place, home in {**data_left(fleet, service), **said}.items() if home is not None}
+    facts = [] if entry is None else [(place, slot.fact) for place, slot in entry.slots.items() if slot.fact is not None]
+    said = {place: fact.record.home for place, fact in facts if fact.record.home is not None}
+    return {**data_left(fleet, service), **said}
+
+
+def left_by(fleet: Fleet, service: str) -> tuple[LeftData, ...]:
+    """The same, as a tombstone says it."""
+    homes = sorted(data_of(fleet, service).items())
+    return tuple(LeftData(component=place[0], index=place[1], home=home) for place, home in homes[:DATA_MOST])
 
 
 def _is_member(fleet: Fleet, node: str) -> bool:
-    return node in fleet.view.nodes and fleet.state(node) != "left"
+    return fleet.state(node) != "left"  # of one that nothing is known of yet nothing follows (R4)
 
 
 def component_of(fleet: Fleet, key: SlotKey) -> Component | None:

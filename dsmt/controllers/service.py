@@ -6,7 +6,8 @@ Rule 1: what repairs (`place`, `lost`), and what an operator said, is done at on
     nowhere yet: as long as it might have taken to be ready.
 Rule 2: a new revision goes no further while an instance of it is parked, or was not ready within `update.deadline`
     (and is then rolled back, see `wants`). Where it stands, all other slots are decided about by what they have. Nor do
-    the restarts that one command has asked for, while one that was restarted by it is parked, or was not ready in time.
+    the restarts that one command has asked for, while what was good, and was restarted by it, is parked, held, on a node
+    that is dead, or was not ready in time.
 Rule 3: a service with no spec that can be read is left alone: absence is never an order (A5, R4).
 Rule 4: whatever number is asked for, a decision looks at the slots that are somewhere, or have their data there, and at
     so many that are nowhere (`AHEAD`), the first of each component. The others have their turn when those have a place (D5).
@@ -25,7 +26,8 @@ from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
 from dsmt.controllers.good import stays_ended
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.controllers.wants import ProposedAction, want
-from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
+from dsmt.event.kinds.slot import Slot
+from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
 AHEAD: Final = 250
 """So many slots of a service that are nowhere are looked at, in equal parts for its components."""
@@ -155,7 +157,7 @@ def _in_turn(
     waiting = {w.key for w in gated}
     others = [key for key in map(context.key, looked) if key not in waiting and key not in done]
     moving = [w for w in done.values() if w.kind not in ("hold", "keep")]
-    pace = _Pace(context, others)
+    pace = _Pace(context, others, done)
     outcomes = [Outcome(wakes=tuple(pace.wakes))]
     room = most - len(moving) - len(pace.in_flight)
     for w in sorted(gated, key=lambda w: _turn(context, w)) if room > 0 else ():
@@ -178,17 +180,25 @@ def _turn(context: ComponentContext, w: ProposedAction) -> tuple[bool, bool, Slo
 class _Pace:
     """Which other instances must become ready before the next one is touched, and what goes no further."""
 
-    def __init__(self, context: ComponentContext, others: Iterable[SlotKey]) -> None:
+    def __init__(self, context: ComponentContext, others: Iterable[SlotKey], done: Iterable[SlotKey]) -> None:
         self.in_flight: list[SlotKey] = []
         self.wakes: list[int] = []
-        self._failed: set[object] = set()
+        self._failed: set[str] = set()
         """Which revisions were not ready in time somewhere, and which commands have restarted what was good, and is not."""
+        for key in done:
+            entry = context.slot(key)
+            if entry.fact is not None and context.is_overdue(entry):
+                self._not_ready(context, entry, entry.fact)
         for key in others:
             entry = context.slot(key)
             fact = entry.fact
-            if fact is None or fact.record.node is None or context.control(entry).hold is not None or stays_ended(entry):
+            if fact is None or fact.record.node is None or stays_ended(entry):
+                continue
+            if context.control(entry).hold is not None:
+                self._not_ready(context, entry, fact)
                 continue
             if context.fleet.is_lost(fact.record.node):
+                self._not_ready(context, entry, fact)
                 if context.was_lost_untold(fact):
                     self.in_flight.append(key)
                     self.wakes.append(context.due(fact))
@@ -198,11 +208,16 @@ class _Pace:
                 continue
             if context.is_overdue(entry):
                 self._failed.add(fact.record.spec)
-                if context.good(entry) == fact.record.implements:
-                    self._failed.add(_restarted_by(entry))
+                self._not_ready(context, entry, fact)
                 continue
             self.in_flight.append(key)
             self.wakes.append(context.due(fact) if due is None else due)
+
+    def _not_ready(self, context: ComponentContext, entry: SlotEntry, fact: Held[Slot]) -> None:
+        """The command that has restarted a slot goes no further, if what it restarted was good."""
+        control = context.control(entry)
+        if control.restart and fact.record.restart >= control.restart and context.good(entry) == fact.record.implements:
+            self._failed.add(control.restart_of)
 
     def ends(self, context: ComponentContext, w: ProposedAction) -> bool:
         """Whether an action would go on with what has failed (rule 2)."""
@@ -210,18 +225,5 @@ class _Pace:
             case "renew":
                 return context.basis[0] in self._failed
             case "restart":
-                return _asked_by(context.slot(w.key)) in self._failed
+                return context.control(context.slot(w.key)).restart_of in self._failed - {""}
         return False
-
-
-def _asked_by(entry: SlotEntry) -> tuple[str, int] | None:
-    """The command that has asked for the last restart of a slot: one process of an operator."""
-    said = None if entry.control is None else entry.control.signed.event
-    return None if said is None else (said.source, said.incarnation)
-
-
-def _restarted_by(entry: SlotEntry) -> tuple[str, int] | None:
-    """The same, where that restart is done."""
-    asked = 0 if entry.control is None else entry.control.record.restart
-    done = asked and entry.fact is not None and entry.fact.record.restart >= asked
-    return _asked_by(entry) if done else None

@@ -37,7 +37,7 @@ from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import due_ms, next_move_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
-from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.kinds.slot import Good, Home, Slot, SlotControl
 from dsmt.event.phrases import person, quoted
 from dsmt.event.reason import Reason, happened, reason
 from dsmt.view import Held, SlotEntry, SlotKey
@@ -310,13 +310,13 @@ def hold_reason(context: ComponentContext, entry: SlotEntry, key: SlotKey) -> Re
 def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> ProposedAction:
     """A slot with no node: where a node runs it with no fact, and may have it, it is adopted there (A5)."""
     orphans = (node for node in entry.holders if entry.instances[node].orphan and entry.fact is None)
-    orphan = next((node for node in orphans if _adopts(context, node)), None)
+    home, asked = context.home_of(key), entry.move_asked
+    orphan = next((node for node in orphans if _adopts(context, home, node)), None)
     cause, because = [context.spec.id], f"{context.spec.record.by} applied revision {context.spec.version} of {key.service}"
     if orphan is not None:
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
         return ProposedAction(key, "adopt", tuple(cause), f"{orphan} runs it already", target=orphan)
-    home, asked = context.home_of(key), entry.move_asked
     goes = lets_go(entry) and (not asked or context.chooser.misfit(asked) is None)
     if home is not None and not goes:
         return ProposedAction(key, "place", tuple(cause), because, target=home.node, tied=True)
@@ -324,10 +324,10 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
     return ProposedAction(key, "place", tuple(cause), because, target=asked or None, avoid=avoid)
 
 
-def _adopts(context: ComponentContext, node: str) -> bool:
-    """Whether a node may have what it runs with no fact: data is where it runs; all else must be let in as if it came."""
+def _adopts(context: ComponentContext, home: Home | None, node: str) -> bool:
+    """Whether a node may have what it runs with no fact: data unless it is known elsewhere; all else as if it came there."""
     if context.component.on_partition == "pinned":
-        return context.fleet.state(node) == "alive"
+        return context.fleet.state(node) == "alive" and (home is None or home.node == node)
     return context.chooser.admits(node) is None
 
 

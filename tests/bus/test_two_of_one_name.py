@@ -79,9 +79,7 @@ def test_a_process_that_attaches_again_is_not_two() -> None:
     assert not door.contested
 
 
-def test_two_that_were_copied_while_they_ran_have_one_incarnation_and_are_two_by_what_they_know_of_their_attachments() -> (
-    None
-):
+def test_two_that_were_copied_while_they_ran_are_two_by_what_they_know_of_their_attachments() -> None:
     known = {"one": 1, "copy": 1}
     door = Door()
     door.presence.opened(NAME, attachment=1, follows=0, **ONE_INCARNATION)

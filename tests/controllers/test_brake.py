@@ -1,6 +1,7 @@
 """The brake: too many silent at once, and how it is let go."""
 
 import msgspec
+import pytest
 
 from dsmt.controllers.brake import PACE_MS, Brake, brake
 from dsmt.event.kinds.realm import BrakeWord
@@ -215,6 +216,26 @@ def test_what_was_replaced_before_the_brake_was_on_counts_in_the_pace() -> None:
     assert moved(realm) == set(), "two were replaced a second ago, one each ten seconds is the pace"
     realm.after(PACE_MS / 1000)
     assert moved(realm) == {"n02"}
+
+
+@pytest.mark.parametrize("since", ["hold", "restart", "apply"])
+def test_what_was_replaced_counts_in_the_pace_though_something_else_was_said_of_it_since(since: str) -> None:
+    realm = realm_of(10)
+    lose(realm, 2)
+    realm.step()
+    for index in [index for index in range(10) if realm.slot(index).moved_for]:
+        if since == "hold":
+            realm.hold(key(index))
+        elif since == "restart":
+            realm.control(key(index), restart=1)
+    if since == "apply":
+        realm.apply(web(10, component="env: {A: b}\nupdate: {max_parallel: 10}\n"))
+    realm.obey()
+    realm.after(1).step()
+    assert all(realm.slot(index).moved_for for index in range(10) if realm.slot(index).moves)
+    lose(realm, 3, first=2)
+    order(realm, released_ms=realm.now_ms)
+    assert moved(realm) == set()
 
 
 def test_a_move_that_no_death_has_caused_does_not_count_in_the_pace() -> None:

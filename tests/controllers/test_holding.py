@@ -1,5 +1,9 @@
 """An operator holds a slot or restarts it: that is done once, and only an operator ends a hold."""
 
+from typing import Any
+
+import pytest
+
 from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.status import State
 
@@ -96,17 +100,30 @@ def test_restarting_all_goes_one_at_a_time() -> None:
     assert len(realm.after(1).step()) == 1
 
 
-def test_restarts_of_one_command_go_no_further_than_one_that_is_not_ready_in_time_and_those_of_the_next_one_do() -> None:
+@pytest.mark.parametrize("word", ["", "hold", "hold and release", "move"])
+def test_restarts_of_one_command_go_no_further_than_one_that_is_not_ready_in_time_and_those_of_the_next_one_do(
+    word: str,
+) -> None:
     realm = running(3)
+    asked: dict[str, Any] = {"restart": 1, "restart_of": "operator/alice.1"}
     for i in range(3):
-        realm.control(key(i), restart=1)
+        realm.control(key(i), **asked)
     (first,) = realm.step()
     hung = int(first.topic.rsplit("/", 1)[1])
-    node = realm.slot(hung).node
-    realm.status(key(hung), node or "", State.STOPPED, generation=realm.generation(hung))
+    node = realm.slot(hung).node or ""
+    realm.status(key(hung), node, State.STOPPED, generation=realm.generation(hung))
     assert realm.after(3600).settle(obey=False) == []
+    if word.startswith("hold"):
+        realm.control(key(hung), hold=Hold(by="bob", at_ms=realm.now_ms, reason="it hangs"), **asked)
+        realm.after(10).settle(obey=False)
+    if word == "hold and release":
+        realm.control(key(hung), **asked)
+    elif word == "move":
+        realm.control(key(hung), move="", leave=node, **asked)
+    realm.after(3600).settle(obey=False)
+    realm.after(3600).settle(obey=False)
     assert sorted(realm.slot(i).restart for i in range(3)) == [0, 0, 1]
     other = next(i for i in range(3) if i != hung)
-    will = SlotControl(by="bob", reason="this one all the same", restart=1)
+    will = SlotControl(by="bob", reason="this one all the same", restart=1, restart_of="operator/bob.2")
     realm.say("operator/bob", f"service/web/control/app/{other}", will)
     assert [intent.topic for intent in realm.step()] == [key(other).topic]

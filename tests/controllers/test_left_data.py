@@ -3,10 +3,11 @@
 import pytest
 
 from dsmt.controllers.decide import waits_for
-from dsmt.controllers.endings import DATA_MOST
+from dsmt.controllers.good import DATA_MOST
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Home
 from dsmt.event.records import from_data
+from dsmt.event.status import Layer, State
 from dsmt.view import Fleet
 
 from .build import Realm, key, web
@@ -103,3 +104,72 @@ def test_a_tombstone_names_so_many_homes_as_fit_into_one_event() -> None:
     assert said is not None
     told = from_data(Tombstone, said.event.data)
     assert [one.index for one in told.data] == list(range(DATA_MOST))
+
+
+def test_what_an_orphan_of_before_was_told_hides_no_home() -> None:
+    realm, _ = kept(2)
+    before = homes(realm)
+    node = realm.slot(1).node or ""
+    realm.close(node)
+    realm.settle(seconds=1)
+    remove(realm, 2)
+    realm.attach(node)
+    realm.status(key(1), node, State.RUNNING, generation=2, layer=Layer.CONTAINER, orphan=True)
+    (ended,) = realm.step()
+    assert (ended.record.desired, ended.record.home) == ("gone", None)
+    realm.status(key(1), node, State.GONE, generation=3, layer=Layer.CONTAINER)
+    realm.control_node(node, "excluded")
+    realm.apply(web(2, component=DATA))
+    realm.settle(seconds=5)
+    assert (realm.slot(1).node, homes(realm)[("app", 1)]) == (None, before["app", 1])
+    remove(realm, 2)
+    realm.apply(web(2, component=DATA))
+    realm.settle(seconds=5)
+    assert homes(realm) == before
+
+
+def test_data_of_before_that_runs_elsewhere_with_no_fact_is_not_taken_for_that_which_the_tombstone_names() -> None:
+    realm, node = kept()
+    realm.close(node)
+    realm.settle(seconds=1)
+    realm.control(key(0), move=other(node), accept_data_loss=True)
+    realm.settle(seconds=1)
+    remove(realm, 1)
+    realm.attach(node)
+    for layer in (Layer.CONTAINER, Layer.APPLICATION):
+        realm.status(key(0), node, State.RUNNING, generation=1, layer=layer, orphan=True)
+    realm.apply(web(1, component=DATA))
+    realm.settle(seconds=1)
+    assert realm.slot(0).node == other(node)
+
+
+def test_a_home_of_which_nothing_is_known_yet_is_waited_for() -> None:
+    realm, node = kept()
+    remove(realm, 1)
+    said = realm.view.winner(TOMBSTONE)
+    assert said is not None
+    blank = Realm()
+    blank.now_ms = realm.now_ms + 60_000
+    blank.rows.append((1, said))
+    blank.view.apply(said)
+    for name in {"n1", "n2", "n3"} - {node}:
+        blank.node(name, key=f"key of {name}")
+    blank.apply(web(1, component=DATA))
+    blank.settle(seconds=10)
+    assert blank.slot(0).node is None
+    blank.node(node, key=f"key of {node}")
+    blank.settle(seconds=1)
+    assert blank.slot(0).node == node
+
+
+def test_data_is_not_forgotten_while_the_service_keeps_none_for_a_life() -> None:
+    realm, node = kept()
+    remove(realm, 1)
+    realm.apply(web(1))
+    realm.settle(seconds=5)
+    remove(realm, 1)
+    realm.control_node(node, "excluded")
+    realm.apply(web(1, component=DATA))
+    realm.settle(seconds=5)
+    told = realm.slot(0)
+    assert (told.node, told.home) == (None, Home(node=node, key=f"key of {node}"))

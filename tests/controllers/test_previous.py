@@ -264,3 +264,30 @@ def test_what_has_ended_well_is_run_again_when_it_is_restarted_where_it_is_now()
     at.realm.control(key(), restart=1)
     at.controller.watch(5, obey=False)
     assert (at.realm.slot().node, at.realm.slot().restart, at.realm.slot().ended) == (second, 1, None)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_revision_that_runs_alone_waits_for_a_copy_that_is_no_previous_one_any_more_either(held: bool) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(1, component=SHORT))
+    realm.settle(seconds=1)
+    first = realm.slot().node or ""
+    realm.health(key(), first, "ready")
+    realm.after(60).settle(seconds=1)
+    realm.control_node(first, "draining")
+    realm.step()
+    node = realm.slot().node or ""
+    realm.status(key(), node)
+    realm.health(key(), node, "unready" if held else "ready")
+    realm.after(1).step()
+    realm.apply(web(1, component=SHORT.replace("update: {", "update: {order: stop_first, ") + "env: {A: b}\n"))
+    if held:  # it is stopped and released in one moment
+        realm.hold(key())
+        realm.step()
+        realm.control(key())
+    realm.step()
+    assert (realm.slot().node, realm.slot().desired) == (node, "stopped"), f"{first} has not ended its copy"
+    realm.status(key(), first, State.GONE)
+    realm.status(key(), node, State.STOPPED)
+    realm.step()
+    assert (realm.slot().node, realm.slot().desired, realm.slot().revision) == (node, "running", 2)

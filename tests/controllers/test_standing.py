@@ -6,6 +6,7 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 
 from .build import Attentive, Realm, key, web
+from .test_good import signed_anew
 
 STANDS = "update: {deadline: 60s, healthy_after: 5s, rollback: false}\n"
 STAYS = STANDS + "restart: {escalate: [restart: 3]}\n"
@@ -51,6 +52,11 @@ class Standing:
             realm.status(key(index), node, begun if fact.desired == "running" else State.STOPPED)
         elif fails and said.record.state is State.INITIATED and realm.now_ms >= said.record.since_ms + self.lives * 1000:
             realm.status(key(index), node, State.FAILED, parked=True)
+
+    def env(self, index: int) -> object:
+        """The environment of what a slot implements."""
+        named = (signed for _, signed in self.realm.rows if str(signed.id) == self.realm.slot(index).spec)
+        return next(named).event.data["spec"]["components"]["app"].get("env")
 
     def say(self, word: str, index: int) -> None:
         """An operator's word on a slot, or the death of its node."""
@@ -200,3 +206,30 @@ def test_what_was_held_before_a_revision_came_or_is_held_after_it_was_good_somew
     at.works.add(3)
     at.watch(60)
     assert at.revisions() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("policy", [STAYS, STANDS])
+def test_it_goes_no_further_when_the_node_where_it_is_parked_dies_and_there_is_no_place(policy: str) -> None:
+    at = Standing(policy)
+    bad = next(index for index in range(3) if index not in at.good)
+    node = at.realm.slot(bad).node or ""
+    for number in range(1, 7):
+        at.realm.control_node(f"n{number}", "excluded")
+    at.realm.close(node)
+    at.watch(200)
+    assert [at.realm.slot(index).revision for index in at.good] == [1, 1]
+
+
+@pytest.mark.parametrize("policy", [STAYS, STANDS])
+@pytest.mark.parametrize("word", ["restart", "drain", ""])
+def test_a_new_signature_does_not_make_what_has_failed_untried(policy: str, word: str) -> None:
+    at = Standing(policy)
+    before = {index: at.env(index) for index in at.good}
+    signed_anew(at.realm)
+    if word == "restart":
+        at.realm.control(key(at.good[0]), restart=1)
+    elif word == "drain":
+        at.realm.control_node(at.realm.slot(at.good[0]).node or "", "draining")
+    at.works |= {at.realm.slot(index).revision for index in at.good}
+    at.watch(200)
+    assert {index: at.env(index) for index in at.good} == before

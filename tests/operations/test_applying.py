@@ -8,7 +8,9 @@ from typing import Any, cast
 import pytest
 
 from dsmt.errors import FailedError, InputError
+from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.records import from_data
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, controlling
 from dsmt.operations.write.writing import Said
@@ -16,7 +18,7 @@ from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.nodeset import NodeSetError
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import BadSpecEventError, to_plain
-from tests.controllers.build import Realm, web
+from tests.controllers.build import Realm, spec, web
 
 from .sights import sight
 
@@ -167,3 +169,14 @@ def test_what_is_another_file_when_it_is_put_than_it_was_in_the_plan_is_not_appl
     with pytest.raises(FailedError, match="does not match this file") as caught:
         asyncio.run(applying.apply(bus, declared, by="operator/alice", reason="", plans=(planned.id,)))
     assert (caught.value.code, said) == ("plan.changed", [])
+
+
+def test_who_applies_what_is_just_being_removed_says_where_its_data_is() -> None:
+    realm = Realm("n1", "n2")
+    keeps = web(1, component="data: true\n")
+    realm.apply(keeps)
+    realm.settle(seconds=1)
+    home = realm.slot(0).home
+    realm.apply(keeps, removed=True)
+    _, (grave, _) = applying._drafts_of(sight(realm), SpecFact(spec=spec(keeps), by="alice", reason=""), "web")
+    assert [one.home for one in from_data(Tombstone, grave.data).data] == [home]

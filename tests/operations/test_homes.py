@@ -14,8 +14,11 @@ from dsmt.operations.local import addresses, brokers, making
 from dsmt.operations.local import home as homes
 from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.home import Home
+from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.making import ensure_node, init
+from dsmt.operations.local.parts import keeper_directory
 from dsmt.programs.configuration import NodeFile
+from dsmt.programs.keeper import KeeperFile
 from dsmt.trust.keys import SecretKey
 
 
@@ -121,3 +124,13 @@ def test_what_a_node_of_a_home_runs_is_reached_where_others_reach_its_machine(
 @pytest.mark.parametrize("broker", ["127.0.0.1:10500", "no.such.host.invalid:10500"])
 def test_on_a_realm_of_one_machine_and_where_no_broker_is_found_that_is_this_machine(broker: str) -> None:
     assert addresses.own_address(broker) == "127.0.0.1"
+
+
+def test_a_node_that_is_being_removed_is_none_of_those_that_the_next_keeper_begins(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for name in ("n1", "n2"):
+        home.part("nodes", name).mkdir(parents=True)
+        (home.part("nodes", name) / "node.log").touch()
+    keeper_directory(home).mkdir()
+    write_kept(home, without=str(home.part("nodes", "n1")))
+    assert KeeperFile.read(keeper_directory(home)).nodes == (str(home.part("nodes", "n2")),)

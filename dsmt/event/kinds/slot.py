@@ -29,6 +29,8 @@ class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
 
     hold: Hold | None = None
     restart: Count = 0
+    restart_of: str = ""
+    """The command that asked for that restart: what it asks of several slots goes on together, or no further (A21)."""
     move: str | None = None
     """To this node; to any other one if it is empty."""
     leave: str = ""
@@ -76,6 +78,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     before this one, whether it was good then or not. `home` is where its data is.
     `refuses` is a later revision that was rolled back to this one. `move_number` is that of the last move by an operator
     that is done.
+    `moved_for` is the verdict on its node for which it was moved then.
     `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
     ended well on a node that it has left, and is not run again on the one where it is now. `tried`: it was stopped by a
     hold before what it implements was good in it.
@@ -88,6 +91,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     previous: Previous | None = None
     moves: Count = 0
     moved_at_ms: Ms | None = None
+    moved_for: str = ""
     restart: Count = 0
     move_number: Count = 0
     reason: Reason | None = None

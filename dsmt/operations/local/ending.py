@@ -25,7 +25,7 @@ import msgspec
 
 from dsmt.backoff import Backoff
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, is_up, write_kept
+from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, is_up, was_up, write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in, keeper_directory
 from dsmt.operations.words.telling import Tell, silent
@@ -156,6 +156,8 @@ async def release(home: Home, program: str, name: str) -> None:
 async def end_node(home: Home, name: str) -> None:
     """End all that runs of a node of this home, its services too: first who would restart others (rule 2)."""
     directory = home.part("nodes", name)
+    if was_up(home):  # also for the keeper that follows one that was killed
+        write_kept(home, without=str(directory))
     if is_up(home):
         await ask_keeper(home, "release", "spawner", directory)
     for program in NODE_PROGRAMS:

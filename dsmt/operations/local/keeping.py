@@ -36,7 +36,7 @@ def is_kept(home: Home) -> bool:
 
 
 def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
-    """Write down what the keeper is to keep: all that the home holds, without one directory.
+    """Write down what the keeper is to keep: all that the home holds, without one directory, which may be a node's.
 
     Of a move that is under way also its servers and its bridge, unless not `moving`; when it is cut the servers alone.
     """
@@ -49,7 +49,7 @@ def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
     kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
     if move is not None:
         kept += [one for one in [*_servers_of(home, move), ("bridge", str(home.migration))] if one not in kept]
-    nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
+    nodes = tuple(where for name in home.names("nodes") if (where := str(home.part("nodes", name))) != without)
     still = tuple(one for one in kept if one[1] != without)
     KeeperFile(kept=still, nodes=nodes).write(keeper_directory(home))
 

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from dsmt.controllers.good import left_by
 from dsmt.errors import FailedError, InputError, NotFoundError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.payload import MAX_BODY_BYTES, canonical
@@ -364,7 +365,8 @@ def _drafts_of(sight: Sight, fact: SpecFact, service: str) -> tuple[int, list[Dr
     entry = sight.view.services.get(service)
     before = None if entry is None else entry.spec
     if before is not None and before.record.removed and not fact.removed:
-        grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason)
+        data = left_by(sight.fleet, service)
+        grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason, data=data)
         return 1, [grave, anew(sight.view, topic, fact, subject=service)]
     draft, stood = follow(sight.view, topic, following(entry, fact), subject=service), sight.view.winner(topic)
     return 1 + (0 if stood is None else stood.event.version or 0), [draft]

@@ -85,8 +85,12 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     if rows and all(row.held is not None for row in rows):
         raise InputError("restart.held", f"{target} is stopped: {_held_already(rows[0])}", next=f"dsmt start {target}")
 
+    command = f"{bus.source} {sight.now_ms}"
+
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
-        return before if before.hold is not None else _will(before, by, reason, restart=before.restart + 1)
+        if before.hold is not None:
+            return before
+        return _will(before, by, reason, restart=before.restart + 1, restart_of=command)
 
     return await _control(bus, sight, target, "restart", will, _held_until_started)
 

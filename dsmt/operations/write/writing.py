@@ -10,7 +10,7 @@ import msgspec
 
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import TOMBSTONE, EventId
-from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.records import to_data
 from dsmt.operations.read.sight import patience
 from dsmt.ports.bus import Ack, Bus, Draft, Emission
@@ -30,10 +30,13 @@ def anew(view: View, topic: str, record: msgspec.Struct, *, subject: str) -> Dra
     return Draft(topic, to_data(record), subject=subject, epoch=view.epoch(topic) + 1)
 
 
-def bury(view: View, thing: str, *, by: str, reason: str) -> Draft:
-    """A draft of the tombstone that ends the present epoch of a thing (`service/web`, `nodeset/good`; rule A6)."""
+def bury(view: View, thing: str, *, by: str, reason: str, data: tuple[LeftData, ...] = ()) -> Draft:
+    """A draft of the tombstone that ends the present epoch of a thing (`service/web`, `nodeset/good`; rule A6).
+
+    `data` is where that of a service stays (A17).
+    """
     topic = f"{TOMBSTONE}{thing}"
-    record = Tombstone(by=by, reason=reason)
+    record = Tombstone(by=by, reason=reason, data=data)
     return Draft(topic, to_data(record), subject=thing, replaces=view.winner(topic), epoch=view.epoch(thing))
 
 
