@@ -345,3 +345,20 @@ def test_a_program_that_was_to_end_and_ended_well_while_no_agent_lived_is_not_ru
         assert len(site.machine.programs) == 1
 
     on_site(test)
+
+
+@pytest.mark.parametrize("moment", range(1, 12))
+def test_what_has_ended_well_elsewhere_is_said_here_though_its_agent_is_killed_at_any_write(moment: int) -> None:
+    async def test(site: Site) -> None:
+        site.start()
+        site.machine.moment.left = moment
+        site.assign(site.spec(NEVER), version=1, ended=Ended(at_ms=5, ran_s=2.0))
+        for _ in range(40):
+            await asyncio.sleep(0.05)
+            if not site.process.alive:
+                site.machine.moment.left = 0
+                site.start()
+        await asyncio.sleep(60)
+        assert (site.state(), len(site.machine.programs)) == ("failed", 0)
+
+    on_site(test)

@@ -54,8 +54,8 @@ class Failing:
         told = self._reporter.why("run.exited", exit_code=0, code=0, time=endings.words(ended.ran_s))
         last = LastExit(code=0, signal=None, at_ms=ended.at_ms, ran_s=ended.ran_s, reason=self._reporter.left_alone(told))
         good = Good(spec=plan.spec, revision=plan.revision)
-        self._memory.save(**after.came_ended(plan.wanted, good, last))
-        self.tell(told, Finished(), last)
+        self._memory.note(**after.came_ended(plan.wanted, good, last))
+        self.tell(told, Finished(), last)  # which writes both: a record without what was said of it would stay unsaid
 
     def failed(self, error: FailedError) -> None:
         """An installation or a start has failed; supervision says when it is tried again."""
