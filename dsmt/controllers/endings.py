@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext, slot_intent
 from dsmt.controllers.each_node import left_for
-from dsmt.controllers.good import gone, left_by
+from dsmt.controllers.good import ended_well, gone, left_by
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
@@ -62,20 +62,27 @@ def end_slots(
         elif fact.record.desired != "gone" or spec.signed.event.cause:
             known = components.get(component)
             ended = gone(fact.record) if known is None else known.ended(slot, fact.record)
-            intent = slot_intent(key, slot, ended, *_not_wanted_for(key, fact.record, spec, known))
+            left = _left(known, fact.record)
+            if left is not None:  # what has ended well stays so when its node is back (A20)
+                ended = replace(ended, ended=ended_well(slot))
+            intent = slot_intent(key, slot, ended, *_not_wanted_for(key, spec, left))
             if intent is not None:
                 plan.allocations.release(key)
                 outcomes.append(Outcome((intent,)))
     return Outcome.merged(outcomes)
 
 
+def _left(known: ComponentContext | None, fact: Slot) -> tuple[tuple[EventId, ...], str] | None:
+    """For which facts the node of one of each node is of the set no more, and a clause that says it."""
+    if known is None or not known.component.each_node or fact.node is None:
+        return None
+    return left_for(known.fleet, known.chooser, fact.node)
+
+
 def _not_wanted_for(
-    key: SlotKey, fact: Slot, spec: Held[SpecFact], known: ComponentContext | None
+    key: SlotKey, spec: Held[SpecFact], left: tuple[tuple[EventId, ...], str] | None
 ) -> tuple[tuple[EventId, ...], str]:
     """For which facts a slot is not wanted, and a sentence that says it."""
-    left = None
-    if known is not None and known.component.each_node and fact.node is not None:
-        left = left_for(known.fleet, known.chooser, fact.node)
     if left is not None:
         return (*left[0], spec.id), f"{key} ends: {left[1]}"
     return (spec.id,), f"{key} is not wanted by revision {spec.version} of {key.service}, applied by {spec.record.by}"

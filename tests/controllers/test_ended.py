@@ -2,9 +2,9 @@
 
 import pytest
 
-from dsmt.event.status import State
+from dsmt.event.status import Layer, State
 
-from .build import Attentive, Realm, key
+from .build import Attentive, Realm, key, web
 
 TWO = """\
 service: web
@@ -120,3 +120,24 @@ def test_that_it_has_ended_well_is_kept_while_its_node_is_dead_for_longer_than_a
         at.realm.control_node(node, "active")
     at.controller.watch(30, obey=False)
     assert (at.realm.slot().node in others, at.realm.slot().ended is not None) == (True, True)
+
+
+def test_one_of_each_node_that_has_ended_well_stays_so_when_its_node_was_drained_and_is_back() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web("each_node", component="restart: never\n"))
+    realm.settle(seconds=1)
+    index = next(index for index in (0, 1) if realm.slot(index).node == "n1")
+    last = {"code": 0, "signal": None, "at_ms": realm.now_ms, "ran_s": 1.5, "reason": None}
+    realm.status(key(index), "n1", State.FAILED, last_exit=last, good=realm.slot(index).implements)
+    realm.after(60).settle(obey=False)
+    realm.control_node("n1", "draining")
+    realm.settle(obey=False)
+    realm.status(key(index), "n1", State.GONE, layer=Layer.CONTAINER)
+    realm.after(60)
+    realm.control_node("n1", "active")
+    realm.settle(obey=False)
+    told = realm.slot(index)
+    assert (told.node, told.desired, told.ended is not None) == ("n1", "running", True)
+    realm.control(key(index), restart=1)
+    realm.settle(obey=False)
+    assert realm.slot(index).ended is None

@@ -74,7 +74,8 @@ def test_a_move_that_is_done_is_not_said_again(words: Words) -> None:
     realm = running()
     words(realm, move)
     realm.settle(seconds=1)
-    assert words(realm, controlling.restart) == SlotControl(restart=1, move_number=1, by="alice")
+    asked_for = f"alice {realm.now_ms}"
+    assert words(realm, controlling.restart) == SlotControl(restart=1, restart_of=asked_for, move_number=1, by="alice")
     assert words(realm, move).move_number == 2
 
 
@@ -129,7 +130,8 @@ def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: W
     for _, event in realm.rows:
         if "/control/" not in event.event.topic:
             later.view.apply(event)
-    assert words(later, controlling.restart) == SlotControl(restart=5, move_number=1, by="alice")
+    asked_for = f"alice {later.now_ms}"
+    assert words(later, controlling.restart) == SlotControl(restart=5, restart_of=asked_for, move_number=1, by="alice")
 
 
 def test_one_of_each_node_is_moved_only_to_what_is_another_machine_under_the_name_of_its_node(words: Words) -> None:
@@ -201,3 +203,13 @@ def test_a_restart_of_what_is_held_is_refused_with_what_to_do(asked: Any) -> Non
     with pytest.raises(InputError, match="web is stopped: held by") as refused:
         asked(realm, controlling.restart)
     assert refused.value.next == "dsmt start web"
+
+
+def test_a_start_asks_for_a_restart_too_for_an_agent_that_was_away_has_seen_no_stop(asked: Any) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    _, (draft,) = asked(realm, controlling.start)
+    assert (draft.subject, draft.data.get("hold"), draft.data["restart"]) == ("web/app/0", None, 1)

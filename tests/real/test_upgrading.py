@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from typing import Any
 
@@ -14,6 +15,7 @@ from dsmt.operations.local.parts import Parts, keeper_directory
 from dsmt.operations.words.telling import silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import is_alive
+from dsmt.system.records import process_of
 from tests.real.fleet import eventually
 from tests.real.homes import at, run
 from tests.real.seat import dsmt, start
@@ -116,6 +118,19 @@ def test_it_is_typed_again_when_it_was_killed_as_all_that_is_kept_had_ended(tmp_
                 assert all(at(home, *one)() for one in MOMENTS)
                 assert await shown(home) == before
         assert (await dsmt(home.root, "upgrade", "--json", code=4)).error["code"] == "upgrade.down"
+
+    run(tmp_path, scenario)
+
+
+def test_all_is_begun_anew_though_the_keeper_was_killed_just_before(tmp_path):
+    async def scenario(home: Home) -> None:
+        before = await begin(home)
+        ran = own(home)
+        (keeper,) = [one for one in ran if one == process_of(keeper_directory(home), "spawner")]
+        os.kill(keeper.pid, signal.SIGKILL)
+        await dsmt(home.root, "upgrade")
+        assert not any(map(is_alive, ran))
+        assert await shown(home) == before
 
     run(tmp_path, scenario)
 

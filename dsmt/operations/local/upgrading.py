@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from dsmt.errors import RefusedError
 from dsmt.operations.local.ending import end, end_program
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper
+from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper, was_up
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
 from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in, keeper_directory
@@ -37,6 +37,8 @@ GRACE_S: Final = 10.0
 """How long a program may take to end."""
 FOLLOW_S: Final = 10.0
 """How long who follows it may take to be there: it is started all the same later."""
+KEEPER_S: Final = 5.0
+"""How long those that a keeper kept may take to have started another one."""
 LOOK_S: Final = 0.02
 ROOM_BYTES: Final = 2**17
 
@@ -60,9 +62,19 @@ async def upgrade(home: Home, tell: Tell, *, waits: Tell = silent) -> Upgraded:
         check_moved(home)
         parts = Parts(home)
         ran = [one for one in parts.instances() if is_alive(one)]
-        kept = is_kept(home)
+        kept = await _is_kept(home, parts)
         started = await _replace_all(home, tell) if kept else await _replace_former(home, tell)
         return Upgraded(started, home.names("brokers") if kept else [], len(ran), sum(map(is_alive, ran)))
+
+
+async def _is_kept(home: Home, parts: Parts) -> bool:
+    """Whether `up` keeps a home; one whose keeper was killed has another soon, for those that it kept start it (C7)."""
+    deadline = time.monotonic() + KEEPER_S
+    while was_up(home) and not is_kept(home) and (parts.controllers() or parts.brokers()):
+        if time.monotonic() > deadline:  # something else keeps these
+            break
+        await asyncio.sleep(LOOK_S)
+    return is_kept(home)
 
 
 async def _replace_all(home: Home, tell: Tell) -> StartedRealm:

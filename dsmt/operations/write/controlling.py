@@ -69,11 +69,14 @@ async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 
 
 async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
-    """Lift the hold of every slot of a target. Raises `NotFoundError`."""
+    """Lift the hold of every slot of a target. Raises `NotFoundError`.
+
+    What had ended by itself is run again (A20), also where its agent was away and saw no stop: the restart number says so.
+    """
     sight = await look(bus, of=(target.service,))
 
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
-        return before if before.hold is None else _will(before, by, reason, hold=None)
+        return before if before.hold is None else _will(before, by, reason, hold=None, restart=before.restart + 1)
 
     return await _control(bus, sight, target, "start", will, lambda _: "it was not held")
 
@@ -85,7 +88,7 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     if rows and all(row.held is not None for row in rows):
         raise InputError("restart.held", f"{target} is stopped: {_held_already(rows[0])}", next=f"dsmt start {target}")
 
-    command = f"{bus.source} {sight.now_ms}"
+    command = f"{by} {sight.now_ms}"
 
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         if before.hold is not None:
