@@ -94,11 +94,9 @@ class ComponentContext(Component):
         return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
 
     def of(self, key: SlotKey) -> ComponentContext:
-        """What decides about one slot: while what stands has failed in another, a slot is left with what it has."""
-        fact = self.slot(key).fact
-        if fact is None or fact.record.node is None or not self.lags(fact.record) or not self.has_failed:
-            return self
-        if self.entry.says_again(fact.record.spec):  # where what stands was signed anew, all that it says is, too
+        """What decides about one slot: while what stands has failed in another, it keeps what it has, or has what was good."""
+        kept = self._kept_of(self.slot(key).fact)
+        if kept is None:
             return self
         return ComponentContext(
             self.fleet,
@@ -106,9 +104,17 @@ class ComponentContext(Component):
             self.plan,
             entry=self.entry,
             spec=self.spec,
-            component=self.runs(fact.record),
-            kept=fact.record.implements,
+            component=self.runs(kept),
+            kept=kept,
         )
+
+    def _kept_of(self, fact: Held[Slot] | None) -> Good | None:
+        if fact is None or fact.record.node is None or fact.record.desired == "gone":
+            return self.before if self.refusal is None and self.has_failed else None
+        if not self.lags(fact.record) or not self.has_failed:
+            return None
+        # where what stands was signed anew, all that it says is, too
+        return None if self.entry.says_again(fact.record.spec) else fact.record.implements
 
     def lags(self, slot: Slot) -> bool:
         """Whether a slot fact implements another revision than what is tried."""

@@ -110,17 +110,16 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
     entry = context.slot(key)
     if entry.quarantined:
         return None, NOTHING
-    fact = entry.fact
+    fact, own = entry.fact, context.of(key)
     if fact is None or fact.record.node is None or fact.record.desired == "gone":
-        placed = _place(context, key, entry)
-        until = may_return_until(context.fleet, context.entry, context.component, entry)
+        placed = _place(own, key, entry)
+        until = may_return_until(context.fleet, context.entry, own.component, entry)
         return (placed, NOTHING) if until is None or placed.kind == "adopt" else (None, Outcome(wakes=(until,)))
     notes: list[Outcome] = []
     if context.lags(fact.record):
         notes.append(Outcome(wakes=tuple(context.tried_until), needs_full_pass=True))
-        context = context.of(key)
     is_lost = context.fleet.is_lost(fact.record.node)
-    case = Case(context, key, entry, fact)
+    case = Case(own, key, entry, fact)
     for rule in ON_A_LOST_NODE if is_lost else ON_A_NODE:
         found = rule(case)
         if isinstance(found, ProposedAction):

@@ -22,7 +22,8 @@ class Standing:
         self.works = {1}
         self.realm.apply(web(3, component=policy))
         self.watch(60)
-        self.realm.apply(web(3, component=policy + tried))
+        self.policy = policy + tried
+        self.realm.apply(web(3, component=self.policy))
         self.watch(100)
         self.good = [index for index in range(3) if self.realm.slot(index).revision == 1]
         assert len(self.good) == 2
@@ -30,7 +31,7 @@ class Standing:
     def watch(self, seconds: int) -> None:
         for _ in range(seconds):
             self.controller.look()
-            for index in range(3):
+            for _, index in sorted(self.realm.view.services["web"].slots):
                 self._obey(index)
             self.realm.after(1)
         assert self.controller.look() == []
@@ -102,6 +103,18 @@ def test_a_restart_of_all_of_them_restarts_each_with_what_it_has() -> None:
         at.realm.control(key(index), restart=1)
     at.watch(300)
     assert (at.revisions(), [at.realm.slot(index).restart for index in range(3)]) == (before, [1, 1, 1])
+
+
+def test_an_instance_more_has_what_works() -> None:
+    at = Standing(STAYS)
+    at.realm.apply(web(4, component=at.policy))
+    at.watch(120)
+    assert sorted(at.realm.slot(index).revision for index in range(4)) == [1, 1, 1, 3]
+    failed = next(index for index in range(3) if index not in at.good)
+    at.works.add(3)
+    at.realm.status(key(failed), at.realm.slot(failed).node or "")
+    at.watch(120)
+    assert [at.realm.slot(index).revision for index in range(4)] == [3, 3, 3, 3]
 
 
 def test_what_stands_moves_nothing_to_the_nodes_that_it_asks_for() -> None:
