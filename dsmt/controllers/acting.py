@@ -232,6 +232,8 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         here = _slot(context, w, entry, node=fact.record.node)
         stopping = msgspec.structs.replace(here, desired="stopped", parked=context.parked(entry))
         return context.say(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
+    if _runs_alone(context, w, entry) and _works_elsewhere(context, entry, node):
+        return _NO_PLACE
     until = context.now_ms if lives else lost_since(context.fleet, fact.record.node)
     moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
     slot = _slot(
@@ -254,10 +256,11 @@ def _runs_alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry) 
     return context.rolls_in_place_only(entry, context.entry.component_of(context.component.name, spec))
 
 
-def _works_elsewhere(context: ComponentContext, entry: SlotEntry) -> bool:
-    """Whether a node that lives, other than its own, may still run a copy of it."""
+def _works_elsewhere(context: ComponentContext, entry: SlotEntry, goes_to: str | None = None) -> bool:
+    """Whether a node that lives, other than its own and the one that it goes to, may still run a copy of it."""
     own = None if entry.fact is None else entry.fact.record.node
-    return any(node != own and _works(entry, node) and not context.fleet.is_lost(node) for node in entry.holders)
+    others = (node for node in entry.holders if node not in (own, goes_to))
+    return any(_works(entry, node) and not context.fleet.is_lost(node) for node in others)
 
 
 def _works(entry: SlotEntry, node: str) -> bool:

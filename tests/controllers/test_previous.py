@@ -168,6 +168,24 @@ def test_a_revision_that_runs_alone_begins_when_the_copy_on_the_node_that_was_le
     assert (realm.slot().revision, realm.slot().node, realm.slot().desired) == (2, second, "running")
 
 
+@pytest.mark.parametrize("why", ["drain", "death"])
+def test_a_revision_that_runs_alone_waits_for_a_copy_elsewhere_also_where_it_must_move_on(why: str) -> None:
+    at = Leaving("drain", tried=None)
+    realm, second = at.realm, at.realm.slot().node or ""
+    realm.apply(web(1, component=CHECKED + "update: {order: stop_first}\n"))
+    at.watch(1)
+    if why == "drain":
+        realm.status(key(), second, State.STOPPED)
+        realm.control_node(second, "draining")
+    else:
+        realm.close(second)
+    at.controller.watch(20, obey=False)
+    assert (realm.slot().node, realm.slot().desired) == (second, "stopped"), "two copies would run"
+    realm.status(key(), at.first, State.GONE)
+    at.controller.watch(3, obey=False)
+    assert (realm.slot().node not in (at.first, second), realm.slot().desired) == (True, "running")
+
+
 def test_a_revision_that_runs_alone_waits_for_no_copy_on_a_node_that_has_died() -> None:
     at = Leaving("drain", tried=None)
     at.realm.apply(web(1, component=CHECKED + "update: {order: stop_first}\n"))
