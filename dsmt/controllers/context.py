@@ -94,7 +94,7 @@ class ComponentContext(Component):
         return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
 
     def of(self, key: SlotKey) -> ComponentContext:
-        """What decides about a slot: while what stands has failed in another, it keeps what it has, or gets what was good."""
+        """What decides about a slot: while what stands has failed in another, it keeps what it has, or gets what is good."""
         kept = self._kept_of(self.slot(key).fact)
         if kept is None:
             return self
