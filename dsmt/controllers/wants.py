@@ -110,17 +110,18 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
     entry = context.slot(key)
     if entry.quarantined:
         return None, NOTHING
-    fact, own = entry.fact, context.of(key)
+    fact = entry.fact
     if fact is None or fact.record.node is None or fact.record.desired == "gone":
-        placed = _place(own, key, entry)
-        until = may_return_until(context.fleet, context.entry, own.component, entry)
+        context = context.of(key)
+        placed = _place(context, key, entry)
+        until = may_return_until(context.fleet, context.entry, context.component, entry)
         return (placed, NOTHING) if until is None or placed.kind == "adopt" else (None, Outcome(wakes=(until,)))
     notes: list[Outcome] = []
     if context.lags(fact.record):
         notes.append(Outcome(wakes=tuple(context.tried_until), needs_full_pass=True))
-    is_lost = context.fleet.is_lost(fact.record.node)
-    case = Case(own, key, entry, fact)
-    for rule in ON_A_LOST_NODE if is_lost else ON_A_NODE:
+        context = context.of(key)
+    case = Case(context, key, entry, fact)
+    for rule in ON_A_LOST_NODE if context.fleet.is_lost(fact.record.node) else ON_A_NODE:
         found = rule(case)
         if isinstance(found, ProposedAction):
             notes += [Outcome(unschedulable=True)] if found.kind == "move" else []  # it may wait until it has no place
