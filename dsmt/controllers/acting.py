@@ -59,8 +59,12 @@ def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slo
     before = _still_previous(context, entry)
     if not _runs_alone(context, w, entry):
         return _slot(context, w, entry, node=None if old is None else old.node, previous=_renewed(context, w, entry, before))
-    slot = _slot(context, w, entry, node=None if old is None else old.node)
-    return msgspec.structs.replace(slot, desired="stopped") if _works_elsewhere(context, entry) else slot
+    return _alone(context, entry, _slot(context, w, entry, node=None if old is None else old.node))
+
+
+def _alone(context: ComponentContext, entry: SlotEntry, slot: Slot) -> Slot:
+    """A slot that may not run beside another copy: stopped, while there is one elsewhere (rule 1)."""
+    return msgspec.structs.replace(slot, desired="stopped") if _works_beside(context, entry, slot.node) else slot
 
 
 def _slot(
@@ -180,6 +184,8 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
     if node is not None:
         again = _begun_again(context, entry, node)
         slot = _slot(context, w, entry, node=node, moves=again, moved_at_ms=context.now_ms if again else None)
+        if w.kind != "adopt" and _runs_alone(context, w, entry):
+            slot = _alone(context, entry, slot)
         return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
     why = _away(context, w) if w.tied else context.chooser.reason(w.key)
     slot = _slot(context, w, entry, node=None)
@@ -232,7 +238,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         here = _slot(context, w, entry, node=fact.record.node)
         stopping = msgspec.structs.replace(here, desired="stopped", parked=context.parked(entry))
         return context.say(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
-    if _runs_alone(context, w, entry) and _works_elsewhere(context, entry, node):
+    if _runs_alone(context, w, entry) and _works_beside(context, entry, fact.record.node, node):
         return _NO_PLACE
     until = context.now_ms if lives else lost_since(context.fleet, fact.record.node)
     moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
@@ -256,10 +262,9 @@ def _runs_alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry) 
     return context.rolls_in_place_only(entry, context.entry.component_of(context.component.name, spec))
 
 
-def _works_elsewhere(context: ComponentContext, entry: SlotEntry, goes_to: str | None = None) -> bool:
-    """Whether a node that lives, other than its own and the one that it goes to, may still run a copy of it."""
-    own = None if entry.fact is None else entry.fact.record.node
-    others = (node for node in entry.holders if node not in (own, goes_to))
+def _works_beside(context: ComponentContext, entry: SlotEntry, *these: str | None) -> bool:
+    """Whether a node that lives, other than these, may still run a copy of it."""
+    others = (node for node in entry.holders if node not in these)
     return any(_works(entry, node) and not context.fleet.is_lost(node) for node in others)
 
 

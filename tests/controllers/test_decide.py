@@ -43,6 +43,7 @@ GOLDEN = {
     25: "98a4eb845100a7c68808340500890fc2a15dc173262e905a658ea5826988319a",
     26: "c3976d4062073054e00ab092b0b878e80a5ac0b53f3f2f2e9a5969c9a5b65b7d",
     27: "c3976d4062073054e00ab092b0b878e80a5ac0b53f3f2f2e9a5969c9a5b65b7d",
+    28: "c3976d4062073054e00ab092b0b878e80a5ac0b53f3f2f2e9a5969c9a5b65b7d",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

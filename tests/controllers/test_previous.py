@@ -309,3 +309,26 @@ def test_a_revision_that_runs_alone_waits_for_a_copy_that_is_no_previous_one_any
     realm.status(key(), node, State.STOPPED)
     realm.step()
     assert (realm.slot().node, realm.slot().desired, realm.slot().revision) == (node, "running", 2)
+
+
+@pytest.mark.parametrize("was", ["scaled to 0", "removed"])
+def test_what_runs_alone_and_is_placed_anew_waits_for_the_copy_that_ends_elsewhere(was: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    alone = "update: {order: stop_first}\n"
+    realm.apply(web(1, component=alone))
+    realm.settle(seconds=1)
+    first = realm.slot().node or ""
+    if was == "removed":
+        realm.apply(web(1, component=alone), removed=True)
+    else:
+        realm.apply(web(0, component=alone))
+    realm.step()
+    assert realm.slot().desired == "gone"
+    realm.control_node(first, "draining")
+    realm.apply(web(1, component=alone))
+    realm.step()
+    second = realm.slot().node
+    assert (second == first, realm.slot().desired) == (False, "stopped"), "two copies would run"
+    realm.status(key(), first, State.GONE)
+    realm.step()
+    assert (realm.slot().node, realm.slot().desired) == (second, "running")
