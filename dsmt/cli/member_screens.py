@@ -100,7 +100,7 @@ def brokers(found: Sequence[Broker], sight: Sight) -> str:
     header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESS", "FACTS", "DISK", "LAG", "HISTORY", "VERSION")
     laid, withheld = [], withholding(sight)
     for one in found:
-        disk = NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
+        disk = NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f}M"  # as df -h says it
         lag = NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [] if one.fault is None else [one.fault]
         if one.dropped:
