@@ -21,14 +21,19 @@ _SERVICE: Final = sized(50, 5)
 
 
 async def started(nodes: int) -> tuple[Play, float]:
-    """A fleet of so many nodes once all runs as it should, and the CPU seconds that it took: infinite when given up."""
+    """A fleet of so many nodes once all runs as it should, and the CPU seconds that it took: infinite when given up.
+
+    All services are applied with one command, as a directory of files is.
+    """
     began = time.process_time()
     services = max(1, nodes * EACH // _SERVICE)
     instances = nodes * EACH // services
     habits = Habits(life_s=1e9)
-    play = Play(1, Scale(nodes, services, 1, (instances, instances), skewed=0.0, heartbeat_s=1.0, habits=habits))
+    play = Play(1, Scale(nodes, 0, 1, (instances, instances), skewed=0.0, heartbeat_s=1.0, habits=habits))
     play.world.said = None
     await play.fleet.start()
+    numbers = range(1, services + 1)
+    play.fleet.operator.apply(*(play.fleet.declare(f"s{number}", instances=instances) for number in numbers))
     while time.process_time() - began < PATIENCE_S:
         await asyncio.sleep(0.1)
         if sum(map(len, play.fleet.running().values())) >= services * instances and not play.fleet.amiss():

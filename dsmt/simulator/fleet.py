@@ -118,7 +118,13 @@ class Fleet:
         return self.operator.will
 
     def apply(self, service: str, *, instances: int, revision: int = 1, more: Mapping[str, str] | None = None) -> None:
-        """The operator applies a service of one component, which differs from service to service, but not by chance.
+        """The operator applies a service: see `declare`."""
+        self.operator.apply(self.declare(service, instances=instances, revision=revision, more=more))
+
+    def declare(
+        self, service: str, *, instances: int, revision: int = 1, more: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """A service of one component, which differs from service to service, but not by chance, as it is to be.
 
         `more` are other keys of the component, as they stand in a service file.
         """
@@ -134,7 +140,7 @@ class Fleet:
         lines = [f"service: {service}", "components:", "  app:", *(f"    {key}: {value}" for key, value in keys.items())]
         plain = to_plain(parse("\n".join(lines), file=f"{service}.yaml")[0])
         self.specs[service] = plain
-        self.operator.apply(plain)
+        return plain
 
     def remove(self, service: str) -> None:
         """The operator removes a service."""

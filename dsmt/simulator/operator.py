@@ -121,17 +121,16 @@ class SimOperator:
 
         self._ask(Wish("export the history", exported))
 
-    def apply(self, spec: dict[str, Any], *, reason: str = "a simulation") -> None:
-        """Apply a spec, as plain values."""
-        declared = applying.Declared(from_plain(spec), Path("/"), ())
-        service = spec["service"]
-        self._ask(
-            Wish(
-                f"apply {service}",
-                lambda bus: applying.apply(bus, [declared], by=self.name, reason=reason),
-                lambda: self.will.applied(service, spec),
-            )
-        )
+    def apply(self, *specs: dict[str, Any], reason: str = "a simulation") -> None:
+        """Apply specs, as plain values, with one command."""
+        declared = [applying.Declared(from_plain(spec), Path("/"), ()) for spec in specs]
+
+        def applied() -> None:
+            for spec in specs:
+                self.will.applied(spec["service"], spec)
+
+        said = f"apply {' '.join(spec['service'] for spec in specs)}"
+        self._ask(Wish(said, lambda bus: applying.apply(bus, declared, by=self.name, reason=reason), applied))
 
     def remove(self, service: str) -> None:
         """Remove a service; one that is not there for `GONE_S` is removed."""

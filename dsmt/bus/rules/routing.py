@@ -20,7 +20,7 @@ Rule 7: a broker that keeps a copy is not sent what is live and was brought by i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from dsmt.bus.rules.interests import Interests, Range, behind, next_topic
@@ -99,13 +99,16 @@ class Subscription(Generic[Owner]):
     """Its topics when all of them are of signals that are evidence: the store has an index of these (rule 6)."""
     _exact: frozenset[str] = frozenset()
     _subtrees: tuple[str, ...] = ()
-    _others: tuple[str, ...] = ()
+    _others: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What is left, by the first level of what may be taken: in each row, and in that of "", are those that take any."""
 
     def __post_init__(self) -> None:
         plain = [pattern for pattern in self.patterns if "+" not in pattern]
         self._exact = frozenset(pattern for pattern in plain if not pattern.endswith("/"))
         self._subtrees = tuple("" if pattern == "/" else pattern for pattern in plain if pattern.endswith("/"))
-        self._others = tuple(pattern for pattern in self.patterns if "+" in pattern)
+        others = [(pattern.partition("/")[0], pattern) for pattern in self.patterns if "+" in pattern]
+        firsts = dict.fromkeys(["", *(first for first, _ in others)])
+        self._others = {one: tuple(pattern for first, pattern in others if first in (one, "+")) for one in firsts}
         if self.signals and self.name is None and len(self._exact) == len(self.patterns) <= INDEXED:
             self.evidence = self.patterns if all(map(is_evidence, self.patterns)) else ()
 
@@ -119,7 +122,8 @@ class Subscription(Generic[Owner]):
         """Whether one of its patterns takes a topic."""
         if topic in self._exact or topic.startswith(self._subtrees):
             return True
-        return any(matches(pattern, topic) for pattern in self._others)
+        others = self._others.get(topic.partition("/")[0], self._others[""])
+        return any(matches(pattern, topic) for pattern in others)
 
     def has(self, brought: str) -> bool:
         """Whether it is sent by another what is live here and was brought by that broker."""
