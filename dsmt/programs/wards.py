@@ -22,9 +22,10 @@ from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.marks import UNMARKED, bearers
 from dsmt.system.procfs import is_alive, open_pidfd, send_signal
 from dsmt.system.records import living, process_of
-from dsmt.system.tree import Tree, marked, owner_of
+from dsmt.system.tree import Tree
 
 GRACE_S: Final = 0.3
 LOOK_AGAIN_S: Final = 0.05
@@ -159,8 +160,8 @@ def remains_of(directory: str) -> Remains:
             continue
         owners |= {str(container), owner_of_tries(str(container))}
         if root is not None:
-            found |= Tree(root, "", ours=False).members()
-    return Remains(lives, found | marked(lambda mark: owner_of(mark) in owners) if owners else found)
+            found |= Tree(root, UNMARKED, ours=False).members()
+    return Remains(lives, found | bearers(owners) if owners else found)
 
 
 def _containers(directory: str) -> Iterable[Path]:

@@ -171,6 +171,13 @@ def environment_value(pid: int, name: str) -> str | None:
     return None
 
 
+def soft_limit(pid: int, name: str) -> int | None:
+    """A soft limit of a process, by its name in /proc/PID/limits; None where there is none, or no such process."""
+    line = next((line for line in _content_of(pid, "limits").splitlines() if line.startswith(name.encode())), b"")
+    words = line[len(name) :].split()
+    return int(words[0]) if words and words[0].isdigit() else None
+
+
 def _is_in_exec(pid: int) -> bool:
     """Whether one that has no environment and no arguments may be given them now (rule 3): no thread of the kernel."""
     stat = None if _content_of(pid, "cmdline") else stat_of(pid)

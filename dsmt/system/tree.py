@@ -1,14 +1,14 @@
 """Process tree: which processes belong to an instance, and their end.
 
 Rule 1: to a tree belong its root; whose parent belongs to it; who is in a session that the root, or a member that was
-        seen, leads; who was started with the tree's mark in its environment, wherever it was forked to since; and who
+        seen, leads; who bears the tree's mark (`marks`), wherever it was forked to since; and who
         was seen in it once, for good: nobody is signalled before somebody has looked. The session of a leader that is
         gone counts among our own descendants, and while somebody lives in it who was there when the leader lived: the
         number is not given away before. Elsewhere it may be another's by now.
-Rule 2: the mark is a variable that the kernel keeps for each process (/proc/PID/environ), so a tree can be told
-        from all other children of the same parent: health checks, install commands, another instance.
-Rule 3: who leaves the session, is exec'd with an emptied environment *and* is orphaned before anybody has looked has
-        escaped; only a pid namespace (driver `bubblewrap`) holds that one.
+Rule 2: by its mark a tree can be told from all other children of the same parent: health checks, install commands,
+        another instance.
+Rule 3: who leaves the session, takes off both forms of the mark *and* is orphaned before anybody has looked has escaped:
+        nobody does that by accident, and only a pid namespace (driver `bubblewrap`) holds that one.
 Rule 4: a look can miss who is being forked meanwhile: it is repeated while it finds somebody new, and killing until two
         looks in a row find nobody. Who is to be killed is stopped first, so that nobody forks between a look and its death;
         whatever goes wrong meanwhile, nobody is left stopped. It takes no more descriptors for many than for one.
@@ -24,13 +24,12 @@ from collections.abc import Callable, Container
 from typing import Final
 
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.marks import UNMARKED, bearers, numbers_of
 from dsmt.system.procfs import (
     Stat,
     boot,
     children,
     descendants,
-    environment_value,
-    identities,
     identity_of,
     is_alive,
     open_pidfd,
@@ -39,8 +38,6 @@ from dsmt.system.procfs import (
 )
 from dsmt.system.watch import ProcessWatch, watch
 
-MARK: Final = "DSMT_TREE"
-"""The environment variable that carries a tree's mark."""
 LOOKS: Final = 8
 """How often is looked again at most for who is new, before a signal: a storm of forks is not waited for."""
 
@@ -49,10 +46,11 @@ class Tree:
     """The processes of one instance.
 
     `ours` says that this process started the root and is a subreaper: then all of the tree are its descendants,
-    and no other process need be looked at. `lived` is a start time (of /proc/PID/stat) at which the root still lived.
+    and no other process need be looked at. `mark` is the number of its mark, or `UNMARKED`. `lived` is a start time
+    (of /proc/PID/stat) at which the root still lived.
     """
 
-    def __init__(self, root: ProcessIdentity, mark: str, *, ours: bool, lived: int = 0) -> None:
+    def __init__(self, root: ProcessIdentity, mark: int, *, ours: bool, lived: int = 0) -> None:
         self.root = root
         self._lived = lived
         self.mark = mark
@@ -103,7 +101,7 @@ class Tree:
             self._seen.get(stat.pid) == ProcessIdentity(stat.pid, stat.started, boot())
             or stat.session in sessions
             or (parent is not None and self._judge(parent, stats, sessions, belonging))
-            or (bool(self.mark) and environment_value(stat.pid, MARK) == self.mark)
+            or (self.mark != UNMARKED and self.mark in numbers_of(stat.pid))
         )
         belonging[stat.pid] = belongs
         return belongs
@@ -116,33 +114,12 @@ class Tree:
         return await _kill_until_none(self.members, deadline, root)
 
 
-async def kill_owned(owner: str, *, deadline: float, spared: Container[str | None] = ()) -> tuple[int, ...]:
+async def kill_owned(owner: str, *, deadline: float, spared: Container[int] = ()) -> tuple[int, ...]:
     """SIGKILL all that any agent of this owner (a container's directory) started; the pids that do not die.
 
     The trees with the `spared` marks live on.
     """
-    return await _kill_until_none(lambda: marked(lambda mark: owner_of(mark) == owner and mark not in spared), deadline)
-
-
-def make_mark(owner: str, number: int) -> str:
-    """A mark that no other tree of this machine has: its owner, who makes it, and a number."""
-    own = identity_of(os.getpid())
-    return f"{owner}#{os.getpid()}.{0 if own is None else own.started}.{number}"
-
-
-def owner_of(mark: str) -> str:
-    """The owner that a mark names."""
-    return mark.rpartition("#")[0]
-
-
-def marked(wanted: Callable[[str], bool]) -> set[ProcessIdentity]:
-    """The living processes, but this one, that carry a wanted mark."""
-    found: set[int] = set()
-    for pid in pids():
-        mark = environment_value(pid, MARK)
-        if mark is not None and pid != os.getpid() and wanted(mark):
-            found.add(pid)
-    return identities(found)
+    return await _kill_until_none(lambda: bearers((owner,), spared), deadline)
 
 
 async def _kill_until_none(

@@ -62,8 +62,7 @@ def test_a_program_that_lives_has_its_node_begun_again_and_of_a_dead_one_all_goe
     root, forked = ProcessIdentity(8, 1, "b"), ProcessIdentity(9, 1, "b")
     monkeypatch.setattr(wards, "root_of", lambda *_: root)
     monkeypatch.setattr(wards, "is_alive", lambda who: alive and who == root)
-    monkeypatch.setattr(wards, "owner_of", lambda mark: mark)
-    monkeypatch.setattr(wards, "marked", lambda of: {forked} if of(str(container)) else set())
+    monkeypatch.setattr(wards, "bearers", lambda owners: {forked} if str(container) in owners else set())
     monkeypatch.setattr(wards, "Tree", lambda *_, **__: SimpleNamespace(members=lambda: {root}))
     assert remains_of(str(tmp_path)) == (alive, set() if alive else {root, forked})
 

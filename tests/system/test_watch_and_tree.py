@@ -11,8 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.ports.processes import Exit
+from dsmt.system.marks import MARK, UNMARKED, number_of
 from dsmt.system.procfs import become_subreaper, children, descendants, identity_of, is_alive, open_pidfd, stat_of
-from dsmt.system.tree import MARK, Orphans, Tree
+from dsmt.system.tree import Orphans, Tree
 from dsmt.system.watch import watch
 from tests.waiting import until
 
@@ -184,10 +185,10 @@ def test_a_tree_is_killed_with_its_sessions_and_orphans_and_nothing_else(start, 
     assert root.stdout.readline() == "forked\n"
 
     async def main():
-        tree = Tree(identity_of(root.pid), mark, ours=True)
+        tree = Tree(identity_of(root.pid), number_of(mark), ours=True)
         members = tree.members()
         assert len(members) == 4
-        stranger = Tree(identity_of(root.pid), mark, ours=False)
+        stranger = Tree(identity_of(root.pid), number_of(mark), ours=False)
         assert stranger.members() == members
         watched = watch(tree.root)
         assert await tree.kill(deadline=10, root=watched) == ()
@@ -203,13 +204,13 @@ def test_a_tree_without_its_root_is_still_found_by_session_and_mark(start, mark)
     become_subreaper()
     root = start(FORKS, env={**os.environ, MARK: mark})
     assert root.stdout.readline() == "forked\n"
-    tree = Tree(identity_of(root.pid), mark, ours=True)
+    tree = Tree(identity_of(root.pid), number_of(mark), ours=True)
     root.kill()
     root.wait()
 
     async def main():
-        assert len(Tree(tree.root, "", ours=True).members()) == 2
-        assert Tree(replace(tree.root, boot="another"), "", ours=True).members() == set()
+        assert len(Tree(tree.root, UNMARKED, ours=True).members()) == 2
+        assert Tree(replace(tree.root, boot="another"), UNMARKED, ours=True).members() == set()
         assert len(tree.members()) == 3
         assert await tree.kill(deadline=10) == ()
         assert tree.members() == set()
@@ -221,7 +222,7 @@ def test_a_tree_without_a_mark_is_killed_with_all_that_its_root_forked(start):
     root = start("import subprocess; subprocess.run(['sh', '-c', 'echo here; sleep 600 & wait'])")
     assert root.stdout.readline() == "here\n"
     below = {identity_of(pid) for pid in descendants(root.pid)}
-    assert asyncio.run(Tree(identity_of(root.pid), "", ours=False).kill(deadline=10)) == ()
+    assert asyncio.run(Tree(identity_of(root.pid), UNMARKED, ours=False).kill(deadline=10)) == ()
     assert len(below) >= 1
     assert not any(is_alive(member) for member in below)
 
@@ -229,8 +230,8 @@ def test_a_tree_without_a_mark_is_killed_with_all_that_its_root_forked(start):
 def test_a_pid_used_again_is_no_member(start):
     bystander = start("input()", stdin=subprocess.PIPE)
     old = replace(identity_of(bystander.pid), started=1)
-    assert Tree(old, "", ours=False).members() == set()
-    assert asyncio.run(Tree(old, "", ours=False).kill(deadline=1)) == ()
+    assert Tree(old, UNMARKED, ours=False).members() == set()
+    assert asyncio.run(Tree(old, UNMARKED, ours=False).kill(deadline=1)) == ()
     assert bystander.poll() is None
 
 

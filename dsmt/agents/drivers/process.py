@@ -28,15 +28,15 @@ from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
 from dsmt.system.failures import failed
+from dsmt.system.marks import bearers, bearing, borne_by, make_mark, number_of
 from dsmt.system.procfs import (
     become_subreaper,
-    environment_value,
     identity_of,
     is_alive,
     send_signal,
     stat_of,
 )
-from dsmt.system.tree import MARK, Orphans, Tree, kill_owned, make_mark, marked, owner_of
+from dsmt.system.tree import Orphans, Tree, kill_owned
 from dsmt.system.users import Account, account_of, becoming, check_way, environment_of, users_here
 from dsmt.system.watch import Ask, ProcessWatch, nobody, watch
 
@@ -62,7 +62,7 @@ _CAP_SYS_RESOURCE: Final = 24
 class ProcessInstance:
     """A running program with all that it forked; fulfils the port `Instance`."""
 
-    def __init__(self, watched: ProcessWatch, mark: str, *, ours: bool, lived: int = 0) -> None:
+    def __init__(self, watched: ProcessWatch, mark: int, *, ours: bool, lived: int = 0) -> None:
         self._watch = watched
         self._lived = lived
         self._mark = mark
@@ -166,7 +166,7 @@ class ProcessDriver:
         except ProcessLookupError as error:
             raise failed("start.driver", driver="process", error=f"pid {pid} was reaped by somebody else") from error
         self._orphans.start()
-        return ProcessInstance(ProcessWatch(pid, descriptor, ask=self._ask), mark, ours=True)
+        return ProcessInstance(ProcessWatch(pid, descriptor, ask=self._ask), number_of(mark), ours=True)
 
     async def adopt(self, handle: Handle) -> ProcessInstance | None:
         """Take over an instance that an earlier agent started; None when it is gone (rule 5)."""
@@ -177,7 +177,7 @@ class ProcessDriver:
         if watched is None:
             _end_session(identity, self._owner)
             return None
-        mark = environment_value(identity.pid, MARK) or ""
+        mark = borne_by(identity.pid)
         stat, own = stat_of(identity.pid), identity_of(os.getpid())
         ours = stat is not None and stat.parent == os.getpid()
         return ProcessInstance(watched, mark, ours=ours, lived=0 if own is None else own.started)
@@ -195,8 +195,7 @@ class ProcessDriver:
         if not self._owner:
             return ()
         living = [one for one in map(self.root, spared) if one is not None and is_alive(one)]
-        marks = {environment_value(one.pid, MARK) for one in living}
-        return await kill_owned(self._owner, deadline=deadline, spared=marks)
+        return await kill_owned(self._owner, deadline=deadline, spared={borne_by(one.pid) for one in living})
 
     def root(self, handle: Handle) -> ProcessIdentity | None:
         """The program's own process; None when the handle is none of this driver's."""
@@ -213,7 +212,7 @@ def _end_session(gone: ProcessIdentity, owner: str) -> None:
     """
     if identity_of(gone.pid) is not None or not owner:
         return
-    for member in marked(lambda mark: owner_of(mark) == owner):
+    for member in bearers((owner,)):
         stat = stat_of(member.pid)
         if stat is not None and stat.session == gone.pid:
             send_signal(member, signal.SIGKILL)
@@ -230,10 +229,12 @@ def _exec(launch: Launch, mark: str, limits: Limits) -> int:
             err = out if launch.stderr == launch.stdout else _open_log(launch.stderr, logs, account)
             if launch.descriptors:
                 check_program(launch)
+            words = limits.prepare(launch)
+            marked = logs.enter_context(bearing(mark))
             child = subprocess.Popen(
-                (*limits.prepare(launch), *prefix_of(launch.descriptors), *launch.argv),
+                (*words, *prefix_of(launch.descriptors), *launch.argv),
                 cwd=launch.directory,
-                env={**environment_of(launch.user), **launch.env, **environment_with(launch.descriptors), MARK: mark},
+                env={**environment_of(launch.user), **launch.env, **environment_with(launch.descriptors), **marked},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -16,7 +16,8 @@ from typing import Final
 from dsmt.errors import FailedError
 from dsmt.ports.check import Result
 from dsmt.ports.processes import Exit
-from dsmt.system.tree import MARK, Tree, kill_owned, make_mark
+from dsmt.system.marks import bearing, make_mark, number_of
+from dsmt.system.tree import Tree, kill_owned
 from dsmt.system.users import account_of, becoming, environment_of
 from dsmt.system.watch import ProcessWatch
 
@@ -79,13 +80,14 @@ async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str
     mark = make_mark(owner_of_tries(owner), next(_numbers))
     try:
         try:
-            watched = _start(argv, {**env, MARK: mark}, directory, output, user)
+            with bearing(mark) as marked:
+                watched = _start(argv, {**env, **marked}, directory, output, user)
         except (OSError, ValueError, FailedError) as error:
             return Result(passed=False, evidence=f"{argv[0]} cannot be run: {error}", took_s=0.0, broken=True)
         try:
             ended = await watched.wait()
         finally:
-            tree = Tree(watched.identity, mark, ours=True)
+            tree = Tree(watched.identity, number_of(mark), ours=True)
             await asyncio.shield(asyncio.ensure_future(tree.kill(deadline=KILL_S, root=watched)))
     finally:
         output.close()

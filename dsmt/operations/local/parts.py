@@ -12,9 +12,9 @@ from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, dump_record, load_record, remembered
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.marks import MARK, owner_of
 from dsmt.system.procfs import environment_value, is_alive
 from dsmt.system.records import has_lock, is_copied, is_copy, living, lock_holders, process_of
-from dsmt.system.tree import MARK, owner_of
 
 NODE_PROGRAMS: Final = ("spawner", "container_manager", "node_monitor")
 """What runs in a node's own directory; the first one ends the others."""

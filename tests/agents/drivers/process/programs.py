@@ -29,7 +29,7 @@ DAEMON = """
         if os.fork():
             os._exit(0)
         print(os.getpid(), flush=True)
-        time.sleep(600)
+        os.execve("/bin/sleep", ["sleep", "600"], {})
     os.wait()
     time.sleep(600)
 """

@@ -16,6 +16,7 @@ from dsmt.agents.drivers import process
 from dsmt.agents.drivers.process import ProcessDriver, ProcessInstance
 from dsmt.errors import InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
+from dsmt.system.marks import UNMARKED
 from dsmt.system.procfs import identity_of, is_alive, pids, stat_of
 from dsmt.system.tree import Tree, kill_owned
 from tests.waiting import until
@@ -137,7 +138,7 @@ def test_a_session_whose_leader_is_gone_is_nobodys_where_its_number_may_be_anoth
 
     async def main():
         await until(lambda: "ready" in said())
-        tree = Tree(identity, "", ours=False)
+        tree = Tree(identity, UNMARKED, ours=False)
         left = {one for one in tree.members() if one != identity}
         cleanup.extend(left)
         assert len(left) == 1
@@ -145,7 +146,7 @@ def test_a_session_whose_leader_is_gone_is_nobodys_where_its_number_may_be_anoth
         await until(lambda: not is_alive(identity))
         await until(lambda: _is_reaped(identity))
         assert tree.members() == left, "who was seen belongs to it for good"
-        assert Tree(identity, "", ours=False).members() == set()
+        assert Tree(identity, UNMARKED, ours=False).members() == set()
 
     asyncio.run(main())
 

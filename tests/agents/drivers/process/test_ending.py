@@ -14,6 +14,7 @@ import pytest
 
 from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.ports.processes import Exit
+from dsmt.system.marks import UNMARKED
 from dsmt.system.procfs import children, identity_of, is_alive, stat_of
 from dsmt.system.tree import Tree
 from tests.waiting import until
@@ -68,25 +69,26 @@ def test_a_double_fork_does_not_escape_and_other_children_are_spared(launch, sai
 
 
 ESCAPING = """
-    import os, signal, sys, time
+    import os, resource, signal, sys, time
     if sys.argv[1] == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     reads, writes = os.pipe()
     if os.fork() == 0:
         os.setsid()
         os.set_inheritable(writes, False)
+        resource.setrlimit(10, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         os.execve("/bin/sleep", ["sleep", "600"], {})
     os.close(writes)
     os.read(reads, 1)
     print("ready", flush=True)
     time.sleep(600)
 """
-"""Its child has a session of its own and an empty environment; the pipe closes when it is exec'd."""
+"""Its child has a session of its own and takes off both forms of its mark; the pipe closes when it is exec'd."""
 
 
 @pytest.mark.parametrize("adopted", [False, True])
 @pytest.mark.parametrize("way", ["obedient", "stubborn", "asked elsewhere"])
-def test_a_child_that_left_session_and_environment_ends_with_its_living_parent(launch, said, cleanup, way, adopted):
+def test_a_child_that_left_session_and_marks_ends_with_its_living_parent(launch, said, cleanup, way, adopted):
     async def main():
         driver = ProcessDriver()
         one = await driver.start(launch(argv=(sys.executable, "-c", textwrap.dedent(ESCAPING), way)))
@@ -113,10 +115,11 @@ def test_a_child_that_left_session_and_environment_ends_with_its_living_parent(l
 def test_who_escapes_again_and_again_is_killed_with_its_parent(launch, said):
     async def main():
         code = """
-            import os, time
+            import os, resource, time
             while True:
                 if os.fork() == 0:
                     os.setsid()
+                    resource.setrlimit(10, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
                     os.execve("/bin/sleep", ["sleep", "600.7113"], {})
                 print("go", flush=True)
                 time.sleep(0.001)
@@ -200,7 +203,7 @@ def test_an_instance_with_more_processes_than_we_may_have_descriptors_ends_with_
         instance = await ProcessDriver().start(launch(code))
         await until(lambda: "ready" in said())
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        members = Tree(who(instance), "", ours=True).members()
+        members = Tree(who(instance), UNMARKED, ours=True).members()
         assert len(members) == many + 1
         resource.setrlimit(resource.RLIMIT_NOFILE, (may, before[1]))
         try:

@@ -1,0 +1,92 @@
+"""Marks: what each process of a tree bears from its start on, wherever it is forked to and whatever it calls itself.
+
+Rule 1: a mark is of one tree, and names the tree's owner: the directory of a container.
+Rule 2: it is borne twice: as a variable of the environment, in words, and as a number, which is the soft limit of file locks
+    (RLIMIT_LOCKS, setrlimit(2): not enforced since Linux 2.4). Programs write their titles over the environment they
+    were started with (nginx, PostgreSQL, Redis), or give others an empty one; limits are kept by fork and by exec.
+Rule 3: one of the two is enough: a kernel may refuse the second, and what an older dsmt has started has the first alone.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from typing import Final
+
+from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.procfs import environment_value, identities, identity_of, pids, soft_limit
+
+MARK: Final = "DSMT_TREE"
+"""The environment variable that carries a mark in words."""
+UNMARKED: Final = 0
+"""The number of no mark."""
+_LOCKS: Final = 10
+"""RLIMIT_LOCKS, which `resource` does not name."""
+_TREE_BITS: Final = 16
+"""How many bits of a number tell the trees of one owner apart; the 47 above them are the owner's."""
+
+
+def make_mark(owner: str, number: int) -> str:
+    """A mark that no other tree of this machine has: its owner, who makes it, and a number."""
+    own = identity_of(os.getpid())
+    return f"{owner}#{os.getpid()}.{0 if own is None else own.started}.{number}"
+
+
+def owner_of(mark: str) -> str:
+    """The owner that a mark names."""
+    return mark.rpartition("#")[0]
+
+
+def number_of(mark: str) -> int:
+    """A mark as a number, below 2^63."""
+    return (_number_of_owner(owner_of(mark)) << _TREE_BITS) + _hashed(mark, _TREE_BITS)
+
+
+@contextmanager
+def bearing(mark: str) -> Iterator[dict[str, str]]:
+    """What is started inside, with these variables in its environment, bears the mark (rule 2)."""
+    before = resource.getrlimit(_LOCKS)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(_LOCKS, (number_of(mark), before[1]))
+    try:
+        yield {MARK: mark}
+    finally:
+        resource.setrlimit(_LOCKS, before)
+
+
+def numbers_of(pid: int) -> Iterator[int]:
+    """The numbers of the marks that a process bears: of one, where nobody has changed its limit or its environment."""
+    limit = soft_limit(pid, "Max file locks")
+    if limit is not None:
+        yield limit
+    words = environment_value(pid, MARK)
+    if words is not None:
+        yield number_of(words)
+
+
+def borne_by(pid: int) -> int:
+    """The number of the mark that a process bears; `UNMARKED` when it bears none."""
+    return next(numbers_of(pid), UNMARKED)
+
+
+def bearers(owners: Iterable[str], spared: Container[int] = ()) -> set[ProcessIdentity]:
+    """The living processes, but this one, that bear a mark of these owners which is not one of the `spared`."""
+    wanted = {_number_of_owner(owner) for owner in owners}
+    found: set[int] = set()
+    for pid in pids():
+        number = next((number for number in numbers_of(pid) if number >> _TREE_BITS in wanted), UNMARKED)
+        if number != UNMARKED and number not in spared and pid != os.getpid():
+            found.add(pid)
+    return identities(found)
+
+
+def _number_of_owner(owner: str) -> int:
+    return _hashed(owner, 47)
+
+
+def _hashed(text: str, bits: int) -> int:
+    digest = blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> (64 - bits)

@@ -1,0 +1,84 @@
+"""A mark is borne by whatever is started under it, whatever becomes of its environment."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from dsmt.system.marks import MARK, UNMARKED, bearers, bearing, borne_by, make_mark, number_of, numbers_of
+from dsmt.system.procfs import identity_of, soft_limit
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
+
+
+@pytest.fixture
+def sleeper():
+    """Starts `sleep` with words before it; it is killed when the test ends."""
+    started = []
+
+    def start(*words, env=None):
+        child = subprocess.Popen([*words, "sleep", "600"], env=env)
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.wait()
+
+
+def test_who_has_no_environment_bears_the_mark_and_who_is_started_later_does_not(sleeper, tmp_path):
+    mark = make_mark(str(tmp_path), 1)
+    with bearing(mark):
+        child = sleeper("env", "-i", "/usr/bin/env")
+    later = sleeper()
+    assert borne_by(child.pid) == number_of(mark)
+    assert borne_by(later.pid) == borne_by(os.getpid())
+    assert bearers([str(tmp_path)]) == {identity_of(child.pid)}
+    assert bearers([str(tmp_path)], {number_of(mark)}) == set()
+    assert bearers([f"{tmp_path}/other"]) == set()
+
+
+def test_whose_limit_was_changed_bears_the_mark_in_its_environment(sleeper, tmp_path):
+    mark = make_mark(str(tmp_path), 1)
+    child = sleeper(env={**os.environ, MARK: mark})
+    resource.prlimit(child.pid, 10, (12, resource.RLIM_INFINITY))
+    assert 12 in numbers_of(child.pid)
+    assert number_of(mark) in numbers_of(child.pid)
+    assert bearers([str(tmp_path)]) == {identity_of(child.pid)}
+
+
+def test_where_the_limit_cannot_be_set_the_environment_bears_it_alone(tmp_path):
+    """In a program of its own, since a hard limit that was lowered stays so for who is not privileged."""
+    code = """
+import os, resource, subprocess
+from dsmt.system.marks import bearing, borne_by, number_of
+os.setresuid(65534, 65534, 65534) if os.getuid() == 0 else None
+resource.setrlimit(10, (5, 5))
+with bearing("/owner#1") as marked:
+    child = subprocess.Popen(["sleep", "600"], env=marked | dict(os.environ))
+try:
+    assert resource.getrlimit(10) == (5, 5)
+    print([*__import__("dsmt").system.marks.numbers_of(child.pid)] == [5, number_of("/owner#1")])
+finally:
+    child.kill()
+    child.wait()
+"""
+    said = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert said.stdout == "True\n", said.stderr
+
+
+def test_marks_of_one_owner_differ_in_their_last_bits_alone():
+    marks = [number_of(f"/home/containers/web/app/0#{number}") for number in range(50)]
+    assert len({mark >> 16 for mark in marks}) == 1
+    assert len(set(marks)) > 45
+    assert UNMARKED < max(marks) < 2**63
+    other = number_of("/home/containers/web/app/1#1")
+    assert other >> 16 != marks[0] >> 16
+
+
+def test_a_limit_that_is_none_and_that_of_nobody_are_none():
+    assert soft_limit(os.getpid(), "Max open files") == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert soft_limit(2**22 + 1, "Max open files") is None
