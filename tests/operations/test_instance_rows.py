@@ -131,3 +131,36 @@ def test_an_instance_that_moves_counts_as_ready_while_the_node_before_serves_it(
     told = service(sight(realm), "web")
     assert told is not None
     assert told.ready == 0
+
+
+def moved() -> Realm:
+    """One that ran on a node that is dead, was killed there once before that, and goes to another node."""
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle()
+    ended = LastExit(code=None, signal="SIGKILL", at_ms=realm.now_ms, ran_s=2.0, reason=EXITED)
+    node = realm.slot(0).node
+    realm.status(key(0), node, State.RUNNING, attempt=1, last_exit=ended)
+    realm.close(node)
+    realm.verdict(node)
+    realm.step()
+    assert realm.slot(0).node not in (None, node)
+    return realm
+
+
+def test_what_failed_on_a_node_long_before_it_died_is_no_reason_of_what_starts_elsewhere() -> None:
+    realm = moved()
+    node = realm.slot(0).node
+    assert row_of(realm).reason.code == "node.lost", "it waits for that"
+    realm.status(key(0), node, State.INSTANTIATED, attempt=1)
+    row = row_of(realm)
+    assert (row.state, row.reason) == (Shown.STARTING, None)
+
+
+def test_a_death_that_a_move_was_for_is_no_reason_of_what_its_node_does_later() -> None:
+    realm = moved()
+    node = realm.slot(0).node
+    realm.status(key(0), node, State.RUNNING, attempt=1)
+    realm.status(key(0), node, State.STOPPED, attempt=1)
+    row = row_of(realm)
+    assert (row.state, row.reason) == (Shown.STOPPED, None)

@@ -272,7 +272,7 @@ def _layers(instance: Instance | None) -> dict[str, str | None]:
 
 def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen: Seen) -> Reason | None:
     """Why it is not as it should be; null when all is well."""
-    told = None if entry.fact is None else entry.fact.record.reason
+    told = _decided(entry, seen)
     spec = component_of(sight, key)
     as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
     there = spec is None or seen.state in _THERE or as_asked
@@ -295,6 +295,15 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
         case Shown.INSTALLING | Shown.STARTING:
             return own or _failed_before(entry, node) or _agent_failed(entry, node) or _unheard(sight, instance)
     return own
+
+
+def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:
+    """Why its slot was decided as it stands, unless that was to run there and has been done: what came later is not for that."""
+    fact = entry.fact
+    if fact is None:
+        return None
+    done = seen.status is not None and seen.status.record.generation >= fact.version
+    return None if done and fact.record.desired == "running" else fact.record.reason
 
 
 def _lost(sight: Sight, spec: ComponentSpec | None, node: str | None, seen: Seen) -> Reason:
@@ -320,10 +329,10 @@ def _not_ready(entry: SlotEntry, node: str | None) -> Reason | None:
 
 
 def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
-    """Why the try before this one failed, here or on the node that an instance was moved from for that."""
+    """Why the try before this one failed, here or on the node that an instance was moved from for that, and nothing else."""
     said = entry.application(node)
     tried = [] if said is None or said.record.attempt <= 1 else [said.record]
-    if not tried and entry.fact is not None and entry.fact.record.moves:
+    if not tried and entry.fact is not None and entry.fact.record.moves and entry.fact.record.reason is None:
         others = [one.application for name, one in entry.instances.items() if name != node and one.application is not None]
         tried = [held.record for held in sorted(others, key=lambda held: held.time_ms)[-1:]]
     why = tried[0].last_exit.reason if tried and tried[0].last_exit is not None else None
