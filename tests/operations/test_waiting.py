@@ -221,6 +221,37 @@ def test_nobody_waits_for_what_dsmt_does_nothing_more_about(
     assert (told.value.message, told.value.exit) == (f"web/app/1 is {word}: {why}; dsmt does nothing more", 1)
 
 
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [("held", "web/app/0 is held by alice, and so not run"), ("done", "web/app/0 is done, and not run again")],
+)
+def test_what_rests_is_not_waited_for_and_where_all_does_the_wait_ends(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch, rest: str, said: str
+) -> None:
+    def ends(index: int) -> None:
+        if rest == "held":
+            realm.hold(key(index))
+            realm.status(key(index), realm.slot(index).node or "", State.STOPPED)
+            return
+        last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
+        realm.status(key(index), realm.slot(index).node or "", State.FAILED, last_exit=last)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        for _ in range(2):
+            yield sight(realm.after(waiting.PARKED_MS / 1000))
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    realm.apply(web(2, component="kind: job\nrestart: {when: on_failure}\n") if rest == "done" else web(2))
+    realm.settle(seconds=1)
+    realm.status(key(0), realm.slot(0).node or "", State.RUNNING)
+    ends(1)
+    assert wait(waiting.wait_for, WEB, "ready").reached
+    ends(0)
+    with pytest.raises(FailedError, match=said) as told:
+        wait(waiting.wait_for, WEB, "ready")
+    assert "web/app/0" in told.value.next
+
+
 @pytest.mark.parametrize("instances", [1, 3])
 def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_what_runs(realm: Realm, instances: int) -> None:
     policy = "restart: {escalate: [restart: 3]}\n"

@@ -8,6 +8,7 @@ import pytest
 
 from dsmt.controllers.brake import LIFT_MS
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.planning import plan
@@ -132,6 +133,17 @@ def test_what_was_not_ready_before_is_no_consequence() -> None:
     assert placed(realm)["web/app/3"] is None
     found = asked(realm, drain=(str(placed(realm)["web/app/0"]),))
     assert "web/app/3" not in [one.instance for one in found.unready]
+
+
+def test_a_job_that_is_done_stays_done_where_its_node_dies_and_is_none_that_would_be_ready() -> None:
+    realm = running(web(2, component="kind: job\nrestart: {when: on_failure}\n"))
+    node, good = realm.slot(0).node or "", realm.slot(0).implements
+    last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=2.0, reason=None)
+    realm.status(key(0), node, State.FAILED, last_exit=last, good=good)
+    found = asked(realm, kill=(node,))
+    (forecast,) = found.services
+    assert (forecast.wanted, forecast.after, found.unready) == (1, 1, [])
+    assert "web/app/0" in [step.instance for step in found.steps]
 
 
 def test_a_drain_moves_what_is_there_and_says_who_drains() -> None:

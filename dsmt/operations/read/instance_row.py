@@ -108,6 +108,11 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
         return "" if self.startup is None or self.startup.partition(": ")[2] in told else self.startup
 
     @property
+    def rests(self) -> bool:
+        """Whether it is not to run: it is held, or has ended well and is not run again."""
+        return self.held is not None or self.state is Shown.DONE
+
+    @property
     def key(self) -> SlotKey:
         """Its slot."""
         return SlotKey(self.service, self.component, self.index)
@@ -298,7 +303,7 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
 
 
 def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:
-    """Why its slot was decided as it stands, unless that was to run there and has been done: what came later is not for that."""
+    """Why its slot was decided as it stands, unless that was to run there, and was done: what came later was not for that."""
     fact = entry.fact
     if fact is None:
         return None

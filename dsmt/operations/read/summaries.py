@@ -10,7 +10,6 @@ import msgspec
 from dsmt.controllers.brake import acts_above
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
-from dsmt.event.status import Shown
 from dsmt.operations.read.alerting import (
     Alert,
     alerts,
@@ -155,7 +154,7 @@ def service(sight: Sight, name: str) -> Service | None:
     rows = instances(sight, Target(name))
     spec = entry.spec.record
     held = sum(row.held is not None for row in rows)
-    wanted = [row for row in rows if row.held is None and row.state is not Shown.DONE]
+    wanted = [row for row in rows if not row.rests]
     ready = sum(serves(sight, row) for row in wanted)
     sick = [row for row in rows if is_problem(sight, row) and row.held is None]
     worst = next((row for row in sick if row.reason is not None), None)

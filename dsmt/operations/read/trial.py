@@ -15,8 +15,8 @@ import msgspec
 from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, SignedEvent
 from dsmt.event.hlc import hlc
-from dsmt.event.kinds.instance import Health, Status
-from dsmt.event.kinds.slot import Slot
+from dsmt.event.kinds.instance import Health, LastExit, Status
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
@@ -82,13 +82,20 @@ class Trial:
         self.now_ms += ROUND_MS
 
     def _obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
-        """Have nodes do what a slot fact asks for, which was `old` before; of those that are lost nobody hears."""
+        """Have nodes do what a slot fact asks for, which was `old` before; of those that are lost nobody hears.
+
+        What has ended with 0 and is not run again (`slot.ended`) is told as ended there.
+        """
         if old is not None and old.node is not None and old.node != slot.node and not self.is_lost(old.node):
             self._status(key, old.node, State.GONE, generation)
         if slot.node is None or self.is_lost(slot.node):
             return
         state = {"running": State.RUNNING, "stopped": State.STOPPED, "gone": State.GONE}[slot.desired]
         self._hear(key.agent(slot.node))
+        if slot.ended is not None and state is State.RUNNING:
+            last = LastExit(code=0, signal=None, at_ms=slot.ended.at_ms, ran_s=slot.ended.ran_s, reason=None)
+            self._status(key, slot.node, State.FAILED, generation, last_exit=last, good=slot.implements)
+            return
         self._status(key, slot.node, state, generation)
         if state is State.RUNNING:
             health = Health(
@@ -106,7 +113,16 @@ class Trial:
         again = msgspec.structs.replace(held, state="open", how=None, attachment=held.attachment + 1, since_ms=self.now_ms)
         self.say(f"broker/{broker}", f"broker/{broker}/session/{agent}", to_data(again))
 
-    def _status(self, key: SlotKey, node: str, state: State, generation: int) -> None:
+    def _status(
+        self,
+        key: SlotKey,
+        node: str,
+        state: State,
+        generation: int,
+        *,
+        last_exit: LastExit | None = None,
+        good: Good | None = None,
+    ) -> None:
         container = State.GONE if state is State.GONE else State.INSTALLED  # also where one was gone from before
         for layer, source, told in (
             (Layer.CONTAINER, f"node/{node}", container),
@@ -120,6 +136,8 @@ class Trial:
                 attempt=1,
                 since_ms=self.now_ms,
                 emit_rate_s=30.0,
+                last_exit=last_exit if layer is Layer.APPLICATION else None,
+                good=good if layer is Layer.APPLICATION else None,
             )
             self.say(source, key.status_topic(node, layer), to_data(record))
 

@@ -4,6 +4,8 @@ Rule 1: a wait that ends too soon says what is not so, after how long, and how f
 Rule 2: who waits is told how far it is, each time that this changes.
 Rule 3: what is parked, or has failed and is not run again, is told as the outcome when it has stayed so for `PARKED_MS`:
     before that a controller may roll it back, or move it. Nobody waits longer for what dsmt does nothing more about.
+Rule 4: what is held by hand, or has ended well and is not run again, is not waited for to be ready. Where nothing else
+    is, that is the outcome, when it has stayed so for `PARKED_MS`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, living_holders
+from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, living_holders, serves
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
@@ -118,7 +120,7 @@ def progress(sight: Sight, rows: Iterable[InstanceRow], met: Callable[[InstanceR
 async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float | None, tell: Tell = silent) -> Waited:
     """Wait until every instance of a target is in a state.
 
-    Raises `InputError`, `NotFoundError`, `TimedOutError`, and `FailedError` where one is to be ready that is over (rule 3).
+    Raises `InputError`, `NotFoundError`, `TimedOutError`, and `FailedError` where one is over that is to be ready (rule 3, 4).
     """
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
@@ -128,6 +130,8 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
     def rows_of(sight: Sight) -> list[InstanceRow]:
         slots_of(sight.view, target, gone=state == Shown.GONE)
         rows = instances(sight, target, everything=state == Shown.GONE)
+        if state == READY:
+            return [row for row in rows if not row.rests] or rows
         return rows if state != Shown.GONE else _last_copies(rows)
 
     def seen(sight: Sight) -> Waited | None:
@@ -138,10 +142,9 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
         rows = rows_of(sight)
         if (rows or state == Shown.GONE) and all(_is(sight, row, state) for row in rows):
             return Waited(target=str(target), wanted=state, reached=True, instances=rows)
-        over = lasting.first(sight, rows) if state == READY else None
+        over = lasting.first(sight, rows, lambda row: _has_failed(row) or row.rests) if state == READY else None
         if over is not None:
-            why, next_ = ("", look) if over.reason is None else (f": {over.reason.message}", over.reason.next)
-            raise FailedError("wait.failed", f"{over.instance} is {over.state}{why}; dsmt does nothing more", next=next_)
+            raise _over(over, look)
         return None
 
     def far(sight: Sight) -> str:
@@ -149,6 +152,23 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
 
     look = f"dsmt status {target.service}"
     return await until(bus, seen, limit_s=limit_s, unmet=f"{target} is not {state}", look=look, far=far, tell=tell)
+
+
+def _has_failed(row: InstanceRow) -> bool:
+    """Whether it is parked, or has failed for good."""
+    return row.state in (Shown.PARKED, Shown.FAILED)
+
+
+def _over(row: InstanceRow, look: str) -> FailedError:
+    """That one is not ready, and dsmt does nothing more about it."""
+    if row.held is not None:
+        said, next_ = f"{row.instance} is held by {row.held.by}, and so not run", f"dsmt start {row.instance}"
+    elif row.state is Shown.DONE:
+        said, next_ = f"{row.instance} is done, and not run again", f"dsmt restart {row.instance} runs it once more"
+    else:
+        why, next_ = ("", look) if row.reason is None else (f": {row.reason.message}", row.reason.next)
+        said = f"{row.instance} is {row.state}{why}; dsmt does nothing more"
+    return FailedError("wait.failed", said, next=next_)
 
 
 def _last_copies(rows: Iterable[InstanceRow]) -> list[InstanceRow]:
@@ -225,7 +245,7 @@ async def settled(
         if denied is not None and counted:
             told = msgspec.structs.replace(told, refused=denied.revision)
         elif denied is not None:
-            back = sum(is_ready(sight, row) for row in free)
+            back = sum(serves(sight, row) for row in free)
             return msgspec.structs.replace(
                 told, outcome="rolled_back", ready=back, refused=denied.revision, reason=denied.reason
             )
@@ -257,9 +277,11 @@ class _Lasting:
             self._spec = self._spec or spec.id
         return spec.version > revision or (spec.version == revision and spec.id != self._spec)
 
-    def first(self, sight: Sight, rows_: Iterable[InstanceRow]) -> InstanceRow | None:
-        """The first of those that are parked, or have failed for good, and have been since `PARKED_MS` on the same node."""
-        rows = {(row.instance, row.node): row for row in rows_ if row.state in (Shown.PARKED, Shown.FAILED)}
+    def first(
+        self, sight: Sight, rows_: Iterable[InstanceRow], over: Callable[[InstanceRow], bool] = _has_failed
+    ) -> InstanceRow | None:
+        """The first of those that are over, and have been since `PARKED_MS` on the same node."""
+        rows = {(row.instance, row.node): row for row in rows_ if over(row)}
         self._since = {one: self._since.get(one, sight.now_ms) for one in rows}
         return next((row for one, row in rows.items() if sight.now_ms - self._since[one] >= PARKED_MS), None)
 

@@ -235,7 +235,7 @@ class _Foreseen:
         return [
             Unplaced(instance=row.instance, reason=row.reason)
             for row in instances(seen)
-            if row.held is None and not is_ready(seen, row) and row.instance not in before
+            if not row.rests and not is_ready(seen, row) and row.instance not in before
         ]
 
     def left(self, drained: Collection[str]) -> list[Left]:
