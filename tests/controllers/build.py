@@ -122,6 +122,7 @@ class Realm:
         broker: str | None = None,
         attachment: int | None = None,
         since_ms: int | None = None,
+        incarnation: int = START_MS,
         **more: Any,
     ) -> SignedEvent:
         """A broker's word on a source's newest attachment."""
@@ -133,7 +134,7 @@ class Realm:
             state=state,  # type: ignore[arg-type]
             how=how,  # type: ignore[arg-type]
             since_ms=self.now_ms if since_ms is None else since_ms,
-            incarnation=START_MS,
+            incarnation=incarnation,
             pid=1,
             version="0.1",
             address="192.0.2.1",

@@ -144,6 +144,40 @@ def test_a_service_is_answered_with_its_sick_instance_or_with_who_wanted_it() ->
     assert told.startswith("web: 1 of 2 ready; web/app/1 has been stopped on n")
 
 
+def test_a_node_that_was_dead_is_told_in_the_past_and_what_began_with_its_own_node_since_by_that() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle()
+    node = realm.slot(0).node or ""
+    realm.close(node)
+    realm.verdict(node)
+    realm.settle()
+    there = realm.slot(0).node or ""
+    assert f", because node/{node} is dead: " in explain(realm, "web/app/0").says
+    realm.attach(node)
+    realm.after(10)
+    assert f", because node/{node} was dead: " in explain(realm, "web/app/0").says
+    assert f", because node/{node} was dead: " in explain(realm, "web").says
+    realm.session(f"node/{there}", "open", incarnation=realm.now_ms)
+    assert f", because node/{node} was dead: " in explain(realm, "web/app/0").says, "its manager alone was started anew"
+    realm.after(1)
+    realm.status(key(0), there, State.RUNNING)
+    assert explain(realm, "web/app/0").says.endswith(f", because {there} has been started anew")
+    assert explain(realm, "web").says.endswith(f", because {there} has been started anew")
+
+
+def test_a_drain_that_is_over_is_told_in_the_past() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle()
+    node = realm.slot(0).node or ""
+    realm.control_node(node, "draining")
+    realm.settle(seconds=60)
+    assert f", because node/{node} drains, says alice" in explain(realm, "web/app/0").says
+    realm.control_node(node, "active")
+    assert f", because node/{node} was drained by alice" in explain(realm, "web/app/0").says
+
+
 @pytest.mark.parametrize("ended", [True, False])
 def test_an_instance_that_is_wanted_no_more_is_answered_with_who_wanted_fewer(ended: bool) -> None:
     """Its uninstall may hang for long; afterwards it is not listed any more, but who asks for it by name is answered."""

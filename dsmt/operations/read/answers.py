@@ -2,7 +2,9 @@
 
 Rule 1: how it is, is what `ps`, `nodes` and `controllers` show of it.
 Rule 2: what made it so is the nearest cause that somebody or something from outside brought about: a failure, a verdict,
-    an operator's word; not what followed from it by itself.
+    an operator's word; not what followed from it by itself. Where its node was started anew since, and its run began after
+    that, it is the node's start.
+Rule 3: what has caused something and is so no more is told in the past.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     back = _gone_back(sight, rows[0], cause)
     if back or cause.type == "dsmt.status":
         return f"{target}: {count} ready; {back or sentence(cause)}"
-    return f"{target}: {count} ready, because {sentence(cause)}"
+    return f"{target}: {count} ready, because {_started_anew(sight, rows[0], cause) or _cause(sight, cause)}"
 
 
 def _since(sight: Sight, ms: int | None) -> str:
@@ -121,7 +123,33 @@ def _because(sight: Sight, row: InstanceRow, cause: Event | None) -> str:
     if cause.type == "dsmt.status":
         why = (cause.data.get("reason") or {}).get("message")
         return f": {why}; dsmt restarted it" if why else ""
-    return f", because {f'it {predicate(cause)}' if subject(cause) == row.instance else sentence(cause)}"
+    if anew := _started_anew(sight, row, cause):
+        return f", because {anew}"
+    return f", because {f'it {predicate(cause)}' if subject(cause) == row.instance else _cause(sight, cause)}"
+
+
+def _cause(sight: Sight, cause: Event) -> str:
+    """What a cause says (rule 3)."""
+    said = sentence(cause)
+    node = cause.topic.split("/")[1]
+    if cause.type == "dsmt.node.verdict":
+        verdict = sight.fleet.verdict(node)
+        return said if verdict is not None and verdict.id == cause.id else said.replace(" is dead: ", " was dead: ", 1)
+    if cause.type == "dsmt.node.control":
+        entry = sight.view.nodes.get(node)
+        stands = entry is not None and entry.control is not None and entry.control.id == cause.id
+        return said if stands else said.replace(" drains, says", " was drained by", 1)
+    return said
+
+
+def _started_anew(sight: Sight, row: InstanceRow, cause: Event) -> str:
+    """That its node was started anew since the cause, and its run began then; empty where not (rule 2)."""
+    attachments = sight.view.sessions.of.get(f"node/{row.node}")
+    newest = None if attachments is None else attachments.newest
+    if newest is None or row.since is None or cause.type in ("dsmt.status", "dsmt.command"):
+        return ""
+    began_ms = newest[1].record.incarnation
+    return f"{row.node} has been started anew" if cause.time_ms < began_ms <= milliseconds(row.since) else ""
 
 
 def _gone_back(sight: Sight, row: InstanceRow, cause: Event) -> str:

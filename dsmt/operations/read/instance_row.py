@@ -303,7 +303,7 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
 
 
 def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:
-    """Why its slot was decided as it stands, unless that was to run there, and was done: what came later was not for that."""
+    """Why its slot was decided as it stands, unless that was to run there, and was done: what is later is not for that."""
     fact = entry.fact
     if fact is None:
         return None

@@ -120,7 +120,7 @@ def progress(sight: Sight, rows: Iterable[InstanceRow], met: Callable[[InstanceR
 async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float | None, tell: Tell = silent) -> Waited:
     """Wait until every instance of a target is in a state.
 
-    Raises `InputError`, `NotFoundError`, `TimedOutError`, and `FailedError` where one is over that is to be ready (rule 3, 4).
+    Raises `InputError`, `NotFoundError`, `TimedOutError`, and `FailedError` where one is over that is to be ready (3, 4).
     """
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
