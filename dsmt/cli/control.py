@@ -77,7 +77,7 @@ def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 @click.option(
     "--accept-data-loss",
     is_flag=True,
-    help="Also move an instance that keeps data: it starts without its data, which stays behind.",
+    help="Also move an instance that keeps data. That stays behind: it begins with none, or with what it left there before.",
 )
 @reason_option
 @wait_option
@@ -118,6 +118,8 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
     said = (_SAID if wait is None else {**_SAID, **_WAITED})[done.action].format(target=target)
     if done.instances:
         print(f"{', '.join(done.instances)}: {said}")
+    for instance, node in done.data.items():
+        print(f"{instance}: its data stays on {node}; elsewhere it begins with none, or with what it left there before")
     for instance in done.unchanged:
         print(f"{instance}: nothing to do: {one_line(done.because.get(instance, 'it is so already'))}")
 

@@ -109,13 +109,27 @@ def test_data_that_may_be_gone_back_to_is_left_behind_only_by_a_word_of_an_opera
     realm.apply(web(1, component="env: {A: b}\n"))
     realm.step()
     assert realm.slot().revision == 2
-    with pytest.raises(InputError, match=f"has its data on {node}, and would begin elsewhere with none"):
+    with pytest.raises(InputError, match=f"has its data on {node}, and would begin elsewhere without it"):
         words(realm, move)
     words(realm, move, accept_data_loss=True)
     realm.settle(seconds=1)
     assert realm.slot().node != node
     realm.after(100)
     assert words(realm, move).move_number == 2, "what is good keeps no data"
+
+
+def test_whose_data_stays_behind_is_told(words: Words) -> None:
+    told: list[dict[str, str]] = []
+
+    async def act(*args: Any, **about: Any) -> None:
+        told.append((await move(*args, **about)).data)
+
+    realm = running(DATA)
+    node = realm.slot().node or ""
+    words(realm, act, to=node)
+    words(realm, act, accept_data_loss=True)
+    words(running(), act)
+    assert told == [{}, {"web/app/0": node}, {}]
 
 
 def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: Words) -> None:
@@ -143,7 +157,7 @@ def test_one_of_each_node_is_moved_only_to_what_is_another_machine_under_the_nam
         words(realm, move, accept_data_loss=True)
     realm.node("n2", key="key of n2")
     realm.attributes("n1", key="a new one")
-    with pytest.raises(InputError, match="has its data on n1, and would begin on another machine of that name with none"):
+    with pytest.raises(InputError, match="has its data on n1, and would begin on another machine of that name without it"):
         words(realm, move)
     with pytest.raises(InputError, match="runs on every node"):
         words(realm, move, to="n2", accept_data_loss=True)

@@ -54,7 +54,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     unchanged: list[str]
     because: dict[str, str] = {}
     data: dict[str, str] = {}
-    """Of a removal: by instance, the node on which its data stays."""
+    """Of a removal, or a move: by instance, the node on which its data stays."""
 
 
 async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
@@ -116,7 +116,11 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
         number, leave = before.move_number + 1, "" if goes[key] else node or before.leave
         return _will(before, by, reason, move=goes[key], leave=leave, move_number=number, accept_data_loss=accept_data_loss)
 
-    return await _control(bus, sight, target, "move", will, lambda _: "nothing to do")
+    done = await _control(bus, sight, target, "move", will, lambda _: "nothing to do")
+    homes = {
+        str(key): home.node for key in keys if (home := home_of(sight.fleet, key)) is not None and goes[key] != home.node
+    }
+    return msgspec.structs.replace(done, data={one: node for one, node in homes.items() if one in done.instances})
 
 
 def _held_until_started(row: InstanceRow) -> str:
@@ -145,7 +149,7 @@ def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_
         where = "on another machine of that name" if to == home.node else "elsewhere"
         raise InputError(
             "move.data",
-            f"{key} has its data on {home.node}, and would begin {where} with none; nothing was done",
+            f"{key} has its data on {home.node}, and would begin {where} without it; nothing was done",
             next=f"dsmt move {target} --accept-data-loss, if the data may be lost",
         )
     return to or ""
