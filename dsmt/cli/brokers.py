@@ -8,7 +8,7 @@ from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import brokers
-from dsmt.operations.local.keeping import is_up
+from dsmt.operations.local.home import is_up
 from dsmt.operations.words.times import local, rfc3339
 from dsmt.ports.realm import BrokerAddress
 

@@ -14,8 +14,7 @@ from dsmt.errors import InputError, RefusedError
 from dsmt.operations.connection import Connection, connect, reading
 from dsmt.operations.local import following, migrating
 from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.home import ENGINES, Home
-from dsmt.operations.local.keeping import is_up
+from dsmt.operations.local.home import ENGINES, Home, is_up
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.ways import WAYS, Way, way_to
 from dsmt.operations.write.brokers import announce, announced

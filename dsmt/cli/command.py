@@ -77,13 +77,18 @@ class CliContext:
 
         async def asked() -> Result:
             from dsmt.operations.connection import while_let_in  # noqa: PLC0415 - the same
+            from dsmt.operations.local.home import is_up  # noqa: PLC0415 - the same
 
-            operator, reached = home.operator(), None
+            operator, reached, more = home.operator(), None, {}
             if named is not None:
                 from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where brokers are named
 
                 reached = await located(home, operator, realm, named)
-            async with how(operator, realm, brokers=reached) as connection:
+            elif not is_up(home):  # where it is there is no need to look further
+                from dsmt.operations.local.asking import patience_s  # noqa: PLC0415 - the same
+
+                more["patience_s"] = patience_s(home, realm)
+            async with how(operator, realm, brokers=reached, **more) as connection:
                 return await while_let_in(connection.bus, work(connection))
 
         try:

@@ -20,8 +20,7 @@ from dsmt.operations.local import ending, following, machine, upgrading
 from dsmt.operations.local.asking import unreached
 from dsmt.operations.local.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import Home, check_part
-from dsmt.operations.local.keeping import is_up
+from dsmt.operations.local.home import Home, check_part, is_up
 from dsmt.operations.local.lock import alone, has_lock
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.wanted import Wanted

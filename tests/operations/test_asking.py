@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +13,16 @@ from typing import Any
 import pytest
 
 from dsmt.errors import RefusedError, TransportError
+from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
 from dsmt.operations.local import asking
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, keeper_directory
+from dsmt.operations.local.keeping import write_kept
+from dsmt.operations.local.lock import alone
+from dsmt.operations.local.making import init
 from dsmt.operations.read.members import Broker
 from dsmt.ports.realm import BrokerAddress
+from dsmt.system.procfs import identity_of
+from dsmt.system.records import record_path, write_record
 
 OPERATOR: Any = object()
 FULL, GONE, CUT_OFF, WELL = (BrokerAddress(f"10.0.0.{n}:1", bytes([n])) for n in range(1, 5))
@@ -102,3 +109,27 @@ def test_who_reaches_no_broker_at_all_hears_of_a_disk_of_this_home_that_is_full(
     assert told.next == "free space there; it goes on by itself"
     other = TransportError("blob.missing", "another thing")
     assert asking.unreached(home, other) is other
+
+
+def test_a_command_hardly_waits_where_all_is_down_and_nobody_is_at_work(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    realm, waits, hardly = home.realm(), RUNNING_PATIENCE_S, asking.DOWN_PATIENCE_S
+    assert asking.patience_s(home, realm) == waits, "it was never up"
+    write_kept(home)
+    assert asking.patience_s(home, realm) == hardly
+    elsewhere = SimpleNamespace(brokers=(*realm.brokers, ("10.0.0.1:1", b"key")))
+    assert asking.patience_s(home, elsewhere) == waits, "a broker of another machine may come back"  # type: ignore[arg-type]
+
+    async def meanwhile() -> float:
+        async with alone(home):
+            return asking.patience_s(home, realm)
+
+    assert asyncio.run(meanwhile()) == waits, "somebody is at work on it"
+    assert asking.patience_s(home, realm) == hardly
+    own = identity_of(os.getpid())
+    for directory, program in ((home.part("brokers", "b1"), "broker"), (keeper_directory(home), "spawner")):
+        record = Path(record_path(str(directory), program))
+        write_record(str(record), own)
+        assert asking.patience_s(home, realm) == waits, "it runs"
+        record.unlink()

@@ -13,10 +13,9 @@ from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import addresses, brokers, making
 from dsmt.operations.local import home as homes
 from dsmt.operations.local.addresses import check_free
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.making import ensure_node, init
-from dsmt.operations.local.parts import keeper_directory
 from dsmt.programs.configuration import NodeFile
 from dsmt.programs.keeper import KeeperFile
 from dsmt.trust.keys import SecretKey

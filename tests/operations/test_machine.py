@@ -23,10 +23,9 @@ from dsmt.errors import FailedError, InputError, NotFoundError
 from dsmt.operations.local import addresses, certificates, ending, machine
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.making import ensure_controller, ensure_node, init
-from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.programs.configuration import BrokerFile, ControllerFile, MigrationFile, NodeFile, read_config, read_identity
 from dsmt.system import processes

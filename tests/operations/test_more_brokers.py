@@ -14,9 +14,8 @@ from msgspec.structs import replace
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.local import brokers, ending
 from dsmt.operations.local.brokers import meshed, of_home
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.making import ensure_broker, init, reach_at
-from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.telling import silent

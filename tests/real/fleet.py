@@ -21,9 +21,8 @@ from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.connection import Connection, connect
 from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.machine import up
-from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import processes
 from dsmt.operations.read.watching import Watch, watching

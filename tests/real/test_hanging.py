@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.machine import up
-from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.records import process_of

@@ -14,11 +14,10 @@ import pytest
 
 from dsmt.errors import FailedError
 from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home, write_secret
+from dsmt.operations.local.home import Home, keeper_directory, write_secret
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.making import ensure_controller, init, issue
-from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
 from dsmt.system.procfs import children, is_alive

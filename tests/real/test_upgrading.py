@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dsmt.operations.local import upgrading
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts, keeper_directory
+from dsmt.operations.local.home import Home, keeper_directory
+from dsmt.operations.local.parts import Parts
 from dsmt.operations.words.telling import silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import is_alive

@@ -13,16 +13,29 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from dsmt.errors import RefusedError, TransportError
+from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
 from dsmt.operations.connection import connect
 from dsmt.operations.local.home import Home
+from dsmt.operations.local.keeping import is_kept, was_up
+from dsmt.operations.local.lock import is_held
+from dsmt.operations.local.parts import Parts
 from dsmt.operations.read.members import Broker
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import Identity
 
 PATIENCE_S = 1.5
+DOWN_PATIENCE_S = 0.5
+"""How long a command tries where everything is down."""
 FULL_BYTES = 2**20
 """With less room than this on its disk a broker cannot start: it opens its store, and writes."""
+
+
+def patience_s(home: Home, realm: RealmConfig) -> float:
+    """How long a command waits for a broker: hardly where all are of this home, none runs, and nobody would start one."""
+    own, parts = len(home.names("brokers")) >= len(realm.brokers), Parts(home)
+    kept = not own or not was_up(home) or is_kept(home) or is_held(home)
+    return RUNNING_PATIENCE_S if kept or parts.brokers() or parts.servers() else DOWN_PATIENCE_S
 
 
 def unreached(home: Home, error: TransportError) -> TransportError:

@@ -18,8 +18,8 @@ from dsmt.operations.local import servers
 from dsmt.operations.local.addresses import check_address, check_free, free_address
 from dsmt.operations.local.ending import release
 from dsmt.operations.local.handing import handed_on
-from dsmt.operations.local.home import ENGINES, Home, check_part, write_secret
-from dsmt.operations.local.keeping import broker_programs, is_up, keep
+from dsmt.operations.local.home import ENGINES, Home, check_part, is_up, write_secret
+from dsmt.operations.local.keeping import broker_programs, keep
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import broker_host, ensure_broker, reach_at
 from dsmt.operations.local.wanted import MOST_BROKERS

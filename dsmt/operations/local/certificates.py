@@ -19,8 +19,7 @@ import msgspec
 from dsmt.errors import InputError, NotFoundError, UnusableEventError
 from dsmt.operations.connection import Connection, attached
 from dsmt.operations.local.dating import Dated
-from dsmt.operations.local.home import Home, write_secret
-from dsmt.operations.local.keeping import is_up
+from dsmt.operations.local.home import Home, is_up, write_secret
 from dsmt.operations.local.making import ensure_broker, had_address, issue
 from dsmt.operations.read.certificates import STAND_IN, State, in_use, state_of
 from dsmt.operations.words.times import rfc3339

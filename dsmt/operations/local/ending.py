@@ -24,10 +24,10 @@ from typing import Final
 import msgspec
 
 from dsmt.backoff import Backoff
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, is_up, was_up, write_kept
+from dsmt.operations.local.home import Home, is_up, keeper_directory
+from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, was_up, write_kept
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in, keeper_directory
+from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.processes import SOCKET

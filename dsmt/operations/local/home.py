@@ -28,6 +28,7 @@ from dsmt.programs.configuration import (
     read_identity,
 )
 from dsmt.system.files import write_atomically
+from dsmt.system.records import process_of
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SEED_BYTES, SecretKey
 
@@ -47,6 +48,16 @@ def home_directory(told: str | None) -> Path:
     except RuntimeError as error:
         said = f"{named} cannot be a home: nobody knows where {named.split('/')[0]} is"
         raise InputError("home.path", said, next=WHERE) from error
+
+
+def keeper_directory(home: Home) -> Path:
+    """Where the keeper lives."""
+    return home.root / "keeper"
+
+
+def is_up(home: Home) -> bool:
+    """Whether the home's keeper runs."""
+    return process_of(keeper_directory(home), "spawner") is not None
 
 
 class Home(msgspec.Struct, frozen=True):

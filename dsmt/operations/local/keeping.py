@@ -8,21 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dsmt.errors import FailedError, TransportError
-from dsmt.operations.local.home import SERVERS, Home
-from dsmt.operations.local.parts import keeper_directory
+from dsmt.operations.local.home import SERVERS, Home, is_up, keeper_directory
 from dsmt.programs.configuration import MigrationFile, RealmConfig
 from dsmt.programs.keeper import KeeperFile, command_of
 from dsmt.system.processes import SpawnedProcesses, start_spawner
-from dsmt.system.records import process_of
 
 START_S = 30.0
 BEGUN_ANEW = "begun_anew"
 """Stands beside the keeper from when `upgrade` ends all until the keeper answers again, or `down` has ended it."""
-
-
-def is_up(home: Home) -> bool:
-    """Whether the home's keeper runs."""
-    return process_of(keeper_directory(home), "spawner") is not None
 
 
 def was_up(home: Home) -> bool:

@@ -30,6 +30,21 @@ def has_lock(home: Home) -> bool:
     return (home.root / LOCK_FILE).exists()
 
 
+def is_held(home: Home) -> bool:
+    """Whether somebody is at work on a home now."""
+    try:
+        descriptor = os.open(home.root / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @asynccontextmanager
 async def alone(home: Home, waits: Tell = silent) -> AsyncIterator[None]:
     """Be the one who works on a home for the length of a block; its directory is made when missing.

@@ -13,8 +13,8 @@ import msgspec
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import ENGINES, SERVERS, Home
-from dsmt.operations.local.keeping import ask_keeper, is_up, keep, start_keeper
+from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up
+from dsmt.operations.local.keeping import ask_keeper, keep, start_keeper
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import (
     check_name,

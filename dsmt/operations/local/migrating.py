@@ -21,8 +21,8 @@ import msgspec
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.ending import end, end_own
-from dsmt.operations.local.home import ENGINES, SERVERS, Home, write_secret
-from dsmt.operations.local.keeping import ask_keeper, is_up, start_keeper, write_kept
+from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up, write_secret
+from dsmt.operations.local.keeping import ask_keeper, start_keeper, write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, start_all
 from dsmt.operations.local.making import reach_at

@@ -10,7 +10,7 @@ from typing import Final
 
 from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, dump_record, load_record, remembered
-from dsmt.operations.local.home import SERVERS, Home
+from dsmt.operations.local.home import SERVERS, Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.marks import MARK, owner_of
 from dsmt.system.procfs import environment_value, is_alive
@@ -18,11 +18,6 @@ from dsmt.system.records import has_lock, is_copied, is_copy, living, lock_holde
 
 NODE_PROGRAMS: Final = ("spawner", "container_manager", "node_monitor")
 """What runs in a node's own directory; the first one ends the others."""
-
-
-def keeper_directory(home: Home) -> Path:
-    """Where the keeper lives."""
-    return home.root / "keeper"
 
 
 def _agents_of(container: Path) -> list[Path]:

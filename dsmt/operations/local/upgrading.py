@@ -21,11 +21,11 @@ from typing import Final, NamedTuple
 
 from dsmt.errors import RefusedError
 from dsmt.operations.local.ending import end, end_program
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper, was_up
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
-from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in, keeper_directory
+from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED

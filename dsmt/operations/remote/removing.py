@@ -10,8 +10,8 @@ from dsmt.errors import InputError, NotFoundError, TransportError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import brokers
 from dsmt.operations.local.ending import end_node
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.keeping import is_up, write_kept
+from dsmt.operations.local.home import Home, is_up
+from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.servers import check_left, emptied
 from dsmt.operations.read.holding import Left, left_on
