@@ -145,6 +145,16 @@ def test_a_rollback_to_a_revision_by_its_number_and_to_none_that_is_there(tmp_pa
     run(tmp_path, work)
 
 
+def test_a_rollback_to_what_was_refused_says_so(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        assert (await rollback(alice, "web", 2, by="alice", reason="")).warnings == []
+        (said,) = (await rollback(alice, "web", 3, by="alice", reason="")).warnings
+        assert said.startswith("r3 was refused when it was applied: ")
+        assert said.endswith("; it is tried again")
+
+    run(tmp_path, work)
+
+
 def test_a_rollback_wants_the_instances_of_the_revision_that_it_goes_back_to(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
         more = SpecFact(spec=spec(web(5, component="env: {LOG: '4'}\n")), by="alice", reason="")

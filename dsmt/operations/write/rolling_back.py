@@ -40,6 +40,10 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     spec = from_plain(again.spec)  # one that nobody can read is not applied
     revision = await say_spec(bus, sight, again, service)
     done = said_now(spec, revision)
+    if to is not None and told.was_refused(number) and not told.was_good(number):
+        why = told.refused[str(told.said[number].id)]
+        said = f"r{number} was refused when it was applied{f': {why}' if why else ''}; it is tried again"
+        return msgspec.structs.replace(done, warnings=[said])
     if to is not None or told.was_good(number):
         return done
     never = f"no revision before was good in each component: this is r{number} again, the one before"
