@@ -2,6 +2,8 @@
 
 import asyncio
 
+from dsmt.agents.rules.container import FOLLOWED, OUTCOME
+
 from .managed import Managed
 from .world import in_virtual_time
 
@@ -36,6 +38,23 @@ def test_shutdown_ends_what_an_agent_had_started_and_not_written_down() -> None:
         process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
         assert (await process.wait()).code == 0
         assert not at.node.machine.alive
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_an_agent_that_is_ended_so_that_another_follows_it_has_not_failed_and_the_next_one_that_dies_has() -> None:
+    async def main() -> None:
+        at = await Managed.running()
+        agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
+        for told in ([], ["failed"]):
+            if not told:
+                files.write(OUTCOME, FOLLOWED.encode())
+            count, said = len(agents), len(at.states("agent"))
+            agents[-1].process.kill()
+            await at.realm.until(lambda count=count: len(agents) > count and at.states("agent")[-1] == "running")
+            assert [state for state in at.states("agent")[said:] if state == "failed"] == told
+            assert files.read(OUTCOME) is None
         at.end()
 
     in_virtual_time(main)

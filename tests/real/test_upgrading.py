@@ -63,6 +63,12 @@ async def verdicts(home: Home) -> list[Any]:
     return [one for one in lines if one.get("type") == "dsmt.node.verdict"]
 
 
+async def failures(home: Home) -> list[Any]:
+    """What was said to have failed."""
+    lines = (await dsmt(home.root, "tail", "service/", "--since", "1h", "--no-follow", "--json")).lines
+    return [one["data"] for one in lines if one.get("type") == "dsmt.status" and one["data"].get("state") == "failed"]
+
+
 @pytest.mark.parametrize("engine", ["dsmt", pytest.param("nats", marks=pytest.mark.xdist_group("nats-realm"))])
 def test_all_of_dsmt_is_begun_anew_and_what_it_runs_is_not_touched(tmp_path, engine):
     async def scenario(home: Home) -> None:
@@ -76,6 +82,7 @@ def test_all_of_dsmt_is_begun_anew_and_what_it_runs_is_not_touched(tmp_path, eng
         assert await shown(home) == before
         assert (await dsmt(home.root, "status", "--json")).json["state"] == "ok"
         assert await verdicts(home) == [], "nobody was held for dead"
+        assert await failures(home) == [], "no agent failed: it was followed"
         await dsmt(home.root, "scale", "web/app", "4", "--wait=60s")
         assert (await shown(home))[:3] == before
 

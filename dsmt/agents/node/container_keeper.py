@@ -184,6 +184,8 @@ class ContainerKeeper:
                 return True
         elif outcome == "recreate":
             self._recreate()
+        elif outcome:
+            self._files.remove(c.OUTCOME)
         if self._files.read(c.CONFIG) is None:
             self._create()
         return False

@@ -9,7 +9,7 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 | `slot.event` | the slot fact obeyed, as signed, and its signer's certificates | the manager at creation, then the agent |
 | `spec.event` | the spec fact that slot names, in the same way | the agent |
 | `instance.json` | `InstanceRecord` | the agent |
-| `outcome` | `gone` or `recreate`: why the agent ended by itself | the agent |
+| `outcome` | `gone` or `recreate`: why the agent ended by itself; or `followed` | the agent; `dsmt upgrade` |
 | `agent.json` | which process the agent is (`ProcessIdentity`) | the container manager |
 | `files/<install key>/` | the instance's directory, one for each installation | the agent |
 | `logs/` | `stdout.log`, `stderr.log`, a log for each step | the programs |
@@ -51,6 +51,8 @@ OUTCOME: Final = "outcome"
 PROCESS: Final = "agent.json"
 FILES: Final = "files"
 LOGS: Final = "logs"
+FOLLOWED: Final = "followed"
+"""The outcome of an agent that is ended so that one of another version follows it."""
 KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, SPEC})
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dsmt.agents.rules.container import FOLLOWED, OUTCOME
 from dsmt.errors import RefusedError
 from dsmt.operations.local.ending import end, end_program
 from dsmt.operations.local.home import Home, keeper_directory
@@ -138,6 +139,8 @@ async def _replace_agents(home: Home, node: str) -> None:
 
 async def _replace_agent(container: Path, spawner: ProcessIdentity) -> None:
     former = [one for one in agents_in(container) if one.started < spawner.started]
+    if former:  # its manager tells no failure
+        write_atomically(str(container / OUTCOME), FOLLOWED.encode(), durable=False)
     for agent in former:
         send_signal(agent, signal.SIGKILL)
     if former:
