@@ -61,6 +61,15 @@ def test_a_wait_that_ends_too_soon_says_what_is_not_so_how_far_it_is_and_that_it
     assert told.value.next == "dsmt status web shows how far it is"
 
 
+def test_who_waits_while_no_controller_is_alive_is_told_so(realm: Realm) -> None:
+    realm.controller("c1")
+    for state, told in (("open", False), ("closed", True)):
+        realm.session("controller/c1", state)
+        with pytest.raises(TimedOutError) as late:
+            wait(waiting.settled, applied(1))
+        assert ("; no controller is alive); it goes on" in late.value.message) is told
+
+
 def test_who_waits_is_told_how_far_it_is_once_for_each_change(realm: Realm) -> None:
     told: list[str] = []
 

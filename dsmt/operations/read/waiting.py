@@ -26,6 +26,7 @@ from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, living_holders, serves
+from dsmt.operations.read.members import controllers
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
@@ -97,7 +98,9 @@ async def until(
                 found = seen(sight)
                 if found is not None:
                     return found
-                now = "" if far is None else far(sight)
+                known = controllers(sight)
+                nobody = ["no controller is alive"] if known and not any(one.alive for one in known) else []
+                now = "; ".join(nobody if far is None else [far(sight), *nobody])
                 if now != told:
                     tell(f"{unmet}: {now}")
                 told = now
