@@ -233,6 +233,12 @@ def test_nodes_brokers_and_controllers_are_answered() -> None:
     realm.verdict("n1")
     assert ": as a test says" in explain(realm, "node/n1").says
     assert kinds(explain(realm, "node/n1")) == ["node.verdict dead"], "when it began says nothing of its death"
+    assert "it was dead" not in explain(realm, "node/n1").says
+    realm.after(5).attach("n1")
+    told = explain(realm, "node/n1").says
+    assert told.startswith("node/n1 is alive, connected to b1 since ")
+    assert told.endswith(": as a test says")
+    assert "; it was dead from " in told
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,9 @@ def _of_node(sight: Sight, name: str, used: Used) -> str:
         how = f"node/{name} {'has been' if since else 'is'} {row.liveness}{since}" + (
             f": {row.evidence}" * bool(row.evidence)
         )
+    last = entry.verdict
+    if verdict is None and last is not None and last.record.state == "dead":
+        how = f"{how}; it was dead from {local(last.record.since_ms)}: {last.record.message}"
     return how if row.mode == "active" else f"{how}; it is {row.mode} by {row.mode_by}{quoted(row.mode_reason)}"
 
 
