@@ -1,0 +1,120 @@
+"""Waiting: what ends a wait, though it is not as it was waited for."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dsmt.cli import screens
+from dsmt.errors import FailedError, TimedOutError
+from dsmt.event.kinds.instance import LastExit
+from dsmt.event.status import State
+from dsmt.operations.read import waiting
+from dsmt.operations.read.sight import Sight
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+from .waits import EXITED, WEB, applied, realm, wait
+
+__all__ = ["realm"]
+
+
+def test_who_waits_while_no_controller_is_alive_is_told_so(realm: Realm) -> None:
+    realm.controller("c1")
+    for state, told in (("open", False), ("closed", True)):
+        realm.session("controller/c1", state)
+        with pytest.raises(TimedOutError) as late:
+            wait(waiting.settled, applied(1))
+        assert ("; no controller is alive); it goes on" in late.value.message) is told
+
+
+def test_what_was_refused_says_which_revision_runs_and_why(realm: Realm) -> None:
+    realm.after(100).status(key(1), realm.slot(1).node or "", State.RUNNING)
+    realm.apply(web(2, component="env: {A: b}\nrestart: {escalate: [restart: 3]}\n"))
+    realm.step()
+    at = next(index for index in range(2) if realm.slot(index).revision == 2)
+    realm.status(key(at), realm.slot(at).node or "", State.FAILED, parked=True, reason=EXITED)
+    realm.settle(seconds=1)
+    done = wait(waiting.settled, applied(2))
+    assert (done.outcome, done.refused, done.running, done.ready) == ("rolled_back", 2, [1], 2)
+    assert done.reason.code == "rollout.rolled_back"
+
+
+@pytest.mark.parametrize("rolled_back", [True, False])
+def test_what_is_parked_is_told_when_no_controller_has_rolled_it_back_meanwhile(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch, rolled_back: bool
+) -> None:
+    realm.after(100).status(key(1), realm.slot(1).node or "", State.RUNNING)
+    realm.apply(web(2, component="env: {A: b}\nrestart: {escalate: [restart: 3]}\n"))
+    realm.step()
+    at = next(index for index in range(2) if realm.slot(index).revision == 2)
+    realm.status(key(at), realm.slot(at).node or "", State.FAILED, parked=True, reason=EXITED)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        yield sight(realm)
+        if rolled_back:
+            realm.settle(seconds=1)
+        for _ in range(2):
+            yield sight(realm.after(waiting.PARKED_MS / 2000))
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    done = wait(waiting.settled, applied(2))
+    assert done.failed
+    assert (done.outcome, done.refused) == (("rolled_back", 2) if rolled_back else ("parked", None))
+
+
+@pytest.mark.parametrize(("parked", "word"), [(True, "parked"), (False, "failed")])
+def test_nobody_waits_for_what_dsmt_does_nothing_more_about(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch, parked: bool, word: str
+) -> None:
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, parked=parked, reason=EXITED)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        for _ in range(2):
+            yield sight(realm.after(waiting.PARKED_MS / 1000))
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    done = wait(waiting.settled, applied(1))
+    assert (done.outcome, done.failed, done.ready, done.reason.code) == (word, True, 1, EXITED.code)
+    with pytest.raises(FailedError) as told:
+        wait(waiting.wait_for, WEB, "ready")
+    why = "exited with code 3 3ms after start, before it was ready"
+    assert (told.value.message, told.value.exit) == (f"web/app/1 is {word}: {why}; dsmt does nothing more", 1)
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [("held", "web/app/0 is held by alice, and so not run"), ("done", "web/app/0 is done, and not run again")],
+)
+def test_what_rests_is_not_waited_for_and_where_all_does_the_wait_ends(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch, rest: str, said: str
+) -> None:
+    def ends(index: int) -> None:
+        if rest == "held":
+            realm.hold(key(index))
+            realm.status(key(index), realm.slot(index).node or "", State.STOPPED)
+            return
+        last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
+        realm.status(key(index), realm.slot(index).node or "", State.FAILED, last_exit=last)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        for _ in range(2):
+            yield sight(realm.after(waiting.PARKED_MS / 1000))
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    realm.apply(web(2, component="kind: job\nrestart: {when: on_failure}\n") if rest == "done" else web(2))
+    realm.settle(seconds=1)
+    realm.status(key(0), realm.slot(0).node or "", State.RUNNING)
+    ends(1)
+    assert wait(waiting.wait_for, WEB, "ready").reached
+    ends(0)
+    with pytest.raises(FailedError, match=said) as told:
+        wait(waiting.wait_for, WEB, "ready")
+    assert "web/app/0" in told.value.next
+
+
+def test_what_another_revision_has_replaced_before_it_was_ready_has_failed_and_says_so(realm: Realm) -> None:
+    realm.apply(web(3))
+    told = wait(waiting.settled, applied(1))
+    assert (told.outcome, told.failed) == ("superseded", True)
+    (line,) = screens.applied(told)
+    assert line == "web  r1 was replaced before it was ready: dsmt history web names what stands"

@@ -1,0 +1,47 @@
+"""A realm of which one instance fails, and waits that look at it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from dsmt.event.reason import reason
+from dsmt.event.status import State
+from dsmt.operations.read import waiting
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.waiting import Applied
+from dsmt.operations.words.targets import Target
+from dsmt.operations.words.telling import Tell, silent
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+
+WEB = Target("web")
+EXITED = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="web/app/0")
+
+
+@pytest.fixture
+def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
+    """Two of web on two nodes, of which the second fails; whoever watches sees it."""
+    made = Realm("n1", "n2")
+    made.apply(web(2))
+    made.settle(seconds=1)
+    made.status(key(1), made.slot(1).node or "", State.FAILED, reason=EXITED, next_try_ms=made.now_ms + 5_000, failures=1)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        while True:
+            yield sight(made)
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    return made
+
+
+def wait(act: Callable[..., Coroutine[Any, Any, Any]], *words: object, tell: Tell = silent) -> Any:
+    bus: Any = None
+    return asyncio.run(act(bus, *words, limit_s=0.1, tell=tell))
+
+
+def applied(revision: int) -> Applied:
+    return Applied(service="web", revision=revision, plan=None, outcome="applied", ready=0, wanted=2)
