@@ -24,6 +24,7 @@ from tests.real.fleet import PATIENCE_S, attached, end, eventually, web_spec
 from tests.real.seat import dsmt
 
 WEB = web_spec(3)
+PACE_S = 0.02
 BLOB = os.urandom(700_000)
 
 
@@ -33,7 +34,10 @@ async def pieces() -> AsyncIterator[bytes]:
 
 
 class Publisher:
-    """Says something again and again, over whatever carries the realm, and keeps what was acknowledged."""
+    """Says something again and again, over whatever carries the realm, and keeps what was acknowledged.
+
+    At a pace: who says all that it can takes both cores from the move that is looked at.
+    """
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -46,6 +50,7 @@ class Publisher:
                 async with connect(self._home.operator(), self._home.realm()) as connection:
                     while not self.ends:
                         await self._say(connection.bus)
+                        await asyncio.sleep(PACE_S)
 
     async def _say(self, bus: Bus) -> None:
         emission = bus.emit(Draft("user/test/said", {"n": len(self.acknowledged)}))

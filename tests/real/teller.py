@@ -29,7 +29,7 @@ async def tell(home: Home, address: str) -> None:
                 continue
             sys.stdout.write(f"{emission.id} {ack.level.value}\n")
             sys.stdout.flush()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
 
 
 if __name__ == "__main__":
