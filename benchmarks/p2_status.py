@@ -34,7 +34,7 @@ APART_S: Final = 0.05
 """Between our kill and the bare loop's, so that neither meets the other's work."""
 PATIENCE_S: Final = 30.0
 STATUS: Final = "service/bench/status/stamp/+/+/application"
-BARS: Final = (("p50", median, 5.0), ("p99", percentile(0.99), 20.0))
+BARS: Final = (("p50", median, 4.5), ("p99", percentile(0.99), 12.0))
 
 
 @dataclass(slots=True)

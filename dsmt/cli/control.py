@@ -159,7 +159,7 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
         raise InputError("target.form", f"{service} is not a service", next="dsmt scale SERVICE/COMPONENT 0")
     if not yes:
         with suppress(TransportError):  # where no broker answers, the question is asked as before
-            controlling.spec_of(seen(ctx), service)
+            controlling.spec_of(seen(ctx, named), service)
         _confirm(ctx, service)
 
     async def work(connection: Connection) -> Done:

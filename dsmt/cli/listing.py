@@ -24,14 +24,19 @@ from dsmt.operations.read.summaries import services as of_services
 from dsmt.operations.words.targets import Target
 
 
-def seen(ctx: CliContext) -> Sight:
-    """The realm now, with what passes by."""
+def seen(ctx: CliContext, named: Target | None = None) -> Sight:
+    """The realm now, with what passes by; of services only that of a target, if there is one of its name."""
 
-    async def work(connection: Reading) -> Sight:
-        return await look(connection.bus, passing=True)
+    async def work(connection: Reading) -> tuple[Sight, bool]:
+        if named is not None:
+            sight = await look(connection.bus, passing=True, of=(named.service,))
+            if named.service in sight.view.services:
+                return sight, False
+        return await look(connection.bus, passing=True), True
 
-    sight = ctx.ask(work)
-    remember(ctx, sight)
+    sight, whole = ctx.ask(work)
+    if whole:
+        remember(ctx, sight)
     return sight
 
 
@@ -49,7 +54,7 @@ def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems
             raise InputError("label.form", f"{label!r} is not a label", next="write -l KEY=VALUE")
         wanted[key] = value
     named = None if target is None else Target.parse(target)
-    sight = seen(ctx)
+    sight = seen(ctx, named)
     rows = instances(sight, named, labels=wanted, problems=problems, everything=everything, ending=not problems)
     if ctx.json:
         document(rows)
@@ -61,7 +66,8 @@ def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems
 @click.argument("target", type=TARGET)
 def endpoints(ctx: CliContext, target: str) -> None:
     """Show where the instances of TARGET (a service, component or instance) can be reached now: a line for each port."""
-    found = of_endpoints(seen(ctx), Target.parse(target))
+    named = Target.parse(target)
+    found = of_endpoints(seen(ctx, named), named)
     if ctx.json:
         document(found)
         return

@@ -347,7 +347,7 @@ def test_the_next_try_of_an_agent_that_is_dead_is_not_announced() -> None:
 def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("dsmt.cli.control.seen", lambda _: sight(running_one()))
+    monkeypatch.setattr("dsmt.cli.control.seen", lambda *_: sight(running_one()))
     assert main(["remove", "nosuch"]) == NotFoundError.exit
     assert "there is no service nosuch" in capsys.readouterr().err
     assert main(["remove", "web", "--json"]) == InputError.exit
@@ -357,7 +357,7 @@ def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
 def test_a_service_without_endpoints_is_said_to_have_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("dsmt.cli.listing.seen", lambda _: sight(running_one()))
+    monkeypatch.setattr("dsmt.cli.listing.seen", lambda *_: sight(running_one()))
     assert main(["endpoints", "web"]) == 0
     told = capsys.readouterr()
     assert (told.out, told.err.startswith("web has no endpoint")) == ("", True)
