@@ -273,7 +273,9 @@ def test_a_service_that_was_removed_is_planned_with_a_word_on_where_its_data_is(
         (told,) = left_data(sight(realm), spec(keeps))
         assert told == f"web/app/0 keeps the data that it had before web was removed, on {node}"
         assert told in plan(sight(realm), spec(keeps), by="alice", warnings=[]).warnings
-        assert left_data(sight(realm), spec(web(1))) == left_data(sight(realm), spec(web(0, component="data: true\n"))) == []
+        assert left_data(sight(realm), spec(web(0, component="data: true\n"))) == []
+        (unused,) = left_data(sight(realm), spec(web(1)))
+        assert unused == f"web/app/0 keeps no data now: what it had before web was removed stays on {node}, unused"
         realm.settle(seconds=120)
         realm.after(120).settle(seconds=5)
     (step,) = plan(sight(realm), spec(keeps), by="alice", warnings=[]).steps
@@ -282,6 +284,28 @@ def test_a_service_that_was_removed_is_planned_with_a_word_on_where_its_data_is(
     realm.settle(seconds=5)
     (told,) = left_data(sight(realm), spec(keeps))
     assert told.endswith("which is dead: until it is alive, or dsmt move web/app/0 --accept-data-loss, it waits")
+
+
+def test_data_that_was_left_out_by_mistake_when_a_service_was_applied_again_is_named_with_the_way_back_to_it() -> None:
+    realm, keeps = Realm("n1", "n2"), web(1, component="data: true\n")
+    realm.apply(keeps)
+    realm.settle(seconds=1)
+    (home,) = realm.nodes_of()
+    realm.apply(keeps, removed=True)
+    realm.settle(seconds=120)
+    realm.control_node(home or "", "excluded")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.control_node(home or "", "active")
+    (node,) = realm.nodes_of()
+    assert node not in (None, home)
+    assert left_data(sight(realm), spec(web(1))) == []
+    (told,) = plan(sight(realm), spec(keeps), by="alice", warnings=[]).warnings
+    back = f"dsmt move web/app/0 --to {home} --accept-data-loss goes back to it"
+    assert told == f"web/app/0 begins on {node} with no data: what it had is on {home}; {back}"
+    realm.apply(keeps)
+    realm.settle(seconds=60)
+    assert left_data(sight(realm), spec(keeps)) == [], "where it is has become its home"
 
 
 def test_who_removes_a_service_hears_on_which_nodes_its_data_stays(monkeypatch: pytest.MonkeyPatch) -> None:

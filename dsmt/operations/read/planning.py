@@ -16,6 +16,7 @@ import msgspec
 from dsmt.controllers.good import data_of
 from dsmt.controllers.placement import Chooser
 from dsmt.errors import FailedError
+from dsmt.event.kinds.slot import Home
 from dsmt.event.payload import canonical
 from dsmt.operations.read.past import good_now
 from dsmt.operations.read.plan_words import masked, promises
@@ -25,7 +26,7 @@ from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.trial import PlannedStep, Unplaced
 from dsmt.spec.changes import Change, changes
 from dsmt.spec.plain import to_plain
-from dsmt.spec.records import ServiceSpec
+from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.view import SlotKey, View
 
 
@@ -160,24 +161,34 @@ def _best_effort(spec: ServiceSpec) -> list[str]:
 
 
 def left_data(sight: Sight, spec: ServiceSpec) -> list[str]:
-    """Of a service that was removed: to which nodes it comes back, for its data is there."""
-    entry = sight.view.services.get(spec.service)
-    if entry is not None and entry.spec is not None and not entry.spec.record.removed:
-        return []
+    """Of a service that was removed before: which instances come back to their data, and which do not use it."""
     told = []
     for (name, index), home in sorted(data_of(sight.fleet, spec.service).items()):
         component = spec.components.get(name)
-        if component is None or component.on_partition != "pinned":
-            continue
-        if component.each_node or index < (component.instances or 0):
-            key, state = SlotKey(spec.service, name, index), sight.fleet.state(home.node)
-            waits = (
-                ""
-                if state == "alive" or component.each_node
-                else (f", which is {state}: until it is alive, or dsmt move {key} --accept-data-loss, it waits")
-            )
-            told.append(f"{key} keeps the data that it had before {spec.service} was removed, on {home.node}{waits}")
-    return told
+        if component is not None and (component.each_node or index < (component.instances or 0)):
+            told.append(_left(sight, SlotKey(spec.service, name, index), component, home))
+    return [one for one in told if one]
+
+
+def _left(sight: Sight, key: SlotKey, component: ComponentSpec, home: Home) -> str:
+    """What becomes of the data of one slot; empty where that is as always."""
+    entry = sight.view.services.get(key.service)
+    stands = entry is not None and entry.spec is not None and not entry.spec.record.removed
+    if stands:
+        slot = sight.view.slot(key)
+        fact = None if slot is None else slot.fact
+        if component.on_partition != "pinned" or fact is None or fact.record.home is not None:
+            return ""
+        back = f"dsmt move {key} --to {home.node} --accept-data-loss goes back to it"
+        elsewhere = fact.record.node not in (None, home.node)
+        return f"{key} begins on {fact.record.node} with no data: what it had is on {home.node}; {back}" if elsewhere else ""
+    if component.on_partition != "pinned":
+        unused = f"{key} keeps no data now: what it had before {key.service} was removed stays on {home.node}, unused"
+        return "" if component.data else unused
+    state = sight.fleet.state(home.node)
+    waits = f", which is {state}: until it is alive, or dsmt move {key} --accept-data-loss, it waits"
+    told = f"{key} keeps the data that it had before {key.service} was removed, on {home.node}"
+    return told if state == "alive" or component.each_node else told + waits
 
 
 def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str]:
