@@ -59,8 +59,9 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
         f"; {counted(lost, 'other')} overruled: another one came first; if you still want it, apply it again" if lost else ""
     )
     then = f"dsmt rollback {service} --to N goes back to one"
-    if not any("current" in one.state for one in found):
-        then = f"{service} was removed; dsmt apply begins it anew"
+    stands = next((one for one in found if "current" in one.state), None)
+    if stands is None or stands.removed:
+        then = f"{service} {'was' if stands is None else 'is being'} removed; dsmt apply begins it anew"
     last = f"{counted(len(found) - lost, 'revision')}{again}{trimmed}.   {then}"
     return page([*table(header, laid).split("\n"), last, screens.freshness(sight)])
 

@@ -144,6 +144,12 @@ def test_history_says_what_became_of_each_revision() -> None:
         Revision(revision=2, reason="4.0", state=["running", "good"], **about),
     ]
     check("history", history_screen("web", found, seen))
+    ending = [
+        replace(found[0], removed=True, state=["removed", "current"]),
+        replace(found[0], removed=True, state=["removed"]),
+    ]
+    for last, told in zip(ending, ("is being", "was"), strict=True):
+        assert f"web {told} removed; dsmt apply begins it anew" in history_screen("web", [last, found[1]], seen)
 
 
 def test_a_node_that_is_drained_names_what_holds_it() -> None:

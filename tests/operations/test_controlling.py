@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.errors import InputError
+from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.status import State
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import controlling
+from dsmt.operations.write import applying, controlling
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -116,6 +116,19 @@ def test_data_that_may_be_gone_back_to_is_left_behind_only_by_a_word_of_an_opera
     assert realm.slot().node != node
     realm.after(100)
     assert words(realm, move).move_number == 2, "what is good keeps no data"
+
+
+def test_of_a_service_that_is_being_removed_it_is_said_so(words: Words) -> None:
+    realm = running()
+    realm.apply(web(1), removed=True)
+    for _ in range(2):  # while its instances end, and when they are to be none
+        with pytest.raises(NotFoundError) as told:
+            applying.current(sight(realm), "web")
+        assert (told.value.message, told.value.code) == ("web is being removed", "service.removed")
+        assert "dsmt apply begins it anew" in told.value.next
+        realm.step()
+    with pytest.raises(NotFoundError, match="web is being removed"):
+        words(realm, controlling.start)
 
 
 def test_whose_data_stays_behind_is_told(words: Words) -> None:

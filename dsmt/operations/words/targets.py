@@ -76,6 +76,10 @@ def no_service(view: View, service: str, advice: str = "") -> DsmtError:
     """The error of a service that is not there, or of which what was applied last cannot be read."""
     topic = f"service/{service}/spec"
     why = view.quarantined.get(topic)
+    entry = view.services.get(service)
+    if entry is not None and entry.spec is not None and entry.spec.record.removed:
+        ends = f"dsmt ps {service} shows what is left of it; dsmt apply begins it anew"
+        return NotFoundError("service.removed", f"{service} is being removed", next=ends)
     if why is None:
         removed = view.epoch(topic) > 1
         said = f"there is no service {service}{' any more: it was removed' * removed}"
