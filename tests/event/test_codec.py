@@ -290,7 +290,7 @@ OTHER_PATHS = {
     "more behind": lambda path: {PATH_LABEL: [*path, 1]},
     "index beyond": lambda path: {PATH_LABEL: [path[1], *path[1:]]},
     "negative index": lambda path: {PATH_LABEL: [-1, *path[1:]]},
-    "huge size": lambda path: {PATH_LABEL: [1, 2**40, path[2]]},
+    "too large a size": lambda path: {PATH_LABEL: [1, 2**20 + 1, path[2]]},
     "siblings as bytes": lambda path: {PATH_LABEL: [*path[:2], b"".join(path[2])]},
     "short sibling": lambda path: {PATH_LABEL: [*path[:2], [path[2][0][:31], *path[2][1:]]]},
     "no path": lambda path: {PATH_LABEL: None},
@@ -305,6 +305,14 @@ OTHER_PATHS = {
 def test_an_unprotected_header_holds_nothing_but_a_path(unprotected, code):
     assert decode(_rewrapped(lambda path: {PATH_LABEL: path}))
     assert refused(_rewrapped(unprotected)) == code
+
+
+def test_an_envelope_that_is_taken_apart_has_the_parts_that_were_written():
+    for signed in (seal([an_event()], KEY)[0], *seal([an_event(sequence=3), an_event(sequence=4)], KEY)):
+        envelope = open_envelope(signed.raw)
+        protected, unprotected, body, signature = cbor2.loads(signed.raw).value
+        assert (envelope.protected, envelope.payload, envelope.signature) == (protected, body, signature)
+        assert (envelope.path is None) is (not unprotected)
 
 
 def test_what_is_refused_for_its_path_says_so():

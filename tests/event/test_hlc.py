@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.event.hlc import BOUND_MS, LAST_MS, HybridClock, hlc, milliseconds, rfc3339
+from dsmt.event.hlc import BOUND_MS, LAST_MS, HybridClock, hlc, instant, milliseconds, rfc3339
 
 NOW = 1_700_000_000_000
 steps = st.lists(
@@ -83,3 +83,10 @@ def test_more_ticks_in_one_millisecond_than_the_counter_holds_go_on_in_the_next(
 )
 def test_a_time_is_told_in_utc_with_its_milliseconds_wherever_it_is_read(ms, text, elsewhere):
     assert rfc3339(ms) == text
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_an_instant_is_of_utc_and_within_the_calendar():
+    assert instant(NOW).isoformat() == "2023-11-14T22:13:20+00:00"
+    assert instant(-1) == instant(0)
+    assert instant(2**80) == instant(LAST_MS)

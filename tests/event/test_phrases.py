@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsmt.event.phrases import person, quoted, size_in_words, some, speaker, why
+from dsmt.event.phrases import another_certificate, another_key, person, quoted, size_in_words, some, speaker, why
 from dsmt.event.reason import reason
 
 
@@ -53,3 +53,43 @@ def test_a_size_is_shown_in_the_unit_in_which_people_read_it(size, words):
 )
 def test_of_many_names_the_first_are_said_and_how_many_more_there_are(names, said):
     assert some(names) == said
+
+
+@pytest.mark.parametrize(
+    ("who", "certificate", "key"),
+    [
+        ("operator/alice", "dsmt cert rotate operator/alice", "dsmt cert rotate operator/alice"),
+        (
+            "broker/b1",
+            "dsmt cert rotate broker/b1; on an added host: its dsmt node add again",
+            "dsmt cert rotate broker/b1; on an added host: its dsmt node add again",
+        ),
+        (
+            "node/n1",
+            "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there",
+            "dsmt cert rotate node/n1; on a host: dsmt node add it again, or "
+            "dsmt cert revoke 07aa here and dsmt join TOKEN there",
+        ),
+        (
+            "agent/n1/web/app/0",
+            "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there",
+            "dsmt why node/n1",
+        ),
+        (
+            "monitor/n1",
+            "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there",
+            "dsmt why node/n1",
+        ),
+    ],
+)
+def test_who_needs_another_certificate_or_key_is_given_the_commands_for_its_role(
+    who: str, certificate: str, key: str
+) -> None:
+    assert (another_certificate(who), another_key(who, "07aa")) == (certificate, key)
+
+
+@pytest.mark.parametrize("power", range(5))
+def test_a_size_is_told_in_the_unit_in_which_it_is_below_1024(power: int) -> None:
+    unit = ("B", "KiB", "MiB", "GiB", "TiB")[power]
+    assert size_in_words(3 * 1024**power) == f"3 {unit}"
+    assert size_in_words(1000 * 1024**power) == f"1000 {unit}"

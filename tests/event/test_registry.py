@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event
-from dsmt.event.registry import TOPICS, as_pattern, is_fact, lookup, owner_of, row_of, taken, unify
+from dsmt.event.registry import TOPICS, as_pattern, can_match, is_fact, lookup, owner_of, row_of, taken, unify
 
 
 def event(topic, version=None):
@@ -157,3 +157,26 @@ def test_the_owner_of_a_topic_is_found_from_its_row_s_template_and_the_name_s_le
     row = lookup(topic).row
     levels = unify(row.owner, owner_of(topic))
     assert lookup(as_pattern(row.template, levels).replace("+", "z")).row == row
+
+
+@pytest.mark.parametrize(
+    ("pattern", "template", "may"),
+    [
+        ("/", "node/<node>/attributes", True),
+        ("node/", "node/<node>/attributes", True),
+        ("node/n1/attributes", "node/<node>/attributes", True),
+        ("node/+/attributes", "node/<node>/attributes", True),
+        ("node/n1/verdict", "node/<node>/attributes", False),
+        ("node/n1", "node/<node>/attributes", False),
+        ("node/n1/attributes/", "node/<node>/attributes", False),
+        ("node/n1/attributes/more", "node/<node>/attributes", False),
+        ("broker/b1/session/agent/n1/web/", "broker/<broker>/session/<source/>", True),
+        ("broker/b1/session/agent/n1/web/app/0", "broker/<broker>/session/<source/>", True),
+        ("broker/b1/session/node", "broker/<broker>/session/<source/>", True),
+        ("broker/b1/stats/node", "broker/<broker>/session/<source/>", False),
+        ("broker/b1/session/", "broker/<broker>/session/<source/>", True),
+        ("broker/b1/session", "broker/<broker>/session/<source/>", False),
+    ],
+)
+def test_a_pattern_may_take_a_row_s_topics_or_none(pattern, template, may):
+    assert can_match(pattern, template) is may

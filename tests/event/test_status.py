@@ -98,3 +98,8 @@ def test_a_new_instance_begins_at_its_first_word_and_after_gone_as_well(layer):
     first = State.SELECTED if layer is Layer.CONTAINER else State.REQUESTED
     for before in (None, State.GONE):
         assert transitions(layer)[before] == {first}
+
+
+def test_what_is_no_state_of_a_layer_is_left_for_none_of_its_states():
+    assert not allowed(Layer.CONTAINER, State.RUNNING, State.INSTALLED)
+    assert not allowed(Layer.APPLICATION, State.SELECTED, State.RUNNING)

@@ -1,0 +1,37 @@
+"""Slot keys: told from the names and topics that have them, and from no others."""
+
+import pytest
+
+from dsmt.event.slots import SlotKey
+
+KEY = SlotKey("web", "app", 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [
+        ("agent/n1/web/app/3", KEY),
+        ("agent/n1/web/app/03", None),
+        ("agent/n1/web/app", None),
+        ("agent/n1/web/app/3/x", None),
+        ("node/n1/web/app/3", None),
+    ],
+)
+def test_an_agent_is_of_one_slot(source: str, key: SlotKey | None) -> None:
+    assert SlotKey.of_agent(source) == key
+    assert KEY.agent("n1") == "agent/n1/web/app/3"
+
+
+@pytest.mark.parametrize(
+    ("topic", "key"),
+    [
+        ("service/web/slot/app/3", KEY),
+        ("service/web/slot/app/x", None),
+        ("service/web/slot/app", None),
+        ("service/web/control/app/3", None),
+        ("services/web/slot/app/3", None),
+        ("service/web/slot/app/3/n1", None),
+    ],
+)
+def test_a_slot_fact_s_topic_is_of_one_slot(topic: str, key: SlotKey | None) -> None:
+    assert SlotKey.of_topic(topic) == key
