@@ -67,8 +67,10 @@ def test_of_many_names_the_first_are_said_and_how_many_more_there_are(names, sai
         (
             "node/n1",
             "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there",
-            "dsmt cert rotate node/n1; on a host: dsmt node add it again, or "
-            "dsmt cert revoke 07aa here and dsmt join TOKEN there",
+            (
+                "dsmt cert rotate node/n1; on a host: dsmt node add it again, "
+                "or dsmt cert revoke 07aa here and dsmt join TOKEN there"
+            ),
         ),
         (
             "agent/n1/web/app/0",
