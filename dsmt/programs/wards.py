@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dsmt.agents.drivers import root_of
+from dsmt.agents.drivers import roots_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity
@@ -154,13 +154,12 @@ def remains_of(directory: str) -> Remains:
             continue
         path = container / RECORD
         record = load_record(path.read_bytes() if path.exists() else None)
-        root = None if record is None else root_of(record.driver, record.process)
-        if root is not None and is_alive(root):
+        roots = [] if record is None else roots_of(record)
+        if any(map(is_alive, roots)):
             lives = True
             continue
         owners |= {str(container), owner_of_tries(str(container))}
-        if root is not None:
-            found |= Tree(root, UNMARKED, ours=False).members()
+        found.update(*(Tree(root, UNMARKED, ours=False).members() for root in roots))
     return Remains(lives, found | bearers(owners) if owners else found)
 
 

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import Final
 
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.system.procfs import environment_value, identities, identity_of, pids, soft_limit
+from dsmt.system.procfs import descendants, environment_value, identities, identity_of, pids, soft_limit
 
 MARK: Final = "DSMT_TREE"
 """The environment variable that carries a mark in words."""
@@ -48,11 +48,24 @@ def number_of(mark: str) -> int:
 @contextmanager
 def bearing(mark: str) -> Iterator[dict[str, str]]:
     """What is started inside, with these variables in its environment, bears the mark (rule 2)."""
+    with _limited(number_of(mark)):
+        yield {MARK: mark}
+
+
+@contextmanager
+def unmarked() -> Iterator[dict[str, str]]:
+    """What is started inside, with this environment, bears no mark: it is none of the tree in which this process may be."""
+    with _limited(resource.getrlimit(_LOCKS)[1]):
+        yield {name: value for name, value in os.environ.items() if name != MARK}
+
+
+@contextmanager
+def _limited(soft: int) -> Iterator[None]:
     before = resource.getrlimit(_LOCKS)
     with suppress(OSError, ValueError):
-        resource.setrlimit(_LOCKS, (number_of(mark), before[1]))
+        resource.setrlimit(_LOCKS, (soft, before[1]))
     try:
-        yield {MARK: mark}
+        yield
     finally:
         resource.setrlimit(_LOCKS, before)
 
@@ -73,14 +86,17 @@ def borne_by(pid: int) -> int:
 
 
 def bearers(owners: Iterable[str], spared: Container[int] = ()) -> set[ProcessIdentity]:
-    """The living processes, but this one, that bear a mark of these owners which is not one of the `spared`."""
+    """The living processes, but this one, that bear a mark of these owners which is not one of the `spared`; and all below.
+
+    What they have started may bear none: su(1) and sudo(8) take off both.
+    """
     wanted = {_number_of_owner(owner) for owner in owners}
     found: set[int] = set()
     for pid in pids():
         number = next((number for number in numbers_of(pid) if number >> _TREE_BITS in wanted), UNMARKED)
         if number != UNMARKED and number not in spared and pid != os.getpid():
             found.add(pid)
-    return identities(found)
+    return identities(found.union(*map(descendants, found)) - {os.getpid()})
 
 
 def _number_of_owner(owner: str) -> int:

@@ -26,6 +26,7 @@ from dsmt.agents.rules.keeping import Keeping, Policy
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.processes import UNSEEN, Exit, Process, ProcessIdentity
 from dsmt.system.fork import log_path
+from dsmt.system.marks import unmarked
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import process_of, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MESSAGE_LIMIT
@@ -189,10 +190,12 @@ def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessI
 
 def _detach(command: Sequence[str], log: str, lock: int) -> int:
     """Start a program that outlives us, in a session of its own, and hand a lock down to it; its pid. Raises OSError."""
-    with open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab") as output:
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "ab") as output, unmarked() as environment:  # a service's program may be who starts it
         child = subprocess.Popen(
             command,
             cwd="/",
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -114,12 +114,12 @@ class Tree:
         return await _kill_until_none(self.members, deadline, root)
 
 
-async def kill_owned(owner: str, *, deadline: float, spared: Container[int] = ()) -> tuple[int, ...]:
-    """SIGKILL all that any agent of this owner (a container's directory) started; the pids that do not die.
+async def kill_owned(*owners: str, deadline: float, spared: Container[int] = ()) -> tuple[int, ...]:
+    """SIGKILL all that any agent of these owners (containers' directories) started; the pids that do not die.
 
     The trees with the `spared` marks live on.
     """
-    return await _kill_until_none(lambda: bearers((owner,), spared), deadline)
+    return await _kill_until_none(lambda: bearers(owners, spared), deadline)
 
 
 async def _kill_until_none(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.rules.container import RECORD, InstanceRecord, dump_record
+from dsmt.agents.rules.container import RECORD, InstanceRecord, Outgoing, dump_record
+from dsmt.ports.driver import Handle
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import spawner, wards
 from dsmt.programs.wards import BEGIN_AGAIN_S, GRACE_S, LOOK_AGAIN_S, Remains, Wards, remains_of
+from dsmt.system.procfs import identity_of
 
 
 def test_a_dead_node_is_looked_at_until_two_looks_find_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,11 +63,23 @@ def test_a_program_that_lives_has_its_node_begun_again_and_of_a_dead_one_all_goe
     container.mkdir(parents=True)
     (container / RECORD).write_bytes(dump_record(InstanceRecord(boot="b")))
     root, forked = ProcessIdentity(8, 1, "b"), ProcessIdentity(9, 1, "b")
-    monkeypatch.setattr(wards, "root_of", lambda *_: root)
+    monkeypatch.setattr(wards, "roots_of", lambda _: [root])
     monkeypatch.setattr(wards, "is_alive", lambda who: alive and who == root)
     monkeypatch.setattr(wards, "bearers", lambda owners: {forked} if str(container) in owners else set())
     monkeypatch.setattr(wards, "Tree", lambda *_, **__: SimpleNamespace(members=lambda: {root}))
     assert remains_of(str(tmp_path)) == (alive, set() if alive else {root, forked})
+
+
+def test_a_copy_before_that_lives_is_a_program_that_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = tmp_path / "containers" / "web" / "app" / "0"
+    container.mkdir(parents=True)
+    own = identity_of(os.getpid())
+    assert own is not None
+    handle = Handle({"pid": own.pid, "started": own.started, "boot": own.boot})
+    record = InstanceRecord(boot=own.boot, outgoing=Outgoing(process=handle, ports={}, driver="process"))
+    (container / RECORD).write_bytes(dump_record(record))
+    monkeypatch.setattr(wards, "bearers", lambda _: pytest.fail("it serves"))
+    assert remains_of(str(tmp_path)) == (True, set())
 
 
 def test_a_monitor_that_lives_has_its_node_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,5 +122,5 @@ def test_an_agent_that_lives_has_its_node_begun_again_and_what_is_forked_there_i
     container.mkdir(parents=True)
     (container / RECORD).write_bytes(dump_record(InstanceRecord(boot="b")))
     monkeypatch.setattr(wards, "living", lambda record: record.endswith("deployment_agent.json") or None)
-    monkeypatch.setattr(wards, "root_of", lambda *_: pytest.fail("its agent lives"))
+    monkeypatch.setattr(wards, "roots_of", lambda _: pytest.fail("its agent lives"))
     assert remains_of(str(tmp_path)) == (True, set())

@@ -13,14 +13,17 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError
+from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home, keeper_directory, write_secret
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.making import ensure_controller, init, issue
+from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.wanted import Wanted
 from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
-from dsmt.system.procfs import children, is_alive
+from dsmt.system.marks import bearers
+from dsmt.system.procfs import children, is_alive, send_signal
 from dsmt.system.records import record_path
 from dsmt.trust.identity import YEAR_S, dump
 from tests.real.fleet import attached, end, eventually, gone, processes_of, redis_spec
@@ -259,6 +262,35 @@ def test_down_ends_who_has_no_record_too(tmp_path):
         assert (await dsmt(home.root, "down", "--json")).json["stuck"] == []
         await gone(*before)
         assert processes_of(home.root) == {}
+
+    run(tmp_path, scenario)
+
+
+CHECKED = """\
+service: checked
+components:
+  app:
+    run: sleep 100000
+    health: {readiness: {exec: ["true"]}, liveness: {exec: [sh, -c, "sleep 100000.5"], timeout: 10m}}
+    update: {healthy_after: 1s}
+"""
+
+
+def test_a_check_that_runs_when_all_of_dsmt_was_killed_ends_with_down(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        (home.root / "checked.yaml").write_text(CHECKED)
+        await dsmt(home.root, "apply", str(home.root / "checked.yaml"), "--wait=30s")
+        parts, tries = Parts(home), owner_of_tries(str(next(iter(Parts(home).containers()))))
+        await eventually("a check", lambda: bearers([tries]))
+        everyone = set(parts.all()) - set(parts.instances())
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for identity in everyone:
+                send_signal(identity, number)
+        await gone(*everyone)
+        assert bearers([tries])
+        await dsmt(home.root, "down")
+        assert bearers([tries]) == set()
 
     run(tmp_path, scenario)
 

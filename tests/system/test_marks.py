@@ -1,5 +1,6 @@
 """A mark is borne by whatever is started under it, whatever becomes of its environment."""
 
+import asyncio
 import os
 import resource
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import pytest
 
 from dsmt.system.marks import MARK, UNMARKED, bearers, bearing, borne_by, make_mark, number_of, numbers_of
-from dsmt.system.procfs import identity_of, soft_limit
+from dsmt.system.procfs import descendants, identity_of, is_alive, soft_limit
+from dsmt.system.tree import kill_owned
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -39,6 +42,48 @@ def test_who_has_no_environment_bears_the_mark_and_who_is_started_later_does_not
     assert bearers([str(tmp_path)]) == {identity_of(child.pid)}
     assert bearers([str(tmp_path)], {number_of(mark)}) == set()
     assert bearers([f"{tmp_path}/other"]) == set()
+
+
+def test_what_a_bearer_has_started_without_any_mark_is_found_below_it(tmp_path):
+    """As su(1) does, whose session sets limits anew, and whose shell has an environment of its own."""
+    code = """
+import os, resource, sys
+if os.fork() == 0:
+    os.setsid()
+    resource.setrlimit(10, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    os.execve("/bin/sleep", ["sleep", "600"], {})
+print("forked", flush=True)
+sys.stdin.read()
+"""
+    with bearing(make_mark(str(tmp_path), 1)) as marked:
+        words, env = [sys.executable, "-c", code], os.environ | marked
+        child = subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout.readline() == b"forked\n"
+        (below,) = (identity_of(pid) for pid in descendants(child.pid))
+        asyncio.run(until(lambda: borne_by(below.pid) == UNMARKED))
+        assert bearers([str(tmp_path)]) == {identity_of(child.pid), below}
+        assert asyncio.run(kill_owned(str(tmp_path), deadline=10)) == ()
+        assert not is_alive(below)
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_what_is_started_unmarked_bears_no_mark_of_where_it_is_started(tmp_path):
+    code = """
+import subprocess
+from dsmt.system.marks import borne_by, unmarked
+with unmarked() as env:
+    child = subprocess.Popen(["sleep", "600"], env=env)
+print(borne_by(child.pid), flush=True)
+child.kill()
+child.wait()
+"""
+    with bearing(make_mark(str(tmp_path), 1)) as marked:
+        words, env = [sys.executable, "-c", code], os.environ | marked
+        said = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60, env=env)
+    assert said.stdout == f"{UNMARKED}\n", said.stderr
 
 
 def test_whose_limit_was_changed_bears_the_mark_in_its_environment(sleeper, tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Final, Protocol, cast
 
+from dsmt.agents.rules.container import InstanceRecord
 from dsmt.ports.driver import Driver, Handle
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.spec.drivers import BUILT, DRIVERS
@@ -38,7 +39,9 @@ def drivers_of(owner: str, ask: Ask) -> dict[str, LocalDriver]:
     return {word: make(owner, ask) for word, make in MAKERS.items()}
 
 
-def root_of(driver: str, handle: Handle | None) -> ProcessIdentity | None:
-    """The process of a program that an agent has written down, for who ends what the dead have left."""
-    make = MAKERS.get(driver)
-    return None if make is None or handle is None else make("", nobody).root(handle)
+def roots_of(record: InstanceRecord) -> list[ProcessIdentity]:
+    """The processes of the programs that an agent has written down, dead or alive: what runs, and the copy before."""
+    named = [(record.driver, record.process)]
+    named += [] if record.outgoing is None else [(record.outgoing.driver, record.outgoing.process)]
+    known = [MAKERS[driver]("", nobody).root(handle) for driver, handle in named if driver in MAKERS and handle is not None]
+    return [root for root in known if root is not None]

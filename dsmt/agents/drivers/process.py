@@ -28,9 +28,11 @@ from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
 from dsmt.system.failures import failed
-from dsmt.system.marks import bearers, bearing, borne_by, make_mark, number_of
+from dsmt.system.marks import bearers, bearing, borne_by, make_mark, number_of, numbers_of
 from dsmt.system.procfs import (
     become_subreaper,
+    descendants,
+    identities,
     identity_of,
     is_alive,
     send_signal,
@@ -195,7 +197,8 @@ class ProcessDriver:
         if not self._owner:
             return ()
         living = [one for one in map(self.root, spared) if one is not None and is_alive(one)]
-        return await kill_owned(self._owner, deadline=deadline, spared={borne_by(one.pid) for one in living})
+        marks = {number for one in living for number in numbers_of(one.pid)}
+        return await kill_owned(self._owner, deadline=deadline, spared=marks)
 
     def root(self, handle: Handle) -> ProcessIdentity | None:
         """The program's own process; None when the handle is none of this driver's."""
@@ -212,10 +215,10 @@ def _end_session(gone: ProcessIdentity, owner: str) -> None:
     """
     if identity_of(gone.pid) is not None or not owner:
         return
-    for member in bearers((owner,)):
-        stat = stat_of(member.pid)
-        if stat is not None and stat.session == gone.pid:
-            send_signal(member, signal.SIGKILL)
+    own = (stat_of(member.pid) for member in bearers((owner,)))
+    left = {stat.pid for stat in own if stat is not None and stat.session == gone.pid}
+    for member in identities(left.union(*map(descendants, left))):  # while who bears a mark lives, what is below it is known
+        send_signal(member, signal.SIGKILL)
 
 
 def _exec(launch: Launch, mark: str, limits: Limits) -> int:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from dsmt.agents.drivers import root_of
+from dsmt.agents.drivers import roots_of
 from dsmt.agents.rules.container import PROCESS, RECORD, dump_record, load_record, remembered
 from dsmt.operations.local.home import SERVERS, Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
@@ -89,9 +89,8 @@ class Parts:
         for container in self.containers():
             path = container / RECORD
             record = load_record(path.read_bytes() if path.exists() else None)
-            root = None if record is None else root_of(record.driver, record.process)
-            if root is not None and not _is_anothers(root, container):
-                found.append(root)
+            roots = [] if record is None else roots_of(record)
+            found += [root for root in roots if not _is_anothers(root, container)]
         return found
 
     def all(self) -> list[ProcessIdentity]:

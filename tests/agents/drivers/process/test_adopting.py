@@ -16,7 +16,7 @@ from dsmt.agents.drivers import process
 from dsmt.agents.drivers.process import ProcessDriver, ProcessInstance
 from dsmt.errors import InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
-from dsmt.system.marks import UNMARKED
+from dsmt.system.marks import UNMARKED, borne_by
 from dsmt.system.procfs import identity_of, is_alive, pids, stat_of
 from dsmt.system.tree import Tree, kill_owned
 from tests.waiting import until
@@ -234,6 +234,21 @@ def test_a_program_that_is_spared_lives_on_with_all_that_it_forked_and_another_o
         assert await driver.clear(deadline=10, spared=(handle_of(old),)) == ()
         assert (await asyncio.wait_for(new.wait(), 20)).code is None, "it was killed"
         assert (is_alive(old), is_alive(escaped), is_alive(who(new))) == (True, True, False)
+
+    asyncio.run(main())
+
+
+def test_a_program_that_is_spared_lives_on_though_it_has_set_its_limits_itself(launch, cleanup, tmp_path):
+    """One of its marks is a limit, the other one is still that of its owner."""
+    old = _first_agent(launch("import resource, time; resource.setrlimit(10, (1000, 1000)); time.sleep(600)"))
+    cleanup.append(old)
+
+    async def main():
+        await until(lambda: borne_by(old.pid) == 1000)
+        assert await ProcessDriver(str(tmp_path)).clear(deadline=10, spared=(handle_of(old),)) == ()
+        assert is_alive(old)
+        assert await ProcessDriver(str(tmp_path)).clear(deadline=10) == ()
+        assert not is_alive(old)
 
     asyncio.run(main())
 
