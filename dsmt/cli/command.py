@@ -76,10 +76,10 @@ class CliContext:
         named = None if self.bus is None else addresses(self.bus, realm)
 
         async def asked() -> Result:
-            from dsmt.operations.connection import while_let_in  # noqa: PLC0415 - the same
+            from dsmt.operations.connection import PATIENCE_S, while_let_in  # noqa: PLC0415 - the same
             from dsmt.operations.local.home import is_up  # noqa: PLC0415 - the same
 
-            operator, reached, more = home.operator(), None, {}
+            operator, reached, waits_s = home.operator(), None, PATIENCE_S
             if named is not None:
                 from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where brokers are named
 
@@ -87,8 +87,8 @@ class CliContext:
             elif not is_up(home):  # where it is there is no need to look further
                 from dsmt.operations.local.asking import patience_s  # noqa: PLC0415 - the same
 
-                more["patience_s"] = patience_s(home, realm)
-            async with how(operator, realm, brokers=reached, **more) as connection:
+                waits_s = patience_s(home, realm)
+            async with how(operator, realm, brokers=reached, patience_s=waits_s) as connection:
                 return await while_let_in(connection.bus, work(connection))
 
         try:

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import Final
 
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.system.procfs import descendants, environment_value, identities, identity_of, pids, soft_limit
+from dsmt.system.procfs import environment_value, identity_of, pids, soft_limit, with_all_below
 
 MARK: Final = "DSMT_TREE"
 """The environment variable that carries a mark in words."""
@@ -96,7 +96,7 @@ def bearers(owners: Iterable[str], spared: Container[int] = ()) -> set[ProcessId
         number = next((number for number in numbers_of(pid) if number >> _TREE_BITS in wanted), UNMARKED)
         if number != UNMARKED and number not in spared and pid != os.getpid():
             found.add(pid)
-    return identities(found.union(*map(descendants, found)) - {os.getpid()})
+    return {one for one in with_all_below(found) if one.pid != os.getpid()}
 
 
 def _number_of_owner(owner: str) -> int:

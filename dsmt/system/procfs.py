@@ -204,6 +204,11 @@ def identities(numbers: Iterable[int]) -> set[ProcessIdentity]:
     return {ProcessIdentity(stat.pid, stat.started, boot()) for stat in stats if stat is not None and not stat.dead}
 
 
+def with_all_below(numbers: set[int]) -> set[ProcessIdentity]:
+    """The living processes among some pids, and their living descendants."""
+    return identities(numbers.union(*map(descendants, numbers)))
+
+
 def become_subreaper() -> None:
     """Make this process the parent of its descendants' orphans (PR_SET_CHILD_SUBREAPER, prctl(2))."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

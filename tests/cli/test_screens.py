@@ -215,13 +215,6 @@ def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
     assert told == [("node/n1", "its spawner, pid 7, had died; pid 9 took its place 40 s ago")]
 
 
-def test_the_death_of_a_keeper_is_told_for_an_hour() -> None:
-    seen = sight(Realm("n1"))
-    for ago_ms, told in ((3_599_000, 1), (3_601_000, 0)):
-        seen.passing.keepers["node/n1"] = (seen.now_ms - ago_ms, KeeperReplaced(directory="/h", died=7, pid=9))
-        assert len([one for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]) == told
-
-
 def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unless_it_was_removed() -> None:
     seen, known = sight(Realm("n1")), [BrokerAddress("h:1", b"key")]
     seen.passing.announced |= {"b1": "h:1", "b2": "h:1"}

@@ -31,12 +31,11 @@ from dsmt.system.failures import failed
 from dsmt.system.marks import bearers, bearing, borne_by, make_mark, number_of, numbers_of
 from dsmt.system.procfs import (
     become_subreaper,
-    descendants,
-    identities,
     identity_of,
     is_alive,
     send_signal,
     stat_of,
+    with_all_below,
 )
 from dsmt.system.tree import Orphans, Tree, kill_owned
 from dsmt.system.users import Account, account_of, becoming, check_way, environment_of, users_here
@@ -217,7 +216,7 @@ def _end_session(gone: ProcessIdentity, owner: str) -> None:
         return
     own = (stat_of(member.pid) for member in bearers((owner,)))
     left = {stat.pid for stat in own if stat is not None and stat.session == gone.pid}
-    for member in identities(left.union(*map(descendants, left))):  # while who bears a mark lives, what is below it is known
+    for member in with_all_below(left):  # while who bears a mark lives, what is below it is known
         send_signal(member, signal.SIGKILL)
 
 

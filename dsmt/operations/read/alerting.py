@@ -22,8 +22,6 @@ from dsmt.operations.words.times import off_by, span
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
 
-KEEPER_TOLD_MS: Final = 3_600_000
-"""For how long the death of a keeper is told; the history has it longer."""
 _OUT: Final[Mapping[str, str]] = {
     "revoked": "node.revoked",
     "expired": "node.expired",
@@ -69,8 +67,7 @@ def alerts(
     found += [
         _of_keeper(sight, source, at_ms, said)
         for source, (at_ms, said) in sorted(sight.passing.keepers.items())
-        if sight.now_ms - at_ms <= KEEPER_TOLD_MS
-        and not (source.startswith("node/") and sight.fleet.state(source.removeprefix("node/")) == "left")
+        if not (source.startswith("node/") and sight.fleet.state(source.removeprefix("node/")) == "left")
     ]
     found += [alert for one in of_services for alert in _of_service(sight, one)]
     found += _of_orphans(sight, {one.service for one in of_services})
