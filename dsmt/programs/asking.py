@@ -21,7 +21,7 @@ LATE_S: Final = 1.0
 class Request(msgspec.Struct, frozen=True):
     """A client's message. `start` and `keep` have program and directory (record too), `status` pid and started.
 
-    `ping` has those of who asks.
+    `ping` has those of who asks. `anew` has the Python with which to go on.
     """
 
     op: str
@@ -30,6 +30,7 @@ class Request(msgspec.Struct, frozen=True):
     record: str = ""
     pid: int = 0
     started: int = 0
+    python: str = ""
 
 
 class Pings:

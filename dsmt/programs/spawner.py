@@ -8,19 +8,18 @@ Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with co
 Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
 Rule 6: `start` is idempotent: while the process of the record lives, it is the answer.
 Rule 7: a kept program that asked, and has ceased to, hangs: it is killed, and so started again (`asking`).
+Rule 8: `anew` has it end the kept programs, and then begin anew in this very process (`anew`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import os
 import selectors
 import signal
 import socket
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -30,10 +29,11 @@ import msgspec
 from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
+from dsmt.programs.anew import NOTHING, Family, Forked, Past, begin_anew, past_of
 from dsmt.programs.asking import Pings, Request, as_json
 from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
-from dsmt.system.fork import Main, Program, fork
+from dsmt.system.fork import Main, Program, fork, load
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd, send_signal
 from dsmt.system.records import living, make_lock, process_of, record_path, take_lock, write_record
@@ -58,7 +58,6 @@ class Keep(NamedTuple):
 KEPT: Final = (Keep("container_manager"), Keep("node_monitor"))
 """The programs of the node itself, which it keeps alive."""
 
-EXITS_REMEMBERED: Final = 1024
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -76,12 +75,19 @@ class Spawner:
     """The spawner of one directory; `run` returns when it was told to stop."""
 
     def __init__(
-        self, directory: str, programs: Mapping[str, Main], kept: Sequence[Keep], lock: int, nodes: Sequence[str]
+        self,
+        directory: str,
+        programs: Mapping[str, Main],
+        kept: Sequence[Keep],
+        lock: int,
+        nodes: Sequence[str],
+        *,
+        past: Past,
     ) -> None:
         self._directory = directory
         self._programs = programs
-        self._children: dict[ProcessIdentity, Program] = {}
-        self._exits: OrderedDict[ProcessIdentity, Exit] = OrderedDict()
+        self.family = Family(past)
+        self.anew = ""  # the Python with which to go on when `run` has returned
         self._clock = LinuxClock()
         now = self._clock.boottime()
         self._kept = [KeptProgram(program, where or directory, Keeping(now=now)) for program, where in kept]
@@ -94,9 +100,10 @@ class Spawner:
         self._catch_signals()
         self._socket = MessageSocket(directory, SOCKET, self._selector, self._answer)
 
-    def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; the exit code."""
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, or until it is to begin anew."""
         _record(record_path(self._directory, "spawner"), _own_identity())
+        self._reap()
         while not (self._stopping and all(kept.identity is None for kept in self._kept)):
             for kept in self._kept:
                 self._do(kept, kept.keeping.tick(self._clock.boottime()))
@@ -106,8 +113,6 @@ class Spawner:
             for key, _events in self._selector.select(self._timeout()):
                 call: Callable[[], None] = key.data
                 call()
-        self._close()
-        return 0
 
     # -- the kept programs
 
@@ -170,6 +175,14 @@ class Spawner:
         for kept in self._kept:
             self._do(kept, kept.keeping.stop(self._clock.boottime()))
 
+    def _begin_anew(self, python: str) -> dict[str, Any]:
+        """End the kept programs; then the spawner that this Python has installed goes on in our place (rule 8)."""
+        if "spawner" in self._programs or not os.access(python, os.X_OK):
+            raise InputError("spawner.request", f"{python!r} is no program that can go on here")
+        self.anew = python
+        self._stop()
+        return {}
+
     def _begin_node(self, directory: str) -> None:
         """Start the spawner of a node that is half dead; where that fails it is tried again (`wards`)."""
         _say(f"the spawner and the manager of {directory} have ended, and more of it lives: it is begun again")
@@ -184,7 +197,7 @@ class Spawner:
         if main is None or not os.path.isabs(directory):
             raise InputError("spawner.request", f"{name!r} in {directory!r} is not a program and an absolute directory")
         record = record or record_path(directory, name)
-        children = (identity for identity, child in self._children.items() if child.record == record)
+        children = (identity for identity, child in self.family.children.items() if child.record == record)
         known = living(record) or next(children, None)  # a full disk takes no records
         if known is not None:
             return known
@@ -192,10 +205,9 @@ class Spawner:
         if name == "spawner":
             make_lock(directory)
             self._wards.add(directory)
-        program = Program(name, main, directory, record)
-        identity = fork(program, self._close)
+        identity = fork(Program(name, main, directory, record), self._close)
         _record(record, identity)
-        self._children[identity] = program
+        self.family.children[identity] = Forked(name, directory, record)
         return identity
 
     def _reap(self) -> None:
@@ -213,11 +225,8 @@ class Spawner:
                 self._remember(identity, exit_of(result))
 
     def _remember(self, identity: ProcessIdentity, ended: Exit) -> None:
-        """Keep how a process ended, and forget the oldest."""
-        self._exits[identity] = ended
-        if len(self._exits) > EXITS_REMEMBERED:
-            self._exits.popitem(last=False)
-        program = self._children.pop(identity, None)
+        """Keep how a process ended."""
+        program = self.family.ended(identity, ended)
         if program is not None:
             _say(f"{program.name} of {program.directory} (pid {identity.pid}) {ended}")
         self._kept_ended(identity)
@@ -249,24 +258,29 @@ class Spawner:
     def _act(self, message: bytes) -> dict[str, Any]:
         """Do what a client asks; what prevents it is an answer too."""
         try:
-            request = msgspec.json.decode(message, type=Request)
-            if request.op == "start":
-                return as_json(self._fork(request.program, request.directory, request.record))
-            if request.op in ("keep", "release"):
-                return self._keep(request.program, request.directory, wanted=request.op == "keep")
-            if request.op == "status":
-                return self._status(ProcessIdentity(request.pid, request.started, boot()))
-            if request.op == "ping":
-                return self._heard(ProcessIdentity(request.pid, request.started, boot()))
-            if request.op == "list":
-                return {"processes": self._list()}
-            raise InputError("spawner.request", f"{request.op!r} is none of start, keep, release, status, ping, list")
+            return self._do_request(msgspec.json.decode(message, type=Request))
         except msgspec.DecodeError as error:
             return {"error": {"code": "spawner.request", "message": f"not understood: {error}"}}
         except OSError as error:
             return {"error": {"code": "start.driver", "message": f"the spawner could not: {error}"}}
         except DsmtError as error:
             return {"error": {"code": error.code, "message": error.message}}
+
+    def _do_request(self, request: Request) -> dict[str, Any]:
+        match request.op:
+            case "start":
+                return as_json(self._fork(request.program, request.directory, request.record))
+            case "keep" | "release":
+                return self._keep(request.program, request.directory, wanted=request.op == "keep")
+            case "status":
+                return self._status(ProcessIdentity(request.pid, request.started, boot()))
+            case "ping":
+                return self._heard(ProcessIdentity(request.pid, request.started, boot()))
+            case "list":
+                return {"processes": self._list()}
+            case "anew":
+                return self._begin_anew(request.python)
+        raise InputError("spawner.request", f"{request.op!r} is none of start, keep, release, status, ping, list, anew")
 
     def _keep(self, program: str, directory: str, *, wanted: bool) -> dict[str, Any]:
         """Keep a program from now on, or end it and keep it no more; a node is released only."""
@@ -289,7 +303,7 @@ class Spawner:
     def _status(self, identity: ProcessIdentity) -> dict[str, Any]:
         """How a process ended: `{code, signal}`, `{running: true}` or `{unknown: true}`."""
         self._reap()
-        ended = self._exits.get(identity)
+        ended = self.family.exits.get(identity)
         if ended is None:
             return {"running": True} if is_alive(identity) else {"unknown": True}
         return {"code": ended.code, "signal": ended.signal}
@@ -299,11 +313,11 @@ class Spawner:
         rows = [{"program": "spawner", "directory": self._directory} | as_json(_own_identity())]
         known = {kept.identity: kept for kept in self._kept if kept.identity is not None}
         rows += [{"program": one.program, "directory": one.directory} | as_json(who) for who, one in known.items()]
-        others = {who: one for who, one in self._children.items() if who not in known}
+        others = {who: one for who, one in self.family.children.items() if who not in known}
         return rows + [{"program": one.name, "directory": one.directory} | as_json(who) for who, one in others.items()]
 
     def _close(self) -> None:
-        """Close everything: at the end, and in each child after its fork."""
+        """Close everything, in each child after its fork."""
         signal.set_wakeup_fd(-1)
         self._selector.close()
         self._socket.close()
@@ -313,36 +327,19 @@ class Spawner:
             os.close(descriptor)
 
 
-def load(programs: Mapping[str, str]) -> dict[str, Main]:
-    """Import every program of a table. Raises `FailedError` (`start.cannot_exec`) for one that cannot be."""
-    loaded: dict[str, Main] = {}
-    for name, place in programs.items():
-        module, _colon, function = place.partition(":")
-        try:
-            loaded[name] = getattr(importlib.import_module(module), function)
-        except Exception as error:
-            raise FailedError(
-                "start.cannot_exec",
-                f"the program {name} ({place}) cannot be imported: {type(error).__name__}: {error}",
-                program=name,
-            ) from error
-    threads = len(os.listdir("/proc/self/task"))
-    if threads != 1:
-        raise FailedError("start.driver", f"a program starts threads when it is imported: {threads} run, none can fork")
-    return loaded
-
-
 def main(
     directory: str,
     programs: Mapping[str, str] = PROGRAMS,
     kept: Sequence[Keep] = KEPT,
     *,
     lock: int | None = None,
+    past: Past = NOTHING,
     nodes: Sequence[str] = (),
 ) -> int:
     """Be the spawner of a directory until told to stop; the exit code.
 
-    `lock` is the lock, if it was inherited; `nodes` are the directories of nodes to watch over (`dsmt.programs.wards`).
+    `lock` is the lock, if it was inherited; `past` is what the one before in this process knew; `nodes` are the directories
+    of nodes to watch over (`dsmt.programs.wards`).
     """
     where = os.path.abspath(directory)
     os.makedirs(where, mode=0o700, exist_ok=True)
@@ -355,13 +352,16 @@ def main(
     try:
         loaded = load(programs)
         become_subreaper()
-        spawner = Spawner(where, loaded, kept, lock, nodes)
+        spawner = Spawner(where, loaded, kept, lock, nodes, past=past)
         gc.collect()
         gc.freeze()
-        return spawner.run()
+        spawner.run()
+        if spawner.anew:
+            begin_anew([spawner.anew, "-m", "dsmt.programs.spawner", where], lock, spawner.family.past())
     except DsmtError as error:
         _say(str(error))
         return error.exit
+    return 0
 
 
 def _own_identity() -> ProcessIdentity:
@@ -394,7 +394,6 @@ def _say(sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        _say("usage: python -m dsmt.programs.spawner DIRECTORY [LOCK]")
-        sys.exit(2)
-    sys.exit(main(sys.argv[1], lock=int(sys.argv[2]) if len(sys.argv) == 3 else None))
+    place, *descriptors = sys.argv[1:]  # the lock's, and that of a past
+    known = past_of(int(descriptors[1])) if descriptors[1:] else NOTHING
+    sys.exit(main(place, lock=int(descriptors[0]) if descriptors else None, past=known))

@@ -8,11 +8,12 @@ Rule 3: the child's record is written by the child, before its program starts, s
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -40,6 +41,25 @@ class Program(msgspec.Struct, frozen=True):
     main: Main
     directory: str
     record: str
+
+
+def load(programs: Mapping[str, str]) -> dict[str, Main]:
+    """Import every program of a table. Raises `FailedError` (`start.cannot_exec`) for one that cannot be."""
+    loaded: dict[str, Main] = {}
+    for name, place in programs.items():
+        module, _colon, function = place.partition(":")
+        try:
+            loaded[name] = getattr(importlib.import_module(module), function)
+        except Exception as error:
+            raise FailedError(
+                "start.cannot_exec",
+                f"the program {name} ({place}) cannot be imported: {type(error).__name__}: {error}",
+                program=name,
+            ) from error
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise FailedError("start.driver", f"a program starts threads when it is imported: {threads} run, none can fork")
+    return loaded
 
 
 def fork(program: Program, close: Callable[[], None]) -> ProcessIdentity:

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Never
@@ -40,6 +41,11 @@ ASK_S: Final = 10.0
 """How often who watches a spawner asks it whether it is there."""
 
 HUNG_ASKS: Final = 3
+
+ANEW_S: Final = 5.0
+"""How long a spawner that begins anew in its own process may take to answer (C18)."""
+
+ASK_AGAIN_S: Final = 0.02
 
 _SILENT: Final = frozenset({errno.EAGAIN, errno.ENOTCONN})
 """What connecting to a socket fails with whose owner takes no connections."""
@@ -76,12 +82,17 @@ class SpawnedProcesses:
     async def ended(self, identity: ProcessIdentity) -> Exit:
         """How a process ended that the spawner forked or inherited; `Exit(None, None)` when it does not know.
 
-        Never raises: this is an `Ask` of `dsmt.system.watch`.
+        One that lives and is not there yet is asked again for `ANEW_S`. Never raises: an `Ask` of `dsmt.system.watch`.
         """
-        try:
-            answer = await self.request({"op": "status", "pid": identity.pid, "started": identity.started})
-        except (TransportError, FailedError):
-            return UNSEEN
+        deadline = time.monotonic() + ANEW_S
+        while True:
+            try:
+                answer = await self.request({"op": "status", "pid": identity.pid, "started": identity.started})
+                break
+            except (TransportError, FailedError):
+                if time.monotonic() > deadline or spawner_of(self._directory) is None:
+                    return UNSEEN
+                await asyncio.sleep(ASK_AGAIN_S)
         return Exit(answer.get("code"), answer.get("signal"))
 
     async def request(self, message: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,21 +42,23 @@ def test_no_agent_is_ended_before_the_next_manager_is_attached(tmp_path: Path, m
         former = record(container, "deployment_agent", agent.pid)
         while time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") <= former.started + 1:
             pass  # what starts from now on is younger
-        spawner = subprocess.Popen(sleeps)
+        manager = subprocess.Popen(sleeps)
 
         async def main() -> None:
-            record(node, "spawner", spawner.pid)
-            record(node, "container_manager", os.getpid())
-            replacing = asyncio.create_task(upgrading._replace_agents(home, "n1"))
+            before = record(node, "container_manager", os.getpid())
+            record(node, ATTACHED, os.getpid())
+            replacing = asyncio.create_task(upgrading._replace_agents(home, "n1", before))
+            await until(lambda: asked.count("container_manager") > 2)
+            record(node, "container_manager", manager.pid)
             await until(lambda: asked.count(ATTACHED) > 2)
             assert is_alive(former)
-            record(node, ATTACHED, os.getpid())
+            record(node, ATTACHED, manager.pid)
             await until(lambda: not is_alive(former))
             replacing.cancel()
 
         try:
             asyncio.run(main())
         finally:
-            for one in (agent, spawner):
+            for one in (agent, manager):
                 one.kill()
                 one.wait()

@@ -15,6 +15,7 @@ from dsmt.agents.rules.container import RECORD, InstanceRecord, Outgoing, dump_r
 from dsmt.ports.driver import Handle
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import spawner, wards
+from dsmt.programs.anew import NOTHING, Family
 from dsmt.programs.wards import BEGIN_AGAIN_S, GRACE_S, LOOK_AGAIN_S, Remains, Wards, remains_of
 from dsmt.system.procfs import identity_of
 
@@ -95,7 +96,7 @@ def test_a_node_s_spawner_that_is_started_is_watched_over_from_then_on(
     monkeypatch.setattr(spawner, "fork", lambda *_: started)
     at: Any = SimpleNamespace(
         _programs=dict.fromkeys(("spawner", "container_manager"), lambda _directory: 0),
-        _children={},
+        family=Family(NOTHING),
         _wards=SimpleNamespace(add=watched.append),
         _close=lambda: None,
     )

@@ -20,6 +20,9 @@ unit=/etc/systemd/system/dsmt-node@.service
 for node; do :; done
 node=${node#dsmt-node@}
 case $1 in
+start) kill -0 $(cat /run/lab/node.pid) 2> /dev/null && exit ;;
+esac
+case $1 in
 start | restart)
     while kill $(cat /run/lab/node.pid); do sleep 0.05; done 2> /dev/null
     program=$(sed -n 's/^ExecStart=//p' $unit | sed "s/%i/$node/")
@@ -75,14 +78,20 @@ def test_a_host_that_systemd_keeps_is_begun_anew_with_its_agents_and_services_go
         return [(one["instance"], one["pid"], one["restarts"]) for one in operator.run("ps", "--json").json]
 
     def own() -> list[str]:
-        places = "run/*.json containers/*/*/*/run/deployment_agent.json"
+        places = "run/container_manager.json run/node_monitor.json containers/*/*/*/run/deployment_agent.json"
         return machine.run(f"cd /var/lib/dsmt/nodes/begun; for one in {places}; do cat $one; echo; done").split()
 
-    before, running = shown(), own()
+    def spawner() -> str:
+        return machine.run("cat /var/lib/dsmt/nodes/begun/run/spawner.json")
+
+    before, running, process = shown(), own(), spawner()
     machine.run("rm /opt/dsmt/*/complete")  # as if what is installed there were of another version
     operator.run("node", "add", "begun")
     operator.until(lambda: not set(own()).intersection(running), "all of dsmt is begun anew")
     operator.until(lambda: shown() == before, "services go on")
+    assert spawner() == process, "it goes on in its own process, and is told how programs end"
+    lines = machine.run("cat /run/lab/systemctl.log").splitlines()
+    assert lines.count("restart dsmt-node@begun") == 1
     said = operator.run("tail", "node/begun/", "--since", "1h", "--no-follow", "--json").lines
     assert [one for one in said if one.get("type") == "dsmt.node.verdict"] == [], "it was never held for dead"
     operator.run("remove", "kept", "--yes", "--wait")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +33,19 @@ components:
     ports: {http: auto}
     health: {http: {port: http, path: /}}
 """
-MOMENTS = [("keeper", "", "spawner"), ("brokers", "b1", "broker"), ("nodes", "n1", "spawner"), ("nodes", "n2", "spawner")]
+ONCE = """\
+service: once
+components:
+  job:
+    run: sh -c 'until [ -e GO ]; do sleep 0.05; done; echo ran >> RAN; exit CODE'
+    restart: RESTART
+"""
+MOMENTS = [
+    ("keeper", "", "spawner"),
+    ("brokers", "b1", "broker"),
+    ("nodes", "n1", "container_manager"),
+    ("nodes", "n2", "container_manager"),
+]
 """Whose end is a moment within it, in order."""
 
 
@@ -45,6 +59,11 @@ def own(home: Home) -> set[ProcessIdentity]:
     return set(parts.all()) - set(parts.instances())
 
 
+def spawners(home: Home) -> set[ProcessIdentity]:
+    """Of nodes: each begins anew in its own process."""
+    return {one for name in home.names("nodes") if (one := process_of(home.part("nodes", name), "spawner"))}
+
+
 async def shown(home: Home) -> list[Any]:
     rows = (await dsmt(home.root, "ps", "--json")).json
     return [(one["instance"], one["node"], one["pid"], one["since"], one["restarts"]) for one in rows]
@@ -56,6 +75,10 @@ async def begin(home: Home, *options: str) -> list[Any]:
     spec.write_text(SPEC)
     await dsmt(home.root, "apply", str(spec), "--wait=60s")
     return await shown(home)
+
+
+def cmdline(identity: ProcessIdentity) -> bytes:
+    return Path(f"/proc/{identity.pid}/cmdline").read_bytes()
 
 
 async def verdicts(home: Home) -> list[Any]:
@@ -77,7 +100,8 @@ def test_all_of_dsmt_is_begun_anew_and_what_it_runs_is_not_touched(tmp_path, eng
         done = (await dsmt(home.root, "upgrade", "--json")).json
         assert (done["programs"], done["untouched"]) == (3, 3)
         assert (done["brokers"], done["nodes"]) == (["b1"], ["n1", "n2"])
-        assert not any(map(is_alive, ran))
+        assert {one for one in ran if is_alive(one)} == spawners(home), "they alone are told how programs end"
+        assert not any(b"dsmt-" in cmdline(one) for one in spawners(home)), "none is a fork of the former keeper"
         assert len(own(home)) == len(ran)
         assert await shown(home) == before
         assert (await dsmt(home.root, "status", "--json")).json["state"] == "ok"
@@ -104,6 +128,28 @@ def test_what_is_gone_where_it_was_killed_is_started_by_up(tmp_path, moment):
         assert await shown(home) == before
         await dsmt(home.root, "upgrade")
         assert await shown(home) == before
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(("code", "restart", "state"), [(0, "on_failure", "done"), (3, "never", "failed")])
+def test_how_a_program_ends_that_runs_meanwhile_is_known(tmp_path, code, restart, state):
+    """One that is not to run again does not, and one that failed has its code told."""
+
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        go, ran = tmp_path / "go", tmp_path / "ran"
+        spec = home.root / "once.yaml"
+        told = {"GO": str(go), "RAN": str(ran), "CODE": str(code), "RESTART": restart}
+        spec.write_text(reduce(lambda text, word: text.replace(word, told[word]), told, ONCE))
+        await dsmt(home.root, "apply", str(spec))
+        await dsmt(home.root, "wait", "once", "--for", "running")
+        for _ in range(2):
+            await dsmt(home.root, "upgrade")
+        go.touch()
+        await dsmt(home.root, "wait", "once", "--for", state, "--timeout", "60s")
+        assert [(one["reason"]["code"], one["last_exit"]["code"]) for one in await failures(home)] == [("run.exited", code)]
+        assert ran.read_text() == "ran\n"
 
     run(tmp_path, scenario)
 
@@ -136,7 +182,7 @@ def test_all_is_begun_anew_though_the_keeper_was_killed_just_before(tmp_path):
         (keeper,) = [one for one in ran if one == process_of(keeper_directory(home), "spawner")]
         os.kill(keeper.pid, signal.SIGKILL)
         await dsmt(home.root, "upgrade")
-        assert not any(map(is_alive, ran))
+        assert {one for one in ran if is_alive(one)} == spawners(home)
         assert await shown(home) == before
 
     run(tmp_path, scenario)

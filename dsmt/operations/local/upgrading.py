@@ -2,25 +2,27 @@
 
 Rule 1: keeper, brokers and controllers end together, and are there again a second later: who is attached elsewhere sees
     nothing of it, and who was attached here attaches anew. What a broker does not hear how it closes is no evidence (F2).
-Rule 2: of a node never all ends at once, for it would be dead to the others: first its spawner with its manager and its
-    monitor, while its agents stay attached; then, when the next manager is, one agent after the other.
+Rule 2: of a node never all ends at once, for it would be dead to the others: first its manager and its monitor, while its
+    agents stay attached; then, when the next manager is, one agent after the other. Its spawner begins anew in its own
+    process, for it alone is told how programs end whose agent is ended; one that cannot, of an earlier dsmt, ends.
 Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew:
     what is ended is written down before it is, until the keeper is there again, or `down` has ended all.
-Rule 4: what something else keeps, as systemd, is not touched: that restarts it, and leaves agents alone. Those that are
-    older than their node's spawner are begun anew here.
+Rule 4: of what something else keeps, as systemd, nodes are begun anew in the same way: that sees nothing of it. Brokers and
+    controllers it restarts itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from dsmt.agents.rules.container import FOLLOWED, OUTCOME
-from dsmt.errors import RefusedError
+from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.operations.local.ending import end, end_program
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper, was_up
@@ -31,6 +33,7 @@ from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED
 from dsmt.system.files import write_atomically
+from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import is_alive, send_signal
 from dsmt.system.records import process_of
 
@@ -102,7 +105,7 @@ async def _replace_former(home: Home, tell: Tell) -> StartedRealm:
     _check_room(home)
     for node in nodes:
         tell(node)
-        await _replace_agents(home, node)
+        await _replace_node(home, node)
     return StartedRealm(realm.name, tuple(address for address, _ in realm.brokers), (), nodes, made=False)
 
 
@@ -118,27 +121,34 @@ def _check_room(home: Home) -> None:
 async def _replace_node(home: Home, node: str) -> None:
     """Rule 2."""
     directory = home.part("nodes", node)
-    for program in NODE_PROGRAMS:
-        await end_program(directory, program, GRACE_S)
-    await ask_keeper(home, "start", "spawner", directory)
-    await _replace_agents(home, node)
+    manager = process_of(directory, "container_manager")
+    try:
+        await SpawnedProcesses(str(directory)).request({"op": "anew", "python": sys.executable})
+    except (TransportError, FailedError):  # it is dead, or of an earlier dsmt
+        if is_kept(home):
+            for program in NODE_PROGRAMS:
+                await end_program(directory, program, GRACE_S)
+            await ask_keeper(home, "start", "spawner", directory)
+        else:  # who restarts it has done so, or nobody does
+            manager = None
+    await _replace_agents(home, node, manager)
 
 
-async def _replace_agents(home: Home, node: str) -> None:
-    """One after the other, those that are older than what forks the next ones, once the next manager is attached."""
+async def _replace_agents(home: Home, node: str, former: ProcessIdentity | None) -> None:
+    """One after the other, those that are older than the manager after the `former` one, once that is attached."""
     directory = home.part("nodes", node)
-    await _followed(lambda: process_of(directory, "container_manager"))
-    spawner = process_of(directory, "spawner")
+    await _followed(lambda: process_of(directory, "container_manager") not in {None, former})
+    manager = process_of(directory, "container_manager")
     containers = Parts(home).containers_of(directory)
     if containers:
-        await _followed(lambda: process_of(directory, ATTACHED))
+        await _followed(lambda: process_of(directory, ATTACHED) not in {None, former})
     for container in containers:
-        if spawner is not None:
-            await _replace_agent(container, spawner)
+        if manager is not None:
+            await _replace_agent(container, manager)
 
 
-async def _replace_agent(container: Path, spawner: ProcessIdentity) -> None:
-    former = [one for one in agents_in(container) if one.started < spawner.started]
+async def _replace_agent(container: Path, manager: ProcessIdentity) -> None:
+    former = [one for one in agents_in(container) if one.started < manager.started]
     if former:  # its manager tells no failure
         write_atomically(str(container / OUTCOME), FOLLOWED.encode(), durable=False)
     for agent in former:

@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any, Final
 
 UNITS: Final = Path("/etc/systemd/system")
+NODE_UNIT: Final = "dsmt-node@"
 LAST_LINES: Final = 3
 RESTARTED_S: Final = 10.0
-"""How long a unit that was restarted may take to have its spawner."""
+"""How long a unit that was restarted may take to have its manager."""
 FULL: Final = ("No space left on device", "Errno 28", "Disk quota exceeded", "Errno 122")
 BUSY_S: Final = 120.0
 """How long the next one waits for whoever is at work."""
@@ -163,19 +164,25 @@ class Installation:
         return {"kept": "systemd" if self.systemd else "up"}
 
     def _start_units(self, *, newer: bool) -> None:
-        former = self._spawners()
+        former = self._managers() if newer else set()
         for unit, text, names in self.units:
-            verb = "restart" if self.told["certified"] or newer else "start"
+            again = self.told["certified"] or newer
             if names and (not unit.exists() or unit.read_text() != text):
                 unit.write_text(text)
                 run(["systemctl", "daemon-reload"])
-                verb = "restart"
+                again = True
+            if former and unit.stem == NODE_UNIT:  # begun anew below, in its own process
+                again = False
             for name in names:
                 run(["systemctl", "enable", "--quiet", unit.stem + name])
-                run(["systemctl", verb, unit.stem + name])
-        if newer and former:
+                run(["systemctl", "restart" if again else "start", unit.stem + name])
+        if former:
+            self._run("upgrade")
+        if former & self._managers():  # an earlier dsmt cannot do so
+            for name in self.nodes:
+                run(["systemctl", "restart", NODE_UNIT + name])
             deadline = time.monotonic() + RESTARTED_S
-            while former & self._spawners() and time.monotonic() < deadline:
+            while former & self._managers() and time.monotonic() < deadline:
                 time.sleep(0.05)
             self._run("upgrade")  # a unit that is restarted leaves agents alone
 
@@ -183,9 +190,9 @@ class Installation:
         """Run a command of the dsmt that is installed here, about the home."""
         run([str(self.dsmt), "--home", str(self.home), *words])
 
-    def _spawners(self) -> set[bytes]:
-        """Who runs the nodes that are here, by their records."""
-        return {record.read_bytes() for record in self.home.glob("nodes/*/run/spawner.json")}
+    def _managers(self) -> set[bytes]:
+        """Who manages the nodes that are here, by their records."""
+        return {record.read_bytes() for record in self.home.glob("nodes/*/run/container_manager.json")}
 
     def remove(self) -> dict[str, Any]:
         """End what runs here, with its services, and remove all that was made."""

@@ -1,0 +1,82 @@
+"""Anew: how a spawner begins anew in its own process, with what is installed now (rule C18).
+
+Rule 1: it executes the next one in its place (execve(2)): whom it forked stay its children, and orphans still come to it.
+    Only a parent is told how a process ended: who ends, and lets another spawner follow, loses that.
+Rule 2: what it knows goes along in memory (memfd_create(2)): a disk may be full. What the next one cannot read it does
+    without, for it may be of another version.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, NoReturn
+
+import msgspec
+
+from dsmt.errors import FailedError
+from dsmt.ports.processes import Exit, ProcessIdentity
+
+EXITS_REMEMBERED: Final = 1024
+
+
+class Forked(msgspec.Struct, frozen=True):
+    """Which program a child runs, for which directory, and where its record is."""
+
+    name: str
+    directory: str
+    record: str
+
+
+class Past(msgspec.Struct, frozen=True):
+    """What goes along: who was forked and lives, and how others ended, the oldest first."""
+
+    children: tuple[tuple[ProcessIdentity, Forked], ...] = ()
+    exits: tuple[tuple[ProcessIdentity, Exit], ...] = ()
+
+
+NOTHING: Final = Past()
+
+
+class Family:
+    """A spawner's children, and how those ended last that were its own or came to it as orphans."""
+
+    def __init__(self, past: Past) -> None:
+        self.children = dict(past.children)
+        self.exits = OrderedDict(past.exits)
+
+    def ended(self, who: ProcessIdentity, how: Exit) -> Forked | None:
+        """Keep how a process ended, and forget the oldest; what it was, if it was forked here."""
+        self.exits[who] = how
+        if len(self.exits) > EXITS_REMEMBERED:
+            self.exits.popitem(last=False)
+        return self.children.pop(who, None)
+
+    def past(self) -> Past:
+        """All of it."""
+        return Past(tuple(self.children.items()), tuple(self.exits.items()))
+
+
+def begin_anew(command: Sequence[str], lock: int, past: Past) -> NoReturn:
+    """Execute the next spawner in this process: `command`, the lock's descriptor, that of its past.
+
+    Raises `FailedError`: then this one ends, and is followed as one that was killed.
+    """
+    try:
+        memory = os.memfd_create("past", 0)
+        os.write(memory, msgspec.json.encode(past))
+        os.set_inheritable(lock, True)
+        argv = [*command, str(lock), str(memory)]
+        os.execv(argv[0], argv)  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        raise FailedError("start.cannot_exec", f"{command[0]} cannot go on in the place of the spawner: {error}") from error
+
+
+def past_of(memory: int) -> Past:
+    """What the spawner before us in this process knew. The descriptor is closed."""
+    with suppress(OSError, msgspec.DecodeError), open(memory, "rb") as file:
+        file.seek(0)
+        return msgspec.json.decode(file.read(), type=Past)
+    return NOTHING

@@ -1,0 +1,128 @@
+"""A spawner that begins anew in its own process: whom it forked stay its children, and how they end is still known."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dsmt.errors import FailedError
+from dsmt.ports.processes import Exit
+from dsmt.programs.anew import NOTHING, Family, Forked, Past, past_of
+from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.procfs import identity_of, stat_of
+from tests.programs.spawned import kill
+from tests.waiting import until
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
+NEXT = """#!{python}
+import sys
+from dsmt.programs.anew import past_of
+from dsmt.programs.spawner import main
+sys.path.insert(0, {programs!r})
+*_, lock, past = sys.argv
+sys.exit(main({directory!r}, {table!r}, {kept!r}, lock=int(lock), past=past_of(int(past))))
+"""
+
+
+def installed(node, python: str = sys.executable) -> str:
+    """What stands for the Python of another dsmt: it runs the programs of the test."""
+    path = Path(node.directory).parent / "next"
+    code = NEXT.format(
+        python=python,
+        programs=str(node.programs),
+        directory=node.directory,
+        table=node.table,
+        kept=node.kept,
+    )
+    path.write_text(code)
+    path.chmod(0o700)
+    return str(path)
+
+
+def test_whom_it_forked_and_how_others_ended_is_known_to_who_goes_on_in_its_process(node):
+    async def main():
+        node.start()
+        spawner, manager, monitor = await node.up()
+        processes = SpawnedProcesses(node.directory)
+        brief = await processes.start_agent(node.container("brief", "exit"))
+        assert await brief.wait() == Exit(7, None)
+        agent = await processes.start_agent(node.container("c", "service"))
+        await until(lambda: "service" in node.log("containers/c/deployment_agent"))
+        service = identity_of(int(node.log("containers/c/deployment_agent").split()[1]))
+        node.seen.add(service)
+        await processes.request({"op": "anew", "python": installed(node)})
+        await until(lambda: node.program("container_manager") not in {None, manager})
+        await until(lambda: node.program("node_monitor") not in {None, monitor})
+        assert node.program("spawner") == spawner
+        assert await processes.ended(brief.identity) == Exit(7, None)
+        assert (await processes.start_agent(agent_directory(node))).identity == agent.identity
+        rows = (await processes.request({"op": "list"}))["processes"]
+        assert agent.identity.pid in [row["pid"] for row in rows if row["program"] == "deployment_agent"]
+        kill(agent.identity)
+        await until(lambda: stat_of(service.pid).parent == spawner.pid)
+        watched = processes.find(service)
+        kill(service)
+        assert await watched.wait() == Exit(None, signal.SIGKILL)
+
+    asyncio.run(main())
+
+
+def agent_directory(node) -> str:
+    return str(Path(node.directory) / "containers" / "c")
+
+
+def test_who_asks_while_it_begins_anew_is_told_in_the_end(node):
+    async def main():
+        node.start()
+        _spawner, manager, _monitor = await node.up()
+        processes = SpawnedProcesses(node.directory)
+        brief = await processes.start_agent(node.container("brief", "exit"))
+        assert await brief.wait() == Exit(7, None)
+        await processes.request({"op": "anew", "python": installed(node)})
+        while node.program("container_manager") in {None, manager}:
+            assert await processes.ended(brief.identity) == Exit(7, None)
+
+    asyncio.run(main())
+
+
+def test_what_cannot_go_on_is_refused_and_all_runs_on(node):
+    async def main():
+        node.start()
+        spawner, manager, monitor = await node.up()
+        with pytest.raises(FailedError, match="no program that can go on here"):
+            await SpawnedProcesses(node.directory).request({"op": "anew", "python": node.directory + "/none"})
+        assert await node.up() == (spawner, manager, monitor)
+
+    asyncio.run(main())
+
+
+def test_one_that_the_kernel_does_not_execute_ends_and_says_why(node):
+    async def main():
+        node.start()
+        spawner, *_ = await node.up()
+        broken = installed(node, "/no/such/program")
+        await SpawnedProcesses(node.directory).request({"op": "anew", "python": broken})
+        await until(lambda: node.program("spawner") != spawner)
+        await until(lambda: "cannot go on in the place of the spawner" in node.log("spawner"))
+
+    asyncio.run(main())
+
+
+def test_a_past_of_another_version_is_done_without():
+    for content in (b"", b"{", b'{"children": 7}'):
+        memory = os.memfd_create("past")
+        os.write(memory, content)
+        assert past_of(memory) == NOTHING
+
+
+def test_a_past_goes_along_whole():
+    own = identity_of(os.getpid())
+    past = Past(((own, Forked("deployment_agent", "/c", "/c/run")),), ((own, Exit(None, 9)), (own, Exit(3, None))))
+    memory = os.memfd_create("past")
+    os.write(memory, msgspec.json.encode(past))
+    assert past_of(memory) == past
+    assert Family(past).past().exits == ((own, Exit(3, None)),)
