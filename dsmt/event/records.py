@@ -7,6 +7,7 @@ ignores those it does not know.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -30,6 +31,19 @@ def _lists(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_lists(one) for one in value]
     return value
+
+
+def later(data: Mapping[str, Any], names: Iterable[str], by_ms: int) -> dict[str, Any]:
+    """Data with the named times later by `by_ms`: `since_ms`, or `last_exit.at_ms`; what is not known stays so."""
+    found = dict(data)
+    for name in names:
+        first, _, below = name.partition(".")
+        held = found.get(first)
+        if below and isinstance(held, dict):
+            found[first] = later(held, (below,), by_ms)
+        elif isinstance(held, int):
+            found[first] = held + by_ms
+    return found
 
 
 def from_data(kind: type[Record], data: dict[str, Any]) -> Record:

@@ -98,6 +98,10 @@ class Ack(msgspec.Struct, frozen=True):
     cursor: Cursor
 
 
+TOLERATED_MS: Final = 50
+"""By how much the times of what is said before realm time is known may be wrong: no two clocks agree better."""
+
+
 class Draft(msgspec.Struct, frozen=True):
     """What is to be said, before it is numbered, chained and signed.
 
@@ -116,6 +120,9 @@ class Draft(msgspec.Struct, frozen=True):
     """For a shared fact: 1 + that of `replaces` unless it is given; 1 with nothing to replace."""
     epoch: int | None = None
     """For a shared fact: that of `replaces` unless it is given; the first with nothing to replace."""
+    own_times: tuple[str, ...] = ()
+    """The times in `data` that are its source's own `now_ms` (`since_ms`, `last_exit.at_ms`): they are put right with what
+    was said before realm time was known (J4)."""
 
 
 class Emission(Protocol):

@@ -107,7 +107,7 @@ def test_who_was_unready_and_is_stopped_tells_its_siblings_that_it_fails_no_more
     said: list[Any] = []
     record = SimpleNamespace(run_generation=3, ports={})
     memory: Any = SimpleNamespace(record=record, save_soon=lambda **_: None)
-    reporter: Any = SimpleNamespace(fact=lambda _, told: said.append(told), why=lambda *_, **__: None)
+    reporter: Any = SimpleNamespace(fact=lambda _, told, **__: said.append(told), why=lambda *_, **__: None)
     bus: Any = SimpleNamespace(now_ms=lambda: 0)
     serving = Serving("127.0.0.1", bus, memory, reporter)
     serving.ready(check="http", evidence="200")

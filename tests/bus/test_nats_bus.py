@@ -280,6 +280,27 @@ async def test_a_bus_that_promises_more_copies_than_there_are_does_not_attach(e:
 
 
 @on_nats
+async def test_the_times_of_what_is_said_before_realm_time_is_known_are_put_right(e: NatsEngine) -> None:
+    made, alice = e._made, await e.bus("operator/alice")
+    slow = NatsBus(
+        identity=made.identity("operator/bob"),
+        trust=made.trust(),
+        realm=e._realm,
+        clock=TestClock(-6.0),
+        entropy=TestEntropy(),
+    )
+    guessed = slow.now_ms()
+    emission = slow.emit(Draft("user/t", {"since_ms": guessed, "taken_ms": guessed}, own_times=("since_ms",)))
+    async with reading(alice, "user/") as got:
+        made.tasks[slow] = asyncio.create_task(slow.run())
+        await emission.acknowledged()
+        await got.until(lambda g: g.of("user/t"))
+        (right,) = got.of("user/t")
+        assert abs(right["since_ms"] - guessed - 6000) < 1000
+        assert right["taken_ms"] == guessed
+
+
+@on_nats
 async def test_who_was_revoked_is_believed_by_nobody_who_comes_later(e: NatsEngine) -> None:
     eve, bob, root = await e.bus("operator/eve"), await e.bus("operator/bob"), await e.bus("root")
     async with reading(bob, "user/") as got:

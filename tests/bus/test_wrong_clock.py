@@ -41,6 +41,42 @@ def test_what_is_said_before_realm_time_is_known_is_said_by_realm_time(network_k
     said(network_kind, tmp_path)
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["first", "again"])
+@pytest.mark.parametrize("seconds", [-6.0, 6.0, -86400.0])
+def test_the_times_of_what_is_said_before_realm_time_is_known_are_put_right(network_kind, tmp_path, seconds, known):
+    """Those that the source has read itself; others are left as they are."""
+    kept = DiskFiles(str(tmp_path / "kept"))
+
+    @scenario
+    async def said(r: TestRealm):
+        await r.broker()
+        bob = await r.client("operator/bob")
+        identity = r.identity("operator/eve")
+        if known:
+            first = await r.client("operator/eve", identity=identity, kept=kept)
+            await first.publish(Draft("user/t", {"since_ms": None}))
+            await r.stop(first)
+        async with reading(bob, "/", start=Start.HISTORY) as got:
+            clock = TestClock(seconds)
+            again = await r.client("operator/eve", identity=identity, kept=kept, clock=clock, wait=False)
+            guessed = again.now_ms()
+            data = {"since_ms": guessed, "taken_ms": guessed, "last": {"at_ms": guessed, "code": 7}, "none": None}
+            own = ("since_ms", "last.at_ms", "none", "nowhere")
+            emission = again.emit(Draft("user/t", data, own_times=own))
+            after = again.emit(Draft("user/t", {"n": 2}, cause=(emission,)))
+            await got.until(lambda g: {"n": 2} in g.of("user/t"))
+            (right,) = [one for one in got.of("user/t") if one.get("since_ms")]
+            assert abs(right["since_ms"] - (guessed - seconds * 1000)) < 1000
+            assert right == {**data, "since_ms": right["since_ms"], "last": {"at_ms": right["since_ms"], "code": 7}}
+            assert after.signed.event.cause == (emission.id,)
+            assert abs(emission.signed.event.time_ms - right["since_ms"]) < 1000
+            later = again.now_ms()
+            await again.publish(Draft("user/t", {"since_ms": later, "n": 3}, own_times=("since_ms",)))
+            await got.until(lambda g: g.of("user/t")[-1] == {"since_ms": later, "n": 3})
+
+    said(network_kind, tmp_path)
+
+
 @pytest.mark.parametrize("days", [-30, 1, 500])
 def test_who_delegates_by_a_wrong_clock_delegates_all_the_same(network_kind, tmp_path, days):
     @scenario

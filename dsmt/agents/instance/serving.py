@@ -116,4 +116,4 @@ class Serving:
             since_ms=self._bus.now_ms(),
             reason=why,
         )
-        self._reporter.fact("health", self._told)
+        self._reporter.fact("health", self._told, own_times=("since_ms",))

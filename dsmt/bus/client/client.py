@@ -284,9 +284,9 @@ class BusClient:
         What was said by the machine's own clock, before anybody could hear it, is said again by realm time (J4); and an
         incarnation that is ahead of realm time is given up: no broker takes it (A11).
         """
-        guessed_ms, signer, heard = self.now_ms(), self._publisher.signer, self._attachment > 0
-        realm_ms = self._time.measured(offset_ms)
-        wrong = not heard and abs(self.now_ms() - guessed_ms) > BOUND_MS
+        signer, heard = self._publisher.signer, self._attachment > 0
+        realm_ms, by_ms = self._time.measured(offset_ms)
+        wrong = not heard and self._publisher.put_right(by_ms)
         if signer.chain is not None and (wrong or signer.incarnation > realm_ms + BOUND_MS):
             incarnation = max(realm_ms, self._kept.next if self._kept.next <= realm_ms + BOUND_MS else 0)
             self._publisher.restart(incarnation, backwards=True, unheard=not heard)

@@ -23,11 +23,11 @@ class MeasuredTime:
         """Begin anew, from what realm time is now."""
         self._time = RealmTime(realm_ms - self._clock.boottime() * 1000)
 
-    def measured(self, offset_ms: float) -> int:
-        """Take in how far realm time is from the boot-time clock; what it is by that, in ms."""
+    def measured(self, offset_ms: float) -> tuple[int, int]:
+        """Take in how far realm time is from the boot-time clock; what it is by that, and as `RealmTime.measured` (ms)."""
         self._measured = now = self._clock.boottime()
-        self._time.measured(offset_ms, now)
-        return int(now * 1000 + offset_ms)
+        by_ms = self._time.measured(offset_ms, now)
+        return int(now * 1000 + offset_ms), by_ms
 
     @property
     def is_due(self) -> bool:

@@ -25,7 +25,7 @@ from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.send_queue import SendQueue
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
 from dsmt.bus.rules.outbox import Outbox
-from dsmt.bus.rules.signer import EventSigner, PendingEvent, restate
+from dsmt.bus.rules.signer import EventSigner, PendingEvent, put_right, restate
 from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError
 from dsmt.event.burst import in_portions, parts_of
@@ -106,6 +106,10 @@ class Publisher:
             first = self._early.earliest()
             if first is not None and first.id not in self._offered:
                 self.offer([first])
+
+    def put_right(self, by_ms: int) -> bool:
+        """Realm time is later by so much than was guessed, and nobody has heard anything yet; whether that matters (J4)."""
+        return put_right((one.pending for one in (*self._emissions.values(), *self._waiting)), by_ms)
 
     def begin(self, incarnation: int, *, unheard: bool = False) -> None:
         """Start an incarnation; what is not acknowledged is said again under it.

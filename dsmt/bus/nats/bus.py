@@ -33,7 +33,7 @@ from dsmt.bus.rules.nats_config import ALL, broker_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.bus.rules.realm_time import MEASURE_S, ROUND_TRIPS, RealmTime, Sample, offset_of
-from dsmt.bus.rules.signer import EventSigner, PendingEvent
+from dsmt.bus.rules.signer import EventSigner, PendingEvent, put_right
 from dsmt.bus.wire.handshake import out_of_time
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
@@ -182,7 +182,7 @@ class NatsBus:
             self._sender.give_up(self._outbox.unanswered())
 
     async def _attach(self, link: NatsLink) -> None:
-        await self._measure(link)
+        put_right((one.pending for one in self._unsigned), await self._measure(link))
         at = await head(link, self._subjects.history)
         if at.replicas < self._realm.replicas:
             said = f"stream {self._subjects.history} has {at.replicas} replicas, not {self._realm.replicas}"
@@ -241,13 +241,13 @@ class NatsBus:
         """Realm time in ms: that of the stream's leader."""
         return self._time.now_ms(self._clock.boottime())
 
-    async def _measure(self, link: NatsLink) -> None:
+    async def _measure(self, link: NatsLink) -> int:
         samples: list[Sample] = []
         while len(samples) < ROUND_TRIPS:
             sent = self._clock.boottime()
             at = await head(link, self._subjects.history)
             samples.append(Sample(sent, self._clock.boottime(), at.now_ms))
-        self._time.measured(offset_of(samples), self._clock.boottime())
+        return self._time.measured(offset_of(samples), self._clock.boottime())
 
     async def _keep_time(self, link: NatsLink) -> None:
         while True:

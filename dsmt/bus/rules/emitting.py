@@ -66,6 +66,7 @@ def pending_of(signer: EventSigner, draft: Draft) -> PendingEvent:
         epoch=epoch,
         version=version,
         replaces=replaces,
+        own_times=draft.own_times,
     )
 
 

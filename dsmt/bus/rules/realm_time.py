@@ -46,15 +46,17 @@ class RealmTime:
         self._last = 0.0
         self._measured = False
 
-    def measured(self, offset_ms: float, now: float) -> None:
-        """Take in a measured offset."""
+    def measured(self, offset_ms: float, now: float) -> int:
+        """Take in a measured offset; how many ms later than was guessed realm time is by the first one, 0 by others."""
         self.now_ms(now)
+        by_ms = 0 if self._measured else round(offset_ms - self._offset)
         self._target = offset_ms
         if not self._measured:
             self._last = 0.0  # what was said before was the machine's own word, not realm time
         if not self._measured or offset_ms - self._offset > STEP_MS:
             self._offset = offset_ms
         self._measured = True
+        return by_ms
 
     def now_ms(self, now: float) -> int:
         """Realm time in ms; never less than before."""

@@ -8,7 +8,7 @@ Rule 3: a new incarnation begins with `dsmt.source.started` (B3).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,9 @@ from dsmt.event.envelope import FIRST_EPOCH, Event, EventId, SignedEvent
 from dsmt.event.hlc import HybridClock
 from dsmt.event.kinds.source import Heartbeat, Started
 from dsmt.event.layout import Encoder
-from dsmt.event.records import from_data, to_data
+from dsmt.event.records import from_data, later, to_data
 from dsmt.event.registry import Match, lookup
+from dsmt.ports.bus import TOLERATED_MS
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +41,7 @@ class PendingEvent:
     event_type: str
     evidence: bool
     """Whether its class is evidence (B6): a fact of it is dropped only when it is superseded, a signal never."""
+    own_times: tuple[str, ...] = ()
     id: EventId | None = None
     signed: SignedEvent | None = None
 
@@ -87,6 +89,7 @@ class EventSigner:
         epoch: int | None = None,
         version: int | None = None,
         replaces: EventId | PendingEvent | None = None,
+        own_times: tuple[str, ...] = (),
     ) -> PendingEvent:
         """Check a draft against its topic's row. Raises `InputError`."""
         match = lookup(topic)
@@ -111,6 +114,7 @@ class EventSigner:
             fact,
             match.row.event_type,
             match.row.budget == "evidence",
+            own_times,
         )
 
     @staticmethod
@@ -170,6 +174,14 @@ class EventSigner:
         for (pending, _), event in zip(burst, signed, strict=True):
             pending.signed = event
         return [pending for pending, _ in burst]
+
+
+def put_right(pendings: Iterable[PendingEvent], by_ms: int) -> bool:
+    """Realm time is later by `by_ms` than was guessed when these were said; whether they are to be said anew (J4)."""
+    matters = abs(by_ms) > TOLERATED_MS
+    for pending in pendings if matters else ():
+        pending.data = later(pending.data, pending.own_times, by_ms)
+    return matters
 
 
 def _id(cause: EventId | PendingEvent) -> EventId | None:
