@@ -130,7 +130,8 @@ class Publisher:
                 self._emissions[emission.pending.id] = emission
         fresh: dict[PendingEvent, PendingEvent] = {}
         for emission in again:
-            emission.pending = fresh[emission.pending] = restate(emission.pending, fresh)
+            former, emission.pending = emission.pending, restate(emission.pending, fresh)
+            fresh[former] = emission.pending
             if self.signer.say(emission.pending, self._now_ms()) and emission.pending.id is not None:
                 self._emissions[emission.pending.id] = emission
 
