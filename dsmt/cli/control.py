@@ -127,14 +127,15 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
 @command()
 @click.argument("target", type=TARGET)
 @click.argument("count", type=Count(min=0, max=100_000))
+@yes_option
 @reason_option
 @wait_option
-def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | None) -> int:
+def scale(ctx: CliContext, target: str, count: int, *, yes: bool, reason: str, wait: str | None) -> int:
     """Run COUNT instances of TARGET (a component, or a service with only one). This makes a new revision."""
     named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Applied:
-        done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
+        done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason, sure=yes)
         ctx.asked = f"the change of {target} to {counted(count, 'instance')}", f"dsmt status {named.service}"
         return done if wait is None else await ctx.settled(connection, done, limit_s=limit, counted=True)
 

@@ -41,6 +41,9 @@ from dsmt.system.entropy import SystemEntropy
 from dsmt.view import Held, SlotEntry, SlotKey
 
 _TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED, Shown.DONE})
+MANY_TIMES: Final = 10
+MANY: Final = 100
+"""A component that is to have so many times as many instances, and so many more, was likely not meant."""
 Will = Callable[[SlotControl, SlotKey], SlotControl]
 """An operator's will for a slot that follows the one before."""
 
@@ -268,14 +271,21 @@ def _component(target: Target, spec: ServiceSpec) -> str:
     return target.component
 
 
-async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -> Applied:
-    """Change how many instances a component has: a new revision. Raises `InputError`, `NotFoundError`."""
+async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str, sure: bool = False) -> Applied:
+    """Change how many instances a component has: a new revision. Raises `NotFoundError`, and `InputError`.
+
+    That also for a count that is likely a slip (`MANY_TIMES`), unless who types it is `sure`.
+    """
     sight = await look(bus, of=(target.service,))
     spec, _ = current(sight, target.service)
     component = _component(target, spec)
     if component in spec.components and spec.components[component].each_node:
         said = f"{target.service}/{component} has one instance on each node"
         raise InputError("scale.each_node", said, next="change `instances` in its file")
+    now = (spec.components[component].instances or 0) if component in spec.components else 0
+    if not sure and count > MANY_TIMES * max(now, 1) and count - now >= MANY:
+        said = f"from {now} to {count} instances of {target.service}/{component} is more than {MANY_TIMES} times as many"
+        raise InputError("confirm", f"{said}, and needs a yes", next=f"dsmt scale {target} {count} --yes")
     after = changed(spec, component, instances=count)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
 
