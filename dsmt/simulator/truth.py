@@ -113,8 +113,8 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
                 moved.update((slot, cause) for cause in event.cause if cause in words)
             last[slot] = node
             continue
-        words.add(signed.id)
         if data["move"] is not None and data["move_number"] > numbers.get((slot, event.epoch), 0):
+            words.add(signed.id)  # another word, such as that it be restarted, may come with a move for a node that died
             numbers[slot, event.epoch] = data["move_number"]
             if signed.id in kept_now:
                 asked[slot] = (signed, data["move"], data.get("leave", ""))
