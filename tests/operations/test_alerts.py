@@ -122,7 +122,7 @@ def test_of_a_dead_node_it_is_said_that_dsmt_acts_only_while_something_is_to_go_
 
     assert told()[0] == who
     realm.settle(seconds=1)
-    assert told() == ("you", "bring it back, or dsmt node remove n2 --forget; look: dsmt why node/n2")
+    assert told() == ("you", "dsmt up on its machine, or dsmt node remove n2 --forget; look: dsmt why node/n2")
 
 
 @pytest.mark.parametrize(("closed", "who"), [((), "dsmt"), (("c1",), "you")])

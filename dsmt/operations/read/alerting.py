@@ -123,7 +123,7 @@ def _away(sight: Sight, node: Node) -> Alert:
         said = f"{evidence}; {why.message}"
         return Alert(target=about, code="node.lost", message=said, next=why.next, who=why.who)
     if node.liveness == "dead" and not is_to_leave(sight, node.node):
-        back = f"bring it back, or dsmt node remove {node.node} --forget; look: dsmt why {about}"
+        back = f"dsmt up on its machine, or dsmt node remove {node.node} --forget; look: dsmt why {about}"
         return Alert(target=about, code="node.lost", message=evidence, next=back, who="you")
     return Alert(target=about, code="node.lost", message=evidence, next=f"dsmt why {about}", who="dsmt")
 
