@@ -89,7 +89,7 @@ class Burst:
         return tree([self.leaf(n) for n in range(len(self))])[1]
 
 
-class Member(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True, gc=False):
     """A signed event within its burst: its place there and its payload."""
 
     burst: Burst

@@ -63,11 +63,14 @@ def thing_of(topic: str) -> str:
     return "/".join(topic.split("/", 2)[:2])
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One statement of one source. `time` is a hybrid logical clock value, `ttl` milliseconds after its time.
 
     `subject` is what it is about, `cause` what it reacts to, `to` who is to have it besides the topic's readers.
     `declares` is the range of its topic's chain that its source had to drop just before (rule D2).
+
+    Like all that holds events by the thousand and nothing that could hold it in turn, it is no business of the cyclic
+    garbage collector (`gc=False`), which would look at each of them time and again.
     """
 
     source: str
@@ -112,7 +115,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.topic[len(TOMBSTONE) :] if self.topic.startswith(TOMBSTONE) else ""
 
 
-class SignedEvent(Carried, msgspec.Struct, frozen=True, eq=False):
+class SignedEvent(Carried, msgspec.Struct, frozen=True, eq=False, gc=False):
     """An event with the very bytes that were signed; `leaf` is its hash (B8), `key_id` names the signing key."""
 
     event: Event

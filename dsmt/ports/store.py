@@ -27,7 +27,7 @@ ROW_BYTES: Final = 300
 """What a row costs in the store beside its event's bytes: columns and indexes."""
 
 
-class Row(Carried, msgspec.Struct, frozen=True):
+class Row(Carried, msgspec.Struct, frozen=True, gc=False):
     """One stored event: its row number, when it arrived (realm ms), and what was signed."""
 
     row: int
