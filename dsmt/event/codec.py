@@ -34,11 +34,13 @@ from dsmt.event.burst import (
 from dsmt.event.envelope import MAX_EVENT_BYTES, Event, SignedEvent
 from dsmt.event.layout import events_of
 from dsmt.event.merkle import HASH_BYTES, Path, leaf_hash, root, root_of
-from dsmt.event.payload import canonical, encode, event_of, load_plain
+from dsmt.event.payload import canonical, encode, load_plain
 
 EDDSA: Final = -8
 KEYED_BLAKE2B: Final = -65537
 """A private-use algorithm number for the simulator's keyed hash; never accepted outside it."""
+EventsOf = Callable[[Sequence[bytes], Sequence[bytes]], Sequence[Event]]
+"""Reads the payloads of one burst, each with its leaf: `layout.events_of`, or what remembers what that has read."""
 
 
 class Signing(Protocol):
@@ -90,7 +92,7 @@ def sig_structure(protected: bytes, content: bytes) -> bytes:
     return b"".join((b"\x84\x6aSignature1", byte_string(protected), b"\x40", byte_string(content)))
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """An event that has its number and its hash, and only lacks the signature of its burst."""
 
     event: Event
@@ -194,7 +196,7 @@ def _path(value: Any) -> Path:
             raise UnusableEventError("event.path", "not an inclusion path")
 
 
-class Part(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True, gc=False):
     """A part of a message, read: its events, and the one signature over `message` that they have from a key."""
 
     events: tuple[SignedEvent, ...]
@@ -204,9 +206,9 @@ class Part(msgspec.Struct, frozen=True):
     signature: bytes
 
 
-def decode_part(part: bytes) -> Part:
+def decode_part(part: bytes, events_of: EventsOf = events_of) -> Part:
     """Read an event alone or a run. Raises `UnusableEventError`; says nothing about its signature."""
-    return _decode_run(part) if part[:1] == RUN else _decode_alone(part)
+    return _decode_run(part, events_of) if part[:1] == RUN else _decode_alone(part, events_of)
 
 
 def events_in(part: bytes) -> int:
@@ -221,25 +223,27 @@ def events_in(part: bytes) -> int:
 
 def decode(raw: bytes) -> SignedEvent:
     """Read a signed event. Raises `UnusableEventError`; says nothing about its signature."""
-    return _decode_alone(raw).events[0]
+    return _decode_alone(raw, events_of).events[0]
 
 
-def read(sealed: Sealed) -> SignedEvent:
+def read(sealed: Sealed, events_of: EventsOf = events_of) -> SignedEvent:
     """A signed event as it is held, once it was read and believed."""
     if not isinstance(sealed, Member):
-        return decode(sealed)
+        return _decode_alone(sealed, events_of).events[0]
     leaf = sealed.burst.leaf(sealed.index)
-    return SignedEvent(event_of(sealed.body, leaf), sealed, leaf, _header(sealed.burst.protected)[1])
+    (event,) = events_of((sealed.body,), (leaf,))
+    return SignedEvent(event, sealed, leaf, _header(sealed.burst.protected)[1])
 
 
-def _decode_alone(raw: bytes) -> Part:
+def _decode_alone(raw: bytes, events_of: EventsOf) -> Part:
     envelope = open_envelope(raw)
     leaf = envelope.leaf()
-    signed = SignedEvent(event_of(envelope.payload, leaf), raw, leaf, envelope.key_id)
+    (event,) = events_of((envelope.payload,), (leaf,))
+    signed = SignedEvent(event, raw, leaf, envelope.key_id)
     return Part((signed,), envelope.algorithm, envelope.key_id, envelope.to_be_signed(), envelope.signature)
 
 
-def _decode_run(part: bytes) -> Part:
+def _decode_run(part: bytes, events_of: EventsOf) -> Part:
     match _load(part, "run"):
         case [bytes() as protected, bytes() as signature, list() as members] if 1 < len(members) <= RUN_EVENTS and all(
             type(one) is bytes for one in members

@@ -62,7 +62,7 @@ class Scales:
 
     def __init__(self, play: Play) -> None:
         modules = [module for module in sys.modules.values() if isinstance(module, ModuleType)]
-        caches = (play.world.decode, play.world.read, decode_part, read)
+        caches = (play.world.reader, play.world.reader.decode, decode_part, read)
         self._outside = {id(one) for one in (*caches, *modules, *(vars(module) for module in modules))}
 
     def weigh(self, roots: Iterable[object]) -> tuple[int, int]:

@@ -297,7 +297,7 @@ class Fleet:
         while rows := store.rows(after, PAGE):
             after = rows[-1].row
             for row in rows:
-                yield row, self.world.read(row.sealed)
+                yield row, self.world.reader.read(row.sealed)
 
     def view(self) -> View:
         """The broker's present store folded, up to now by its realm time: what has expired is gone, as for all readers."""

@@ -47,7 +47,7 @@ def replicas(fleet: Fleet, stream: Stream) -> list[str]:
     digests = [folded(stream.shuffled(doubled), now_ms).digest for _ in range(SHUFFLES)]
     if digests != [view.digest] * SHUFFLES:
         wrong.append("12.3: a replica that got all facts in another order differs")
-    winners = [fleet.world.read(row.sealed) for row in fleet.broker.store.rows(0, 1 << 30, winners_only=True)]
+    winners = [fleet.world.reader.read(row.sealed) for row in fleet.broker.store.rows(0, 1 << 30, winners_only=True)]
     if folded(winners, now_ms).digest != view.digest:
         wrong.append("12.3: the retained facts of the store are not the winners of its history")
     if view.digest != fleet.view().digest:

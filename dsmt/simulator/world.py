@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
-from dsmt.event.codec import decode_part, read
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.files import Files
 from dsmt.ports.realm import About, BrokerAddress
@@ -23,6 +21,7 @@ from dsmt.simulator.engine.keys import SimKey, verify
 from dsmt.simulator.engine.loop import SimLoop, current_loop
 from dsmt.simulator.engine.network import Hosts, SimFabric, SimNetwork
 from dsmt.simulator.engine.rng import Stream
+from dsmt.simulator.reading import Reader
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.store import Realm, TrustStore
 from dsmt.version import __version__
@@ -65,7 +64,7 @@ class World:
         self.brokers: list[BrokerAddress] = []
         self.sites: dict[str, BrokerAddress] = {}
         """By host of a site, its leaf: what everything there is configured with (E5)."""
-        self.decode, self.read = lru_cache(maxsize=1 << 16)(decode_part), lru_cache(maxsize=1 << 16)(read)
+        self.reader = Reader()
         self._keys = self.stream.stream("keys")
         self.root = self.key()
 
@@ -81,7 +80,7 @@ class World:
 
     def trust(self) -> TrustStore:
         """A trust store for one process."""
-        return TrustStore(self.realm, verify=verify, decode=self.decode)
+        return TrustStore(self.realm, verify=verify, decode=self.reader.decode)
 
     def key(self) -> SimKey:
         """A new key."""
