@@ -22,7 +22,7 @@ from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.view.entries import NodeEntry
 from dsmt.view.held import Held
-from dsmt.view.sessions import Word, is_open, word
+from dsmt.view.sessions import Word, word
 from dsmt.view.view import View
 
 Liveness = Literal["alive", "suspect", "dead", "left"]
@@ -62,7 +62,7 @@ class Fleet:
     def __init__(self, view: View, now_ms: int, attached: str = "") -> None:
         self.view = view
         self.now_ms = now_ms
-        self.lost_brokers = view.sessions.lost(attached)
+        self.lost_brokers = dict(view.sessions.lost(attached))
         self._states: dict[str, Liveness] = {}
 
     def state(self, node: str) -> Liveness:
@@ -81,9 +81,10 @@ class Fleet:
         verdict = self.verdict(entry.name)
         if verdict is not None:
             return verdict.record.state
-        words = self.words(entry.name)
-        alive = is_open(words) or any(self.in_grace(w) for w in words)
-        return "alive" if alive else "suspect"
+        said = (word(attachments, self.lost_brokers) for attachments in entry.sources.values())
+        if any(one is not None and one.state == "open" for one in said):  # mostly, and of any of its sources it is enough
+            return "alive"
+        return "alive" if any(map(self.in_grace, self.words(entry.name))) else "suspect"
 
     def words(self, node: str) -> list[Word[Held[Session]]]:
         """What counts of each of a node's sources (rule 3), the manager's first."""

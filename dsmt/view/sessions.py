@@ -14,7 +14,7 @@ Rule 6: a leaf is linked to one broker at a time (E5): it is lost when it is lin
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from dsmt.event.kinds.broker import Session
@@ -94,9 +94,12 @@ class Sessions(Generic[Kept]):
         self.of: dict[str, Attachments[Kept]] = {}
         self.brokers: set[str] = set()
         """Brokers on whose links another has said something."""
+        self._lost_to: dict[str, dict[str, int]] = {}
+        """What `lost` has found since the last word came: it is asked for at each look, and words are few."""
 
     def put(self, broker: str, source: str, held: Kept | None) -> Attachments[Kept]:
         """Take one word, or take it back (None); the attachments of that source."""
+        self._lost_to.clear()
         attachments: Attachments[Kept] = self.of.setdefault(source, Attachments(source))
         attachments.put(broker, held)
         if source.startswith(_BROKER):
@@ -106,12 +109,17 @@ class Sessions(Generic[Kept]):
             self.brokers.discard(source.removeprefix(_BROKER))
         return attachments
 
-    def lost(self, attached: str) -> dict[str, int]:
+    def lost(self, attached: str) -> Mapping[str, int]:
         """The brokers that are lost, as seen by a reader attached to `attached`, and since when (realm ms).
 
         `attached` is a broker's name, or its name as a source (`broker/b1`); empty for none.
         """
-        attached = attached.removeprefix(_BROKER)
+        found = self._lost_to.get(attached)
+        if found is None:
+            found = self._lost_to[attached] = self._lost_as_seen_at(attached.removeprefix(_BROKER))
+        return found
+
+    def _lost_as_seen_at(self, attached: str) -> dict[str, int]:
         leaves = {broker for broker in self.brokers if self._is_leaf(broker)}
         if attached not in leaves:
             return self._lost(attached, leaves)
@@ -174,7 +182,7 @@ def is_closed(words: Sequence[Word[Kept]]) -> bool:
     return all(word.by_peer for word in words)
 
 
-def word(attachments: Attachments[Kept], lost: dict[str, int]) -> Word[Kept] | None:
+def word(attachments: Attachments[Kept], lost: Mapping[str, int]) -> Word[Kept] | None:
     """What counts of a source's newest attachment, given the brokers that are lost; None when there is no word."""
     if attachments.newest is None:
         return None
