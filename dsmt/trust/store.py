@@ -274,6 +274,8 @@ class TrustStore:
 
     def is_revoked(self, key_id: bytes, name: str | None = None) -> bool:
         """Whether a key has ended, or all that stand above it, under one name or under all."""
+        if not self._revocations:
+            return False
         if any(by in self._roots for by in self._revocations.of(key_id)):
             return True
         held = [one for one in self._held(key_id) if name is None or one.certificate.subject == name]

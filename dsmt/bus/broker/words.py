@@ -105,9 +105,10 @@ class Words:
     def sign(self) -> list[SignedWord]:
         """Number, chain and sign what waits; nothing once the certificate has ended (rule 3)."""
         self._notices = 0
+        if not self._unsaid:
+            return []
         if self._now_ms() // 1000 > self._identity.certificate.not_after:
             self._unsaid.clear()
-        if not self._unsaid:
             return []
         burst = []
         for (topic, _), (match, told, subject, ttl_ms, payer, to) in self._unsaid.items():

@@ -54,12 +54,14 @@ class BrokerTime:
 
     def now_ms(self, now: float) -> int:
         """Realm time in ms."""
-        passed, self._at = max(0.0, now - self._at), max(now, self._at)
-        if not self.is_far:
-            most = passed * 1000 * PULL
-            pull = max(-most, min(most, self._difference))
-            self._offset += pull
-            self._difference -= pull
+        passed = now - self._at
+        if passed > 0:
+            self._at = now
+            if not self.is_far:
+                most = passed * 1000 * PULL
+                pull = max(-most, min(most, self._difference))
+                self._offset += pull
+                self._difference -= pull
         return int(self._at * 1000 + self._offset)
 
     def seen(self, wall_ms: int, now: float) -> None:
