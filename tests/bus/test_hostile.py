@@ -72,6 +72,11 @@ async def times(client) -> tuple[float, float]:
     return statistics.median(found), statistics.quantiles(found, n=100)[98]
 
 
+def is_in_time(attacked: tuple[float, float], otherwise: tuple[float, float]) -> bool:
+    """Within twice the time that it takes otherwise; or within the floor, whatever that is."""
+    return attacked[0] <= max(2 * otherwise[0], FLOOR_S) and attacked[1] <= max(2 * otherwise[1], FLOOR_P99_S)
+
+
 def peak(broker: KilledBroker) -> int:
     """The most memory that the broker's process ever had."""
     assert broker.process is not None
@@ -87,13 +92,15 @@ def test_a_hostile_session_neither_delays_others_nor_grows_the_broker(tmp_path, 
         before = peak(broker)
         await times(alice)  # what is done the first time takes longer
         for _ in range(ATTEMPTS):
-            with process("spin", r, tmp_path), process("spin", r, tmp_path):  # the strain on the machine, not on the broker
-                median, late = await times(alice)
             with process(way, r, tmp_path):
-                attacked, attacked_late = await times(alice)
-            said = f"{median * 1e3:.2f} -> {attacked * 1e3:.2f} ms, p99 {late * 1e3:.1f} -> {attacked_late * 1e3:.1f} ms"
-            in_time = attacked <= max(2 * median, FLOOR_S) and attacked_late <= max(2 * late, FLOOR_P99_S)
-            if in_time:
+                attacked = await times(alice)
+            said = f"{attacked[0] * 1e3:.2f} ms, p99 {attacked[1] * 1e3:.1f} ms"
+            if in_time := is_in_time(attacked, (0.0, 0.0)):
+                break
+            with process("spin", r, tmp_path), process("spin", r, tmp_path):  # the strain on the machine, not on the broker
+                strained = await times(alice)
+            said += f"; without it {strained[0] * 1e3:.2f} ms, p99 {strained[1] * 1e3:.1f} ms"
+            if in_time := is_in_time(attacked, strained):
                 break
         grown = peak(broker) - before
         sys.stdout.write(f"{way}: {said}, grown {grown >> 20} MiB\n")
