@@ -27,7 +27,7 @@ test lint bench: export PYTHONDONTWRITEBYTECODE :=
 
 test: tools
 	./scripts/test-needs
-	DSMT_SEEDS=$(SEEDS) $(BIN)/pytest -n 5 --dist loadgroup --durations 40 $(TESTS)
+	DSMT_SEEDS=$(SEEDS) $(BIN)/pytest -n 6 --dist loadgroup --no-loadscope-reorder --durations 40 $(TESTS)
 
 lint: tools
 	$(BIN)/ruff check .

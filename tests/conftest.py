@@ -29,20 +29,42 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return None
 
 
+LONG_GROUPS = ("machines-kept", "nats-realm", "machines-cut", "machines-nats", "nats", "machines-adding")
+"""Groups that take minutes, in most of which they wait: the longest first."""
+BEGUN_BY, LAST_REAL = 0.5, 0.85
+"""By when in a run, in [0, 1), all groups have begun, and tests on real processes: none that waits long comes last."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is `behind` all others is spread over the whole run: it fills the gaps in which they wait."""
-    if config.getoption("loadgroup", default=False):
-        alone = [item.nodeid for item in items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
-        if alone:
-            raise pytest.UsageError(f"{alone[0]} is in no group: pytest-xdist does not fit this pytest")
-    behind = [item for item in items if item.get_closest_marker("behind")]
-    others = [item for item in items if not item.get_closest_marker("behind")]
-    items[:] = [item for _, item in sorted(chain(evenly(behind), evenly(others)), key=lambda one: one[0])]
+    """What waits and what computes is spread over the whole run, so that each fills the gaps of the other."""
+    kinds: dict[str, list[pytest.Item]] = {"grouped": [], "behind": [], "real": [], "other": []}
+    for item in items:
+        kinds[kind_of(item, grouped=config.getoption("loadgroup", default=False))].append(item)
+    if alone := [item.nodeid for item in kinds["grouped"] if "@" not in item.nodeid]:
+        raise pytest.UsageError(f"{alone[0]} is in no group: pytest-xdist does not fit this pytest")
+    spread = chain(evenly(kinds["behind"]), evenly(kinds["real"], LAST_REAL), evenly(kinds["other"]))
+    placed = [*map(group_begins, kinds["grouped"]), *spread]
+    items[:] = [item for _, item in sorted(placed, key=lambda one: one[0])]
 
 
-def evenly(items: Sequence[pytest.Item]) -> list[tuple[float, pytest.Item]]:
+def kind_of(item: pytest.Item, *, grouped: bool) -> str:
+    """As what it is spread."""
+    if grouped and item.get_closest_marker("xdist_group"):
+        return "grouped"
+    if item.get_closest_marker("behind"):
+        return "behind"
+    return "real" if item.nodeid.startswith("tests/real/") else "other"
+
+
+def evenly(items: Sequence[pytest.Item], until: float = 1.0) -> list[tuple[float, pytest.Item]]:
     """Each with where it stands in the run, in [0, 1)."""
-    return [(at / len(items), item) for at, item in enumerate(items)]
+    return [(until * at / len(items), item) for at, item in enumerate(items)]
+
+
+def group_begins(item: pytest.Item) -> tuple[float, pytest.Item]:
+    """With where its whole group stands: one that is not long at the beginning."""
+    name = item.nodeid.rpartition("@")[2]
+    return (BEGUN_BY * LONG_GROUPS.index(name) / len(LONG_GROUPS) if name in LONG_GROUPS else 0.0), item
 
 
 @pytest.fixture
