@@ -108,6 +108,6 @@ def test_a_host_on_which_it_was_killed_half_way_is_removed_by_its_name(operator:
         operator.until(lambda: nothing_brought(machine), "what was brought goes with its connection")
         assert machine.files() == before
         assert "half" not in {one["node"] for one in operator.run("nodes", "--json").json}
-    operator.run("node", "add", "half")
+    operator.add("half")
     assert "half" in operator.alive()
     operator.run("node", "remove", "half")

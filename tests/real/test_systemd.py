@@ -52,7 +52,7 @@ def with_systemd(operator: Operator, name: str) -> Machine:
 def test_systemd_keeps_the_node_where_it_runs_and_is_left_as_it_was(operator: Operator) -> None:
     machine = with_systemd(operator, "kept")
     before = machine.files()
-    added = operator.run("node", "add", "kept", "--json").json
+    added = operator.add("kept", "--json").json
     assert added[0]["kept"] == "systemd"
     unit = machine.run("cat /etc/systemd/system/dsmt-node@.service")
     assert "ExecStart=/opt/dsmt/" in unit
