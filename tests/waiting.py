@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 TICK_S = 0.01
-REST_S = 0.02, 0.4
+REST_S = 0.02, 1.0
 """How long is rested between two looks, at least and at most."""
 
 
