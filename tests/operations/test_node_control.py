@@ -185,6 +185,23 @@ def test_a_dead_node_that_is_removed_is_no_part_of_the_realm_until_it_attaches_a
     assert [one.node for one in nodes(sight(realm))] == ["n1", "n2"]
 
 
+def test_a_node_that_controllers_judge_at_this_moment_is_removed_all_the_same(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, tries = node_control.say, list[int]()
+
+    async def second(bus: Any, drafts: list[Any]) -> object:
+        tries.append(1)
+        if len(tries) < 3:
+            raise FailedError("conflict", "controller/c1 changed node/n1/verdict at the same moment, and was first")
+        return await said(bus, drafts)
+
+    monkeypatch.setattr(node_control, "say", second)
+    realm.close("n1")
+    assert remove("n1", sure=True).changed
+    assert len(tries) == 3
+
+
 def test_a_node_that_data_waits_for_is_removed_only_when_that_is_said(realm: Realm) -> None:
     realm.apply(web(1, component="data: true\n"))
     realm.settle(seconds=1)

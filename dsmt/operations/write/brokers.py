@@ -9,18 +9,16 @@ from types import MappingProxyType
 import msgspec
 from msgspec.structs import replace
 
-from dsmt.errors import FailedError, NotFoundError, RefusedError, UnusableEventError
+from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.read.sight import retained
-from dsmt.operations.write.writing import say
+from dsmt.operations.write.writing import decided_again, say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.ports.realm import BrokerAddress, address_of, standing
 
 TOPIC = "config/broker/"
-TRIES = 8
-"""How often somebody else may be first."""
 
 
 async def announce(
@@ -41,8 +39,8 @@ async def announce(
     Several are told at the same moment where a command adds several hosts: who was not first looks again at what is left to
     say. Raises what `say` does.
     """
-    left = TRIES
-    while True:
+
+    async def announced_now() -> list[str]:
         said = await _said(bus)
         gone = [
             name
@@ -52,15 +50,11 @@ async def announce(
         known = {one: at for one, at in brokers.items() if one not in gone}
         drafts = _unsaid(said, known, by=by, reason=reason)
         drafts += _restored(said, drafts, by=by)
-        try:
-            if drafts:
-                await say(bus, drafts)
-        except FailedError as error:
-            left -= 1
-            if error.code != "conflict" or not left:
-                raise
-        else:
-            return gone
+        if drafts:
+            await say(bus, drafts)
+        return gone
+
+    return await decided_again(announced_now)
 
 
 def _is_gone(said: tuple[SignedEvent, BrokerWord], at: BrokerAddress, made_ms: int | None) -> bool:

@@ -15,7 +15,7 @@ from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.tokens import given_ms
-from dsmt.operations.write.writing import follow, say
+from dsmt.operations.write.writing import decided_again, follow, say
 from dsmt.ports.bus import Bus, Draft
 from dsmt.view.entries import NodeEntry
 from dsmt.view.liveness import judged
@@ -79,9 +79,14 @@ async def drained(bus: Bus, name: str, *, since: int, limit_s: float | None, tel
 async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends: str = "") -> Controlled:
     """Say that a node that is no more has left for good; it comes back when it attaches again (rule F4).
 
-    Raises `NotFoundError`, `InputError` for one that is alive (`ends` is how it is ended where it runs), or that data
-    waits for unless who asks is `sure`.
+    Controllers judge a node when it ends, often at this very moment: then it is decided anew by what they say. Raises
+    `NotFoundError`, `InputError` for one that is alive (`ends` is how it is ended where it runs), or that data waits for
+    unless who asks is `sure`.
     """
+    return await decided_again(lambda: _remove(bus, name, by=by, reason=reason, sure=sure, ends=ends))
+
+
+async def _remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends: str) -> Controlled:
     sight = await look(bus)
     entry = find(sight, name)
     state = sight.fleet.state(name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,6 +16,9 @@ from dsmt.operations.read.sight import patience
 from dsmt.ports.bus import Ack, Bus, Draft, Emission
 from dsmt.view import View
 
+Outcome = TypeVar("Outcome")
+TRIES: Final = 8
+"""How often somebody else may be first."""
 NAMED_MOST: Final = 3
 """Lost races that one sentence names."""
 
@@ -38,6 +41,18 @@ def bury(view: View, thing: str, *, by: str, reason: str, data: tuple[LeftData, 
     topic = f"{TOMBSTONE}{thing}"
     record = Tombstone(by=by, reason=reason, data=data)
     return Draft(topic, to_data(record), subject=thing, replaces=view.winner(topic), epoch=view.epoch(thing))
+
+
+async def decided_again(decide: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """What a decision comes to that is made anew, by what is so then, where another word was first (A3)."""
+    left = TRIES
+    while True:
+        try:
+            return await decide()
+        except FailedError as error:
+            left -= 1
+            if error.code != "conflict" or not left:
+                raise
 
 
 class Said(NamedTuple):
