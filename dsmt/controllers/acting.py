@@ -10,7 +10,7 @@ Rule 3: what begins anew, on another node or in another revision, gives the old 
     Where a program must end first on its node, it has its time to end.
 Rule 4: what has ended well is moved as that, and not run again, but where an operator moves it (A20). It is moved in the
     revision in which it has ended, and is given the next one when its agent has said that it knows: only a node can tell
-    whether that changes anything of it.
+    whether that changes anything of it. So it is not moved before its agent has answered to the revision that it was given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.context import ComponentContext
-from dsmt.controllers.good import ended_well, lost_since
+from dsmt.controllers.good import ended_before, ended_well, lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
@@ -63,7 +63,9 @@ def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slo
 
 
 def _alone(context: ComponentContext, entry: SlotEntry, slot: Slot) -> Slot:
-    """A slot that may not run beside another copy: stopped, while there is one elsewhere (rule 1)."""
+    """A slot that may not run beside another copy: stopped, while there is one elsewhere, if it would run (rule 1)."""
+    if slot.ended is not None or ended_well(entry) is not None:
+        return slot
     return msgspec.structs.replace(slot, desired="stopped") if _works_beside(context, entry, slot.node) else slot
 
 
@@ -229,6 +231,8 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
     if fact is None or fact.record.node is None:
         return NOTHING
     lives = w.kind == "move"
+    if lives and entry.move_asked is None and ended_before(entry):
+        return NOTHING
     node = target_of(context, w)
     if node is None:
         return _NO_PLACE
@@ -269,12 +273,13 @@ def _works_beside(context: ComponentContext, entry: SlotEntry, *these: str | Non
 
 
 def _works(entry: SlotEntry, node: str) -> bool:
-    """Whether an instance may be running on a node."""
+    """Whether an instance may be running on a node, or run again."""
     instance = entry.instances.get(node)
-    if instance is None or not instance.left:
+    if instance is None or not instance.left or instance.application is None:
         return False
-    said = instance.application
-    return said is not None and said.record.state not in (State.STOPPED, State.GONE)
+    said = instance.application.record
+    over = said.state in (State.STOPPED, State.GONE) or (said.is_left_alone and not said.parked)
+    return not over
 
 
 def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.each_node import indexes_of_nodes
 from dsmt.controllers.good import Component, lost_since
@@ -22,6 +24,8 @@ from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 from dsmt.view.allocation import need_of
 
+UNKNOWN_MS: Final = 60_000
+"""How long after a fact the word for which it was said may come."""
 EVIDENCE_MOST: Final = 200
 """So many characters of what a check has found stand in a reason."""
 _UP: Final = frozenset({State.INSTALLED, State.RUNNING})
@@ -72,6 +76,13 @@ class ComponentContext(Component):
         """Whether a slot stays with data of an earlier revision, while one is tried that keeps none."""
         own = (self.entry.slots[place] for place in sorted(self.entry.at_home) if place[0] == self.component.name)
         return self.component.on_partition != "pinned" and any(map(self.may_go_back_to_data, own))
+
+    def waits(self, slot: SlotEntry) -> Outcome | None:
+        """When to look again at a slot of which nothing can be decided now; None when it can."""
+        if slot.quarantined:
+            return NOTHING
+        until = None if slot.fact is None else follows_unknown(slot.fact, self.spec, slot.control, self.now_ms)
+        return None if until is None else Outcome(wakes=(until,), needs_full_pass=True)
 
     # --- the revision --------------------------------------------------------------------------------------------
 
@@ -248,7 +259,7 @@ class ComponentContext(Component):
 
     def say(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> Outcome:
         """Say a slot fact, unless the winner says it already (A13). It takes what governs it."""
-        intent = slot_intent(key, self.slot(key), slot, cause, because)
+        intent = slot_intent(key, self.slot(key), slot, cause, because, spec=self.spec)
         if intent is None:
             return NOTHING
         node = None if slot.desired == "gone" else slot.node
@@ -262,13 +273,35 @@ class ComponentContext(Component):
         return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
 
 
-def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId, ...], because: str) -> Intent | None:
+def follows_unknown(fact: Held[Slot], spec: Held[SpecFact], control: Held[SlotControl] | None, now_ms: int) -> int | None:
+    """Until when (realm ms) nothing is decided of a slot, for its fact follows a later word than is known; or None.
+
+    Two brokers may bring a fact and the word for which it was said in either order (rule A4). A word that does not come
+    within `UNKNOWN_MS` of the fact is not waited for.
+    """
+    known, epoch = (spec.signed.event.epoch or 0, spec.version), fact.signed.event.epoch or 0
+    willed = 0 if control is None else control.version
+    until = fact.time_ms + UNKNOWN_MS
+    is_later = (epoch, fact.record.spec_version) > known or fact.record.control_version > willed
+    return until if fact.record.spec_version and is_later and now_ms < until else None
+
+
+def slot_intent(
+    key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId, ...], because: str, *, spec: Held[SpecFact] | None
+) -> Intent | None:
     """The next fact of a slot, addressed as A1 says; None when the winner has the same content.
 
-    Its generation is one more than any that is known of the slot, in a fact or in a status.
+    Its generation is one more than any that is known of the slot, in a fact or in a status. By which words it was decided
+    is said in it, and is no content.
     """
     fact = entry.fact
-    if fact is not None and fact.record == slot:
+    slot = replace(
+        slot,
+        spec_version=0 if spec is None else spec.version,
+        control_version=0 if entry.control is None else entry.control.version,
+    )
+    words = {} if fact is None else {name: getattr(fact.record, name) for name in ("spec_version", "control_version")}
+    if fact is not None and fact.record == replace(slot, **words):
         return None
     named = {*slot.nodes, *entry.holders}
     if fact is not None and fact.record.node is not None:

@@ -16,7 +16,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.context import ComponentContext, slot_intent
+from dsmt.controllers.context import ComponentContext, follows_unknown, slot_intent
 from dsmt.controllers.each_node import left_for
 from dsmt.controllers.good import ended_well, gone, left_by
 from dsmt.controllers.intents import Intent
@@ -59,13 +59,15 @@ def end_slots(
             continue
         if fact is None:
             outcomes.append(_end_orphan(fleet, brake, plan, key, slot))
+        elif (until := follows_unknown(fact, spec, slot.control, fleet.now_ms)) is not None:
+            outcomes.append(Outcome(wakes=(until,), needs_full_pass=True))
         elif fact.record.desired != "gone" or spec.signed.event.cause:
             known = components.get(component)
             ended = gone(fact.record) if known is None else known.ended(slot, fact.record)
             left = _left(known, fact.record)
             if left is not None:  # what has ended well stays so when its node is back (A20)
                 ended = replace(ended, ended=ended_well(slot))
-            intent = slot_intent(key, slot, ended, *_not_wanted_for(key, spec, left))
+            intent = slot_intent(key, slot, ended, *_not_wanted_for(key, spec, left), spec=spec)
             if intent is not None:
                 plan.allocations.release(key)
                 outcomes.append(Outcome((intent,)))
@@ -111,7 +113,7 @@ def _end_orphan(fleet: Fleet, brake: Brake, plan: Plan, key: SlotKey, slot: Slot
         return NOTHING
     slot_fact = Slot(node=node, spec=str(said.id), revision=0, desired="gone")
     because = f"{node} reports that it runs {key} with no slot fact, and no spec wants it"
-    intent = slot_intent(key, slot, slot_fact, tuple(each.id for _, each in found), because)
+    intent = slot_intent(key, slot, slot_fact, tuple(each.id for _, each in found), because, spec=None)
     if intent is None:
         return NOTHING
     plan.endings[node] += 1

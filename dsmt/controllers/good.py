@@ -262,8 +262,17 @@ def stays_ended(slot: SlotEntry) -> bool:
     if fact is None or held is None or fact.record.desired != "running":
         return False
     said = held.record
-    ended = said.state == "failed" and not said.parked and said.next_try_ms is None
+    ended = said.is_left_alone and not said.parked
     return ended and said.generation >= fact.version and said.good == fact.record.implements
+
+
+def ended_before(slot: SlotEntry) -> bool:
+    """Whether its program had ended with 0, and its agent has not answered yet to what it was given since (A20)."""
+    fact = slot.fact
+    held = None if fact is None else slot.application(fact.record.node)
+    if fact is None or held is None or fact.record.desired != "running" or held.record.generation >= fact.version:
+        return False
+    return held.record.ended_well and held.record.good in fact.record.revisions
 
 
 def ended_well(slot: SlotEntry) -> Ended | None:

@@ -108,8 +108,8 @@ Rule = Callable[[Case], ProposedAction | Outcome | None]
 def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None, Outcome]:
     """What a slot that is to exist wants, None when it is as it should be; and when to look again."""
     entry = context.slot(key)
-    if entry.quarantined:
-        return None, NOTHING
+    if (waits := context.waits(entry)) is not None:
+        return None, waits
     fact = entry.fact
     if fact is None or fact.record.node is None or fact.record.desired == "gone":
         context = context.of(key)

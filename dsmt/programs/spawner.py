@@ -113,6 +113,7 @@ class Spawner:
             for key, _events in self._selector.select(self._timeout()):
                 call: Callable[[], None] = key.data
                 call()
+        self._on_signals(self._wakeups[0])  # one that comes later finds the next spawner
 
     # -- the kept programs
 
@@ -169,18 +170,18 @@ class Spawner:
         dues = [due for due in known if due is not None]
         return max(0.0, min(dues) - self._clock.boottime()) if dues else None
 
-    def _stop(self) -> None:
-        """Ask the kept programs to end (rule 5)."""
-        self._stopping = True
+    def _stop(self, anew: str = "") -> None:
+        """Ask the kept programs to end (rules 5 and 8)."""
+        self._stopping, self.anew = True, anew
         for kept in self._kept:
             self._do(kept, kept.keeping.stop(self._clock.boottime()))
 
     def _begin_anew(self, python: str) -> dict[str, Any]:
         """End the kept programs; then the spawner that this Python has installed goes on in our place (rule 8)."""
-        if "spawner" in self._programs or not os.access(python, os.X_OK):
-            raise InputError("spawner.request", f"{python!r} is no program that can go on here")
-        self.anew = python
-        self._stop()
+        ends = self._stopping and not self.anew
+        if ends or "spawner" in self._programs or not os.access(python, os.X_OK):
+            raise InputError("spawner.request", f"{python!r} is no program that can go on here, or nothing is to")
+        self._stop(python)
         return {}
 
     def _begin_node(self, directory: str) -> None:

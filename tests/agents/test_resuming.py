@@ -26,7 +26,8 @@ def possible(left: Left) -> bool:
     found = left.found <= left.named and left.before_found <= left.before_named
     known = not left.fresh or not (left.named or left.before_named or left.rebooted)
     looked = not left.rebooted or not (left.found or left.before_found)
-    return found and known and looked and not left.before_runs and left.ready <= left.found
+    said = not left.stays or not left.fresh
+    return found and known and looked and said and not left.before_runs and left.ready <= left.found
 
 
 def done(left: Left) -> list[First]:
@@ -43,6 +44,9 @@ def done(left: Left) -> list[First]:
     [
         (FRESH, []),
         (NOTHING, [First.SWEEP]),
+        (replace(NOTHING, stays=True), [First.SWEEP, First.TELL_AGAIN]),
+        (replace(REBOOTED, stays=True), [First.FORGET_BEFORE, First.TELL_AGAIN]),
+        (replace(LIVES, stays=True), [First.TAKE]),
         (LIVES, [First.TAKE]),
         (ENDED, [First.SWEEP, First.TELL_ENDED]),
         (REBOOTED, [First.FORGET_BEFORE]),

@@ -242,8 +242,8 @@ def test_a_view_with_slots_and_no_spec_stops_nothing() -> None:
 def test_what_the_winner_says_already_is_not_said_again() -> None:
     realm = running(1)
     entry = realm.view.slot(key(0))
-    assert slot_intent(key(0), entry, realm.slot(0), (), "again") is None
-    assert slot_intent(key(0), entry, gone(realm.slot(0)), (), "other").next_version == realm.generation(0) + 1
+    assert slot_intent(key(0), entry, realm.slot(0), (), "again", spec=None) is None
+    assert slot_intent(key(0), entry, gone(realm.slot(0)), (), "other", spec=None).next_version == realm.generation(0) + 1
 
 
 @pytest.mark.parametrize("killed", [1, 2])

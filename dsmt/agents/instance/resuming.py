@@ -45,6 +45,7 @@ class Resuming:
         if not self._memory.rebooted:
             before = None if outgoing is None else await self._found(outgoing.process, outgoing.driver)
             instance = await self._found(handle, record.driver)
+        said = self._reporter.monitor.status
         for row in FIRST:
             run = self._present.run
             left = Left(
@@ -56,11 +57,14 @@ class Resuming:
                 before_found=before is not None,
                 before_runs=self._present.old is not None,
                 ready=run is not None and run.health.is_ready,
+                stays=said is not None and said.next_try_ms is None,
             )
             if row.holds(left):
                 await self._do(row.do, plan, before, instance)
 
-    async def _do(self, do: First, plan: RunPlan | None, before: Instance | None, instance: Instance | None) -> None:
+    async def _do(  # noqa: C901 - an act a line
+        self, do: First, plan: RunPlan | None, before: Instance | None, instance: Instance | None
+    ) -> None:
         record = self._memory.record
         match do:
             case First.FORGET_BEFORE:
@@ -78,6 +82,8 @@ class Resuming:
             case First.TELL_ENDED if record.process is not None:
                 same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
                 self._failing.gone(await self._ended(record.process, record.driver), same)
+            case First.TELL_AGAIN:
+                self._reporter.again()
             case First.SERVE_NONE:
                 self._serving.absent("the copy before has ended")
             case First.SERVE_BEFORE:

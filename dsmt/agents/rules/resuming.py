@@ -5,6 +5,7 @@ Rule 2: what the record names, and lives, is taken over. Where its program lives
     container is ended, but the copy before: another one may have been started that was not written down.
 Rule 3: what ran has failed if it lives no more, but not with its machine: nothing that ran before a reboot runs.
 Rule 4: what is served stays served: the copy before, unless its successor is ready.
+Rule 5: what an agent said last, and nobody may have heard, is said again: what runs, and what has ended and stays so.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     """It was taken over."""
     ready: bool = False
     """What was taken over is ready."""
+    stays: bool = False
+    """What was said last is so until something is asked for: it is not tried again."""
 
 
 class First(StrEnum):
@@ -52,6 +55,8 @@ class First(StrEnum):
     SWEEP = "sweep"
     """End whatever of this container runs but what was taken over."""
     TELL_ENDED = "tell_ended"
+    TELL_AGAIN = "tell_again"
+    """Say again what was said last."""
     SERVE_NONE = "serve_none"
     """Withdraw what an earlier agent said is served."""
     SERVE_BEFORE = "serve_before"
@@ -100,6 +105,11 @@ def ready(left: Left) -> bool:
     return left.ready
 
 
+def stays(left: Left) -> bool:
+    """What was said last stays so."""
+    return left.stays
+
+
 class Rule(NamedTuple):
     """What is done when all of `when` and none of `unless` holds."""
 
@@ -120,6 +130,7 @@ FIRST: Final = (
     Rule(First.TAKE, (found,), (rebooted,)),
     Rule(First.SWEEP, (), (rebooted, found, fresh)),
     Rule(First.TELL_ENDED, (named,), (rebooted, found, fresh)),
+    Rule(First.TELL_AGAIN, (stays,), (named, fresh)),
     Rule(First.SERVE_NONE, (before_named,), (rebooted, before_runs, ready)),
     Rule(First.SERVE_BEFORE, (before_runs,), (rebooted, ready)),
 )

@@ -81,7 +81,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     `moved_for` is the verdict on its node for which it was moved then.
     `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
     ended well on a node that it has left, and is not run again on the one where it is now. `tried`: it was stopped by a
-    hold before what it implements was good in it.
+    hold before what it implements was good in it. `spec_version` and `control_version` are those of the operators' words by
+    which it was decided: of the spec that stood, and of the control of this slot; 0 where there was none.
     """
 
     node: str | None
@@ -102,6 +103,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     parked: bool = False
     ended: Ended | None = None
     tried: bool = False
+    spec_version: Count = 0
+    control_version: Count = 0
 
     @property
     def implements(self) -> Good:
