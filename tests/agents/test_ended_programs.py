@@ -63,6 +63,32 @@ def test_what_has_ended_stays_so_in_a_generation_that_asks_for_nothing_new(text:
     on_site(test)
 
 
+@pytest.mark.parametrize("text", [NEVER, ON_FAILURE])
+def test_what_ended_while_nobody_heard_it_is_said_at_once_by_the_next_agent(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own agent had said so to nobody, and is dead."""
+
+    async def test(site: Site) -> None:
+        site.place(text)
+        site.start()
+        await site.until("running")
+        assert site.process is not None
+        with monkeypatch.context() as away:
+            away.setattr(site.realm, "publish", lambda _: None)
+            site.machine.alive[0].end(Exit(0, None))
+            await asyncio.sleep(1)
+            assert site.record().finished
+            site.process.kill()
+        assert site.state() == "running"
+        site.start()
+        await site.until("failed", within=1.0)
+        assert site.statuses()[-1]["last_exit"]["code"] == 0
+        assert len(site.machine.programs) == 1
+
+    on_site(test)
+
+
 def test_what_ends_with_0_after_a_failure_is_not_run_again() -> None:
     async def test(site: Site) -> None:
         await ended(site, ON_FAILURE, code=1)

@@ -68,6 +68,57 @@ def test_what_has_ended_well_is_moved_in_its_own_revision_and_given_the_next_one
     assert (at.realm.slot().node, at.realm.slot().revision) == (slot.node, 2)
 
 
+@pytest.mark.parametrize("order", ["start_first", "stop_first"])
+def test_what_has_ended_well_is_not_moved_before_its_agent_has_answered_to_the_revision_that_it_was_given(
+    order: str,
+) -> None:
+    """Only its node can tell whether that changes anything of it."""
+    at = Migrated(order)
+    at.apply(serves="two")
+    at.controller.watch(5, obey=False)
+    assert (at.realm.slot().node, at.realm.slot().revision) == (at.first, 2)
+    at.realm.control_node(at.first, "draining")
+    at.controller.watch(20, obey=False)
+    assert (at.realm.slot().node, at.realm.slot().desired) == (at.first, "running")
+    at.say()
+    at.controller.watch(5, obey=False)
+    assert at.realm.slot().node not in (None, at.first)
+    assert at.realm.slot().ended is not None
+
+
+@pytest.mark.parametrize("order", ["start_first", "stop_first"])
+def test_what_is_to_run_again_in_another_revision_is_moved_when_its_agent_has_answered(order: str) -> None:
+    at = Migrated(order)
+    at.apply(migrates="two")
+    at.controller.watch(5, obey=False)
+    at.realm.control_node(at.first, "draining")
+    at.realm.status(key(), at.first, State.RUNNING, pid=7, last_exit=at.last, good=at.realm.slot().former)
+    at.controller.watch(60)
+    assert (at.realm.slot().ended, at.realm.slot().revision) == (None, 2)
+    assert at.realm.slot().node not in (None, at.first)
+
+
+def test_an_operator_moves_what_has_not_answered() -> None:
+    at = Migrated()
+    at.apply(serves="two")
+    at.controller.watch(5, obey=False)
+    other = min({"n1", "n2", "n3"} - {at.first})
+    at.realm.control(key(), move=other)
+    at.controller.watch(30, obey=False)
+    assert at.realm.slot().node == other
+
+
+def test_what_has_ended_well_is_not_stopped_for_another_copy_that_has_ended() -> None:
+    """That is on the node that it has left, whose agent says nothing of its end yet."""
+    at = Migrated("stop_first")
+    at.leave("drain")
+    at.say()
+    at.apply(serves="two")
+    said = at.controller.watch(20, obey=False)
+    assert [one.record.desired for one in said if one.topic == key().topic] == ["running"]
+    assert at.realm.slot().revision == 2
+
+
 def test_what_has_ended_well_is_given_no_revision_on_a_node_that_cannot_say_what_became_of_it() -> None:
     at = Migrated()
     at.realm.silence(at.first)

@@ -112,6 +112,29 @@ def test_one_that_the_kernel_does_not_execute_ends_and_says_why(node):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("first", ["anew", "end"])
+def test_one_that_is_told_to_end_ends_whether_it_was_to_begin_anew_or_not(node, first):
+    """Though its manager does not end by itself, and so both come while it is waited for."""
+
+    async def main():
+        node.table["container_manager"] = "spawned:stubborn"
+        node.start()
+        spawner, *_ = await node.up()
+        await until(lambda: "deaf" in node.log("container_manager"))
+        processes = SpawnedProcesses(node.directory)
+        anew = {"op": "anew", "python": installed(node)}
+        if first == "anew":
+            await processes.request(anew)
+        os.kill(spawner.pid, signal.SIGTERM)
+        if first == "end":
+            await until(lambda: node.program("node_monitor") is None)
+            with pytest.raises(FailedError, match="no program that can go on here, or nothing is to"):
+                await processes.request(anew)
+        await until(lambda: not any(map(node.program, ("spawner", "container_manager", "node_monitor"))))
+
+    asyncio.run(main())
+
+
 def test_a_past_of_another_version_is_done_without():
     for content in (b"", b"{", b'{"children": 7}'):
         memory = os.memfd_create("past")

@@ -1,0 +1,100 @@
+"""Of two facts one may be here before the other, for which it was said: then nothing is decided by what was before (A4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from dsmt.controllers.context import UNKNOWN_MS
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.slot import Hold
+from tests.controllers.build import Realm, key, web
+
+
+def started(instances: int = 2) -> Realm:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(instances))
+    realm.settle(seconds=5)
+    return realm
+
+
+def behind(realm: Realm, lacks: SignedEvent) -> Realm:
+    """What another reader knows, to whom all but one event has come."""
+    other = Realm()
+    for row, signed in realm.rows:
+        if signed.id != lacks.id:
+            other.rows.append((row, signed))
+            other.view.apply(signed)
+    other.now_ms = realm.now_ms
+    return other
+
+
+def stop(realm: Realm) -> SignedEvent:
+    return realm.hold(key())
+
+
+def start(realm: Realm) -> SignedEvent:
+    realm.hold(key())
+    realm.settle(seconds=1)
+    return realm.control(key(), restart=1)
+
+
+def held_after_a_restart(realm: Realm) -> SignedEvent:
+    realm.control(key(), restart=1)
+    realm.settle(seconds=1)
+    return realm.control(key(), hold=Hold(by="alice", at_ms=realm.now_ms, reason="a test"), restart=1)
+
+
+def moved(realm: Realm) -> SignedEvent:
+    return realm.control(key(), move="n3" if realm.slot().node != "n3" else "n1")
+
+
+WORDS: dict[str, Callable[[Realm], SignedEvent]] = {
+    "revision": lambda realm: realm.apply(web(2, component="env: {A: b}")),
+    "more": lambda realm: realm.apply(web(4)),
+    "fewer": lambda realm: realm.apply(web(1)),
+    "none": lambda realm: realm.apply(web(2), removed=True),
+    "stop": stop,
+    "start": start,
+    "held after a restart": held_after_a_restart,
+    "move": moved,
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_who_lacks_a_word_takes_nothing_back_that_was_decided_by_it(word: str) -> None:
+    realm = started()
+    said = WORDS[word](realm)
+    decided = realm.step()
+    assert decided
+    for _ in range(3):
+        other = behind(realm, said)
+        assert [one.because for one in other.decide().intents] == []
+        realm.obey()
+        realm.after(0.5)
+        realm.step()
+
+
+def test_a_word_that_never_comes_is_not_waited_for_for_ever() -> None:
+    realm = started()
+    said = realm.apply(web(2, component="env: {A: b}"))
+    assert len(realm.step()) == 1
+    other = behind(realm, said)
+    first = other.decide()
+    assert first.intents == ()
+    assert first.wake_ms is not None
+    assert first.wake_ms <= realm.now_ms + UNKNOWN_MS
+    other.after(UNKNOWN_MS / 1000)
+    assert {one.record.revision for one in other.decide().intents} == {1}
+
+
+def test_by_which_words_it_was_decided_is_no_reason_to_say_a_fact_again() -> None:
+    realm = started()
+    realm.apply(web(2, head="labels: {a: b}\n"))
+    realm.settle(seconds=5)
+    before = realm.slot()
+    assert (before.spec_version, before.control_version) == (2, 0)
+    realm.control(key())
+    assert realm.settle(seconds=5) == []
+    assert realm.slot() == before
