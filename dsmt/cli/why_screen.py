@@ -44,7 +44,7 @@ def screen(found: Explained, *, events: bool, width: int | None = None) -> list[
 def _lack(found: Explained, one: str) -> str:
     """Why a cause is not shown."""
     if one not in found.disowned:
-        return "is no longer in the history"
+        return "is not in the history"
     return f"a key of {one.partition('#')[0]} was revoked, and nobody believes what it signed"
 
 

@@ -63,7 +63,7 @@ def test_why_says_of_a_cause_that_is_not_shown_whether_its_key_was_revoked() -> 
     told = msgspec.structs.replace(told, complete=False, missing=[disowned, lost], disowned=[disowned])
     assert [line.strip() for line in why_screen(told, events=False)][-4:] == [
         f"{disowned} is named as a cause, but a key of controller/c1 was revoked, and nobody believes what it signed.",
-        f"{lost} is named as a cause, but is no longer in the history.",
+        f"{lost} is named as a cause, but is not in the history.",
         "",
         "1 event, 1 signer, all verified, not complete.",
     ]
