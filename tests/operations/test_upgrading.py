@@ -11,13 +11,34 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local import upgrading
+from dsmt.errors import TransportError
+from dsmt.operations.local import keeping, upgrading
 from dsmt.operations.local.home import Home
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import record_path, write_record
 from tests.waiting import until
+
+
+def test_a_keeper_is_started_once_one_that_is_just_ending_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then that has the lock, and answers nobody."""
+    starts = list[str]()
+
+    class Silent:
+        def __init__(self, _directory: str) -> None:
+            pass
+
+        async def request(self, _message: object) -> dict[str, object]:
+            if len(starts) < 3:
+                raise TransportError("spawner.gone", "it does not answer")
+            return {}
+
+    monkeypatch.setattr(keeping, "write_kept", lambda _home: None)
+    monkeypatch.setattr(keeping, "start_spawner", lambda directory, _argv: starts.append(directory))
+    monkeypatch.setattr(keeping, "SpawnedProcesses", Silent)
+    asyncio.run(keeping.start_keeper(Home(tmp_path)))
+    assert starts == [str(tmp_path / "keeper")] * 3
 
 
 def test_no_agent_is_ended_before_the_next_manager_is_attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,13 +59,16 @@ def _servers_of(home: Home, move: MigrationFile) -> list[tuple[str, str]]:
 
 
 async def start_keeper(home: Home) -> None:
-    """Start the keeper of a home, unless it runs; it answers when this returns. Raises `FailedError`."""
+    """Start the keeper of a home, unless it runs; it answers when this returns. Raises `FailedError`.
+
+    One that is just ending keeps others from starting, and answers nobody: the next one is started when it has.
+    """
     directory = keeper_directory(home)
     write_kept(home)
-    start_spawner(str(directory), command_of(directory))
     answering = SpawnedProcesses(str(directory))
     deadline = time.monotonic() + START_S
     while True:
+        start_spawner(str(directory), command_of(directory))
         try:
             await answering.request({"op": "list"})
         except TransportError as error:
