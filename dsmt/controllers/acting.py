@@ -64,7 +64,8 @@ def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slo
 
 def _alone(context: ComponentContext, entry: SlotEntry, slot: Slot) -> Slot:
     """A slot that may not run beside another copy: stopped, while there is one elsewhere, if it would run (rule 1)."""
-    if slot.ended is not None or ended_well(entry) is not None:
+    before = None if entry.fact is None else entry.fact.record
+    if before is not None and slot.restart == before.restart and ended_well(entry) is not None:
         return slot
     return msgspec.structs.replace(slot, desired="stopped") if _works_beside(context, entry, slot.node) else slot
 

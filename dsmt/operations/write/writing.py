@@ -16,7 +16,7 @@ from dsmt.operations.read.sight import patience
 from dsmt.ports.bus import Ack, Bus, Draft, Emission
 from dsmt.view import View
 
-Outcome = TypeVar("Outcome")
+Came = TypeVar("Came")
 TRIES: Final = 8
 """How often somebody else may be first."""
 NAMED_MOST: Final = 3
@@ -43,7 +43,7 @@ def bury(view: View, thing: str, *, by: str, reason: str, data: tuple[LeftData, 
     return Draft(topic, to_data(record), subject=thing, replaces=view.winner(topic), epoch=view.epoch(thing))
 
 
-async def decided_again(decide: Callable[[], Awaitable[Outcome]]) -> Outcome:
+async def decided_again(decide: Callable[[], Awaitable[Came]]) -> Came:
     """What a decision comes to that is made anew, by what is so then, where another word was first (A3)."""
     left = TRIES
     while True:
