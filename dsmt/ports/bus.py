@@ -359,6 +359,9 @@ class BusReader(Protocol):
 class Bus(BusReader, Protocol):
     """One source's connection to the realm. `run` keeps it attached; everything else may be called at any time."""
 
+    on_time_known: list[Callable[[int], None]]
+    """Called once with how many ms later than was guessed realm time is, if that is more than `TOLERATED_MS` (J4)."""
+
     def emit(self, draft: Draft, *, level: Level | None = None) -> Emission:
         """Sign and send, without waiting. `level` None takes what the bus gives (rule D1).
 

@@ -9,6 +9,7 @@ Rule 2: what it knows goes along in memory (memfd_create(2)): a disk may be full
 from __future__ import annotations
 
 import os
+import signal
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit, ProcessIdentity
 
 EXITS_REMEMBERED: Final = 1024
+ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+"""What tells a spawner to end."""
 
 
 class Forked(msgspec.Struct, frozen=True):

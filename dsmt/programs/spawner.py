@@ -29,7 +29,7 @@ import msgspec
 from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
-from dsmt.programs.anew import NOTHING, Family, Forked, Past, begin_anew, past_of
+from dsmt.programs.anew import ENDING, NOTHING, Family, Forked, Past, begin_anew, past_of
 from dsmt.programs.asking import Pings, Request, as_json
 from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
@@ -113,7 +113,8 @@ class Spawner:
             for key, _events in self._selector.select(self._timeout()):
                 call: Callable[[], None] = key.data
                 call()
-        self._on_signals(self._wakeups[0])  # one that comes later finds the next spawner
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # from now on these wait for the next spawner (sigprocmask(2))
+        self._on_signals(self._wakeups[0])
 
     # -- the kept programs
 
@@ -178,8 +179,7 @@ class Spawner:
 
     def _begin_anew(self, python: str) -> dict[str, Any]:
         """End the kept programs; then the spawner that this Python has installed goes on in our place (rule 8)."""
-        ends = self._stopping and not self.anew
-        if ends or "spawner" in self._programs or not os.access(python, os.X_OK):
+        if (self._stopping and not self.anew) or "spawner" in self._programs or not os.access(python, os.X_OK):
             raise InputError("spawner.request", f"{python!r} is no program that can go on here, or nothing is to")
         self._stop(python)
         return {}
@@ -242,13 +242,14 @@ class Spawner:
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: None)
         signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         self._selector.register(read, selectors.EVENT_READ, lambda: self._on_signals(read))
 
     def _on_signals(self, read: socket.socket) -> None:
         """Signals have come."""
         with contextlib.suppress(BlockingIOError):
             numbers = set(read.recv(4096))
-            if numbers & {signal.SIGTERM, signal.SIGINT}:
+            if numbers & ENDING:
                 self._stop()
         self._reap()
 
@@ -395,6 +396,5 @@ def _say(sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    place, *descriptors = sys.argv[1:]  # the lock's, and that of a past
-    known = past_of(int(descriptors[1])) if descriptors[1:] else NOTHING
-    sys.exit(main(place, lock=int(descriptors[0]) if descriptors else None, past=known))
+    place, held, memory = (*sys.argv[1:], "", "")[:3]  # the descriptors of the lock, and of a past
+    sys.exit(main(place, lock=int(held) if held else None, past=past_of(int(memory)) if memory else NOTHING))

@@ -114,6 +114,7 @@ class Bus:
         self.offered: list[SignedEvent] = []
         self.introduced: set[bytes] = set()
         self.calls: list[Callable[[], None]] = []
+        self.on_time_known: list[Callable[[int], None]] = []
 
     @property
     def attached(self) -> bool:

@@ -2,16 +2,21 @@
 
 import os
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dsmt.bus.client import client as client_module
 from dsmt.bus.rules.backoff import ENDED_S
+from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft, Start
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import delegate
 from dsmt.trust.keys import SecretKey
 from tests.bus.meshes import at
 from tests.bus.realm import TestClock, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("hours", [-72, 1, 48])
@@ -73,6 +78,37 @@ def test_the_times_of_what_is_said_before_realm_time_is_known_are_put_right(netw
             later = again.now_ms()
             await again.publish(Draft("user/t", {"since_ms": later, "n": 3}, own_times=("since_ms",)))
             await got.until(lambda g: g.of("user/t")[-1] == {"since_ms": later, "n": 3})
+
+    said(network_kind, tmp_path)
+
+
+def test_what_is_said_between_a_measurement_and_the_attachment_is_right_already(
+    network_kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who measures, and is then refused or loses its link, knows realm time."""
+
+    @scenario
+    async def said(r: TestRealm) -> None:
+        await r.broker()
+        bob = await r.client("operator/bob")
+        greet, told = client_module.greet, list[int]()
+
+        async def refused(*about: Any, **more: Any) -> Any:
+            if not told:
+                raise TransportError("link.lost", "the link was lost")
+            return await greet(*about, **more)
+
+        monkeypatch.setattr(client_module, "greet", refused)
+        async with reading(bob, "user/") as got:
+            slow = await r.client("operator/eve", clock=TestClock(-3600.0), wait=False)
+            slow.on_time_known.append(told.append)
+            await until(lambda: told)
+            at = slow.now_ms()
+            assert abs(at - time.time() * 1000) < 1000
+            await slow.publish(Draft("user/t", {"since_ms": at}, own_times=("since_ms",)))
+            await got.until(lambda g: g.of("user/t") == [{"since_ms": at}])
+        assert len(told) == 1
+        assert abs(told[0] - 3_600_000) < 1000
 
     said(network_kind, tmp_path)
 

@@ -24,7 +24,7 @@ def told_since(play: Play) -> Iterator[tuple[float, float, str]]:
     start_ms = play.world.now_ms - play.now * 1000
     for _, signed in play.fleet.rows():
         event = signed.event
-        if event.type == "dsmt.status" and event.topic.endswith("/application"):
+        if event.type == "dsmt.status":
             status = from_data(Status, event.data)
             told = [status.since_ms, status.taken_ms, status.last_exit and status.last_exit.at_ms]
         elif event.type == "dsmt.health":

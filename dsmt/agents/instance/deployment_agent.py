@@ -41,7 +41,7 @@ from dsmt.agents.shared.patient import PatientWriter
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.instance import Command
 from dsmt.event.status import State
-from dsmt.ports.bus import TOLERATED_MS, Arrived, Complete, Delivery, Interest, Start
+from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Start
 from dsmt.ports.listening import listen
 
 
@@ -92,7 +92,7 @@ class DeploymentAgent:
         """Commands of generations of which no slot fact has come yet."""
         self._hears = False
         """Whether commands are listened to: from the first attachment on, which tells realm time."""
-        self._guessed_ms = self._realm_offset()
+        deps.bus.on_time_known.append(self._put_right)
 
     def __repr__(self) -> str:
         return f"<DeploymentAgent {self._slot} on {self._config.node}: {self._reporter.state}>"
@@ -161,27 +161,19 @@ class DeploymentAgent:
 
     def _attached(self) -> None:
         """There is a broker: it may lack what this agent acts on, and have commands that came while nobody was here."""
-        first = self._deps.bus.attached and not self._hears
-        if first:
-            self._put_right()
         self._facts.offer()
         self._reporter.renew_facts()
-        if first:
+        if self._deps.bus.attached and not self._hears:
             self._hears = True
             since = self._deps.bus.now_ms() - commands.LONGEST_TTL_MS
             interest = Interest((self._slot.command_topic,), start=Start.HISTORY, since=since)
             self._present.tasks.start(listen(self._deps.bus, interest, self._take_command))
 
-    def _put_right(self) -> None:
-        """Realm time is known for the first time: what was said by the machine's own clock until now is put right (J4)."""
-        by_ms = round(self._realm_offset() - self._guessed_ms)
-        if abs(by_ms) > TOLERATED_MS:
-            self._reporter.put_right(by_ms)
-            status = self._reporter.monitor.status
-            self._memory.save_soon(**({} if status is None else {"last_exit": status.last_exit}))
-
-    def _realm_offset(self) -> float:
-        return self._deps.bus.now_ms() - self._deps.clock.boottime() * 1000
+    def _put_right(self, by_ms: int) -> None:
+        """Realm time is known: what was said by the machine's own clock is put right, and so is the record (J4)."""
+        self._reporter.put_right(by_ms)
+        status = self._reporter.monitor.status
+        self._memory.save_soon(**({} if status is None else {"last_exit": status.last_exit}))
 
     def _take_command(self, delivery: Delivery) -> None:
         if isinstance(delivery, Arrived):

@@ -6,7 +6,6 @@ Rule 2: facts are renewed each half of their time to live, endpoints each third 
     that has lost its view.
 Rule 3: a heartbeat each `EMIT_RATE_S`, and a second after something was said.
 Rule 4: a step that takes longer than `TOLD_AFTER_S` is named in the status until it is over.
-Rule 5: which times of a status were read here is known: those that were read before realm time was are put right (J4).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Progress, Status, Step
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import from_data, later, to_data
+from dsmt.event.records import later, to_data
 from dsmt.event.registry import lookup
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
@@ -36,12 +35,6 @@ SETTLE_S: Final = 1.0
 PROGRESS_EACH_S: Final = 1.0
 TOLD_AFTER_S: Final = 5.0
 """How long a step takes before it is said that an agent is at it."""
-
-TIMES: Final = {name: name for name in ("since_ms", "taken_ms", "next_try_ms")} | {
-    "last_exit": "last_exit.at_ms",
-    "step": "step.since_ms",
-}
-"""Where in a status the times are that its agent reads, by the field that holds them."""
 
 Cause = EventId | Emission
 
@@ -58,8 +51,6 @@ class Reporter:
         self._slot = slot
         self._node = node
         self._last: Emission | None = None
-        self._own_times: set[str] = set()
-        """Of the present status (rule 5)."""
         self._facts: dict[str, tuple[Draft, int]] = {}
         self._progress_due_ms = 0
 
@@ -90,31 +81,20 @@ class Reporter:
         causes = self.trigger
         if state is State.FAILED and self._last is not None:
             causes = (self._last,)
-        before = self.monitor.status
-        said = self.monitor.pass_to(state, self._bus.now_ms(), reason=why, **about)
-        self._read_times(before)
-        for status in said:
+        for status in self.monitor.pass_to(state, self._bus.now_ms(), reason=why, **about):
             self._last = self._say_status(status, causes)
         if state is State.FAILED and self._last is not None:
             self.trigger = (self._last,)
 
     def note(self, **about: Any) -> None:
         """Say something new about the present state."""
-        before = self.monitor.status
-        said = self.monitor.note(self._bus.now_ms(), **about)
-        self._read_times(before)
-        for status in said:
+        for status in self.monitor.note(self._bus.now_ms(), **about):
             self._last = self._say_status(status, self.trigger)
 
-    def _read_times(self, before: Status | None) -> None:
-        now = self.monitor.status
-        self._own_times |= {TIMES[name] for name in TIMES if getattr(now, name, None) != getattr(before, name, None)}
-
     def put_right(self, by_ms: int) -> None:
-        """Realm time is later by so much than was guessed: so is what was read here, and is to be said again (rule 5)."""
-        status = self.monitor.status
-        if status is not None:
-            self.monitor.status = from_data(Status, later(to_data(status), self._own_times, by_ms))
+        """Realm time is later by so much than was guessed: so is what was read here, and is to be said again (J4)."""
+        self.monitor.put_right(by_ms)
+        if self.monitor.status is not None:
             self._told(self.monitor.status)
         for topic, (draft, said_ms) in self._facts.items():
             right = msgspec.structs.replace(draft, data=later(draft.data, draft.own_times, by_ms))
@@ -143,11 +123,11 @@ class Reporter:
     def at(self, step: str, limit_s: float) -> Iterator[None]:
         """While an agent is at a step: say so once it takes long, until it is over."""
         told = Step(name=step, since_ms=self._bus.now_ms(), limit_s=limit_s)
-        later = asyncio.get_running_loop().call_later(TOLD_AFTER_S, lambda: self.note(step=told))
+        timer = asyncio.get_running_loop().call_later(TOLD_AFTER_S, lambda: self.note(step=told))
         try:
             yield
         finally:
-            later.cancel()
+            timer.cancel()
             if self.monitor.status is not None and self.monitor.status.step == told:
                 self.note(step=None)
 
@@ -195,7 +175,7 @@ class Reporter:
     def _say_status(self, status: Status, cause: tuple[Cause, ...]) -> Emission:
         self._told(status)
         topic = self._slot.status_topic(self._node, Layer.APPLICATION)
-        own = tuple(self._own_times)
+        own = tuple(self.monitor.own_times)
         return self._emit(Draft(topic, to_data(status), subject=str(self._slot), cause=cause, own_times=own))
 
     def _emit(self, draft: Draft) -> Emission:

@@ -15,6 +15,7 @@ from dsmt.agents.rules.container import Outgoing
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.life import Life, State
 from dsmt.agents.rules.resuming import FIRST, First, Left
+from dsmt.event.status import State as Told
 from dsmt.monitors.rules.health import HealthMonitor
 from dsmt.ports.driver import Handle, Instance
 from dsmt.ports.processes import UNSEEN, Exit
@@ -57,7 +58,7 @@ class Resuming:
                 before_found=before is not None,
                 before_runs=self._present.old is not None,
                 ready=run is not None and run.health.is_ready,
-                stays=said is not None and said.next_try_ms is None,
+                stays=said is not None and (said.is_left_alone or said.state is Told.STOPPED),
             )
             if row.holds(left):
                 await self._do(row.do, plan, before, instance)

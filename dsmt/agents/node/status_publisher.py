@@ -23,6 +23,8 @@ class StatusPublisher:
         self._bus = bus
         self._slot = slot
         self._topic = slot.status_topic(node, layer)
+        if not bus.attachment:  # afterwards there is nothing to put right
+            bus.on_time_known.append(self.monitor.put_right)
 
     def tell(
         self, state: State, *, why: Reason | None = None, cause: tuple[EventId | Emission, ...] = (), **about: Any
@@ -49,5 +51,7 @@ class StatusPublisher:
         self._say(self.monitor.renew(self._bus.now_ms()), ())
 
     def _say(self, statuses: list[Status], cause: tuple[EventId | Emission, ...]) -> None:
+        own = tuple(self.monitor.own_times)
         for status in statuses:
-            self.last = self._bus.emit(Draft(self._topic, to_data(status), subject=str(self._slot), cause=cause))
+            draft = Draft(self._topic, to_data(status), subject=str(self._slot), cause=cause, own_times=own)
+            self.last = self._bus.emit(draft)

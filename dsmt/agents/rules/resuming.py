@@ -37,7 +37,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = False
     """What was taken over is ready."""
     stays: bool = False
-    """What was said last is so until something is asked for: it is not tried again."""
+    """What was said last is so until something is asked for: it is stopped, or has failed and is not tried again."""
 
 
 class First(StrEnum):

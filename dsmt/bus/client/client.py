@@ -90,6 +90,7 @@ class BusClient:
         self._publisher = Publisher(
             identity, trust, about.version, now_ms=self.now_ms, began=self._kept.began, previous=self._kept.last
         )
+        self.on_time_known = self._publisher.on_time_known
         self._subscriptions = SubscriptionRegistry(trust, lambda: self._publisher.signer.clock, self._try_post)
         self._on_attached: list[Callable[[], None]] = []
         self._watch: LinkWatch | None = None

@@ -68,6 +68,7 @@ class Publisher:
         """Re-offers that the broker has not answered."""
         self._early = Early()
         self._probe_at = 0.0
+        self.on_time_known: list[Callable[[int], None]] = []
         self._queue: SendQueue | None = None
         self._introduced: set[bytes] = set()
         """The certificates that the broker of this attachment has had from us."""
@@ -109,7 +110,10 @@ class Publisher:
 
     def put_right(self, by_ms: int) -> bool:
         """Realm time is later by so much than was guessed, and nobody has heard anything yet; whether that matters (J4)."""
-        return put_right((one.pending for one in (*self._emissions.values(), *self._waiting)), by_ms)
+        matters = put_right((one.pending for one in (*self._emissions.values(), *self._waiting)), by_ms)
+        for call in self.on_time_known if matters else ():
+            call(by_ms)
+        return matters
 
     def begin(self, incarnation: int, *, unheard: bool = False) -> None:
         """Start an incarnation; what is not acknowledged is said again under it.

@@ -72,6 +72,7 @@ class MemoryBus:
         self._unsigned: list[MemoryEmission] = []
         self._subscriptions: list[MemorySubscription] = []
         self._on_attached: list[Callable[[], None]] = []
+        self.on_time_known: list[Callable[[int], None]] = []
         self._link = 0
         realm.trust.add_all([signed.raw for signed in identity.chain])
 

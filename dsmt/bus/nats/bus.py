@@ -106,6 +106,7 @@ class NatsBus:
         self._unsigned: list[NatsEmission] = []
         self._subscriptions: list[NatsSubscription] = []
         self._on_attached: list[Callable[[], None]] = []
+        self.on_time_known: list[Callable[[int], None]] = []
         self._link: NatsLink | None = None
         self._store = ""
         self._attached, self._flushing = asyncio.Event(), False
@@ -182,7 +183,9 @@ class NatsBus:
             self._sender.give_up(self._outbox.unanswered())
 
     async def _attach(self, link: NatsLink) -> None:
-        put_right((one.pending for one in self._unsigned), await self._measure(link))
+        by_ms = await self._measure(link)
+        for call in self.on_time_known if put_right((one.pending for one in self._unsigned), by_ms) else ():
+            call(by_ms)
         at = await head(link, self._subjects.history)
         if at.replicas < self._realm.replicas:
             said = f"stream {self._subjects.history} has {at.replicas} replicas, not {self._realm.replicas}"

@@ -6,6 +6,7 @@ Rule 3: `attempt` counts the tries of a generation; `since` is when the state wa
 Rule 4: only the state that is aimed at carries the reason, and only `failed` a next try, or that it is parked: neither
     word outlives its failure. Nor does the step that an agent is at outlive its state.
 Rule 5: between changes a status is renewed each half of its time to live; heartbeats vouch for it meanwhile.
+Rule 6: which of a status's times were read here is known: those that were read before realm time was are put right (J4).
 """
 
 from __future__ import annotations
@@ -19,9 +20,15 @@ import msgspec
 from dsmt.errors import InputError
 from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
+from dsmt.event.records import from_data, later, to_data
 from dsmt.event.status import Layer, State, transitions
 
 TTL_MS: Final = 24 * 3600 * 1000
+TIMES: Final = {name: name for name in ("since_ms", "taken_ms", "next_try_ms")} | {
+    "last_exit": "last_exit.at_ms",
+    "step": "step.since_ms",
+}
+"""Where in a status the times are that who says it reads, by the field that holds them."""
 _NEVER_PASSED: Final = frozenset({State.RUNNING, State.FAILED, State.GONE})
 _TRIES: Final = frozenset({State.SELECTED, State.INSTALLING, State.REQUESTED, State.INITIATED, State.INSTANTIATED})
 _ENDS: Final = frozenset({State.FAILED, State.STOPPED, State.GONE, State.DESELECTED, State.INSTALLED})
@@ -61,6 +68,8 @@ class InstallMonitor:
     ) -> None:
         self.layer = layer
         self.status = before
+        self.own_times: set[str] = set()
+        """Those of the present status that were read here (rule 6)."""
         self._node = node
         self._emit_rate_s = emit_rate_s
         self._ttl_ms = ttl_ms
@@ -77,6 +86,13 @@ class InstallMonitor:
     def resume(self, state: State, now_ms: int, **about: Any) -> None:
         """Go on from a state that another one has said."""
         self.status = msgspec.structs.replace(self._first(state, now_ms), **{"attempt": 1, **about})
+        self.own_times = {"since_ms"} - about.keys()
+
+    def put_right(self, by_ms: int) -> None:
+        """Realm time is later by so much than was guessed: so are the times that were read here (rule 6)."""
+        if self.status is not None:
+            self.status = from_data(Status, later(to_data(self.status), self.own_times, by_ms))
+        self._said_ms += by_ms
 
     def pass_to(self, state: State, now_ms: int, *, reason: Reason | None = None, **about: Any) -> list[Status]:
         """Go to a state, through those between; to stay is said again only when something about it differs.
@@ -97,15 +113,16 @@ class InstallMonitor:
         told = msgspec.structs.replace(self.status, **{**about, "taken_ms": self._taken_ms(self.status, now_ms, about)})
         if told == self.status:
             return []
-        self.status, self._said_ms = told, now_ms
+        self._keep(told, now_ms)
         return [told]
 
     def again(self, now_ms: int, **about: Any) -> list[Status]:
         """Say the present status once more, with what is known anew `about` it: to a broker that may not have it."""
         if self.status is None:
             return []
-        self.status, self._said_ms = msgspec.structs.replace(self.status, **about), now_ms
-        return [self.status]
+        told = msgspec.structs.replace(self.status, **about)
+        self._keep(told, now_ms)
+        return [told]
 
     def renew(self, now_ms: int) -> list[Status]:
         """Say it once more if half of its time to live has passed; what is gone is left to die."""
@@ -130,8 +147,12 @@ class InstallMonitor:
         )
         if state is not State.FAILED:
             told = msgspec.structs.replace(told, parked=False, next_try_ms=None)
-        self.status, self._said_ms = told, now_ms
+        self._keep(told, now_ms)
         return told
+
+    def _keep(self, told: Status, now_ms: int) -> None:
+        self.own_times |= {TIMES[name] for name in TIMES if getattr(told, name) != getattr(self.status, name, None)}
+        self.status, self._said_ms = told, now_ms
 
     def _first(self, state: State, now_ms: int) -> Status:
         rate_s = self._emit_rate_s

@@ -236,8 +236,6 @@ def _nothing_waits(row: InstanceRow | None) -> str:
         return _held_until_started(row)
     if row.state in _TRIED_AGAIN or (row.failures and row.state is not Shown.RUNNING):
         return ""
-    if row.state is Shown.DONE:
-        return f"it is done; dsmt restart {row.instance} runs it once more"
     health = f", {row.health}" if row.health != "none" else ""
     return f"it does not wait for another try: it is {row.state.value}{health}"
 
