@@ -173,7 +173,7 @@ def _is_over(entry: SlotEntry, node: str) -> bool:
     said = instance.application
     if said is None or not instance.left:
         return not instance.left
-    if said.record.state is State.FAILED and (said.record.parked or said.record.next_try_ms is None):
+    if said.record.is_left_alone:
         return instance.endpoint is None or not instance.endpoint.record.ready
     return said.record.state in (State.STOPPED, State.GONE)
 
@@ -279,8 +279,7 @@ def _works(entry: SlotEntry, node: str) -> bool:
     if instance is None or not instance.left or instance.application is None:
         return False
     said = instance.application.record
-    over = said.state in (State.STOPPED, State.GONE) or (said.is_left_alone and not said.parked)
-    return not over
+    return said.state not in (State.STOPPED, State.GONE) and not said.has_ended
 
 
 def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:

@@ -81,8 +81,7 @@ class ComponentContext(Component):
         """When to look again at a slot of which nothing can be decided now; None when it can."""
         if slot.quarantined:
             return NOTHING
-        until = None if slot.fact is None else follows_unknown(slot.fact, self.spec, slot.control, self.now_ms)
-        return None if until is None else Outcome(wakes=(until,), needs_full_pass=True)
+        return None if slot.fact is None else waits_for_word(slot.fact, self.spec, slot.control, self.now_ms)
 
     # --- the revision --------------------------------------------------------------------------------------------
 
@@ -273,8 +272,8 @@ class ComponentContext(Component):
         return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
 
 
-def follows_unknown(fact: Held[Slot], spec: Held[SpecFact], control: Held[SlotControl] | None, now_ms: int) -> int | None:
-    """Until when (realm ms) nothing is decided of a slot, for its fact follows a later word than is known; or None.
+def waits_for_word(fact: Held[Slot], spec: Held[SpecFact], control: Held[SlotControl] | None, now_ms: int) -> Outcome | None:
+    """When to look again at a slot of which nothing is decided, for its fact follows a later word than is known; or None.
 
     Two brokers may bring a fact and the word for which it was said in either order (rule A4). A word that does not come
     within `UNKNOWN_MS` of the fact is not waited for.
@@ -283,7 +282,8 @@ def follows_unknown(fact: Held[Slot], spec: Held[SpecFact], control: Held[SlotCo
     willed = 0 if control is None else control.version
     until = fact.time_ms + UNKNOWN_MS
     is_later = (epoch, fact.record.spec_version) > known or fact.record.control_version > willed
-    return until if fact.record.spec_version and is_later and now_ms < until else None
+    waits = fact.record.spec_version and is_later and now_ms < until
+    return Outcome(wakes=(until,), needs_full_pass=True) if waits else None
 
 
 def slot_intent(
@@ -300,8 +300,7 @@ def slot_intent(
         spec_version=0 if spec is None else spec.version,
         control_version=0 if entry.control is None else entry.control.version,
     )
-    words = {} if fact is None else {name: getattr(fact.record, name) for name in ("spec_version", "control_version")}
-    if fact is not None and fact.record == replace(slot, **words):
+    if fact is not None and fact.record.says(slot):
         return None
     named = {*slot.nodes, *entry.holders}
     if fact is not None and fact.record.node is not None:

@@ -16,7 +16,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.context import ComponentContext, follows_unknown, slot_intent
+from dsmt.controllers.context import ComponentContext, slot_intent, waits_for_word
 from dsmt.controllers.each_node import left_for
 from dsmt.controllers.good import ended_well, gone, left_by
 from dsmt.controllers.intents import Intent
@@ -59,8 +59,8 @@ def end_slots(
             continue
         if fact is None:
             outcomes.append(_end_orphan(fleet, brake, plan, key, slot))
-        elif (until := follows_unknown(fact, spec, slot.control, fleet.now_ms)) is not None:
-            outcomes.append(Outcome(wakes=(until,), needs_full_pass=True))
+        elif (waits := waits_for_word(fact, spec, slot.control, fleet.now_ms)) is not None:
+            outcomes.append(waits)
         elif fact.record.desired != "gone" or spec.signed.event.cause:
             known = components.get(component)
             ended = gone(fact.record) if known is None else known.ended(slot, fact.record)

@@ -262,8 +262,7 @@ def stays_ended(slot: SlotEntry) -> bool:
     if fact is None or held is None or fact.record.desired != "running":
         return False
     said = held.record
-    ended = said.is_left_alone and not said.parked
-    return ended and said.generation >= fact.version and said.good == fact.record.implements
+    return said.has_ended and said.generation >= fact.version and said.good == fact.record.implements
 
 
 def ended_before(slot: SlotEntry) -> bool:

@@ -75,9 +75,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         return self.state is State.FAILED and (self.parked or self.next_try_ms is None)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its program has ended by itself and is not to be run again; wherever that was."""
+        return self.is_left_alone and not self.parked
+
+    @property
     def ended_well(self) -> bool:
-        """Whether its program has ended with 0 and is not to be run again; wherever that was."""
-        return self.is_left_alone and not self.parked and self.last_exit is not None and self.last_exit.code == 0
+        """Whether it has ended so with 0."""
+        return self.has_ended and self.last_exit is not None and self.last_exit.code == 0
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

@@ -106,6 +106,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     spec_version: Count = 0
     control_version: Count = 0
 
+    def says(self, other: Slot) -> bool:
+        """Whether it has the content of another: by which words it was decided is none (A4)."""
+        words = {"spec_version": self.spec_version, "control_version": self.control_version}
+        return self == msgspec.structs.replace(other, **words)
+
     @property
     def implements(self) -> Good:
         """The revision that it implements, as it is named once it was good."""
