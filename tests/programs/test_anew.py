@@ -43,14 +43,22 @@ def installed(node, python: str = sys.executable) -> str:
     return str(path)
 
 
+async def one_that_exited(node):
+    """A spawner that has forked one program, which has ended: how others ask it, and who that was."""
+    node.start()
+    await node.up()
+    processes = SpawnedProcesses(node.directory)
+    brief = await processes.start_agent(node.container("brief", "exit"))
+    assert await brief.wait() == Exit(7, None)
+    return processes, brief
+
+
 def test_whom_it_forked_and_how_others_ended_is_known_to_who_goes_on_in_its_process(node):
     async def main():
-        node.start()
+        processes, brief = await one_that_exited(node)
         spawner, manager, monitor = await node.up()
-        processes = SpawnedProcesses(node.directory)
-        brief = await processes.start_agent(node.container("brief", "exit"))
-        assert await brief.wait() == Exit(7, None)
-        agent = await processes.start_agent(node.container("c", "service"))
+        container = node.container("c", "service")
+        agent = await processes.start_agent(container)
         await until(lambda: "service" in node.log("containers/c/deployment_agent"))
         service = identity_of(int(node.log("containers/c/deployment_agent").split()[1]))
         node.seen.add(service)
@@ -59,7 +67,7 @@ def test_whom_it_forked_and_how_others_ended_is_known_to_who_goes_on_in_its_proc
         await until(lambda: node.program("node_monitor") not in {None, monitor})
         assert node.program("spawner") == spawner
         assert await processes.ended(brief.identity) == Exit(7, None)
-        assert (await processes.start_agent(agent_directory(node))).identity == agent.identity
+        assert (await processes.start_agent(container)).identity == agent.identity
         rows = (await processes.request({"op": "list"}))["processes"]
         assert agent.identity.pid in [row["pid"] for row in rows if row["program"] == "deployment_agent"]
         kill(agent.identity)
@@ -71,17 +79,10 @@ def test_whom_it_forked_and_how_others_ended_is_known_to_who_goes_on_in_its_proc
     asyncio.run(main())
 
 
-def agent_directory(node) -> str:
-    return str(Path(node.directory) / "containers" / "c")
-
-
 def test_who_asks_while_it_begins_anew_is_told_in_the_end(node):
     async def main():
-        node.start()
+        processes, brief = await one_that_exited(node)
         _spawner, manager, _monitor = await node.up()
-        processes = SpawnedProcesses(node.directory)
-        brief = await processes.start_agent(node.container("brief", "exit"))
-        assert await brief.wait() == Exit(7, None)
         await processes.request({"op": "anew", "python": installed(node)})
         while node.program("container_manager") in {None, manager}:
             assert await processes.ended(brief.identity) == Exit(7, None)
