@@ -14,7 +14,7 @@ from dsmt.errors import TransportError
 
 
 class Hearing:
-    """`calls` are called with each message on their subject. `begun` is set when all are first heard."""
+    """`calls` are called with each message on their subject. `begun` is set when its server has first heard of all."""
 
     def __init__(self, bus: NatsBus, calls: Mapping[str, Callable[[Msg], Awaitable[None]]], *, queue: str = "") -> None:
         self._bus, self._calls, self._queue = bus, calls, queue
@@ -29,6 +29,7 @@ class Hearing:
                 link = await self._bus.held()
                 for subject, call in self._calls.items():
                     await link.hear(subject, call, queue=self._queue)
+                await link.heard()
                 self.begun.set()
             await attached.wait()
             attached.clear()

@@ -309,6 +309,16 @@ class NatsLink:
         except (OSError, nats.errors.Error) as error:
             raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
 
+    async def heard(self) -> None:
+        """Wait until the server has all that was asked of it, what is heard too. Raises `TransportError`."""
+        while True:
+            try:
+                return await self._client.flush()
+            except nats.errors.FlushTimeoutError:  # it is asked again for as long as the link lasts
+                continue
+            except (OSError, nats.errors.Error) as error:
+                raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
+
     async def answer(self, asked: str, answer: str) -> None:
         """Send something on one subject, now and whenever something comes on another. Raises `TransportError`."""
 
