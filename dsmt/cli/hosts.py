@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,7 @@ from dsmt.operations.write.node_control import Controlled
 if TYPE_CHECKING:
     from dsmt.operations.local.roles import Role
     from dsmt.operations.remote.adding import HostOutcome
+    from dsmt.operations.remote.hosts import HostAddress
 
 
 class HostLines:
@@ -102,14 +103,9 @@ def add(
     broker or a controller, with the name of the node. It makes their keys; the root key certifies them, and stays here.
     """
     from dsmt.operations.remote.adding import Adding  # noqa: PLC0415 - lazily, for quick help
-    from dsmt.operations.remote.hosts import address_of  # noqa: PLC0415 - the same
     from dsmt.operations.remote.roles import Roles  # noqa: PLC0415 - the same
 
-    given, typed = labels_of(labels), [address_of(host) for host in dict.fromkeys(hosts)]
-    if name is not None:
-        check_part("node", name)
-        if len(typed) > 1:
-            raise InputError("node.name", f"--name {name}: {len(typed)} hosts cannot all have it", next="leave --name out")
+    given, typed = labels_of(labels), _typed(hosts, name)
     more, home = _besides_a_node(roles), ctx.home()
     _check_broker(more, len(typed), listen=listen, leaf=leaf)
     progress = HostLines([one.typed for one in typed], silent=ctx.json)
@@ -136,12 +132,28 @@ def add(
     found = ctx.act(work)
     if ctx.json:
         document(found)
+    _check_all_added(found)
+
+
+def _check_all_added(found: Sequence[HostOutcome]) -> None:
     failed = [one for one in found if one.error is not None]
     if failed:
         said = f"{len(failed)} of {counted(len(found), 'host')} could not be added: {', '.join(one.host for one in failed)}"
         raise FailedError(
             "node.add", said, next="see the reason of each above, and type it again: what is done is not done twice"
         )
+
+
+def _typed(hosts: Iterable[str], name: str | None) -> list[HostAddress]:
+    """What was typed, each once, of which one can have a name. Raises `InputError`."""
+    from dsmt.operations.remote.hosts import address_of  # noqa: PLC0415 - lazily, for quick help
+
+    typed = [address_of(host) for host in dict.fromkeys(hosts)]
+    if name is not None:
+        check_part("node", name)
+        if len(typed) > 1:
+            raise InputError("node.name", f"--name {name}: {len(typed)} hosts cannot all have it", next="leave --name out")
+    return typed
 
 
 def _check_broker(more: Sequence[Role], hosts: int, *, listen: str | None, leaf: bool) -> None:

@@ -75,8 +75,7 @@ def tail(
 
     `--where` takes an expression in CEL over id, source, type, subject, topic, time, data, cause, to and version.
     """
-    if raw:
-        _check_raw(ctx)
+    _check_raw(ctx, raw=raw)
     warn(filter(None, map(_unknown, types)))
     named = TailQuery(
         patterns=topics or ("/",),
@@ -91,8 +90,7 @@ def tail(
     )
 
     async def work(connection: Reading) -> None:
-        begin, end = _times(since, until, connection.bus.now_ms())
-        wanted = replace(named, since=begin, until_ms=end)
+        wanted = _timed(named, since, until, connection.bus.now_ms())
         printer = _Printer(ctx, connection, wanted, wide=wide, raw=raw)
         printer.begin()
         try:
@@ -105,10 +103,10 @@ def tail(
     ctx.ask(work)
 
 
-def _check_raw(ctx: CliContext) -> None:
-    if ctx.json:
+def _check_raw(ctx: CliContext, *, raw: bool) -> None:
+    if raw and ctx.json:
         raise InputError("tail.form", "--raw and --json cannot be combined", next="use one of them")
-    if sys.stdout.isatty():
+    if raw and sys.stdout.isatty():
         said = "--raw writes signed events as bytes, which a terminal cannot show"
         raise InputError("tail.form", said, next="write them to a file: dsmt tail --raw > FILE")
 
@@ -122,7 +120,7 @@ def _unknown(wanted: str) -> str:
     return f"no event has the type {wanted}" + (f"; did you mean {meant}?" if meant else "; --json shows each event's")
 
 
-def _times(since: str | None, until: str | None, now_ms: int) -> tuple[int | EventId | None, int | None]:
+def _timed(named: TailQuery, since: str | None, until: str | None, now_ms: int) -> TailQuery:
     begin = None if since is None else moment(since, now_ms)
     end = None if until is None else moment(until, now_ms)
     if isinstance(end, EventId):
@@ -131,7 +129,7 @@ def _times(since: str | None, until: str | None, now_ms: int) -> tuple[int | Eve
         raise InputError("time.order", f"--since {since} is still to come", next="leave it out to follow what comes")
     if isinstance(begin, int) and end is not None and end < begin:
         raise InputError("time.order", f"--until {until} is before --since {since}", next="turn them round")
-    return begin, end
+    return replace(named, since=begin, until_ms=end)
 
 
 class _Printer:

@@ -28,7 +28,7 @@ from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
-from dsmt.programs.configuration import ATTACHED, RealmConfig
+from dsmt.programs.configuration import ATTACHED, NodeFile, RealmConfig
 from dsmt.programs.following import Follower
 from dsmt.programs.keeper import keeper_teller, on_the_bus
 from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, read_node
@@ -54,38 +54,13 @@ def main(directory: str) -> int:
 
 async def _serve(directory: Path) -> int:
     told, identity = read_node(directory)
-    spawner = SpawnedProcesses(str(directory))
     realm = told.realm
-    config = NodeConfig(
-        node=told.node,
-        realm=realm.name,
-        roots=realm.roots,
-        brokers=realm.brokers,
-        nats=realm.nats,
-        address=told.address,
-        directory=str(directory),
-        data_root=data_root(directory),
-        data_key=data_key(DiskFiles(data_root(directory)), identity.key.key_id),
-        labels=told.labels,
-    )
     trust, kept = _known(realm.realm, identity, directory), str(directory / "bus" / "manager")
     async with client(
         identity, realm.realm, realm.brokers, nats=realm.nats, directory=kept, address=told.address, trust=trust
     ) as bus:
-        surroundings = NodeSurroundings(
-            bus=bus,
-            identity=identity,
-            make_key=SecretKey,
-            processes=spawner,
-            drivers=lambda place: drivers_of(place, spawner.ended),
-            files=DiskFiles(str(directory)),
-            clock=LinuxClock(),
-            entropy=SystemEntropy(),
-            ended=spawner.ended,
-            boot=boot(),
-        )
         bus.on_attached(lambda: _note_attached(directory))
-        manager = ContainerManager(config, surroundings)
+        manager = ContainerManager(_config(told, identity, directory), _surroundings(bus, identity, directory))
         running = asyncio.ensure_future(manager.run())
         watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(on_the_bus(bus), directory)))
         renewing = asyncio.ensure_future(_renew(bus, identity, trust, directory, running))
@@ -114,6 +89,37 @@ async def _serve(directory: Path) -> int:
             asking[0].cancel()
             _end_spawner(str(directory))
     return 0
+
+
+def _config(told: NodeFile, identity: Identity, directory: Path) -> NodeConfig:
+    return NodeConfig(
+        node=told.node,
+        realm=told.realm.name,
+        roots=told.realm.roots,
+        brokers=told.realm.brokers,
+        nats=told.realm.nats,
+        address=told.address,
+        directory=str(directory),
+        data_root=data_root(directory),
+        data_key=data_key(DiskFiles(data_root(directory)), identity.key.key_id),
+        labels=told.labels,
+    )
+
+
+def _surroundings(bus: Bus, identity: Identity, directory: Path) -> NodeSurroundings:
+    spawner = SpawnedProcesses(str(directory))
+    return NodeSurroundings(
+        bus=bus,
+        identity=identity,
+        make_key=SecretKey,
+        processes=spawner,
+        drivers=lambda place: drivers_of(place, spawner.ended),
+        files=DiskFiles(str(directory)),
+        clock=LinuxClock(),
+        entropy=SystemEntropy(),
+        ended=spawner.ended,
+        boot=boot(),
+    )
 
 
 def _note_attached(directory: Path) -> None:

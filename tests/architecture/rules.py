@@ -94,6 +94,13 @@ def _within(module: str, room: str) -> bool:
 _A = {"shell": "a shell", "adapter": "an adapter", "machine": "a machine", "any": "a way out"}
 
 
+def longer_than(most: int, text: str) -> list[str]:
+    """The functions of a module that have more lines than that."""
+    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    lines = [(node, (node.end_lineno or node.lineno) - node.lineno + 1) for node in functions]
+    return [f"{node.name} at line {node.lineno} has {count} lines" for node, count in lines if count > most]
+
+
 def interfaces(text: str) -> set[str]:
     """The protocols that a module of ports defines."""
     return {

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from .floors import ROOMS, ROOT
-from .rules import around_a_port, circle, impure, sources, undocumented, unordered, upwards
+from .rules import around_a_port, circle, impure, longer_than, sources, undocumented, unordered, upwards
 
 SOURCES = sources()
 
@@ -67,6 +67,13 @@ def test_no_module_is_longer_than_a_sitting():
     paths = [path for room in ("dsmt", "tests", "benchmarks", "scripts") for path in (ROOT / room).rglob("*.py")]
     lines = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in paths}
     assert {path: count for path, count in lines.items() if count > 400} == {}
+
+
+def test_no_function_is_longer_than_a_screen():
+    """50 lines, with its parameters and its docstring."""
+    long = "\n".join(f"{module}: {one}" for module, text in SOURCES.items() for one in longer_than(50, text))
+    assert not long, long
+    assert longer_than(2, "def f():\n    a = 1\n    return a\n") == ["f at line 1 has 3 lines"]
 
 
 def test_what_is_above_rooms_holds_nothing_but_a_docstring():

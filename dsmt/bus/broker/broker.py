@@ -44,10 +44,9 @@ from dsmt.ports.entropy import Entropy
 from dsmt.ports.network import Arrival, Closed, Message, Network, Peer
 from dsmt.ports.store import Store
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Realm, TrustStore
+from dsmt.trust.store import TrustStore
 
 _HOW: Final[dict[str, How]] = {"peer": "peer", "local": "local"}
-
 PAUSE_S: Final = 0.01
 """How soon those are looked at again who may have nothing done now."""
 
@@ -87,21 +86,7 @@ class Broker:
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)
         self._copied = Copied(self._send, lambda: self._others.copies(self._fan_out.copying))
-        self._others = Others(
-            config,
-            identity,
-            store,
-            clock,
-            reach,
-            trust=trust,
-            recorder=self._recorder,
-            admission=self._admission,
-            fan_out=self._fan_out,
-            sessions=self._sessions,
-            send=self._send,
-            depot=self._depot,
-            commit=self._commit,
-        )
+        self._others = self._made_others(reach)
         self._publishing = Publishing(
             identity.name,
             store,
@@ -113,9 +98,29 @@ class Broker:
             commit=self._commit,
         )
         self._upkeep = Upkeep(self._recorder, self._sessions, self._rates, self._depot, self._admission)
-        self._requests = Requests(
-            store,
-            clock,
+        self._requests = self._made_requests()
+
+    def _made_others(self, reach: Reach) -> Others:
+        return Others(
+            self._config,
+            self._identity,
+            self._store,
+            self._clock,
+            reach,
+            trust=self._trust,
+            recorder=self._recorder,
+            admission=self._admission,
+            fan_out=self._fan_out,
+            sessions=self._sessions,
+            send=self._send,
+            depot=self._depot,
+            commit=self._commit,
+        )
+
+    def _made_requests(self) -> Requests:
+        return Requests(
+            self._store,
+            self._clock,
             fan_out=self._fan_out,
             copied=self._copied,
             recorder=self._recorder,
@@ -127,11 +132,6 @@ class Broker:
             when_here=self._others.filling.wait,
             pump=self._to_pump.set,
         )
-
-    @property
-    def realm(self) -> Realm:
-        """The realm that is served."""
-        return self._trust.realm
 
     @property
     def whole(self) -> bool:

@@ -105,6 +105,17 @@ class _Client(Client):
         return base64.b64encode(self._key.sign(nonce.encode()))
 
 
+def _kept_out(server: str, name: str, error: Exception, *, late: bool) -> TransportError | RefusedError:
+    """Why a connection was not made; `late` when a gate had all the time that it has."""
+    if _UNKNOWN not in str(error).lower():
+        return TransportError("link.lost", f"no NATS server answers at {server}: {error}")
+    if late:
+        said = f"the gate of the NATS server at {server} does not answer"
+        return TransportError("link.nobody", said, next="it is started again by itself")
+    said = f"the gate of the NATS server at {server} does not let {name} in: {_PERHAPS}"
+    return RefusedError(KEPT_OUT, said, next=_LOOK)
+
+
 class NatsLink:
     """One connection. `lost` is done when it has ended."""
 
@@ -156,13 +167,7 @@ class NatsLink:
         except (OSError, TimeoutError, nats.errors.Error) as error:
             await link.close()
             late = asyncio.get_running_loop().time() > began + CALLOUT_S
-            if late and _UNKNOWN in str(error).lower():
-                said = f"the gate of the NATS server at {server} does not answer"
-                raise TransportError("link.nobody", said, next="it is started again by itself") from error
-            if _UNKNOWN not in str(error).lower():
-                raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
-            said = f"the gate of the NATS server at {server} does not let {link._name} in: {_PERHAPS}"
-            raise RefusedError(KEPT_OUT, said, next=_LOOK) from error
+            raise _kept_out(server, link._name, error, late=late) from error
         except BaseException:  # who connects is ended meanwhile
             link._abort()
             raise

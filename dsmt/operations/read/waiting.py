@@ -217,35 +217,29 @@ async def settled(
 
     `counted`: it was asked only for how many instances there are; where what stands was refused, what runs is counted (A18).
     """
-    target, lasting = Target(applied.service), _Lasting()
+    waited = _Settling(applied, counted=counted)
+    unmet, look = f"{applied.service} r{applied.revision} is not ready", f"dsmt status {applied.service}"
+    return await until(bus, waited.seen, limit_s=limit_s, unmet=unmet, look=look, far=waited.far, tell=tell, began=began)
 
-    def counts(sight: Sight, row: InstanceRow) -> bool:
-        """Whether it is waited for: not what is held, nor what has ended by itself and stays so (A20)."""
-        entry = sight.view.slot(row.key)
-        return row.held is None and not (entry is not None and stays_ended(entry) and standing(sight, row))
 
-    def standing(sight: Sight, row: InstanceRow) -> bool:
-        """Whether it is of this revision, of one that says the same but for their number, or is all that is to run."""
-        entry = sight.view.services[applied.service]
-        stands = entry.spec is not None and entry.spec.version == applied.revision
-        if counted and refused(entry) is not None:
-            return True
-        slot = sight.view.slot(row.key) if stands else None
-        fact = None if slot is None else slot.fact
-        is_of_it = row.revision >= applied.revision if fact is None else entry.says_again(fact.record.spec)
-        return is_of_it and not is_behind(sight, row)
+class _Settling:
+    """What a revision is waited for to become; `counted` as `settled` has it."""
 
-    def seen(sight: Sight) -> Applied | None:
-        rows = instances(sight, target)
-        entry = sight.view.services[applied.service]
-        if entry.spec is not None and lasting.is_another(entry.spec, applied.revision):
+    def __init__(self, applied: Applied, *, counted: bool) -> None:
+        self._applied, self._counted = applied, counted
+        self._target, self._lasting = Target(applied.service), _Lasting()
+
+    def seen(self, sight: Sight) -> Applied | None:
+        """What became of it, when that is known."""
+        applied, entry = self._applied, sight.view.services[self._applied.service]
+        if entry.spec is not None and self._lasting.is_another(entry.spec, applied.revision):
             return msgspec.structs.replace(applied, outcome="superseded")
-        free = [row for row in rows if counts(sight, row)]
-        current = [row for row in free if standing(sight, row)]
+        free = self._waited_for(sight)
+        current = [row for row in free if self._stands(sight, row)]
         ready, wanted = sum(is_ready(sight, row) for row in current), len(free)
         told = msgspec.structs.replace(applied, ready=ready, wanted=wanted, running=running(entry))
         denied = refused(entry)
-        if denied is not None and counted:
+        if denied is not None and self._counted:
             told = msgspec.structs.replace(told, refused=denied.revision)
         elif denied is not None:
             back = sum(serves(sight, row) for row in free)
@@ -254,17 +248,34 @@ async def settled(
             )
         if len(current) == wanted and ready == wanted and _all_there(sight, applied):
             return msgspec.structs.replace(told, outcome="ready")
-        over = lasting.first(sight, current)
+        over = self._lasting.first(sight, current)
         return None if over is None else msgspec.structs.replace(told, outcome=over.state.value, reason=over.reason)
 
-    def far(sight: Sight) -> str:
-        free = [row for row in instances(sight, target) if counts(sight, row)]
-        ends = [f"{instance} is to end" for instance in _unwanted(sight, applied.service)[:1]]
-        so_far = progress(sight, free, lambda row: standing(sight, row) and is_ready(sight, row))
+    def far(self, sight: Sight) -> str:
+        """How far it is."""
+        ends = [f"{instance} is to end" for instance in _unwanted(sight, self._applied.service)[:1]]
+        so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
         return "; ".join([so_far, *ends])
 
-    unmet, look = f"{applied.service} r{applied.revision} is not ready", f"dsmt status {applied.service}"
-    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell, began=began)
+    def _waited_for(self, sight: Sight) -> list[InstanceRow]:
+        """All but what is held, and what has ended by itself and stays so (A20)."""
+        found = []
+        for row in instances(sight, self._target):
+            entry = sight.view.slot(row.key)
+            is_over = entry is not None and stays_ended(entry) and self._stands(sight, row)
+            if row.held is None and not is_over:
+                found.append(row)
+        return found
+
+    def _stands(self, sight: Sight, row: InstanceRow) -> bool:
+        """Whether it is of this revision, of one that says the same but for their number, or is all that is to run."""
+        entry, revision = sight.view.services[self._applied.service], self._applied.revision
+        if self._counted and refused(entry) is not None:
+            return True
+        slot = sight.view.slot(row.key) if entry.spec is not None and entry.spec.version == revision else None
+        fact = None if slot is None else slot.fact
+        is_of_it = row.revision >= revision if fact is None else entry.says_again(fact.record.spec)
+        return is_of_it and not is_behind(sight, row)
 
 
 class _Lasting:

@@ -106,29 +106,32 @@ class Others:
             stored=self._stored_by,
             gave=self._gave,
         )
-        log = Logger(broker=identity.name)
-        self.copying = Copying(
-            BrokerAddress(config.address, identity.key.public),
-            reach,
-            seeds=config.brokers,
-            meta=store.meta,
-            clock=clock,
-            now_ms=recorder.time.now_ms,
-            take=self._take,
-            whole=self._whole,
-            withholding=self._withholding,
-            is_attached=self._is_attached,
-            handed_ms=self._handed_ms,
-            log=log,
-        )
+        self._log = Logger(broker=identity.name)
+        self.copying = self._made_copying(BrokerAddress(config.address, identity.key.public), reach)
         self._former = Former(reach, self._take)
-        self.filling = Filling(depot, lambda: self.copying.readers, clock, log)
+        self.filling = Filling(depot, lambda: self.copying.readers, clock, self._log)
         depot.wrong = partial(recorder.words.fault, "damaged", identity.name)
         recorder.sessions.leaves = self._vouched
         recorder.ingest.settled_ms = self.settled_ms
         words, now_ms = recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
             config.remains, identity.name, trust, store.blobs, words=words, take=self.take, now_ms=now_ms
+        )
+
+    def _made_copying(self, own: BrokerAddress, reach: Reach) -> Copying:
+        return Copying(
+            own,
+            reach,
+            seeds=self._seeds,
+            meta=self._store.meta,
+            clock=self._clock,
+            now_ms=self._recorder.time.now_ms,
+            take=self._take,
+            whole=self._whole,
+            withholding=self._withholding,
+            is_attached=self._is_attached,
+            handed_ms=self._handed_ms,
+            log=self._log,
         )
 
     async def run(self) -> None:
