@@ -18,13 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dsmt.agents.drivers import roots_of
-from dsmt.agents.rules.container import PROCESS, RECORD, load_record
-from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.programs.containers import agents_in, containers_in, owners_in, roots_in
 from dsmt.system.marks import UNMARKED, bearers
 from dsmt.system.procfs import is_alive, open_pidfd, send_signal
-from dsmt.system.records import living, process_of
+from dsmt.system.records import process_of
 from dsmt.system.tree import Tree
 
 GRACE_S: Final = 0.3
@@ -147,21 +145,11 @@ def remains_of(directory: str) -> Remains:
     owners: set[str] = set()
     found: set[ProcessIdentity] = set()
     lives = process_of(directory, "node_monitor") is not None
-    for container in _containers(directory):
-        agents = (container / PROCESS, container / "run" / "deployment_agent.json")
-        if any(living(str(record)) is not None for record in agents):
+    for container in containers_in(Path(directory)):
+        roots = roots_in(container)
+        if agents_in(container) or any(map(is_alive, roots)):
             lives = True
             continue
-        path = container / RECORD
-        record = load_record(path.read_bytes() if path.exists() else None)
-        roots = [] if record is None else roots_of(record)
-        if any(map(is_alive, roots)):
-            lives = True
-            continue
-        owners |= {str(container), owner_of_tries(str(container))}
+        owners.update(owners_in(container))
         found.update(*(Tree(root, UNMARKED, ours=False).members() for root in roots))
     return Remains(lives, found | bearers(owners) if owners else found)
-
-
-def _containers(directory: str) -> Iterable[Path]:
-    return sorted(Path(directory, "containers").glob("*/*/*"))

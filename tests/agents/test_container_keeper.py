@@ -2,7 +2,7 @@
 
 import asyncio
 
-from dsmt.agents.rules.container import FOLLOWED, OUTCOME
+from dsmt.agents.rules.container import OUTCOME, Ended
 
 from .managed import Managed
 from .world import in_virtual_time
@@ -49,7 +49,7 @@ def test_an_agent_that_is_ended_so_that_another_follows_it_has_not_failed_and_th
         agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
         for told in ([], ["failed"]):
             if not told:
-                files.write(OUTCOME, FOLLOWED.encode())
+                files.write(OUTCOME, Ended.FOLLOWED.encode())
             count, said = len(agents), len(at.states("agent"))
             agents[-1].process.kill()
             await at.realm.until(lambda count=count: len(agents) > count and at.states("agent")[-1] == "running")

@@ -177,12 +177,12 @@ class ContainerKeeper:
     def _tidy(self) -> bool:
         """Make of the directory what the last agent's outcome asks for; True when nothing is left to keep."""
         outcome = self._outcome()
-        if outcome == "gone":
+        if outcome == c.Ended.GONE:
             self._take_kept()
             self._remove()
             if not is_to_be_made(self._config.node, self._fact, data_key=self._config.data_key):
                 return True
-        elif outcome == "recreate":
+        elif outcome == c.Ended.RECREATE:
             self._recreate()
         elif outcome:
             self._files.remove(c.OUTCOME)

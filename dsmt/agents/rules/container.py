@@ -19,6 +19,7 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 import cbor2
@@ -51,9 +52,16 @@ OUTCOME: Final = "outcome"
 PROCESS: Final = "agent.json"
 FILES: Final = "files"
 LOGS: Final = "logs"
-FOLLOWED: Final = "followed"
-"""The outcome of an agent that is ended so that one of another version follows it."""
 KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, SPEC})
+
+
+class Ended(StrEnum):
+    """The outcome of an agent: as what its container's keeper takes its end."""
+
+    GONE = "gone"
+    RECREATE = "recreate"
+    FOLLOWED = "followed"
+    """It was ended so that one of another version follows it."""
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):

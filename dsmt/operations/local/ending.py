@@ -24,13 +24,13 @@ from typing import Final
 import msgspec
 
 from dsmt.backoff import Backoff
-from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.operations.local.home import Home, is_up, keeper_directory
 from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, was_up, write_kept
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in
+from dsmt.operations.local.parts import NODE_PROGRAMS, Parts
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.programs.containers import agents_in, containers_in, owners_in
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import process_of, take_lock
@@ -65,7 +65,7 @@ async def _down(home: Home) -> Ended:
         killed = await end(parts.agents(), GRACE_S)
         stuck: list[int] = []
         for container in parts.containers():
-            stuck.extend(await kill_owned(str(container), owner_of_tries(str(container)), deadline=5.0))
+            stuck.extend(await kill_owned(*owners_in(container), deadline=5.0))
         killed += await end([*parts.bridges(), *parts.brokers()], 5.0)
         killed += await end(parts.servers(), 5.0)
         killed += await _end_rest(parts, seen, below)
@@ -163,10 +163,10 @@ async def end_node(home: Home, name: str) -> None:
         await ask_keeper(home, "release", "spawner", directory)
     for program in NODE_PROGRAMS:
         await end_program(directory, program, GRACE_S)
-    containers = Parts(home).containers_of(directory)
+    containers = containers_in(directory)
     await end([agent for container in containers for agent in agents_in(container)], GRACE_S)
     for container in containers:
-        await kill_owned(str(container), owner_of_tries(str(container)), deadline=5.0)
+        await kill_owned(*owners_in(container), deadline=5.0)
 
 
 async def end_program(directory: Path, program: str, patience_s: float) -> None:

@@ -8,32 +8,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from dsmt.agents.drivers import roots_of
-from dsmt.agents.rules.container import PROCESS, RECORD, dump_record, load_record, remembered
+from dsmt.agents.rules.container import RECORD, dump_record, remembered
 from dsmt.operations.local.home import SERVERS, Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.programs.containers import agents_in, containers_in, record_in, records_of_agents, roots_in
 from dsmt.system.marks import MARK, owner_of
 from dsmt.system.procfs import environment_value, is_alive
-from dsmt.system.records import has_lock, is_copied, is_copy, living, lock_holders, process_of
+from dsmt.system.records import has_lock, is_copied, is_copy, lock_holders, process_of
 
 NODE_PROGRAMS: Final = ("spawner", "container_manager", "node_monitor")
 """What runs in a node's own directory; the first one ends the others."""
 
 
-def _agents_of(container: Path) -> list[Path]:
-    """The records of a container's agent: its manager's, and its own."""
-    return [container / "run" / "deployment_agent.json", container / PROCESS]
-
-
-def agents_in(container: Path) -> list[ProcessIdentity]:
-    """The living agents of a container: one, but while it is followed."""
-    return [one for record in _agents_of(container) if (one := living(str(record))) is not None]
-
-
 def _is_anothers(program: ProcessIdentity, container: Path) -> bool:
     """Whether a program belongs to the home of which this one is a copy: its mark says so, or its agent, which lives."""
     owner = owner_of(environment_value(program.pid, MARK) or "")
-    return is_copied(owner, str(container)) or any(is_copy(str(record)) for record in _agents_of(container))
+    return is_copied(owner, str(container)) or any(map(is_copy, records_of_agents(container)))
 
 
 class Parts:
@@ -85,13 +75,8 @@ class Parts:
 
     def instances(self) -> list[ProcessIdentity]:
         """The programs that agents started, alive or with children that are."""
-        found = []
-        for container in self.containers():
-            path = container / RECORD
-            record = load_record(path.read_bytes() if path.exists() else None)
-            roots = [] if record is None else roots_of(record)
-            found += [root for root in roots if not _is_anothers(root, container)]
-        return found
+        roots = [(root, container) for container in self.containers() for root in roots_in(container)]
+        return [root for root, container in roots if not _is_anothers(root, container)]
 
     def all(self) -> list[ProcessIdentity]:
         """Everybody."""
@@ -118,10 +103,7 @@ class Parts:
 
     def clear(self) -> None:
         """Remove all containers, but for what their agents wrote down of what was good (A18): nobody else may know it."""
-        kept = {}
-        for container in self.containers():
-            path = container / RECORD
-            kept[path] = remembered(load_record(path.read_bytes() if path.exists() else None))
+        kept = {container / RECORD: remembered(record_in(container)) for container in self.containers()}
         for name in self._home.names("nodes"):
             shutil.rmtree(self._home.part("nodes", name) / "containers", ignore_errors=True)
         for path, record in kept.items():
@@ -130,11 +112,7 @@ class Parts:
                     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                     path.write_bytes(dump_record(record))
 
-    def containers_of(self, node: Path) -> list[Path]:
-        """Those of the node in a directory."""
-        return [container for container in self.containers() if node in container.parents]
-
     def containers(self) -> Iterable[Path]:
         """The directories of all containers."""
         for name in self._home.names("nodes"):
-            yield from sorted((self._home.part("nodes", name) / "containers").glob("*/*/*"))
+            yield from containers_in(self._home.part("nodes", name))

@@ -21,17 +21,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dsmt.agents.rules.container import FOLLOWED, OUTCOME
+from dsmt.agents.rules.container import OUTCOME, Ended
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.operations.local.ending import end, end_program
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper, was_up
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
-from dsmt.operations.local.parts import NODE_PROGRAMS, Parts, agents_in
+from dsmt.operations.local.parts import NODE_PROGRAMS, Parts
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED
+from dsmt.programs.containers import agents_in, containers_in
 from dsmt.system.files import write_atomically
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import is_alive, send_signal
@@ -139,7 +140,7 @@ async def _replace_agents(home: Home, node: str, former: ProcessIdentity | None)
     directory = home.part("nodes", node)
     await _followed(lambda: process_of(directory, "container_manager") not in {None, former})
     manager = process_of(directory, "container_manager")
-    containers = Parts(home).containers_of(directory)
+    containers = containers_in(directory)
     if containers:
         await _followed(lambda: process_of(directory, ATTACHED) not in {None, former})
     for container in containers:
@@ -150,7 +151,7 @@ async def _replace_agents(home: Home, node: str, former: ProcessIdentity | None)
 async def _replace_agent(container: Path, manager: ProcessIdentity) -> None:
     former = [one for one in agents_in(container) if one.started < manager.started]
     if former:  # its manager tells no failure
-        write_atomically(str(container / OUTCOME), FOLLOWED.encode(), durable=False)
+        write_atomically(str(container / OUTCOME), Ended.FOLLOWED.encode(), durable=False)
     for agent in former:
         send_signal(agent, signal.SIGKILL)
     if former:

@@ -159,7 +159,7 @@ def _was_there(entry: SlotEntry, node: str, since_ms: int) -> bool:
     instance = entry.instances.get(node)
     if instance is not None and instance.statuses:
         said = None if instance.application is None else instance.application.record
-        is_over = said is not None and (said.state in _ENDED or (said.state is State.FAILED and said.next_try_ms is None))
+        is_over = said is not None and (said.state in _ENDED or said.is_left_alone)
         return instance.left and not is_over
     fact = entry.fact
     if fact is None:

@@ -1,0 +1,43 @@
+"""Containers on this machine, from outside: which a node has, who lives in them, and who is left of their programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dsmt.agents.drivers import roots_of
+from dsmt.agents.rules.container import PROCESS, RECORD, InstanceRecord, load_record
+from dsmt.monitors.checks.exec import owner_of_tries
+from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.records import living
+
+
+def containers_in(node: Path) -> list[Path]:
+    """The directories of the containers of the node in a directory."""
+    return sorted((node / "containers").glob("*/*/*"))
+
+
+def records_of_agents(container: Path) -> list[str]:
+    """The records of a container's agent: its manager's, and its own."""
+    return [str(container / PROCESS), str(container / "run" / "deployment_agent.json")]
+
+
+def agents_in(container: Path) -> list[ProcessIdentity]:
+    """The living agents of a container: one, but while it is followed."""
+    return [one for record in records_of_agents(container) if (one := living(record)) is not None]
+
+
+def record_in(container: Path) -> InstanceRecord | None:
+    """What the agent of a container has written down last."""
+    path = container / RECORD
+    return load_record(path.read_bytes() if path.exists() else None)
+
+
+def roots_in(container: Path) -> list[ProcessIdentity]:
+    """The first process of each program that an agent started there; it may live no more."""
+    record = record_in(container)
+    return [] if record is None else roots_of(record)
+
+
+def owners_in(container: Path) -> tuple[str, ...]:
+    """Whom the marks of all that is started for a container name: of its programs, and of tries of its checks."""
+    return str(container), owner_of_tries(str(container))
