@@ -1,4 +1,4 @@
-"""Asking: what clients ask a spawner, and which of those that it keeps has ceased to ask, and hangs (rule C15).
+"""Asking: which of those that a spawner keeps has ceased to ask, and hangs (rule C15).
 
 Rule 1: only who has asked once is expected to ask again, each 10 s: one that is still starting is never said to hang.
 Rule 2: who has not for `SILENT_S` is given `AGAIN_S` more, in which the spawner runs: both may have stood still. A spawner
@@ -9,28 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
-
 from dsmt.ports.processes import ProcessIdentity
 
 SILENT_S: Final = 60.0
 AGAIN_S: Final = 10.0
 LATE_S: Final = 1.0
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A client's message. `start` and `keep` have program and directory (record too), `status` pid and started.
-
-    `ping` has those of who asks. `anew` has the Python with which to go on.
-    """
-
-    op: str
-    program: str = ""
-    directory: str = ""
-    record: str = ""
-    pid: int = 0
-    started: int = 0
-    python: str = ""
 
 
 class Pings:

@@ -30,11 +30,11 @@ from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.programs.anew import ENDING, NOTHING, Family, Forked, Past, begin_anew, past_of
-from dsmt.programs.asking import Pings, Request, as_json
+from dsmt.programs.asking import Pings, as_json
 from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork, load
-from dsmt.system.processes import SOCKET
+from dsmt.system.processes import SOCKET, Request
 from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd, send_signal
 from dsmt.system.records import living, make_lock, process_of, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MessageSocket
@@ -282,7 +282,6 @@ class Spawner:
                 return {"processes": self._list()}
             case "anew":
                 return self._begin_anew(request.python)
-        raise InputError("spawner.request", f"{request.op!r} is none of start, keep, release, status, ping, list, anew")
 
     def _keep(self, program: str, directory: str, *, wanted: bool) -> dict[str, Any]:
         """Keep a program from now on, or end it and keep it no more; a node is released only."""

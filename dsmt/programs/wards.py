@@ -146,8 +146,7 @@ def remains_of(directory: str) -> Remains:
     found: set[ProcessIdentity] = set()
     lives = process_of(directory, "node_monitor") is not None
     for container in containers_in(Path(directory)):
-        roots = roots_in(container)
-        if agents_in(container) or any(map(is_alive, roots)):
+        if agents_in(container) or any(map(is_alive, roots := roots_in(container))):
             lives = True
             continue
         owners.update(owners_in(container))

@@ -17,9 +17,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Never
+from typing import Any, Final, Literal, Never
 
 import msgspec
 
@@ -54,6 +54,21 @@ PAUSE_S: Final = 0.1
 """How long who watches a spawner waits before it starts another, also after a long life."""
 
 
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a spawner is asked. `start`, `keep` and `release` have program and directory (`start` a record too).
+
+    `status` has the pid and start of whom it asks about, `ping` those of who asks, `anew` the Python with which to go on.
+    """
+
+    op: Literal["start", "keep", "release", "status", "ping", "list", "anew"]
+    program: str = ""
+    directory: str = ""
+    record: str = ""
+    pid: int = 0
+    started: int = 0
+    python: str = ""
+
+
 def ignored(_dead: ProcessIdentity, _now: ProcessIdentity) -> None:
     """Tell nobody that a spawner was replaced."""
 
@@ -70,7 +85,7 @@ class SpawnedProcesses:
 
         Raises `TransportError` (`spawner.gone`) when no spawner answers, `FailedError` when it could not.
         """
-        answer = await self.request({"op": "start", "program": "deployment_agent", "directory": directory})
+        answer = await self.request(Request("start", "deployment_agent", directory))
         identity = msgspec.convert(answer, ProcessIdentity)
         process = self._watch(identity)
         return process if process is not None else _Ended(identity, await self.ended(identity))
@@ -87,7 +102,7 @@ class SpawnedProcesses:
         deadline = time.monotonic() + ANEW_S
         while True:
             try:
-                answer = await self.request({"op": "status", "pid": identity.pid, "started": identity.started})
+                answer = await self.request(Request("status", pid=identity.pid, started=identity.started))
                 break
             except (TransportError, FailedError):
                 if time.monotonic() > deadline or spawner_of(self._directory) is None:
@@ -95,11 +110,11 @@ class SpawnedProcesses:
                 await asyncio.sleep(ASK_AGAIN_S)
         return Exit(answer.get("code"), answer.get("signal"))
 
-    async def request(self, message: Mapping[str, Any]) -> dict[str, Any]:
+    async def request(self, request: Request) -> dict[str, Any]:
         """Ask the spawner one thing. Raises `TransportError` (`spawner.gone`) or the `FailedError` it answers."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                raw = await _exchange(self._directory, msgspec.json.encode(message))
+                raw = await _exchange(self._directory, msgspec.json.encode(request))
         except OSError as error:  # TimeoutError is one
             raise TransportError(
                 "spawner.gone",
@@ -115,7 +130,7 @@ class SpawnedProcesses:
         """Whether the spawner takes a question and does not answer it (rule 4). It hears so that we are there."""
         own = identity_of(os.getpid())
         try:
-            await self.request({"op": "ping", "pid": os.getpid(), "started": 0 if own is None else own.started})
+            await self.request(Request("ping", pid=os.getpid(), started=0 if own is None else own.started))
         except TransportError as error:
             why = error.__cause__
             return isinstance(why, TimeoutError) or (isinstance(why, OSError) and why.errno in _SILENT)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dsmt.errors import TransportError
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.system.processes import SpawnedProcesses, spawner_of, start_spawner
+from dsmt.system.processes import Request, SpawnedProcesses, spawner_of, start_spawner
 from dsmt.system.procfs import descendants, identity_of, is_alive, open_pidfd
 from dsmt.system.records import process_of, read_record
 from tests.waiting import until
@@ -123,7 +123,7 @@ class Node:
         end = time.monotonic() + 20.0
         while True:
             try:
-                await SpawnedProcesses(self.directory).request({"op": "list"})
+                await SpawnedProcesses(self.directory).request(Request("list"))
             except TransportError:
                 assert time.monotonic() < end, "the spawner does not answer"
                 await asyncio.sleep(0.005)

@@ -12,7 +12,7 @@ import pytest
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 from dsmt.programs.anew import NOTHING, Family, Forked, Past, past_of
-from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.processes import Request, SpawnedProcesses
 from dsmt.system.procfs import identity_of, stat_of
 from tests.programs.spawned import kill
 from tests.waiting import until
@@ -62,13 +62,13 @@ def test_whom_it_forked_and_how_others_ended_is_known_to_who_goes_on_in_its_proc
         await until(lambda: "service" in node.log("containers/c/deployment_agent"))
         service = identity_of(int(node.log("containers/c/deployment_agent").split()[1]))
         node.seen.add(service)
-        await processes.request({"op": "anew", "python": installed(node)})
+        await processes.request(Request("anew", python=installed(node)))
         await until(lambda: node.program("container_manager") not in {None, manager})
         await until(lambda: node.program("node_monitor") not in {None, monitor})
         assert node.program("spawner") == spawner
         assert await processes.ended(brief.identity) == Exit(7, None)
         assert (await processes.start_agent(container)).identity == agent.identity
-        rows = (await processes.request({"op": "list"}))["processes"]
+        rows = (await processes.request(Request("list")))["processes"]
         assert agent.identity.pid in [row["pid"] for row in rows if row["program"] == "deployment_agent"]
         kill(agent.identity)
         await until(lambda: stat_of(service.pid).parent == spawner.pid)
@@ -83,7 +83,7 @@ def test_who_asks_while_it_begins_anew_is_told_in_the_end(node):
     async def main():
         processes, brief = await one_that_exited(node)
         _spawner, manager, _monitor = await node.up()
-        await processes.request({"op": "anew", "python": installed(node)})
+        await processes.request(Request("anew", python=installed(node)))
         while node.program("container_manager") in {None, manager}:
             assert await processes.ended(brief.identity) == Exit(7, None)
 
@@ -95,7 +95,7 @@ def test_what_cannot_go_on_is_refused_and_all_runs_on(node):
         node.start()
         spawner, manager, monitor = await node.up()
         with pytest.raises(FailedError, match="no program that can go on here"):
-            await SpawnedProcesses(node.directory).request({"op": "anew", "python": node.directory + "/none"})
+            await SpawnedProcesses(node.directory).request(Request("anew", python=node.directory + "/none"))
         assert await node.up() == (spawner, manager, monitor)
 
     asyncio.run(main())
@@ -106,7 +106,7 @@ def test_one_that_the_kernel_does_not_execute_ends_and_says_why(node):
         node.start()
         spawner, *_ = await node.up()
         broken = installed(node, "/no/such/program")
-        await SpawnedProcesses(node.directory).request({"op": "anew", "python": broken})
+        await SpawnedProcesses(node.directory).request(Request("anew", python=broken))
         await until(lambda: node.program("spawner") != spawner)
         await until(lambda: "cannot go on in the place of the spawner" in node.log("spawner"))
 
@@ -123,7 +123,7 @@ def test_one_that_is_told_to_end_ends_whether_it_was_to_begin_anew_or_not(node, 
         spawner, *_ = await node.up()
         await until(lambda: "deaf" in node.log("container_manager"))
         processes = SpawnedProcesses(node.directory)
-        anew = {"op": "anew", "python": installed(node)}
+        anew = Request("anew", python=installed(node))
         if first == "anew":
             await processes.request(anew)
         os.kill(spawner.pid, signal.SIGTERM)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from dsmt.errors import TransportError
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.programs.asking import Pings
-from dsmt.system.processes import SpawnedProcesses, keep_asking, spawner_of, start_spawner, watch_spawner
+from dsmt.system.processes import Request, SpawnedProcesses, keep_asking, spawner_of, start_spawner, watch_spawner
 from dsmt.system.procfs import identity_of, is_alive, stat_of
 from dsmt.system.records import record_path, write_record
 from tests.programs.spawned import kill
@@ -199,7 +199,7 @@ def test_a_spawner_that_hangs_is_killed_and_followed_by_one_that_takes_over_and_
 
 def test_who_is_kept_and_has_ceased_to_ask_hangs_is_killed_and_started_again_and_who_never_asked_is_not(node):
     async def ping(identity):
-        message = {"op": "ping", "pid": identity.pid, "started": identity.started}
+        message = Request("ping", pid=identity.pid, started=identity.started)
         assert await SpawnedProcesses(node.directory).request(message) == {}
 
     async def main():

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit, Processes
-from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.processes import Request, SpawnedProcesses
 from dsmt.system.procfs import identity_of, open_pidfd, stat_of
 from dsmt.system.records import read_record, record_path
 from tests.waiting import until
@@ -34,7 +34,7 @@ def test_it_starts_the_programs_of_the_node_and_writes_who_they_are(node):
             assert record == {"pid": who.pid, "started": who.started, "boot": who.boot}
         await until(lambda: f"started {manager.pid}" in node.log("container_manager"))
         processes = SpawnedProcesses(node.directory)
-        rows = (await processes.request({"op": "list"}))["processes"]
+        rows = (await processes.request(Request("list")))["processes"]
         assert [(row["program"], row["pid"]) for row in rows] == [
             ("spawner", spawner.pid),
             ("container_manager", manager.pid),
@@ -197,11 +197,11 @@ def test_a_log_that_has_grown_is_put_aside_at_start(node):
 @pytest.mark.parametrize(
     ("message", "word"),
     [
-        ({"op": "dance"}, "'dance' is none of"),
-        ({"op": "start", "program": "sh", "directory": "/tmp"}, "'sh'"),
-        ({"op": "start", "program": "deployment_agent", "directory": "relative"}, "'relative'"),
-        ({"op": "status", "pid": "x"}, "not understood"),
-        ({"op": "start", "program": "deployment_agent", "directory": "/dev/null/x"}, "/dev/null"),
+        (Request("dance"), "not understood: Invalid enum value 'dance'"),
+        (Request("start", "sh", "/tmp"), "'sh'"),
+        (Request("start", "deployment_agent", "relative"), "'relative'"),
+        (Request("status", pid="x"), "not understood"),
+        (Request("start", "deployment_agent", "/dev/null/x"), "/dev/null"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_answered(node, message, word):
@@ -211,10 +211,10 @@ def test_a_request_that_makes_no_sense_is_answered(node, message, word):
         processes = SpawnedProcesses(node.directory)
         with pytest.raises(FailedError, match=word):
             await processes.request(message)
-        answer = await processes.request({"op": "status", "pid": 1, "started": 1})
+        answer = await processes.request(Request("status", pid=1, started=1))
         assert answer == {"unknown": True}
         own = identity_of(os.getpid())
-        assert await processes.request({"op": "status", "pid": own.pid, "started": own.started}) == {"running": True}
+        assert await processes.request(Request("status", pid=own.pid, started=own.started)) == {"running": True}
 
     asyncio.run(main())
 

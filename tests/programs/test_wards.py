@@ -14,7 +14,7 @@ import pytest
 from dsmt.agents.rules.container import RECORD, InstanceRecord, Outgoing, dump_record
 from dsmt.ports.driver import Handle
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs import spawner, wards
+from dsmt.programs import containers, spawner, wards
 from dsmt.programs.anew import NOTHING, Family
 from dsmt.programs.wards import BEGIN_AGAIN_S, GRACE_S, LOOK_AGAIN_S, Remains, Wards, remains_of
 from dsmt.system.procfs import identity_of
@@ -64,7 +64,7 @@ def test_a_program_that_lives_has_its_node_begun_again_and_of_a_dead_one_all_goe
     container.mkdir(parents=True)
     (container / RECORD).write_bytes(dump_record(InstanceRecord(boot="b")))
     root, forked = ProcessIdentity(8, 1, "b"), ProcessIdentity(9, 1, "b")
-    monkeypatch.setattr(wards, "roots_of", lambda _: [root])
+    monkeypatch.setattr(containers, "roots_of", lambda _: [root])
     monkeypatch.setattr(wards, "is_alive", lambda who: alive and who == root)
     monkeypatch.setattr(wards, "bearers", lambda owners: {forked} if str(container) in owners else set())
     monkeypatch.setattr(wards, "Tree", lambda *_, **__: SimpleNamespace(members=lambda: {root}))
@@ -122,6 +122,6 @@ def test_an_agent_that_lives_has_its_node_begun_again_and_what_is_forked_there_i
     container = tmp_path / "containers" / "web" / "app" / "0"
     container.mkdir(parents=True)
     (container / RECORD).write_bytes(dump_record(InstanceRecord(boot="b")))
-    monkeypatch.setattr(wards, "living", lambda record: record.endswith("deployment_agent.json") or None)
-    monkeypatch.setattr(wards, "roots_of", lambda _: pytest.fail("its agent lives"))
+    monkeypatch.setattr(containers, "living", lambda record: record.endswith("deployment_agent.json") or None)
+    monkeypatch.setattr(containers, "roots_of", lambda _: pytest.fail("its agent lives"))
     assert remains_of(str(tmp_path)) == (True, set())

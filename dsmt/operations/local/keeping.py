@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import SERVERS, Home, is_up, keeper_directory
 from dsmt.programs.configuration import MigrationFile, RealmConfig
 from dsmt.programs.keeper import KeeperFile, command_of
-from dsmt.system.processes import SpawnedProcesses, start_spawner
+from dsmt.system.processes import Request, SpawnedProcesses, start_spawner
 
 START_S = 30.0
 BEGUN_ANEW = "begun_anew"
@@ -70,7 +71,7 @@ async def start_keeper(home: Home) -> None:
     while True:
         start_spawner(str(directory), command_of(directory))
         try:
-            await answering.request({"op": "list"})
+            await answering.request(Request("list"))
         except TransportError as error:
             if time.monotonic() > deadline:
                 raise FailedError(
@@ -89,7 +90,6 @@ async def keep(home: Home, kind: str, program: str, names: Iterable[str]) -> Non
         await ask_keeper(home, "keep", program, home.part(kind, name))
 
 
-async def ask_keeper(home: Home, op: str, program: str, directory: Path) -> None:
+async def ask_keeper(home: Home, op: Literal["start", "keep", "release"], program: str, directory: Path) -> None:
     """Have the keeper start, keep or release a program. Raises `TransportError`, or the `FailedError` that it answers."""
-    request = {"op": op, "program": program, "directory": str(directory)}
-    await SpawnedProcesses(str(keeper_directory(home))).request(request)
+    await SpawnedProcesses(str(keeper_directory(home))).request(Request(op, program, str(directory)))

@@ -34,7 +34,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED
 from dsmt.programs.containers import agents_in, containers_in
 from dsmt.system.files import write_atomically
-from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.processes import Request, SpawnedProcesses
 from dsmt.system.procfs import is_alive, send_signal
 from dsmt.system.records import process_of
 
@@ -124,7 +124,7 @@ async def _replace_node(home: Home, node: str) -> None:
     directory = home.part("nodes", node)
     manager = process_of(directory, "container_manager")
     try:
-        await SpawnedProcesses(str(directory)).request({"op": "anew", "python": sys.executable})
+        await SpawnedProcesses(str(directory)).request(Request("anew", python=sys.executable))
     except (TransportError, FailedError):  # it is dead, or of an earlier dsmt
         if is_kept(home):
             for program in NODE_PROGRAMS:
