@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.context import ComponentContext
-from dsmt.controllers.good import ended_before, ended_well, lost_since
+from dsmt.controllers.good import ended_before, ended_well, is_of, lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
@@ -144,7 +144,7 @@ def _waits_as_it_ended(context: ComponentContext, entry: SlotEntry) -> bool:
     if fact is None or ended_well(entry) is None:
         return False
     said = entry.application(fact.record.node)
-    is_told = said is not None and said.record.generation >= fact.version
+    is_told = said is not None and is_of(fact, said.record)
     return not is_told or context.fleet.state(fact.record.node or "") != "alive"
 
 

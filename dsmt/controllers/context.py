@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.each_node import indexes_of_nodes
-from dsmt.controllers.good import Component, lost_since
+from dsmt.controllers.good import Component, is_of, lost_since
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
@@ -17,6 +17,7 @@ from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.order import MAX_STEP
 from dsmt.event.phrases import cut
 from dsmt.event.reason import Reason, happened
 from dsmt.event.status import State
@@ -81,7 +82,7 @@ class ComponentContext(Component):
         """When to look again at a slot of which nothing can be decided now; None when it can."""
         if slot.quarantined:
             return NOTHING
-        return None if slot.fact is None else waits_for_word(slot.fact, self.spec, slot.control, self.now_ms)
+        return waits_for_word(slot, self.spec, self.now_ms)
 
     # --- the revision --------------------------------------------------------------------------------------------
 
@@ -201,13 +202,13 @@ class ComponentContext(Component):
         if fact is None or instance is None:
             return None
         said = instance.application
-        if said is not None and said.record.generation >= fact.version:
+        if said is not None and is_of(fact, said.record):
             health = None if instance.health is None else instance.health.record
             is_unready = health is not None and health.generation >= fact.version and health.health == "unready"
             since = max(fact.time_ms, said.record.taken_ms or 0)
             return since if said.record.state is not State.RUNNING or is_unready else None
         below = [one.record for one in (instance.container, instance.agent) if one is not None]
-        waits = [one for one in below if one.generation >= fact.version and one.state not in _UP]
+        waits = [one for one in below if is_of(fact, one) and one.state not in _UP]
         return max([fact.time_ms, *(one.since_ms for one in waits)]) if waits else None
 
     def due(self, fact: Held[Slot]) -> int:
@@ -237,7 +238,7 @@ class ComponentContext(Component):
         if fact is None or instance is None:
             return ""
         said, health = slot.application(fact.record.node), instance.health
-        if said is not None and said.record.generation >= fact.version and said.record.reason is not None:
+        if said is not None and is_of(fact, said.record) and said.record.reason is not None:
             return f": {happened(said.record.reason)}"
         checked = None if health is None or health.record.generation < fact.version else health.record
         evidence = checked.evidence if checked is not None and checked.health == "unready" else ""
@@ -252,7 +253,7 @@ class ComponentContext(Component):
         if fact is None or held is None:
             return False
         said = held.record
-        return said.state is State.FAILED and said.parked and said.generation >= fact.version
+        return said.state is State.FAILED and said.parked and is_of(fact, said)
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -272,18 +273,34 @@ class ComponentContext(Component):
         return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
 
 
-def waits_for_word(fact: Held[Slot], spec: Held[SpecFact], control: Held[SlotControl] | None, now_ms: int) -> Outcome | None:
-    """When to look again at a slot of which nothing is decided, for its fact follows a later word than is known; or None.
+def waits_for_word(slot: SlotEntry, spec: Held[SpecFact], now_ms: int) -> Outcome | None:
+    """When to look again at a slot of which nothing is decided, for something that was decided of it is not known; or None.
 
-    Two brokers may bring a fact and the word for which it was said in either order (rule A4). A word that does not come
-    within `UNKNOWN_MS` of the fact is not waited for.
+    Its fact follows a later word than is known, or a status follows a later fact: two brokers may bring a fact, and the
+    word for which it was said, in either order, and a status before the fact (rule A4). What does not come within
+    `UNKNOWN_MS` of what follows it is not waited for.
     """
+    fact = slot.fact
+    if fact is None:
+        return None
     known, epoch = (spec.signed.event.epoch or 0, spec.version), fact.signed.event.epoch or 0
-    willed = 0 if control is None else control.version
-    until = fact.time_ms + UNKNOWN_MS
+    willed = 0 if slot.control is None else slot.control.version
     is_later = (epoch, fact.record.spec_version) > known or fact.record.control_version > willed
-    waits = fact.record.spec_version and is_later and now_ms < until
-    return Outcome(wakes=(until,), needs_full_pass=True) if waits else None
+    since = [fact.time_ms] if fact.record.spec_version and is_later else []
+    until = max([*since, *_obeyed_later(slot, fact)], default=0) + UNKNOWN_MS
+    return Outcome(wakes=(until,), needs_full_pass=True) if now_ms < until else None
+
+
+def _obeyed_later(slot: SlotEntry, fact: Held[Slot]) -> list[int]:
+    """Since when nodes have obeyed a later fact of a slot than the one that is known (realm ms).
+
+    The node is believed that the fact names; of any other only its own key, for an agent's would hold back others' repair.
+    """
+    own = slot.instances.get(fact.record.node or "")
+    words = [*([] if own is None else own.statuses), *(one.container for one in slot.instances.values())]
+    told = (held.record for held in words if held is not None and not held.record.orphan)
+    later = (one.taken_ms or one.since_ms for one in told if fact.version < one.generation < fact.version + MAX_STEP)
+    return [since for since in later if since >= fact.time_ms]
 
 
 def slot_intent(

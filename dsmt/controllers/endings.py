@@ -59,7 +59,7 @@ def end_slots(
             continue
         if fact is None:
             outcomes.append(_end_orphan(fleet, brake, plan, key, slot))
-        elif (waits := waits_for_word(fact, spec, slot.control, fleet.now_ms)) is not None:
+        elif (waits := waits_for_word(slot, spec, fleet.now_ms)) is not None:
             outcomes.append(waits)
         elif fact.record.desired != "gone" or spec.signed.event.cause:
             known = components.get(component)

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import UnusableEventError
+from dsmt.event.kinds.instance import Status
 from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Ended, Good, Home, Slot
@@ -182,7 +183,7 @@ class Component:
         if told.good == present:
             return present
         said = slot.application(node)
-        believed = said is not None and said.record.generation >= fact.version and said.record.good in told.revisions
+        believed = said is not None and is_of(fact, said.record) and said.record.good in told.revisions
         return said.record.good if said is not None and believed else told.good
 
     # --- readiness -----------------------------------------------------------------------------------------------
@@ -245,6 +246,14 @@ def component_of(fleet: Fleet, key: SlotKey) -> Component | None:
     return Component(fleet, entry, entry.spec, component)
 
 
+def is_of(fact: Held[Slot], said: Status) -> bool:
+    """Whether a status answers to a slot fact: its generation is the fact's, or is later and runs the same revision.
+
+    What follows a later fact that is not known yet proves nothing of another revision (rule A4).
+    """
+    return said.generation == fact.version or (said.generation > fact.version and said.revision == fact.record.revision)
+
+
 def running_since(slot: SlotEntry) -> int | None:
     """Since when the present generation runs on its node (realm ms); None when it does not."""
     fact = slot.fact
@@ -252,7 +261,7 @@ def running_since(slot: SlotEntry) -> int | None:
     if fact is None or held is None:
         return None
     said = held.record
-    return said.since_ms if said.state == "running" and said.generation >= fact.version else None
+    return said.since_ms if said.state == "running" and is_of(fact, said) else None
 
 
 def stays_ended(slot: SlotEntry) -> bool:
@@ -262,7 +271,7 @@ def stays_ended(slot: SlotEntry) -> bool:
     if fact is None or held is None or fact.record.desired != "running":
         return False
     said = held.record
-    return said.has_ended and said.generation >= fact.version and said.good == fact.record.implements
+    return said.has_ended and is_of(fact, said) and said.good == fact.record.implements
 
 
 def ended_before(slot: SlotEntry) -> bool:

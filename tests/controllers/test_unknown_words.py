@@ -9,6 +9,7 @@ import pytest
 from dsmt.controllers.context import UNKNOWN_MS
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Hold
+from dsmt.event.status import Layer, State
 from tests.controllers.build import Realm, key, web
 
 
@@ -98,3 +99,71 @@ def test_by_which_words_it_was_decided_is_no_reason_to_say_a_fact_again() -> Non
     realm.control(key())
     assert realm.settle(seconds=5) == []
     assert realm.slot() == before
+
+
+DECIDED: dict[str, Callable[[Realm], object]] = {
+    "revision": lambda realm: realm.apply(web(2, component="env: {A: b}")),
+    "drain": lambda realm: realm.control_node(realm.slot().node or "", "draining"),
+    "move": moved,
+    "restart": lambda realm: realm.control(key(), restart=1),
+    "stop": stop,
+}
+
+
+def decided(realm: Realm) -> list[int]:
+    """The slots of which something is decided now."""
+    topics = [intent.topic.split("/") for intent in realm.decide().intents]
+    return [int(topic[4]) for topic in topics if topic[2] == "slot"]
+
+
+def said(realm: Realm, index: int = 0) -> SignedEvent:
+    """What is decided of one slot is said, and no more."""
+    (fact,) = realm.publish(intent for intent in realm.decide().intents if intent.topic == f"service/web/slot/app/{index}")
+    return fact
+
+
+@pytest.mark.parametrize("word", DECIDED)
+def test_who_has_a_status_before_the_fact_that_it_follows_decides_nothing_of_the_slot(word: str) -> None:
+    """Its own fact would have a greater generation, and so win against the one that it knows nothing of."""
+    realm = started().after(20)
+    DECIDED[word](realm)
+    fact = said(realm)
+    realm.obey()
+    realm.status(key(), realm.slot().node or "", State.INSTALLED, layer=Layer.CONTAINER)
+    other = behind(realm, fact)
+    assert 0 not in decided(other)
+    other.after(UNKNOWN_MS / 1000 - 1)
+    assert 0 not in decided(other)
+    other.after(2)
+    assert 0 in decided(other), "a fact that never comes is not waited for"
+
+
+def test_of_another_node_only_its_own_key_tells_of_a_later_fact() -> None:
+    realm = started().after(20)
+    node = realm.slot().node
+    other = next(name for name in ("n1", "n2", "n3") if name != node)
+    later = realm.generation() + 5
+    realm.control_node(node or "", "draining")
+    realm.status(key(), other, State.GONE, generation=later)
+    assert 0 in decided(realm)
+    realm.status(key(), other, State.GONE, generation=later, layer=Layer.CONTAINER)
+    assert 0 not in decided(realm)
+
+
+def test_what_runs_after_a_rollback_is_not_taken_for_the_revision_that_was_rolled_back() -> None:
+    """Else who lacks the fact of the rollback would take that revision for good, and give it to the next slot."""
+    update = "update: {healthy_after: 1s, deadline: 10s, max_parallel: 1}"
+    realm = Realm("n1", "n2")
+    realm.apply(web(2, component=update))
+    realm.settle(seconds=2)
+    realm.apply(web(2, component=f"{update}\nenv: {{A: b}}"))
+    (first,) = decided(realm)
+    said(realm, first)
+    node = realm.slot(first).node or ""
+    realm.status(key(first), node, State.FAILED, parked=True, revision=2, taken_ms=realm.now_ms)
+    realm.after(1)
+    back = said(realm, first)
+    assert realm.slot(first).refuses is not None
+    realm.status(key(first), node, State.RUNNING, revision=1, taken_ms=realm.now_ms)
+    realm.after(5)
+    assert decided(behind(realm, back)) == []
