@@ -82,7 +82,7 @@ class ComponentContext(Component):
         """When to look again at a slot of which nothing can be decided now; None when it can."""
         if slot.quarantined:
             return NOTHING
-        return waits_for_word(slot, self.spec, self.now_ms)
+        return waits_for_word(self.fleet, slot, self.spec)
 
     # --- the revision --------------------------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ class ComponentContext(Component):
 
     def say(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> Outcome:
         """Say a slot fact, unless the winner says it already (A13). It takes what governs it."""
-        intent = slot_intent(key, self.slot(key), slot, cause, because, spec=self.spec)
+        intent = slot_intent(self.fleet, key, self.slot(key), slot, cause, because=because, spec=self.spec)
         if intent is None:
             return NOTHING
         node = None if slot.desired == "gone" else slot.node
@@ -273,7 +273,7 @@ class ComponentContext(Component):
         return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
 
 
-def waits_for_word(slot: SlotEntry, spec: Held[SpecFact], now_ms: int) -> Outcome | None:
+def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> Outcome | None:
     """When to look again at a slot of which nothing is decided, for something that was decided of it is not known; or None.
 
     Its fact follows a later word than is known, or a status follows a later fact: two brokers may bring a fact, and the
@@ -285,10 +285,12 @@ def waits_for_word(slot: SlotEntry, spec: Held[SpecFact], now_ms: int) -> Outcom
         return None
     known, epoch = (spec.signed.event.epoch or 0, spec.version), fact.signed.event.epoch or 0
     willed = 0 if slot.control is None else slot.control.version
-    is_later = (epoch, fact.record.spec_version) > known or fact.record.control_version > willed
-    since = [fact.time_ms] if fact.record.spec_version and is_later else []
+    told = fact.record
+    is_later = (epoch, told.spec_version) > known or told.control_version > willed
+    is_later = is_later or told.node_words_ms > fleet.node_words_ms
+    since = [fact.time_ms] if told.spec_version and is_later else []
     until = max([*since, *_obeyed_later(slot, fact)], default=0) + UNKNOWN_MS
-    return Outcome(wakes=(until,), needs_full_pass=True) if now_ms < until else None
+    return Outcome(wakes=(until,), needs_full_pass=True) if fleet.now_ms < until else None
 
 
 def _obeyed_later(slot: SlotEntry, fact: Held[Slot]) -> list[int]:
@@ -304,7 +306,14 @@ def _obeyed_later(slot: SlotEntry, fact: Held[Slot]) -> list[int]:
 
 
 def slot_intent(
-    key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId, ...], because: str, *, spec: Held[SpecFact] | None
+    fleet: Fleet,
+    key: SlotKey,
+    entry: SlotEntry,
+    slot: Slot,
+    cause: tuple[EventId, ...],
+    *,
+    because: str,
+    spec: Held[SpecFact] | None,
 ) -> Intent | None:
     """The next fact of a slot, addressed as A1 says; None when the winner has the same content.
 
@@ -316,6 +325,7 @@ def slot_intent(
         slot,
         spec_version=0 if spec is None else spec.version,
         control_version=0 if entry.control is None else entry.control.version,
+        node_words_ms=fleet.node_words_ms,
     )
     if fact is not None and fact.record.says(slot):
         return None

@@ -59,7 +59,7 @@ def end_slots(
             continue
         if fact is None:
             outcomes.append(_end_orphan(fleet, brake, plan, key, slot))
-        elif (waits := waits_for_word(slot, spec, fleet.now_ms)) is not None:
+        elif (waits := waits_for_word(fleet, slot, spec)) is not None:
             outcomes.append(waits)
         elif fact.record.desired != "gone" or spec.signed.event.cause:
             known = components.get(component)
@@ -67,7 +67,8 @@ def end_slots(
             left = _left(known, fact.record)
             if left is not None:  # what has ended well stays so when its node is back (A20)
                 ended = replace(ended, ended=ended_well(slot))
-            intent = slot_intent(key, slot, ended, *_not_wanted_for(key, spec, left), spec=spec)
+            cause, because = _not_wanted_for(key, spec, left)
+            intent = slot_intent(fleet, key, slot, ended, cause, because=because, spec=spec)
             if intent is not None:
                 plan.allocations.release(key)
                 outcomes.append(Outcome((intent,)))
@@ -113,7 +114,7 @@ def _end_orphan(fleet: Fleet, brake: Brake, plan: Plan, key: SlotKey, slot: Slot
         return NOTHING
     slot_fact = Slot(node=node, spec=str(said.id), revision=0, desired="gone")
     because = f"{node} reports that it runs {key} with no slot fact, and no spec wants it"
-    intent = slot_intent(key, slot, slot_fact, tuple(each.id for _, each in found), because, spec=None)
+    intent = slot_intent(fleet, key, slot, slot_fact, tuple(each.id for _, each in found), because=because, spec=None)
     if intent is None:
         return NOTHING
     plan.endings[node] += 1

@@ -44,6 +44,8 @@ class Index:
         self.sessions: Sessions[Held[Session]] = Sessions()
         self.allocations = AllocationLedger()
         self.nodesets: dict[str, nodeset.Expression] = {}
+        self.node_words: dict[str, int] = {}
+        """By topic, when those words of operators were said (realm ms) that stand on nodes and node sets."""
         self.brake: Held[BrakeWord] | None = None
         self.controllers: dict[str, Held[ControllerState]] = {}
         self.roaming: set[str] = set()
@@ -141,11 +143,19 @@ class Index:
             setattr(entry, word, held)
             if word == "verdict":
                 self._judge(entry)
+            if word == "control":
+                self._note_word("/".join(levels), held)
             (self.excluded.add if entry.mode == "excluded" else self.excluded.discard)(entry.name)
             dirty.nodes.add(entry.name)
             self._left(entry)
 
         return put
+
+    def _note_word(self, topic: str, held: Held[Any] | None) -> None:
+        if held is None:
+            self.node_words.pop(topic, None)
+        else:
+            self.node_words[topic] = held.time_ms
 
     def _session(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         source = "/".join(levels[3:])
@@ -203,6 +213,7 @@ class Index:
     def _nodeset(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         dirty.realm = True
         self.nodesets.pop(levels[1], None)
+        self._note_word("/".join(levels), held)
         if held is not None:
             try:
                 self.nodesets[levels[1]] = nodeset.parse(held.record.expression)

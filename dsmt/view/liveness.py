@@ -65,6 +65,11 @@ class Fleet:
         self.lost_brokers = dict(view.sessions.lost(attached))
         self._states: dict[str, Liveness] = {}
 
+    @cached_property
+    def node_words_ms(self) -> int:
+        """When the last of the operators' words that stand on nodes and node sets was said (realm ms); 0 for none."""
+        return max(self.view.node_words.values(), default=0)
+
     def state(self, node: str) -> Liveness:
         """A node's liveness; `suspect` for one that nothing is known of: absence is never an order (R4)."""
         state = self._states.get(node)

@@ -45,7 +45,7 @@ GOLDEN = {
     27: "c3976d4062073054e00ab092b0b878e80a5ac0b53f3f2f2e9a5969c9a5b65b7d",
     28: "c3976d4062073054e00ab092b0b878e80a5ac0b53f3f2f2e9a5969c9a5b65b7d",
     29: "edbcebfdb1fb9c748effbe12728f8a7f500c9f0f48fac104944598a1c50f8767",
-    30: "27e67ab8a0de8f441f51573efd069367af9a42ba06ff8487f8805b4fde6b34ec",
+    30: "2ea87ddd1119b6066077eed230a92d008dbfeafb867c455d5d0632e61a37dbf2",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

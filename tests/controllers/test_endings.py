@@ -84,7 +84,7 @@ def test_what_a_node_reported_as_an_orphan_is_no_revision_to_go_back_to() -> Non
     realm.step()
     told = realm.slot(0)
     made_up = Good(spec=told.spec, revision=told.revision)
-    realm.status(key(0), "n1", State.RUNNING, generation=9, good=made_up)
+    realm.status(key(0), "n1", State.RUNNING, good=made_up)
     applied = realm.apply(web(1, component="restart: {escalate: [restart: 3]}"))
     realm.step()
     realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=True, good=made_up)

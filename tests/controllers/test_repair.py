@@ -6,6 +6,7 @@ from dsmt.controllers.context import slot_intent
 from dsmt.controllers.good import gone
 from dsmt.event.order import MAX_STEP
 from dsmt.event.status import Layer, State
+from dsmt.view import Fleet
 
 from .build import Realm, key, web
 from .repairs import kill, running
@@ -241,9 +242,9 @@ def test_a_view_with_slots_and_no_spec_stops_nothing() -> None:
 
 def test_what_the_winner_says_already_is_not_said_again() -> None:
     realm = running(1)
-    entry = realm.view.slot(key(0))
-    assert slot_intent(key(0), entry, realm.slot(0), (), "again", spec=None) is None
-    assert slot_intent(key(0), entry, gone(realm.slot(0)), (), "other", spec=None).next_version == realm.generation(0) + 1
+    entry, fleet = realm.view.slot(key(0)), Fleet(realm.view, realm.now_ms)
+    assert slot_intent(fleet, key(0), entry, realm.slot(0), (), because="again", spec=None) is None
+    assert slot_intent(fleet, key(0), entry, gone(realm.slot(0)), (), because="other", spec=None).next_version == realm.generation(0) + 1
 
 
 @pytest.mark.parametrize("killed", [1, 2])

@@ -8,6 +8,7 @@ import pytest
 
 from dsmt.controllers.context import UNKNOWN_MS
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.kinds.slot import Hold
 from dsmt.event.status import Layer, State
 from tests.controllers.build import Realm, key, web
@@ -61,6 +62,35 @@ WORDS: dict[str, Callable[[Realm], SignedEvent]] = {
     "held after a restart": held_after_a_restart,
     "move": moved,
 }
+
+
+ON_NODES: dict[str, Callable[[Realm], SignedEvent]] = {
+    "drain": lambda realm: realm.control_node(realm.slot().node or "", "draining"),
+    "set": lambda realm: realm.say(
+        "operator/alice",
+        "nodeset/good",
+        NodesetFact(expression=f"minus(all_nodes, {realm.slot().node})", by="alice"),
+        version=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("word", ON_NODES)
+def test_who_lacks_a_word_on_a_node_or_a_set_takes_nothing_back_that_was_decided_by_it(word: str) -> None:
+    """Else it is to run again where it was stopped to leave, and is stopped again by who has the word; and so on."""
+    realm = Realm("n1", "n2", "n3")
+    realm.say("operator/alice", "nodeset/good", NodesetFact(expression="all_nodes", by="alice"), version=1)
+    realm.apply(web(1, component="nodes: good\nupdate: {order: stop_first}"))
+    realm.settle(seconds=5)
+    realm.after(20)
+    word_said = ON_NODES[word](realm)
+    stopped = realm.step()
+    assert [one.record.desired for one in stopped] == ["stopped"]
+    for _ in range(3):
+        assert [one.because for one in behind(realm, word_said).decide().intents] == []
+        realm.obey()
+        realm.after(0.5)
+        realm.step()
 
 
 @pytest.mark.parametrize("word", WORDS)

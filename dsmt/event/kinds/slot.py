@@ -82,7 +82,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
     ended well on a node that it has left, and is not run again on the one where it is now. `tried`: it was stopped by a
     hold before what it implements was good in it. `spec_version` and `control_version` are those of the operators' words by
-    which it was decided: of the spec that stood, and of the control of this slot; 0 where there was none.
+    which it was decided: of the spec that stood, and of the control of this slot; 0 where there was none. `node_words_ms` is
+    when the last of their words on nodes and node sets that was known then was said.
     """
 
     node: str | None
@@ -105,11 +106,14 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     tried: bool = False
     spec_version: Count = 0
     control_version: Count = 0
+    node_words_ms: Ms = 0
 
     def says(self, other: Slot) -> bool:
         """Whether it has the content of another: by which words it was decided is none (A4)."""
-        words = {"spec_version": self.spec_version, "control_version": self.control_version}
-        return self == msgspec.structs.replace(other, **words)
+        words = (self.spec_version, self.control_version, self.node_words_ms)
+        return self == msgspec.structs.replace(
+            other, spec_version=words[0], control_version=words[1], node_words_ms=words[2]
+        )
 
     @property
     def implements(self) -> Good:
