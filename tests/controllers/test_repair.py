@@ -244,7 +244,10 @@ def test_what_the_winner_says_already_is_not_said_again() -> None:
     realm = running(1)
     entry, fleet = realm.view.slot(key(0)), Fleet(realm.view, realm.now_ms)
     assert slot_intent(fleet, key(0), entry, realm.slot(0), (), because="again", spec=None) is None
-    assert slot_intent(fleet, key(0), entry, gone(realm.slot(0)), (), because="other", spec=None).next_version == realm.generation(0) + 1
+    assert (
+        slot_intent(fleet, key(0), entry, gone(realm.slot(0)), (), because="other", spec=None).next_version
+        == realm.generation(0) + 1
+    )
 
 
 @pytest.mark.parametrize("killed", [1, 2])

@@ -146,6 +146,20 @@ def test_a_job_that_is_done_stays_done_where_its_node_dies_and_is_none_that_woul
     assert "web/app/0" in [step.instance for step in found.steps]
 
 
+@pytest.mark.parametrize(("changed", "runs_again"), [("", False), ("env: {A: b}\n", True)])
+def test_a_job_that_is_done_is_run_again_by_a_revision_only_if_that_changes_what_it_does(
+    changed: str, runs_again: bool
+) -> None:
+    job = "kind: job\nrestart: {when: on_failure}\n"
+    realm = running(web(1, component=job))
+    node, good = realm.slot(0).node or "", realm.slot(0).implements
+    last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=2.0, reason=None)
+    realm.status(key(0), node, State.FAILED, last_exit=last, good=good)
+    found = asked(realm, kill=(node,), spec=web(1, component=job + changed) + "  other:\n    run: ./other\n")
+    (forecast,) = found.services
+    assert forecast.after == (2 if runs_again else 1)
+
+
 def test_a_drain_moves_what_is_there_and_says_who_drains() -> None:
     realm = running(web(3))
     node = str(placed(realm)["web/app/2"])

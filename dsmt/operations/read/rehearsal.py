@@ -58,6 +58,11 @@ class Rehearsal:
         fact = SpecFact(spec=to_plain(self._spec), by=self._by, reason="")
         fact = following(self._view.services.get(self._spec.service), fact)
         trial = self._trial
+        before = {} if self._live is None else self._live.components
+        same = {
+            name for name, one in self._spec.components.items() if name in before and run_key(before[name]) == run_key(one)
+        }
+        trial.changed = self._spec.components.keys() - same
         trial.say("operator/plan", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
         began = trial.now_ms
         for _ in range(MAX_ROUNDS):

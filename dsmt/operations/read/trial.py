@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dsmt.controllers.good import ended_before
 from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, SignedEvent
 from dsmt.event.hlc import hlc
@@ -56,6 +57,8 @@ class Trial:
     def __init__(self, view: View, now_ms: int, broker: str, name: str) -> None:
         self.view, self.now_ms, self.broker = view, now_ms, broker
         self._name, self._sequence = name, 0
+        self.changed: set[str] = set()
+        """The components that run otherwise in a spec that is tried."""
 
     @property
     def fleet(self) -> Fleet:
@@ -84,7 +87,7 @@ class Trial:
     def _obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
         """Have nodes do what a slot fact asks for, which was `old` before; of those that are lost nobody hears.
 
-        What has ended with 0 and is not run again (`slot.ended`) is told as ended there.
+        What has ended with 0 and is not run again is told as ended there.
         """
         if old is not None and old.node is not None and old.node != slot.node and not self.is_lost(old.node):
             self._status(key, old.node, State.GONE, generation)
@@ -92,8 +95,8 @@ class Trial:
             return
         state = {"running": State.RUNNING, "stopped": State.STOPPED, "gone": State.GONE}[slot.desired]
         self._hear(key.agent(slot.node))
-        if slot.ended is not None and state is State.RUNNING:
-            last = LastExit(code=0, signal=None, at_ms=slot.ended.at_ms, ran_s=slot.ended.ran_s, reason=None)
+        last = self._ended(key, slot, old)
+        if last is not None and state is State.RUNNING:
             self._status(key, slot.node, State.FAILED, generation, last_exit=last, good=slot.implements)
             return
         self._status(key, slot.node, state, generation)
@@ -102,6 +105,16 @@ class Trial:
                 health="ready", generation=generation, check="plan", evidence="", failures=0, since_ms=self.now_ms
             )
             self.say(key.agent(slot.node), key.on("health", slot.node), to_data(health))
+
+    def _ended(self, key: SlotKey, slot: Slot, old: Slot | None) -> LastExit | None:
+        """How its program has ended that is not run again: elsewhere, or there, and what it is to do is the same still."""
+        if slot.ended is not None:
+            return LastExit(code=0, signal=None, at_ms=slot.ended.at_ms, ran_s=slot.ended.ran_s, reason=None)
+        entry = self.view.slot(key)
+        if entry is None or old is None or (old.node, old.restart) != (slot.node, slot.restart):
+            return None
+        said = entry.application(slot.node) if ended_before(entry) else None
+        return said.record.last_exit if said is not None and key.component not in self.changed else None
 
     def _hear(self, agent: str) -> None:
         """Have an agent attached again that had ended, where it had been before."""
