@@ -217,7 +217,7 @@ async def returned(play: Play) -> None:
 
 def same(fleet: Fleet, brokers: list[SimBroker]) -> list[str]:
     """12.3: all hold the same events, but what was published in the last moment."""
-    latest_ms = min(broker.now_ms for broker in brokers) - int(LATE_S * 1000)
+    latest_ms = _latest_ms(brokers)
     held = {broker.name: fleet.held(broker.store) for broker in brokers}
     every = {signed.id for rows in held.values() for row, signed in rows if row.arrived_ms <= latest_ms}
     wrong = []
@@ -228,10 +228,16 @@ def same(fleet: Fleet, brokers: list[SimBroker]) -> list[str]:
     return wrong
 
 
+def _latest_ms(brokers: list[SimBroker]) -> int:
+    """Until when all of them must have what one of them has (realm ms)."""
+    return min(broker.now_ms for broker in brokers) - int(LATE_S * 1000)
+
+
 def safe(play: Play, survivors: list[SimBroker]) -> list[str]:
-    """12.7: what was acknowledged as safe is with every broker that is left."""
-    said = play.world.said or ()
-    promised = [one.id for one in said if one.acked is not None and one.acked.level is Level.SAFE and one.id is not None]
+    """12.7: what was acknowledged as safe is with every broker that is left, but what is on its way in the last moment."""
+    said, latest_ms = play.world.said or (), _latest_ms(survivors)
+    acked = [(one.id, one.acked) for one in said if one.id is not None and one.acked is not None]
+    promised = [identity for identity, ack in acked if ack.level is Level.SAFE and ack.cursor.time_ms <= latest_ms]
     held = {broker.name: {signed.id for _, signed in play.fleet.rows(broker.store)} for broker in survivors}
     return [
         f"12.7: {identity} was safe, and {name} does not have it"
