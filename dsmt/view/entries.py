@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass, field
 from heapq import merge
 
@@ -187,6 +188,25 @@ class ServiceEntry:
         if stands is None or was is None or None in (was.instances, stands.instances):
             return was or stands
         return msgspec.structs.replace(was, instances=stands.instances)
+
+    def count(self, place: tuple[str, int], slot: SlotEntry) -> None:
+        """Count a slot among those that are held and those that have data, or not."""
+        told = None if slot.fact is None else slot.fact.record
+        is_held = slot.hold is not None or (told is not None and told.held)
+        has_data = told is not None and told.home is not None
+        (self.held.add if is_held else self.held.discard)(place)
+        (self.at_home.add if has_data else self.at_home.discard)(place)
+
+    def count_refusal(self, place: tuple[str, int], before: Held[Slot] | None, after: Held[Slot] | None) -> None:
+        """Count a slot among those that refuse what stands, or not any more."""
+        name, index = place
+        refusing = self.refusing.setdefault(name, [])
+        if before is not None and self.refuses(before):
+            refusing.remove((before.record.desired == "gone", index))
+        if after is not None and self.refuses(after):
+            insort(refusing, (after.record.desired == "gone", index))
+        if not refusing:
+            del self.refusing[name]
 
     def refuses(self, fact: Held[Slot] | None) -> bool:
         """Whether a slot fact says that what stands now was rolled back."""

@@ -7,7 +7,6 @@ Rule 2: an entry that says nothing any more is dropped.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -70,7 +69,11 @@ class Index:
         """Those of them that their broker keeps out, for two processes took turns under the name (A11)."""
         self.managers_by_broker: dict[str, set[str]] = {}
         """By broker, the nodes whose managers' newest attachment is there."""
-        self.handlers: Final[Mapping[str, Put]] = {
+        self.handlers: Final = self._handlers()
+        """By type of event, what a change of a winner changes here."""
+
+    def _handlers(self) -> Mapping[str, Put]:
+        return {
             "dsmt.node.attributes": self._attributes,
             "dsmt.node.probe": self._probe,
             "dsmt.node.verdict": self._of_node("verdict"),
@@ -88,7 +91,6 @@ class Index:
             "dsmt.tombstone": _silent,
             "dsmt.trust.revoked": _silent,
         }
-        """By type of event, what a change of a winner changes here."""
 
     def put(
         self, event_type: str, levels: list[str], signed: SignedEvent | None, record: msgspec.Struct | None, dirty: Dirty
@@ -239,7 +241,7 @@ class Index:
         earlier = {} if parsed is None else {one: governing(parsed, said) for one, said in told.items()}
         entry.spec, entry.parsed, entry.earlier, entry.refusing = held, parsed, earlier, {}
         for place, slot in entry.slots.items():
-            _refuse(entry, place, None, slot.fact)
+            entry.count_refusal(place, None, slot.fact)
         self.roaming.discard(entry.name)
         known = [*earlier.values(), *([] if parsed is None else [parsed.components])]
         if any(c.each_node or c.nodes != nodeset.ALL_NODES for components in known for c in components.values()):
@@ -280,7 +282,7 @@ class Index:
     def _control(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         entry, key = self._entry(levels), _key(levels)
         entry.control = held
-        _note(self.services[key.service], key, entry)
+        self.services[key.service].count((key.component, key.index), entry)
         dirty.slots.add(key)
         self._tidy(levels)
 
@@ -288,9 +290,9 @@ class Index:
         entry, key = self._entry(levels), _key(levels)
         service = self.services[key.service]
         before, basis = entry.fact, service.gone_back_to(key.component)
-        _refuse(service, (key.component, key.index), before, held)
+        service.count_refusal((key.component, key.index), before, held)
         entry.fact = held
-        _note(service, key, entry)
+        service.count((key.component, key.index), entry)
         if service.gone_back_to(key.component) != basis:
             self._govern(service, key.component, dirty)
         self._occupy(key, entry, dirty)
@@ -342,26 +344,6 @@ class Index:
 
 def _silent(_levels: list[str], _held: Held[Any] | None, _dirty: Dirty) -> None:
     """Says nothing to decisions: a tombstone ends others (the fold); a revocation is held to be brought back (R5)."""
-
-
-def _refuse(entry: ServiceEntry, place: tuple[str, int], before: Held[Slot] | None, after: Held[Slot] | None) -> None:
-    """Count a slot among those that refuse what stands."""
-    name, index = place
-    refusing = entry.refusing.setdefault(name, [])
-    if before is not None and entry.refuses(before):
-        refusing.remove((before.record.desired == "gone", index))
-    if after is not None and entry.refuses(after):
-        insort(refusing, (after.record.desired == "gone", index))
-    if not refusing:
-        del entry.refusing[name]
-
-
-def _note(entry: ServiceEntry, key: SlotKey, slot: SlotEntry) -> None:
-    """Count a slot among those that are held and those that have data, or not."""
-    told = None if slot.fact is None else slot.fact.record
-    is_held, has_data = slot.hold is not None or (told is not None and told.held), told is not None and told.home is not None
-    (entry.held.add if is_held else entry.held.discard)((key.component, key.index))
-    (entry.at_home.add if has_data else entry.at_home.discard)((key.component, key.index))
 
 
 def _index(level: str) -> int:

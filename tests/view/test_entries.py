@@ -9,7 +9,6 @@ from dsmt.event.kinds.slot import Good, Hold, Slot, SlotControl
 from dsmt.event.order import MAX_STEP
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, State
-from dsmt.view import index
 from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
 from tests.controllers.signing import START_MS, signed
@@ -201,7 +200,7 @@ def test_a_refusal_is_a_slot_that_was_rolled_back_from_what_stands_now_one_that_
         places = {("app", 0): slots.get("first"), ("app", 1): slots.get("second"), ("db", 0): slots.get("third")}
         entry = ServiceEntry("web", spec=spec, slots={place: SlotEntry(fact=one) for place, one in places.items()})
         for place, one in places.items():
-            index._refuse(entry, place, None, one)
+            entry.count_refusal(place, None, one)
         return entry
 
     third, fourth, fifth = (Good(spec=str(spec_held(number).id), revision=number) for number in (3, 4, 5))
