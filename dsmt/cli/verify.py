@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -32,10 +34,17 @@ def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
     return 0 if found.ok else 1
 
 
+BEGINS: Final = 16
+"""How many bytes tell what a file is."""
+
+
 def read_file(file: str) -> bytes:
     """A file's bytes. Raises `NotFoundError` or `InputError`."""
     try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as opened:
+            raw = opened.read(BEGINS)
+            if is_history(raw) or is_recording(raw):  # of anything else no more is read: a device may have no end
+                raw += opened.read()
     except FileNotFoundError as error:
         raise NotFoundError("file.missing", f"{file} does not exist", next="dsmt export FILE writes one") from error
     except OSError as error:

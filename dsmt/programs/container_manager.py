@@ -31,7 +31,7 @@ from dsmt.ports.bus import Bus
 from dsmt.programs.configuration import ATTACHED, NodeFile, RealmConfig
 from dsmt.programs.following import Follower
 from dsmt.programs.keeper import keeper_teller, on_the_bus
-from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, read_node
+from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_manager, client, data_root, read_node
 from dsmt.programs.running import on_signals, run
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
@@ -55,7 +55,7 @@ def main(directory: str) -> int:
 async def _serve(directory: Path) -> int:
     told, identity = read_node(directory)
     realm = told.realm
-    trust, kept = _known(realm.realm, identity, directory), str(directory / "bus" / "manager")
+    trust, kept = _known(realm.realm, identity, directory), bus_of_manager(str(directory))
     async with client(
         identity, realm.realm, realm.brokers, nats=realm.nats, directory=kept, address=told.address, trust=trust
     ) as bus:

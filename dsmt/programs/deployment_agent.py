@@ -17,7 +17,7 @@ from dsmt.agents.rules import container
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.programs.configuration import read_identity
-from dsmt.programs.node_process import client
+from dsmt.programs.node_process import client, hand_on_brokers
 from dsmt.programs.running import on_signals, run
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
@@ -43,6 +43,7 @@ async def _serve(directory: str) -> int:
     checks = RealChecks(directory)
     if files.read(container.RECORD) is not None:  # there was an agent before, which may have been killed
         await checks.clear()
+    hand_on_brokers(config.node_directory, f"{directory}/bus")
     async with client(
         identity, realm, config.brokers, nats=config.nats, directory=f"{directory}/bus", address=config.address
     ) as bus:

@@ -14,6 +14,8 @@ from dsmt.cli.command import CliContext
 from dsmt.cli.root import main
 from dsmt.errors import FailedError
 
+YESTERDAY = b"\x85aH of yesterday"
+
 
 def test_an_export_that_fails_leaves_the_file_before_it_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -31,8 +33,29 @@ def test_an_export_that_fails_leaves_the_file_before_it_and_nothing_beside_it(
     monkeypatch.setattr(CliContext, "ask", ask)
     monkeypatch.setattr(export, "write_history", half)
     file = tmp_path / "history.dsmt"
-    file.write_bytes(b"of yesterday")
+    file.write_bytes(YESTERDAY)
     assert main(["export", str(file)]) == FailedError.exit
     assert "the store was trimmed while it was read" in capsys.readouterr().err
     assert [one.name for one in tmp_path.iterdir()] == ["history.dsmt"]
-    assert file.read_bytes() == b"of yesterday"
+    assert file.read_bytes() == YESTERDAY
+
+
+@pytest.mark.parametrize("command", [["export"], ["trust", "export"]])
+def test_what_is_no_export_is_not_replaced_by_one(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip of completion would cost a service file, or the root key."""
+    monkeypatch.setattr(CliContext, "ask", lambda *_: pytest.fail("nothing is to be read"))
+    file = tmp_path / "root.key"
+    file.write_bytes(b"a key")
+    assert main([*command, str(file)]) == 2
+    assert "it would be replaced" in capsys.readouterr().err
+    assert file.read_bytes() == b"a key"
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_a_device_without_an_end_is_read_no_further_than_its_beginning(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "/dev/zero"]) == 2
+    assert "begins neither as a history nor as a recording" in capsys.readouterr().err

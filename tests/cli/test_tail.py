@@ -8,21 +8,25 @@ from typing import Any, cast
 import pytest
 
 from dsmt.cli import stream
-from dsmt.cli.stream import AHEAD_MS, _Printer, _times
+from dsmt.cli.stream import AHEAD_MS, _Printer, _timed
 from dsmt.errors import InputError
+from dsmt.operations.read.tailing import TailQuery
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import Arrived
 
 NOW_MS = 1_800_000_000_000
+ASKED = TailQuery()
 
 
 def test_a_time_that_is_a_little_ahead_is_taken_and_one_that_is_still_to_come_is_not() -> None:
-    assert _times(rfc3339(NOW_MS + AHEAD_MS), None, NOW_MS) == (NOW_MS + AHEAD_MS, None)
+    found = _timed(ASKED, rfc3339(NOW_MS + AHEAD_MS), None, NOW_MS)
+    assert (found.since, found.until_ms) == (NOW_MS + AHEAD_MS, None)
     with pytest.raises(InputError, match="is still to come"):
-        _times(rfc3339(NOW_MS + AHEAD_MS + 1), None, NOW_MS)
-    assert _times(rfc3339(NOW_MS), rfc3339(NOW_MS), NOW_MS) == (NOW_MS, NOW_MS)
+        _timed(ASKED, rfc3339(NOW_MS + AHEAD_MS + 1), None, NOW_MS)
+    found = _timed(ASKED, rfc3339(NOW_MS), rfc3339(NOW_MS), NOW_MS)
+    assert (found.since, found.until_ms) == (NOW_MS, NOW_MS)
     with pytest.raises(InputError, match="is before"):
-        _times(rfc3339(NOW_MS), rfc3339(NOW_MS - 1), NOW_MS)
+        _timed(ASKED, rfc3339(NOW_MS), rfc3339(NOW_MS - 1), NOW_MS)
 
 
 @pytest.mark.parametrize(

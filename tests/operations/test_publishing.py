@@ -26,3 +26,8 @@ def test_what_is_no_text_is_refused_with_what_to_do() -> None:
     with pytest.raises(InputError, match="the data is not UTF-8") as caught:
         asyncio.run(publish(cast("Bus", object()), "user/x", '{"a": "\udcff"}'))
     assert "in UTF-8" in caught.value.next
+
+
+def test_what_is_nested_too_deep_is_refused_with_what_to_do() -> None:
+    with pytest.raises(InputError, match="nested too deep"):
+        asyncio.run(publish(cast("Bus", object()), "user/x", "[" * 20_000))

@@ -38,6 +38,10 @@ async def publish(bus: Bus, topic: str, data: str, *, subject: str = "", ttl_ms:
         told: Any = msgspec.json.decode(data.encode())
     except UnicodeEncodeError as error:  # what a terminal gave is no text
         raise InputError("event.data", "the data is not UTF-8", next="write it in UTF-8, or with \\u escapes") from error
+    except RecursionError as error:
+        raise InputError(
+            "event.data", "the data is nested too deep", next="write fewer lists and maps in each other"
+        ) from error
     except msgspec.DecodeError as error:
         raise InputError("event.data", f"the data is not JSON: {error}", next="""write '{"key": "value"}'""") from error
     emission = bus.emit(Draft(topic, told if isinstance(told, dict) else {"value": told}, subject=subject, ttl_ms=ttl_ms))
