@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.client import BusClient
+from dsmt.bus.rules.brokers import FILE
 from dsmt.bus.rules.realm_time import offset_of
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import FailedError
@@ -119,3 +120,14 @@ async def realm_ms(broker: BrokerAddress) -> int:
             await link.close()
     finally:
         network.close()
+
+
+def hand_on_brokers(known: Files, own: Files) -> None:
+    """Have a client begin with the brokers that another one of its node has learnt of (rule R8); each has its files.
+
+    Those of its configuration may all be gone: it would reach nobody who told it of others.
+    """
+    words = known.read(FILE)
+    if words is not None:
+        with suppress(FailedError):  # a full disk: those of its configuration are tried
+            own.write(FILE, words)

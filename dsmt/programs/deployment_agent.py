@@ -16,8 +16,9 @@ from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.rules import container
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.monitors.checks.check import RealChecks
+from dsmt.programs.bus import hand_on_brokers
 from dsmt.programs.configuration import read_identity
-from dsmt.programs.node_process import client, hand_on_brokers
+from dsmt.programs.node_process import bus_of_manager, client
 from dsmt.programs.running import on_signals, run
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
@@ -43,7 +44,9 @@ async def _serve(directory: str) -> int:
     checks = RealChecks(directory)
     if files.read(container.RECORD) is not None:  # there was an agent before, which may have been killed
         await checks.clear()
-    hand_on_brokers(config.node_directory, f"{directory}/bus")
+    hand_on_brokers(
+        DiskFiles(bus_of_manager(config.node_directory), durable=False), DiskFiles(f"{directory}/bus", durable=False)
+    )
     async with client(
         identity, realm, config.brokers, nats=config.nats, directory=f"{directory}/bus", address=config.address
     ) as bus:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from dsmt.bus.rules.brokers import FILE
-from dsmt.errors import FailedError
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.programs.bus import the_bus
@@ -34,17 +32,6 @@ def read_node(directory: Path) -> tuple[NodeFile, Identity]:
 def bus_of_manager(node: str) -> str:
     """Where the client of a node's container manager keeps what it has learnt."""
     return f"{node}/bus/manager"
-
-
-def hand_on_brokers(node: str, directory: str) -> None:
-    """Have an agent's client begin with the brokers that its manager has learnt of (rule R8).
-
-    Those with which the node was configured may all be gone: the agent would reach nobody who told it of others.
-    """
-    known = DiskFiles(bus_of_manager(node), durable=False).read(FILE)
-    if known is not None:
-        with suppress(FailedError):  # a full disk: those of its configuration are tried
-            DiskFiles(directory, durable=False).write(FILE, known)
 
 
 @asynccontextmanager

@@ -43,3 +43,20 @@ def test_what_a_broker_alone_was_given_is_with_another_one_when_it_is_removed(tm
             await end(home)
 
     asyncio.run(scenario())
+
+
+def test_a_node_whose_first_broker_was_replaced_starts_new_instances(tmp_path: Path) -> None:
+    """Its agents are configured with the one that is gone, as it was when its manager began."""
+    home = Home(tmp_path / "home")
+    (tmp_path / "slow.yaml").write_text("service: slow\ncomponents:\n  app: {instances: 1, run: sleep 1000}\n")
+
+    async def scenario() -> None:
+        try:
+            await dsmt(home.root, "up", "--nodes", "1", "--detach")
+            await dsmt(home.root, "broker", "add", "b2")
+            await dsmt(home.root, "broker", "remove", "b1")
+            await dsmt(home.root, "apply", str(tmp_path / "slow.yaml"), "--wait=60s")
+        finally:
+            await end(home)
+
+    asyncio.run(scenario())
