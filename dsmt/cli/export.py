@@ -12,24 +12,12 @@ from dsmt.cli.printing import counted, document
 from dsmt.errors import InputError
 from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
-from dsmt.operations.offline.history import Exported, is_history
+from dsmt.operations.offline.history import BEGINS, Exported, is_history
 from dsmt.operations.offline.history import export as write_history
 from dsmt.operations.read.sight import patience
 from dsmt.operations.words.patterns import some_topic
 
 READ_S = 3600.0
-
-
-def _check_replaces(path: Path) -> None:
-    """Check what is there: it is replaced, and a service file, a key, a device or a pipe would be lost."""
-    if path.exists() and not path.is_file():
-        raise InputError("file.unwritable", f"{path} is not a regular file", next="name another file")
-    if path.exists():
-        with path.open("rb") as there:
-            begins = there.read(16)
-        if begins and not is_history(begins):
-            said = f"{path} is there, and is no history: it would be replaced"
-            raise InputError("file.unwritable", said, next="name another file, or remove that one")
 
 
 @command()
@@ -54,7 +42,7 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
         return exported
 
     try:
-        _check_replaces(path)
+        exporting.check_replaces(path, _is_history, code="file.unwritable", what="history")
         done = ctx.ask(read)
         beside.replace(path)
         size = path.stat().st_size
@@ -71,3 +59,8 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
         f"{file}: {counted(done.rows, 'event')} of {counted(done.head, 'row')} that {done.broker} has stored, {size} bytes"
     )
     print(f"check it with dsmt verify {file}")
+
+
+def _is_history(path: Path) -> bool:
+    with path.open("rb") as there:
+        return is_history(there.read(BEGINS))

@@ -104,9 +104,11 @@ def tail(
 
 
 def _check_raw(ctx: CliContext, *, raw: bool) -> None:
-    if raw and ctx.json:
+    if not raw:
+        return
+    if ctx.json:
         raise InputError("tail.form", "--raw and --json cannot be combined", next="use one of them")
-    if raw and sys.stdout.isatty():
+    if sys.stdout.isatty():
         said = "--raw writes signed events as bytes, which a terminal cannot show"
         raise InputError("tail.form", said, next="write them to a file: dsmt tail --raw > FILE")
 

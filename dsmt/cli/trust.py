@@ -13,7 +13,6 @@ from dsmt.errors import InputError
 from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.system.files import write_atomically
-from dsmt.trust.store import TrustStore
 
 
 @command()
@@ -25,7 +24,7 @@ def export(ctx: CliContext, file: str | None) -> None:
         raise InputError("trust.file", "the export is binary: name a file for it", next="dsmt trust export realm.trust")
     home = ctx.home()
     if file is not None:
-        _check_replaces(Path(file))
+        exporting.check_replaces(Path(file), _is_export, code="trust.file", what="export of trust")
 
     async def read(connection: Reading) -> bytes:
         await exporting.gather(connection.bus)
@@ -45,16 +44,9 @@ def export(ctx: CliContext, file: str | None) -> None:
         print(f"{file}: {len(exported)} bytes; use it as dsmt verify STREAM --trust {file}")
 
 
-def _check_replaces(path: Path) -> None:
-    """Check what is there: it is replaced, and a service file or a key would be lost."""
-    if not path.exists():
-        return
-    said = f"{path} is there, and is no export of trust: it would be replaced"
+def _is_export(path: Path) -> bool:
     try:
-        raw = path.read_bytes() if path.is_file() else b"-"
-        if raw:
-            TrustStore.from_export(raw)
-    except OSError as error:
-        raise InputError("trust.file", f"{path} cannot be written: {error.strerror}", next="name another file") from error
-    except InputError as error:
-        raise InputError("trust.file", said, next="name another file, or remove that one") from error
+        exporting.from_file(path)
+    except InputError:
+        return False
+    return True

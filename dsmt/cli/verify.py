@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -14,7 +13,7 @@ from dsmt.cli.printing import counted, document, one_line
 from dsmt.errors import InputError, NotFoundError
 from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
-from dsmt.operations.offline.history import is_history
+from dsmt.operations.offline.history import BEGINS, is_history
 from dsmt.operations.offline.proving import verify as check
 from dsmt.operations.offline.verifying import HistoryHead, Verified, is_recording
 from dsmt.trust.store import TrustStore
@@ -32,10 +31,6 @@ def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
     else:
         _show(file, found)
     return 0 if found.ok else 1
-
-
-BEGINS: Final = 16
-"""How many bytes tell what a file is."""
 
 
 def read_file(file: str) -> bytes:

@@ -283,11 +283,12 @@ def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> Outco
     fact = slot.fact
     if fact is None:
         return None
-    known, epoch = (spec.signed.event.epoch or 0, spec.version), fact.signed.event.epoch or 0
-    willed = 0 if slot.control is None else slot.control.version
     told = fact.record
-    is_later = (epoch, told.spec_version) > known or told.control_version > willed
-    is_later = is_later or told.node_words_ms > fleet.node_words_ms
+    is_later = (
+        (fact.signed.event.epoch or 0, told.spec_version) > (spec.signed.event.epoch or 0, spec.version)
+        or told.control_version > (0 if slot.control is None else slot.control.version)
+        or told.node_words_ms > fleet.node_words_ms
+    )
     since = [fact.time_ms] if told.spec_version and is_later else []
     until = max([*since, *_obeyed_later(slot, fact)], default=0) + UNKNOWN_MS
     return Outcome(wakes=(until,), needs_full_pass=True) if fleet.now_ms < until else None

@@ -110,9 +110,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
     def says(self, other: Slot) -> bool:
         """Whether it has the content of another: by which words it was decided is none (A4)."""
-        words = (self.spec_version, self.control_version, self.node_words_ms)
         return self == msgspec.structs.replace(
-            other, spec_version=words[0], control_version=words[1], node_words_ms=words[2]
+            other,
+            spec_version=self.spec_version,
+            control_version=self.control_version,
+            node_words_ms=self.node_words_ms,
         )
 
     @property

@@ -8,6 +8,7 @@ Rule 2: what a home has exported once it keeps, in `trust.cbor`; it only grows.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,15 @@ def kept(home: Home) -> TrustStore | None:
     """The trust store that the home has kept, if it has. Raises `InputError` when it cannot be read."""
     path = home.root / KEPT
     return TrustStore.from_export(path.read_bytes()) if path.exists() else None
+
+
+def check_replaces(path: Path, is_one: Callable[[Path], bool], *, code: str, what: str) -> None:
+    """Check what is there: it is replaced, and a service file, a key or a device would be lost. Raises `InputError`."""
+    if path.exists() and not path.is_file():
+        raise InputError(code, f"{path} is not a regular file", next="name another file")
+    if path.exists() and path.stat().st_size and not is_one(path):
+        said = f"{path} is there, and is no {what}: it would be replaced"
+        raise InputError(code, said, next="name another file, or remove that one")
 
 
 def from_file(path: Path) -> TrustStore:

@@ -63,6 +63,10 @@ _SHAPES: Final[dict[str, tuple[type, ...]]] = {
 _MAX: Final = 2**62
 
 
+BEGINS: Final = 16
+"""How many bytes tell what a file is."""
+
+
 def is_history(raw: bytes) -> bool:
     """Whether a file begins as a history does: an array whose first part is `H`."""
     return raw[:3] == b"\x85aH"

@@ -58,11 +58,7 @@ class Rehearsal:
         fact = SpecFact(spec=to_plain(self._spec), by=self._by, reason="")
         fact = following(self._view.services.get(self._spec.service), fact)
         trial = self._trial
-        before = {} if self._live is None else self._live.components
-        same = {
-            name for name, one in self._spec.components.items() if name in before and run_key(before[name]) == run_key(one)
-        }
-        trial.changed = self._spec.components.keys() - same
+        trial.changed = {name for name in self._spec.components if not self._runs_alike(name)}
         trial.say("operator/plan", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
         began = trial.now_ms
         for _ in range(MAX_ROUNDS):
@@ -131,9 +127,13 @@ class Rehearsal:
 
     def _runs_on(self, key: SlotKey, old: Slot) -> bool:
         """Whether the new spec is taken over by what runs, without a restart; of what runs an earlier one nobody knows."""
-        before = None if self._live is None else self._live.components.get(key.component)
-        new = self._spec.components.get(key.component)
-        return old.spec in self._stood and before is not None and new is not None and run_key(before) == run_key(new)
+        return old.spec in self._stood and self._runs_alike(key.component)
+
+    def _runs_alike(self, component: str) -> bool:
+        """Whether a component runs as in the spec that stands."""
+        before = None if self._live is None else self._live.components.get(component)
+        new = self._spec.components.get(component)
+        return before is not None and new is not None and run_key(before) == run_key(new)
 
     def _ready(self) -> int:
         entry = self._view.services.get(self._spec.service)
