@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 
 import pytest
 
@@ -144,6 +145,41 @@ def test_of_a_link_whose_maker_is_ended_while_a_server_answers_nothing_no_socket
             assert raw.is_closing()
         finally:
             server.send_signal(signal.SIGCONT)
+
+    on_nats(within)(tmp_path)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_of_a_link_whose_maker_is_ended_just_as_its_client_goes_on_nothing_is_left(tmp_path, monkeypatch, nth: int) -> None:
+    """`wait_for` swallows the end of who waits when what it waits for comes in the same moment, and the client goes on."""
+    real, there, calls = asyncio.wait_for, asyncio.Event(), count(1)
+    makers: list[asyncio.Task[object]] = []
+
+    async def wait_for(awaitable, timeout):  # noqa: ASYNC109 - its signature
+        came = await real(awaitable, timeout)
+        task = asyncio.current_task()
+        if task.get_coro().__qualname__ == "Client.connect" and task.get_coro().cr_frame.f_locals["name"].startswith(
+            "operator/alice"
+        ):
+            makers.append(task)
+            if next(calls) == nth:
+                there.set()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(5)
+        return came
+
+    async def within(k: Kept) -> None:
+        monkeypatch.setattr(asyncio, "wait_for", wait_for)
+        connecting = asyncio.create_task(k.link("operator/alice"))
+        await there.wait()
+        client = makers[0].get_coro().cr_frame.f_locals["self"]
+        connecting.cancel()
+        await asyncio.wait({connecting})
+        assert connecting.cancelled()
+        assert makers[0].done()
+        assert client._transport._bare_io_writer.transport.is_closing()
+        parts = (client._reading_task, client._flusher_task, client._ping_interval_task)
+        assert [part for part in parts if part is not None and not part.done()] == []
 
     on_nats(within)(tmp_path)
 

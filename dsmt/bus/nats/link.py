@@ -34,6 +34,7 @@ OLDEST: Final = (2, 12, 3)
 """Those before it store a batch twice whose acknowledgement was lost, or know no batches."""
 ANSWER_S: Final = 2.0
 CONNECT_S: Final = 2.0
+CANCEL_S: Final = 0.1
 PING_S: Final = 2.0
 _ABILITIES: Final = frozenset({Ability.HISTORY, Ability.MARKS, Ability.FETCH, Ability.BLOBS})
 WATCH_S: Final = 0.5
@@ -169,7 +170,7 @@ class NatsLink:
             late = asyncio.get_running_loop().time() > began + CALLOUT_S
             raise _kept_out(server, link._name, error, late=late) from error
         except BaseException:  # who connects is ended meanwhile
-            link._abort()
+            await link.close()
             raise
         link._watching = asyncio.create_task(link._watch())
         version = link._client.connected_server_version
@@ -203,14 +204,13 @@ class NatsLink:
         if self._watching is not None:
             self._watching.cancel()
         await self._ended()
-        with suppress(OSError, TimeoutError, nats.errors.Error):
-            await _apart(self._client.close())
-        self._abort()
-
-    def _abort(self) -> None:
-        writer = getattr(self._client._transport, "_bare_io_writer", None)  # noqa: SLF001 - the client leaves it open
-        if writer is not None:
-            writer.transport.abort()
+        try:
+            with suppress(OSError, TimeoutError, nats.errors.Error):
+                await _apart(self._client.close())
+        finally:
+            writer = getattr(self._client._transport, "_bare_io_writer", None)  # noqa: SLF001 - the client leaves it open
+            if writer is not None:
+                writer.transport.abort()
 
     async def _ended(self) -> None:
         if not self.lost.done():
@@ -363,9 +363,9 @@ async def _apart(work: Coroutine[Any, Any, None]) -> None:
     try:
         done, _ = await asyncio.wait({task}, timeout=CONNECT_S)
     finally:
-        if not task.done():
+        while not task.done():  # `wait_for` swallows a cancellation in the moment in which what it waits for comes
             task.cancel()
-            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody waits for it any more
+            await asyncio.wait({task}, timeout=CANCEL_S)
     if not done:
         raise TimeoutError
     await task
