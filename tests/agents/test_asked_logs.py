@@ -179,7 +179,7 @@ def test_who_asks_for_logs_changes_nothing_that_is_said_of_the_instance() -> Non
         site = Site(Realm())
         site.place()
         agent = site.start()
-        await site.realm.until(lambda: site.health() == "none")
+        await site.realm.until(site.good)
         said = len(site.statuses())
         command(site, "LOGS", "l1", lines=1)
         await site.realm.until(lambda: site.realm.told("service/web/log/app/0/n1/stderr"))

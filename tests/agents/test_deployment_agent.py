@@ -49,7 +49,7 @@ def test_a_death_after_a_healthy_run_is_answered_before_anything_is_said() -> No
         site = Site(Realm())
         site.place()
         agent = site.start()
-        await site.realm.until(lambda: site.health() == "none")
+        await site.realm.until(site.good)
         (program,) = site.machine.alive
         site.logs.write("stderr", "the last words\n")
         before = len(site.realm.log)

@@ -184,6 +184,32 @@ def test_what_was_good_is_remembered_though_nobody_lived_to_say_so_when_it_ended
     in_virtual_time(main)
 
 
+@pytest.mark.parametrize("ends", ["it is stopped", "its check fails", "it dies"])
+def test_what_is_good_is_said_when_it_is_so_and_before_anything_speaks_against_it(ends: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(CHECKED)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        assert site.good() is None
+        await site.realm.until(site.good)
+        assert site.states()[-1] == "running"
+        before = len(site.realm.log)
+        match ends:
+            case "it is stopped":
+                site.assign(site.spec_of(), version=2, desired="stopped")
+            case "its check fails":
+                site.checks.passed = False
+            case _:
+                site.machine.alive[0].end(Exit(None, 9))
+        await site.realm.until(lambda: site.health() == "unready")
+        told = [signed.event.data for signed in site.realm.log[before:] if signed.event.type == "dsmt.status"]
+        assert [one for one in told if one["good"] != {"spec": str(site.spec_of().id), "revision": 1}] == []
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_what_has_no_check_is_good_once_it_has_lived_for_long_enough_to_be_ready() -> None:
     async def main() -> None:
         site = Site(Realm())

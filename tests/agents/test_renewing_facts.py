@@ -19,7 +19,7 @@ def test_facts_are_renewed_each_half_of_their_life_and_heartbeats_go_on() -> Non
         site = Site(Realm())
         site.place()
         agent = site.start()
-        await site.realm.until(lambda: site.health() == "none")
+        await site.realm.until(site.good)
         said = len(site.statuses())
         await asyncio.sleep(12 * 3600 - 60)
         assert len(site.statuses()) == said
@@ -37,7 +37,7 @@ def test_what_an_agent_has_said_it_says_again_to_another_store_that_may_not_have
         site = Site(Realm())
         site.place()
         agent = site.start()
-        await site.realm.until(lambda: site.health() == "none")
+        await site.realm.until(site.good)
         said = len(site.statuses())
         for _ in range(2):  # the second time it is known there
             site.realm.tell(Complete(Cursor(store, 1, 0), whole=True))

@@ -160,6 +160,10 @@ class Site:
     def state(self) -> str | None:
         return self.statuses()[-1]["state"] if self.statuses() else None
 
+    def good(self) -> Any:
+        """What was said last of which revision was good; None where nothing was."""
+        return self.statuses()[-1].get("good") if self.statuses() else None
+
     def health(self) -> str | None:
         told = self.realm.told(self.slot.on("health", self.node))
         return told[-1]["health"] if told else None

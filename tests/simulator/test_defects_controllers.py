@@ -278,4 +278,4 @@ def test_a_controller_that_forgets_when_to_look_again_is_noticed(monkeypatch: py
         self._wakes = {service: at for service, at in self._wakes.items() if not service}
 
     monkeypatch.setattr(Agenda, "note", forgets)
-    assert caught("parked", range(1, 4), "12.12")
+    assert caught("blank", (1, 2), "12.12")

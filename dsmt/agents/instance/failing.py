@@ -158,7 +158,10 @@ class Failing:
         return inf if self._present.run is None else self.note_good(self._present.run)
 
     def note_good(self, run: Run) -> float:
-        """Remember the revision of a run that has been ready for long enough; in how many seconds it may be."""
+        """Write down and say that a run has been ready for long enough; in how many seconds it may be.
+
+        It is said before anything is that may speak against it, for who hears that and not this refuses what was good.
+        """
         since, plan = self.supervision.healthy_since, run.plan
         if since is None or plan is None:
             return inf
@@ -180,3 +183,4 @@ class Failing:
         key, record = plan.wanted.run_key, self._memory.record
         if (record.good, record.good_key) != (good, key):
             self._memory.save_soon(good=good, good_key=key)
+            self._reporter.note(good=good)

@@ -306,7 +306,6 @@ class Runner:
                     self._failing.note_good(run)
                     run.life.unready()
                     run.followed = False
-                    self._reporter.note(good=self._memory.record.good)
                     self._serving.unready(check=check, evidence=evidence, failures=failures)
                     self._handover.serve_again()
                 case Starting() | Broken():
@@ -380,7 +379,6 @@ class Runner:
             return
         run.silence()
         self._failing.note_good(run)
-        about["good"] = self._memory.record.good
         self._reporter.tell(State.TERMINATED, generation=generation)
         self._serving.withdraw("it is being stopped")
         ended, why = await self._stopper.stop(run)
