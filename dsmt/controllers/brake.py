@@ -19,7 +19,6 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.evidence import Closes
-from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import Replacing, due_ms
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.realm import BrakeWord
@@ -117,7 +116,6 @@ class _Queue:
 
     def __init__(self, fleet: Fleet, replacing: Replacing, lost: list[tuple[str, Held[NodeVerdict]]]) -> None:
         self._fleet, self._replacing, self._lost = fleet, replacing, lost
-        self._choosers: dict[tuple[str, str], Chooser] = {}
         self.waiting = False
         """Whether the budget ended before the queue."""
         self.wakes: list[int] = []
@@ -137,15 +135,14 @@ class _Queue:
     def _can_place(self, node: str, verdict: Held[NodeVerdict]) -> bool:
         view, waits = self._fleet.view, []
         for key in sorted(view.allocations.node(node).slots):
-            component, slot = self._replacing.component(key), view.slot(key)
-            if component is None or slot is None or slot.fact is None:
+            known, slot = self._replacing.of(key), view.slot(key)
+            if known is None or slot is None or slot.fact is None:
                 continue
-            due = due_ms(component, slot, slot.fact, verdict.record.since_ms)
+            due = due_ms(known.component, slot, slot.fact, verdict.record.since_ms)
             if due > self._fleet.now_ms:
                 waits.append(due)
                 continue
-            chooser = self._choosers.setdefault(key[:2], Chooser(self._fleet, key.service, component))
-            if chooser.choose(key) is not None:
+            if known.chooser.choose(key) is not None:
                 return True
         self.wakes += waits
         return False

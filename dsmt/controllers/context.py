@@ -9,17 +9,17 @@ from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.each_node import indexes_of_nodes
-from dsmt.controllers.good import Component, is_of, lost_since
+from dsmt.controllers.good import is_of
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
+from dsmt.controllers.rollout import Rollout
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.order import MAX_STEP
 from dsmt.event.phrases import cut
-from dsmt.event.reason import Reason, happened
+from dsmt.event.reason import happened
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
@@ -33,7 +33,7 @@ _UP: Final = frozenset({State.INSTALLED, State.RUNNING})
 """What is said of a container, and of an agent, that has done its part."""
 
 
-class ComponentContext(Component):
+class ComponentContext(Rollout):
     """One component of one service, at one time."""
 
     def __init__(
@@ -47,9 +47,8 @@ class ComponentContext(Component):
         component: ComponentSpec,
         kept: Good | None = None,
     ) -> None:
-        super().__init__(fleet, entry, spec, component)
+        super().__init__(fleet, entry, spec, component, kept)
         self.brake, self.plan = brake, plan
-        self._kept = kept
         self.wants: dict[SlotKey, tuple[int, Any]] = {}
         """By slot, what it wants (`service`), and at which state of what is taken that was found out."""
 
@@ -84,29 +83,9 @@ class ComponentContext(Component):
             return NOTHING
         return waits_for_word(self.fleet, slot, self.spec)
 
-    # --- the revision --------------------------------------------------------------------------------------------
-
-    @cached_property
-    def refusal(self) -> Held[Slot] | None:
-        """A slot fact that says that what the spec says was rolled back, and implements what that was before."""
-        return self.entry.refusal(self.component.name)
-
-    @cached_property
-    def refused_because(self) -> Reason | None:
-        """Why that was rolled back, if a fact says so still."""
-        return self.entry.refused_because(self.component.name)
-
-    @property
-    def basis(self) -> tuple[str, int]:
-        """What slots are to implement: the id of a spec event and its revision."""
-        if self._kept is not None:
-            return self._kept.spec, self._kept.revision
-        refusal = self.refusal
-        return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
-
     def of(self, key: SlotKey) -> ComponentContext:
         """What decides about a slot: while what stands has failed in another, it keeps what it has, or gets what is good."""
-        kept = self._kept_of(self.slot(key).fact)
+        kept = self.kept_of(self.slot(key).fact)
         if kept is None:
             return self
         return ComponentContext(
@@ -118,75 +97,6 @@ class ComponentContext(Component):
             component=self.runs(kept),
             kept=kept,
         )
-
-    def _kept_of(self, fact: Held[Slot] | None) -> Good | None:
-        if fact is None or fact.record.node is None or fact.record.desired == "gone":
-            return self.before if self.refusal is None and self.has_failed else None
-        if not self.lags(fact.record) or not self.has_failed:
-            return None
-        # where what stands was signed anew, all that it says is, too
-        return None if self.entry.says_again(fact.record.spec) else fact.record.implements
-
-    def lags(self, slot: Slot) -> bool:
-        """Whether a slot fact implements another revision than what is tried."""
-        return self.refusal is None and slot.desired != "gone" and slot.spec != self.basis[0]
-
-    @cached_property
-    def has_failed(self) -> bool:
-        """Whether what stands has failed in a slot in which it was never good, or was stopped by hand there."""
-        return any(map(self._has_failed, self._tried)) or self.tried_and_held is not None
-
-    def _has_failed(self, slot: SlotEntry) -> bool:
-        return not self.is_good(slot) and (self.is_overdue(slot) or (slot.fact is not None and slot.fact.record.moves > 0))
-
-    @property
-    def _tried(self) -> list[SlotEntry]:
-        """The slots that are to run what stands, where somebody could say so, or has said it fails, and are not ready."""
-        return [
-            slot
-            for slot in self.slots
-            if slot.fact is not None
-            and self.entry.says_again(slot.fact.record.spec)
-            and slot.fact.record.node is not None
-            and slot.fact.record.desired == "running"
-            and self.control(slot).hold is None
-            and (not self.fleet.is_lost(slot.fact.record.node) or self.parked(slot) or slot.fact.record.moves > 0)
-            and self.ready_since(slot) is None
-        ]
-
-    @cached_property
-    def _is_unproven(self) -> bool:
-        """Whether what stands is tried, and was good in no slot yet."""
-        return self.refusal is None and not any(map(self.is_good, self.slots))
-
-    def was_lost_untold(self, fact: Held[Slot]) -> bool:
-        """Whether the node of a slot may have died with what stands, before anybody could know whether it is good."""
-        lived_ms = lost_since(self.fleet, fact.record.node or "") + round(SILENT_S * 1000)
-        tried = fact.record.spec == self.spec_id and fact.time_ms <= lived_ms and self.due(fact) > self.now_ms
-        return tried and self._is_unproven
-
-    @cached_property
-    def tried_until(self) -> list[int]:
-        """When (realm ms) it is first over what a slot may take to be ready with what stands; none where none is tried."""
-        found = [self.due(slot.fact) for slot in self._tried if slot.fact is not None]
-        return sorted(due for due in found if due > self.now_ms)[:1]
-
-    @property
-    def is_anew(self) -> bool:
-        """Whether what stands was signed anew, for a key was revoked (J3): it names then what it says again."""
-        return bool(self.spec.signed.event.cause)
-
-    @cached_property
-    def ripening(self) -> list[int]:
-        """When (realm ms) an earlier revision will first have been ready for long enough in a slot that implements it."""
-        told = [(slot, slot.fact.record) for slot in self.slots if slot.fact is not None]
-        earlier = [slot for slot, fact in told if not self.entry.says_again(fact.spec)]
-        return sorted(at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms)[:1]
-
-    @property
-    def trials(self) -> list[int]:
-        """When (realm ms) what its slots implement will have been ready for long enough in them."""
-        return [at for at in map(self.good_from, self.slots) if at is not None and at > self.now_ms]
 
     # --- readiness -----------------------------------------------------------------------------------------------
 
@@ -211,26 +121,6 @@ class ComponentContext(Component):
         waits = [one for one in below if is_of(fact, one) and one.state not in _UP]
         return max([fact.time_ms, *(one.since_ms for one in waits)]) if waits else None
 
-    def due(self, fact: Held[Slot]) -> int:
-        """When (realm ms) the present generation is to be ready."""
-        return fact.time_ms + self.allowed_ms(fact.record)
-
-    def allowed_ms(self, slot: Slot) -> int:
-        """How long it may take until the program of a slot fact is ready: one that must end first has its time to end."""
-        runs, former = self.runs(slot), slot.former
-        ends_ms = 0 if former is None or runs.overlaps else self.ending_ms(former.spec)
-        return round(runs.update.deadline_s * 1000) + ends_ms
-
-    def ending_ms(self, spec: str) -> int:
-        """How long a program of a revision may take to end."""
-        return round((self.entry.component_of(self.component.name, spec) or self.component).stop.most_s * 1000)
-
-    def is_overdue(self, slot: SlotEntry) -> bool:
-        """Whether the present generation is parked, or was not ready in time."""
-        if slot.fact is None or self.ready_since(slot) is not None:
-            return False
-        return self.parked(slot) or self.due(slot.fact) <= self.now_ms
-
     def last_evidence(self, slot: SlotEntry) -> str:
         """What is known of why the present generation is not ready, as it stands behind that; nothing where nothing is."""
         fact = slot.fact
@@ -244,17 +134,6 @@ class ComponentContext(Component):
         evidence = checked.evidence if checked is not None and checked.health == "unready" else ""
         return f": {cut(evidence, EVIDENCE_MOST)}" if evidence else ""
 
-    def parked(self, slot: SlotEntry) -> bool:
-        """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
-        fact = slot.fact
-        if fact is not None and fact.record.parked:
-            return True
-        held = None if fact is None else slot.application(fact.record.node)
-        if fact is None or held is None:
-            return False
-        said = held.record
-        return said.state is State.FAILED and said.parked and is_of(fact, said)
-
     # --- writing -------------------------------------------------------------------------------------------------
 
     def say(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> Outcome:
@@ -264,13 +143,9 @@ class ComponentContext(Component):
             return NOTHING
         node = None if slot.desired == "gone" else slot.node
         refuses = self.refusal is None and slot.refuses is not None and self.entry.says_again(slot.refuses.spec)
-        governs = self.component if self._kept is None else self.entry.component(self.component.name) or self.component
+        governs = self.component if self.kept is None else self.entry.component(self.component.name) or self.component
         self.plan.allocations.put(key, node, need_of(self.runs(slot) if refuses else governs))
         return Outcome((intent,))
-
-    def control(self, slot: SlotEntry) -> SlotControl:
-        """The operator's will for a slot."""
-        return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
 
 
 def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> Outcome | None:
@@ -286,7 +161,7 @@ def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> Outco
     told = fact.record
     is_later = (
         (fact.signed.event.epoch or 0, told.spec_version) > (spec.signed.event.epoch or 0, spec.version)
-        or told.control_version > (0 if slot.control is None else slot.control.version)
+        or slot.follows_later_control
         or told.node_words_ms > fleet.node_words_ms
     )
     since = [fact.time_ms] if told.spec_version and is_later else []
@@ -326,11 +201,12 @@ def slot_intent(
         slot,
         spec_version=0 if spec is None else spec.version,
         control_version=0 if entry.control is None else entry.control.version,
+        control_ms=0 if entry.control is None else entry.control.time_ms,
         node_words_ms=fleet.node_words_ms,
     )
     if fact is not None and fact.record.says(slot):
         return None
-    named = {*slot.nodes, *entry.holders}
+    named = {*slot.nodes, *(node for node, one in entry.instances.items() if one.left)}
     if fact is not None and fact.record.node is not None:
         named.add(fact.record.node)
     following = 1 + (0 if fact is None else fact.version)

@@ -17,16 +17,16 @@ from dsmt.controllers.brake import LOOSE, Brake, brake
 from dsmt.controllers.intents import Decided
 from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home, waits_for_return
-from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import Plan
 from dsmt.controllers.replacing import Replacing
+from dsmt.controllers.rollout import Governing
 from dsmt.controllers.service import decide_service
 from dsmt.event.reason import Reason
 from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, SlotKey, View
 
-RULESET: Final = 30
+RULESET: Final = 31
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""
@@ -84,22 +84,21 @@ def decide(
 
 def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     """Why a slot that is to run has no node that lives: the brake, or no place; None when it has, or may have next."""
-    view, slot = fleet.view, fleet.view.slot(key)
-    entry = view.services.get(key.service)
-    component = None if entry is None else entry.component(key.component)
-    if component is None:
+    slot = fleet.view.slot(key)
+    known = Governing(fleet).of(key)
+    if known is None:
         return None
     if slot is None or slot.fact is None or slot.fact.record.desired == "gone":
-        return waits_for_return(fleet, key, component, slot)
+        return waits_for_return(fleet, key, known.component, slot)
     pinned = waits_for_home(fleet, key)
     if pinned is not None:
         return pinned
     node = slot.fact.record.node
     if node is not None:
-        if not fleet.is_lost(node) or Replacing(fleet).component(key) is None:
+        if not fleet.is_lost(node) or Replacing(fleet).of(key) is None:
             return None
         held = brake(fleet)
         if not held.allows(node):
             return held.reason
-    chooser, avoid = Chooser(fleet, key.service, component), () if node is None else (node,)
-    return chooser.reason(key, avoid) if chooser.choose(key, avoid) is None else None
+    avoid = () if node is None else (node,)
+    return known.chooser.reason(key, avoid) if known.chooser.choose(key, avoid) is None else None

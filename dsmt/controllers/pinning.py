@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsmt.controllers.good import component_of
+from dsmt.controllers.rollout import Governing
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Home
 from dsmt.event.reason import Reason, reason
@@ -36,7 +36,7 @@ def key_of(fleet: Fleet, node: str) -> str:
 
 def home_of(fleet: Fleet, key: SlotKey) -> Home | None:
     """Where the data is that a slot stays with (`good`, rule 2); None for one that may be anywhere, or was nowhere yet."""
-    component = component_of(fleet, key)
+    component = Governing(fleet).of(key)
     return None if component is None else component.home_of(key)
 
 
@@ -90,7 +90,7 @@ def waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot:
 
 def waits_for_home(fleet: Fleet, key: SlotKey) -> Reason | None:
     """Why a pinned slot is not running that is to run: its home is not there; None when it is."""
-    known, slot = component_of(fleet, key), fleet.view.slot(key)
+    known, slot = Governing(fleet).of(key), fleet.view.slot(key)
     if known is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
         return None
     home = known.home_of(key)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsmt.controllers.good import Component, component_of, running_since
+from dsmt.controllers.good import running_since
+from dsmt.controllers.rollout import Governing, Rollout
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.slots import SlotKey
 from dsmt.spec.records import ComponentSpec
@@ -23,32 +24,26 @@ STABLE_MS: Final = 60_000
 
 
 class Replacing:
-    """Which slots are replaced when their nodes die, at one time; what governs a component is found out once."""
+    """Which slots are replaced when their nodes die, at one time."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._components: dict[tuple[str, str], Component | None] = {}
+        self._governing = Governing(fleet)
 
-    def component(self, key: SlotKey) -> ComponentSpec | None:
-        """The component of a slot that is replaced when its node dies (rule 1); None for one that is not."""
+    def of(self, key: SlotKey) -> Rollout | None:
+        """What governs a slot that is replaced when its node dies (rule 1); None for one that is not."""
         slot = self._fleet.view.slot(key)
         if slot is None or slot.fact is None or slot.fact.record.desired != "running" or slot.hold is not None:
             return None
-        known = self._known(key)
+        known = self._governing.of(key)
         if known is None or known.stays(slot):
             return None
         wanted = known.component.instances
-        return None if wanted is None or key.index >= wanted else known.component
+        return None if wanted is None or key.index >= wanted else known
 
     def any_of(self, node: str) -> bool:
         """Whether a node owns slots that are replaced."""
-        return any(self.component(key) is not None for key in self._fleet.view.allocations.node(node).slots)
-
-    def _known(self, key: SlotKey) -> Component | None:
-        name = key[:2]
-        if name not in self._components:
-            self._components[name] = component_of(self._fleet, key)
-        return self._components[name]
+        return any(self.of(key) is not None for key in self._fleet.view.allocations.node(node).slots)
 
 
 def due_ms(component: ComponentSpec, slot: SlotEntry, fact: Held[Slot], since_ms: int) -> int:

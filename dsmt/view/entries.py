@@ -94,10 +94,23 @@ class SlotEntry:
 
     @property
     def move_asked(self) -> str | None:
-        """Where an operator wants it moved that is not done yet; empty for any other node, None for no such move."""
+        """Where an operator wants it moved that is not done yet; empty for any other node, None for no such move.
+
+        The number of one that was done may be the greater: on the other side of a partition, by a word that lost (E2).
+        """
         done = 0 if self.fact is None else self.fact.record.move_number
-        will = None if self.control is None else self.control.record
-        return will.move if will is not None and will.move_number > done else None
+        will = None if self.control is None or self.follows_later_control else self.control.record
+        return will.move if will is not None and will.move_number != done else None
+
+    @property
+    def follows_later_control(self) -> bool:
+        """Whether its fact follows a control that is not known here, and that the one which is known does not overrule."""
+        told, known = None if self.fact is None else self.fact.record, self.control
+        if told is None or known is None:
+            return told is not None and told.control_version > 0
+        if told.control_version != known.version:
+            return told.control_version > known.version
+        return 0 < told.control_ms < known.time_ms
 
     @property
     def leaves(self) -> str | None:
@@ -115,11 +128,11 @@ class SlotEntry:
     def holders(self) -> list[str]:
         """The nodes that have anything left of it, sorted.
 
-        What no fact asks for is told by the node, whose manager ends it (A5): of what an agent's key alone tells nobody
-        could ever say that it is gone.
+        Where its fact does not name the node, the node's own key tells so, for its manager ends it (A5): of what an agent's
+        key alone tells there nobody could ever say that it is gone.
         """
-        asked = self.fact is not None
-        return sorted(node for node, one in self.instances.items() if one.left and (asked or one.by_its_node))
+        named = () if self.fact is None else self.fact.record.nodes
+        return sorted(node for node, one in self.instances.items() if one.left and (one.by_its_node or node in named))
 
     @property
     def generation(self) -> int:

@@ -184,16 +184,14 @@ class Realm:
 
     def apply(self, text: str, *, removed: bool = False) -> SignedEvent:
         """An operator applies a service file."""
-        plain = spec(text)
-        fact = SpecFact(spec=plain, by="alice", reason="a test", removed=removed)
+        fact = SpecFact(spec=(plain := spec(text)), by="alice", reason="a test", removed=removed)
         record = following(self.view.services.get(plain["service"]), fact)
         return self.say("operator/alice", f"service/{plain['service']}/spec", record)
 
     def control(self, key: SlotKey, **will: Any) -> SignedEvent:
         """An operator's will for one slot; a move has the next number."""
-        entry = self.view.slot(key)
-        before = None if entry is None or entry.control is None else entry.control.record
-        will.setdefault("move_number", (0 if before is None else before.move_number) + ("move" in will))
+        held = None if (entry := self.view.slot(key)) is None else entry.control
+        will.setdefault("move_number", (0 if held is None else held.record.move_number) + ("move" in will))
         record = SlotControl(by="alice", reason="a test", **will)
         return self.say("operator/alice", f"service/{key.service}/control/{key.component}/{key.index}", record)
 
@@ -208,10 +206,15 @@ class Realm:
         *,
         generation: int | None = None,
         layer: Layer = Layer.APPLICATION,
+        alone: bool = False,
         **about: Any,
     ) -> SignedEvent:
-        """One layer's word on a slot's instance on a node."""
+        """One layer's word on a slot's instance on a node; its node says what is there, too, unless it is `alone`."""
         entry = self.view.slot(key)
+        is_there = entry is not None and node in entry.holders
+        if layer is Layer.APPLICATION and not alone and is_there is (state is State.GONE):
+            below = State.GONE if state is State.GONE else State.INSTALLED
+            self.status(key, node, below, layer=Layer.CONTAINER, generation=generation)
         held = 0 if entry is None or entry.fact is None else entry.fact.version
         record = Status(
             state=state,
@@ -253,8 +256,8 @@ class Realm:
     def obey(self) -> None:
         """All nodes that are not dead do what the slot facts say, at once."""
         for service, entry in sorted(self.view.services.items()):
-            for component, index in sorted(entry.slots):
-                self._obey(SlotKey(service, component, index))
+            for place in sorted(entry.slots):
+                self._obey(SlotKey(service, *place))
 
     def _obey(self, key: SlotKey) -> None:
         slot = self.view.slot(key)
@@ -337,14 +340,12 @@ class Realm:
 
     def slot(self, index: int = 0, *, service: str = "web", component: str = "app") -> Slot:
         entry = self.view.slot(SlotKey(service, component, index))
-        assert entry is not None
-        assert entry.fact is not None
+        assert entry is not None and entry.fact is not None  # noqa: PT018
         return entry.fact.record
 
     def generation(self, index: int = 0) -> int:
         entry = self.view.slot(key(index))
-        assert entry is not None
-        assert entry.fact is not None
+        assert entry is not None and entry.fact is not None  # noqa: PT018
         return entry.fact.version
 
     def nodes_of(self, service: str = "web") -> list[str | None]:

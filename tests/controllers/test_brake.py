@@ -172,6 +172,37 @@ def test_a_slot_that_has_no_place_keeps_no_other_node_waiting() -> None:
     assert [i.topic for i in realm.step()] == ["service/big/slot/app/0"]
 
 
+NO_ROLLBACK = "update: {rollback: false}\nreserve: {memory: %s}"
+
+
+@pytest.mark.parametrize(("first", "fits"), [("32GiB", False), ("1GiB", True)])
+def test_a_slot_that_keeps_an_earlier_revision_is_let_go_when_that_has_a_place_and_keeps_nobody_waiting(first, fits) -> None:
+    """What stands has failed in another slot: it takes no less than the first, or no more, and nothing is rolled back."""
+    realm = Realm(*(f"n{i:02}" for i in range(10)))
+    for node in ("n00", "n01"):
+        realm.attributes(node, memory_bytes=33 * 2**30)
+    realm.apply(web(2, service="big", component=NO_ROLLBACK % first + "\nnodes: union(n00, n01)"))
+    realm.settle(seconds=1)
+    realm.apply(web(8))
+    realm.settle(seconds=11)
+    realm.apply(web(2, service="big", component=NO_ROLLBACK % ("2GiB" if fits is False else "32GiB")))
+    realm.step()
+    facts = [realm.view.slot(key(index, service="big")).fact.record for index in range(2)]
+    (tried,) = [index for index, fact in enumerate(facts) if fact.revision == 2]
+    lags = facts[1 - tried]
+    realm.status(key(tried, service="big"), facts[tried].node, State.FAILED, parked=True)
+    others = sorted(set(realm.nodes_of()))[:4]
+    for node in (lags.node, *others):
+        realm.close(node, how="timeout")
+        realm.verdict(node, road="silent")
+        realm.after(1)
+    realm.after(300)
+    assert stand(realm).released == {lags.node if fits else others[0]}
+    topics = [intent.topic for intent in realm.step()]
+    assert topics
+    assert (f"service/big/slot/app/{1 - tried}" in topics) is fits
+
+
 def test_a_slot_that_must_wait_keeps_no_other_node_waiting_and_is_looked_at_when_it_need_not() -> None:
     realm = realm_of(10)
     waiting = realm.nodes_of().index("n00")

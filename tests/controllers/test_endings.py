@@ -250,11 +250,26 @@ def test_a_service_applied_again_after_its_removal_begins_anew() -> None:
     assert realm.slot(0).revision == 1
 
 
+@pytest.mark.parametrize("layer", [Layer.APPLICATION, Layer.CONTAINER])
+def test_what_only_an_agent_s_key_tells_of_keeps_what_may_run_once_only_from_no_repair(layer: Layer) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(1, component="update: {order: stop_first}"))
+    realm.settle()
+    at = realm.slot().node
+    other, _ = sorted({"n1", "n2", "n3"} - {at})
+    realm.status(key(), other, State.RUNNING, layer=layer, generation=1, alone=True)
+    realm.status(key(), other, State.RUNNING, generation=1, alone=True)
+    realm.close(at, how="timeout")
+    realm.verdict(at)
+    realm.settle(seconds=10)
+    assert (realm.slot().node == at) is (layer is Layer.CONTAINER), "what the node itself tells of is waited for"
+
+
 def test_what_only_an_agent_s_key_tells_of_keeps_no_removed_service_from_its_end() -> None:
     realm = Realm("n1", "n2")
     realm.apply(web(1))
     realm.settle()
-    realm.status(SlotKey("web", "app", 7), "n2", State.RUNNING, generation=1)
+    realm.status(SlotKey("web", "app", 7), "n2", State.RUNNING, generation=1, alone=True)
     realm.apply(web(1), removed=True)
     realm.settle(seconds=10)
     assert realm.view.services.get("web") is None or realm.view.winner("tombstone/service/web") is not None

@@ -247,9 +247,9 @@ def test_a_slot_on_a_dead_node_says_that_it_waits_for_data_that_it_may_go_back_t
     why = waits_for(fleet, key())
     assert why is not None
     assert why.message == f"its data is on {node}, which is dead"
-    assert Replacing(fleet).component(key()) is None
+    assert Replacing(fleet).of(key()) is None
     realm.control(key(), move="", accept_data_loss=True)
     controller.watch(30)
     assert realm.slot().node not in (node, None)
     fleet = Fleet(realm.view, realm.now_ms, realm.broker)
-    assert (Replacing(fleet).component(key()) is None, waits_for(fleet, key())) == (False, None)
+    assert (Replacing(fleet).of(key()) is None, waits_for(fleet, key())) == (False, None)

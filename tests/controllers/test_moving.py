@@ -1,5 +1,6 @@
 """An operator moves a slot: once, to where it fits, whatever else moves it meanwhile."""
 
+import msgspec
 import pytest
 
 from dsmt.event.kinds.slot import SlotControl
@@ -137,3 +138,33 @@ def test_a_move_to_a_node_that_does_not_fit_waits_until_it_does() -> None:
     realm.control_node(target, "active")
     realm.step()
     assert realm.slot(0).node == target
+
+
+@pytest.mark.parametrize("after", [1, 2], ids=["of one version", "after another word"])
+def test_of_two_moves_in_a_partition_the_one_that_stands_is_done_though_the_other_was(after: int) -> None:
+    """The other side has done the move that was asked for there, which has a greater number, before the sides meet."""
+    realm = running(1, "n1", "n2", "n3")
+    early_ms, node = realm.now_ms, realm.slot().node
+    stands, lost = sorted({"n1", "n2", "n3"} - {node})
+    realm.after(1).control(key(), move=lost, move_number=realm.now_ms)
+    realm.settle(seconds=5)
+    assert realm.slot().node == lost
+    record = SlotControl(by="bob", reason="", move=stands, move_number=early_ms)
+    realm.say("operator/bob", "service/web/control/app/0", record, version=after, time_ms=early_ms)
+    realm.settle(seconds=5)
+    assert (realm.slot().node, realm.slot().move_number) == (stands, early_ms)
+    assert realm.after(100).settle(seconds=5) == [], "once"
+
+
+def test_who_knows_only_the_move_that_was_overruled_does_not_undo_the_one_that_was_done() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    early_ms, node = realm.now_ms, realm.slot().node
+    stands, lost = sorted({"n1", "n2", "n3"} - {node})
+    realm.after(1).control(key(), move=lost, move_number=realm.now_ms)
+    done = realm.slot()
+    words = {"move_number": early_ms, "control_version": 1, "control_ms": early_ms}
+    realm.say("controller/c2", key().topic, msgspec.structs.replace(done, node=stands, **words))
+    for _ in range(3):
+        assert realm.settle(seconds=1) == []
+        realm.after(100)
+    assert realm.slot().node == stands

@@ -61,7 +61,7 @@ def node(realm: Realm) -> str:
 def test_the_layers_words_are_folded_into_one(layers: list[tuple[Layer, State]], about: dict[str, Any], word: Shown) -> None:
     realm = placed()
     for layer, state in layers:
-        realm.status(KEY, node(realm), state, layer=layer, **about)
+        realm.status(KEY, node(realm), state, layer=layer, alone=True, **about)
     assert shown(entry(realm), node(realm)).state is word
 
 
@@ -73,13 +73,13 @@ def test_a_slot_whose_node_has_not_answered_waits() -> None:
 
 def test_the_end_of_an_older_generation_is_not_the_present_ones() -> None:
     realm = placed()
-    realm.status(KEY, node(realm), State.GONE, generation=0)
+    realm.status(KEY, node(realm), State.GONE, generation=0, alone=True)
     assert shown(entry(realm), node(realm)).state is Shown.WAITING
 
 
 def test_what_still_runs_of_an_older_generation_is_shown_as_running() -> None:
     realm = placed()
-    realm.status(KEY, node(realm), State.RUNNING, generation=0)
+    realm.status(KEY, node(realm), State.RUNNING, generation=0, alone=True)
     assert shown(entry(realm), node(realm)).state is Shown.RUNNING
 
 
@@ -166,7 +166,7 @@ def test_the_word_nearest_to_the_application_that_is_of_this_generation_decides(
 ) -> None:
     realm = Realm("n1")
     for layer, (state, of) in layers.items():
-        realm.status(KEY, "n1", state, layer=layer, generation=of)
+        realm.status(KEY, "n1", state, layer=layer, generation=of, alone=True)
     entry = realm.view.slot(KEY)
     found = decisive(None if entry is None else entry.instances["n1"], generation)
     assert (None if found is None else found.record.layer) == whose
@@ -185,14 +185,14 @@ def test_a_slot_that_is_gone_is_gone_and_one_of_which_nothing_is_known_waits() -
     realm.say("controller/c1", "service/web/slot/app/0", gone)
     assert shown(entry(realm), node(realm)).state is Shown.GONE
     assert shown(entry(realm), node(realm), lost_since_ms=5).state is Shown.GONE
-    realm.status(KEY, node(realm), State.STOPPED, generation=1, since_ms=7)
+    realm.status(KEY, node(realm), State.STOPPED, generation=1, since_ms=7, alone=True)
     assert shown(entry(realm), node(realm))[:2] == (Shown.STOPPED, 7), "it is not gone yet"
 
 
 def test_what_is_left_of_an_earlier_generation_on_another_node_is_shown_as_it_is() -> None:
     realm = placed()
     other = next(one for one in ("n1", "n2") if one != node(realm))
-    realm.status(KEY, other, State.STOPPED, generation=0, since_ms=7)
+    realm.status(KEY, other, State.STOPPED, generation=0, since_ms=7, alone=True)
     assert shown(entry(realm), other)[:2] == (Shown.STOPPED, 7)
 
 

@@ -24,7 +24,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
     """An operator's lasting will for one slot: held or not, how often restarted, where it was asked to move.
 
-    Restarts and moves are numbered; a slot's fact names the last that was done of each.
+    Restarts and moves are numbered; a slot's fact names the last that was done of each. A move's number is the time when it
+    was asked for (realm ms), or one more than the last: two that two operators ask for in a partition have two numbers.
     """
 
     hold: Hold | None = None
@@ -82,8 +83,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
     ended well on a node that it has left, and is not run again on the one where it is now. `tried`: it was stopped by a
     hold before what it implements was good in it. `spec_version` and `control_version` are those of the operators' words by
-    which it was decided: of the spec that stood, and of the control of this slot; 0 where there was none. `node_words_ms` is
-    when the last of their words on nodes and node sets that was known then was said.
+    which it was decided: of the spec that stood, and of the control of this slot, which was said at `control_ms`; 0 where
+    there was none. `node_words_ms` is when the last of their words on nodes and node sets that was known then was said.
     """
 
     node: str | None
@@ -106,6 +107,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     tried: bool = False
     spec_version: Count = 0
     control_version: Count = 0
+    control_ms: Ms = 0
     node_words_ms: Ms = 0
 
     def says(self, other: Slot) -> bool:
@@ -114,6 +116,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
             other,
             spec_version=self.spec_version,
             control_version=self.control_version,
+            control_ms=self.control_ms,
             node_words_ms=self.node_words_ms,
         )
 

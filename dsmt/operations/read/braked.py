@@ -20,7 +20,7 @@ def waits_for_brake(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | No
         return msgspec.structs.replace(why, message=f"{said}; once the brake is off it is ended, or kept where it is wanted")
     if entry.fact is None or entry.fact.record.node != node or not sight.fleet.is_lost(node) or sight.brake.allows(node):
         return None
-    if Replacing(sight.fleet).component(key) is None:
+    if Replacing(sight.fleet).of(key) is None:
         return None
     return msgspec.structs.replace(why, message=f"{node} is dead; {why.message}")
 

@@ -190,10 +190,8 @@ def silent_since(sight: Sight, instance: Instance | None, generation: int) -> in
 
 def component_of(sight: Sight, key: SlotKey) -> ComponentSpec | None:
     """The component that governs a slot, if its service's spec knows it."""
-    entry = sight.view.services.get(key.service)
-    if entry is None or entry.spec is None or entry.spec.record.removed:
-        return None
-    return entry.component(key.component)
+    known = sight.governing.of(key)
+    return None if known is None else known.component
 
 
 def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:

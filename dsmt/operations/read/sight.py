@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Final
 
 from dsmt.controllers.brake import Brake, brake
+from dsmt.controllers.rollout import Governing
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Withheld
@@ -136,6 +137,11 @@ class Sight:
     def fleet(self) -> Fleet:
         """The nodes at this time."""
         return Fleet(self.view, self.now_ms, self.broker)
+
+    @cached_property
+    def governing(self) -> Governing:
+        """What governs slots at this time."""
+        return Governing(self.fleet)
 
     @cached_property
     def brake(self) -> Brake:

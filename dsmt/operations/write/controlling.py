@@ -116,7 +116,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     def will(before: SlotControl, key: SlotKey) -> SlotControl:
         slot = sight.view.slot(key)
         node = "" if slot is None or slot.fact is None else slot.fact.record.node
-        number, leave = before.move_number + 1, "" if goes[key] else node or before.leave
+        number, leave = max(before.move_number + 1, bus.now_ms()), "" if goes[key] else node or before.leave
         return _will(before, by, reason, move=goes[key], leave=leave, move_number=number, accept_data_loss=accept_data_loss)
 
     done = await _control(bus, sight, target, "move", will, lambda _: "nothing to do")

@@ -1,0 +1,186 @@
+"""Rollout: what stands of a component, in which slots it is tried and has failed, and what governs a slot meanwhile.
+
+Rule 1: what stands has failed when it is parked, or overdue, or was moved, in a slot in which it was never good; or was
+    stopped by hand where it was tried.
+Rule 2: while it has failed and was not refused, a slot that implements another revision keeps that, and one that has no
+    place gets what was good. So each slot is decided of, placed and told of by what governs it, whoever asks.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from dsmt.controllers.good import Component, component_of, is_of, lost_since
+from dsmt.controllers.placement import Chooser
+from dsmt.event.kinds.broker import SILENT_S
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.reason import Reason
+from dsmt.event.status import State
+from dsmt.spec.records import ComponentSpec
+from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
+
+
+class Rollout(Component):
+    """One component at one time; with `kept` as those slots have it that keep an earlier revision."""
+
+    def __init__(
+        self, fleet: Fleet, entry: ServiceEntry, spec: Held[SpecFact], component: ComponentSpec, kept: Good | None = None
+    ) -> None:
+        super().__init__(fleet, entry, spec, component)
+        self.kept = kept
+
+    @cached_property
+    def chooser(self) -> Chooser:
+        """Chooses nodes for it."""
+        return Chooser(self.fleet, self.entry.name, self.component)
+
+    @cached_property
+    def refusal(self) -> Held[Slot] | None:
+        """A slot fact that says that what the spec says was rolled back, and implements what that was before."""
+        return self.entry.refusal(self.component.name)
+
+    @cached_property
+    def refused_because(self) -> Reason | None:
+        """Why that was rolled back, if a fact says so still."""
+        return self.entry.refused_because(self.component.name)
+
+    @property
+    def basis(self) -> tuple[str, int]:
+        """What slots are to implement: the id of a spec event and its revision."""
+        if self.kept is not None:
+            return self.kept.spec, self.kept.revision
+        refusal = self.refusal
+        return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
+
+    def kept_of(self, fact: Held[Slot] | None) -> Good | None:
+        """The revision that a slot keeps, or begins with, while what stands has failed in another; None for what stands."""
+        if fact is None or fact.record.node is None or fact.record.desired == "gone":
+            return self.before if self.refusal is None and self.has_failed else None
+        if not self.lags(fact.record) or not self.has_failed:
+            return None
+        # where what stands was signed anew, all that it says is, too
+        return None if self.entry.says_again(fact.record.spec) else fact.record.implements
+
+    def lags(self, slot: Slot) -> bool:
+        """Whether a slot fact implements another revision than what is tried."""
+        return self.refusal is None and slot.desired != "gone" and slot.spec != self.basis[0]
+
+    @cached_property
+    def has_failed(self) -> bool:
+        """Whether what stands has failed in a slot in which it was never good, or was stopped by hand there."""
+        return any(map(self._has_failed, self._tried)) or self.tried_and_held is not None
+
+    def _has_failed(self, slot: SlotEntry) -> bool:
+        return not self.is_good(slot) and (self.is_overdue(slot) or (slot.fact is not None and slot.fact.record.moves > 0))
+
+    @property
+    def _tried(self) -> list[SlotEntry]:
+        """The slots that are to run what stands, where somebody could say so, or has said it fails, and are not ready."""
+        return [
+            slot
+            for slot in self.slots
+            if slot.fact is not None
+            and self.entry.says_again(slot.fact.record.spec)
+            and slot.fact.record.node is not None
+            and slot.fact.record.desired == "running"
+            and self.control(slot).hold is None
+            and (not self.fleet.is_lost(slot.fact.record.node) or self.parked(slot) or slot.fact.record.moves > 0)
+            and self.ready_since(slot) is None
+        ]
+
+    @cached_property
+    def _is_unproven(self) -> bool:
+        """Whether what stands is tried, and was good in no slot yet."""
+        return self.refusal is None and not any(map(self.is_good, self.slots))
+
+    def was_lost_untold(self, fact: Held[Slot]) -> bool:
+        """Whether the node of a slot may have died with what stands, before anybody could know whether it is good."""
+        lived_ms = lost_since(self.fleet, fact.record.node or "") + round(SILENT_S * 1000)
+        tried = fact.record.spec == self.spec_id and fact.time_ms <= lived_ms and self.due(fact) > self.now_ms
+        return tried and self._is_unproven
+
+    @cached_property
+    def tried_until(self) -> list[int]:
+        """When (realm ms) it is first over what a slot may take to be ready with what stands; none where none is tried."""
+        found = [self.due(slot.fact) for slot in self._tried if slot.fact is not None]
+        return sorted(due for due in found if due > self.now_ms)[:1]
+
+    @property
+    def is_anew(self) -> bool:
+        """Whether what stands was signed anew, for a key was revoked (J3): it names then what it says again."""
+        return bool(self.spec.signed.event.cause)
+
+    @cached_property
+    def ripening(self) -> list[int]:
+        """When (realm ms) an earlier revision will first have been ready for long enough in a slot that implements it."""
+        told = [(slot, slot.fact.record) for slot in self.slots if slot.fact is not None]
+        earlier = [slot for slot, fact in told if not self.entry.says_again(fact.spec)]
+        return sorted(at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms)[:1]
+
+    @property
+    def trials(self) -> list[int]:
+        """When (realm ms) what its slots implement will have been ready for long enough in them."""
+        return [at for at in map(self.good_from, self.slots) if at is not None and at > self.now_ms]
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def due(self, fact: Held[Slot]) -> int:
+        """When (realm ms) the present generation is to be ready."""
+        return fact.time_ms + self.allowed_ms(fact.record)
+
+    def allowed_ms(self, slot: Slot) -> int:
+        """How long it may take until the program of a slot fact is ready: one that must end first has its time to end."""
+        runs, former = self.runs(slot), slot.former
+        ends_ms = 0 if former is None or runs.overlaps else self.ending_ms(former.spec)
+        return round(runs.update.deadline_s * 1000) + ends_ms
+
+    def ending_ms(self, spec: str) -> int:
+        """How long a program of a revision may take to end."""
+        return round((self.entry.component_of(self.component.name, spec) or self.component).stop.most_s * 1000)
+
+    def is_overdue(self, slot: SlotEntry) -> bool:
+        """Whether the present generation is parked, or was not ready in time."""
+        if slot.fact is None or self.ready_since(slot) is not None:
+            return False
+        return self.parked(slot) or self.due(slot.fact) <= self.now_ms
+
+    def parked(self, slot: SlotEntry) -> bool:
+        """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
+        fact = slot.fact
+        if fact is not None and fact.record.parked:
+            return True
+        held = None if fact is None else slot.application(fact.record.node)
+        if fact is None or held is None:
+            return False
+        said = held.record
+        return said.state is State.FAILED and said.parked and is_of(fact, said)
+
+    def control(self, slot: SlotEntry) -> SlotControl:
+        """The operator's will for a slot."""
+        return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
+
+
+class Governing:
+    """What governs slots, at one time; of those that are governed alike it is found out once."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._found: dict[tuple[str, str, Good | None], Rollout | None] = {}
+
+    def of(self, key: SlotKey) -> Rollout | None:
+        """The component of a slot by the revision that governs it; None where no spec that stands wants it."""
+        stands = self._as(key, None)
+        return None if stands is None else self._as(key, stands.kept_of(stands.slot(key).fact))
+
+    def _as(self, key: SlotKey, kept: Good | None) -> Rollout | None:
+        named = (key.service, key.component, kept)
+        if named not in self._found:
+            known = component_of(self._fleet, key)
+            self._found[named] = None if known is None else _governing(known, kept)
+        return self._found[named]
+
+
+def _governing(known: Component, kept: Good | None) -> Rollout:
+    governs = known.component if kept is None else known.runs(kept)
+    return Rollout(known.fleet, known.entry, known.spec, governs, kept)
