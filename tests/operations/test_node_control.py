@@ -147,7 +147,7 @@ def test_a_drain_does_not_wait_for_what_only_an_agent_s_key_tells_of(realm: Real
     made_up = SlotKey("web", "app", 7)
     realm.apply(web(1, component="nodes: n2\n"))
     realm.settle(seconds=1)
-    realm.status(made_up, "n1", State.RUNNING, generation=1)
+    realm.status(made_up, "n1", State.RUNNING, generation=1, alone=True)
     realm.control_node("n1", "draining")
     realm.settle(seconds=1)
     assert drained("n1", 1.0).mode == "drained"

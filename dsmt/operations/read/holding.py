@@ -71,7 +71,7 @@ def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: 
     if slot.node == node and slot.desired != "gone":
         return _not_moved(sight, key, slot)
     instance = entry.instances[node]
-    state = next((held.record.state.value for held in instance.statuses if held.record.state != "gone"), "unknown")
+    state = next((held.record.state.value for held in instance.statuses[::-1] if held.record.state != "gone"), "unknown")
     return f"it runs on {slot.node or 'no node'} now; what is left here is being ended, and is {state}"
 
 
