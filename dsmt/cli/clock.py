@@ -29,7 +29,7 @@ def accept(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
         return await clocks.foreseen(connection.bus, connection.trust, broker)
 
     jump = None if yes else ctx.ask(look)
-    if jump is not None and jump.ended:
+    if jump is not None and (jump.ended or jump.runs_out):
         _confirm(ctx, broker, jump)
 
     async def work(connection: Connection) -> clocks.Clock:
@@ -46,11 +46,8 @@ def accept(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
 
 def _confirm(ctx: CliContext, broker: str, jump: clocks.Jump) -> None:
     """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
-    names = ", ".join(jump.ended[:_SHOWN]) + (f" and {len(jump.ended) - _SHOWN} more" if len(jump.ended) > _SHOWN else "")
-    said = (
-        f"realm time would be {rfc3339(jump.to_ms)} and never goes back: "
-        f"by then {counted(len(jump.ended), 'certificate')} will have ended ({names}), "
-        "and whose has ended is out until it is rotated with the root key"
+    said = f"realm time would be {rfc3339(jump.to_ms)} and never goes back: " + "; ".join(
+        [*_ended(jump), *running_out_said(jump)]
     )
     if ctx.json or not sys.stdin.isatty():
         advice = f"set the clock of its machine right; if it is, dsmt clock accept {broker} --yes"
@@ -58,3 +55,21 @@ def _confirm(ctx: CliContext, broker: str, jump: clocks.Jump) -> None:
     print(said)
     if not click.confirm(f"realm {ctx.home().realm().name}: take the clock of {broker}'s machine?"):
         raise FailedError("confirm.no", f"the clock of {broker} is not accepted: the answer was no")
+
+
+def _ended(jump: clocks.Jump) -> list[str]:
+    if not jump.ended:
+        return []
+    return [
+        f"by then {counted(len(jump.ended), 'certificate')} will have ended ({_some(jump.ended)}), "
+        "and whose has ended is out until it is rotated with the root key"
+    ]
+
+
+def running_out_said(jump: clocks.Jump) -> list[str]:
+    """What a jump would end that waits, as the question says it; nothing where nothing does."""
+    return [f"what waits will have waited for long enough: {_some(jump.runs_out)}"] if jump.runs_out else []
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

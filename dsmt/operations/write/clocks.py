@@ -9,7 +9,8 @@ from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
 from dsmt.operations.read.certificates import in_use
-from dsmt.operations.read.sight import look, stands
+from dsmt.operations.read.running_out import running_out
+from dsmt.operations.read.sight import Sight, look, stands
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.trust.store import TrustStore
@@ -27,38 +28,38 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Jump(msgspec.Struct, frozen=True, kw_only=True):
-    """Where realm time would be, and whose certificates would have ended then that have not yet."""
+    """Where realm time would be, whose certificates would have ended then that have not yet, and what else runs out."""
 
     ahead_s: float
     to_ms: int
     ended: list[str]
+    runs_out: list[str]
 
 
 async def foreseen(bus: BusReader, trust: TrustStore, broker: str) -> Jump:
     """What accepting a clock would do to realm time, and to certificates that are known here. Raises as `accept`."""
-    ahead_s = await _ahead_s(bus, broker)
-    now_ms = bus.now_ms()
+    sight = await look(bus, passing=True)
+    ahead_s, now_ms = _ahead_s(sight, broker), bus.now_ms()
     to_ms = now_ms + int(max(0.0, ahead_s) * 1000)
     ending = [
         name
         for name, one in sorted(in_use(trust, now_ms // 1000).items())
         if now_ms // 1000 <= one.not_after < to_ms // 1000 and not trust.is_revoked(one.key_id, one.subject)
     ]
-    return Jump(ahead_s=ahead_s, to_ms=to_ms, ended=ending)
+    return Jump(ahead_s=ahead_s, to_ms=to_ms, ended=ending, runs_out=running_out(sight, to_ms))
 
 
 async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
     """Have a broker take its machine's clock for realm time. Raises `NotFoundError`, `InputError` when it is near enough."""
-    ahead_s = await _ahead_s(bus, broker)
+    ahead_s = _ahead_s(await look(bus, passing=True), broker)
     topic = f"config/clock/{broker}"
     word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
     await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await stands(bus, topic))])
     return Clock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
 
 
-async def _ahead_s(bus: BusReader, broker: str) -> float:
+def _ahead_s(sight: Sight, broker: str) -> float:
     """By how much a broker says that its machine is ahead of realm time."""
-    sight = await look(bus, passing=True)
     told = sight.passing.stats.get(broker)
     if told is None:
         raise NotFoundError("broker.unknown", f"there is no broker {broker}", next="dsmt brokers lists them")
