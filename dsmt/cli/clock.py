@@ -60,10 +60,8 @@ def _confirm(ctx: CliContext, broker: str, jump: clocks.Jump) -> None:
 def _ended(jump: clocks.Jump) -> list[str]:
     if not jump.ended:
         return []
-    return [
-        f"by then {counted(len(jump.ended), 'certificate')} will have ended ({_some(jump.ended)}), "
-        "and whose has ended is out until it is rotated with the root key"
-    ]
+    ended = f"by then {counted(len(jump.ended), 'certificate')} will have ended ({_some(jump.ended)})"
+    return [f"{ended}, and whose has ended is out until it is rotated with the root key"]
 
 
 def running_out_said(jump: clocks.Jump) -> list[str]:
