@@ -1,5 +1,6 @@
 """A revision that stands where it failed goes no further: whatever else is asked, other slots keep what they have."""
 
+import msgspec
 import pytest
 
 from dsmt.event.kinds.slot import Good
@@ -115,6 +116,16 @@ def test_an_instance_more_has_what_works() -> None:
     at.realm.status(key(failed), at.realm.slot(failed).node or "")
     at.watch(120)
     assert [at.realm.slot(index).revision for index in range(4)] == [3, 3, 3, 3]
+
+
+def test_an_instance_that_had_no_place_while_what_stands_was_tried_begins_with_what_works() -> None:
+    at = Standing(STAYS)
+    failed = next(index for index in range(3) if index not in at.good)
+    waits = msgspec.structs.replace(at.realm.slot(failed), node=None, home=None, previous=None)
+    at.realm.say("controller/c2", key(3).topic, waits)
+    at.realm.apply(web(4, component=at.policy))
+    at.watch(120)
+    assert (at.realm.slot(3).node is not None, at.realm.slot(3).revision) == (True, 1)
 
 
 def test_what_stands_moves_nothing_to_the_nodes_that_it_asks_for() -> None:
