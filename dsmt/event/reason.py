@@ -98,6 +98,11 @@ REASONS: Final[Mapping[str, Template]] = {
     "start.exited": Template(
         "exited with <code> <time> after start, before it was ready", "dsmt logs <target> --previous", "dsmt"
     ),
+    "start.unheard": Template(
+        "its agent, process <pid> on <node>, has said nothing since it was started <time> ago; it may hang",
+        "on <node>: kill -9 <pid>; another agent is then started",
+        "you",
+    ),
     "start.driver": Template("<driver> refused: <error>", "dsmt node show <node>", "you"),
     "run.exited": Template("exited with code <code> after <time>", "dsmt logs <target> --previous", "dsmt"),
     "run.signal": Template("killed by <signal> after <time>, not by dsmt", "dsmt logs <target> --previous", "dsmt"),

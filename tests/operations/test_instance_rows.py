@@ -5,7 +5,7 @@ import pytest
 from dsmt.cli import screens
 from dsmt.event.kinds.instance import STARTED, LastExit
 from dsmt.event.reason import reason
-from dsmt.event.status import Shown, State
+from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.instance_row import InstanceRow
@@ -164,3 +164,33 @@ def test_a_death_that_a_move_was_for_is_no_reason_of_what_its_node_does_later() 
     realm.status(key(0), node, State.STOPPED, attempt=1)
     row = row_of(realm)
     assert (row.state, row.reason) == (Shown.STOPPED, None)
+
+
+def test_an_agent_that_was_started_and_never_says_a_word_is_the_reason_after_thirty_seconds() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(obey=False)
+    realm.status(key(0), "n1", State.INSTALLED, layer=Layer.CONTAINER)
+    realm.status(key(0), "n1", State.RUNNING, layer=Layer.AGENT, pid=77)
+    realm.after(29)
+    row = row_of(realm)
+    assert (row.state, row.reason) == (Shown.INSTALLING, None)
+    realm.after(2)
+    shown = sight(realm)
+    row = row_of(realm)
+    assert row.reason is not None
+    assert (row.reason.code, row.reason.who) == ("start.unheard", "you")
+    assert row.reason.message == "its agent, process 77 on n1, has said nothing since it was started 31 s ago; it may hang"
+    assert row.reason.next == "on n1: kill -9 77; another agent is then started"
+    assert is_problem(shown, row)
+    found = service(shown, "web")
+    assert found is not None
+    assert (found.state, found.reason) == ("down", row.reason)
+    assert of_target(shown, "web/app/0", [], {}).endswith(f": {row.reason.message}")
+    realm.close("n1")
+    row = row_of(realm)
+    assert row.reason is None, "of a node that is silent itself that says nothing of its agent"
+    realm.attach("n1")
+    realm.status(key(0), "n1", State.STOPPED, generation=0)
+    row = row_of(realm)
+    assert (row.state, row.reason) == (Shown.INSTALLING, None), "it was heard since: of an older generation"
