@@ -320,6 +320,23 @@ def test_who_answers_and_is_no_broker_of_the_realm_is_told_apart_from_nobody(mad
     asyncio.run(scenario())
 
 
+def test_a_broker_of_the_realm_that_lets_nobody_in_hangs_first_and_nobody_is_told_to_end_the_realm(made: Path) -> None:
+    realm = Home(made).realm()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            told = await _unreachable([address], msgspec.structs.replace(realm, brokers=((address, realm.brokers[0][1]),)))
+        hangs = "the broker there hangs or is overloaded, or another program has its port"
+        assert told.message == f"{address} takes connections, but lets nobody in: {hangs}"
+        assert told.next.startswith("try again in a minute; if it stays so, see there which process listens")
+        assert "dsmt down" not in told.next
+        assert (told.code, told.exit) == ("bus.stranger", AWAY)
+
+    asyncio.run(scenario())
+
+
 def test_of_nats_servers_that_let_nobody_in_it_is_said_that_this_may_pass_before_a_restart_is_advised(made: Path) -> None:
     realm = Home(made).realm()
 
@@ -332,6 +349,7 @@ def test_of_nats_servers_that_let_nobody_in_it_is_said_that_this_may_pass_before
             told = await _unreachable([address], msgspec.structs.replace(realm, brokers=brokers, nats=on_nats))
         assert told.message == f"the NATS servers of realm test let nobody in, though there is an answer at {address}"
         assert told.next.startswith("try again: ")
+        assert "dsmt down" not in told.next
         assert told.exit == AWAY
 
     asyncio.run(scenario())
