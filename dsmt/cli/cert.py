@@ -11,7 +11,7 @@ import click
 from dsmt.cli.command import CliContext, addresses, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, table
 from dsmt.cli.printing import show as show_text
-from dsmt.errors import FailedError, InputError, RefusedError, TransportError
+from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import HeldCertificate
@@ -112,15 +112,14 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes
     """Revoke a key for good: nobody trusts what it, or a key below it, signed. Needs the root key in this home."""
     root_key = ctx.home().root_key()
 
-    async def look(connection: Reading) -> Claim:
+    async def look(connection: Reading) -> tuple[Claim, list[str]]:
         certificates.learn(connection.trust, ctx.home())
-        return await revoking.claim(connection, what)
+        found = await revoking.claim(connection, what)
+        return found, [] if yes else await revoking.live(connection, found)
 
-    found = ctx.ask(look)
-    if found.only_broker and not yes:
-        _confirm_only_broker(ctx, found)
-    if found.below and not yes:
-        _confirm_nodes(ctx, found)
+    found, live = ctx.ask(look)
+    if not yes:
+        _confirm_end(ctx, found, live)
     _confirm(ctx, found, keep=keep, drop=drop)
 
     async def work(connection: Connection) -> Ended:
@@ -129,28 +128,25 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes
     _tell(ctx, ctx.act(work), only_broker=found.only_broker)
 
 
-def _confirm_only_broker(ctx: CliContext, found: Claim) -> None:
-    """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
+def _confirm_end(ctx: CliContext, found: Claim, live: Sequence[str]) -> None:
+    """Ask on a terminal whether what uses the key may end; refuse without one. Raises `InputError`, `FailedError`."""
     name = found.name or found.key
-    said = f"{name} is the only broker: without its key {revoking.NO_BROKER}"
-    if ctx.json or not sys.stdin.isatty():
-        advice = f"dsmt cert revoke {name} --yes; the way back is a new realm: {revoking.WAY_BACK}"
-        raise InputError("confirm", f"{said}; nobody said yes", next=advice)
-    print(f"{said}.\nthe way back is a new realm: {revoking.WAY_BACK}")
-    if not click.confirm(f"realm {ctx.home().realm().name}: revoke {name}?"):
-        raise FailedError("confirm.no", f"{name} is not revoked: the answer was no")
-
-
-def _confirm_nodes(ctx: CliContext, found: Claim) -> None:
-    """Ask on a terminal whether nodes may end with their issuer; refuse without one. Raises `InputError`, `FailedError`."""
-    name, nodes = found.name or found.key, ", ".join(found.below[:_SHOWN])
-    said = f"{name} has certified {nodes}, which end with it"
-    advice = "each joins again with a token of its own: dsmt token create, dsmt join"
-    if ctx.json or not sys.stdin.isatty():
-        raise InputError("confirm", f"{said}; nobody said yes", next=f"dsmt cert revoke {name} --yes; then {advice}")
-    print(f"{said}; {advice}")
-    if not click.confirm(f"revoke {name}?"):
-        raise FailedError("confirm.no", f"{name} is not revoked: the answer was no")
+    nodes = ", ".join(found.below[:_SHOWN])
+    if found.only_broker:
+        said = f"{name} is the only broker: without its key {revoking.NO_BROKER}"
+        after = f"the way back is a new realm: {revoking.WAY_BACK}"
+    elif found.below:
+        said = f"{name} has certified {nodes}, which end with it"
+        after = "then each joins again with a token of its own: dsmt token create, dsmt join"
+    elif live:
+        said = f"{' and '.join(live)} is attached with this key: it is let in no more, and nobody believes what it says"
+        runs = any(one.startswith("node/") for one in live)
+        said += "; what it runs goes on there, unheard, and is started elsewhere, too" if runs else ""
+        after = "for another key alone: dsmt cert rotate, where it lives"
+    else:
+        return
+    ask = f"realm {ctx.home().realm().name}: revoke {name}?"
+    ctx.confirm(said, ask, no=f"{name} is not revoked", advice=f"dsmt cert revoke {name} --yes; {after}", after=after)
 
 
 def _confirm(ctx: CliContext, found: Claim, *, keep: bool, drop: tuple[str, ...]) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from dsmt.cli.printing import columns, fitted, one_line, send
-from dsmt.errors import InputError, TransportError
+from dsmt.cli.printing import columns, fitted, one_line, page, send
+from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.words.telling import Tell, silent
 
 if TYPE_CHECKING:
@@ -101,6 +101,17 @@ class CliContext:
                 raise (error if named is not None else unreached(home, error)) from error
             said = f"realm {realm.name} is being cut over to {move.engine}: {error.message}"
             raise TransportError("bus.moving", said, next="try again when dsmt bus migrate --cut has ended") from error
+
+    def confirm(self, ends: str, question: str, *, no: str, advice: str, after: str = "") -> None:
+        """Say what would end and what comes `after`, and ask on a terminal; refuse without one.
+
+        Raises `InputError`, and `FailedError` for a no.
+        """
+        if self.json or not sys.stdin.isatty():
+            raise InputError("confirm", f"{ends}; nobody said yes", next=advice)
+        print(page(filter(None, (ends, after))))
+        if not click.confirm(question):
+            raise FailedError("confirm.no", f"{no}: the answer was no")
 
     def waits(self, held: str) -> None:
         """Say whom this command waits for."""

@@ -120,6 +120,95 @@ def test_the_only_broker_is_not_revoked_unless_somebody_said_yes(
     assert code == (NO if terminal else WRONG)
 
 
+IN_USE = "is attached with this key: it is let in no more, and nobody believes what it says"
+UNHEARD = "what it runs goes on there, unheard, and is started elsewhere, too"
+SURE = "nobody said yes. Next: dsmt cert revoke node/n1 --yes; for another key alone: dsmt cert rotate, where it lives"
+
+
+@pytest.mark.parametrize(
+    ("live", "terminal", "code", "said"),
+    [
+        (["node/n1"], False, WRONG, f"node/n1 {IN_USE}; {UNHEARD}; {SURE}"),
+        (["controller/c1"], False, WRONG, f"controller/c1 {IN_USE}; {SURE}"),
+        (["node/n1"], True, NO, "node/n1 is not revoked: the answer was no"),
+        ([], False, AWAY, "gone on"),
+    ],
+)
+def test_a_key_with_which_a_member_is_attached_is_not_revoked_unless_somebody_said_yes(
+    run: Run,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    live: list[str],
+    code: int,
+    said: str,
+    terminal: bool,
+) -> None:
+    async def claim(*_: Any, **__: Any) -> Claim:
+        return Claim(name="node/n1", key="ab" * 16, ours=[], theirs=[])
+
+    async def attached_now(*_: Any) -> list[str]:
+        return live
+
+    async def revoke(*_: Any, **__: Any) -> None:
+        raise TransportError("link.lost", "gone on")
+
+    def confirm(*_: Any, **__: Any) -> bool:
+        assert UNHEARD in capsys.readouterr().out
+        return False
+
+    for name, stub in {"revoking.claim": claim, "revoking.live": attached_now}.items():
+        monkeypatch.setattr(f"dsmt.operations.write.{name}", stub)
+    monkeypatch.setattr("dsmt.operations.local.certificates.revoke", revoke)
+    monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
+    monkeypatch.setattr("click.confirm", confirm)
+    assert run("cert", "revoke", "node/n1", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
+    assert run("cert", "revoke", "node/n1", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
+
+
+ENDS = "broker b1 ends for good and its store here is deleted: its clients go to another one"
+FEWER = "one copy of the history less is left"
+
+
+@pytest.mark.parametrize(
+    ("known", "terminal", "code", "said"),
+    [
+        (["b1", "b2"], False, WRONG, f"{ENDS}, and {FEWER}; nobody said yes. Next: dsmt broker remove b1 --yes"),
+        (["b1", "b2"], True, NO, "broker b1 is not removed: the answer was no"),
+        (["b1"], False, AWAY, "gone on"),
+        (["b2", "b3"], True, AWAY, "gone on"),
+    ],
+)
+def test_a_broker_of_several_is_not_removed_unless_somebody_said_yes(
+    run: Run,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    known: list[str],
+    code: int,
+    said: str,
+    terminal: bool,
+) -> None:
+    async def announced(_bus: Any) -> list[str]:
+        return known
+
+    async def gone_on(*_: Any, **__: Any) -> None:
+        raise TransportError("link.lost", "gone on")
+
+    def confirm(*_: Any, **__: Any) -> bool:
+        assert FEWER in capsys.readouterr().out
+        return False
+
+    monkeypatch.setattr("dsmt.cli.brokers.announced", announced)
+    monkeypatch.setattr("dsmt.operations.local.brokers.of_home", lambda _: {})
+    monkeypatch.setattr("dsmt.operations.local.brokers.silent_since_ms", gone_on)
+    monkeypatch.setattr("click.confirm", confirm)
+    assert run("broker", "remove", "b1", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
+    assert run("broker", "remove", "b1", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
+
+
 def test_what_a_controller_said_is_said_again_by_one_that_is_made_for_that_before_its_key_ends(
     run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

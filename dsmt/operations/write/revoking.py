@@ -30,8 +30,9 @@ from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.connection import Connection, Reading
+from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.revisions import earlier
-from dsmt.operations.read.sight import patience, retained
+from dsmt.operations.read.sight import look, patience, retained
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft
 from dsmt.trust.grants import may_write
@@ -39,6 +40,7 @@ from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import TrustStore
 from dsmt.view import ServiceEntry, View
+from dsmt.view.sessions import word
 
 Reverted = dict[str, dict[str, SignedEvent]]
 """By the topic of a spec, of each component that was rolled back: the earlier spec that its slots implement."""
@@ -130,6 +132,20 @@ async def claim(connection: Reading, what: str) -> Claim:
         only_broker=key_id in brokers and all(map(after.is_revoked, brokers)),
         below=[] if name.startswith("node/") else _nodes_ended(connection.trust, after),
     )
+
+
+async def live(connection: Reading, claim: Claim) -> list[str]:
+    """The members that are attached now with certificates that end with a key."""
+    sight, trust = await look(connection.bus), connection.trust
+    after = trust.without(bytes.fromhex(claim.key))
+    ended = sorted(
+        name
+        for name, one in in_use(trust, sight.now_ms // 1000).items()
+        if after.is_revoked(one.key_id, name) and not trust.is_revoked(one.key_id, name)
+    )
+    sessions, lost = sight.view.sessions.of, sight.fleet.lost_brokers
+    said = {name: word(sessions[name], lost) for name in ended if name in sessions}
+    return [name for name, one in said.items() if one is not None and one.state == "open"]
 
 
 def _nodes_ended(before: TrustStore, after: TrustStore) -> list[str]:
