@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.following import while_read
 from dsmt.cli.printing import columns, counted, document, fitted, line, send_bytes, warn
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
@@ -100,7 +101,7 @@ def tail(
         finally:
             printer.keep()
 
-    ctx.ask(work)
+    ctx.ask(lambda connection: while_read(work(connection)))
 
 
 def _check_raw(ctx: CliContext, *, raw: bool) -> None:

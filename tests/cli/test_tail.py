@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +17,7 @@ from dsmt.errors import InputError
 from dsmt.operations.read.tailing import TailQuery
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import Arrived
+from tests.cli.in_process import Run
 
 NOW_MS = 1_800_000_000_000
 ASKED = TailQuery()
@@ -52,3 +57,27 @@ def test_who_is_ended_while_it_records_has_kept_what_proves_all_that_it_has_writ
         signed: Any = SimpleNamespace(key_id=key_id, raw=raw)
         printer.batch([Arrived(signed, row=1, live=True)])
     assert done == ["certificates", "1", "2", "certificates", "3"]
+
+
+@pytest.mark.parametrize("arguments", [["tail"], ["tail", "--json"], ["tail", "--raw"], ["logs", "web", "-f"]], ids=" ".join)
+def test_who_follows_ends_with_the_pipe_though_nothing_more_is_written(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    reads, writes = os.pipe()
+    ended: list[str] = []
+
+    async def forever(*_: Any) -> AsyncIterator[list[Any]]:
+        try:
+            os.close(reads)  # as `head -1` does, when it has its line
+            async with asyncio.timeout(30):
+                await asyncio.Event().wait()
+            yield []
+        finally:
+            ended.append("in order")
+
+    monkeypatch.setattr(stream, "follow_events", forever)
+    monkeypatch.setattr("dsmt.operations.write.asking_logs.logs", forever)
+    with os.fdopen(writes, "w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        assert run(*arguments, home=made) == (0, "")
+    assert ended == ["in order"]
