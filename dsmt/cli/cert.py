@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
 from dsmt.cli.command import CliContext, addresses, command, reason_option, yes_option
-from dsmt.cli.printing import counted, document, table
+from dsmt.cli.printing import counted, document, table, warn
 from dsmt.cli.printing import show as show_text
+from dsmt.cli.screens import NONE
 from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
@@ -28,17 +29,18 @@ def _known(ctx: CliContext) -> list[HeldCertificate]:
     """What the home holds, with what the realm says when it answers, also to who has no valid certificate itself."""
     home = ctx.home()
 
-    async def work(connection: Reading) -> tuple[TrustStore, int]:
-        await revoking.shared_facts(connection.bus)
-        return connection.trust, connection.bus.now_ms() // 1000
+    async def work(connection: Reading) -> tuple[TrustStore, int, Mapping[str, str]]:
+        revoked = await revoking.revoked_keys(connection.bus)
+        return connection.trust, connection.bus.now_ms() // 1000, revoked
 
     try:
-        trust, now_s = ctx.ask(work)
+        trust, now_s, revoked = ctx.ask(work)
     except (TransportError, RefusedError) as error:
         if isinstance(error, RefusedError) and error.code != "trust.expired":
             raise
-        trust, now_s = TrustStore(home.realm().realm), _dated(ctx).now_s
-    return certificates.listing(trust, home, now_s)
+        trust, now_s, revoked = TrustStore(home.realm().realm), _dated(ctx).now_s, {}
+        warn([f"only what this home has is listed, and not which keys are revoked: {error.message}"])
+    return certificates.listing(trust, home, now_s, revoked)
 
 
 def _dated(ctx: CliContext) -> Dated:
@@ -66,9 +68,13 @@ def _print(ctx: CliContext, found: list[HeldCertificate]) -> None:
     show_text(listed(found))
 
 
+def _cells(one: HeldCertificate) -> tuple[str, ...]:
+    return one.name, one.state, one.expires or NONE, one.issuer or NONE, "here" if one.here else "", one.key
+
+
 def listed(found: list[HeldCertificate]) -> str:
     """Every certificate in a line, and what is to be done next."""
-    rows = [((one.name, one.state, one.expires, one.issuer, "here" if one.here else "", one.key), ()) for one in found]
+    rows = [(_cells(one), ()) for one in found]
     due = [f"next: dsmt cert rotate {one.name}" for one in found if one.state in ("renew", "expired", "early") and one.here]
     return "\n".join([table(("NAME", "STATE", "EXPIRES", "ISSUER", "", "KEY"), rows), *due])
 
@@ -82,7 +88,7 @@ async def _rotated(ctx: CliContext, name: str, now: Dated) -> certificates.Rotat
 @command()
 @click.argument("name")
 def rotate(ctx: CliContext, name: str) -> None:
-    """Give NAME, a member of this home, a new key and certificate; the old ones stay valid until revoked."""
+    """Give NAME, a member of this home, a new key and certificate. The former ones stay valid until they end."""
     done = asyncio.run(_rotated(ctx, name, _dated(ctx)))
     if ctx.json:
         document(done)
@@ -98,8 +104,8 @@ def rotate(ctx: CliContext, name: str) -> None:
     if done.before != done.key and name.startswith("broker/"):
         print("members on other machines know it by its former key: type dsmt up, then dsmt node add again for each host")
     if done.before != done.key:
-        first = "" if own or done.restarted else "start it anew; then "
-        print(f"next: {first}dsmt cert revoke {done.before} to end the old key")
+        first = "" if own or done.restarted else "start it anew, then "
+        print(f"its former key ends with its certificate; only if it was stolen: {first}dsmt cert revoke {done.before}")
 
 
 @command()

@@ -37,7 +37,7 @@ from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft
 from dsmt.trust.grants import may_write
 from dsmt.trust.keys import key_id_of
-from dsmt.trust.revocations import topic_of
+from dsmt.trust.revocations import revoked_by, topic_of
 from dsmt.trust.store import TrustStore
 from dsmt.view import ServiceEntry, View
 from dsmt.view.sessions import word
@@ -83,6 +83,13 @@ async def shared_facts(bus: BusReader) -> list[SignedEvent]:
     """All shared facts that are believed now."""
     found = await retained(bus, "/", "the realm's facts")
     return list({one.event.topic: one for one in found if one.event.version is not None}.values())
+
+
+async def revoked_keys(bus: BusReader) -> dict[str, str]:
+    """The ids of the keys that a revocation names, with the names that they had; all the realm's certificates are shown."""
+    told = (signed.event for signed in await retained(bus, "/", "the realm's facts"))
+    keys = ((revoked_by(event.topic), event.data.get("name")) for event in told)
+    return {key.hex(): str(name) for key, name in keys if key is not None and name}
 
 
 def key_of(connection: Reading, what: str) -> tuple[bytes, str]:
