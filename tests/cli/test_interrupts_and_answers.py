@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -168,6 +169,11 @@ def test_a_key_with_which_a_member_is_attached_is_not_revoked_unless_somebody_sa
 
 
 ENDS = "broker b1 ends for good and its store here is deleted: its clients go to another one"
+NOWHERE = (
+    "good is used by web/app: without it that name selects no node, so what has to be placed for them may have no place; "
+    "what runs stays"
+)
+NOBODY = "nobody said yes. Next: dsmt nodeset show good; dsmt nodeset remove good --yes"
 FEWER = "one copy of the history less is left"
 
 
@@ -207,6 +213,42 @@ def test_a_broker_of_several_is_not_removed_unless_somebody_said_yes(
     monkeypatch.setattr("click.confirm", confirm)
     assert run("broker", "remove", "b1", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
     assert run("broker", "remove", "b1", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
+
+
+@pytest.mark.parametrize(
+    ("used", "terminal", "code", "said"),
+    [
+        (["web/app"], False, WRONG, f"{NOWHERE}; {NOBODY}"),
+        (["web/app"], True, NO, "node set good is not removed: the answer was no"),
+        ([], False, AWAY, "gone on"),
+    ],
+)
+def test_a_node_set_that_is_used_is_not_removed_unless_somebody_said_yes(
+    run: Run,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    used: list[str],
+    code: int,
+    said: str,
+    terminal: bool,
+) -> None:
+    async def show(*_: Any) -> Any:
+        return SimpleNamespace(used_by=used)
+
+    async def forget(*_: Any, **__: Any) -> None:
+        raise TransportError("link.lost", "gone on")
+
+    def confirm(*_: Any, **__: Any) -> bool:
+        assert NOWHERE in capsys.readouterr().out
+        return False
+
+    monkeypatch.setattr("dsmt.operations.write.nodesets.show", show)
+    monkeypatch.setattr("dsmt.operations.write.nodesets.forget", forget)
+    monkeypatch.setattr("click.confirm", confirm)
+    assert run("nodeset", "remove", "good", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
+    assert run("nodeset", "remove", "good", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
 
 
 def test_what_a_controller_said_is_said_again_by_one_that_is_made_for_that_before_its_key_ends(

@@ -255,6 +255,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["whatif"], WRONG, "nothing is to happen. Next: dsmt whatif --kill NODE, --drain NODE, --spec FILE"),
     (["whatif", "n1"], WRONG, "unexpected extra argument (n1)"),
     (["whatif", "--kill"], WRONG, "option '--kill' requires an argument"),
+    (["nodeset", "use", "web/app", "all_nods"], MISSING, "no node or node set all_nods. Next: did you mean all_nodes? dsmt"),
     (["whatif", "--kill", "n9"], MISSING, "there is no node or node set n9. Next: dsmt nodes"),
     (["whatif", "--kill", ""], WRONG, "a set is missing. Next: write all_nodes, a name, or minus(a, b)"),
     (["whatif", "--drain", "minus(n1"], WRONG, "`)` or `,` is missing at the end. Next: write it as in minus(a, b)"),

@@ -4,6 +4,7 @@ import pytest
 
 from dsmt.cli import screens
 from dsmt.event.kinds.instance import STARTED, LastExit
+from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.answers import of_target
@@ -194,3 +195,21 @@ def test_an_agent_that_was_started_and_never_says_a_word_is_the_reason_after_thi
     realm.status(key(0), "n1", State.STOPPED, generation=0)
     row = row_of(realm)
     assert (row.state, row.reason) == (Shown.INSTALLING, None), "it was heard since: of an older generation"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "advice"),
+    [
+        ("good", "dsmt nodeset show good"),
+        ("goood", "there is no node or node set goood: correct `nodes`; dsmt nodeset list; dsmt why-not web/app/0"),
+        ("minus(n1, n1)", "dsmt nodeset list; dsmt why-not web/app/0"),
+    ],
+)
+def test_what_is_to_be_looked_at_of_a_set_that_selects_no_node_is_there(nodes: str, advice: str) -> None:
+    realm = Realm("n1")
+    realm.say("operator/alice", "nodeset/good", NodesetFact(expression="minus(n1, n1)", by="alice"))
+    realm.apply(web(1, component=f"nodes: {nodes}"))
+    realm.settle()
+    why = row_of(realm).reason
+    assert why is not None
+    assert (why.code, why.next) == ("place.empty_set", advice)

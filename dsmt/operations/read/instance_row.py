@@ -16,6 +16,7 @@ from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.braked import waits_for_brake
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import rfc3339, span
+from dsmt.spec import nodeset
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.held import Held
@@ -154,7 +155,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         since=rfc3339(seen.since_ms),
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
-        reason=_reason(sight, key, entry, node, seen),
+        reason=_advised(sight, key, _reason(sight, key, entry, node, seen)),
         working=_working(application, seen),
         startup=_startup(instance, seen),
         layers=_layers(instance),
@@ -316,6 +317,16 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
             failed = _failed_before(entry, node) or _agent_failed(entry, node)
             return own or failed or _unheard(sight, instance) or _never_heard(sight, instance, seen)
     return own
+
+
+def _advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
+    """A reason; where it advises to look at a node set that is an expression, or that there is not, with what is there."""
+    spec = component_of(sight, key)
+    if why is None or why.code != "place.empty_set" or spec is None or spec.nodes in sight.view.nodesets:
+        return why
+    unknown = nodeset.unknown_names(nodeset.parse(spec.nodes), universe=sight.fleet.members, named=sight.view.nodesets)
+    mend = f"there is no node or node set {' or '.join(unknown)}: correct `nodes`; " if unknown else ""
+    return msgspec.structs.replace(why, next=f"{mend}dsmt nodeset list; dsmt why-not {key}")
 
 
 def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:

@@ -29,7 +29,7 @@ from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
-from dsmt.operations.write.nodesets import check_known, unknown_names
+from dsmt.operations.write.nodesets import check_known, nowhere, unknown_names
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.entropy import Entropy
@@ -296,8 +296,11 @@ async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: st
     sight = await look(bus, of=(target.service,))
     spec, _ = current(sight, target.service)
     check_known(sight, nodeset.parse(nodes))
-    after = changed(spec, _component(target, spec), nodes=nodes)
-    return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
+    component = _component(target, spec)
+    after = changed(spec, component, nodes=nodes)
+    done = await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
+    warnings = [*done.warnings, *nowhere(sight, component, after.components[component])]
+    return msgspec.structs.replace(done, warnings=warnings)
 
 
 async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpec, *, fact_reason: str, by: str) -> Applied:
