@@ -30,7 +30,7 @@ from dsmt.operations.read.instances import instances, is_behind, is_problem, is_
 from dsmt.operations.read.members import controllers
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
-from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
 from dsmt.view import Held
@@ -69,12 +69,13 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waited(msgspec.Struct, frozen=True, kw_only=True):
-    """What a wait has seen at its end."""
+    """What a wait has seen at its end. `because` says why there was nothing to wait for, where there was not."""
 
     target: str
     wanted: str
     reached: bool
     instances: list[InstanceRow]
+    because: str = ""
 
 
 async def until(
@@ -148,7 +149,9 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
         if state == Shown.GONE:
             entry = sight.view.services.get(target.service)
             if entry is None or not entry.slots:
-                return Waited(target=str(target), wanted=state, reached=True, instances=[])
+                stands = entry is not None and entry.spec is not None
+                because = "" if stands else no_service(sight.view, target.service).message
+                return Waited(target=str(target), wanted=state, reached=True, instances=[], because=because)
         rows = rows_of(sight)
         if (rows or state == Shown.GONE) and all(_is(sight, row, state) for row in rows):
             return Waited(target=str(target), wanted=state, reached=True, instances=rows)
