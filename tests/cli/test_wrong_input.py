@@ -134,7 +134,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["tail", "service/web"], WRONG, "did you mean service/web/?"),
     (["tail", "node/n1"], WRONG, "did you mean node/n1/?"),
     (["tail", "frob/x/"], WRONG, "did you mean service/frob/?"),
-    (["tail", "service/web/frob/+"], WRONG, "topics begin with app, broker"),
+    (["tail", "service/web/frob/+"], WRONG, "did you mean service/web/?"),
     (["tail", "a//b"], WRONG, "is not a topic pattern"),
     (["tail", "Service/"], WRONG, "is not a topic pattern"),
     (["tail", "#"], WRONG, "is not a topic pattern"),
