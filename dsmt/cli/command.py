@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Attached = TypeVar("Attached", bound="Reading")
 WAIT_FOREVER: Final = "forever"
+QUIET_S: Final = 2.0
+"""How long an end may take, before whose it is is told."""
 LAST_PORT: Final = 65_535
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
 _DURATION: Final = re.compile(r"(\d+(\.\d+)?(ms|s|m|h|d))+")
@@ -117,6 +119,26 @@ class CliContext:
         """Say whom this command waits for."""
         if not self.json:
             send(sys.stderr, f"{one_line(held)}; this waits for it\n")
+
+    @contextmanager
+    def lasting(self) -> Iterator[Tell]:
+        """Say whose end this command waits for, of those who take longer than `QUIET_S`."""
+        import asyncio  # noqa: PLC0415 - a third of the time of `--help`
+
+        loop = asyncio.get_running_loop()
+        due: list[asyncio.TimerHandle] = []
+
+        def ends(who: str) -> None:
+            while due:
+                due.pop().cancel()
+            if not self.json:
+                due.append(loop.call_later(QUIET_S, send, sys.stderr, f"waiting for the end of {one_line(who)}\n"))
+
+        try:
+            yield ends
+        finally:
+            while due:
+                due.pop().cancel()
 
     async def settled(self, connection: Reading, done: Applied, *, limit_s: float | None, counted: bool = False) -> Applied:
         """What became of a revision that was applied, once that is known; how far it is shows meanwhile."""

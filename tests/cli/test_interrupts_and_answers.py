@@ -1,7 +1,8 @@
 """Somebody who stops waiting, or does not say yes, hears what goes on and what was not done."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +120,29 @@ def test_the_only_broker_is_not_revoked_unless_somebody_said_yes(
     assert told.startswith("dsmt: broker/b1 is " + ("not revoked: the answer was no\n" if terminal else "the only broker: "))
     assert terminal or "nobody said yes. Next: dsmt cert revoke broker/b1 --yes; the way back is" in told
     assert code == (NO if terminal else WRONG)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=["people", "json"])
+def test_down_says_whose_end_it_waits_for_when_that_takes_long(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    sent: list[str] = []
+
+    async def down(_home: Any, *, waits: Any, ends: Callable[[str], None]) -> None:
+        del waits
+        said = asyncio.Event()
+        monkeypatch.setattr("dsmt.cli.command.send", lambda _, text: (sent.append(text), said.set()))
+        for who in ("the controllers", "the services"):  # the first has ended before that is worth a word
+            ends(who)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2 if more else 30):
+                await said.wait()
+        raise TransportError("link.lost", "all was done")
+
+    monkeypatch.setattr("dsmt.cli.command.QUIET_S", 0.05)
+    monkeypatch.setattr("dsmt.operations.local.ending.down", down)
+    assert run("down", *more, home=made)[0] == AWAY
+    assert sent == ([] if more else ["waiting for the end of the services\n"])
 
 
 IN_USE = "is attached with this key: it is let in no more, and nobody believes what it says"
