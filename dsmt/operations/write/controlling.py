@@ -104,7 +104,8 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
     """Have every slot of a target elsewhere: on one node, or on any other. Raises `InputError`, `NotFoundError`.
 
-    What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits.
+    What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits, and
+    is nothing to do where none does.
     One of each node stays: it may only begin anew on what is another machine now, under the name of its node.
     """
     sight = await look(bus)
@@ -116,10 +117,14 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     def will(before: SlotControl, key: SlotKey) -> SlotControl:
         slot = sight.view.slot(key)
         node = "" if slot is None or slot.fact is None else slot.fact.record.node
+        home = home_of(sight.fleet, key)
+        stays = slot is not None and slot.move_asked is None and (home is None or is_there(sight.fleet, home))
+        if stays and node and node == goes[key]:
+            return before
         number, leave = before.move_number + 1, "" if goes[key] else node or before.leave
         return _will(before, by, reason, move=goes[key], leave=leave, move_number=number, accept_data_loss=accept_data_loss)
 
-    done = await _control(bus, sight, target, "move", will, lambda _: "nothing to do")
+    done = await _control(bus, sight, target, "move", will, lambda row: f"it is on {row.node} already")
     homes = {
         str(key): home.node for key in keys if (home := home_of(sight.fleet, key)) is not None and goes[key] != home.node
     }
