@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Attached = TypeVar("Attached", bound="Reading")
 WAIT_FOREVER: Final = "forever"
+LONGEST_REASON: Final = 1000
 QUIET_S: Final = 2.0
 """How long an end may take, before whose it is is told."""
 LAST_PORT: Final = 65_535
@@ -291,6 +292,14 @@ def seconds(text: str | None) -> float | None:
     return None if text is None or text == WAIT_FOREVER else parse_duration(text)
 
 
-reason_option = click.option("--reason", default="", metavar="TEXT", help="Why you do this; other operators can read it.")
+def _short(ctx: click.Context, option: click.Parameter, value: str) -> str:
+    if len(value) > LONGEST_REASON:  # it is shown wherever what it is for is shown
+        raise click.BadParameter(f"it has {len(value)} characters, and {LONGEST_REASON} are the most", ctx, option)
+    return value
+
+
+reason_option = click.option(
+    "--reason", default="", metavar="TEXT", callback=_short, help="Why you do this; other operators can read it."
+)
 wait_option = click.option("--wait", default=None, metavar="[=DUR]", help="Wait until it is done, at most this long.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do it without asking.")
