@@ -92,7 +92,7 @@ REASONS: Final[Mapping[str, Template]] = {
     ),
     "install.unpack": Template("<file> cannot be unpacked: <error>", "check the archive", "you"),
     "install.command": Template("<step> command ended with <code> after <time>", "dsmt logs <target> --step <step>", "you"),
-    "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run`, or `chmod +x`", "you"),
+    "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run` or `directory`, or `chmod +x`", "you"),
     "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or `auto`", "world"),
     "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target>", "dsmt"),
     "start.exited": Template(
