@@ -145,9 +145,11 @@ def _confirm_end(ctx: CliContext, found: Claim, live: Sequence[str]) -> None:
         said = f"{name} has certified {nodes}, which end with it"
         after = "then each joins again with a token of its own: dsmt token create, dsmt join"
     elif live:
-        said = f"{' and '.join(live)} is attached with this key: it is let in no more, and nobody believes what it says"
+        are = "is" if len(live) == 1 else "are"
+        ends = "nobody lets in who has it, or believes what it says, any more"
+        said = f"{' and '.join(live)} {are} attached with this key: {ends}"
         runs = any(one.startswith("node/") for one in live)
-        said += "; what it runs goes on there, unheard, and is started elsewhere, too" if runs else ""
+        said += "; what runs there goes on, unheard, and is started elsewhere, too" if runs else ""
         after = "for another key alone: dsmt cert rotate, where it lives"
     else:
         return

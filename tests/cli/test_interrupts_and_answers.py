@@ -145,16 +145,16 @@ def test_down_says_whose_end_it_waits_for_when_that_takes_long(
     assert sent == ([] if more else ["waiting for the end of the services\n"])
 
 
-IN_USE = "is attached with this key: it is let in no more, and nobody believes what it says"
-UNHEARD = "what it runs goes on there, unheard, and is started elsewhere, too"
+IN_USE = "attached with this key: nobody lets in who has it, or believes what it says, any more"
+UNHEARD = "what runs there goes on, unheard, and is started elsewhere, too"
 SURE = "nobody said yes. Next: dsmt cert revoke node/n1 --yes; for another key alone: dsmt cert rotate, where it lives"
 
 
 @pytest.mark.parametrize(
     ("live", "terminal", "code", "said"),
     [
-        (["node/n1"], False, WRONG, f"node/n1 {IN_USE}; {UNHEARD}; {SURE}"),
-        (["controller/c1"], False, WRONG, f"controller/c1 {IN_USE}; {SURE}"),
+        (["node/n1"], False, WRONG, f"node/n1 is {IN_USE}; {UNHEARD}; {SURE}"),
+        (["controller/c1", "issuer/c1"], False, WRONG, f"controller/c1 and issuer/c1 are {IN_USE}; {SURE}"),
         (["node/n1"], True, NO, "node/n1 is not revoked: the answer was no"),
         ([], False, AWAY, "gone on"),
     ],
