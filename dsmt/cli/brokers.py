@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import CliContext, command, reason_option
+from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import document
-from dsmt.operations.connection import Connection
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import brokers
 from dsmt.operations.local.home import is_up
 from dsmt.operations.words.times import local, rfc3339
+from dsmt.operations.write.brokers import announced
 from dsmt.ports.realm import BrokerAddress
 
 
@@ -65,10 +66,24 @@ def added(broker: str, address: str, *, runs: bool) -> str:
 
 @command()
 @click.argument("broker")
+@yes_option
 @reason_option
-def remove(ctx: CliContext, broker: str, reason: str) -> None:
+def remove(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
     """End a broker; its clients go to another one."""
     home = ctx.home()
+
+    async def standing(connection: Reading) -> set[str]:
+        return {*await announced(connection.bus), *brokers.of_home(home)}
+
+    known = set() if yes else ctx.ask(standing)
+    if broker in known and len(known) > 1:  # of another one it is said what is wrong
+        here = " and its store here is deleted" if broker in home.names("brokers") else ""
+        ctx.confirm(
+            f"broker {broker} ends for good{here}: its clients go to another one, and one copy of the history less is left",
+            f"realm {home.realm().name}: remove broker {broker}?",
+            no=f"broker {broker} is not removed",
+            advice=f"dsmt broker remove {broker} --yes",
+        )
 
     async def work(connection: Connection) -> tuple[BrokerAddress, int | None]:
         silent_ms = await brokers.silent_since_ms(connection.bus, home, broker)

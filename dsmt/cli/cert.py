@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
 from dsmt.cli.command import CliContext, addresses, command, reason_option, yes_option
-from dsmt.cli.printing import counted, document, table
+from dsmt.cli.printing import counted, document, table, warn
 from dsmt.cli.printing import show as show_text
-from dsmt.errors import FailedError, InputError, RefusedError, TransportError
+from dsmt.cli.screens import NONE
+from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import HeldCertificate
@@ -28,17 +29,18 @@ def _known(ctx: CliContext) -> list[HeldCertificate]:
     """What the home holds, with what the realm says when it answers, also to who has no valid certificate itself."""
     home = ctx.home()
 
-    async def work(connection: Reading) -> tuple[TrustStore, int]:
-        await revoking.shared_facts(connection.bus)
-        return connection.trust, connection.bus.now_ms() // 1000
+    async def work(connection: Reading) -> tuple[TrustStore, int, Mapping[str, str]]:
+        revoked = await revoking.revoked_keys(connection.bus)
+        return connection.trust, connection.bus.now_ms() // 1000, revoked
 
     try:
-        trust, now_s = ctx.ask(work)
+        trust, now_s, revoked = ctx.ask(work)
     except (TransportError, RefusedError) as error:
         if isinstance(error, RefusedError) and error.code != "trust.expired":
             raise
-        trust, now_s = TrustStore(home.realm().realm), _dated(ctx).now_s
-    return certificates.listing(trust, home, now_s)
+        trust, now_s, revoked = TrustStore(home.realm().realm), _dated(ctx).now_s, {}
+        warn([f"only what this home has is listed, and not which keys are revoked: {error.message}"])
+    return certificates.listing(trust, home, now_s, revoked)
 
 
 def _dated(ctx: CliContext) -> Dated:
@@ -66,9 +68,13 @@ def _print(ctx: CliContext, found: list[HeldCertificate]) -> None:
     show_text(listed(found))
 
 
+def _cells(one: HeldCertificate) -> tuple[str, ...]:
+    return one.name, one.state, one.expires or NONE, one.issuer or NONE, "here" if one.here else "", one.key
+
+
 def listed(found: list[HeldCertificate]) -> str:
     """Every certificate in a line, and what is to be done next."""
-    rows = [((one.name, one.state, one.expires, one.issuer, "here" if one.here else "", one.key), ()) for one in found]
+    rows = [(_cells(one), ()) for one in found]
     due = [f"next: dsmt cert rotate {one.name}" for one in found if one.state in ("renew", "expired", "early") and one.here]
     return "\n".join([table(("NAME", "STATE", "EXPIRES", "ISSUER", "", "KEY"), rows), *due])
 
@@ -82,7 +88,7 @@ async def _rotated(ctx: CliContext, name: str, now: Dated) -> certificates.Rotat
 @command()
 @click.argument("name")
 def rotate(ctx: CliContext, name: str) -> None:
-    """Give NAME, a member of this home, a new key and certificate; the old ones stay valid until revoked."""
+    """Give NAME, a member of this home, a new key and certificate. The former ones stay valid until they end."""
     done = asyncio.run(_rotated(ctx, name, _dated(ctx)))
     if ctx.json:
         document(done)
@@ -98,8 +104,8 @@ def rotate(ctx: CliContext, name: str) -> None:
     if done.before != done.key and name.startswith("broker/"):
         print("members on other machines know it by its former key: type dsmt up, then dsmt node add again for each host")
     if done.before != done.key:
-        first = "" if own or done.restarted else "start it anew; then "
-        print(f"next: {first}dsmt cert revoke {done.before} to end the old key")
+        first = "" if own or done.restarted else "start it anew, then "
+        print(f"its former key ends with its certificate; only if it was stolen: {first}dsmt cert revoke {done.before}")
 
 
 @command()
@@ -112,15 +118,14 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes
     """Revoke a key for good: nobody trusts what it, or a key below it, signed. Needs the root key in this home."""
     root_key = ctx.home().root_key()
 
-    async def look(connection: Reading) -> Claim:
+    async def look(connection: Reading) -> tuple[Claim, list[str]]:
         certificates.learn(connection.trust, ctx.home())
-        return await revoking.claim(connection, what)
+        found = await revoking.claim(connection, what)
+        return found, [] if yes else await revoking.live(connection, found)
 
-    found = ctx.ask(look)
-    if found.only_broker and not yes:
-        _confirm_only_broker(ctx, found)
-    if found.below and not yes:
-        _confirm_nodes(ctx, found)
+    found, live = ctx.ask(look)
+    if not yes:
+        _confirm_end(ctx, found, live)
     _confirm(ctx, found, keep=keep, drop=drop)
 
     async def work(connection: Connection) -> Ended:
@@ -129,28 +134,27 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes
     _tell(ctx, ctx.act(work), only_broker=found.only_broker)
 
 
-def _confirm_only_broker(ctx: CliContext, found: Claim) -> None:
-    """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
+def _confirm_end(ctx: CliContext, found: Claim, live: Sequence[str]) -> None:
+    """Ask on a terminal whether what uses the key may end; refuse without one. Raises `InputError`, `FailedError`."""
     name = found.name or found.key
-    said = f"{name} is the only broker: without its key {revoking.NO_BROKER}"
-    if ctx.json or not sys.stdin.isatty():
-        advice = f"dsmt cert revoke {name} --yes; the way back is a new realm: {revoking.WAY_BACK}"
-        raise InputError("confirm", f"{said}; nobody said yes", next=advice)
-    print(f"{said}.\nthe way back is a new realm: {revoking.WAY_BACK}")
-    if not click.confirm(f"realm {ctx.home().realm().name}: revoke {name}?"):
-        raise FailedError("confirm.no", f"{name} is not revoked: the answer was no")
-
-
-def _confirm_nodes(ctx: CliContext, found: Claim) -> None:
-    """Ask on a terminal whether nodes may end with their issuer; refuse without one. Raises `InputError`, `FailedError`."""
-    name, nodes = found.name or found.key, ", ".join(found.below[:_SHOWN])
-    said = f"{name} has certified {nodes}, which end with it"
-    advice = "each joins again with a token of its own: dsmt token create, dsmt join"
-    if ctx.json or not sys.stdin.isatty():
-        raise InputError("confirm", f"{said}; nobody said yes", next=f"dsmt cert revoke {name} --yes; then {advice}")
-    print(f"{said}; {advice}")
-    if not click.confirm(f"revoke {name}?"):
-        raise FailedError("confirm.no", f"{name} is not revoked: the answer was no")
+    nodes = ", ".join(found.below[:_SHOWN])
+    if found.only_broker:
+        said = f"{name} is the only broker: without its key {revoking.NO_BROKER}"
+        after = f"the way back is a new realm: {revoking.WAY_BACK}"
+    elif found.below:
+        said = f"{name} has certified {nodes}, which end with it"
+        after = "then each joins again with a token of its own: dsmt token create, dsmt join"
+    elif live:
+        are = "is" if len(live) == 1 else "are"
+        ends = "nobody lets in who has it, or believes what it says, any more"
+        said = f"{' and '.join(live)} {are} attached with this key: {ends}"
+        runs = any(one.startswith("node/") for one in live)
+        said += "; what runs there goes on, unheard, and is started elsewhere, too" if runs else ""
+        after = "for another key alone: dsmt cert rotate, where it lives"
+    else:
+        return
+    ask = f"realm {ctx.home().realm().name}: revoke {name}?"
+    ctx.confirm(said, ask, no=f"{name} is not revoked", advice=f"dsmt cert revoke {name} --yes; {after}", after=after)
 
 
 def _confirm(ctx: CliContext, found: Claim, *, keep: bool, drop: tuple[str, ...]) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from dsmt.cli.printing import columns, fitted, one_line, send
-from dsmt.errors import InputError, TransportError
+from dsmt.cli.printing import columns, fitted, one_line, page, send
+from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.words.telling import Tell, silent
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Attached = TypeVar("Attached", bound="Reading")
 WAIT_FOREVER: Final = "forever"
+LONGEST_REASON: Final = 1000
+QUIET_S: Final = 2.0
+"""How long an end may take, before whose it is is told."""
 LAST_PORT: Final = 65_535
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
 _DURATION: Final = re.compile(r"(\d+(\.\d+)?(ms|s|m|h|d))+")
@@ -102,10 +105,41 @@ class CliContext:
             said = f"realm {realm.name} is being cut over to {move.engine}: {error.message}"
             raise TransportError("bus.moving", said, next="try again when dsmt bus migrate --cut has ended") from error
 
+    def confirm(self, ends: str, question: str, *, no: str, advice: str, after: str = "") -> None:
+        """Say what would end and what comes `after`, and ask on a terminal; refuse without one.
+
+        Raises `InputError`, and `FailedError` for a no.
+        """
+        if self.json or not sys.stdin.isatty():
+            raise InputError("confirm", f"{ends}; nobody said yes", next=advice)
+        print(page(filter(None, (ends, after))))
+        if not click.confirm(question):
+            raise FailedError("confirm.no", f"{no}: the answer was no")
+
     def waits(self, held: str) -> None:
         """Say whom this command waits for."""
         if not self.json:
             send(sys.stderr, f"{one_line(held)}; this waits for it\n")
+
+    @contextmanager
+    def lasting(self) -> Iterator[Tell]:
+        """Say whose end this command waits for, of those who take longer than `QUIET_S`."""
+        import asyncio  # noqa: PLC0415 - a third of the time of `--help`
+
+        loop = asyncio.get_running_loop()
+        due: list[asyncio.TimerHandle] = []
+
+        def ends(who: str) -> None:
+            while due:
+                due.pop().cancel()
+            if not self.json:
+                due.append(loop.call_later(QUIET_S, send, sys.stderr, f"waiting for the end of {one_line(who)}\n"))
+
+        try:
+            yield ends
+        finally:
+            while due:
+                due.pop().cancel()
 
     async def settled(self, connection: Reading, done: Applied, *, limit_s: float | None, counted: bool = False) -> Applied:
         """What became of a revision that was applied, once that is known; how far it is shows meanwhile."""
@@ -258,6 +292,14 @@ def seconds(text: str | None) -> float | None:
     return None if text is None or text == WAIT_FOREVER else parse_duration(text)
 
 
-reason_option = click.option("--reason", default="", metavar="TEXT", help="Why you do this; other operators can read it.")
+def _short(ctx: click.Context, option: click.Parameter, value: str) -> str:
+    if len(value) > LONGEST_REASON:  # it is shown wherever what it is for is shown
+        raise click.BadParameter(f"it has {len(value)} characters, and {LONGEST_REASON} are the most", ctx, option)
+    return value
+
+
+reason_option = click.option(
+    "--reason", default="", metavar="TEXT", callback=_short, help="Why you do this; other operators can read it."
+)
 wait_option = click.option("--wait", default=None, metavar="[=DUR]", help="Wait until it is done, at most this long.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do it without asking.")

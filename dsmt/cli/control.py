@@ -219,4 +219,5 @@ def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
         document(done)
     else:
         where = ", ".join(f"{row.instance} on {row.node}" for row in done.instances if row.node is not None)
-        print(f"{target} is {state}{f': {where}' if where else ''}")
+        told = where or one_line(done.because)
+        print(f"{target} is {state}{f': {told}' if told else ''}")

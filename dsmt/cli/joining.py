@@ -64,16 +64,12 @@ def create(
         )
 
     made = ctx.act(work)
-    if tokens.is_loopback(*made.brokers):
-        at = ", ".join(made.brokers)
-        one = len(made.brokers) == 1
-        what = "the realm's only broker listens" if one else "the realm's brokers listen"
-        warn([f"{what} at {at}: no other machine reaches {'it' if one else 'them'} (dsmt init --listen HOST:PORT)"])
     if ctx.json:
         document(made)
         return
     print(made.line)
     sys.stdout.flush()
+    warn(made.warnings)
     print(
         f"token {made.token[:8]}, for one machine until {made.expires}; next, there: dsmt join TOKEN",
         file=sys.stderr,

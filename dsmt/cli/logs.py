@@ -7,6 +7,7 @@ import sys
 import click
 
 from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.following import while_read
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import line
 from dsmt.errors import InputError
@@ -58,7 +59,7 @@ def logs(
                 written(ctx, one, many=many)
             sys.stdout.flush()
 
-    ctx.act(work)
+    ctx.act(lambda connection: while_read(work(connection)))
 
 
 def written(ctx: CliContext, one: Line | LogNotice, *, many: bool) -> None:

@@ -266,7 +266,8 @@ def _no_realm(home: Home) -> NotFoundError:
 
 
 async def _down(ctx: CliContext, home: Home) -> None:
-    ended = await ending.down(home, waits=ctx.waits)
+    with ctx.lasting() as ends:
+        ended = await ending.down(home, waits=ctx.waits, ends=ends)
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
     elif ended.processes:

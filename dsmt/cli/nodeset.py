@@ -86,10 +86,23 @@ def use(ctx: CliContext, target: str, nodes: str, reason: str, wait: str | None)
 @yes_option
 @reason_option
 def remove(ctx: CliContext, name: str, *, yes: bool, reason: str) -> None:
-    """Forget a named set; with --yes, also a set that is in use."""
+    """Forget a named set. For a set that is in use it asks first."""
+
+    async def look_at(connection: Reading) -> NodeSet:
+        return await nodesets.show(connection.bus, name)
+
+    used = [] if yes else ctx.ask(look_at).used_by
+    if used:
+        named, ends = ", ".join(used), "without it that name selects no node"
+        ctx.confirm(
+            f"{name} is used by {named}: {ends}, so what has to be placed for them may have no place; what runs stays",
+            f"realm {ctx.home().realm().name}: remove node set {name}?",
+            no=f"node set {name} is not removed",
+            advice=f"dsmt nodeset show {name}; dsmt nodeset remove {name} --yes",
+        )
 
     async def work(connection: Connection) -> NodeSet:
-        return await nodesets.forget(connection.bus, name, by=connection.by, used=yes, reason=reason)
+        return await nodesets.forget(connection.bus, name, by=connection.by, used=yes or bool(used), reason=reason)
 
     done = ctx.act(work)
     if ctx.json:

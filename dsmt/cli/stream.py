@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.following import while_read
 from dsmt.cli.printing import columns, counted, document, fitted, line, send_bytes, warn
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
@@ -100,7 +101,7 @@ def tail(
         finally:
             printer.keep()
 
-    ctx.ask(work)
+    ctx.ask(lambda connection: while_read(work(connection)))
 
 
 def _check_raw(ctx: CliContext, *, raw: bool) -> None:
@@ -141,6 +142,7 @@ class _Printer:
         self._shown = False
         self._notices = 0
         self._keys: set[bytes] = set()
+        self._repeated = event_lines.Repeated()
 
     def begin(self) -> None:
         if self._raw or self._ctx.json or not sys.stdout.isatty():
@@ -161,6 +163,7 @@ class _Printer:
                 line(event_object(item.signed, self._connection.trust))
             else:
                 self._event(item)
+        self._counted()
         sys.stdout.flush()
 
     def end(self) -> None:
@@ -168,6 +171,7 @@ class _Printer:
             sys.stderr.write("-- nothing in the history is what was asked for\n")
 
     def keep(self) -> None:
+        self._counted(rest=True)
         if self._raw and self._keys:
             exporting.keep(self._ctx.home(), self._connection.trust)
 
@@ -183,8 +187,13 @@ class _Printer:
         bus = self._connection.bus
         if self._ctx.json:
             line(notice_object(notice, reader=bus.source, number=self._notices, now_ms=bus.now_ms()))
-        elif notice.type != CAUGHT_UP or notice.fields or self._wide:
+        elif not self._repeated.takes(notice, bus.now_ms()) and (notice.type != CAUGHT_UP or notice.fields or self._wide):
             sys.stdout.write(event_lines.notice_line(notice, bus.now_ms(), self._width()) + "\n")
+
+    def _counted(self, *, rest: bool = False) -> None:
+        if not (self._raw or self._ctx.json):
+            lines = self._repeated.lines(self._connection.bus.now_ms(), self._width(), rest=rest)
+            sys.stdout.write("".join(f"{one}\n" for one in lines))
 
     def _event(self, arrived: Arrived) -> None:
         event = arrived.signed.event

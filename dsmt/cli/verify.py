@@ -35,6 +35,8 @@ def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
 
 def read_file(file: str) -> bytes:
     """A file's bytes. Raises `NotFoundError` or `InputError`."""
+    if not file:
+        raise InputError("file.unreadable", "'' names no file", next="name what dsmt export FILE wrote")
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as opened:
             raw = opened.read(BEGINS)
@@ -43,7 +45,7 @@ def read_file(file: str) -> bytes:
     except FileNotFoundError as error:
         raise NotFoundError("file.missing", f"{file} does not exist", next="dsmt export FILE writes one") from error
     except OSError as error:
-        said = f"{file} cannot be read: {error.strerror}"
+        said = f"{file} cannot be read: {(error.strerror or str(error)).lower()}"
         raise InputError("file.unreadable", said, next="name what dsmt export FILE wrote") from error
     if not raw:
         raise InputError("history.form", f"{file} is empty: it is not a history", next="dsmt export FILE writes one")

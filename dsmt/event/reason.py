@@ -92,11 +92,16 @@ REASONS: Final[Mapping[str, Template]] = {
     ),
     "install.unpack": Template("<file> cannot be unpacked: <error>", "check the archive", "you"),
     "install.command": Template("<step> command ended with <code> after <time>", "dsmt logs <target> --step <step>", "you"),
-    "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run`, or `chmod +x`", "you"),
+    "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run` or `directory`, or `chmod +x`", "you"),
     "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or `auto`", "world"),
     "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target>", "dsmt"),
     "start.exited": Template(
         "exited with <code> <time> after start, before it was ready", "dsmt logs <target> --previous", "dsmt"
+    ),
+    "start.unheard": Template(
+        "its agent, process <pid> on <node>, has said nothing since it was started <time> ago; it may hang",
+        "on <node>: kill -9 <pid>; another agent is then started",
+        "you",
     ),
     "start.driver": Template("<driver> refused: <error>", "dsmt node show <node>", "you"),
     "run.exited": Template("exited with code <code> after <time>", "dsmt logs <target> --previous", "dsmt"),

@@ -35,6 +35,7 @@ LOOK_S = 0.1
 ENDED_LOOK_S = 0.5
 """How often who does something is looked after, whether it is let in."""
 _UP_AGAIN = "dsmt up starts this home's realm again"
+_LOOK = "if it stays so, see there which process listens (ss -ltnp); end it if it hangs, and dsmt starts it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +164,15 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
     answering = [address for address in addresses if await listens(address)]
     if answering and realm.nats is not None and not named:
         said = f"the NATS servers of realm {realm.name} let nobody in, though there is an answer at {', '.join(answering)}"
-        advice = "try again: when one of several dies that takes up to 10 s; if it stays so, see what listens there"
-        return TransportError("bus.stranger", said, next=f"{advice}; then dsmt down and dsmt up")
-    if answering:
-        said = f"{', '.join(answering)} answers, but not for realm {realm.name}: it belongs to another realm, or hangs"
-        advice = (
-            "check --bus (DSMT_BUS) and --home (DSMT_HOME)"
-            if named
-            else "see what listens there; then dsmt down and dsmt up"
-        )
+        advice = f"try again: when one of several dies that takes up to 10 s; {_LOOK}"
         return TransportError("bus.stranger", said, next=advice)
+    if answering and named:
+        said = f"{', '.join(answering)} answers, but not for realm {realm.name}: it belongs to another realm, or hangs"
+        return TransportError("bus.stranger", said, next="check --bus (DSMT_BUS) and --home (DSMT_HOME)")
+    if answering:
+        said = f"{', '.join(answering)} takes connections, but lets nobody in: the broker there hangs or is overloaded"
+        said = f"{said}, or another program has its port"
+        return TransportError("bus.stranger", said, next=f"try again in a minute; {_LOOK}")
     advice = f"check --bus (DSMT_BUS): this home names {', '.join(sorted(own))}" if named else _UP_AGAIN
     return TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}", next=advice)
 

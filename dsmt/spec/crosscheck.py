@@ -211,6 +211,12 @@ def _files(case: Case) -> Iterator[Wrong]:
         to = "/".join(part for part in file["to"].split("/") if part not in ("", "."))
         if to in written:
             yield ("files", str(index), "to"), f"`{file['to']}` is written twice", "keep one of the two"
+        for other in sorted(written):
+            if to.startswith(f"{other}/") or other.startswith(f"{to}/"):
+                above, below = sorted((to, other), key=len)
+                said = f"`{above}` is a file here, and a directory for `{below}`"
+                yield ("files", str(index), "to"), said, "give one of them another path"
+                break
         written.add(to)
         if (file["content"] is None) == (file["source"] is None):
             yield ("files", str(index)), "a file has its text from one place", "either `content` or `from`"

@@ -284,6 +284,20 @@ def _flag_or_size(node: Scalar, _: Single) -> bool | int:
     return quantities.parse_size(node.text)
 
 
+def _request_path(node: Scalar, _: Single) -> str:
+    value = _text(node, _)
+    if not value.startswith("/"):
+        raise WrongValueError(f"`{show(node)}` is not the path of a request, which begins with `/`", f"/{show(node)}?")
+    return value
+
+
+def _header_value(node: Scalar, _: Single) -> str:
+    value = _text(node, _)
+    if {"\r", "\n"} & set(value):
+        raise WrongValueError("a line break in a header's value begins another header", "write it on one line")
+    return value
+
+
 READERS: Final[Mapping[str, Callable[[Scalar, Single], Any]]] = {
     "name": _name, "port_name": _port_name, "text": _text, "flag": _flag, "whole": _whole, "real": _real,
     "duration": _duration, "size": _size, "share": _share, "percent": _percent, "command": _command,
@@ -291,4 +305,5 @@ READERS: Final[Mapping[str, Callable[[Scalar, Single], Any]]] = {
     "image": _image, "node_set": _node_set, "cel": _cel, "address": _address, "user": _user, "status": _status,
     "spread": _spread, "exit_or_signal": _exit_or_signal, "reload": _reload, "env": _env,
     "flag_or_size": _flag_or_size, "variable": _variable,
+    "request_path": _request_path, "header_value": _header_value,
 }  # fmt: skip

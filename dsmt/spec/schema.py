@@ -51,6 +51,7 @@ _SCALARS: Final[dict[str, dict[str, Any]]] = {
             "required": ["file"], "additionalProperties": False},
     "flag_or_size": {**_SIZE, "type": ["boolean", "string", "integer"]},
     "variable": {"type": "string", "pattern": f"^{KEY_PATTERNS['variable']}$"},
+    "request_path": {"type": "string", "pattern": "^/"}, "header_value": {"type": "string", "pattern": r"^[^\r\n]*$"},
 }  # fmt: skip
 _CALLED: Final = {
     "duration": "duration (500ms, 10s, 1h30m)", "size": "size (512MiB, 10GB)", "share": "count or share (2, 25%)",
@@ -60,6 +61,7 @@ _CALLED: Final = {
     "env": "text, number, null or {file: PATH}", "exit_or_signal": "exit code or signal:NAME",
     "reload": "signal or command", "port_name": "name of a port", "image": "OCI reference",
     "status": "status codes (200-399)", "spread": "node, label:KEY or none", "percent": "share (25%)",
+    "request_path": "path, which begins with /", "header_value": "text without a line break",
 }  # fmt: skip
 
 

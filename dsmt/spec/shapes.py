@@ -13,7 +13,7 @@ import msgspec
 SingleKind = Literal[
     "name", "port_name", "text", "flag", "whole", "real", "duration", "size", "share", "percent", "command", "signal",
     "path", "directory", "sha256", "octal", "url", "image", "node_set", "cel", "address", "user", "status",
-    "spread", "exit_or_signal", "reload", "env", "flag_or_size", "variable",
+    "spread", "exit_or_signal", "reload", "env", "flag_or_size", "variable", "request_path", "header_value",
 ]  # fmt: skip
 KeyKind = Literal["name", "port_name", "label", "variable", "header"]
 

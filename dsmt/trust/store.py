@@ -393,4 +393,7 @@ class TrustStore:
 
 
 def _no_trust_file(error: Exception) -> InputError:
-    return InputError("trust.file", f"the trust file cannot be used: {error}", next="make a new one with dsmt trust export")
+    """What is wrong with a trust file: our own words say it; a decoder's are of no use to who has named another file."""
+    why = f": {error.message}" if isinstance(error, UnusableEventError) else ""
+    said = f"the trust file is none that dsmt trust export has written, or it is damaged{why}"
+    return InputError("trust.file", said, next="dsmt trust export FILE writes one")

@@ -52,7 +52,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return 0
 
     def attach(_: CliContext, __: object, work: Callable[[Any], Any]) -> Any:
-        realm, trust = SimpleNamespace(name="test"), SimpleNamespace(certificates=lambda _now_s: [])
+        realm = SimpleNamespace(name="test")
+        trust = SimpleNamespace(certificates=lambda _now_s: [], without=lambda _key: None)
         return asyncio.run(work(SimpleNamespace(bus=Stub(), by="alice", realm=realm, trust=trust, brokers=[])))
 
     for module in LOOKS:

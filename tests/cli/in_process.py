@@ -9,7 +9,7 @@ Run = Callable[..., tuple[int, str]]
 LOOKS = (
     "operations.write.applying", "operations.write.controlling", "operations.write.node_control", "operations.write.nodesets",
     "operations.read.sight", "operations.read.explaining", "operations.write.asking_logs",
-    "operations.write.rolling_back", "cli.control", "cli.past", "cli.nodeset", "cli.why", "cli.status", "cli.listing", "cli.node",
+    "operations.write.rolling_back", "operations.write.revoking", "cli.control", "cli.past", "cli.nodeset", "cli.why", "cli.status", "cli.listing", "cli.node",
 )  # fmt: skip
 """Who looks at the realm: they see the one that the test knows."""
 WRONG, NO, DENIED, MISSING, AWAY = 2, 1, 4, 5, 7

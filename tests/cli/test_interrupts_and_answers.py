@@ -1,8 +1,10 @@
 """Somebody who stops waiting, or does not say yes, hears what goes on and what was not done."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +120,159 @@ def test_the_only_broker_is_not_revoked_unless_somebody_said_yes(
     assert told.startswith("dsmt: broker/b1 is " + ("not revoked: the answer was no\n" if terminal else "the only broker: "))
     assert terminal or "nobody said yes. Next: dsmt cert revoke broker/b1 --yes; the way back is" in told
     assert code == (NO if terminal else WRONG)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=["people", "json"])
+def test_down_says_whose_end_it_waits_for_when_that_takes_long(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    sent: list[str] = []
+
+    async def down(_home: Any, *, waits: Any, ends: Callable[[str], None]) -> None:
+        del waits
+        said = asyncio.Event()
+        monkeypatch.setattr("dsmt.cli.command.send", lambda _, text: (sent.append(text), said.set()))
+        for who in ("the controllers", "the services"):  # the first has ended before that is worth a word
+            ends(who)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2 if more else 30):
+                await said.wait()
+        raise TransportError("link.lost", "all was done")
+
+    monkeypatch.setattr("dsmt.cli.command.QUIET_S", 0.05)
+    monkeypatch.setattr("dsmt.operations.local.ending.down", down)
+    assert run("down", *more, home=made)[0] == AWAY
+    assert sent == ([] if more else ["waiting for the end of the services\n"])
+
+
+IN_USE = "attached with this key: nobody lets in who has it, or believes what it says, any more"
+UNHEARD = "what runs there goes on, unheard, and is started elsewhere, too"
+SURE = "nobody said yes. Next: dsmt cert revoke node/n1 --yes; for another key alone: dsmt cert rotate, where it lives"
+
+
+@pytest.mark.parametrize(
+    ("live", "terminal", "code", "said"),
+    [
+        (["node/n1"], False, WRONG, f"node/n1 is {IN_USE}; {UNHEARD}; {SURE}"),
+        (["controller/c1", "issuer/c1"], False, WRONG, f"controller/c1 and issuer/c1 are {IN_USE}; {SURE}"),
+        (["node/n1"], True, NO, "node/n1 is not revoked: the answer was no"),
+        ([], False, AWAY, "gone on"),
+    ],
+)
+def test_a_key_with_which_a_member_is_attached_is_not_revoked_unless_somebody_said_yes(
+    run: Run,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    live: list[str],
+    code: int,
+    said: str,
+    terminal: bool,
+) -> None:
+    async def claim(*_: Any, **__: Any) -> Claim:
+        return Claim(name="node/n1", key="ab" * 16, ours=[], theirs=[])
+
+    async def attached_now(*_: Any) -> list[str]:
+        return live
+
+    async def revoke(*_: Any, **__: Any) -> None:
+        raise TransportError("link.lost", "gone on")
+
+    def confirm(*_: Any, **__: Any) -> bool:
+        assert UNHEARD in capsys.readouterr().out
+        return False
+
+    for name, stub in {"revoking.claim": claim, "revoking.live": attached_now}.items():
+        monkeypatch.setattr(f"dsmt.operations.write.{name}", stub)
+    monkeypatch.setattr("dsmt.operations.local.certificates.revoke", revoke)
+    monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
+    monkeypatch.setattr("click.confirm", confirm)
+    assert run("cert", "revoke", "node/n1", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
+    assert run("cert", "revoke", "node/n1", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
+
+
+ENDS = "broker b1 ends for good and its store here is deleted: its clients go to another one"
+NOWHERE = (
+    "good is used by web/app: without it that name selects no node, so what has to be placed for them may have no place; "
+    "what runs stays"
+)
+NOBODY = "nobody said yes. Next: dsmt nodeset show good; dsmt nodeset remove good --yes"
+FEWER = "one copy of the history less is left"
+
+
+@pytest.mark.parametrize(
+    ("known", "terminal", "code", "said"),
+    [
+        (["b1", "b2"], False, WRONG, f"{ENDS}, and {FEWER}; nobody said yes. Next: dsmt broker remove b1 --yes"),
+        (["b1", "b2"], True, NO, "broker b1 is not removed: the answer was no"),
+        (["b1"], False, AWAY, "gone on"),
+        (["b2", "b3"], True, AWAY, "gone on"),
+    ],
+)
+def test_a_broker_of_several_is_not_removed_unless_somebody_said_yes(
+    run: Run,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    known: list[str],
+    code: int,
+    said: str,
+    terminal: bool,
+) -> None:
+    async def announced(_bus: Any) -> list[str]:
+        return known
+
+    async def gone_on(*_: Any, **__: Any) -> None:
+        raise TransportError("link.lost", "gone on")
+
+    def confirm(*_: Any, **__: Any) -> bool:
+        assert FEWER in capsys.readouterr().out
+        return False
+
+    monkeypatch.setattr("dsmt.cli.brokers.announced", announced)
+    monkeypatch.setattr("dsmt.operations.local.brokers.of_home", lambda _: {})
+    monkeypatch.setattr("dsmt.operations.local.brokers.silent_since_ms", gone_on)
+    monkeypatch.setattr("click.confirm", confirm)
+    assert run("broker", "remove", "b1", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
+    assert run("broker", "remove", "b1", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
+
+
+@pytest.mark.parametrize(
+    ("used", "terminal", "code", "said"),
+    [
+        (["web/app"], False, WRONG, f"{NOWHERE}; {NOBODY}"),
+        (["web/app"], True, NO, "node set good is not removed: the answer was no"),
+        ([], False, AWAY, "gone on"),
+    ],
+)
+def test_a_node_set_that_is_used_is_not_removed_unless_somebody_said_yes(
+    run: Run,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    used: list[str],
+    code: int,
+    said: str,
+    terminal: bool,
+) -> None:
+    async def show(*_: Any) -> Any:
+        return SimpleNamespace(used_by=used)
+
+    async def forget(*_: Any, **__: Any) -> None:
+        raise TransportError("link.lost", "gone on")
+
+    def confirm(*_: Any, **__: Any) -> bool:
+        assert NOWHERE in capsys.readouterr().out
+        return False
+
+    monkeypatch.setattr("dsmt.operations.write.nodesets.show", show)
+    monkeypatch.setattr("dsmt.operations.write.nodesets.forget", forget)
+    monkeypatch.setattr("click.confirm", confirm)
+    assert run("nodeset", "remove", "good", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
+    assert run("nodeset", "remove", "good", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
 
 
 def test_what_a_controller_said_is_said_again_by_one_that_is_made_for_that_before_its_key_ends(

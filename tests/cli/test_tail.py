@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +16,8 @@ from dsmt.cli.stream import AHEAD_MS, _Printer, _timed
 from dsmt.errors import InputError
 from dsmt.operations.read.tailing import TailQuery
 from dsmt.operations.words.times import rfc3339
-from dsmt.ports.bus import Arrived
+from dsmt.ports.bus import Arrived, Notice
+from tests.cli.in_process import Run
 
 NOW_MS = 1_800_000_000_000
 ASKED = TailQuery()
@@ -52,3 +57,47 @@ def test_who_is_ended_while_it_records_has_kept_what_proves_all_that_it_has_writ
         signed: Any = SimpleNamespace(key_id=key_id, raw=raw)
         printer.batch([Arrived(signed, row=1, live=True)])
     assert done == ["certificates", "1", "2", "certificates", "3"]
+
+
+@pytest.mark.usefixtures("utc")
+def test_what_is_not_believed_is_told_once_for_each_reason_and_then_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    now_ms = [NOW_MS]
+    ctx: Any = SimpleNamespace(json=False)
+    connection: Any = SimpleNamespace(bus=SimpleNamespace(now_ms=lambda: now_ms[0]))
+    printer = _Printer(ctx, connection, ASKED, wide=False, raw=False)
+    c1, n1 = (Notice("dsmt.notice.badsignature", f"{who} was revoked", {}) for who in ("controller/c1", "node/n1"))
+    for after_s, batch, told in (
+        (0, [c1, c1, n1, c1], ["00.000 X controller/c1 was revoked; not shown", "00.000 X node/n1 was revoked; not shown"]),
+        (9, [c1], []),
+        (10, [c1, n1], ["10.000 X controller/c1 was revoked; 4 more events not shown",
+                        "10.000 X node/n1 was revoked; 1 more event not shown"]),
+        (11, [n1], []),
+        (12, None, ["12.000 X node/n1 was revoked; 1 more event not shown"]),
+    ):  # fmt: skip
+        now_ms[0] = NOW_MS + after_s * 1000
+        printer.keep() if batch is None else printer.batch(batch)
+        assert [line.removeprefix("08:00:") for line in capsys.readouterr().out.splitlines()] == told
+
+
+@pytest.mark.parametrize("arguments", [["tail"], ["tail", "--json"], ["tail", "--raw"], ["logs", "web", "-f"]], ids=" ".join)
+def test_who_follows_ends_with_the_pipe_though_nothing_more_is_written(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    reads, writes = os.pipe()
+    ended: list[str] = []
+
+    async def forever(*_: Any) -> AsyncIterator[list[Any]]:
+        try:
+            os.close(reads)  # as `head -1` does, when it has its line
+            async with asyncio.timeout(30):
+                await asyncio.Event().wait()
+            yield []
+        finally:
+            ended.append("in order")
+
+    monkeypatch.setattr(stream, "follow_events", forever)
+    monkeypatch.setattr("dsmt.operations.write.asking_logs.logs", forever)
+    with os.fdopen(writes, "w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        assert run(*arguments, home=made) == (0, "")
+    assert ended == ["in order"]

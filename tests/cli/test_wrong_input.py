@@ -134,7 +134,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["tail", "service/web"], WRONG, "did you mean service/web/?"),
     (["tail", "node/n1"], WRONG, "did you mean node/n1/?"),
     (["tail", "frob/x/"], WRONG, "did you mean service/frob/?"),
-    (["tail", "service/web/frob/+"], WRONG, "topics begin with app, broker"),
+    (["tail", "service/web/frob/+"], WRONG, "did you mean service/web/?"),
     (["tail", "a//b"], WRONG, "is not a topic pattern"),
     (["tail", "Service/"], WRONG, "is not a topic pattern"),
     (["tail", "#"], WRONG, "is not a topic pattern"),
@@ -179,7 +179,10 @@ LINES: list[tuple[list[str], int, str]] = [
     (["apply", "-"], WRONG, "-:1:1: there is no service here"),
     (["plan", "/dev/null"], WRONG, "/dev/null:1:1: there is no service here (begin with `service: NAME`)"),
     (["verify", "none"], MISSING, "none does not exist. Next: dsmt export FILE writes one"),
-    (["verify", "."], WRONG, "cannot be read: Is a directory. Next: name what dsmt export FILE wrote"),
+    (["verify", "."], WRONG, "cannot be read: is a directory. Next: name what dsmt export FILE wrote"),
+    (["verify", ""], WRONG, "'' names no file. Next: name what dsmt export FILE wrote"),
+    (["replay", ""], WRONG, "'' names no file. Next: name what dsmt export FILE wrote"),
+    (["verify", "none", "--trust", "."], WRONG, ". cannot be read: is a directory. Next: dsmt trust export FILE writes one"),
     (["verify", "/dev/null"], WRONG, "is empty: it is not a history"),
     (["verify", "-"], WRONG, "is empty"),
     (["verify", sys.executable], WRONG, "begins neither as a history nor as a recording. Next: dsmt export FILE"),
@@ -224,6 +227,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["ps", "--problem"], WRONG, "no such option '--problem'. Did you mean '--problems'? Next: dsmt ps --help"),
     (["remove", "web", "--ye"], WRONG, "no such option '--ye'. Did you mean one of: '--help', '--home', '--yes'? Next: dsmt rem"),
     (["apply", "web.yaml", "--plan"], WRONG, "option '--plan' requires an argument. Next: dsmt apply --help"),
+    (["stop", "web", "--reason", "x" * 1001], WRONG, "'--reason': it has 1001 characters, and 1000 are the most. Next: dsmt stop"),
     (["stop", "web/app/0", "--reason"], WRONG, "option '--reason' requires an argument. Next: dsmt stop --help"),
     (["wait", "web", "--for"], WRONG, "option '--for' requires an argument. Next: dsmt wait --help"),
     (["completion"], WRONG, "missing argument 'SHELL'. Choose from: bash, zsh, fish. Next: dsmt completion --help"),
@@ -255,6 +259,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["whatif"], WRONG, "nothing is to happen. Next: dsmt whatif --kill NODE, --drain NODE, --spec FILE"),
     (["whatif", "n1"], WRONG, "unexpected extra argument (n1)"),
     (["whatif", "--kill"], WRONG, "option '--kill' requires an argument"),
+    (["nodeset", "use", "web/app", "all_nods"], MISSING, "no node or node set all_nods. Next: did you mean all_nodes? dsmt"),
     (["whatif", "--kill", "n9"], MISSING, "there is no node or node set n9. Next: dsmt nodes"),
     (["whatif", "--kill", ""], WRONG, "a set is missing. Next: write all_nodes, a name, or minus(a, b)"),
     (["whatif", "--drain", "minus(n1"], WRONG, "`)` or `,` is missing at the end. Next: write it as in minus(a, b)"),
@@ -320,6 +325,23 @@ def test_who_answers_and_is_no_broker_of_the_realm_is_told_apart_from_nobody(mad
     asyncio.run(scenario())
 
 
+def test_a_broker_of_the_realm_that_lets_nobody_in_hangs_first_and_nobody_is_told_to_end_the_realm(made: Path) -> None:
+    realm = Home(made).realm()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            told = await _unreachable([address], msgspec.structs.replace(realm, brokers=((address, realm.brokers[0][1]),)))
+        hangs = "the broker there hangs or is overloaded, or another program has its port"
+        assert told.message == f"{address} takes connections, but lets nobody in: {hangs}"
+        assert told.next.startswith("try again in a minute; if it stays so, see there which process listens")
+        assert "dsmt down" not in told.next
+        assert (told.code, told.exit) == ("bus.stranger", AWAY)
+
+    asyncio.run(scenario())
+
+
 def test_of_nats_servers_that_let_nobody_in_it_is_said_that_this_may_pass_before_a_restart_is_advised(made: Path) -> None:
     realm = Home(made).realm()
 
@@ -332,6 +354,7 @@ def test_of_nats_servers_that_let_nobody_in_it_is_said_that_this_may_pass_before
             told = await _unreachable([address], msgspec.structs.replace(realm, brokers=brokers, nats=on_nats))
         assert told.message == f"the NATS servers of realm test let nobody in, though there is an answer at {address}"
         assert told.next.startswith("try again: ")
+        assert "dsmt down" not in told.next
         assert told.exit == AWAY
 
     asyncio.run(scenario())

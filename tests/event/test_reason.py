@@ -22,7 +22,7 @@ WHO_ACTS = {
     "fetch.no_space": "you", "fetch.read_only": "you",
     "install.unpack": "you", "install.command": "you", "install.secret": "you", "install.user": "you",
     "start.cannot_exec": "you", "start.port_in_use": "world", "start.timeout": "dsmt", "start.exited": "dsmt",
-    "start.driver": "you",
+    "start.driver": "you", "start.unheard": "you",
     "run.exited": "dsmt", "run.signal": "dsmt", "run.out_of_memory": "dsmt", "run.limit": "dsmt",
     "run.watchdog": "dsmt", "run.unheard": "dsmt", "run.vanished": "dsmt", "run.unseen": "dsmt", "run.flapping": "you",
     "health.not_ready": "dsmt", "health.not_live": "dsmt", "health.check_broken": "you", "health.braked": "you",

@@ -181,6 +181,18 @@ async def test_a_node_is_given_the_next_certificate_for_its_key_from_half_of_its
 
 
 @scenario
+async def test_who_makes_a_token_is_told_who_is_let_in_with_it_and_where_no_other_machine_can_be(j: Joining) -> None:
+    await j.begin()
+    own = j.connection()
+    for address, more in (("10.0.0.1:4", []), ("127.0.0.1:4", ["the realm's only broker listens at 127.0.0.1:4: no other"])):
+        brokers = ((address, own.realm.brokers[0][1]),)
+        made = await tokens.create(replace(own, realm=msgspec.structs.replace(own.realm, brokers=brokers)), j.operator)
+        first, *others = made.warnings
+        assert first.startswith("whoever uses this line first is let in as a node")
+        assert [one.partition(" machine reaches")[0] for one in others] == more
+
+
+@scenario
 async def test_a_token_tells_by_what_the_servers_of_a_realm_on_nats_are_known_and_who_joins_keeps_that(j: Joining) -> None:
     await j.begin()
     terms, own = NatsTerms(authority="PEM", replicas=3), j.connection()

@@ -89,6 +89,19 @@ def test_a_node_set_that_cannot_be_read_is_given_to_no_component(realm: Realm) -
     assert realm.view.services["web"].spec is not None
 
 
+NOWHERE = "minus(n1, n1) selects no node now: nothing of it is placed until it does; what runs stays where it is"
+
+
+@pytest.mark.parametrize(("nodes", "warnings"), [("n1", []), ("minus(n1, n1)", [f"components.app.nodes: {NOWHERE}"])])
+def test_who_gives_a_component_a_set_of_no_nodes_is_warned_of_what_follows(
+    realm: Realm, nodes: str, warnings: list[str]
+) -> None:
+    del realm
+    bus: Any = None
+    done = asyncio.run(controlling.use_nodes(bus, Target("web"), nodes, by="alice", reason=""))
+    assert done.warnings == warnings
+
+
 def unreadable(realm: Realm) -> SpecFact:
     """What nobody can read is applied, as by a later dsmt."""
     plain = to_plain(parse(web(1), file="t")[0])

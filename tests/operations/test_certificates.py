@@ -236,3 +236,22 @@ def test_a_certificate_is_named_by_its_name_or_by_the_beginning_of_its_key_but_n
     for little in ("", node.key[:3]):
         with pytest.raises(NotFoundError, match="no certificate of"):
             certificates.one(found, little)
+
+
+@pytest.mark.parametrize(
+    ("name", "ended", "shown"),
+    [
+        ("controller/c9", True, True),
+        ("controller/c9", False, False),
+        ("agent/n1/web/app/0", True, False),
+        ("controller/stand-in-1", True, False),
+    ],
+)
+def test_a_revoked_key_of_a_member_is_listed_though_nobody_shows_its_certificate(
+    home: Home, name: str, *, ended: bool, shown: bool
+) -> None:
+    trust, key = TrustStore(home.realm().realm), bytes(16)
+    trust = trust.without(key) if ended else trust
+    found = certificates.listing(trust, home, NOW.now_s, {key.hex(): name})
+    assert [one.state for one in found if one.name == name] == (["revoked"] if shown else [])
+    assert "node/n1" in {one.name for one in found}

@@ -133,6 +133,21 @@ def test_of_a_service_that_is_being_removed_it_is_said_so(words: Words) -> None:
         words(realm, controlling.start)
 
 
+@pytest.mark.parametrize("component", ["", DATA], ids=["without data", "with data"])
+def test_a_move_to_where_it_is_says_so_and_does_nothing(words: Words, component: str) -> None:
+    told: list[controlling.Done] = []
+
+    async def act(*args: Any, **about: Any) -> None:
+        told.append(await move(*args, **about))
+
+    realm = running(component)
+    node = realm.slot().node or ""
+    before = words(realm, controlling.restart)
+    assert words(realm, act, to=node) == before
+    assert (told[0].instances, told[0].unchanged) == ([], ["web/app/0"])
+    assert told[0].because == {"web/app/0": f"it is on {node} already"}
+
+
 def test_whose_data_stays_behind_is_told(words: Words) -> None:
     told: list[dict[str, str]] = []
 
@@ -141,6 +156,7 @@ def test_whose_data_stays_behind_is_told(words: Words) -> None:
 
     realm = running(DATA)
     node = realm.slot().node or ""
+    words(realm, controlling.restart)
     words(realm, act, to=node)
     words(realm, act, accept_data_loss=True)
     words(running(), act)

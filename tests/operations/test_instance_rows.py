@@ -4,8 +4,9 @@ import pytest
 
 from dsmt.cli import screens
 from dsmt.event.kinds.instance import STARTED, LastExit
+from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
-from dsmt.event.status import Shown, State
+from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.instance_row import InstanceRow
@@ -164,3 +165,51 @@ def test_a_death_that_a_move_was_for_is_no_reason_of_what_its_node_does_later() 
     realm.status(key(0), node, State.STOPPED, attempt=1)
     row = row_of(realm)
     assert (row.state, row.reason) == (Shown.STOPPED, None)
+
+
+def test_an_agent_that_was_started_and_never_says_a_word_is_the_reason_after_thirty_seconds() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(obey=False)
+    realm.status(key(0), "n1", State.INSTALLED, layer=Layer.CONTAINER)
+    realm.status(key(0), "n1", State.RUNNING, layer=Layer.AGENT, pid=77)
+    realm.after(29)
+    row = row_of(realm)
+    assert (row.state, row.reason) == (Shown.INSTALLING, None)
+    realm.after(2)
+    shown = sight(realm)
+    row = row_of(realm)
+    assert row.reason is not None
+    assert (row.reason.code, row.reason.who) == ("start.unheard", "you")
+    assert row.reason.message == "its agent, process 77 on n1, has said nothing since it was started 31 s ago; it may hang"
+    assert row.reason.next == "on n1: kill -9 77; another agent is then started"
+    assert is_problem(shown, row)
+    found = service(shown, "web")
+    assert found is not None
+    assert (found.state, found.reason) == ("down", row.reason)
+    assert of_target(shown, "web/app/0", [], {}).endswith(f": {row.reason.message}")
+    realm.close("n1")
+    row = row_of(realm)
+    assert row.reason is None, "of a node that is silent itself that says nothing of its agent"
+    realm.attach("n1")
+    realm.status(key(0), "n1", State.STOPPED, generation=0)
+    row = row_of(realm)
+    assert (row.state, row.reason) == (Shown.INSTALLING, None), "it was heard since: of an older generation"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "advice"),
+    [
+        ("good", "dsmt nodeset show good"),
+        ("goood", "there is no node or node set goood: correct `nodes`; dsmt nodeset list; dsmt why-not web/app/0"),
+        ("minus(n1, n1)", "dsmt nodeset list; dsmt why-not web/app/0"),
+    ],
+)
+def test_what_is_to_be_looked_at_of_a_set_that_selects_no_node_is_there(nodes: str, advice: str) -> None:
+    realm = Realm("n1")
+    realm.say("operator/alice", "nodeset/good", NodesetFact(expression="minus(n1, n1)", by="alice"))
+    realm.apply(web(1, component=f"nodes: {nodes}"))
+    realm.settle()
+    why = row_of(realm).reason
+    assert why is not None
+    assert (why.code, why.next) == ("place.empty_set", advice)

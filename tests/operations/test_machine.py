@@ -296,8 +296,10 @@ def test_ending_a_realm_takes_no_lock_of_nodes_that_never_ran(home: Home, monkey
         return os.open(os.devnull, os.O_RDONLY)
 
     monkeypatch.setattr(ending, "take_lock", take)
-    assert asyncio.run(down(home)).processes == 0
+    told: list[str] = []
+    assert asyncio.run(down(home, ends=told.append)).processes == 0
     assert taken == ["n2"]
+    assert "the services: each is asked to stop, and killed after 15 s" in told
 
 
 @pytest.mark.parametrize("program", ["broker", "controller"])

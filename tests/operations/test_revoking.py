@@ -88,6 +88,8 @@ def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(t
         assert await seat.fresh() == {topic: ("operator/alice", data) for topic, data in said.items()}
         assert seat.thief is not None
         assert seat.thief._trust.is_revoked(seat.stolen.key.key_id)
+        late = await seat.made.client("operator/late", reads=True)
+        assert await revoking.revoked_keys(late) == {seat.stolen.key.key_id.hex(): "operator/eve"}
 
     seated(tmp_path, test)
 

@@ -226,7 +226,12 @@ def test_of_more_topics_than_are_remembered_those_that_speak_still_say_nothing_t
         ("web", "no topic can match web. Next: did you mean service/web/?"),
         ("web/app/", "no topic can match web/app/. Next: did you mean service/web/?"),
         ("service/web", "no topic can match service/web. Next: did you mean service/web/?"),
-        ("service/web/frob/+", "no topic can match service/web/frob/+. Next: topics begin with app, broker"),
+        ("service/web/frob/+", "no topic can match service/web/frob/+. Next: did you mean service/web/?"),
+        ("service/web/app/", "no topic can match service/web/app/. Next: did you mean service/web/?"),
+        ("service/web/spec/", "no topic can match service/web/spec/. Next: did you mean service/web/spec?"),
+        ("service/w/slot/a/0/", "no topic can match service/w/slot/a/0/. Next: did you mean service/w/slot/a/0?"),
+        ("servce/web/", "no topic can match servce/web/. Next: did you mean service/web/?"),
+        ("nodes/n1", "no topic can match nodes/n1. Next: did you mean node/n1/?"),
         ("bad topic", "is not a topic pattern"),
     ],
 )

@@ -1,7 +1,7 @@
 """Waiting: what is told while it lasts, and what a wait that ends too soon says."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from dsmt.errors import FailedError, TimedOutError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.status import State
 from dsmt.operations.read import heeding, waiting
+from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.telling import Tell
 from dsmt.simulator.engine.run import run as simulate
@@ -30,6 +31,21 @@ def test_a_wait_that_ends_too_soon_says_what_is_not_so_how_far_it_is_and_that_it
     why = "web/app/1 backoff: exited with code 3 3ms after start, before it was ready"
     assert told.value.message == f"web r1 is not ready after 0.1 s (1 of 2; {why}); it goes on"
     assert told.value.next == "dsmt status web shows how far it is"
+
+
+def test_a_wait_of_no_time_looks_once_and_says_what_is_so(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        await asyncio.sleep(0.01)  # the first look takes longer than the wait
+        while True:
+            yield sight(realm)
+            await asyncio.sleep(60)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    bus: Any = None
+    with pytest.raises(TimedOutError, match=r"web is not running after 0 s \(1 of 2; web/app/1 backoff"):
+        asyncio.run(waiting.wait_for(bus, WEB, "running", limit_s=0.0))
+    realm.status(key(1), realm.slot(1).node or "", State.RUNNING)
+    assert asyncio.run(waiting.wait_for(bus, WEB, "running", limit_s=0.0)).reached
 
 
 def test_who_waits_is_told_how_far_it_is_once_for_each_change(realm: Realm) -> None:

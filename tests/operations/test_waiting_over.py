@@ -7,9 +7,11 @@ import pytest
 from dsmt.cli import screens
 from dsmt.errors import FailedError, TimedOutError
 from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.status import State
 from dsmt.operations.read import waiting
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.targets import Target
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -118,3 +120,11 @@ def test_what_another_revision_has_replaced_before_it_was_ready_has_failed_and_s
     assert (told.outcome, told.failed) == ("superseded", True)
     (line,) = screens.applied(told)
     assert line == "web  r1 was replaced before it was ready: dsmt history web names what stands"
+
+
+def test_who_waits_for_the_end_of_what_is_not_there_is_told_whether_it_ever_was(realm: Realm) -> None:
+    never = wait(waiting.wait_for, Target("wbe"), "gone")
+    assert (never.reached, never.because) == (True, "there is no service wbe")
+    realm.say("operator/alice", "tombstone/service/old", Tombstone(by="alice", reason="not needed"))
+    removed = wait(waiting.wait_for, Target("old"), "gone")
+    assert (removed.reached, removed.because) == (True, "there is no service old any more: it was removed")

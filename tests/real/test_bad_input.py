@@ -217,7 +217,7 @@ def test_a_program_that_cannot_be_executed_is_named_with_its_directory(shared, t
             reason = await failed(made, service, "start.cannot_exec")
             assert reason["message"].startswith(f"{program} in {made.home.root}/nodes/n")
             assert reason["message"].endswith(f": {why}")
-            assert reason["next"] == "correct `run`, or `chmod +x`"
+            assert reason["next"] == "correct `run` or `directory`, or `chmod +x`"
 
     beside(shared, scenario)
 

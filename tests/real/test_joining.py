@@ -138,7 +138,7 @@ def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_
 
             await dsmt(there, "down")
             write_secret(there / KEY_FILE, after.key.seed)  # as one leaves it that was killed as all else was written
-            await dsmt(home, "cert", "revoke", after.key.key_id.hex(), "--keep")
+            await dsmt(home, "cert", "revoke", after.key.key_id.hex(), "--keep", "--yes")
             fresh = (await dsmt(home, "token", "create")).out.strip()
             assert (await dsmt(there, "join", fresh, "--json")).json["node"] == "web-1"
             assert read_identity(file).key.key_id != after.key.key_id
@@ -158,7 +158,7 @@ def test_a_node_that_runs_while_it_is_not_let_in_any_more_joins_again_and_goes_o
             await dsmt(there, "join", token, "--name", "web-1")
             file = Home(there).part("nodes", "web-1") / "identity"
             former = read_identity(file)
-            await dsmt(home, "cert", "revoke", former.key.key_id.hex(), "--keep")
+            await dsmt(home, "cert", "revoke", former.key.key_id.hex(), "--keep", "--yes")
             await until(lambda: _gone(home, "web-1"))
             fresh = (await dsmt(home, "token", "create")).out.strip()
             assert (await dsmt(there, "join", fresh, "--json")).json["made"]

@@ -83,8 +83,8 @@ def test_three_servers_move_apart_and_the_machine_on_which_the_realm_was_made_di
             operator.run("init", "--engine", "nats", "--brokers", "3", "--listen", f"{made.address}:{PORT}")
             operator.run("up", "--detach", "--nodes", "1", "--controllers", "1")
             operator.add("one", "two", "--roles", "broker,controller,node")
-            operator.run("broker", "remove", "b2")
-            operator.run("broker", "remove", "b3")
+            operator.run("broker", "remove", "b2", "--yes")
+            operator.run("broker", "remove", "b3", "--yes")
             brokers = {one["broker"]: one["address"] for one in operator.run("brokers", "--json").json if one["alive"]}
             assert brokers.keys() == {"b1", "one", "two"}
             assert operator.error("node", "remove", "one", code=4)["code"] == "broker.few"

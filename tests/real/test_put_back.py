@@ -108,7 +108,7 @@ async def scenario(realm: Realm) -> None:
     await realm.apply("web", "two", instances=3)
     await realm.apply("new", "one")
     await realm.say("remove", "old", "--yes", "--wait=60s")
-    await realm.say("cert", "revoke", "node/out")
+    await realm.say("cert", "revoke", "node/out", "--yes")
     before = shown(await realm.rows())
     assert {instance.split("/")[0] for instance, _, _ in before} == {"web", "new"}
     await down(Home(realm.home))

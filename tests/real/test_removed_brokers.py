@@ -35,7 +35,7 @@ def test_what_a_broker_alone_was_given_is_with_another_one_when_it_is_removed(tm
             await dsmt(home.root, "up", "--nodes", "1", "--brokers", "2", "--detach")
             address = {one["broker"]: one["address"] for one in (await dsmt(home.root, "brokers", "--json")).json}["b2"]
             await dsmt(home.root, "apply", str(tmp_path / "web.yaml"), "--bus", f"dsmt://{address}")
-            await dsmt(home.root, "broker", "remove", "b2")
+            await dsmt(home.root, "broker", "remove", "b2", "--yes")
             async with reading(home.operator(), home.realm()) as connection:
                 chunks = [chunk async for chunk in connection.bus.get_blob(sha256(content).digest())]
             assert b"".join(chunks) == content
@@ -54,7 +54,7 @@ def test_a_node_whose_first_broker_was_replaced_starts_new_instances(tmp_path: P
         try:
             await dsmt(home.root, "up", "--nodes", "1", "--detach")
             await dsmt(home.root, "broker", "add", "b2")
-            await dsmt(home.root, "broker", "remove", "b1")
+            await dsmt(home.root, "broker", "remove", "b1", "--yes")
             await dsmt(home.root, "apply", str(tmp_path / "slow.yaml"), "--wait=60s")
         finally:
             await end(home)

@@ -194,7 +194,7 @@ def test_who_is_given_another_certificate_uses_it_at_once_and_services_go_on(tmp
             assert done["restarted"] is True
             await eventually(f"{name} is begun anew", lambda p=place, w=was: at(home, *p)() not in (None, w))
             if done["before"] != done["key"]:
-                await dsmt(home.root, "cert", "revoke", done["before"], "--keep")
+                await dsmt(home.root, "cert", "revoke", done["before"], "--keep", "--yes")
         spec.write_text("service: web\ncomponents: {app: {run: sleep 1000, instances: 2}}\n")
         await dsmt(home.root, "apply", str(spec), "--wait=30s")
         after = (await dsmt(home.root, "ps", "--json")).json

@@ -42,6 +42,7 @@ def _scalar(shape: Single) -> st.SearchStrategy[Any]:
         "spread": st.sampled_from(["none", "node", "label:rack"]), "variable": st.just("PATH"),
         "exit_or_signal": st.sampled_from([3, "signal:SEGV"]), "reload": st.just("HUP") | commands,
         "env": _TEXTS | st.integers(0, 99) | st.none() | st.just({"file": "/etc/x"}),
+        "request_path": st.just("/r?a=b"), "header_value": _TEXTS,
         "flag_or_size": st.booleans() | st.integers(1, 2**40).map(format_size),
     }  # fmt: skip
     return strategies[shape.kind]

@@ -9,9 +9,10 @@ Rule 2: a rotation makes a new key, but for a broker, which every member of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
@@ -21,7 +22,7 @@ from dsmt.operations.connection import Connection, attached
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, is_up, write_secret
 from dsmt.operations.local.making import ensure_broker, had_address, issue
-from dsmt.operations.read.certificates import STAND_IN, State, in_use, state_of
+from dsmt.operations.read.certificates import SHOWN, STAND_IN, State, in_use, state_of
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, Ended
@@ -39,15 +40,15 @@ _PROGRAMS: Final = {"broker": "broker", "controller": "controller", "node": "con
 
 
 class HeldCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """One certificate. `here`: its key is in this home."""
+    """One certificate. `here`: its key is in this home. Of a revoked key no more may be known than its name."""
 
     name: str
     key: str
     state: State
-    issued: str
-    renew: str
-    expires: str
-    issuer: str
+    issued: str | None
+    renew: str | None
+    expires: str | None
+    issuer: str | None
     here: bool
 
 
@@ -97,17 +98,31 @@ def learn(trust: TrustStore, home: Home, *, role: str = "") -> set[bytes]:
     return keys
 
 
-def listing(trust: TrustStore, home: Home, now_s: int) -> list[HeldCertificate]:
-    """Every certificate that is known here, by name; `trust` learns those of the home."""
+def listing(
+    trust: TrustStore, home: Home, now_s: int, revoked: Mapping[str, str] = MappingProxyType({})
+) -> list[HeldCertificate]:
+    """Every certificate that is known here, by name, and each `revoked` key (id, name); `trust` learns those of the home."""
     keys = learn(trust, home)
     newest = in_use(trust, now_s)
-    return sorted(
-        (
-            _held(one, state_of(one, trust, now_s, newest[one.subject]), here=one.key_id in keys)
-            for one in trust.certificates(now_s)
-            if one.subject in newest
-        ),
-        key=lambda held: (held.name, held.issued),
+    found = [
+        _held(one, state_of(one, trust, now_s, newest[one.subject]), here=one.key_id in keys)
+        for one in trust.certificates(now_s)
+        if one.subject in newest
+    ]
+    known = {held.key for held in found}
+    found += [_ended(key, name) for key, name in revoked.items() if key not in known and _is_ended(trust, key, name)]
+    return sorted(found, key=lambda held: (held.name, held.issued or "", held.key))
+
+
+def _is_ended(trust: TrustStore, key: str, name: str) -> bool:
+    """Whether a key is revoked and its certificate, which nobody shows any more, would be listed."""
+    listed = name.partition("/")[0] in SHOWN and not name.startswith(STAND_IN)
+    return listed and trust.is_revoked(bytes.fromhex(key), name)
+
+
+def _ended(key: str, name: str) -> HeldCertificate:
+    return HeldCertificate(
+        name=name, key=key, state="revoked", issued=None, renew=None, expires=None, issuer=None, here=False
     )
 
 

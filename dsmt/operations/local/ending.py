@@ -48,26 +48,35 @@ class Ended(msgspec.Struct, frozen=True):
     stuck: tuple[int, ...]
 
 
-async def down(home: Home, *, waits: Tell = silent) -> Ended:
-    """End everything that this home started on this machine, also what is being started now: that is waited for (C16)."""
+async def down(home: Home, *, waits: Tell = silent, ends: Tell = silent) -> Ended:
+    """End everything that this home started on this machine, also what is being started now: that is waited for (C16).
+
+    `ends` is told whose end is waited for, each time that these are others.
+    """
     async with alone(home, waits):
-        return await _down(home)
+        return await _down(home, ends)
 
 
-async def _down(home: Home) -> Ended:
+async def _down(home: Home, ends: Tell) -> Ended:
     parts = Parts(home)
     seen = set(parts.all())
     below: set[ProcessIdentity] = set()
+    ends("those that would start others again")
     with await _end_restarters(parts, seen, below):
+        ends("the controllers")
         await end(parts.controllers(), 3.0)
         for identity in parts.monitors():
             send_signal(identity, signal.SIGKILL)
+        ends(f"the services: each is asked to stop, and killed after {GRACE_S:.0f} s")
         killed = await end(parts.agents(), GRACE_S)
         stuck: list[int] = []
+        ends("what services have left running, which is killed")
         for container in parts.containers():
             stuck.extend(await kill_owned(*owners_in(container), deadline=5.0))
+        ends("the brokers")
         killed += await end([*parts.bridges(), *parts.brokers()], 5.0)
         killed += await end(parts.servers(), 5.0)
+        ends("all that is left of dsmt's own")
         killed += await _end_rest(parts, seen, below)
         for directory in parts.homes_of_spawners():
             with suppress(OSError):  # of a disk that has become read-only nothing is removed

@@ -67,7 +67,8 @@ def from_file(path: Path) -> TrustStore:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise InputError("trust.file", f"{path} cannot be read: {error.strerror}", next="dsmt trust export FILE") from error
+        said = f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
+        raise InputError("trust.file", said, next="dsmt trust export FILE writes one") from error
     return TrustStore.from_export(raw)
 
 

@@ -12,10 +12,11 @@ from dsmt.controllers.pinning import waits_for_home
 from dsmt.event.kinds.instance import STARTED, LastExit, Status
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason, reason
-from dsmt.event.status import Shown
+from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.braked import waits_for_brake
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import rfc3339, span
+from dsmt.spec import nodeset
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.held import Held
@@ -31,6 +32,8 @@ _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _EMPTY: Final = SlotEntry()
 _UNHEARD: Final = "run.unheard"
+NEVER_HEARD_MS: Final = 30_000
+"""How long an agent that was started may say nothing, before that is told."""
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +155,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         since=rfc3339(seen.since_ms),
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
-        reason=_reason(sight, key, entry, node, seen),
+        reason=_advised(sight, key, _reason(sight, key, entry, node, seen)),
         working=_working(application, seen),
         startup=_startup(instance, seen),
         layers=_layers(instance),
@@ -232,6 +235,19 @@ def _unheard(sight: Sight, instance: Instance | None) -> Reason | None:
     return reason(_UNHEARD, time=span(sight.now_ms - since_ms), node=source.split("/")[1])
 
 
+def _never_heard(sight: Sight, instance: Instance | None, seen: Seen) -> Reason | None:
+    """That its agent was started and has said nothing for long: no session tells of who never attached."""
+    said = None if seen.status is None else seen.status.record
+    if said is None or said.layer is not Layer.AGENT or said.state is not State.RUNNING:
+        return None
+    own = None if instance is None else instance.application
+    silent_ms = sight.now_ms - said.since_ms
+    heard = own is not None and own.time_ms >= said.since_ms
+    if heard or silent_ms < NEVER_HEARD_MS or sight.fleet.state(said.node) != "alive":
+        return None
+    return reason("start.unheard", pid=said.pid, node=said.node, time=span(silent_ms))
+
+
 def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
     hold = entry.hold
     if hold is None:
@@ -296,8 +312,19 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
         case Shown.RUNNING:
             return _unheard(sight, instance) or _not_ready(entry, node)
         case Shown.INSTALLING | Shown.STARTING:
-            return own or _failed_before(entry, node) or _agent_failed(entry, node) or _unheard(sight, instance)
+            failed = _failed_before(entry, node) or _agent_failed(entry, node)
+            return own or failed or _unheard(sight, instance) or _never_heard(sight, instance, seen)
     return own
+
+
+def _advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
+    """A reason; where it advises to look at a node set that is an expression, or that there is not, with what is there."""
+    spec = component_of(sight, key)
+    if why is None or why.code != "place.empty_set" or spec is None or spec.nodes in sight.view.nodesets:
+        return why
+    unknown = nodeset.unknown_names(nodeset.parse(spec.nodes), universe=sight.fleet.members, named=sight.view.nodesets)
+    mend = f"there is no node or node set {' or '.join(unknown)}: correct `nodes`; " if unknown else ""
+    return msgspec.structs.replace(why, next=f"{mend}dsmt nodeset list; dsmt why-not {key}")
 
 
 def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:

@@ -1,6 +1,7 @@
 """Waiting: watch the view until instances are as wanted. A wait that ends changes nothing: what was asked for goes on.
 
 Rule 1: a wait that ends too soon says what is not so, after how long, and how far it is.
+    It looks once however short it is: what nobody has looked at is not said to be so, or not.
 Rule 2: who waits is told how far it is, each time that this changes.
 Rule 3: what is parked, or has failed and is not run again, is told as the outcome when it has stayed so for `PARKED_MS`:
     before that a controller may roll it back, or move it. Nobody waits longer for what dsmt does nothing more about.
@@ -29,7 +30,7 @@ from dsmt.operations.read.instances import instances, is_behind, is_problem, is_
 from dsmt.operations.read.members import controllers
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
-from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
 from dsmt.view import Held
@@ -38,6 +39,8 @@ Result = TypeVar("Result")
 READY: Final = "ready"
 UNREADY: Final = "unready"
 PARKED_MS: Final = 3_000
+FIRST_LOOK_S: Final = 5.0
+"""How long the first look may take, where a wait is shorter than it (rule 1)."""
 STATES: Final = (READY, UNREADY, *(state.value for state in Shown))
 
 
@@ -66,12 +69,13 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waited(msgspec.Struct, frozen=True, kw_only=True):
-    """What a wait has seen at its end."""
+    """What a wait has seen at its end. `because` says why there was nothing to wait for, where there was not."""
 
     target: str
     wanted: str
     reached: bool
     instances: list[InstanceRow]
+    because: str = ""
 
 
 async def until(
@@ -91,10 +95,14 @@ async def until(
     counts from `began`, in the loop's time, or from now.
     """
     told = ""
-    begins = asyncio.get_running_loop().time() if began is None else began
+    now_s = asyncio.get_running_loop().time()
+    ends_s = None if limit_s is None else (now_s if began is None else began) + limit_s
+    first_s = None if ends_s is None else max(ends_s, now_s + FIRST_LOOK_S)
     try:
-        async with asyncio.timeout_at(None if limit_s is None else begins + limit_s), aclosing(watch(bus)) as sights:
+        async with asyncio.timeout_at(first_s) as limit, aclosing(watch(bus)) as sights:
             async for sight in sights:
+                if limit.when() != ends_s:
+                    limit.reschedule(ends_s)
                 found = seen(sight)
                 if found is not None:
                     return found
@@ -141,7 +149,9 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
         if state == Shown.GONE:
             entry = sight.view.services.get(target.service)
             if entry is None or not entry.slots:
-                return Waited(target=str(target), wanted=state, reached=True, instances=[])
+                stands = entry is not None and entry.spec is not None
+                because = "" if stands else no_service(sight.view, target.service).message
+                return Waited(target=str(target), wanted=state, reached=True, instances=[], because=because)
         rows = rows_of(sight)
         if (rows or state == Shown.GONE) and all(_is(sight, row, state) for row in rows):
             return Waited(target=str(target), wanted=state, reached=True, instances=rows)

@@ -2,7 +2,7 @@
 
 An event is `id`, `source`, `type`, `subject`, `topic`, `time` (a timestamp), `data`, `cause` and `to` (lists of text), and
 `version` (null for a signal). What asks for data that an event does not have, or compares what cannot be compared, does not
-hold of it. The library comes with `pip install 'dsmt[cel]'`.
+hold of it. The library comes with `pip install '.[cel]'` in dsmt's source.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dsmt.event.hlc import instant
 from dsmt.event.phrases import cut
 
 NAMES: Final = ("id", "source", "type", "subject", "topic", "time", "data", "cause", "to", "version")
+INSTALL: Final = "in dsmt's source, as README.md installs it: pip install '.[cel]'"
 LONGEST: Final = 4096
 """Characters that an expression may have."""
 SHOWN: Final = 100
@@ -32,7 +33,7 @@ def compiled(text: str) -> Callable[[Event], bool]:
         import cel  # noqa: PLC0415 - an optional part
     except ImportError:
         said = "an expression over events needs a library that is not installed here"
-        raise InputError("where.missing", said, next="pip install 'dsmt[cel]'") from None
+        raise InputError("where.missing", said, next=INSTALL) from None
     if len(text) > LONGEST:
         raise InputError(
             "where.form", f"the expression has {len(text)} characters, {LONGEST} are allowed", next="shorten it"

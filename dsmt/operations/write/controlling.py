@@ -29,7 +29,7 @@ from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
-from dsmt.operations.write.nodesets import check_known, unknown_names
+from dsmt.operations.write.nodesets import check_known, nowhere, unknown_names
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.entropy import Entropy
@@ -104,7 +104,8 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
     """Have every slot of a target elsewhere: on one node, or on any other. Raises `InputError`, `NotFoundError`.
 
-    What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits.
+    What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits, and
+    is nothing to do where none does.
     One of each node stays: it may only begin anew on what is another machine now, under the name of its node.
     """
     sight = await look(bus)
@@ -116,10 +117,14 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     def will(before: SlotControl, key: SlotKey) -> SlotControl:
         slot = sight.view.slot(key)
         node = "" if slot is None or slot.fact is None else slot.fact.record.node
+        home = home_of(sight.fleet, key)
+        stays = slot is not None and slot.move_asked is None and (home is None or is_there(sight.fleet, home))
+        if stays and node and node == goes[key]:
+            return before
         number, leave = max(before.move_number + 1, bus.now_ms()), "" if goes[key] else node or before.leave
         return _will(before, by, reason, move=goes[key], leave=leave, move_number=number, accept_data_loss=accept_data_loss)
 
-    done = await _control(bus, sight, target, "move", will, lambda _: "nothing to do")
+    done = await _control(bus, sight, target, "move", will, lambda row: f"it is on {row.node} already")
     homes = {
         str(key): home.node for key in keys if (home := home_of(sight.fleet, key)) is not None and goes[key] != home.node
     }
@@ -296,8 +301,11 @@ async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: st
     sight = await look(bus, of=(target.service,))
     spec, _ = current(sight, target.service)
     check_known(sight, nodeset.parse(nodes))
-    after = changed(spec, _component(target, spec), nodes=nodes)
-    return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
+    component = _component(target, spec)
+    after = changed(spec, component, nodes=nodes)
+    done = await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
+    warnings = [*done.warnings, *nowhere(sight, component, after.components[component])]
+    return msgspec.structs.replace(done, warnings=warnings)
 
 
 async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpec, *, fact_reason: str, by: str) -> Applied:

@@ -20,7 +20,8 @@ from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import bury, follow, say
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.spec import nodeset
-from dsmt.spec.records import ServiceSpec
+from dsmt.spec.mistakes import nearest
+from dsmt.spec.records import ComponentSpec, ServiceSpec
 
 
 class NodeSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +113,23 @@ def check_known(sight: Sight, expression: nodeset.Expression) -> None:
     unknown = nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)
     if unknown:
         said = f"there is no node or node set {' or '.join(unknown)}"
-        raise NotFoundError("node.unknown", said, next="dsmt nodes; dsmt nodeset list")
+        meant = nearest(unknown[0], {*sight.fleet.members, *sight.view.nodesets, nodeset.ALL_NODES, nodeset.FAILED})
+        asked = f"did you mean {meant}? " if meant else ""
+        raise NotFoundError("node.unknown", said, next=f"{asked}dsmt nodes; dsmt nodeset list")
+
+
+def nowhere(sight: Sight, component: str, spec: ComponentSpec) -> list[str]:
+    """The warning that the nodes of a component are none now, if they are none though each name is known."""
+    wanted = nodeset.parse(spec.nodes)
+    if nodeset.unknown_names(wanted, universe=sight.fleet.members, named=sight.view.nodesets):
+        return []
+    try:
+        if select(sight, wanted):
+            return []
+    except nodeset.NodeSetError as error:
+        return [f"components.{component}.nodes: {error.message}"]
+    stays = "" if spec.each_node else "; what runs stays where it is"
+    return [f"components.{component}.nodes: {spec.nodes} selects no node now: nothing of it is placed until it does{stays}"]
 
 
 def users(sight: Sight, name: str) -> list[str]:

@@ -30,15 +30,17 @@ from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.connection import Connection, Reading
+from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.revisions import earlier
-from dsmt.operations.read.sight import patience, retained
+from dsmt.operations.read.sight import look, patience, retained
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft
 from dsmt.trust.grants import may_write
 from dsmt.trust.keys import key_id_of
-from dsmt.trust.revocations import topic_of
+from dsmt.trust.revocations import revoked_by, topic_of
 from dsmt.trust.store import TrustStore
 from dsmt.view import ServiceEntry, View
+from dsmt.view.sessions import word
 
 Reverted = dict[str, dict[str, SignedEvent]]
 """By the topic of a spec, of each component that was rolled back: the earlier spec that its slots implement."""
@@ -81,6 +83,13 @@ async def shared_facts(bus: BusReader) -> list[SignedEvent]:
     """All shared facts that are believed now."""
     found = await retained(bus, "/", "the realm's facts")
     return list({one.event.topic: one for one in found if one.event.version is not None}.values())
+
+
+async def revoked_keys(bus: BusReader) -> dict[str, str]:
+    """The ids of the keys that a revocation names, with the names that they had; all the realm's certificates are shown."""
+    told = (signed.event for signed in await retained(bus, "/", "the realm's facts"))
+    keys = ((revoked_by(event.topic), event.data.get("name")) for event in told)
+    return {key.hex(): str(name) for key, name in keys if key is not None and name}
 
 
 def key_of(connection: Reading, what: str) -> tuple[bytes, str]:
@@ -130,6 +139,20 @@ async def claim(connection: Reading, what: str) -> Claim:
         only_broker=key_id in brokers and all(map(after.is_revoked, brokers)),
         below=[] if name.startswith("node/") else _nodes_ended(connection.trust, after),
     )
+
+
+async def live(connection: Reading, claim: Claim) -> list[str]:
+    """The members that are attached now with certificates that end with a key."""
+    sight, trust = await look(connection.bus), connection.trust
+    after = trust.without(bytes.fromhex(claim.key))
+    ended = sorted(
+        name
+        for name, one in in_use(trust, sight.now_ms // 1000).items()
+        if after.is_revoked(one.key_id, name) and not trust.is_revoked(one.key_id, name)
+    )
+    sessions, lost = sight.view.sessions.of, sight.fleet.lost_brokers
+    said = {name: word(sessions[name], lost) for name in ended if name in sessions}
+    return [name for name, one in said.items() if one is not None and one.state == "open"]
 
 
 def _nodes_ended(before: TrustStore, after: TrustStore) -> list[str]:

@@ -29,6 +29,7 @@ MOST_S: Final = 30 * 24 * 3600
 KEPT_S: Final = 7 * 24 * 3600
 """How long a token is still listed that nobody has used."""
 State = Literal["open", "used", "expired", "revoked"]
+FIRST: Final = "whoever uses this line first is let in as a node: show it to nobody else"
 _LOOPBACK: Final = re.compile(r"127\.|localhost:|\[?::1\]?:")
 _PATTERN: Final = re.compile(r"[a-z0-9._*?\[\]-]{1,63}")
 
@@ -60,12 +61,13 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):
-    """A new token; `line` is what `dsmt join` takes."""
+    """A new token; `line` is what `dsmt join` takes. `warnings` say what to heed of it."""
 
     token: str
     line: str
     expires: str | None
     brokers: list[str]
+    warnings: list[str]
 
 
 async def create(
@@ -112,7 +114,17 @@ async def create(
         line=token.line(),
         expires=rfc3339(expires_ms),
         brokers=[address for address, _ in reached],
+        warnings=[FIRST, *_unreached([address for address, _ in reached])],
     )
+
+
+def _unreached(brokers: list[str]) -> list[str]:
+    """The warning that no other machine reaches the brokers that a token names."""
+    if not is_loopback(*brokers):
+        return []
+    one, at = len(brokers) == 1, ", ".join(brokers)
+    what = "the realm's only broker listens" if one else "the realm's brokers listen"
+    return [f"{what} at {at}: no other machine reaches {'it' if one else 'them'} (dsmt init --listen HOST:PORT)"]
 
 
 async def _reached(connection: Connection, broker: str | None) -> tuple[tuple[str, bytes], ...]:

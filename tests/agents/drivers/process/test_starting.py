@@ -88,7 +88,7 @@ def test_a_program_that_cannot_be_executed_says_why(launch, tmp_path, make, word
         assert caught.value.code == "start.cannot_exec"
         assert caught.value.message.startswith(f"{program} in {tmp_path}: ")
         assert word in caught.value.message
-        assert caught.value.next == "correct `run`, or `chmod +x`"
+        assert caught.value.next == "correct `run` or `directory`, or `chmod +x`"
 
     asyncio.run(main())
 
