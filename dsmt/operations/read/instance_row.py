@@ -31,6 +31,7 @@ _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _EMPTY: Final = SlotEntry()
 _UNHEARD: Final = "run.unheard"
+_UNKNOWN: Final = frozenset({_UNHEARD, "node.stale"})
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,11 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     def is_unheard(self) -> bool:
         """Whether the silence of its agent is why nobody knows how it is."""
         return self.reason is not None and self.reason.code == _UNHEARD
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it may run, for nobody knows how it is: its agent, or its whole node, is silent and not known to be dead."""
+        return self.reason is not None and self.reason.code in _UNKNOWN
 
     @property
     def startup_news(self) -> str:

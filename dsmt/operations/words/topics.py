@@ -72,11 +72,11 @@ TOPICS: Final[Mapping[str, str]] = {
         "  failed       it failed, and `restart` allows no further try\n"
         "  done         it has ended with 0, and does not run again\n"
         "  lost         its node is dead, or its agent has been silent for too long\n\n"
-        "A service is ok, starting (nothing has gone wrong so far), degraded (some of it is ready), down (none of it\n"
-        "is), held or removing. The realm is ok when none of them is starting, degraded or down, and nothing else is\n"
-        "wrong: what waits for ok has waited for every service. An instance with `restart: always` has failed when it\n"
-        "ends, even with 0: it is in backoff, and serves nobody until it runs again. Give a program that ends\n"
-        "`restart: on_failure` or `never`."
+        "A service is ok, starting (nothing has gone wrong so far), degraded (some of it is ready, or may be),\n"
+        "down (none of it is), held or removing. The realm is ok when none of them is starting, degraded or down,\n"
+        "and nothing else is wrong: what waits for ok has waited for every service. An instance with\n"
+        "`restart: always` has failed when it ends, even with 0: it is in backoff, and serves nobody until it runs\n"
+        "again. Give a program that ends `restart: on_failure` or `never`."
     ),
     "placeholders": (
         "what may stand in braces in a service file\n\n"
