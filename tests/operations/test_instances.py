@@ -137,28 +137,6 @@ def test_the_readiness_of_what_an_agent_that_hangs_has_said_is_unknown() -> None
     assert next_act(row, shown.now_ms).startswith("starts its agent again")
 
 
-@pytest.mark.parametrize(
-    ("silent_s", "dead", "state"), [(11, False, "degraded"), (95, False, "degraded"), (11, True, "down")]
-)
-def test_a_service_of_which_nobody_knows_whether_it_runs_is_not_said_to_be_down(
-    silent_s: int, dead: bool, state: str
-) -> None:
-    realm = Realm("n1", "n2")
-    realm.apply(web(1))
-    realm.settle()
-    node = node_of(realm, key(0))
-    source = f"agent/{node}/web/app/0"
-    realm.attach(node, sources=[f"node/{node}", source])
-    realm.session(source, "silent")
-    realm.after(silent_s)
-    if dead:
-        realm.close(node)
-        realm.verdict(node)
-    found = service(sight(realm), "web")
-    assert found is not None
-    assert (found.ready, found.state) == (0, state)
-
-
 def test_labels_and_problems_filter() -> None:
     realm = running()
     realm.apply(web(1, service="db"))

@@ -104,7 +104,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_unknown(self) -> bool:
-        """Whether it may run, for nobody knows how it is: its agent, or its whole node, is silent and not known to be dead."""
+        """Whether it may run or not: its agent, or all of its node, is silent, and not known to be dead."""
         return self.reason is not None and self.reason.code in _UNKNOWN
 
     @property
