@@ -46,7 +46,11 @@ def seen(ctx: CliContext, named: Target | None = None) -> Sight:
 @click.option("--problems", is_flag=True, help="Only instances with a problem.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also instances that have ended, and copies on other nodes.")
 def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool) -> None:
-    """List the instances (of TARGET: a service, component or instance): where each runs, and its state."""
+    """List the instances (of TARGET: a service, component or instance): where each runs, and its state.
+
+    RESTARTS counts how often it was tried again on its node after a failure, whatever revision failed there; SINCE is how
+    long its state has lasted.
+    """
     wanted = {}
     for label in labels:
         key, equals, value = label.partition("=")

@@ -32,6 +32,7 @@ from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
 from dsmt.programs.configuration import IDENTITY, read_identity
+from dsmt.system.failures import little_left
 from dsmt.trust.keys import key_id_of
 from dsmt.version import __version__
 
@@ -204,7 +205,9 @@ async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIEN
                 if len(missing) >= before:
                     here = f"{len(keys) - before} of {counted(len(keys), 'node')} attached and alive"
                     said = f"{here}; no other node came within {limit_s:g} s: {some(missing)} did not; the start goes on"
-                    raise TimedOutError(error.code, said, next=error.next) from error
+                    full = little_left(str(home.root))
+                    said, advice = (f"{said}; {full}", "free space there") if full else (said, error.next)
+                    raise TimedOutError(error.code, said, next=advice) from error
         await following.here(connection.bus, started.controllers)
 
 

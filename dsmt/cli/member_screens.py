@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dsmt.cli.printing import counted, one_line, page, table, word
 from dsmt.cli.screens import NONE, age, freshness
 from dsmt.event.phrases import quoted
+from dsmt.operations.read.alerting import away
 from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, clock, withholding
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import off_by
@@ -19,7 +20,7 @@ LEFT_MOST = 5
 def nodes(found: Sequence[Node], sight: Sight) -> str:
     """The screen of `dsmt nodes`."""
     header = ("NODE", "ALIVE", "MODE", "INST", "CPUS", "MEM", "DISK", "LOAD", "VERSION", "HEARD")
-    laid = [(_node_cells(node, sight.now_ms), _node_below(node, sight.now_ms)) for node in found]
+    laid = [(_node_cells(node, sight.now_ms), _node_below(node, sight)) for node in found]
     counts = Counter(node.liveness for node in found)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     last = f"{counted(len(found), 'node')}{f': {summary}' if summary else ''}.   {freshness(sight)}"
@@ -55,17 +56,20 @@ def _used(free: int, total: int) -> str:
     return f"{percent} %{'!' if percent >= 95 else ''}"
 
 
-def _node_below(node: Node, now_ms: int) -> list[str]:
+def _node_below(node: Node, sight: Sight) -> list[str]:
     lines = []
     if node.mode_by is not None:
         verb = "excluded" if node.mode == "excluded" else "drain"
         going = [one for one in node.left if not one.stays]
         left = f"; {len(going)} to go" if node.mode == "draining" else ""
-        lines.append(f"{verb} by {node.mode_by} {age(node.mode_since, now_ms)} ago{quoted(node.mode_reason)}{left}")
+        lines.append(f"{verb} by {node.mode_by} {age(node.mode_since, sight.now_ms)} ago{quoted(node.mode_reason)}{left}")
         lines += [f"  {one.instance}: {one.because}" for one in node.left[:LEFT_MOST]]
         more = len(node.left) - LEFT_MOST
         lines += [f"  and {more} more: dsmt ps -a"] if more > 0 else []
-    if node.evidence is not None:
+    told = away(sight, node)
+    if told is not None:
+        lines += [told.message, f"next: {told.next}"]
+    elif node.evidence is not None:
         lines.append(node.evidence)
     why = clock(node)
     if why is not None:
@@ -85,10 +89,9 @@ def node_shown(node: NodeShown, sight: Sight) -> str:
         "drivers": ", ".join(sorted(told.get("drivers", {}))) or None,
         "instances": node.instances,
         "heard": f"{age(node.last_seen, sight.now_ms)} ago" if node.last_seen else None,
-        "evidence": node.evidence,
     }
     lines += [f"  {name:<10} {one_line(str(value))}" for name, value in facts.items() if value is not None]
-    lines += [f"  {one_line(said)}" for said in _node_below(node, sight.now_ms) if said != node.evidence]
+    lines += [f"  {one_line(said)}" for said in _node_below(node, sight)]
     if node.processes:
         laid = [((str(one.pid), one.role, one.instance or NONE), ()) for one in node.processes]
         lines += ["", *table(("PID", "ROLE", "INSTANCE"), laid, right=("PID",)).split("\n")]

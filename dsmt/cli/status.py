@@ -35,7 +35,10 @@ LOOKED_AT = 60
 @command()
 @click.argument("service", type=TARGET, required=False)
 def status(ctx: CliContext, service: str | None) -> None:
-    """Show the realm on one screen; or SERVICE: its instances, what is wrong with them, what happened last."""
+    """Show the realm on one screen; or SERVICE: its instances, what is wrong with them, what happened last.
+
+    RESTARTS counts how often an instance was tried again on its node after a failure, whatever revision failed there.
+    """
     if service is None:
         _realm(ctx)
     else:

@@ -15,10 +15,11 @@ from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.controllers.rollout import Rollout
 from dsmt.event.envelope import EventId
+from dsmt.event.kinds.instance import STEPS
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.order import MAX_STEP
-from dsmt.event.phrases import cut
+from dsmt.event.phrases import cut, stepped
 from dsmt.event.reason import happened
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
@@ -130,6 +131,10 @@ class ComponentContext(Rollout):
         said, health = slot.application(fact.record.node), instance.health
         if said is not None and is_of(fact, said.record) and said.record.reason is not None:
             return f": {happened(said.record.reason)}"
+        step = said.record.step if said is not None and is_of(fact, said.record) else None
+        if step is not None:
+            took_s, see = max(0, self.now_ms - step.since_ms) / 1000, f"; see dsmt logs {self.entry.name} --step {step.name}"
+            return f": {stepped(step.name)} had taken {took_s:.4g} s, and had not ended{see if step.name in STEPS else ''}"
         checked = None if health is None or health.record.generation < fact.version else health.record
         evidence = checked.evidence if checked is not None and checked.health == "unready" else ""
         return f": {cut(evidence, EVIDENCE_MOST)}" if evidence else ""

@@ -195,7 +195,7 @@ _LIFE: Final = (
     Key("restart", "reset", DURATION, "60s", "healthy that long (or 10x the last delay) = forgotten"),
     Key("restart", "escalate", Steps(ESCALATION), None, "steps before parking; `move` never for `pinned`", note="[restart: 5, reinstall: 2, recreate: 2, move: 1]"),
     Key("restart", "park", Nested("park"), {}, "never silent, never for good"),
-    Key("park", "after", _whole(1), 10, "parked after that many failures"),
+    Key("park", "after", _whole(1), 10, "so many failures are answered with another try; the next one parks it"),
     Key("park", "retry", _duration(1), "10m", "tried again when a cause changes, and each time this has passed"),
     Key("component", "stop", Nested("stop"), {}, "how it is ended; after `grace` KILL to the whole group"),
     Key("stop", "signal", Single("signal"), "TERM", "sent to the whole group"),

@@ -155,7 +155,7 @@ class Step(Record, frozen=True):
 
 
 class Park(Record, frozen=True):
-    """Parked after so many failures, tried again each `retry_s`."""
+    """Parked by the first failure after so many, tried again each `retry_s`."""
 
     after: Positive
     retry_s: Seconds

@@ -14,6 +14,8 @@ from dsmt.event.reason import reason
 
 DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """The errno values of a disk that takes nothing more for now: what is to be written waits, and is tried again."""
+LITTLE_BYTES = 2**20
+"""With less than this on its disk a store may take nothing more."""
 
 
 def failed(code: str, *, advice: str = "", **fields: Any) -> FailedError:
@@ -36,8 +38,7 @@ def no_space(path: str, need: int, error: OSError) -> FailedError:
     place = path
     while not os.path.lexists(place) and place != os.path.dirname(place):
         place = os.path.dirname(place)
-    told = os.statvfs(place or ".")
-    free = "no inode" if told.f_files and not told.f_favail else size_in_words(told.f_bavail * told.f_frsize)
+    _, free = _free(place or ".")
     return FailedError(
         "fetch.no_space",
         f"{size_in_words(need)} needed, {free} free at {path}",
@@ -46,6 +47,19 @@ def no_space(path: str, need: int, error: OSError) -> FailedError:
         free=free,
         path=path,
     )
+
+
+def little_left(path: str) -> str:
+    """That the disk of a directory is full, or nearly so; empty where it is not."""
+    left, free = _free(path)
+    return f"the disk of {path} is full, or nearly so: {free} free" if left < LITTLE_BYTES else ""
+
+
+def _free(path: str) -> tuple[int, str]:
+    """How many bytes may still be written where a path is, and that in words."""
+    told = os.statvfs(path)
+    left = told.f_bavail * told.f_frsize
+    return (0, "no inode") if told.f_files and not told.f_favail else (left, size_in_words(left))
 
 
 @contextmanager

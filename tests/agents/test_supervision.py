@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.agents.rules.supervision import JITTER, Again, Finished, Parked, RestartHistory, Supervision, Verdict
+from dsmt.spec.keys import GROUPS
 from dsmt.spec.records import Park, RestartPolicy, Step
 
 DEFAULT = (("restart", 5), ("reinstall", 2), ("recreate", 2), ("move", 1))
@@ -64,6 +65,7 @@ def test_park_after_comes_before_the_end_of_escalation() -> None:
     found = fail(Supervision(policy(after=3)), 4)
     assert isinstance(found[2], Again)
     assert isinstance(found[3], Parked)
+    assert GROUPS["park"]["after"].text == "so many failures are answered with another try; the next one parks it"
 
 
 def test_what_was_healthy_long_enough_is_forgiven() -> None:

@@ -51,7 +51,9 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32)))
     monkeypatch.setattr(machine, "read_identity", lambda _: identity)
-    made = SimpleNamespace(is_joined=False, operator=lambda: None, realm=lambda: None, part=lambda *_: Path())
+    made = SimpleNamespace(
+        is_joined=False, operator=lambda: None, realm=lambda: None, part=lambda *_: Path(), root=Path("/")
+    )
     return cast("Home", made)
 
 
@@ -68,6 +70,20 @@ def test_up_waits_as_long_as_one_more_node_comes_and_names_those_that_do_not(hom
     assert said == f"{here}; no other node came within 30 s: n4, n5, n6 and 2 more did not; the start goes on"
     assert 90 <= ended <= 120, "the last one came after 60 s"
     assert "not all nodes are attached and alive: 1 of 8; not n2, n3, n4 and 4 more" in told
+
+
+def test_up_that_nobody_came_to_names_the_full_disk_of_the_home(home: Home, small_disk: Path) -> None:
+    cast("Any", home).root = small_disk
+    (small_disk / "b1.db").write_bytes(bytes(200 << 10))
+
+    async def main() -> TimedOutError:
+        with pytest.raises(TimedOutError) as missed:
+            await machine.attached(home, StartedRealm("r", (), (), NODES[:4], made=False), limit_s=30.0)
+        return missed.value
+
+    missed = run(main())
+    assert missed.message.endswith(f"the start goes on; the disk of {small_disk} is full, or nearly so: 56 KiB free")
+    assert missed.next == "free space there"
 
 
 def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:

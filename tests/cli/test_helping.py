@@ -61,6 +61,13 @@ def test_help_explains_words_and_lists_them(capsys: pytest.CaptureFixture[str]) 
     assert "there is no command or word `nosuch`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["ps", "status"])
+def test_what_lists_restarts_says_what_they_count(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", command]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "was tried again on its node after a failure, whatever revision failed there" in said
+
+
 def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith(f"dsmt {__version__}")

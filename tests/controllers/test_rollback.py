@@ -2,6 +2,7 @@
 
 import pytest
 
+from dsmt.event.kinds.instance import Step
 from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
 from dsmt.event.status import State
@@ -84,7 +85,7 @@ def test_the_only_instance_goes_back_when_it_parks_after_its_deadline() -> None:
     assert (realm.slot().node, revisions(realm)) == (node, [1])
 
 
-@pytest.mark.parametrize("of_it", ["its check", "its program", "nothing"])
+@pytest.mark.parametrize("of_it", ["its check", "its program", "its command", "its fetch", "nothing"])
 def test_a_revision_that_was_not_ready_in_time_is_refused_with_what_is_known_of_why(of_it: str) -> None:
     realm, controller = running(1)
     realm.apply(web(1, component=SHORT + BAD))
@@ -96,12 +97,19 @@ def test_a_revision_that_was_not_ready_in_time_is_refused_with_what_is_known_of_
     elif of_it == "its program":
         why = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="web/app/0")
         realm.status(key(), node, State.FAILED, reason=why)
+    elif of_it != "nothing":
+        name = "install" if of_it == "its command" else "fetch"
+        step = Step(name=name, since_ms=realm.now_ms - 39_000, limit_s=600.0)
+        realm.status(key(), node, State.INITIATED, step=step)
     controller.look()
     assert revisions(realm) == [1]
     told = realm.slot().reason.message
     assert "web/app/0 was not ready within 30 s" in told
     assert (": GET /: 404" in told) == (of_it == "its check")
     assert ("code 3" in told) == (of_it == "its program")
+    command = ": its `install` command had taken 39 s, and had not ended; see dsmt logs web --step install)"
+    assert (command in told) == (of_it == "its command")
+    assert (": its fetch had taken 39 s, and had not ended)" in told) == (of_it == "its fetch")
     assert len(told) < 400
 
 

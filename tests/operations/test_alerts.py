@@ -12,8 +12,8 @@ from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read.alerting import alerts, of_silent_brokers
-from dsmt.operations.read.members import Broker, brokers, controllers
-from dsmt.operations.read.summaries import status
+from dsmt.operations.read.members import Broker, brokers, controllers, node_shown, nodes
+from dsmt.operations.read.summaries import service, status
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
@@ -123,6 +123,47 @@ def test_of_a_dead_node_it_is_said_that_dsmt_acts_only_while_something_is_to_go_
     assert told()[0] == who
     realm.settle(seconds=1)
     assert told() == ("you", "dsmt up on its machine, or dsmt node remove n2 --forget; look: dsmt why node/n2")
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "dead", "state"), [(11, False, "degraded"), (95, False, "degraded"), (11, True, "down")]
+)
+def test_a_service_of_which_nobody_knows_whether_it_runs_is_not_said_to_be_down(
+    silent_s: int, dead: bool, state: str
+) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle()
+    (node,) = realm.nodes_of()
+    source = f"agent/{node}/web/app/0"
+    realm.attach(node, sources=[f"node/{node}", source])
+    realm.session(source, "silent")
+    realm.after(silent_s)
+    if dead:
+        realm.close(node)
+        realm.verdict(node)
+    found = service(sight(realm), "web")
+    assert found is not None
+    assert (found.ready, found.state) == (0, state)
+
+
+def test_nodes_tells_of_a_node_that_is_not_alive_what_status_tells_with_the_command_that_helps() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component="nodes: n2"))
+    realm.settle(seconds=1)
+    realm.close("n2")
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+    undecided = "; whether it is dead is not decided yet"
+    for dead, says in ((False, undecided), (True, "as a test says")):
+        if dead:
+            realm.verdict("n2")
+        seen = sight(realm)
+        (alert,) = (one for one in status(seen, trust, []).alerts if one.target == "node/n2")
+        assert alert.message.endswith(says)
+        assert "dsmt up on its machine" in alert.next
+        for shown in (member_screens.nodes(nodes(seen), seen), member_screens.node_shown(node_shown(seen, "n2"), seen)):
+            assert shown.count(alert.message) == 1
+            assert f"next: {alert.next}" in shown
 
 
 @pytest.mark.parametrize(("closed", "who"), [((), "dsmt"), (("c1",), "you")])

@@ -1,6 +1,8 @@
 """Why: where an explanation begins, the sentence that answers, and whether it is whole."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import cast
 
 import msgspec
@@ -12,19 +14,21 @@ from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Health, Status
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Slot
-from dsmt.event.kinds.source import Started
+from dsmt.event.kinds.source import Started, TakenDown
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, State
+from dsmt.event.topic import matches
 from dsmt.operations.read.answers import _gone_back
 from dsmt.operations.read.explaining import Explained, why
 from dsmt.operations.read.instances import instances
 from dsmt.operations.words.targets import Target
-from dsmt.ports.bus import Bus
+from dsmt.operations.words.times import local
+from dsmt.ports.bus import Bus, Interest, Start
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, agent, key, web
 from tests.controllers.test_rollback import BAD, SHORT, ready, running
-from tests.operations.scripted import ScriptedBus, came, complete
+from tests.operations.scripted import ScriptedBus, ScriptedSubscription, came, complete
 from tests.operations.sights import sight
 from tests.operations.test_revisions import rolled_back
 
@@ -32,9 +36,23 @@ EXITED = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="
 TRUST = TrustStore(RealmName(name="test", roots=(bytes(32),)))
 
 
+class Recorded(ScriptedBus):
+    """Its history has of a `down` what was asked for; all else is given to everybody."""
+
+    @asynccontextmanager
+    async def subscribe(self, interest: Interest) -> AsyncIterator[ScriptedSubscription]:
+        async with super().subscribe(interest) as every:
+            if interest.start is not Start.HISTORY or not interest.patterns[0].endswith("/down"):
+                yield every
+                return
+            (pattern,) = interest.patterns
+            said = [one for one in self._events.values() if matches(pattern, one.event.topic)]
+            yield ScriptedSubscription([came(*said)], interest)
+
+
 def explain(realm: Realm, target: str, depth: int = 64) -> Explained:
     events = [event for _, event in realm.rows]
-    bus = ScriptedBus([[*came(*events), complete(realm.now_ms)]], now_ms=realm.now_ms, events=events)
+    bus = Recorded([[*came(*events), complete(realm.now_ms)]], now_ms=realm.now_ms, events=events)
     return asyncio.run(why(cast("Bus", bus), TRUST, target, depth=depth)).explained
 
 
@@ -164,6 +182,30 @@ def test_a_node_that_was_dead_is_told_in_the_past_and_what_began_with_its_own_no
     realm.status(key(0), there, State.RUNNING)
     assert explain(realm, "web/app/0").says.endswith(f", because {there} has been started anew")
     assert explain(realm, "web").says.endswith(f", because {there} has been started anew")
+
+
+def test_what_an_operator_took_down_is_told_of_its_node_and_of_what_runs_there_again() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle()
+    first = realm.now_ms
+    realm.after(5).say("operator/root", "node/n1/down", TakenDown(by="root"))
+    at = local(realm.now_ms)
+    realm.after(5).session("node/n1", "open", incarnation=realm.now_ms)
+    realm.after(1).status(key(0), "n1", State.RUNNING)
+    ending = f"because n1 has been started anew; root took it down at {at}"
+    for target in ("web/app/0", "web"):
+        told = explain(realm, target)
+        assert told.says.endswith(ending)
+        assert "node/n1 is taken down, says root" in [link.says for link in told.chain]
+    assert explain(realm, "node/n1").says.endswith(f"; root took it down at {at}")
+    realm.after(5).session("node/n1", "open", incarnation=realm.now_ms)
+    realm._sequences.pop("node/n1", None)  # a start is the first event of its incarnation
+    began = Started(previous_incarnation=first + 11_000, previous_sequence=9, version="0.1")
+    realm.say("node/n1", "source/node/n1", began, incarnation=realm.now_ms)
+    realm.after(1).status(key(0), "n1", State.RUNNING)
+    for target in ("web/app/0", "node/n1"):
+        assert "took it down" not in explain(realm, target).says, "it was started since, and died of something else"
 
 
 def test_a_drain_that_is_over_is_told_in_the_past() -> None:

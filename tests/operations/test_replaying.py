@@ -19,6 +19,7 @@ from dsmt.event.order import newer
 from dsmt.event.records import from_data
 from dsmt.event.registry import is_fact
 from dsmt.operations.offline import replaying
+from dsmt.operations.offline.elsewhere import replay as decided_again
 from dsmt.operations.offline.replaying import replay as replay_file
 from dsmt.ports.bus import Draft
 from dsmt.ports.store import Append
@@ -65,6 +66,24 @@ def test_decisions_behind_the_horizon_of_a_trimmed_store_replay_the_same(seed: i
     assert outcomes == {"same"}
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_decisions_on_the_rows_of_another_broker_are_decided_again_where_these_come_to_the_same_view(seed: int) -> None:
+    life = Life(seed)
+    for _ in life.live(40):
+        pass
+    other = [(2 * row + 7, signed) for row, signed in life.realm.rows]  # it has more rows, of what no view folds
+    assert decided_again(other, life.decisions, store="s1", ended=lambda _: inf).count("same") == 0
+    report = decided_again(other, life.decisions, store="another", ended=lambda _: inf)
+    assert report.count("same") == len(report.findings) == len(life.decisions)
+    ever = [n for n, (_, signed) in enumerate(other) if life.realm.view.winner(signed.event.topic) is signed]
+    lacking = [one for n, one in enumerate(other) if n != ever[0]]
+    report = decided_again(lacking, life.decisions, store="another", ended=lambda _: inf)
+    assert report.count("different") == 0
+    told = [detail for finding in report.findings if finding.outcome == "inputs incomplete" for detail in finding.details]
+    assert told
+    assert all("replay an export of that broker" in one for one in told)
+
+
 def test_what_is_no_history_is_not_replayed() -> None:
     with pytest.raises(InputError, match="not a history"):
         replay_file(b"\xd2\x84", TrustStore(Realm(name="test", roots=(bytes(32),))))
@@ -92,7 +111,7 @@ def test_a_key_has_ended_with_the_first_row_of_a_file_that_revokes_it(
         return Report()
 
     run = asyncio.run(lived())
-    monkeypatch.setattr(replaying, "fold_and_decide", fold)
+    monkeypatch.setattr(replaying, "decided_again", fold)
     assert replay_file(b"".join(run.items), run.trust()).ok
     by_topic = {signed.event.topic: (row, signed) for row, signed in told["rows"]}
     first, second = sorted(row for topic, (row, _) in by_topic.items() if topic.startswith("trust/revoked/"))

@@ -125,6 +125,9 @@ def test_up_may_be_repeated_and_adds_only_what_is_missing_and_down_may_be_repeat
         await dsmt(home.root, "up", "--nodes", "2", "--detach")  # and keys and history are still there
         said = (await dsmt(home.root, "nodes", "--json")).json
         assert [(node["node"], node["liveness"]) for node in said] == [("n1", "alive"), ("n2", "alive")]
+        for thing in ("node/n2", "broker/b1", "controller/c1"):  # and it says who ended it
+            why = (await dsmt(home.root, "why", thing, "--json")).json
+            assert f"{thing} is taken down, says root" in [link["says"] for link in why["chain"]]
 
     run(tmp_path, scenario)
 

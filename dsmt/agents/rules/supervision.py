@@ -3,8 +3,8 @@
 Rule 1: the first delay is `first`; where that is not given there is none after a run that was healthy, and else it is
     `GROWTH_FROM_S`. Each further one is `factor` times the last, at most `cap`; the caller brings the jitter.
 Rule 2: failures are forgotten when an instance was healthy for `reset`, or 10 times its last delay if that is longer.
-Rule 3: the n-th failure takes the step of `escalate` that n falls into; after the last step, or after `park.after`
-    failures, it is parked: tried again each `retry`, and at once when its cause changes.
+Rule 3: the n-th failure takes the step of `escalate` that n falls into. The first failure behind the last step, or behind
+    the `park.after`-th failure, parks it: it is tried again each `retry`, and at once when its cause changes.
 Rule 4: the step `move` is another's to take: here it parks, and says that it asks for another node.
 Rule 5: never silent, never for good: every verdict but `Finished` ends in another try.
 """

@@ -9,6 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Seconds
 from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact, signal
+from dsmt.event.phrases import person
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,12 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
     lacks: str = ""
 
 
+class TakenDown(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's `down` is about to end what the topic names, on the machine where it was started."""
+
+    by: str
+
+
 def keeper_died(source: str, said: KeeperReplaced) -> str:
     """What happened to the keeper, or the spawner, that a source has replaced."""
     who = "spawner" if source.startswith("node/") else "keeper"
@@ -66,6 +73,10 @@ def _following(_: Event, said: Following) -> str:
     return f"cannot follow the realm: {said.lacks}" if said.lacks else "follows the realm where that moves"
 
 
+def _down(_: Event, said: TakenDown) -> str:
+    return f"is taken down, says {person(said.by)}"
+
+
 def _beats(template: str, source: str) -> KindRow:
     return signal(template, "dsmt.heartbeat", source, Heartbeat, _heartbeat, routine=True)
 
@@ -76,6 +87,10 @@ def _keeps(template: str, source: str) -> KindRow:
 
 def _follows(template: str, source: str) -> KindRow:
     return fact(template, "dsmt.following", source, Following, _following, ttl_ms=DAY_MS)
+
+
+def _downs(thing: str) -> KindRow:
+    return signal(f"{thing}/down", "dsmt.down", ("operator",), TakenDown, _down, budget="evidence")
 
 
 ROWS: Final[tuple[KindRow, ...]] = (
@@ -90,4 +105,7 @@ ROWS: Final[tuple[KindRow, ...]] = (
     _keeps("controller/<controller>/keeper", "controller/<controller>"),
     _follows("node/<node>/following", "node/<node>"),
     _follows("controller/<controller>/following", "controller/<controller>"),
+    _downs("node/<node>"),
+    _downs("broker/<broker>"),
+    _downs("controller/<controller>"),
 )

@@ -9,6 +9,8 @@ Rule 2: `down` first ends who would restart others (keeper, spawners, managers, 
     so have heard of every end.
 Rule 3: after `down` no process is left, and of a container's directory only the record of what was good there; keys, history
     and `data` directories stay.
+Rule 4: `down` first says of all that runs here that it is taken down, and by whom: the history tells why it ends. It ends
+    all the same where no operator is here, or no broker takes that within `SAYS_S`.
 """
 
 from __future__ import annotations
@@ -24,11 +26,16 @@ from typing import Final
 import msgspec
 
 from dsmt.backoff import Backoff
+from dsmt.errors import DsmtError
+from dsmt.event.kinds.source import TakenDown
+from dsmt.event.records import to_data
+from dsmt.operations.connection import connect
 from dsmt.operations.local.home import Home, is_up, keeper_directory
 from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, was_up, write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.parts import NODE_PROGRAMS, Parts
 from dsmt.operations.words.telling import Tell, silent
+from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, owners_in
 from dsmt.system.processes import SOCKET
@@ -38,6 +45,8 @@ from dsmt.system.tree import kill_owned
 
 GRACE_S: Final = 15.0
 """How long agents may take to stop their services before they are killed."""
+SAYS_S: Final = 2.0
+"""How long `down` tries to say what it takes down."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -54,7 +63,20 @@ async def down(home: Home, *, waits: Tell = silent, ends: Tell = silent) -> Ende
     `ends` is told whose end is waited for, each time that these are others.
     """
     async with alone(home, waits):
+        await _say_down(home)
         return await _down(home, ends)
+
+
+async def _say_down(home: Home) -> None:
+    """Say it of each broker, controller and node that runs here (rule 4)."""
+    with suppress(DsmtError, OSError):  # a timeout is an OSError
+        things = Parts(home).things()
+        if not things:
+            return
+        async with asyncio.timeout(SAYS_S), connect(home.operator(), home.realm(), patience_s=SAYS_S) as operator:
+            record = to_data(TakenDown(by=operator.by))
+            words = [operator.bus.emit(Draft(f"{thing}/down", record, subject=thing)) for thing in things]
+            await asyncio.gather(*(word.acknowledged() for word in words))
 
 
 async def _down(home: Home, ends: Tell) -> Ended:

@@ -92,6 +92,16 @@ class Parts:
             *self.servers(),
         ]
 
+    def things(self) -> list[str]:
+        """The brokers, controllers and nodes that run, as topics name them."""
+        programs = {"broker": ("broker", "nats_server"), "controller": ("controller",), "node": NODE_PROGRAMS}
+        return [
+            f"{kind}/{name}"
+            for kind, own in programs.items()
+            for name in self._home.names(f"{kind}s")
+            if self._living(self._home.part(f"{kind}s", name), *own)
+        ]
+
     def _program(self, kind: str, program: str) -> list[ProcessIdentity]:
         directories = [self._home.part(kind, name) for name in self._home.names(kind)]
         return [identity for directory in directories for identity in self._living(directory, program)]

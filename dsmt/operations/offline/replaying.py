@@ -13,10 +13,10 @@ from math import inf
 import msgspec
 
 from dsmt.controllers.replay import Ended, Finding
-from dsmt.controllers.replay import replay as fold_and_decide
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
+from dsmt.operations.offline.elsewhere import replay as decided_again
 from dsmt.operations.offline.proving import verify
 from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import TrustStore
@@ -55,7 +55,7 @@ def replay(raw: bytes, trust: TrustStore) -> Replayed:
     rows = list(history.believed(raw, known))
     decisions = [signed for _, signed in rows if signed.event.type == "dsmt.decision"]
     store = "" if found.history is None else found.history.store
-    report = fold_and_decide(rows, decisions, store=store, ended=_ended(rows, known))
+    report = decided_again(rows, decisions, store=store, ended=_ended(rows, known))
     places = {signed.id: row for row, signed in rows}
     return Replayed(
         ok=report.ok and found.ok,

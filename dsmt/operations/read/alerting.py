@@ -13,7 +13,7 @@ from dsmt.event.phrases import another_certificate
 from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import Broker, Controller, Node, clock, withholding
+from dsmt.operations.read.members import Broker, Controller, Node, clock, controllers, withholding
 from dsmt.operations.read.outside import Outside, twice
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
@@ -61,8 +61,7 @@ def alerts(
     sight: Sight, of_nodes: list[Node], of_services: Sequence[OfService], of_controllers: list[Controller]
 ) -> list[Alert]:
     """Everything that is not as it should be, what needs a person first."""
-    decided = not of_controllers or any(one.alive for one in of_controllers)
-    found = [*_of_nodes(sight, of_nodes, decided=decided), *_of_brokers(sight)]
+    found = [*_of_nodes(sight, of_nodes), *_of_brokers(sight)]
     found += _of_controllers(sight, of_controllers) if of_services else []
     found += [
         _of_keeper(sight, source, at_ms, said)
@@ -95,13 +94,11 @@ def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> A
     return Alert(target=source, code="keeper.died", message=told, next=f"dsmt tail {source}/keeper", who="dsmt")
 
 
-def _of_nodes(sight: Sight, of_nodes: list[Node], *, decided: bool) -> list[Alert]:
-    """Nodes that are out, or not alive, and those whose clock is off; `decided`: a controller is alive."""
-    away = [_away(sight, node) for node in of_nodes if node.out is None and node.liveness in ("dead", "suspect")]
-    away = [one if decided or one.who == "you" else _undecided(one) for one in away]
+def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
+    """Nodes that are out, or not alive, and those whose clock is off."""
     return (
         [_out(node.node, node.out) for node in of_nodes if node.out is not None]
-        + away
+        + [one for node in of_nodes if (one := away(sight, node)) is not None]
         + [
             Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
             for node in of_nodes
@@ -115,8 +112,16 @@ def _out(node: str, out: Outside) -> Alert:
     return Alert(target=f"node/{node}", code=_OUT[out.why], message=out.message, next=out.next, who="you")
 
 
+def away(sight: Sight, node: Node) -> Alert | None:
+    """A node that is not alive, and what helps; None of one that is, and of one that is let in no more."""
+    if node.out is not None or node.liveness not in ("dead", "suspect"):
+        return None
+    found, known = _away(sight, node), controllers(sight)
+    decided = not known or any(one.alive for one in known)
+    return found if decided or found.who == "you" else _undecided(found)
+
+
 def _away(sight: Sight, node: Node) -> Alert:
-    """A node that is not alive."""
     about, evidence = f"node/{node.node}", node.evidence or f"{node.node} is {node.liveness}"
     why = sight.brake.reason
     if why is not None and node.instances and not sight.brake.allows(node.node):
@@ -125,7 +130,9 @@ def _away(sight: Sight, node: Node) -> Alert:
     if node.liveness == "dead" and not is_to_leave(sight, node.node):
         back = f"dsmt up on its machine, or dsmt node remove {node.node} --forget; look: dsmt why {about}"
         return Alert(target=about, code="node.lost", message=evidence, next=back, who="you")
-    return Alert(target=about, code="node.lost", message=evidence, next=f"dsmt why {about}", who="dsmt")
+    said = evidence if node.liveness == "dead" else f"{evidence}; whether it is dead is not decided yet"
+    back = f"dsmt why {about}; to have it back: dsmt up on its machine"
+    return Alert(target=about, code="node.lost", message=said, next=back, who="dsmt")
 
 
 def _undecided(alert: Alert) -> Alert:

@@ -3,7 +3,7 @@
 Rule 1: how it is, is what `ps`, `nodes` and `controllers` show of it.
 Rule 2: what made it so is the nearest cause that somebody or something from outside brought about: a failure, a verdict,
     an operator's word; not what followed from it by itself. Where its node was started anew since, and its run began after
-    that, it is the node's start.
+    that, it is the node's start; and where an operator took the node down before, that word.
 Rule 3: what has caused something and is so no more is told in the past.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dsmt.event.envelope import Event, EventId, SignedEvent
-from dsmt.event.phrases import quoted, stepped
+from dsmt.event.phrases import person, quoted, stepped
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_problem, serves
@@ -46,9 +46,9 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     """The sentence for a target, whose explanation begins at `begin` and stands on `found`."""
     kind, _, name = target.partition("/")
     if kind == "node":
-        return _of_node(sight, name, used)
+        return f"{_of_node(sight, name, used)}{_down(target, begin)}"
     if kind in ("broker", "controller"):
-        return _of_source(sight, target, begin)
+        return f"{_of_source(sight, target, begin)}{_down(target, begin)}"
     parsed = Target.parse(target)
     rows = instances(sight, parsed, everything=parsed.index is not None)
     if parsed.index is not None and rows:
@@ -65,7 +65,19 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     back = _gone_back(sight, rows[0], cause)
     if back or cause.type == "dsmt.status":
         return f"{target}: {count} ready; {back or sentence(cause)}"
-    return f"{target}: {count} ready, because {_started_anew(sight, rows[0], cause) or _cause(sight, cause)}"
+    return f"{target}: {count} ready, because {_started_anew(sight, rows[0], cause, begin) or _cause(sight, cause)}"
+
+
+def first_row(sight: Sight, target: Target) -> InstanceRow | None:
+    """The instance that answers for a target: a sick one before any other."""
+    rows = instances(sight, target, everything=target.index is not None)
+    return next((row for row in rows if is_problem(sight, row)), rows[0] if rows else None)
+
+
+def _down(source: str, begin: Sequence[SignedEvent]) -> str:
+    """Which operator took a source down, and when; empty where nobody did."""
+    said = [signed.event for signed in begin if signed.event.topic == f"{source}/down"]
+    return "".join(f"; {person(one.data.get('by', ''))} took it down at {local(one.time_ms)}" for one in said[:1])
 
 
 def _since(sight: Sight, ms: int | None) -> str:
@@ -96,7 +108,7 @@ def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found:
             how = f"{is_} lost with {row.node}{since}"
         case _:
             how = f"{is_} {row.state.value}{where}{since}"
-    return f"{row.instance} {how}{_because(sight, row, cause)}{_at_work(sight, row)}{_unheard(row)}"
+    return f"{row.instance} {how}{_because(sight, row, cause, begin)}{_at_work(sight, row)}{_unheard(row)}"
 
 
 def _at_work(sight: Sight, row: InstanceRow) -> str:
@@ -113,9 +125,9 @@ def _unheard(row: InstanceRow) -> str:
     return f"; {row.reason.message}"
 
 
-def _because(sight: Sight, row: InstanceRow, cause: Event | None) -> str:
+def _because(sight: Sight, row: InstanceRow, cause: Event | None, begin: Sequence[SignedEvent]) -> str:
     if row.reason is not None and row.state is not Shown.RUNNING:
-        return f": {row.reason.message}"
+        return f": {row.reason.message}{_down(f'node/{row.node}', begin)}"
     if cause is None:
         return ""
     if back := _gone_back(sight, row, cause):
@@ -123,7 +135,7 @@ def _because(sight: Sight, row: InstanceRow, cause: Event | None) -> str:
     if cause.type == "dsmt.status":
         why = (cause.data.get("reason") or {}).get("message")
         return f": {why}; dsmt restarted it" if why else ""
-    if anew := _started_anew(sight, row, cause):
+    if anew := _started_anew(sight, row, cause, begin):
         return f", because {anew}"
     return f", because {f'it {predicate(cause)}' if subject(cause) == row.instance else _cause(sight, cause)}"
 
@@ -142,14 +154,15 @@ def _cause(sight: Sight, cause: Event) -> str:
     return said
 
 
-def _started_anew(sight: Sight, row: InstanceRow, cause: Event) -> str:
+def _started_anew(sight: Sight, row: InstanceRow, cause: Event, begin: Sequence[SignedEvent]) -> str:
     """That its node was started anew since the cause, and its run began then; empty where not (rule 2)."""
     attachments = sight.view.sessions.of.get(f"node/{row.node}")
     newest = None if attachments is None else attachments.newest
     if newest is None or row.since is None or cause.type in ("dsmt.status", "dsmt.command"):
         return ""
     began_ms = newest[1].record.incarnation
-    return f"{row.node} has been started anew" if cause.time_ms < began_ms <= milliseconds(row.since) else ""
+    anew = f"{row.node} has been started anew{_down(f'node/{row.node}', begin)}"
+    return anew if cause.time_ms < began_ms <= milliseconds(row.since) else ""
 
 
 def _gone_back(sight: Sight, row: InstanceRow, cause: Event) -> str:

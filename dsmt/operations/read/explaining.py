@@ -7,6 +7,8 @@ Rule 2: each event's own `cause` is followed through the history; what the histo
     does what lies deeper than was asked for.
 Rule 3: where the deciding event names no cause, the facts that it stands on (the slot's) are explained beside it.
 Rule 4: the first event of an incarnation is its source's start: of a broker, a controller or a node it is told beside.
+Rule 5: an operator's `down` stands between a source's last two starts, or after the last: it is told beside, too; of an
+    instance that of its node.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dsmt.errors import NotFoundError
 from dsmt.event.envelope import TOMBSTONE, EventId, SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.status import Shown
-from dsmt.operations.read.answers import of_target
+from dsmt.operations.read.answers import first_row, of_target
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.instance_row import health, see
 from dsmt.operations.read.instances import instances, is_problem
@@ -30,7 +32,8 @@ from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.ports.bus import BusReader
+from dsmt.operations.words.times import milliseconds
+from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.trust.store import TrustStore
 from dsmt.view import SlotKey
 from dsmt.view.held import Held
@@ -88,6 +91,7 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
         sight = await look(bus)
         begin = roots(sight, target)
         begin += await _fetch(bus, starts(sight, target))
+        begin += await _downs(bus, sight, target)
         lost = await overruled(bus, sight, target)
     found, missing, cut = await _collect(bus, begin, depth)
     newest = sorted(found.values(), key=lambda signed: (signed.event.time, signed.event.sequence), reverse=True)
@@ -121,6 +125,26 @@ async def _fetch(bus: BusReader, ids: list[EventId]) -> list[SignedEvent]:
         return []
     async with patience("the events of the history"):
         return await bus.fetch(ids)
+
+
+async def _downs(bus: BusReader, sight: Sight, target: str) -> list[SignedEvent]:
+    """The operator's `down` that ended the target, or the node of its instance (rule 5)."""
+    source, placed_ms, since_ms = target, 0, sight.now_ms
+    if target.partition("/")[0] not in ("node", "broker", "controller"):
+        row = first_row(sight, Target.parse(target))
+        slot = None if row is None else sight.view.slot(row.key)
+        if row is None or row.node is None or row.since is None or slot is None or slot.fact is None:
+            return []
+        source, placed_ms, since_ms = f"node/{row.node}", slot.fact.time_ms, milliseconds(row.since)
+    interest = Interest((f"{source}/down",), start=Start.HISTORY, since=placed_ms, conflate=True, follow=False)
+    async with patience("what was taken down"), bus.subscribe(interest) as batches:
+        said = [one.signed async for batch in batches for one in batch if isinstance(one, Arrived)]
+    last, began_ms = max(said, key=lambda one: one.event.time, default=None), _incarnation(sight, source)
+    if last is None or last.event.time_ms > began_ms:
+        return [] if last is None else [last]
+    start = await _fetch(bus, [EventId(source, began_ms, 1)])
+    before_ms = (start[0].event.data.get("previous_incarnation") if start else None) or 0
+    return [last] if before_ms < last.event.time_ms and began_ms <= since_ms else []
 
 
 async def _collect(
@@ -169,14 +193,18 @@ def roots(sight: Sight, target: str) -> list[SignedEvent]:
 def starts(sight: Sight, target: str) -> list[EventId]:
     """The start of a broker's, a controller's or a living node's present process (rule 4)."""
     kind, _, name = target.partition("/")
-    if kind == "broker":
-        incarnation = max((signed.event.incarnation for signed in _words_of(sight, name)), default=0)
-    elif kind == "controller" or (kind == "node" and sight.fleet.state(name) == "alive"):
-        newest = _newest(sight, target)
-        incarnation = 0 if newest is None else newest.record.incarnation
-    else:
-        incarnation = 0
+    is_there = kind in ("broker", "controller") or (kind == "node" and sight.fleet.state(name) == "alive")
+    incarnation = _incarnation(sight, target) if is_there else 0
     return [EventId(target, incarnation, 1)] if incarnation else []
+
+
+def _incarnation(sight: Sight, source: str) -> int:
+    """That of the last process of a broker, a controller or a node; 0 where none is known."""
+    kind, _, name = source.partition("/")
+    if kind == "broker":
+        return max((signed.event.incarnation for signed in _words_of(sight, name)), default=0)
+    newest = _newest(sight, source)
+    return 0 if newest is None else newest.record.incarnation
 
 
 def _newest(sight: Sight, source: str) -> Held[Session] | None:

@@ -34,6 +34,7 @@ _EMPTY: Final = SlotEntry()
 _UNHEARD: Final = "run.unheard"
 NEVER_HEARD_MS: Final = 30_000
 """How long an agent that was started may say nothing, before that is told."""
+_UNKNOWN: Final = frozenset({_UNHEARD, "node.stale"})
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +104,11 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     def is_unheard(self) -> bool:
         """Whether the silence of its agent is why nobody knows how it is."""
         return self.reason is not None and self.reason.code == _UNHEARD
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it may run or not: its agent, or all of its node, is silent, and not known to be dead."""
+        return self.reason is not None and self.reason.code in _UNKNOWN
 
     @property
     def startup_news(self) -> str:

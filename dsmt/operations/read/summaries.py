@@ -193,7 +193,7 @@ def _state(sight: Sight, wanted: list[InstanceRow], *, removed: bool, held: int,
     unready = [row for row in wanted if not is_ready(sight, row)]
     if all(is_on_its_way(sight, row) for row in unready):
         return "ok" if ready >= len(wanted) else "starting"
-    return "degraded" if ready else "down"
+    return "degraded" if ready or any(row.is_unknown for row in unready) else "down"
 
 
 def brake(sight: Sight) -> Brake:

@@ -72,11 +72,11 @@ TOPICS: Final[Mapping[str, str]] = {
         "  failed       it failed, and `restart` allows no further try\n"
         "  done         it has ended with 0, and does not run again\n"
         "  lost         its node is dead, or its agent has been silent for too long\n\n"
-        "A service is ok, starting (nothing has gone wrong so far), degraded (some of it is ready), down (none of it\n"
-        "is), held or removing. The realm is ok when none of them is starting, degraded or down, and nothing else is\n"
-        "wrong: what waits for ok has waited for every service. An instance with `restart: always` has failed when it\n"
-        "ends, even with 0: it is in backoff, and serves nobody until it runs again. Give a program that ends\n"
-        "`restart: on_failure` or `never`."
+        "A service is ok, starting (nothing has gone wrong so far), degraded (some of it is ready, or may be),\n"
+        "down (none of it is), held or removing. The realm is ok when none of them is starting, degraded or down,\n"
+        "and nothing else is wrong: what waits for ok has waited for every service. An instance with\n"
+        "`restart: always` has failed when it ends, even with 0: it is in backoff, and serves nobody until it runs\n"
+        "again. Give a program that ends `restart: on_failure` or `never`."
     ),
     "placeholders": (
         "what may stand in braces in a service file\n\n"
@@ -106,10 +106,20 @@ TOPICS: Final[Mapping[str, str]] = {
         "  dsmt nodeset use web/app good"
     ),
     "environment": (
-        "what dsmt reads from the environment\n\n"
-        "  DSMT_HOME    where a realm's keys, history and data are\n"
-        "  DSMT_BUS     the brokers to connect to: dsmt://HOST:PORT,...\n"
-        "  NO_COLOR     no colours, even on a terminal"
+        "what dsmt reads from the environment, and what a service finds there\n\n"
+        "  DSMT_HOME          where a realm's keys, history and data are; as --home\n"
+        "  DSMT_BUS           the brokers to connect to: dsmt://HOST:PORT,...; as --bus\n"
+        "  XDG_STATE_HOME     where DSMT_HOME is by default: in its directory dsmt\n"
+        "  XDG_CACHE_HOME     where wheels for other machines are kept: in dsmt/wheels\n"
+        "  NO_COLOR           no colours, even on a terminal;    TERM=dumb does the same\n"
+        "  _DSMT_COMPLETE     set by what dsmt completion prints\n\n"
+        "A program of a service, its commands and its exec checks find\n\n"
+        "  DSMT_SERVICE DSMT_COMPONENT DSMT_INDEX DSMT_INSTANCE    web, app, 0, and web/app/0\n"
+        "  DSMT_NODE DSMT_REVISION    where it runs, and the number of the revision that it runs\n"
+        "  DSMT_DATA                  the directory that outlives it (data: true)\n"
+        "  PORT PORT_NAME             the number of its first port, and of the one that is called NAME\n"
+        "  DSMT_TREE                  by which dsmt finds again what it has started: leave it as it is\n\n"
+        "and what `inherit_env` and `env` give them."
     ),
 }
 """By word; the first line is what the list of words shows."""
