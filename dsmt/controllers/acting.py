@@ -180,6 +180,8 @@ def _is_over(entry: SlotEntry, node: str) -> bool:
 
 def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Outcome:
     node = context.nodes.get(w.key.index)
+    if node is not None and context.kept is not None and context.chooser.misfit(node) is not None:
+        return _NO_PLACE
     if node is None and w.target is not None and _takes(context, w):
         node = w.target
     if node is None and not w.tied:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.each_node import indexes_of_nodes
-from dsmt.controllers.good import is_of
+from dsmt.controllers.good import is_of, lost_since
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
@@ -47,8 +47,10 @@ class ComponentContext(Rollout):
         spec: Held[SpecFact],
         component: ComponentSpec,
         kept: Good | None = None,
+        standing: ComponentContext | None = None,
     ) -> None:
         super().__init__(fleet, entry, spec, component, kept)
+        self._standing = standing
         self.brake, self.plan = brake, plan
         self.wants: dict[SlotKey, tuple[int, Any]] = {}
         """By slot, what it wants (`service`), and at which state of what is taken that was found out."""
@@ -64,7 +66,9 @@ class ComponentContext(Rollout):
 
     @cached_property
     def nodes(self) -> dict[int, str]:
-        """With `each_node`: which node an index stands for."""
+        """With `each_node`: which node an index stands for, by what stands."""
+        if self._standing is not None:
+            return self._standing.nodes
         return indexes_of_nodes(self.fleet, self.entry, self.chooser) if self.component.each_node else {}
 
     def rolls_in_place_only(self, slot: SlotEntry, component: ComponentSpec | None = None) -> bool:
@@ -95,8 +99,9 @@ class ComponentContext(Rollout):
             self.plan,
             entry=self.entry,
             spec=self.spec,
-            component=self.runs(kept),
+            component=self.as_kept(kept),
             kept=kept,
+            standing=self,
         )
 
     # --- readiness -----------------------------------------------------------------------------------------------
@@ -169,21 +174,37 @@ def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> Outco
         or slot.follows_later_control
         or told.node_words_ms > fleet.node_words_ms
     )
-    since = [fact.time_ms] if told.spec_version and is_later else []
-    until = max([*since, *_obeyed_later(slot, fact)], default=0) + UNKNOWN_MS
+    since = fact.time_ms if told.spec_version and is_later else 0
+    obeyed = min([_obeyed_later(slot, fact), *_not_followed(fleet, slot, spec)])
+    until = max(since, obeyed) + UNKNOWN_MS
     return Outcome(wakes=(until,), needs_full_pass=True) if fleet.now_ms < until else None
 
 
-def _obeyed_later(slot: SlotEntry, fact: Held[Slot]) -> list[int]:
-    """Since when nodes have obeyed a later fact of a slot than the one that is known (realm ms).
+def _obeyed_later(slot: SlotEntry, fact: Held[Slot]) -> int:
+    """Since when a later fact of a slot was obeyed than the one that is known (realm ms); 0 where none was.
 
-    The node is believed that the fact names; of any other only its own key, for an agent's would hold back others' repair.
+    Those are believed that the fact names, and no time that is later than their word: any other key would hold back others'
+    repair, and a time that is to come for ever.
     """
-    own = slot.instances.get(fact.record.node or "")
-    words = [*([] if own is None else own.statuses), *(one.container for one in slot.instances.values())]
-    told = (held.record for held in words if held is not None and not held.record.orphan)
-    later = (one.taken_ms or one.since_ms for one in told if fact.version < one.generation < fact.version + MAX_STEP)
-    return [since for since in later if since >= fact.time_ms]
+    own = (slot.instances[node] for node in fact.record.nodes if node in slot.instances)
+    words = (held for instance in own for held in instance.statuses if not held.record.orphan)
+    later = (held for held in words if fact.version < held.record.generation < fact.version + MAX_STEP)
+    since = (min(held.record.taken_ms or held.record.since_ms, held.time_ms) for held in later)
+    return max((at for at in since if at >= fact.time_ms), default=0)
+
+
+def _not_followed(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> list[int]:
+    """When what the slot's fact does not follow yet was said (realm ms): a spec, a control, that its node is lost.
+
+    By then a fact that was obeyed is known, if there is one: who goes on to say so holds up nothing that was asked for.
+    """
+    fact = slot.fact
+    if fact is None:
+        return []
+    told, control = fact.record, slot.control
+    found = [spec.time_ms] if spec.version > told.spec_version else []
+    found += [control.time_ms] if control is not None and control.version > told.control_version else []
+    return found + ([lost_since(fleet, told.node)] if told.node is not None and fleet.is_lost(told.node) else [])
 
 
 def slot_intent(
@@ -202,11 +223,12 @@ def slot_intent(
     is said in it, and is no content.
     """
     fact = entry.fact
+    control_version, control_ms = entry.followed_control
     slot = replace(
         slot,
         spec_version=0 if spec is None else spec.version,
-        control_version=0 if entry.control is None else entry.control.version,
-        control_ms=0 if entry.control is None else entry.control.time_ms,
+        control_version=control_version,
+        control_ms=control_ms,
         node_words_ms=fleet.node_words_ms,
     )
     if fact is not None and fact.record.says(slot):

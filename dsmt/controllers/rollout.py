@@ -3,12 +3,15 @@
 Rule 1: what stands has failed when it is parked, or overdue, or was moved, in a slot in which it was never good; or was
     stopped by hand where it was tried.
 Rule 2: while it has failed and was not refused, a slot that implements another revision keeps that, and one that has no
-    place gets what was good. So each slot is decided of, placed and told of by what governs it, whoever asks.
+    place gets what was good. So each slot is decided of, placed and told of by what governs it, whoever asks. But which
+    slots there are is as what stands has it: also on which node each is, where there is one on each.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
+
+import msgspec
 
 from dsmt.controllers.good import Component, component_of, is_of, lost_since
 from dsmt.controllers.placement import Chooser
@@ -61,6 +64,10 @@ class Rollout(Component):
             return None
         # where what stands was signed anew, all that it says is, too
         return None if self.entry.says_again(fact.record.spec) else fact.record.implements
+
+    def as_kept(self, kept: Good) -> ComponentSpec:
+        """What a slot keeps; but how many there are, and whether one on each node, is as what stands has it."""
+        return msgspec.structs.replace(self.runs(kept), instances=self.component.instances)
 
     def lags(self, slot: Slot) -> bool:
         """Whether a slot fact implements another revision than what is tried."""
@@ -158,7 +165,10 @@ class Rollout(Component):
 
     def control(self, slot: SlotEntry) -> SlotControl:
         """The operator's will for a slot."""
-        return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
+        if slot.control is None:
+            return SlotControl(hold=slot.hold)
+        will = slot.control.record
+        return will if will.hold == slot.hold else msgspec.structs.replace(will, hold=slot.hold)
 
 
 class Governing:
@@ -170,17 +180,19 @@ class Governing:
 
     def of(self, key: SlotKey) -> Rollout | None:
         """The component of a slot by the revision that governs it; None where no spec that stands wants it."""
-        stands = self._as(key, None)
-        return None if stands is None else self._as(key, stands.kept_of(stands.slot(key).fact))
-
-    def _as(self, key: SlotKey, kept: Good | None) -> Rollout | None:
+        stands = self._what_stands(key)
+        kept = None if stands is None else stands.kept_of(stands.slot(key).fact)
+        if stands is None or kept is None:
+            return stands
         named = (key.service, key.component, kept)
         if named not in self._found:
-            known = component_of(self._fleet, key)
-            self._found[named] = None if known is None else _governing(known, kept)
+            self._found[named] = Rollout(self._fleet, stands.entry, stands.spec, stands.as_kept(kept), kept)
         return self._found[named]
 
-
-def _governing(known: Component, kept: Good | None) -> Rollout:
-    governs = known.component if kept is None else known.runs(kept)
-    return Rollout(known.fleet, known.entry, known.spec, governs, kept)
+    def _what_stands(self, key: SlotKey) -> Rollout | None:
+        named = (key.service, key.component, None)
+        if named not in self._found:
+            known = component_of(self._fleet, key)
+            stands = None if known is None else Rollout(self._fleet, known.entry, known.spec, known.component)
+            self._found[named] = stands
+        return self._found[named]

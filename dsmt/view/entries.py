@@ -81,11 +81,11 @@ class SlotEntry:
 
     @property
     def hold(self) -> Hold | None:
-        """The hold on it: its control's or, where no control is known, the one by which its slot fact stopped it.
+        """The hold on it: its control's or, where its fact follows a later one that is not known, what that fact says.
 
-        Absence is never an order (A5, R5): a control that was lost, or has not come yet, starts nothing.
+        Absence is never an order (A5, R5): a control that was lost, or has not come yet, starts nothing, and stops nothing.
         """
-        if self.control is not None:
+        if self.control is not None and not self.follows_later_control:
             return self.control.record.hold
         fact = self.fact
         if fact is None or not fact.record.held or fact.record.reason is None:
@@ -118,6 +118,16 @@ class SlotEntry:
         if self.move_asked != "" or self.control is None:
             return None
         return self.control.record.leave or (None if self.fact is None else self.fact.record.node)
+
+    @property
+    def followed_control(self) -> tuple[int, int]:
+        """The version of the control that its next fact follows, and when that was said (realm ms); 0 for none.
+
+        One that was lost is followed still: what it ended is not begun again by the one before.
+        """
+        if self.fact is not None and self.follows_later_control:
+            return self.fact.record.control_version, self.fact.record.control_ms
+        return (0, 0) if self.control is None else (self.control.version, self.control.time_ms)
 
     def application(self, node: str | None) -> Held[Status] | None:
         """What was said last of the application on a node."""

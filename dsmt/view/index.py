@@ -44,7 +44,7 @@ class Index:
         self.allocations = AllocationLedger()
         self.nodesets: dict[str, nodeset.Expression] = {}
         self.node_words: dict[str, int] = {}
-        """By topic, when those words of operators were said (realm ms) that stand on nodes and node sets."""
+        """By topic, when those words of operators were said (realm ms) that stand on nodes and node sets, or ended one."""
         self.brake: Held[BrakeWord] | None = None
         self.controllers: dict[str, Held[ControllerState]] = {}
         self.roaming: set[str] = set()
@@ -88,7 +88,7 @@ class Index:
             "dsmt.endpoint": self._of_instance("endpoint"),
             "dsmt.nodeset": self._nodeset,
             "dsmt.config.brake": self._brake,
-            "dsmt.tombstone": _silent,
+            "dsmt.tombstone": self._tombstone,
             "dsmt.trust.revoked": _silent,
         }
 
@@ -222,6 +222,11 @@ class Index:
             except nodeset.NodeSetError as error:
                 raise UnusableEventError("view.nodeset", f"node set {levels[1]}: {error.message}") from error
 
+    def _tombstone(self, levels: list[str], held: Held[Any] | None, _dirty: Dirty) -> None:
+        """It ends others (the fold). What was said of a node or a set, and has ended, was known all the same."""
+        if levels[1] in ("node", "nodeset"):
+            self._note_word("/".join(levels), held)
+
     def _brake(self, _levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         self.brake, dirty.realm = held, True
 
@@ -343,7 +348,7 @@ class Index:
 
 
 def _silent(_levels: list[str], _held: Held[Any] | None, _dirty: Dirty) -> None:
-    """Says nothing to decisions: a tombstone ends others (the fold); a revocation is held to be brought back (R5)."""
+    """Says nothing to decisions: a revocation is held to be brought back (R5)."""
 
 
 def _index(level: str) -> int:

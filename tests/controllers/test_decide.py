@@ -46,7 +46,7 @@ GOLDEN = {
     28: "c3976d4062073054e00ab092b0b878e80a5ac0b53f3f2f2e9a5969c9a5b65b7d",
     29: "edbcebfdb1fb9c748effbe12728f8a7f500c9f0f48fac104944598a1c50f8767",
     30: "2ea87ddd1119b6066077eed230a92d008dbfeafb867c455d5d0632e61a37dbf2",
-    31: "c8af4e7282066eccbe0aa275baeb4b313ffaf3550610950f945a536674b17a83",
+    31: "86dfd8a43cf1149587cbdd2e0829d7d6767c6f216e3ee6b2445ea9367b143bb1",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

@@ -65,7 +65,7 @@ def test_a_slot_that_a_hold_stopped_stays_so_where_its_control_is_not_known() ->
     realm.control_node(realm.slot(0).node, "draining")
     realm.settle(seconds=1)
     assert (realm.slot(0).desired, realm.slot(0).reason) == ("stopped", before.slot(0).reason), "it moves, held"
-    realm.control(key(0))
+    realm.say("operator/alice", key(0).control_topic, SlotControl(by="alice"), version=2)
     realm.step()
     assert realm.slot(0).desired == "running", "only an operator's word starts it"
 

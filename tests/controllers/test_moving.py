@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
+from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.records import from_data
 
-from .build import key, web
+from .build import Realm, key, web
 from .repairs import kill, running
 
 
@@ -168,3 +169,51 @@ def test_who_knows_only_the_move_that_was_overruled_does_not_undo_the_one_that_w
         assert realm.settle(seconds=1) == []
         realm.after(100)
     assert realm.slot().node == stands
+
+
+@pytest.mark.parametrize("component", ["", "data: true\n"])
+def test_a_move_that_is_done_is_not_done_again_where_a_later_word_was_lost(component: str) -> None:
+    """An older copy of the store has the control of the first move only; nodes bring the fact that follows the second."""
+    realm = running(1, "n1", "n2", "n3", component=component)
+    first, second = sorted({"n1", "n2", "n3"} - {realm.slot().node or ""})
+    realm.control(key(), move=first, move_number=100, accept_data_loss=True)
+    realm.settle(seconds=1)
+    known = [signed for _, signed in realm.rows]
+    realm.control(key(), move=second, move_number=200, accept_data_loss=True)
+    realm.settle(seconds=1)
+    back = behind(realm, known)
+    back.apply(web(1, component=component + "env: {A: b}\n"))
+    back.settle(seconds=1)
+    assert back.after(200).settle(seconds=20) == []
+    assert (back.slot().revision, back.slot().node, back.slot().move_number) == (2, second, 200)
+    assert back.slot().control_version == 2
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_hold_stays_as_the_fact_says_where_a_later_word_was_lost(held: bool) -> None:
+    realm = running(1, "n1", "n2", "n3")
+    hold = from_data(SlotControl, realm.hold(key()).event.data).hold
+    realm.settle(seconds=1)
+    if held:
+        realm.control(key(), restart=1)
+        realm.settle(seconds=1)
+    known = [signed for _, signed in realm.rows]
+    realm.control(key(), **({"hold": hold, "restart": 1} if held else {"restart": 1}))
+    realm.settle(seconds=1)
+    desired = realm.slot().desired
+    assert desired == ("stopped" if held else "running")
+    back = behind(realm, known)
+    for _ in range(3):
+        back.after(100).settle(seconds=1)
+        assert (back.slot().desired, back.view.slot(key()).hold is not None) == (desired, held)
+
+
+def behind(realm: Realm, known: list[SignedEvent]) -> Realm:
+    """An older copy of the store, to which nodes have brought what they act on: the slot's fact."""
+    other = Realm()
+    other.now_ms = realm.now_ms
+    for signed in [*known, *(signed for _, signed in realm.rows if "/control/" not in signed.event.topic)]:
+        other.rows.append((len(other.rows) + 1, signed))
+        other.view.apply(signed)
+    other._sequences, other._attachments = dict(realm._sequences), dict(realm._attachments)
+    return other

@@ -257,3 +257,48 @@ def test_a_new_signature_does_not_make_what_has_failed_untried(policy: str, word
     at.works |= {at.realm.slot(index).revision for index in at.good}
     at.watch(200)
     assert {index: at.env(index) for index in at.good} == before
+
+
+def of_each(first: int, policy: str) -> tuple[Realm, Attentive]:
+    """So many instances that work; then one of each node is asked for, by a revision that parks wherever it begins."""
+    realm = Realm("n1", "n2", "n3", "n4", "n5")
+    controller = Attentive(realm)
+    realm.apply(web(first, component=policy + STANDS))
+    controller.watch(100)
+    realm.apply(web("each_node", component=STANDS + BAD))
+    fails(realm, controller, 120)
+    return realm, controller
+
+
+def fails(realm: Realm, controller: Attentive, seconds: int) -> list[str]:
+    """Time passes, and what begins with the second revision parks; what was said of slots."""
+    said = []
+    for _ in range(seconds):
+        said += [intent.because for intent in controller.look()]
+        realm.obey()
+        for _, index in sorted(realm.view.services["web"].slots):
+            fact = realm.slot(index)
+            if fact.revision == 2 and fact.desired == "running" and fact.node and not realm.dead(fact.node):
+                realm.status(key(index), fact.node, State.FAILED, parked=True)
+        realm.after(1)
+    assert controller.overlooked() == []
+    return said
+
+
+def test_what_is_to_be_on_each_node_and_keeps_what_is_not_begins_on_no_node_that_does_not_take_that() -> None:
+    """Else its index is placed on any other node, ended there as a second one, and so on for ever."""
+    realm, controller = of_each(2, "nodes: minus(all_nodes, n6)\n")
+    before = len(fails(realm, controller, 60))
+    realm.node("n6")
+    assert len(fails(realm, controller, 300)) <= before + 1
+    assert realm.nodes_of().count("n6") == 0
+
+
+def test_where_one_is_to_be_on_each_node_the_death_of_one_ends_no_other_that_works() -> None:
+    realm, controller = of_each(3, "")
+    works = [index for index in range(3) if realm.slot(index).revision == 1]
+    realm.close(realm.slot(works[0]).node or "")
+    fails(realm, controller, 30)
+    assert [(realm.slot(index).revision, realm.slot(index).desired) for index in works[1:]] == [(1, "running")] * len(
+        works[1:]
+    )

@@ -33,7 +33,8 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Words:
 
     async def say(_bus: object, drafts: list[Any]) -> None:
         for draft in drafts:
-            here[-1].say("operator/alice", draft.topic, draft.data)
+            replaces = None if draft.replaces is None else draft.replaces.id
+            here[-1].say("operator/alice", draft.topic, draft.data, version=draft.version, replaces=replaces)
 
     def said(realm: Realm, act: Act, **about: object) -> SlotControl:
         here.append(realm)
@@ -177,6 +178,23 @@ def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: W
             later.view.apply(event)
     asked_for = f"alice {later.now_ms}"
     assert words(later, controlling.restart) == SlotControl(restart=5, restart_of=asked_for, move_number=number, by="alice")
+
+
+def test_a_word_after_one_that_was_lost_goes_on_from_that_and_is_done(words: Words) -> None:
+    realm = running()
+    for act in (controlling.restart, controlling.stop, controlling.start):
+        words(realm, act)
+        realm.settle(seconds=1)
+    later = Realm()
+    later.now_ms = realm.now_ms
+    for _, event in realm.rows:
+        if "/control/" not in event.event.topic:
+            later.view.apply(event)
+    node = later.slot().node
+    words(later, move)
+    assert later.view.slot(key()).control.version == 4
+    later.settle(seconds=1)
+    assert later.slot().node != node
 
 
 def test_one_of_each_node_is_moved_only_to_what_is_another_machine_under_the_name_of_its_node(words: Words) -> None:

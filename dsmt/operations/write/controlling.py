@@ -79,7 +79,9 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     sight = await look(bus, of=(target.service,))
 
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
-        return before if before.hold is None else _will(before, by, reason, hold=None, restart=before.restart + 1)
+        if before.hold is None:
+            return before
+        return _will(before, by, reason, hold=None, restart=before.restart + 1)
 
     return await _control(bus, sight, target, "start", will, lambda _: "it was not held")
 
@@ -180,7 +182,8 @@ async def _control(  # noqa: PLR0917 - what each verb says of itself
         if after == before:
             same.append(str(key))
             continue
-        drafts.append(follow(sight.view, key.control_topic, after, subject=str(key)))
+        above = 0 if entry is None else entry.followed_control[0]
+        drafts.append(follow(sight.view, key.control_topic, after, subject=str(key), above=above))
         touched.append(str(key))
     if drafts:
         await say(bus, drafts)
@@ -195,7 +198,9 @@ def following(entry: SlotEntry | None) -> SlotControl:
     """
     if entry is None:
         return SlotControl()
-    will = SlotControl(hold=entry.hold) if entry.control is None else entry.control.record
+    will = SlotControl() if entry.control is None else entry.control.record
+    if will.hold != entry.hold:
+        will = msgspec.structs.replace(will, hold=entry.hold)
     if entry.move_asked is None:
         will = msgspec.structs.replace(will, move=None, leave="", accept_data_loss=False)
     done = None if entry.fact is None else entry.fact.record

@@ -23,9 +23,11 @@ NAMED_MOST: Final = 3
 """Lost races that one sentence names."""
 
 
-def follow(view: View, topic: str, record: msgspec.Struct, *, subject: str) -> Draft:
-    """A draft of a shared fact that follows the one that the view holds."""
-    return Draft(topic, to_data(record), subject=subject, replaces=view.winner(topic), epoch=view.epoch(topic))
+def follow(view: View, topic: str, record: msgspec.Struct, *, subject: str, above: int = 0) -> Draft:
+    """A draft of a shared fact that follows the one that the view holds, and one that was lost, of the version `above`."""
+    held = view.winner(topic)
+    version = 1 + max(above, 0 if held is None else held.event.version or 0)
+    return Draft(topic, to_data(record), subject=subject, replaces=held, version=version, epoch=view.epoch(topic))
 
 
 def anew(view: View, topic: str, record: msgspec.Struct, *, subject: str) -> Draft:
