@@ -55,15 +55,16 @@ def why_not(ctx: CliContext, target: str, node: str | None) -> None:
 def why_not_lines(found: Fitting) -> list[str]:
     """The screen of `dsmt why-not`: what several nodes fail in the same words is said once."""
     fits, nodes = ", ".join(found.fits) or "-", counted(found.nodes, "node")
-    if found.has is None:
-        lines = [f"{found.target}: {len(found.fits)} of {nodes} fit: {fits}"]
+    fit = f"{len(found.fits)} of {nodes} fit: {fits}"
+    if found.on is not None:
+        lines = [f"{found.target} has a place: it is on {found.on}", f"for one more like it {fit}"]
+    elif found.has is None:
+        lines = [f"{found.target}: {fit}"]
     else:
         lines = [
             f"{found.target}: one on each node that fits: on {len(found.has)} of {nodes}: {', '.join(found.has) or '-'}"
         ]
         lines += [f"of the others {len(found.fits)} fit: {fits}"] if found.fits else []
-    if found.on is not None:
-        lines.append(f"it is on {found.on}: the lines below are about one more instance like it")
     if found.reason is not None:
         lines.append(f"it waits: {one_line(found.reason.message)}   {found.reason.code}")
     if found.clauses:

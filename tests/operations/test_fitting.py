@@ -30,3 +30,12 @@ def test_of_what_each_node_is_to_have_it_is_told_which_have_it_and_what_keeps_it
     there, elsewhere = (why_not(sight(realm), Target("web"), node) for node in ("n1", "n3"))
     assert (there.has, there.nodes, there.clauses) == (["n1"], 1, [])
     assert (elsewhere.has, elsewhere.suggestions) == ([], ["nodes: all_nodes: n3 fits"])
+
+
+def test_what_has_a_place_is_said_to_have_one_before_anything_on_another_like_it() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle()
+    node = realm.slot(0).node
+    told = why_not_lines(why_not(sight(realm), Target("web")))
+    assert told[:2] == [f"web/app/0 has a place: it is on {node}", "for one more like it 2 of 2 nodes fit: n1, n2"]

@@ -3,6 +3,7 @@
 import pytest
 
 from dsmt.cli import screens
+from dsmt.cli.service_screen import next_act
 from dsmt.event.kinds.instance import STARTED, LastExit
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
@@ -113,6 +114,26 @@ def test_an_update_beside_what_is_served_makes_no_service_start() -> None:
     told = service(sight(realm), "web")
     assert told is not None
     assert (told.ready, told.wanted, told.state) == (1, 1, "ok")
+
+
+def test_a_lost_instance_that_no_other_node_takes_says_since_when_and_why_and_that_it_is_for_you() -> None:
+    parked = reason("run.flapping", n=3, time="1 s", pause="10m", cause="its spec", target="web/app/0")
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component="nodes: n1"))
+    realm.settle()
+    realm.status(key(0), "n1", State.FAILED, parked=True, reason=parked, next_try_ms=realm.now_ms + 600_000)
+    realm.close("n1")
+    realm.verdict("n1")
+    since = rfc3339(realm.now_ms)
+    realm.settle(seconds=1)
+    row = row_of(realm)
+    assert row.reason is not None
+    assert (row.state, row.since, row.reason.code, row.reason.who) == (Shown.LOST, since, "node.lost", "you")
+    assert row.reason.message.startswith(f"n1 is dead since {since}: as a test says; no node fits: 0 of 2 pass")
+    assert row.reason.next == "dsmt why-not web/app/0"
+    assert next_act(row, realm.now_ms) == "does nothing until you act"
+    realm.apply(web(1))
+    assert row_of(realm).reason.who == "dsmt", "n2 takes it"
 
 
 @pytest.mark.parametrize("state", [State.INSTANTIATED, State.RUNNING])

@@ -135,6 +135,22 @@ def test_what_was_not_ready_before_is_no_consequence() -> None:
     assert "web/app/3" not in [one.instance for one in found.unready]
 
 
+def test_what_has_just_been_asked_for_counts_among_what_would_be_ready() -> None:
+    realm = running(web(2), nodes=2)
+    realm.apply(web(5))
+    realm.settle(obey=False)
+    started = realm.slot(2).node or ""
+    realm.status(key(2), started, State.RUNNING)
+    realm.health(key(2), started, "unready", evidence="started, not checked yet")
+    (told,) = asked(realm, kill=("n1",)).services
+    assert (told.before, told.after, told.wanted) == (2, 5, 5)
+    node = next(realm.slot(index).node for index in (3, 4) if realm.slot(index).node == "n2")
+    index = next(index for index in (3, 4) if realm.slot(index).node == node)
+    realm.status(key(index), node or "", State.FAILED, parked=True, failures=3)
+    (told,) = asked(realm, kill=("n1",)).services
+    assert (told.after, told.wanted) == (4, 5), "what has failed is not taken for what would be ready"
+
+
 def test_a_job_that_is_done_stays_done_where_its_node_dies_and_is_none_that_would_be_ready() -> None:
     realm = running(web(2, component="kind: job\nrestart: {when: on_failure}\n"))
     node, good = realm.slot(0).node or "", realm.slot(0).implements

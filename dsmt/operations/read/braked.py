@@ -1,4 +1,4 @@
-"""Braked: what waits for the brake (F5): what a dead node ran, and what a node runs with no slot fact (A5)."""
+"""Braked: what waits for the brake (F5) or a place: what a dead node ran, and what a node runs with no slot fact (A5)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ def waits_for_brake(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | No
     if Replacing(sight.fleet).of(key) is None:
         return None
     return msgspec.structs.replace(why, message=f"{node} is dead; {why.message}")
+
+
+def waits_for_place(sight: Sight, key: SlotKey, node: str) -> Reason | None:
+    """Why what a dead node ran is placed nowhere else; None where it is placed next, or is to stay where it is."""
+    known = sight.governing.of(key)
+    if known is None or Replacing(sight.fleet).of(key) is None or known.chooser.choose(key, (node,)) is not None:
+        return None
+    return known.chooser.reason(key, (node,))
 
 
 def is_orphan(entry: SlotEntry, node: str) -> bool:

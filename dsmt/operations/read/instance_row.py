@@ -13,7 +13,7 @@ from dsmt.event.kinds.instance import STARTED, LastExit, Status
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Layer, Shown, State
-from dsmt.operations.read.braked import waits_for_brake
+from dsmt.operations.read.braked import waits_for_brake, waits_for_place
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.spec import nodeset
@@ -310,7 +310,7 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
     own = None if seen.status is None else seen.status.record.reason
     match seen.state:
         case Shown.LOST:
-            return _lost(sight, spec, node, seen)
+            return _lost(sight, key, spec, node, seen)
         case Shown.WAITING | Shown.STOPPED | Shown.GONE:
             return told or own
         case Shown.STOPPING:
@@ -342,16 +342,19 @@ def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:
     return None if done and fact.record.desired == "running" else fact.record.reason
 
 
-def _lost(sight: Sight, spec: ComponentSpec | None, node: str | None, seen: Seen) -> Reason:
+def _lost(sight: Sight, key: SlotKey, spec: ComponentSpec | None, node: str | None, seen: Seen) -> Reason:
     """Its node is dead, or who speaks of it is silent for too long."""
     verdict = None if node is None else sight.fleet.verdict(node)
     since = 0 if seen.since_ms is None else seen.since_ms
-    if verdict is None:
+    if node is None or verdict is None:
         rate = "" if seen.status is None else f"{seen.status.record.emit_rate_s:g} s"
         return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
     lost = reason("node.lost", node=node, time=rfc3339(since), evidence=verdict.record.message)
     if spec is None or not spec.each_node:
-        return lost
+        waits = waits_for_place(sight, key, node)
+        if waits is None:
+            return lost
+        return msgspec.structs.replace(waits, code=lost.code, message=f"{lost.message}; {waits.message}")
     # nothing replaces it: it comes back with its node, or goes with it
     return msgspec.structs.replace(lost, next=f"bring {node} back, or dsmt node remove {node} --forget", who="you")
 

@@ -84,6 +84,12 @@ class Trial:
             self._obey(key_of(intent), slot, intent.next_version, old)
         self.now_ms += ROUND_MS
 
+    def finish(self, key: SlotKey) -> None:
+        """Have done what the fact of a slot asks for already."""
+        entry = self.view.slot(key)
+        if entry is not None and entry.fact is not None and entry.fact.record.desired == "running":
+            self._obey(key, entry.fact.record, entry.fact.version, None)
+
     def _obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
         """Have nodes do what a slot fact asks for, which was `old` before; of those that are lost nobody hears.
 

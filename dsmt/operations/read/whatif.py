@@ -5,7 +5,9 @@ Rule 1: what is asked for happens at once, in this order: services are applied (
 Rule 2: that a silent node is dead is taken as found after F2's time, for there is nobody to probe it. What follows is
     decided, the brake too.
 Rule 3: time passes to when a controller would look again, for `HORIZON_MS` at most; nodes that live do all well (`trial`).
-Rule 4: the longer it takes, the less it tells: what has no place at the end has none, for whatever reason that says.
+Rule 4: what nodes that live were told before, and are at, they bring to its good end: what has only just been asked for,
+    as by a `scale`, counts among what would be ready.
+Rule 5: the longer it takes, the less it tells: what has no place at the end has none, for whatever reason that says.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
+from dsmt.event.status import Shown
 from dsmt.operations.read.holding import Left, left_on
+from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.plan_words import Places
 from dsmt.operations.read.planning import ApplyPlan
@@ -147,6 +151,9 @@ class _Foreseen:
             control = NodeControl(mode="draining", by=by, reason="")
             trial.say("operator/plan", f"node/{node}/control", to_data(control), shared=True)
         self._note(self._before)
+        for row in instances(self._sight):
+            if _under_way(self._sight, row) and not trial.is_lost(row.node or ""):
+                trial.finish(row.key)
 
     def _silence(self, node: str) -> None:
         """Say what its broker says of each of a node's sources that is heard no more."""
@@ -243,3 +250,15 @@ class _Foreseen:
         seen = self._seen()
         placed = {str(key) for node in drained for key in self._view.allocations.node(node).slots}
         return [one for node in drained for one in left_on(seen, node) if one.instance in placed]
+
+
+def _under_way(sight: Sight, row: InstanceRow) -> bool:
+    """Whether its node lives and is at what it was told, of which nothing has failed."""
+    if row.node is None or row.failures or row.held is not None or sight.fleet.state(row.node) != "alive":
+        return False
+    slot = sight.view.slot(row.key)
+    instance = None if slot is None else slot.instances.get(row.node)
+    checked = None if instance is None or instance.health is None else instance.health.record
+    if row.state is Shown.RUNNING:
+        return row.health == "unready" and checked is not None and not checked.failures
+    return row.state in (Shown.WAITING, Shown.INSTALLING, Shown.STARTING)
