@@ -30,6 +30,7 @@ UNKNOWN_MS: Final = 60_000
 """How long after a fact the word for which it was said may come."""
 EVIDENCE_MOST: Final = 200
 """So many characters of what a check has found stand in a reason."""
+_ENDED_BY_ORDER: Final = frozenset({State.TERMINATED, State.STOPPED})
 _UP: Final = frozenset({State.INSTALLED, State.RUNNING})
 """What is said of a container, and of an agent, that has done its part."""
 
@@ -111,7 +112,8 @@ class ComponentContext(Rollout):
 
         That nobody says anything proves nothing (R4): words die, a broker comes up empty, a node boots. Who speaks for the
         program knows what was good, and the time counts from when it had the slot's fact, which may have waited for a link;
-        who speaks only of what is to run it does not, and the time counts from that word.
+        who speaks only of what is to run it does not, and the time counts from that word. What was ended by order, with its
+        machine, and has not begun again since, was late for no fault of its own.
         """
         fact = slot.fact
         instance = None if fact is None else slot.instances.get(fact.record.node or "")
@@ -119,6 +121,8 @@ class ComponentContext(Rollout):
             return None
         said = instance.application
         if said is not None and is_of(fact, said.record):
+            if said.record.state in _ENDED_BY_ORDER or self.fleet.is_closed(said.signed.event.source):
+                return None
             health = None if instance.health is None else instance.health.record
             is_unready = health is not None and health.generation >= fact.version and health.health == "unready"
             since = max(fact.time_ms, said.record.taken_ms or 0)

@@ -114,6 +114,12 @@ class Fleet:
         """Whether what an agent has said may be so no more (rule 4)."""
         return self._is_unheard(agent, ("silent", "closed"), UNHEARD_AFTER_MS)
 
+    def is_closed(self, source: str) -> bool:
+        """Whether what a source said last is of a process that has ended, as far as is known."""
+        attachments = self.view.sessions.of.get(source)
+        said = None if attachments is None else word(attachments, self.lost_brokers)
+        return said is not None and said.state == "closed"
+
     def hangs(self, agent: str, for_ms: int) -> bool:
         """Whether an agent has been silent for so long though its node was heard (rule 4)."""
         return self._is_unheard(agent, ("silent",), for_ms)

@@ -184,6 +184,37 @@ def test_what_was_good_is_remembered_though_nobody_lived_to_say_so_when_it_ended
     in_virtual_time(main)
 
 
+@pytest.mark.parametrize("ends", ["down", "its machine", "it dies"])
+def test_what_was_ended_with_its_machine_has_its_time_anew_and_what_died_has_not(ends: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(CHECKED)
+        site.checks.passed = False
+        agent = site.start()
+        await site.until("instantiated")
+        taken_ms = site.statuses()[-1]["taken_ms"]
+        await asyncio.sleep(5)
+        match ends:
+            case "down":
+                site.last.shutdown()
+                await site.until("stopped")
+            case "its machine":
+                agent.kill()
+                site.machine.reboot()
+            case _:
+                agent.kill()
+                site.machine.alive[0].end(Exit(None, 9))
+        await asyncio.sleep(100)
+        before = len(site.statuses())
+        site.start()
+        await site.realm.until(lambda: "instantiated" in site.states()[before:])
+        told = {status["taken_ms"] - taken_ms for status in site.statuses()[before:] if status["state"] != "stopped"}
+        assert (min(told) >= 100_000) if ends != "it dies" else told == {0}
+        site.process.kill()
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize("ends", ["it is stopped", "its check fails", "it dies"])
 def test_what_is_good_is_said_when_it_is_so_and_before_anything_speaks_against_it(ends: str) -> None:
     async def main() -> None:

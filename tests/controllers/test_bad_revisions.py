@@ -7,7 +7,7 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 
-from .build import Realm, key, web
+from .build import Realm, agent, key, web
 from .rollouts import refused, revisions, running
 
 POLICY = "restart: {escalate: [restart: 3]}\n"
@@ -340,3 +340,26 @@ def test_what_became_good_only_when_the_next_revision_had_been_decided_is_gone_b
     realm.status(key(0), "n1", State.FAILED, parked=True, good=Good(spec=str(first.id), revision=1))
     realm.step()
     assert (realm.slot(0).spec, revisions(realm)) == (str(first.id), [1])
+
+
+@pytest.mark.parametrize("ends", ["by order", "with its session"])
+def test_the_time_in_which_its_machine_was_down_counts_against_no_revision(ends: str) -> None:
+    policy = "update: {deadline: 60s, healthy_after: 5s}\n"
+    realm = running(1, component=policy)
+    realm.apply(web(1, component=policy + "env: {A: b}"))
+    realm.step()
+    node = realm.slot().node or ""
+    realm.session(agent(key(), node), "open")
+    realm.status(key(), node, State.INSTANTIATED, taken_ms=realm.now_ms)
+    realm.after(2)
+    if ends == "by order":
+        realm.status(key(), node, State.STOPPED, taken_ms=realm.now_ms - 2000)
+    else:
+        realm.session(agent(key(), node), "closed", how="peer")
+    for _ in range(3):
+        assert realm.after(100).step() == []
+    realm.session(agent(key(), node), "open", attachment=2)
+    realm.status(key(), node, State.INSTANTIATED, taken_ms=realm.now_ms)
+    assert realm.after(59).step() == []
+    realm.after(60).step()
+    assert refused(realm.slot()) == 2

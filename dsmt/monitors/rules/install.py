@@ -135,7 +135,8 @@ class InstallMonitor:
         ended = self.status is None or before.state in _ENDS
         another = about.get("generation", before.generation) != before.generation
         attempt = 1 if another else before.attempt + (1 if ended and state in _TRIES else 0)
-        taken_ms = self._taken_ms(before, now_ms, about)
+        is_anew = before.state is State.STOPPED or (reason is not None and reason.code == "node.rebooted")
+        taken_ms = now_ms if is_anew and self.layer is Layer.APPLICATION else self._taken_ms(before, now_ms, about)
         told = msgspec.structs.replace(
             before,
             **{"step": None, **about},
