@@ -30,7 +30,7 @@ def control(seeds: Sequence[int], *, defect: bool) -> Sequence[int]:
 def caught(
     scenario: str, seeds: Iterable[int], rule: str, *, scale: Scale | None = None, seconds: float | None = None
 ) -> list[str]:
-    """What the first of these seeds that breaks a rule says of it. No program fails: a defect must fit what it is planted in."""
+    """What the first of these seeds that breaks a rule says of it. A defect fits what it is planted in: no program fails."""
     for seed in seeds:
         report = play(seed, scenario=scenario, scale=scale, seconds=seconds)
         failed = [sentence for sentence in report.wrong if "Traceback" in sentence]
