@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import cbor2
+
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode, decode_part
 from dsmt.operations.offline import proving
-from dsmt.operations.offline.history import Item, export, read
+from dsmt.operations.offline.history import Item, export, packed, read
 from dsmt.operations.offline.items import items
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.verifying import Verified
@@ -54,6 +56,12 @@ def _is_one(raw: bytes) -> bool:
         return list(items(raw)) == [raw]
     except UnusableEventError:
         return False
+
+
+@lru_cache(maxsize=4096)
+def numbered(item: bytes, number: int) -> bytes:
+    """A row with another number; of each row three are asked for, time and again."""
+    return packed("R", number, *cbor2.loads(item)[2:])
 
 
 async def said(made: TestRealm, clients: list[BusClient], count: int) -> None:

@@ -23,7 +23,7 @@ from dsmt.operations.offline.verifying import Faults
 from dsmt.ports.bus import Draft, HistoryPage
 from dsmt.trust.store import Realm
 from tests.bus.realm import memory_network, realm
-from tests.operations.histories import DAY_MS, Run, decoded, exported, judged, lived, said, trim
+from tests.operations.histories import DAY_MS, Run, decoded, exported, judged, lived, numbered, said, trim
 from tests.waiting import until
 
 EVENTS = 520
@@ -63,7 +63,7 @@ def renumbered(changed: list[bytes]) -> list[bytes]:
     for item in changed:
         if item[1:3] == b"aR":
             number += 1
-            item = packed("R", number, *cbor2.loads(item)[2:])  # noqa: PLW2901
+            item = numbered(item, number)  # noqa: PLW2901
         out.append(item)
     return out
 

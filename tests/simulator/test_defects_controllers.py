@@ -33,7 +33,7 @@ from dsmt.simulator.play import Play
 from dsmt.simulator.scenarios import Scenario
 from dsmt.simulator.scenes import controllers
 from dsmt.view import View
-from tests.simulator.planting import SMALL, caught, control
+from tests.simulator.planting import FEWEST, SMALL, SMALLER, caught, control
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -64,7 +64,7 @@ def test_a_node_that_follows_its_inbox_only_keeps_a_copy_for_ever(monkeypatch: p
     nothing_is_stale(monkeypatch)
     if defect:
         no_own_slot_subscription(monkeypatch)
-    assert bool(caught("race", control((1, 2), defect=defect), "12.2", scale=SMALL)) == defect
+    assert bool(caught("race", control((1, 2), defect=defect), "12.2", scale=SMALLER)) == defect
 
 
 @pytest.mark.parametrize("defect", [False, True])
@@ -103,7 +103,7 @@ class Keeping(View):
 def test_a_reader_that_keeps_what_has_expired_differs(monkeypatch: pytest.MonkeyPatch, defect: bool) -> None:
     if defect:
         monkeypatch.setattr(following_module, "View", Keeping)
-    assert bool(caught("storm", (1,), "12.3", seconds=300.0)) == defect
+    assert bool(caught("storm", (1,), "12.3", scale=FEWEST, seconds=240.0)) == defect
 
 
 def nothing_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,15 +221,16 @@ def test_without_the_brake_the_silent_are_replaced(
     monkeypatch: pytest.MonkeyPatch, defect: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     defect(monkeypatch)
-    assert caught("silent", (1, 2, 3), "12.8", scale=SMALL)
+    assert caught("silent", (1, 2, 3), "12.8", scale=SMALLER)
 
 
 def counts_the_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes that were seen to end count for the brake (F5), as if they were silent."""
 
-    def lost(fleet: Any) -> list[Any]:
-        verdicts = [fleet.verdict(node) for node in sorted(fleet.view.judged)]
-        return [(one.record.since_ms, one.signed.event.subject, one) for one in verdicts if one is not None]
+    def lost(fleet: Any, _replacing: Any) -> list[Any]:
+        return sorted(
+            ((one.record.since_ms, node, one) for node, one in fleet.view.standing.items()), key=lambda each: each[:2]
+        )
 
     monkeypatch.setattr(brake_module, "_lost", lost)
 
@@ -239,7 +240,7 @@ def test_a_brake_that_counts_the_killed_is_noticed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(scenarios.SCENARIOS, "race", Scenario(race, "", 70.0))  # type: ignore[attr-defined]
     if defect:
         counts_the_killed(monkeypatch)
-    assert bool(caught("race", control((1, 2), defect=defect), "12.2", scale=SMALL)) == defect
+    assert bool(caught("race", control((1, 2), defect=defect), "12.2", scale=SMALLER)) == defect
 
 
 def test_a_decision_with_a_hidden_input_does_not_replay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +268,7 @@ def moves_for_taste(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_rulesets_that_move_slots_for_taste_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     moves_for_taste(monkeypatch)
-    assert caught("rulesets", (1, 2), "12.9")
+    assert caught("rulesets", (1, 2), "12.9", scale=FEWEST)
 
 
 def test_a_controller_that_forgets_when_to_look_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

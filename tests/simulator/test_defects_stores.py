@@ -76,7 +76,7 @@ def test_a_birth_record_that_names_no_store_makes_a_blank_one_whole(monkeypatch:
 
 def controllers_forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """A controller reads what a store holds, and keeps nothing of the one before (R5, D2)."""
-    monkeypatch.setattr(Offering, "lost", lambda _self, _view: None)
+    monkeypatch.setattr(Offering, "lost", lambda _self, _view, _named: None)
 
 
 @pytest.mark.parametrize("too", [controllers_forget, nobody_re_offers])

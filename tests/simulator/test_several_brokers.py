@@ -14,8 +14,11 @@ from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.others.others import Others
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.rules.session_words import SessionWords
+from dsmt.simulator.fleet import Scale
 from dsmt.simulator.scenarios import play
 from dsmt.view.sessions import Sessions
+
+SCALE = Scale(nodes=6, services=2, brokers=3)
 
 
 def no_looking_back(patch: pytest.MonkeyPatch) -> None:
@@ -45,13 +48,13 @@ def nobody_in_place(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("defect", "seeds", "said"),
-    [(no_looking_back, (4, 7), "12.7"), (promising_early, (1, 3), "12.7"), (nobody_in_place, (1, 2), "12.2")],
+    [(no_looking_back, (4, 7), "12.7"), (promising_early, (3, 1), "12.7"), (nobody_in_place, (1, 2), "12.2")],
 )
 def test_a_planted_defect_is_caught(
     defect: Callable[[pytest.MonkeyPatch], None], seeds: tuple[int, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defect(monkeypatch)
-    found = (one for seed in seeds for one in play(seed, scenario="survivors").wrong)
+    found = (one for seed in seeds for one in play(seed, scenario="survivors", scale=SCALE).wrong)
     assert any(said in one for one in found)
 
 
