@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from dsmt.controllers.brake import LOOSE, Brake, brake
+from dsmt.controllers.context import waits_for_word
 from dsmt.controllers.intents import Decided
 from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home, waits_for_return
@@ -21,7 +22,8 @@ from dsmt.controllers.plan import Plan
 from dsmt.controllers.replacing import Replacing
 from dsmt.controllers.rollout import Governing
 from dsmt.controllers.service import decide_service
-from dsmt.event.reason import Reason
+from dsmt.event.hlc import rfc3339
+from dsmt.event.reason import Reason, reason
 from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, SlotKey, View
@@ -83,13 +85,16 @@ def decide(
 
 
 def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
-    """Why a slot that is to run has no node that lives: the brake, or no place; None when it has, or may have next."""
+    """Why a slot has no node that lives, or nothing is decided of it: a later word, the brake, or no place; else None."""
     slot = fleet.view.slot(key)
     known = Governing(fleet).of(key)
     if known is None:
         return None
     if slot is None or slot.fact is None or slot.fact.record.desired == "gone":
         return waits_for_return(fleet, key, known.component, slot)
+    unknown = waits_for_word(fleet, slot, known.spec)
+    if unknown is not None:
+        return reason("wait.word", target=key, until=rfc3339(min(unknown.wakes)))
     pinned = waits_for_home(fleet, key)
     if pinned is not None:
         return pinned

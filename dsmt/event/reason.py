@@ -64,6 +64,11 @@ REASONS: Final[Mapping[str, Template]] = {
         "limits: {enforce: best_effort}, or fix the node",
         "you",
     ),
+    "wait.word": Template(
+        "something later was said of <target>, and is not known here yet: nothing is decided before it comes, or <until>",
+        "dsmt why <target>",
+        "dsmt",
+    ),
     "wait.pinned": Template(
         "its data is on <node>, which <is_now>",
         "bring <node> back, or dsmt move <target> --accept-data-loss",

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from dsmt.controllers.context import UNKNOWN_MS
+from dsmt.controllers.decide import waits_for
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.kinds.slot import Hold
 from dsmt.event.status import Layer, State
+from dsmt.view import Fleet
 from tests.controllers.build import Realm, key, web
 from tests.controllers.repairs import kill
 
@@ -117,6 +119,9 @@ def test_a_word_that_never_comes_is_not_waited_for_for_ever() -> None:
     assert first.intents == ()
     assert first.wake_ms is not None
     assert first.wake_ms <= realm.now_ms + UNKNOWN_MS
+    told = waits_for(Fleet(other.view, other.now_ms, other.broker), key())
+    assert told is not None
+    assert told.code == "wait.word"
     other.after(UNKNOWN_MS / 1000)
     assert {one.record.revision for one in other.decide().intents} == {1}
 

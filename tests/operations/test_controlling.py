@@ -164,6 +164,16 @@ def test_whose_data_stays_behind_is_told(words: Words) -> None:
     assert told == [{}, {"web/app/0": node}, {}]
 
 
+def without_controls(realm: Realm) -> Realm:
+    """What a broker knows that has lost what operators said of slots."""
+    later = Realm()
+    later.now_ms = realm.now_ms
+    for _, event in realm.rows:
+        if "/control/" not in event.event.topic:
+            later.view.apply(event)
+    return later
+
+
 def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: Words) -> None:
     realm = running()
     number = words(realm, move).move_number
@@ -171,11 +181,7 @@ def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: W
     for _ in range(4):
         words(realm, controlling.restart)
     realm.settle(seconds=20)
-    later = Realm()
-    later.now_ms = realm.now_ms
-    for _, event in realm.rows:
-        if "/control/" not in event.event.topic:
-            later.view.apply(event)
+    later = without_controls(realm)
     asked_for = f"alice {later.now_ms}"
     assert words(later, controlling.restart) == SlotControl(restart=5, restart_of=asked_for, move_number=number, by="alice")
 
@@ -185,11 +191,7 @@ def test_a_word_after_one_that_was_lost_goes_on_from_that_and_is_done(words: Wor
     for act in (controlling.restart, controlling.stop, controlling.start):
         words(realm, act)
         realm.settle(seconds=1)
-    later = Realm()
-    later.now_ms = realm.now_ms
-    for _, event in realm.rows:
-        if "/control/" not in event.event.topic:
-            later.view.apply(event)
+    later = without_controls(realm)
     node = later.slot().node
     words(later, move)
     assert later.view.slot(key()).control.version == 4
