@@ -255,6 +255,15 @@ def test_a_retry_of_what_waits_keeps_its_reason_and_of_what_does_not_says_so(ask
     assert done.instances == ["web/app/0"], "it is tried again, and has not come far yet"
 
 
+def test_a_retry_does_not_run_again_what_has_ended_well(asked: Any) -> None:
+    realm = running("restart: never\n")
+    last = {"code": 0, "signal": None, "at_ms": realm.now_ms, "ran_s": 1.0, "reason": None}
+    realm.status(key(), realm.slot().node or "", State.FAILED, last_exit=last, failures=3, good=realm.slot().implements)
+    done, said = asked(realm, controlling.retry)
+    assert (done.instances, said) == ([], [])
+    assert done.because == {"web/app/0": "it has ended well; dsmt restart web/app/0 runs it again"}
+
+
 def test_a_restart_of_what_is_held_is_refused_with_what_to_do(asked: Any) -> None:
     realm = Realm("n1", "n2", "n3")
     realm.apply(web(2))

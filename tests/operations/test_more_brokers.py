@@ -27,6 +27,7 @@ from dsmt.programs.keeper import KeeperFile
 from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm as Fleet
 from tests.operations.sights import sight
+from tests.operations.test_alerts import stats
 
 FAR = BrokerAddress("10.9.9.9:4000", bytes(range(32)))
 NEAR = BrokerAddress("10.9.9.10:4000", bytes(range(1, 33)))
@@ -342,3 +343,39 @@ def test_of_a_broker_that_is_silent_as_it_is_removed_it_is_known_since_when(
     monkeypatch.setattr(brokers, "look", look)
     found = [asyncio.run(brokers.silent_since_ms(Any, home, name)) for name in ("b1", "b2", "b3", "b9")]
     assert found == [None, None, fleet.now_ms - 9_000, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "b2", "refused"),
+    [
+        ("b1", {"whole": True}, ""),
+        ("b1", {"whole": False}, "no broker but b1 is whole"),
+        ("b1", None, "no broker but b1 is alive"),
+        ("b2", None, ""),
+    ],
+)
+def test_a_broker_that_alone_is_alive_and_whole_is_not_removed(
+    monkeypatch: pytest.MonkeyPatch, name: str, b2: dict[str, bool] | None, refused: str
+) -> None:
+    fleet, waited = Fleet("n1"), []
+    fleet.session("broker/b2", "silent" if b2 is None else "open", since_ms=fleet.now_ms - 9_000)
+
+    async def look(_: object, *, passing: bool) -> Sight:
+        seen = sight(fleet)
+        seen.passing.stats |= {"b1": (seen.now_ms, stats(whole=True)), "b2": (seen.now_ms, stats(**(b2 or {"whole": True})))}
+        return seen
+
+    async def announced_now(_: object) -> dict[str, BrokerAddress]:
+        return {"b1": FAR, "b2": NEAR}
+
+    monkeypatch.setattr(brokers, "look", look)
+    monkeypatch.setattr(words, "announced", announced_now)
+    monkeypatch.setattr(brokers, "ANOTHER_S", 0.05)
+    monkeypatch.setattr(brokers, "LOOK_S", 0.01)
+    work = brokers._another_is_whole(Any, name, waited.append)
+    if not refused:
+        asyncio.run(work)
+        return
+    with pytest.raises(RefusedError, match=refused):
+        asyncio.run(work)
+    assert waited == [f"no other broker is {refused.rpartition(' ')[2]}"]

@@ -96,6 +96,22 @@ def test_a_drain_waits_for_the_copy_of_what_has_left_without_its_data(realm: Rea
     assert (left.stays, left.because.partition(";")[2]) == (False, " what is left here is being ended, and is stopped")
 
 
+def test_of_what_a_dead_node_has_left_it_is_said_that_it_ends_when_the_node_is_back(realm: Realm) -> None:
+    realm.apply(web(1, component="restart: never\n"))
+    realm.settle(seconds=1)
+    first = realm.slot().node or ""
+    realm.close(first)
+    realm.settle(seconds=1)
+    node = realm.slot().node or ""
+    assert node != first
+    last = {"code": 0, "signal": None, "at_ms": realm.now_ms, "ran_s": 1.0, "reason": None}
+    realm.status(key(), node, State.FAILED, last_exit=last, good=realm.slot().implements)
+    (left,) = left_on(sight(realm), first)
+    now, ends = left.because.split("; ")
+    assert now == f"it is done on {node} now"
+    assert ends == f"what is left here was running when that was said last, and ends when {first} is back"
+
+
 def test_a_wait_for_a_drain_ends_when_the_node_is_included_meanwhile(realm: Realm) -> None:
     realm.apply(web(1, component="nodes: n1\n"))
     realm.settle(seconds=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -23,6 +24,7 @@ from dsmt.operations.local.keeping import broker_programs, keep
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import broker_host, ensure_broker, reach_at
 from dsmt.operations.local.wanted import MOST_BROKERS
+from dsmt.operations.read import members
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers
@@ -38,6 +40,8 @@ from dsmt.trust.identity import Identity
 ADDRESSES = "addresses.json"
 ANNOUNCED = "announced"
 """Beside a broker that was announced: the key with which it was."""
+ANOTHER_S = 40.0
+"""How long another broker may take to be whole; it tells so each half minute."""
 LOOK_S = 1.0
 """How long the realm's own brokers are asked for one at an address that is not theirs: there may be none but that one."""
 
@@ -212,11 +216,13 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     """Have a broker be none any more; where it is of this home it is ended, and its directory goes.
 
     It ends when others hold what specs name of its depot, a NATS server when they hold all that it held. Raises
-    `NotFoundError`, `TimedOutError`, `RefusedError` for the last.
+    `NotFoundError`, `TimedOutError`, `RefusedError` for the last, also of those that are alive.
     """
     async with alone(home, waits):
         _check_still(home)
         realm = home.realm()
+        if realm.nats is None:
+            await _another_is_whole(bus, name, waits)
         await handed_on(home, bus, name, waits)
         at = await _unsaid(bus, home, name, by=by, reason=reason, waits=waits)
         if realm.nats is not None:
@@ -229,6 +235,31 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
                 await release(home, program, name)
             clear(home.part("brokers", name))
     return at
+
+
+async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> None:
+    """Wait until another broker is alive and whole, where this one is alive: what it alone has stored goes with it.
+
+    Raises `RefusedError` where none is for `ANOTHER_S`.
+    """
+    known = await brokers.announced(bus)
+    if {one for one, at in known.items() if not at.leaf} <= {name}:
+        return  # it is the last one, and refused for that
+    until, told = asyncio.get_running_loop().time() + ANOTHER_S, ""
+    while True:
+        sight = await look(bus, passing=True)
+        alive = {one.broker: one for one in members.brokers(sight, []) if one.alive and not one.leaf}
+        others = [one for one in alive.values() if one.broker != name]
+        if name not in alive or any(one.whole for one in others):
+            return
+        lacks = "whole" if others else "alive"
+        if asyncio.get_running_loop().time() >= until:
+            said = f"no broker but {name} is {lacks}: what it alone has stored would be lost, and nobody would hear anything"
+            raise RefusedError("broker.alone", said, next="dsmt brokers shows what is wrong with the others")
+        if lacks != told:
+            waits(f"no other broker is {lacks}")
+            told = lacks
+        await asyncio.sleep(LOOK_S)
 
 
 def clear(directory: Path) -> None:

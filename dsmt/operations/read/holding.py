@@ -7,6 +7,7 @@ import msgspec
 from dsmt.controllers.pinning import home_of
 from dsmt.controllers.placement import Chooser
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import component_of, see
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import local
@@ -72,7 +73,18 @@ def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: 
         return _not_moved(sight, key, slot)
     instance = entry.instances[node]
     state = next((held.record.state.value for held in instance.statuses[::-1] if held.record.state != "gone"), "unknown")
-    return f"it runs on {slot.node or 'no node'} now; what is left here is being ended, and is {state}"
+    ends = f"is being ended, and is {state}"
+    if sight.fleet.state(node) != "alive":
+        ends = f"was {state} when that was said last, and ends when {node} is back"
+    return f"{_elsewhere(sight, key, slot)} now; what is left here {ends}"
+
+
+def _elsewhere(sight: Sight, key: SlotKey, slot: Slot) -> str:
+    """How a slot is on the node to which it went."""
+    if slot.node is None:
+        return "it has no node"
+    state = see(sight, key, slot.node).state
+    return f"it {'runs' if state is Shown.RUNNING else f'is {state.value}'} on {slot.node}"
 
 
 def _not_moved(sight: Sight, key: SlotKey, slot: Slot) -> str:

@@ -40,7 +40,7 @@ from dsmt.spec.supported import unsupported
 from dsmt.system.entropy import SystemEntropy
 from dsmt.view import Held, SlotEntry, SlotKey
 
-_TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED, Shown.DONE})
+_TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 MANY_TIMES: Final = 10
 MANY: Final = 100
 """A component that is to have so many times as many instances, and so many more, was likely not meant."""
@@ -244,6 +244,8 @@ def _nothing_waits(row: InstanceRow | None) -> str:
         return f"it has no node; dsmt why-not {row.instance}" if row is not None else "it has no instance"
     if row.held is not None:
         return _held_until_started(row)
+    if row.state is Shown.DONE:
+        return f"it has ended well; dsmt restart {row.instance} runs it again"
     if row.state in _TRIED_AGAIN or (row.failures and row.state is not Shown.RUNNING):
         return ""
     health = f", {row.health}" if row.health != "none" else ""
