@@ -131,7 +131,7 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
     started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
-    warn(machine.damaged(home))
+    warn([*machine.damaged(home), *machine.left_out(home, started)])
     try:
         await _announced(home)
         with ctx.progress() as tell:
@@ -163,16 +163,21 @@ async def _announced(home: Home) -> None:
         return
     asked = [] if realm.nats is not None else [[one] for one in known.values()]
     gone: set[str] = set()
-    told = False
+    told, unheard = False, []
     for brokers in asked:
-        with suppress(TransportError, RefusedError):  # it hangs, or was removed: another one is told
+        try:
             async with connect(home.operator(), realm, brokers=brokers) as connection:
                 gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
                 told = True
+        except TransportError as error:  # another one is told
+            unheard.append(error.message)
+        except RefusedError:  # it was removed
+            continue
     if not told:
         async with connect(home.operator(), realm, patience_s=PATIENCE_S) as connection:
             gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
     note_announced(home, known.keys() - gone)
+    warn(unheard)
     warn(
         f"broker {one} does not belong to the realm any more, but is still here: dsmt broker remove {one} ends it"
         for one in sorted(gone)

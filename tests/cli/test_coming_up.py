@@ -14,7 +14,8 @@ import pytest
 from dsmt.cli import machine
 from dsmt.errors import FailedError, TimedOutError
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import StartedRealm
+from dsmt.operations.local.machine import StartedRealm, left_out
+from dsmt.operations.local.making import ensure_node, init
 from dsmt.operations.read import waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.simulator.engine.run import run
@@ -117,3 +118,14 @@ def test_up_ends_for_the_ended_certificate_of_a_broker_of_the_realm_and_not_for_
         return
     with pytest.raises(FailedError, match="the certificate of broker/b1 has ended"):
         run(main())
+
+
+def test_what_a_home_holds_is_named_where_fewer_were_asked_for(tmp_path: Path) -> None:
+    made = Home(tmp_path / "home")
+    init(made, name="test")
+    here = [ensure_node(made, name, now_s=0) and name for name in ("n7", "n8", "n9")]
+    controllers = tuple(made.names("controllers"))
+    nodes = tuple(one for one in made.names("nodes") if one not in here[1:])
+    said = left_out(made, StartedRealm("r", (), controllers, nodes, made=False))
+    assert said == ["n8, n9 of this home are not started: dsmt up, with no number, starts all of it"]
+    assert left_out(made, StartedRealm("r", (), controllers, tuple(made.names("nodes")), made=False)) == []

@@ -148,6 +148,13 @@ def _check_joined(home: Home, wanted: Wanted) -> None:
         raise InputError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
 
 
+def left_out(home: Home, started: StartedRealm) -> list[str]:
+    """What a home holds and was not started, for fewer were asked for, in a sentence; nothing where all was."""
+    left = sorted({*home.names("controllers"), *home.names("nodes")} - {*started.controllers, *started.nodes})
+    are = "is" if len(left) == 1 else "are"
+    return [f"{', '.join(left)} of this home {are} not started: dsmt up, with no number, starts all of it"] if left else []
+
+
 async def start_all(home: Home) -> StartedRealm:
     """Start all that a home holds, unless it runs."""
     return await start(home, home.names("brokers"), home.names("controllers"), home.names("nodes"))
