@@ -5,21 +5,38 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.cert import tell_left
-from dsmt.cli.command import CliContext, command, reason_option
-from dsmt.cli.printing import document
-from dsmt.operations.connection import Connection
+from dsmt.cli.command import CliContext, command, reason_option, yes_option
+from dsmt.cli.printing import counted, document
+from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import controllers
+from dsmt.operations.read import members
+from dsmt.operations.read.sight import look
 
 
 @command()
 @click.argument("controller")
+@yes_option
 @reason_option
-def remove(ctx: CliContext, controller: str, *, reason: str) -> None:
+def remove(ctx: CliContext, controller: str, *, yes: bool, reason: str) -> None:
     """End a controller of this home for good, or forget one that is gone: its key ends, and the others go on.
 
     Needs the root key in this home. Another controller first signs again what this one had said for all.
     """
     home = ctx.home()
+
+    async def alive(connection: Reading) -> set[str]:
+        sight = await look(connection.bus, passing=True)
+        return {one.controller for one in members.controllers(sight) if one.alive}
+
+    living = set() if yes else ctx.ask(alive)
+    if controller in living and len(living) > 1:  # of another one it is said what is wrong
+        others = counted(len(living) - 1, "controller")
+        ctx.confirm(
+            f"controller {controller} ends for good, and its key with it: {others} will be left",
+            f"realm {home.realm().name}: remove controller {controller}?",
+            no=f"controller {controller} is not removed",
+            advice=f"dsmt controller remove {controller} --yes",
+        )
 
     async def work(connection: Connection) -> list[str]:
         return await controllers.remove(home, connection, controller, reason=reason, waits=ctx.waits)

@@ -224,7 +224,9 @@ def test_a_controller_that_is_removed_ends_and_what_it_had_said_stands(tmp_path)
         await dsmt(home.root, "up", "--controllers", "2", "--detach")
         ran = at(home, "controllers", "c1", "controller")()
         assert ran is not None
-        done = (await dsmt(home.root, "controller", "remove", "c1", "--json")).json
+        refused = (await dsmt(home.root, "controller", "remove", "c1", "--json", code=2)).error
+        assert (refused["code"], refused["next"]) == ("confirm", "dsmt controller remove c1 --yes")
+        done = (await dsmt(home.root, "controller", "remove", "c1", "--yes", "--json")).json
         assert done == {"controller": "c1", "left": []}
         assert not is_alive(ran)
         assert home.names("controllers") == ["c2"]
