@@ -53,7 +53,7 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     rows = instances(sight, parsed, everything=parsed.index is not None)
     if parsed.index is not None and rows:
         return _of_row(sight, rows[0], begin, found)
-    sick = [row for row in rows if is_problem(sight, row)]
+    sick = [row for row in rows if is_problem(sight, row)] or [row for row in rows if row.startup_news]
     if not rows:
         return sentence(begin[0].event)
     count = f"{sum(serves(sight, row) for row in rows)} of {len(rows)}"
