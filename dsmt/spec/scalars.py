@@ -179,7 +179,7 @@ def _url(node: Scalar, _: Single) -> str:
     if scheme == "file" and colon:
         raise WrongValueError("`file:` is not used here", f"write the path: {re.sub('^/*(?=/)', '', rest)}")
     if scheme == "http" and colon:
-        raise WrongValueError("`http:` is not fetched", "use https:, or put the file into the depot")
+        raise WrongValueError("`http:` is not fetched", "use https:, or fetch it yourself and write its path here")
     if re.fullmatch(r"[a-z][a-z0-9+]+", scheme) and rest.startswith("//") and scheme != "https":
         raise WrongValueError(f"`{scheme}:` is not fetched", "a path, https: or depot:")
     if (scheme == "https" and not re.match(r"//[^/\s]+", rest)) or (value == "depot:"):

@@ -88,7 +88,7 @@ def test_a_text_of_a_file_is_read_as_its_value(kind, text, value):
         ("url", '""', "a path, `https:` or `depot:` is expected", ""), ("url", "x" * 4097, "is expected", ""),
         ("url", '"a\nb"', "is expected", ""), ("url", "file:///srv/x", "`file:` is not used here", "write the path: /srv/x"),
         ("url", "file:x", "`file:` is not used here", "write the path: x"),
-        ("url", "http://h/x", "`http:` is not fetched", "use https:, or put the file into the depot"),
+        ("url", "http://h/x", "`http:` is not fetched", "use https:, or fetch it yourself and write its path here"),
         ("url", "s3://b/x", "`s3:` is not fetched", "a path, https: or depot:"),
         ("url", "https:x", "`https:x` is not complete", "https://host/path, or depot:NAME"),
         ("url", "https:///x", "is not complete", "https://host/path, or depot:NAME"),
