@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document
-from dsmt.errors import FailedError, InputError
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
 from dsmt.operations.words.times import off_by, rfc3339, span
@@ -46,15 +43,13 @@ def accept(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
 
 def _confirm(ctx: CliContext, broker: str, jump: clocks.Jump) -> None:
     """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
-    said = f"realm time would be {rfc3339(jump.to_ms)} and never goes back: " + "; ".join(
-        [*_ended(jump), *running_out_said(jump)]
+    ends = "; ".join([*_ended(jump), *running_out_said(jump)])
+    ctx.confirm(
+        f"realm time would be {rfc3339(jump.to_ms)} and never goes back: {ends}",
+        f"realm {ctx.home().realm().name}: take the clock of {broker}'s machine?",
+        no=f"the clock of {broker} is not accepted",
+        advice=f"set the clock of its machine right; if it is, dsmt clock accept {broker} --yes",
     )
-    if ctx.json or not sys.stdin.isatty():
-        advice = f"set the clock of its machine right; if it is, dsmt clock accept {broker} --yes"
-        raise InputError("confirm", f"{said}; nobody said yes", next=advice)
-    print(said)
-    if not click.confirm(f"realm {ctx.home().realm().name}: take the clock of {broker}'s machine?"):
-        raise FailedError("confirm.no", f"the clock of {broker} is not accepted: the answer was no")
 
 
 def _ended(jump: clocks.Jump) -> list[str]:

@@ -135,8 +135,8 @@ class InstallMonitor:
         ended = self.status is None or before.state in _ENDS
         another = about.get("generation", before.generation) != before.generation
         attempt = 1 if another else before.attempt + (1 if ended and state in _TRIES else 0)
-        is_anew = before.state is State.STOPPED or (reason is not None and reason.code == "node.rebooted")
-        taken_ms = now_ms if is_anew and self.layer is Layer.APPLICATION else self._taken_ms(before, now_ms, about)
+        was_down = before.state is State.STOPPED or (reason is not None and reason.code == "node.rebooted")
+        taken_ms = self._taken_ms(before, now_ms, about, anew=was_down)
         told = msgspec.structs.replace(
             before,
             **{"step": None, **about},
@@ -161,8 +161,7 @@ class InstallMonitor:
             state=state, layer=self.layer, node=self._node, generation=0, attempt=0, since_ms=now_ms, emit_rate_s=rate_s
         )
 
-    def _taken_ms(self, before: Status, now_ms: int, about: dict[str, Any]) -> int | None:
-        """When the generation was taken that is spoken of: only an application is refused by that (A18)."""
-        if self.layer is Layer.APPLICATION and about.get("generation", before.generation) != before.generation:
-            return now_ms
-        return before.taken_ms
+    def _taken_ms(self, before: Status, now_ms: int, about: dict[str, Any], *, anew: bool = False) -> int | None:
+        """When the generation was taken that is spoken of, or begun `anew`: only an application is refused by that (A18)."""
+        another = about.get("generation", before.generation) != before.generation
+        return now_ms if self.layer is Layer.APPLICATION and (another or anew) else before.taken_ms
