@@ -26,6 +26,8 @@ WHY = reason("run.exited", exit_code=3, time="2 s")
 FLAPS = reason("run.flapping", n=10, time="1m", pause="10m", cause="its spec")
 EXITED = "exited with code 3 after 2 s"
 INSTANCE = "service/web/status/app/0/n1"
+AT = "2026-07-01T12:00:00.000Z"
+AT_MS = 1_782_907_200_000
 BY = {"by": "operator/alice.x7", "reason": "disk"}
 
 
@@ -137,8 +139,8 @@ SENTENCES = [
     ("service/web/slot/app/0", slot(desired="stopped", reason=WHY), f"is to stop on n1, generation 3: {EXITED}"),
     ("service/web/slot/app/0", slot(desired="gone"), "is to end, generation 3"),
     ("service/web/control/app/0", SlotControl(), "is to run, says nobody"),
-    ("service/web/control/app/0", SlotControl(restart=4, **BY), 'is to run, restart 4, says alice: "disk"'),
-    ("service/web/control/app/0", SlotControl(move="", restart=4, by="bob"), "is to move, restart 4, says bob"),
+    ("service/web/control/app/0", SlotControl(restart=AT_MS, **BY), f'is to run, restart of {AT}, says alice: "disk"'),
+    ("service/web/control/app/0", SlotControl(move="", restart=AT_MS, by="bob"), f"is to move, restart of {AT}, says bob"),
     ("service/web/control/app/0", SlotControl(move="n2", **BY), 'is to move to n2, says alice: "disk"'),
     (
         "service/web/control/app/0", SlotControl(move="n2", hold=Hold(by="bob", at_ms=1, reason="new disk"), **BY),

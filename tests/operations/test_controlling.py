@@ -31,7 +31,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Words:
     async def look(_bus: object, *, of: object = ()) -> object:
         return sight(here[-1])
 
-    async def say(_bus: object, drafts: list[Any]) -> None:
+    async def say_word(_bus: object, _sight: object, drafts: list[Any]) -> None:
         for draft in drafts:
             replaces = None if draft.replaces is None else draft.replaces.id
             here[-1].say("operator/alice", draft.topic, draft.data, version=draft.version, replaces=replaces)
@@ -45,7 +45,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Words:
         return entry.control.record
 
     monkeypatch.setattr(controlling, "look", look)
-    monkeypatch.setattr(controlling, "say", say)
+    monkeypatch.setattr(controlling, "say_word", say_word)
     return said
 
 
@@ -68,15 +68,15 @@ def test_a_move_that_is_not_done_stands_whatever_else_is_said(words: Words, act:
     realm.settle(seconds=1)
     assert realm.slot().node != node
     assert realm.slot().desired == ("stopped" if act is controlling.stop else "running")
-    assert realm.slot().restart == (act is controlling.restart)
+    assert bool(realm.slot().restart) == (act is controlling.restart)
 
 
 def test_a_move_that_is_done_is_not_said_again(words: Words) -> None:
     realm = running()
     number = words(realm, move).move_number
     realm.settle(seconds=1)
-    asked_for = f"alice {realm.now_ms}"
-    assert words(realm, controlling.restart) == SlotControl(restart=1, restart_of=asked_for, move_number=number, by="alice")
+    said = SlotControl(restart=realm.now_ms, restart_of=f"alice {realm.now_ms}", move_number=number, by="alice")
+    assert words(realm, controlling.restart) == said
     assert words(realm, move).move_number == realm.now_ms
     assert words(realm, move).move_number == realm.now_ms + 1, "two of one moment are two moves"
 
@@ -178,12 +178,31 @@ def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: W
     realm = running()
     number = words(realm, move).move_number
     realm.settle(seconds=1)
-    for _ in range(4):
-        words(realm, controlling.restart)
+    last = [words(realm, controlling.restart).restart for _ in range(4)][-1]
     realm.settle(seconds=20)
     later = without_controls(realm)
-    asked_for = f"alice {later.now_ms}"
-    assert words(later, controlling.restart) == SlotControl(restart=5, restart_of=asked_for, move_number=number, by="alice")
+    later.now_ms = last - 2
+    said = SlotControl(restart=last + 1, restart_of=f"alice {later.now_ms}", move_number=number, by="alice")
+    assert words(later, controlling.restart) == said
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_a_restart_that_was_asked_for_later_on_the_other_side_of_a_partition_is_done_where_it_stands(
+    words: Words, later: bool
+) -> None:
+    """The side with the program has done its own. Where that was asked for later, it is what the other side asked for."""
+    here, there = running(), running()
+    first, second = (here, there) if later else (there, here)
+    words(first, controlling.restart)
+    second.now_ms += 1_000
+    words(second, controlling.restart)
+    here.settle(seconds=5)
+    entry, done = there.view.slot(key()), here.slot().restart
+    assert entry is not None
+    assert entry.control is not None
+    here.say("operator/bob", key().control_topic, entry.control.record, version=2, time_ms=entry.control.time_ms)
+    here.settle(seconds=5)
+    assert (here.slot().restart != done) is later
 
 
 def test_a_word_after_one_that_was_lost_goes_on_from_that_and_is_done(words: Words) -> None:
@@ -229,12 +248,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Realm, Act], tuple[Any, 
         async def look(_bus: object, *, of: object = ()) -> object:
             return sight(realm)
 
-        async def say(_bus: object, drafts: list[Any]) -> None:
-            said.extend(drafts)
+        async def say(*drafts: Any) -> None:
+            said.extend(drafts[-1])
 
         monkeypatch.setattr(controlling, "look", look)
-        monkeypatch.setattr(controlling, "say", say)
-        bus = SimpleNamespace(source="operator/alice")
+        for saying in ("say", "say_word"):
+            monkeypatch.setattr(controlling, saying, say)
+        bus = SimpleNamespace(source="operator/alice", now_ms=lambda: realm.now_ms)
         return asyncio.run(act(bus, Target("web"), by="alice", reason="new disk")), said
 
     return ask
@@ -287,4 +307,4 @@ def test_a_start_asks_for_a_restart_too_for_an_agent_that_was_away_has_seen_no_s
     realm.hold(key(0))
     realm.settle(seconds=1)
     _, (draft,) = asked(realm, controlling.start)
-    assert (draft.subject, draft.data.get("hold"), draft.data["restart"]) == ("web/app/0", None, 1)
+    assert (draft.subject, draft.data.get("hold"), draft.data["restart"]) == ("web/app/0", None, realm.now_ms)

@@ -33,12 +33,13 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
             yield sight(made)
             await asyncio.sleep(0.01)
 
-    async def say(_bus: object, drafts: list[Any]) -> None:
-        for draft in drafts:
+    async def say(*drafts: Any) -> None:
+        for draft in drafts[-1]:
             made.say("operator/alice", draft.topic, draft.data)
 
     monkeypatch.setattr(node_control, "look", look)
-    monkeypatch.setattr(node_control, "say", say)
+    for saying in ("say", "say_word"):
+        monkeypatch.setattr(node_control, saying, say)
     monkeypatch.setattr(waiting, "watch", watch)
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     return made

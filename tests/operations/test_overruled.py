@@ -43,8 +43,11 @@ async def governs(who: BusClient, by: str, first: bool) -> None:
     await node_control.set_mode(who, "n1", "draining" if first else "excluded", by=by, reason=f"says {by}")
 
 
+@pytest.mark.parametrize("more", [0, 2])
 @pytest.mark.parametrize(("says", "target"), [(holds, "web/app/0"), (holds, "web"), (governs, "node/n1")])
-def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, target: str, tmp_path: Path) -> None:
+def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, target: str, more: int, tmp_path: Path) -> None:
+    """Also where what stands has another number, for more was said on its side."""
+
     async def main() -> None:
         async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
             b1, b2 = await mesh(made, "b1", "b2")
@@ -60,6 +63,8 @@ def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, tar
             async with cut(made, b2, [b1]):
                 await says(ann, "ann", True)
                 await says(eve, "eve", False)
+                for number in range(more):
+                    await says(ann, "ann", bool(number))
                 assert [one.overruled for one in (await told(ann), await told(eve))] == [[], []]
             await until(lambda: held(b1) == held(b2))
             for who in (ann, eve):
@@ -71,8 +76,9 @@ def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, tar
                 assert line.endswith("repeat this one if you still want it")
             if target == "web/app/0":
                 assert (await why(ann, TRUST, "web/app/1")).explained.overruled == []
-            await says(eve, "eve", False)
-            assert (await told(ann)).overruled == []
+            for first in (False, True):
+                await says(eve, "eve", first)
+                assert (await told(ann)).overruled == [], "it is settled by her next word"
 
     asyncio.run(main())
 

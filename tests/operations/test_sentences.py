@@ -1,5 +1,6 @@
 """Sentences: every kind of event in the words of an operator."""
 
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.instance import Health, LastExit
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.slot import Hold
@@ -51,12 +52,12 @@ def test_a_will_tells_a_move_that_stands_beside_what_was_said_after_it() -> None
     moved = {"move": "n2", "move_number": 1}
     told = [
         sentence(realm.control(KEY, **moved).event),
-        sentence(realm.control(KEY, restart=2, **moved).event),
+        sentence(realm.control(KEY, restart=realm.now_ms, **moved).event),
         sentence(realm.control(KEY, hold=Hold(by="bob", at_ms=1, reason="disk"), **moved).event),
     ]
     assert told == [
         'web/app/0 is to move to n2, says alice: "a test"',
-        'web/app/0 is to move to n2, restart 2, says alice: "a test"',
+        f'web/app/0 is to move to n2, restart of {rfc3339(realm.now_ms)}, says alice: "a test"',
         'web/app/0 is to move to n2, is held stopped by bob: "disk"',
     ]
 
@@ -86,12 +87,12 @@ def test_what_was_started_and_not_checked_is_said_so() -> None:
     assert sentence(event) == "web/app/0 is not ready: started, not checked yet"
 
 
-def test_what_is_not_held_is_said_with_its_restart_number() -> None:
+def test_what_is_not_held_is_said_with_when_its_restart_was_asked_for() -> None:
     realm = Realm("n1")
-    told = [sentence(realm.control(KEY, restart=number).event) for number in (0, 4)]
+    told = [sentence(realm.control(KEY, restart=number).event) for number in (0, realm.now_ms)]
     assert told == [
         'web/app/0 is to run, says alice: "a test"',
-        'web/app/0 is to run, restart 4, says alice: "a test"',
+        f'web/app/0 is to run, restart of {rfc3339(realm.now_ms)}, says alice: "a test"',
     ]
 
 

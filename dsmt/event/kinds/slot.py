@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.event.envelope import Event
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.numbers import Count, Ms, Seconds
 from dsmt.event.kinds.row import KindRow, fact
 from dsmt.event.phrases import person, quoted, why
@@ -22,10 +23,10 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
-    """An operator's lasting will for one slot: held or not, how often restarted, where it was asked to move.
+    """An operator's lasting will for one slot: held or not, when it was asked to restart, and where to move.
 
-    Restarts and moves are numbered; a slot's fact names the last that was done of each. A move's number is the time when it
-    was asked for (realm ms), or one more than the last: two that two operators ask for in a partition have two numbers.
+    Restarts and moves are numbered; a slot's fact names the last that was done of each. A number is the time when it was
+    asked for (realm ms), or one more than the last: what two operators ask for in a partition has two numbers.
     """
 
     hold: Hold | None = None
@@ -169,7 +170,7 @@ def _control(_: Event, will: SlotControl) -> str:
     moves = "" if will.move is None else f"is to move{f' to {will.move}' if will.move else ''}, "
     if will.hold is not None:
         return f"{moves}is held stopped by {person(will.hold.by)}{quoted(will.hold.reason)}"
-    restart = f"restart {will.restart}, " if will.restart else ""
+    restart = f"restart of {rfc3339(will.restart)}, " if will.restart else ""
     return f"{moves or 'is to run, '}{restart}says {person(will.by) or 'nobody'}{quoted(will.reason)}"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
-from dsmt.event.envelope import SignedEvent, thing_of
+from dsmt.event.envelope import EventId, SignedEvent, thing_of
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
@@ -40,8 +41,10 @@ async def overruled_on(bus: BusReader, sight: Sight, topics: tuple[str, ...]) ->
     """What was said on some topics in the place of which another word stands now, the last first."""
     if not topics:
         return []
-    said = await ever_said(bus, topics, "what operators have said of it")
-    lost = {signed.id: signed for signed in said if _lost(sight, signed)}
+    said = defaultdict[str, list[SignedEvent]](list)
+    for signed in await ever_said(bus, topics, "what operators have said of it"):
+        said[signed.event.topic].append(signed)
+    lost = {signed.id: signed for topic in topics for signed in _lost(sight, topic, said[topic])}
     return sorted(lost.values(), key=lambda signed: signed.event.time, reverse=True)
 
 
@@ -72,16 +75,32 @@ def _topics(sight: Sight, target: str) -> tuple[str, ...]:
     return tuple(f"service/{named.service}/control/{component}/{index}" for component, index in sorted(here))
 
 
-def _lost(sight: Sight, signed: SignedEvent) -> bool:
-    """Whether a word says something else than the one that stands under its number, or was said after its thing had ended.
+def _lost(sight: Sight, topic: str, said: list[SignedEvent]) -> list[SignedEvent]:
+    """What was said on a topic that the word which stands there does not follow, nor any before it settles.
 
-    That was on the other side of a partition too: where the end was known no broker took it (A3).
+    A word names the one that it follows (`replaces`), and as its causes those that it settles, for they were overruled
+    before it was said. Of what was said before the oldest that the history has of those nothing is known. Also lost is what
+    was said after its thing had ended: on the other side, too, for where the end was known no broker took it (A3).
     """
-    event, stands = signed.event, sight.view.winner(signed.event.topic)
-    end = sight.view.winner(f"tombstone/{thing_of(event.topic)}")
-    if end is not None and (event.epoch or 0) <= (end.event.epoch or 0):
-        return event.time > end.event.time and (stands is None or stands.event.time < event.time)
+    stands, end = sight.view.winner(topic), sight.view.winner(f"tombstone/{thing_of(topic)}")
+    ended = 0 if end is None else end.event.epoch or 0
+    after = [one for one in said if end is not None and (one.event.epoch or 0) <= ended and one.event.time > end.event.time]
     if stands is None:
-        return False
-    same = (event.epoch, event.version) == (stands.event.epoch, stands.event.version)
-    return same and event.data != stands.event.data
+        return after
+    lost = [one for one in after if stands.event.time < one.event.time]
+    if (stands.event.epoch or 0) <= ended:
+        return lost
+    follows, first = _follows(stands, {one.id: one for one in said})
+    others = (one for one in said if one.event.epoch == stands.event.epoch and one.id not in follows)
+    return lost + [one for one in others if (one.event.version or 0) >= first and one.event.data != stands.event.data]
+
+
+def _follows(stands: SignedEvent, known: dict[EventId, SignedEvent]) -> tuple[set[EventId], int]:
+    """What a word follows, with itself, and what all these settle; and the version of the oldest of them that is known."""
+    follows, settles = {stands.id: stands}, set(stands.event.cause)
+    oldest = stands
+    while oldest.event.replaces in known and oldest.event.replaces not in follows:
+        oldest = known[oldest.event.replaces]
+        follows[oldest.id] = oldest
+        settles.update(oldest.event.cause)
+    return settles.union(follows), oldest.event.version or 0

@@ -8,7 +8,7 @@ from dsmt.event.kinds.realm import BrakeWord
 from dsmt.operations.read.overruled import OverruledWord, overruled_words
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import Brake, brake
-from dsmt.operations.write.writing import follow, say
+from dsmt.operations.write.writing import follow, say_word
 from dsmt.ports.bus import Bus, BusReader
 
 TOPIC = "config/brake"
@@ -60,5 +60,5 @@ async def _say(bus: Bus, *, held: bool, by: str, reason: str) -> Brake:
     sight = await look(bus)
     before = 0 if sight.view.brake is None else sight.view.brake.record.released_ms
     record = BrakeWord(held=held, released_ms=before if held else sight.now_ms, by=by, reason=reason)
-    await say(bus, [follow(sight.view, TOPIC, record, subject=TOPIC)])
+    await say_word(bus, sight, [follow(sight.view, TOPIC, record, subject=TOPIC)])
     return brake(await look(bus))

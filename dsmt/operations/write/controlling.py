@@ -1,7 +1,7 @@
 """Controlling: start, stop, restart, move, retry, scale, remove: an operator's lasting will as facts, and commands (A7).
 
 Rule 1: `stop` is a hold on each slot, with who, when and why; it survives apply and failover, and only `start` lifts it.
-Rule 2: `restart` raises each slot's restart number; controllers pace it.
+Rule 2: `restart` raises each slot's restart number, to when it was asked for; controllers pace it.
 Rule 3: `scale` is a new revision of the spec; `remove` is a spec that says so.
 Rule 4: a command goes to the agent of the present generation, and is executed once.
 """
@@ -30,7 +30,7 @@ from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
 from dsmt.operations.write.nodesets import check_known, nowhere, unknown_names
-from dsmt.operations.write.writing import follow, say
+from dsmt.operations.write.writing import follow, say, say_word
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.entropy import Entropy
 from dsmt.spec import nodeset
@@ -81,7 +81,7 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         if before.hold is None:
             return before
-        return _will(before, by, reason, hold=None, restart=before.restart + 1)
+        return _will(before, by, reason, hold=None, restart=_next(before.restart, bus))
 
     return await _control(bus, sight, target, "start", will, lambda _: "it was not held")
 
@@ -98,7 +98,7 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         if before.hold is not None:
             return before
-        return _will(before, by, reason, restart=before.restart + 1, restart_of=command)
+        return _will(before, by, reason, restart=_next(before.restart, bus), restart_of=command)
 
     return await _control(bus, sight, target, "restart", will, _held_until_started)
 
@@ -123,7 +123,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
         stays = slot is not None and slot.move_asked is None and (home is None or is_there(sight.fleet, home))
         if stays and node and node == goes[key]:
             return before
-        number, leave = max(before.move_number + 1, bus.now_ms()), "" if goes[key] else node or before.leave
+        number, leave = _next(before.move_number, bus), "" if goes[key] else node or before.leave
         return _will(before, by, reason, move=goes[key], leave=leave, move_number=number, accept_data_loss=accept_data_loss)
 
     done = await _control(bus, sight, target, "move", will, lambda row: f"it is on {row.node} already")
@@ -165,6 +165,11 @@ def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_
     return to or ""
 
 
+def _next(number: int, bus: Bus) -> int:
+    """The number of a restart or move that is asked for now: of two that two sides of a partition ask for no two are one."""
+    return max(number + 1, bus.now_ms())
+
+
 def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotControl:
     """The will that follows."""
     return msgspec.structs.replace(before, **about, by=by, reason=reason)
@@ -186,7 +191,7 @@ async def _control(  # noqa: PLR0917 - what each verb says of itself
         drafts.append(follow(sight.view, key.control_topic, after, subject=str(key), above=above))
         touched.append(str(key))
     if drafts:
-        await say(bus, drafts)
+        await say_word(bus, sight, drafts)
     because = {row.instance: same_because(row) for row in instances(sight, target) if row.instance in same}
     return Done(action=action, target=str(target), instances=touched, unchanged=same, because=because)
 

@@ -15,7 +15,7 @@ from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.tokens import given_ms
-from dsmt.operations.write.writing import decided_again, follow, say
+from dsmt.operations.write.writing import decided_again, follow, say, say_word
 from dsmt.ports.bus import Bus, Draft
 from dsmt.view.entries import NodeEntry
 from dsmt.view.liveness import judged
@@ -45,7 +45,7 @@ async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> 
     if entry.mode == mode:
         return _controlled(sight, name, mode, changed=False)
     record, version = NodeControl(mode=mode, by=by, reason=reason), _version(entry) + 1
-    await say(bus, [follow(sight.view, f"node/{name}/control", record, subject=f"node/{name}")])
+    await say_word(bus, sight, [follow(sight.view, f"node/{name}/control", record, subject=f"node/{name}")])
     return msgspec.structs.replace(_controlled(sight, name, mode, changed=True), version=version)
 
 

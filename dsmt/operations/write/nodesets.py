@@ -17,7 +17,7 @@ from dsmt.event.topic import is_level
 from dsmt.operations.read.overruled import OverruledWord, overruled_words
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.times import rfc3339
-from dsmt.operations.write.writing import bury, follow, say
+from dsmt.operations.write.writing import bury, follow, say, say_word
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.spec import nodeset
 from dsmt.spec.mistakes import nearest
@@ -169,7 +169,7 @@ async def define(bus: Bus, name: str, expression: str, *, by: str, reason: str =
     sight.view.nodesets[name] = parsed
     select(sight, nodeset.NamedNodes(name))
     record = NodesetFact(expression=nodeset.format_expression(parsed), by=by, reason=reason)
-    await say(bus, [follow(sight.view, f"nodeset/{name}", record, subject=f"nodeset/{name}")])
+    await say_word(bus, sight, [follow(sight.view, f"nodeset/{name}", record, subject=f"nodeset/{name}")])
     return one(await look(bus), name)
 
 

@@ -12,13 +12,16 @@ from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.records import to_data
-from dsmt.operations.read.sight import patience
+from dsmt.operations.read.overruled import overruled_on
+from dsmt.operations.read.sight import Sight, patience
 from dsmt.ports.bus import Ack, Bus, Draft, Emission
 from dsmt.view import View
 
 Came = TypeVar("Came")
 TRIES: Final = 8
 """How often somebody else may be first."""
+SETTLED_MOST: Final = 16
+"""Overruled words that one word names as its causes, the last ones."""
 NAMED_MOST: Final = 3
 """Lost races that one sentence names."""
 
@@ -62,6 +65,16 @@ class Said(NamedTuple):
 
     ids: list[EventId]
     copies: int
+
+
+async def say_word(bus: Bus, sight: Sight, drafts: Sequence[Draft]) -> Said:
+    """Say what operators want of things, as `say` does.
+
+    What was overruled on their topics by now is settled so, and named as their cause: no screen tells of it any more (E2).
+    """
+    lost = await overruled_on(bus, sight, tuple(draft.topic for draft in drafts))
+    causes = {draft.topic: tuple(one.id for one in lost if one.event.topic == draft.topic) for draft in drafts}
+    return await say(bus, [msgspec.structs.replace(draft, cause=causes[draft.topic][:SETTLED_MOST]) for draft in drafts])
 
 
 async def say(bus: Bus, drafts: Sequence[Draft]) -> Said:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dsmt.controllers.brake import brake
+from dsmt.controllers.evidence import MASS_LEAST
 from dsmt.simulator.invariants import moved, verdicts
 from dsmt.simulator.kinds import SMALL, STALL_S, STORM, stall_some
 from dsmt.simulator.play import Play
@@ -79,9 +80,12 @@ async def stalled(play: Play) -> None:
 
 
 async def middlebox(play: Play) -> None:
-    """A middlebox ends all links of half of the nodes, and lets none be made for a while; all answer probes (rule F2)."""
+    """A middlebox ends all links of half of the nodes, and lets none be made for a while; all answer probes (rule F2).
+
+    They are so many that closed sessions are no evidence, also of a small fleet.
+    """
     fleet = play.fleet
-    struck = play.stream.shuffled(list(fleet.nodes.values()))[: len(fleet.nodes) // 2]
+    struck = play.stream.shuffled(list(fleet.nodes.values()))[: max(MASS_LEAST + 1, len(fleet.nodes) // 2)]
     before, seconds = fleet.named(), play.between(0.2, 25.0)
     play.faults.note(f"a middlebox ends the links of {', '.join(node.name for node in struck)} for {seconds:.1f} s")
     since_ms = play.world.now_ms
