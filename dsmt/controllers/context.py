@@ -179,8 +179,8 @@ def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> Outco
         or told.node_words_ms > fleet.node_words_ms
     )
     since = fact.time_ms if told.spec_version and is_later else 0
-    obeyed = min([_obeyed_later(slot, fact), *_not_followed(fleet, slot, spec)])
-    until = max(since, obeyed) + UNKNOWN_MS
+    obeyed = _obeyed_later(slot, fact)
+    until = max(since, min([obeyed, *_not_followed(fleet, slot, spec)]) if obeyed else 0) + UNKNOWN_MS
     return Outcome(wakes=(until,), needs_full_pass=True) if fleet.now_ms < until else None
 
 
@@ -198,7 +198,7 @@ def _obeyed_later(slot: SlotEntry, fact: Held[Slot]) -> int:
 
 
 def _not_followed(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> list[int]:
-    """When what the slot's fact does not follow yet was said (realm ms): a spec, a control, that its node is lost.
+    """When what the slot's fact does not follow yet was said (realm ms): a word of an operator, or that its node is lost.
 
     By then a fact that was obeyed is known, if there is one: who goes on to say so holds up nothing that was asked for.
     """
@@ -207,6 +207,8 @@ def _not_followed(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> list[i
         return []
     told, control = fact.record, slot.control
     found = [spec.time_ms] if spec.version > told.spec_version else []
+    word_ms = fleet.node_word_after(told.node_words_ms)
+    found += [] if word_ms is None else [word_ms]
     found += [control.time_ms] if control is not None and control.version > told.control_version else []
     return found + ([lost_since(fleet, told.node)] if told.node is not None and fleet.is_lost(told.node) else [])
 

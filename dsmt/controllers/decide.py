@@ -28,7 +28,7 @@ from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, SlotKey, View
 
-RULESET: Final = 31
+RULESET: Final = 32
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""

@@ -198,7 +198,7 @@ class Component:
             return since if self.runs(slot.fact.record).health is None else None
         if health.record.generation < slot.fact.version or health.record.health == "unready":
             return None
-        return max(since, health.record.since_ms if health.record.health == "ready" else since)
+        return max(since, min(health.record.since_ms, health.time_ms) if health.record.health == "ready" else since)
 
     def good_from(self, slot: SlotEntry) -> int | None:
         """When the present generation will have been ready for long enough (realm ms), if it stays so."""
@@ -255,13 +255,16 @@ def is_of(fact: Held[Slot], said: Status) -> bool:
 
 
 def running_since(slot: SlotEntry) -> int | None:
-    """Since when the present generation runs on its node (realm ms); None when it does not."""
+    """Since when the present generation runs on its node (realm ms); None when it does not.
+
+    No time is believed that is later than the word which says it.
+    """
     fact = slot.fact
     held = None if fact is None else slot.application(fact.record.node)
     if fact is None or held is None:
         return None
     said = held.record
-    return said.since_ms if said.state == "running" and is_of(fact, said) else None
+    return min(said.since_ms, held.time_ms) if said.state == "running" and is_of(fact, said) else None
 
 
 def stays_ended(slot: SlotEntry) -> bool:

@@ -28,8 +28,8 @@ from dsmt.view import Fleet
 from dsmt.view.allocation import MOST_ON_A_NODE, RING, AllocationLedger, NodeAllocation, need_of, place_on_ring
 
 CLAUSES: Final = (
-    "data", "nodes", "left", "dead", "suspect", "kept out", "mode", "accepts", "requires", "driver", "user", "fence",
-    "limits", "avoid", "apart", "number", "ports", "cpu", "disk", "memory", "spread",
+    "data", "nodes", "left", "dead", "suspect", "unheard", "kept out", "mode", "accepts", "requires", "driver", "user",
+    "fence", "limits", "avoid", "apart", "number", "ports", "cpu", "disk", "memory", "spread",
 )  # fmt: skip
 """In the order in which they are tried. `avoid`: the instance is to leave that node, or is parked there;
 `data`: another node has its data (`pinning`)."""
@@ -147,6 +147,10 @@ class Chooser:
         state = self.fleet.state(node)
         if state != "alive":
             yield Misfit(state, f"{node} is {state}")
+        elif not self.fleet.hears(node):
+            yield Misfit(
+                "unheard", f"the manager of {node} is at a broker that is lost: nothing that is said here starts there"
+            )
         if node in self.fleet.view.kept_out:
             yield Misfit("kept out", f"{node} is kept out: two processes took turns under its name")
         entry = self.fleet.view.nodes.get(node)

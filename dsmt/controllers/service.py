@@ -1,9 +1,9 @@
 """One service: what its facts ask for, done in the order and at the pace that its spec allows.
 
 Rule 1: what repairs (`place`, `lost`), and what an operator said, is done at once; what would take a working instance
-    away goes at most `update.max_parallel` at a time, each after those before were ready for `healthy_after`.
-    Instances that do not work go first. One whose node died is waited for, too, where it has a revision that was good
-    nowhere yet: as long as it might have taken to be ready.
+    away goes at most `update.max_parallel` at a time, each after those before were ready for `healthy_after`, and no later
+    than `update.deadline` after that word. Instances that do not work go first. One whose node died is waited for, too,
+    where it has a revision that was good nowhere yet: as long as it might have taken to be ready.
 Rule 2: a new revision goes no further while an instance of it is parked, or was not ready within `update.deadline`
     (and is then rolled back, see `wants`). Where it stands, all other slots are decided about by what they have. Nor do
     the restarts that one command has asked for, while what was good, and was restarted by it, is parked, held, on a node
@@ -157,7 +157,9 @@ def _in_turn(
     waiting = {w.key for w in gated}
     others = [key for key in map(context.key, looked) if key not in waiting and key not in done]
     moving = [w for w in done.values() if w.kind not in ("hold", "keep")]
-    pace = _Pace(context, others, done)
+    controls = (slot.control.time_ms for slot in map(context.slot, map(context.key, looked)) if slot.control is not None)
+    said_ms = max(context.spec.time_ms, context.fleet.node_words_ms, *controls)
+    pace = _Pace(context, others, done, said_ms)
     outcomes = [Outcome(wakes=tuple(pace.wakes))]
     room = most - len(moving) - len(pace.in_flight)
     for w in sorted(gated, key=lambda w: _turn(context, w)) if room > 0 else ():
@@ -178,9 +180,13 @@ def _turn(context: ComponentContext, w: ProposedAction) -> tuple[bool, bool, Slo
 
 
 class _Pace:
-    """Which other instances must become ready before the next one is touched, and what goes no further."""
+    """Which other instances must become ready before the next one is touched, and what goes no further.
 
-    def __init__(self, context: ComponentContext, others: Iterable[SlotKey], done: Iterable[SlotKey]) -> None:
+    `said_ms` is when an operator's last word was said of the component, or of nodes (realm ms). One that is ready, and
+    never for long enough, holds up no longer than it may take to be ready after that.
+    """
+
+    def __init__(self, context: ComponentContext, others: Iterable[SlotKey], done: Iterable[SlotKey], said_ms: int) -> None:
         self.in_flight: list[SlotKey] = []
         self.wakes: list[int] = []
         self._failed: set[str] = set()
@@ -190,28 +196,35 @@ class _Pace:
             if entry.fact is not None and context.is_overdue(entry):
                 self._not_ready(context, entry, entry.fact)
         for key in others:
-            entry = context.slot(key)
-            fact = entry.fact
-            if fact is None or fact.record.node is None or stays_ended(entry):
-                continue
-            if context.control(entry).hold is not None:
-                self._not_ready(context, entry, fact)
-                continue
-            if context.fleet.is_lost(fact.record.node):
-                self._not_ready(context, entry, fact)
-                if context.was_lost_untold(fact):
-                    self.in_flight.append(key)
-                    self.wakes.append(context.due(fact))
-                continue
-            due = context.good_from(entry)
-            if due is not None and due <= context.now_ms:
-                continue
-            if context.is_overdue(entry):
+            self._look(context, key, said_ms)
+
+    def _look(self, context: ComponentContext, key: SlotKey, said_ms: int) -> None:
+        """Whether one that nothing is done to now must be waited for, or what it has goes no further."""
+        entry = context.slot(key)
+        fact = entry.fact
+        if fact is None or fact.record.node is None or stays_ended(entry):
+            return
+        if context.control(entry).hold is not None:
+            self._not_ready(context, entry, fact)
+            return
+        due, good_from = context.due(fact), context.good_from(entry)
+        if context.fleet.is_lost(fact.record.node):
+            self._not_ready(context, entry, fact)
+            if context.was_lost_untold(fact):
+                self._wait(key, due)
+            return
+        if good_from is None or good_from > context.now_ms:
+            until = due if good_from is None else max(due, said_ms + context.allowed_ms(fact.record))
+            self.wakes += [] if good_from is None else [good_from]
+            if context.is_overdue(entry) or until <= context.now_ms:
                 self._failed.add(fact.record.spec)
                 self._not_ready(context, entry, fact)
-                continue
-            self.in_flight.append(key)
-            self.wakes.append(context.due(fact) if due is None else due)
+            else:
+                self._wait(key, until)
+
+    def _wait(self, key: SlotKey, until: int) -> None:
+        self.in_flight.append(key)
+        self.wakes.append(until)
 
     def _not_ready(self, context: ComponentContext, entry: SlotEntry, fact: Held[Slot]) -> None:
         """The command that has restarted a slot goes no further, if what it restarted was good."""

@@ -13,8 +13,8 @@ Rule 4: a revision that was never good in a slot, because its instance did not b
     was good an agent says, and is believed of what its slot's fact names: no node makes up what all others go back to.
 Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere than it was where no node was named;
     its fact then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else
-    was said; and what cannot be done now keeps no other cause from moving it. Where there is no other place a slot that is
-    wanted again comes up on the node that it is yet to leave.
+    was said; and what cannot be done now keeps no other cause from moving it. A slot that is wanted again, and has no
+    other place, comes up on the node that it is yet to leave.
 Rule 6: a held slot leaves a dead node for an operator only, one that lives for a drain, too, or where it lastingly does not
     fit; a pinned one moves for an operator only (`pinning`). It is held as its control says; one that was stopped by a
     hold and of which no control is known stays so (R5).
@@ -351,9 +351,11 @@ def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction 
 
 def _asked_to_move(case: Case) -> ProposedAction | None:
     """An operator's move that is not done yet."""
-    control, target = case.entry.control, case.entry.move_asked
-    if control is None or target is None or (case.context.home_of(case.key) is not None and not lets_go(case.entry)):
+    control, target, home = case.entry.control, case.entry.move_asked, case.context.home_of(case.key)
+    if control is None or target is None or (home is not None and not lets_go(case.entry)):
         return None
+    if case.context.component.each_node and (home is None or is_there(case.context.fleet, home)):
+        return None  # `pinning`, rule 4
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
     return ProposedAction(case.key, "move", (control.id,), because, target=target or None, avoid=frozenset({case.node}))
 

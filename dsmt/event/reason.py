@@ -65,7 +65,8 @@ REASONS: Final[Mapping[str, Template]] = {
         "you",
     ),
     "wait.word": Template(
-        "something later was said of <target>, and is not known here yet: nothing is decided before it comes, or <until>",
+        "something later was said of <target>, or of nodes, that is not known here, or does not stand: "
+        "nothing is decided before it comes, or <until>",
         "dsmt why <target>",
         "dsmt",
     ),

@@ -146,14 +146,15 @@ class Index:
             if word == "verdict":
                 self._judge(entry)
             if word == "control":
-                self._note_word("/".join(levels), held)
+                self._note_word("/".join(levels), held, dirty)
             (self.excluded.add if entry.mode == "excluded" else self.excluded.discard)(entry.name)
             dirty.nodes.add(entry.name)
             self._left(entry)
 
         return put
 
-    def _note_word(self, topic: str, held: Held[Any] | None) -> None:
+    def _note_word(self, topic: str, held: Held[Any] | None, dirty: Dirty) -> None:
+        dirty.realm = True  # slots of any node may wait for it
         if held is None:
             self.node_words.pop(topic, None)
         else:
@@ -213,19 +214,18 @@ class Index:
             self.controllers[levels[1]] = held
 
     def _nodeset(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
-        dirty.realm = True
         self.nodesets.pop(levels[1], None)
-        self._note_word("/".join(levels), held)
+        self._note_word("/".join(levels), held, dirty)
         if held is not None:
             try:
                 self.nodesets[levels[1]] = nodeset.parse(held.record.expression)
             except nodeset.NodeSetError as error:
                 raise UnusableEventError("view.nodeset", f"node set {levels[1]}: {error.message}") from error
 
-    def _tombstone(self, levels: list[str], held: Held[Any] | None, _dirty: Dirty) -> None:
+    def _tombstone(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         """It ends others (the fold). What was said of a node or a set, and has ended, was known all the same."""
         if levels[1] in ("node", "nodeset"):
-            self._note_word("/".join(levels), held)
+            self._note_word("/".join(levels), held, dirty)
 
     def _brake(self, _levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         self.brake, dirty.realm = held, True

@@ -119,3 +119,24 @@ def test_what_ends_of_each_node_names_the_fact_for_which_its_node_is_not_one_of_
     assert (ended.record.node, ended.record.desired, said.id in ended.cause) == ("n2", "gone", True)
     assert "n2" in ended.because
     assert realm.settle(seconds=1) == []
+
+
+@pytest.mark.parametrize("component", ["", "data: true\n"])
+def test_a_move_that_waits_is_not_done_where_there_is_one_on_each_node_by_now(component: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3, component=component))
+    realm.settle(seconds=2)
+    node = realm.slot(2).node
+    for other in {"n1", "n2", "n3"} - {node}:
+        realm.control_node(other, "excluded")
+    realm.control(key(2), move="", accept_data_loss=True)
+    realm.settle(seconds=2)
+    realm.apply(web("each_node", component=component))
+    realm.settle(seconds=2)
+    for other in ("n1", "n2", "n3"):
+        realm.control_node(other, "active")
+    assert realm.after(100).settle(seconds=2) == []
+    assert (realm.slot(2).node, realm.slot(2).desired) == (node, "running")
+    realm.apply(web(3, component=component))
+    realm.settle(seconds=2)
+    assert realm.slot(2).node != node, "it is done when it can be"

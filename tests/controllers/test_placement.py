@@ -211,6 +211,24 @@ def test_a_node_whose_manager_is_away_while_its_monitor_is_heard_is_taken() -> N
     assert realm.nodes_of() == ["n1"]
 
 
+def test_a_node_whose_manager_is_at_a_broker_that_is_lost_is_not_taken_though_an_agent_of_it_is_heard() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    for one, other in (("b1", "b2"), ("b2", "b1")):
+        realm.session(f"broker/{other}", "open", broker=one)
+    for node in ("n1", "n2"):
+        realm.node(node, broker="b1")
+    realm.attach("n2", broker="b2")
+    realm.session("agent/n2/web/app/9", "open", broker="b1")
+    realm.session("broker/b2", "silent", broker="b1")
+    realm.after(60).apply(web(4))
+    realm.settle(seconds=1)
+    assert realm.nodes_of() == ["n1"] * 4
+    realm.attach("n2", broker="b1")
+    realm.apply(web(6))
+    realm.settle(seconds=1)
+    assert realm.nodes_of()[4:] == ["n2"] * 2
+
+
 def test_limits_that_must_be_enforced_need_a_driver_that_can() -> None:
     realm = Realm("n1")
     realm.apply(web(1, component="limits: {cpu: 1}"))

@@ -221,6 +221,7 @@ ASKED: dict[str, Callable[[Realm], object]] = {
     "apply": lambda realm: realm.apply(web(1, component="env: {A: b}")),
     "death": lambda realm: kill(realm, realm.slot().node or ""),
     "removal": lambda realm: realm.apply(web(1), removed=True),
+    "drain": lambda realm: realm.control_node(realm.slot().node or "", "draining"),
 }
 
 

@@ -71,14 +71,16 @@ def test_a_verdict_and_a_control_mark_a_node_and_those_with_a_verdict_are_known(
     assert realm.view.standing == {}
     assert changes(realm, realm.verdict, "n1", road="silent") == Dirty(nodes={"n1"})
     assert (set(realm.view.standing), realm.view.silenced) == ({"n1"}, {"n1"})
-    assert changes(realm, realm.control_node, "n2", "draining") == Dirty(nodes={"n2"})
+    assert changes(realm, realm.control_node, "n2", "draining") == Dirty(nodes={"n2"}, realm=True)
     assert (realm.view.nodes["n2"].mode, set(realm.view.standing)) == ("draining", {"n1"})
     realm.control_node("n2", "excluded")
     assert realm.view.excluded == {"n2"}
     realm.control_node("n2", "active")
     assert realm.view.excluded == set()
     ended = Tombstone(by="alice", reason="x")
-    assert changes(realm, realm.say, "operator/alice", "tombstone/node/n1", ended, epoch=1) == Dirty(nodes={"n1"})
+    assert changes(realm, realm.say, "operator/alice", "tombstone/node/n1", ended, epoch=1) == Dirty(
+        nodes={"n1"}, realm=True
+    )
     assert (realm.view.standing, realm.view.silenced, realm.view.nodes["n1"].verdict) == ({}, set(), None)
 
 
