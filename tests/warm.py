@@ -30,6 +30,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, NoReturn
 
+import msgspec
+
+from dsmt.system.fork import read_annotations
+
 ROOMS: Final = ("dsmt.cli", "dsmt.operations", "dsmt.programs")
 """What is imported, with all that it imports."""
 MOST: Final = 1 << 16
@@ -266,6 +270,7 @@ def _import_all() -> None:
     for room in ROOMS:
         for module in pkgutil.walk_packages(importlib.import_module(room).__path__, f"{room}."):
             importlib.import_module(module.name)
+    read_annotations(msgspec.Struct)
     gc.freeze()
 
 

@@ -21,7 +21,7 @@ from dsmt.programs.birth import is_birth_record
 from dsmt.programs.bus import realm_ms, the_bus
 from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, read_identity
 from dsmt.programs.damage import found_in, open_sound, remains, set_aside, told
-from dsmt.programs.keeper import keep_keeper
+from dsmt.programs.kept import keep_keeper
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy

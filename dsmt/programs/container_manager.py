@@ -30,7 +30,7 @@ from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.programs.configuration import ATTACHED, NodeFile, RealmConfig
 from dsmt.programs.following import Follower
-from dsmt.programs.keeper import keeper_teller, on_the_bus
+from dsmt.programs.kept import keeper_teller, on_the_bus
 from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_manager, client, data_root, read_node
 from dsmt.programs.running import on_signals, run
 from dsmt.system.clock import LinuxClock

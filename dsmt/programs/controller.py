@@ -17,7 +17,7 @@ from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import IDENTITY, ISSUER, ControllerFile, RealmConfig, read_identity
 from dsmt.programs.following import Follower
-from dsmt.programs.keeper import keep_keeper, on_the_bus
+from dsmt.programs.kept import keep_keeper, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.files import DiskFiles

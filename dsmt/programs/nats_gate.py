@@ -20,7 +20,7 @@ from dsmt.ports.blobs import kept_for_events
 from dsmt.ports.realm import About
 from dsmt.programs.bus import nats_missing
 from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, GateFile, read_identity
-from dsmt.programs.keeper import keep_keeper, on_the_bus
+from dsmt.programs.kept import keep_keeper, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy

@@ -11,6 +11,7 @@ from typing import Final
 from dsmt.errors import DsmtError
 from dsmt.logs import Logger, to_stderr
 from dsmt.system.clock import BootTimeLoop
+from dsmt.system.garbage import leave_all
 
 CONFIG_EXIT: Final = 2
 
@@ -33,6 +34,7 @@ def run(serve: Callable[[], Awaitable[int]]) -> int:
         for error in _leaves(group):
             Logger().error("cannot go on", code=error.code, reason=str(error))
         sys.stderr.flush()
+    leave_all()
     return code
 
 

@@ -14,7 +14,6 @@ Rule 8: `anew` has it end the kept programs, and then begin anew in this very pr
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import selectors
 import signal
@@ -354,8 +353,6 @@ def main(
         loaded = load(programs)
         become_subreaper()
         spawner = Spawner(where, loaded, kept, lock, nodes, past=past)
-        gc.collect()
-        gc.freeze()
         spawner.run()
         if spawner.anew:
             begin_anew([spawner.anew, "-m", "dsmt.programs.spawner", where], lock, spawner.family.past())

@@ -17,7 +17,7 @@ from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.making import ensure_node, init
 from dsmt.programs.configuration import NodeFile
-from dsmt.programs.keeper import KeeperFile
+from dsmt.programs.kept import KeeperFile
 from dsmt.trust.keys import SecretKey
 
 

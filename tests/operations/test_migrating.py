@@ -30,7 +30,7 @@ from dsmt.programs import nats_server
 from dsmt.programs.birth import is_birth_record, open_store
 from dsmt.programs.configuration import BrokerFile, CopiedFile, GateFile, MigrationFile, read_config, write_config
 from dsmt.programs.copying import check_store, end_of
-from dsmt.programs.keeper import KeeperFile
+from dsmt.programs.kept import KeeperFile
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm as FleetRealm
 from tests.operations.scripted import ScriptedBus

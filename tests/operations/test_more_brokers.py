@@ -23,7 +23,7 @@ from dsmt.operations.write import brokers as words
 from dsmt.operations.write.brokers import announce, announced
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY
-from dsmt.programs.keeper import KeeperFile
+from dsmt.programs.kept import KeeperFile
 from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm as Fleet
 from tests.operations.sights import sight

@@ -9,7 +9,7 @@ import pytest
 
 from dsmt.programs import nats_gate
 from dsmt.programs.configuration import read_config, write_config
-from dsmt.programs.keeper import KeeperFile
+from dsmt.programs.kept import KeeperFile
 from dsmt.programs.nats_gate import FULL_BYTES, ROOM_BYTES, ServerDisk
 
 MIB, GIB = 2**20, 2**30

@@ -18,7 +18,7 @@ from dsmt.operations.local.ways import way_to
 from dsmt.operations.write.brokers import announced
 from dsmt.programs.birth import is_birth_record
 from dsmt.programs.configuration import GateFile, read_config
-from dsmt.programs.keeper import KeeperFile
+from dsmt.programs.kept import KeeperFile
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from tests.real.fleet import eventually, gone

@@ -10,13 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import http.client
 import os
 import shutil
 import ssl
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import AsyncIterator, Callable
 from itertools import count
 from typing import IO, Final, Self
@@ -142,22 +139,29 @@ class _Arriving:
         return self.size
 
 
-class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never out of https."""
+def _opener(context: ssl.SSLContext) -> urllib.request.OpenerDirector:
+    """Opens what is https."""
+    import http.client  # noqa: PLC0415 - it takes 7 ms and brings a parser of mail, and few agents fetch over https
+    import urllib.request  # noqa: PLC0415 - the same
 
-    def redirect_request(  # noqa: PLR0917 - as the library calls it
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if urllib.parse.urlsplit(newurl).scheme != "https":
-            fp.close()
-            raise urllib.error.URLError(f"it redirects to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    class HttpsOnly(urllib.request.HTTPRedirectHandler):
+        """Follows redirects, but never out of https."""
+
+        def redirect_request(  # noqa: PLR0917 - as the library calls it
+            self,
+            req: urllib.request.Request,
+            fp: IO[bytes],
+            code: int,
+            msg: str,
+            headers: http.client.HTTPMessage,
+            newurl: str,
+        ) -> urllib.request.Request | None:
+            if urllib.parse.urlsplit(newurl).scheme != "https":
+                fp.close()
+                raise urllib.error.URLError(f"it redirects to {newurl}, which is not https")
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    return urllib.request.build_opener(HttpsOnly(), urllib.request.HTTPSHandler(context=context))
 
 
 def _fetch(
@@ -170,10 +174,14 @@ def _fetch(
     context: ssl.SSLContext,
 ) -> int:
     """Fetch, in a thread."""
+    import http.client  # noqa: PLC0415 - as in `_opener`
+    import urllib.error  # noqa: PLC0415 - the same
+    import urllib.request  # noqa: PLC0415 - the same
+
     host = urllib.parse.urlsplit(url).hostname or url
     if urllib.parse.urlsplit(url).scheme != "https":
         raise failed("fetch.unreachable", host=host, error=f"{url} is not https")
-    opener = urllib.request.build_opener(_HttpsOnly(), urllib.request.HTTPSHandler(context=context))
+    opener = _opener(context)
     request = urllib.request.Request(url, headers={"User-Agent": f"dsmt/{__version__}"})  # noqa: S310 - https, above
     try:
         with opener.open(request, timeout=STALL_S) as response:

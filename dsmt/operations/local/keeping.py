@@ -11,7 +11,7 @@ from typing import Literal
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import SERVERS, Home, is_up, keeper_directory
 from dsmt.programs.configuration import MigrationFile, RealmConfig
-from dsmt.programs.keeper import KeeperFile, command_of
+from dsmt.programs.kept import KeeperFile, command_of
 from dsmt.system.processes import Request, SpawnedProcesses, start_spawner
 
 START_S = 30.0

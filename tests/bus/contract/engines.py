@@ -154,6 +154,12 @@ class NatsEngine:
         self._subjects = await self._servers.make(self._made.name)
         self._realm = self._servers.realm()
 
+    @classmethod
+    def end_all(cls) -> None:
+        """The servers end: three that idle take 15 ms of CPU each second."""
+        while cls._running:
+            cls._running.popitem()[1].close()
+
     async def end(self) -> None:
         """The streams of the realm go, and the servers stay."""
         link = await self._servers.administrator()
