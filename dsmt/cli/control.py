@@ -171,7 +171,7 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
         ctx.asked = f"the removal of {service}", f"dsmt ps {service}"
         if wait is not None:
             with ctx.progress() as tell:
-                await waiting.ended(connection.bus, service, epoch=epoch, limit_s=limit, tell=tell)
+                await heeding.ended(connection.bus, service, epoch=epoch, limit_s=limit, tell=tell)
         return done
 
     done = ctx.act(work)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dsmt.cli import screens
-from dsmt.errors import FailedError, TimedOutError
+from dsmt.errors import FailedError, NotFoundError, TimedOutError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.status import State
@@ -123,8 +123,9 @@ def test_what_another_revision_has_replaced_before_it_was_ready_has_failed_and_s
 
 
 def test_who_waits_for_the_end_of_what_is_not_there_is_told_whether_it_ever_was(realm: Realm) -> None:
-    never = wait(waiting.wait_for, Target("wbe"), "gone")
-    assert (never.reached, never.because) == (True, "there is no service wbe")
+    with pytest.raises(NotFoundError, match="there is no service wbe") as never:
+        wait(waiting.wait_for, Target("wbe"), "gone")
+    assert (never.value.code, never.value.exit) == ("service.unknown", 5)
     realm.say("operator/alice", "tombstone/service/old", Tombstone(by="alice", reason="not needed"))
     removed = wait(waiting.wait_for, Target("old"), "gone")
     assert (removed.reached, removed.because) == (True, "there is no service old any more: it was removed")
@@ -172,5 +173,11 @@ def test_ready_is_one_word_for_who_waits_and_for_who_applies_also_where_nothing_
 def test_of_what_is_to_run_nowhere_who_waits_waits_for_the_end_of_what_ran(realm: Realm) -> None:
     realm.apply(web(0))
     realm.settle(seconds=1, obey=False)
+    with pytest.raises(TimedOutError, match="web is not ready"):
+        wait(waiting.wait_for, WEB, "ready")
+    realm.apply(web(0), removed=True)
+    for index in range(2):
+        realm.status(key(index), "n1", State.GONE)
+        realm.status(key(index), "n2", State.GONE)
     with pytest.raises(TimedOutError, match="web is not ready"):
         wait(waiting.wait_for, WEB, "ready")

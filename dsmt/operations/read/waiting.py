@@ -19,7 +19,6 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from dsmt.controllers.endings import BURIAL_MS
 from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.envelope import EventId
@@ -31,7 +30,7 @@ from dsmt.operations.read.instances import instances, is_behind, is_problem, is_
 from dsmt.operations.read.members import controllers
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
-from dsmt.operations.words.targets import Target, no_service, slots_of
+from dsmt.operations.words.targets import Target, no_service, slots_of, was_removed
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
 from dsmt.view import Held, SlotKey
@@ -137,45 +136,54 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
 
-    lasting = _Lasting()
+    waited, look = _Awaited(target, state), f"dsmt status {target.service}"
+    return await until(
+        bus, waited.seen, limit_s=limit_s, unmet=f"{target} is not {state}", look=look, far=waited.far, tell=tell
+    )
 
-    def rows_of(sight: Sight) -> list[InstanceRow]:
-        slots_of(sight.view, target, gone=state == Shown.GONE)
-        rows = instances(sight, target, everything=state == Shown.GONE)
-        if state == READY:
+
+class _Awaited:
+    """The instances of a target that are waited for to be in a state."""
+
+    def __init__(self, target: Target, state: str) -> None:
+        self._target, self._state, self._lasting = target, state, _Lasting()
+
+    def seen(self, sight: Sight) -> Waited | None:
+        """What is so once all are; else None. Raises `FailedError` where one is over that is to be ready."""
+        if self._state == READY:
+            return self._ready(sight)
+        entry = sight.view.services.get(self._target.service)
+        if self._state == Shown.GONE and (entry is None or not entry.slots):
+            return self._reached([], _gone_with(sight, self._target.service))
+        rows = self._rows(sight)
+        there = rows or self._state == Shown.GONE
+        return self._reached(rows) if there and all(_is(sight, row, self._state) for row in rows) else None
+
+    def far(self, sight: Sight) -> str:
+        """How far it is."""
+        return progress(sight, self._rows(sight), lambda row: _is(sight, row, self._state))
+
+    def _ready(self, sight: Sight) -> Waited | None:
+        rows = self._rows(sight)
+        if all(is_ready(sight, row) or _has_ended_well(sight, row) for row in rows):
+            if rows:
+                return self._reached(rows)
+            return self._reached([], "nothing of it is to run") if _all_there(sight, self._target) else None
+        over = self._lasting.first(sight, rows, lambda row: _is_over(sight, row))
+        if over is not None:
+            raise _over(over, f"dsmt status {self._target.service}")
+        return None
+
+    def _rows(self, sight: Sight) -> list[InstanceRow]:
+        gone = self._state == Shown.GONE
+        slots_of(sight.view, self._target, gone=gone)
+        rows = instances(sight, self._target, everything=gone)
+        if self._state == READY:
             return [row for row in rows if not row.rests] or rows
-        return rows if state != Shown.GONE else _last_copies(rows)
+        return _last_copies(rows) if gone else rows
 
-    def ready(sight: Sight) -> Waited | None:
-        rows = rows_of(sight)
-        if not all(is_ready(sight, row) or _has_ended_well(sight, row) for row in rows):
-            over = lasting.first(sight, rows, lambda row: _is_over(sight, row))
-            if over is not None:
-                raise _over(over, look)
-        elif rows or _all_there(sight, target):
-            because = "" if rows else "nothing of it is to run"
-            return Waited(target=str(target), wanted=state, reached=True, instances=rows, because=because)
-        return None
-
-    def seen(sight: Sight) -> Waited | None:
-        if state == READY:
-            return ready(sight)
-        if state == Shown.GONE:
-            entry = sight.view.services.get(target.service)
-            if entry is None or not entry.slots:
-                stands = entry is not None and entry.spec is not None
-                because = "" if stands else no_service(sight.view, target.service).message
-                return Waited(target=str(target), wanted=state, reached=True, instances=[], because=because)
-        rows = rows_of(sight)
-        if (rows or state == Shown.GONE) and all(_is(sight, row, state) for row in rows):
-            return Waited(target=str(target), wanted=state, reached=True, instances=rows)
-        return None
-
-    def far(sight: Sight) -> str:
-        return progress(sight, rows_of(sight), lambda row: _is(sight, row, state))
-
-    look = f"dsmt status {target.service}"
-    return await until(bus, seen, limit_s=limit_s, unmet=f"{target} is not {state}", look=look, far=far, tell=tell)
+    def _reached(self, rows: list[InstanceRow], because: str = "") -> Waited:
+        return Waited(target=str(self._target), wanted=self._state, reached=True, instances=rows, because=because)
 
 
 def _has_failed(row: InstanceRow) -> bool:
@@ -187,6 +195,17 @@ def _has_ended_well(sight: Sight, row: InstanceRow) -> bool:
     """Whether it has ended with 0, is not run again, and was good (A20)."""
     slot = sight.view.slot(row.key)
     return row.held is None and row.state is Shown.DONE and slot is not None and stays_ended(slot)
+
+
+def _gone_with(sight: Sight, service: str) -> str:
+    """What is said of a service of which there are no slots. Raises `NotFoundError` for one that nobody has ever known."""
+    entry = sight.view.services.get(service)
+    if entry is not None and entry.spec is not None:
+        return ""
+    why = no_service(sight.view, service)
+    if why.code == "service.unknown" and not was_removed(sight.view, service):
+        raise why
+    return why.message
 
 
 def _is_over(sight: Sight, row: InstanceRow) -> bool:
@@ -340,7 +359,7 @@ class _Lasting:
 def _all_there(sight: Sight, target: Target) -> bool:
     """Whether what the spec does not want any more is gone, to its last program, and each slot of it has been decided."""
     entry = sight.view.services[target.service]
-    parsed = entry.parsed
+    parsed = None if entry.spec is None or entry.spec.record.removed else entry.parsed
     if parsed is None or _unwanted(sight, target):
         return False
     named = [one for name, one in parsed.components.items() if target.component in (None, name)]
@@ -360,34 +379,3 @@ def _unwanted(sight: Sight, target: Target) -> list[str]:
         if left and not wanted and target.takes(key):
             found.append(str(key))
     return found
-
-
-async def ended(
-    bus: BusReader, service: str, *, epoch: int | None = None, limit_s: float | None, tell: Tell = silent
-) -> Waited:
-    """Wait until nothing of a service is left. Raises `TimedOutError`, and `FailedError` when it stands in a later epoch."""
-
-    def left(sight: Sight) -> list[str]:
-        entry = sight.view.services.get(service)
-        slots = {} if entry is None else entry.slots
-        return [
-            f"{service}/{component}/{index} on {node}"
-            for (component, index), slot in sorted(slots.items())
-            for node in living_holders(sight, slot)
-        ]
-
-    def seen(sight: Sight) -> Waited | None:
-        entry = sight.view.services.get(service)
-        if entry is None or (entry.spec is None and not left(sight)):
-            return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[])
-        if epoch is not None and entry.spec is not None and (entry.spec.signed.event.epoch or 0) > epoch:
-            said = f"{service} was removed, and applied again before it was seen to be gone"
-            raise FailedError("wait.applied_again", said, next=f"dsmt status {service}")
-        return None
-
-    def far(sight: Sight) -> str:
-        quiet = f"nothing is left; a node that has more may say so until {BURIAL_MS / 1000:g} s after the last has ended"
-        return f"left: {', '.join(left(sight))}" if left(sight) else quiet
-
-    unmet = f"{service} is not gone"
-    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=f"dsmt ps {service}", far=far, tell=tell)
