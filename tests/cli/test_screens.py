@@ -74,6 +74,14 @@ def test_a_sick_service_says_what_dsmt_does_next_and_what_you_can_do() -> None:
     check("service", of_service(rolled_back(), "db"))
 
 
+def test_the_screen_of_a_part_of_a_service_is_of_this_part_from_its_first_line_to_its_last() -> None:
+    said = of_service(trouble(), "web/app/1")
+    assert said.startswith("web/app/1   DOWN   0 of 1 ready ")
+    assert "dsmt tail service/web/spec service/web/+/app/1 service/web/+/app/1/\n" in said
+    assert "app/0" not in said
+    assert "web      is r1, applied by alice" in said
+
+
 def test_a_service_that_was_rolled_back_says_what_runs_and_what_was_refused() -> None:
     realm = rolled_back()
     check("service_rolled_back", of_service(realm, "web"))

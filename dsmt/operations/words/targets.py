@@ -35,6 +35,15 @@ class Target:
             and (self.index is None or self.index == key.index)
         )
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The topics on which anything is said of it, and on which its spec stands."""
+        whole = f"service/{self.service}/"
+        if self.component is None:
+            return (whole,)
+        spec, part = f"{whole}spec", f"{whole}+/{self.component}/"
+        return (spec, part) if self.index is None else (spec, f"{part}{self.index}", f"{part}{self.index}/")
+
     @classmethod
     def parse(cls, text: str) -> Target:
         """Read a target. Raises `InputError`."""
