@@ -14,7 +14,6 @@ from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.root import main
 from dsmt.cli.whatif import screen as whatif_screen
-from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint
@@ -349,16 +348,6 @@ def test_the_next_try_of_an_agent_that_is_dead_is_not_announced() -> None:
     seen = sight(realm)
     assert "lost" in screens.ps(instances(seen), seen)
     assert "next try" not in screens.ps(instances(seen), seen)
-
-
-def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("dsmt.cli.control.seen", lambda *_: sight(running_one()))
-    assert main(["remove", "nosuch"]) == NotFoundError.exit
-    assert "there is no service nosuch" in capsys.readouterr().err
-    assert main(["remove", "web", "--json"]) == InputError.exit
-    assert "needs a yes" in capsys.readouterr().err
 
 
 def test_a_service_without_endpoints_is_said_to_have_none(

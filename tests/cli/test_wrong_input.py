@@ -68,7 +68,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["scale", "web/app", "-1"], WRONG, "no such option"),
     (["scale", "web/app", "1.5"], WRONG, "is not a whole number"),
     (["scale", "web/app", "1000001"], WRONG, "from 0 to 100000"),
-    (["scale", "web", "100000"], WRONG, "more than 10 times as many, and needs a yes. Next: dsmt scale web 100000 --yes"),
+    (["scale", "web", "100000"], WRONG, "more than 10 times as many; nobody said yes. Next: dsmt scale web 100000 --yes"),
     (["logs", "web", "-n", "-1"], WRONG, "from 0 to 10000"),
     (["logs", "web", "-n", "99999"], WRONG, "from 0 to 10000"),
     (["tail", "-n", "-1"], WRONG, "is not a whole number of at least 0"),

@@ -14,6 +14,7 @@ from dsmt.operations.read.holding import left_on
 from dsmt.operations.read.members import nodes
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.write import node_control
+from dsmt.operations.write.node_control import LastNode
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
 
@@ -228,3 +229,24 @@ def test_a_node_that_data_waits_for_is_removed_only_when_that_is_said(realm: Rea
     with pytest.raises(InputError, match=f"the data of web/app/0 is on {node}"):
         remove(node)
     assert remove(node, sure=True).changed
+
+
+def test_of_the_last_node_that_takes_instances_it_is_known_what_ends_with_it_and_what_stays(realm: Realm) -> None:
+    def of(node: str) -> LastNode | None:
+        bus: Any = None
+        return asyncio.run(node_control.last_node(bus, node))
+
+    realm.apply(web("each_node", service="mon"))
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    assert of("n1") is None
+    realm.control_node("n2", "draining")
+    realm.settle(seconds=400)
+    (end,) = (str(key) for key in realm.view.allocations.node("n1").slots if key.service == "mon")
+    assert of("n1") == LastNode(ends=[end], stays=["web/app/0"])
+    assert of("n2") is None, "it takes none already"
+    realm.control_node("n2", "active")
+    assert of("n1") is None
+    realm.close("n2")
+    realm.verdict("n2")
+    assert of("n1") == LastNode(ends=[end], stays=["web/app/0"])

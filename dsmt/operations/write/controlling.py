@@ -31,7 +31,7 @@ from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
 from dsmt.operations.write.nodesets import check_known, nowhere, unknown_names
 from dsmt.operations.write.writing import follow, say, say_word
-from dsmt.ports.bus import Bus, Draft
+from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.ports.entropy import Entropy
 from dsmt.spec import nodeset
 from dsmt.spec.plain import to_plain
@@ -286,23 +286,32 @@ def _component(target: Target, spec: ServiceSpec) -> str:
     return target.component
 
 
-async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str, sure: bool = False) -> Applied:
-    """Change how many instances a component has: a new revision. Raises `NotFoundError`, and `InputError`.
-
-    That also for a count that is likely a slip (`MANY_TIMES`), unless who types it is `sure`.
-    """
+async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -> Applied:
+    """Change how many instances a component has: a new revision. Raises `NotFoundError`, and `InputError`."""
     sight = await look(bus, of=(target.service,))
-    spec, _ = current(sight, target.service)
-    component = _component(target, spec)
-    if component in spec.components and spec.components[component].each_node:
-        said = f"{target.service}/{component} has one instance on each node"
-        raise InputError("scale.each_node", said, next="change `instances` in its file")
-    now = (spec.components[component].instances or 0) if component in spec.components else 0
-    if not sure and count > MANY_TIMES * max(now, 1) and count - now >= MANY:
-        said = f"from {now} to {count} instances of {target.service}/{component} is more than {MANY_TIMES} times as many"
-        raise InputError("confirm", f"{said}, and needs a yes", next=f"dsmt scale {target} {count} --yes")
+    spec, component, _ = _counted(sight, target)
     after = changed(spec, component, instances=count)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
+
+
+async def slip(bus: BusReader, target: Target, count: int) -> str:
+    """What is said of a count that is likely a slip (`MANY_TIMES`); empty for any other. Raises as `scale` does."""
+    _, component, now = _counted(await look(bus, of=(target.service,)), target)
+    if count <= MANY_TIMES * max(now, 1) or count - now < MANY:
+        return ""
+    return f"from {now} to {count} instances of {target.service}/{component} is more than {MANY_TIMES} times as many"
+
+
+def _counted(sight: Sight, target: Target) -> tuple[ServiceSpec, str, int]:
+    """The spec of which a component is scaled, which one, and how many it has now. Raises `NotFoundError`, `InputError`."""
+    spec, _ = current(sight, target.service)
+    component = _component(target, spec)
+    if component not in spec.components:
+        return spec, component, 0
+    if spec.components[component].each_node:
+        said = f"{target.service}/{component} has one instance on each node"
+        raise InputError("scale.each_node", said, next="change `instances` in its file")
+    return spec, component, spec.components[component].instances or 0
 
 
 async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:
