@@ -351,7 +351,7 @@ def _directory(home: Home, kind: str, name: str) -> str:
     if not (directory / IDENTITY).exists():
         known = ", ".join(home.names(kind)) or "none"
         advice = "restore it from a backup" if kind == "brokers" else "dsmt up makes them"  # a broker is known by its key
-        raise NotFoundError("home.part", f"{directory} holds no identity; {kind} here: {known}", next=advice)
+        raise NotFoundError("part.unknown", f"{directory} holds no identity; {kind} here: {known}", next=advice)
     return str(directory)
 
 

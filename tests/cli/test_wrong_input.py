@@ -19,7 +19,7 @@ from dsmt.operations.connection import _unreachable
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import LOCK_FILE
 from dsmt.ports.realm import NatsTerms
-from tests.cli.in_process import AWAY, MISSING, WRONG, Run
+from tests.cli.in_process import AWAY, DENIED, MISSING, WRONG, Run
 
 LINES: list[tuple[list[str], int, str]] = [
     # --- words that are none ---------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["up", "--name", ""], WRONG, "--name"),
     (["up", "--name", "other"], WRONG, "is named test, and cannot be renamed. Next: leave --name out"),
     (["up", "--port", "5"], WRONG, "listens at 127.0.0.1:1, not 127.0.0.1:5. Next: leave --port out"),
-    (["init"], WRONG, "holds a realm already. Next: use it, or set another DSMT_HOME"),
+    (["init"], DENIED, "holds a realm already. Next: use it, or set another DSMT_HOME"),
     (["node", "run", "Bad Name"], WRONG, "'Bad Name' is not a name for a node"),
     (["node", "run", "a/b"], WRONG, "'a/b' is not a name for a node"),
     (["node", "run", ".."], WRONG, "'..' is not a name for a node"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.errors import FailedError, InputError, TimedOutError
+from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError
 from dsmt.event.status import Layer, State
 from dsmt.operations.read import waiting
 from dsmt.operations.read.holding import left_on
@@ -175,7 +175,7 @@ def test_a_drain_does_not_wait_for_what_only_an_agent_s_key_tells_of(realm: Real
 
 
 def test_a_node_that_is_alive_is_not_removed_and_what_to_do_is_said(realm: Realm) -> None:
-    with pytest.raises(InputError, match="n1 is alive; nothing was done") as refused:
+    with pytest.raises(RefusedError, match="n1 is alive; nothing was done") as refused:
         remove("n1")
     assert refused.value.next == "dsmt node drain n1; then end its processes: dsmt node show n1"
 
@@ -185,7 +185,7 @@ def test_a_living_node_that_was_drained_of_all_but_its_data_is_not_to_be_drained
     realm.settle(seconds=1)
     node = realm.slot().node or ""
     realm.control_node(node, "draining")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(RefusedError) as refused:
         remove(node)
     assert refused.value.next == f"end its processes: dsmt node show {node}"
 

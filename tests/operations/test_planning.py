@@ -156,7 +156,7 @@ def test_the_id_binds_base_and_content() -> None:
     realm.apply(web(2))
     with pytest.raises(FailedError) as caught:
         check_plan(realm.view, new, own)
-    assert caught.value.exit == 1
+    assert caught.value.exit == 4
 
 
 @pytest.mark.parametrize("about", [{"epoch": 2}, {}], ids=["removed and made anew", "overruled when a partition healed"])

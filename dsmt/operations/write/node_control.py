@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from dsmt.errors import FailedError, InputError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.phrases import person, quoted
 from dsmt.operations.read.holding import Left, left_on
@@ -118,7 +118,7 @@ async def _remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends
         drained_ = entry.mode == "draining" and all(one.stays for one in left_on(sight, name))
         first = "" if drained_ else f"dsmt node drain {name}; then "
         end = ends or f"end its processes: dsmt node show {name}"
-        raise InputError("node.alive", f"{name} is alive; nothing was done", next=f"{first}{end}")
+        raise RefusedError("node.alive", f"{name} is alive; nothing was done", next=f"{first}{end}")
     if state == "suspect" and not sure:
         said = f"{name} is suspect: it may be alive, and only silent; nothing was done"
         raise InputError("node.suspect", said, next=f"dsmt node remove {name} --yes, if it will not come back")
