@@ -5,11 +5,14 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
-from dsmt.cli.printing import counted, document, some
+from dsmt.cli.printing import counted, document
+from dsmt.event.phrases import some
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
 from dsmt.operations.words.times import off_by, rfc3339, span
 from dsmt.operations.write import clocks
+
+_SHOWN = 8
 
 
 @command()
@@ -53,10 +56,10 @@ def _confirm(ctx: CliContext, broker: str, jump: clocks.Jump) -> None:
 def _ended(jump: clocks.Jump) -> list[str]:
     if not jump.ended:
         return []
-    ended = f"by then {counted(len(jump.ended), 'certificate')} will have ended ({some(jump.ended)})"
+    ended = f"by then {counted(len(jump.ended), 'certificate')} will have ended ({some(jump.ended, _SHOWN)})"
     return [f"{ended}, and whose has ended is out until it is rotated with the root key"]
 
 
 def running_out_said(jump: clocks.Jump) -> list[str]:
     """What a jump would end that waits, as the question says it; nothing where nothing does."""
-    return [f"what waits will have waited for long enough: {some(jump.runs_out)}"] if jump.runs_out else []
+    return [f"what waits will have waited for long enough: {some(jump.runs_out, _SHOWN)}"] if jump.runs_out else []

@@ -8,8 +8,9 @@ from dsmt.cli import member_screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
 from dsmt.cli.hosts import added, clear, ended_here, forgotten
 from dsmt.cli.names import NODE, remember
-from dsmt.cli.printing import counted, document, one_line, some, warn
+from dsmt.cli.printing import counted, document, one_line, warn
 from dsmt.cli.printing import show as put
+from dsmt.event.phrases import some
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.members import node_shown
@@ -106,7 +107,7 @@ def _confirm_last(ctx: CliContext, node: str) -> None:
     found = ctx.ask(foreseen)
     stay = f"{node} is the last node that takes instances: what runs there stays until another one takes it"
     if found is not None and found.ends:
-        end = f"{some(found.ends)} {'end' if len(found.ends) > 1 else 'ends'}: each node has one, and there is no other"
+        end = f"{some(found.ends, 8)} {'end' if len(found.ends) > 1 else 'ends'}: each node has one, and there is no other"
         ctx.confirm(
             f"{stay}; but {end}" if found.stays else f"{node} is the last node that takes instances: {end}",
             f"realm {ctx.home().realm().name}: drain {node}?",

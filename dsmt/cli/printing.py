@@ -30,8 +30,6 @@ _COLOURS: Final = {
 }
 _SEVERITIES: Final = {"bad": "31", "warning": "33", "good": "32"}
 UNWRITTEN: Final = "output.unwritten"
-NAMED: Final = 8
-"""Names that a sentence has at most."""
 _COLOUR: Final = "\ud800"
 """Begins a colour of ours: a lone surrogate, which no text of others can hold, since none can be encoded."""
 _PAINT: Final = re.compile("\ud800[0-9]*m")
@@ -90,11 +88,6 @@ def warn(warnings: Iterable[str]) -> None:
     """Write each warning on a line of standard error."""
     for one in warnings:
         sys.stderr.write(f"warning: {one_line(one)}\n")
-
-
-def some(names: Sequence[str]) -> str:
-    """Names as a sentence has them: the first few, and how many more there are."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def page(lines: Iterable[str]) -> str:

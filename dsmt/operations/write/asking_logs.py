@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from dsmt.event.envelope import Event
 from dsmt.event.kinds.instance import LogLines
 from dsmt.event.records import from_data
 from dsmt.event.slots import SlotKey, index_of
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.sight import Sight, look, told_if_slow
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import local
 from dsmt.operations.write.controlling import command
@@ -92,17 +93,18 @@ async def logs(bus: Bus, target: Target, wanted: LogQuery) -> AsyncIterator[list
     async with bus.subscribe(Interest(reader.patterns(), start=Start.LIVE, inbox=True)) as batches:
         await reader.begin()
         reading = aiter(batches)
-        while reader.open:
-            found: list[Item] = []
-            try:
-                async with asyncio.timeout_at(reader.due()):
-                    found = reader.take(await anext(reading))
-            except TimeoutError:
-                found = reader.silence()
-            if wanted.follow:
-                found += await reader.ask_again()
-            if found:
-                yield found
+        with nullcontext() if wanted.follow else told_if_slow(f"an answer of the agents of {target}"):
+            while reader.open:
+                found: list[Item] = []
+                try:
+                    async with asyncio.timeout_at(reader.due()):
+                        found = reader.take(await anext(reading))
+                except TimeoutError:
+                    found = reader.silence()
+                if wanted.follow:
+                    found += await reader.ask_again()
+                if found:
+                    yield found
     if not wanted.follow and wanted.lines:
         yield reader.wordless()
 
