@@ -2,10 +2,10 @@
 
 | branch | the question it answers | what a caller does | exit |
 |---|---|---|---|
-| `InputError` | is what we were given wrong? | show it; correct the input | 2 |
+| `InputError` | is what we were given wrong by itself, or does it lack a yes? | show it; correct the input | 2 |
 | `UnusableEventError` | is a peer's event unusable? | drop it, count it, never act on it | 1 |
 | `TransportError` | did the way to the peer fail? | back off and retry | 7 |
-| `RefusedError` | did the other side say no? | becomes a fact, or is shown | 4 |
+| `RefusedError` | did the other side say no, or does what there is now stand against it? | becomes a fact, or is shown | 4 |
 | `NotFoundError` | is there no such thing? | show it | 5 |
 | `TimedOutError` | did a wait end before what it waited for? | show it; the work goes on | 3 |
 | `FailedError` | did it not work, for a reason in the world? | becomes a fact, or is shown | 1 |
@@ -42,7 +42,7 @@ class DsmtError(Exception):
 
 
 class InputError(DsmtError):
-    """What a person or a program gave us is wrong."""
+    """What a person or a program gave us is wrong, whatever there is now; or it lacks an option or a yes."""
 
     exit = 2
 
@@ -58,7 +58,7 @@ class TransportError(DsmtError):
 
 
 class RefusedError(DsmtError):
-    """The other side understood and said no."""
+    """The other side understood and said no; or what was asked for is right, and what there is now stands against it."""
 
     exit = 4
 

@@ -19,6 +19,7 @@ from dsmt.controllers import wants
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State, transitions
+from dsmt.operations.words.topics import TOPICS as HELP
 from dsmt.spec.drivers import DRIVERS
 from dsmt.spec.schema import reference as service_file
 from dsmt.spec.supported import SUPPORTED
@@ -173,6 +174,10 @@ def commands() -> str:
                 lines.append(f"| `{prefix} {name}` | {entry.help} |")  # type: ignore[attr-defined]
 
     add("dsmt", COMMANDS)
+    codes = [line.split(maxsplit=1) for line in HELP["exit-codes"].splitlines() if line.startswith("  ")]
+    lines += ["\n## Exit codes\n", "| code | means |", "|---|---|", *(f"| {code} | {means} |" for code, means in codes)]
+    error = '{"error": {"code", "message", "next", "exit"}}'
+    lines.append(f"\nWith `--json`, an error is `{error}` on standard error.")
     return "\n".join(lines) + "\n"
 
 

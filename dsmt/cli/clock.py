@@ -6,6 +6,7 @@ import click
 
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document
+from dsmt.event.phrases import some
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
 from dsmt.operations.words.times import off_by, rfc3339, span
@@ -55,14 +56,10 @@ def _confirm(ctx: CliContext, broker: str, jump: clocks.Jump) -> None:
 def _ended(jump: clocks.Jump) -> list[str]:
     if not jump.ended:
         return []
-    ended = f"by then {counted(len(jump.ended), 'certificate')} will have ended ({_some(jump.ended)})"
+    ended = f"by then {counted(len(jump.ended), 'certificate')} will have ended ({some(jump.ended, _SHOWN)})"
     return [f"{ended}, and whose has ended is out until it is rotated with the root key"]
 
 
 def running_out_said(jump: clocks.Jump) -> list[str]:
     """What a jump would end that waits, as the question says it; nothing where nothing does."""
-    return [f"what waits will have waited for long enough: {_some(jump.runs_out)}"] if jump.runs_out else []
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return [f"what waits will have waited for long enough: {some(jump.runs_out, _SHOWN)}"] if jump.runs_out else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -34,7 +34,9 @@ Attached = TypeVar("Attached", bound="Reading")
 WAIT_FOREVER: Final = "forever"
 LONGEST_REASON: Final = 1000
 QUIET_S: Final = 2.0
-"""How long an end may take, before whose it is is told."""
+"""How long an answer, a start or an end may take, before it is told what is waited for."""
+SILENT_S: Final = 5.0
+"""How long a wait without a terminal says nothing."""
 LAST_PORT: Final = 65_535
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
 _DURATION: Final = re.compile(r"(\d+(\.\d+)?(ms|s|m|h|d))+")
@@ -79,8 +81,10 @@ class CliContext:
         named = None if self.bus is None else addresses(self.bus, realm)
 
         async def asked() -> Result:
+            from dsmt.event.phrases import some  # noqa: PLC0415 - the same
             from dsmt.operations.connection import PATIENCE_S, while_let_in  # noqa: PLC0415 - the same
             from dsmt.operations.local.home import is_up  # noqa: PLC0415 - the same
+            from dsmt.operations.read.sight import SLOW  # noqa: PLC0415 - the same
 
             operator, reached, waits_s = home.operator(), None, PATIENCE_S
             if named is not None:
@@ -91,8 +95,12 @@ class CliContext:
                 from dsmt.operations.local.asking import patience_s  # noqa: PLC0415 - the same
 
                 waits_s = patience_s(home, realm)
-            async with how(operator, realm, brokers=reached, patience_s=waits_s) as connection:
-                return await while_let_in(connection.bus, work(connection))
+            with self.lasting() as waits:
+                waits(f"an answer at {some([one.address for one in reached or realm.addresses])}")
+                async with how(operator, realm, brokers=reached, patience_s=waits_s) as connection:
+                    waits("")
+                    SLOW.set(silent if self.json else _slow)
+                    return await while_let_in(connection.bus, work(connection))
 
         try:
             return asyncio.run(asked())
@@ -123,23 +131,22 @@ class CliContext:
 
     @contextmanager
     def lasting(self) -> Iterator[Tell]:
-        """Say whose end this command waits for, of those who take longer than `QUIET_S`."""
+        """Say what this command waits for, if longer than `QUIET_S`: what was told last, and nothing where that is empty."""
         import asyncio  # noqa: PLC0415 - a third of the time of `--help`
 
         loop = asyncio.get_running_loop()
         due: list[asyncio.TimerHandle] = []
 
-        def ends(who: str) -> None:
+        def waits(what: str) -> None:
             while due:
                 due.pop().cancel()
-            if not self.json:
-                due.append(loop.call_later(QUIET_S, send, sys.stderr, f"waiting for the end of {one_line(who)}\n"))
+            if what and not self.json:
+                due.append(loop.call_later(QUIET_S, _slow, what))
 
         try:
-            yield ends
+            yield waits
         finally:
-            while due:
-                due.pop().cancel()
+            waits("")
 
     async def settled(self, connection: Reading, done: Applied, *, limit_s: float | None, counted: bool = False) -> Applied:
         """What became of a revision that was applied, once that is known; how far it is shows meanwhile."""
@@ -150,9 +157,13 @@ class CliContext:
 
     @contextmanager
     def progress(self) -> Iterator[Tell]:
-        """How a wait tells how far it is: on one line of a terminal, which is wiped at the end; nobody without one."""
+        """How a wait tells how far it is: on one line of a terminal, which is wiped at the end.
+
+        Without one it is told once, after `SILENT_S`; with `--json` to nobody.
+        """
         if self.json or not sys.stderr.isatty():
-            yield silent
+            with nullcontext(silent) if self.json else _once() as told:
+                yield told
             return
 
         def tell(text: str) -> None:
@@ -163,6 +174,37 @@ class CliContext:
             yield tell
         finally:
             send(sys.stderr, "\r\x1b[K")
+
+
+def _slow(what: str) -> None:
+    """Say what does not come."""
+    send(sys.stderr, f"waiting for {one_line(what)}\n")
+
+
+@contextmanager
+def _once() -> Iterator[Tell]:
+    """How a wait tells without a terminal how far it is: in one line, when it has lasted for `SILENT_S`."""
+    import asyncio  # noqa: PLC0415 - a third of the time of `--help`
+
+    loop = asyncio.get_running_loop()
+    ends_s, said, due = loop.time() + SILENT_S, False, list[asyncio.TimerHandle]()
+
+    def say(text: str) -> None:
+        nonlocal said
+        said = True
+        send(sys.stderr, f"waiting: {one_line(text)}\n")
+
+    def tell(text: str) -> None:
+        while due:
+            due.pop().cancel()
+        if not said:
+            due.append(loop.call_at(ends_s, say, text))
+
+    try:
+        yield tell
+    finally:
+        while due:
+            due.pop().cancel()
 
 
 def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -14,7 +13,7 @@ from dsmt.cli.command import CliContext, Count, among, command, reason_option, s
 from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, one_line, page
-from dsmt.errors import FailedError, InputError, TransportError
+from dsmt.errors import InputError, TransportError
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import look
@@ -131,11 +130,16 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
 @reason_option
 @wait_option
 def scale(ctx: CliContext, target: str, count: int, *, yes: bool, reason: str, wait: str | None) -> int:
-    """Run COUNT instances of TARGET (a component, or a service with only one). This makes a new revision."""
+    """Run COUNT instances of TARGET (a component, or a service with only one). This makes a new revision.
+
+    For a COUNT that is likely a slip it asks first. With 0 all stop, as with `dsmt stop`; data directories are kept.
+    """
     named, limit = Target.parse(target), seconds(wait)
+    if not yes and count >= controlling.MANY:
+        _confirm_many(ctx, target, count)
 
     async def work(connection: Connection) -> Applied:
-        done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason, sure=yes)
+        done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
         ctx.asked = f"the change of {target} to {counted(count, 'instance')}", f"dsmt status {named.service}"
         return done if wait is None else await ctx.settled(connection, done, limit_s=limit, counted=True)
 
@@ -143,9 +147,22 @@ def scale(ctx: CliContext, target: str, count: int, *, yes: bool, reason: str, w
     if ctx.json:
         document(done)
     else:
-        print(f"{target}: {counted(count, 'instance')}")
+        undone = "" if count else f"; dsmt scale {target} N runs N again"
+        print(f"{target}: {counted(count, 'instance')}{undone}")
         print(page(screens.applied(done)))
     return int(done.failed)
+
+
+def _confirm_many(ctx: CliContext, target: str, count: int) -> None:
+    """Ask whether a count is meant that is likely a slip. Raises `InputError`, and `FailedError` for a no."""
+
+    async def foreseen(connection: Reading) -> str:
+        return await controlling.slip(connection.bus, Target.parse(target), count)
+
+    said = ctx.ask(foreseen)
+    if said:
+        ask, advice = f"realm {ctx.home().realm().name}: scale {target} to {count}?", f"dsmt scale {target} {count} --yes"
+        ctx.confirm(said, ask, no=f"{target} is not scaled", advice=advice)
 
 
 @command()
@@ -161,7 +178,12 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
     if not yes:
         with suppress(TransportError):  # where no broker answers, the question is asked as before
             controlling.spec_of(seen(ctx, named), service)
-        _confirm(ctx, service)
+        ctx.confirm(
+            f"all of {service} is stopped and removed; data directories are kept",
+            f"realm {ctx.home().realm().name}: remove {service}?",
+            no=f"{service} is not removed",
+            advice=f"dsmt remove {service} --yes",
+        )
 
     async def work(connection: Connection) -> Done:
         epoch = None
@@ -171,7 +193,7 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
         ctx.asked = f"the removal of {service}", f"dsmt ps {service}"
         if wait is not None:
             with ctx.progress() as tell:
-                await waiting.ended(connection.bus, service, epoch=epoch, limit_s=limit, tell=tell)
+                await heeding.ended(connection.bus, service, epoch=epoch, limit_s=limit, tell=tell)
         return done
 
     done = ctx.act(work)
@@ -183,16 +205,6 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
     print(f"{service} {end}; data directories are kept")
     for instance, node in sorted(done.data.items()):
         print(f"  data of {instance} stays on {node}: applied again, it comes back there")
-
-
-def _confirm(ctx: CliContext, service: str) -> None:
-    """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
-    if ctx.json or not sys.stdin.isatty():
-        raise InputError(
-            "confirm", f"this stops and removes all of {service}, and needs a yes", next=f"dsmt remove {service} --yes"
-        )
-    if not click.confirm(f"realm {ctx.home().realm().name}: remove {service} and stop all of its instances?"):
-        raise FailedError("confirm.no", f"{service} is not removed: the answer was no")
 
 
 @command()

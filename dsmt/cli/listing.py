@@ -43,7 +43,7 @@ def seen(ctx: CliContext, named: Target | None = None) -> Sight:
 @command()
 @click.argument("target", type=TARGET, required=False)
 @click.option("-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only services with this label.")
-@click.option("--problems", is_flag=True, help="Only instances with a problem.")
+@click.option("--problems", is_flag=True, help="Only instances with a problem, or whose start-up check fails.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also instances that have ended, and copies on other nodes.")
 def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool) -> None:
     """List the instances (of TARGET: a service, component or instance): where each runs, and its state.

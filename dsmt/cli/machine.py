@@ -130,14 +130,16 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 
 
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
-    started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
-    warn([*machine.damaged(home), *machine.left_out(home, started)])
-    try:
-        await _announced(home)
-        with ctx.progress() as tell:
-            await attached(home, started, tell=tell)
-    except TransportError as error:
-        raise unreached(home, error) from error
+    with ctx.lasting() as waits, ctx.progress() as tell:
+        waits("the start of dsmt's own programs")
+        started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
+        warn([*machine.damaged(home), *machine.left_out(home, started)])
+        waits(f"an answer at {some(started.brokers)}")
+        try:
+            await _announced(home)
+            await attached(home, started, tell=lambda text: (waits(""), tell(text)))
+        except TransportError as error:
+            raise unreached(home, error) from error
     if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()
@@ -275,7 +277,7 @@ def _no_realm(home: Home) -> NotFoundError:
 
 async def _down(ctx: CliContext, home: Home) -> None:
     with ctx.lasting() as ends:
-        ended = await ending.down(home, waits=ctx.waits, ends=ends)
+        ended = await ending.down(home, waits=ctx.waits, ends=lambda who: ends(f"the end of {who}"))
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
     elif ended.processes:
@@ -351,7 +353,7 @@ def _directory(home: Home, kind: str, name: str) -> str:
     if not (directory / IDENTITY).exists():
         known = ", ".join(home.names(kind)) or "none"
         advice = "restore it from a backup" if kind == "brokers" else "dsmt up makes them"  # a broker is known by its key
-        raise NotFoundError("home.part", f"{directory} holds no identity; {kind} here: {known}", next=advice)
+        raise NotFoundError("part.unknown", f"{directory} holds no identity; {kind} here: {known}", next=advice)
     return str(directory)
 
 

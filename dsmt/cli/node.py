@@ -8,15 +8,16 @@ from dsmt.cli import member_screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
 from dsmt.cli.hosts import added, clear, ended_here, forgotten
 from dsmt.cli.names import NODE, remember
-from dsmt.cli.printing import counted, document, one_line
+from dsmt.cli.printing import counted, document, one_line, warn
 from dsmt.cli.printing import show as put
+from dsmt.event.phrases import some
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.members import node_shown
 from dsmt.operations.read.members import nodes as of_nodes
 from dsmt.operations.read.outside import Used
 from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.write.node_control import Controlled, Mode, drained, set_mode
+from dsmt.operations.write.node_control import Controlled, LastNode, Mode, drained, last_node, set_mode
 
 
 def _seen(ctx: CliContext) -> tuple[Sight, Used]:
@@ -61,9 +62,15 @@ def show(ctx: CliContext, node: str) -> None:
     "--deadline", "--wait", default=None, metavar="DUR", help="Wait at most this long, then say what delays the drain."
 )
 @click.option("--no-wait", is_flag=True, help="Return at once; the drain goes on.")
-def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_wait: bool) -> None:
-    """Move everything off NODE, and place nothing more there. Done when only what must stay with its data is left."""
+@yes_option
+def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_wait: bool, yes: bool) -> None:
+    """Move everything off NODE, and place nothing more there. Done when only what must stay with its data is left.
+
+    Where no other node takes instances, and something ends for that, it asks first.
+    """
     limit = seconds(deadline)
+    if not yes:
+        _confirm_last(ctx, node)
 
     async def work(connection: Connection) -> Controlled:
         done = await set_mode(connection.bus, node, "draining", by=connection.by, reason=reason)
@@ -86,6 +93,29 @@ def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_w
             print(f"  {one.instance} stays: {one_line(one.because)}")
     if moving:
         print("next: dsmt nodes shows what holds it up")
+
+
+def _confirm_last(ctx: CliContext, node: str) -> None:
+    """Of the last node that takes instances, ask where something ends, else say that nothing has another place.
+
+    Raises `InputError`, and `FailedError` for a no.
+    """
+
+    async def foreseen(connection: Reading) -> LastNode | None:
+        return await last_node(connection.bus, node)
+
+    found = ctx.ask(foreseen)
+    stay = f"{node} is the last node that takes instances: what runs there stays until another one takes it"
+    if found is not None and found.ends:
+        end = f"{some(found.ends, 8)} {'end' if len(found.ends) > 1 else 'ends'}: each node has one, and there is no other"
+        ctx.confirm(
+            f"{stay}; but {end}" if found.stays else f"{node} is the last node that takes instances: {end}",
+            f"realm {ctx.home().realm().name}: drain {node}?",
+            no=f"{node} is not drained",
+            advice=f"dsmt node drain {node} --yes; or first another node for it: dsmt nodes",
+        )
+    elif found is not None and found.stays and not ctx.json:
+        warn([stay])
 
 
 @command()

@@ -157,6 +157,8 @@ def applied(one: Applied) -> list[str]:
     elif one.outcome == "superseded":
         look = f"dsmt history {one.service} names what stands"
         lines = [f"{one.service}  r{one.revision} was replaced before it was ready: {look}"]
+    elif one.outcome == "held":
+        lines = [f"{one.service}  r{one.revision}  held: all of it is stopped by hand; dsmt start {one.service} runs it"]
     else:
         lines = [f"{one.service}  r{one.revision}  {one.outcome}" + ("" if one.outcome == "applied" else f", {ready}")]
     return lines + [f"  {line}" for line in _acting(one.reason)]

@@ -14,6 +14,7 @@ from dsmt.operations.read.instances import is_problem
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service
 from dsmt.operations.words.sentences import predicate, subject
+from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import local, milliseconds, span, zone
 
 LAST_EVENTS = 8
@@ -25,11 +26,20 @@ _LEAST = 16
 _STEPS = {"restart": "restarts it", "reinstall": "reinstalls it", "recreate": "makes a new container for it"}
 
 
-def screen(found: Service, rows: Sequence[InstanceRow], events: Sequence[Event], *, sight: Sight, realm: str) -> str:
-    """One service in one screen."""
+def screen(
+    found: Service,
+    rows: Sequence[InstanceRow],
+    events: Sequence[Event],
+    *,
+    sight: Sight,
+    realm: str,
+    part: Target | None = None,
+) -> str:
+    """One service, or a part of it, in one screen."""
+    target = part or Target(found.service)
     state = word(screens.loud(found.state))
     ready = f"{found.ready} of {found.wanted} ready" + (f", {found.held} held" if found.held else "")
-    lines = [f"{found.service}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone(sight.now_ms)}"]
+    lines = [f"{target}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone(sight.now_ms)}"]
     applied = f"applied {screens.age(found.at, sight.now_ms)} ago by {found.by}{quoted(found.note)}"
     lines.append(f"  revision  {screens.revisions(found)}, {applied}")
     if found.refused is not None and found.refused.reason is not None:
@@ -52,7 +62,7 @@ def screen(found: Service, rows: Sequence[InstanceRow], events: Sequence[Event],
         if row.startup_news:
             lines += ["", f"  {row.component}/{row.index}: {row.startup_news}"]
             lines += [] if is_problem(sight, row) else _you([f"dsmt logs {row.instance}"])
-    lines += ["", f"  {'LAST EVENTS':<40} dsmt tail service/{found.service}/", *_events(found.service, events)]
+    lines += ["", f"  {'LAST EVENTS':<40} dsmt tail {' '.join(target.patterns)}", *_events(found.service, events)]
     return page([*lines, screens.freshness(sight)])
 
 

@@ -33,16 +33,16 @@ LOOKED_AT = 60
 
 
 @command()
-@click.argument("service", type=TARGET, required=False)
-def status(ctx: CliContext, service: str | None) -> None:
-    """Show the realm on one screen; or SERVICE: its instances, what is wrong with them, what happened last.
+@click.argument("target", type=TARGET, required=False)
+def status(ctx: CliContext, target: str | None) -> None:
+    """Show the realm on one screen; or TARGET (a service, component or instance): what is wrong with it, what happened last.
 
     RESTARTS counts how often an instance was tried again on its node after a failure, whatever revision failed there.
     """
-    if service is None:
+    if target is None:
         _realm(ctx)
     else:
-        _service(ctx, service)
+        _service(ctx, target)
 
 
 def _realm(ctx: CliContext) -> None:
@@ -77,11 +77,11 @@ def _service(ctx: CliContext, name: str) -> None:
     async def work(connection: Reading) -> tuple[Service, list[InstanceRow], list[Arrived], list[Any], Sight, str]:
         sight = await look(connection.bus, passing=True)
         rows = instances(sight, target, ending=True)
-        found = of_service(sight, target.service)
+        found = of_service(sight, target.service, target)
         if found is None:
             raise no_service(sight.view, name)
         events: list[Arrived] = []
-        wanted = TailQuery((f"service/{target.service}/",), last=LOOKED_AT, follow=False, types=("dsmt.s*", "dsmt.health"))
+        wanted = TailQuery(target.patterns, last=LOOKED_AT, follow=False, types=("dsmt.s*", "dsmt.health"))
         async with patience("its last events"):
             async for batch in tail(connection.bus, wanted):
                 events += [item for item in batch if isinstance(item, Arrived)]
@@ -90,7 +90,7 @@ def _service(ctx: CliContext, name: str) -> None:
 
     found, rows, events, objects, sight, realm = ctx.ask(work)
     if ctx.json:
-        document({**msgspec.to_builtins(found), "instances": rows, "events": objects, "realm": realm})
+        document({**msgspec.to_builtins(found), "target": name, "instances": rows, "events": objects, "realm": realm})
         return
     said = [item.signed.event for item in events]
-    show(service_screen.screen(found, rows, said, sight=sight, realm=realm))
+    show(service_screen.screen(found, rows, said, sight=sight, realm=realm, part=target))

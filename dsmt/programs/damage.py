@@ -56,7 +56,7 @@ def open_sound(directory: Path, *, synced: bool) -> SqliteStore:
 
 def set_aside(directory: Path, error: DsmtError) -> None:
     """Set the store aside that an error calls damaged."""
-    why = re.sub(r"[^a-z0-9]+", "-", error.message.partition(" is damaged: ")[2].lower()).strip("-")[:60]
+    why = re.sub(r"[^a-z0-9]+", "-", str(error.fields.get("what", "")).lower()).strip("-")[:60]
     date = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     _rename(directory / "store.db", directory / f"store.damaged-{date}-{why}.db{_NEW}")
     for old in _lie(directory)[:-KEPT]:

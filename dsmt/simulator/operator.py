@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dsmt.errors import DsmtError, NotFoundError
 from dsmt.operations.offline.history import export
-from dsmt.operations.read import waiting
+from dsmt.operations.read import heeding
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, brokers, clocks, controlling, node_control
 from dsmt.ports.bus import Bus
@@ -151,7 +151,7 @@ class SimOperator:
         """Say nothing more before nothing is left of a service, for as long as somebody has patience."""
 
         async def ended(bus: Bus) -> None:
-            await waiting.ended(bus, service, limit_s=20.0)
+            await heeding.ended(bus, service, limit_s=20.0)
 
         self._ask(Wish(f"wait for the end of {service}", ended, lambda: self.will.ended(service), once=True))
 

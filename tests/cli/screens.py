@@ -9,6 +9,7 @@ from dsmt.cli.printing import Escaping, folded
 from dsmt.event.kinds.instance import Endpoint
 from dsmt.event.reason import reason
 from dsmt.event.status import State
+from dsmt.event.topic import matches
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.summaries import service
 from dsmt.operations.words.targets import Target
@@ -91,11 +92,11 @@ def rolled_back() -> Realm:
 
 
 def of_service(realm: Realm, name: str) -> str:
-    seen = sight(realm)
-    told = service(seen, name)
+    seen, target = sight(realm), Target.parse(name)
+    told = service(seen, target.service, target)
     assert told is not None
-    events = [signed.event for _, signed in realm.rows if signed.event.topic.startswith(f"service/{name}/")]
-    return service_screen.screen(told, instances(seen, Target(name)), events, sight=seen, realm="prod")
+    events = [one.event for _, one in realm.rows if any(matches(pattern, one.event.topic) for pattern in target.patterns)]
+    return service_screen.screen(told, instances(seen, target), events, sight=seen, realm="prod", part=target)
 
 
 def as_sent(text: str) -> str:

@@ -173,7 +173,7 @@ def test_no_broker_is_seven(tmp_path: Path) -> None:
     done = run("ps", "--json", home=tmp_path)
     assert done.returncode == 7
     assert json.loads(done.stderr)["error"]["code"] == "bus.unreachable"
-    assert run("init", home=tmp_path).returncode == 2
+    assert run("init", home=tmp_path).returncode == 4
 
 
 @pytest.mark.parametrize("engine", ["dsmt", "nats"])

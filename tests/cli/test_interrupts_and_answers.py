@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from dsmt.errors import TransportError
+from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.controlling import Done
 from dsmt.operations.write.node_control import Controlled
 from dsmt.operations.write.revoking import Claim
-from tests.cli.in_process import AWAY, NO, WRONG, Run
+from tests.cli.in_process import AWAY, MISSING, NO, WRONG, Run
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
@@ -97,9 +98,23 @@ def test_who_stops_waiting_for_a_drain_or_a_rollback_hears_it_too(
 
 def test_a_no_ends_with_one_and_says_that_nothing_was_done(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("click.confirm", lambda *_, **__: False)
-    code, told = run("remove", "web", home=made, terminal=True)
-    assert told == "dsmt: web is not removed: the answer was no\n"
-    assert code == NO
+    monkeypatch.setattr("dsmt.cli.command.print", lambda _: None, raising=False)
+    for command in ("remove web", "scale web 100000"):
+        code, told = run(*command.split(), home=made, terminal=True)
+        assert told == f"dsmt: web is not {command.split()[0]}d: the answer was no\n"
+        assert code == NO
+
+
+def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, known: Sight
+) -> None:
+    monkeypatch.setattr("dsmt.cli.control.seen", lambda *_: known)
+    assert run("remove", "nosuch", home=made) == (
+        MISSING,
+        "dsmt: there is no service nosuch. Next: dsmt services lists them\n",
+    )
+    asked = "all of web is stopped and removed; data directories are kept; nobody said yes. Next: dsmt remove web --yes"
+    assert run("remove", "web", home=made) == (WRONG, f"dsmt: {asked}\n")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

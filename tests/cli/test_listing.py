@@ -43,6 +43,7 @@ def test_who_reaches_no_broker_is_told_which_certificates_are_not_listed(
     told = capsys.readouterr()
     assert "broker/b1" in told.out
     assert told.err == (
+        "waiting for an answer at 127.0.0.1:1\n"
         "warning: only what this home has is listed, and not which keys are revoked: no broker answers at 127.0.0.1:1\n"
     )
 

@@ -17,8 +17,8 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_node
 from dsmt.operations.read.holding import Left
 from dsmt.operations.remote.places import NodePlace, keep_place
-from dsmt.operations.write.node_control import Controlled
-from tests.cli.in_process import AWAY, Run, Stub
+from dsmt.operations.write.node_control import Controlled, LastNode
+from tests.cli.in_process import AWAY, NO, WRONG, Run, Stub
 
 Say = Callable[..., str]
 
@@ -36,6 +36,7 @@ def say(made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
     monkeypatch.setenv("DSMT_HOME", str(made))
     monkeypatch.setattr(CliContext, "act", act)
+    monkeypatch.setattr(CliContext, "ask", lambda *_: None)
     return said
 
 
@@ -49,6 +50,47 @@ def test_what_a_drain_leaves_with_its_data_is_not_told_as_what_is_to_move(say: S
     assert say("node", "drain", "n1", "--no-wait") == (
         "n1 is drained: nothing is left to move there; dsmt node include n1 undoes it\n  db/app/0 stays: its data is there\n"
     )
+
+
+LAST = "n1 is the last node that takes instances"
+STAYS = "what runs there stays until another one takes it"
+MON = "mon/app/0 ends: each node has one, and there is no other"
+SURE = "nobody said yes. Next: dsmt node drain n1 --yes; or first another node for it: dsmt nodes"
+
+
+@pytest.mark.parametrize(
+    ("ends", "stays", "terminal", "code", "said"),
+    [
+        (["mon/app/0"], [], False, WRONG, f"dsmt: {LAST}: {MON}; {SURE}\n"),
+        (["mon/app/0"], ["web/app/0"], False, WRONG, f"dsmt: {LAST}: {STAYS}; but {MON}; {SURE}\n"),
+        (["mon/app/0"], [], True, NO, "dsmt: n1 is not drained: the answer was no\n"),
+        ([], ["web/app/0"], False, AWAY, f"warning: {LAST}: {STAYS}\ndsmt: gone on\n"),
+        ([], [], False, AWAY, "dsmt: gone on\n"),
+    ],
+)
+def test_the_last_node_that_takes_instances_is_drained_after_a_yes_where_something_ends_for_that(
+    run: Run,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    ends: list[str],
+    stays: list[str],
+    terminal: bool,
+    code: int,
+    said: str,
+) -> None:
+    async def last_node(*_: Any) -> LastNode:
+        return LastNode(ends=ends, stays=stays)
+
+    async def gone_on(*_: Any, **__: Any) -> None:
+        raise TransportError("link.lost", "gone on")
+
+    monkeypatch.setattr("dsmt.cli.node.last_node", last_node)
+    monkeypatch.setattr("dsmt.cli.node.set_mode", gone_on)
+    monkeypatch.setattr("dsmt.cli.command.print", lambda _: None, raising=False)
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    assert run("node", "drain", "n1", home=made, terminal=terminal) == (code, said)
+    assert run("node", "drain", "n1", "--yes", home=made) == (AWAY, "dsmt: gone on\n")
 
 
 @pytest.mark.parametrize(("flags", "does"), [((), "ended_here"), (("--forget",), "forgotten")])

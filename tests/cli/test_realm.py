@@ -236,7 +236,7 @@ def test_a_plan_is_bound_to_what_stands(operator: Operator, tmp_path: Path) -> N
     scaled = operator.json("scale", "web/app", "1", "--wait=60s")
     assert (scaled["outcome"], scaled["wanted"]) == ("ready", 1)
     refused = operator.run("apply", str(file), "--plan", plan["id"], "--json")
-    assert refused.returncode == 1
+    assert refused.returncode == 4
     assert json.loads(refused.stderr)["error"]["code"] == "plan.changed"
     assert operator.run("diff", str(file), "--exit-code").returncode == 6
     anew = operator.json("plan", str(file))

@@ -14,7 +14,6 @@ from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.root import main
 from dsmt.cli.whatif import screen as whatif_screen
-from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint
@@ -72,6 +71,14 @@ def test_status_is_the_realm_in_one_screen() -> None:
 
 def test_a_sick_service_says_what_dsmt_does_next_and_what_you_can_do() -> None:
     check("service", of_service(rolled_back(), "db"))
+
+
+def test_the_screen_of_a_part_of_a_service_is_of_this_part_from_its_first_line_to_its_last() -> None:
+    said = of_service(trouble(), "web/app/1")
+    assert said.startswith("web/app/1   DOWN   0 of 1 ready ")
+    assert "dsmt tail service/web/spec service/web/+/app/1 service/web/+/app/1/\n" in said
+    assert "app/0" not in said
+    assert "web      is r1, applied by alice" in said
 
 
 def test_a_service_that_was_rolled_back_says_what_runs_and_what_was_refused() -> None:
@@ -341,16 +348,6 @@ def test_the_next_try_of_an_agent_that_is_dead_is_not_announced() -> None:
     seen = sight(realm)
     assert "lost" in screens.ps(instances(seen), seen)
     assert "next try" not in screens.ps(instances(seen), seen)
-
-
-def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("dsmt.cli.control.seen", lambda *_: sight(running_one()))
-    assert main(["remove", "nosuch"]) == NotFoundError.exit
-    assert "there is no service nosuch" in capsys.readouterr().err
-    assert main(["remove", "web", "--json"]) == InputError.exit
-    assert "needs a yes" in capsys.readouterr().err
 
 
 def test_a_service_without_endpoints_is_said_to_have_none(

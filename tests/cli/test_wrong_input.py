@@ -19,7 +19,7 @@ from dsmt.operations.connection import _unreachable
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import LOCK_FILE
 from dsmt.ports.realm import NatsTerms
-from tests.cli.in_process import AWAY, MISSING, WRONG, Run
+from tests.cli.in_process import AWAY, DENIED, MISSING, WRONG, Run
 
 LINES: list[tuple[list[str], int, str]] = [
     # --- words that are none ---------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["scale", "web/app", "-1"], WRONG, "no such option"),
     (["scale", "web/app", "1.5"], WRONG, "is not a whole number"),
     (["scale", "web/app", "1000001"], WRONG, "from 0 to 100000"),
-    (["scale", "web", "100000"], WRONG, "more than 10 times as many, and needs a yes. Next: dsmt scale web 100000 --yes"),
+    (["scale", "web", "100000"], WRONG, "more than 10 times as many; nobody said yes. Next: dsmt scale web 100000 --yes"),
     (["logs", "web", "-n", "-1"], WRONG, "from 0 to 10000"),
     (["logs", "web", "-n", "99999"], WRONG, "from 0 to 10000"),
     (["tail", "-n", "-1"], WRONG, "is not a whole number of at least 0"),
@@ -203,7 +203,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["up", "--name", ""], WRONG, "--name"),
     (["up", "--name", "other"], WRONG, "is named test, and cannot be renamed. Next: leave --name out"),
     (["up", "--port", "5"], WRONG, "listens at 127.0.0.1:1, not 127.0.0.1:5. Next: leave --port out"),
-    (["init"], WRONG, "holds a realm already. Next: use it, or set another DSMT_HOME"),
+    (["init"], DENIED, "holds a realm already. Next: use it, or set another DSMT_HOME"),
     (["node", "run", "Bad Name"], WRONG, "'Bad Name' is not a name for a node"),
     (["node", "run", "a/b"], WRONG, "'a/b' is not a name for a node"),
     (["node", "run", ".."], WRONG, "'..' is not a name for a node"),

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from dsmt.errors import FailedError, InputError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data
@@ -179,7 +179,7 @@ def test_what_is_another_file_when_it_is_put_than_it_was_in_the_plan_is_not_appl
     text = web(1, component="artifact: [{url: a}, {url: b}]\n")
     declared = [applying.Declared(parse(text, file="t")[0], tmp_path, ())]
     (planned,) = asyncio.run(applying.plan_all(bus, declared, by="operator/alice"))
-    with pytest.raises(FailedError, match="does not match this file") as caught:
+    with pytest.raises(RefusedError, match="does not match this file") as caught:
         asyncio.run(applying.apply(bus, declared, by="operator/alice", reason="", plans=(planned.id,)))
     assert (caught.value.code, said) == ("plan.changed", [])
 

@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import cast
 
+import msgspec
 import pytest
 
 from dsmt.errors import NotFoundError, TimedOutError
 from dsmt.event.kinds.instance import LogLines
-from dsmt.event.kinds.slot import Slot
+from dsmt.event.kinds.slot import Ended, Slot
+from dsmt.event.status import State
 from dsmt.operations.words.targets import Target
+from dsmt.operations.words.times import local
 from dsmt.operations.write import asking_logs
 from dsmt.operations.write.asking_logs import Item, Line, LogNotice, LogQuery, logs
 from dsmt.ports.bus import Bus, Delivery
@@ -173,3 +176,21 @@ def test_who_gets_no_line_is_told_so_unless_none_was_asked_for(wanted: LogQuery,
     answers = Answers()
     answers.bus = ScriptedBus([answers.say(last=True)], view(placed("n1")), now_ms=START_MS)
     assert read(answers.bus, wanted) == ([] if said is None else [LogNotice("web/app/0", said)])
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [(State.GONE, "was deleted there"), (State.FAILED, "is on n2 until that ends what is left there")],
+)
+def test_of_what_has_ended_on_a_node_that_it_has_left_it_is_told_what_became_of_what_it_wrote(
+    left: State, said: str
+) -> None:
+    realm = placed("n1", version=2)
+    slot = msgspec.structs.replace(realm.slot(), ended=Ended(at_ms=START_MS, ran_s=1.0))
+    realm.say("controller/c1", "service/web/slot/app/0", slot, version=3)
+    realm.status(key(), "n2", left)
+    told = f"it ended at {local(START_MS)} on a node that it has left, and has not run here; what it wrote {said}"
+    for wanted in (LogQuery(5), LogQuery(5, previous=True)):
+        answers = Answers()
+        answers.bus = ScriptedBus([answers.say(last=True)], view(realm), now_ms=START_MS)
+        assert read(answers.bus, wanted) == [LogNotice("web/app/0", f"web/app/0 on n1: {told}")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.cli import member_screens
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import NotFoundError, RefusedError
 from dsmt.operations.read.members import brokers
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.summaries import status
@@ -94,7 +94,7 @@ def test_a_clock_that_is_near_enough_and_a_broker_that_nobody_knows_are_refused(
     async def scenario(made: TestRealm) -> None:
         await made.broker()
         bob = await made.client("operator/bob")
-        with pytest.raises(InputError, match="within 10 s of realm time"):
+        with pytest.raises(RefusedError, match="within 10 s of realm time"):
             await clocks.accept(bob, "b1", by="bob", reason="")
         with pytest.raises(NotFoundError, match="there is no broker b9"):
             await clocks.accept(bob, "b9", by="bob", reason="")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.status import State
 from dsmt.operations.words.targets import Target
@@ -223,13 +223,13 @@ def test_one_of_each_node_is_moved_only_to_what_is_another_machine_under_the_nam
     realm.node("n1", key="key of n1")
     realm.apply(web("each_node", component=DATA))
     realm.settle(seconds=1)
-    with pytest.raises(InputError, match="runs on every node"):
+    with pytest.raises(RefusedError, match="runs on every node"):
         words(realm, move, accept_data_loss=True)
     realm.node("n2", key="key of n2")
     realm.attributes("n1", key="a new one")
     with pytest.raises(InputError, match="has its data on n1, and would begin on another machine of that name without it"):
         words(realm, move)
-    with pytest.raises(InputError, match="runs on every node"):
+    with pytest.raises(RefusedError, match="runs on every node"):
         words(realm, move, to="n2", accept_data_loss=True)
     said = words(realm, move, accept_data_loss=True)
     assert (said.move, said.leave) == ("n1", "")
@@ -295,7 +295,7 @@ def test_a_restart_of_what_is_held_is_refused_with_what_to_do(asked: Any) -> Non
     assert done.because["web/app/0"].endswith("dsmt start web/app/0")
     realm.hold(key(1))
     realm.settle(seconds=1)
-    with pytest.raises(InputError, match="web is stopped: held by") as refused:
+    with pytest.raises(RefusedError, match="web is stopped: held by") as refused:
         asked(realm, controlling.restart)
     assert refused.value.next == "dsmt start web"
 

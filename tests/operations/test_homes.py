@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.errors import FailedError, InputError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local import addresses, brokers, making
 from dsmt.operations.local import home as homes
 from dsmt.operations.local.addresses import check_free
@@ -62,7 +62,7 @@ def test_a_root_key_that_was_brought_first_is_that_of_the_realm(tmp_path: Path) 
     realm = init(Home(tmp_path), name="test")
     assert (tmp_path / "root.key").read_bytes() == key
     assert realm.roots == (SecretKey(key).public,)
-    with pytest.raises(InputError, match="holds a realm already"):
+    with pytest.raises(RefusedError, match="holds a realm already"):
         init(Home(tmp_path), name="test")
 
 

@@ -67,6 +67,7 @@ def test_what_the_start_up_check_of_this_start_sees_is_told_and_it_is_no_problem
         realm.health(key(0), "n1", "unready", evidence=seen)
         row = row_of(realm)
         assert (row.startup, row.reason, is_problem(sight(realm), row)) == (told, None, False)
+        assert instances(sight(realm), problems=True) == ([] if told is None else [row])
     assert f"{fails}; dsmt logs web/app/0" in screens.ps([row], sight(realm))
     for target in ("web/app/0", "web"):
         assert of_target(sight(realm), target, roots(sight(realm), target), {}).endswith(f"; {fails}")

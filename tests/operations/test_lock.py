@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.cli.root import main
-from dsmt.errors import InputError, RefusedError
+from dsmt.errors import RefusedError
 from dsmt.operations.local import lock
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import alone
@@ -40,7 +40,7 @@ def test_of_two_who_make_a_realm_one_does_and_the_other_finds_it(home: Home) -> 
 
     first, second = asyncio.run(both())
     assert home.realm().name == first
-    assert isinstance(second, InputError)
+    assert isinstance(second, RefusedError)
     assert "holds a realm already" in second.message
 
 

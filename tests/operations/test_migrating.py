@@ -88,14 +88,14 @@ def test_the_realms_screen_tells_how_far_a_move_is(home: Home, told: CopiedFile 
 
 
 def test_a_realm_is_not_moved_to_the_engine_that_it_is_on(home: Home, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="realm test is carried by dsmt already"):
+    with pytest.raises(RefusedError, match="realm test is carried by dsmt already"):
         way_to(home, "dsmt")
     with pytest.raises(InputError, match="is carried by dsmt, and is not moved by `up`") as told:
         check_same(home, Wanted(engine="nats"))
     assert told.value.next == "leave --engine out, or dsmt bus migrate nats"
     on_nats = Home(tmp_path / "nats")
     init(on_nats, name="test", nats=True)
-    with pytest.raises(InputError, match="realm test is carried by nats already"):
+    with pytest.raises(RefusedError, match="realm test is carried by nats already"):
         way_to(on_nats, "nats")
     with pytest.raises(InputError, match="is carried by nats, and is not moved by `up`") as told:
         check_same(on_nats, Wanted(engine="dsmt"))

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from dsmt.errors import FailedError, InputError, TimedOutError
+from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError
 from dsmt.event.status import Layer, State
 from dsmt.operations.read import waiting
 from dsmt.operations.read.holding import left_on
 from dsmt.operations.read.members import nodes
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.write import node_control
+from dsmt.operations.write.node_control import LastNode
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
 
@@ -174,7 +175,7 @@ def test_a_drain_does_not_wait_for_what_only_an_agent_s_key_tells_of(realm: Real
 
 
 def test_a_node_that_is_alive_is_not_removed_and_what_to_do_is_said(realm: Realm) -> None:
-    with pytest.raises(InputError, match="n1 is alive; nothing was done") as refused:
+    with pytest.raises(RefusedError, match="n1 is alive; nothing was done") as refused:
         remove("n1")
     assert refused.value.next == "dsmt node drain n1; then end its processes: dsmt node show n1"
 
@@ -184,7 +185,7 @@ def test_a_living_node_that_was_drained_of_all_but_its_data_is_not_to_be_drained
     realm.settle(seconds=1)
     node = realm.slot().node or ""
     realm.control_node(node, "draining")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(RefusedError) as refused:
         remove(node)
     assert refused.value.next == f"end its processes: dsmt node show {node}"
 
@@ -228,3 +229,24 @@ def test_a_node_that_data_waits_for_is_removed_only_when_that_is_said(realm: Rea
     with pytest.raises(InputError, match=f"the data of web/app/0 is on {node}"):
         remove(node)
     assert remove(node, sure=True).changed
+
+
+def test_of_the_last_node_that_takes_instances_it_is_known_what_ends_with_it_and_what_stays(realm: Realm) -> None:
+    def of(node: str) -> LastNode | None:
+        bus: Any = None
+        return asyncio.run(node_control.last_node(bus, node))
+
+    realm.apply(web("each_node", service="mon"))
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    assert of("n1") is None
+    realm.control_node("n2", "draining")
+    realm.settle(seconds=400)
+    (end,) = (str(key) for key in realm.view.allocations.node("n1").slots if key.service == "mon")
+    assert of("n1") == LastNode(ends=[end], stays=["web/app/0"])
+    assert of("n2") is None, "it takes none already"
+    realm.control_node("n2", "active")
+    assert of("n1") is None
+    realm.close("n2")
+    realm.verdict("n2")
+    assert of("n1") == LastNode(ends=[end], stays=["web/app/0"])

@@ -214,12 +214,10 @@ def test_a_revision_has_the_reason_that_it_was_given_and_no_earlier_one(tmp_path
 
 def test_a_count_that_is_likely_a_slip_needs_a_yes(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
-        for count, sure in ((100, False), (1000, False), (10_101, True), (0, False), (99, False)):
-            await controlling.scale(alice, Target("web"), count, by="alice", reason="", sure=sure)
-            if count == 1000:
-                with pytest.raises(InputError, match="from 1000 to 10101 instances of web/app is more") as told:
-                    await controlling.scale(alice, Target("web", "app"), 10_101, by="alice", reason="")
-                assert told.value.next == "dsmt scale web/app 10101 --yes"
+        for count in (100, 1000, 10_101, 0, 99):
+            likely = "from 1000 to 10101 instances of web/app is more than 10 times as many" if count == 10_101 else ""
+            assert await controlling.slip(alice, Target("web"), count) == likely
+            await controlling.scale(alice, Target("web"), count, by="alice", reason="")
 
     run(tmp_path, work)
 

@@ -9,7 +9,7 @@ import pytest
 
 from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.controllers.service import AHEAD
-from dsmt.errors import FailedError
+from dsmt.errors import RefusedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.plan_words import HIDDEN
@@ -151,12 +151,12 @@ def test_the_id_binds_base_and_content() -> None:
     own = plan(sight(realm), new, by="alice", warnings=[]).id
     assert own == plan_id(realm.view, new)
     check_plan(realm.view, new, own)
-    with pytest.raises(FailedError):
+    with pytest.raises(RefusedError):
         check_plan(realm.view, spec(web(5)), own)
     realm.apply(web(2))
-    with pytest.raises(FailedError) as caught:
+    with pytest.raises(RefusedError) as caught:
         check_plan(realm.view, new, own)
-    assert caught.value.exit == 1
+    assert caught.value.exit == 4
 
 
 @pytest.mark.parametrize("about", [{"epoch": 2}, {}], ids=["removed and made anew", "overruled when a partition healed"])
@@ -168,7 +168,7 @@ def test_a_plan_is_not_of_another_revision_that_has_the_same_number(about: dict[
     stands = realm.view.services["web"].spec
     assert stands is not None
     assert (stands.version, stands.record.by) == (planned.base_revision, "bob")
-    with pytest.raises(FailedError, match="does not match this file and the current revision, r1 of web"):
+    with pytest.raises(RefusedError, match="does not match this file and the current revision, r1 of web"):
         check_plan(realm.view, new, planned.id)
 
 

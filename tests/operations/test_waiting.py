@@ -121,18 +121,18 @@ def test_what_has_run_and_ended_with_0_is_not_waited_for_after_a_start_or_a_retr
 def test_a_removal_of_which_nothing_is_left_says_what_it_waits_for(realm: Realm) -> None:
     realm.apply(web(2), removed=True)
     with pytest.raises(TimedOutError, match=r"web is not gone after 0.1 s \(left: web/app/0 on n"):
-        wait(waiting.ended, "web")
+        wait(heeding.ended, "web")
     for index in (0, 1):
         realm.status(key(index), realm.slot(index).node or "", State.GONE)
     with pytest.raises(TimedOutError, match=r"\(nothing is left; a node that has more may say so until 5 s after"):
-        wait(waiting.ended, "web")
+        wait(heeding.ended, "web")
 
 
 def test_a_wait_for_a_removal_ends_when_the_service_is_applied_again(realm: Realm) -> None:
     epoch = sight(realm).view.services["web"].spec.signed.event.epoch  # type: ignore[union-attr]
 
     async def ended(bus: Any, *, limit_s: float, tell: Tell) -> Any:
-        return await waiting.ended(bus, "web", epoch=epoch, limit_s=limit_s, tell=tell)
+        return await heeding.ended(bus, "web", epoch=epoch, limit_s=limit_s, tell=tell)
 
     with pytest.raises(TimedOutError):
         wait(ended)  # its own word was not seen yet

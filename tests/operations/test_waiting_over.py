@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dsmt.cli import screens
-from dsmt.errors import FailedError, TimedOutError
+from dsmt.errors import FailedError, NotFoundError, TimedOutError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.status import State
@@ -123,8 +123,61 @@ def test_what_another_revision_has_replaced_before_it_was_ready_has_failed_and_s
 
 
 def test_who_waits_for_the_end_of_what_is_not_there_is_told_whether_it_ever_was(realm: Realm) -> None:
-    never = wait(waiting.wait_for, Target("wbe"), "gone")
-    assert (never.reached, never.because) == (True, "there is no service wbe")
+    with pytest.raises(NotFoundError, match="there is no service wbe") as never:
+        wait(waiting.wait_for, Target("wbe"), "gone")
+    assert (never.value.code, never.value.exit) == ("service.unknown", 5)
     realm.say("operator/alice", "tombstone/service/old", Tombstone(by="alice", reason="not needed"))
     removed = wait(waiting.wait_for, Target("old"), "gone")
     assert (removed.reached, removed.because) == (True, "there is no service old any more: it was removed")
+
+
+def test_ready_is_one_word_for_who_waits_and_for_who_applies_also_where_nothing_is_to_run(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        for _ in range(2):
+            yield sight(realm.after(waiting.PARKED_MS / 1000))
+
+    monkeypatch.setattr(waiting, "watch", watch)
+
+    def ended(code: int) -> None:
+        last = LastExit(code=code, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=EXITED)
+        for index in range(2):
+            good = realm.slot(index).implements
+            node = realm.slot(index).node or ""
+            realm.status(key(index), node, State.FAILED, last_exit=last, reason=EXITED, good=good)
+
+    ended(0)
+    assert wait(waiting.wait_for, WEB, "ready").reached
+    assert wait(waiting.settled, applied(1)).outcome == "ready"
+    ended(3)
+    with pytest.raises(FailedError, match="web/app/0 is failed"):
+        wait(waiting.wait_for, WEB, "ready")
+    assert wait(waiting.settled, applied(1)).failed
+    for index in range(2):
+        realm.hold(key(index))
+    with pytest.raises(FailedError, match="web/app/0 is held"):
+        wait(waiting.wait_for, WEB, "ready")
+    held = wait(waiting.settled, applied(1))
+    assert (held.outcome, held.failed) == ("held", False)
+    assert screens.applied(held) == ["web  r1  held: all of it is stopped by hand; dsmt start web runs it"]
+    realm.apply(web(0))
+    realm.settle(seconds=1)
+    for index in range(2):
+        realm.status(key(index), realm.slot(index).node or "", State.GONE)
+    assert wait(waiting.wait_for, WEB, "ready").because == "nothing of it is to run"
+    assert wait(waiting.wait_for, Target("web", "app"), "ready").reached
+    assert wait(waiting.settled, applied(2)).outcome == "ready"
+
+
+def test_of_what_is_to_run_nowhere_who_waits_waits_for_the_end_of_what_ran(realm: Realm) -> None:
+    realm.apply(web(0))
+    realm.settle(seconds=1, obey=False)
+    with pytest.raises(TimedOutError, match="web is not ready"):
+        wait(waiting.wait_for, WEB, "ready")
+    realm.apply(web(0), removed=True)
+    for index in range(2):
+        realm.status(key(index), "n1", State.GONE)
+        realm.status(key(index), "n2", State.GONE)
+    with pytest.raises(TimedOutError, match="web is not ready"):
+        wait(waiting.wait_for, WEB, "ready")

@@ -63,7 +63,7 @@ def test_a_machine_joins_with_one_line_and_is_used_and_comes_back(tmp_path: Path
             made = await dsmt(home, "token", "create", "--name", "web-*", "--label", "zone=a", "--reason", "rack 4")
             assert made.out.count("\n") == 1
             assert "no other machine reaches it" in made.err
-            assert (await dsmt(home, "node", "add", "web-9", "--json", code=2)).error["code"] == "node.loopback"
+            assert (await dsmt(home, "node", "add", "web-9", "--json", code=4)).error["code"] == "node.loopback"
             first = await dsmt(there, "join", "-", "--name", "web-1", "--label", "disk=ssd", "--json", stdin=made.out)
             assert first.json["node"] == "web-1"
             assert (first.json["made"], first.json["started"]) == (True, True)
@@ -84,7 +84,7 @@ def test_a_machine_joins_with_one_line_and_is_used_and_comes_back(tmp_path: Path
             assert (await dsmt(there, "status", "--json", code=5)).error["code"] == "home.operator"
             assert (await dsmt(there, "up", "--nodes", "3", "--json", code=2)).error["code"] == "up.joined"
             assert "dsmt join TOKEN" in (await dsmt(there, "cert", "rotate", "node/web-1", "--json", code=5)).error["next"]
-            refused = await dsmt(home, "node", "remove", "web-1", "--json", code=2)
+            refused = await dsmt(home, "node", "remove", "web-1", "--json", code=4)
             assert "on its machine: dsmt down" in refused.error["next"]
             await dsmt(there, "down")
             await until(lambda: _gone(home, "web-1"))

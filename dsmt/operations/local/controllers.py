@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.errors import NotFoundError, RefusedError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import certificates
 from dsmt.operations.local.brokers import clear
@@ -48,7 +48,7 @@ def check(sight: Sight, name: str, *, here: bool) -> None:
         raise NotFoundError("controller.unknown", said, next="dsmt controllers lists them")
     if name in alive and not here:
         said = f"controller {name} runs on another machine; nothing was done"
-        raise InputError("controller.alive", said, next="dsmt node remove NODE ends all that was added on its machine")
+        raise RefusedError("controller.alive", said, next="dsmt node remove NODE ends all that was added on its machine")
     if not alive - {name}:
         said = f"no controller but {name} is alive: without one nothing is placed or repaired elsewhere"
         raise RefusedError("controller.last", said, next="dsmt up --controllers 2, first")

@@ -134,7 +134,7 @@ class Home(msgspec.Struct, frozen=True):
         seed = path.read_bytes()
         if len(seed) != SEED_BYTES:
             said = f"{path} is damaged: a root key has {SEED_BYTES} bytes, and this has {len(seed)}"
-            raise InputError("trust.root", said, next=RESTORE)
+            raise InputError("trust.damaged", said, next=RESTORE)
         return SecretKey(seed)
 
     def part(self, kind: str, name: str) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from dsmt.errors import FailedError, InputError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local.addresses import check_address, check_free, free_address, keep_free, own_address
 from dsmt.operations.local.home import Home, check_part, write_secret
 from dsmt.programs.configuration import (
@@ -52,11 +52,11 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
     """Make a realm: root key, brokers `b1` ..., the first with the store in which it is born, the operator.
 
     A root key that is there already is used. With `nats` the brokers are NATS servers with their gates, the first of which
-    will make the streams. Who calls it holds the home's lock (`lock.alone`). Raises `InputError` when there is a realm
-    already, also one whose file is lost, or the name or the address is none.
+    will make the streams. Who calls it holds the home's lock (`lock.alone`). Raises `RefusedError` when there is a realm
+    already, and `InputError` for one whose file is lost, and what is no name or address.
     """
     if home.exists:
-        raise InputError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
+        raise RefusedError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
     _check_lost(home)
     check_name(name)
     host = "127.0.0.1"

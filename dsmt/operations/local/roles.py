@@ -94,7 +94,7 @@ def request(home: Home, told: RoleOrder) -> Answer:
     here = of_home(home).get(told.name)
     if here is not None and told.listen not in (None, here.address):
         said = f"broker {told.name} listens at {here.address} already, not at {told.listen}"
-        raise RefusedError("home.address", said, next="leave --listen out; or dsmt node remove, and add it again")
+        raise RefusedError("broker.address", said, next="leave --listen out; or dsmt node remove, and add it again")
     asked = {}
     for source, file in _identities(home, told).items():
         if not file.exists():

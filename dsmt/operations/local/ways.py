@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.errors import NotFoundError, RefusedError
 from dsmt.event.phrases import some
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.dating import dated
@@ -216,11 +216,11 @@ WAYS: Final[dict[str, Way]] = {"nats": ToNats(), "dsmt": ToDsmt()}
 
 
 def way_to(home: Home, engine: str) -> Way:
-    """The way to an engine. Raises `InputError`, `RefusedError` where the realm of a home cannot begin to go it."""
+    """The way to an engine. Raises `RefusedError` where the realm of a home cannot begin to go it."""
     realm = home.realm()
     if engine == realm.engine:
         said = f"realm {realm.name} is carried by {engine} already"
-        raise InputError("migrate.same", said, next="dsmt brokers shows what carries it")
+        raise RefusedError("migrate.same", said, next="dsmt brokers shows what carries it")
     if home.is_joined:
         said = f"{home.root} has joined realm {realm.name}, which was made on another machine"
         raise RefusedError("migrate.machines", said, next="type it there: its members on other machines follow it")

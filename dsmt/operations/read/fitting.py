@@ -79,11 +79,11 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     )
 
 
-def nowhere(sight: Sight, service: str) -> Reason | None:
+def nowhere(sight: Sight, target: Target) -> Reason | None:
     """Why no node has one of what each node is to have; None where one has, or may have next."""
-    for key in _of_each_node(sight, Target(service)):
+    for key in _of_each_node(sight, target):
         spec = component_of(sight, key)
-        chooser = None if spec is None or _places(sight, key) else Chooser(sight.fleet, service, spec)
+        chooser = None if spec is None or _places(sight, key) else Chooser(sight.fleet, key.service, spec)
         if chooser is not None and all(chooser.misfit(node) is not None for node in chooser.candidates()):
             return chooser.reason(key)
     return None

@@ -1,4 +1,7 @@
-"""Heeding: waiting until instances have done what was asked: have stopped, begun, restarted, moved, or were tried again."""
+"""Heeding: waiting until what was asked is done: instances have stopped, begun, restarted, moved, or were tried again.
+
+Or until nothing is left of a service that was removed.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from dsmt.controllers.endings import BURIAL_MS
 from dsmt.errors import FailedError
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import application, instances, is_behind, is_ready
+from dsmt.operations.read.instances import application, instances, is_behind, is_ready, living_holders
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import READY, Waited, progress, until
 from dsmt.operations.words.targets import Target
@@ -158,3 +162,34 @@ async def _all_done(
 
     look = f"dsmt status {target.service}"
     return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell)
+
+
+async def ended(
+    bus: BusReader, service: str, *, epoch: int | None = None, limit_s: float | None, tell: Tell = silent
+) -> Waited:
+    """Wait until nothing of a service is left. Raises `TimedOutError`, and `FailedError` when it stands in a later epoch."""
+
+    def left(sight: Sight) -> list[str]:
+        entry = sight.view.services.get(service)
+        slots = {} if entry is None else entry.slots
+        return [
+            f"{service}/{component}/{index} on {node}"
+            for (component, index), slot in sorted(slots.items())
+            for node in living_holders(sight, slot)
+        ]
+
+    def seen(sight: Sight) -> Waited | None:
+        entry = sight.view.services.get(service)
+        if entry is None or (entry.spec is None and not left(sight)):
+            return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[])
+        if epoch is not None and entry.spec is not None and (entry.spec.signed.event.epoch or 0) > epoch:
+            said = f"{service} was removed, and applied again before it was seen to be gone"
+            raise FailedError("wait.applied_again", said, next=f"dsmt status {service}")
+        return None
+
+    def far(sight: Sight) -> str:
+        quiet = f"nothing is left; a node that has more may say so until {BURIAL_MS / 1000:g} s after the last has ended"
+        return f"left: {', '.join(left(sight))}" if left(sight) else quiet
+
+    unmet = f"{service} is not gone"
+    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=f"dsmt ps {service}", far=far, tell=tell)

@@ -2,6 +2,7 @@
 
 Rule 1: what is on its way for the first time is no problem; what has failed and is tried again is one, with the reason of
     the last failure, until it is ready. What is to be gone, and ends as it should, is none.
+Rule 2: who asks for problems is shown, too, what may become one: an instance whose start-up check fails.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def instances(
 ) -> list[InstanceRow]:
     """The rows, sorted by instance within each service.
 
-    `everything` takes what has ended, and copies on other nodes, too; `ending` what is wanted no more, until it has ended.
+    `problems` takes only those of rules 1 and 2; `everything` takes what has ended, and copies on other nodes, too; `ending`
+    what is wanted no more, until it has ended.
     Raises `NotFoundError` for a target that is not there.
     """
     names = [target.service] if target is not None else sorted(sight.view.services)
@@ -51,7 +53,7 @@ def instances(
         for key in keys:
             rows += _rows(sight, key, everything=everything)
         rows += _ending(sight, target or Target(name), keys) if ending and not everything else []
-    return [row for row in rows if not problems or is_problem(sight, row)]
+    return [row for row in rows if not problems or is_problem(sight, row) or row.startup_news]
 
 
 def _ending(sight: Sight, target: Target, wanted: Collection[SlotKey]) -> list[InstanceRow]:

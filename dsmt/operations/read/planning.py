@@ -15,7 +15,7 @@ import msgspec
 
 from dsmt.controllers.good import data_of
 from dsmt.controllers.placement import Chooser
-from dsmt.errors import FailedError
+from dsmt.errors import RefusedError
 from dsmt.event.kinds.slot import Home
 from dsmt.event.payload import canonical
 from dsmt.operations.read.past import good_now
@@ -97,11 +97,11 @@ def _back(sight: Sight, service: str, component: str) -> int | None:
 
 
 def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
-    """Raise `FailedError` unless a plan is exactly of this spec and of what stands now."""
+    """Raise `RefusedError` unless a plan is exactly of this spec and of what stands now."""
     if given == plan_id(view, spec):
         return
     stands = f"r{base_of(view, spec.service)} of {spec.service}"
-    raise FailedError(
+    raise RefusedError(
         "plan.changed",
         f"plan {given} does not match this file and the current revision, {stands}; nothing was done",
         next="dsmt plan FILE makes a new one",

@@ -15,8 +15,9 @@ import msgspec
 
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import Reason
+from dsmt.operations.words.targets import Target
 from dsmt.spec.governing import Otherwise, as_it_was, otherwise
-from dsmt.view import ServiceEntry
+from dsmt.view import ServiceEntry, SlotKey
 
 SAME_MOST: Final = 8
 
@@ -32,9 +33,10 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """What runs has its number, and was overruled by it, which was said on the other side of a partition (E2)."""
 
 
-def running(entry: ServiceEntry) -> list[int]:
-    """The revisions that slots run, the newest first; where all are held, those that they would run."""
-    facts = [slot.fact.record for slot in entry.slots.values() if slot.fact is not None]
+def running(entry: ServiceEntry, target: Target | None = None) -> list[int]:
+    """The revisions that slots (of a target) run, the newest first; where all are held, those that they would run."""
+    slots = [slot for place, slot in entry.slots.items() if target is None or target.takes(SlotKey(entry.name, *place))]
+    facts = [slot.fact.record for slot in slots if slot.fact is not None]
     found = {fact.revision for fact in facts if fact.desired == "running"}
     return sorted(found or {fact.revision for fact in facts if fact.desired != "gone"}, reverse=True)
 

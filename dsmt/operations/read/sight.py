@@ -8,8 +8,9 @@ Rule 3: no command waits for ever for a broker that does not answer: see `patien
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -22,11 +23,15 @@ from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Withheld
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.records import from_data
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.view import PATTERNS, Fleet, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
 
 PATIENCE_S: Final = 20.0
+SLOW_S: Final = 3.0
+SLOW: Final[ContextVar[Tell]] = ContextVar("SLOW", default=silent)
+"""Who hears what does not come for so long: whoever has begun what is done here."""
 STATS_MS: Final = 70_000
 """Brokers say their stats each 30 s."""
 KEEPER_MS: Final = 600_000
@@ -40,14 +45,25 @@ CONTROLLER_MS: Final = 65_000
 
 @asynccontextmanager
 async def patience(what: str, limit_s: float = PATIENCE_S) -> AsyncIterator[None]:
-    """Bound a wait for the broker. Raises `TransportError` that says what did not come."""
+    """Bound a wait for the broker, and tell one that lasts. Raises `TransportError` that says what did not come."""
     try:
-        async with asyncio.timeout(limit_s):
-            yield
+        with told_if_slow(what):
+            async with asyncio.timeout(limit_s):
+                yield
     except TimeoutError as error:
         raise TransportError(
             "bus.slow", f"{what} did not come within {limit_s:.0f} s", next="dsmt brokers; then try again"
         ) from error
+
+
+@contextmanager
+def told_if_slow(what: str) -> Iterator[None]:
+    """Tell what is waited for in a block that lasts longer than `SLOW_S`."""
+    slow = asyncio.get_running_loop().call_later(SLOW_S, SLOW.get(), what)
+    try:
+        yield
+    finally:
+        slow.cancel()
 
 
 async def retained(bus: BusReader, pattern: str, what: str) -> list[SignedEvent]:

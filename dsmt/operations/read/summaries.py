@@ -146,12 +146,13 @@ def services(sight: Sight) -> list[Service]:
     return found
 
 
-def service(sight: Sight, name: str) -> Service | None:
-    """One service; None when it has no spec."""
+def service(sight: Sight, name: str, part: Target | None = None) -> Service | None:
+    """One service, or a part of it; None when it has no spec. Raises `NotFoundError` for a part that is not there."""
     entry = sight.view.services.get(name)
     if entry is None or entry.spec is None:
         return None
-    rows = instances(sight, Target(name))
+    target = part or Target(name)
+    rows = instances(sight, target)
     spec = entry.spec.record
     held = sum(row.held is not None for row in rows)
     wanted = [row for row in rows if not row.rests]
@@ -171,9 +172,9 @@ def service(sight: Sight, name: str) -> Service | None:
         note=spec.reason,
         description="" if parsed is None else parsed.description,
         owner="" if parsed is None else parsed.owner,
-        reason=nowhere(sight, name) if worst is None else worst.reason,
+        reason=nowhere(sight, target) if worst is None else worst.reason,
         next_try_at=None if worst is None else worst.next_try_at,
-        running=running(entry),
+        running=running(entry, target),
         refused=refused(entry),
         limits=[] if parsed is None else loose_limits(sight, parsed, rows),
         to_restart=[row.instance for row in rows if row.held is None and _is_to_restart(sight.view.slot(row.key))],

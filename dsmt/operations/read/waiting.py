@@ -5,8 +5,9 @@ Rule 1: a wait that ends too soon says what is not so, after how long, and how f
 Rule 2: who waits is told how far it is, each time that this changes.
 Rule 3: what is parked, or has failed and is not run again, is told as the outcome when it has stayed so for `PARKED_MS`:
     before that a controller may roll it back, or move it. Nobody waits longer for what dsmt does nothing more about.
-Rule 4: what is held by hand, or has ended well and is not run again, is not waited for to be ready. Where nothing else
-    is, that is the outcome, when it has stayed so for `PARKED_MS`.
+Rule 4: what is held by hand, or has ended well and is not run again, is not waited for to be ready, by whoever waits. Where
+    nothing else is, all is ready, if nothing is to run or what was has ended well and was good. If not, that is the outcome
+    when it has stayed so for `PARKED_MS`: what is held, or has failed, is not called ready.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from dsmt.controllers.endings import BURIAL_MS
 from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.envelope import EventId
@@ -30,10 +30,10 @@ from dsmt.operations.read.instances import instances, is_behind, is_problem, is_
 from dsmt.operations.read.members import controllers
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
-from dsmt.operations.words.targets import Target, no_service, slots_of
+from dsmt.operations.words.targets import Target, no_service, slots_of, was_removed
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
-from dsmt.view import Held
+from dsmt.view import Held, SlotKey
 
 Result = TypeVar("Result")
 READY: Final = "ready"
@@ -47,7 +47,7 @@ STATES: Final = (READY, UNREADY, *(state.value for state in Shown))
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one service.
 
-    `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`, `failed`, `superseded`.
+    `outcome`: `applied`, `unchanged`; waited for: `ready`, `held`, `rolled_back`, `parked`, `failed`, `superseded`.
     Waited for, `running` are the revisions that run, `refused` the one that was rolled back, `reason` why it is not ready.
     """
 
@@ -136,40 +136,81 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
 
-    lasting = _Lasting()
+    waited, look = _Awaited(target, state), f"dsmt status {target.service}"
+    return await until(
+        bus, waited.seen, limit_s=limit_s, unmet=f"{target} is not {state}", look=look, far=waited.far, tell=tell
+    )
 
-    def rows_of(sight: Sight) -> list[InstanceRow]:
-        slots_of(sight.view, target, gone=state == Shown.GONE)
-        rows = instances(sight, target, everything=state == Shown.GONE)
-        if state == READY:
-            return [row for row in rows if not row.rests] or rows
-        return rows if state != Shown.GONE else _last_copies(rows)
 
-    def seen(sight: Sight) -> Waited | None:
-        if state == Shown.GONE:
-            entry = sight.view.services.get(target.service)
-            if entry is None or not entry.slots:
-                stands = entry is not None and entry.spec is not None
-                because = "" if stands else no_service(sight.view, target.service).message
-                return Waited(target=str(target), wanted=state, reached=True, instances=[], because=because)
-        rows = rows_of(sight)
-        if (rows or state == Shown.GONE) and all(_is(sight, row, state) for row in rows):
-            return Waited(target=str(target), wanted=state, reached=True, instances=rows)
-        over = lasting.first(sight, rows, lambda row: _has_failed(row) or row.rests) if state == READY else None
+class _Awaited:
+    """The instances of a target that are waited for to be in a state."""
+
+    def __init__(self, target: Target, state: str) -> None:
+        self._target, self._state, self._lasting = target, state, _Lasting()
+
+    def seen(self, sight: Sight) -> Waited | None:
+        """What is so once all are; else None. Raises `FailedError` where one is over that is to be ready."""
+        if self._state == READY:
+            return self._ready(sight)
+        entry = sight.view.services.get(self._target.service)
+        if self._state == Shown.GONE and (entry is None or not entry.slots):
+            return self._reached([], _gone_with(sight, self._target.service))
+        rows = self._rows(sight)
+        there = rows or self._state == Shown.GONE
+        return self._reached(rows) if there and all(_is(sight, row, self._state) for row in rows) else None
+
+    def far(self, sight: Sight) -> str:
+        """How far it is."""
+        return progress(sight, self._rows(sight), lambda row: _is(sight, row, self._state))
+
+    def _ready(self, sight: Sight) -> Waited | None:
+        rows = self._rows(sight)
+        if all(is_ready(sight, row) or _has_ended_well(sight, row) for row in rows):
+            if rows:
+                return self._reached(rows)
+            return self._reached([], "nothing of it is to run") if _all_there(sight, self._target) else None
+        over = self._lasting.first(sight, rows, lambda row: _is_over(sight, row))
         if over is not None:
-            raise _over(over, look)
+            raise _over(over, f"dsmt status {self._target.service}")
         return None
 
-    def far(sight: Sight) -> str:
-        return progress(sight, rows_of(sight), lambda row: _is(sight, row, state))
+    def _rows(self, sight: Sight) -> list[InstanceRow]:
+        gone = self._state == Shown.GONE
+        slots_of(sight.view, self._target, gone=gone)
+        rows = instances(sight, self._target, everything=gone)
+        if self._state == READY:
+            return [row for row in rows if not row.rests] or rows
+        return _last_copies(rows) if gone else rows
 
-    look = f"dsmt status {target.service}"
-    return await until(bus, seen, limit_s=limit_s, unmet=f"{target} is not {state}", look=look, far=far, tell=tell)
+    def _reached(self, rows: list[InstanceRow], because: str = "") -> Waited:
+        return Waited(target=str(self._target), wanted=self._state, reached=True, instances=rows, because=because)
 
 
 def _has_failed(row: InstanceRow) -> bool:
     """Whether it is parked, or has failed for good."""
     return row.state in (Shown.PARKED, Shown.FAILED)
+
+
+def _has_ended_well(sight: Sight, row: InstanceRow) -> bool:
+    """Whether it has ended with 0, is not run again, and was good (A20)."""
+    slot = sight.view.slot(row.key)
+    return row.held is None and row.state is Shown.DONE and slot is not None and stays_ended(slot)
+
+
+def _gone_with(sight: Sight, service: str) -> str:
+    """What is said of a service of which there are no slots. Raises `NotFoundError` for one that nobody has ever known."""
+    entry = sight.view.services.get(service)
+    if entry is not None and entry.spec is not None:
+        return ""
+    why = no_service(sight.view, service)
+    if why.code == "service.unknown" and not was_removed(sight.view, service):
+        raise why
+    return why.message
+
+
+def _is_over(sight: Sight, row: InstanceRow) -> bool:
+    """Whether it is not ready, and dsmt does nothing more about it (rules 3 and 4)."""
+    return _has_failed(row) or (row.rests and not _has_ended_well(sight, row))
 
 
 def _over(row: InstanceRow, look: str) -> FailedError:
@@ -256,14 +297,19 @@ class _Settling:
             return msgspec.structs.replace(
                 told, outcome="rolled_back", ready=back, refused=denied.revision, reason=denied.reason
             )
-        if len(current) == wanted and ready == wanted and _all_there(sight, applied):
-            return msgspec.structs.replace(told, outcome="ready")
+        if len(current) == wanted and ready == wanted and _all_there(sight, self._target):
+            rests = [row for row in instances(sight, self._target) if not wanted and _is_over(sight, row)]
+            if not rests:
+                return msgspec.structs.replace(told, outcome="ready")
+            if rests[0].held is not None:
+                return msgspec.structs.replace(told, outcome="held")
+            return msgspec.structs.replace(told, outcome=rests[0].state.value, reason=rests[0].reason)
         over = self._lasting.first(sight, current)
         return None if over is None else msgspec.structs.replace(told, outcome=over.state.value, reason=over.reason)
 
     def far(self, sight: Sight) -> str:
         """How far it is."""
-        ends = [f"{instance} is to end" for instance in _unwanted(sight, self._applied.service)[:1]]
+        ends = [f"{instance} is to end" for instance in _unwanted(sight, self._target)[:1]]
         so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
         return "; ".join([so_far, *ends])
 
@@ -310,54 +356,26 @@ class _Lasting:
         return next((row for one, row in rows.items() if sight.now_ms - self._since[one] >= PARKED_MS), None)
 
 
-def _all_there(sight: Sight, applied: Applied) -> bool:
+def _all_there(sight: Sight, target: Target) -> bool:
     """Whether what the spec does not want any more is gone, to its last program, and each slot of it has been decided."""
-    entry = sight.view.services[applied.service]
-    parsed = entry.parsed
-    if parsed is None or _unwanted(sight, applied.service):
+    entry = sight.view.services[target.service]
+    parsed = None if entry.spec is None or entry.spec.record.removed else entry.parsed
+    if parsed is None or _unwanted(sight, target):
         return False
-    each = [name for name, component in parsed.components.items() if component.each_node]
+    named = [one for name, one in parsed.components.items() if target.component in (None, name)]
+    each = [one.name for one in named if one.each_node]
     return all(any(slot.fact is not None for (c, _), slot in entry.slots.items() if c == name) for name in each)
 
 
-def _unwanted(sight: Sight, service: str) -> list[str]:
+def _unwanted(sight: Sight, target: Target) -> list[str]:
     """The instances that a spec does not want any more, and that are not gone from each node that may live."""
-    entry = sight.view.services[service]
+    entry = sight.view.services[target.service]
     found = []
     for (name, index), slot in sorted(entry.slots.items()):
+        key = SlotKey(target.service, name, index)
         component = None if entry.parsed is None else entry.parsed.components.get(name)
         wanted = component is not None and (component.instances is None or index < component.instances)
-        if not wanted and slot.fact is not None and (slot.fact.record.desired != "gone" or living_holders(sight, slot)):
-            found.append(f"{service}/{name}/{index}")
+        left = slot.fact is not None and (slot.fact.record.desired != "gone" or living_holders(sight, slot))
+        if left and not wanted and target.takes(key):
+            found.append(str(key))
     return found
-
-
-async def ended(
-    bus: BusReader, service: str, *, epoch: int | None = None, limit_s: float | None, tell: Tell = silent
-) -> Waited:
-    """Wait until nothing of a service is left. Raises `TimedOutError`, and `FailedError` when it stands in a later epoch."""
-
-    def left(sight: Sight) -> list[str]:
-        entry = sight.view.services.get(service)
-        slots = {} if entry is None else entry.slots
-        return [
-            f"{service}/{component}/{index} on {node}"
-            for (component, index), slot in sorted(slots.items())
-            for node in living_holders(sight, slot)
-        ]
-
-    def seen(sight: Sight) -> Waited | None:
-        entry = sight.view.services.get(service)
-        if entry is None or (entry.spec is None and not left(sight)):
-            return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[])
-        if epoch is not None and entry.spec is not None and (entry.spec.signed.event.epoch or 0) > epoch:
-            said = f"{service} was removed, and applied again before it was seen to be gone"
-            raise FailedError("wait.applied_again", said, next=f"dsmt status {service}")
-        return None
-
-    def far(sight: Sight) -> str:
-        quiet = f"nothing is left; a node that has more may say so until {BURIAL_MS / 1000:g} s after the last has ended"
-        return f"left: {', '.join(left(sight))}" if left(sight) else quiet
-
-    unmet = f"{service} is not gone"
-    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=f"dsmt ps {service}", far=far, tell=tell)

@@ -85,12 +85,12 @@ class Adding:
     async def add(self, hosts: Sequence[HostAddress], done: Callable[[HostOutcome], object]) -> list[HostOutcome]:
         """Make each host a node; `done` hears of each as it ends. What became of all, in the order that was typed.
 
-        Raises `InputError` for a realm that no other machine reaches; and what is wrong with a host that is the only one.
+        Raises `RefusedError` for a realm that no other machine reaches; and what is wrong with a host that is the only one.
         """
         realm = self._connection.realm
         if tokens.is_loopback(*(address for address, _ in realm.brokers)):
             said = f"the brokers of realm {realm.name} listen at {realm.brokers[0][0]}: no other machine reaches them"
-            raise InputError("node.loopback", said, next="make a realm that is reached: dsmt init --listen HOST:PORT")
+            raise RefusedError("node.loopback", said, next="make a realm that is reached: dsmt init --listen HOST:PORT")
 
         ended = await asyncio.gather(*(self._tried(address, done) for address in hosts))
         if len(ended) == 1 and ended[0][1] is not None:

@@ -35,6 +35,15 @@ class Target:
             and (self.index is None or self.index == key.index)
         )
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The topics on which anything is said of it, and on which its spec stands."""
+        whole = f"service/{self.service}/"
+        if self.component is None:
+            return (whole,)
+        spec, part = f"{whole}spec", f"{whole}+/{self.component}/"
+        return (spec, part) if self.index is None else (spec, f"{part}{self.index}", f"{part}{self.index}/")
+
     @classmethod
     def parse(cls, text: str) -> Target:
         """Read a target. Raises `InputError`."""
@@ -81,11 +90,16 @@ def no_service(view: View, service: str, advice: str = "") -> DsmtError:
         ends = f"dsmt ps {service} shows what is left of it; dsmt apply begins it anew"
         return NotFoundError("service.removed", f"{service} is being removed", next=ends)
     if why is None:
-        removed = view.epoch(topic) > 1
+        removed = was_removed(view, service)
         said = f"there is no service {service}{' any more: it was removed' * removed}"
         return NotFoundError("service.unknown", said, next=advice or (f"dsmt history {service}" if removed else LISTS))
     said = f"what was applied of {service} last cannot be read here: {why}"
     return FailedError("spec.unreadable", said, next="apply its file again, or use the dsmt that has applied it")
+
+
+def was_removed(view: View, service: str) -> bool:
+    """Whether a service of that name was there, and was removed for good."""
+    return view.epoch(f"service/{service}/spec") > 1
 
 
 def _meant(view: View, target: Target) -> str:

@@ -90,9 +90,15 @@ TOPICS: Final[Mapping[str, str]] = {
     ),
     "exit-codes": (
         "what a command's exit code means\n\n"
-        "  0 done    1 it failed, or was rolled back    2 the command line or a file is wrong\n"
-        "  3 a wait timed out; the request goes on    4 refused    5 there is no such thing\n"
-        "  6 with --exit-code: it differs    7 no broker answers    130 interrupted; nothing was undone"
+        "  0    it is done, or was so already\n"
+        "  1    it failed, or was rolled back; or the answer to a question was no\n"
+        "  2    the command line or a file is wrong, or lacks an option or a yes; nothing was done\n"
+        "  3    a wait timed out; what was asked for goes on\n"
+        "  4    refused: it is typed right, but what there is now stands against it; nothing was done\n"
+        "  5    there is no such thing\n"
+        "  6    with --exit-code: it differs\n"
+        "  7    no broker answers\n"
+        "  130  interrupted; nothing was undone"
     ),
     "times": (
         "how times and spans are written\n\n"

@@ -285,7 +285,7 @@ async def diff_all(bus: BusReader, declared: list[Declared]) -> list[Difference]
 
 
 async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, plans: tuple[str, ...] = ()) -> list[Applied]:
-    """Say every spec, durably acknowledged; with `plans`, exactly those. Raises `FailedError` (`plan.changed`)."""
+    """Say every spec, durably acknowledged; with `plans`, exactly those. Raises `RefusedError` (`plan.changed`)."""
     sight = await look(bus, of=_services(declared))
     dry = [await stage(one, None) for one in declared]
     _check_plans(sight.view, dry, plans)

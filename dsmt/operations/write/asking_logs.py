@@ -5,13 +5,15 @@ Rule 2: who follows asks again when an answer ends, from the place behind it, so
 Rule 3: who follows goes with an instance to another node and to another agent, and is told of it; an agent that does not
     answer is asked again until it does.
 Rule 4: the time of a line is what its agent knows of it, else null; the time of the answer is another one.
-Rule 5: of whom nothing was written that was asked for, that is told.
+Rule 5: of whom nothing was written that was asked for, that is told; of one that has ended on a node that it has left, and
+    has not run where it is now, what became of what it wrote.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,8 +24,9 @@ from dsmt.event.envelope import Event
 from dsmt.event.kinds.instance import LogLines
 from dsmt.event.records import from_data
 from dsmt.event.slots import SlotKey, index_of
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.sight import Sight, look, told_if_slow
 from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.times import local
 from dsmt.operations.write.controlling import command
 from dsmt.ports.bus import Arrived, Bus, Delivery, Interest, Start
 
@@ -66,12 +69,16 @@ Item = Line | LogNotice
 
 @dataclass(slots=True)
 class _Asked:
-    """What was asked of one instance's agent. `places` is how far each stream was read; `spoken`: a line has come."""
+    """What was asked of one instance's agent. `places` is how far each stream was read; `spoken`: a line has come.
+
+    `ran_elsewhere` says that it has not run on its node, and where its lines are; it is empty where it may have.
+    """
 
     node: str
     command: str
     arguments: dict[str, Any]
     until: float
+    ran_elsewhere: str
     places: dict[str, int] = field(default_factory=dict)
     silent: bool = False
     spoken: bool = False
@@ -86,17 +93,18 @@ async def logs(bus: Bus, target: Target, wanted: LogQuery) -> AsyncIterator[list
     async with bus.subscribe(Interest(reader.patterns(), start=Start.LIVE, inbox=True)) as batches:
         await reader.begin()
         reading = aiter(batches)
-        while reader.open:
-            found: list[Item] = []
-            try:
-                async with asyncio.timeout_at(reader.due()):
-                    found = reader.take(await anext(reading))
-            except TimeoutError:
-                found = reader.silence()
-            if wanted.follow:
-                found += await reader.ask_again()
-            if found:
-                yield found
+        with nullcontext() if wanted.follow else told_if_slow(f"an answer of the agents of {target}"):
+            while reader.open:
+                found: list[Item] = []
+                try:
+                    async with asyncio.timeout_at(reader.due()):
+                        found = reader.take(await anext(reading))
+                except TimeoutError:
+                    found = reader.silence()
+                if wanted.follow:
+                    found += await reader.ask_again()
+                if found:
+                    yield found
     if not wanted.follow and wanted.lines:
         yield reader.wordless()
 
@@ -146,7 +154,8 @@ class _Reader:
         if before is not None:
             self._names.pop(before.command, None)
         node, number = _node(sight, key), draft.data["id"]
-        asked = _Asked(node, number, arguments, asyncio.get_running_loop().time() + ANSWER_S)
+        until = asyncio.get_running_loop().time() + ANSWER_S
+        asked = _Asked(node, number, arguments, until, _ran_elsewhere(sight, key))
         if before is not None and before.node == node:
             asked.places, asked.silent = before.places, before.silent
         self._asked[key], self._names[number] = asked, key
@@ -214,9 +223,8 @@ class _Reader:
 
     def wordless(self) -> list[Item]:
         """Of whom no line has come (rule 5)."""
-        what = _nothing(self._wanted)
         quiet = [(key, asked) for key, asked in sorted(self._asked.items()) if not asked.spoken]
-        return [LogNotice(str(key), f"{key} on {asked.node}: {what}") for key, asked in quiet]
+        return [LogNotice(str(key), f"{key} on {asked.node}: {_nothing(self._wanted, asked)}") for key, asked in quiet]
 
     async def ask_again(self) -> list[Item]:
         """Ask those whose answer has ended, and those who are elsewhere now (rules 2 and 3)."""
@@ -237,14 +245,27 @@ class _Reader:
         return found
 
 
-def _nothing(wanted: LogQuery) -> str:
+def _nothing(wanted: LogQuery, asked: _Asked) -> str:
     """That nothing was written of what is asked."""
     if wanted.step is not None:
         return f"its `{wanted.step}` command has written nothing, or has not run"
+    if asked.ran_elsewhere:
+        return asked.ran_elsewhere
     if wanted.previous:
         return "the run before this one has written nothing, or there is none"
     since = "" if wanted.since_ms is None else " since then"
     return f"this run has written nothing{since}"
+
+
+def _ran_elsewhere(sight: Sight, key: SlotKey) -> str:
+    """That it has ended on a node that it has left, and what became of what it wrote there; empty where it has not."""
+    entry = sight.view.slot(key)
+    fact = None if entry is None or entry.fact is None else entry.fact.record
+    if entry is None or fact is None or fact.ended is None:
+        return ""
+    there = ", ".join(node for node in entry.holders if node != fact.node)
+    left = f"what it wrote is on {there} until that ends what is left there" if there else "what it wrote was deleted there"
+    return f"it ended at {local(fact.ended.at_ms)} on a node that it has left, and has not run here; {left}"
 
 
 def _node(sight: Sight, key: SlotKey) -> str:

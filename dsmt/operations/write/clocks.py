@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import NotFoundError, RefusedError
 from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
@@ -50,7 +50,7 @@ async def foreseen(bus: BusReader, trust: TrustStore, broker: str) -> Jump:
 
 
 async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
-    """Have a broker take its machine's clock for realm time. Raises `NotFoundError`, `InputError` when it is near enough."""
+    """Have a broker take its machine's clock for realm time. Raises `NotFoundError`, `RefusedError` of one that is near."""
     ahead_s = _ahead_s(await look(bus, passing=True), broker)
     topic = f"config/clock/{broker}"
     word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
@@ -66,5 +66,5 @@ def _ahead_s(sight: Sight, broker: str) -> float:
     ahead_s = told[1].clock_ahead_s
     if abs(ahead_s) * 1000 <= FAR_MS:
         said = f"the clock of {broker}'s machine is within {FAR_MS // 1000} s of realm time, and is followed anyway"
-        raise InputError("clock.near", said, next="leave it as it is; dsmt brokers shows when it is off")
+        raise RefusedError("clock.near", said, next="leave it as it is; dsmt brokers shows when it is off")
     return ahead_s

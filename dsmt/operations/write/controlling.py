@@ -15,7 +15,7 @@ import msgspec
 
 from dsmt.controllers.good import data_of
 from dsmt.controllers.pinning import home_of, is_there
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.instance import Command
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, SlotControl
@@ -31,7 +31,7 @@ from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
 from dsmt.operations.write.nodesets import check_known, nowhere, unknown_names
 from dsmt.operations.write.writing import follow, say, say_word
-from dsmt.ports.bus import Bus, Draft
+from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.ports.entropy import Entropy
 from dsmt.spec import nodeset
 from dsmt.spec.plain import to_plain
@@ -87,11 +87,11 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 
 
 async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
-    """Raise the restart number of every slot of a target that is not held. Raises `NotFoundError`, `InputError`."""
+    """Raise the restart number of every slot of a target that is not held. Raises `NotFoundError`, `RefusedError`."""
     sight = await look(bus, of=(target.service,))
     rows = instances(sight, target)
     if rows and all(row.held is not None for row in rows):
-        raise InputError("restart.held", f"{target} is stopped: {_held_already(rows[0])}", next=f"dsmt start {target}")
+        raise RefusedError("restart.held", f"{target} is stopped: {_held_already(rows[0])}", next=f"dsmt start {target}")
 
     command = f"{by} {sight.now_ms}"
 
@@ -104,11 +104,12 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 
 
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
-    """Have every slot of a target elsewhere: on one node, or on any other. Raises `InputError`, `NotFoundError`.
+    """Have every slot of a target elsewhere: on one node, or on any other.
 
     What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits, and
     is nothing to do where none does.
     One of each node stays: it may only begin anew on what is another machine now, under the name of its node.
+    Raises `InputError`, `RefusedError`, `NotFoundError`.
     """
     sight = await look(bus)
     if to is not None:
@@ -146,12 +147,12 @@ def _held_already(row: InstanceRow) -> str:
 
 
 def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_data_loss: bool) -> str:
-    """Where a slot is to go, empty for any other node. Raises `InputError` when it may not be moved."""
+    """Where a slot is to go, empty for any other node. Raises `InputError`, `RefusedError` when it may not be moved."""
     spec, home = component_of(sight, key), home_of(sight.fleet, key)
     lost = home is not None and not is_there(sight.fleet, home)
     if spec is not None and spec.each_node:
         if home is None or not lost or to not in (None, home.node):
-            raise InputError(
+            raise RefusedError(
                 "move.each_node", f"{key} runs on every node, so it cannot be moved", next="dsmt node drain NODE"
             )
         to = home.node
@@ -286,23 +287,32 @@ def _component(target: Target, spec: ServiceSpec) -> str:
     return target.component
 
 
-async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str, sure: bool = False) -> Applied:
-    """Change how many instances a component has: a new revision. Raises `NotFoundError`, and `InputError`.
-
-    That also for a count that is likely a slip (`MANY_TIMES`), unless who types it is `sure`.
-    """
+async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -> Applied:
+    """Change how many instances a component has: a new revision. Raises `NotFoundError`, `RefusedError`, `InputError`."""
     sight = await look(bus, of=(target.service,))
-    spec, _ = current(sight, target.service)
-    component = _component(target, spec)
-    if component in spec.components and spec.components[component].each_node:
-        said = f"{target.service}/{component} has one instance on each node"
-        raise InputError("scale.each_node", said, next="change `instances` in its file")
-    now = (spec.components[component].instances or 0) if component in spec.components else 0
-    if not sure and count > MANY_TIMES * max(now, 1) and count - now >= MANY:
-        said = f"from {now} to {count} instances of {target.service}/{component} is more than {MANY_TIMES} times as many"
-        raise InputError("confirm", f"{said}, and needs a yes", next=f"dsmt scale {target} {count} --yes")
+    spec, component, _ = _counted(sight, target)
     after = changed(spec, component, instances=count)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
+
+
+async def slip(bus: BusReader, target: Target, count: int) -> str:
+    """What is said of a count that is likely a slip (`MANY_TIMES`); empty for any other. Raises as `scale` does."""
+    _, component, now = _counted(await look(bus, of=(target.service,)), target)
+    if count <= MANY_TIMES * max(now, 1) or count - now < MANY:
+        return ""
+    return f"from {now} to {count} instances of {target.service}/{component} is more than {MANY_TIMES} times as many"
+
+
+def _counted(sight: Sight, target: Target) -> tuple[ServiceSpec, str, int]:
+    """The spec of which a component is scaled, which one, and how many it has now. Raises as `scale` does."""
+    spec, _ = current(sight, target.service)
+    component = _component(target, spec)
+    if component not in spec.components:
+        return spec, component, 0
+    if spec.components[component].each_node:
+        said = f"{target.service}/{component} has one instance on each node"
+        raise RefusedError("scale.each_node", said, next="change `instances` in its file")
+    return spec, component, spec.components[component].instances or 0
 
 
 async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:

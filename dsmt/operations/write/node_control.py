@@ -6,17 +6,18 @@ from typing import Literal
 
 import msgspec
 
-from dsmt.errors import FailedError, InputError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.phrases import person, quoted
 from dsmt.operations.read.holding import Left, left_on
+from dsmt.operations.read.instance_row import component_of
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.tokens import given_ms
 from dsmt.operations.write.writing import decided_again, follow, say, say_word
-from dsmt.ports.bus import Bus, Draft
+from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.view.entries import NodeEntry
 from dsmt.view.liveness import judged
 
@@ -36,6 +37,27 @@ class Controlled(msgspec.Struct, frozen=True, kw_only=True):
     instances: int
     pinned: list[str] = []
     left: list[Left] = []
+
+
+class LastNode(msgspec.Struct, frozen=True, kw_only=True):
+    """That no other node takes instances: if this one is drained, `ends` end, `stays` are those that have no other place."""
+
+    ends: list[str]
+    stays: list[str]
+
+
+async def last_node(bus: BusReader, name: str) -> LastNode | None:
+    """What a drain of a node would mean that alone takes instances; None of any other. Raises `NotFoundError`."""
+    sight = await look(bus)
+    others = [one for one in sight.view.nodes.values() if one.name != name and not sight.fleet.is_lost(one.name)]
+    if find(sight, name).mode != "active" or any(one.mode == "active" for one in others):
+        return None
+    ends, stays = list[str](), list[str]()
+    for key in sorted(sight.view.allocations.node(name).slots):
+        slot, spec = sight.view.slot(key), component_of(sight, key)
+        if slot is not None and slot.fact is not None and slot.fact.record.desired == "running":
+            (ends if spec is not None and spec.each_node else stays).append(str(key))
+    return LastNode(ends=ends, stays=stays)
 
 
 async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> Controlled:
@@ -96,7 +118,7 @@ async def _remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends
         drained_ = entry.mode == "draining" and all(one.stays for one in left_on(sight, name))
         first = "" if drained_ else f"dsmt node drain {name}; then "
         end = ends or f"end its processes: dsmt node show {name}"
-        raise InputError("node.alive", f"{name} is alive; nothing was done", next=f"{first}{end}")
+        raise RefusedError("node.alive", f"{name} is alive; nothing was done", next=f"{first}{end}")
     if state == "suspect" and not sure:
         said = f"{name} is suspect: it may be alive, and only silent; nothing was done"
         raise InputError("node.suspect", said, next=f"dsmt node remove {name} --yes, if it will not come back")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import NotFoundError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.past import ServicePast, past
 from dsmt.operations.read.revisions import refused
@@ -21,7 +21,7 @@ from dsmt.spec.plain import from_plain
 async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: str) -> Applied:
     """Apply an earlier revision again: `to`, else the last good one before what stands, else the one before it.
 
-    One that was refused is gone back to only by its name. Raises `NotFoundError`, `InputError` when there is none.
+    One that was refused is gone back to only by its name. Raises `NotFoundError` when there is none.
     """
     sight = await look(bus, of=(service,))
     _, fact = current(sight, service)
@@ -59,5 +59,5 @@ def _chosen(service: str, fact: SpecFact, told: ServicePast) -> int:
     chosen = max(good or in_part or earlier, default=None)
     if chosen is None:
         said = f"the history has no other good revision of {service}; nothing was done"
-        raise InputError("revision.none", said, next=f"dsmt history {service}")
+        raise NotFoundError("revision.none", said, next=f"dsmt history {service}")
     return chosen
