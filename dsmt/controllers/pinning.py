@@ -58,6 +58,13 @@ def lets_go(slot: SlotEntry) -> bool:
     return slot.move_asked is not None and slot.control is not None and slot.control.record.accept_data_loss
 
 
+def is_bound(fleet: Fleet, component: ComponentSpec, home: Home | None, slot: SlotEntry) -> bool:
+    """Whether no operator's move is done of a slot now: its data would be left behind, or it is one of each node (rule 4)."""
+    if home is not None and not lets_go(slot):
+        return True
+    return component.each_node and (home is None or is_there(fleet, home))
+
+
 def may_return_until(fleet: Fleet, service: ServiceEntry, component: ComponentSpec, slot: SlotEntry | None) -> int | None:
     """Until when (realm ms) a node may bring back that it has a slot's data (rule 5); None where nobody waits for that."""
     if component.on_partition != "pinned" or component.each_node or (slot is not None and (slot.fact or lets_go(slot))):

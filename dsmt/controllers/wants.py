@@ -12,9 +12,8 @@ Rule 4: a revision that was never good in a slot, because its instance did not b
     for how many instances there are is no other. Where none was ever good there is nothing to go back to: it stays. Which
     was good an agent says, and is believed of what its slot's fact names: no node makes up what all others go back to.
 Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere than it was where no node was named;
-    its fact then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else
-    was said; and what cannot be done now keeps no other cause from moving it. A slot that is wanted again, and has no
-    other place, comes up on the node that it is yet to leave.
+    its fact then has the number of that move. Until then it stands, whatever else moves it or is said, and keeps no other
+    cause from moving it. A slot that is wanted again, and has no other place, comes up on the node that it is to leave.
 Rule 6: a held slot leaves a dead node for an operator only, one that lives for a drain, too, or where it lastingly does not
     fit; a pinned one moves for an operator only (`pinning`). It is held as its control says; one that was stopped by a
     hold and of which no control is known stays so (R5).
@@ -32,7 +31,7 @@ from msgspec.structs import replace
 
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.good import ended_well
-from dsmt.controllers.pinning import is_there, lets_go, may_return_until
+from dsmt.controllers.pinning import is_bound, is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import due_ms, next_move_ms
 from dsmt.event.envelope import EventId
@@ -215,8 +214,8 @@ def _restart(case: Case) -> ProposedAction | None:
     """An operator asked for a restart that is not done yet."""
     if case.control.restart <= case.fact.record.restart:
         return None
-    because = f"restart asked for by {case.control.by or 'an operator'}"
-    return case.proposes("restart", case.said, because, gated=case.desired == "running")
+    by = case.control.by or "an operator"
+    return case.proposes("restart", case.said, f"restart asked for by {by}", gated=case.desired == "running")
 
 
 def _renew(case: Case) -> ProposedAction | None:
@@ -351,11 +350,9 @@ def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction 
 
 def _asked_to_move(case: Case) -> ProposedAction | None:
     """An operator's move that is not done yet."""
-    control, target, home = case.entry.control, case.entry.move_asked, case.context.home_of(case.key)
-    if control is None or target is None or (home is not None and not lets_go(case.entry)):
+    context, control, target = case.context, case.entry.control, case.entry.move_asked
+    if control is None or target is None or is_bound(context.fleet, context.component, context.home_of(case.key), case.entry):
         return None
-    if case.context.component.each_node and (home is None or is_there(case.context.fleet, home)):
-        return None  # `pinning`, rule 4
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
     return ProposedAction(case.key, "move", (control.id,), because, target=target or None, avoid=frozenset({case.node}))
 
