@@ -12,7 +12,7 @@ from dsmt.cli import screens
 from dsmt.cli.command import CliContext, Count, among, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
-from dsmt.cli.printing import counted, document, one_line, page
+from dsmt.cli.printing import counted, document, one_line, page, warn
 from dsmt.errors import InputError, TransportError
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read import heeding, waiting
@@ -119,6 +119,7 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
         print(f"{', '.join(done.instances)}: {said}")
     for instance, node in done.data.items():
         print(f"{instance}: its data stays on {node}; elsewhere it begins with none, or with what it left there before")
+    warn(done.warnings)
     for instance in done.unchanged:
         print(f"{instance}: nothing to do: {one_line(done.because.get(instance, 'it is so already'))}")
 

@@ -74,6 +74,8 @@ def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_w
 
     async def work(connection: Connection) -> Controlled:
         done = await set_mode(connection.bus, node, "draining", by=connection.by, reason=reason)
+        if not ctx.json:
+            warn(done.warnings)
         if no_wait:
             return done
         ctx.asked = f"the drain of {node}", f"dsmt node show {node}"
@@ -146,6 +148,8 @@ def _set(ctx: CliContext, node: str, mode: Mode, reason: str) -> Controlled:
     done = ctx.act(work)
     if ctx.json:
         document(done)
+    else:
+        warn(done.warnings)
     return done
 
 

@@ -59,7 +59,7 @@ def lets_go(slot: SlotEntry) -> bool:
 
 
 def is_bound(fleet: Fleet, component: ComponentSpec, home: Home | None, slot: SlotEntry) -> bool:
-    """Whether no operator's move is done of a slot now: its data would be left behind, or it is one of each node (rule 4)."""
+    """Whether no operator's move is done of a slot: its data would be left behind, or it is one of each node (rule 4)."""
     if home is not None and not lets_go(slot):
         return True
     return component.each_node and (home is None or is_there(fleet, home))

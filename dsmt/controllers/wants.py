@@ -351,7 +351,8 @@ def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction 
 def _asked_to_move(case: Case) -> ProposedAction | None:
     """An operator's move that is not done yet."""
     context, control, target = case.context, case.entry.control, case.entry.move_asked
-    if control is None or target is None or is_bound(context.fleet, context.component, context.home_of(case.key), case.entry):
+    home = context.home_of(case.key)
+    if control is None or target is None or is_bound(context.fleet, context.component, home, case.entry):
         return None
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
     return ProposedAction(case.key, "move", (control.id,), because, target=target or None, avoid=frozenset({case.node}))

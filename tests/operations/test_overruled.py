@@ -18,8 +18,10 @@ from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, controlling, node_control, nodesets
 from dsmt.operations.write.writing import anew
+from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
+from tests import waiting
 from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import memory_network, realm
 from tests.bus.test_leaf import cut
@@ -119,6 +121,42 @@ def test_a_hold_on_a_service_that_was_removed_and_made_anew_on_the_other_side_is
                 assert [one.event["data"]["reason"] for one in whole] == told, "what was said before the end is none"
             await controlling.restart(eve, Target.parse("web/app/0"), by="eve", reason="")
             assert (await why(ann, TRUST, "web/app/0")).explained.overruled == []
+
+    asyncio.run(main())
+
+
+def test_who_says_what_is_so_already_is_told_of_a_broker_that_is_not_heard(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            b1, b2 = await mesh(made, "b1", "b2")
+            ann, eve = await made.client("operator/ann", brokers=at(b1)), await made.client("operator/eve", brokers=at(b2))
+            await (await made.client("monitor/n1", brokers=at(b1))).publish(applying_attributes())
+            declared = [applying.Declared(parse(web(2), file="t")[0], tmp_path, ())]
+            await applying.apply(ann, declared, by="ann", reason="")
+            controller = await made.client("controller/c1", brokers=at(b1))
+            seen = (await look(ann)).view
+            placed = Slot(node="n1", spec=str(seen.services["web"].spec.id), revision=1, desired="running")
+            await controller.publish(anew(seen, key().topic, placed, subject=str(key())))
+            await until(lambda: held(b1) == held(b2))
+
+            async def says() -> list[list[str]]:
+                """What is so already, in three ways: the warnings."""
+                start = await controlling.start(eve, Target.parse("web/app/0"), by="eve", reason="")
+                include = await node_control.set_mode(eve, "n1", "active", by="eve", reason="")
+                (again,) = await applying.apply(eve, declared, by="eve", reason="")
+                assert (start.instances, include.changed, again.outcome) == ([], False, "unchanged")
+                return [start.warnings, include.warnings, again.warnings]
+
+            async def lost_brokers() -> object:
+                return (await look(eve)).fleet.lost_brokers
+
+            assert await says() == [[], [], []]
+            async with cut(made, b2, [b1]):
+                await controlling.stop(ann, Target.parse("web/app/0"), by="ann", reason="")
+                await waiting.told(lost_brokers, "b1 is lost to who is at b2", 20)
+                warned = await says()
+            assert [len(one) for one in warned] == [1, 1, 1]
+            assert all(one[0].startswith("b1 is not heard at b2: what was said there since is not known") for one in warned)
 
     asyncio.run(main())
 

@@ -22,6 +22,7 @@ from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Withheld
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
+from dsmt.event.phrases import some
 from dsmt.event.records import from_data
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
@@ -163,6 +164,15 @@ class Sight:
     def brake(self) -> Brake:
         """The brake at this time."""
         return brake(self.fleet)
+
+    @property
+    def unheard(self) -> list[str]:
+        """The warning, for who is told that all is so already, that what was said at a broker which is lost is not known."""
+        lost = sorted(self.fleet.lost_brokers)
+        if not lost:
+            return []
+        said = f"{some(lost)} {'are' if len(lost) > 1 else 'is'} not heard at {self.broker}"
+        return [f"{said}: what was said there since is not known here, and may come to stand; next: dsmt brokers"]
 
     @property
     def age_s(self) -> float:

@@ -294,7 +294,7 @@ async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, pla
     done, drafts = [], []
     for one, spec in zip(declared, staged, strict=True):
         said, own_drafts = _to_say(sight, spec, by=by, reason=reason, planned=bool(plans))
-        done.append(msgspec.structs.replace(said, warnings=_before(sight, one, spec)))
+        done.append(_warned(said, _before(sight, one, spec)))
         drafts += own_drafts
     copies = [(await say(bus, drafts[n : n + SAID_AT_ONCE])).copies for n in range(0, len(drafts), SAID_AT_ONCE)]
     alone = await _alone(bus) if min(copies, default=2) == 1 else []
@@ -344,7 +344,8 @@ def unchanged(sight: Sight, service: str, revision: int, *, plan: str | None = N
     """What to say of a service of which nothing was changed: how it is."""
     free = [row for row in instances(sight, Target(service)) if row.held is None]
     ready = sum(is_ready(sight, row) for row in free)
-    return Applied(service=service, revision=revision, plan=plan, outcome="unchanged", ready=ready, wanted=len(free))
+    said = Applied(service=service, revision=revision, plan=plan, outcome="unchanged", ready=ready, wanted=len(free))
+    return _warned(said, sight.unheard)
 
 
 async def say_spec(bus: Bus, sight: Sight, fact: SpecFact, service: str) -> int:

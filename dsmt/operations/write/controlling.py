@@ -56,6 +56,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     instances: list[str]
     unchanged: list[str]
     because: dict[str, str] = {}
+    warnings: list[str] = []
     data: dict[str, str] = {}
     """Of a removal, or a move: by instance, the node on which its data stays."""
 
@@ -194,7 +195,8 @@ async def _control(  # noqa: PLR0917 - what each verb says of itself
     if drafts:
         await say_word(bus, sight, drafts)
     because = {row.instance: same_because(row) for row in instances(sight, target) if row.instance in same}
-    return Done(action=action, target=str(target), instances=touched, unchanged=same, because=because)
+    warnings = sight.unheard if same else []
+    return Done(action=action, target=str(target), instances=touched, unchanged=same, because=because, warnings=warnings)
 
 
 def following(entry: SlotEntry | None) -> SlotControl:

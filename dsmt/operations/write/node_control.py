@@ -37,6 +37,7 @@ class Controlled(msgspec.Struct, frozen=True, kw_only=True):
     instances: int
     pinned: list[str] = []
     left: list[Left] = []
+    warnings: list[str] = []
 
 
 class LastNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> 
     sight = await look(bus)
     entry = find(sight, name)
     if entry.mode == mode:
-        return _controlled(sight, name, mode, changed=False)
+        return msgspec.structs.replace(_controlled(sight, name, mode, changed=False), warnings=sight.unheard)
     record, version = NodeControl(mode=mode, by=by, reason=reason), _version(entry) + 1
     await say_word(bus, sight, [follow(sight.view, f"node/{name}/control", record, subject=f"node/{name}")])
     return msgspec.structs.replace(_controlled(sight, name, mode, changed=True), version=version)
