@@ -91,6 +91,14 @@ def test_who_is_to_probe_a_node_is_told_so_when_it_comes_after_the_node_fell_sil
     assert broker.said[-1] == ("node/n1", "open", (N2,)), "it need not probe any more"
 
 
+def test_what_becomes_of_a_node_that_is_probed_is_said_to_who_probes_it_at_once() -> None:
+    broker = Broker()
+    broker.open("node/n1", N2)
+    assert broker.tick(60_000)[-1] == ("node/n1", "silent", (N2,))
+    broker.close("node/n1")
+    assert broker.said[-1] == ("node/n1", "closed", (N2,))
+
+
 def test_what_is_still_closed_of_a_node_that_is_heard_again_is_said_to_all() -> None:
     broker = Broker()
     broker.open("node/n1", "monitor/n1", N2)
