@@ -3,7 +3,9 @@
 import msgspec
 import pytest
 
+from dsmt.agents.instance.memory import Memory
 from dsmt.agents.rules.container import (
+    RECORD,
     AgentConfig,
     InstanceRecord,
     NodeConfig,
@@ -24,6 +26,8 @@ from dsmt.event.registry import lookup, owner_of
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
 from dsmt.ports.processes import Exit
+
+from .memory_machine import MemoryFiles
 
 SLOT = SlotKey("web", "app", 0)
 AGENT = "agent/n1/web/app/0"
@@ -95,7 +99,8 @@ def test_a_configuration_that_cannot_be_read_is_refused_with_its_file(raw):
 WORDS = InstanceRecord(
     boot="b", epoch=2, generation=3, revision=4, state=State.RUNNING, attempt=5, since_ms=6, ports={"http": 80},
     restarts=8, not_before_s=9.0, last_exit=LastExit(code=1, signal=None, at_ms=1, ran_s=1.0, reason=None),
-    good=Good(spec="s", revision=1), commands=("c1",), last_command="c1", held=10, trigger=("x",),
+    good=Good(spec="s", revision=1), good_key="k", commands=("c1",), last_command="c1", held=10, trigger=("x",),
+    reason=reason("run.exited", code="code 1", exit_code=1, time="1.0s", target="web/app/0"), next_try_ms=11, parked=True,
 )  # fmt: skip
 """What a new container inherits, every field of it set but the history."""
 
@@ -107,6 +112,31 @@ def test_a_new_container_inherits_counters_ports_and_words_and_neither_process_n
         "before": {"stdout": (True, 1, 2)}, "installed": ("i",), "configured": "c", "finished": True, "step": "install",
     }  # fmt: skip
     assert carried(msgspec.structs.replace(WORDS, **files)) == WORDS
+
+
+RESTED = {"finished": True, "last_exit": LastExit(code=0, signal=None, at_ms=1, ran_s=1.0, reason=None)}
+OF_THE_GOOD = {"run_key": "k", "install_key": "i", "run_restart": 2}
+
+
+@pytest.mark.parametrize(
+    ("about", "ended_well"),
+    [
+        ({}, True),
+        ({"finished": False}, False),
+        ({"last_exit": None}, False),
+        ({"last_exit": WORDS.last_exit}, False),
+        ({"run_key": "of another program"}, False),
+    ],
+    ids=["it has", "it is run again", "it never ended", "it failed", "what ended was not good"],
+)
+def test_after_a_boot_or_in_a_new_container_only_what_has_ended_well_is_not_run_again(about, ended_well):
+    record = msgspec.structs.replace(WORDS, **(RESTED | OF_THE_GOOD | about))
+    files = MemoryFiles()
+    files.write(RECORD, dump_record(record))
+    assert Memory(files, "another boot").record.finished is ended_well
+    kept = {"finished": True, "last_exit": record.last_exit, **OF_THE_GOOD} if ended_well else {}
+    assert remembered(record) == InstanceRecord(boot="b", good=WORDS.good, good_key="k", **kept)
+    assert remembered(msgspec.structs.replace(record, good=None)) is None
 
 
 def test_a_record_is_read_as_it_was_written_and_one_that_is_damaged_is_none():

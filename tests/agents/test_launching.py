@@ -172,9 +172,9 @@ def test_a_plan_of_another_generation_is_the_same_but_for_its_generation_and_its
 def test_a_program_is_told_which_instance_it_is_and_where() -> None:
     got = env(plan("    run: serve\n"), {})
     told = {name.removeprefix("DSMT_"): value for name, value in got.items() if name.startswith("DSMT_")}
-    assert told["REVISION"] == "3"
-    assert told["INSTANCE"] == "web/app/0"
-    assert told["NODE"] == "n1"
+    its = {"SERVICE": "web", "COMPONENT": "app", "INDEX": "0", "INSTANCE": "web/app/0", "NODE": "n1", "REVISION": "3"}
+    assert told == its, "and of no data, for it has none"
+    assert env(plan("    run: serve\n    data: true\n"), {})["DSMT_DATA"] == "/data"
 
 
 def test_a_program_of_another_user_inherits_nothing_that_is_the_nodes() -> None:

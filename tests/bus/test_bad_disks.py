@@ -122,6 +122,13 @@ def _store(path) -> SqliteStore:
     return SqliteStore(str(path), identity="0" * 16)
 
 
+def test_a_store_whose_directory_is_not_there_is_not_called_full(tmp_path):
+    with pytest.raises(FailedError, match="cannot be used: unable to open database file") as failed:
+        _store(tmp_path / "nowhere" / "b.db")
+    assert failed.value.code == "store.failed"
+    assert "see that its directory exists" in failed.value.next
+
+
 def test_a_file_that_is_no_store_is_called_damaged(tmp_path):
     path = tmp_path / "b.db"
     path.write_bytes(os.urandom(8192))

@@ -184,6 +184,17 @@ def test_one_event_of_a_run_that_is_not_like_the_others_is_judged_as_alone(pair,
     assert [found for _, found, _ in refused] == [code] * (code is not None)
 
 
+@pytest.mark.parametrize("at", [0, 2, 3])
+def test_of_a_run_whose_data_is_bound_each_one_is_held_against_that(pair, at_once, at):
+    same(pair, pair.events(2))
+    topic, command = "service/web/command/app/0", {"id": "x", "verb": "START", "generation": 1, "asker": ALICE}
+    events = pair.events(4, topic, data=command)
+    events[at] = msgspec.structs.replace(events[at], data=command | {"verb": "ERASE"})
+    _, refused, _ = same(pair, events)
+    assert once(at_once) == 0
+    assert [(identity.sequence, code) for identity, code, _ in refused] == [(3 + at, "event.schema")]
+
+
 def test_a_run_over_the_session_of_another_is_refused(pair, at_once):
     same(pair, pair.events(2))
     _, refused, _ = same(pair, pair.events(5), session="operator/bob")

@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
+from dsmt.bus.rules.ahead import MOST_MS, check_ahead
 from dsmt.bus.rules.presence import Presence
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import statement
-from dsmt.errors import RefusedError
+from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.event.envelope import Event
 from dsmt.ports.bus import Draft
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from tests.bus.raw_session import RawSession
 from tests.bus.realm import Pen, TestRealm, reading, scenario
+from tests.controllers.signing import START_MS, signed
 from tests.waiting import until
 
 FAR = 2**62
@@ -174,6 +177,16 @@ async def test_what_nobody_can_have_counted_yet_is_refused_whoever_brings_it(r: 
             await client.publish(Draft(topic, data, version=1))
         assert error.value.next
     await eve.publish(Draft("service/web/slot/app/0", _slot(restart=2**20, moved_at_ms=int(time.time() * 1000)), version=1))
+
+
+@pytest.mark.parametrize("name", ["moves", "moved_at_ms", "restart", "move_number"])
+def test_a_number_may_be_a_minute_ahead_of_the_time_at_which_it_was_said_and_no_more(name: str) -> None:
+    def said(number: int) -> Event:
+        return signed("controller/c1", "service/web/slot/app/0", _slot(**{name: number}), time_ms=START_MS).event
+
+    check_ahead(said(START_MS + MOST_MS))
+    with pytest.raises(UnusableEventError, match="of a time that has not come"):
+        check_ahead(said(START_MS + MOST_MS + 1))
 
 
 @scenario

@@ -15,6 +15,7 @@ from dsmt.bus.nats import sender as nats_sender
 from dsmt.bus.nats.door import Verdict
 from dsmt.bus.nats.link import ApiError, Publication
 from dsmt.bus.nats.sender import Due, NatsSender
+from dsmt.bus.rules.early import PROBE_S
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
 from dsmt.bus.wire.subjects import Subjects
@@ -201,6 +202,23 @@ async def test_what_was_refused_for_the_brokers_clock_comes_again_with_its_certi
     await asyncio.sleep(0)
     assert [one.id for one in link.events() if one.event.source == bob.name] == [fact.id] * 2
     assert link.certificates() == [bob.chain[0].raw] * 2, "the broker may have let go of them meanwhile"
+
+
+@scenario
+async def test_what_is_refused_for_the_brokers_clock_time_and_again_is_offered_now_and_then(r: TestRealm):
+    made = publisher(r, "operator/alice")
+    fact = Pen(r.identity("operator/bob")).write("user/f", {}, version=1, ahead_s=60.0)
+    link = attached(made)
+    made.offer([fact])
+    await asyncio.sleep(0)
+    offered = []
+    for after in (0.0, 0.1, PROBE_S - 0.1, PROBE_S, PROBE_S + 0.1, 2 * PROBE_S):
+        made.not_taken(fact.id, "clock_ahead", int(time.time() * 1000))
+        before = len(link.events())
+        made.probe(1e9 + after)
+        await asyncio.sleep(0)
+        offered += [after] * (len(link.events()) - before)
+    assert offered == [0.0, PROBE_S, 2 * PROBE_S]
 
 
 @scenario

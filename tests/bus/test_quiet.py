@@ -191,6 +191,7 @@ def test_a_client_looks_no_more_often_than_it_must_and_each_second_while_there_i
 
 def test_a_client_that_was_itself_stopped_does_not_hold_that_against_its_broker():
     watch = LinkWatch(0.0, delegate=False)
+    assert watch.lag == 0.0, "nobody is late before the first look"
     watch.look(watch.pause_s(busy=False) + 30.0)
     assert watch.lag == pytest.approx(30.0)
     assert not watch.lost

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.bus.rules.session_words import PASSED_TTL_MS, SessionWords
@@ -90,6 +91,14 @@ def test_who_is_to_probe_a_node_is_told_so_when_it_comes_after_the_node_fell_sil
     assert broker.said[-1] == ("node/n1", "open", (N2,)), "it need not probe any more"
 
 
+def test_what_becomes_of_a_node_that_is_probed_is_said_to_who_probes_it_at_once() -> None:
+    broker = Broker()
+    broker.open("node/n1", N2)
+    assert broker.tick(60_000)[-1] == ("node/n1", "silent", (N2,))
+    broker.close("node/n1")
+    assert broker.said[-1] == ("node/n1", "closed", (N2,))
+
+
 def test_what_is_still_closed_of_a_node_that_is_heard_again_is_said_to_all() -> None:
     broker = Broker()
     broker.open("node/n1", "monitor/n1", N2)
@@ -154,3 +163,28 @@ def test_what_was_said_in_the_place_of_another_or_cannot_be_read_is_no_session_o
     broker.words.started()
     assert [broker.words.presence.record_of(f"node/{node}") for node in ("n1", "n2")] == [None, None]
     assert broker.said == []
+
+
+@pytest.mark.parametrize("ends", ["closed", "silent"])
+@pytest.mark.parametrize(("read", "said"), [(True, "read"), (False, "behind")])
+def test_of_a_leaf_that_has_gone_it_is_said_whether_it_was_read_to_its_end_before(read: bool, said: str, ends: str) -> None:
+    broker, leaf = Broker(), "broker/b3"
+    broker.words.leaves = lambda: {leaf: read}
+    broker.open(leaf)
+    broker.words.leaves = lambda: {leaf: False}  # which nobody reads any more
+    if ends == "closed":
+        broker.close(leaf)
+    else:
+        broker.tick(60_000)
+    assert [(one.state, one.leaf) for one in broker.records] == [("open", said), (ends, said)]
+
+
+def test_of_a_leaf_that_is_there_it_is_said_when_it_is_read_to_its_end_and_when_it_is_not_any_more() -> None:
+    broker, leaf = Broker(), "broker/b3"
+    broker.open(leaf, "broker/b2")
+    for read in (False, True, True, False):
+        broker.words.leaves = lambda read=read: {leaf: read}  # type: ignore[misc]
+        broker.words.presence.heard(leaf, broker.now, broker.now_ms)
+        broker.tick()
+    said = [one.leaf for (source, *_), one in zip(broker.said, broker.records, strict=True) if source == leaf]
+    assert said == [msgspec.UNSET, "behind", "read", "behind"]

@@ -226,6 +226,13 @@ def test_a_burst_goes_with_the_last_of_its_rows(store):
     assert bursts_in(store) == 0
 
 
+def test_all_bursts_of_which_the_last_rows_go_at_once_go_with_them(store):
+    store.append([*burst(1), append(4), *burst(5), *burst(8, budget="log"), *burst(11)])
+    store.trim(1000 + 2 * 3600 * 1000)
+    assert [row.row for row in store.rows(0, 20)] == [8, 9, 10]
+    assert bursts_in(store) == 1
+
+
 def test_a_burst_whose_first_rows_went_before_goes_all_the_same(store):
     first, *others = burst(1)
     store.append([first, *(replace(one, budget="log") for one in others)])

@@ -49,6 +49,16 @@ def test_a_store_that_its_machine_left_with_rows_not_on_the_disk_takes_a_new_id(
     assert reopened(tmp_path, "boot-4", identity="c" * 16).identity == "c" * 16
 
 
+def test_a_store_that_was_only_opened_again_in_the_boot_of_its_rows_still_takes_a_new_id_in_another(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1")
+    store.append([append(1)])
+    killed(store)
+    again = reopened(tmp_path, "boot-1")
+    assert again.identity == "a" * 16
+    killed(again)
+    assert reopened(tmp_path, "boot-2").identity == "b" * 16
+
+
 def test_that_rows_may_not_be_on_the_disk_is_there_before_the_first_of_them(tmp_path):
     store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1")
     said = []

@@ -39,6 +39,7 @@ async def test_what_was_not_acknowledged_when_the_link_was_lost_is_not_said_agai
     with pytest.raises(FailedError, match="the link was lost") as told:
         await lost.acknowledged()
     assert told.value.code == "unanswered"
+    assert told.value.next == "see what it says now, and try again"
     identity, address = r.identities[broker], broker.address
     broker._store.close()
     await r.broker(identity=identity, address=address)

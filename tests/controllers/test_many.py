@@ -172,6 +172,17 @@ def test_looks_at_one_part_after_the_other_find_what_a_look_at_all_finds_and_rep
     assert report.count("same") == len(report.findings) > 0, report.findings
 
 
+def test_a_look_at_everything_that_is_not_over_goes_on_at_once_and_one_that_has_not_begun_wakes_nobody() -> None:
+    realm, agenda = Realm("n1"), Agenda()
+    for name in ("all", "web"):
+        realm.apply(web(1, service=name))
+    assert agenda.wake_ms is None, "who only watches, or may not decide yet, begins anew each turn"
+    assert agenda.due(realm.now_ms)
+    scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
+    agenda.note(realm.decide(scope=scope, most=1), scope)
+    assert (agenda.rest, agenda.wake_ms) == ("web", 0)
+
+
 # --- the runner --------------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from tests.bus.realm import TestClock, TestRealm, memory_network, realm
 from tests.waiting import until
 
 from .build import Realm, key, spec, web
+from .signing import signed
 from .test_run_in_fleet import joined
 
 SLOT = "service/web/slot/app/0"
@@ -93,6 +94,16 @@ def test_only_what_a_controller_may_write_is_said_again_with_all_its_data() -> N
     assert found[0].next_version == (slot.event.version or 0) + 1
     assert found[0].to == slot.event.to
     assert again(made.view.winners(), "controller/c9", lambda _signed: False) == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "data"), [("service/web/barrier/begin/released", {"at_ms": 7}), (SLOT, {"of": "another version"})]
+)
+def test_what_has_no_record_or_one_of_another_version_is_said_again_as_it_is(topic: str, data: dict[str, Any]) -> None:
+    said = signed("controller/eve", topic, data, version=4, ttl=5)
+    (found,) = again([said], "controller/c1", lambda _signed: True)
+    assert (found.topic, found.data, found.replaces, found.ttl_ms) == (topic, data, said, 5)
+    assert found.cause == (said.id,)
 
 
 def test_a_revision_that_was_rolled_back_is_not_tried_again_when_its_refusal_is_said_by_another() -> None:

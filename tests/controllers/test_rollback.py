@@ -5,7 +5,7 @@ import pytest
 from dsmt.event.kinds.instance import Step
 from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
-from dsmt.event.status import State
+from dsmt.event.status import Layer, State
 
 from .build import Attentive, Realm, key, web
 from .rollouts import refused, revisions
@@ -111,6 +111,20 @@ def test_a_revision_that_was_not_ready_in_time_is_refused_with_what_is_known_of_
     assert (command in told) == (of_it == "its command")
     assert (": its fetch had taken 39 s, and had not ended)" in told) == (of_it == "its fetch")
     assert len(told) < 400
+
+
+def test_what_was_not_prepared_in_time_is_not_blamed_on_a_step_of_the_generation_before() -> None:
+    realm, controller = running(1)
+    node, before = realm.slot().node or "", realm.generation()
+    realm.apply(web(1, component=SHORT + BAD))
+    controller.watch(2)
+    step = Step(name="install", since_ms=realm.now_ms - 39_000, limit_s=600.0)
+    realm.status(key(), node, State.INITIATED, generation=before, step=step)
+    realm.status(key(), node, State.INITIATED, layer=Layer.CONTAINER)
+    realm.after(40)
+    controller.look()
+    assert revisions(realm) == [1]
+    assert "(web/app/0 was not ready within 30 s)" in realm.slot().reason.message
 
 
 def test_who_goes_back_says_why_that_was_refused_and_not_what_the_slot_that_refused_it_was_told_since() -> None:

@@ -280,6 +280,24 @@ def test_who_has_watched_for_long_enough_accuses_by_silence_though_nothing_else_
     assert "node/n1/verdict" in [draft.topic for draft in hand.bus.said]
 
 
+def test_who_stood_still_watches_anew_before_it_accuses() -> None:
+    hand, realm = Hand(), Realm("n1", "n2")
+    hand.give(*(event for _, event in realm.rows))
+    for _ in range(40):
+        hand.slots(0.25)
+    before = len(realm.rows)
+    realm.after(100).silence("n1")
+    realm.after(20).probe("n1", "n2", "failed", every_s=60.0)
+    hand.clock.now += 25.0
+    hand.give(*(event for _, event in realm.rows[before:]))
+    hand.turn()
+    hand.bookmark()
+    assert "node/n1/verdict" not in hand.turn(), "it has heard for itself of no silence"
+    for _ in range(24):
+        hand.slots(0.25)
+    assert "node/n1/verdict" in [draft.topic for draft in hand.bus.said]
+
+
 def reconnected(broker: str, store: str = "s1") -> Reattached:
     return Reattached(broker, store)
 

@@ -1,10 +1,14 @@
 """Sentences: every kind of event in the words of an operator."""
 
+import msgspec
+import pytest
+
 from dsmt.event.hlc import rfc3339
+from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.kinds.instance import Health, LastExit
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.slot import Hold
-from dsmt.event.kinds.source import Heartbeat
+from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.words.sentences import needs_a_person, predicate, sentence, severity, subject
@@ -135,6 +139,41 @@ def test_a_heartbeat_is_about_who_beats() -> None:
     topics = ("node/n1/heartbeat", "node/n1/monitor/heartbeat", "node/n1/agent/web/app/0/heartbeat", "broker/b1/heartbeat")
     told = [subject(signed("node/n1", topic, beat).event) for topic in topics]
     assert told == ["node/n1", "node/n1", "web/app/0", "broker/b1"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "about"),
+    [
+        ("source/agent/n1/web/app/0", "agent/n1/web/app/0"),
+        ("broker/b1/session/agent/n1/web/app/0", "agent/n1/web/app/0"),
+        ("broker/b1/notice", "broker/b1"),
+        ("controller/c1/decision", "controller/c1"),
+        ("nodeset/edge", "nodeset/edge"),
+        ("config/clock/b1", "config/clock"),
+        ("tombstone/service/web", "service/web"),
+        ("service/web/barrier/begin/arrived/app/0/n1", "web"),
+        ("service/web/status/app/0/n1/container", "web/app/0"),
+        ("app/web/orders/taken", "app/web/orders/taken"),
+        ("user/a/b", "user/a/b"),
+    ],
+)
+def test_an_event_is_about_what_its_topic_names(topic: str, about: str) -> None:
+    assert subject(signed("broker/b1", topic, {}).event) == about
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        ("node/n1/keeper", KeeperReplaced(directory="/x", died=7, pid=8)),
+        *(
+            ("broker/b1/notice", BrokerNotice(kind=kind, source="node/n1", topic=None, first=1, last=2, message="so it is"))
+            for kind in ("gap", "equivocation", "clone", "damaged", "older")
+        ),
+    ],
+)
+def test_a_keeper_that_died_and_a_fault_of_the_history_need_a_person(topic: str, said: msgspec.Struct) -> None:
+    event = signed("/".join(topic.split("/")[:2]), topic, said).event
+    assert (needs_a_person(event), severity(event)) == (True, "bad")
 
 
 def test_what_has_ended_well_is_no_failure_wherever_it_was() -> None:

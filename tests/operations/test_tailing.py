@@ -238,8 +238,12 @@ def test_of_more_topics_than_are_remembered_those_that_speak_still_say_nothing_t
 def test_a_pattern_that_nothing_can_match_is_refused_with_what_was_meant(pattern: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
         some_topic(pattern)
-    assert says in f"{caught.value.message}. Next: {caught.value.next}"
-    assert (caught.value.code == "topic.none") == says.startswith("no topic can match")
+    told = f"{caught.value.message}. Next: {caught.value.next}"
+    if says.startswith("no topic can match"):
+        assert (caught.value.code, told) == ("topic.none", says)
+    else:
+        assert caught.value.code != "topic.none"
+        assert says in told
 
 
 @pytest.mark.parametrize("pattern", ["/", "node/", "+/web/", "service/web/spec", "user/x", "broker/+/session/operator/"])

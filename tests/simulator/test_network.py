@@ -11,6 +11,7 @@ from dsmt.bus.memory.network import CAPACITY
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.network import How
 from dsmt.simulator.engine import network
+from dsmt.simulator.engine.errors import ProcessKilled
 from dsmt.simulator.engine.host import Host, HostProcess
 from dsmt.simulator.engine.keys import link_public
 from dsmt.simulator.engine.loop import current_loop
@@ -197,6 +198,15 @@ async def test_a_machine_without_power_says_nothing_and_resets_its_links_when_it
     two.broker = two.there.start("broker", two.serve)
     await asyncio.sleep(SOON)
     assert PORT in two.fabric.listeners, "its port was free"
+
+
+@with_two
+async def test_what_a_broker_would_tidy_up_after_its_machine_has_lost_its_power_tells_nobody(two: Two) -> None:
+    two.there.power_off()
+    with pytest.raises(ProcessKilled):
+        two.broker.sim.context.run(two.listener.vanish)
+    await asyncio.sleep(60)
+    assert two.lost_at is None
 
 
 @with_two

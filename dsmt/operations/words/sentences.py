@@ -23,7 +23,8 @@ from dsmt.operations.words.event_objects import plain
 
 _LONGEST: Final = 100
 _WITH_REASONS: Final = frozenset({"dsmt.status", "dsmt.slot", "dsmt.health"})
-_ALARMS: Final = frozenset({"gap", "equivocation", "dropped"})
+_ALARMS: Final = frozenset({"gap", "equivocation", "clone", "damaged", "older"})
+"""Faults of the stream that need a person; `clock` also tells that a clock is right again."""
 
 Severity = Literal["bad", "warning", "good", ""]
 
