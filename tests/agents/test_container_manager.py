@@ -11,6 +11,7 @@ from dsmt.agents.rules.container import (
     OUTCOME,
     PROCESS,
     RECORD,
+    TOLD,
     InstanceRecord,
     dump_record,
     load_record,
@@ -207,7 +208,7 @@ def test_escalation_to_a_new_container_keeps_the_count_also_where_it_ends_half_w
         steps = [s["reason"]["step"] for s in at.site.statuses() if s["state"] == "failed"]
         assert steps == ["restart"] * 5 + ["reinstall"] * 2 + ["recreate"] * 2 + ["move"]
         assert at.states("container").count("selected") == 3
-        assert left == [KEPT_BY_RECREATION | {OUTCOME, RECORD}] * 2, "what asks for it goes when all else is done"
+        assert left == [KEPT_BY_RECREATION - {TOLD} | {OUTCOME, RECORD}] * 2, "what asks for it goes when all else is done"
         at.end()
 
     in_virtual_time(main)

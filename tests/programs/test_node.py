@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dsmt.agents.rules.container import PROCESS, RECORD, load_record
+from dsmt.agents.rules.container import POKE, PROCESS, RECORD, TOLD, load_record
+from dsmt.agents.shared.kept import keep
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.event.envelope import SignedEvent
@@ -34,6 +35,7 @@ from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.files import DiskFiles
 from dsmt.system.processes import start_spawner
 from dsmt.system.procfs import descendants, pids
 from dsmt.system.records import living, process_of
@@ -256,6 +258,28 @@ def test_a_service_survives_the_death_of_everything_around_it(tmp_path: Path) ->
                 return told is not None and told.process is not None and told.process["pid"] != program
 
             await at.until(restarted, "it was started again without any broker")
+            assert at.agent() == agent
+
+    asyncio.run(main())
+
+
+def test_what_the_manager_tells_on_the_disk_is_obeyed_at_a_poke_without_any_broker(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as at:
+            spec = await at.spec(WEB)
+            await at.assign(spec)
+            await at.ready()
+            program, agent = at.status()["pid"], at.agent()
+            assert at.bus is not None
+            assert at.broker is not None
+            at.broker.kill()
+            at.broker.wait()
+            data = to_data(Slot(node="n1", spec=str(spec.id), revision=1, desired="stopped"))
+            said = at.bus.emit(Draft(at.slot, data, version=2, to=("node/n1",), replaces=at.assigned))
+            assert said.signed is not None
+            keep(DiskFiles(str(at.container())), TOLD, said.signed, at.bus)
+            os.kill(agent, POKE)
+            await at.until(lambda: program not in pids(), "it was stopped")
             assert at.agent() == agent
 
     asyncio.run(main())

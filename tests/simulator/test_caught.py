@@ -115,7 +115,7 @@ def test_each_operation_that_is_refused_says_which_it_is_and_what_to_use_in_its_
     assert told == REFUSED
 
 
-def test_a_signal_handler_is_refused() -> None:
+def test_a_signal_handler_of_no_simulated_process_is_refused() -> None:
     async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)
 

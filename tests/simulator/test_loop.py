@@ -229,8 +229,8 @@ def test_the_cyclic_collector_runs_at_fixed_virtual_times_only() -> None:
 
 def test_every_operation_of_asyncios_loop_is_either_simulated_or_refused_by_name() -> None:
     simulated = {
-        "call_at", "call_exception_handler", "call_later", "call_soon", "call_soon_threadsafe", "close",
-        "create_future", "create_task", "default_exception_handler", "get_debug", "get_exception_handler",
+        "add_signal_handler", "call_at", "call_exception_handler", "call_later", "call_soon", "call_soon_threadsafe",
+        "close", "create_future", "create_task", "default_exception_handler", "get_debug", "get_exception_handler",
         "get_task_factory", "is_closed", "is_running", "run_forever", "run_until_complete",
         "set_debug", "set_exception_handler", "shutdown_asyncgens", "shutdown_default_executor", "stop", "time",
     }  # fmt: skip

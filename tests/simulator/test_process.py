@@ -323,6 +323,31 @@ def test_a_signal_without_a_handler_ends_the_process() -> None:
     assert run(world()) == ExitStatus(signal=signal.SIGTERM)
 
 
+def test_what_a_process_asks_its_loop_to_do_on_a_signal_is_done_in_that_process_alone() -> None:
+    heard: list[tuple[str, str]] = []
+
+    async def waiting() -> None:
+        def note(word: str) -> None:
+            process = current_process()
+            heard.append(("" if process is None else process.name, word))
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGURG, note, "poked")
+        await asyncio.sleep(10)
+
+    async def world() -> None:
+        processes = [SimProcess(name) for name in ("p", "q")]
+        for process in processes:
+            process.start(waiting())
+        await asyncio.sleep(1)
+        processes[1].send_signal(signal.SIGURG)
+        await asyncio.sleep(1)
+        for process in processes:
+            process.kill()
+
+    run(world())
+    assert heard == [("q", "poked")]
+
+
 def test_a_handled_signal_runs_its_handler_in_the_process_and_after_a_pause() -> None:
     async def main() -> int:
         stop = asyncio.Event()

@@ -4,7 +4,8 @@ Rule 1: it acts on what is in its directory before, and without, any word from t
 Rule 2: it obeys the greatest fact of its slot (A1) and implements exactly the spec that fact names (A12).
 Rule 3: one loop acts, one act at a time, always the one that `acts.next_act` names for what is so now.
 Rule 4: it may be killed at any await; what it must know afterwards was written before.
-Rule 5: it ends by itself only with nothing left running: gone, to be recreated, or told to stop.
+Rule 5: what its node's manager has heard counts too: it looks for that at its start, and when it is poked (A1).
+Rule 6: it ends by itself only with nothing left running: gone, to be recreated, or told to stop.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from dsmt.agents.instance.stopping import Stopper
 from dsmt.agents.rules import after, commands
 from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act, rest_s
 from dsmt.agents.rules.commands import Ask
-from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, AgentConfig, Ended
+from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, POKE, AgentConfig, Ended
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.reconcile import Duty
 from dsmt.agents.shared.dependencies import Dependencies
@@ -103,8 +104,10 @@ class DeploymentAgent:
         self._present.awake.set()
 
     async def run(self) -> int:
-        """Be the agent of this container until it ends by itself (rule 5); the exit code."""
+        """Be the agent of this container until it ends by itself (rule 6); the exit code."""
         self._deps.files.remove(OUTCOME)
+        asyncio.get_running_loop().add_signal_handler(POKE, self._look)
+        self._look()
         async with asyncio.TaskGroup() as group:
             self._present.tasks.group = group
             await self._resuming.resume(self._facts.plan(Duty.KEEP))
@@ -141,13 +144,22 @@ class DeploymentAgent:
                 return
             await asyncio.sleep(rest_s)
 
+    def _look(self) -> None:
+        """Take in what the manager has heard (rule 5)."""
+        if self._facts.take_told():
+            self._heard()
+
+    def _heard(self) -> None:
+        """Something new is to be obeyed; what commands wait for may have come."""
+        self._present.awake.set()
+        for one in [self._ahead.popleft() for _ in range(len(self._ahead))]:
+            self._command(one)
+
     def _take(self, delivery: Delivery) -> None:
         match delivery:
             case Arrived(signed):
                 if self._facts.take(signed):
-                    self._present.awake.set()
-                    for one in [self._ahead.popleft() for _ in range(len(self._ahead))]:
-                        self._command(one)
+                    self._heard()
             case Complete(cursor, whole):
                 self._present.begins = 0.0
                 self._present.awake.set()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.agents.instance.memory import Memory
-from dsmt.agents.rules.container import SLOT, SPEC, AgentConfig
+from dsmt.agents.rules.container import SLOT, SPEC, TOLD, AgentConfig
 from dsmt.agents.rules.launching import RunPlan, plan_of
 from dsmt.agents.rules.reconcile import Duty, Owed, is_successor_ready, owed
 from dsmt.agents.rules.register import Register
@@ -131,6 +131,11 @@ class Facts:
         if topic.startswith(self._health_topic):
             return self._take_health(signed)
         return False
+
+    def take_told(self) -> bool:
+        """Take in the fact that the node's manager has heard and this agent may not have; whether it tells anything new."""
+        told = kept(self._deps.files, TOLD, self._deps.bus)
+        return told is not None and told.event.topic == self._config.slot.topic and self._take_slot(told)
 
     def take_spec(self, signed: SignedEvent) -> bool:
         """Keep a spec if it is exactly the one that the slot names, and a spec of this service (A12)."""

@@ -5,7 +5,8 @@ Rule 2: its agent is kept alive, whatever the slot's fact says: the agent knows 
 Rule 3: an agent that lives is taken over, never started a second time. One whose identity is not below the node's present
     one, which was rotated meanwhile, is killed and followed by one whose is: what it runs goes on, and nobody else obeys.
     So is one that was told another bus: the realm has moved.
-Rule 4: what the agent was told counts here too: it follows its slot's topic, the manager only its node's inbox (A1).
+Rule 4: what the agent was told counts here too: it follows its slot's topic, the manager only its node's inbox (A1). What
+    the manager was told is told to the agent (`telling`).
 Rule 5: it may be killed at any await; the next keeper sees from the directory where it stood.
 """
 
@@ -21,6 +22,7 @@ import msgspec
 from dsmt.agents.node.delegation import delegated, is_below
 from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
+from dsmt.agents.node.telling import Telling
 from dsmt.agents.rules import container as c
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.reconcile import is_to_be_made
@@ -69,6 +71,7 @@ class ContainerKeeper:
         self._container = StatusPublisher(deps.bus, slot, config.node, Layer.CONTAINER, config.heartbeat_s)
         self._agent = StatusPublisher(deps.bus, slot, config.node, Layer.AGENT, config.heartbeat_s)
         self._supervision = Supervision(AGENT_POLICY)
+        self._telling = Telling(config.node, greatest, self._files, deps.bus)
         self._process: Process | None = None
         self._closing = False
         self._hung = False
@@ -117,6 +120,7 @@ class ContainerKeeper:
     def _obey(self) -> None:
         """Another fact is the greatest."""
         self._read()
+        self._telling.soon()
         self._orphan = False
         if self._agent.monitor.status is not None:
             self._container.note(generation=self.generation, orphan=False)
@@ -130,10 +134,11 @@ class ContainerKeeper:
                 self._fact = from_data(Slot, signed.event.data)
 
     def _take_kept(self) -> None:
-        """Take in the fact that the agent obeyed last (rule 4)."""
-        fact = kept(self._files, c.SLOT, self._deps.bus)
-        if fact is not None:
-            self.take(fact)
+        """Take in the fact that the agent obeyed last, and what an earlier manager has told it (rule 4)."""
+        for path in (c.SLOT, c.TOLD):
+            fact = kept(self._files, path, self._deps.bus)
+            if fact is not None:
+                self.take(fact)
 
     def orphaned(self) -> None:
         """No fact asks for this container: say so, and change nothing (A5)."""
@@ -243,10 +248,12 @@ class ContainerKeeper:
             self._agent.resume(State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan)
         self._supervision.started()
         self._process, self._hung = found, False
+        self._telling.begin(found)
         try:
             ended = await found.wait()
         finally:
             self._process = None
+            self._telling.end()
         return ended, self._deps.clock.boottime() - began
 
     def _counts(self) -> bool:

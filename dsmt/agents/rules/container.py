@@ -7,6 +7,7 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 | `agent.cbor` | `AgentConfig` | the container manager |
 | `identity` | the agent's delegated identity (`dsmt.trust.identity.dump`) | the container manager |
 | `slot.event` | the slot fact obeyed, as signed, and its signer's certificates | the manager at creation, then the agent |
+| `told.event` | the slot fact that the manager has heard and the agent had not, in the same way | the container manager |
 | `spec.event` | the spec fact that slot names, in the same way | the agent |
 | `instance.json` | `InstanceRecord` | the agent |
 | `outcome` | `gone` or `recreate`: why the agent ended by itself; or `followed` | the agent; `dsmt upgrade` |
@@ -19,6 +20,7 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 
 from __future__ import annotations
 
+import signal
 from enum import StrEnum
 from typing import Final
 
@@ -46,13 +48,17 @@ EXIT_RECREATE: Final = 4
 CONFIG: Final = "agent.cbor"
 IDENTITY: Final = "identity"
 SLOT: Final = "slot.event"
+TOLD: Final = "told.event"
 SPEC: Final = "spec.event"
 RECORD: Final = "instance.json"
 OUTCOME: Final = "outcome"
 PROCESS: Final = "agent.json"
 FILES: Final = "files"
 LOGS: Final = "logs"
-KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, SPEC})
+KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, TOLD, SPEC})
+
+POKE: Final = signal.SIGURG
+"""Sent to an agent: there is something in `TOLD`. Its default action is nothing (signal(7))."""
 
 
 class Ended(StrEnum):

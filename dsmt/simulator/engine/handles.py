@@ -32,6 +32,10 @@ class Owner:
         self.halted = False
         self.dead = False
 
+    def on_signal(self, number: int, handler: Callable[[], object] | None) -> None:
+        """Run `handler` in the process on this signal, as `SimProcess` says."""
+        raise NotImplementedError
+
     def system_exit(self, code: object) -> None:
         """Take a `SystemExit` that one of its callbacks raised; `SimProcess` says what comes of it."""
         raise NotImplementedError

@@ -34,6 +34,7 @@ from dsmt.simulator.engine.findings import Findings
 from dsmt.simulator.engine.generators import Generators, name_of
 from dsmt.simulator.engine.handles import OWNER, Owner, SimHandle, SimTask, SimTimer
 from dsmt.simulator.engine.refusals import refusing
+from dsmt.simulator.engine.signals import OwnSignals
 from dsmt.simulator.engine.stack import describe_task, describe_waiting
 from dsmt.simulator.engine.trace import Trace
 
@@ -49,7 +50,7 @@ _PLEAS: Final = 1000
 
 
 @refusing
-class SimLoop(asyncio.BaseEventLoop):
+class SimLoop(OwnSignals, asyncio.BaseEventLoop):
     """The loop; `dsmt.simulator.engine.run.run` is the way to use it.
 
     `hz`: ticks in a virtual second; a timer fires at the first tick that is not before its time.

@@ -17,7 +17,6 @@ _LOOP: Final = "the simulation decides that"
 REFUSED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "add_reader": _FILES,
-        "add_signal_handler": _SIGNALS,
         "add_writer": _FILES,
         "connect_accepted_socket": _NETWORK,
         "connect_read_pipe": _FILES,
