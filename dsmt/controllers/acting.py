@@ -4,7 +4,7 @@ Rule 1: a move away from a node that lives is start-first: the old node is named
     is ready (A8); where two copies must not run it is stopped first, and moved when it has stopped. A revision that says
     so, and comes while an earlier one has its copy on another node, begins when that has ended.
 Rule 2: a slot on a dead node stays there, unchanged, until there is a place for it; a new one with no place is told
-    with its reason.
+    with its reason, and with another one no sooner than `RETOLD_MS` later.
 Rule 3: what begins anew, on another node or in another revision, gives the old node its time anew; a move that follows from
     a failure does not, so that a drain ends. What may be refused has twice its deadline: one more for what is gone back to.
     Where a program must end first on its node, it has its time to end.
@@ -28,9 +28,11 @@ from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
 from dsmt.event.kinds.slot import Ended, Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
-from dsmt.view import SlotEntry
+from dsmt.view import Fleet, SlotEntry
 
 _NO_PLACE: Final = Outcome(unschedulable=True)
+RETOLD_MS: Final = 60_000
+"""How long the reason stands for which a slot has no place: who is at another broker may see another one."""
 
 
 def act(context: ComponentContext, w: ProposedAction) -> Outcome:
@@ -59,15 +61,19 @@ def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slo
     before = _still_previous(context, entry)
     if not _runs_alone(context, w, entry):
         return _slot(context, w, entry, node=None if old is None else old.node, previous=_renewed(context, w, entry, before))
-    return _alone(context, entry, _slot(context, w, entry, node=None if old is None else old.node))
+    return _alone(context, w, entry, _slot(context, w, entry, node=None if old is None else old.node))
 
 
-def _alone(context: ComponentContext, entry: SlotEntry, slot: Slot) -> Slot:
+def _alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry, slot: Slot) -> Slot:
     """A slot that may not run beside another copy: stopped, while there is one elsewhere, if it would run (rule 1)."""
     before = None if entry.fact is None else entry.fact.record
     if before is not None and slot.restart == before.restart and ended_well(entry) is not None:
         return slot
-    return msgspec.structs.replace(slot, desired="stopped") if _works_beside(context, entry, slot.node) else slot
+    beside = works_beside(context.fleet, entry, slot.node)
+    if beside is None or slot.desired != "running":
+        return slot
+    why = slot.reason or reason("wait.copy", node=beside, target=w.key)
+    return msgspec.structs.replace(slot, desired="stopped", reason=why)
 
 
 def _slot(
@@ -190,14 +196,18 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
         again = _begun_again(context, entry, node)
         slot = _slot(context, w, entry, node=node, moves=again, moved_at_ms=context.now_ms if again else None)
         if w.kind != "adopt" and _runs_alone(context, w, entry):
-            slot = _alone(context, entry, slot)
+            slot = _alone(context, w, entry, slot)
         return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
     why = _away(context, w) if w.tied else context.chooser.reason(w.key)
     slot = _slot(context, w, entry, node=None)
-    told = entry.fact.record if entry.fact is not None else None
-    same = told is not None and told.reason is not None and told.reason.code == why.code
-    if same and told is not None and (told.spec, told.desired, told.node) == (slot.spec, slot.desired, None):
-        return _NO_PLACE
+    fact = entry.fact
+    told = None if fact is None else fact.record
+    if fact is not None and told is not None and told.reason is not None:
+        waits = (told.spec, told.desired, told.node) == (slot.spec, slot.desired, None)
+        if waits and told.reason.code == why.code:
+            return _NO_PLACE
+        if waits and context.now_ms < fact.time_ms + RETOLD_MS:
+            return Outcome(wakes=(fact.time_ms + RETOLD_MS,), unschedulable=True)
     slot = msgspec.structs.replace(slot, reason=why)
     said = context.say(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
     return Outcome.merged((said, _NO_PLACE))
@@ -245,7 +255,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         here = _slot(context, w, entry, node=fact.record.node)
         stopping = msgspec.structs.replace(here, desired="stopped", parked=context.parked(entry))
         return context.say(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
-    if _runs_alone(context, w, entry) and _works_beside(context, entry, fact.record.node, node):
+    if _runs_alone(context, w, entry) and works_beside(context.fleet, entry, fact.record.node, node) is not None:
         return _NO_PLACE
     until = context.now_ms if lives else lost_since(context.fleet, fact.record.node)
     moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
@@ -269,10 +279,10 @@ def _runs_alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry) 
     return context.rolls_in_place_only(entry, context.entry.component_of(context.component.name, spec))
 
 
-def _works_beside(context: ComponentContext, entry: SlotEntry, *these: str | None) -> bool:
-    """Whether a node that lives, other than these, may still run a copy of it."""
+def works_beside(fleet: Fleet, entry: SlotEntry, *these: str | None) -> str | None:
+    """A node that lives, other than these, which may still run a copy of it; None where there is none."""
     others = (node for node in entry.holders if node not in these)
-    return any(_works(entry, node) and not context.fleet.is_lost(node) for node in others)
+    return next((node for node in others if _works(entry, node) and not fleet.is_lost(node)), None)
 
 
 def _works(entry: SlotEntry, node: str) -> bool:

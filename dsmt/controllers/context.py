@@ -72,11 +72,6 @@ class ComponentContext(Rollout):
             return self._standing.nodes
         return indexes_of_nodes(self.fleet, self.entry, self.chooser) if self.component.each_node else {}
 
-    def rolls_in_place_only(self, slot: SlotEntry, component: ComponentSpec | None = None) -> bool:
-        """Whether no two copies of a slot may run at once, as what governs it says, or another revision of that."""
-        component = component or self.component
-        return component.update.order == "stop_first" or component.on_partition != "at_least_one" or self.stays(slot)
-
     @cached_property
     def keeps_former_data(self) -> bool:
         """Whether a slot stays with data of an earlier revision, while one is tried that keeps none."""
@@ -87,7 +82,7 @@ class ComponentContext(Rollout):
         """When to look again at a slot of which nothing can be decided now; None when it can."""
         if slot.quarantined:
             return NOTHING
-        return waits_for_word(self.fleet, slot, self.spec)
+        return waits_for_word(self.fleet, slot, self.spec, self.chooser)
 
     def of(self, key: SlotKey) -> ComponentContext:
         """What decides about a slot: while what stands has failed in another, it keeps what it has, or gets what is good."""
@@ -162,12 +157,12 @@ class ComponentContext(Rollout):
         return Outcome((intent,))
 
 
-def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> Outcome | None:
+def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact], chooser: Chooser | None = None) -> Outcome | None:
     """When to look again at a slot of which nothing is decided, for something that was decided of it is not known; or None.
 
     Its fact follows a later word than is known, or a status follows a later fact: two brokers may bring a fact, and the
     word for which it was said, in either order, and a status before the fact (rule A4). What does not come within
-    `UNKNOWN_MS` of what follows it is not waited for.
+    `UNKNOWN_MS` of what follows it is not waited for; `chooser` is of its component, if that is wanted.
     """
     fact = slot.fact
     if fact is None:
@@ -180,7 +175,9 @@ def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> Outco
     )
     since = fact.time_ms if told.spec_version and is_later else 0
     obeyed = _obeyed_later(slot, fact)
-    until = max(since, min([obeyed, *_not_followed(fleet, slot, spec)]) if obeyed else 0) + UNKNOWN_MS
+    if obeyed:
+        obeyed = min(obeyed, max(_not_followed(fleet, fact, slot, spec, chooser), default=obeyed))
+    until = max(since, obeyed) + UNKNOWN_MS
     return Outcome(wakes=(until,), needs_full_pass=True) if fleet.now_ms < until else None
 
 
@@ -197,20 +194,23 @@ def _obeyed_later(slot: SlotEntry, fact: Held[Slot]) -> int:
     return max((at for at in since if at >= fact.time_ms), default=0)
 
 
-def _not_followed(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact]) -> list[int]:
-    """When what the slot's fact does not follow yet was said (realm ms): a word of an operator, or that its node is lost.
+def _not_followed(
+    fleet: Fleet, fact: Held[Slot], slot: SlotEntry, spec: Held[SpecFact], chooser: Chooser | None
+) -> list[int]:
+    """When what is asked of a slot, and its fact does not follow yet, was said (realm ms); or that its node is lost.
 
     By then a fact that was obeyed is known, if there is one: who goes on to say so holds up nothing that was asked for.
+    Most words on nodes ask nothing of it: they are none of these, for its fact is not said anew for them.
     """
-    fact = slot.fact
-    if fact is None:
-        return []
-    told, control = fact.record, slot.control
+    told, control, node = fact.record, slot.control, fact.record.node
     found = [spec.time_ms] if spec.version > told.spec_version else []
-    word_ms = fleet.node_word_after(told.node_words_ms)
-    found += [] if word_ms is None else [word_ms]
     found += [control.time_ms] if control is not None and control.version > told.control_version else []
-    return found + ([lost_since(fleet, told.node)] if told.node is not None and fleet.is_lost(told.node) else [])
+    if node is None:
+        return found
+    entry = fleet.view.nodes.get(node)
+    leaves = (entry is not None and entry.mode == "draining") or (chooser is not None and chooser.stays(node) is not None)
+    found += [fleet.node_words_ms] if leaves and fleet.node_words_ms > told.node_words_ms else []
+    return found + ([lost_since(fleet, node)] if fleet.is_lost(node) else [])
 
 
 def slot_intent(

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from dsmt.controllers.acting import works_beside
 from dsmt.controllers.brake import LOOSE, Brake, brake
 from dsmt.controllers.context import waits_for_word
 from dsmt.controllers.intents import Decided
@@ -92,7 +93,7 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
         return None
     if slot is None or slot.fact is None or slot.fact.record.desired == "gone":
         return waits_for_return(fleet, key, known.component, slot)
-    unknown = waits_for_word(fleet, slot, known.spec)
+    unknown = waits_for_word(fleet, slot, known.spec, known.chooser)
     if unknown is not None:
         return reason("wait.word", target=key, until=rfc3339(min(unknown.wakes)))
     pinned = waits_for_home(fleet, key)
@@ -106,4 +107,8 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
         if not held.allows(node):
             return held.reason
     avoid = () if node is None else (node,)
-    return known.chooser.reason(key, avoid) if known.chooser.choose(key, avoid) is None else None
+    place = known.chooser.choose(key, avoid)
+    if place is None:
+        return known.chooser.reason(key, avoid)
+    beside = works_beside(fleet, slot, node, place) if known.rolls_in_place_only(slot) else None
+    return None if beside is None else reason("wait.copy", node=beside, target=key)

@@ -107,6 +107,11 @@ class Rollout(Component):
         tried = fact.record.spec == self.spec_id and fact.time_ms <= lived_ms and self.due(fact) > self.now_ms
         return tried and self._is_unproven
 
+    def rolls_in_place_only(self, slot: SlotEntry, component: ComponentSpec | None = None) -> bool:
+        """Whether no two copies of a slot may run at once, as what governs it says, or another revision of that."""
+        component = component or self.component
+        return component.update.order == "stop_first" or component.on_partition != "at_least_one" or self.stays(slot)
+
     @cached_property
     def tried_until(self) -> list[int]:
         """When (realm ms) it is first over what a slot may take to be ready with what stands; none where none is tried."""

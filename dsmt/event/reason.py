@@ -70,6 +70,11 @@ REASONS: Final[Mapping[str, Template]] = {
         "dsmt why <target>",
         "dsmt",
     ),
+    "wait.copy": Template(
+        "<node> has a copy of it, and two of it may not run at once: it waits until that one has ended",
+        "dsmt node show <node>; if <node> only says so, dsmt cert revoke node/<node>",
+        "dsmt",
+    ),
     "wait.pinned": Template(
         "its data is on <node>, which <is_now>",
         "bring <node> back, or dsmt move <target> --accept-data-loss",

@@ -14,6 +14,8 @@ from typing import Final
 
 from dsmt.errors import InputError
 
+PATTERNS_MOST: Final = 256
+"""So many patterns a subscription has at most."""
 MAX_LEVELS: Final = 16
 MAX_BYTES: Final = 512
 

@@ -213,7 +213,7 @@ class Start(StrEnum):
 
 
 class Interest(msgspec.Struct, frozen=True):
-    """What a subscription takes. A pattern that ends in `/` takes the subtree; `+` stands for one level.
+    """What a subscription takes, by at most `PATTERNS_MOST` patterns. `x/` takes the subtree; `+` stands for one level.
 
     `inbox` adds events whose `to` names this source. `conflate` lets the broker skip facts that have been superseded
     (readers that fold need no more); without it every event is delivered and its chain is checked.

@@ -70,10 +70,6 @@ class Fleet:
         """When the last of the operators' words that stand on nodes and node sets was said (realm ms); 0 for none."""
         return max(self.view.node_words.values(), default=0)
 
-    def node_word_after(self, ms: int) -> int | None:
-        """When the first of these was said after a time (realm ms); None where none was."""
-        return min((at for at in self.view.node_words.values() if at > ms), default=None)
-
     def state(self, node: str) -> Liveness:
         """A node's liveness; `suspect` for one that nothing is known of: absence is never an order (R4)."""
         state = self._states.get(node)
@@ -96,13 +92,15 @@ class Fleet:
         return "alive" if any(map(self.in_grace, self.words(entry.name))) else "suspect"
 
     def hears(self, node: str) -> bool:
-        """Whether what is said here may come to a node's manager: that is at no broker which is lost to this reader (F1).
+        """Whether what is said here may come to a node's manager: it is at no broker that is lost here, and to others (F1).
 
         One that is away for a moment comes back, and reads what was said meanwhile.
         """
         attachments = self.view.sessions.of.get(f"node/{node}")
         said = None if attachments is None else word(attachments, self.lost_brokers)
-        return said is None or said.state != "unknown" or self.in_grace(said)
+        if said is None or said.state != "unknown" or self.in_grace(said):
+            return True
+        return self.view.sessions.is_linked(said.broker, self.lost_brokers)
 
     def words(self, node: str) -> list[Word[Held[Session]]]:
         """What counts of each of a node's sources (rule 3), the manager's first."""

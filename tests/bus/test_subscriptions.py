@@ -14,6 +14,7 @@ from dsmt.bus.client.subscriptions import SubscriptionRegistry
 from dsmt.bus.nats.deliveries import Deliveries
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
+from dsmt.event.topic import PATTERNS_MOST
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest
 from tests.bus.stored import append
 
@@ -206,3 +207,9 @@ def test_a_link_that_is_lost_as_an_answer_has_come_loses_neither_the_answer_nor_
 
     asyncio.run(asyncio.wait_for(ask(), 20))
     assert [one.after for one in asked] == [3, 4, 4]
+
+
+def test_more_patterns_than_a_subscription_has_are_refused_where_they_are_asked_for() -> None:
+    ClientSubscription(1, Interest(("a",) * PATTERNS_MOST), lambda _frame: None)
+    with pytest.raises(ValueError, match="257 patterns of one subscription, and 256 are the most"):
+        ClientSubscription(1, Interest(("a",) * (PATTERNS_MOST + 1)), lambda _frame: None)

@@ -211,22 +211,22 @@ def test_a_node_whose_manager_is_away_while_its_monitor_is_heard_is_taken() -> N
     assert realm.nodes_of() == ["n1"]
 
 
-def test_a_node_whose_manager_is_at_a_broker_that_is_lost_is_not_taken_though_an_agent_of_it_is_heard() -> None:
-    realm = Realm(brokers=("b1", "b2"))
-    for one, other in (("b1", "b2"), ("b2", "b1")):
-        realm.session(f"broker/{other}", "open", broker=one)
-    for node in ("n1", "n2"):
-        realm.node(node, broker="b1")
-    realm.attach("n2", broker="b2")
-    realm.session("agent/n2/web/app/9", "open", broker="b1")
-    realm.session("broker/b2", "silent", broker="b1")
-    realm.after(60).apply(web(4))
+def test_two_that_see_other_reasons_why_a_slot_has_no_place_say_them_in_turn_no_sooner_than_a_minute_later() -> None:
+    realm = Realm("n1")
+    realm.attributes("n1", drivers={})
+    realm.apply(web(1))
     realm.settle(seconds=1)
-    assert realm.nodes_of() == ["n1"] * 4
-    realm.attach("n2", broker="b1")
-    realm.apply(web(6))
-    realm.settle(seconds=1)
-    assert realm.nodes_of()[4:] == ["n2"] * 2
+    reasons = [realm.slot(0).reason.code]
+    for number in range(40):
+        if number % 2:
+            realm.attributes("n1", drivers={})
+        else:
+            realm.attributes("n1", memory_bytes=2**20)
+        realm.settle()
+        if realm.slot(0).reason.code != reasons[-1]:
+            reasons.append(realm.slot(0).reason.code)
+        realm.after(5)
+    assert 2 <= len(reasons) <= 1 + 40 * 5 // 60
 
 
 def test_limits_that_must_be_enforced_need_a_driver_that_can() -> None:

@@ -2,9 +2,12 @@
 
 import pytest
 
+from dsmt.controllers.decide import waits_for
 from dsmt.event.status import State
+from dsmt.view import Fleet
 
 from .build import Attentive, Realm, key, web
+from .repairs import kill
 from .rollouts import refused
 
 CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
@@ -305,10 +308,12 @@ def test_a_revision_that_runs_alone_waits_for_a_copy_that_is_no_previous_one_any
         realm.control(key())
     realm.step()
     assert (realm.slot().node, realm.slot().desired) == (node, "stopped"), f"{first} has not ended its copy"
+    assert (realm.slot().reason.code, realm.slot().reason.message.startswith(f"{first} has a copy")) == ("wait.copy", True)
     realm.status(key(), first, State.GONE)
     realm.status(key(), node, State.STOPPED)
     realm.step()
     assert (realm.slot().node, realm.slot().desired, realm.slot().revision) == (node, "running", 2)
+    assert realm.slot().reason is None
 
 
 @pytest.mark.parametrize("was", ["scaled to 0", "removed"])
@@ -332,3 +337,25 @@ def test_what_runs_alone_and_is_placed_anew_waits_for_the_copy_that_ends_elsewhe
     realm.status(key(), first, State.GONE)
     realm.step()
     assert (realm.slot().node, realm.slot().desired) == (second, "running")
+
+
+@pytest.mark.parametrize("order", ["stop_first", "start_first"])
+def test_what_may_not_run_twice_waits_for_a_copy_that_a_node_says_to_have_and_nothing_else_does(order: str) -> None:
+    """Whether it lies nobody can tell: its key is revoked, or its node dies."""
+    realm = Realm("n1", "n2", "n3", "n4")
+    realm.apply(web(1, component=f"update: {{order: {order}}}"))
+    realm.settle(seconds=1)
+    node = realm.slot().node or ""
+    other = min({"n1", "n2", "n3", "n4"} - {node})
+    realm.after(100).status(key(), other)
+    kill(realm, node)
+    realm.settle(seconds=1, obey=False)
+    told = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
+    if order == "start_first":
+        assert (realm.slot().node == node, told) == (False, None)
+        return
+    assert told is not None
+    assert (realm.slot().node, told.code, told.message.startswith(f"{other} has a copy")) == (node, "wait.copy", True)
+    kill(realm, other)
+    realm.settle(seconds=1)
+    assert realm.slot().node not in (node, other)

@@ -96,6 +96,22 @@ def test_who_lacks_a_word_on_a_node_or_a_set_takes_nothing_back_that_was_decided
         realm.step()
 
 
+@pytest.mark.parametrize("word", ["stop", "move"])
+def test_an_old_word_on_a_node_that_asks_nothing_of_a_slot_ends_no_wait_for_a_fact_that_a_status_follows(
+    word: str,
+) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(1))
+    realm.settle(seconds=5)
+    realm.node("n9")
+    realm.control_node("n9", "excluded")
+    realm.after(3600)
+    WORDS[word](realm)
+    (fact,) = realm.publish(realm.decide().intents)
+    realm.obey()
+    assert [one for one in behind(realm, fact).decide().intents if one.topic == fact.event.topic] == []
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_who_lacks_a_word_takes_nothing_back_that_was_decided_by_it(word: str) -> None:
     realm = started()

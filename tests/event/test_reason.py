@@ -14,7 +14,7 @@ WHO_ACTS = {
     "place.no_match": "you", "place.no_room": "world", "place.port_taken": "you", "place.refused": "you",
     "place.empty_set": "you", "place.unenforceable": "you",
     "wait.after": "dsmt", "wait.barrier": "dsmt", "wait.fence": "dsmt", "wait.pinned": "you",
-    "wait.word": "dsmt", "wait.no_majority": "you",
+    "wait.word": "dsmt", "wait.copy": "dsmt", "wait.no_majority": "you",
     "wait.brake": "you",
     "hold.operator": "you", "hold.veto": "you", "hold.rollout": "you",
     "node.lost": "dsmt", "node.drained": "dsmt", "node.reclaimed": "dsmt", "node.rebooted": "dsmt",

@@ -12,6 +12,7 @@ from dsmt.cli.screens import overruled
 from dsmt.cli.why_screen import screen
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.read.explaining import Explained, why
 from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.sight import look
@@ -121,6 +122,20 @@ def test_a_hold_on_a_service_that_was_removed_and_made_anew_on_the_other_side_is
                 assert [one.event["data"]["reason"] for one in whole] == told, "what was said before the end is none"
             await controlling.restart(eve, Target.parse("web/app/0"), by="eve", reason="")
             assert (await why(ann, TRUST, "web/app/0")).explained.overruled == []
+
+    asyncio.run(main())
+
+
+def test_a_word_on_more_instances_than_one_question_has_topics_is_said_and_explained(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            (b1,) = await mesh(made, "b1")
+            ann = await made.client("operator/ann", brokers=at(b1))
+            many = PATTERNS_MOST + 50
+            await applying.say_spec(ann, await look(ann), SpecFact(spec=spec(web(many)), by="ann", reason=""), "web")
+            for act in (controlling.stop, controlling.start):
+                assert len((await act(ann, Target.parse("web"), by="ann", reason="")).instances) == many
+            assert (await why(ann, TRUST, "web")).explained.overruled == []
 
     asyncio.run(main())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.bus.nats.link import NatsLink, NatsRealm
-from dsmt.errors import InputError, RefusedError, TransportError
+from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.connection import connect
 from dsmt.operations.local import migrating
 from dsmt.operations.local.home import SERVERS, Home
@@ -214,7 +214,7 @@ def test_what_cannot_be_moved_is_refused_with_what_to_do(tmp_path: Path) -> None
 
     async def work() -> None:
         await begun(home, "nats")
-        with pytest.raises(InputError, match="is carried by nats already"):
+        with pytest.raises(RefusedError, match="is carried by nats already"):
             way_to(home, "nats")
         (home.root / "root.key").rename(home.root / "away")
         with pytest.raises(RefusedError, match=r"root key is not in .* signs that what the brokers will have") as told:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from dsmt.bus.rules.follower import CREDIT, MAIL, ChainFollower, MissingPart
 from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Stored, Subscribe
 from dsmt.event.envelope import EventId
-from dsmt.event.topic import matches
+from dsmt.event.topic import PATTERNS_MOST, matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
 
 
@@ -29,6 +29,8 @@ class ClientSubscription:
     """One subscription of a client; an async iterator of batches of deliveries. `post` sends a frame, or drops it."""
 
     def __init__(self, number: int, interest: Interest, post: Callable[[Frame], None]) -> None:
+        if len(interest.patterns) > PATTERNS_MOST:
+            raise ValueError(f"{len(interest.patterns)} patterns of one subscription, and {PATTERNS_MOST} are the most")
         self.number, self.interest, self._post = number, interest, post
         self._queue: deque[tuple[list[Delivery], int]] = deque()
         self._here = asyncio.Event()

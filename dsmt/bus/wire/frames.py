@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from dsmt.event.hlc import LAST_MS
 from dsmt.event.kinds.numbers import Count, Ms
+from dsmt.event.topic import PATTERNS_MOST
 
 PROTOCOL: Final = 3
 MAX_CERTIFICATES: Final = 64
@@ -30,7 +31,7 @@ Name = Annotated[str, Meta(max_length=512)]
 Said = Annotated[str, Meta(max_length=4096)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Token = Annotated[bytes, Meta(max_length=16)]
-Patterns = Annotated[tuple[Name, ...], Meta(max_length=256)]
+Patterns = Annotated[tuple[Name, ...], Meta(max_length=PATTERNS_MOST)]
 RealmMs = Annotated[float, Meta(ge=0, le=LAST_MS)]
 Sent = Annotated[float, Meta(ge=0, le=LAST_MS)]
 """A client's own seconds, of which a broker knows nothing."""
@@ -108,12 +109,10 @@ class Keepalive(_Frame, frozen=True):
 
 
 class Publish(_Frame, frozen=True):
-    """Client: events to be stored. Parts: signed events, alone or as runs (B8).
-
-    `offered`: facts that were stored elsewhere before (R5).
-    """
+    """Client: events to be stored. Parts: signed events, alone or as runs (B8)."""
 
     offered: bool = False
+    """Facts that were stored elsewhere before (R5)."""
 
 
 Ranges = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=64)]

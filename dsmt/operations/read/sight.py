@@ -24,6 +24,7 @@ from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.phrases import some
 from dsmt.event.records import from_data
+from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.view import PATTERNS, Fleet, View, patterns_of
@@ -80,10 +81,14 @@ async def retained(bus: BusReader, pattern: str, what: str) -> list[SignedEvent]
 
 
 async def ever_said(bus: BusReader, topics: tuple[str, ...], what: str) -> list[SignedEvent]:
-    """All facts on some topics that the history has, in its order. Raises `TransportError` that `what` did not come."""
-    interest = Interest(topics, start=Start.HISTORY, since=0, signals=False, follow=False)
-    async with patience(what), bus.subscribe(interest) as batches:
-        return [one.signed async for batch in batches for one in batch if isinstance(one, Arrived)]
+    """All facts on some topics that the history has, of each in its order. Raises `TransportError`: `what` did not come."""
+    found: list[SignedEvent] = []
+    for first in range(0, len(topics), PATTERNS_MOST):
+        part = topics[first : first + PATTERNS_MOST]
+        interest = Interest(part, start=Start.HISTORY, since=0, signals=False, follow=False)
+        async with patience(what), bus.subscribe(interest) as batches:
+            found += [one.signed async for batch in batches for one in batch if isinstance(one, Arrived)]
+    return found
 
 
 async def stands(bus: BusReader, topic: str) -> SignedEvent | None:

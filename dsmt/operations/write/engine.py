@@ -11,10 +11,13 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
 from dsmt.event.records import from_data, to_data
+from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.read.sight import stands
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
 
+FOLLOWING: Final = ("node/+/following", "controller/+/following")
+"""Where members say what they have kept."""
 GOOD_MS: Final = 3_600_000
 """How long a word need not be said again: what members have said of it, once each, is kept for a day."""
 
@@ -37,7 +40,8 @@ async def unheard(bus: BusReader, word: str, members: Collection[str], *, limit_
     Those of which that cannot be said after so long, with why.
     """
     left = dict.fromkeys(members, "has not heard of it")
-    interest = Interest(tuple(f"{member}/following" for member in members), signals=False)
+    topics = tuple(f"{member}/following" for member in members)
+    interest = Interest(topics if len(topics) <= PATTERNS_MOST else FOLLOWING, signals=False)
     try:
         async with asyncio.timeout(limit_s), bus.subscribe(interest) as batches:
             async for batch in batches:

@@ -1,0 +1,46 @@
+"""Nodes whose managers are at a broker of which this side hears nothing: what is placed there would not start (F1)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.controllers.build import Realm, web
+
+
+def test_a_node_whose_manager_is_at_a_broker_that_is_lost_is_not_taken_though_an_agent_of_it_is_heard() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    for one, other in (("b1", "b2"), ("b2", "b1")):
+        realm.session(f"broker/{other}", "open", broker=one)
+    for node in ("n1", "n2"):
+        realm.node(node, broker="b1")
+    realm.attach("n2", broker="b2")
+    realm.session("agent/n2/web/app/9", "open", broker="b1")
+    realm.session("broker/b2", "silent", broker="b1")
+    realm.after(60).apply(web(4))
+    realm.settle(seconds=1)
+    assert realm.nodes_of() == ["n1"] * 4
+    realm.attach("n2", broker="b1")
+    realm.apply(web(6))
+    realm.settle(seconds=1)
+    assert realm.nodes_of()[4:] == ["n2"] * 2
+
+
+def between(realm: Realm, linked: bool) -> None:
+    """b1 and b2 do not reach each other; b3 reaches both, or not."""
+    for one, other in (("b1", "b2"), ("b2", "b1"), ("b1", "b3"), ("b3", "b1"), ("b3", "b2")):
+        realm.session(f"broker/{other}", "open", broker=one)
+    realm.session("broker/b2", "silent", broker="b1")
+    if not linked:
+        realm.session("broker/b2", "silent", broker="b3")
+    realm.after(60)
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_node_whose_manager_is_at_a_broker_to_which_another_one_passes_on_is_taken(linked: bool) -> None:
+    realm = Realm(brokers=("b1", "b2", "b3"))
+    realm.node("n1", broker="b2")
+    realm.attach("n1", sources=["monitor/n1"], broker="b3")
+    between(realm, linked)
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    assert realm.nodes_of() == (["n1"] if linked else [None])
