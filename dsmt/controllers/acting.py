@@ -136,7 +136,7 @@ def _ended(entry: SlotEntry, slot: Slot) -> Ended | None:
 
 
 def _as_it_ended(entry: SlotEntry, before: Slot, slot: Slot) -> Slot:
-    """A slot that is moved, in the revision in which it has ended well, if nothing else is asked for anew (rule 4)."""
+    """A slot that is moved, or back, in the revision in which it has ended well, if no more is asked for anew (rule 4)."""
     as_before = msgspec.structs.replace(
         slot, spec=before.spec, revision=before.revision, former=before.former, refuses=before.refuses
     )
@@ -195,6 +195,8 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
     if node is not None:
         again = _begun_again(context, entry, node)
         slot = _slot(context, w, entry, node=node, moves=again, moved_at_ms=context.now_ms if again else None)
+        if entry.fact is not None and context.component.each_node and entry.fact.record.node == node:
+            slot = _as_it_ended(entry, entry.fact.record, slot)
         if w.kind != "adopt" and _runs_alone(context, w, entry):
             slot = _alone(context, w, entry, slot)
         return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")

@@ -18,13 +18,13 @@ from msgspec.structs import replace
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext, slot_intent, waits_for_word
 from dsmt.controllers.each_node import left_for
-from dsmt.controllers.good import ended_well, gone, left_by
+from dsmt.controllers.good import ended_before, ended_well, gone, left_by
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Slot
+from dsmt.event.kinds.slot import Ended, Slot
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000
@@ -66,13 +66,23 @@ def end_slots(
             ended = gone(fact.record) if known is None else known.ended(slot, fact.record)
             left = _left(known, fact.record)
             if left is not None:  # what has ended well stays so when its node is back (A20)
-                ended = replace(ended, ended=ended_well(slot))
+                ended = _as_it_ended(slot, ended)
             cause, because = _not_wanted_for(key, spec, left)
             intent = slot_intent(fleet, key, slot, ended, cause, because=because, spec=spec)
             if intent is not None:
                 plan.allocations.release(key)
                 outcomes.append(Outcome((intent,)))
     return Outcome.merged(outcomes)
+
+
+def _as_it_ended(slot: SlotEntry, ended: Slot) -> Slot:
+    """A fact that ends a slot, with how its program has ended: in that revision, where its agent has not answered since."""
+    held = slot.application(ended.node)
+    if held is None or held.record.good is None or held.record.last_exit is None or not ended_before(slot):
+        return replace(ended, ended=ended_well(slot))
+    good, last = held.record.good, held.record.last_exit
+    as_before = Ended(at_ms=last.at_ms, ran_s=last.ran_s)
+    return replace(ended, spec=good.spec, revision=good.revision, former=None, ended=as_before)
 
 
 def _left(known: ComponentContext | None, fact: Slot) -> tuple[tuple[EventId, ...], str] | None:

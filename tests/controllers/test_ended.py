@@ -173,22 +173,37 @@ def test_that_it_has_ended_well_is_kept_while_its_node_is_dead_for_longer_than_a
     assert (at.realm.slot().node in others, at.realm.slot().ended is not None) == (True, True)
 
 
-def test_one_of_each_node_that_has_ended_well_stays_so_when_its_node_was_drained_and_is_back() -> None:
-    realm = Realm("n1", "n2")
+@pytest.mark.parametrize("revision", ["", "before the drain", "meanwhile"])
+def test_one_of_each_node_that_has_ended_well_stays_so_when_its_node_was_drained_and_is_back(revision: str) -> None:
+    """Also where a revision comes that changes nothing of it: meanwhile, or before, and its agent has not answered yet."""
+    again = web("each_node", component="restart: never\n", head="labels: {team: a}\n")
+    realm = Realm("n1")
     realm.apply(web("each_node", component="restart: never\n"))
     realm.settle(seconds=1)
-    index = next(index for index in (0, 1) if realm.slot(index).node == "n1")
+    index = 0
     last = {"code": 0, "signal": None, "at_ms": realm.now_ms, "ran_s": 1.5, "reason": None}
     realm.status(key(index), "n1", State.FAILED, last_exit=last, good=realm.slot(index).implements)
     realm.after(60).settle(obey=False)
+    if revision == "before the drain":
+        realm.apply(again)
+        realm.settle(obey=False)
     realm.control_node("n1", "draining")
     realm.settle(obey=False)
+    assert realm.slot(index).desired == "gone"
     realm.status(key(index), "n1", State.GONE, layer=Layer.CONTAINER)
     realm.after(60)
+    if revision == "meanwhile":
+        realm.apply(again)
+        realm.settle(obey=False)
     realm.control_node("n1", "active")
     realm.settle(obey=False)
     told = realm.slot(index)
-    assert (told.node, told.desired, told.ended is not None) == ("n1", "running", True)
+    assert (told.node, told.desired, told.ended is not None, told.revision) == ("n1", "running", True, 1)
+    if revision:  # its agent knows what it has, and is given what stands
+        generation = realm.generation(index)
+        realm.status(key(index), "n1", State.FAILED, last_exit=last, good=told.implements, generation=generation, revision=1)
+        realm.after(1).settle(obey=False)
+        assert realm.slot(index).revision == 2
     realm.control(key(index), restart=1)
     realm.settle(obey=False)
     assert realm.slot(index).ended is None
