@@ -254,6 +254,8 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
     if lives and context.rolls_in_place_only(entry) and _works(entry, fact.record.node) and ended_well(entry) is None:
         if fact.record.desired == "stopped":
             return NOTHING
+        if works_beside(context.fleet, entry, fact.record.node, node) is not None:
+            return _NO_PLACE
         here = _slot(context, w, entry, node=fact.record.node)
         stopping = msgspec.structs.replace(here, desired="stopped", parked=context.parked(entry))
         return context.say(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")

@@ -208,8 +208,10 @@ def _not_followed(
     if node is None:
         return found
     entry = fleet.view.nodes.get(node)
-    leaves = (entry is not None and entry.mode == "draining") or (chooser is not None and chooser.stays(node) is not None)
-    found += [fleet.node_words_ms] if leaves and fleet.node_words_ms > told.node_words_ms else []
+    if entry is not None and entry.control is not None and entry.mode == "draining":
+        found.append(entry.control.time_ms)
+    elif entry is not None and entry.attributes is not None and chooser is not None and chooser.stays(node) is not None:
+        found.append(max(fleet.sets_ms, entry.attributes.time_ms))
     return found + ([lost_since(fleet, node)] if fleet.is_lost(node) else [])
 
 

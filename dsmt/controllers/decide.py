@@ -21,13 +21,13 @@ from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home, waits_for_return
 from dsmt.controllers.plan import Plan
 from dsmt.controllers.replacing import Replacing
-from dsmt.controllers.rollout import Governing
+from dsmt.controllers.rollout import Governing, Rollout
 from dsmt.controllers.service import decide_service
 from dsmt.event.hlc import rfc3339
 from dsmt.event.reason import Reason, reason
 from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
-from dsmt.view import Fleet, SlotKey, View
+from dsmt.view import Fleet, SlotEntry, SlotKey, View
 
 RULESET: Final = 32
 
@@ -96,12 +96,17 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     unknown = waits_for_word(fleet, slot, known.spec, known.chooser)
     if unknown is not None:
         return reason("wait.word", target=key, until=rfc3339(min(unknown.wakes)))
-    pinned = waits_for_home(fleet, key)
-    if pinned is not None:
-        return pinned
-    node = slot.fact.record.node
+    return waits_for_home(fleet, key) or _waits_for_place(fleet, key, slot, known, slot.fact.record.node)
+
+
+def _waits_for_place(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout, node: str | None) -> Reason | None:
+    """Why a slot on a node, or on none, is not on another one; None where it need not be."""
+    if node is not None and not fleet.is_lost(node):
+        told = fleet.view.nodes.get(node)
+        leaves = slot.move_asked is not None or (told is not None and told.mode == "draining")
+        return _copy_beside(fleet, key, slot, known, node) if leaves else None
     if node is not None:
-        if not fleet.is_lost(node) or Replacing(fleet).of(key) is None:
+        if Replacing(fleet).of(key) is None:
             return None
         held = brake(fleet)
         if not held.allows(node):
@@ -110,5 +115,10 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     place = known.chooser.choose(key, avoid)
     if place is None:
         return known.chooser.reason(key, avoid)
-    beside = works_beside(fleet, slot, node, place) if known.rolls_in_place_only(slot) else None
+    return _copy_beside(fleet, key, slot, known, node, place)
+
+
+def _copy_beside(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout, *these: str | None) -> Reason | None:
+    """That a slot waits for a copy on another node than these, if it may not run beside that."""
+    beside = works_beside(fleet, slot, *these) if known.rolls_in_place_only(slot) else None
     return None if beside is None else reason("wait.copy", node=beside, target=key)

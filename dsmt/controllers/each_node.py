@@ -1,7 +1,8 @@
 """`instances: each_node`: which index stands for which node.
 
 Rule 1: there is one on each node that fits; a node keeps its index while it is in the set, and is given it again when it
-    comes back, if nobody else has it. The index of what has its data on a node is nobody else's (A17).
+    comes back, if nobody else has it. The index of what has its data on a node is nobody else's (A17), nor that of what has
+    ended well there (A20).
 Rule 2: one that an operator holds is kept for its node when it has left the set: the hold is of that node's instance.
 Rule 3: one that was begun again on its node ends there no sooner than a forced move may follow the one before (`replacing`):
     where it is parked its node may leave the set by that alone, and comes back when it has ended.
@@ -16,6 +17,7 @@ from dsmt.controllers.good import data_left
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import next_move_ms
 from dsmt.event.envelope import EventId
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.phrases import person, quoted
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, ServiceEntry, SlotEntry
@@ -35,9 +37,9 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
         if slot.fact is None:
             former |= dict.fromkeys(slot.holders, index)
             continue
-        node, home = slot.fact.record.node, slot.fact.record.home
-        if home is not None and (node is None or slot.fact.record.desired == "gone"):
-            former[home.node] = index
+        node, its = slot.fact.record.node, _keeps_index(fleet, slot.fact.record)
+        if its is not None:
+            former[its] = index
             used.add(index)
         elif node is None or slot.fact.record.desired == "gone":
             former.setdefault(node or "", index)
@@ -52,6 +54,15 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
             index = former.get(node, -1)
             kept[next(free) if index < 0 or index in kept else index] = node
     return dict(sorted(kept.items()))
+
+
+def _keeps_index(fleet: Fleet, fact: Slot) -> str | None:
+    """The node for which a slot keeps its index though it is nowhere, for its data or its end is there; None for none."""
+    if fact.node is not None and fact.desired != "gone":
+        return None
+    if fact.home is not None:
+        return fact.home.node
+    return fact.node if fact.ended is not None and fact.node is not None and fleet.state(fact.node) != "left" else None
 
 
 def _left(fleet: Fleet, entry: ServiceEntry, component: ComponentSpec) -> dict[str, int]:

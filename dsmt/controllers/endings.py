@@ -59,14 +59,16 @@ def end_slots(
             continue
         if fact is None:
             outcomes.append(_end_orphan(fleet, brake, plan, key, slot))
-        elif (waits := waits_for_word(fleet, slot, spec)) is not None:
+            continue
+        known = components.get(component)
+        waits = waits_for_word(fleet, slot, spec, None if known is None else known.chooser)
+        if waits is not None:
             outcomes.append(waits)
         elif fact.record.desired != "gone" or spec.signed.event.cause:
-            known = components.get(component)
             ended = gone(fact.record) if known is None else known.ended(slot, fact.record)
             left = _left(known, fact.record)
-            if left is not None:  # what has ended well stays so when its node is back (A20)
-                ended = _as_it_ended(slot, ended)
+            if left is not None and fact.record.desired != "gone":
+                ended = _as_it_ended(slot, ended)  # it stays so when its node is back (A20)
             cause, because = _not_wanted_for(key, spec, left)
             intent = slot_intent(fleet, key, slot, ended, cause, because=because, spec=spec)
             if intent is not None:
@@ -76,11 +78,14 @@ def end_slots(
 
 
 def _as_it_ended(slot: SlotEntry, ended: Slot) -> Slot:
-    """A fact that ends a slot, with how its program has ended: in that revision, where its agent has not answered since."""
+    """A fact that ends a slot, with how its program has ended: in that revision, where its agent has not answered since.
+
+    What was asked to run again since is not told as ended: a restart's number is when it was asked for (A7).
+    """
     held = slot.application(ended.node)
-    if held is None or held.record.good is None or held.record.last_exit is None or not ended_before(slot):
+    good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
+    if good is None or last is None or not ended_before(slot) or ended.restart > last.at_ms:
         return replace(ended, ended=ended_well(slot))
-    good, last = held.record.good, held.record.last_exit
     as_before = Ended(at_ms=last.at_ms, ran_s=last.ran_s)
     return replace(ended, spec=good.spec, revision=good.revision, former=None, ended=as_before)
 
@@ -145,10 +150,10 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
         return Outcome.merged((ends, _LOOK_AGAIN))
     for slot in entry.slots.values():
         if slot.quarantined or not all(map(fleet.is_lost, slot.holders)):
-            return _LOOK_AGAIN
+            return Outcome.merged((ends, _LOOK_AGAIN))
     last = max([spec.time_ms, *(slot.fact.time_ms for slot in entry.slots.values() if slot.fact is not None)])
     if fleet.now_ms < last + BURIAL_MS:
-        return Outcome(wakes=(last + BURIAL_MS,), needs_full_pass=True)
+        return Outcome.merged((ends, Outcome(wakes=(last + BURIAL_MS,), needs_full_pass=True)))
     topic = f"tombstone/service/{entry.name}"
     record = Tombstone(by=spec.record.by, reason=spec.record.reason, data=left_by(fleet, entry.name))
     because = f"{entry.name} was removed by {spec.record.by}, and nothing of it is left"

@@ -17,8 +17,8 @@ Rule 5: a move that an operator asked for is done when the slot is there, or els
 Rule 6: a held slot leaves a dead node for an operator only, one that lives for a drain, too, or where it lastingly does not
     fit; a pinned one moves for an operator only (`pinning`). It is held as its control says; one that was stopped by a
     hold and of which no control is known stays so (R5).
-Rule 7: what an agent said dies by itself within a day. So the fact of a slot on a dead node says what was good there,
-    `KEEP_MS` before that dies; and at once where it was signed anew.
+Rule 7: what an agent said dies within a day. So the fact of a slot on a dead node says what was good there `KEEP_MS` before
+    that; and at once where it was signed anew.
 """
 
 from __future__ import annotations
@@ -207,7 +207,8 @@ def _release(case: Case) -> ProposedAction | None:
     """It is held, and nobody wants that any more; or the reverse of it."""
     if case.fact.record.desired == case.desired:
         return None
-    return case.proposes("release", case.said, f"{case.control.by or 'nobody'} holds it no more")
+    because = "no other copy of it runs" if case.fact.record.waited else f"{case.control.by or 'nobody'} holds it no more"
+    return case.proposes("release", case.said, because)
 
 
 def _restart(case: Case) -> ProposedAction | None:
@@ -245,11 +246,10 @@ def _replace(case: Case) -> ProposedAction | Outcome | None:
 
 def _keep(case: Case) -> ProposedAction | Outcome | None:
     """What was good in it, and its fact does not say, when it is time to keep that."""
-    context, fact, node = case.context, case.fact, case.node
+    context, fact, said = case.context, case.fact, case.entry.application(case.node)
     good, ended = context.good(case.entry), ended_well(case.entry)
     if good in (None, fact.record.good) and ended in (None, fact.record.ended):
         return None
-    said = case.entry.application(node)
     if context.is_anew and good is not None and good.spec == context.spec_id != fact.record.spec:
         return case.proposes("keep", (context.spec.id,), "what was good in it was signed anew")
     until = None if said is None else said.signed.event.expires_ms
@@ -257,7 +257,7 @@ def _keep(case: Case) -> ProposedAction | Outcome | None:
         return None
     if until - KEEP_MS > context.now_ms:
         return Outcome(wakes=(until - KEEP_MS,))
-    return case.proposes("keep", (said.id,), f"what was good in it is kept, for {node} says it no more")
+    return case.proposes("keep", (said.id,), f"what was good in it is kept, for {case.node} says it no more")
 
 
 def _lost(case: Case) -> ProposedAction | None:

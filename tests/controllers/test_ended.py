@@ -1,5 +1,6 @@
 """What has ended well is moved as that, whatever else is applied meanwhile, and however long its node is dead (A20)."""
 
+import msgspec
 import pytest
 
 from dsmt.event.status import Layer, State
@@ -207,3 +208,59 @@ def test_one_of_each_node_that_has_ended_well_stays_so_when_its_node_was_drained
     realm.control(key(index), restart=1)
     realm.settle(obey=False)
     assert realm.slot(index).ended is None
+
+
+class OneOfEach:
+    """A job on each of two nodes that has ended well; its slot on n1 has index 0."""
+
+    def __init__(self) -> None:
+        self.realm = realm = Realm("n1", "n2")
+        realm.apply(web("each_node", component="restart: never\n"))
+        realm.settle(seconds=1)
+        self.last = {"code": 0, "signal": None, "at_ms": realm.now_ms, "ran_s": 1.5, "reason": None}
+        for index in (0, 1):
+            good = realm.slot(index).implements
+            realm.status(key(index), realm.slot(index).node or "", State.FAILED, last_exit=self.last, good=good)
+        realm.after(60).settle(obey=False)
+        assert realm.slot(0).node == "n1"
+
+    def drained(self) -> None:
+        self.realm.control_node("n1", "draining")
+        self.realm.after(1).settle(obey=False)
+        assert self.realm.slot(0).desired == "gone"
+        self.realm.status(key(0), "n1", State.GONE, layer=Layer.CONTAINER)
+
+    def back(self) -> None:
+        self.realm.control_node("n1", "active")
+        self.realm.after(1).settle(obey=False)
+
+
+def test_what_was_asked_to_run_again_just_before_its_node_was_drained_runs_when_that_is_back() -> None:
+    at = OneOfEach()
+    at.realm.control(key(0), restart=at.realm.now_ms)
+    at.realm.after(1).settle(obey=False)
+    at.drained()
+    at.back()
+    assert (at.realm.slot(0).desired, at.realm.slot(0).ended) == ("running", None)
+
+
+def test_what_is_gone_and_had_ended_well_stays_so_where_its_spec_is_signed_anew() -> None:
+    at = OneOfEach()
+    at.drained()
+    spec = at.realm.view.services["web"].spec
+    assert spec is not None
+    record = msgspec.structs.replace(spec.record, same=(str(spec.id),))
+    at.realm.say("operator/bob", "service/web/spec", record, cause=(spec.id,))
+    at.realm.after(1).settle(obey=False)
+    assert at.realm.slot(0).ended is not None
+    at.back()
+    assert (at.realm.slot(0).desired, at.realm.slot(0).ended is not None) == ("running", True)
+
+
+def test_no_other_node_has_the_index_of_what_has_ended_well_on_one_that_may_come_back() -> None:
+    at = OneOfEach()
+    at.drained()
+    at.realm.node("n3")
+    at.realm.after(1).settle(obey=False)
+    at.back()
+    assert [(at.realm.slot(i).node, at.realm.slot(i).ended is not None) for i in (0, 2)] == [("n1", True), ("n3", False)]

@@ -359,3 +359,24 @@ def test_what_may_not_run_twice_waits_for_a_copy_that_a_node_says_to_have_and_no
     kill(realm, other)
     realm.settle(seconds=1)
     assert realm.slot().node not in (node, other)
+
+
+@pytest.mark.parametrize("word", ["drain", "move"])
+def test_what_may_not_run_twice_is_not_stopped_to_leave_while_another_node_says_to_have_a_copy(word: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(1, component="update: {order: stop_first}"))
+    realm.settle(seconds=1)
+    node = realm.slot().node or ""
+    other = min({"n1", "n2", "n3"} - {node})
+    realm.after(100).status(key(), other)
+    if word == "drain":
+        realm.control_node(node, "draining")
+    else:
+        realm.control(key(), move="")
+    realm.settle(seconds=1, obey=False)
+    told = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
+    assert told is not None
+    assert (realm.slot().node, realm.slot().desired, told.code) == (node, "running", "wait.copy")
+    realm.status(key(), other, State.GONE)
+    realm.settle(seconds=1)
+    assert (realm.slot().node == node, realm.slot().desired) == (False, "running")

@@ -267,3 +267,39 @@ def test_who_says_that_it_has_obeyed_a_later_fact_holds_up_nothing_for_long(liar
         assert waited <= (0 if liar == "another node" else 60)
         if claims == "again and again":
             claim(5 + waited)
+
+
+def test_a_removal_is_obeyed_in_time_where_an_agent_said_once_that_it_had_obeyed_a_later_fact() -> None:
+    """Nothing else happens: the decision itself says when it is to be made again."""
+    realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    realm.after(100).status(key(0), realm.slot(0).node or "", State.RUNNING, generation=5, alone=True)
+    realm.apply(web(2), removed=True)
+    said = realm.settle(obey=False)
+    assert [one.subject for one in said] == ["web/app/1"]
+    realm.status(key(1), realm.slot(1).node or "", State.GONE)
+    realm.settle(obey=False)
+    wake_ms = realm.decide().wake_ms
+    assert wake_ms is not None
+    realm.now_ms = wake_ms
+    assert [one.subject for one in realm.settle(obey=False)] == ["web/app/0"]
+
+
+@pytest.mark.parametrize("instances", [1, "each_node"])
+def test_a_lying_agent_holds_up_no_node_set_whatever_is_said_of_other_nodes(instances: int | str) -> None:
+    realm = Realm("n1", "n2")
+    realm.say("operator/alice", "nodeset/good", NodesetFact(expression="all_nodes", by="alice"))
+    realm.apply(web(instances, component="nodes: good"))
+    realm.settle(seconds=1)
+    realm.after(100)
+    node, generation = realm.slot(0).node or "", 5
+    realm.say("operator/alice", "nodeset/good", NodesetFact(expression=f"minus(all_nodes, {node})", by="alice"))
+    for _ in range(20):
+        realm.status(key(0), node, State.RUNNING, layer=Layer.CONTAINER, generation=generation, alone=True)
+        realm.control_node("n9", "excluded" if generation % 2 else "active")
+        if realm.decide().intents:
+            return
+        realm.after(4)
+        generation += 1
+    pytest.fail("held up for ever")

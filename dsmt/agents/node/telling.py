@@ -7,7 +7,7 @@ Rule 2: of the two files each has one writer while the agent lives, so neither i
 Rule 3: a poke ends no process that does not know it, such as an agent that has just begun, or one of an earlier version.
 Rule 4: where all is heard in time nothing is written and nobody woken; at rest nothing is looked at.
 Rule 5: a fact by which the agent is to run a spec that it has not is left to the bus, which has to bring the spec and what
-    that names: until then what runs goes on, and is started again when it ends.
+    that names: until then what runs goes on, and is started again when it ends; what was stopped meanwhile waits for it.
 """
 
 from __future__ import annotations

@@ -137,6 +137,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
         return self.desired == "stopped" and self.reason is not None and self.reason.code == "hold.operator"
 
     @property
+    def waited(self) -> bool:
+        """Whether it was stopped because a node had another copy of it."""
+        return self.desired == "stopped" and self.reason is not None and self.reason.code == "wait.copy"
+
+    @property
     def nodes(self) -> tuple[str, ...]:
         """The nodes that may run it: the one that it is on, and the one that keeps its copy meanwhile."""
         both = (self.node, None if self.previous is None else self.previous.node)
