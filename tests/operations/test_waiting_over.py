@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dsmt.cli import screens
-from dsmt.errors import FailedError, NotFoundError, TimedOutError
+from dsmt.errors import FailedError, NotFoundError, TimedOutError, TransportError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.status import State
@@ -168,6 +168,10 @@ def test_ready_is_one_word_for_who_waits_and_for_who_applies_also_where_nothing_
     assert wait(waiting.wait_for, WEB, "ready").because == "nothing of it is to run"
     assert wait(waiting.wait_for, Target("web", "app"), "ready").reached
     assert wait(waiting.settled, applied(2)).outcome == "ready"
+    realm.apply(web(2))
+    for act, of in ((waiting.settled, (applied(3),)), (waiting.wait_for, (WEB, "ready"))):
+        with pytest.raises(TransportError, match="the connection ended"):  # nothing was decided yet
+            wait(act, *of)
 
 
 def test_of_what_is_to_run_nowhere_who_waits_waits_for_the_end_of_what_ran(realm: Realm) -> None:

@@ -13,6 +13,7 @@ Rule 4: what is held by hand, or has ended well and is not run again, is not wai
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Final, TypeVar
@@ -167,7 +168,7 @@ class _Awaited:
         rows = self._rows(sight)
         if all(is_ready(sight, row) or _has_ended_well(sight, row) for row in rows):
             if rows:
-                return self._reached(rows)
+                return self._reached(rows) if _all_decided(sight, self._target) else None
             return self._reached([], "nothing of it is to run") if _all_there(sight, self._target) else None
         over = self._lasting.first(sight, rows, lambda row: _is_over(sight, row))
         if over is not None:
@@ -360,11 +361,26 @@ def _all_there(sight: Sight, target: Target) -> bool:
     """Whether what the spec does not want any more is gone, to its last program, and each slot of it has been decided."""
     entry = sight.view.services[target.service]
     parsed = None if entry.spec is None or entry.spec.record.removed else entry.parsed
-    if parsed is None or _unwanted(sight, target):
-        return False
-    named = [one for name, one in parsed.components.items() if target.component in (None, name)]
-    each = [one.name for one in named if one.each_node]
-    return all(any(slot.fact is not None for (c, _), slot in entry.slots.items() if c == name) for name in each)
+    return parsed is not None and not _unwanted(sight, target) and _all_decided(sight, target)
+
+
+def _all_decided(sight: Sight, target: Target) -> bool:
+    """Whether of each slot that the spec wants it was decided where it is to be; one that is gone yet is to come back."""
+    entry = sight.view.services[target.service]
+    told = {
+        place: slot.fact.record
+        for place, slot in entry.slots.items()
+        if slot.fact is not None and target.takes(SlotKey(target.service, *place))
+    }
+    here = Counter(name for (name, _), fact in told.items() if fact.desired != "gone")
+    for name, one in ({} if entry.parsed is None else entry.parsed.components).items():
+        if target.component not in (None, name):
+            continue
+        if one.each_node and not any(component == name for component, _ in told):
+            return False
+        if here[name] < (1 if target.index is not None else one.instances or 0):
+            return False
+    return True
 
 
 def _unwanted(sight: Sight, target: Target) -> list[str]:
