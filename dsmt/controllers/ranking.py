@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterable
 
 from dsmt.view import Fleet
-from dsmt.view.sessions import word
 
 
 def live_controllers(fleet: Fleet) -> dict[str, int]:
@@ -18,8 +17,7 @@ def live_controllers(fleet: Fleet) -> dict[str, int]:
     view = fleet.view
     found = {}
     for name, held in view.controllers.items():
-        attachments = view.sessions.of.get(f"controller/{name}")
-        said = None if attachments is None else word(attachments, fleet.lost_brokers)
+        said = fleet.word_of(f"controller/{name}")
         if said is not None and (said.state == "open" or fleet.in_grace(said)):
             found[name] = held.record.ruleset
     return found

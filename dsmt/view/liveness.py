@@ -96,13 +96,17 @@ class Fleet:
             return "alive"
         return "alive" if any(map(self.in_grace, self.words(entry.name))) else "suspect"
 
+    def word_of(self, source: str) -> Word[Held[Session]] | None:
+        """What counts of a source's session (F1); None where nothing is known of it."""
+        attachments = self.view.sessions.of.get(source)
+        return None if attachments is None else word(attachments, self.lost_brokers)
+
     def hears(self, node: str) -> bool:
         """Whether what is said here may come to a node's manager: it is at no broker that is lost here, and to others (F1).
 
         One that is away for a moment comes back, and reads what was said meanwhile.
         """
-        attachments = self.view.sessions.of.get(f"node/{node}")
-        said = None if attachments is None else word(attachments, self.lost_brokers)
+        said = self.word_of(f"node/{node}")
         if said is None or said.state != "unknown" or self.in_grace(said):
             return True
         return self.view.sessions.is_linked(said.broker, self.lost_brokers)
@@ -132,8 +136,7 @@ class Fleet:
 
     def is_closed(self, source: str) -> bool:
         """Whether what a source said last is of a process that has ended, as far as is known."""
-        attachments = self.view.sessions.of.get(source)
-        said = None if attachments is None else word(attachments, self.lost_brokers)
+        said = self.word_of(source)
         return said is not None and said.state == "closed"
 
     def hangs(self, agent: str, for_ms: int) -> bool:
@@ -141,8 +144,7 @@ class Fleet:
         return self._is_unheard(agent, ("silent",), for_ms)
 
     def _is_unheard(self, agent: str, states: Collection[str], for_ms: int) -> bool:
-        attachments = self.view.sessions.of.get(agent)
-        said = None if attachments is None else word(attachments, self.lost_brokers)
+        said = self.word_of(agent)
         if said is None or said.state not in states:
             return False
         heard = [one.since_ms for one in self.words(agent.split("/")[1]) if one.state == "open"]

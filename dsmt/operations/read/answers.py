@@ -25,7 +25,6 @@ from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.sentences import predicate, sentence, subject
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import local, milliseconds, span
-from dsmt.view.sessions import word
 
 Found = Mapping[EventId, SignedEvent]
 
@@ -218,8 +217,7 @@ def _of_node(sight: Sight, name: str, used: Used) -> str:
 
 def _of_source(sight: Sight, source: str, begin: Sequence[SignedEvent]) -> str:
     """A broker or a controller: whether it is there, since when, and as which process."""
-    attachments = sight.view.sessions.of.get(source)
-    said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
+    said = sight.fleet.word_of(source)
     started = next((signed.event for signed in begin if signed.event.type == "dsmt.source.started"), None)
     again = "" if started is None or started.data.get("previous_incarnation") is None else "; it had run before"
     version = "" if started is None else f", version {started.data.get('version')}"

@@ -190,8 +190,7 @@ def silent_since(sight: Sight, instance: Instance | None, generation: int) -> in
     held = decisive(instance, generation)
     if held is None:
         return None
-    attachments = sight.view.sessions.of.get(held.signed.event.source)
-    said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
+    said = sight.fleet.word_of(held.signed.event.source)
     if said is None or not silent_for(held.record, said.state, said.since_ms, sight.now_ms):
         return None
     return said.since_ms

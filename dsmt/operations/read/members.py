@@ -312,8 +312,7 @@ def controllers(sight: Sight) -> list[Controller]:
     """The controllers whose state is known, by name, but those that went with their node, which they are named after."""
     found = []
     for name, held in sorted(sight.view.controllers.items()):
-        attachments = sight.view.sessions.of.get(f"controller/{name}")
-        said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
+        said = sight.fleet.word_of(f"controller/{name}")
         alive = said is not None and said.state == "open"
         if not alive and sight.fleet.state(name) == "left":
             continue

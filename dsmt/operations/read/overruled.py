@@ -97,10 +97,9 @@ def _lost(sight: Sight, topic: str, said: list[SignedEvent]) -> list[SignedEvent
 
 def _follows(stands: SignedEvent, known: dict[EventId, SignedEvent]) -> tuple[set[EventId], int]:
     """What a word follows, with itself, and what all these settle; and the version of the oldest of them that is known."""
-    follows, settles = {stands.id: stands}, set(stands.event.cause)
-    oldest = stands
+    follows, settles, oldest = {stands.id}, set(stands.event.cause), stands
     while oldest.event.replaces in known and oldest.event.replaces not in follows:
         oldest = known[oldest.event.replaces]
-        follows[oldest.id] = oldest
+        follows.add(oldest.id)
         settles.update(oldest.event.cause)
-    return settles.union(follows), oldest.event.version or 0
+    return follows | settles, oldest.event.version or 0
