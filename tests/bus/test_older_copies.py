@@ -80,6 +80,7 @@ async def test_its_history_verifies_and_says_up_to_when_it_stood_over_other_rows
             await speaker.publish(Draft("user/speaks", {"number": number}))
         await same(b1, b2)
         assert any(OLDER in one for one in await signs(r, b2, f"first-{life}")) == (life == "two")
+        await same(b1, b2)  # what it has just signed is at the other one, too
         b2 = await put_back(r, b2, r.directory / life)
         await same(b1, b2)
         (told,) = [one for one in await signs(r, b2, f"again-{life}") if OLDER in one]
