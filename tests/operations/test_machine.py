@@ -19,7 +19,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from dsmt.cli.root import main
-from dsmt.errors import FailedError, InputError, NotFoundError
+from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError
 from dsmt.operations.local import addresses, certificates, ending, machine
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.ending import down
@@ -118,7 +118,7 @@ def test_what_is_refused_has_not_begun(home: Home) -> None:
     init(home, name="test")
     begun: list[bool] = []
     for wanted in (Wanted(engine="nats"), Wanted(name="other")):
-        with pytest.raises(InputError) as refused:
+        with pytest.raises(RefusedError) as refused:
             asyncio.run(up(home, wanted, begins=begun.append))
         assert refused.value.code == "up.made"
     assert begun == []
@@ -169,11 +169,11 @@ def test_in_a_home_that_was_restored_without_its_brokers_none_is_made_that_nobod
     shutil.rmtree(home.root / "brokers")
     kept, started = home.realm(), AsyncMock()
     monkeypatch.setattr(machine, "start", started)
-    with pytest.raises(InputError, match=r"no broker of realm test is in .*, and none answers at") as refused:
+    with pytest.raises(RefusedError, match=r"no broker of realm test is in .*, and none answers at") as refused:
         asyncio.run(up(home, Wanted()))
     assert refused.value.next == f"restore {home.root}/brokers from a backup"
     with listening(kept.brokers[1][0]):
-        with pytest.raises(InputError, match="--brokers 1: the brokers of realm test are elsewhere"):
+        with pytest.raises(RefusedError, match="--brokers 1: the brokers of realm test are elsewhere"):
             asyncio.run(up(home, Wanted(brokers=1)))
         asyncio.run(up(home, Wanted(nodes=1)))
     assert started.await_args is not None
@@ -187,7 +187,7 @@ def test_a_home_that_is_being_moved_and_has_lost_its_brokers_says_what_to_restor
     init(home, name="test")
     MigrationFile(engine="nats").write(home.migration)
     shutil.rmtree(home.root / "brokers")
-    with pytest.raises(InputError, match=r"no broker of realm test is in .*, and none answers at") as refused:
+    with pytest.raises(RefusedError, match=r"no broker of realm test is in .*, and none answers at") as refused:
         asyncio.run(up(home, Wanted()))
     assert refused.value.next == f"restore {home.root}/brokers from a backup", "the move knows the broker by its key"
 
@@ -196,7 +196,7 @@ def test_the_only_broker_of_a_home_that_was_restored_without_it_gets_another_key
     init(home, name="test")
     ((address, former),) = home.realm().brokers
     shutil.rmtree(home.root / "brokers")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(RefusedError) as refused:
         asyncio.run(up(home, Wanted()))
     assert "or dsmt cert rotate broker/b1, then dsmt node add of each host" in refused.value.next
     with listening(address), pytest.raises(NotFoundError, match="broker/b1 is not a member of this home"):
@@ -261,7 +261,7 @@ def test_a_broker_gets_no_address_that_is_none(home: Home, address: str) -> None
 @pytest.mark.parametrize("wanted", [Wanted(name="other"), Wanted(listen="127.0.0.1:9")], ids=["name", "port"])
 def test_a_realm_that_is_there_is_not_started_as_another(home: Home, wanted: Wanted) -> None:
     init(home, name="test")
-    with pytest.raises(InputError, match="--name other" if wanted.name else "--port") as refused:
+    with pytest.raises(RefusedError, match="--name other" if wanted.name else "--port") as refused:
         asyncio.run(up(home, wanted))
     assert refused.value.code == "up.made"
 
@@ -279,7 +279,7 @@ def test_fewer_than_run_are_refused_by_name(home: Home, wanted: Wanted, kind: st
         directory = home.part(kind, f"{kind[0]}{number}")
         directory.mkdir(parents=True)
         write_record(record_path(str(directory), record), own)
-    with pytest.raises(InputError, match=f"--{kind} 2: {kind[0]}3 runs too") as refused:
+    with pytest.raises(RefusedError, match=f"--{kind} 2: {kind[0]}3 runs too") as refused:
         asyncio.run(up(home, wanted))
     assert f"leave --{kind} out" in refused.value.next
 
@@ -308,7 +308,7 @@ def test_a_program_that_runs_from_its_directory_does_not_run_there_twice(tmp_pat
     own = identity_of(os.getpid())
     assert own is not None
     write_record(record_path(str(tmp_path), program), own)
-    with pytest.raises(FailedError, match=f"runs already, pid {os.getpid()}"):
+    with pytest.raises(RefusedError, match=f"runs already, pid {os.getpid()}"):
         machine.check_alone(str(tmp_path), program)
 
 
@@ -319,7 +319,7 @@ def test_the_command_line_refuses_a_second_copy(home: Home, group: str, kind: st
     own = identity_of(os.getpid())
     assert own is not None
     write_record(record_path(str(home.part(kind, name)), group), own)
-    assert main(["--home", str(home.root), group, "run", name]) == FailedError.exit
+    assert main(["--home", str(home.root), group, "run", name]) == RefusedError.exit
 
 
 @contextmanager

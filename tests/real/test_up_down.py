@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, RefusedError
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home, keeper_directory, write_secret
@@ -309,7 +309,7 @@ def test_down_ends_the_realm_of_a_home_that_was_removed_and_up_makes_none_beside
         before = [identity for identity in everybody(home).values() if identity is not None]
         shutil.rmtree(home.root)
         try:
-            with pytest.raises(FailedError, match=r"the realm that was removed from .* still runs: pid [0-9]+") as caught:
+            with pytest.raises(RefusedError, match=r"the realm that was removed from .* still runs: pid [0-9]+") as caught:
                 await up(home, Wanted())
             assert (caught.value.code, caught.value.next) == ("start.running", "dsmt down ends it")
             assert not home.exists

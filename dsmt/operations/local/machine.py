@@ -68,8 +68,8 @@ async def up(
     `waits` hears whom it waits for, and `begins`, before anything is done and when nothing speaks against it, whether the
     realm is up already.
 
-    Raises `InputError`, `FailedError` when something does not start or the broker's port is taken, `TransportError` when
-    it does not answer in time.
+    Raises `InputError`, `RefusedError`, `FailedError` when something does not start or the broker's port is taken,
+    `TransportError` when it does not answer in time.
     """
     check_counts(wanted)
     if wanted.name is not None:
@@ -133,19 +133,19 @@ def check_moved(home: Home) -> None:
 
 
 def check_abandoned(home: Home) -> None:
-    """Raise `FailedError` where a realm still runs whose home was removed: another one beside it would fight with it."""
+    """Raise `RefusedError` where a realm still runs whose home was removed: another one beside it would fight with it."""
     left = abandoned(home)
     if left:
         said = f"the realm that was removed from {home.root} still runs: pid {', '.join(str(one.pid) for one in left)}"
-        raise FailedError("start.running", said, next="dsmt down ends it")
+        raise RefusedError("start.running", said, next="dsmt down ends it")
 
 
 def _check_joined(home: Home, wanted: Wanted) -> None:
-    """Raise `InputError` where of a machine that has joined a realm more is wanted than it has."""
+    """Raise `RefusedError` where of a machine that has joined a realm more is wanted than it has."""
     if wanted != Wanted():
         here = ", ".join(dict.fromkeys([*home.names("brokers"), *home.names("controllers"), *home.names("nodes")]))
         said = f"{home.root} has joined realm {home.realm().name}, and holds only {here} of it"
-        raise InputError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
+        raise RefusedError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
 
 
 def left_out(home: Home, started: StartedRealm) -> list[str]:
@@ -215,8 +215,8 @@ def damaged(home: Home) -> list[str]:
 
 
 def check_alone(directory: str, program: str) -> None:
-    """Raise `FailedError` when a program runs from its directory already: two would contest each other's every word."""
+    """Raise `RefusedError` when a program runs from its directory already: two would contest each other's every word."""
     running = process_of(directory, program)
     if running is not None:
         said = f"the {program} of {directory} runs already, pid {running.pid}"
-        raise FailedError("start.running", said, next="leave it running, or stop it first: dsmt down")
+        raise RefusedError("start.running", said, next="leave it running, or stop it first: dsmt down")

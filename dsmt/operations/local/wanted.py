@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from dsmt.errors import InputError
+from dsmt.errors import InputError, RefusedError
 from dsmt.operations.connection import listens
 from dsmt.operations.local.home import ENGINES, Home
 from dsmt.operations.local.keeping import was_up
@@ -67,30 +67,30 @@ def check_counts(wanted: Wanted) -> None:
 
 
 def check_same(home: Home, wanted: Wanted) -> None:
-    """Raise `InputError` when the realm of this home has another name or address than was asked for."""
+    """Raise `RefusedError` when the realm of this home has another name or address than was asked for."""
     realm = home.realm()
     if wanted.name is not None and wanted.name != realm.name:
         said = f"--name {wanted.name}: the realm in {home.root} is named {realm.name}, and cannot be renamed"
-        raise InputError("up.made", said, next="leave --name out, or set another DSMT_HOME")
+        raise RefusedError("up.made", said, next="leave --name out, or set another DSMT_HOME")
     if wanted.engine not in (None, realm.engine):
         said = f"--engine {wanted.engine}: the realm in {home.root} is carried by {realm.engine}, and is not moved by `up`"
-        raise InputError("up.made", said, next=f"leave --engine out, or dsmt bus migrate {wanted.engine}")
+        raise RefusedError("up.made", said, next=f"leave --engine out, or dsmt bus migrate {wanted.engine}")
     if realm.nats is not None and wanted.brokers not in (None, len(realm.brokers)):
         said = f"--brokers {wanted.brokers}: {home.root} keeps as many NATS servers as it has, {len(realm.brokers)}"
-        raise InputError("up.made", said, next="leave --brokers out, or set another DSMT_HOME")
+        raise RefusedError("up.made", said, next="leave --brokers out, or set another DSMT_HOME")
     move = home.moving()
     if move is not None and wanted.brokers not in (None, len(home.names("brokers"))):
         to = ENGINES[move.engine]
         said = f"--brokers {wanted.brokers}: the realm in {home.root} is being moved to {to} with the brokers that it has"
-        raise InputError("up.made", said, next="dsmt bus migrate --cut or --abort first")
+        raise RefusedError("up.made", said, next="dsmt bus migrate --cut or --abort first")
     addresses = [address for address, _ in realm.brokers]
     if wanted.listen is not None and wanted.listen not in addresses:
         said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"
-        raise InputError("up.made", said, next="leave --port out, or set another DSMT_HOME")
+        raise RefusedError("up.made", said, next="leave --port out, or set another DSMT_HOME")
 
 
 async def check_brokers(home: Home, wanted: Wanted) -> None:
-    """Raise `InputError` where a home holds no broker of its realm, as one that was restored, and none elsewhere answers.
+    """Raise `RefusedError` where a home holds no broker of its realm, as one that was restored, and none elsewhere answers.
 
     `up` makes none: whom all know by its key, and which names are taken, is not told by a home that lost them.
     """
@@ -100,16 +100,16 @@ async def check_brokers(home: Home, wanted: Wanted) -> None:
     addresses = [address for address, _ in realm.brokers]
     if wanted.brokers is not None:
         said = f"--brokers {wanted.brokers}: the brokers of realm {realm.name} are elsewhere, at {', '.join(addresses)}"
-        raise InputError("up.brokers", said, next="leave --brokers out; dsmt broker add NAME gives the realm one more")
+        raise RefusedError("up.brokers", said, next="leave --brokers out; dsmt broker add NAME gives the realm one more")
     if not any(await asyncio.gather(*map(listens, addresses))):
         said = f"no broker of realm {realm.name} is in {home.root}, and none answers at {', '.join(addresses)}"
         ours = realm.nats is None and home.moving() is None and had_address(home, "b1") is not None
         anew = "; or dsmt cert rotate broker/b1, then dsmt node add of each host" if ours else ""
-        raise InputError("up.brokers", said, next=f"restore {home.root}/brokers from a backup{anew}")
+        raise RefusedError("up.brokers", said, next=f"restore {home.root}/brokers from a backup{anew}")
 
 
 def check_running(home: Home, wanted: Wanted) -> None:
-    """Raise `InputError` where fewer are asked for than run: `up` ends nothing."""
+    """Raise `RefusedError` where fewer are asked for than run: `up` ends nothing."""
     for kind, program, number in (
         ("nodes", "spawner", wanted.nodes),
         ("controllers", "controller", wanted.controllers),
@@ -122,4 +122,4 @@ def check_running(home: Home, wanted: Wanted) -> None:
         if more:
             said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` stops nothing"
             drain = f"dsmt node drain {more[0]}, then " if kind == "nodes" else ""
-            raise InputError("up.running", said, next=f"leave --{kind} out; or {drain}dsmt {kind[:-1]} remove {more[0]}")
+            raise RefusedError("up.running", said, next=f"leave --{kind} out; or {drain}dsmt {kind[:-1]} remove {more[0]}")
