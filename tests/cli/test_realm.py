@@ -310,7 +310,7 @@ def test_nothing_waits_for_a_retry_and_a_node_with_instances_is_not_removed(oper
 
 def test_up_on_a_running_realm_does_what_it_can_and_refuses_by_name_what_it_cannot(operator: Operator) -> None:
     refused = operator.run("up", "--nodes", "1", "--detach")
-    assert refused.returncode == 2
+    assert refused.returncode == 4
     assert "--nodes 1: n2 runs too, and `up` stops nothing" in refused.stderr
     assert "3 controllers, 2 nodes" in operator.ok("up", "--controllers", "3", "--detach")
 

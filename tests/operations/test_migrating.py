@@ -13,7 +13,7 @@ import pytest
 
 from dsmt.cli import screens
 from dsmt.cli.root import main
-from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError, TransportError
+from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.operations import connection
 from dsmt.operations.local import brokers, migrating, ways
 from dsmt.operations.local.dating import Dated
@@ -90,14 +90,14 @@ def test_the_realms_screen_tells_how_far_a_move_is(home: Home, told: CopiedFile 
 def test_a_realm_is_not_moved_to_the_engine_that_it_is_on(home: Home, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="realm test is carried by dsmt already"):
         way_to(home, "dsmt")
-    with pytest.raises(InputError, match="is carried by dsmt, and is not moved by `up`") as told:
+    with pytest.raises(RefusedError, match="is carried by dsmt, and is not moved by `up`") as told:
         check_same(home, Wanted(engine="nats"))
     assert told.value.next == "leave --engine out, or dsmt bus migrate nats"
     on_nats = Home(tmp_path / "nats")
     init(on_nats, name="test", nats=True)
     with pytest.raises(RefusedError, match="realm test is carried by nats already"):
         way_to(on_nats, "nats")
-    with pytest.raises(InputError, match="is carried by nats, and is not moved by `up`") as told:
+    with pytest.raises(RefusedError, match="is carried by nats, and is not moved by `up`") as told:
         check_same(on_nats, Wanted(engine="dsmt"))
     assert told.value.next == "leave --engine out, or dsmt bus migrate dsmt"
 
@@ -335,7 +335,7 @@ def test_while_a_realm_is_moved_it_keeps_its_brokers(home: Home) -> None:
     assert told.value.next == "dsmt bus migrate --cut or --abort first"
     with pytest.raises(RefusedError, match="is being moved to NATS with the brokers that it has"):
         asyncio.run(brokers.remove(home, bus, "b1", by="a", reason="", waits=lambda _: None))
-    with pytest.raises(InputError, match="--brokers 3"):
+    with pytest.raises(RefusedError, match="--brokers 3"):
         check_same(home, Wanted(brokers=3))
 
 
