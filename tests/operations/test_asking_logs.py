@@ -194,3 +194,5 @@ def test_of_what_has_ended_on_a_node_that_it_has_left_it_is_told_what_became_of_
         answers = Answers()
         answers.bus = ScriptedBus([answers.say(last=True)], view(realm), now_ms=START_MS)
         assert read(answers.bus, wanted) == [LogNotice("web/app/0", f"web/app/0 on n1: {told}")]
+    answers.bus = ScriptedBus([], view(realm), now_ms=START_MS)
+    assert read(answers.bus, LogQuery(5, follow=True), count=1) == [LogNotice("web/app/0", f"web/app/0 on n1: {told}")]

@@ -93,6 +93,8 @@ async def logs(bus: Bus, target: Target, wanted: LogQuery) -> AsyncIterator[list
     async with bus.subscribe(Interest(reader.patterns(), start=Start.LIVE, inbox=True)) as batches:
         await reader.begin()
         reading = aiter(batches)
+        if wanted.follow and (ended := reader.ended_elsewhere()):
+            yield ended
         with nullcontext() if wanted.follow else told_if_slow(f"an answer of the agents of {target}"):
             while reader.open:
                 found: list[Item] = []
@@ -225,6 +227,11 @@ class _Reader:
         """Of whom no line has come (rule 5)."""
         quiet = [(key, asked) for key, asked in sorted(self._asked.items()) if not asked.spoken]
         return [LogNotice(str(key), f"{key} on {asked.node}: {_nothing(self._wanted, asked)}") for key, asked in quiet]
+
+    def ended_elsewhere(self) -> list[Item]:
+        """Whose lines are not where it is now (rule 5): who follows would wait for them."""
+        ended = [(key, asked) for key, asked in sorted(self._asked.items()) if asked.ran_elsewhere]
+        return [LogNotice(str(key), f"{key} on {asked.node}: {asked.ran_elsewhere}") for key, asked in ended]
 
     async def ask_again(self) -> list[Item]:
         """Ask those whose answer has ended, and those who are elsewhere now (rules 2 and 3)."""
