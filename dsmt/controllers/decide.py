@@ -103,7 +103,8 @@ def _waits_for_place(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout
     """Why a slot on a node, or on none, is not on another one; None where it need not be."""
     if node is not None and not fleet.is_lost(node):
         told = fleet.view.nodes.get(node)
-        leaves = slot.move_asked is not None or (told is not None and told.mode == "draining")
+        is_drained = told is not None and told.mode == "draining"
+        leaves = is_drained or slot.move_asked is not None or known.chooser.stays(node) is not None
         return _copy_beside(fleet, key, slot, known, node) if leaves else None
     if node is not None:
         if Replacing(fleet).of(key) is None:

@@ -361,7 +361,7 @@ def test_what_may_not_run_twice_waits_for_a_copy_that_a_node_says_to_have_and_no
     assert realm.slot().node not in (node, other)
 
 
-@pytest.mark.parametrize("word", ["drain", "move"])
+@pytest.mark.parametrize("word", ["drain", "move", "placement"])
 def test_what_may_not_run_twice_is_not_stopped_to_leave_while_another_node_says_to_have_a_copy(word: str) -> None:
     realm = Realm("n1", "n2", "n3")
     realm.apply(web(1, component="update: {order: stop_first}"))
@@ -371,8 +371,10 @@ def test_what_may_not_run_twice_is_not_stopped_to_leave_while_another_node_says_
     realm.after(100).status(key(), other)
     if word == "drain":
         realm.control_node(node, "draining")
-    else:
+    elif word == "move":
         realm.control(key(), move="")
+    else:
+        realm.attributes(node, drivers={})
     realm.settle(seconds=1, obey=False)
     told = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
     assert told is not None
