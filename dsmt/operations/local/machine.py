@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up

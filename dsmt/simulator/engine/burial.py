@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Final
 
@@ -73,7 +74,9 @@ def _close(coro: Any) -> bool:
             return True
     frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
     if frame is not None:
-        frame.clear()  # or it would swallow its end once more when it is finalized, with no loop to wait on
+        # or it would swallow its end once more when it is finalized, with no loop to wait on; Python 3.13 lets no frame go
+        with suppress(RuntimeError):
+            frame.clear()
     return False
 
 
