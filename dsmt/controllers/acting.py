@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.controllers.context import ComponentContext
+from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
 from dsmt.controllers.good import ended_before, ended_well, is_of, lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NOTHING, Outcome
@@ -46,8 +46,8 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
         case "keep" if entry.fact is not None:
             kept = msgspec.structs.replace(entry.fact.record, good=context.good(entry), ended=ended_well(entry))
             return context.say(w.key, kept, w.cause, w.because)
-        case "renew" | "rollback" if _waits_as_it_ended(context, entry):
-            return NOTHING
+        case "renew" | "rollback" if (later := _waits_as_it_ended(context, entry)) is not None:
+            return later
         case _:
             kept = _kept(context, w, entry)
             said = context.say(w.key, kept, w.cause, w.because)
@@ -144,14 +144,19 @@ def _as_it_ended(entry: SlotEntry, before: Slot, slot: Slot) -> Slot:
     return slot if ended is None else msgspec.structs.replace(as_before, ended=ended)
 
 
-def _waits_as_it_ended(context: ComponentContext, entry: SlotEntry) -> bool:
-    """Whether it has ended well, and its agent cannot say now, or has not said yet, that it knows that (rule 4)."""
+def _waits_as_it_ended(context: ComponentContext, entry: SlotEntry) -> Outcome | None:
+    """When to look again at what has ended well: its agent cannot say now, or has not said yet, that it knows that (rule 4).
+
+    One that has yet to be brought the revision in which it has ended is waited for, as long as for any word (A4).
+    """
     fact = entry.fact
     if fact is None or ended_well(entry) is None:
-        return False
+        return None
     said = entry.application(fact.record.node)
-    is_told = said is not None and is_of(fact, said.record)
-    return not is_told or context.fleet.state(fact.record.node or "") != "alive"
+    if said is None or not is_of(fact, said.record) or context.fleet.state(fact.record.node or "") != "alive":
+        return NOTHING
+    until = min(said.record.since_ms, said.time_ms) + UNKNOWN_MS
+    return Outcome(wakes=(until,)) if said.record.state is State.REQUESTED and context.now_ms < until else None
 
 
 def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:

@@ -208,10 +208,12 @@ def _not_followed(
     if node is None:
         return found
     entry = fleet.view.nodes.get(node)
+    asked_ms = 0
     if entry is not None and entry.control is not None and entry.mode == "draining":
-        found.append(entry.control.time_ms)
-    elif entry is not None and entry.attributes is not None and chooser is not None and chooser.stays(node) is not None:
-        found.append(max(fleet.sets_ms, entry.attributes.time_ms))
+        asked_ms = entry.control.time_ms
+    elif chooser is not None and chooser.stays(node) is not None:
+        asked_ms = chooser.sets_ms
+    found += [asked_ms] if asked_ms > told.node_words_ms else []
     return found + ([lost_since(fleet, node)] if fleet.is_lost(node) else [])
 
 

@@ -45,7 +45,7 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
             former.setdefault(node or "", index)
         else:
             used.add(index)
-            if node not in taken and _keeps(fleet, chooser, node, slot):
+            if node not in taken and _takes(fleet, chooser, node, slot):
                 kept[index] = node
                 taken.add(node)
     free = (index for index in count() if index not in kept and index not in used)
@@ -73,7 +73,13 @@ def _left(fleet: Fleet, entry: ServiceEntry, component: ComponentSpec) -> dict[s
     return {node: index for index, node in own.items() if facts.get(index) is None}
 
 
-def _keeps(fleet: Fleet, chooser: Chooser, node: str, slot: SlotEntry) -> bool:
+def keeps(fleet: Fleet, chooser: Chooser, slot: SlotEntry) -> bool:
+    """Whether a slot stands for its node beyond doubt, whatever the others are: it has it alone, and it stays in the set."""
+    node = None if slot.fact is None or slot.fact.record.desired == "gone" else slot.fact.record.node
+    return node is not None and chooser.own.get(node, 0) == 1 and _takes(fleet, chooser, node, slot)
+
+
+def _takes(fleet: Fleet, chooser: Chooser, node: str, slot: SlotEntry) -> bool:
     entry = fleet.view.nodes.get(node)
     if fleet.state(node) == "left" or (entry is not None and entry.mode == "draining"):
         return False

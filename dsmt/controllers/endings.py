@@ -64,8 +64,9 @@ def end_slots(
         waits = waits_for_word(fleet, slot, spec, None if known is None else known.chooser)
         if waits is not None:
             outcomes.append(waits)
-        elif fact.record.desired != "gone" or spec.signed.event.cause:
-            ended = gone(fact.record) if known is None else known.ended(slot, fact.record)
+        elif fact.record.desired != "gone" or spec.signed.event.cause or (known is None and fact.record.ended is not None):
+            # what the spec does not have any more has not ended in it, whenever it has it again
+            ended = replace(gone(fact.record), ended=None) if known is None else known.ended(slot, fact.record)
             left = _left(known, fact.record)
             if left is not None and fact.record.desired != "gone":
                 ended = _as_it_ended(slot, ended)  # it stays so when its node is back (A20)
@@ -84,7 +85,7 @@ def _as_it_ended(slot: SlotEntry, ended: Slot) -> Slot:
     """
     held = slot.application(ended.node)
     good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
-    if good is None or last is None or not ended_before(slot) or ended.restart > last.at_ms:
+    if good is None or last is None or not ended_before(slot) or ended.restart > last.at_ms - round(last.ran_s * 1000):
         return replace(ended, ended=ended_well(slot))
     as_before = Ended(at_ms=last.at_ms, ran_s=last.ran_s)
     return replace(ended, spec=good.spec, revision=good.revision, former=None, ended=as_before)
@@ -146,7 +147,7 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
     if spec is None:
         return NOTHING
     ends = end_slots(fleet, brake, plan, entry, sorted(entry.slots))
-    if ends.intents:
+    if ends.intents or ends.wakes:  # what was decided of a slot may follow a spec that is yet to come
         return Outcome.merged((ends, _LOOK_AGAIN))
     for slot in entry.slots.values():
         if slot.quarantined or not all(map(fleet.is_lost, slot.holders)):

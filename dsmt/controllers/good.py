@@ -23,6 +23,7 @@ from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Ended, Good, Home, Slot
 from dsmt.event.records import from_data
+from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
@@ -292,7 +293,7 @@ def ended_well(slot: SlotEntry) -> Ended | None:
     if fact is None or fact.record.desired != "running":
         return None
     held = slot.application(fact.record.node)
-    if held is None or held.record.generation < fact.version:
+    if held is None or held.record.generation < fact.version or held.record.state is State.REQUESTED:
         return fact.record.ended
     last = held.record.last_exit
     return Ended(at_ms=last.at_ms, ran_s=last.ran_s) if stays_ended(slot) and last is not None and last.code == 0 else None

@@ -94,13 +94,21 @@ class Chooser:
     @property
     def sets(self) -> tuple[EventId, ...]:
         """The events that say which named sets there are in its expression, and in theirs."""
+        said = map(self.fleet.view.winner, self._set_topics())
+        return tuple(one.id for one in said if one is not None)
+
+    @property
+    def sets_ms(self) -> int:
+        """When the last word that stands on one of them was said (realm ms); 0 for none."""
+        return max((self.fleet.view.node_words.get(topic, 0) for topic in self._set_topics()), default=0)
+
+    def _set_topics(self) -> list[str]:
         known, found = self.fleet.view.nodesets, set[str]()
         names = {*nodeset.mentioned(_parsed(self.component.nodes))}
         while names:
             found |= names
             names = {one for name in names if name in known for one in nodeset.mentioned(known[name])} - found
-        said = (self.fleet.view.winner(f"nodeset/{name}") for name in sorted(found))
-        return tuple(one.id for one in said if one is not None)
+        return [f"nodeset/{name}" for name in sorted(found)]
 
     @cached_property
     def failed(self) -> frozenset[str]:

@@ -22,6 +22,7 @@ from typing import Final
 from dsmt.controllers.acting import act
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext
+from dsmt.controllers.each_node import keeps
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
 from dsmt.controllers.good import stays_ended
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
@@ -78,7 +79,7 @@ def _stand_alone(contexts: Mapping[str, ComponentContext], only: Places) -> bool
             continue
         key = context.key(index)
         if context.component.each_node:
-            if context.slot(key).fact is None:
+            if not keeps(context.fleet, context.chooser, context.slot(key)):
                 return False
         elif index >= (context.component.instances or 0):
             continue

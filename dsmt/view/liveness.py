@@ -70,11 +70,6 @@ class Fleet:
         """When the last of the operators' words that stand on nodes and node sets was said (realm ms); 0 for none."""
         return max(self.view.node_words.values(), default=0)
 
-    @cached_property
-    def sets_ms(self) -> int:
-        """When the last of them on a node set was said (realm ms); 0 for none."""
-        return max((at for topic, at in self.view.node_words.items() if topic.startswith("nodeset/")), default=0)
-
     def state(self, node: str) -> Liveness:
         """A node's liveness; `suspect` for one that nothing is known of: absence is never an order (R4)."""
         state = self._states.get(node)

@@ -1,10 +1,11 @@
 """One instance for each node: each has an index of its own and keeps it."""
 
+import msgspec
 import pytest
 
 from dsmt.event.kinds.realm import NodesetFact
 
-from .build import Realm, key, web
+from .build import Attentive, Realm, key, web
 from .repairs import kill, running
 
 
@@ -140,3 +141,22 @@ def test_a_move_that_waits_is_not_done_where_there_is_one_on_each_node_by_now(co
     realm.apply(web(3, component=component))
     realm.settle(seconds=2)
     assert realm.slot(2).node != node, "it is done when it can be"
+
+
+@pytest.mark.parametrize("said", ["where there is one", "where it is not to be", "that it is gone"])
+def test_what_another_controller_says_of_one_of_each_node_is_looked_at_beside_the_others(said: str) -> None:
+    realm = Realm("n1", "n2", "n3", "n4")
+    controller = Attentive(realm)
+    realm.control_node("n3", "draining")
+    realm.apply(web("each_node"))
+    controller.watch(60)
+    assert [realm.slot(index).node for index in range(3)] == ["n1", "n2", "n4"]
+    slot = msgspec.structs.replace(realm.slot(2), node="n3" if said == "where it is not to be" else "n4")
+    if said == "that it is gone":
+        realm.say("controller/c2", "service/web/slot/app/2", msgspec.structs.replace(slot, desired="gone"), version=9)
+    else:
+        realm.say("controller/c2", "service/web/slot/app/3", slot, version=9)
+    controller.look()
+    assert controller.overlooked() == []
+    slots = (realm.slot(index) for index in range(4) if realm.view.slot(key(index)) is not None)
+    assert sorted(slot.node for slot in slots if slot.desired == "running") == ["n1", "n2", "n4"]

@@ -264,3 +264,71 @@ def test_no_other_node_has_the_index_of_what_has_ended_well_on_one_that_may_come
     at.realm.after(1).settle(obey=False)
     at.back()
     assert [(at.realm.slot(i).node, at.realm.slot(i).ended is not None) for i in (0, 2)] == [("n1", True), ("n3", False)]
+
+
+def test_what_was_asked_to_run_again_while_it_ran_and_did_not_hear_of_it_runs_when_its_node_is_back() -> None:
+    realm = Realm("n1")
+    realm.apply(web("each_node", component="restart: never\n"))
+    realm.settle(seconds=1)
+    realm.after(100).settle(obey=False)
+    good, generation = realm.slot().implements, realm.generation()
+    realm.control(key(), restart=realm.now_ms)
+    realm.settle(obey=False)
+    realm.after(20)
+    last = {"code": 0, "signal": None, "at_ms": realm.now_ms, "ran_s": 120.0, "reason": None}
+    realm.status(key(), "n1", State.FAILED, last_exit=last, good=good, generation=generation)
+    realm.control_node("n1", "draining")
+    realm.after(1).settle(obey=False)
+    realm.status(key(), "n1", State.GONE, layer=Layer.CONTAINER)
+    realm.control_node("n1", "active")
+    realm.after(1).settle(obey=False)
+    assert (realm.slot().desired, realm.slot().ended) == ("running", None)
+
+
+@pytest.mark.parametrize("ends", ["drained and back", "gone"])
+@pytest.mark.parametrize("how", ["removed", "left out"])
+def test_what_is_of_no_spec_for_a_while_runs_again_on_each_node(how: str, ends: str) -> None:
+    at, job = OneOfEach(), web("each_node", component="restart: never\n")
+    at.drained()
+    if ends == "drained and back":
+        at.back()
+    at.realm.apply(
+        job if how == "removed" else "service: web\ncomponents:\n  front: {run: ./front}\n", removed=how == "removed"
+    )
+    at.realm.settle(obey=False)
+    for index in (0, 1):
+        at.realm.status(key(index), at.realm.slot(index).node or "", State.GONE, last_exit=at.last)
+    at.realm.control_node("n1", "active")
+    at.realm.after(2).apply(job)
+    at.realm.settle(obey=False)
+    assert [(at.realm.slot(i).desired, at.realm.slot(i).revision, at.realm.slot(i).ended) for i in (0, 1)] == [
+        ("running", 3, None)
+    ] * 2
+
+
+def test_who_has_yet_to_be_brought_the_revision_in_which_it_has_ended_is_given_no_other_one_for_a_minute() -> None:
+    at = OneOfEach()
+    at.drained()
+    at.realm.apply(web("each_node", component="restart: never\n", head="labels: {team: a}\n"))
+    at.back()
+    at.realm.status(key(1), "n2", State.FAILED, last_exit=at.last, good=at.realm.slot(1).implements)
+    at.realm.status(key(0), "n1", State.REQUESTED, revision=0)
+    controller = Attentive(at.realm)
+    assert controller.watch(55, obey=False) == []
+    assert (at.realm.slot(0).revision, at.realm.slot(0).ended is not None) == (1, True)
+    controller.watch(10, obey=False)
+    assert at.realm.slot(0).revision == 2, "that of a revision that is nowhere is waited for for ever"
+
+
+@pytest.mark.parametrize("leaves", ["drain", "death"])
+def test_it_is_moved_as_ended_also_before_its_agent_has_that_revision(leaves: str) -> None:
+    at = Migrated()
+    at.leave("drain")
+    second = at.realm.slot().node or ""
+    at.realm.status(key(), second, State.REQUESTED, revision=0)
+    if leaves == "drain":
+        at.realm.control_node(second, "draining")
+    else:
+        at.realm.close(second)
+    at.controller.watch(30, obey=False)
+    assert (at.realm.slot().node == second, at.realm.slot().ended is not None) == (False, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from dsmt.controllers.context import UNKNOWN_MS
@@ -298,8 +299,40 @@ def test_a_lying_agent_holds_up_no_node_set_whatever_is_said_of_other_nodes(inst
     for _ in range(20):
         realm.status(key(0), node, State.RUNNING, layer=Layer.CONTAINER, generation=generation, alone=True)
         realm.control_node("n9", "excluded" if generation % 2 else "active")
+        realm.attributes(node)
+        realm.say("operator/alice", "nodeset/other", NodesetFact(expression="all_nodes", by=f"alice{generation}"))
         if realm.decide().intents:
             return
         realm.after(4)
         generation += 1
     pytest.fail("held up for ever")
+
+
+def test_a_drain_that_the_fact_follows_ends_no_wait_for_a_later_one() -> None:
+    """There was no place for it then; there is one now, and the other controller's move comes after the status."""
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.control_node("n1", "draining")
+    realm.after(5).apply(web(1, component="env: {A: b}"))
+    realm.settle(seconds=1)
+    assert (realm.slot().node, realm.slot().revision) == ("n1", 2)
+    realm.after(600).node("n2")
+    assert decided(realm) == [0]
+    realm.status(key(), "n1", State.GONE, generation=realm.generation() + 1)
+    assert decided(realm) == []
+
+
+def test_nothing_is_buried_while_a_slot_follows_a_spec_that_is_yet_to_come() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    slot = realm.slot()
+    realm.apply(web(1), removed=True)
+    realm.step()
+    realm.status(key(), "n1", State.GONE)
+    assert realm.slot().desired == "gone"
+    again = msgspec.structs.replace(slot, spec="operator/alice#1-99", revision=3, spec_version=3)
+    realm.after(1).say("controller/c2", "service/web/slot/app/0", again)
+    realm.after(30)
+    assert realm.decide().intents == ()

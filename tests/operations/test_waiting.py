@@ -14,6 +14,7 @@ from dsmt.event.status import State
 from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
+from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell
 from dsmt.simulator.engine.run import run as simulate
 from tests.controllers.build import Realm, key, web
@@ -313,3 +314,11 @@ def test_of_what_runs_on_each_node_nothing_is_ready_before_anything_was_decided(
     realm.settle(seconds=1)
     done = wait(waiting.settled, one)
     assert (done.outcome, done.ready, done.wanted) == ("ready", 2, 2)
+
+
+def test_a_set_that_selects_no_node_now_keeps_nobody_waiting(realm: Realm) -> None:
+    realm.apply(web("each_node", service="each", component="nodes: n9"))
+    realm.settle(seconds=1)
+    one = Applied(service="each", revision=1, plan=None, outcome="applied", ready=0, wanted=0)
+    assert wait(waiting.settled, one).outcome == "ready"
+    assert wait(waiting.wait_for, Target("each"), "ready").because == "nothing of it is to run"

@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from dsmt.controllers.each_node import indexes_of_nodes
 from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.envelope import EventId
@@ -136,7 +137,6 @@ async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float
     """
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
-
     waited, look = _Awaited(target, state), f"dsmt status {target.service}"
     return await until(
         bus, waited.seen, limit_s=limit_s, unmet=f"{target} is not {state}", look=look, far=waited.far, tell=tell
@@ -367,20 +367,23 @@ def _all_there(sight: Sight, target: Target) -> bool:
 def _all_decided(sight: Sight, target: Target) -> bool:
     """Whether of each slot that the spec wants it was decided where it is to be; one that is gone yet is to come back."""
     entry = sight.view.services[target.service]
-    told = {
-        place: slot.fact.record
-        for place, slot in entry.slots.items()
-        if slot.fact is not None and target.takes(SlotKey(target.service, *place))
-    }
-    here = Counter(name for (name, _), fact in told.items() if fact.desired != "gone")
+    taken = ((*place, slot.fact) for place, slot in entry.slots.items() if target.takes(SlotKey(target.service, *place)))
+    told = [(name, fact.record.desired) for name, _, fact in taken if fact is not None]
+    known, here = {name for name, _ in told}, Counter(name for name, desired in told if desired != "gone")
     for name, one in ({} if entry.parsed is None else entry.parsed.components).items():
         if target.component not in (None, name):
             continue
-        if one.each_node and not any(component == name for component, _ in told):
+        if one.each_node and name not in known and _has_a_node(sight, target, name):
             return False
         if here[name] < (1 if target.index is not None else one.instances or 0):
             return False
     return True
+
+
+def _has_a_node(sight: Sight, target: Target, component: str) -> bool:
+    """Whether a node is of the set of a component of which there is one on each."""
+    known = sight.governing.of(SlotKey(target.service, component, 0))
+    return known is not None and bool(indexes_of_nodes(sight.fleet, known.entry, known.chooser))
 
 
 def _unwanted(sight: Sight, target: Target) -> list[str]:
