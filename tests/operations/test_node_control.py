@@ -10,7 +10,7 @@ import pytest
 from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError
 from dsmt.event.status import Layer, State
 from dsmt.operations.read import waiting
-from dsmt.operations.read.holding import left_on
+from dsmt.operations.read.holding import data_on, left_on
 from dsmt.operations.read.members import nodes
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.write import node_control
@@ -229,6 +229,30 @@ def test_a_node_that_data_waits_for_is_removed_only_when_that_is_said(realm: Rea
     with pytest.raises(InputError, match=f"the data of web/app/0 is on {node}"):
         remove(node)
     assert remove(node, sure=True).changed
+
+
+def test_the_data_of_what_has_ended_is_on_its_node(realm: Realm) -> None:
+    """Of what was scaled to 0, of what ends with a drain, and of what was removed: all of it comes back there (A17)."""
+    realm.apply(web(1, service="none", component="data: true\n"))
+    realm.apply(web("each_node", service="each", component="data: true\n"))
+    realm.apply(web(1, service="old", component="data: true\n"))
+    realm.settle(seconds=1)
+    at = {name: realm.slot(service=name).node or "" for name in ("none", "each", "old")}
+    realm.apply(web(0, service="none", component="data: true\n"))
+    realm.apply(web(1, service="old", component="data: true\n"), removed=True)
+    realm.control_node(at["each"], "draining")
+    realm.settle(seconds=1)
+    for name, node in at.items():
+        realm.status(key(service=name), node, State.GONE, layer=Layer.CONTAINER)
+    realm.after(10).settle(seconds=1)
+    assert "old" not in realm.view.services or realm.view.services["old"].spec is None
+    for name, node in at.items():
+        assert f"{name}/app/0" in data_on(sight(realm), node)
+        realm.close(node)
+    realm.after(0.3).settle(obey=False)
+    for name, node in at.items():
+        with pytest.raises(InputError, match=rf"the data of .*{name}/app/0.* is on {node}"):
+            remove(node)
 
 
 def test_of_the_last_node_that_takes_instances_it_is_known_what_ends_with_it_and_what_stays(realm: Realm) -> None:

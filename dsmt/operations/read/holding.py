@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dsmt.controllers.good import data_of
 from dsmt.controllers.pinning import home_of
 from dsmt.controllers.placement import Chooser
 from dsmt.event.kinds.slot import Slot
@@ -36,6 +37,14 @@ def left_on(sight: Sight, node: str) -> list[Left]:
             because = _because(sight, key, entry, node, stays=stays)
             found.append(Left(instance=str(key), stays=stays, because=because))
     return found
+
+
+def data_on(sight: Sight, node: str) -> list[str]:
+    """The instances whose data is on a node: also of those that have ended, and of services that were removed (A17)."""
+    topics = (signed.event.topic.split("/") for signed in sight.view.winners())
+    buried = (levels[2] for levels in topics if levels[:2] == ["tombstone", "service"])
+    homes = ((name, data_of(sight.fleet, name)) for name in sorted({*sight.view.services, *buried}))
+    return [str(SlotKey(name, *at)) for name, known in homes for at, home in sorted(known.items()) if home.node == node]
 
 
 def is_to_leave(sight: Sight, node: str) -> bool:

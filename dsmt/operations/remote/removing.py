@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from dsmt.errors import InputError, NotFoundError, TransportError
+from dsmt.event.phrases import some
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import brokers
 from dsmt.operations.local.ending import end_node
@@ -14,7 +15,7 @@ from dsmt.operations.local.home import Home, is_up
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.servers import check_left, emptied
-from dsmt.operations.read.holding import Left, left_on
+from dsmt.operations.read.holding import Left, data_on, left_on
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
@@ -43,7 +44,8 @@ async def remove(
 ) -> Controlled:
     """Remove a node and all that was made on its host, then forget it.
 
-    Raises `InputError` where instances are on it, unless who asks is `sure`, and what reaching the host may raise.
+    Raises `InputError` where instances are on it, or their data is, unless who asks is `sure`, and what reaching the host
+    may raise.
     """
     await _check_free(connection, node, sure=sure)
     waits = partial(tell, place.host)
@@ -60,7 +62,7 @@ async def remove(
 async def remove_own(connection: Connection, home: Home, node: str, *, reason: str, sure: bool, waits: Tell) -> Controlled:
     """End a node of this home, with what runs there, forget it, and remove its directory, with the data that is there.
 
-    Raises `InputError` where instances are on it, unless who asks is `sure`.
+    Raises `InputError` where instances are on it, or their data is, unless who asks is `sure`.
     """
     async with alone(home, waits):
         await _check_free(connection, node, sure=sure)
@@ -75,11 +77,11 @@ async def remove_own(connection: Connection, home: Home, node: str, *, reason: s
 
 
 async def _check_free(connection: Connection, node: str, *, sure: bool) -> None:
-    """Raise `InputError` where instances are on a node, unless who asks is `sure`."""
+    """Raise `InputError` where instances are on a node, or their data is, unless who asks is `sure`."""
     sight = await look(connection.bus)
-    left = left_on(sight, node)
-    if left and not sure:
-        raise _dead(node) if sight.fleet.state(node) == "dead" else _busy(node, left)
+    left, data = left_on(sight, node), data_on(sight, node)
+    if (left or data) and not sure:
+        raise _dead(node) if sight.fleet.state(node) == "dead" else _busy(node, left, data)
 
 
 async def _forget_ended(connection: Connection, home: Home, node: str, *, reason: str, waits: Tell) -> Controlled:
@@ -100,14 +102,16 @@ def _dead(node: str) -> InputError:
     return InputError("node.dead", f"{node} is dead; nothing was done", next=advice)
 
 
-def _busy(node: str, left: Sequence[Left]) -> InputError:
+def _busy(node: str, left: Sequence[Left], data: Sequence[str]) -> InputError:
     """What keeps a node from being removed; what no drain moves is named first, for its data goes with the node."""
-    kept = [one.instance for one in left if one.stays]
-    first = (kept or [left[0].instance])[0]
+    if not left:
+        said = f"the data of {some(data)} is on {node}; nothing was done"
+        return InputError("node.busy", said, next="copy that data; then --yes, which removes it")
+    first = next((one.instance for one in left if one.stays), left[0].instance)
     more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-    if kept:
+    if data:
         are, them = ("are", "them") if more else ("is", "it")
-        said = f"{first}{more} {are} on {node}, and the data of {', '.join(kept)} with {them}; nothing was done"
+        said = f"{first}{more} {are} on {node}, and the data of {some(data)} with {them}; nothing was done"
         advice = f"copy that data; then --yes, which ends {them} there and removes it"
     else:
         said = f"{first}{more} {'run' if len(left) > 1 else 'runs'} on {node}; nothing was done"

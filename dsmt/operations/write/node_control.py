@@ -8,8 +8,8 @@ import msgspec
 
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
-from dsmt.event.phrases import person, quoted
-from dsmt.operations.read.holding import Left, left_on
+from dsmt.event.phrases import person, quoted, some
+from dsmt.operations.read.holding import Left, data_on, left_on
 from dsmt.operations.read.instance_row import component_of
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
@@ -123,10 +123,11 @@ async def _remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends
     if state == "suspect" and not sure:
         said = f"{name} is suspect: it may be alive, and only silent; nothing was done"
         raise InputError("node.suspect", said, next=f"dsmt node remove {name} --yes, if it will not come back")
-    waiting = [one.instance for one in left_on(sight, name) if one.stays]
-    if waiting and not sure:
-        said = f"the data of {', '.join(waiting)} is on {name}, and waits for it; nothing was done"
-        raise InputError("node.data", said, next=f"dsmt move {waiting[0]} --accept-data-loss, or --yes")
+    data, waiting = data_on(sight, name), [one.instance for one in left_on(sight, name) if one.stays]
+    if data and not sure:
+        said = f"the data of {some(data)} is on {name}{', and waits for it' if waiting else ''}; nothing was done"
+        lost = f"dsmt move {waiting[0]} --accept-data-loss, or --yes" if waiting else "--yes, if that is of no use any more"
+        raise InputError("node.data", said, next=lost)
     await say(bus, [_left(sight, name, by, reason)])
     return _controlled(sight, name, "removed", changed=True)
 

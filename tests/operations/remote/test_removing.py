@@ -20,12 +20,15 @@ from dsmt.view import NodeEntry
 CONNECTION: Any = SimpleNamespace(bus=None)
 
 
-def refused(left: list[Left], directory: Path, monkeypatch: pytest.MonkeyPatch, *, state: str = "alive") -> InputError:
+def refused(
+    left: list[Left], directory: Path, monkeypatch: pytest.MonkeyPatch, *, state: str = "alive", data: tuple[str, ...] = ()
+) -> InputError:
     async def look(_: Any) -> Any:
         return SimpleNamespace(fleet=SimpleNamespace(state=lambda _: state))
 
     monkeypatch.setattr(removing, "look", look)
     monkeypatch.setattr(removing, "left_on", lambda *_: left)
+    monkeypatch.setattr(removing, "data_on", lambda *_: data or [one.instance for one in left if one.stays])
     place = NodePlace(host="one")
     with pytest.raises(InputError) as told:
         asyncio.run(removing.remove(CONNECTION, Home(directory), "one", place, reason="", sure=False, tell=silent))
@@ -42,6 +45,12 @@ def test_who_is_about_to_remove_the_data_of_an_instance_is_told_so_and_not_to_dr
     said = refused([left("web/app/0"), left("kv/redis/1", stays=True)], tmp_path, monkeypatch)
     assert said.message == "kv/redis/1 and 1 more are on one, and the data of kv/redis/1 with them; nothing was done"
     assert said.next == "copy that data; then --yes, which ends them there and removes it"
+
+
+def test_of_what_has_ended_the_data_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refused([], tmp_path, monkeypatch, data=("old/a/0", "old/a/1", "old/a/2", "old/a/3"))
+    assert said.message == "the data of old/a/0, old/a/1, old/a/2 and 1 more is on one; nothing was done"
+    assert said.next == "copy that data; then --yes, which removes it"
 
 
 def test_what_a_drain_moves_is_to_be_drained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
