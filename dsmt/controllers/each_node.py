@@ -11,6 +11,7 @@ Rule 4: what ends names the fact for which its node is of the set no more.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 
 from dsmt.controllers.good import data_left
@@ -26,20 +27,18 @@ from dsmt.view import Fleet, ServiceEntry, SlotEntry
 def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dict[int, str]:
     """By index, in their order, the node that it stands for."""
     kept: dict[int, str] = {}
-    former = _left(fleet, entry, chooser.component)
+    own = [(index, slot) for (component, index), slot in sorted(entry.slots.items()) if component == chooser.component.name]
+    former = _left(fleet, entry, chooser.component) | _last_there(fleet, own)
     taken: set[str] = set()
     used = set(former.values())
-    for (component, index), slot in sorted(entry.slots.items()):
-        if component != chooser.component.name:
-            continue
+    for index, slot in own:
         if slot.hold is not None:
             used.add(index)
         if slot.fact is None:
             former |= dict.fromkeys(slot.holders, index)
             continue
-        node, its = slot.fact.record.node, _keeps_index(fleet, slot.fact.record)
-        if its is not None:
-            former[its] = index
+        node = slot.fact.record.node
+        if _keeps_index(fleet, slot.fact.record) is not None:
             used.add(index)
         elif node is None or slot.fact.record.desired == "gone":
             former.setdefault(node or "", index)
@@ -56,6 +55,13 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
     return dict(sorted(kept.items()))
 
 
+def _last_there(fleet: Fleet, slots: Iterable[tuple[int, SlotEntry]]) -> dict[str, int]:
+    """By node, the index that is kept for it, of several the one that was there last: another one has older data."""
+    facts = ((slot.fact, index) for index, slot in slots if slot.fact is not None)
+    last = sorted((fact.record.revision, fact.time_ms, index, _keeps_index(fleet, fact.record)) for fact, index in facts)
+    return {node: index for _, _, index, node in last if node is not None}
+
+
 def _keeps_index(fleet: Fleet, fact: Slot) -> str | None:
     """The node for which a slot keeps its index though it is nowhere, for its data or its end is there; None for none."""
     if fact.node is not None and fact.desired != "gone":
@@ -66,11 +72,11 @@ def _keeps_index(fleet: Fleet, fact: Slot) -> str | None:
 
 
 def _left(fleet: Fleet, entry: ServiceEntry, component: ComponentSpec) -> dict[str, int]:
-    """By node, the index whose data is there since the service was removed (`good`, rule 3)."""
+    """By node, the index whose data is there since the service was removed, the last of several (`good`, rule 3)."""
     left = data_left(fleet, entry.name) if component.on_partition == "pinned" else {}
     own = {index: home.node for (name, index), home in left.items() if name == component.name}
     facts = {index: slot.fact for (name, index), slot in entry.slots.items() if name == component.name}
-    return {node: index for index, node in own.items() if facts.get(index) is None}
+    return {node: index for index, node in reversed(own.items()) if facts.get(index) is None}
 
 
 def keeps(fleet: Fleet, chooser: Chooser, slot: SlotEntry) -> bool:

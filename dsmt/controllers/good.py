@@ -229,9 +229,17 @@ def data_of(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
 
 
 def left_by(fleet: Fleet, service: str) -> tuple[LeftData, ...]:
-    """The same, as a tombstone says it."""
-    homes = sorted(data_of(fleet, service).items())
-    return tuple(LeftData(component=place[0], index=place[1], home=home) for place, home in homes[:DATA_MOST])
+    """The same, as a tombstone says it: what was there last comes first, and what the tombstone before has named last."""
+    entry = fleet.view.services.get(service)
+
+    def age(place: tuple[str, int]) -> tuple[int, int]:
+        slot = None if entry is None else entry.slots.get(place)
+        own = None if slot is None or slot.fact is None or slot.fact.record.home is None else slot.fact
+        return (0, 0) if own is None else (-own.record.revision, -own.time_ms)
+
+    homes = data_of(fleet, service)
+    last = sorted(homes, key=lambda place: (age(place), place))[:DATA_MOST]
+    return tuple(LeftData(component=place[0], index=place[1], home=homes[place]) for place in last)
 
 
 def _is_member(fleet: Fleet, node: str) -> bool:

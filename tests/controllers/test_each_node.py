@@ -160,3 +160,31 @@ def test_what_another_controller_says_of_one_of_each_node_is_looked_at_beside_th
     assert controller.overlooked() == []
     slots = (realm.slot(index) for index in range(4) if realm.view.slot(key(index)) is not None)
     assert sorted(slot.node for slot in slots if slot.desired == "running") == ["n1", "n2", "n4"]
+
+
+@pytest.mark.parametrize("leaves", ["drain", "removal"])
+def test_a_node_that_is_back_is_given_the_index_that_was_there_last_and_its_data(leaves: str) -> None:
+    """Another one ended there before, when there was to be one on each node: its data is older."""
+    realm, each = Realm("n1", "n2"), web("each_node", component="data: true")
+    realm.apply(web(3, component="data: true"))
+    realm.settle(seconds=1)
+    realm.after(60).apply(each)
+    realm.settle(seconds=1)
+    realm.after(600)
+    had = [(index, realm.slot(index).node) for index in range(3) if realm.slot(index).desired == "running"]
+    node = realm.slot(2).node or ""
+    assert (realm.slot(2).desired, [there for _, there in had].count(node)) == ("gone", 1)
+    if leaves == "drain":
+        realm.control_node(node, "draining")
+        realm.settle(seconds=1)
+        realm.control_node(node, "active")
+    else:
+        realm.apply(each, removed=True)
+        realm.settle(seconds=1)
+        realm.after(10).settle(seconds=1)
+        assert realm.view.winner("tombstone/service/web") is not None
+        realm.apply(each)
+    realm.settle(seconds=1)
+    slots = ((index, realm.view.slot(key(index))) for index in range(3))
+    facts = [(index, slot.fact.record) for index, slot in slots if slot is not None and slot.fact is not None]
+    assert [(index, fact.node) for index, fact in facts if fact.desired == "running"] == had

@@ -104,6 +104,17 @@ def test_a_tombstone_names_so_many_homes_as_fit_into_one_event() -> None:
     assert said is not None
     told = from_data(Tombstone, said.event.data)
     assert [one.index for one in told.data] == list(range(DATA_MOST))
+    other = web(1, component=DATA).replace("app:", "pg:")  # its own data is named before what another revision has left
+    realm.apply(other)
+    realm.settle(seconds=1)
+    home = homes(realm)[("pg", 0)]
+    realm.apply(other, removed=True)
+    realm.settle(seconds=10)
+    realm.after(60).settle(seconds=10)
+    said = realm.view.winner(TOMBSTONE)
+    assert said is not None
+    told = from_data(Tombstone, said.event.data)
+    assert ((told.data[0].component, told.data[0].home), len(told.data)) == (("pg", home), DATA_MOST)
 
 
 def test_what_an_orphan_of_before_was_told_hides_no_home() -> None:
