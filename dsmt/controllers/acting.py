@@ -28,7 +28,7 @@ from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
 from dsmt.event.kinds.slot import Ended, Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
-from dsmt.view import Fleet, SlotEntry
+from dsmt.view import Fleet, Held, SlotEntry
 
 _NO_PLACE: Final = Outcome(unschedulable=True)
 RETOLD_MS: Final = 60_000
@@ -256,7 +256,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
     node = target_of(context, w)
     if node is None:
         return _NO_PLACE
-    if lives and context.rolls_in_place_only(entry) and _works(entry, fact.record.node) and ended_well(entry) is None:
+    if lives and context.rolls_in_place_only(entry) and _may_work(entry, fact) and ended_well(entry) is None:
         if fact.record.desired == "stopped":
             return NOTHING
         if works_beside(context.fleet, entry, fact.record.node, node) is not None:
@@ -295,12 +295,20 @@ def works_beside(fleet: Fleet, entry: SlotEntry, *these: str | None) -> str | No
 
 
 def _works(entry: SlotEntry, node: str) -> bool:
-    """Whether an instance may be running on a node, or run again."""
+    """Whether an instance may be running on a node, or run again, by what is said there."""
     instance = entry.instances.get(node)
-    if instance is None or not instance.left or instance.application is None:
-        return False
-    said = instance.application.record
-    return said.state not in (State.STOPPED, State.GONE) and not said.has_ended
+    said = None if instance is None or not instance.left else instance.application or instance.container
+    return said is not None and said.record.state not in (State.STOPPED, State.GONE) and not said.record.has_ended
+
+
+def _may_work(entry: SlotEntry, fact: Held[Slot]) -> bool:
+    """The same of the node to which a fact gives it, which may have begun it and not have been heard since."""
+    instance = entry.instances.get(fact.record.node or "")
+    if instance is None or instance.generation < fact.version:
+        return True
+    said = instance.application
+    has_answered = said is not None and said.record.generation >= fact.version
+    return _works(entry, fact.record.node or "") if has_answered else instance.left
 
 
 def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:
