@@ -46,6 +46,10 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
         case "keep" if entry.fact is not None:
             kept = msgspec.structs.replace(entry.fact.record, good=context.good(entry), ended=ended_well(entry))
             return context.say(w.key, kept, w.cause, w.because)
+        case "moved" if entry.fact is not None:  # that is all that is said: what it is to run has its turn
+            there, before = _slot(context, w, entry, node=entry.fact.record.node), entry.fact.record
+            moved = msgspec.structs.replace(before, move_number=there.move_number, home=there.home)
+            return context.say(w.key, moved, w.cause, w.because)
         case "renew" | "rollback" if (later := _waits_as_it_ended(context, entry)) is not None:
             return later
         case _:

@@ -217,3 +217,26 @@ def behind(realm: Realm, known: list[SignedEvent]) -> Realm:
         other.view.apply(signed)
     other._sequences, other._attachments = dict(realm._sequences), dict(realm._attachments)
     return other
+
+
+def test_a_waiting_move_that_is_ended_gives_no_revision_before_its_turn() -> None:
+    component = "nodes: minus(all_nodes, n4)\nupdate: {order: stop_first}\nhealth: {exec: ./check}"
+    realm = Realm("n1", "n2", "n3", "n4")
+    realm.apply(web(3, component=component))
+    realm.settle(obey=False)
+    realm.obey()
+    for index in range(3):
+        realm.health(key(index), realm.slot(index).node or "", "ready")
+    realm.after(100).settle(obey=False)
+    realm.control_node("n4", "excluded")
+    node = realm.slot(2).node or ""
+    realm.control(key(2), move="n4", move_number=1)
+    realm.settle(obey=False)
+    realm.apply(web(3, component=f"{component}\nenv: {{A: b}}"))
+    realm.settle(obey=False)
+    tried = [index for index in range(3) if realm.slot(index).revision == 2]
+    assert len(tried) == 1
+    realm.control(key(2), move=node, move_number=2)
+    realm.settle(obey=False)
+    assert [index for index in range(3) if realm.slot(index).revision == 2] == tried
+    assert realm.slot(2).move_number == 2

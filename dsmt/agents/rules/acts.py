@@ -223,9 +223,9 @@ def overlaps(at: Situation) -> bool:
     return at.overlaps
 
 
-def restarted(at: Situation) -> bool:
-    """The slot asks for a restart."""
-    return at.wanted is not None and at.running is not None and at.wanted.restart != at.running.restart
+def same_revision(at: Situation) -> bool:
+    """What is wanted is the revision that runs: no more than a restart is asked for."""
+    return at.wanted is not None and at.running is not None and at.wanted.run_key == at.running.run_key
 
 
 def finished(at: Situation) -> bool:
@@ -308,7 +308,7 @@ ACTS: Final = (
     Act(Do.TAKE_OVER, (runs, nothing_new)),
     Act(Do.REST, (runs, too_early), (installed,)),
     Act(Do.INSTALL, (runs,), (installed,)),
-    Act(Do.HAND_OVER, (runs, ready, overlaps), (restarted,)),
+    Act(Do.HAND_OVER, (runs, ready, overlaps), (same_revision,)),
     Act(Do.RESTART, (runs,)),
     Act(Do.RETIRE, (two, finished, ended_good)),
     Act(Do.STAY, (finished, known), (kept, ended_as_wanted)),
