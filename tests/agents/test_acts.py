@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from dsmt.agents.rules.acts import ACTS, FOREVER, Do, Goal, Situation, next_act, rest_s
 from dsmt.agents.rules.reconcile import Duty
+from dsmt.event.kinds.slot import Ended
 
+ENDED = Ended(at_ms=5, ran_s=1.0)
 OLD = Goal("i1", "r1", 1, 0)
 NEW = Goal("i2", "r2", 2, 0)
 BESIDE = Goal("i1", "r2", 2, 0)
@@ -67,9 +69,9 @@ def at(**about: Any) -> Situation:
         (at(duty=Duty.LEAVE), Do.LEAVE),
         (at(duty=Duty.LEAVE, running=OLD), Do.LEAVE),
         (at(duty=Duty.KEEP), Do.START),
-        (at(came_ended=True), Do.COME_ENDED),
-        (at(came_ended=True, wanted=None), Do.AWAIT_SPEC),
-        (at(came_ended=True, ended=OLD), Do.REST),
+        (at(came_ended=ENDED), Do.COME_ENDED),
+        (at(came_ended=ENDED, wanted=None), Do.AWAIT_SPEC),
+        (at(came_ended=ENDED, ended=OLD), Do.REST),
         (at(running=OLD), Do.REST),
         (at(running=OLD, condemned=True), Do.FAIL),
         (at(running=OLD, restart_asked=True), Do.RESTART),

@@ -10,6 +10,7 @@ from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.reconcile import OFFLINE_START_AFTER_S, Owed
 from dsmt.agents.shared.dependencies import Dependencies
+from dsmt.event.kinds.slot import Ended
 
 
 class Deciding:
@@ -46,7 +47,7 @@ class Deciding:
             ended=after.ended(
                 record, None if plan is None else plan.wanted, None if plan is None else plan.component.restart
             ),
-            came_ended=facts.ended is not None and record.run_generation != facts.generation,
+            came_ended=self._came_ended(plan),
             ended_good=record.good_key == record.run_key,
             reinstall=record.step == "reinstall",
             recreate=record.step == "recreate",
@@ -54,6 +55,14 @@ class Deciding:
             left_s=self._left_s(owed),
             now=self._deps.clock.boottime(),
         )
+
+    def _came_ended(self, plan: RunPlan | None) -> Ended | None:
+        """How what is wanted has ended well on another node, or here before what was refused."""
+        record, facts = self._memory.record, self._facts
+        if record.run_generation == facts.generation:
+            return None
+        before = after.ended_before(record, None if plan is None else plan.wanted) if facts.goes_back else None
+        return facts.ended or before
 
     def _not_before(self) -> float:
         """When the next try is due; after a reboot there is time for a first word from a broker (A15)."""

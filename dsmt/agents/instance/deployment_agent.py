@@ -280,8 +280,8 @@ class DeploymentAgent:
                 await self._guarded(act, plan, self._steps.take_back(plan))
             case Do.STAY if plan is not None:
                 self._failing.stay(plan)
-            case Do.COME_ENDED if plan is not None and self._facts.ended is not None:
-                self._failing.come_ended(plan, self._facts.ended)
+            case Do.COME_ENDED if plan is not None and at.came_ended is not None:
+                self._failing.come_ended(plan, at.came_ended)
             case Do.TAKE_OVER if plan is not None:
                 self._runner.take_over(plan)
             case Do.INSTALL if plan is not None:

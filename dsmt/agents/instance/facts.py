@@ -85,6 +85,11 @@ class Facts:
         return None if self._slot is None or self.owed().duty is not Duty.RUN else self._slot.ended
 
     @property
+    def goes_back(self) -> bool:
+        """Whether what is to run here is gone back to, for a later revision was refused."""
+        return self._slot is not None and self._slot.refuses is not None and self.owed().duty is Duty.RUN
+
+    @property
     def cause(self) -> EventId | None:
         """The slot fact's id."""
         return None if self._signed is None or self._slot is None else self._signed.id

@@ -50,7 +50,7 @@ class Failing:
             self.tell(last.reason, Finished(), last)
 
     def come_ended(self, plan: RunPlan, ended: Ended) -> None:
-        """What has ended well on another node is here from now on, and stays ended."""
+        """What has ended well on another node, or here before another was tried, is here from now on, and stays ended."""
         told = self._reporter.why("run.exited", exit_code=0, code=0, time=endings.words(ended.ran_s))
         last = LastExit(code=0, signal=None, at_ms=ended.at_ms, ran_s=ended.ran_s, reason=self._reporter.left_alone(told))
         good = Good(spec=plan.spec, revision=plan.revision)

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dsmt.agents.rules.reconcile import Duty
+from dsmt.event.kinds.slot import Ended
 
 FOREVER: Final = float("inf")
 
@@ -67,7 +68,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """A STOP command of this generation."""
     ended: Goal | None = None
     """What has ended by itself, where its policy wants no further try."""
-    came_ended: bool = False
+    came_ended: Ended | None = None
     """Its slot fact says that it has ended well elsewhere, and that is not written down here."""
     ended_good: bool = False
     """What has ended was good."""
@@ -234,8 +235,8 @@ def finished(at: Situation) -> bool:
 
 
 def came_ended(at: Situation) -> bool:
-    """It has ended well elsewhere."""
-    return at.came_ended
+    """It has ended well elsewhere, or before."""
+    return at.came_ended is not None
 
 
 def ended_good(at: Situation) -> bool:

@@ -13,10 +13,10 @@ from typing import Any
 
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.container import InstanceRecord, Outgoing
+from dsmt.agents.rules.container import Done, InstanceRecord, Outgoing
 from dsmt.agents.rules.supervision import Finished, RestartHistory, Verdict, leaves
 from dsmt.event.kinds.instance import LastExit
-from dsmt.event.kinds.slot import Good
+from dsmt.event.kinds.slot import Ended, Good
 from dsmt.ports.driver import Handle
 from dsmt.spec.records import RestartPolicy
 
@@ -37,7 +37,22 @@ def obeyed(
     """A slot fact is obeyed: what has failed is tried anew, what has ended stays so if it is to run still (rule 3)."""
     stays = record.finished and runs and _ran(record.last_exit)
     about = {"epoch": epoch, "generation": generation, "revision": revision, "trigger": trigger}
-    return {**forgotten(history), "finished": stays, **about}
+    return {**forgotten(history), "finished": stays, "done": _done(record), **about}
+
+
+def _done(record: InstanceRecord) -> Done | None:
+    """What has ended well last."""
+    last = record.last_exit
+    if last is None or not record.ended_well:
+        return record.done
+    return Done(run_key=record.run_key, restart=record.run_restart, at_ms=last.at_ms, ran_s=last.ran_s)
+
+
+def ended_before(record: InstanceRecord, wanted: Goal | None) -> Ended | None:
+    """How what is gone back to had ended well before what was refused was tried (A20); None where it had not."""
+    done = record.done
+    again = done is not None and wanted is not None and (done.run_key, done.restart) == (wanted.run_key, wanted.restart)
+    return Ended(at_ms=done.at_ms, ran_s=done.ran_s) if done is not None and again else None
 
 
 def ended(record: InstanceRecord, wanted: Goal | None, policy: RestartPolicy | None) -> Goal | None:
@@ -160,7 +175,7 @@ def failed(record: InstanceRecord, verdict: Verdict, history: RestartHistory, no
 
 def forgotten(history: RestartHistory) -> Changes:
     """The cause of what has failed may have changed (rule 3)."""
-    return {"held": 0, "finished": False, "step": "", "not_before_s": 0.0, "history": history}
+    return {"held": 0, "finished": False, "done": None, "step": "", "not_before_s": 0.0, "history": history}
 
 
 def left() -> Changes:

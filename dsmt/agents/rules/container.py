@@ -146,6 +146,15 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """How often it had been restarted when it was let go: what its successor fails is not its own."""
 
 
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that has ended well: its key, the slot's restart number under which it was started, and how it ended."""
+
+    run_key: str
+    restart: int
+    at_ms: int
+    ran_s: float
+
+
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent must know of its instance after it was killed. Times `_s` are boot-time seconds of `boot`.
 
@@ -189,6 +198,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     good: Good | None = None
     good_key: str = ""
     """The run key that was good last: what asks for nothing else is good, too."""
+    done: Done | None = None
+    """What had ended well before anything else was wanted: who goes back to it does not run it again."""
     commands: tuple[str, ...] = ()
     last_command: str | None = None
     held: int = 0
@@ -222,6 +233,7 @@ def carried(record: InstanceRecord) -> InstanceRecord:
         last_exit=record.last_exit,
         good=record.good,
         good_key=record.good_key,
+        done=record.done,
         commands=record.commands,
         last_command=record.last_command,
         held=record.held,
@@ -236,7 +248,7 @@ def remembered(record: InstanceRecord | None) -> InstanceRecord | None:
     """What of a record outlives a container that is cleared away: what was good (rule A18), and has ended well (A20)."""
     if record is None or record.good is None:
         return None
-    kept = InstanceRecord(boot=record.boot, good=record.good, good_key=record.good_key)
+    kept = InstanceRecord(boot=record.boot, good=record.good, good_key=record.good_key, done=record.done)
     if not record.ended_well:
         return kept
     return msgspec.structs.replace(

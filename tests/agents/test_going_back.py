@@ -1,0 +1,74 @@
+"""What has ended well is not run again where a later revision was tried after it, and refused (A20)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.event.kinds.slot import Good
+from dsmt.ports.processes import Exit
+
+from .sights import command
+from .test_ended_programs import NEVER, ended, on_site
+from .world import Site
+
+
+async def refused(site: Site, fails: str) -> None:
+    """Another revision fails, and is gone back from."""
+    first = site.spec_of()
+    if fails == "install":
+        site.machine.steps["prepare"] = Exit(1, None)
+        second = site.spec(NEVER + "    install: prepare it\n", version=2)
+    else:
+        second = site.spec(NEVER.replace("forever", "longer"), version=2)
+    site.assign(second, version=2)
+    await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+    if fails == "program":
+        await site.until("running")
+        site.machine.alive[0].end(Exit(1, None))
+    await site.until("failed")
+    site.assign(first, version=3, refuses=Good(spec=str(second.id), revision=2))
+    await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3)
+
+
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("fails", ["install", "program"])
+def test_what_had_ended_well_before_what_was_refused_stays_ended(fails: str, away: bool) -> None:
+    async def test(site: Site) -> None:
+        await ended(site, NEVER)
+        last = site.statuses()[-1]["last_exit"]
+        ran = len(site.machine.programs) + 1  # of the other one, or its installation
+        await refused(site, fails)
+        if away:
+            assert site.process is not None
+            site.process.kill()
+            site.start()
+        await site.realm.until(lambda: site.statuses()[-1]["state"] == "failed")
+        said = site.statuses()[-1]
+        assert len(site.machine.programs) == ran
+        assert (said["last_exit"]["code"], said["last_exit"]["at_ms"], said["revision"]) == (0, last["at_ms"], 1)
+        assert said["good"]["revision"] == 1
+
+    on_site(test)
+
+
+@pytest.mark.parametrize("asked", ["restart", "retry"])
+def test_it_runs_again_when_that_is_asked_for_and_what_becomes_of_it_then_is_what_counts(asked: str) -> None:
+    async def test(site: Site) -> None:
+        await ended(site, NEVER)
+        first = site.spec_of()
+        await refused(site, "program")
+        ran = len(site.machine.programs)
+        refuses = Good(spec="operator/x#1-2", revision=2)
+        if asked == "restart":
+            site.assign(first, version=4, restart=1, refuses=refuses)
+        else:
+            command(site, "RETRY", generation=3)
+        await site.until("running")
+        assert len(site.machine.programs) == ran + 1
+        site.machine.alive[0].end(Exit(1, None))
+        await site.until("failed")
+        site.assign(first, version=5, restart=int(asked == "restart"), refuses=refuses, moves=1)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 5)
+        assert site.statuses()[-1]["last_exit"]["code"] == 1
+
+    on_site(test)
