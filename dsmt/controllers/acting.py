@@ -120,13 +120,13 @@ def _slot(
 
 
 def _tried(context: ComponentContext, entry: SlotEntry, slot: Slot) -> bool:
-    """Whether a hold stops, or has stopped, what it implements before that was good in it."""
+    """Whether what it implements has failed in it, or is stopped by a hold, before it was good in it."""
     before = None if entry.fact is None else entry.fact.record
-    if before is None or not slot.held:
+    if before is None or context.is_good(entry) or (before.held and not slot.held):
         return False
     if before.implements != slot.implements and not context.entry.says_again(before.spec):
         return False
-    return before.tried or (before.desired == "running" and not context.is_good(entry))
+    return before.tried or (slot.held and before.desired == "running") or context.fails(entry)
 
 
 def _ended(entry: SlotEntry, slot: Slot) -> Ended | None:

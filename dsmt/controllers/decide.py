@@ -96,7 +96,16 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     unknown = waits_for_word(fleet, slot, known.spec, known.chooser)
     if unknown is not None:
         return reason("wait.word", target=key, until=rfc3339(min(unknown.wakes)))
-    return waits_for_home(fleet, key) or _waits_for_place(fleet, key, slot, known, slot.fact.record.node)
+    node = slot.fact.record.node
+    return waits_for_home(fleet, key) or _waits_for_place(fleet, key, slot, known, node) or _keeps(key, known)
+
+
+def _keeps(key: SlotKey, known: Rollout) -> Reason | None:
+    """Why a slot keeps the revision that it has: what stands has failed in another one."""
+    index = None if known.kept is None else known.failed_in
+    if index is None:
+        return None
+    return reason("rollout.failed", rev=f"r{known.spec.version}", instance=key._replace(index=index))
 
 
 def _waits_for_place(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout, node: str | None) -> Reason | None:

@@ -70,6 +70,8 @@ def end_slots(
             left = _left(known, fact.record)
             if left is not None and fact.record.desired != "gone":
                 ended = _as_it_ended(slot, ended)  # it stays so when its node is back (A20)
+            if known is not None and fact.record.desired != "gone":
+                ended = replace(ended, tried=fact.record.tried or known.fails(slot))
             cause, because = _not_wanted_for(key, spec, left)
             intent = slot_intent(fleet, key, slot, ended, cause, because=because, spec=spec)
             if intent is not None:

@@ -1,7 +1,8 @@
 """Rollout: what stands of a component, in which slots it is tried and has failed, and what governs a slot meanwhile.
 
 Rule 1: what stands has failed when it is parked, or overdue, or was moved, in a slot in which it was never good; or was
-    stopped by hand where it was tried.
+    stopped by hand where it was tried. A fact that moves or ends such a slot says so (`tried`): it has failed there until
+    it is good there, also where the slot is gone by now; it comes back with what it had.
 Rule 2: while it has failed and was not refused, a slot that implements another revision keeps that, and one that has no
     place gets what was good. So each slot is decided of, placed and told of by what governs it, whoever asks. But which
     slots there are is as what stands has it: also on which node each is, where there is one on each.
@@ -59,7 +60,8 @@ class Rollout(Component):
     def kept_of(self, fact: Held[Slot] | None) -> Good | None:
         """The revision that a slot keeps, or begins with, while what stands has failed in another; None for what stands."""
         if fact is None or fact.record.node is None or fact.record.desired == "gone":
-            return self.before if self.refusal is None and self.has_failed else None
+            comes_back = fact is not None and fact.record.tried and self.entry.says_again(fact.record.spec)
+            return self.before if self.refusal is None and self.has_failed and not comes_back else None
         if not self.lags(fact.record) or not self.has_failed:
             return None
         # where what stands was signed anew, all that it says is, too
@@ -76,25 +78,33 @@ class Rollout(Component):
     @cached_property
     def has_failed(self) -> bool:
         """Whether what stands has failed in a slot in which it was never good, or was stopped by hand there."""
-        return any(map(self._has_failed, self._tried)) or self.tried_and_held is not None
+        return self.failed_in is not None or self.tried_and_held is not None
 
-    def _has_failed(self, slot: SlotEntry) -> bool:
-        return not self.is_good(slot) and (self.is_overdue(slot) or (slot.fact is not None and slot.fact.record.moves > 0))
+    @cached_property
+    def failed_in(self) -> int | None:
+        """The index of the first slot in which what stands has failed, and was never good; None where there is none."""
+        own = (place for place in sorted(self.entry.slots) if place[0] == self.component.name)
+        return next((index for name, index in own if self.fails(self.entry.slots[name, index])), None)
 
-    @property
-    def _tried(self) -> list[SlotEntry]:
-        """The slots that are to run what stands, where somebody could say so, or has said it fails, and are not ready."""
-        return [
-            slot
-            for slot in self.slots
-            if slot.fact is not None
-            and self.entry.says_again(slot.fact.record.spec)
-            and slot.fact.record.node is not None
-            and slot.fact.record.desired == "running"
-            and self.control(slot).hold is None
-            and (not self.fleet.is_lost(slot.fact.record.node) or self.parked(slot) or slot.fact.record.moves > 0)
-            and self.ready_since(slot) is None
-        ]
+    def fails(self, slot: SlotEntry) -> bool:
+        """Whether what stands has failed in a slot, and was never good there (rule 1)."""
+        fact = slot.fact
+        if fact is None or not self.entry.says_again(fact.record.spec) or self.is_good(slot):
+            return False
+        if fact.record.desired == "gone":
+            return fact.record.tried
+        if not self._is_tried(slot, fact):
+            return False
+        return fact.record.tried or fact.record.moves > 0 or self.parked(slot) or self.due(fact) <= self.now_ms
+
+    def _is_tried(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
+        """Whether a slot is to run what stands, and somebody could say so, or has said that it fails."""
+        told = fact.record
+        if told.node is None or told.desired != "running" or self.control(slot).hold is not None:
+            return False
+        if not self.entry.says_again(told.spec):
+            return False
+        return not self.fleet.is_lost(told.node) or told.tried or told.moves > 0 or self.parked(slot)
 
     @cached_property
     def _is_unproven(self) -> bool:
@@ -114,9 +124,10 @@ class Rollout(Component):
 
     @cached_property
     def tried_until(self) -> list[int]:
-        """When (realm ms) it is first over what a slot may take to be ready with what stands; none where none is tried."""
-        found = [self.due(slot.fact) for slot in self._tried if slot.fact is not None]
-        return sorted(due for due in found if due > self.now_ms)[:1]
+        """When (realm ms) it is first known whether a slot is ready in time with what stands, or long enough; if ever."""
+        tried = [(slot, slot.fact) for slot in self.slots if slot.fact is not None and self._is_tried(slot, slot.fact)]
+        found = [*(self.due(fact) for _, fact in tried), *(self.good_from(slot) for slot, _ in tried)]
+        return sorted(at for at in found if at is not None and at > self.now_ms)[:1]
 
     @property
     def is_anew(self) -> bool:

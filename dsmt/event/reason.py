@@ -144,6 +144,11 @@ REASONS: Final[Mapping[str, Template]] = {
     "stop.stuck": Template("pid <pid> does not die (state <state>)", "look at <node>'s storage", "you"),
     "stop.leftover": Template("`uninstall` failed: <error>; <path> remains", "remove it by hand", "you"),
     "rollout.rolled_back": Template("<rev> failed (<its>); back on <good>", "dsmt diff FILE", "you"),
+    "rollout.failed": Template(
+        "<rev> was tried in <instance>, and was not good there: it goes no further until it is, or another one is applied",
+        "dsmt why <instance>",
+        "you",
+    ),
     "trust.denied": Template("<name> may not publish <topic>", "dsmt trust export", "you"),
     "dsmt.bug": Template("internal error <id> in <module>; the part restarts", "report it with <id>", "dsmt"),
 }

@@ -48,7 +48,7 @@ GOLDEN = {
     30: "2ea87ddd1119b6066077eed230a92d008dbfeafb867c455d5d0632e61a37dbf2",
     31: "86dfd8a43cf1149587cbdd2e0829d7d6767c6f216e3ee6b2445ea9367b143bb1",
     32: "491fc9f50d1c7a85a76372044ac84cbaa60be38488cbf14300913940d5b35b20",
-    33: "b4cfc6f7a5090828d273b2208cde1a42c52639756b5346ba217b51f7bb91fd27",
+    33: "af2ecd176c41771fa173e8dfeaedeabcc64f273de93f3762b2ecb75402528e44",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

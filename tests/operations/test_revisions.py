@@ -58,6 +58,8 @@ def test_after_a_rollback_what_runs_is_the_good_revision_and_the_refused_one_is_
 def test_a_revision_that_one_component_has_and_another_refused_is_refused_in_part() -> None:
     assert in_words([2, 1], Refused(revision=2, reason=None, in_part=True), 2) == "r2, r1, r2 refused in part"
     assert in_words([1], Refused(revision=2, reason=None), 2) == "r1, r2 refused"
+    assert in_words([1], None, 2) == "r1, r2 waits"
+    assert in_words([], None, 2) == "r2"
     assert in_words([2], Refused(revision=2, reason=None, overruled=True), 2) == "r2 (overruled), r2 refused"
     for besides, in_part in (("", False), ("  job:\n    run: ./job\n", True)):
         denied = refused(rolled_back(besides).view.services["web"])

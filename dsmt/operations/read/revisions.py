@@ -103,7 +103,9 @@ def names_of(revisions: list[int], denied: Refused | None) -> str:
 
 
 def in_words(revisions: list[int], denied: Refused | None, standing: int) -> str:
-    """`r3`; `r3, r2` while one follows the other; `r1, r2 refused`; `in part` where a component has it."""
+    """`r3`; `r3, r2` while one follows the other; `r1, r2 waits`; `r1, r2 refused`; `in part` where a component has it."""
     told = names_of(revisions, denied) or f"r{standing}"
+    if denied is None and revisions and standing not in revisions:
+        return f"{told}, r{standing} waits"
     part = " in part" if denied is not None and denied.in_part else ""
     return told if denied is None else f"{told}, r{denied.revision} refused{part}"

@@ -1,0 +1,160 @@
+"""What failed goes no further, also when the slot in which it failed is moved, ends, or is ready for a moment (A21)."""
+
+from collections.abc import Callable
+
+import pytest
+
+from dsmt.controllers.decide import waits_for
+from dsmt.event.kinds.realm import NodesetFact
+from dsmt.event.status import State
+from dsmt.view import Fleet
+
+from .build import Realm, key, web
+from .repairs import kill
+
+ALONE = "update: {rollback: false, deadline: 30s, healthy_after: 10s}\nhealth: {exec: ./check}\nnodes: good"
+
+
+class Failing:
+    """Three instances of a service on good nodes; the second revision is tried in one of them."""
+
+    def __init__(self, instances: int | str = 3) -> None:
+        self.realm = Realm("n1", "n2", "n3", *(("n4",) if instances == 3 else ()))
+        self.instances = instances
+        self.set("all_nodes")
+        self.apply()
+        self.realm.settle(obey=False)
+        self.realm.obey()
+        self.ready(0, 1, 2)
+        self.realm.after(60).settle(obey=False)
+        self.apply("env: {A: b}")
+        self.realm.settle(obey=False)
+        (self.tried,) = self.given()
+
+    def set(self, expression: str) -> None:
+        self.realm.say("operator/alice", "nodeset/good", NodesetFact(expression=expression, by="alice"))
+
+    def apply(self, more: str = "", instances: int | None = None) -> None:
+        self.realm.apply(web(instances or self.instances, component=f"{ALONE}\n{more}"))
+
+    def ready(self, *indexes: int) -> None:
+        for index in indexes:
+            self.realm.health(key(index), self.realm.slot(index).node or "", "ready")
+
+    def park(self) -> None:
+        self.realm.status(key(self.tried), self.node, State.FAILED, parked=True)
+        self.realm.after(60).settle(obey=False)
+
+    @property
+    def node(self) -> str:
+        return self.realm.slot(self.tried).node or ""
+
+    def given(self) -> list[int]:
+        """The slots that are to run the second revision, or one that says it again."""
+        slots = {index: slot.fact.record for (_, index), slot in self.realm.view.services["web"].slots.items() if slot.fact}
+        return [index for index, slot in sorted(slots.items()) if slot.revision > 1 and slot.desired == "running"]
+
+
+def drained(at: Failing) -> None:
+    at.realm.control_node(at.node, "draining")
+
+
+def left(at: Failing) -> None:
+    node = at.node
+    at.realm.close(node)
+    at.realm.after(1).verdict(node, state="left")
+
+
+def out_of_the_set(at: Failing) -> None:
+    at.set(f"minus(all_nodes, {at.node})")
+
+
+@pytest.mark.parametrize("ends", [drained, left, out_of_the_set])
+@pytest.mark.parametrize("held", [False, True])
+def test_it_stays_where_it_failed_when_that_one_of_each_node_ends(ends: Callable[[Failing], None], held: bool) -> None:
+    at = Failing("each_node")
+    node = at.node
+    if held:
+        at.realm.hold(key(at.tried))
+        at.realm.after(60).settle(obey=False)
+    else:
+        at.park()
+    ends(at)
+    at.realm.settle(obey=False)
+    assert at.realm.slot(at.tried).desired == "gone"
+    at.realm.status(key(at.tried), node, State.GONE)
+    at.realm.after(600).settle(obey=False)
+    assert at.given() == []
+    why = waits_for(Fleet(at.realm.view, at.realm.now_ms, at.realm.broker), key((at.tried + 1) % 3))
+    assert why is not None
+    assert (why.code, f"web/app/{at.tried}" in why.message) == ("rollout.failed", True)
+
+
+def test_one_of_each_node_that_is_back_has_what_failed_in_it_and_the_others_do_not_until_it_works() -> None:
+    at = Failing("each_node")
+    node = at.node
+    at.park()
+    drained(at)
+    at.realm.settle(obey=False)
+    at.realm.status(key(at.tried), node, State.GONE)
+    at.realm.control_node(node, "active")
+    at.realm.after(1).settle(obey=False)
+    assert (at.given(), at.node) == ([at.tried], node)
+    at.realm.after(5).settle(obey=False)
+    assert at.given() == [at.tried]
+    at.realm.status(key(at.tried), node)
+    at.ready(at.tried)
+    at.realm.after(15).settle(obey=False)
+    assert len(at.given()) == 2
+
+
+def test_it_stays_where_it_failed_when_that_instance_is_one_too_many() -> None:
+    at = Failing()
+    at.realm.status(key(2), at.realm.slot(2).node or "", State.FAILED, parked=True)  # those that fail have it first
+    at.apply("env: {A: c}")
+    at.realm.settle(obey=False)
+    at.tried = 2
+    assert 2 in [index for index in range(3) if at.realm.slot(index).revision == 3]
+    before = [at.realm.slot(index).revision for index in (0, 1)]
+    at.park()
+    at.apply("env: {A: c}", instances=2)
+    at.realm.settle(obey=False)
+    at.realm.after(600).settle(obey=False)
+    assert [at.realm.slot(index).revision for index in (0, 1)] == before
+
+
+def test_what_failed_and_is_moved_off_its_node_has_failed_until_it_is_ready() -> None:
+    at = Failing()
+    at.park()
+    drained(at)
+    at.realm.after(5).settle(obey=False)
+    other = (at.tried + 1) % 3
+    kill(at.realm, at.realm.slot(other).node or "")
+    at.realm.settle(obey=False)
+    assert (at.given(), at.realm.slot(other).revision) == ([at.tried], 1)
+
+
+@pytest.mark.parametrize("asked", ["death", "move", "hold"])
+def test_what_is_ready_for_a_moment_and_was_not_good_in_time_has_failed(asked: str) -> None:
+    at, other = Failing(), 0
+    other = (at.tried + 1) % 3
+    at.realm.status(key(at.tried), at.node)
+    for _ in range(8):
+        at.realm.health(key(at.tried), at.node, "ready")
+        at.realm.after(7).settle(obey=False)
+        at.realm.health(key(at.tried), at.node, "unready")
+        at.realm.after(1).settle(obey=False)
+    at.realm.health(key(at.tried), at.node, "ready")
+    if asked == "death":
+        kill(at.realm, at.realm.slot(other).node or "")
+    elif asked == "move":
+        at.realm.control(key(other), move="n4")
+    else:
+        at.realm.hold(key(other))
+        at.realm.settle(obey=False)
+        at.realm.control(key(other), restart=1)
+    at.realm.settle(obey=False)
+    assert at.given() == [at.tried]
+    at.ready(at.tried)
+    at.realm.after(15).settle(obey=False)
+    assert len(at.given()) > 1, "when it is good there others have it"
