@@ -37,6 +37,7 @@ class Removal:
             (removing, "until", self.until),
             (removing, "look", self.look),
             (removing, "left_on", lambda *_: []),
+            (removing, "data_on", lambda *_: []),
             (removing, "find", lambda *_: None),
             (removing.brokers, "remove", self.remove_broker),
             (removing.node_control, "free", self.free),
