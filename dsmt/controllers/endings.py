@@ -65,8 +65,8 @@ def end_slots(
         if waits is not None:
             outcomes.append(waits)
         elif fact.record.desired != "gone" or spec.signed.event.cause or (known is None and fact.record.ended is not None):
-            # what the spec does not have any more has not ended in it, whenever it has it again
-            ended = replace(gone(fact.record), ended=None) if known is None else known.ended(slot, fact.record)
+            # what the spec does not have any more has neither ended nor failed in it, whenever it has it again
+            ended = replace(gone(fact.record), ended=None, tried=False) if known is None else known.ended(slot, fact.record)
             left = _left(known, fact.record)
             if left is not None and fact.record.desired != "gone":
                 ended = _as_it_ended(slot, ended)  # it stays so when its node is back (A20)

@@ -93,9 +93,9 @@ class Rollout(Component):
             return False
         if fact.record.desired == "gone":
             return fact.record.tried
-        if not self._is_tried(slot, fact):
-            return False
-        return fact.record.tried or fact.record.moves > 0 or self.parked(slot) or self.due(fact) <= self.now_ms
+        told = fact.record
+        is_late = told.tried or told.moves > 0 or self.parked(slot) or self.due(fact) <= self.now_ms
+        return is_late and self._is_tried(slot, fact)
 
     def _is_tried(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
         """Whether a slot is to run what stands, and somebody could say so, or has said that it fails."""
