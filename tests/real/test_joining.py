@@ -82,7 +82,7 @@ def test_a_machine_joins_with_one_line_and_is_used_and_comes_back(tmp_path: Path
             assert not (tmp_path / "thief/realm.cbor").exists()
 
             assert (await dsmt(there, "status", "--json", code=5)).error["code"] == "home.operator"
-            assert (await dsmt(there, "up", "--nodes", "3", "--json", code=2)).error["code"] == "up.joined"
+            assert (await dsmt(there, "up", "--nodes", "3", "--json", code=4)).error["code"] == "up.joined"
             assert "dsmt join TOKEN" in (await dsmt(there, "cert", "rotate", "node/web-1", "--json", code=5)).error["next"]
             refused = await dsmt(home, "node", "remove", "web-1", "--json", code=4)
             assert "on its machine: dsmt down" in refused.error["next"]

@@ -202,7 +202,7 @@ def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -
         (Wanted(engine="dsmt"), "is carried by nats, and is not moved by `up`"),
         (Wanted(brokers=5), "keeps as many NATS servers as it has, 3"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(RefusedError, match=said):
             check_same(home, wanted)
     check_same(home, Wanted(engine="nats", brokers=3))
     servers.check_grows(realm)
