@@ -260,7 +260,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
     node = target_of(context, w)
     if node is None:
         return _NO_PLACE
-    if lives and context.rolls_in_place_only(entry) and _may_work(entry, fact) and ended_well(entry) is None:
+    if lives and context.rolls_in_place_only(entry) and may_work(entry, fact) and ended_well(entry) is None:
         if fact.record.desired == "stopped":
             return NOTHING
         if works_beside(context.fleet, entry, fact.record.node, node) is not None:
@@ -299,20 +299,31 @@ def works_beside(fleet: Fleet, entry: SlotEntry, *these: str | None) -> str | No
 
 
 def _works(entry: SlotEntry, node: str) -> bool:
-    """Whether an instance may be running on a node, or run again, by what is said there."""
+    """Whether an instance may be running on a node, or run again, by what is said there.
+
+    Where its agent has said nothing, who could not make its container, or start its agent, runs nothing.
+    """
     instance = entry.instances.get(node)
-    said = None if instance is None or not instance.left else instance.application or instance.container
-    return said is not None and said.record.state not in (State.STOPPED, State.GONE) and not said.record.has_ended
+    if instance is None or not instance.left:
+        return False
+    if instance.application is None:
+        below = instance.agent or instance.container
+        return below is not None and below.record.state not in (State.STOPPED, State.FAILED)
+    said = instance.application.record
+    return said.state not in (State.STOPPED, State.GONE) and not said.has_ended
 
 
-def _may_work(entry: SlotEntry, fact: Held[Slot]) -> bool:
+def may_work(entry: SlotEntry, fact: Held[Slot]) -> bool:
     """The same of the node to which a fact gives it, which may have begun it and not have been heard since."""
     instance = entry.instances.get(fact.record.node or "")
     if instance is None or instance.generation < fact.version:
         return True
     said = instance.application
-    has_answered = said is not None and said.record.generation >= fact.version
-    return _works(entry, fact.record.node or "") if has_answered else instance.left
+    if said is not None and said.record.generation >= fact.version:
+        return _works(entry, fact.record.node or "")
+    below = [one.record for one in (instance.agent, instance.container) if one is not None]
+    has_failed = any(one.state is State.FAILED for one in below if one.generation >= fact.version)
+    return _works(entry, fact.record.node or "") if has_failed else instance.left
 
 
 def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:

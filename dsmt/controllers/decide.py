@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from dsmt.controllers.acting import works_beside
+from dsmt.controllers.acting import may_work, works_beside
 from dsmt.controllers.brake import LOOSE, Brake, brake
 from dsmt.controllers.context import waits_for_word
 from dsmt.controllers.intents import Decided
@@ -114,7 +114,7 @@ def _waits_for_place(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout
         told = fleet.view.nodes.get(node)
         is_drained = told is not None and told.mode == "draining"
         leaves = is_drained or slot.move_asked is not None or known.chooser.stays(node) is not None
-        return _copy_beside(fleet, key, slot, known, node) if leaves else None
+        return _copy_beside(fleet, key, slot, known, node) or _stops_first(key, slot, node) if leaves else None
     if node is not None:
         if Replacing(fleet).of(key) is None:
             return None
@@ -126,6 +126,13 @@ def _waits_for_place(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout
     if place is None:
         return known.chooser.reason(key, avoid)
     return _copy_beside(fleet, key, slot, known, node, place)
+
+
+def _stops_first(key: SlotKey, slot: SlotEntry, node: str) -> Reason | None:
+    """That its node has not said yet that it has stopped it, to go elsewhere."""
+    fact = slot.fact
+    waits = fact is not None and fact.record.desired == "stopped" and not fact.record.held and may_work(slot, fact)
+    return reason("wait.copy", node=node, target=key) if waits else None
 
 
 def _copy_beside(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout, *these: str | None) -> Reason | None:

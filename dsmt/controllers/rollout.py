@@ -91,11 +91,18 @@ class Rollout(Component):
         fact = slot.fact
         if fact is None or not self.entry.says_again(fact.record.spec) or self.is_good(slot):
             return False
-        if fact.record.desired == "gone":
-            return fact.record.tried
         told = fact.record
-        is_late = told.tried or told.moves > 0 or self.parked(slot) or self.due(fact) <= self.now_ms
-        return is_late and self._is_tried(slot, fact)
+        if told.desired == "gone":
+            return told.tried and self.fleet.state(told.node or "") != "left"
+        if told.tried and not told.held and (told.node is None or told.desired == "stopped"):
+            return True
+        has_failed = told.tried or told.moves > 0 or self.parked(slot) or self._is_late(slot, fact)
+        return has_failed and self._is_tried(slot, fact)
+
+    def _is_late(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
+        """Whether the present generation was not ready in time; one that is good for no longer yet was."""
+        due, since = self.due(fact), self.ready_since(slot)
+        return due <= self.now_ms and (since is None or since > due)
 
     def _is_tried(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
         """Whether a slot is to run what stands, and somebody could say so, or has said that it fails."""

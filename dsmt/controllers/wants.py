@@ -111,14 +111,14 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
         return None, waits
     fact = entry.fact
     if fact is None or fact.record.node is None or fact.record.desired == "gone":
+        tried = Outcome(wakes=tuple(context.tried_until), needs_full_pass=True) if context.has_earlier else NOTHING
         context = context.of(key)
-        placed = _place(context, key, entry)
-        until = may_return_until(context.fleet, context.entry, context.component, entry)
-        return (placed, NOTHING) if until is None or placed.kind == "adopt" else (None, Outcome(wakes=(until,)))
-    notes: list[Outcome] = []
-    if context.lags(fact.record):
-        notes.append(Outcome(wakes=tuple(context.tried_until), needs_full_pass=True))
-        context = context.of(key)
+        placed, until = _place(context, key, entry), may_return_until(context.fleet, context.entry, context.component, entry)
+        if until is None or placed.kind == "adopt":
+            return placed, tried
+        return None, Outcome.merged((tried, Outcome(wakes=(until,))))
+    notes = [Outcome(wakes=tuple(context.tried_until), needs_full_pass=True)] if context.lags(fact.record) else []
+    context = context.of(key)
     case = Case(context, key, entry, fact)
     for rule in ON_A_LOST_NODE if context.fleet.is_lost(fact.record.node) else ON_A_NODE:
         found = rule(case)
@@ -215,8 +215,8 @@ def _restart(case: Case) -> ProposedAction | None:
     """An operator asked for a restart that is not done yet."""
     if case.control.restart <= case.fact.record.restart:
         return None
-    by = case.control.by or "an operator"
-    return case.proposes("restart", case.said, f"restart asked for by {by}", gated=case.desired == "running")
+    because = f"restart asked for by {case.control.by or 'an operator'}"
+    return case.proposes("restart", case.said, because, gated=case.desired == "running")
 
 
 def _renew(case: Case) -> ProposedAction | None:

@@ -94,6 +94,7 @@ def at(**about: Any) -> Situation:
         (at(running=BESIDE, wanted=BESIDE, outgoing=OLD, ready=True, followed=True), Do.RETIRE),
         (at(running=BESIDE, wanted=None, outgoing=OLD, ready=True, followed=True), Do.RETIRE),
         (at(running=BESIDE, wanted=OLD, outgoing=OLD), Do.TAKE_BACK),
+        (at(running=BESIDE, wanted=Goal("i1", "r1", 3, 1), outgoing=OLD), Do.TAKE_BACK),
         (at(wanted=OLD, outgoing=OLD), Do.TAKE_BACK),
         (at(running=BESIDE, wanted=OLD, outgoing=OLD, condemned=True), Do.TAKE_BACK),
         (at(running=BESIDE, wanted=OLD, outgoing=OLD, duty=Duty.KEEP), Do.REST),

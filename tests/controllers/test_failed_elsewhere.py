@@ -9,7 +9,7 @@ from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.status import State
 from dsmt.view import Fleet
 
-from .build import Realm, key, web
+from .build import Attentive, Realm, key, web
 from .repairs import kill
 
 ALONE = "update: {rollback: false, deadline: 30s, healthy_after: 10s}\nhealth: {exec: ./check}\nnodes: good"
@@ -59,17 +59,11 @@ def drained(at: Failing) -> None:
     at.realm.control_node(at.node, "draining")
 
 
-def left(at: Failing) -> None:
-    node = at.node
-    at.realm.close(node)
-    at.realm.after(1).verdict(node, state="left")
-
-
 def out_of_the_set(at: Failing) -> None:
     at.set(f"minus(all_nodes, {at.node})")
 
 
-@pytest.mark.parametrize("ends", [drained, left, out_of_the_set])
+@pytest.mark.parametrize("ends", [drained, out_of_the_set])
 @pytest.mark.parametrize("held", [False, True])
 def test_it_stays_where_it_failed_when_that_one_of_each_node_ends(ends: Callable[[Failing], None], held: bool) -> None:
     at = Failing("each_node")
@@ -88,6 +82,59 @@ def test_it_stays_where_it_failed_when_that_one_of_each_node_ends(ends: Callable
     why = waits_for(Fleet(at.realm.view, at.realm.now_ms, at.realm.broker), key((at.tried + 1) % 3))
     assert why is not None
     assert (why.code, f"web/app/{at.tried}" in why.message) == ("rollout.failed", True)
+
+
+def test_an_operator_who_removes_the_node_where_it_failed_has_it_go_on() -> None:
+    """It may have been for that machine, and nobody can ever be good there."""
+    at = Failing("each_node")
+    node = at.node
+    at.park()
+    at.realm.close(node)
+    at.realm.after(1).verdict(node, state="left")
+    at.realm.after(5).settle(obey=False)
+    assert len(at.given()) == 1
+    assert at.realm.slot(at.tried).desired == "gone"
+
+
+def test_what_was_ready_in_time_has_not_failed_where_its_node_is_drained_before_it_is_good() -> None:
+    at = Failing("each_node")
+    node = at.node
+    at.realm.status(key(at.tried), node)
+    at.realm.after(25).settle(obey=False)
+    at.ready(at.tried)
+    at.realm.after(7).settle(obey=False)
+    assert at.given() == [at.tried]
+    drained(at)
+    at.realm.settle(obey=False)
+    assert (at.realm.slot(at.tried).desired, at.realm.slot(at.tried).tried) == ("gone", False)
+    at.realm.status(key(at.tried), node, State.GONE)
+    at.realm.after(1).settle(obey=False)
+    assert len(at.given()) == 1
+
+
+def test_an_instance_more_is_placed_when_what_was_tried_is_good_though_nothing_else_happens() -> None:
+    """What it is to begin with until then has no place."""
+    component = "update: {rollback: false, deadline: 30s, healthy_after: 60s}\nhealth: {exec: ./check}\n"
+    realm = Realm("n1", "n2")
+    controller = Attentive(realm)
+    realm.attributes("n2", memory_bytes=2**30, memory_free_bytes=2**30)
+    realm.apply(web(1, component=component + "reserve: {memory: 2GiB}"))
+    controller.look()
+    realm.status(key(), "n1")
+    realm.health(key(), "n1", "ready")
+    controller.watch(90, obey=False)
+    realm.apply(web(1, component=component))
+    controller.watch(5, obey=False)
+    assert realm.slot().revision == 2
+    realm.status(key(), "n1")
+    realm.health(key(), "n1", "ready")
+    realm.attributes("n1", memory_bytes=2**30, memory_free_bytes=2**30)
+    controller.watch(30, obey=False)
+    realm.apply(web(2, component=component))
+    controller.watch(5, obey=False)
+    controller.watch(60, obey=False)
+    assert controller.overlooked() == []
+    assert realm.slot(1).node == "n2"
 
 
 def test_one_of_each_node_that_is_back_has_what_failed_in_it_and_the_others_do_not_until_it_works() -> None:

@@ -186,7 +186,7 @@ def two(at: Situation) -> bool:
 
 def before_wanted(at: Situation) -> bool:
     """The copy before is what is wanted."""
-    return at.outgoing is not None and at.outgoing.is_same(at.wanted)
+    return at.outgoing is not None and at.wanted is not None and at.outgoing.run_key == at.wanted.run_key
 
 
 def before_in_it(at: Situation) -> bool:
