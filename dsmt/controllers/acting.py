@@ -315,15 +315,16 @@ def _works(entry: SlotEntry, node: str) -> bool:
 
 def may_work(entry: SlotEntry, fact: Held[Slot]) -> bool:
     """The same of the node to which a fact gives it, which may have begun it and not have been heard since."""
-    instance = entry.instances.get(fact.record.node or "")
+    node = fact.record.node or ""
+    instance = entry.instances.get(node)
     if instance is None or instance.generation < fact.version:
         return True
     said = instance.application
     if said is not None and said.record.generation >= fact.version:
-        return _works(entry, fact.record.node or "")
+        return _works(entry, node)
     below = [one.record for one in (instance.agent, instance.container) if one is not None]
     has_failed = any(one.state is State.FAILED for one in below if one.generation >= fact.version)
-    return _works(entry, fact.record.node or "") if has_failed else instance.left
+    return _works(entry, node) if has_failed else instance.left
 
 
 def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:

@@ -68,9 +68,9 @@ def end_slots(
             # what the spec does not have any more has neither ended nor failed in it, whenever it has it again
             ended = replace(gone(fact.record), ended=None, tried=False) if known is None else known.ended(slot, fact.record)
             left = _left(known, fact.record)
-            if left is not None and fact.record.desired != "gone":
-                ended = _as_it_ended(slot, ended)  # it stays so when its node is back (A20)
             if known is not None and fact.record.desired != "gone":
+                # it stays so when its node is back (A20), and has failed there until it is good there (A21)
+                ended = ended if left is None else _as_it_ended(slot, ended)
                 ended = replace(ended, tried=fact.record.tried or known.fails(slot))
             cause, because = _not_wanted_for(key, spec, left)
             intent = slot_intent(fleet, key, slot, ended, cause, because=because, spec=spec)

@@ -69,7 +69,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     ended: Goal | None = None
     """What has ended by itself, where its policy wants no further try."""
     came_ended: Ended | None = None
-    """Its slot fact says that it has ended well elsewhere, and that is not written down here."""
+    """How it has ended well elsewhere, or here before what was refused, while that is not written down as what is wanted."""
     ended_good: bool = False
     """What has ended was good."""
     reinstall: bool = False
