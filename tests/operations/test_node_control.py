@@ -203,6 +203,22 @@ def test_a_dead_node_that_is_removed_is_no_part_of_the_realm_until_it_attaches_a
     assert [one.node for one in nodes(sight(realm))] == ["n1", "n2"]
 
 
+@pytest.mark.parametrize(("mode", "afterwards"), [("draining", "active"), ("excluded", "excluded"), ("active", "active")])
+@pytest.mark.parametrize("left", [False, True], ids=["dead", "left"])
+def test_a_drain_ends_with_its_node_so_the_next_machine_of_that_name_is_used(
+    realm: Realm, mode: str, afterwards: str, left: bool
+) -> None:
+    realm.control_node("n2", mode)
+    realm.close("n2")
+    if left:
+        realm.verdict("n2", state="left", road="operator")
+    realm.after(5).step()
+    assert sight(realm).fleet.state("n2") == ("left" if left else "dead")
+    assert remove("n2").changed is not left
+    realm.after(1).attach("n2")
+    assert {one.node: one.mode for one in nodes(sight(realm))} == {"n1": "active", "n2": afterwards}
+
+
 def test_a_node_that_controllers_judge_at_this_moment_is_removed_all_the_same(
     realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,7 +100,7 @@ async def drained(bus: Bus, name: str, *, since: int, limit_s: float | None, tel
 
 
 async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends: str = "") -> Controlled:
-    """Say that a node that is no more has left for good; it comes back when it attaches again (rule F4).
+    """Say that a node that is no more has left for good; it comes back, and is used, when it attaches again (rule F4).
 
     Controllers judge a node when it ends, often at this very moment: then it is decided anew by what they say. Raises
     `NotFoundError`, `InputError` for one that is alive (`ends` is how it is ended where it runs), or that data waits for
@@ -114,6 +114,7 @@ async def _remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends
     entry = find(sight, name)
     state = sight.fleet.state(name)
     if state == "left":
+        await _drained_no_more(bus, sight, entry, by)
         return _controlled(sight, name, "removed", changed=False)
     if state == "alive":
         drained_ = entry.mode == "draining" and all(one.stays for one in left_on(sight, name))
@@ -129,7 +130,15 @@ async def _remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends
         lost = f"dsmt move {waiting[0]} --accept-data-loss, or --yes" if waiting else "--yes, if that is of no use any more"
         raise InputError("node.data", said, next=lost)
     await say(bus, [_left(sight, name, by, reason)])
+    await _drained_no_more(bus, sight, entry, by)
     return _controlled(sight, name, "removed", changed=True)
+
+
+async def _drained_no_more(bus: Bus, sight: Sight, entry: NodeEntry, by: str) -> None:
+    """End the drain of a node that has left for good: the next machine of that name is another one, and is used."""
+    if entry.mode == "draining":
+        record = NodeControl(mode="active", by=by, reason="its drain ended when it was removed")
+        await say_word(bus, sight, [follow(sight.view, f"node/{entry.name}/control", record, subject=f"node/{entry.name}")])
 
 
 async def free(bus: Bus, name: str, *, by: str, reason: str) -> bool:
