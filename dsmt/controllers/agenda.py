@@ -8,20 +8,29 @@ Rule 3: a node that changed concerns the slots on it, what it reports with no sl
 Rule 4: what concerns the realm (brokers, named sets, the brake) means everything. That is looked at in parts, in the order
     of names: what comes after the part is not looked at before, whatever changes there, for what comes first takes its room
     first.
+Rule 5: everything is looked at again each `AGAIN_MS`. Nothing is to be found then, by rule 1; so what is overlooked all the
+    same, by a mistake of ours, waits no longer than that.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from dsmt.controllers.brake import LOOSE
 from dsmt.controllers.decide import Scope
 from dsmt.controllers.intents import Decided
 from dsmt.view import Dirty, View
 
+AGAIN_MS: Final = 60_000
+
 
 class Agenda:
-    """What is to be looked at."""
+    """What is to be looked at; everything each `again_ms` (realm ms), or never for that alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, again_ms: int | None = AGAIN_MS) -> None:
+        self._again_ms = again_ms
+        self._since_ms: int | None = None
+        """When the last look at everything began."""
         self.rest: str | None = ""
         """The first service that a look at everything has yet to come to; None where nothing is left of one."""
         self._everything = True
@@ -46,12 +55,19 @@ class Agenda:
     def due(self, now_ms: int) -> bool:
         """Whether to decide now, though nothing changed."""
         wake = self.wake_ms
-        return self._everything or bool(self._asked) or (wake is not None and wake <= now_ms)
+        return self._everything or bool(self._asked) or self._again(now_ms) or (wake is not None and wake <= now_ms)
+
+    def _again(self, now_ms: int) -> bool:
+        """Rule 5; where realm time was put back, at once."""
+        since, each = self._since_ms, self._again_ms
+        if since is None or each is None or self.rest is not None:
+            return False
+        return not since <= now_ms < since + each
 
     def scope(self, view: View, dirty: Dirty, now_ms: int) -> Scope | None:
         """What to look at, given what changed; None is everything."""
-        if self._everything or dirty.realm:
-            self.rest = ""
+        if self._everything or dirty.realm or self._again(now_ms):
+            self.rest, self._since_ms = "", now_ms
             return None
         due = {service for service, at in self._wakes.items() if at <= now_ms}
         whole = {*dirty.services, *due, *self._asked} - {""}

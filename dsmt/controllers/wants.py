@@ -123,7 +123,7 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
     for rule in ON_A_LOST_NODE if context.fleet.is_lost(fact.record.node) else ON_A_NODE:
         found = rule(case)
         if isinstance(found, ProposedAction):
-            notes += [Outcome(unschedulable=True)] if found.kind == "move" else []  # it may wait until it has no place
+            notes += [_no_place(case)] if found.kind == "move" else []  # it may wait until it has none
             return found, Outcome.merged(notes)
         if found is not None:
             notes.append(found)
@@ -345,7 +345,12 @@ def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction 
     if leaving is None:
         return None
     can = leaving.at_ms > case.context.now_ms or target_of(case.context, leaving) is not None
-    return leaving if can else Outcome(unschedulable=True)
+    return leaving if can else _no_place(case)
+
+
+def _no_place(case: Case) -> Outcome:
+    """A move waits for nodes; one of what is parked also for the others, for it goes where none of them is parked."""
+    return Outcome(unschedulable=True, needs_full_pass=case.context.parked(case.entry))
 
 
 def _asked_to_move(case: Case) -> ProposedAction | None:

@@ -359,7 +359,7 @@ class Attentive:
     """A controller that looks at what changed, and when something is due, as a runner does; and at nothing else."""
 
     def __init__(self, realm: Realm) -> None:
-        self.realm, self.agenda = realm, Agenda()
+        self.realm, self.agenda = realm, Agenda(again_ms=None)
 
     def look(self) -> list[Intent]:
         """Decide until nothing is decided any more; what was said."""

@@ -101,7 +101,7 @@ def test_what_is_decided_is_at_rest_once_it_is_a_fact(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("kind", [Life, FullLife])
 def test_looking_at_what_changed_finds_what_looking_at_everything_finds(seed: int, kind: type[Life]) -> None:
-    life, agenda = kind(seed + 200), Agenda()
+    life, agenda = kind(seed + 200), Agenda(again_ms=None)
     for step in range(80):
         what = life.happen()
         view, now_ms = life.realm.view, life.realm.now_ms

@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.controllers import service
-from dsmt.controllers.agenda import Agenda
+from dsmt.controllers.agenda import AGAIN_MS, Agenda
 from dsmt.controllers.decide import decide
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replay import replay
@@ -155,7 +155,7 @@ def test_a_look_at_a_part_says_the_first_of_what_a_look_at_all_says(seed: int) -
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("kind", [Life, FullLife])
 def test_looks_at_one_part_after_the_other_find_what_a_look_at_all_finds_and_replay(seed: int, kind: type[Life]) -> None:
-    life, agenda = kind(seed + 900), Agenda()
+    life, agenda = kind(seed + 900), Agenda(again_ms=None)
     for _ in range(60):
         life.happen()
         view, now_ms = life.realm.view, life.realm.now_ms
@@ -181,6 +181,35 @@ def test_a_look_at_everything_that_is_not_over_goes_on_at_once_and_one_that_has_
     scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
     agenda.note(realm.decide(scope=scope, most=1), scope)
     assert (agenda.rest, agenda.wake_ms) == ("web", 0)
+
+
+def test_what_was_overlooked_is_found_when_everything_is_looked_at_again() -> None:
+    realm, agenda = Realm("n1"), Agenda()
+    for name in ("all", "web"):
+        realm.apply(web(1, service=name))
+
+    def look() -> list[str]:
+        scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
+        decided = realm.decide(scope=scope, rest=agenda.rest, most=1, before=agenda.brake)
+        agenda.note(decided, scope)
+        realm.publish(decided.intents)
+        return [intent.subject for intent in decided.intents]
+
+    assert look() + look() == ["all/app/0", "web/app/0"]
+    while look() or agenda.rest is not None:
+        pass
+    realm.apply(web(2, service="web"))
+    realm.view.take_dirty()
+    assert look() == []
+    realm.after(AGAIN_MS / 1000 - 1)
+    assert not agenda.due(realm.now_ms)
+    realm.after(1)
+    assert agenda.due(realm.now_ms)
+    assert look() + look() == ["web/app/1"]
+    assert agenda.rest is None
+    assert not agenda.due(realm.now_ms)
+    realm.now_ms -= 5_000
+    assert agenda.due(realm.now_ms), "the time of the realm was put back"
 
 
 # --- the runner --------------------------------------------------------------------------------------------------

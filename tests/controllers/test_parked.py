@@ -5,7 +5,7 @@ import pytest
 from dsmt.controllers.agenda import Agenda
 from dsmt.event.status import State
 
-from .build import Realm, key, web
+from .build import Attentive, Realm, key, web
 from .repairs import running
 
 
@@ -83,6 +83,18 @@ def test_a_parked_instance_whose_node_dies_runs_elsewhere_once_its_next_forced_m
             realm.after(max(0, agenda.wake_ms - realm.now_ms) / 1000)
         look()
     assert realm.slot(0).node not in (node, None)
+
+
+def test_who_is_parked_is_looked_at_when_another_one_is_parked_no_more_and_its_node_could_take_it() -> None:
+    realm = running(2, "n1", "n2", component="update: {rollback: false}")
+    attentive, now = Attentive(realm), [realm.slot(index).node for index in (0, 1)]
+    for index in (0, 1):
+        realm.status(key(index), now[index], State.FAILED, parked=True)
+    assert attentive.watch(30, obey=False) == []
+    realm.status(key(0), now[0], State.RUNNING)
+    (moved,) = attentive.look()
+    assert "it is parked" in moved.because
+    assert [realm.slot(index).node for index in (0, 1)] == [now[0], now[0]]
 
 
 @pytest.mark.parametrize("component", ["update: {order: stop_first}", "ports: {http: 8080}"])
