@@ -61,16 +61,16 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
 
 def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slot:
     """The slot on the node where it is, with all that is new; stopped, while it waits for a copy elsewhere (rule 1)."""
-    old = entry.fact.record if entry.fact is not None else None
+    node = None if entry.told is None else entry.told.node
     before = _still_previous(context, entry)
     if not _runs_alone(context, w, entry):
-        return _slot(context, w, entry, node=None if old is None else old.node, previous=_renewed(context, w, entry, before))
-    return _alone(context, w, entry, _slot(context, w, entry, node=None if old is None else old.node))
+        return _slot(context, w, entry, node=node, previous=_renewed(context, w, entry, before))
+    return _alone(context, w, entry, _slot(context, w, entry, node=node))
 
 
 def _alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry, slot: Slot) -> Slot:
     """A slot that may not run beside another copy: stopped, while there is one elsewhere, if it would run (rule 1)."""
-    before = None if entry.fact is None else entry.fact.record
+    before = entry.told
     if before is not None and slot.restart == before.restart and ended_well(entry) is not None:
         return slot
     beside = works_beside(context.fleet, entry, slot.node)
@@ -91,10 +91,9 @@ def _slot(
     moved_at_ms: int | None = None,
     moved_for: str = "",
 ) -> Slot:
-    old = entry.fact.record if entry.fact is not None and entry.fact.record.desired != "gone" else None
-    control = context.control(entry)
+    before, control = entry.told, context.control(entry)
+    old = None if before is None or before.desired == "gone" else before
     spec, revision = context.basis if w.basis is None else (w.basis.spec, w.basis.revision)
-    before = None if entry.fact is None else entry.fact.record
     former = None if before is None else before.former if before.spec == spec else before.implements
     governs = context.component if w.basis is None else context.entry.component_of(context.component.name, spec)
     stays = (governs or context.component).on_partition == "pinned" or context.may_go_back_to_data(entry)
@@ -121,7 +120,7 @@ def _slot(
 
 def _tried(context: ComponentContext, entry: SlotEntry, slot: Slot) -> bool:
     """Whether what it implements has failed in it, or is stopped by a hold, before it was good in it."""
-    before = None if entry.fact is None else entry.fact.record
+    before = entry.told
     if before is None or context.is_good(entry) or (before.held and not slot.held):
         return False
     if before.implements != slot.implements and not context.entry.says_again(before.spec):
@@ -131,7 +130,7 @@ def _tried(context: ComponentContext, entry: SlotEntry, slot: Slot) -> bool:
 
 def _ended(entry: SlotEntry, slot: Slot) -> Ended | None:
     """How what it implements has ended that is not run again; None where anything is asked for anew, or it stays here."""
-    before = None if entry.fact is None else entry.fact.record
+    before = entry.told
     if before is None or slot.desired != "running":
         return None
     if (slot.spec, slot.restart, slot.move_number) != (before.spec, before.restart, before.move_number):
@@ -156,7 +155,7 @@ def _waits_as_it_ended(context: ComponentContext, entry: SlotEntry) -> Outcome |
     fact = entry.fact
     if fact is None or ended_well(entry) is None:
         return None
-    said = entry.application(fact.record.node)
+    said = entry.said
     if said is None or not is_of(fact, said.record) or context.fleet.state(fact.record.node or "") != "alive":
         return NOTHING
     until = min(said.record.since_ms, said.time_ms) + UNKNOWN_MS
@@ -165,7 +164,7 @@ def _waits_as_it_ended(context: ComponentContext, entry: SlotEntry) -> Outcome |
 
 def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:
     """The number of the last move by an operator that is done once a slot is on a node, and its data at its home."""
-    before, asked = None if entry.fact is None else entry.fact.record, entry.move_asked
+    before, asked = entry.told, entry.move_asked
     done = 0 if before is None else before.move_number
     if asked is None or node is None or (home is not None and not is_there(context.fleet, home)):
         return done
@@ -174,7 +173,7 @@ def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, 
 
 def _still_previous(context: ComponentContext, entry: SlotEntry) -> Previous | None:
     """The `previous` of the fact as it is, while it still has a meaning."""
-    before = entry.fact.record.previous if entry.fact is not None else None
+    before = None if entry.told is None else entry.told.previous
     if before is None or before.deadline_ms <= context.now_ms or context.ready_since(entry) is not None:
         return None
     return None if context.fleet.is_lost(before.node) or _is_over(entry, before.node) else before
@@ -211,8 +210,7 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
         return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
     why = _away(context, w) if w.tied else context.chooser.reason(w.key)
     slot = _slot(context, w, entry, node=None)
-    fact = entry.fact
-    told = None if fact is None else fact.record
+    fact, told = entry.fact, entry.told
     if fact is not None and told is not None and told.reason is not None:
         waits = (told.spec, told.desired, told.node) == (slot.spec, slot.desired, None)
         if waits and told.reason.code == why.code:
@@ -226,7 +224,7 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
 
 def _begun_again(context: ComponentContext, entry: SlotEntry, node: str) -> int | None:
     """How often one of each node was begun again on its node before long; None where that says nothing."""
-    before = None if entry.fact is None else entry.fact.record
+    before = entry.told
     if before is None or not context.component.each_node or before.node != node or before.spec != context.basis[0]:
         return None
     was_long = before.moved_at_ms is not None and context.now_ms - before.moved_at_ms > 2 * BACKOFF_CAP_MS
@@ -315,8 +313,7 @@ def _works(entry: SlotEntry, node: str) -> bool:
 
 def may_work(entry: SlotEntry, fact: Held[Slot]) -> bool:
     """The same of the node to which a fact gives it, which may have begun it and not have been heard since."""
-    node = fact.record.node or ""
-    instance = entry.instances.get(node)
+    node, instance = fact.record.node or "", entry.there
     if instance is None or instance.generation < fact.version:
         return True
     said = instance.application

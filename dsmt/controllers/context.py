@@ -110,8 +110,7 @@ class ComponentContext(Rollout):
         who speaks only of what is to run it does not, and the time counts from that word. What was ended by order, with its
         machine, and has not begun again since, was late for no fault of its own.
         """
-        fact = slot.fact
-        instance = None if fact is None else slot.instances.get(fact.record.node or "")
+        fact, instance = slot.fact, slot.there
         if fact is None or instance is None:
             return None
         said = instance.application
@@ -128,11 +127,10 @@ class ComponentContext(Rollout):
 
     def last_evidence(self, slot: SlotEntry) -> str:
         """What is known of why the present generation is not ready, as it stands behind that; nothing where nothing is."""
-        fact = slot.fact
-        instance = None if fact is None else slot.instances.get(fact.record.node or "")
+        fact, instance = slot.fact, slot.there
         if fact is None or instance is None:
             return ""
-        said, health = slot.application(fact.record.node), instance.health
+        said, health = instance.application, instance.health
         if said is not None and is_of(fact, said.record) and said.record.reason is not None:
             return f": {happened(said.record.reason)}"
         step = said.record.step if said is not None and is_of(fact, said.record) else None

@@ -178,12 +178,12 @@ class Component:
         if fact is None:
             return None
         present, told = fact.record.implements, fact.record
-        due, node = self.good_from(slot), told.node or ""
-        if due is not None and due <= lost_since(self.fleet, node):
+        due = self.good_from(slot)
+        if due is not None and due <= lost_since(self.fleet, told.node or ""):
             return present
         if told.good == present:
             return present
-        said = slot.application(node)
+        said = slot.said
         believed = said is not None and is_of(fact, said.record) and said.record.good in told.revisions
         return said.record.good if said is not None and believed else told.good
 
@@ -192,9 +192,9 @@ class Component:
     def ready_since(self, slot: SlotEntry) -> int | None:
         """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
         since = running_since(slot)
-        if since is None or slot.fact is None:
+        if since is None or slot.fact is None or slot.there is None:
             return None
-        health = slot.instances[slot.fact.record.node or ""].health
+        health = slot.there.health
         if health is None:
             return since if self.runs(slot.fact.record).health is None else None
         if health.record.generation < slot.fact.version or health.record.health == "unready":
@@ -268,8 +268,7 @@ def running_since(slot: SlotEntry) -> int | None:
 
     No time is believed that is later than the word which says it.
     """
-    fact = slot.fact
-    held = None if fact is None else slot.application(fact.record.node)
+    fact, held = slot.fact, slot.said
     if fact is None or held is None:
         return None
     said = held.record
@@ -278,8 +277,7 @@ def running_since(slot: SlotEntry) -> int | None:
 
 def stays_ended(slot: SlotEntry) -> bool:
     """Whether its program has ended by itself and is not run again, and what is wanted of it was good."""
-    fact = slot.fact
-    held = None if fact is None else slot.application(fact.record.node)
+    fact, held = slot.fact, slot.said
     if fact is None or held is None or fact.record.desired != "running":
         return False
     said = held.record
@@ -288,8 +286,7 @@ def stays_ended(slot: SlotEntry) -> bool:
 
 def ended_before(slot: SlotEntry) -> bool:
     """Whether its program had ended with 0, and its agent has not answered yet to what it was given since (A20)."""
-    fact = slot.fact
-    held = None if fact is None else slot.application(fact.record.node)
+    fact, held = slot.fact, slot.said
     if fact is None or held is None or fact.record.desired != "running" or held.record.generation >= fact.version:
         return False
     return held.record.ended_well and held.record.good in fact.record.revisions
@@ -300,7 +297,7 @@ def ended_well(slot: SlotEntry) -> Ended | None:
     fact = slot.fact
     if fact is None or fact.record.desired != "running":
         return None
-    held = slot.application(fact.record.node)
+    held = slot.said
     if held is None or held.record.generation < fact.version or held.record.state is State.REQUESTED:
         return fact.record.ended
     last = held.record.last_exit

@@ -177,14 +177,10 @@ class Rollout(Component):
 
     def parked(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
-        fact = slot.fact
-        if fact is not None and fact.record.parked:
-            return True
-        held = None if fact is None else slot.application(fact.record.node)
-        if fact is None or held is None:
-            return False
-        said = held.record
-        return said.state is State.FAILED and said.parked and is_of(fact, said)
+        fact, said = slot.fact, slot.said
+        if fact is None or fact.record.parked:
+            return fact is not None
+        return said is not None and said.record.state is State.FAILED and said.record.parked and is_of(fact, said.record)
 
     def control(self, slot: SlotEntry) -> SlotControl:
         """The operator's will for a slot."""

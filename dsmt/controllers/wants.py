@@ -151,7 +151,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
         return None
     if context.refusal is not None or context.ready_since(entry) is not None:
         return None
-    said, since = entry.application(node), context.unready_from(entry)
+    said, since = entry.said, context.unready_from(entry)
     if since is None:
         return None
     allowed_ms = context.allowed_ms(told)
@@ -246,7 +246,7 @@ def _replace(case: Case) -> ProposedAction | Outcome | None:
 
 def _keep(case: Case) -> ProposedAction | Outcome | None:
     """What was good in it, and its fact does not say, when it is time to keep that."""
-    context, fact, said = case.context, case.fact, case.entry.application(case.node)
+    context, fact, said = case.context, case.fact, case.entry.said
     good, ended = context.good(case.entry), ended_well(case.entry)
     if good in (None, fact.record.good) and ended in (None, fact.record.ended):
         return None
@@ -360,8 +360,7 @@ def _asked_to_move(case: Case) -> ProposedAction | None:
 
 def _serves_before(case: Case) -> bool:
     """Whether the node of a slot still serves the copy before the present one, which may never become ready (A8)."""
-    instance = case.entry.instances.get(case.node)
-    served = None if instance is None else instance.endpoint
+    served = None if case.entry.there is None else case.entry.there.endpoint
     return served is not None and served.record.ready and served.record.generation < case.fact.version
 
 
@@ -388,7 +387,7 @@ def _leaving(case: Case) -> ProposedAction | None:
         and any(step.action == "move" for step in context.component.restart.escalate)
     ):
         because = f"it is parked on {node}, and its escalation ends in a move"
-        said = entry.application(node)
+        said = entry.said
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
         avoid |= context.chooser.parked
         return ProposedAction(key, "move", cause, because, at_ms=next_move_ms(entry), avoid=avoid, forced=True)
