@@ -115,17 +115,7 @@ def _slot(
         former=former,
         home=home,
     )
-    return msgspec.structs.replace(slot, ended=_ended(entry, slot), tried=_tried(context, entry, slot))
-
-
-def _tried(context: ComponentContext, entry: SlotEntry, slot: Slot) -> bool:
-    """Whether what it implements has failed in it, or is stopped by a hold, before it was good in it."""
-    before = entry.told
-    if before is None or context.is_good(entry) or (before.held and not slot.held):
-        return False
-    if before.implements != slot.implements and not context.entry.says_again(before.spec):
-        return False
-    return before.tried or (slot.held and before.desired == "running") or context.fails(entry)
+    return msgspec.structs.replace(slot, ended=_ended(entry, slot), tried=context.tried_in(entry, slot))
 
 
 def _ended(entry: SlotEntry, slot: Slot) -> Ended | None:

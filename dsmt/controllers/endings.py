@@ -65,19 +65,29 @@ def end_slots(
         if waits is not None:
             outcomes.append(waits)
         elif fact.record.desired != "gone" or spec.signed.event.cause or (known is None and fact.record.ended is not None):
-            # what the spec does not have any more has neither ended nor failed in it, whenever it has it again
-            ended = replace(gone(fact.record), ended=None, tried=False) if known is None else known.ended(slot, fact.record)
             left = _left(known, fact.record)
-            if known is not None and fact.record.desired != "gone":
-                # it stays so when its node is back (A20), and has failed there until it is good there (A21)
-                ended = ended if left is None else _as_it_ended(slot, ended)
-                ended = replace(ended, tried=fact.record.tried or known.fails(slot))
+            ended = _ended(known, slot, fact.record, is_left=left is not None)
             cause, because = _not_wanted_for(key, spec, left)
             intent = slot_intent(fleet, key, slot, ended, cause, because=because, spec=spec)
             if intent is not None:
                 plan.allocations.release(key)
                 outcomes.append(Outcome((intent,)))
     return Outcome.merged(outcomes)
+
+
+def _ended(known: ComponentContext | None, slot: SlotEntry, fact: Slot, *, is_left: bool) -> Slot:
+    """The fact that ends a slot; `is_left`: because its node is none of its nodes any more.
+
+    What the spec does not have any more has neither ended nor failed in it, whenever it has it again. All else has failed
+    there until it is good there (A21), and what has ended stays so when its node is back (A20).
+    """
+    if known is None:
+        return replace(gone(fact), ended=None, tried=False)
+    ended = known.ended(slot, fact)
+    if fact.desired == "gone":
+        return ended
+    ended = _as_it_ended(slot, ended) if is_left else ended
+    return replace(ended, tried=known.tried_in(slot, ended))
 
 
 def _as_it_ended(slot: SlotEntry, ended: Slot) -> Slot:

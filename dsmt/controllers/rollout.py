@@ -99,6 +99,23 @@ class Rollout(Component):
         has_failed = told.tried or told.moves > 0 or self.parked(slot) or self._is_late(slot, fact)
         return has_failed and self._is_tried(slot, fact)
 
+    def tried_in(self, slot: SlotEntry, after: Slot) -> bool:
+        """What the next fact of a slot says: whether what it had has failed in it, or is stopped there by a hold (rule 1).
+
+        One that ends says it until it is good there. One that goes on says it no more once it was good there, is held no
+        more, or implements something else.
+        """
+        before = slot.told
+        if before is None:
+            return False
+        if after.desired == "gone":
+            return before.tried or self.fails(slot)
+        if self.is_good(slot) or (before.held and not after.held):
+            return False
+        if before.implements != after.implements and not self.entry.says_again(before.spec):
+            return False
+        return before.tried or (after.held and before.desired == "running") or self.fails(slot)
+
     def _is_late(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
         """Whether the present generation was not ready in time; one that is good for no longer yet was."""
         due, since = self.due(fact), self.ready_since(slot)
