@@ -246,15 +246,6 @@ def _is_member(fleet: Fleet, node: str) -> bool:
     return fleet.state(node) != "left"  # of one that nothing is known of yet nothing follows (R4)
 
 
-def component_of(fleet: Fleet, key: SlotKey) -> Component | None:
-    """The component of a slot; None where no spec that stands wants it."""
-    entry = fleet.view.services.get(key.service)
-    component = None if entry is None else entry.component(key.component)
-    if entry is None or entry.spec is None or component is None or entry.spec.record.removed:
-        return None
-    return Component(fleet, entry, entry.spec, component)
-
-
 def is_of(fact: Held[Slot], said: Status) -> bool:
     """Whether a status answers to a slot fact: its generation is the fact's, or is later and runs the same revision.
 

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import msgspec
 
-from dsmt.controllers.good import Component, component_of, is_of, lost_since
+from dsmt.controllers.good import Component, is_of, lost_since
 from dsmt.controllers.placement import Chooser
 from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
@@ -207,6 +207,18 @@ class Rollout(Component):
         return will if will.hold == slot.hold else msgspec.structs.replace(will, hold=slot.hold)
 
 
+def component_of(fleet: Fleet, key: SlotKey) -> Rollout | None:
+    """The component of a slot, as what stands has it or, where that was refused, what was gone back to.
+
+    None where no spec that stands wants it.
+    """
+    entry = fleet.view.services.get(key.service)
+    component = None if entry is None else entry.component(key.component)
+    if entry is None or entry.spec is None or component is None or entry.spec.record.removed:
+        return None
+    return Rollout(fleet, entry, entry.spec, component)
+
+
 class Governing:
     """What governs slots, at one time; of those that are governed alike it is found out once."""
 
@@ -228,7 +240,5 @@ class Governing:
     def _what_stands(self, key: SlotKey) -> Rollout | None:
         named = (key.service, key.component, None)
         if named not in self._found:
-            known = component_of(self._fleet, key)
-            stands = None if known is None else Rollout(self._fleet, known.entry, known.spec, known.component)
-            self._found[named] = stands
+            self._found[named] = component_of(self._fleet, key)
         return self._found[named]

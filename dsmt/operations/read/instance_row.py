@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from dsmt.agents.rules.supervision import step_after, tries_of
-from dsmt.controllers.good import component_of as governed
 from dsmt.controllers.pinning import waits_for_home
+from dsmt.controllers.rollout import component_of as governed
 from dsmt.event.kinds.instance import STARTED, LastExit, Status
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason, reason
