@@ -22,7 +22,7 @@ import msgspec
 from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
 from dsmt.controllers.good import ended_before, ended_well, is_of, lost_since
 from dsmt.controllers.pinning import away, is_there, settled
-from dsmt.controllers.plan import NOTHING, Outcome
+from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
 from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
 from dsmt.event.kinds.slot import Ended, Home, Previous, Slot
@@ -30,7 +30,6 @@ from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 from dsmt.view import Fleet, Held, SlotEntry
 
-_NO_PLACE: Final = Outcome(unschedulable=True)
 RETOLD_MS: Final = 60_000
 """How long the reason stands for which a slot has no place: who is at another broker may see another one."""
 
@@ -56,7 +55,7 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
             kept = _kept(context, w, entry)
             said = context.say(w.key, kept, w.cause, w.because)
             waits = kept.desired == "stopped" and context.control(entry).hold is None
-            return Outcome.merged((said, _NO_PLACE)) if waits else said
+            return Outcome.merged((said, NO_PLACE)) if waits else said
 
 
 def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slot:
@@ -185,7 +184,7 @@ def _is_over(entry: SlotEntry, node: str) -> bool:
 def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Outcome:
     node = context.nodes.get(w.key.index)
     if node is not None and context.kept is not None and context.chooser.misfit(node) is not None:
-        return _NO_PLACE
+        return NO_PLACE
     if node is None and w.target is not None and _takes(context, w):
         node = w.target
     if node is None and not w.tied:
@@ -204,12 +203,12 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
     if fact is not None and told is not None and told.reason is not None:
         waits = (told.spec, told.desired, told.node) == (slot.spec, slot.desired, None)
         if waits and told.reason.code == why.code:
-            return _NO_PLACE
+            return NO_PLACE
         if waits and context.now_ms < fact.time_ms + RETOLD_MS:
             return Outcome(wakes=(fact.time_ms + RETOLD_MS,), unschedulable=True)
     slot = msgspec.structs.replace(slot, reason=why)
     said = context.say(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
-    return Outcome.merged((said, _NO_PLACE))
+    return Outcome.merged((said, NO_PLACE))
 
 
 def _begun_again(context: ComponentContext, entry: SlotEntry, node: str) -> int | None:
@@ -247,17 +246,17 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         return NOTHING
     node = target_of(context, w)
     if node is None:
-        return _NO_PLACE
+        return NO_PLACE
     if lives and context.rolls_in_place_only(entry) and may_work(entry, fact) and ended_well(entry) is None:
         if fact.record.desired == "stopped":
             return NOTHING
         if works_beside(context.fleet, entry, fact.record.node, node) is not None:
-            return _NO_PLACE
+            return NO_PLACE
         here = _slot(context, w, entry, node=fact.record.node)
         stopping = msgspec.structs.replace(here, desired="stopped", parked=context.parked(entry))
         return context.say(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
     if _runs_alone(context, w, entry) and works_beside(context.fleet, entry, fact.record.node, node) is not None:
-        return _NO_PLACE
+        return NO_PLACE
     until = context.now_ms if lives else lost_since(context.fleet, fact.record.node)
     moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
     slot = _slot(

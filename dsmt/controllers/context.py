@@ -155,7 +155,7 @@ class ComponentContext(Rollout):
         return Outcome((intent,))
 
 
-def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact], chooser: Chooser | None = None) -> Outcome | None:
+def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact], chooser: Chooser | None) -> Outcome | None:
     """When to look again at a slot of which nothing is decided, for something that was decided of it is not known; or None.
 
     Its fact follows a later word than is known, or a status follows a later fact: two brokers may bring a fact, and the

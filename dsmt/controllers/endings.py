@@ -20,7 +20,7 @@ from dsmt.controllers.context import ComponentContext, slot_intent, waits_for_wo
 from dsmt.controllers.each_node import left_for
 from dsmt.controllers.good import ended_before, ended_well, gone, left_by
 from dsmt.controllers.intents import Intent
-from dsmt.controllers.plan import NOTHING, Outcome, Plan
+from dsmt.controllers.plan import LOOK_AT_ALL, NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
@@ -34,8 +34,6 @@ ORPHAN_MS: Final = 10 * 60_000
 """How long a fact lives that ends an orphan."""
 ORPHANS_AT_ONCE: Final = 100
 """How many of them may live of one node."""
-
-_LOOK_AGAIN: Final = Outcome(needs_full_pass=True)
 
 Places = Collection[tuple[str, int]]
 """Slots of one service: (component, index)."""
@@ -136,7 +134,7 @@ def _end_orphan(fleet: Fleet, brake: Brake, plan: Plan, key: SlotKey, slot: Slot
     if not found:
         return NOTHING
     if brake.on:
-        return Outcome(needs_full_pass=True)
+        return LOOK_AT_ALL
     node, said = next((one for one in found if _has_room(fleet, plan, one[0])), (None, None))
     if node is None or said is None:
         return NOTHING
@@ -160,10 +158,10 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
         return NOTHING
     ends = end_slots(fleet, brake, plan, entry, sorted(entry.slots))
     if ends.intents or ends.wakes:  # what was decided of a slot may follow a spec that is yet to come
-        return Outcome.merged((ends, _LOOK_AGAIN))
+        return Outcome.merged((ends, LOOK_AT_ALL))
     for slot in entry.slots.values():
         if slot.quarantined or not all(map(fleet.is_lost, slot.holders)):
-            return Outcome.merged((ends, _LOOK_AGAIN))
+            return Outcome.merged((ends, LOOK_AT_ALL))
     last = max([spec.time_ms, *(slot.fact.time_ms for slot in entry.slots.values() if slot.fact is not None)])
     if fleet.now_ms < last + BURIAL_MS:
         return Outcome.merged((ends, Outcome(wakes=(last + BURIAL_MS,), needs_full_pass=True)))

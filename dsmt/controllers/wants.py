@@ -32,7 +32,7 @@ from msgspec.structs import replace
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.good import ended_well
 from dsmt.controllers.pinning import is_bound, is_there, lets_go, may_return_until
-from dsmt.controllers.plan import NOTHING, Outcome
+from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
 from dsmt.controllers.replacing import due_ms, next_move_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
@@ -84,7 +84,7 @@ class Case(NamedTuple):
         return self.context.control(self.entry)
 
     @property
-    def said(self) -> tuple[EventId, ...]:
+    def word(self) -> tuple[EventId, ...]:
         """The event that says the operator's will."""
         return () if self.entry.control is None else (self.entry.control.id,)
 
@@ -123,7 +123,7 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
     for rule in ON_A_LOST_NODE if context.fleet.is_lost(fact.record.node) else ON_A_NODE:
         found = rule(case)
         if isinstance(found, ProposedAction):
-            notes += [Outcome(unschedulable=True)] if found.kind == "move" else []  # it may wait until it has no place
+            notes += [NO_PLACE] if found.kind == "move" else []  # it may wait until it has no place
             return found, Outcome.merged(notes)
         if found is not None:
             notes.append(found)
@@ -138,7 +138,7 @@ def _hold(case: Case) -> ProposedAction | None:
     why = hold_reason(case.context, case.entry, case.key)
     if why is None or case.fact.record.held:
         return None
-    return case.proposes("hold", case.said, f"{case.control.by or 'an operator'} stopped it", reason=why)
+    return case.proposes("hold", case.word, f"{case.control.by or 'an operator'} stopped it", reason=why)
 
 
 def _rollback(case: Case) -> ProposedAction | Outcome | None:
@@ -177,7 +177,7 @@ def _moved(case: Case) -> ProposedAction | None:
     if not there or (home is not None and not is_there(case.context.fleet, home)):
         return None
     by = case.control.by or "an operator"
-    return case.proposes("moved", case.said, f"{by} asked for it to be on {case.node}, where it is")
+    return case.proposes("moved", case.word, f"{by} asked for it to be on {case.node}, where it is")
 
 
 def _let_go(case: Case) -> ProposedAction | None:
@@ -208,7 +208,7 @@ def _release(case: Case) -> ProposedAction | None:
     if case.fact.record.desired == case.desired:
         return None
     because = "no other copy of it runs" if case.fact.record.waited else f"{case.control.by or 'nobody'} holds it no more"
-    return case.proposes("release", case.said, because)
+    return case.proposes("release", case.word, because)
 
 
 def _restart(case: Case) -> ProposedAction | None:
@@ -216,7 +216,7 @@ def _restart(case: Case) -> ProposedAction | None:
     if case.control.restart <= case.fact.record.restart:
         return None
     because = f"restart asked for by {case.control.by or 'an operator'}"
-    return case.proposes("restart", case.said, because, gated=case.desired == "running")
+    return case.proposes("restart", case.word, because, gated=case.desired == "running")
 
 
 def _renew(case: Case) -> ProposedAction | None:
@@ -241,7 +241,7 @@ def _replace(case: Case) -> ProposedAction | Outcome | None:
     lost = _lost(case)
     if lost is None or lost.at_ms > case.context.now_ms:
         return None
-    return lost if target_of(case.context, lost) is not None else Outcome(unschedulable=True)
+    return lost if target_of(case.context, lost) is not None else NO_PLACE
 
 
 def _keep(case: Case) -> ProposedAction | Outcome | None:
@@ -345,7 +345,7 @@ def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction 
     if leaving is None:
         return None
     can = leaving.at_ms > case.context.now_ms or target_of(case.context, leaving) is not None
-    return leaving if can else Outcome(unschedulable=True)
+    return leaving if can else NO_PLACE
 
 
 def _asked_to_move(case: Case) -> ProposedAction | None:
