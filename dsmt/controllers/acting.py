@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
+from dsmt.controllers.copies import may_work, works_beside
 from dsmt.controllers.good import ended_before, ended_well, is_of, lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
@@ -28,7 +29,7 @@ from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
 from dsmt.event.kinds.slot import Ended, Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
-from dsmt.view import Fleet, Held, SlotEntry
+from dsmt.view import SlotEntry
 
 RETOLD_MS: Final = 60_000
 """How long the reason stands for which a slot has no place: who is at another broker may see another one."""
@@ -277,40 +278,6 @@ def _runs_alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry) 
     """Whether what a slot is to implement may not run beside another copy of it."""
     spec = context.basis[0] if w.basis is None else w.basis.spec
     return context.rolls_in_place_only(entry, context.entry.component_of(context.component.name, spec))
-
-
-def works_beside(fleet: Fleet, entry: SlotEntry, *these: str | None) -> str | None:
-    """A node that lives, other than these, which may still run a copy of it; None where there is none."""
-    others = (node for node in entry.holders if node not in these)
-    return next((node for node in others if _works(entry, node) and not fleet.is_lost(node)), None)
-
-
-def _works(entry: SlotEntry, node: str) -> bool:
-    """Whether an instance may be running on a node, or run again, by what is said there.
-
-    Where its agent has said nothing, who could not make its container, or start its agent, runs nothing.
-    """
-    instance = entry.instances.get(node)
-    if instance is None or not instance.left:
-        return False
-    if instance.application is None:
-        below = instance.agent or instance.container
-        return below is not None and below.record.state not in (State.STOPPED, State.FAILED)
-    said = instance.application.record
-    return said.state not in (State.STOPPED, State.GONE) and not said.has_ended
-
-
-def may_work(entry: SlotEntry, fact: Held[Slot]) -> bool:
-    """The same of the node to which a fact gives it, which may have begun it and not have been heard since."""
-    node, instance = fact.record.node or "", entry.there
-    if instance is None or instance.generation < fact.version:
-        return True
-    said = instance.application
-    if said is not None and said.record.generation >= fact.version:
-        return _works(entry, node)
-    below = [one.record for one in (instance.agent, instance.container) if one is not None]
-    has_failed = any(one.state is State.FAILED for one in below if one.generation >= fact.version)
-    return _works(entry, node) if has_failed else instance.left
 
 
 def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from dsmt.controllers.acting import may_work, works_beside
 from dsmt.controllers.brake import LOOSE, Brake, brake
 from dsmt.controllers.context import waits_for_word
+from dsmt.controllers.copies import may_work, works_beside
 from dsmt.controllers.intents import Decided
 from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home, waits_for_return
