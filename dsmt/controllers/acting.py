@@ -8,9 +8,7 @@ Rule 2: a slot on a dead node stays there, unchanged, until there is a place for
 Rule 3: what begins anew, on another node or in another revision, gives the old node its time anew; a move that follows from
     a failure does not, so that a drain ends. What may be refused has twice its deadline: one more for what is gone back to.
     Where a program must end first on its node, it has its time to end.
-Rule 4: what has ended well is moved as that, and not run again, but where an operator moves it (A20). It is moved in the
-    revision in which it has ended, and is given the next one when its agent has said that it knows: only a node can tell
-    whether that changes anything of it. So it is not moved before its agent has answered to the revision that it was given.
+Rule 4: what has ended well is moved as that, and not run again (`ended`).
 """
 
 from __future__ import annotations
@@ -19,14 +17,15 @@ from typing import Final
 
 import msgspec
 
-from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
+from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.copies import may_work, works_beside
-from dsmt.controllers.good import ended_before, ended_well, is_of, lost_since
+from dsmt.controllers.ended import carried, ended_before, ended_well, moved_as_ended, waits_as_ended
+from dsmt.controllers.good import lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
 from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
-from dsmt.event.kinds.slot import Ended, Home, Previous, Slot
+from dsmt.event.kinds.slot import Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 from dsmt.view import SlotEntry
@@ -50,7 +49,7 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
             there, before = _slot(context, w, entry, node=entry.fact.record.node), entry.fact.record
             moved = msgspec.structs.replace(before, move_number=there.move_number, home=there.home)
             return context.say(w.key, moved, w.cause, w.because)
-        case "renew" | "rollback" if (later := _waits_as_it_ended(context, entry)) is not None:
+        case "renew" | "rollback" if (later := waits_as_ended(context, entry)) is not None:
             return later
         case _:
             kept = _kept(context, w, entry)
@@ -115,41 +114,7 @@ def _slot(
         former=former,
         home=home,
     )
-    return msgspec.structs.replace(slot, ended=_ended(entry, slot), tried=context.tried_in(entry, slot))
-
-
-def _ended(entry: SlotEntry, slot: Slot) -> Ended | None:
-    """How what it implements has ended that is not run again; None where anything is asked for anew, or it stays here."""
-    before = entry.told
-    if before is None or slot.desired != "running":
-        return None
-    if (slot.spec, slot.restart, slot.move_number) != (before.spec, before.restart, before.move_number):
-        return None
-    return ended_well(entry) if slot.node != before.node else before.ended
-
-
-def _as_it_ended(entry: SlotEntry, before: Slot, slot: Slot) -> Slot:
-    """A slot that is moved, or back, in the revision in which it has ended well, if no more is asked for anew (rule 4)."""
-    as_before = msgspec.structs.replace(
-        slot, spec=before.spec, revision=before.revision, former=before.former, refuses=before.refuses
-    )
-    ended = _ended(entry, as_before)
-    return slot if ended is None else msgspec.structs.replace(as_before, ended=ended)
-
-
-def _waits_as_it_ended(context: ComponentContext, entry: SlotEntry) -> Outcome | None:
-    """When to look again at what has ended well: its agent cannot say now, or has not said yet, that it knows that (rule 4).
-
-    One that has yet to be brought the revision in which it has ended is waited for, as long as for any word (A4).
-    """
-    fact = entry.fact
-    if fact is None or ended_well(entry) is None:
-        return None
-    said = entry.said
-    if said is None or not is_of(fact, said.record) or context.fleet.state(fact.record.node or "") != "alive":
-        return NOTHING
-    until = min(said.record.since_ms, said.time_ms) + UNKNOWN_MS
-    return Outcome(wakes=(until,)) if said.record.state is State.REQUESTED and context.now_ms < until else None
+    return msgspec.structs.replace(slot, ended=carried(entry, slot), tried=context.tried_in(entry, slot))
 
 
 def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:
@@ -194,7 +159,7 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
         again = _begun_again(context, entry, node)
         slot = _slot(context, w, entry, node=node, moves=again, moved_at_ms=context.now_ms if again else None)
         if entry.fact is not None and context.component.each_node and entry.fact.record.node == node:
-            slot = _as_it_ended(entry, entry.fact.record, slot)
+            slot = moved_as_ended(entry, entry.fact.record, slot)
         if w.kind != "adopt" and _runs_alone(context, w, entry):
             slot = _alone(context, w, entry, slot)
         return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
@@ -270,7 +235,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         moved_at_ms=context.now_ms,
         moved_for=str(w.cause[0]) if w.kind == "lost" and w.forced and w.cause else "",
     )
-    slot = _as_it_ended(entry, fact.record, slot)
+    slot = moved_as_ended(entry, fact.record, slot)
     return context.say(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
 
 

@@ -18,13 +18,14 @@ from msgspec.structs import replace
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext, slot_intent, waits_for_word
 from dsmt.controllers.each_node import left_for
-from dsmt.controllers.good import ended_before, ended_well, gone, left_by
+from dsmt.controllers.ended import gone_as_ended
+from dsmt.controllers.good import gone, left_by
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.plan import LOOK_AT_ALL, NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Ended, Slot
+from dsmt.event.kinds.slot import Slot
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000
@@ -84,21 +85,8 @@ def _ended(known: ComponentContext | None, slot: SlotEntry, fact: Slot, *, is_le
     ended = known.ended(slot, fact)
     if fact.desired == "gone":
         return ended
-    ended = _as_it_ended(slot, ended) if is_left else ended
+    ended = gone_as_ended(slot, ended) if is_left else ended
     return replace(ended, tried=known.tried_in(slot, ended))
-
-
-def _as_it_ended(slot: SlotEntry, ended: Slot) -> Slot:
-    """A fact that ends a slot, with how its program has ended: in that revision, where its agent has not answered since.
-
-    What was asked to run again since is not told as ended: a restart's number is when it was asked for (A7).
-    """
-    held = slot.application(ended.node)
-    good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
-    if good is None or last is None or not ended_before(slot) or ended.restart > last.at_ms - round(last.ran_s * 1000):
-        return replace(ended, ended=ended_well(slot))
-    as_before = Ended(at_ms=last.at_ms, ran_s=last.ran_s)
-    return replace(ended, spec=good.spec, revision=good.revision, former=None, ended=as_before)
 
 
 def _left(known: ComponentContext | None, fact: Slot) -> tuple[tuple[EventId, ...], str] | None:

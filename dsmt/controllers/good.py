@@ -21,9 +21,8 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.instance import Status
 from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Ended, Good, Home, Slot
+from dsmt.event.kinds.slot import Good, Home, Slot
 from dsmt.event.records import from_data
-from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
@@ -264,35 +263,6 @@ def running_since(slot: SlotEntry) -> int | None:
         return None
     said = held.record
     return min(said.since_ms, held.time_ms) if said.state == "running" and is_of(fact, said) else None
-
-
-def stays_ended(slot: SlotEntry) -> bool:
-    """Whether its program has ended by itself and is not run again, and what is wanted of it was good."""
-    fact, held = slot.fact, slot.said
-    if fact is None or held is None or fact.record.desired != "running":
-        return False
-    said = held.record
-    return said.has_ended and is_of(fact, said) and said.good == fact.record.implements
-
-
-def ended_before(slot: SlotEntry) -> bool:
-    """Whether its program had ended with 0, and its agent has not answered yet to what it was given since (A20)."""
-    fact, held = slot.fact, slot.said
-    if fact is None or held is None or fact.record.desired != "running" or held.record.generation >= fact.version:
-        return False
-    return held.record.ended_well and held.record.good in fact.record.revisions
-
-
-def ended_well(slot: SlotEntry) -> Ended | None:
-    """How its program has ended that has ended with 0 and stays so; also where nobody has taken that over yet."""
-    fact = slot.fact
-    if fact is None or fact.record.desired != "running":
-        return None
-    held = slot.said
-    if held is None or held.record.generation < fact.version or held.record.state is State.REQUESTED:
-        return fact.record.ended
-    last = held.record.last_exit
-    return Ended(at_ms=last.at_ms, ran_s=last.ran_s) if stays_ended(slot) and last is not None and last.code == 0 else None
 
 
 def lost_since(fleet: Fleet, node: str) -> int:

@@ -23,8 +23,8 @@ from dsmt.controllers.acting import act
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.each_node import keeps
+from dsmt.controllers.ended import stays_ended
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
-from dsmt.controllers.good import stays_ended
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.controllers.wants import ProposedAction, want
 from dsmt.event.kinds.slot import Slot

@@ -30,7 +30,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dsmt.controllers.context import ComponentContext
-from dsmt.controllers.good import ended_well
+from dsmt.controllers.ended import ended_well
 from dsmt.controllers.pinning import is_bound, is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
 from dsmt.controllers.replacing import due_ms, next_move_ms
