@@ -55,6 +55,8 @@ class ComponentContext(Rollout):
         self.brake, self.plan = brake, plan
         self.wants: dict[SlotKey, tuple[int, Any]] = {}
         """By slot, what it wants (`service`), and at which state of what is taken that was found out."""
+        self._keeping: dict[Good, tuple[int, ComponentContext]] = {}
+        """The same of what decides about slots that keep a revision: many keep one."""
 
     def key(self, index: int) -> SlotKey:
         """The key of one of its slots."""
@@ -89,6 +91,13 @@ class ComponentContext(Rollout):
         kept = self.kept_of(self.slot(key).fact)
         if kept is None:
             return self
+        taken = self.plan.allocations.taken
+        known = self._keeping.get(kept)
+        if known is None or known[0] != taken:
+            known = self._keeping[kept] = taken, self._as(kept)
+        return known[1]
+
+    def _as(self, kept: Good) -> ComponentContext:
         return ComponentContext(
             self.fleet,
             self.brake,
