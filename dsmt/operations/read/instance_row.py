@@ -300,7 +300,7 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
     spec = component_of(sight, key)
     as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
     there = spec is None or seen.state in _THERE or as_asked
-    pinned = None if there else waits_for_home(sight.fleet, key)
+    pinned = None if there else waits_for_home(sight.governing, key)
     if pinned is not None:
         return pinned
     if (braked := waits_for_brake(sight, key, entry, node)) is not None:
