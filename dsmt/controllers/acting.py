@@ -8,9 +8,7 @@ Rule 2: a slot on a dead node stays there, unchanged, until there is a place for
 Rule 3: what begins anew, on another node or in another revision, gives the old node its time anew; a move that follows from
     a failure does not, so that a drain ends. What may be refused has twice its deadline: one more for what is gone back to.
     Where a program must end first on its node, it has its time to end.
-Rule 4: what has ended well is moved as that, and not run again, but where an operator moves it (A20). It is moved in the
-    revision in which it has ended, and is given the next one when its agent has said that it knows: only a node can tell
-    whether that changes anything of it. So it is not moved before its agent has answered to the revision that it was given.
+Rule 4: what has ended well is moved as that, and not run again (`ended`).
 """
 
 from __future__ import annotations
@@ -19,18 +17,19 @@ from typing import Final
 
 import msgspec
 
-from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
-from dsmt.controllers.good import ended_before, ended_well, is_of, lost_since
+from dsmt.controllers.context import ComponentContext
+from dsmt.controllers.copies import may_work, works_beside
+from dsmt.controllers.ended import carried, ended_before, ended_well, moved_as_ended, waits_as_ended
+from dsmt.controllers.good import lost_since
 from dsmt.controllers.pinning import away, is_there, settled
-from dsmt.controllers.plan import NOTHING, Outcome
+from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
-from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
-from dsmt.event.kinds.slot import Ended, Home, Previous, Slot
+from dsmt.controllers.wants import ProposedAction, target_of
+from dsmt.event.kinds.slot import Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
-from dsmt.view import Fleet, Held, SlotEntry
+from dsmt.view import SlotEntry
 
-_NO_PLACE: Final = Outcome(unschedulable=True)
 RETOLD_MS: Final = 60_000
 """How long the reason stands for which a slot has no place: who is at another broker may see another one."""
 
@@ -50,27 +49,27 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
             there, before = _slot(context, w, entry, node=entry.fact.record.node), entry.fact.record
             moved = msgspec.structs.replace(before, move_number=there.move_number, home=there.home)
             return context.say(w.key, moved, w.cause, w.because)
-        case "renew" | "rollback" if (later := _waits_as_it_ended(context, entry)) is not None:
+        case "renew" | "rollback" if (later := waits_as_ended(context, entry)) is not None:
             return later
         case _:
             kept = _kept(context, w, entry)
             said = context.say(w.key, kept, w.cause, w.because)
             waits = kept.desired == "stopped" and context.control(entry).hold is None
-            return Outcome.merged((said, _NO_PLACE)) if waits else said
+            return Outcome.merged((said, NO_PLACE)) if waits else said
 
 
 def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slot:
     """The slot on the node where it is, with all that is new; stopped, while it waits for a copy elsewhere (rule 1)."""
-    old = entry.fact.record if entry.fact is not None else None
+    node = None if entry.told is None else entry.told.node
     before = _still_previous(context, entry)
     if not _runs_alone(context, w, entry):
-        return _slot(context, w, entry, node=None if old is None else old.node, previous=_renewed(context, w, entry, before))
-    return _alone(context, w, entry, _slot(context, w, entry, node=None if old is None else old.node))
+        return _slot(context, w, entry, node=node, previous=_renewed(context, w, entry, before))
+    return _alone(context, w, entry, _slot(context, w, entry, node=node))
 
 
 def _alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry, slot: Slot) -> Slot:
     """A slot that may not run beside another copy: stopped, while there is one elsewhere, if it would run (rule 1)."""
-    before = None if entry.fact is None else entry.fact.record
+    before = entry.told
     if before is not None and slot.restart == before.restart and ended_well(entry) is not None:
         return slot
     beside = works_beside(context.fleet, entry, slot.node)
@@ -91,10 +90,9 @@ def _slot(
     moved_at_ms: int | None = None,
     moved_for: str = "",
 ) -> Slot:
-    old = entry.fact.record if entry.fact is not None and entry.fact.record.desired != "gone" else None
-    control = context.control(entry)
+    before, control = entry.told, context.control(entry)
+    old = None if before is None or before.desired == "gone" else before
     spec, revision = context.basis if w.basis is None else (w.basis.spec, w.basis.revision)
-    before = None if entry.fact is None else entry.fact.record
     former = None if before is None else before.former if before.spec == spec else before.implements
     governs = context.component if w.basis is None else context.entry.component_of(context.component.name, spec)
     stays = (governs or context.component).on_partition == "pinned" or context.may_go_back_to_data(entry)
@@ -110,62 +108,18 @@ def _slot(
         moved_for=moved_for or ("" if old is None else old.moved_for),
         restart=max(control.restart, 0 if before is None else before.restart),
         move_number=_move_number(context, entry, node, home),
-        reason=hold_reason(context, entry, w.key) or w.reason,
+        reason=context.held_because(entry, w.key) or w.reason,
         refuses=None if w.basis is None and context.refusal is None else context.stands,
         good=w.basis or context.good(entry),
         former=former,
         home=home,
     )
-    return msgspec.structs.replace(slot, ended=_ended(entry, slot), tried=_tried(context, entry, slot))
-
-
-def _tried(context: ComponentContext, entry: SlotEntry, slot: Slot) -> bool:
-    """Whether what it implements has failed in it, or is stopped by a hold, before it was good in it."""
-    before = None if entry.fact is None else entry.fact.record
-    if before is None or context.is_good(entry) or (before.held and not slot.held):
-        return False
-    if before.implements != slot.implements and not context.entry.says_again(before.spec):
-        return False
-    return before.tried or (slot.held and before.desired == "running") or context.fails(entry)
-
-
-def _ended(entry: SlotEntry, slot: Slot) -> Ended | None:
-    """How what it implements has ended that is not run again; None where anything is asked for anew, or it stays here."""
-    before = None if entry.fact is None else entry.fact.record
-    if before is None or slot.desired != "running":
-        return None
-    if (slot.spec, slot.restart, slot.move_number) != (before.spec, before.restart, before.move_number):
-        return None
-    return ended_well(entry) if slot.node != before.node else before.ended
-
-
-def _as_it_ended(entry: SlotEntry, before: Slot, slot: Slot) -> Slot:
-    """A slot that is moved, or back, in the revision in which it has ended well, if no more is asked for anew (rule 4)."""
-    as_before = msgspec.structs.replace(
-        slot, spec=before.spec, revision=before.revision, former=before.former, refuses=before.refuses
-    )
-    ended = _ended(entry, as_before)
-    return slot if ended is None else msgspec.structs.replace(as_before, ended=ended)
-
-
-def _waits_as_it_ended(context: ComponentContext, entry: SlotEntry) -> Outcome | None:
-    """When to look again at what has ended well: its agent cannot say now, or has not said yet, that it knows that (rule 4).
-
-    One that has yet to be brought the revision in which it has ended is waited for, as long as for any word (A4).
-    """
-    fact = entry.fact
-    if fact is None or ended_well(entry) is None:
-        return None
-    said = entry.application(fact.record.node)
-    if said is None or not is_of(fact, said.record) or context.fleet.state(fact.record.node or "") != "alive":
-        return NOTHING
-    until = min(said.record.since_ms, said.time_ms) + UNKNOWN_MS
-    return Outcome(wakes=(until,)) if said.record.state is State.REQUESTED and context.now_ms < until else None
+    return msgspec.structs.replace(slot, ended=carried(entry, slot), tried=context.tried_in(entry, slot))
 
 
 def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:
     """The number of the last move by an operator that is done once a slot is on a node, and its data at its home."""
-    before, asked = None if entry.fact is None else entry.fact.record, entry.move_asked
+    before, asked = entry.told, entry.move_asked
     done = 0 if before is None else before.move_number
     if asked is None or node is None or (home is not None and not is_there(context.fleet, home)):
         return done
@@ -174,7 +128,7 @@ def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, 
 
 def _still_previous(context: ComponentContext, entry: SlotEntry) -> Previous | None:
     """The `previous` of the fact as it is, while it still has a meaning."""
-    before = entry.fact.record.previous if entry.fact is not None else None
+    before = None if entry.told is None else entry.told.previous
     if before is None or before.deadline_ms <= context.now_ms or context.ready_since(entry) is not None:
         return None
     return None if context.fleet.is_lost(before.node) or _is_over(entry, before.node) else before
@@ -196,7 +150,7 @@ def _is_over(entry: SlotEntry, node: str) -> bool:
 def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Outcome:
     node = context.nodes.get(w.key.index)
     if node is not None and context.kept is not None and context.chooser.misfit(node) is not None:
-        return _NO_PLACE
+        return NO_PLACE
     if node is None and w.target is not None and _takes(context, w):
         node = w.target
     if node is None and not w.tied:
@@ -205,28 +159,27 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
         again = _begun_again(context, entry, node)
         slot = _slot(context, w, entry, node=node, moves=again, moved_at_ms=context.now_ms if again else None)
         if entry.fact is not None and context.component.each_node and entry.fact.record.node == node:
-            slot = _as_it_ended(entry, entry.fact.record, slot)
+            slot = moved_as_ended(entry, entry.fact.record, slot)
         if w.kind != "adopt" and _runs_alone(context, w, entry):
             slot = _alone(context, w, entry, slot)
         return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
     why = _away(context, w) if w.tied else context.chooser.reason(w.key)
     slot = _slot(context, w, entry, node=None)
-    fact = entry.fact
-    told = None if fact is None else fact.record
+    fact, told = entry.fact, entry.told
     if fact is not None and told is not None and told.reason is not None:
         waits = (told.spec, told.desired, told.node) == (slot.spec, slot.desired, None)
         if waits and told.reason.code == why.code:
-            return _NO_PLACE
+            return NO_PLACE
         if waits and context.now_ms < fact.time_ms + RETOLD_MS:
             return Outcome(wakes=(fact.time_ms + RETOLD_MS,), unschedulable=True)
     slot = msgspec.structs.replace(slot, reason=why)
     said = context.say(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
-    return Outcome.merged((said, _NO_PLACE))
+    return Outcome.merged((said, NO_PLACE))
 
 
 def _begun_again(context: ComponentContext, entry: SlotEntry, node: str) -> int | None:
     """How often one of each node was begun again on its node before long; None where that says nothing."""
-    before = None if entry.fact is None else entry.fact.record
+    before = entry.told
     if before is None or not context.component.each_node or before.node != node or before.spec != context.basis[0]:
         return None
     was_long = before.moved_at_ms is not None and context.now_ms - before.moved_at_ms > 2 * BACKOFF_CAP_MS
@@ -259,17 +212,17 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         return NOTHING
     node = target_of(context, w)
     if node is None:
-        return _NO_PLACE
+        return NO_PLACE
     if lives and context.rolls_in_place_only(entry) and may_work(entry, fact) and ended_well(entry) is None:
         if fact.record.desired == "stopped":
             return NOTHING
         if works_beside(context.fleet, entry, fact.record.node, node) is not None:
-            return _NO_PLACE
+            return NO_PLACE
         here = _slot(context, w, entry, node=fact.record.node)
         stopping = msgspec.structs.replace(here, desired="stopped", parked=context.parked(entry))
         return context.say(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
     if _runs_alone(context, w, entry) and works_beside(context.fleet, entry, fact.record.node, node) is not None:
-        return _NO_PLACE
+        return NO_PLACE
     until = context.now_ms if lives else lost_since(context.fleet, fact.record.node)
     moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
     slot = _slot(
@@ -282,7 +235,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         moved_at_ms=context.now_ms,
         moved_for=str(w.cause[0]) if w.kind == "lost" and w.forced and w.cause else "",
     )
-    slot = _as_it_ended(entry, fact.record, slot)
+    slot = moved_as_ended(entry, fact.record, slot)
     return context.say(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
 
 
@@ -290,41 +243,6 @@ def _runs_alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry) 
     """Whether what a slot is to implement may not run beside another copy of it."""
     spec = context.basis[0] if w.basis is None else w.basis.spec
     return context.rolls_in_place_only(entry, context.entry.component_of(context.component.name, spec))
-
-
-def works_beside(fleet: Fleet, entry: SlotEntry, *these: str | None) -> str | None:
-    """A node that lives, other than these, which may still run a copy of it; None where there is none."""
-    others = (node for node in entry.holders if node not in these)
-    return next((node for node in others if _works(entry, node) and not fleet.is_lost(node)), None)
-
-
-def _works(entry: SlotEntry, node: str) -> bool:
-    """Whether an instance may be running on a node, or run again, by what is said there.
-
-    Where its agent has said nothing, who could not make its container, or start its agent, runs nothing.
-    """
-    instance = entry.instances.get(node)
-    if instance is None or not instance.left:
-        return False
-    if instance.application is None:
-        below = instance.agent or instance.container
-        return below is not None and below.record.state not in (State.STOPPED, State.FAILED)
-    said = instance.application.record
-    return said.state not in (State.STOPPED, State.GONE) and not said.has_ended
-
-
-def may_work(entry: SlotEntry, fact: Held[Slot]) -> bool:
-    """The same of the node to which a fact gives it, which may have begun it and not have been heard since."""
-    node = fact.record.node or ""
-    instance = entry.instances.get(node)
-    if instance is None or instance.generation < fact.version:
-        return True
-    said = instance.application
-    if said is not None and said.record.generation >= fact.version:
-        return _works(entry, node)
-    below = [one.record for one in (instance.agent, instance.container) if one is not None]
-    has_failed = any(one.state is State.FAILED for one in below if one.generation >= fact.version)
-    return _works(entry, node) if has_failed else instance.left
 
 
 def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:

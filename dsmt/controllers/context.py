@@ -55,6 +55,8 @@ class ComponentContext(Rollout):
         self.brake, self.plan = brake, plan
         self.wants: dict[SlotKey, tuple[int, Any]] = {}
         """By slot, what it wants (`service`), and at which state of what is taken that was found out."""
+        self._keeping: dict[Good, tuple[int, ComponentContext]] = {}
+        """The same of what decides about slots that keep a revision: many keep one."""
 
     def key(self, index: int) -> SlotKey:
         """The key of one of its slots."""
@@ -89,6 +91,13 @@ class ComponentContext(Rollout):
         kept = self.kept_of(self.slot(key).fact)
         if kept is None:
             return self
+        taken = self.plan.allocations.taken
+        known = self._keeping.get(kept)
+        if known is None or known[0] != taken:
+            known = self._keeping[kept] = taken, self._as(kept)
+        return known[1]
+
+    def _as(self, kept: Good) -> ComponentContext:
         return ComponentContext(
             self.fleet,
             self.brake,
@@ -110,8 +119,7 @@ class ComponentContext(Rollout):
         who speaks only of what is to run it does not, and the time counts from that word. What was ended by order, with its
         machine, and has not begun again since, was late for no fault of its own.
         """
-        fact = slot.fact
-        instance = None if fact is None else slot.instances.get(fact.record.node or "")
+        fact, instance = slot.fact, slot.there
         if fact is None or instance is None:
             return None
         said = instance.application
@@ -128,11 +136,10 @@ class ComponentContext(Rollout):
 
     def last_evidence(self, slot: SlotEntry) -> str:
         """What is known of why the present generation is not ready, as it stands behind that; nothing where nothing is."""
-        fact = slot.fact
-        instance = None if fact is None else slot.instances.get(fact.record.node or "")
+        fact, instance = slot.fact, slot.there
         if fact is None or instance is None:
             return ""
-        said, health = slot.application(fact.record.node), instance.health
+        said, health = instance.application, instance.health
         if said is not None and is_of(fact, said.record) and said.record.reason is not None:
             return f": {happened(said.record.reason)}"
         step = said.record.step if said is not None and is_of(fact, said.record) else None
@@ -157,7 +164,7 @@ class ComponentContext(Rollout):
         return Outcome((intent,))
 
 
-def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact], chooser: Chooser | None = None) -> Outcome | None:
+def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact], chooser: Chooser | None) -> Outcome | None:
     """When to look again at a slot of which nothing is decided, for something that was decided of it is not known; or None.
 
     Its fact follows a later word than is known, or a status follows a later fact: two brokers may bring a fact, and the

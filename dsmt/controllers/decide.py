@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from dsmt.controllers.acting import may_work, works_beside
 from dsmt.controllers.brake import LOOSE, Brake, brake
 from dsmt.controllers.context import waits_for_word
+from dsmt.controllers.copies import may_work, works_beside
 from dsmt.controllers.intents import Decided
 from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home, waits_for_return
@@ -88,7 +88,8 @@ def decide(
 def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     """Why a slot has no node that lives, or nothing is decided of it: a later word, the brake, or no place; else None."""
     slot = fleet.view.slot(key)
-    known = Governing(fleet).of(key)
+    governing = Governing(fleet)
+    known = governing.of(key)
     if known is None:
         return None
     if slot is None or slot.fact is None or slot.fact.record.desired == "gone":
@@ -97,7 +98,7 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     if unknown is not None:
         return reason("wait.word", target=key, until=rfc3339(min(unknown.wakes)))
     node = slot.fact.record.node
-    return waits_for_home(fleet, key) or _waits_for_place(fleet, key, slot, known, node) or _keeps(key, known)
+    return waits_for_home(governing, key) or _waits_for_place(fleet, key, slot, known, node) or _keeps(key, known)
 
 
 def _keeps(key: SlotKey, known: Rollout) -> Reason | None:

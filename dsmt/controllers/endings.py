@@ -18,13 +18,14 @@ from msgspec.structs import replace
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext, slot_intent, waits_for_word
 from dsmt.controllers.each_node import left_for
-from dsmt.controllers.good import ended_before, ended_well, gone, left_by
+from dsmt.controllers.ended import gone_as_ended
+from dsmt.controllers.good import gone, left_by
 from dsmt.controllers.intents import Intent
-from dsmt.controllers.plan import NOTHING, Outcome, Plan
+from dsmt.controllers.plan import LOOK_AT_ALL, NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Ended, Slot
+from dsmt.event.kinds.slot import Slot
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000
@@ -34,8 +35,6 @@ ORPHAN_MS: Final = 10 * 60_000
 """How long a fact lives that ends an orphan."""
 ORPHANS_AT_ONCE: Final = 100
 """How many of them may live of one node."""
-
-_LOOK_AGAIN: Final = Outcome(needs_full_pass=True)
 
 Places = Collection[tuple[str, int]]
 """Slots of one service: (component, index)."""
@@ -65,13 +64,8 @@ def end_slots(
         if waits is not None:
             outcomes.append(waits)
         elif fact.record.desired != "gone" or spec.signed.event.cause or (known is None and fact.record.ended is not None):
-            # what the spec does not have any more has neither ended nor failed in it, whenever it has it again
-            ended = replace(gone(fact.record), ended=None, tried=False) if known is None else known.ended(slot, fact.record)
             left = _left(known, fact.record)
-            if known is not None and fact.record.desired != "gone":
-                # it stays so when its node is back (A20), and has failed there until it is good there (A21)
-                ended = ended if left is None else _as_it_ended(slot, ended)
-                ended = replace(ended, tried=fact.record.tried or known.fails(slot))
+            ended = _ended(known, slot, fact.record, is_left=left is not None)
             cause, because = _not_wanted_for(key, spec, left)
             intent = slot_intent(fleet, key, slot, ended, cause, because=because, spec=spec)
             if intent is not None:
@@ -80,17 +74,19 @@ def end_slots(
     return Outcome.merged(outcomes)
 
 
-def _as_it_ended(slot: SlotEntry, ended: Slot) -> Slot:
-    """A fact that ends a slot, with how its program has ended: in that revision, where its agent has not answered since.
+def _ended(known: ComponentContext | None, slot: SlotEntry, fact: Slot, *, is_left: bool) -> Slot:
+    """The fact that ends a slot; `is_left`: because its node is none of its nodes any more.
 
-    What was asked to run again since is not told as ended: a restart's number is when it was asked for (A7).
+    What the spec does not have any more has neither ended nor failed in it, whenever it has it again. All else has failed
+    there until it is good there (A21), and what has ended stays so when its node is back (A20).
     """
-    held = slot.application(ended.node)
-    good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
-    if good is None or last is None or not ended_before(slot) or ended.restart > last.at_ms - round(last.ran_s * 1000):
-        return replace(ended, ended=ended_well(slot))
-    as_before = Ended(at_ms=last.at_ms, ran_s=last.ran_s)
-    return replace(ended, spec=good.spec, revision=good.revision, former=None, ended=as_before)
+    if known is None:
+        return replace(gone(fact), ended=None, tried=False)
+    ended = known.ended(slot, fact)
+    if fact.desired == "gone":
+        return ended
+    ended = gone_as_ended(slot, ended) if is_left else ended
+    return replace(ended, tried=known.tried_in(slot, ended))
 
 
 def _left(known: ComponentContext | None, fact: Slot) -> tuple[tuple[EventId, ...], str] | None:
@@ -126,7 +122,7 @@ def _end_orphan(fleet: Fleet, brake: Brake, plan: Plan, key: SlotKey, slot: Slot
     if not found:
         return NOTHING
     if brake.on:
-        return Outcome(needs_full_pass=True)
+        return LOOK_AT_ALL
     node, said = next((one for one in found if _has_room(fleet, plan, one[0])), (None, None))
     if node is None or said is None:
         return NOTHING
@@ -150,10 +146,10 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
         return NOTHING
     ends = end_slots(fleet, brake, plan, entry, sorted(entry.slots))
     if ends.intents or ends.wakes:  # what was decided of a slot may follow a spec that is yet to come
-        return Outcome.merged((ends, _LOOK_AGAIN))
+        return Outcome.merged((ends, LOOK_AT_ALL))
     for slot in entry.slots.values():
         if slot.quarantined or not all(map(fleet.is_lost, slot.holders)):
-            return Outcome.merged((ends, _LOOK_AGAIN))
+            return Outcome.merged((ends, LOOK_AT_ALL))
     last = max([spec.time_ms, *(slot.fact.time_ms for slot in entry.slots.values() if slot.fact is not None)])
     if fleet.now_ms < last + BURIAL_MS:
         return Outcome.merged((ends, Outcome(wakes=(last + BURIAL_MS,), needs_full_pass=True)))

@@ -21,9 +21,8 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.instance import Status
 from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Ended, Good, Home, Slot
+from dsmt.event.kinds.slot import Good, Home, Slot
 from dsmt.event.records import from_data
-from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
@@ -178,12 +177,12 @@ class Component:
         if fact is None:
             return None
         present, told = fact.record.implements, fact.record
-        due, node = self.good_from(slot), told.node or ""
-        if due is not None and due <= lost_since(self.fleet, node):
+        due = self.good_from(slot)
+        if due is not None and due <= lost_since(self.fleet, told.node or ""):
             return present
         if told.good == present:
             return present
-        said = slot.application(node)
+        said = slot.said
         believed = said is not None and is_of(fact, said.record) and said.record.good in told.revisions
         return said.record.good if said is not None and believed else told.good
 
@@ -192,9 +191,9 @@ class Component:
     def ready_since(self, slot: SlotEntry) -> int | None:
         """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
         since = running_since(slot)
-        if since is None or slot.fact is None:
+        if since is None or slot.fact is None or slot.there is None:
             return None
-        health = slot.instances[slot.fact.record.node or ""].health
+        health = slot.there.health
         if health is None:
             return since if self.runs(slot.fact.record).health is None else None
         if health.record.generation < slot.fact.version or health.record.health == "unready":
@@ -246,15 +245,6 @@ def _is_member(fleet: Fleet, node: str) -> bool:
     return fleet.state(node) != "left"  # of one that nothing is known of yet nothing follows (R4)
 
 
-def component_of(fleet: Fleet, key: SlotKey) -> Component | None:
-    """The component of a slot; None where no spec that stands wants it."""
-    entry = fleet.view.services.get(key.service)
-    component = None if entry is None else entry.component(key.component)
-    if entry is None or entry.spec is None or component is None or entry.spec.record.removed:
-        return None
-    return Component(fleet, entry, entry.spec, component)
-
-
 def is_of(fact: Held[Slot], said: Status) -> bool:
     """Whether a status answers to a slot fact: its generation is the fact's, or is later and runs the same revision.
 
@@ -268,43 +258,11 @@ def running_since(slot: SlotEntry) -> int | None:
 
     No time is believed that is later than the word which says it.
     """
-    fact = slot.fact
-    held = None if fact is None else slot.application(fact.record.node)
+    fact, held = slot.fact, slot.said
     if fact is None or held is None:
         return None
     said = held.record
     return min(said.since_ms, held.time_ms) if said.state == "running" and is_of(fact, said) else None
-
-
-def stays_ended(slot: SlotEntry) -> bool:
-    """Whether its program has ended by itself and is not run again, and what is wanted of it was good."""
-    fact = slot.fact
-    held = None if fact is None else slot.application(fact.record.node)
-    if fact is None or held is None or fact.record.desired != "running":
-        return False
-    said = held.record
-    return said.has_ended and is_of(fact, said) and said.good == fact.record.implements
-
-
-def ended_before(slot: SlotEntry) -> bool:
-    """Whether its program had ended with 0, and its agent has not answered yet to what it was given since (A20)."""
-    fact = slot.fact
-    held = None if fact is None else slot.application(fact.record.node)
-    if fact is None or held is None or fact.record.desired != "running" or held.record.generation >= fact.version:
-        return False
-    return held.record.ended_well and held.record.good in fact.record.revisions
-
-
-def ended_well(slot: SlotEntry) -> Ended | None:
-    """How its program has ended that has ended with 0 and stays so; also where nobody has taken that over yet."""
-    fact = slot.fact
-    if fact is None or fact.record.desired != "running":
-        return None
-    held = slot.application(fact.record.node)
-    if held is None or held.record.generation < fact.version or held.record.state is State.REQUESTED:
-        return fact.record.ended
-    last = held.record.last_exit
-    return Ended(at_ms=last.at_ms, ran_s=last.ran_s) if stays_ended(slot) and last is not None and last.code == 0 else None
 
 
 def lost_since(fleet: Fleet, node: str) -> int:

@@ -34,9 +34,9 @@ def key_of(fleet: Fleet, node: str) -> str:
     return "" if entry is None or entry.attributes is None else entry.attributes.record.key
 
 
-def home_of(fleet: Fleet, key: SlotKey) -> Home | None:
+def home_of(governing: Governing, key: SlotKey) -> Home | None:
     """Where the data is that a slot stays with (`good`, rule 2); None for one that may be anywhere, or was nowhere yet."""
-    component = Governing(fleet).of(key)
+    component = governing.of(key)
     return None if component is None else component.home_of(key)
 
 
@@ -95,13 +95,14 @@ def waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot:
     )
 
 
-def waits_for_home(fleet: Fleet, key: SlotKey) -> Reason | None:
+def waits_for_home(governing: Governing, key: SlotKey) -> Reason | None:
     """Why a pinned slot is not running that is to run: its home is not there; None when it is."""
-    known, slot = Governing(fleet).of(key), fleet.view.slot(key)
-    if known is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
+    known = governing.of(key)
+    told = None if known is None else known.slot(key).told
+    if known is None or told is None or told.desired == "gone":
         return None
     home = known.home_of(key)
-    return None if home is None else away(fleet, key, home, known.component)
+    return None if home is None else away(known.fleet, key, home, known.component)
 
 
 def away(fleet: Fleet, key: SlotKey, home: Home, component: ComponentSpec) -> Reason | None:

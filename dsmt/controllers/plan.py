@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -45,4 +46,8 @@ class Outcome(msgspec.Struct, frozen=True):
         )
 
 
-NOTHING = Outcome()
+NOTHING: Final = Outcome()
+NO_PLACE: Final = Outcome(unschedulable=True)
+"""It waits for nodes to change."""
+LOOK_AT_ALL: Final = Outcome(needs_full_pass=True)
+"""Any event of the service may concern it."""

@@ -14,12 +14,13 @@ from functools import cached_property
 
 import msgspec
 
-from dsmt.controllers.good import Component, component_of, is_of, lost_since
+from dsmt.controllers.good import Component, is_of, lost_since
 from dsmt.controllers.placement import Chooser
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
-from dsmt.event.reason import Reason
+from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
@@ -99,6 +100,23 @@ class Rollout(Component):
         has_failed = told.tried or told.moves > 0 or self.parked(slot) or self._is_late(slot, fact)
         return has_failed and self._is_tried(slot, fact)
 
+    def tried_in(self, slot: SlotEntry, after: Slot) -> bool:
+        """What the next fact of a slot says: whether what it had has failed in it, or is stopped there by a hold (rule 1).
+
+        One that ends says it until it is good there. One that goes on says it no more once it was good there, is held no
+        more, or implements something else.
+        """
+        before = slot.told
+        if before is None:
+            return False
+        if after.desired == "gone":
+            return before.tried or self.fails(slot)
+        if self.is_good(slot) or (before.held and not after.held):
+            return False
+        if before.implements != after.implements and not self.entry.says_again(before.spec):
+            return False
+        return before.tried or (after.held and before.desired == "running") or self.fails(slot)
+
     def _is_late(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
         """Whether the present generation was not ready in time; one that is good for no longer yet was."""
         due, since = self.due(fact), self.ready_since(slot)
@@ -177,14 +195,10 @@ class Rollout(Component):
 
     def parked(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
-        fact = slot.fact
-        if fact is not None and fact.record.parked:
-            return True
-        held = None if fact is None else slot.application(fact.record.node)
-        if fact is None or held is None:
-            return False
-        said = held.record
-        return said.state is State.FAILED and said.parked and is_of(fact, said)
+        fact, said = slot.fact, slot.said
+        if fact is None or fact.record.parked:
+            return fact is not None
+        return said is not None and said.record.state is State.FAILED and said.record.parked and is_of(fact, said.record)
 
     def control(self, slot: SlotEntry) -> SlotControl:
         """The operator's will for a slot."""
@@ -192,6 +206,29 @@ class Rollout(Component):
             return SlotControl(hold=slot.hold)
         will = slot.control.record
         return will if will.hold == slot.hold else msgspec.structs.replace(will, hold=slot.hold)
+
+    def held_because(self, slot: SlotEntry, key: SlotKey) -> Reason | None:
+        """Why a slot is held; None when it is not."""
+        hold = self.control(slot).hold
+        if hold is None:
+            return None
+        if slot.control is None and slot.told is not None:
+            return slot.told.reason
+        return reason(
+            "hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason or "no reason given", target=key
+        )
+
+
+def component_of(fleet: Fleet, key: SlotKey) -> Rollout | None:
+    """The component of a slot, as what stands has it or, where that was refused, what was gone back to.
+
+    None where no spec that stands wants it.
+    """
+    entry = fleet.view.services.get(key.service)
+    component = None if entry is None else entry.component(key.component)
+    if entry is None or entry.spec is None or component is None or entry.spec.record.removed:
+        return None
+    return Rollout(fleet, entry, entry.spec, component)
 
 
 class Governing:
@@ -215,7 +252,5 @@ class Governing:
     def _what_stands(self, key: SlotKey) -> Rollout | None:
         named = (key.service, key.component, None)
         if named not in self._found:
-            known = component_of(self._fleet, key)
-            stands = None if known is None else Rollout(self._fleet, known.entry, known.spec, known.component)
-            self._found[named] = stands
+            self._found[named] = component_of(self._fleet, key)
         return self._found[named]

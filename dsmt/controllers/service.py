@@ -23,8 +23,8 @@ from dsmt.controllers.acting import act
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.each_node import keeps
+from dsmt.controllers.ended import stays_ended
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
-from dsmt.controllers.good import stays_ended
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.controllers.wants import ProposedAction, want
 from dsmt.event.kinds.slot import Slot
@@ -118,7 +118,7 @@ def _somewhere(entry: ServiceEntry, components: Iterable[str]) -> dict[str, set[
 
 
 def _is_somewhere(slot: SlotEntry) -> bool:
-    told = None if slot.fact is None else slot.fact.record
+    told = slot.told
     if told is None:
         return slot.quarantined or bool(slot.holders)
     return told.home is not None or (told.node is not None and told.desired != "gone")
@@ -176,7 +176,7 @@ def _in_turn(
 def _turn(context: ComponentContext, w: ProposedAction) -> tuple[bool, bool, SlotKey]:
     """Whose turn comes first: those that do not work, but on nodes that are silent last of all."""
     entry = context.slot(w.key)
-    node = entry.fact.record.node if entry.fact is not None else None
+    node = None if entry.told is None else entry.told.node
     return context.fleet.state(node or "") != "alive", context.ready_since(entry) is not None, w.key
 
 

@@ -30,9 +30,9 @@ import msgspec
 from msgspec.structs import replace
 
 from dsmt.controllers.context import ComponentContext
-from dsmt.controllers.good import ended_well
+from dsmt.controllers.ended import ended_well
 from dsmt.controllers.pinning import is_bound, is_there, lets_go, may_return_until
-from dsmt.controllers.plan import NOTHING, Outcome
+from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
 from dsmt.controllers.replacing import due_ms, next_move_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
@@ -84,7 +84,7 @@ class Case(NamedTuple):
         return self.context.control(self.entry)
 
     @property
-    def said(self) -> tuple[EventId, ...]:
+    def word(self) -> tuple[EventId, ...]:
         """The event that says the operator's will."""
         return () if self.entry.control is None else (self.entry.control.id,)
 
@@ -135,10 +135,10 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
 
 def _hold(case: Case) -> ProposedAction | None:
     """An operator holds it, and its fact does not say so yet."""
-    why = hold_reason(case.context, case.entry, case.key)
+    why = case.context.held_because(case.entry, case.key)
     if why is None or case.fact.record.held:
         return None
-    return case.proposes("hold", case.said, f"{case.control.by or 'an operator'} stopped it", reason=why)
+    return case.proposes("hold", case.word, f"{case.control.by or 'an operator'} stopped it", reason=why)
 
 
 def _rollback(case: Case) -> ProposedAction | Outcome | None:
@@ -151,7 +151,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
         return None
     if context.refusal is not None or context.ready_since(entry) is not None:
         return None
-    said, since = entry.application(node), context.unready_from(entry)
+    said, since = entry.said, context.unready_from(entry)
     if since is None:
         return None
     allowed_ms = context.allowed_ms(told)
@@ -177,7 +177,7 @@ def _moved(case: Case) -> ProposedAction | None:
     if not there or (home is not None and not is_there(case.context.fleet, home)):
         return None
     by = case.control.by or "an operator"
-    return case.proposes("moved", case.said, f"{by} asked for it to be on {case.node}, where it is")
+    return case.proposes("moved", case.word, f"{by} asked for it to be on {case.node}, where it is")
 
 
 def _let_go(case: Case) -> ProposedAction | None:
@@ -208,7 +208,7 @@ def _release(case: Case) -> ProposedAction | None:
     if case.fact.record.desired == case.desired:
         return None
     because = "no other copy of it runs" if case.fact.record.waited else f"{case.control.by or 'nobody'} holds it no more"
-    return case.proposes("release", case.said, because)
+    return case.proposes("release", case.word, because)
 
 
 def _restart(case: Case) -> ProposedAction | None:
@@ -216,7 +216,7 @@ def _restart(case: Case) -> ProposedAction | None:
     if case.control.restart <= case.fact.record.restart:
         return None
     because = f"restart asked for by {case.control.by or 'an operator'}"
-    return case.proposes("restart", case.said, because, gated=case.desired == "running")
+    return case.proposes("restart", case.word, because, gated=case.desired == "running")
 
 
 def _renew(case: Case) -> ProposedAction | None:
@@ -241,12 +241,12 @@ def _replace(case: Case) -> ProposedAction | Outcome | None:
     lost = _lost(case)
     if lost is None or lost.at_ms > case.context.now_ms:
         return None
-    return lost if target_of(case.context, lost) is not None else Outcome(unschedulable=True)
+    return lost if target_of(case.context, lost) is not None else NO_PLACE
 
 
 def _keep(case: Case) -> ProposedAction | Outcome | None:
     """What was good in it, and its fact does not say, when it is time to keep that."""
-    context, fact, said = case.context, case.fact, case.entry.application(case.node)
+    context, fact, said = case.context, case.fact, case.entry.said
     good, ended = context.good(case.entry), ended_well(case.entry)
     if good in (None, fact.record.good) and ended in (None, fact.record.ended):
         return None
@@ -294,16 +294,6 @@ ON_A_NODE: Final[tuple[Rule, ...]] = (
 """What is asked of a slot on a node that lives or may live: the first rule that asks for an action has its way."""
 ON_A_LOST_NODE: Final[tuple[Rule, ...]] = (_replace, _keep, _lost)
 """The same on a node that is dead or has left."""
-
-
-def hold_reason(context: ComponentContext, entry: SlotEntry, key: SlotKey) -> Reason | None:
-    """Why a slot is held; None when it is not."""
-    hold = context.control(entry).hold
-    if hold is None:
-        return None
-    if entry.control is None and entry.fact is not None:
-        return entry.fact.record.reason
-    return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason or "no reason given", target=key)
 
 
 def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> ProposedAction:
@@ -365,8 +355,7 @@ def _asked_to_move(case: Case) -> ProposedAction | None:
 
 def _serves_before(case: Case) -> bool:
     """Whether the node of a slot still serves the copy before the present one, which may never become ready (A8)."""
-    instance = case.entry.instances.get(case.node)
-    served = None if instance is None else instance.endpoint
+    served = None if case.entry.there is None else case.entry.there.endpoint
     return served is not None and served.record.ready and served.record.generation < case.fact.version
 
 
@@ -393,7 +382,7 @@ def _leaving(case: Case) -> ProposedAction | None:
         and any(step.action == "move" for step in context.component.restart.escalate)
     ):
         because = f"it is parked on {node}, and its escalation ends in a move"
-        said = entry.application(node)
+        said = entry.said
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
         avoid |= context.chooser.parked
         return ProposedAction(key, "move", cause, because, at_ms=next_move_ms(entry), avoid=avoid, forced=True)

@@ -80,6 +80,21 @@ class SlotEntry:
         return self.fact is None and self.control is None and not self.instances and not self.quarantined
 
     @property
+    def told(self) -> Slot | None:
+        """What its fact says."""
+        return None if self.fact is None else self.fact.record
+
+    @property
+    def there(self) -> Instance | None:
+        """Its instance on the node that its fact names."""
+        return None if self.fact is None else self.instances.get(self.fact.record.node or "")
+
+    @property
+    def said(self) -> Held[Status] | None:
+        """What was said last of the application there."""
+        return None if self.there is None else self.there.application
+
+    @property
     def hold(self) -> Hold | None:
         """The hold on it: its control's or, where its fact follows a later one that is not known, what that fact says.
 
@@ -98,14 +113,14 @@ class SlotEntry:
 
         The number of one that was done may be the greater: on the other side of a partition, by a word that lost (E2).
         """
-        done = 0 if self.fact is None else self.fact.record.move_number
+        done = 0 if self.told is None else self.told.move_number
         will = None if self.control is None or self.follows_later_control else self.control.record
         return will.move if will is not None and will.move_number != done else None
 
     @property
     def follows_later_control(self) -> bool:
         """Whether its fact follows a control that is not known here, and that the one which is known does not overrule."""
-        told, known = None if self.fact is None else self.fact.record, self.control
+        told, known = self.told, self.control
         if told is None or known is None:
             return told is not None and told.control_version > 0
         if told.control_version != known.version:
@@ -117,7 +132,7 @@ class SlotEntry:
         """The node that such a move to any other one is to leave; None where there is none. Elsewhere it is done."""
         if self.move_asked != "" or self.control is None:
             return None
-        return self.control.record.leave or (None if self.fact is None else self.fact.record.node)
+        return self.control.record.leave or (None if self.told is None else self.told.node)
 
     @property
     def followed_control(self) -> tuple[int, int]:
@@ -141,7 +156,7 @@ class SlotEntry:
         Where its fact does not name the node, the node's own key tells so, for its manager ends it (A5): of what an agent's
         key alone tells there nobody could ever say that it is gone.
         """
-        named = () if self.fact is None else self.fact.record.nodes
+        named = () if self.told is None else self.told.nodes
         return sorted(node for node, one in self.instances.items() if one.left and (one.by_its_node or node in named))
 
     @property
@@ -214,7 +229,7 @@ class ServiceEntry:
 
     def count(self, place: tuple[str, int], slot: SlotEntry) -> None:
         """Count a slot among those that are held and those that have data, or not."""
-        told = None if slot.fact is None else slot.fact.record
+        told = slot.told
         is_held = slot.hold is not None or (told is not None and told.held)
         has_data = told is not None and told.home is not None
         (self.held.add if is_held else self.held.discard)(place)

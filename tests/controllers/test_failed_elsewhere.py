@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dsmt.controllers import placement
 from dsmt.controllers.decide import waits_for
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.status import State
@@ -205,3 +206,24 @@ def test_what_is_ready_for_a_moment_and_was_not_good_in_time_has_failed(asked: s
     at.ready(at.tried)
     at.realm.after(15).settle(obey=False)
     assert len(at.given()) > 1, "when it is good there others have it"
+
+
+def test_what_keeps_the_revision_before_is_decided_about_alike_and_that_is_found_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of thousands that keep it would ask anew who is in its node set, and where its component is parked."""
+    realm = Realm("n1", "n2", "n3")
+    realm.say("operator/alice", "nodeset/good", NodesetFact(expression="all_nodes", by="alice"))
+    alone = "update: {rollback: false}\nnodes: good\n"
+    realm.apply(web(12, component=alone))
+    realm.settle(seconds=1)
+    realm.after(100).apply(web(12, component=f"{alone}env: {{A: b}}"))
+    realm.step()
+    (tried,) = [index for index in range(12) if realm.slot(index).revision == 2]
+    realm.status(key(tried), realm.slot(tried).node or "", State.FAILED, parked=True)
+    realm.after(400).settle(obey=False)
+    assert [realm.slot(index).revision for index in range(12)].count(1) == 11
+    asked, evaluate = [], placement.nodeset.evaluate
+    monkeypatch.setattr(placement.nodeset, "evaluate", lambda *a, **more: asked.append(a) or evaluate(*a, **more))
+    realm.decide()
+    assert 0 < len(asked) <= 2

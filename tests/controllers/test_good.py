@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from dsmt.controllers.good import component_of
+from dsmt.controllers.rollout import component_of
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.service import SpecFact

@@ -110,7 +110,7 @@ def _place(sight: Sight, key: SlotKey) -> str | None:
     """The node of a slot: None where it has none, one that is dead, or one that is another machine now."""
     slot = sight.view.slot(key)
     node = None if slot is None or slot.fact is None or slot.fact.record.desired == "gone" else slot.fact.record.node
-    if node is None or sight.fleet.is_lost(node) or waits_for_home(sight.fleet, key) is not None:
+    if node is None or sight.fleet.is_lost(node) or waits_for_home(sight.governing, key) is not None:
         return None
     return node
 
@@ -122,7 +122,7 @@ def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
 
 def _tied(sight: Sight, key: SlotKey, node: str) -> Iterator[Misfit]:
     """What keeps a slot that has data off every node but its home."""
-    home = home_of(sight.fleet, key)
+    home = home_of(sight.governing, key)
     if home is None:
         return
     if node != home.node:

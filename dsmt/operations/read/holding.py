@@ -63,7 +63,7 @@ def is_to_leave(sight: Sight, node: str) -> bool:
 
 def _stays(sight: Sight, key: SlotKey) -> bool:
     spec = component_of(sight, key)
-    return spec is not None and not spec.each_node and home_of(sight.fleet, key) is not None
+    return spec is not None and not spec.each_node and home_of(sight.governing, key) is not None
 
 
 def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: bool) -> str:

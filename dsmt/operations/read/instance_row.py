@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from dsmt.agents.rules.supervision import step_after, tries_of
-from dsmt.controllers.good import component_of as governed
 from dsmt.controllers.pinning import waits_for_home
+from dsmt.controllers.rollout import component_of as governed
 from dsmt.event.kinds.instance import STARTED, LastExit, Status
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason, reason
@@ -300,7 +300,7 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
     spec = component_of(sight, key)
     as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
     there = spec is None or seen.state in _THERE or as_asked
-    pinned = None if there else waits_for_home(sight.fleet, key)
+    pinned = None if there else waits_for_home(sight.governing, key)
     if pinned is not None:
         return pinned
     if (braked := waits_for_brake(sight, key, entry, node)) is not None:

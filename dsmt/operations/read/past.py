@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.controllers.good import component_of
+from dsmt.controllers.rollout import component_of
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, EventId
 from dsmt.event.kinds.service import SpecFact

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.controllers.good import component_of
-from dsmt.controllers.rollout import Rollout
+from dsmt.controllers.rollout import component_of
 from dsmt.operations.read.sight import Sight
 from dsmt.view import SlotKey
 
@@ -25,7 +24,6 @@ def _late(sight: Sight, to_ms: int) -> list[str]:
             known = component_of(sight.fleet, SlotKey(service, name, 0))
             if known is None or not known.component.update.rollback or known.before is None:
                 continue
-            rollout = Rollout(sight.fleet, entry, known.spec, known.component)
-            if any(due <= to_ms for due in rollout.tried_until):
+            if any(due <= to_ms for due in known.tried_until):
                 found.append(f"{service}/{name}")
     return found

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.controllers.good import ended_before
+from dsmt.controllers.ended import ended_before
 from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, SignedEvent
 from dsmt.event.hlc import hlc

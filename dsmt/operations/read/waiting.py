@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from dsmt.controllers.each_node import indexes_of_nodes
-from dsmt.controllers.good import stays_ended
+from dsmt.controllers.ended import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.service import SpecFact

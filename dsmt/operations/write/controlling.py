@@ -121,7 +121,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     def will(before: SlotControl, key: SlotKey) -> SlotControl:
         slot = sight.view.slot(key)
         node = "" if slot is None or slot.fact is None else slot.fact.record.node
-        home = home_of(sight.fleet, key)
+        home = home_of(sight.governing, key)
         stays = slot is not None and slot.move_asked is None and (home is None or is_there(sight.fleet, home))
         if stays and node and node == goes[key]:
             return before
@@ -130,7 +130,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
 
     done = await _control(bus, sight, target, "move", will, lambda row: f"it is on {row.node} already")
     homes = {
-        str(key): home.node for key in keys if (home := home_of(sight.fleet, key)) is not None and goes[key] != home.node
+        str(key): home.node for key in keys if (home := home_of(sight.governing, key)) is not None and goes[key] != home.node
     }
     return msgspec.structs.replace(done, data={one: node for one, node in homes.items() if one in done.instances})
 
@@ -149,7 +149,7 @@ def _held_already(row: InstanceRow) -> str:
 
 def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_data_loss: bool) -> str:
     """Where a slot is to go, empty for any other node. Raises `InputError`, `RefusedError` when it may not be moved."""
-    spec, home = component_of(sight, key), home_of(sight.fleet, key)
+    spec, home = component_of(sight, key), home_of(sight.governing, key)
     lost = home is not None and not is_there(sight.fleet, home)
     if spec is not None and spec.each_node:
         if home is None or not lost or to not in (None, home.node):

@@ -1,0 +1,93 @@
+"""Ended: a program that has ended with 0 and is not run again, and what of that goes with its slot (rule A20).
+
+Rule 1: an agent says how its program has ended. Until it has answered to a later fact, that fact carries it, if nothing was
+    asked for anew.
+Rule 2: what has ended well is moved as that, and not run again, but where an operator moves it. It is moved in the revision
+    in which it has ended, and is given the next one when its agent has said that it knows: only a node can tell whether
+    that changes anything of it. So it is not moved before its agent has answered to the revision that it was given.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
+from dsmt.controllers.good import is_of
+from dsmt.controllers.plan import NOTHING, Outcome
+from dsmt.event.kinds.slot import Ended, Slot
+from dsmt.event.status import State
+from dsmt.view import SlotEntry
+
+
+def stays_ended(slot: SlotEntry) -> bool:
+    """Whether its program has ended by itself and is not run again, and what is wanted of it was good."""
+    fact, held = slot.fact, slot.said
+    if fact is None or held is None or fact.record.desired != "running":
+        return False
+    said = held.record
+    return said.has_ended and is_of(fact, said) and said.good == fact.record.implements
+
+
+def ended_well(slot: SlotEntry) -> Ended | None:
+    """How its program has ended that has ended with 0 and stays so; also where nobody has taken that over yet."""
+    fact = slot.fact
+    if fact is None or fact.record.desired != "running":
+        return None
+    held = slot.said
+    if held is None or held.record.generation < fact.version or held.record.state is State.REQUESTED:
+        return fact.record.ended
+    last = held.record.last_exit
+    return Ended(at_ms=last.at_ms, ran_s=last.ran_s) if stays_ended(slot) and last is not None and last.code == 0 else None
+
+
+def ended_before(slot: SlotEntry) -> bool:
+    """Whether its program had ended with 0, and its agent has not answered yet to what it was given since."""
+    fact, held = slot.fact, slot.said
+    if fact is None or held is None or fact.record.desired != "running" or held.record.generation >= fact.version:
+        return False
+    return held.record.ended_well and held.record.good in fact.record.revisions
+
+
+def carried(entry: SlotEntry, slot: Slot) -> Ended | None:
+    """How what it implements has ended that is not run again; None where anything is asked for anew, or it stays here."""
+    before = entry.told
+    if before is None or slot.desired != "running":
+        return None
+    if (slot.spec, slot.restart, slot.move_number) != (before.spec, before.restart, before.move_number):
+        return None
+    return ended_well(entry) if slot.node != before.node else before.ended
+
+
+def moved_as_ended(entry: SlotEntry, before: Slot, slot: Slot) -> Slot:
+    """A slot that is moved, or back, in the revision in which it has ended well, if no more is asked for anew (rule 2)."""
+    as_before = replace(slot, spec=before.spec, revision=before.revision, former=before.former, refuses=before.refuses)
+    ended = carried(entry, as_before)
+    return slot if ended is None else replace(as_before, ended=ended)
+
+
+def waits_as_ended(context: ComponentContext, entry: SlotEntry) -> Outcome | None:
+    """When to look again at what has ended well: its agent cannot say now, or has not said yet, that it knows that (rule 2).
+
+    One that has yet to be brought the revision in which it has ended is waited for, as long as for any word (A4).
+    """
+    fact = entry.fact
+    if fact is None or ended_well(entry) is None:
+        return None
+    said = entry.said
+    if said is None or not is_of(fact, said.record) or context.fleet.state(fact.record.node or "") != "alive":
+        return NOTHING
+    until = min(said.record.since_ms, said.time_ms) + UNKNOWN_MS
+    return Outcome(wakes=(until,)) if said.record.state is State.REQUESTED and context.now_ms < until else None
+
+
+def gone_as_ended(slot: SlotEntry, ended: Slot) -> Slot:
+    """A fact that ends a slot, with how its program has ended: in that revision, where its agent has not answered since.
+
+    What was asked to run again since is not told as ended: a restart's number is when it was asked for (A7).
+    """
+    held = slot.said
+    good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
+    if good is None or last is None or not ended_before(slot) or ended.restart > last.at_ms - round(last.ran_s * 1000):
+        return replace(ended, ended=ended_well(slot))
+    as_before = Ended(at_ms=last.at_ms, ran_s=last.ran_s)
+    return replace(ended, spec=good.spec, revision=good.revision, former=None, ended=as_before)
