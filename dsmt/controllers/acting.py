@@ -19,7 +19,7 @@ import msgspec
 
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.copies import may_work, works_beside
-from dsmt.controllers.ended import carried, ended_before, ended_well, moved_as_ended, waits_as_ended
+from dsmt.controllers.ended import carried, ended_before, ended_well, former_ended, moved_as_ended, waits_as_ended
 from dsmt.controllers.good import lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
@@ -70,7 +70,7 @@ def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slo
 def _alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry, slot: Slot) -> Slot:
     """A slot that may not run beside another copy: stopped, while there is one elsewhere, if it would run (rule 1)."""
     before = entry.told
-    if before is not None and slot.restart == before.restart and ended_well(entry) is not None:
+    if slot.ended is not None or (before is not None and slot.restart == before.restart and ended_well(entry) is not None):
         return slot
     beside = works_beside(context.fleet, entry, slot.node)
     if beside is None or slot.desired != "running":
@@ -114,7 +114,8 @@ def _slot(
         former=former,
         home=home,
     )
-    return msgspec.structs.replace(slot, ended=carried(entry, slot), tried=context.tried_in(entry, slot))
+    ends = {"ended": carried(entry, slot), "former_ended": former_ended(entry, slot)}
+    return msgspec.structs.replace(slot, **ends, tried=context.tried_in(entry, slot))
 
 
 def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:

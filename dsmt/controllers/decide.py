@@ -15,7 +15,7 @@ from typing import Final
 
 from dsmt.controllers.brake import LOOSE, Brake, brake
 from dsmt.controllers.context import waits_for_word
-from dsmt.controllers.copies import may_work, works_beside
+from dsmt.controllers.copies import ends_until, may_work, works_beside
 from dsmt.controllers.intents import Decided
 from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home, waits_for_return
@@ -29,7 +29,7 @@ from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, SlotEntry, SlotKey, View
 
-RULESET: Final = 33
+RULESET: Final = 34
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""
@@ -93,7 +93,9 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     if known is None:
         return None
     if slot is None or slot.fact is None or slot.fact.record.desired == "gone":
-        return waits_for_return(fleet, key, known.component, slot)
+        ends = None if slot is None or slot.told is None or ends_until(known, key) is None else slot.told.node
+        waits = None if ends is None else reason("wait.copy", node=ends, target=key)
+        return waits or waits_for_return(fleet, key, known.component, slot)
     unknown = waits_for_word(fleet, slot, known.spec, known.chooser)
     if unknown is not None:
         return reason("wait.word", target=key, until=rfc3339(min(unknown.wakes)))
@@ -102,11 +104,11 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
 
 
 def _keeps(key: SlotKey, known: Rollout) -> Reason | None:
-    """Why a slot keeps the revision that it has: what stands has failed in another one."""
-    index = None if known.kept is None else known.failed_in
-    if index is None:
+    """Why a slot keeps the revision that it has: what stands has failed in another one, or was stopped there by hand."""
+    code, index = ("rollout.held", known.held_in) if known.failed_in is None else ("rollout.failed", known.failed_in)
+    if known.kept is None or index is None:
         return None
-    return reason("rollout.failed", rev=f"r{known.spec.version}", instance=key._replace(index=index))
+    return reason(code, rev=f"r{known.spec.version}", instance=key._replace(index=index))
 
 
 def _waits_for_place(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout, node: str | None) -> Reason | None:

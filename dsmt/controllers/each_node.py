@@ -58,7 +58,9 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
 def _last_there(fleet: Fleet, slots: Iterable[tuple[int, SlotEntry]]) -> dict[str, int]:
     """By node, the index that is kept for it, of several the one that was there last: another one has older data."""
     facts = ((slot.fact, index) for index, slot in slots if slot.fact is not None)
-    last = sorted((fact.record.revision, fact.time_ms, index, _keeps_index(fleet, fact.record)) for fact, index in facts)
+    last = sorted(
+        (fact.record.last_revision, fact.time_ms, index, _keeps_index(fleet, fact.record)) for fact, index in facts
+    )
     return {node: index for _, _, index, node in last if node is not None}
 
 

@@ -5,6 +5,8 @@ Rule 1: an agent says how its program has ended. Until it has answered to a late
 Rule 2: what has ended well is moved as that, and not run again, but where an operator moves it. It is moved in the revision
     in which it has ended, and is given the next one when its agent has said that it knows: only a node can tell whether
     that changes anything of it. So it is not moved before its agent has answered to the revision that it was given.
+Rule 3: while another revision is tried after it, the fact says how it has ended: it stays so where that one is refused,
+    also on another node.
 """
 
 from __future__ import annotations
@@ -51,11 +53,24 @@ def ended_before(slot: SlotEntry) -> bool:
 def carried(entry: SlotEntry, slot: Slot) -> Ended | None:
     """How what it implements has ended that is not run again; None where anything is asked for anew, or it stays here."""
     before = entry.told
-    if before is None or slot.desired != "running":
+    if before is None or slot.desired != "running" or _asks_anew(slot, before):
         return None
-    if (slot.spec, slot.restart, slot.move_number) != (before.spec, before.restart, before.move_number):
-        return None
+    if slot.spec != before.spec:
+        goes_back = slot.refuses is not None and before.former is not None and slot.spec == before.former.spec
+        return before.former_ended if goes_back else None
     return ended_well(entry) if slot.node != before.node else before.ended
+
+
+def former_ended(entry: SlotEntry, slot: Slot) -> Ended | None:
+    """How what it had before has ended, for who goes back to that (rule 3); None where anything is asked for anew."""
+    before = entry.told
+    if before is None or _asks_anew(slot, before):
+        return None
+    return ended_well(entry) if slot.spec != before.spec else before.former_ended
+
+
+def _asks_anew(slot: Slot, before: Slot) -> bool:
+    return (slot.restart, slot.move_number) != (before.restart, before.move_number)
 
 
 def moved_as_ended(entry: SlotEntry, before: Slot, slot: Slot) -> Slot:
@@ -83,11 +98,11 @@ def waits_as_ended(context: ComponentContext, entry: SlotEntry) -> Outcome | Non
 def gone_as_ended(slot: SlotEntry, ended: Slot) -> Slot:
     """A fact that ends a slot, with how its program has ended: in that revision, where its agent has not answered since.
 
-    What was asked to run again since is not told as ended: a restart's number is when it was asked for (A7).
+    What was asked to run again since is not told as ended.
     """
     held = slot.said
     good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
-    if good is None or last is None or not ended_before(slot) or ended.restart > last.at_ms - round(last.ran_s * 1000):
+    if good is None or last is None or not ended_before(slot) or ended.restart > last.restart:
         return replace(ended, ended=ended_well(slot))
     as_before = Ended(at_ms=last.at_ms, ran_s=last.ran_s)
     return replace(ended, spec=good.spec, revision=good.revision, former=None, ended=as_before)

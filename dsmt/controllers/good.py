@@ -11,6 +11,7 @@ Rule 3: what was removed and is applied again has its data where its tombstone s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 from typing import Final
@@ -113,9 +114,16 @@ class Component:
     @cached_property
     def before(self) -> Good | None:
         """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
-        known = [self.good(slot) for slot in self.slots if slot.fact is not None and slot.fact.record.desired != "gone"]
-        before = (good for good in known if good is not None and self._is_earlier(good))
-        return max(before, key=lambda good: (good.revision, good.spec), default=None)
+        return self._newest(slot for slot in self.slots if slot.told is not None and slot.told.desired != "gone")
+
+    @cached_property
+    def before_all_ended(self) -> Good | None:
+        """The same; where none is left that knows, by those that have ended."""
+        return self.before or self._newest(self.slots)
+
+    def _newest(self, slots: Iterable[SlotEntry]) -> Good | None:
+        earlier = (good for good in map(self.good, slots) if good is not None and self._is_earlier(good))
+        return max(earlier, key=lambda good: (good.revision, good.spec), default=None)
 
     def _is_earlier(self, one: Good) -> bool:
         """Whether a revision is one before what stands: also one of its number that was overruled (E2)."""
@@ -132,12 +140,14 @@ class Component:
         return any(self._is_earlier(one) for fact in facts for one in fact.revisions)
 
     @cached_property
-    def tried_and_held(self) -> Slot | None:
-        """The fact of a slot that was stopped by hand while what stands was tried in it, which was good nowhere yet."""
-        own = (self.entry.slots[place] for place in sorted(self.entry.held) if place[0] == self.component.name)
-        known = ((slot, slot.fact.record) for slot in own if slot.fact is not None)
-        held = next((fact for slot, fact in known if self._is_held_tried(slot, fact)), None)
-        return None if held is None or any(map(self.is_good, self.slots)) else held
+    def held_in(self) -> int | None:
+        """The index of a slot that was stopped by hand while what stands was tried in it, which was good nowhere yet."""
+        own = (
+            (index, self.entry.slots[name, index]) for name, index in sorted(self.entry.held) if name == self.component.name
+        )
+        known = ((index, slot, slot.told) for index, slot in own if slot.told is not None)
+        held = next((index for index, slot, told in known if self._is_held_tried(slot, told)), None)
+        return None if any(map(self.is_good, self.slots)) else held
 
     def _is_held_tried(self, slot: SlotEntry, fact: Slot) -> bool:
         """Whether a hold has stopped what stands where it was tried; or is to, and its fact does not say so yet."""
@@ -234,7 +244,7 @@ def left_by(fleet: Fleet, service: str) -> tuple[LeftData, ...]:
     def age(place: tuple[str, int]) -> tuple[int, int]:
         slot = None if entry is None else entry.slots.get(place)
         own = None if slot is None or slot.fact is None or slot.fact.record.home is None else slot.fact
-        return (0, 0) if own is None else (-own.record.revision, -own.time_ms)
+        return (0, 0) if own is None else (-own.record.last_revision, -own.time_ms)
 
     homes = data_of(fleet, service)
     last = sorted(homes, key=lambda place: (age(place), place))[:DATA_MOST]

@@ -57,7 +57,7 @@ class Chooser:
         self.need = need_of(component)
         self._level = 0
         self._full = False
-        self._taken = -1
+        self._taken, self._freed = -1, 0
         self._chosen: dict[tuple[SlotKey, frozenset[str]], str | None] = {}
         self._unfit: dict[str, Misfit | None] | None = None
         """What was found out since anything was put somewhere, or taken away."""
@@ -259,6 +259,8 @@ class Chooser:
         """Forget what was found out before anything was put somewhere, or taken away."""
         if self._taken != self.allocations.taken:
             self._taken, self._chosen, self._unfit = self.allocations.taken, {}, None
+        if self._freed != self.allocations.freed:
+            self._freed, self._level, self._full = self.allocations.freed, 0, False
 
     def _choose(self, key: SlotKey, avoid: frozenset[str]) -> str | None:
         if self._full and not avoid:
@@ -289,7 +291,7 @@ class Chooser:
         return self._group_count(node), by_node, count, memory, (ring - start) % RING
 
     def _walk(self, key: SlotKey, avoid: frozenset[str]) -> str | None:
-        """The same as `_best_of` all nodes, looking at few: levels of own instances rise only within one decision."""
+        """The same as `_best_of` all nodes, looking at few: while nothing is taken away levels of own instances only rise."""
         start = place_on_ring(str(key))
         least = 0 if avoid else self._level
         for level in sorted(level for level in {0, *self.own.values()} if level >= least):

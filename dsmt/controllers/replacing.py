@@ -1,7 +1,7 @@
 """Replacing: which slots of a node that died are placed elsewhere, and from when on.
 
-Rule 1: a slot is replaced when it is to run, nobody holds it, and neither its kind nor its data (`good`) ties it to its
-    node.
+Rule 1: a slot is replaced when it is to run, there or elsewhere once it has stopped, nobody holds it, and neither its kind
+    nor its data (`good`) ties it to its node.
 Rule 2: it waits for its component's `lost_after`, and, moved before, for min(cap, base x 2^moves) since that move, as the
     slot fact itself says; the count begins anew when the instance had run for `STABLE_MS`, and with
     another revision.
@@ -33,7 +33,7 @@ class Replacing:
     def of(self, key: SlotKey) -> Rollout | None:
         """What governs a slot that is replaced when its node dies (rule 1); None for one that is not."""
         slot = self._fleet.view.slot(key)
-        if slot is None or slot.fact is None or slot.fact.record.desired != "running" or slot.hold is not None:
+        if slot is None or slot.told is None or slot.told.desired == "gone" or slot.hold is not None:
             return None
         known = self._governing.of(key)
         if known is None or known.stays(slot):

@@ -62,7 +62,7 @@ class Rollout(Component):
         """The revision that a slot keeps, or begins with, while what stands has failed in another; None for what stands."""
         if fact is None or fact.record.node is None or fact.record.desired == "gone":
             comes_back = fact is not None and fact.record.tried and self.entry.says_again(fact.record.spec)
-            return self.before if self.refusal is None and self.has_failed and not comes_back else None
+            return self.before_all_ended if self.refusal is None and self.has_failed and not comes_back else None
         if not self.lags(fact.record) or not self.has_failed:
             return None
         # where what stands was signed anew, all that it says is, too
@@ -79,7 +79,7 @@ class Rollout(Component):
     @cached_property
     def has_failed(self) -> bool:
         """Whether what stands has failed in a slot in which it was never good, or was stopped by hand there."""
-        return self.failed_in is not None or self.tried_and_held is not None
+        return self.failed_in is not None or self.held_in is not None
 
     @cached_property
     def failed_in(self) -> int | None:
@@ -93,8 +93,10 @@ class Rollout(Component):
         if fact is None or not self.entry.says_again(fact.record.spec) or self.is_good(slot):
             return False
         told = fact.record
+        if (told.desired == "gone" or self.stays(slot)) and self.fleet.state(told.node or "") == "left":
+            return False  # nobody can ever be good there
         if told.desired == "gone":
-            return told.tried and self.fleet.state(told.node or "") != "left"
+            return told.tried
         if told.tried and not told.held and (told.node is None or told.desired == "stopped"):
             return True
         has_failed = told.tried or told.moves > 0 or self.parked(slot) or self._is_late(slot, fact)

@@ -267,9 +267,12 @@ class ControllerRunner:
             before=brake,
             check=self._check,
         )
-        if self._clock.boottime() - now > CURRENT_S:
+        took_s = self._clock.boottime() - now
+        if took_s > CURRENT_S:
             self._agenda, self._most = Agenda(), max(1, self._most // 2)
             return
+        if decided.left is not None and took_s < CURRENT_S / 4:  # it was slow once only
+            self._most = min(LOOKED_MOST, 2 * self._most)
         self._agenda.note(decided, scope)
         scope = None if decided.everything else scope
         due = self._due(decided, scope, peers, now)
@@ -284,8 +287,7 @@ class ControllerRunner:
         """
         topics = {intent.topic for intent in decided.intents}
         for topic in [t for t in self._wanted if t not in topics]:
-            kind, _, rest = topic.partition("/")
-            name = rest.split("/")[0]
+            kind, name = subject_of(topic).split("/")
             if kind != "service" or (decided.reached(name) and (scope is None or scope.get(name, ()) is None)):
                 del self._wanted[topic]
         due = []

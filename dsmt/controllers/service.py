@@ -65,7 +65,7 @@ def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, plan: Plan, 
         indexes = looked if only is None else [i for c, i in sorted(only) if c == name and i in looked]
         outcomes.append(_decide_component(context, indexes, wanted[name], looked))
         outcomes.append(Outcome(needs_full_pass=len(looked) < len(wanted[name])))
-    tried = [context for context in contexts.values() if context.keeps_former_data or context.tried_and_held is not None]
+    tried = [context for context in contexts.values() if context.keeps_former_data or context.held_in is not None]
     # when what is tried becomes good in one slot, others may leave, or have it, too
     outcomes += [Outcome(wakes=tuple(context.trials), needs_full_pass=True) for context in tried]
     return Outcome.merged(outcomes)
@@ -213,6 +213,7 @@ class _Pace:
             self._not_ready(context, entry, fact)
             if context.was_lost_untold(fact):
                 self._wait(key, due)
+                self.wakes += context.trials  # or until it is known to be good elsewhere
             return
         if good_from is None or good_from > context.now_ms:
             until = due if good_from is None else max(due, said_ms + context.allowed_ms(fact.record))

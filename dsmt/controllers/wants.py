@@ -30,6 +30,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dsmt.controllers.context import ComponentContext
+from dsmt.controllers.copies import ends_until
 from dsmt.controllers.ended import ended_well
 from dsmt.controllers.pinning import is_bound, is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
@@ -114,6 +115,7 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
         tried = Outcome(wakes=tuple(context.tried_until), needs_full_pass=True) if context.has_earlier else NOTHING
         context = context.of(key)
         placed, until = _place(context, key, entry), may_return_until(context.fleet, context.entry, context.component, entry)
+        until = until or ends_until(context, key)
         if until is None or placed.kind == "adopt":
             return placed, tried
         return None, Outcome.merged((tried, Outcome(wakes=(until,))))

@@ -149,6 +149,11 @@ REASONS: Final[Mapping[str, Template]] = {
         "dsmt why <instance>",
         "you",
     ),
+    "rollout.held": Template(
+        "<rev> was being tried in <instance>, which was stopped by hand: it goes no further until it is good there",
+        "dsmt start <instance>",
+        "you",
+    ),
     "trust.denied": Template("<name> may not publish <topic>", "dsmt trust export", "you"),
     "dsmt.bug": Template("internal error <id> in <module>; the part restarts", "report it with <id>", "dsmt"),
 }

@@ -111,6 +111,8 @@ class AllocationLedger:
         self._own: dict[tuple[str, str], dict[str, int]] = {}
         self.taken = 0
         """How often something was put somewhere, or taken away."""
+        self.freed = 0
+        """How often something was taken away."""
         self._order: list[Order] = [] if base is None else base._order  # noqa: SLF001 - of its own class
         self._is_shared = base is not None
 
@@ -170,6 +172,7 @@ class AllocationLedger:
         self._unlist(node)
         need = node.leave(key)
         self.taken += 1
+        self.freed += 1
         self._list(node)
         own = self._writable_own(key)
         own[name] -= 1

@@ -14,9 +14,10 @@ from dsmt.ports.driver import Handle
 
 OLD, NEW = Goal("i1", "r1", 1, 0), Goal("i2", "r2", 2, 0)
 HANDLE, OTHER = Handle({"pid": 7}), Handle({"name": "web-app-0"})
+NONE = InstanceRecord(boot="b", ports={"http": 20001})
 RUNS = replace(
-    InstanceRecord(boot="b", ports={"http": 20001}),
-    **after.started(OLD, handle=HANDLE, driver="process", began=5.0, history=RestartHistory()),
+    NONE,
+    **after.started(NONE, OLD, handle=HANDLE, driver="process", began=5.0, history=RestartHistory()),
 )
 
 
@@ -25,7 +26,7 @@ def test_what_was_let_go_and_is_taken_back_is_written_as_it_was_also_its_driver(
     both = replace(ready, **after.handed_over(ready, OLD, handle=HANDLE, began=5.0))
     assert (both.process, both.started, both.ready) == (None, False, False)
     both = replace(both, ports={"http": 20002}, configured="r2")
-    both = replace(both, **after.started(NEW, handle=OTHER, driver="podman", began=9.0, history=RestartHistory()))
+    both = replace(both, **after.started(both, NEW, handle=OTHER, driver="podman", began=9.0, history=RestartHistory()))
     assert replace(both, **after.taken_back(both.outgoing, check="c")) == ready  # type: ignore[arg-type]
 
 
@@ -68,7 +69,9 @@ def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
     assert replace(full, **after.forgotten(RestartHistory())) == replace(
         full, held=0, finished=False, step="", not_before_s=0.0
     )
-    begun = replace(full, **after.started(NEW, handle=None, driver="podman", began=9.0, history=RestartHistory(failures=2)))
+    begun = replace(
+        full, **after.started(full, NEW, handle=None, driver="podman", began=9.0, history=RestartHistory(failures=2))
+    )
     assert begun == replace(
         full, process=None, driver="podman", run_key="r2", install_key="i2", run_generation=2, run_restart=0, started=False,
         ready=False, check="", began_s=9.0, step="", not_before_s=0.0, finished=False, history=RestartHistory(failures=2),

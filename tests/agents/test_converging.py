@@ -202,7 +202,7 @@ class Agent:
         self.pids += 1
         self.run = Run(wanted, self.pids)
         about = {"handle": {"pid": self.pids}, "driver": "process", "began": self.now}
-        self.write(**after.started(wanted, history=self.supervision.history, **about))
+        self.write(**after.started(self.record, wanted, history=self.supervision.history, **about))
         self.supervision.started()
         if self.old is None:
             self.tidy(wanted.install_key)

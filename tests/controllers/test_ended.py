@@ -332,3 +332,35 @@ def test_it_is_moved_as_ended_also_before_its_agent_has_that_revision(leaves: st
         at.realm.close(second)
     at.controller.watch(30, obey=False)
     assert (at.realm.slot().node == second, at.realm.slot().ended is not None) == (False, True)
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["", "restarted"])
+@pytest.mark.parametrize("leaves", ["stays", "drain", "death"])
+@pytest.mark.parametrize("order", ["start_first", "stop_first"])
+def test_it_stays_ended_where_what_was_tried_after_it_is_refused_wherever_that_was(
+    order: str, leaves: str, asked: bool
+) -> None:
+    at = Migrated(order)
+    realm, good = at.realm, at.realm.slot().implements
+    at.apply(migrates="two")
+    at.controller.watch(1, obey=False)
+    realm.status(key(), at.first, State.RUNNING, revision=2, good=good)
+    if leaves == "drain":
+        realm.control_node(at.first, "draining")
+        at.controller.watch(1, obey=False)
+        if order == "stop_first":
+            realm.status(key(), at.first, State.STOPPED, revision=2, good=good)
+    elif leaves == "death":
+        realm.close(at.first)
+    at.controller.watch(5, obey=False)
+    if asked:
+        realm.control(key(), restart=realm.now_ms)
+        at.controller.watch(1, obey=False)
+    slot = realm.slot()
+    assert (slot.revision, slot.node == at.first) == (2, leaves == "stays")
+    realm.status(key(), slot.node or "", State.FAILED, parked=True, revision=2)
+    at.controller.watch(5, obey=False)
+    back = realm.slot()
+    assert (back.revision, back.node) == (1, slot.node)
+    assert (back.ended is not None) is not asked
+    assert back.ended is None or back.ended.at_ms == at.last["at_ms"]

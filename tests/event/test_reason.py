@@ -28,7 +28,7 @@ WHO_ACTS = {
     "run.watchdog": "dsmt", "run.unheard": "dsmt", "run.vanished": "dsmt", "run.unseen": "dsmt", "run.flapping": "you",
     "health.not_ready": "dsmt", "health.not_live": "dsmt", "health.check_broken": "you", "health.braked": "you",
     "stop.killed": "dsmt", "stop.stuck": "you", "stop.leftover": "you",
-    "rollout.failed": "you", "rollout.rolled_back": "you",
+    "rollout.failed": "you", "rollout.held": "you", "rollout.rolled_back": "you",
     "lease.lost": "dsmt", "lease.ended": "you", "trust.expired": "you", "trust.revoked": "you", "trust.denied": "you",
     "job.done": "dsmt", "job.gave_up": "you", "job.aborted": "you",
     "dsmt.bug": "dsmt",

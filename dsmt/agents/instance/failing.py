@@ -52,7 +52,8 @@ class Failing:
     def come_ended(self, plan: RunPlan, ended: Ended) -> None:
         """What has ended well on another node, or here before another was tried, is here from now on, and stays ended."""
         told = self._reporter.why("run.exited", exit_code=0, code=0, time=endings.words(ended.ran_s))
-        last = LastExit(code=0, signal=None, at_ms=ended.at_ms, ran_s=ended.ran_s, reason=self._reporter.left_alone(told))
+        why, restart = self._reporter.left_alone(told), plan.wanted.restart
+        last = LastExit(code=0, signal=None, at_ms=ended.at_ms, ran_s=ended.ran_s, reason=why, restart=restart)
         good = Good(spec=plan.spec, revision=plan.revision)
         self._memory.note(**after.came_ended(plan.wanted, good, last))
         self.tell(told, Finished(), last)  # which writes both: a record without what was said of it would stay unsaid
@@ -90,7 +91,12 @@ class Failing:
         verdict = self.supervision.failed(now, jitter=self.jitter(), clean=ended.code == 0)
         self.note(verdict, now)
         self._memory.note(process=None)
-        self.tell(why, verdict, endings.last_exit(ended, ran, why, self._deps.bus.now_ms()))
+        self.tell(why, verdict, self.last(ended, ran, why))
+
+    def last(self, ended: Exit, ran_s: float, why: Reason | None, at_ms: int | None = None) -> LastExit:
+        """How a program has ended, with the number of the restart after which it was begun."""
+        at_ms = self._deps.bus.now_ms() if at_ms is None else at_ms
+        return endings.last_exit(ended, ran_s, why, at_ms, restart=self._memory.record.run_restart)
 
     def why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool, watched: bool = True) -> Reason:
         """Why a program has ended; `turned` says that the next one writes already."""

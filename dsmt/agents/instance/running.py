@@ -124,7 +124,9 @@ class Runner:
         """Write down what runs (rule 2)."""
         handle, history = None if run.instance is None else run.instance.handle, self._supervision.history
         driver = plan.component.driver
-        self._memory.save(**after.started(plan.wanted, handle=handle, driver=driver, began=run.began, history=history))
+        self._memory.save(
+            **after.started(self._memory.record, plan.wanted, handle=handle, driver=driver, began=run.began, history=history)
+        )
 
     def _tell_start(self, run: Run) -> None:
         self._reporter.tell(State.INSTANTIATED, **self._about(run))
@@ -250,7 +252,7 @@ class Runner:
         self._present.last, self._present.run = run.instance, None
         self._failing.note(verdict, now)
         ran, at_ms = now - run.began, self._deps.bus.now_ms()
-        self._memory.note(process=None, last_exit=endings.last_exit(ended, ran, None, at_ms))  # what follows depends on it
+        self._memory.note(process=None, last_exit=self._failing.last(ended, ran, None, at_ms))  # what follows depends on it
         plan = self._deciding.plan_to_start()
         new, failure = None, None
         if plan is not None and run.launch is not None and run.site is not None and plan.wanted == run.wanted:
@@ -261,7 +263,7 @@ class Runner:
                 failure = error
         turned = new is not None or failure is not None
         why = self._failing.why(ended, ran, started=run.health.started, turned=turned)
-        last = endings.last_exit(ended, ran, why, at_ms)
+        last = self._failing.last(ended, ran, why, at_ms)
         self._failing.tell(why, verdict, last, run.wanted.generation)
         await asyncio.sleep(0)
         if new is not None and self._present.run is new and new.life.alive:
@@ -353,7 +355,7 @@ class Runner:
                 self._failing.tell(run.condemned, effect.verdict, told, run.wanted.generation)
         ended, _ = await self._stopper.end(run, effects)
         self._present.run = None
-        last = endings.last_exit(ended, now - run.began, run.condemned, self._deps.bus.now_ms())
+        last = self._failing.last(ended, now - run.began, run.condemned)
         self._memory.save(process=None, last_exit=last)
 
     async def stop(self, *, generation: int, before: bool = True, stays: bool = False) -> None:
@@ -384,7 +386,7 @@ class Runner:
         ended, why = await self._stopper.stop(run)
         self._present.run = None
         ran = self._deps.clock.boottime() - run.began
-        last = endings.last_exit(ended, ran, why, self._deps.bus.now_ms())
+        last = self._failing.last(ended, ran, why)
         self._memory.save(**after.stopped(last))
         self._reporter.tell(State.STOPPED, why=why, last_exit=last, **about)
         self._memory.save()

@@ -170,7 +170,7 @@ class ContainerKeeper:
             except DsmtError as error:
                 who = "the container manager"
                 why = endings.of_error(error, who, target=str(self.slot), node=self._config.node)
-                await self._failed(why, Exit(code=None, signal=None), 0.0)
+                await self._failed(why, Exit(code=None, signal=None) if self._record() is not None else None, 0.0)
                 continue
             if self._closing:
                 self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
@@ -277,9 +277,12 @@ class ContainerKeeper:
         self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=told.pid)
         if told.boot != self._deps.boot:
             why = reason("node.rebooted", node=self._config.node, time=f"boot {self._deps.boot[:8]}")
+            ended = Exit(code=None, signal=None)
         else:
-            why = self._why_ended(await self._deps.ended(told), 0.0, watched=False)
-        self._agent.tell(State.FAILED, why=why, generation=self.generation, pid=None)
+            ended = await self._deps.ended(told)
+            why = self._why_ended(ended, 0.0, watched=False)
+        last = endings.last_exit(ended, 0.0, why, self._deps.bus.now_ms())
+        self._agent.tell(State.FAILED, why=why, generation=self.generation, pid=None, last_exit=last)
 
     def _record(self) -> ProcessIdentity | None:
         """Which process the last agent was."""
@@ -333,8 +336,8 @@ class ContainerKeeper:
         if raw != kept_identity:
             self._files.write(c.IDENTITY, raw)
 
-    async def _failed(self, why: Reason, ended: Exit, lived_s: float) -> None:
-        """Say that it failed, and wait as long as supervision wants."""
+    async def _failed(self, why: Reason, ended: Exit | None, lived_s: float) -> None:
+        """Say that it failed, and wait as long as supervision wants; `ended` None: no agent was begun here yet."""
         now = self._deps.clock.boottime()
         jitter = self._deps.entropy.uniform(-JITTER, JITTER)
         verdict = self._supervision.failed(now, jitter=jitter)
@@ -343,7 +346,7 @@ class ContainerKeeper:
         cause = () if voice.last is None else (voice.last,)
         now_ms = self._deps.bus.now_ms()
         about: dict[str, Any] = {"next_try_ms": now_ms + int(delay * 1000), "pid": None, "generation": self.generation}
-        last = endings.last_exit(ended, lived_s, why, now_ms)
+        last = None if ended is None else endings.last_exit(ended, lived_s, why, now_ms)
         voice.tell(State.FAILED, why=why, cause=cause, last_exit=last, **about)
         if delay:
             await asyncio.sleep(delay)

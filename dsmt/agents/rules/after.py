@@ -89,9 +89,13 @@ def installed(record: InstanceRecord, key: str) -> Changes:
     return {"installed": (*record.installed, key), "step": ""}
 
 
-def started(wanted: Goal, *, handle: Handle | None, driver: str, began: float, history: RestartHistory) -> Changes:
-    """A program was started."""
+def started(
+    record: InstanceRecord, wanted: Goal, *, handle: Handle | None, driver: str, began: float, history: RestartHistory
+) -> Changes:
+    """A program was started; how one of the same key had ended before says nothing of it."""
+    done = record.done
     return {
+        "done": None if done is not None and done.run_key == wanted.run_key else done,
         "process": handle,
         "driver": driver,
         **_of(wanted),

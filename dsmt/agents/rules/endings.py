@@ -52,10 +52,11 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def last_exit(ended: Exit, ran_s: float, why: Reason | None, at_ms: int) -> LastExit:
+def last_exit(ended: Exit, ran_s: float, why: Reason | None, at_ms: int, *, restart: int = 0) -> LastExit:
     """How a run ended, for the status of those after it."""
     name = None if ended.signal is None else signal_name(ended.signal)
-    return LastExit(code=ended.code, signal=name, at_ms=at_ms, ran_s=round(max(0.0, ran_s), 3), reason=why)
+    ran_s = round(max(0.0, ran_s), 3)
+    return LastExit(code=ended.code, signal=name, at_ms=at_ms, ran_s=ran_s, reason=why, restart=restart)
 
 
 def follows(verdict: Verdict) -> tuple[str, float | None, bool]:

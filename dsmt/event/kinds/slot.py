@@ -82,8 +82,9 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     that is done.
     `moved_for` is the verdict on its node for which it was moved then.
     `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
-    ended well on a node that it has left, and is not run again on the one where it is now. `tried`: it was stopped by a
-    hold before what it implements was good in it. `spec_version` and `control_version` are those of the operators' words by
+    ended well, on a node that it has left or before something else was tried, and is not run again on the one where it is
+    now; `former_ended`: so had what it had before that. `tried`: what it implements has failed in it, or was stopped by a
+    hold, before it was good there. `spec_version` and `control_version` are those of the operators' words by
     which it was decided: of the spec that stood, and of the control of this slot, which was said at `control_ms`; 0 where
     there was none. `node_words_ms` is when the last of their words on nodes and node sets that was known then was said.
     """
@@ -105,6 +106,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     home: Home | None = None
     parked: bool = False
     ended: Ended | None = None
+    former_ended: Ended | None = None
     tried: bool = False
     spec_version: Count = 0
     control_version: Count = 0
@@ -130,6 +132,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     def revisions(self) -> tuple[Good, ...]:
         """What it implements, what it had before that, and what was good last: one of these it may go back to."""
         return tuple(one for one in (self.implements, self.former, self.good) if one is not None)
+
+    @property
+    def last_revision(self) -> int:
+        """The last revision that was asked of it, whether it was refused or not."""
+        return self.revision if self.refuses is None else max(self.revision, self.refuses.revision)
 
     @property
     def held(self) -> bool:

@@ -258,7 +258,7 @@ def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
     if hold is None:
         return None
     component = governed(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
-    stands = None if component is None or component.tried_and_held is None else component.tried_and_held.revision
+    stands = None if component is None or component.held_in is None else component.stands.revision
     return Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
 
 
