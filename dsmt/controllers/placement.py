@@ -291,7 +291,7 @@ class Chooser:
         return self._group_count(node), by_node, count, memory, (ring - start) % RING
 
     def _walk(self, key: SlotKey, avoid: frozenset[str]) -> str | None:
-        """The same as `_best_of` all nodes, looking at few: while nothing is taken away levels of own instances only rise."""
+        """The same as `_best_of` all nodes, looking at few: levels of own instances only rise, while none is taken away."""
         start = place_on_ring(str(key))
         least = 0 if avoid else self._level
         for level in sorted(level for level in {0, *self.own.values()} if level >= least):
