@@ -4,8 +4,9 @@ Rule 1: L = nodes dead by silence, or silent already and not judged yet, that st
     N = nodes with attributes, not left or excluded. The brake is on when |L| > max(2, 20 % of N). Nodes whose sessions
     were closed do not count, unless too many were closed at once (`evidence`). (Many that fall silent at once are
     judged over a second: the first of them would be replaced before the others counted.)
-Rule 2: while it is on, nothing is published for the nodes of L until some return, an operator releases those silent up
-    to a time, or 5 min have passed since the newest of L.
+Rule 2: while it is on, nothing is published for the nodes of L until most have returned, an operator releases those silent
+    up to a time, or 5 min have passed since the newest of L. Who was lost with them, and has returned, counts for `CALM_MS`
+    still: the others may be as alive, and about to return.
 Rule 3: then they are replaced in order of loss, at most max(1, 2 % of N) nodes in 10 s; those already begun are told
     from `moved_at_ms` and `moved_for` of slot facts. A node of which nothing can be placed now (there is no room, or it
     must wait) keeps nobody behind it waiting.
@@ -17,6 +18,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from dsmt.controllers.evidence import Closes
 from dsmt.controllers.replacing import Replacing, due_ms
@@ -32,6 +34,7 @@ PERCENT: Final = 20
 LIFT_MS: Final = 5 * 60_000
 PACE_MS: Final = 10_000
 PACE_PERCENT: Final = 2
+CALM_MS: Final = 10_000
 
 
 class Brake(msgspec.Struct, frozen=True):
@@ -40,6 +43,8 @@ class Brake(msgspec.Struct, frozen=True):
     on: bool
     held: bool = False
     silent: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()
+    """Who counts still, though it has returned (rule 2)."""
     total: int = 0
     released: frozenset[str] = frozenset()
     wake_ms: int | None = None
@@ -59,11 +64,11 @@ class Brake(msgspec.Struct, frozen=True):
         """Why replacing waits; None when it does not."""
         if not self.on:
             return None
-        why = reason("wait.brake", k=len(self.silent), n=self.total)
+        why = reason("wait.brake", k=len(self.silent) + len(self.returned), n=self.total)
         if self.word is None:
             return why
         said = f"replacing is on hold: {person(self.word.by)} holds the brake{quoted(self.word.reason)}"
-        return msgspec.structs.replace(why, message=said, next="dsmt brake release")
+        return replace(why, message=said, next="dsmt brake release")
 
 
 LOOSE: Final = Brake(on=False)
@@ -84,31 +89,28 @@ def brake(fleet: Fleet) -> Brake:
     if not held and not lost:
         return Brake(on=False)
     silent = (*(node for _, node, _ in lost), *_falling(fleet, replacing))
-    if not held and len(silent) <= LEAST:
+    returned = _returned(fleet, lost)
+    if not held and len(silent) + len(returned) <= LEAST:
         return Brake(on=False)
     total = len(view.equipped - view.gone - view.excluded)
-    if held or len(silent) <= acts_above(total):
-        return Brake(on=held, held=held, silent=silent, total=total, word=order if held else None)
+    stands = Brake(on=True, silent=silent, returned=tuple(sorted(returned)), total=total)
+    if held or len(silent) + len(returned) <= acts_above(total):
+        return replace(stands, on=held, held=held, word=order if held else None)
     lift = max(since for since, _, _ in lost) + LIFT_MS
+    calm = [at + CALM_MS for at in returned.values()]
     released_ms = 0 if order is None else order.released_ms
     free = [(node, verdict) for since, node, verdict in lost if since <= released_ms or now_ms >= lift]
     if not free:
-        return Brake(on=True, silent=silent, total=total, wake_ms=lift)
+        return replace(stands, wake_ms=min([lift, *calm]))
     recent = _recent(view, now_ms)
     budget = max(0, max(1, total * PACE_PERCENT // 100) - len(recent))
     released = {node for node, verdict in free if str(verdict.id) in recent}
     queue = _Queue(fleet, replacing, [(node, verdict) for node, verdict in free if str(verdict.id) not in recent])
     released |= queue.take(budget)
-    wakes = [*queue.wakes, *([lift] if now_ms < lift else [])]
+    wakes = [*queue.wakes, *calm, *([lift] if now_ms < lift else [])]
     if queue.waiting:
         wakes += [moved + PACE_MS for moved in recent.values()]
-    return Brake(
-        on=True,
-        silent=silent,
-        total=total,
-        released=frozenset(released),
-        wake_ms=min(wakes, default=None),
-    )
+    return replace(stands, released=frozenset(released), wake_ms=min(wakes, default=None))
 
 
 class _Queue:
@@ -156,6 +158,21 @@ def _lost(fleet: Fleet, replacing: Replacing) -> list[tuple[int, str, Held[NodeV
             verdict = fleet.view.standing[node]
             found.append((verdict.record.since_ms, node, verdict))
     return sorted(found, key=lambda each: each[:2])
+
+
+def _returned(fleet: Fleet, lost: list[tuple[int, str, Held[NodeVerdict]]]) -> dict[str, int]:
+    """Who was lost with those of L, by silence, and has returned within `CALM_MS`; and when (realm ms)."""
+    if not lost:
+        return {}
+    found, first = {}, lost[0][0] - LIFT_MS
+    for node, entry in fleet.view.nodes.items():
+        said = entry.verdict
+        if said is None or said.record.road != "silent" or said.record.since_ms < first or node in fleet.view.standing:
+            continue
+        since = [one.since_ms for one in fleet.words(node) if one.state == "open"]
+        if since and fleet.now_ms < min(since) + CALM_MS:
+            found[node] = min(since)
+    return found
 
 
 def _falling(fleet: Fleet, replacing: Replacing) -> list[str]:

@@ -101,14 +101,6 @@ def test_silent_nodes_with_nothing_to_replace_do_not_count() -> None:
     assert not stand(realm).on
 
 
-def test_it_lets_go_when_some_return() -> None:
-    realm = realm_of(10)
-    lose(realm, 3)
-    assert moved(realm) == set()
-    realm.attach("n00")
-    assert moved(realm) == {"n01", "n02"}
-
-
 def test_five_minutes_after_the_newest_loss_they_are_replaced_one_by_one_in_order_of_loss() -> None:
     realm = realm_of(10)
     for i in range(4):
@@ -356,3 +348,46 @@ def test_what_a_lost_broker_said_of_a_node_contests_no_death() -> None:
     realm.verdict("n01", road="closed")
     assert fleet.contested_until_ms("n01") == 0
     assert moved(realm) == {"n01"}
+
+
+@pytest.mark.parametrize("others", ["return", "stay away"])
+def test_what_was_held_back_is_not_replaced_when_the_first_of_an_outage_are_back(others: str) -> None:
+    """The others run, too, and attach a moment later: what would be begun elsewhere has two copies, and one is ended."""
+    realm = realm_of(5)
+    lost = lose(realm, 3)
+    realm.after(60)
+    assert moved(realm) == set()
+    realm.attach(lost[0])
+    realm.after(0.1)
+    assert moved(realm) == set()
+    assert stand(realm).returned == (lost[0],)
+    if others == "return":
+        for name in lost[1:]:
+            realm.attach(name)
+        assert not stand(realm).on
+        assert moved(realm) == set()
+        return
+    wake = stand(realm).wake_ms or 0
+    realm.after((wake - realm.now_ms) / 1000 - 0.01)
+    assert moved(realm) == set()
+    realm.after(0.02)
+    assert moved(realm) == set(lost[1:])
+
+
+def test_who_was_lost_in_an_earlier_outage_and_attaches_elsewhere_now_holds_up_no_repair() -> None:
+    """A broker dies with two nodes; all others attach elsewhere, and some of them were dead once."""
+    realm = realm_of(12)
+    once = lose(realm, 2)
+    realm.after(1)
+    for name in once:
+        realm.attach(name)
+    realm.after(600)
+    for name in once:
+        realm.close(name)
+        realm.attach(name)
+    assert moved_after_losing_more(realm) == {"n05", "n06"}
+
+
+def moved_after_losing_more(realm: Realm) -> set[str]:
+    lose(realm, 2, first=5)
+    return moved(realm)

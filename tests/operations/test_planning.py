@@ -195,6 +195,9 @@ def test_a_step_says_in_the_future_tense_why_it_is_made_and_why_there() -> None:
     assert f"{back}it stays so, unless a revision before was good by then" in found.promises
     found = plan(sight(realm.after(20)), spec(web(3, component="env: {LOG: debug}")), by="alice", warnings=[])
     assert f"{back}back to r1" in found.promises
+    alone = spec(web(3, component="update: {order: stop_first}"))
+    ends = "app: if one is not ready within 300 s, once the one before has had its time to end: back to r1"
+    assert ends in plan(sight(realm), alone, by="alice", warnings=[]).promises
 
 
 def many(count: int) -> list[ServiceSpec]:

@@ -77,7 +77,8 @@ def promises(component: ComponentSpec, base: int, back_to: int | None) -> list[s
     if base:
         stays = "it stays so, unless a revision before was good by then" if update.rollback else "the change will stop there"
         back = f"back to r{back_to}" if update.rollback and back_to is not None else stays
-        told.append(f"{component.name}: if one is not ready within {update.deadline_s:g} s: {back}")
+        ends = "" if component.overlaps else ", once the one before has had its time to end"
+        told.append(f"{component.name}: if one is not ready within {update.deadline_s:g} s{ends}: {back}")
     beside = {
         "at_least_one": "a cut-off copy may run beside its replacement for as long as the cut lasts",
         "at_most_one": "never two at once, and none while nobody can be sure",
