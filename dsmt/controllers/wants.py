@@ -209,7 +209,11 @@ def _release(case: Case) -> ProposedAction | None:
     """It is held, and nobody wants that any more; or the reverse of it."""
     if case.fact.record.desired == case.desired:
         return None
-    because = "no other copy of it runs" if case.fact.record.waited else f"{case.control.by or 'nobody'} holds it no more"
+    because = f"it stays on {case.node}: there is no other place for it"
+    if case.fact.record.waited:
+        because = "no other copy of it runs"
+    elif case.fact.record.held:
+        because = f"{case.control.by or 'nobody'} holds it no more"
     return case.proposes("release", case.word, because)
 
 

@@ -2,9 +2,13 @@
 
 import asyncio
 
-from dsmt.agents.rules.container import OUTCOME, Ended
+import pytest
+
+from dsmt.agents.rules.container import IDENTITY, OUTCOME, Ended
+from dsmt.errors import FailedError
 
 from .managed import Managed
+from .memory_machine import MemoryFiles
 from .world import in_virtual_time
 
 
@@ -55,6 +59,38 @@ def test_an_agent_that_is_ended_so_that_another_follows_it_has_not_failed_and_th
             await at.realm.until(lambda count=count: len(agents) > count and at.states("agent")[-1] == "running")
             assert [state for state in at.states("agent")[said:] if state == "failed"] == told
             assert files.read(OUTCOME) is None
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_an_agent_that_has_ended_says_how_and_one_that_could_not_be_begun_says_nothing_of_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By that who decides knows whether its program may run (A8): it was begun, and nobody heard of it."""
+    write, is_full = MemoryFiles.write, [True]
+
+    def full(files: MemoryFiles, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        if path == IDENTITY and is_full[0]:
+            raise FailedError("fetch.no_space", "no space", need="1 KiB", path=path, free="0")
+        write(files, path, content, mode=mode)
+
+    async def main() -> None:
+        at = Managed()
+        monkeypatch.setattr(MemoryFiles, "write", full)
+        at.start()
+        at.site.place()
+        await at.realm.until(lambda: at.states("agent")[-1:] == ["failed"])
+        assert at.told("agent")[-1]["last_exit"] is None
+        is_full[0] = False
+        await at.site.until("running")
+        files = at.site.files.below(at.site.slot.directory)
+        files.remove(IDENTITY)
+        is_full[0] = True
+        at.node.agents.started[-1].process.kill()
+        for reason in ("run.signal", "fetch.no_space"):
+            await at.realm.until(lambda code=reason: (at.told("agent")[-1]["reason"] or {}).get("code") == code)
+            assert at.told("agent")[-1]["last_exit"] is not None
         at.end()
 
     in_virtual_time(main)

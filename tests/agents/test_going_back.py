@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from dsmt.event.kinds.slot import Good
@@ -10,6 +12,9 @@ from dsmt.ports.processes import Exit
 from .sights import command
 from .test_ended_programs import NEVER, ended, on_site
 from .world import Site
+
+
+ALONE = NEVER + "    update: {order: stop_first}\n"
 
 
 async def refused(site: Site, fails: str) -> None:
@@ -70,5 +75,32 @@ def test_it_runs_again_when_that_is_asked_for_and_what_becomes_of_it_then_is_wha
         site.assign(first, version=5, restart=int(asked == "restart"), refuses=refuses, moves=1)
         await site.realm.until(lambda: site.statuses()[-1]["generation"] == 5)
         assert site.statuses()[-1]["last_exit"]["code"] == 1
+
+    on_site(test)
+
+
+def test_how_it_ended_long_before_says_nothing_of_a_run_that_was_begun_since_and_was_interrupted() -> None:
+    """The first revision has ended; it is applied again after another one, runs, and the next one is tried meanwhile."""
+
+    async def test(site: Site) -> None:
+        await ended(site, ALONE)
+        other = site.spec(ALONE.replace("forever", "a while"), version=2)
+        site.assign(other, version=2)
+        await site.until("running")
+        site.machine.alive[-1].end(Exit(1, None))
+        await site.until("failed")
+        again = site.spec(ALONE, version=3)
+        site.assign(again, version=3)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3 and site.state() == "running")
+        await asyncio.sleep(60)
+        worse = site.spec(ALONE.replace("forever", "never"), version=4)
+        site.assign(worse, version=4)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 4 and site.state() == "running")
+        site.machine.alive[-1].end(Exit(1, None))
+        await site.until("failed")
+        ran = len(site.machine.programs)
+        site.assign(again, version=5, refuses=Good(spec=str(worse.id), revision=4))
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 5 and site.state() == "running")
+        assert len(site.machine.programs) == ran + 1
 
     on_site(test)

@@ -216,7 +216,7 @@ class FullLife(Life):
         self.realm.after(self.chance.choice((0, 0.1, 0.5, 2, 5, 12, 40)))
         events = [self.apply, self.obey, self.obey, self.obey, self.obey, self.die, self.silence, self.come, self.control,
                   self.status, self.status, self.steer, self.steer, self.sets, self.change, self.orphan, self.rekey,
-                  self.scale, self.scale, self.health, self.endpoint]  # fmt: skip
+                  self.scale, self.scale, self.health, self.endpoint, self.say_good, self.say_good]  # fmt: skip
         event: Callable[[], None] = self.chance.choice(events)
         event()
         return event.__name__
@@ -251,6 +251,22 @@ class FullLife(Life):
         for key, node in self.placed():
             generation = self.realm.view.slot(key).fact.version - self.chance.randrange(2)
             self.realm.endpoint(key, node, generation=generation, ready=self.chance.random() < 0.7)
+
+    def say_good(self) -> None:
+        """Agents say which revision was good, and how it is: some run, some are parked or have ended well."""
+        for key, node in self.placed():
+            if self.chance.random() < 0.6:
+                continue
+            told = self.realm.view.slot(key).fact.record
+            state = self.chance.choice((State.RUNNING, State.RUNNING, State.FAILED))
+            parked, ended = False, None
+            if state is State.FAILED and self.chance.random() < 0.6:
+                parked = True
+            elif state is State.FAILED:
+                how = {"code": 0, "signal": None, "at_ms": self.realm.now_ms, "ran_s": 2.0, "reason": None}
+                ended = how | {"restart": told.restart}
+            about = {"good": self.chance.choice(told.revisions), "revision": told.revision, "parked": parked}
+            self.realm.status(key, node, state, last_exit=ended, **about)
 
     def placed(self) -> list[tuple[SlotKey, str]]:
         slots = ((key, self.realm.view.slot(key)) for key in self.keys())

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from dsmt.event.kinds.realm import NodesetFact
+from dsmt.event.status import State
 
 from .build import Attentive, Realm, key, web
 from .repairs import kill, running
@@ -188,3 +189,32 @@ def test_a_node_that_is_back_is_given_the_index_that_was_there_last_and_its_data
     slots = ((index, realm.view.slot(key(index))) for index in range(3))
     facts = [(index, slot.fact.record) for index, slot in slots if slot is not None and slot.fact is not None]
     assert [(index, fact.node) for index, fact in facts if fact.desired == "running"] == had
+
+
+@pytest.mark.parametrize("leaves", ["drained", "removed"])
+def test_a_node_is_given_the_data_of_before_a_refused_revision_and_not_what_that_one_has_left_there(leaves: str) -> None:
+    realm, about = Realm("n1", "n2"), "data: true\nupdate: {healthy_after: 5s, deadline: 20s, max_parallel: 3}\n"
+    realm.apply(web("each_node", component=about))
+    realm.settle(seconds=1)
+    realm.after(60).settle(seconds=1)
+    before = {realm.slot(index).node: index for index in (0, 1)}
+    realm.apply(web(3, component=about + "env: {A: b}"))
+    realm.settle(seconds=1)
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=True, good=realm.slot(0).former)
+    realm.after(1).settle(seconds=1)
+    trial = realm.slot(2)
+    assert (trial.desired, trial.revision, realm.slot(1).revision) == ("gone", 2, 1), "what was tried is refused"
+    if leaves == "drained":
+        for node in ("n1", "n2"):
+            realm.control_node(node, "draining")
+        realm.settle(seconds=1)
+        for node in ("n1", "n2"):
+            realm.control_node(node, "active")
+    else:
+        realm.apply(web("each_node", component=about), removed=True)
+        realm.settle(seconds=1)
+        realm.after(10).settle(seconds=1)
+        realm.apply(web("each_node", component=about))
+    realm.settle(seconds=1)
+    slots = {index: slot.fact.record for (_, index), slot in realm.view.services["web"].slots.items() if slot.fact}
+    assert {told.node: index for index, told in slots.items() if told.desired == "running"} == before

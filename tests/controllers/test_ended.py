@@ -364,3 +364,22 @@ def test_it_stays_ended_where_what_was_tried_after_it_is_refused_wherever_that_w
     assert (back.revision, back.node) == (1, slot.node)
     assert (back.ended is not None) is not asked
     assert back.ended is None or back.ended.at_ms == at.last["at_ms"]
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 1_500])
+def test_which_restart_a_run_was_begun_after_is_told_by_its_number_and_by_no_clock(ahead_ms: int) -> None:
+    """The operator's clock is ahead of the node's: the run that was asked for had begun before that, by its own words."""
+    at = OneOfEach()
+    realm = at.realm
+    asked = realm.now_ms + ahead_ms
+    realm.control(key(0), restart=asked)
+    realm.after(1).settle(obey=False)
+    last = {"code": 0, "signal": None, "at_ms": realm.now_ms, "ran_s": 0.9, "reason": None, "restart": asked}
+    realm.status(key(0), "n1", State.FAILED, last_exit=last, good=realm.slot(0).implements)
+    realm.after(60).settle(obey=False)
+    realm.apply(web("each_node", component="restart: never\n", head="labels: {a: b}\n"))
+    realm.after(1).settle(obey=False)
+    assert realm.slot(0).revision == 2
+    at.drained()
+    at.back()
+    assert (realm.slot(0).desired, realm.slot(0).ended is not None) == ("running", True)

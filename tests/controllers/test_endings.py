@@ -102,6 +102,8 @@ def test_orphans_wait_while_the_brake_is_on() -> None:
     realm.status(key(0, service="old"), "n5", State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
     assert realm.step() == []
     realm.attach("n0")
+    assert realm.step() == []
+    realm.after(10)
     assert "old/app/0" in {i.subject for i in realm.step()}
 
 

@@ -227,3 +227,75 @@ def test_what_keeps_the_revision_before_is_decided_about_alike_and_that_is_found
     monkeypatch.setattr(placement.nodeset, "evaluate", lambda *a, **more: asked.append(a) or evaluate(*a, **more))
     realm.decide()
     assert 0 < len(asked) <= 2
+
+
+def all_drained(at: Failing) -> None:
+    for node in ("n1", "n2", "n3"):
+        at.realm.control_node(node, "draining")
+
+
+def all_back(at: Failing) -> None:
+    for node in ("n1", "n2", "n3"):
+        at.realm.control_node(node, "active")
+
+
+def scaled_away(at: Failing) -> None:
+    at.realm.apply(web(0, component=f"{ALONE}\nenv: {{A: b}}"))
+
+
+def scaled_back(at: Failing) -> None:
+    at.realm.apply(web(3, component=f"{ALONE}\nenv: {{A: b}}"))
+
+
+@pytest.mark.parametrize(
+    ("instances", "end", "back"),
+    [("each_node", all_drained, all_back), (3, scaled_away, scaled_back)],
+    ids=["drained", "scaled"],
+)
+def test_it_stays_where_it_failed_when_all_end_and_come_back(
+    instances: int | str, end: Callable[[Failing], None], back: Callable[[Failing], None]
+) -> None:
+    at = Failing(instances)
+    at.park()
+    end(at)
+    at.realm.settle()
+    at.realm.after(60).settle()
+    assert at.given() == []
+    back(at)
+    at.realm.settle(obey=False)
+    at.realm.after(1).settle(obey=False)
+    assert at.given() == [at.tried]
+    others = [at.realm.slot(index) for index in range(3) if index != at.tried]
+    assert [(slot.desired, slot.revision) for slot in others] == [("running", 1)] * 2
+
+
+def test_an_operator_who_removes_the_node_where_it_failed_beside_its_data_has_it_go_on() -> None:
+    at = Failing()
+    at.instances = 3
+    realm, pinned = Realm("n1", "n2"), f"{ALONE}\ndata: true"
+    at.realm = realm
+    at.set("all_nodes")
+    realm.apply(web(2, component=pinned))
+    realm.settle()
+    at.ready(0, 1)
+    realm.after(60).settle(obey=False)
+    realm.apply(web(2, component=f"{pinned}\nenv: {{A: b}}"))
+    realm.settle(obey=False)
+    (at.tried,) = at.given()
+    node = at.node
+    at.park()
+    assert len(at.given()) == 1
+    realm.close(node)
+    realm.after(1).verdict(node, state="left")
+    realm.after(5).settle(obey=False)
+    assert len(at.given()) == 2
+
+
+def test_why_not_of_the_others_names_the_one_that_was_stopped_by_hand() -> None:
+    at = Failing()
+    at.realm.hold(key(at.tried))
+    at.realm.after(60).settle(obey=False)
+    for index in range(3):
+        why = waits_for(Fleet(at.realm.view, at.realm.now_ms, at.realm.broker), key(index))
+        found = None if why is None else (why.code, f"web/app/{at.tried}" in why.message)
+        assert found == (None if index == at.tried else ("rollout.held", True))

@@ -75,6 +75,8 @@ class ContainerKeeper:
         self._process: Process | None = None
         self._closing = False
         self._hung = False
+        self._begun = False
+        """Whether an agent was found or started here since this manager began."""
         """Its agent was ended because it hung."""
         self._orphan = False
         self._take_kept()
@@ -170,7 +172,8 @@ class ContainerKeeper:
             except DsmtError as error:
                 who = "the container manager"
                 why = endings.of_error(error, who, target=str(self.slot), node=self._config.node)
-                await self._failed(why, Exit(code=None, signal=None) if self._record() is not None else None, 0.0)
+                was_begun = self._begun or self._record() is not None
+                await self._failed(why, Exit(code=None, signal=None) if was_begun else None, 0.0)
                 continue
             if self._closing:
                 self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
@@ -247,7 +250,7 @@ class ContainerKeeper:
         else:
             self._agent.resume(State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan)
         self._supervision.started()
-        self._process, self._hung = found, False
+        self._process, self._hung, self._begun = found, False, True
         self._telling.begin(found)
         try:
             ended = await found.wait()
