@@ -13,7 +13,6 @@ from .sights import command
 from .test_ended_programs import NEVER, ended, on_site
 from .world import Site
 
-
 ALONE = NEVER + "    update: {order: stop_first}\n"
 
 
