@@ -61,12 +61,19 @@ class Rollout(Component):
     def kept_of(self, fact: Held[Slot] | None) -> Good | None:
         """The revision that a slot keeps, or begins with, while what stands has failed in another; None for what stands."""
         if fact is None or fact.record.node is None or fact.record.desired == "gone":
-            comes_back = fact is not None and fact.record.tried and self.entry.says_again(fact.record.spec)
-            return self.before_all_ended if self.refusal is None and self.has_failed and not comes_back else None
+            keeps_none = self.refusal is not None or not self.has_failed or self._comes_back(fact)
+            return None if keeps_none else self.before_all_ended
         if not self.lags(fact.record) or not self.has_failed:
             return None
         # where what stands was signed anew, all that it says is, too
         return None if self.entry.says_again(fact.record.spec) else fact.record.implements
+
+    def _comes_back(self, fact: Held[Slot] | None) -> bool:
+        """Whether a slot that is nowhere had what stands: it has failed there, or was good."""
+        if fact is None or not self.entry.says_again(fact.record.spec):
+            return False
+        good = fact.record.good
+        return fact.record.tried or (good is not None and self.entry.says_again(good.spec))
 
     def as_kept(self, kept: Good) -> ComponentSpec:
         """What a slot keeps; but how many there are, and whether one on each node, is as what stands has it."""
@@ -111,9 +118,11 @@ class Rollout(Component):
         before = slot.told
         if before is None:
             return False
+        if self.is_good(slot):
+            return False
         if after.desired == "gone":
             return before.tried or self.fails(slot)
-        if self.is_good(slot) or (before.held and not after.held):
+        if before.held and not after.held:
             return False
         if before.implements != after.implements and not self.entry.says_again(before.spec):
             return False

@@ -299,3 +299,24 @@ def test_why_not_of_the_others_names_the_one_that_was_stopped_by_hand() -> None:
         why = waits_for(Fleet(at.realm.view, at.realm.now_ms, at.realm.broker), key(index))
         found = None if why is None else (why.code, f"web/app/{at.tried}" in why.message)
         assert found == (None if index == at.tried else ("rollout.held", True))
+
+
+def test_what_was_good_in_a_slot_comes_back_with_it_though_it_has_failed_in_another_one() -> None:
+    at = Failing()
+    first = at.tried
+    at.realm.status(key(first), at.node)
+    at.ready(first)
+    at.realm.after(15).settle(obey=False)
+    (second,) = set(at.given()) - {first}
+    at.tried = second
+    at.park()
+    at.realm.status(key(first), at.realm.slot(first).node or "", good=at.realm.slot(first).implements, revision=2)
+    assert sorted(at.given()) == sorted((first, second))
+    scaled_away(at)
+    at.realm.settle()
+    told = at.realm.slot(first)
+    assert (told.desired, told.tried, told.good) == ("gone", False, told.implements)
+    scaled_back(at)
+    at.realm.settle(obey=False)
+    at.realm.after(1).settle(obey=False)
+    assert sorted(at.given()) == sorted((first, second))
