@@ -114,7 +114,8 @@ def next_act(row: InstanceRow, now_ms: int) -> str:
     number = f" (try {row.failures + 1} of {row.tries})" if row.tries is not None and row.failures < row.tries else ""
     match row.state:
         case Shown.BACKOFF:
-            return f"{_STEPS.get(row.next_step or '', 'tries again')} {soon}{number}"
+            again = f"{_STEPS.get(row.next_step or '', 'tries again')} {soon}{number}"
+            return f"tries {soon} to begin its agent" if row.agentless else again
         case Shown.PARKED:
             return f"tries it again {soon}; at once: dsmt retry {row.instance}"
         case Shown.FAILED:

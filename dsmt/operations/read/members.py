@@ -22,6 +22,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry
 from dsmt.view.held import Held
 from dsmt.view.sessions import Word, word
+from dsmt.view.shown import unwatched
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     role: Literal["spawner", "manager", "monitor", "agent", "application"]
     instance: str | None
+    known: bool = True
+    """Whether it is known that it is there: of a program with no agent nobody knows that."""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,10 +201,11 @@ def processes(sight: Sight, entry: NodeEntry) -> list[Process]:
             agents.append((agent, name))
             said = instance.application
             if said is not None and said.record.state not in (State.STOPPED, State.GONE):
-                applications.append((said.record.pid, name))
+                applications.append((said.record.pid, name, unwatched(instance) is None))
     listed = [Process(pid=pid, role=role, instance=instance) for pid, role, instance in found if pid is not None]
     listed += [Process(pid=pid, role="agent", instance=name) for pid, name in agents if pid is not None]
-    return listed + [Process(pid=pid, role="application", instance=name) for pid, name in applications if pid is not None]
+    ran = [(pid, name, known) for pid, name, known in applications if pid is not None]
+    return listed + [Process(pid=pid, role="application", instance=name, known=known) for pid, name, known in ran]
 
 
 def _open_pid(sight: Sight, entry: NodeEntry, source: str) -> int | None:
