@@ -93,6 +93,9 @@ def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_w
     for one in done.left:
         if one.stays:
             print(f"  {one.instance} stays: {one_line(one.because)}")
+    if done.data:
+        come = "it does not come up" if len(done.data) == 1 else "they do not come up"
+        print(f"  the data of {some(done.data)} is there too; {come} while {node} is drained")
     if moving:
         print("next: dsmt nodes shows what holds it up")
 

@@ -13,6 +13,7 @@ from dsmt.event.kinds.instance import STARTED, LastExit, Status
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Shown
+from dsmt.operations.read.advice import advised
 from dsmt.operations.read.braked import waits_for_brake, waits_for_place
 from dsmt.operations.read.hearing import (
     UNHEARD,
@@ -26,7 +27,6 @@ from dsmt.operations.read.hearing import (
 )
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import rfc3339, span
-from dsmt.spec import nodeset
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.held import Held
@@ -169,7 +169,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         since=rfc3339(seen.since_ms),
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
-        reason=_advised(sight, key, _reason(sight, key, entry, node, seen)),
+        reason=advised(sight, key, _reason(sight, key, entry, node, seen)),
         working=_working(application, seen),
         startup=_startup(instance, seen),
         layers=_layers(instance),
@@ -304,16 +304,6 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
             failed = _failed_before(entry, node) or agent_failed(entry, node)
             return own or failed or unheard(sight, instance) or never_heard(sight, instance, seen)
     return without_agent(own, last_pid(entry, node)) if own is not None and is_agentless(seen) else own
-
-
-def _advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
-    """A reason; where it advises to look at a node set that is an expression, or that there is not, with what is there."""
-    spec = component_of(sight, key)
-    if why is None or why.code != "place.empty_set" or spec is None or spec.nodes in sight.view.nodesets:
-        return why
-    unknown = nodeset.unknown_names(nodeset.parse(spec.nodes), universe=sight.fleet.members, named=sight.view.nodesets)
-    mend = f"there is no node or node set {' or '.join(unknown)}: correct `nodes`; " if unknown else ""
-    return msgspec.structs.replace(why, next=f"{mend}dsmt nodeset list; dsmt why-not {key}")
 
 
 def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:
