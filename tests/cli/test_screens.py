@@ -215,11 +215,38 @@ def test_a_broker_that_is_not_alive_is_shown_with_what_is_wrong_and_status_says_
 def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
     realm = Realm("n1", "n2")
     realm.verdict("n2", state="left")
-    seen = sight(realm)
+    seen = sight(realm.after(60))
     for node in ("n1", "n2"):
         seen.passing.keepers[f"node/{node}"] = (seen.now_ms - 40_000, KeeperReplaced(directory="/h", died=7, pid=9))
     told = [(one.target, one.message) for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]
     assert told == [("node/n1", "its spawner, pid 7, had died; pid 9 took its place 40 s ago")]
+
+
+@pytest.mark.parametrize(
+    ("began_ms_ago", "died_ms_ago", "told"), [(400_000, 299_000, 1), (400_000, 301_000, 0), (1000, 2000, 0)]
+)
+def test_of_the_death_of_a_keeper_is_told_for_a_while_and_not_after_its_node_has_begun_anew(
+    began_ms_ago: int, died_ms_ago: int, told: int
+) -> None:
+    seen = sight(Realm("n1").after(1000))
+    heard = Heartbeat(incarnation=seen.now_ms - began_ms_ago, sequence=9, lag_s=0.0, emit_rate_s=1.0)
+    seen.passing.heard["node/n1"] = (seen.now_ms, heard)
+    seen.passing.keepers["node/n1"] = (seen.now_ms - died_ms_ago, KeeperReplaced(directory="/h", died=7, pid=9))
+    assert sum(one.code == "keeper.died" for one in alerts(seen, nodes(seen), [], [])) == told
+
+
+@pytest.mark.parametrize(
+    ("pinned", "told"), [(True, "0 silent nodes with something to replace (1 is dead)"), (False, "1 silent node")]
+)
+def test_the_line_of_the_brake_counts_who_has_something_to_replace_and_who_is_dead(pinned: bool, told: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(1, component="data: true" if pinned else "nodes: n1"))
+    realm.settle(seconds=1)
+    realm.verdict(realm.slot(0).node or "", road="silent")
+    seen = sight(realm)
+    trust = TrustStore(RealmName(name="test", roots=(SecretKey(bytes(32)).public,)))
+    (line,) = [one for one in screens.status(status(seen, trust, []), seen).splitlines() if "  brake" in one]
+    assert line == f"  brake     off    {told}, comes on above 2"
 
 
 def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unless_it_was_removed() -> None:

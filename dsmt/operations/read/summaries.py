@@ -17,6 +17,7 @@ from dsmt.operations.read.alerting import (
     of_ended_controllers,
     of_silent_brokers,
 )
+from dsmt.operations.read.braked import to_replace
 from dsmt.operations.read.certificates import STAND_IN, in_use
 from dsmt.operations.read.fitting import nowhere
 from dsmt.operations.read.instance_row import InstanceRow
@@ -97,7 +98,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Brake(msgspec.Struct, frozen=True, kw_only=True):
-    """The brake on replacing: `on` by itself or `held` by somebody; which nodes are silent, and above how many it acts."""
+    """The brake on replacing: `on` by itself or `held` by somebody, and above how many silent nodes it acts.
+
+    `silent` are those with something to replace, `dead` all that are dead.
+    """
 
     on: bool
     held: bool
@@ -108,6 +112,7 @@ class Brake(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     since: str | None
     quarantined: list[str] = []
+    dead: list[str] = []
 
 
 class Certs(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,13 +211,14 @@ def brake(sight: Sight) -> Brake:
     return Brake(
         on=stands.on,
         held=stands.held,
-        silent=list(stands.silent),
+        silent=list(stands.silent) or to_replace(sight),
         total=total,
         acts_above=acts_above(total),
         by=person(fact.record.by) if fact is not None and held else None,
         reason=fact.record.reason if fact is not None and held else None,
         since=rfc3339(fact.time_ms) if fact is not None and held else None,
         quarantined=sorted(sight.view.quarantined),
+        dead=[name for name in sorted(sight.view.nodes) if sight.fleet.state(name) == "dead"],
     )
 
 
