@@ -48,8 +48,8 @@ def seen(ctx: CliContext, named: Target | None = None) -> Sight:
 def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool) -> None:
     """List the instances (of TARGET: a service, component or instance): where each runs, and its state.
 
-    RESTARTS counts how often it was tried again on its node after a failure, whatever revision failed there; SINCE is how
-    long its state has lasted.
+    RESTARTS counts how often its program was begun again on its node after a failure, whatever revision failed there; an
+    installation that is tried again does not count. SINCE is how long its state has lasted.
     """
     wanted = {}
     for label in labels:

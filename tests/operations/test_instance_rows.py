@@ -137,6 +137,20 @@ def test_of_what_fails_beside_the_copy_before_the_copy_that_is_served_is_shown()
     assert (told.ready, told.state) == (0, "down")
 
 
+def test_of_what_cannot_be_installed_it_is_said_what_goes_on_running() -> None:
+    realm = running()
+    realm.endpoint(key(0), "n1", generation=1)
+    realm.apply(web(1, component="env: {A: b}\n"))
+    realm.step()
+    missing = reason("fetch.not_found", url="https://x/a.tgz", status=404)
+    realm.status(key(0), "n1", State.FAILED, next_try_ms=realm.now_ms + 16_000, pid=7, reason=missing)
+    row = row_of(realm)
+    assert row.reason is not None
+    assert row.reason.message == "r1 goes on running; r2 cannot be installed: https://x/a.tgz does not exist (404)"
+    realm.endpoint(key(0), "n1", generation=1, ready=False)
+    assert row_of(realm).reason == missing
+
+
 def test_an_update_beside_what_is_served_makes_no_service_start() -> None:
     realm = running()
     realm.endpoint(key(0), "n1", generation=1)

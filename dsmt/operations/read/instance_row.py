@@ -37,6 +37,7 @@ ON_ITS_WAY: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING,
 """What an instance passes through before it is ready, or gone."""
 _FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
 """The reasons of ends that were not asked for."""
+_INSTALLING: Final = ("fetch.", "install.")
 _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _EMPTY: Final = SlotEntry()
@@ -303,7 +304,20 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
         case Shown.INSTALLING | Shown.STARTING:
             failed = _failed_before(entry, node) or agent_failed(entry, node)
             return own or failed or unheard(sight, instance) or never_heard(sight, instance, seen)
-    return without_agent(own, last_pid(entry, node)) if own is not None and is_agentless(seen) else own
+    return own if own is None else _failed(sight, entry, node, seen, own)
+
+
+def _failed(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen, why: Reason) -> Reason:
+    """Why it has failed; with that its agent cannot be begun, or which revision goes on running beside it."""
+    if is_agentless(seen):
+        return without_agent(why, last_pid(entry, node))
+    slot = None if entry.fact is None else entry.fact.record
+    if slot is None or slot.former is None or slot.former.revision == slot.revision:
+        return why
+    if not why.code.startswith(_INSTALLING) or not _serves_on(sight, entry, node, seen):
+        return why
+    said = f"r{slot.former.revision} goes on running; r{slot.revision} cannot be installed: {why.message}"
+    return msgspec.structs.replace(why, message=said)
 
 
 def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:
