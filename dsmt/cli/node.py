@@ -181,7 +181,7 @@ def remove(ctx: CliContext, node: str, *, forget: bool, yes: bool, reason: str) 
         document(done)
         return
     was = "" if done.changed else " already"
-    elsewhere = "; what it ran, and may be elsewhere, is placed there" if done.instances else ""
+    elsewhere = "; what may run on other nodes is started there" if done.instances else ""
     print(f"{node} is removed{was}{elsewhere}; it comes back when it attaches again")
     directory = ctx.home().part("nodes", node)
     if directory.exists():

@@ -166,7 +166,7 @@ def applied(one: Applied) -> list[str]:
 
 def revisions(one: Service) -> str:
     """What runs of a service, and what was refused."""
-    return in_words(one.running, one.refused, one.revision)
+    return in_words(one.running, one.refused, one.revision, one.parts)
 
 
 def loud(state: str) -> str:

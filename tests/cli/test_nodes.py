@@ -103,14 +103,16 @@ def test_a_node_of_this_home_is_only_forgotten_where_that_is_asked_for(
     def by(name: str) -> Any:
         def act(*_: Any, **__: Any) -> Controlled:
             done.append(name)
-            return Controlled(node="n1", mode="removed", changed=True, version=1, instances=0)
+            return Controlled(node="n1", mode="removed", changed=True, version=1, instances=2)
 
         return act
 
     for name in ("ended_here", "forgotten"):
         monkeypatch.setattr(f"dsmt.cli.node.{name}", by(name))
     ensure_node(Home(made), "n1")
-    assert say("node", "remove", "n1", *flags).startswith("n1 is removed; ")
+    told = say("node", "remove", "n1", *flags)
+    assert told.startswith("n1 is removed; ")
+    assert ("what may run on other nodes is started there" in told) is (does == "forgotten")
     assert done == [does]
 
 

@@ -17,7 +17,7 @@ from dsmt.cli.whatif import screen as whatif_screen
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint
-from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
+from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
@@ -212,43 +212,6 @@ def test_a_broker_that_is_not_alive_is_shown_with_what_is_wrong_and_status_says_
     assert (alert.target, alert.next) == ("broker/h:1", "dsmt brokers asks it what is wrong")
 
 
-def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
-    realm = Realm("n1", "n2")
-    realm.verdict("n2", state="left")
-    seen = sight(realm.after(60))
-    for node in ("n1", "n2"):
-        seen.passing.keepers[f"node/{node}"] = (seen.now_ms - 40_000, KeeperReplaced(directory="/h", died=7, pid=9))
-    told = [(one.target, one.message) for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]
-    assert told == [("node/n1", "its spawner, pid 7, had died; pid 9 took its place 40 s ago")]
-
-
-@pytest.mark.parametrize(
-    ("began_ms_ago", "died_ms_ago", "told"), [(400_000, 299_000, 1), (400_000, 301_000, 0), (1000, 2000, 0)]
-)
-def test_of_the_death_of_a_keeper_is_told_for_a_while_and_not_after_its_node_has_begun_anew(
-    began_ms_ago: int, died_ms_ago: int, told: int
-) -> None:
-    seen = sight(Realm("n1").after(1000))
-    heard = Heartbeat(incarnation=seen.now_ms - began_ms_ago, sequence=9, lag_s=0.0, emit_rate_s=1.0)
-    seen.passing.heard["node/n1"] = (seen.now_ms, heard)
-    seen.passing.keepers["node/n1"] = (seen.now_ms - died_ms_ago, KeeperReplaced(directory="/h", died=7, pid=9))
-    assert sum(one.code == "keeper.died" for one in alerts(seen, nodes(seen), [], [])) == told
-
-
-@pytest.mark.parametrize(
-    ("pinned", "told"), [(True, "0 silent nodes with something to replace (1 is dead)"), (False, "1 silent node")]
-)
-def test_the_line_of_the_brake_counts_who_has_something_to_replace_and_who_is_dead(pinned: bool, told: str) -> None:
-    realm = Realm("n1", "n2", "n3")
-    realm.apply(web(1, component="data: true" if pinned else "nodes: n1"))
-    realm.settle(seconds=1)
-    realm.verdict(realm.slot(0).node or "", road="silent")
-    seen = sight(realm)
-    trust = TrustStore(RealmName(name="test", roots=(SecretKey(bytes(32)).public,)))
-    (line,) = [one for one in screens.status(status(seen, trust, []), seen).splitlines() if "  brake" in one]
-    assert line == f"  brake     off    {told}, comes on above 2"
-
-
 def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unless_it_was_removed() -> None:
     seen, known = sight(Realm("n1")), [BrokerAddress("h:1", b"key")]
     seen.passing.announced |= {"b1": "h:1", "b2": "h:1"}
@@ -384,6 +347,9 @@ def test_a_service_without_endpoints_is_said_to_have_none(
     assert main(["endpoints", "web"]) == 0
     told = capsys.readouterr()
     assert (told.out, told.err.startswith("web has no endpoint")) == ("", True)
+    assert main(["endpoints"]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "there is no endpoint: no instance is ready and has ports; dsmt ps shows them\n")
 
 
 def test_certificates_are_shown_with_what_is_to_be_done() -> None:
@@ -414,3 +380,4 @@ def test_endpoints_are_a_line_for_each_port() -> None:
     realm.say(agent(key(0), "n1"), "service/web/endpoint/app/0/n1", said)
     realm.health(key(0), "n1", "ready")
     check("endpoints", endpoint_lines(endpoints(sight(realm), Target.parse("web"))), folds=False)
+    assert endpoints(sight(realm)) == endpoints(sight(realm), Target.parse("web"))

@@ -18,6 +18,8 @@ def advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
     match why.code:
         case "place.empty_set":
             return _of_set(sight, key, why)
+        case "rollout.rolled_back":
+            return msgspec.structs.replace(why, next=f"dsmt logs {key} --previous")
         case "wait.pinned":
             node = shut_home(sight, key)
             lossy = f"without its data: dsmt move {key} --accept-data-loss"

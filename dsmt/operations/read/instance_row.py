@@ -10,7 +10,7 @@ from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.pinning import waits_for_home
 from dsmt.controllers.rollout import component_of as governed
 from dsmt.event.kinds.instance import STARTED, LastExit, Status
-from dsmt.event.phrases import person
+from dsmt.event.phrases import in_retrospect, person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.advice import advised
@@ -336,7 +336,7 @@ def _lost(sight: Sight, key: SlotKey, spec: ComponentSpec | None, node: str | No
     if node is None or verdict is None:
         rate = "" if seen.status is None else f"{seen.status.record.emit_rate_s:g} s"
         return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
-    lost = reason("node.lost", node=node, time=rfc3339(since), evidence=verdict.record.message)
+    lost = reason("node.lost", node=node, time=rfc3339(since), evidence=in_retrospect(verdict.record.message))
     if spec is None or not spec.each_node:
         waits = waits_for_place(sight, key, node)
         if waits is None:

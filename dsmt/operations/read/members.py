@@ -9,7 +9,7 @@ import msgspec
 from dsmt.errors import NotFoundError
 from dsmt.event.hlc import BOUND_MS, FAR_MS
 from dsmt.event.kinds.broker import Session
-from dsmt.event.phrases import person
+from dsmt.event.phrases import in_retrospect, person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
@@ -243,7 +243,7 @@ def _died(sight: Sight, entry: NodeEntry) -> str | None:
     """What a node that is not alive died of, as far as anybody has said."""
     verdict = sight.fleet.verdict(entry.name)
     if verdict is not None:
-        return verdict.record.message
+        return in_retrospect(verdict.record.message)
     for said in sight.fleet.words(entry.name)[:1]:
         if said.state != "open":
             return f"{manager_away(said)} since {rfc3339(said.since_ms)}"

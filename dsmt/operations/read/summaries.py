@@ -24,7 +24,7 @@ from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_on_its_way, is_problem, is_ready, serves
 from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
-from dsmt.operations.read.revisions import Refused, refused, running
+from dsmt.operations.read.revisions import Refused, by_component, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
@@ -62,6 +62,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     refused: Refused | None
     limits: list[str] = []
     to_restart: list[str] = []
+    parts: dict[str, list[int]] = {}
+    """What each component runs, where one was refused in part."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +166,7 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
     ready = sum(serves(sight, row) for row in wanted)
     sick = [row for row in rows if is_problem(sight, row) and row.held is None]
     worst = next((row for row in sick if row.reason is not None), None)
-    parsed = entry.parsed
+    parsed, denied = entry.parsed, refused(entry)
     return Service(
         service=name,
         state=_state(sight, wanted, removed=spec.removed, held=held, ready=ready),
@@ -180,9 +182,10 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
         reason=nowhere(sight, target) if worst is None else worst.reason,
         next_try_at=None if worst is None else worst.next_try_at,
         running=running(entry, target),
-        refused=refused(entry),
+        refused=denied,
         limits=[] if parsed is None else loose_limits(sight, parsed, rows),
         to_restart=[row.instance for row in rows if row.held is None and _is_to_restart(sight.view.slot(row.key))],
+        parts=by_component(entry) if denied is not None and denied.in_part else {},
     )
 
 
