@@ -93,6 +93,7 @@ def statuses() -> str:
     lines += [
         "## What `ps` shows\n",
         "The application's word decides where there is one; else the agent's; else the container's.\n",
+        "A later word that no agent can be begun decides before it.\n",
     ]
     lines += [f"| state | {' | '.join(WORDS)} |", "|---|---|---|---|"]
     for state in State:

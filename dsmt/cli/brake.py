@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document, one_line, page
-from dsmt.cli.screens import overruled
+from dsmt.cli.screens import idle, overruled
 from dsmt.event.phrases import quoted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.summaries import Brake
@@ -63,4 +63,5 @@ def _print(ctx: CliContext, brake: Brake) -> None:
         print(f"brake ON: {len(brake.silent)} of {brake.total} nodes went silent at once: {silent}")
         print("  you: dsmt nodes, then dsmt brake release")
     else:
-        print(f"brake off: {len(brake.silent)} of {brake.total} nodes silent")
+        silent = f"{len(brake.silent)} of {brake.total} nodes silent{idle(brake)}"
+        print(f"brake off: {silent}; it comes on above {brake.acts_above}")

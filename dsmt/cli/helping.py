@@ -18,11 +18,17 @@ from dsmt.spec.mistakes import nearest
 def help_on(ctx: CliContext, topic: tuple[str, ...]) -> None:
     """Explain TOPIC: a command (help node drain) or a word (help target). Without TOPIC, list both."""
     words = " ".join(topic)
-    text = _overview() if not words else TOPICS[words] if words in TOPICS else _of_command(topic)
+    text = _overview() if not words else TOPICS[words] if words in TOPICS else _of_command(_as_typed(words))
     if ctx.json:
         document({"topic": words, "text": text, "examples": EXAMPLES.get(words, [])})
     else:
         show(text)
+
+
+def _as_typed(words: str) -> tuple[str, ...]:
+    """A command's words; of one that is written apart, as `node set`, the one that it is."""
+    apart, joined = tuple(words.split()), words.replace(" ", "")
+    return (joined,) if joined in COMMANDS and " ".join(apart) not in EXAMPLES else apart
 
 
 def _overview() -> str:

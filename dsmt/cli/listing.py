@@ -48,8 +48,8 @@ def seen(ctx: CliContext, named: Target | None = None) -> Sight:
 def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool) -> None:
     """List the instances (of TARGET: a service, component or instance): where each runs, and its state.
 
-    RESTARTS counts how often it was tried again on its node after a failure, whatever revision failed there; SINCE is how
-    long its state has lasted.
+    RESTARTS counts how often its program was begun again on its node after a failure, whatever revision failed there; an
+    installation that is tried again does not count. SINCE is how long its state has lasted.
     """
     wanted = {}
     for label in labels:
@@ -67,16 +67,17 @@ def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems
 
 
 @command()
-@click.argument("target", type=TARGET)
-def endpoints(ctx: CliContext, target: str) -> None:
-    """Show where the instances of TARGET (a service, component or instance) can be reached now: a line for each port."""
-    named = Target.parse(target)
+@click.argument("target", type=TARGET, required=False)
+def endpoints(ctx: CliContext, target: str | None) -> None:
+    """Show where the instances (of TARGET: a service, component or instance) can be reached now: a line for each port."""
+    named = None if target is None else Target.parse(target)
     found = of_endpoints(seen(ctx, named), named)
     if ctx.json:
         document(found)
         return
     if not any(one.ports for one in found):
-        said = f"{target} has no endpoint: no instance of it is ready and has ports; dsmt ps {target} shows them"
+        whose = ("there is", "", "dsmt ps") if target is None else (f"{target} has", " of it", f"dsmt ps {target}")
+        said = f"{whose[0]} no endpoint: no instance{whose[1]} is ready and has ports; {whose[2]} shows them"
         print(said, file=sys.stderr)  # who reads the lines gets none
     else:
         show(endpoint_lines(found))
@@ -102,7 +103,11 @@ def services(ctx: CliContext) -> None:
 
 @command()
 def brokers(ctx: CliContext) -> None:
-    """List the brokers; dsmt asks a broker that is not alive what is wrong with it."""
+    """List the brokers; dsmt asks a broker that is not alive what is wrong with it.
+
+    FACTS is how many each held when it last said so, up to 30 s ago, with those of its own: they differ where nothing is
+    missing. Below one that lacks something stands that it is not whole yet.
+    """
     home = ctx.home()
     realm = home.realm()
 

@@ -9,7 +9,7 @@ from dsmt.cli.printing import counted, one_line, page, table, word
 from dsmt.cli.screens import NONE, age, freshness
 from dsmt.event.phrases import quoted
 from dsmt.operations.read.alerting import away
-from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, clock, withholding
+from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, Process, clock, withholding
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import off_by
 
@@ -93,9 +93,13 @@ def node_shown(node: NodeShown, sight: Sight) -> str:
     lines += [f"  {name:<10} {one_line(str(value))}" for name, value in facts.items() if value is not None]
     lines += [f"  {one_line(said)}" for said in _node_below(node, sight)]
     if node.processes:
-        laid = [((str(one.pid), one.role, one.instance or NONE), ()) for one in node.processes]
+        laid = [((str(one.pid), one.role, one.instance or NONE), _unknown(one)) for one in node.processes]
         lines += ["", *table(("PID", "ROLE", "INSTANCE"), laid, right=("PID",)).split("\n")]
     return page([*lines, freshness(sight)])
+
+
+def _unknown(process: Process) -> tuple[str, ...]:
+    return () if process.known else ("no agent is there: whether it runs is not known",)
 
 
 def brokers(found: Sequence[Broker], sight: Sight) -> str:

@@ -93,6 +93,9 @@ def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_w
     for one in done.left:
         if one.stays:
             print(f"  {one.instance} stays: {one_line(one.because)}")
+    if done.data:
+        come = "it does not come up" if len(done.data) == 1 else "they do not come up"
+        print(f"  the data of {some(done.data)} is there too; {come} while {node} is drained")
     if moving:
         print("next: dsmt nodes shows what holds it up")
 
@@ -178,7 +181,7 @@ def remove(ctx: CliContext, node: str, *, forget: bool, yes: bool, reason: str) 
         document(done)
         return
     was = "" if done.changed else " already"
-    elsewhere = "; what it ran, and may be elsewhere, is placed there" if done.instances else ""
+    elsewhere = "; what may run on other nodes is started there" if done.instances else ""
     print(f"{node} is removed{was}{elsewhere}; it comes back when it attaches again")
     directory = ctx.home().part("nodes", node)
     if directory.exists():

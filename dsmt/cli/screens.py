@@ -15,7 +15,7 @@ from dsmt.operations.read.instances import is_problem
 from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.revisions import in_words, names_of, refused, running
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.summaries import RealmStatus, Service
+from dsmt.operations.read.summaries import Brake, RealmStatus, Service
 from dsmt.operations.words.times import local, milliseconds, span, zone
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _below(row: InstanceRow, sight: Sight) -> list[str]:
         lines.append("; ".join(one for one in (working(row, sight.now_ms), logged(row)) if one))
     if row.startup_news:
         lines.append(f"{row.startup_news}; dsmt logs {row.instance}")
-    if row.stale and not row.is_unheard and row.state not in (Shown.LOST, Shown.GONE):
+    if row.stale and not row.is_unheard and not row.agentless and row.state not in (Shown.LOST, Shown.GONE):
         lines.append("its agent has been silent lately")
     return lines
 
@@ -166,7 +166,7 @@ def applied(one: Applied) -> list[str]:
 
 def revisions(one: Service) -> str:
     """What runs of a service, and what was refused."""
-    return in_words(one.running, one.refused, one.revision)
+    return in_words(one.running, one.refused, one.revision, one.parts)
 
 
 def loud(state: str) -> str:
@@ -265,7 +265,15 @@ def brake_line(told: RealmStatus) -> str:
         return f"HELD by {brake.by}{quoted(brake.reason)}; dsmt brake release"
     if brake.on:
         return f"ON: {len(brake.silent)} of {brake.total} nodes went silent at once; dsmt nodes, then dsmt brake release"
-    return f"off    {len(brake.silent)} silent nodes, comes on above {brake.acts_above}"
+    return f"off    {counted(len(brake.silent), 'silent node')}{idle(brake)}, comes on above {brake.acts_above}"
+
+
+def idle(brake: Brake) -> str:
+    """That only some of the nodes that are dead count, where not all do."""
+    dead = len(brake.dead)
+    if dead <= len(brake.silent):
+        return ""
+    return f" with something to replace ({dead} {'is' if dead == 1 else 'are'} dead)"
 
 
 def overruled(word: OverruledWord) -> str:

@@ -88,7 +88,7 @@ def sick(row: InstanceRow, now_ms: int) -> list[str]:
     commands = [f"dsmt why {row.instance}", f"dsmt logs {row.instance}{previous}"]
     if why is None:
         return [f"  {name}: {row.state}", f"    dsmt   | {next_act(row, now_ms)}", f"    you    | {commands[0]}"]
-    recent = f", {counted(row.restarts_recent, 'restart')} lately" if row.restarts_recent else ""
+    recent = f", {counted(row.restarts_recent, 'failure')} lately" if row.restarts_recent else ""
     lines = [f"  {name}: {why.message}{recent}   {why.code}"]
     output = why.last_output or (row.last_exit.reason.last_output if row.last_exit and row.last_exit.reason else None)
     lines += [f"    stderr | {line}" for line in (output or "").splitlines()[-_OUTPUT_LINES:]]
@@ -114,7 +114,8 @@ def next_act(row: InstanceRow, now_ms: int) -> str:
     number = f" (try {row.failures + 1} of {row.tries})" if row.tries is not None and row.failures < row.tries else ""
     match row.state:
         case Shown.BACKOFF:
-            return f"{_STEPS.get(row.next_step or '', 'tries again')} {soon}{number}"
+            again = f"{_STEPS.get(row.next_step or '', 'tries again')} {soon}{number}"
+            return f"tries {soon} to begin its agent" if row.agentless else again
         case Shown.PARKED:
             return f"tries it again {soon}; at once: dsmt retry {row.instance}"
         case Shown.FAILED:

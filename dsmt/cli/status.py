@@ -37,7 +37,8 @@ LOOKED_AT = 60
 def status(ctx: CliContext, target: str | None) -> None:
     """Show the realm on one screen; or TARGET (a service, component or instance): what is wrong with it, what happened last.
 
-    RESTARTS counts how often an instance was tried again on its node after a failure, whatever revision failed there.
+    RESTARTS counts how often an instance's program was begun again on its node after a failure, whatever revision failed
+    there; an installation that is tried again does not count.
     """
     if target is None:
         _realm(ctx)

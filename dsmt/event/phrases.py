@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from dsmt.event.reason import Reason
+
+_SILENT: Final = re.compile(r" has been silent for ([0-9.]+ s)\b")
 
 
 def speaker(source: str) -> str:
@@ -53,6 +57,11 @@ def quoted(reason: str | None) -> str:
 def why(reason: Reason | None) -> str:
     """Why something is so, as it stands behind it; nothing where no reason is known."""
     return "" if reason is None else f": {reason.message}"
+
+
+def in_retrospect(evidence: str) -> str:
+    """The evidence of a verdict, as it is told later: how long a silence was then."""
+    return _SILENT.sub(r" had been silent for \1 when that was judged", evidence, count=1)
 
 
 def stepped(name: str) -> str:

@@ -167,11 +167,17 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
         advice = f"try again: when one of several dies that takes up to 10 s; {_LOOK}"
         return TransportError("bus.stranger", said, next=advice)
     if answering and named:
-        said = f"{', '.join(answering)} answers, but not for realm {realm.name}: it belongs to another realm, or hangs"
+        one = len(answering) == 1
+        is_ = "answers, but not for", "it belongs to another realm, or hangs"
+        are = "answer, but not for", "they belong to another realm, or hang"
+        said = f" realm {realm.name}: ".join(is_ if one else are)
+        said = f"{', '.join(answering)} {said}"
         return TransportError("bus.stranger", said, next="check --bus (DSMT_BUS) and --home (DSMT_HOME)")
     if answering:
-        said = f"{', '.join(answering)} takes connections, but lets nobody in: the broker there hangs or is overloaded"
-        said = f"{said}, or another program has its port"
+        hang = "lets nobody in: the broker there hangs or is overloaded, or another program has its port"
+        hangs = "let nobody in: the brokers there hang or are overloaded, or other programs have their ports"
+        one = len(answering) == 1
+        said = f"{', '.join(answering)} {'takes' if one else 'take'} connections, but {hang if one else hangs}"
         return TransportError("bus.stranger", said, next=f"try again in a minute; {_LOOK}")
     advice = f"check --bus (DSMT_BUS): this home names {', '.join(sorted(own))}" if named else _UP_AGAIN
     return TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}", next=advice)

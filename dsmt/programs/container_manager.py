@@ -31,6 +31,7 @@ from dsmt.ports.bus import Bus
 from dsmt.programs.configuration import ATTACHED, NodeFile, RealmConfig
 from dsmt.programs.following import Follower
 from dsmt.programs.kept import keeper_teller, on_the_bus
+from dsmt.programs.known_spawner import KnownSpawner
 from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_manager, client, data_root, read_node
 from dsmt.programs.running import on_signals, run
 from dsmt.system.clock import LinuxClock
@@ -59,10 +60,12 @@ async def _serve(directory: Path) -> int:
     async with client(
         identity, realm.realm, realm.brokers, nats=realm.nats, directory=kept, address=told.address, trust=trust
     ) as bus:
+        spawner = KnownSpawner(directory, keeper_teller(on_the_bus(bus), directory))
         bus.on_attached(lambda: _note_attached(directory))
+        bus.on_attached(spawner.attached)
         manager = ContainerManager(_config(told, identity, directory), _surroundings(bus, identity, directory))
         running = asyncio.ensure_future(manager.run())
-        watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(on_the_bus(bus), directory)))
+        watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=spawner.replaced))
         renewing = asyncio.ensure_future(_renew(bus, identity, trust, directory, running))
         moving = asyncio.ensure_future(_follow(bus, identity, directory, realm, running))
         ending: list[asyncio.Task[None]] = []
@@ -88,6 +91,7 @@ async def _serve(directory: Path) -> int:
             await one
             asking[0].cancel()
             _end_spawner(str(directory))
+    spawner.forget()
     return 0
 
 

@@ -6,6 +6,8 @@ Rule 2: the application's word decides where there is one; else the agent's; els
 Rule 3: on a node that is dead, or when whoever speaks has been silent for 3x its emit rate, what had not ended is `lost`.
 Rule 4: a failure with a next try is `backoff`, one that waits for a cause `parked`, one that is left alone `failed`; what
     has ended with code 0, and is left alone, is `done`.
+Rule 5: where the agent's word says that none can be begun, and is later than the application's, it decides: nobody has
+    watched over the program since. An agent that has ended is begun anew, and says itself how its program is.
 """
 
 from __future__ import annotations
@@ -72,10 +74,26 @@ def decisive(instance: Instance | None, generation: int) -> Held[Status] | None:
         return above if above is not None and _newer(above, container) else container
     if container is not None and container.record.state is State.GONE:
         return container
-    for held in (instance.application, instance.agent, container):
+    for held in (unwatched(instance), instance.application, instance.agent, container):
         if held is not None and not _is_over(held.record, generation):
             return held
     return instance.application or instance.agent or container
+
+
+def bars(status: Status) -> bool:
+    """Whether it says that no agent can be begun; one that has ended is begun anew."""
+    failed = status.layer is Layer.AGENT and status.state is State.FAILED
+    return failed and status.reason is not None and not status.reason.code.startswith("run.")
+
+
+def unwatched(instance: Instance) -> Held[Status] | None:
+    """The word that no agent can be begun, later than one of the application that had not ended (rule 5)."""
+    agent, own = instance.agent, instance.application
+    if agent is None or own is None or not bars(agent.record):
+        return None
+    later = agent.record.generation >= own.record.generation and agent.record.since_ms > own.time_ms
+    ended = own.record.state in (State.STOPPED, State.GONE) or own.record.has_ended
+    return agent if later and not ended else None
 
 
 def _newer(above: Held[Status], below: Held[Status]) -> bool:

@@ -16,7 +16,7 @@ from dsmt.agents.rules.container import (
     load_record,
     remembered,
 )
-from dsmt.agents.rules.endings import ending, follows, is_flapping, last_exit, signal_name, with_step, words
+from dsmt.agents.rules.endings import beside, ending, follows, is_flapping, last_exit, signal_name, with_step, words
 from dsmt.agents.rules.supervision import Again, Finished, Parked
 from dsmt.errors import InputError
 from dsmt.event.kinds.instance import LastExit
@@ -230,3 +230,21 @@ def test_a_reason_names_what_follows_unless_it_has_a_step_of_its_own():
 )
 def test_what_follows_is_the_step_of_escalation_and_when_it_is_tried(verdict, what):
     assert follows(verdict) == what
+
+
+@pytest.mark.parametrize(
+    ("output", "hinted"),
+    [
+        ("bind: Address already in use", True),
+        ("could not open the database: LOCK: Resource temporarily unavailable", True),
+        ("lock file /d/postmaster.pid already exists", True),
+        ("Traceback: KeyError: 'HOME'", False),
+        ("blocked by a firewall", False),
+        (None, False),
+    ],
+)
+def test_what_fails_beside_the_copy_before_is_told_of_it_where_its_words_may_be_of_what_that_holds(
+    output: str | None, hinted: bool
+) -> None:
+    why = reason("start.exited", code="code 1", exit_code=1, time="3ms", target="web/app/0", last_output=output)
+    assert ("stop_first" in beside(why).message) is hinted

@@ -27,6 +27,7 @@ def test_an_install_that_fails_is_tried_again_and_says_why() -> None:
         await site.until("failed")
         reason = site.statuses()[-1]["reason"]
         assert (reason["code"], reason["who"], reason["step"]) == ("fetch.not_found", "you", "restart")
+        assert (site.statuses()[-1]["restarts"], site.statuses()[-1]["failures"]) == (0, 1), "no program was begun again"
         site.artifacts.wrong = None
         await site.until("running")
         assert site.realm.told("service/web/progress/app/0/n1")

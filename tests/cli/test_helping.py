@@ -57,6 +57,9 @@ def test_help_explains_words_and_lists_them(capsys: pytest.CaptureFixture[str]) 
     assert all(f"  {name} " in overview for name in TOPICS)
     assert main(["help", "target"]) == 0
     assert "web/app/0    one instance" in capsys.readouterr().out
+    for words in (["node set"], ["node", "set"]):
+        assert main(["help", *words]) == 0
+        assert "Named sets of nodes." in capsys.readouterr().out
     assert main(["help", "nosuch"]) == InputError.exit
     assert "there is no command or word `nosuch`" in capsys.readouterr().err
 
@@ -65,7 +68,7 @@ def test_help_explains_words_and_lists_them(capsys: pytest.CaptureFixture[str]) 
 def test_what_lists_restarts_says_what_they_count(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["help", command]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "was tried again on its node after a failure, whatever revision failed there" in said
+    assert "was begun again on its node after a failure, whatever revision failed there" in said
 
 
 def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,11 +44,12 @@ def test_what_a_drain_leaves_with_its_data_is_not_told_as_what_is_to_move(say: S
     left = [Left(instance="db/app/0", stays=True, because="its data is there")]
 
     async def set_mode(*_: Any, **__: Any) -> Controlled:
-        return Controlled(node="n1", mode="drained", changed=True, version=1, instances=1, left=left)
+        return Controlled(node="n1", mode="drained", changed=True, version=1, instances=1, left=left, data=["db/app/1"])
 
     monkeypatch.setattr("dsmt.cli.node.set_mode", set_mode)
     assert say("node", "drain", "n1", "--no-wait") == (
         "n1 is drained: nothing is left to move there; dsmt node include n1 undoes it\n  db/app/0 stays: its data is there\n"
+        "  the data of db/app/1 is there too; it does not come up while n1 is drained\n"
     )
 
 
@@ -102,14 +103,16 @@ def test_a_node_of_this_home_is_only_forgotten_where_that_is_asked_for(
     def by(name: str) -> Any:
         def act(*_: Any, **__: Any) -> Controlled:
             done.append(name)
-            return Controlled(node="n1", mode="removed", changed=True, version=1, instances=0)
+            return Controlled(node="n1", mode="removed", changed=True, version=1, instances=2)
 
         return act
 
     for name in ("ended_here", "forgotten"):
         monkeypatch.setattr(f"dsmt.cli.node.{name}", by(name))
     ensure_node(Home(made), "n1")
-    assert say("node", "remove", "n1", *flags).startswith("n1 is removed; ")
+    told = say("node", "remove", "n1", *flags)
+    assert told.startswith("n1 is removed; ")
+    assert ("what may run on other nodes is started there" in told) is (does == "forgotten")
     assert done == [does]
 
 

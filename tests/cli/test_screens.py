@@ -17,7 +17,7 @@ from dsmt.cli.whatif import screen as whatif_screen
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint
-from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
+from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
@@ -212,16 +212,6 @@ def test_a_broker_that_is_not_alive_is_shown_with_what_is_wrong_and_status_says_
     assert (alert.target, alert.next) == ("broker/h:1", "dsmt brokers asks it what is wrong")
 
 
-def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
-    realm = Realm("n1", "n2")
-    realm.verdict("n2", state="left")
-    seen = sight(realm)
-    for node in ("n1", "n2"):
-        seen.passing.keepers[f"node/{node}"] = (seen.now_ms - 40_000, KeeperReplaced(directory="/h", died=7, pid=9))
-    told = [(one.target, one.message) for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]
-    assert told == [("node/n1", "its spawner, pid 7, had died; pid 9 took its place 40 s ago")]
-
-
 def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unless_it_was_removed() -> None:
     seen, known = sight(Realm("n1")), [BrokerAddress("h:1", b"key")]
     seen.passing.announced |= {"b1": "h:1", "b2": "h:1"}
@@ -357,6 +347,9 @@ def test_a_service_without_endpoints_is_said_to_have_none(
     assert main(["endpoints", "web"]) == 0
     told = capsys.readouterr()
     assert (told.out, told.err.startswith("web has no endpoint")) == ("", True)
+    assert main(["endpoints"]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "there is no endpoint: no instance is ready and has ports; dsmt ps shows them\n")
 
 
 def test_certificates_are_shown_with_what_is_to_be_done() -> None:
@@ -387,3 +380,4 @@ def test_endpoints_are_a_line_for_each_port() -> None:
     realm.say(agent(key(0), "n1"), "service/web/endpoint/app/0/n1", said)
     realm.health(key(0), "n1", "ready")
     check("endpoints", endpoint_lines(endpoints(sight(realm), Target.parse("web"))), folds=False)
+    assert endpoints(sight(realm)) == endpoints(sight(realm), Target.parse("web"))

@@ -45,7 +45,7 @@ LINES: list[tuple[list[str], int, str]] = [
     # --- what is missing -------------------------------------------------------------------------------------------
     *(([verb], WRONG, "missing argument") for verb in ("apply", "plan", "diff", "get", "logs", "why", "why-not")),
     *(([verb], WRONG, "missing argument") for verb in ("stop", "start", "restart", "retry", "move", "remove", "verify")),
-    *(([verb], WRONG, "missing argument") for verb in ("endpoints", "replay", "export", "publish")),
+    *(([verb], WRONG, "missing argument") for verb in ("replay", "export", "publish")),
     (["scale", "web/app"], WRONG, "missing argument 'COUNT'"),
     (["publish", "user/x"], WRONG, "missing argument 'DATA'"),
     (["wait", "web"], WRONG, "missing option '--for'"),
@@ -332,9 +332,11 @@ def test_a_broker_of_the_realm_that_lets_nobody_in_hangs_first_and_nobody_is_tol
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with server:
-            told = await _unreachable([address], msgspec.structs.replace(realm, brokers=((address, realm.brokers[0][1]),)))
+            named = msgspec.structs.replace(realm, brokers=((address, realm.brokers[0][1]),))
+            told, both = await _unreachable([address], named), await _unreachable([address, address], named)
         hangs = "the broker there hangs or is overloaded, or another program has its port"
         assert told.message == f"{address} takes connections, but lets nobody in: {hangs}"
+        assert f"{address} take connections, but let nobody in: the brokers there hang" in both.message
         assert told.next.startswith("try again in a minute; if it stays so, see there which process listens")
         assert "dsmt down" not in told.next
         assert (told.code, told.exit) == ("bus.stranger", AWAY)

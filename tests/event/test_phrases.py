@@ -2,7 +2,17 @@
 
 import pytest
 
-from dsmt.event.phrases import another_certificate, another_key, person, quoted, size_in_words, some, speaker, why
+from dsmt.event.phrases import (
+    another_certificate,
+    another_key,
+    in_retrospect,
+    person,
+    quoted,
+    size_in_words,
+    some,
+    speaker,
+    why,
+)
 from dsmt.event.reason import reason
 
 
@@ -95,3 +105,9 @@ def test_a_size_is_told_in_the_unit_in_which_it_is_below_1024(power: int) -> Non
     unit = ("B", "KiB", "MiB", "GiB", "TiB")[power]
     assert size_in_words(3 * 1024**power) == f"3 {unit}"
     assert size_in_words(1000 * 1024**power) == f"1000 {unit}"
+
+
+def test_how_long_a_silence_was_when_it_was_judged_is_told_in_the_past() -> None:
+    said = "n4 has been silent for 5.0 s; probes by n1 failed"
+    assert in_retrospect(said) == "n4 had been silent for 5.0 s when that was judged; probes by n1 failed"
+    assert in_retrospect("all 2 connections from n4 closed") == "all 2 connections from n4 closed"

@@ -1,8 +1,11 @@
 """Why nodes do not take an instance: of what each node is to have."""
 
+import pytest
+
 from dsmt.cli.why import why_not_lines
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.operations.read.fitting import why_not
+from dsmt.operations.read.instances import instances
 from dsmt.operations.read.summaries import services
 from dsmt.operations.words.targets import Target
 from tests.controllers.build import Realm, web
@@ -39,3 +42,43 @@ def test_what_has_a_place_is_said_to_have_one_before_anything_on_another_like_it
     node = realm.slot(0).node
     told = why_not_lines(why_not(sight(realm), Target("web")))
     assert told[:2] == [f"web/app/0 has a place: it is on {node}", "for one more like it 2 of 2 nodes fit: n1, n2"]
+
+
+def scaled_to_none() -> tuple[Realm, str]:
+    """A realm in which nothing runs of a service whose data is on the named node."""
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component="data: true"))
+    realm.settle(seconds=1)
+    home = realm.slot(0).node or ""
+    realm.apply(web(0, component="data: true"))
+    realm.settle(seconds=1)
+    return realm, home
+
+
+@pytest.mark.parametrize("mode", ["draining", "excluded"])
+def test_where_the_home_of_data_takes_nothing_by_an_operators_word_that_word_is_undone_first(mode: str) -> None:
+    realm, home = scaled_to_none()
+    realm.control_node(home, mode)
+    realm.apply(web(1, component="data: true"))
+    realm.settle(seconds=1)
+    (row,) = instances(sight(realm))
+    why = row.reason
+    assert why is not None
+    assert why.message == f"its data is on {home}, which does not take it: {home} is {mode}"
+    assert why.next == f"dsmt node include {home}; without its data: dsmt move web/app/0 --accept-data-loss"
+    assert [one.partition(":")[0] for one in why_not(sight(realm), Target("web")).suggestions] == [
+        f"dsmt node include {home}",
+        "dsmt move web/app/0 --accept-data-loss",
+    ]
+
+
+def test_where_the_home_of_data_has_left_it_may_come_back() -> None:
+    realm, home = scaled_to_none()
+    realm.close(home)
+    realm.verdict(home, state="left")
+    realm.apply(web(1, component="data: true"))
+    realm.settle(seconds=1)
+    assert why_not(sight(realm), Target("web")).suggestions == [
+        f"bring {home} back: dsmt up, or add it again, on the machine that has the data",
+        "dsmt move web/app/0 --accept-data-loss: another node fits, and begins with no data",
+    ]

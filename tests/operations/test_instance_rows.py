@@ -12,9 +12,11 @@ from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_problem, is_ready
+from dsmt.operations.read.members import find, processes
 from dsmt.operations.read.summaries import service
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write.controlling import nothing_waits
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -44,6 +46,34 @@ def test_of_a_lost_instance_no_next_try_is_told() -> None:
     realm.verdict("n1")
     row = row_of(realm)
     assert (row.state, row.next_try_at) == (Shown.LOST, None)
+
+
+def test_where_no_agent_can_be_begun_that_is_told_and_its_program_is_unknown() -> None:
+    realm = running()
+    realm.status(key(0), "n1", pid=9879)
+    realm.health(key(0), "n1", "ready")
+    realm.endpoint(key(0), "n1", generation=realm.generation())
+    realm.now_ms += 10
+    full = reason("fetch.no_space", need="1.3 KiB", free="0 B", node="n1", path="/n1/slot.event")
+    realm.status(key(0), "n1", State.FAILED, layer=Layer.AGENT, reason=full, next_try_ms=realm.now_ms + 4000)
+    row, now = row_of(realm), sight(realm)
+    assert (row.state, row.health, row.pid, row.ports, row.agentless) == (Shown.BACKOFF, "unknown", None, {}, True)
+    assert row.reason is not None
+    assert (row.reason.code, row.reason.who, row.reason.next) == ("fetch.no_space", "you", "free space there")
+    assert row.reason.message == (
+        "its agent cannot be begun: 1.3 KiB needed, 0 B free on n1 /n1/slot.event; "
+        "nobody watches over its program, which was pid 9879: whether it runs is not known"
+    )
+    told = service(now, "web")
+    assert told is not None
+    assert (told.ready, told.state) == (0, "degraded")
+    assert next_act(row, realm.now_ms) == "tries in 4 s to begin its agent"
+    said = of_target(now, "web/app/0", roots(now, "web/app/0"), {})
+    assert "has been running" not in said
+    assert "its agent cannot be begun" in said
+    (program,) = [one for one in processes(now, find(now, "n1")) if one.role == "application"]
+    assert (program.pid, program.known) == (9879, False)
+    assert "no agent is there" in nothing_waits(row)
 
 
 @pytest.mark.parametrize(("attempt", "told"), [(1, None), (2, "run.exited")])
@@ -105,6 +135,20 @@ def test_of_what_fails_beside_the_copy_before_the_copy_that_is_served_is_shown()
     told = service(sight(realm), "web")
     assert told is not None
     assert (told.ready, told.state) == (0, "down")
+
+
+def test_of_what_cannot_be_installed_it_is_said_what_goes_on_running() -> None:
+    realm = running()
+    realm.endpoint(key(0), "n1", generation=1)
+    realm.apply(web(1, component="env: {A: b}\n"))
+    realm.step()
+    missing = reason("fetch.not_found", url="https://x/a.tgz", status=404)
+    realm.status(key(0), "n1", State.FAILED, next_try_ms=realm.now_ms + 16_000, pid=7, reason=missing)
+    row = row_of(realm)
+    assert row.reason is not None
+    assert row.reason.message == "r1 goes on running; r2 cannot be installed: https://x/a.tgz does not exist (404)"
+    realm.endpoint(key(0), "n1", generation=1, ready=False)
+    assert row_of(realm).reason == missing
 
 
 def test_an_update_beside_what_is_served_makes_no_service_start() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -83,6 +84,21 @@ def test_a_drain_names_the_data_that_an_instance_may_go_back_to(realm: Realm) ->
     (left,) = left_on(sight(realm), node)
     assert (realm.slot().revision, left.stays) == (2, True)
     assert left.because == "its data is there; dsmt move web/app/0 --accept-data-loss moves it without its data"
+
+
+def test_a_drain_names_the_data_of_what_does_not_run_there_now(realm: Realm) -> None:
+    realm.apply(web(1, component="data: true\n"))
+    realm.settle(seconds=1)
+    home = realm.slot().node or ""
+    bus: Any = None
+    say = partial(node_control.set_mode, bus, home, by="operator/alice", reason="disk")
+    there = asyncio.run(say("draining"))
+    assert (there.pinned, there.data) == (["web/app/0"], [])
+    asyncio.run(say("active"))
+    realm.apply(web(0, component="data: true\n"))
+    realm.settle(seconds=1)
+    away = asyncio.run(say("draining"))
+    assert (away.left, away.data) == ([], ["web/app/0"])
 
 
 def test_a_drain_waits_for_the_copy_of_what_has_left_without_its_data(realm: Realm) -> None:

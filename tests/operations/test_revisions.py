@@ -49,6 +49,8 @@ def test_after_a_rollback_what_runs_is_the_good_revision_and_the_refused_one_is_
     assert told.refused.revision == 2
     assert told.refused.reason is not None
     assert "exited with 1" in told.refused.reason.message
+    assert told.refused.reason.next.startswith("dsmt logs web/app/")
+    assert told.refused.reason.next.endswith(" --previous")
     screen = screens.services([told], seen)
     assert "r1, r2 refused" in screen
     assert "r2 failed" in screen
@@ -57,6 +59,8 @@ def test_after_a_rollback_what_runs_is_the_good_revision_and_the_refused_one_is_
 
 def test_a_revision_that_one_component_has_and_another_refused_is_refused_in_part() -> None:
     assert in_words([2, 1], Refused(revision=2, reason=None, in_part=True), 2) == "r2, r1, r2 refused in part"
+    parts = {"app": [1], "job": [2]}
+    assert in_words([2, 1], Refused(revision=2, reason=None, in_part=True), 2, parts) == "job r2; app r1 (r2 refused)"
     assert in_words([1], Refused(revision=2, reason=None), 2) == "r1, r2 refused"
     assert in_words([1], None, 2) == "r1, r2 waits"
     assert in_words([], None, 2) == "r2"

@@ -159,7 +159,9 @@ def test_a_job_that_is_done_stays_done_where_its_node_dies_and_is_none_that_woul
     found = asked(realm, kill=(node,))
     (forecast,) = found.services
     assert (forecast.wanted, forecast.after, found.unready) == (1, 1, [])
-    assert "web/app/0" in [step.instance for step in found.steps]
+    ends = {step.instance: step.because.endswith("; done; is not run again") for step in found.steps}
+    assert ends == {one: one == "web/app/0" for one in ends}
+    assert "web/app/0" in ends
 
 
 @pytest.mark.parametrize(("changed", "runs_again"), [("", False), ("env: {A: b}\n", True)])

@@ -96,6 +96,25 @@ def test_a_keeper_that_dies_with_all_controllers_is_replaced_by_a_broker(tmp_pat
     run(tmp_path, scenario)
 
 
+def test_a_spawner_that_dies_with_its_manager_is_told_by_the_next_one_and_none_that_was_taken_down(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        spawner, manager = (at(home, "nodes", "n1", one)() for one in ("spawner", "container_manager"))
+        assert spawner is not None
+        assert manager is not None
+        for one in (spawner, manager):
+            os.kill(one.pid, signal.SIGKILL)
+        await gone(spawner, manager)
+        now = await eventually("a new spawner", at(home, "nodes", "n1", "spawner"))
+        assert await told_of_keepers(home) == [f"its spawner, pid {spawner.pid}, had died; pid {now.pid} took its place"]
+        await dsmt(home.root, "down")
+        await dsmt(home.root, "up", "--detach")
+        said = (await dsmt(home.root, "status", "--json")).json
+        assert [alert for alert in said["alerts"] if alert["code"] == "keeper.died"] == []
+
+    run(tmp_path, scenario)
+
+
 def test_however_often_the_keeper_is_killed_there_is_one_broker_and_down_ends_all(tmp_path):
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "up", "--nodes", "1", "--detach")

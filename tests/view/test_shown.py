@@ -6,6 +6,7 @@ import pytest
 
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.reason import reason
 from dsmt.event.status import Layer, Shown, State
 from dsmt.view import SlotKey
 from dsmt.view.entries import SlotEntry
@@ -139,6 +140,28 @@ def test_a_source_is_not_believed_after_three_of_its_rates(state: str | None, si
     status = shown(entry(realm), node(realm)).status
     assert status is not None
     assert silent_for(status.record, state, 1_000, 1_000 + silent_ms) is stale
+
+
+@pytest.mark.parametrize(
+    ("own", "code", "later_ms", "word"),
+    [
+        (State.RUNNING, "fetch.no_space", 1, Shown.BACKOFF),
+        (State.FAILED, "fetch.no_space", 1, Shown.BACKOFF),
+        (State.RUNNING, "fetch.no_space", 0, Shown.RUNNING),
+        (State.RUNNING, "run.signal", 1, Shown.RUNNING),
+        (State.STOPPED, "fetch.no_space", 1, Shown.STOPPED),
+    ],
+)
+def test_a_later_word_that_no_agent_can_be_begun_decides(own: State, code: str, later_ms: int, word: Shown) -> None:
+    realm = placed()
+    about = {"parked": True} if own is State.FAILED else {}
+    realm.status(KEY, node(realm), own, pid=9879, **about)
+    realm.now_ms += later_ms
+    realm.status(KEY, node(realm), State.FAILED, layer=G, next_try_ms=realm.now_ms + 5000, reason=reason(code))
+    assert shown(entry(realm), node(realm)).state is word
+    realm.now_ms += 1
+    realm.status(KEY, node(realm), State.RUNNING)
+    assert shown(entry(realm), node(realm)).state is Shown.RUNNING, "its agent speaks again"
 
 
 DECIDED = [

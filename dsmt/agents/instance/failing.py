@@ -58,13 +58,16 @@ class Failing:
         self._memory.note(**after.came_ended(plan.wanted, good, last))
         self.tell(told, Finished(), last)  # which writes both: a record without what was said of it would stay unsaid
 
-    def failed(self, error: FailedError) -> None:
-        """An installation or a start has failed; supervision says when it is tried again."""
+    def failed(self, error: FailedError, *, counts: bool = True) -> None:
+        """An installation or a start has failed; supervision says when it is tried again.
+
+        What fails before a start does not count as a restart.
+        """
         now = self._deps.clock.boottime()
         if self._present.run is not None:
             self.note_good(self._present.run)
         verdict = self.supervision.failed(now, jitter=self.jitter())
-        self.note(verdict, now)
+        self.note(verdict, now, counts=counts)
         self.tell_error(error, verdict)
 
     def tell_error(self, error: FailedError, verdict: Verdict) -> None:

@@ -48,7 +48,7 @@ class Steps:
             await self._installer.install(plan, self._site(plan, ports))
             self._memory.save(**after.installed(self._memory.record, key))
         except FailedError as error:
-            self._failing.failed(error)
+            self._failing.failed(error, counts=False)
 
     async def configure(self, plan: RunPlan) -> None:
         """Write the files and configure, with the ports it will have. A failure is told and supervised."""
@@ -61,7 +61,7 @@ class Steps:
             await self._installer.configure(plan, self._site(plan, ports))
             self._memory.save(configured=plan.wanted.run_key)
         except FailedError as error:
-            self._failing.failed(error)
+            self._failing.failed(error, counts=False)
 
     async def take_back(self, plan: RunPlan) -> None:
         """Give the copy before its small files again, which one that was to follow it may have written over; it goes on."""
@@ -77,7 +77,7 @@ class Steps:
         try:
             await self._runner.prepare(plan)
         except FailedError as error:
-            self._failing.failed(error)
+            self._failing.failed(error, counts=False)
 
     async def launch(self, plan: RunPlan) -> None:
         """Start it, unless it must be configured anew first; other installations are then not needed any more."""

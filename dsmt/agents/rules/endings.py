@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import Any, Final
 
@@ -16,6 +17,12 @@ from dsmt.spec.quantities import format_duration
 
 _FLAPS: Final = ("run.", "health.", "start.exited", "start.timeout")
 """What, repeated until it is parked, is flapping; anything else stays its own reason."""
+_TAKEN: Final = re.compile(
+    r"in use|EADDRINUSE|EWOULDBLOCK|temporarily unavailable|already (running|exists|open|listening|locked)"
+    r"|\block(ed|file)?\b",
+    re.IGNORECASE,
+)
+"""What a program writes that finds its port or its lock taken."""
 _ONCE_ONLY: Final = frozenset({"start.exited", "start.timeout", "run.exited", "run.flapping"})
 """How a program fails that finds its port or its lock taken by the copy before."""
 
@@ -90,8 +97,8 @@ def is_flapping(why: Reason) -> bool:
 
 
 def beside(why: Reason) -> Reason:
-    """A reason of what failed beside the copy before, with what that may have been for."""
-    if why.code not in _ONCE_ONLY:
+    """A reason of what failed beside the copy before; where its last words tell of what that holds, with what to do."""
+    if why.code not in _ONCE_ONLY or not _TAKEN.search(why.last_output or ""):
         return why
     hint = "the copy before runs beside it, and what may run once only needs `update: {order: stop_first}`"
     return msgspec.structs.replace(why, message=f"{why.message}; {hint}")

@@ -38,6 +38,7 @@ from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, owners_in
+from dsmt.programs.known_spawner import forget_spawner
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import process_of, take_lock
@@ -154,6 +155,7 @@ async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[P
             if lock is not None:
                 locks.callback(os.close, lock)
                 held.add(directory)
+                forget_spawner(directory)  # it has not died: we have ended it
         if not restarters and held.issuperset(free):
             break
         await asyncio.sleep(0.01)

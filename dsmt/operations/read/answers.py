@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dsmt.event.envelope import Event, EventId, SignedEvent
-from dsmt.event.phrases import person, quoted, stepped
+from dsmt.event.phrases import in_retrospect, person, quoted, stepped
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_problem, serves
@@ -144,7 +144,7 @@ def _cause(sight: Sight, cause: Event) -> str:
     said = sentence(cause)
     node = cause.topic.split("/")[1]
     if cause.type == "dsmt.node.verdict":
-        verdict = sight.fleet.verdict(node)
+        verdict, said = sight.fleet.verdict(node), in_retrospect(said)
         return said if verdict is not None and verdict.id == cause.id else said.replace(" is dead: ", " was dead: ", 1)
     if cause.type == "dsmt.node.control":
         entry = sight.view.nodes.get(node)
@@ -211,7 +211,7 @@ def _of_node(sight: Sight, name: str, used: Used) -> str:
         )
     last = entry.verdict
     if verdict is None and last is not None and last.record.state == "dead":
-        how = f"{how}; it was dead from {local(last.record.since_ms)}: {last.record.message}"
+        how = f"{how}; it was dead from {local(last.record.since_ms)}: {in_retrospect(last.record.message)}"
     return how if row.mode == "active" else f"{how}; it is {row.mode} by {row.mode_by}{quoted(row.mode_reason)}"
 
 

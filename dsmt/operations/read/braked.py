@@ -33,6 +33,12 @@ def waits_for_place(sight: Sight, key: SlotKey, node: str) -> Reason | None:
     return known.chooser.reason(key, (node,))
 
 
+def to_replace(sight: Sight) -> list[str]:
+    """The nodes that are dead by silence and have something that is replaced elsewhere."""
+    replacing = Replacing(sight.fleet)
+    return sorted(node for node in sight.view.silenced if replacing.any_of(node))
+
+
 def is_orphan(entry: SlotEntry, node: str) -> bool:
     """Whether a node tells that it runs what no slot fact asks for."""
     return entry.fact is None and node in entry.instances and entry.instances[node].orphan is not None

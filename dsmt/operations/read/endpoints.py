@@ -19,10 +19,11 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
 
 
-def endpoints(sight: Sight, target: Target) -> list[Reached]:
-    """Where a target's instances are reached, sorted; those that are not are left out. Raises `NotFoundError`."""
+def endpoints(sight: Sight, target: Target | None = None) -> list[Reached]:
+    """Where a target's instances, or all, are reached, sorted; those that are not are left out. Raises `NotFoundError`."""
     found = []
-    for key in slots_of(sight.view, target):
+    targets = [target] if target is not None else [Target(name) for name in sorted(sight.view.services)]
+    for key in (key for one in targets for key in slots_of(sight.view, one)):
         slot = sight.view.slot(key)
         one = None if slot is None else served(sight.fleet, slot)
         if one is not None:

@@ -13,6 +13,7 @@ from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
 from dsmt.errors import NotFoundError
 from dsmt.event.phrases import another_certificate, size_in_words
 from dsmt.event.reason import Reason
+from dsmt.operations.read.advice import advised
 from dsmt.operations.read.instance_row import component_of
 from dsmt.operations.read.members import find
 from dsmt.operations.read.outside import revoked
@@ -20,6 +21,7 @@ from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.view import SlotKey
 
+_LOSES: Final = "--accept-data-loss"
 _STATE: Final = ("left", "dead", "suspect", "mode")
 
 
@@ -75,7 +77,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
         nodes=len(every),
         clauses=_clauses(faults),
         suggestions=[] if goes_on and node is None else _suggestions(sight, chooser, faults, key),
-        reason=waits_for(sight.fleet, key),
+        reason=advised(sight, key, waits_for(sight.fleet, key)),
     )
 
 
@@ -154,13 +156,17 @@ def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]]
     """The smallest changes that would give it a place: for nodes that fail one clause only."""
     if any(not each for each in faults.values()):
         return []
-    found: list[str] = []
-    for node, each in faults.items():
-        if len(each) == 1:
-            said = _suggestion(sight, chooser, node, each[0].clause, key)
-            if said is not None:
-                found.append(said)
-    return list(dict.fromkeys(found))
+    one = ((node, each[0].clause) for node, each in faults.items() if len(each) == 1)
+    said = (_suggestion(sight, chooser, node, clause, key) for node, clause in one)
+    found = [*_home_again(sight, key), *(text for text in said if text is not None)]
+    return sorted(dict.fromkeys(found), key=lambda text: _LOSES in text)
+
+
+def _home_again(sight: Sight, key: SlotKey) -> Iterator[str]:
+    """That the node may come back that has its data and has left: no clause tells of that one."""
+    home = home_of(sight.governing, key)
+    if home is not None and sight.fleet.state(home.node) == "left":
+        yield f"bring {home.node} back: dsmt up, or add it again, on the machine that has the data"
 
 
 def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: SlotKey) -> str | None:  # noqa: C901, PLR0911 - a clause a line

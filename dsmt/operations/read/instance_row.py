@@ -10,31 +10,38 @@ from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.pinning import waits_for_home
 from dsmt.controllers.rollout import component_of as governed
 from dsmt.event.kinds.instance import STARTED, LastExit, Status
-from dsmt.event.phrases import person
+from dsmt.event.phrases import in_retrospect, person
 from dsmt.event.reason import Reason, reason
-from dsmt.event.status import Layer, Shown, State
+from dsmt.event.status import Shown
+from dsmt.operations.read.advice import advised
 from dsmt.operations.read.braked import waits_for_brake, waits_for_place
+from dsmt.operations.read.hearing import (
+    UNHEARD,
+    agent_failed,
+    is_agentless,
+    is_unheard,
+    last_pid,
+    never_heard,
+    unheard,
+    without_agent,
+)
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import rfc3339, span
-from dsmt.spec import nodeset
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.held import Held
 from dsmt.view.served import served
-from dsmt.view.sessions import word
 from dsmt.view.shown import Seen, decisive, shown, silent_for
 
 ON_ITS_WAY: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING, Shown.RUNNING})
 """What an instance passes through before it is ready, or gone."""
 _FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
 """The reasons of ends that were not asked for."""
+_INSTALLING: Final = ("fetch.", "install.")
 _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _EMPTY: Final = SlotEntry()
-_UNHEARD: Final = "run.unheard"
-NEVER_HEARD_MS: Final = 30_000
-"""How long an agent that was started may say nothing, before that is told."""
-_UNKNOWN: Final = frozenset({_UNHEARD, "node.stale"})
+_UNKNOWN: Final = frozenset({UNHEARD, "node.stale"})
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,16 +106,18 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     layers: dict[str, str | None]
     observed_at: str | None
     stale: bool
+    agentless: bool = False
+    """Whether no agent can be begun for it on its node: nobody watches over its program, if that runs."""
 
     @property
     def is_unheard(self) -> bool:
         """Whether the silence of its agent is why nobody knows how it is."""
-        return self.reason is not None and self.reason.code == _UNHEARD
+        return self.reason is not None and self.reason.code == UNHEARD
 
     @property
     def is_unknown(self) -> bool:
         """Whether it may run or not: its agent, or all of its node, is silent, and not known to be dead."""
-        return self.reason is not None and self.reason.code in _UNKNOWN
+        return self.health == "unknown" or (self.reason is not None and self.reason.code in _UNKNOWN)
 
     @property
     def startup_news(self) -> str:
@@ -161,12 +170,13 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         since=rfc3339(seen.since_ms),
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
-        reason=_advised(sight, key, _reason(sight, key, entry, node, seen)),
+        reason=advised(sight, key, _reason(sight, key, entry, node, seen)),
         working=_working(application, seen),
         startup=_startup(instance, seen),
         layers=_layers(instance),
         observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
-        stale=silent_since(sight, instance, 0 if fact is None else fact.version) is not None or _is_unheard(sight, instance),
+        stale=is_unheard(sight, instance) or silent_since(sight, instance, 0 if fact is None else fact.version) is not None,
+        agentless=is_agentless(seen),
     )
 
 
@@ -210,47 +220,22 @@ def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
     if _serves_on(sight, entry, node, seen):
         return "ready"
     instance = None if node is None else entry.instances.get(node)
+    if is_agentless(seen) and last_pid(entry, node):
+        return "unknown"
     if seen.state is not Shown.RUNNING or instance is None or instance.health is None or seen.status is None:
         return "none"
     said = instance.health.record
     if said.generation < seen.status.record.generation:
         return "none"
-    return "unknown" if _is_unheard(sight, instance) else said.health
+    return "unknown" if is_unheard(sight, instance) else said.health
 
 
 def _serves_on(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> bool:
     """Whether a copy is served there beside which a try has failed."""
-    return seen.state in _FAILED and (found := served(sight.fleet, entry)) is not None and found.node == node
-
-
-def _is_unheard(sight: Sight, instance: Instance | None) -> bool:
-    """Whether who speaks of what runs is not heard: what was said of it may be so no more."""
-    said = None if instance is None else instance.application
-    return said is not None and sight.fleet.is_unheard(said.signed.event.source)
-
-
-def _unheard(sight: Sight, instance: Instance | None) -> Reason | None:
-    """That who speaks of what runs is not heard, and since when: a silence, and not what it said last, is the reason."""
-    said = None if instance is None else instance.application
-    if said is None or not _is_unheard(sight, instance):
-        return None
-    source = said.signed.event.source
-    session = word(sight.view.sessions.of[source], sight.fleet.lost_brokers)
-    since_ms = said.time_ms if session is None else session.since_ms
-    return reason(_UNHEARD, time=span(sight.now_ms - since_ms), node=source.split("/")[1])
-
-
-def _never_heard(sight: Sight, instance: Instance | None, seen: Seen) -> Reason | None:
-    """That its agent was started and has said nothing for long: no session tells of who never attached."""
-    said = None if seen.status is None else seen.status.record
-    if said is None or said.layer is not Layer.AGENT or said.state is not State.RUNNING:
-        return None
-    own = None if instance is None else instance.application
-    silent_ms = sight.now_ms - said.since_ms
-    heard = own is not None and own.time_ms >= said.since_ms
-    if heard or silent_ms < NEVER_HEARD_MS or sight.fleet.state(said.node) != "alive":
-        return None
-    return reason("start.unheard", pid=said.pid, node=said.node, time=span(silent_ms))
+    if seen.state not in _FAILED or is_agentless(seen):
+        return False
+    found = served(sight.fleet, entry)
+    return found is not None and found.node == node
 
 
 def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
@@ -313,23 +298,26 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
         case Shown.WAITING | Shown.STOPPED | Shown.GONE:
             return told or own
         case Shown.STOPPING:
-            return told or own or _unheard(sight, instance)
+            return told or own or unheard(sight, instance)
         case Shown.RUNNING:
-            return _unheard(sight, instance) or _not_ready(entry, node)
+            return unheard(sight, instance) or _not_ready(entry, node)
         case Shown.INSTALLING | Shown.STARTING:
-            failed = _failed_before(entry, node) or _agent_failed(entry, node)
-            return own or failed or _unheard(sight, instance) or _never_heard(sight, instance, seen)
-    return own
+            failed = _failed_before(entry, node) or agent_failed(entry, node)
+            return own or failed or unheard(sight, instance) or never_heard(sight, instance, seen)
+    return own if own is None else _failed(sight, entry, node, seen, own)
 
 
-def _advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
-    """A reason; where it advises to look at a node set that is an expression, or that there is not, with what is there."""
-    spec = component_of(sight, key)
-    if why is None or why.code != "place.empty_set" or spec is None or spec.nodes in sight.view.nodesets:
+def _failed(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen, why: Reason) -> Reason:
+    """Why it has failed; with that its agent cannot be begun, or which revision goes on running beside it."""
+    if is_agentless(seen):
+        return without_agent(why, last_pid(entry, node))
+    slot = None if entry.fact is None else entry.fact.record
+    if slot is None or slot.former is None or slot.former.revision == slot.revision:
         return why
-    unknown = nodeset.unknown_names(nodeset.parse(spec.nodes), universe=sight.fleet.members, named=sight.view.nodesets)
-    mend = f"there is no node or node set {' or '.join(unknown)}: correct `nodes`; " if unknown else ""
-    return msgspec.structs.replace(why, next=f"{mend}dsmt nodeset list; dsmt why-not {key}")
+    if not why.code.startswith(_INSTALLING) or not _serves_on(sight, entry, node, seen):
+        return why
+    said = f"r{slot.former.revision} goes on running; r{slot.revision} cannot be installed: {why.message}"
+    return msgspec.structs.replace(why, message=said)
 
 
 def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:
@@ -348,7 +336,7 @@ def _lost(sight: Sight, key: SlotKey, spec: ComponentSpec | None, node: str | No
     if node is None or verdict is None:
         rate = "" if seen.status is None else f"{seen.status.record.emit_rate_s:g} s"
         return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
-    lost = reason("node.lost", node=node, time=rfc3339(since), evidence=verdict.record.message)
+    lost = reason("node.lost", node=node, time=rfc3339(since), evidence=in_retrospect(verdict.record.message))
     if spec is None or not spec.each_node:
         waits = waits_for_place(sight, key, node)
         if waits is None:
@@ -375,11 +363,3 @@ def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
         tried = [held.record for held in sorted(others, key=lambda held: held.time_ms)[-1:]]
     why = tried[0].last_exit.reason if tried and tried[0].last_exit is not None else None
     return why if why is not None and why.code.startswith(_FAILURES) else None
-
-
-def _agent_failed(entry: SlotEntry, node: str | None) -> Reason | None:
-    """Why its agent ended last, where nothing was said of its program since."""
-    instance = None if node is None else entry.instances.get(node)
-    said, agent = (None, None) if instance is None else (instance.application, instance.agent)
-    last = None if agent is None else agent.record.last_exit
-    return last.reason if last is not None and (said is None or said.time_ms <= last.at_ms) else None

@@ -106,7 +106,8 @@ def serves(sight: Sight, row_: InstanceRow) -> bool:
     if is_ready(sight, row_) or row_.stale or slot is None:
         return is_ready(sight, row_)
     found = served(sight.fleet, slot)
-    return found is not None and (found.node != row_.node or row_.state not in (Shown.RUNNING, Shown.STOPPING))
+    is_unknown = row_.agentless or row_.state in (Shown.RUNNING, Shown.STOPPING)
+    return found is not None and (found.node != row_.node or not is_unknown)
 
 
 def application(sight: Sight, row_: InstanceRow) -> Status | None:

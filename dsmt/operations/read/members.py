@@ -9,7 +9,7 @@ import msgspec
 from dsmt.errors import NotFoundError
 from dsmt.event.hlc import BOUND_MS, FAR_MS
 from dsmt.event.kinds.broker import Session
-from dsmt.event.phrases import person
+from dsmt.event.phrases import in_retrospect, person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
@@ -22,6 +22,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry
 from dsmt.view.held import Held
 from dsmt.view.sessions import Word, word
+from dsmt.view.shown import unwatched
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     role: Literal["spawner", "manager", "monitor", "agent", "application"]
     instance: str | None
+    known: bool = True
+    """Whether it is known that it is there: of a program with no agent nobody knows that."""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,10 +201,11 @@ def processes(sight: Sight, entry: NodeEntry) -> list[Process]:
             agents.append((agent, name))
             said = instance.application
             if said is not None and said.record.state not in (State.STOPPED, State.GONE):
-                applications.append((said.record.pid, name))
+                applications.append((said.record.pid, name, unwatched(instance) is None))
     listed = [Process(pid=pid, role=role, instance=instance) for pid, role, instance in found if pid is not None]
     listed += [Process(pid=pid, role="agent", instance=name) for pid, name in agents if pid is not None]
-    return listed + [Process(pid=pid, role="application", instance=name) for pid, name in applications if pid is not None]
+    ran = [(pid, name, known) for pid, name, known in applications if pid is not None]
+    return listed + [Process(pid=pid, role="application", instance=name, known=known) for pid, name, known in ran]
 
 
 def _open_pid(sight: Sight, entry: NodeEntry, source: str) -> int | None:
@@ -239,7 +243,7 @@ def _died(sight: Sight, entry: NodeEntry) -> str | None:
     """What a node that is not alive died of, as far as anybody has said."""
     verdict = sight.fleet.verdict(entry.name)
     if verdict is not None:
-        return verdict.record.message
+        return in_retrospect(verdict.record.message)
     for said in sight.fleet.words(entry.name)[:1]:
         if said.state != "open":
             return f"{manager_away(said)} since {rfc3339(said.since_ms)}"

@@ -50,10 +50,19 @@ def refused(entry: ServiceEntry) -> Refused | None:
     run = {(fact.revision, entry.says_again(fact.spec)) for fact in facts if fact.desired == "running"}
     return Refused(
         revision=number,
-        reason=entry.refused_because(),
+        reason=_advised(entry),
         in_part=any(again for _, again in run),
         overruled=(number, False) in run,
     )
+
+
+def _advised(entry: ServiceEntry) -> Reason | None:
+    """Why what stands was refused, with where its last words are."""
+    why = entry.refused_because()
+    told = [place for place, slot in sorted(entry.slots.items()) if slot.fact is not None and slot.fact.record.reason == why]
+    if why is None or not told:
+        return why
+    return msgspec.structs.replace(why, next=f"dsmt logs {SlotKey(entry.name, *told[0])} --previous")
 
 
 def same(before: SpecFact, own: str, spec: Mapping[str, Any], named: Collection[str]) -> tuple[str, ...]:
@@ -102,10 +111,28 @@ def names_of(revisions: list[int], denied: Refused | None) -> str:
     return ", ".join(f"r{one} (overruled)" if one == lost else f"r{one}" for one in revisions)
 
 
-def in_words(revisions: list[int], denied: Refused | None, standing: int) -> str:
-    """`r3`; `r3, r2` while one follows the other; `r1, r2 waits`; `r1, r2 refused`; `in part` where a component has it."""
+def by_component(entry: ServiceEntry) -> dict[str, list[int]]:
+    """The revisions that each component runs."""
+    names = sorted({component for component, _ in entry.slots})
+    found = {name: running(entry, Target(entry.name, name)) for name in names}
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def in_words(
+    revisions: list[int], denied: Refused | None, standing: int, parts: Mapping[str, list[int]] | None = None
+) -> str:
+    """`r3`; `r3, r2` while one follows the other; `r1, r2 waits`; `r1, r2 refused`; `b r2; a r1 (r2 refused)` in part."""
+    if denied is not None and denied.in_part and parts and len(parts) > 1:
+        return _in_part(parts, denied)
     told = names_of(revisions, denied) or f"r{standing}"
     if denied is None and revisions and standing not in revisions:
         return f"{told}, r{standing} waits"
     part = " in part" if denied is not None and denied.in_part else ""
     return told if denied is None else f"{told}, r{denied.revision} refused{part}"
+
+
+def _in_part(parts: Mapping[str, list[int]], denied: Refused) -> str:
+    """What each component runs, first those that run what others have refused."""
+    takes = sorted(parts, key=lambda name: (denied.revision not in parts[name], name))
+    told = ((f"{name} {names_of(parts[name], denied)}", denied.revision in parts[name]) for name in takes)
+    return "; ".join(said if has else f"{said} (r{denied.revision} refused)" for said, has in told)

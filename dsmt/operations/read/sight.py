@@ -36,7 +36,7 @@ SLOW: Final[ContextVar[Tell]] = ContextVar("SLOW", default=silent)
 """Who hears what does not come for so long: whoever has begun what is done here."""
 STATS_MS: Final = 70_000
 """Brokers say their stats each 30 s."""
-KEEPER_MS: Final = 600_000
+KEEPER_MS: Final = 300_000
 """How long `status` tells of the death of a keeper or spawner."""
 HEARD_MS: Final = 5_000
 """How far back heartbeats are looked for."""

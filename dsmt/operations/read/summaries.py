@@ -17,13 +17,14 @@ from dsmt.operations.read.alerting import (
     of_ended_controllers,
     of_silent_brokers,
 )
+from dsmt.operations.read.braked import to_replace
 from dsmt.operations.read.certificates import STAND_IN, in_use
 from dsmt.operations.read.fitting import nowhere
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_on_its_way, is_problem, is_ready, serves
 from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
-from dsmt.operations.read.revisions import Refused, refused, running
+from dsmt.operations.read.revisions import Refused, by_component, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
@@ -61,6 +62,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     refused: Refused | None
     limits: list[str] = []
     to_restart: list[str] = []
+    parts: dict[str, list[int]] = {}
+    """What each component runs, where one was refused in part."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +100,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Brake(msgspec.Struct, frozen=True, kw_only=True):
-    """The brake on replacing: `on` by itself or `held` by somebody; which nodes are silent, and above how many it acts."""
+    """The brake on replacing: `on` by itself or `held` by somebody, and above how many silent nodes it acts.
+
+    `silent` are those with something to replace, `dead` all that are dead.
+    """
 
     on: bool
     held: bool
@@ -108,6 +114,7 @@ class Brake(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     since: str | None
     quarantined: list[str] = []
+    dead: list[str] = []
 
 
 class Certs(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +166,7 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
     ready = sum(serves(sight, row) for row in wanted)
     sick = [row for row in rows if is_problem(sight, row) and row.held is None]
     worst = next((row for row in sick if row.reason is not None), None)
-    parsed = entry.parsed
+    parsed, denied = entry.parsed, refused(entry)
     return Service(
         service=name,
         state=_state(sight, wanted, removed=spec.removed, held=held, ready=ready),
@@ -175,9 +182,10 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
         reason=nowhere(sight, target) if worst is None else worst.reason,
         next_try_at=None if worst is None else worst.next_try_at,
         running=running(entry, target),
-        refused=refused(entry),
+        refused=denied,
         limits=[] if parsed is None else loose_limits(sight, parsed, rows),
         to_restart=[row.instance for row in rows if row.held is None and _is_to_restart(sight.view.slot(row.key))],
+        parts=by_component(entry) if denied is not None and denied.in_part else {},
     )
 
 
@@ -206,13 +214,14 @@ def brake(sight: Sight) -> Brake:
     return Brake(
         on=stands.on,
         held=stands.held,
-        silent=list(stands.silent),
+        silent=list(stands.silent) or to_replace(sight),
         total=total,
         acts_above=acts_above(total),
         by=person(fact.record.by) if fact is not None and held else None,
         reason=fact.record.reason if fact is not None and held else None,
         since=rfc3339(fact.time_ms) if fact is not None and held else None,
         quarantined=sorted(sight.view.quarantined),
+        dead=[name for name in sorted(sight.view.nodes) if sight.fleet.state(name) == "dead"],
     )
 
 

@@ -210,6 +210,7 @@ class _Foreseen:
         because = "it is not wanted any more" if action == "remove" else reason_in(intent)
         if action in ("new", "move") and slot.node is not None and component is not None:
             because += f"; {places.why(component, slot.node)}"
+        because += "; done; is not run again" if slot.ended is not None and action == "move" else ""
         leaves = None if old is None or old.node == slot.node else old.node
         at_s = round((self._trial.now_ms - self._began_ms) / 1000, 1)
         step = ForeseenStep(at_s=at_s, instance=str(key), action=action, leaves=leaves, node=slot.node, because=because)

@@ -234,7 +234,7 @@ async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entr
     drafts, touched, because = [], [], {}
     rows = {row.key: row for row in instances(sight, target)}
     for key in _slots(sight, target):
-        why = _nothing_waits(rows.get(key))
+        why = nothing_waits(rows.get(key))
         draft = None if why else command(bus, sight, key, "RETRY", entropy=entropy, by=by, reason=reason)
         if draft is None:
             because[str(key)] = why or "it has no node"
@@ -246,7 +246,7 @@ async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entr
     return Done(action="retry", target=str(target), instances=touched, unchanged=list(because), because=because)
 
 
-def _nothing_waits(row: InstanceRow | None) -> str:
+def nothing_waits(row: InstanceRow | None) -> str:
     """Why there is nothing to try again in an instance; empty where there is."""
     if row is None or row.node is None:
         return f"it has no node; dsmt why-not {row.instance}" if row is not None else "it has no instance"
@@ -254,6 +254,8 @@ def _nothing_waits(row: InstanceRow | None) -> str:
         return _held_until_started(row)
     if row.state is Shown.DONE:
         return f"it has ended well; dsmt restart {row.instance} runs it again"
+    if row.agentless:
+        return f"no agent is there to try it; {row.node} tries by itself to begin one; dsmt why {row.instance}"
     if row.state in _TRIED_AGAIN or (row.failures and row.state is not Shown.RUNNING):
         return ""
     health = f", {row.health}" if row.health != "none" else ""

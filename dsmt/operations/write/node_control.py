@@ -27,7 +27,7 @@ Mode = Literal["active", "draining", "excluded"]
 class Controlled(msgspec.Struct, frozen=True, kw_only=True):
     """What a node is to be used for now, by which version of an operator's word (0: by none).
 
-    `pinned` are the instances that stay there with their data, `left` all that is.
+    `pinned` are the instances that stay there with their data, `left` all that is there.
     """
 
     node: str
@@ -37,6 +37,8 @@ class Controlled(msgspec.Struct, frozen=True, kw_only=True):
     instances: int
     pinned: list[str] = []
     left: list[Left] = []
+    data: list[str] = []
+    """Those of which nothing runs there, and whose data is there."""
     warnings: list[str] = []
 
 
@@ -180,12 +182,14 @@ def _version(entry: NodeEntry) -> int:
 
 def _controlled(sight: Sight, name: str, mode: str, *, changed: bool) -> Controlled:
     left = left_on(sight, name)
+    stays = [one.instance for one in left if one.stays]
     return Controlled(
         node=name,
         mode=mode,
         changed=changed,
         version=_version(find(sight, name)),
         instances=len(sight.view.allocations.node(name).slots),
-        pinned=[one.instance for one in left if one.stays],
+        pinned=stays,
         left=left,
+        data=[one for one in data_on(sight, name) if one not in stays],
     )
