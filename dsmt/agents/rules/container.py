@@ -55,6 +55,9 @@ OUTCOME: Final = "outcome"
 PROCESS: Final = "agent.json"
 FILES: Final = "files"
 LOGS: Final = "logs"
+LEFT: Final = frozenset({SLOT, TOLD, SPEC, RECORD})
+"""What stays of a container that is cleared away (`dsmt down`): what its node brings back to a store that lacks it (R5), and
+what its agent had written down."""
 KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, TOLD, SPEC})
 
 POKE: Final = signal.SIGURG
