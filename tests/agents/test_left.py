@@ -6,19 +6,25 @@ import pytest
 
 from dsmt.agents.rules.container import LEFT, RECORD, SLOT, TOLD, dump_record, remembered
 from dsmt.agents.shared.kept import keep
+from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.bus import Draft
 
 from .managed import SLOT as WEB
 from .managed import TOMBSTONE, Managed, buried
+from .world import WEB as WEB_SPEC
 from .world import in_virtual_time
 
 OF_TEN_MINUTES_MS = 600_000
+OF_A_DEPOT = WEB_SPEC + f"    artifact: {{url: site.tar.gz, sha256: {'0' * 64}}}\n"
 
 
-async def taken_down() -> tuple[Managed, list[SignedEvent]]:
+async def taken_down(text: str = WEB_SPEC) -> tuple[Managed, list[SignedEvent]]:
     """A node that ran a slot and was taken down, and its slot's fact and spec."""
-    at = await Managed.running()
+    at = Managed()
+    at.start()
+    at.site.place(text)
+    await at.site.until("running")
     facts = [at.realm.facts[topic] for topic in (WEB.topic, WEB.spec_topic)]
     assert at.site.last is not None
     assert at.site.process is not None
@@ -79,6 +85,18 @@ def test_it_begins_by_the_fact_that_a_whole_store_has() -> None:
         at.start()
         await at.realm.until(lambda: programs(at) == 2)
         await at.site.until("running")
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_is_installed_is_not_installed_anew_for_the_depot_may_have_been_lost() -> None:
+    async def main() -> None:
+        at, _ = await taken_down(OF_A_DEPOT)
+        assert len(at.site.artifacts.installed) == 1
+        at.site.artifacts.wrong = FailedError("fetch.not_found", "it is not there")
+        at.start()
+        await at.realm.until(lambda: programs(at) == 2)
         at.end()
 
     in_virtual_time(main)

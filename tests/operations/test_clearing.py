@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dsmt.agents.rules.container import CONFIG, RECORD, SLOT, SPEC, TOLD, InstanceRecord, dump_record, load_record
+from dsmt.agents.rules.container import CONFIG, FILES, RECORD, SLOT, SPEC, TOLD, InstanceRecord, dump_record, load_record
 from dsmt.event.kinds.slot import Good
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import Parts
@@ -26,18 +26,22 @@ def left(directory: Path) -> list[str]:
 def test_down_leaves_what_a_node_is_to_bring_back_and_what_was_good_and_nothing_else(tmp_path: Path) -> None:
     home = Home(tmp_path)
     facts = {SLOT: b"slot", TOLD: b"told", SPEC: b"spec"}
-    good = dump_record(InstanceRecord(boot="b", generation=7, good=GOOD, good_key="k", commands=("one",)))
+    good = dump_record(InstanceRecord(boot="b", generation=7, good=GOOD, good_key="k", installed=("i",)))
     kept = container(home, "web/app/0", **facts, **{RECORD: good, CONFIG: b"config", "identity": b"key"})
     never = container(home, "web/app/1", **facts, **{RECORD: dump_record(InstanceRecord(boot="b", generation=7))})
     container(home, "old/app/0", **{CONFIG: b"config"})
+    for made in (kept, never):
+        (made / FILES / "i").mkdir(parents=True)
+        (made / FILES / "i/program").write_bytes(b"runs")
     data = home.part("nodes", "n1") / "data/web/app/0"
     data.mkdir(parents=True)
     Parts(home).clear()
-    assert left(kept) == sorted([*facts, RECORD])
+    installed = [FILES, f"{FILES}/i", f"{FILES}/i/program"]
+    assert left(kept) == sorted([*facts, RECORD, *installed])
     assert {file: (kept / file).read_bytes() for file in facts} == facts
-    assert load_record((kept / RECORD).read_bytes()) == InstanceRecord(boot="b", good=GOOD, good_key="k")
-    assert left(never) == sorted(facts)
+    assert load_record((kept / RECORD).read_bytes()) == InstanceRecord(boot="b", good=GOOD, good_key="k", installed=("i",))
+    assert left(never) == sorted(facts), "what was not installed to its end goes"
     assert not (home.part("nodes", "n1") / "containers/old").exists()
     assert data.is_dir()
     Parts(home).clear()
-    assert left(kept) == sorted([*facts, RECORD]), "it may be repeated"
+    assert left(kept) == sorted([*facts, RECORD, *installed]), "it may be repeated"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import tarfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,10 +23,19 @@ components:
   app:
     instances: {instances}
     data: true
-    run: [sh, -c, "echo >> {{data}}/born; exec sleep 100000"]
+    artifact: {{url: program.tar.gz}}
+    run: [sh, program, "{{data}}"]
     update: {{healthy_after: 1s}}
 """
+PROGRAM = b'echo >> "$1"/born; exec sleep 100000\n'
 SOON_S = 30.0
+
+
+def put_program(directory: Path) -> None:
+    with tarfile.open(directory / "program.tar.gz", "w:gz") as archive:
+        program = tarfile.TarInfo("program")
+        program.size = len(PROGRAM)
+        archive.addfile(program, io.BytesIO(PROGRAM))
 
 
 async def apply(home: Home, name: str, instances: int = 1) -> None:
@@ -66,6 +77,7 @@ async def down_and_up(home: Home, *, lost: Iterable[str]) -> None:
 
 def test_what_nodes_kept_over_down_is_so_again_and_what_had_ended_does_not_come_back(tmp_path: Path) -> None:
     async def scenario(home: Home) -> None:
+        put_program(tmp_path)
         await dsmt(home.root, "up", "--nodes", "2", "--brokers", "3", "--controllers", "1", "--detach")
         await asyncio.gather(*(apply(home, name) for name in ("kept", "held", "away", "gone")))
         await dsmt(home.root, "stop", "held/app/0", "--wait")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from dsmt.agents.rules.container import LEFT, RECORD, dump_record, remembered
+from dsmt.agents.rules.container import FILES, LEFT, RECORD, dump_record, remembered
 from dsmt.operations.local.home import SERVERS, Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, record_in, records_of_agents, roots_in
@@ -30,10 +30,13 @@ def _clear(container: Path) -> None:
     """Remove what is in a container, and it itself where nothing is left."""
     record = remembered(record_in(container))
     with suppress(OSError):  # a disk that has become read-only, of which nothing is removed
+        going = {RECORD} if record is not None and record.installed else {RECORD, FILES}
         for path in container.iterdir():
+            if path.name in LEFT and path.name not in going:
+                continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name == RECORD or path.name not in LEFT:
+            else:
                 path.unlink()
         if record is None:
             container.rmdir()
@@ -127,7 +130,7 @@ class Parts:
         return [identity for identity in found if identity is not None]
 
     def clear(self) -> None:
-        """Clear all containers away, but for what nobody else may know: their facts (R5), and what was good there (A18)."""
+        """Clear all containers away, but for what nobody else may have: `LEFT`."""
         for container in self.containers():
             _clear(container)
         for name in self._home.names("nodes"):
