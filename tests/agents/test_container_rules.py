@@ -176,9 +176,12 @@ def test_how_a_program_ended_is_told_by_its_code_or_its_signal(ended, started, w
 
 
 @pytest.mark.parametrize("good", [None, Good(spec="operator/alice#1-2", revision=3)])
-def test_what_outlives_a_container_that_is_cleared_away_is_what_was_good(good):
-    record = InstanceRecord(boot="b", generation=7, good=good, good_key="" if good is None else "k", run_key="r", held=7)
-    assert remembered(record) == (None if good is None else InstanceRecord(boot="b", good=good, good_key="k"))
+@pytest.mark.parametrize("installed", [(), ("i",)])
+def test_what_outlives_a_container_that_is_cleared_away_is_what_was_good_and_is_installed(good, installed):
+    key = "" if good is None else "k"
+    record = InstanceRecord(boot="b", generation=7, good=good, good_key=key, run_key="r", held=7, installed=installed)
+    kept = InstanceRecord(boot="b", good=good, good_key=key, installed=installed)
+    assert remembered(record) == (kept if good or installed else None)
     assert remembered(None) is None
 
 

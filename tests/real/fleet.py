@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsmt.agents.rules.container import RECORD
+from dsmt.agents.rules.container import LEFT
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
@@ -202,7 +202,7 @@ async def end(home: Home) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     assert not left, f"down left processes: {left}"
-    left_files = [str(p) for p in (home.root / "nodes").glob("*/containers/*/*/*/*") if p.name != RECORD]
+    left_files = [str(p) for p in (home.root / "nodes").glob("*/containers/*/*/*/*") if p.name not in LEFT]
     assert not left_files, f"down left files: {left_files}"
 
 

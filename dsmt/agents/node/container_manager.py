@@ -2,7 +2,8 @@
 
 Rule 1: it reads what is addressed to its node, and tombstones; the topic of a slot of which anything is here is followed
     by the agent of its container (A1). Of each slot the greatest fact counts, in whatever order facts come.
-Rule 2: what is in the node's directory at its start is taken over; a manager's death changes nothing.
+Rule 2: what is in the node's directory at its start is taken over; a manager's death changes nothing. Of a container that
+    was cleared away, what is left is kept, and offered (`left`).
 Rule 3: absence orders nothing: a container that no fact asks for is told as an orphan, and kept.
 Rule 4: after each attachment it re-offers the facts it acts on. By what else it knows a fact may come to nothing here: a
     greater one of its slot, also of one of which nothing is left, or a tombstone. That is offered to a store that is not
@@ -21,8 +22,9 @@ from typing import Final
 
 from dsmt.agents.node.container_keeper import ContainerKeeper
 from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
+from dsmt.agents.node.left import Left
 from dsmt.agents.node.status_publisher import StatusPublisher
-from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig
+from dsmt.agents.rules.container import CONFIG, LEFT, NodeConfig
 from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import NodeSurroundings
@@ -33,6 +35,7 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import from_data
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.event.status import Layer, State
+from dsmt.event.topic import PATTERNS_MOST
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
 from dsmt.ports.listening import listen
 
@@ -56,8 +59,8 @@ class ContainerManager:
         """Those of which a fact came last that counts for nothing here (rule 4)."""
         self._fold = Fold()
         """What every slot fact and tombstone amount to that came here: what was hidden once never begins again."""
-        self._records: set[SlotKey] = set()
-        """Those of which only the record of a container is here that was cleared away."""
+        self._left: dict[SlotKey, Left] = {}
+        """Those of which only that is here what is left of a container that was cleared away."""
         self._group: asyncio.TaskGroup | None = None
         self._hearing = Hearing(config.node, deps.bus)
         self._ended = asyncio.Event()
@@ -81,7 +84,7 @@ class ContainerManager:
                 self._keep(slot)
             self._deps.bus.on_attached(self._offer)
             self._offer()
-            interest = Interest((TOMBSTONES, *self._hearing.patterns), inbox=True, conflate=True, signals=False)
+            interest = Interest(self._patterns(), inbox=True, conflate=True, signals=False)
             listening = listen(self._deps.bus, interest, self._take)
             works = (listening, self._beat(), self._renew(), self._end_hung())
             background = [group.create_task(work) for work in works]
@@ -103,13 +106,18 @@ class ContainerManager:
             await keeper.kill()
         self._ended.set()
 
+    def _patterns(self) -> tuple[str, ...]:
+        """What is to be subscribed to; of what was left, which has no agent, also where its slot is by now."""
+        own = (TOMBSTONES, *self._hearing.patterns)
+        return (*own, *(slot.topic for slot in sorted(self._left)[: PATTERNS_MOST - len(own)]))
+
     # -- containers
 
     def _found(self) -> list[SlotKey]:
         """The slots of the containers that are in the node's directory.
 
-        What is less than one goes, but for the record of one that was cleared away: it says what was good there, and
-        stays until it is known that the slot is not here any more.
+        What is less than one goes, but for what is left of one that was cleared away: that stays until it is known where
+        the slot is.
         """
         files, found = self._deps.files, []
         for service in files.names("containers"):
@@ -121,8 +129,8 @@ class ContainerManager:
                     slot = SlotKey(service, component, index)
                     if files.read(f"{slot.directory}/{CONFIG}") is not None:
                         found.append(slot)
-                    elif files.names(slot.directory) == [RECORD]:
-                        self._records.add(slot)
+                    elif LEFT.issuperset(files.names(slot.directory)):
+                        self._left[slot] = Left.read(slot, self._greatest(slot), files, self._deps.bus)
                     else:
                         files.remove(slot.directory)
         return found
@@ -131,6 +139,7 @@ class ContainerManager:
         """Keep a container from now on."""
         if self._group is None or self._closing:
             return
+        self._left.pop(slot, None)
         keeper = self._keepers[slot] = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
         self._running[slot] = self._group.create_task(self._until_gone(keeper))
 
@@ -189,20 +198,24 @@ class ContainerManager:
                 self._take_complete(known=whole and self._store in ("", cursor.store))
                 self._store = cursor.store
                 if whole:
-                    self._clear_records()
+                    self._clear_left()
             case _:
                 pass
 
     def _take_slot(self, slot: SlotKey, signed: SignedEvent) -> None:
         """A slot fact; the greatest counts (rule 1)."""
-        known, keeper = self._greatest(slot), self._keepers.get(slot)
+        known, keeper, left = self._greatest(slot), self._keepers.get(slot), self._left.get(slot)
         if keeper is None:
             known.expire(self._deps.bus.now_ms())
         if not (known.take(signed) if keeper is None else keeper.take(signed)):
             if known.held is None or known.held.id != signed.id:
                 self._refused.add(slot)
                 self._offer_refusing({slot})
-            return
+                return
+            if left is None or left.heard:
+                return
+        if left is not None:
+            left.heard = True
         self._refused.discard(slot)
         if keeper is None:
             self._create(slot)
@@ -227,15 +240,18 @@ class ContainerManager:
             if keeper.acts_on is None:
                 keeper.orphaned()
 
-    def _clear_records(self) -> None:
-        """All facts have come: a slot of which there is no container by now is to have none here."""
-        for slot in self._records - self._keepers.keys():
+    def _clear_left(self) -> None:
+        """All facts have come: what is left of a container goes where it is over."""
+        now_ms = self._deps.bus.now_ms()
+        for slot in [slot for slot, left in self._left.items() if left.is_over(self._greatest(slot), now_ms)]:
             self._deps.files.remove(slot.directory)
-        self._records.clear()
+            del self._left[slot]
 
     def _offer(self) -> None:
-        """Re-offer the facts that this node acts on (rule 4)."""
+        """Re-offer the facts that this node acts on, or did before it was ended (rules 2 and 4)."""
         held = [signed for keeper in self._keepers.values() if (signed := keeper.acts_on) is not None]
+        for slot, left in self._left.items():
+            held += left.offers(self._greatest(slot), self._deps.bus.now_ms())
         if held:
             self._deps.bus.offer(held)
         self._offer_refusing(self._refused)

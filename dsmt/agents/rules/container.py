@@ -55,6 +55,9 @@ OUTCOME: Final = "outcome"
 PROCESS: Final = "agent.json"
 FILES: Final = "files"
 LOGS: Final = "logs"
+LEFT: Final = frozenset({SLOT, TOLD, SPEC, RECORD, FILES})
+"""What stays of a container that is cleared away (`dsmt down`): what its node brings to a store that lacks it (R5), what
+its agent had written down, and what is installed, which a depot that was lost cannot give again (E6)."""
 KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, TOLD, SPEC})
 
 POKE: Final = signal.SIGURG
@@ -245,10 +248,13 @@ def carried(record: InstanceRecord) -> InstanceRecord:
 
 
 def remembered(record: InstanceRecord | None) -> InstanceRecord | None:
-    """What of a record outlives a container that is cleared away: what was good (rule A18), and has ended well (A20)."""
-    if record is None or record.good is None:
+    """What of a record outlives a cleared container: what was good (A18), has ended well (A20), and is installed (E6)."""
+    if record is None or (record.good is None and not record.installed):
         return None
-    kept = InstanceRecord(boot=record.boot, good=record.good, good_key=record.good_key, done=record.done)
+    kept = InstanceRecord(boot=record.boot, installed=record.installed)
+    if record.good is None:
+        return kept
+    kept = msgspec.structs.replace(kept, good=record.good, good_key=record.good_key, done=record.done)
     if not record.ended_well:
         return kept
     return msgspec.structs.replace(

@@ -7,8 +7,8 @@ Rule 2: `down` first ends who would restart others (keeper, spawners, managers, 
     keeps their locks, so that whom they kept starts no other,
     then controllers, so that nobody repairs what is being ended, then agents with their services, then brokers, which
     so have heard of every end.
-Rule 3: after `down` no process is left, and of a container's directory only the record of what was good there; keys, history
-    and `data` directories stay.
+Rule 3: after `down` no process is left, and of a container's directory only what nobody else may have: the facts that its
+    node acted on, what was good there, and what is installed; keys, history and `data` directories stay.
 Rule 4: `down` first says of all that runs here that it is taken down, and by whom: the history tells why it ends. It ends
     all the same where no operator is here, or no broker takes that within `SAYS_S`.
 """

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from dsmt.agents.rules.container import RECORD, dump_record, remembered
+from dsmt.agents.rules.container import FILES, LEFT, RECORD, dump_record, remembered
 from dsmt.operations.local.home import SERVERS, Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, record_in, records_of_agents, roots_in
@@ -24,6 +24,24 @@ def _is_anothers(program: ProcessIdentity, container: Path) -> bool:
     """Whether a program belongs to the home of which this one is a copy: its mark says so, or its agent, which lives."""
     owner = owner_of(environment_value(program.pid, MARK) or "")
     return is_copied(owner, str(container)) or any(map(is_copy, records_of_agents(container)))
+
+
+def _clear(container: Path) -> None:
+    """Remove what is in a container, and it itself where nothing is left."""
+    record = remembered(record_in(container))
+    with suppress(OSError):  # a disk that has become read-only, of which nothing is removed
+        going = {RECORD} if record is not None and record.installed else {RECORD, FILES}
+        for path in container.iterdir():
+            if path.name in LEFT and path.name not in going:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        if record is None:
+            container.rmdir()
+        else:
+            (container / RECORD).write_bytes(dump_record(record))
 
 
 class Parts:
@@ -112,15 +130,14 @@ class Parts:
         return [identity for identity in found if identity is not None]
 
     def clear(self) -> None:
-        """Remove all containers, but for what their agents wrote down of what was good (A18): nobody else may know it."""
-        kept = {container / RECORD: remembered(record_in(container)) for container in self.containers()}
+        """Clear all containers away, but for what nobody else may have: `LEFT`."""
+        for container in self.containers():
+            _clear(container)
         for name in self._home.names("nodes"):
-            shutil.rmtree(self._home.part("nodes", name) / "containers", ignore_errors=True)
-        for path, record in kept.items():
-            with suppress(OSError):  # a disk that has become read-only, of which nothing was removed
-                if record is not None:
-                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    path.write_bytes(dump_record(record))
+            for directory in (self._home.part("nodes", name) / "containers").glob("*/*"):
+                with suppress(OSError):  # of what is not empty
+                    directory.rmdir()
+                    directory.parent.rmdir()
 
     def containers(self) -> Iterable[Path]:
         """The directories of all containers."""
