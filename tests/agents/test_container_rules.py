@@ -243,11 +243,12 @@ def test_what_follows_is_the_step_of_escalation_and_when_it_is_tried(verdict, wh
         ("lock file /d/postmaster.pid already exists", True),
         ("Traceback: KeyError: 'HOME'", False),
         ("blocked by a firewall", False),
-        (None, False),
+        ("", False),
     ],
 )
 def test_what_fails_beside_the_copy_before_is_told_of_it_where_its_words_may_be_of_what_that_holds(
-    output: str | None, hinted: bool
+    output: str, hinted: bool
 ) -> None:
-    why = reason("start.exited", code="code 1", exit_code=1, time="3ms", target="web/app/0", last_output=output)
-    assert ("stop_first" in beside(why).message) is hinted
+    why = reason("start.exited", code="code 1", exit_code=1, time="3ms", target="web/app/0")
+    assert ("stop_first" in beside(why, output).message) is hinted
+    assert beside(reason("install.command"), output) == reason("install.command")

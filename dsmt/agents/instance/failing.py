@@ -32,6 +32,8 @@ class Failing:
         self._present = context.present
         self._serving = serving
         self._handover = handover
+        self._last_words = ""
+        """What the run wrote last of whose end is to be told."""
 
     def jitter(self) -> float:
         """By how much a delay is moved."""
@@ -104,6 +106,7 @@ class Failing:
     def why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool, watched: bool = True) -> Reason:
         """Why a program has ended; `turned` says that the next one writes already."""
         code, fields = endings.ending(ended, ran_s, started=started, watched=watched)
+        self._last_words = self.output.all_last_words(turned=turned)
         return self._reporter.why(code, last_output=self.output.last_words(turned=turned), **fields)
 
     def note(self, verdict: Verdict, now: float, *, counts: bool = True) -> None:
@@ -121,7 +124,8 @@ class Failing:
         if background:
             why = endings.foreground(why)
         elif self._present.old is not None:
-            why = endings.beside(why)
+            why = endings.beside(why, self._last_words or self.output.all_last_words(turned=False))
+        self._last_words = ""
         record, run = self._memory.record, self._present.run
         there = run or self._present.old
         runs_on = run is not None and run.condemned is None and run.health.serves

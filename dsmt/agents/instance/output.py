@@ -99,3 +99,7 @@ class Output:
     def last_words(self, *, turned: bool) -> str | None:
         """The end of a dead run's standard error; `turned` says that the next run has begun already."""
         return self.read("stderr", previous=turned, most=LAST_BYTES) or None
+
+    def all_last_words(self, *, turned: bool) -> str:
+        """The end of both of its streams: many programs write to standard output why they end."""
+        return "\n".join(self.read(stream, previous=turned, most=LAST_BYTES) for stream in ("stdout", "stderr"))
