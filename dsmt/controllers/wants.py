@@ -161,7 +161,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = happened(said.record.reason) if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:
-        its = f"{case.key} was not ready within {allowed_ms / 1000:g} s{context.last_evidence(entry)}"
+        its = f"{case.key} {context.lateness(entry, allowed_ms)}"
     else:
         return Outcome(wakes=(deadline,)) if context.has_earlier else None
     basis = context.before

@@ -127,6 +127,19 @@ def test_what_was_not_prepared_in_time_is_not_blamed_on_a_step_of_the_generation
     assert "(web/app/0 was not ready within 30 s)" in realm.slot().reason.message
 
 
+def test_what_was_ready_for_moments_only_is_told_as_that() -> None:
+    realm, controller = running(1)
+    node = realm.slot().node or ""
+    realm.apply(web(1, component=SHORT + BAD))
+    controller.watch(2)
+    why = reason("run.exited", code="code 9", exit_code=9, time="4.1s", target="web/app/0")
+    realm.status(key(), node, State.FAILED, reason=why)
+    realm.after(40)
+    controller.look()
+    held = realm.view.services["web"].component("app").update.healthy_after_s  # type: ignore[union-attr]
+    assert f"web/app/0 was not ready for {held:g} s on end within 30 s: " in realm.slot().reason.message
+
+
 def test_who_goes_back_says_why_that_was_refused_and_not_what_the_slot_that_refused_it_was_told_since() -> None:
     """The node of the slot in which it failed is drained before the turn of those in which it was ready comes."""
     realm, controller = running(3)
