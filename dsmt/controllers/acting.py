@@ -19,7 +19,7 @@ import msgspec
 
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.copies import may_work, works_beside
-from dsmt.controllers.ended import carried, ended_before, ended_well, former_ended, moved_as_ended, waits_as_ended
+from dsmt.controllers.ended import carried, ended_before, ended_well, good_ended, moved_as_ended, waits_as_ended
 from dsmt.controllers.good import lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
@@ -114,7 +114,7 @@ def _slot(
         former=former,
         home=home,
     )
-    ends = {"ended": carried(entry, slot), "former_ended": former_ended(entry, slot)}
+    ends = {"ended": carried(entry, slot), "good_ended": good_ended(entry, slot)}
     return msgspec.structs.replace(slot, **ends, tried=context.tried_in(entry, slot))
 
 

@@ -35,6 +35,8 @@ LIFT_MS: Final = 5 * 60_000
 PACE_MS: Final = 10_000
 PACE_PERCENT: Final = 2
 CALM_MS: Final = 10_000
+TOGETHER_MS: Final = 60_000
+"""Those whose silences began in so long were lost together."""
 
 
 class Brake(msgspec.Struct, frozen=True):
@@ -89,7 +91,7 @@ def brake(fleet: Fleet) -> Brake:
     if not held and not lost:
         return Brake(on=False)
     silent = (*(node for _, node, _ in lost), *_falling(fleet, replacing))
-    returned = _returned(fleet, lost)
+    returned = _returned(fleet, replacing, lost)
     if not held and len(silent) + len(returned) <= LEAST:
         return Brake(on=False)
     total = len(view.equipped - view.gone - view.excluded)
@@ -160,18 +162,17 @@ def _lost(fleet: Fleet, replacing: Replacing) -> list[tuple[int, str, Held[NodeV
     return sorted(found, key=lambda each: each[:2])
 
 
-def _returned(fleet: Fleet, lost: list[tuple[int, str, Held[NodeVerdict]]]) -> dict[str, int]:
-    """Who was lost with those of L, by silence, and has returned within `CALM_MS`; and when (realm ms)."""
-    if not lost:
-        return {}
-    found, first = {}, lost[0][0] - LIFT_MS
-    for node, entry in fleet.view.nodes.items():
+def _returned(fleet: Fleet, replacing: Replacing, lost: list[tuple[int, str, Held[NodeVerdict]]]) -> dict[str, int]:
+    """Who was lost with one of L, by silence, and has returned since, within `CALM_MS`; and when (realm ms)."""
+    found = {}
+    for node, entry in fleet.view.nodes.items() if lost else ():
         said = entry.verdict
-        if said is None or said.record.road != "silent" or said.record.since_ms < first or node in fleet.view.standing:
+        if said is None or said.record.road != "silent" or node in fleet.view.standing:
             continue
-        since = [one.since_ms for one in fleet.words(node) if one.state == "open"]
-        if since and fleet.now_ms < min(since) + CALM_MS:
-            found[node] = min(since)
+        with_it = [since for since, _, _ in lost if abs(said.record.since_ms - since) <= TOGETHER_MS]
+        back = min((one.since_ms for one in fleet.words(node) if one.state == "open"), default=0) if with_it else 0
+        if with_it and min(with_it) < back and fleet.now_ms < back + CALM_MS and replacing.any_of(node):
+            found[node] = back
     return found
 
 

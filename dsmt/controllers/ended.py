@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
 from dsmt.controllers.good import is_of
 from dsmt.controllers.plan import NOTHING, Outcome
+from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Slot
 from dsmt.event.status import State
 from dsmt.view import SlotEntry
@@ -56,17 +57,21 @@ def carried(entry: SlotEntry, slot: Slot) -> Ended | None:
     if before is None or slot.desired != "running" or _asks_anew(slot, before):
         return None
     if slot.spec != before.spec:
-        goes_back = slot.refuses is not None and before.former is not None and slot.spec == before.former.spec
-        return before.former_ended if goes_back else None
+        goes_back = slot.refuses is not None and before.good is not None and slot.spec == before.good.spec
+        return before.good_ended if goes_back else None
+    if before.desired == "stopped" and not before.held:  # only to go elsewhere
+        return before.ended
     return ended_well(entry) if slot.node != before.node else before.ended
 
 
-def former_ended(entry: SlotEntry, slot: Slot) -> Ended | None:
-    """How what it had before has ended, for who goes back to that (rule 3); None where anything is asked for anew."""
+def good_ended(entry: SlotEntry, slot: Slot) -> Ended | None:
+    """How what was good last has ended, for who goes back to that (rule 3); None where anything is asked for anew."""
     before = entry.told
-    if before is None or _asks_anew(slot, before):
+    if before is None or slot.good is None or _asks_anew(slot, before):
         return None
-    return ended_well(entry) if slot.spec != before.spec else before.former_ended
+    if slot.good.spec == before.spec:
+        return ended_well(entry)
+    return before.good_ended if slot.good == before.good else None
 
 
 def _asks_anew(slot: Slot, before: Slot) -> bool:
@@ -102,7 +107,12 @@ def gone_as_ended(slot: SlotEntry, ended: Slot) -> Slot:
     """
     held = slot.said
     good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
-    if good is None or last is None or not ended_before(slot) or ended.restart > last.restart:
+    if good is None or last is None or not ended_before(slot) or _asked_since(ended, last):
         return replace(ended, ended=ended_well(slot))
     as_before = Ended(at_ms=last.at_ms, ran_s=last.ran_s)
     return replace(ended, spec=good.spec, revision=good.revision, former=None, ended=as_before)
+
+
+def _asked_since(fact: Slot, last: LastExit) -> bool:
+    """Whether a restart was asked for after the run that has ended so: by its number or, where none is said, by time."""
+    return fact.restart > (last.at_ms - round(last.ran_s * 1000) if last.restart is None else last.restart)

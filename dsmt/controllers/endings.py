@@ -16,7 +16,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.context import ComponentContext, slot_intent, waits_for_word
+from dsmt.controllers.context import UNKNOWN_MS, ComponentContext, slot_intent, waits_for_word
+from dsmt.controllers.copies import may_work
 from dsmt.controllers.each_node import left_for
 from dsmt.controllers.ended import gone_as_ended
 from dsmt.controllers.good import gone, left_by
@@ -150,9 +151,9 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
     for slot in entry.slots.values():
         if slot.quarantined or not all(map(fleet.is_lost, slot.holders)):
             return Outcome.merged((ends, LOOK_AT_ALL))
-    last = max([spec.time_ms, *(slot.fact.time_ms for slot in entry.slots.values() if slot.fact is not None)])
-    if fleet.now_ms < last + BURIAL_MS:
-        return Outcome.merged((ends, Outcome(wakes=(last + BURIAL_MS,), needs_full_pass=True)))
+    until = max([spec.time_ms + BURIAL_MS, *(_buried_from(fleet, slot) for slot in entry.slots.values())])
+    if fleet.now_ms < until:
+        return Outcome.merged((ends, Outcome(wakes=(until,), needs_full_pass=True)))
     topic = f"tombstone/service/{entry.name}"
     record = Tombstone(by=spec.record.by, reason=spec.record.reason, data=left_by(fleet, entry.name))
     because = f"{entry.name} was removed by {spec.record.by}, and nothing of it is left"
@@ -160,3 +161,12 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
     epoch = spec.signed.event.epoch
     intent = Intent(topic, record, before, (spec.id,), because, epoch=epoch, subject=entry.name)
     return Outcome((intent,), needs_full_pass=True)
+
+
+def _buried_from(fleet: Fleet, slot: SlotEntry) -> int:
+    """From when on (realm ms) a slot holds up no burial; one whose node lives, and has not answered, as late as any word."""
+    fact = slot.fact
+    if fact is None:
+        return 0
+    answers = fact.record.node is not None and not fleet.is_lost(fact.record.node) and may_work(slot, fact)
+    return fact.time_ms + (UNKNOWN_MS if answers else BURIAL_MS)

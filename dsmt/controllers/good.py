@@ -103,7 +103,8 @@ class Component:
         good, again = self.good(slot), self.stands
         if fact.implements != again and self._stands_for(fact.implements, fact):
             fact = msgspec.structs.replace(fact, spec=again.spec, revision=again.revision, former=fact.implements)
-        return gone(msgspec.structs.replace(fact, good=good or fact.good))
+        good_ended = fact.good_ended if good in (None, fact.good) else None
+        return gone(msgspec.structs.replace(fact, good=good or fact.good, good_ended=good_ended))
 
     # --- the revision --------------------------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class Component:
     def _is_held_tried(self, slot: SlotEntry, fact: Slot) -> bool:
         """Whether a hold has stopped what stands where it was tried; or is to, and its fact does not say so yet."""
         is_held = fact.tried if fact.held else fact.desired == "running" and slot.hold is not None
-        return is_held and fact.spec == self.spec_id
+        return is_held and self.entry.says_again(fact.spec)
 
     def is_good(self, slot: SlotEntry) -> bool:
         """Whether what stands was good in a slot."""

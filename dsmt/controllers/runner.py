@@ -99,6 +99,8 @@ class ControllerRunner:
         self._resaying = resaying or nobody()
         self._gate, self._timing = Completeness(clock.boottime()), Timing()
         self._agenda, self._most, self._check = Agenda(), LOOKED_MOST, check
+        self._dearest_s = 0.0
+        """What the dearest part has taken of the present look at everything."""
         self._following = ViewFollower()
         self._offering, self._named = Offering(bus.offer, complain), NamedSpecs()
         self._subscription: Subscription | None = None
@@ -269,15 +271,23 @@ class ControllerRunner:
         )
         took_s = self._clock.boottime() - now
         if took_s > CURRENT_S:
-            self._agenda, self._most = Agenda(), max(1, self._most // 2)
+            self._agenda, self._most, self._dearest_s = Agenda(), max(1, self._most // 2), 0.0
             return
-        if decided.left is not None and took_s < CURRENT_S / 4:  # it was slow once only
-            self._most = min(LOOKED_MOST, 2 * self._most)
+        self._look_at_more(decided, took_s)
         self._agenda.note(decided, scope)
         scope = None if decided.everything else scope
         due = self._due(decided, scope, peers, now)
         if due:
             self._publish(group, due, self._inputs(place, now_ms, may_accuse=may_accuse), now)
+
+    def _look_at_more(self, decided: Decided, took_s: float) -> None:
+        """Where a look at everything has come to its end, and no part of it took long, the next one has larger parts."""
+        if self._agenda.rest is None:
+            return
+        self._dearest_s = max(self._dearest_s, took_s)
+        if decided.left is None:
+            self._most = min(LOOKED_MOST, self._most * (2 if self._dearest_s < CURRENT_S / 4 else 1))
+            self._dearest_s = 0.0
 
     def _due(self, decided: Decided, scope: Scope | None, peers: Sequence[str], now: float) -> list[Intent]:
         """Rule 2: what to say now.

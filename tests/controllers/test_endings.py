@@ -101,7 +101,7 @@ def test_orphans_wait_while_the_brake_is_on() -> None:
         realm.verdict(node, road="silent")
     realm.status(key(0, service="old"), "n5", State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
     assert realm.step() == []
-    realm.attach("n0")
+    realm.after(1).attach("n0")
     assert realm.step() == []
     realm.after(10)
     assert "old/app/0" in {i.subject for i in realm.step()}
@@ -240,7 +240,8 @@ def test_a_removed_service_is_not_buried_while_what_is_said_of_a_slot_cannot_be_
     realm.apply(web(1), removed=True)
     assert [realm.after(10).step() for _ in range(3)] == [[]] * 3, "who can read it may have something there"
     realm.say("controller/c9", "service/web/slot/app/0", Slot(node="n1", spec="s", revision=1, desired="gone"))
-    assert [intent.topic for intent in realm.after(10).step()] == ["tombstone/service/web"]
+    assert realm.after(10).step() == [], "its node has not answered to that"
+    assert [intent.topic for intent in realm.after(50).step()] == ["tombstone/service/web"]
 
 
 def test_a_service_applied_again_after_its_removal_begins_anew() -> None:

@@ -207,6 +207,7 @@ def test_what_is_stopped_by_hand_where_it_is_tried_is_tried_nowhere_else_until_i
     assert sorted(at.revisions()) == [1, 1, 2]
     at.realm.apply(web(4, component=policy + BAD))
     at.controller.look()
+    assert (at.realm.slot(3).desired, at.realm.slot(3).revision) == ("running", 1), "one more begins with what works"
     at.realm.apply(web(3, component=policy + BAD))
     at.watch(60)
     assert [at.realm.slot(index).revision for index in {0, 1, 2} - {tried}] == [1, 1]

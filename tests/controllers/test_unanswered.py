@@ -75,9 +75,10 @@ def test_what_was_told_to_end_before_its_node_has_answered_is_placed_elsewhere_w
     realm.apply(web(int(ends == "removed"), component=alone), removed=ends == "removed")
     attentive.look()
     assert realm.slot().desired == "gone"
+    attentive.watch(8, obey=False)
     realm.control_node(node, "draining")
     realm.apply(web(1, component=alone))
-    assert attentive.watch(50, obey=False) == []
+    assert attentive.watch(45, obey=False) == []
     why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
     assert (why.code, node in why.message) == ("wait.copy", True) if why is not None else False
     if says == "gone":

@@ -75,9 +75,9 @@ class ContainerKeeper:
         self._process: Process | None = None
         self._closing = False
         self._hung = False
+        """Its agent was ended because it hung."""
         self._begun = False
         """Whether an agent was found or started here since this manager began."""
-        """Its agent was ended because it hung."""
         self._orphan = False
         self._take_kept()
         self._read()

@@ -59,7 +59,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def last_exit(ended: Exit, ran_s: float, why: Reason | None, at_ms: int, *, restart: int = 0) -> LastExit:
+def last_exit(ended: Exit, ran_s: float, why: Reason | None, at_ms: int, *, restart: int | None = None) -> LastExit:
     """How a run ended, for the status of those after it."""
     name = None if ended.signal is None else signal_name(ended.signal)
     ran_s = round(max(0.0, ran_s), 3)

@@ -23,8 +23,8 @@ class LastExit(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: Ms
     ran_s: Seconds
     reason: Reason | None
-    restart: Count = 0
-    """The number of the restart after which that run was begun (A7)."""
+    restart: Count | None = None
+    """The number of the restart after which that run was begun (A7); null where who says it does not tell."""
 
 
 STEPS: Final = ("install", "configure", "uninstall", "stop")

@@ -83,7 +83,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     `moved_for` is the verdict on its node for which it was moved then.
     `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
     ended well, on a node that it has left or before something else was tried, and is not run again on the one where it is
-    now; `former_ended`: so had what it had before that. `tried`: what it implements has failed in it, or was stopped by a
+    now; `good_ended`: so had what it had before that. `tried`: what it implements has failed in it, or was stopped by a
     hold, before it was good there. `spec_version` and `control_version` are those of the operators' words by
     which it was decided: of the spec that stood, and of the control of this slot, which was said at `control_ms`; 0 where
     there was none. `node_words_ms` is when the last of their words on nodes and node sets that was known then was said.
@@ -106,7 +106,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     home: Home | None = None
     parked: bool = False
     ended: Ended | None = None
-    former_ended: Ended | None = None
+    good_ended: Ended | None = None
     tried: bool = False
     spec_version: Count = 0
     control_version: Count = 0

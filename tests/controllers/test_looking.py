@@ -1,0 +1,63 @@
+"""How much of a realm a controller looks at in one turn, where a look at everything takes long."""
+
+import pytest
+
+from dsmt.controllers import decide, runner
+from dsmt.controllers.brake import Brake
+from dsmt.controllers.plan import NOTHING, Outcome, Plan
+from dsmt.view import Fleet, ServiceEntry, SlotEntry
+
+from .build import Realm, web
+from .test_runner import Hand
+
+SLOTS = 200
+MICROSECONDS = 1e-6
+
+
+def looked(hand: Hand, monkeypatch: pytest.MonkeyPatch, costs: dict[str, float]) -> list[str]:
+    """The services that are looked at, each of whose slots takes so long (us), by the first letter of its name."""
+    found, real = list[str](), decide.decide_service
+
+    def costly(fleet: Fleet, brake: Brake, entry: ServiceEntry, plan: Plan, only: object = None) -> Outcome:
+        found.append(entry.name)
+        hand.clock.now += SLOTS * costs.get(entry.name[0], 0.0) * MICROSECONDS
+        return real(fleet, brake, entry, plan, only) if entry.name == "zz" else NOTHING  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decide, "decide_service", costly)
+    return found
+
+
+def realm_of(hand: Hand, letters: str, count: int) -> None:
+    """So many services of each letter, and two instances of `zz`, the last, that have no place yet."""
+    realm = Realm("n1", "n2", "n3")
+    for letter in letters:
+        for number in range(count):
+            realm.apply(web(SLOTS, service=f"{letter}{number:03}"))
+    realm.apply(web(2, service="zz"))
+    hand.give(*(event for _, event in realm.rows))
+    for name, entry in hand.runner.view.services.items():
+        for index in range(SLOTS if name != "zz" else 0):
+            entry.slots.setdefault(("app", index), SlotEntry())
+
+
+@pytest.mark.parametrize(("cheap", "dear"), [(50, 50), (50, 400), (100, 300), (120, 260)])
+def test_a_look_at_everything_comes_to_its_end_where_what_comes_last_takes_longest(
+    cheap: float, dear: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = Hand()
+    realm_of(hand, "ay", 60)
+    looked(hand, monkeypatch, {"a": cheap, "y": dear})
+    said = next((turn for turn in range(40) if any("/zz/" in topic for topic in hand.slots(0.25))), None)
+    assert said is not None, "part after part is thrown away"
+
+
+def test_who_was_slow_once_looks_at_as_much_as_before_when_it_is_not_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand, costs = Hand(), {"a": 3000.0}
+    realm_of(hand, "a", 60)
+    looked(hand, monkeypatch, costs)
+    hand.slots(2.0)
+    assert hand.runner._most < runner.LOOKED_MOST
+    costs["a"] = 1.0
+    for _ in range(20):
+        hand.slots(61.0)
+    assert hand.runner._most == runner.LOOKED_MOST
