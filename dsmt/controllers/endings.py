@@ -4,7 +4,8 @@ Rule 1: slots beyond the spec, and what nodes report with no slot fact that a sp
 Rule 2: the latter only while the brake is off, to nodes that are alive, in facts that live for `ORPHAN_MS`, and in so many
     of each node at once: whatever a node makes up costs no more. What it still reports afterwards is told again.
 Rule 3: a removed service ends in one tombstone, when nothing of it is left on any node that may still live, and its
-    slots have been gone for `BURIAL_MS`. It says where the data of its slots lies (`good`, rule 3).
+    slots have been gone for `BURIAL_MS`, or for `UNKNOWN_MS` where a node lives and has not answered. It says where the data
+    of its slots lies (`good`, rule 3).
 """
 
 from __future__ import annotations
