@@ -169,5 +169,6 @@ def _buried_from(fleet: Fleet, slot: SlotEntry) -> int:
     fact = slot.fact
     if fact is None:
         return 0
-    answers = fact.record.node is not None and not fleet.is_lost(fact.record.node) and may_work(slot, fact)
-    return fact.time_ms + (UNKNOWN_MS if answers else BURIAL_MS)
+    node = fact.record.node
+    is_unanswered = node is not None and not fleet.is_lost(node) and may_work(slot, fact)
+    return fact.time_ms + (UNKNOWN_MS if is_unanswered else BURIAL_MS)

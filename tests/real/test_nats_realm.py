@@ -160,6 +160,8 @@ async def test_a_server_is_added_and_one_is_given_up_and_nothing_is_lost_and_nev
     gate = made.record("brokers", "b2", "broker").pid
     os.kill(gate, signal.SIGSTOP)
     await heard(made, "b2", False)
+    for other in ("b3", "b4"):
+        await heard(made, other, True)
     told: list[str] = []
 
     def waits(said: str) -> None:
