@@ -106,20 +106,8 @@ def test_an_agent_that_was_begun_may_have_begun_its_program_whatever_became_of_i
     assert (realm.slot().node == node, realm.slot().desired) == (ended, "stopped" if ended else "running")
 
 
-def test_what_stopped_to_leave_and_has_no_place_any_more_goes_on_and_says_why() -> None:
-    realm = Realm("n1", "n2")
-    realm.apply(web(1, component="update: {order: stop_first}"))
-    realm.settle(seconds=1)
-    node = realm.slot().node or ""
-    realm.control_node(node, "draining")
-    realm.settle(obey=False)
-    realm.control_node(min({"n1", "n2"} - {node}), "excluded")
-    (intent,) = realm.step()
-    assert intent.because == f"it stays on {node}: there is no other place for it"
-    assert (realm.slot().node, realm.slot().desired) == (node, "running")
-
-
-def test_why_not_of_what_was_stopped_to_leave_a_node_that_has_left_meanwhile_says_that_there_is_no_place() -> None:
+def stopped_to_leave() -> tuple[Realm, str]:
+    """A slot that was stopped on a node that is drained, to go to one that has no room for it by now."""
     realm = Realm("n1", "n2")
     realm.apply(web(1, component="update: {order: stop_first}"))
     realm.settle(seconds=1)
@@ -128,6 +116,18 @@ def test_why_not_of_what_was_stopped_to_leave_a_node_that_has_left_meanwhile_say
     realm.settle(obey=False)
     assert realm.slot().desired == "stopped"
     realm.control_node(min({"n1", "n2"} - {node}), "excluded")
+    return realm, node
+
+
+def test_what_stopped_to_leave_and_has_no_place_any_more_goes_on_and_says_why() -> None:
+    realm, node = stopped_to_leave()
+    (intent,) = realm.step()
+    assert intent.because == f"it stays on {node}: there is no other place for it"
+    assert (realm.slot().node, realm.slot().desired) == (node, "running")
+
+
+def test_why_not_of_what_was_stopped_to_leave_a_node_that_has_left_meanwhile_says_that_there_is_no_place() -> None:
+    realm, node = stopped_to_leave()
     realm.close(node)
     realm.verdict(node, state="left")
     realm.after(60).settle(obey=False)
