@@ -220,7 +220,8 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         if works_beside(context.fleet, entry, fact.record.node, node) is not None:
             return NO_PLACE
         here = _slot(context, w, entry, node=fact.record.node)
-        stopping = msgspec.structs.replace(here, desired="stopped", parked=context.parked(entry))
+        ended = here.ended if here.spec != fact.record.spec else None  # what is stopped here has not ended
+        stopping = msgspec.structs.replace(here, desired="stopped", parked=context.parked(entry), ended=ended)
         return context.say(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
     if _runs_alone(context, w, entry) and works_beside(context.fleet, entry, fact.record.node, node) is not None:
         return NO_PLACE

@@ -170,7 +170,8 @@ def _returned(fleet: Fleet, replacing: Replacing, lost: list[tuple[int, str, Hel
         if said is None or said.record.road != "silent" or node in fleet.view.standing:
             continue
         with_it = [since for since, _, _ in lost if abs(said.record.since_ms - since) <= TOGETHER_MS]
-        back = min((one.since_ms for one in fleet.words(node) if one.state == "open"), default=0) if with_it else 0
+        heard = fleet.words(node) if with_it else []
+        back = min((min(one.since_ms, one.held.time_ms) for one in heard if one.state == "open"), default=0)
         if with_it and min(with_it) < back and fleet.now_ms < back + CALM_MS and replacing.any_of(node):
             found[node] = back
     return found

@@ -151,7 +151,12 @@ class Component:
         return None if any(map(self.is_good, self.slots)) else held
 
     def _is_held_tried(self, slot: SlotEntry, fact: Slot) -> bool:
-        """Whether a hold has stopped what stands where it was tried; or is to, and its fact does not say so yet."""
+        """Whether a hold has stopped what stands where it was tried; or is to, and its fact does not say so yet.
+
+        Where its node has left, and has its data, nobody can ever be good there.
+        """
+        if self.stays(slot) and self.fleet.state(fact.node or "") == "left":
+            return False
         is_held = fact.tried if fact.held else fact.desired == "running" and slot.hold is not None
         return is_held and self.entry.says_again(fact.spec)
 

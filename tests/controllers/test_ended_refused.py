@@ -91,3 +91,19 @@ def test_what_was_stopped_to_leave_and_is_refused_by_another_one_meanwhile_is_mo
     controller.watch(1, obey=False)
     back = realm.slot()
     assert (back.node == node, back.desired, back.revision, back.ended is not None) == (False, "running", 1, True)
+
+
+def test_what_is_stopped_to_leave_while_it_runs_once_more_has_not_ended() -> None:
+    """It was tried again by hand, in the generation whose fact says that it has ended."""
+    at = Migrated("stop_first")
+    realm = at.realm
+    at.leave("death")
+    node, good = realm.slot().node or "", realm.slot().implements
+    assert realm.slot().ended is not None
+    realm.status(key(), node, State.RUNNING, good=good)
+    realm.control_node(node, "draining")
+    at.controller.watch(2, obey=False)
+    assert (realm.slot().desired, realm.slot().ended) == ("stopped", None)
+    realm.status(key(), node, State.STOPPED, good=good)
+    at.controller.watch(2, obey=False)
+    assert (realm.slot().node == node, realm.slot().desired, realm.slot().ended) == (False, "running", None)

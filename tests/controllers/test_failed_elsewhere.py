@@ -269,7 +269,8 @@ def test_it_stays_where_it_failed_when_all_end_and_come_back(
     assert [(slot.desired, slot.revision) for slot in others] == [("running", 1)] * 2
 
 
-def test_an_operator_who_removes_the_node_where_it_failed_beside_its_data_has_it_go_on() -> None:
+@pytest.mark.parametrize("held", [False, True], ids=["parked", "stopped by hand"])
+def test_an_operator_who_removes_the_node_where_it_failed_beside_its_data_has_it_go_on(held: bool) -> None:
     at = Failing()
     at.instances = 3
     realm, pinned = Realm("n1", "n2"), f"{ALONE}\ndata: true"
@@ -283,12 +284,17 @@ def test_an_operator_who_removes_the_node_where_it_failed_beside_its_data_has_it
     realm.settle(obey=False)
     (at.tried,) = at.given()
     node = at.node
-    at.park()
-    assert len(at.given()) == 1
+    if held:
+        realm.hold(key(at.tried))
+        realm.after(60).settle(obey=False)
+    else:
+        at.park()
+        assert len(at.given()) == 1
     realm.close(node)
     realm.after(1).verdict(node, state="left")
     realm.after(5).settle(obey=False)
-    assert len(at.given()) == 2
+    other = 1 - at.tried
+    assert realm.slot(other).revision == 2
 
 
 def test_why_not_of_the_others_names_the_one_that_was_stopped_by_hand() -> None:
