@@ -116,9 +116,7 @@ class Rollout(Component):
         more, or implements something else.
         """
         before = slot.told
-        if before is None:
-            return False
-        if self.is_good(slot):
+        if before is None or self.is_good(slot):
             return False
         if after.desired == "gone":
             return before.tried or self.fails(slot)

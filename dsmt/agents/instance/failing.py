@@ -33,7 +33,7 @@ class Failing:
         self._serving = serving
         self._handover = handover
         self._last_words = ""
-        """What the run wrote last of whose end is to be told."""
+        """What the run wrote last of whose end is to be told, where the copy before runs beside it."""
 
     def jitter(self) -> float:
         """By how much a delay is moved."""
@@ -106,7 +106,7 @@ class Failing:
     def why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool, watched: bool = True) -> Reason:
         """Why a program has ended; `turned` says that the next one writes already."""
         code, fields = endings.ending(ended, ran_s, started=started, watched=watched)
-        self._last_words = self.output.all_last_words(turned=turned)
+        self._last_words = self.output.all_last_words(turned=turned) if self._present.old is not None else ""
         return self._reporter.why(code, last_output=self.output.last_words(turned=turned), **fields)
 
     def note(self, verdict: Verdict, now: float, *, counts: bool = True) -> None:

@@ -96,9 +96,9 @@ def is_flapping(why: Reason) -> bool:
     return why.code.startswith(_FLAPS)
 
 
-def beside(why: Reason, words_: str) -> Reason:
+def beside(why: Reason, written: str) -> Reason:
     """A reason of what failed beside the copy before; where its last words tell of what that holds, with what to do."""
-    if why.code not in _ONCE_ONLY or not _TAKEN.search(words_):
+    if why.code not in _ONCE_ONLY or not _TAKEN.search(written):
         return why
     hint = "the copy before runs beside it, and what may run once only needs `update: {order: stop_first}`"
     return msgspec.structs.replace(why, message=f"{why.message}; {hint}")

@@ -83,10 +83,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     `moved_for` is the verdict on its node for which it was moved then.
     `parked`: its instance was parked, and is stopped here only to start on another node. `ended`: what it implements has
     ended well, on a node that it has left or before something else was tried, and is not run again on the one where it is
-    now; `good_ended`: so had what it had before that. `tried`: what it implements has failed in it, or was stopped by a
-    hold, before it was good there. `spec_version` and `control_version` are those of the operators' words by
-    which it was decided: of the spec that stood, and of the control of this slot, which was said at `control_ms`; 0 where
-    there was none. `node_words_ms` is when the last of their words on nodes and node sets that was known then was said.
+    now; `good_ended`: so had what was good last, while something else is tried. `tried`: what it implements has failed in
+    it, or was stopped by a hold, before it was good there. `spec_version` and `control_version` are those of the operators'
+    words by which it was decided: of the spec that stood, and of the control of this slot, which was said at `control_ms`;
+    0 where there was none. `node_words_ms` is when the last of their words on nodes and node sets that was known then was
+    said.
     """
 
     node: str | None
