@@ -114,7 +114,7 @@ def _slot(
         former=former,
         home=home,
     )
-    ends = {"ended": carried(entry, slot), "good_ended": good_ended(entry, slot)}
+    ends = {"ended": carried(context.fleet, entry, slot), "good_ended": good_ended(entry, slot)}
     return msgspec.structs.replace(slot, **ends, tried=context.tried_in(entry, slot))
 
 
@@ -160,7 +160,7 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
         again = _begun_again(context, entry, node)
         slot = _slot(context, w, entry, node=node, moves=again, moved_at_ms=context.now_ms if again else None)
         if entry.fact is not None and context.component.each_node and entry.fact.record.node == node:
-            slot = moved_as_ended(entry, entry.fact.record, slot)
+            slot = moved_as_ended(context.fleet, entry, entry.fact.record, slot)
         if w.kind != "adopt" and _runs_alone(context, w, entry):
             slot = _alone(context, w, entry, slot)
         return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
@@ -237,7 +237,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         moved_at_ms=context.now_ms,
         moved_for=str(w.cause[0]) if w.kind == "lost" and w.forced and w.cause else "",
     )
-    slot = moved_as_ended(entry, fact.record, slot)
+    slot = moved_as_ended(context.fleet, entry, fact.record, slot)
     return context.say(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
 
 

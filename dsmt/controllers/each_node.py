@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from itertools import count
 
 from dsmt.controllers.good import data_left
+from dsmt.controllers.pinning import is_machine
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import next_move_ms
 from dsmt.event.envelope import EventId
@@ -70,7 +71,9 @@ def _keeps_index(fleet: Fleet, fact: Slot) -> str | None:
         return None
     if fact.home is not None:
         return fact.home.node
-    return fact.node if fact.ended is not None and fact.node is not None and fleet.state(fact.node) != "left" else None
+    if fact.ended is None or fact.node is None or fleet.state(fact.node) == "left":
+        return None
+    return fact.node if is_machine(fleet, fact.node, fact.ended.key) else None
 
 
 def _left(fleet: Fleet, entry: ServiceEntry, component: ComponentSpec) -> dict[str, int]:

@@ -7,6 +7,7 @@ Rule 2: what has ended well is moved as that, and not run again, but where an op
     that changes anything of it. So it is not moved before its agent has answered to the revision that it was given.
 Rule 3: while another revision is tried after it, the fact says how it has ended: it stays so where that one is refused,
     also on another node.
+Rule 4: what has ended on each node of a set has ended on that machine: another one that comes up under its name runs it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from msgspec.structs import replace
 
 from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
 from dsmt.controllers.good import is_of
+from dsmt.controllers.pinning import is_machine, key_of
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Slot
 from dsmt.event.status import State
-from dsmt.view import SlotEntry
+from dsmt.view import Fleet, SlotEntry
 
 
 def stays_ended(slot: SlotEntry) -> bool:
@@ -51,8 +53,13 @@ def ended_before(slot: SlotEntry) -> bool:
     return held.record.ended_well and held.record.good in fact.record.revisions
 
 
-def carried(entry: SlotEntry, slot: Slot) -> Ended | None:
+def carried(fleet: Fleet, entry: SlotEntry, slot: Slot) -> Ended | None:
     """How what it implements has ended that is not run again; None where anything is asked for anew, or it stays here."""
+    ended = _carried(entry, slot)
+    return ended if ended is None or slot.node is None or is_machine(fleet, slot.node, ended.key) else None
+
+
+def _carried(entry: SlotEntry, slot: Slot) -> Ended | None:
     before = entry.told
     if before is None or slot.desired != "running" or _asks_anew(slot, before):
         return None
@@ -78,10 +85,10 @@ def _asks_anew(slot: Slot, before: Slot) -> bool:
     return (slot.restart, slot.move_number) != (before.restart, before.move_number)
 
 
-def moved_as_ended(entry: SlotEntry, before: Slot, slot: Slot) -> Slot:
+def moved_as_ended(fleet: Fleet, entry: SlotEntry, before: Slot, slot: Slot) -> Slot:
     """A slot that is moved, or back, in the revision in which it has ended well, if no more is asked for anew (rule 2)."""
     as_before = replace(slot, spec=before.spec, revision=before.revision, former=before.former, refuses=before.refuses)
-    ended = carried(entry, as_before)
+    ended = carried(fleet, entry, as_before)
     return slot if ended is None else replace(as_before, ended=ended)
 
 
@@ -100,11 +107,17 @@ def waits_as_ended(context: ComponentContext, entry: SlotEntry) -> Outcome | Non
     return Outcome(wakes=(until,)) if said.record.state is State.REQUESTED and context.now_ms < until else None
 
 
-def gone_as_ended(slot: SlotEntry, ended: Slot) -> Slot:
-    """A fact that ends a slot, with how its program has ended: in that revision, where its agent has not answered since.
+def gone_as_ended(fleet: Fleet, slot: SlotEntry, ended: Slot) -> Slot:
+    """A fact that ends one of each node, with how its program has ended there, if nobody asked for it anew since.
 
-    What was asked to run again since is not told as ended.
+    Where its agent has not answered to the revision that it was given, the fact is of the one before, in which it has ended.
     """
+    ended = _gone_as_ended(slot, ended)
+    key = key_of(fleet, ended.node or "")
+    return ended if ended.ended is None else replace(ended, ended=replace(ended.ended, key=key))
+
+
+def _gone_as_ended(slot: SlotEntry, ended: Slot) -> Slot:
     held = slot.said
     good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
     if good is None or last is None or not ended_before(slot) or _asked_since(ended, last):

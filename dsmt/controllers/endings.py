@@ -87,7 +87,7 @@ def _ended(known: ComponentContext | None, slot: SlotEntry, fact: Slot, *, is_le
     ended = known.ended(slot, fact)
     if fact.desired == "gone":
         return ended
-    ended = gone_as_ended(slot, ended) if is_left else ended
+    ended = gone_as_ended(known.fleet, slot, ended) if is_left else ended
     return replace(ended, tried=known.tried_in(slot, ended))
 
 

@@ -40,10 +40,14 @@ def home_of(governing: Governing, key: SlotKey) -> Home | None:
     return None if component is None else component.home_of(key)
 
 
+def is_machine(fleet: Fleet, node: str, key: str) -> bool:
+    """Whether the machine of a node's name is the one that had a key, as far as is known."""
+    return not key or key_of(fleet, node) in ("", key)
+
+
 def is_there(fleet: Fleet, home: Home) -> bool:
     """Whether the machine of a home's name is the one that has the data, as far as is known."""
-    key = key_of(fleet, home.node)
-    return key in ("", home.key) or not home.key
+    return is_machine(fleet, home.node, home.key)
 
 
 def settled(fleet: Fleet, before: Home | None, node: str | None, *, moves: bool) -> Home | None:

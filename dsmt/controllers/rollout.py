@@ -100,7 +100,7 @@ class Rollout(Component):
         if fact is None or not self.entry.says_again(fact.record.spec) or self.is_good(slot):
             return False
         told = fact.record
-        if (told.desired == "gone" or self.stays(slot)) and self.fleet.state(told.node or "") == "left":
+        if (self.component.each_node or self.stays(slot)) and self.fleet.state(told.node or "") == "left":
             return False  # nobody can ever be good there
         if told.desired == "gone":
             return told.tried

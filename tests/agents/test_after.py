@@ -10,6 +10,7 @@ from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import InstanceRecord
 from dsmt.agents.rules.supervision import Again, Finished, Parked, RestartHistory, Verdict
 from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Ended
 from dsmt.ports.driver import Handle
 
 OLD, NEW = Goal("i1", "r1", 1, 0), Goal("i2", "r2", 2, 0)
@@ -17,7 +18,7 @@ HANDLE, OTHER = Handle({"pid": 7}), Handle({"name": "web-app-0"})
 NONE = InstanceRecord(boot="b", ports={"http": 20001})
 RUNS = replace(
     NONE,
-    **after.started(NONE, OLD, handle=HANDLE, driver="process", began=5.0, history=RestartHistory()),
+    **after.started(NONE, OLD, handle=HANDLE, driver="process", began=5.0, history=RestartHistory(), now_ms=5),
 )
 
 
@@ -26,8 +27,10 @@ def test_what_was_let_go_and_is_taken_back_is_written_as_it_was_also_its_driver(
     both = replace(ready, **after.handed_over(ready, OLD, handle=HANDLE, began=5.0))
     assert (both.process, both.started, both.ready) == (None, False, False)
     both = replace(both, ports={"http": 20002}, configured="r2")
-    both = replace(both, **after.started(both, NEW, handle=OTHER, driver="podman", began=9.0, history=RestartHistory()))
-    assert replace(both, **after.taken_back(both.outgoing, check="c")) == ready  # type: ignore[arg-type]
+    about = {"handle": OTHER, "driver": "podman", "began": 9.0, "history": RestartHistory(), "now_ms": 9}
+    both = replace(both, **after.started(both, NEW, **about))
+    back = replace(both, **after.taken_back(both.outgoing, check="c"))  # type: ignore[arg-type]
+    assert back == replace(ready, begun={"r1": 5, "r2": 9})
 
 
 def test_an_installation_that_is_begun_anew_does_not_count_until_its_end() -> None:
@@ -69,13 +72,38 @@ def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
     assert replace(full, **after.forgotten(RestartHistory())) == replace(
         full, held=0, finished=False, step="", not_before_s=0.0
     )
-    begun = replace(
-        full, **after.started(full, NEW, handle=None, driver="podman", began=9.0, history=RestartHistory(failures=2))
-    )
+    about = {"handle": None, "driver": "podman", "began": 9.0, "history": RestartHistory(failures=2), "now_ms": 9}
+    begun = replace(full, **after.started(full, NEW, **about))
     assert begun == replace(
         full, process=None, driver="podman", run_key="r2", install_key="i2", run_generation=2, run_restart=0, started=False,
         ready=False, check="", began_s=9.0, step="", not_before_s=0.0, finished=False, history=RestartHistory(failures=2),
+        begun={**full.begun, "r2": 9},
     )  # fmt: skip
+
+
+def begin(record: InstanceRecord, run_key: str, now_ms: int) -> InstanceRecord:
+    goal, history = replace(OLD, run_key=run_key), RestartHistory()
+    changes = after.started(record, goal, handle=None, driver="process", began=1.0, history=history, now_ms=now_ms)
+    return replace(record, **changes)
+
+
+def test_how_a_program_ended_elsewhere_is_left_out_where_it_was_begun_here_since() -> None:
+    record, told = begin(RUNS, "r1", 200), Ended(at_ms=199, ran_s=1.0)
+    assert after.ended_elsewhere(record, OLD, told) is None
+    later = replace(told, at_ms=200)
+    assert after.ended_elsewhere(record, OLD, later) == later
+    assert after.ended_elsewhere(record, NEW, told) == told
+    assert after.ended_elsewhere(record, None, told) == told
+    assert after.ended_elsewhere(record, OLD, None) is None
+
+
+def test_of_the_programs_that_were_begun_last_it_is_known_when_that_was() -> None:
+    record = NONE
+    for at in range(2 * after.BEGUN_MOST):
+        record = begin(record, f"r{at}", at)
+    record = begin(record, f"r{after.BEGUN_MOST}", 100)
+    known = range(after.BEGUN_MOST + 1, 2 * after.BEGUN_MOST)
+    assert list(record.begun.items()) == [*((f"r{at}", at) for at in known), (f"r{after.BEGUN_MOST}", 100)]
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ class Agent:
         assert wanted.install_key in self.disk, "nothing is installed there"
         self.pids += 1
         self.run = Run(wanted, self.pids)
-        about = {"handle": {"pid": self.pids}, "driver": "process", "began": self.now}
+        about = {"handle": {"pid": self.pids}, "driver": "process", "began": self.now, "now_ms": round(self.now * 1000)}
         self.write(**after.started(self.record, wanted, history=self.supervision.history, **about))
         self.supervision.started()
         if self.old is None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dsmt.event.kinds.slot import Good
+from dsmt.event.kinds.slot import Ended, Good
 from dsmt.ports.processes import Exit
 
 from .sights import command
@@ -100,6 +100,35 @@ def test_how_it_ended_long_before_says_nothing_of_a_run_that_was_begun_since_and
         ran = len(site.machine.programs)
         site.assign(again, version=5, refuses=Good(spec=str(worse.id), revision=4))
         await site.realm.until(lambda: site.statuses()[-1]["generation"] == 5 and site.state() == "running")
+        assert len(site.machine.programs) == ran + 1
+
+    on_site(test)
+
+
+def test_what_its_slots_fact_says_of_how_it_ended_counts_for_no_run_that_was_begun_since() -> None:
+    """A controller knows how the program had ended in an earlier revision, and cannot tell that it is the same one."""
+
+    async def test(site: Site) -> None:
+        await ended(site, ALONE)
+        last = site.statuses()[-1]["last_exit"]
+        await asyncio.sleep(60)
+        site.assign(site.spec(ALONE.replace("forever", "a while"), version=2), version=2)
+        await site.until("running")
+        site.machine.alive[-1].end(Exit(1, None))
+        await site.until("failed")
+        again = site.spec(ALONE, version=3)
+        site.assign(again, version=3)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3 and site.state() == "running")
+        worse = site.spec(ALONE.replace("forever", "never"), version=4)
+        site.assign(worse, version=4)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 4 and site.state() == "running")
+        site.machine.alive[-1].end(Exit(1, None))
+        await site.until("failed")
+        ran = len(site.machine.programs)
+        told = Ended(at_ms=last["at_ms"], ran_s=last["ran_s"])
+        site.assign(again, version=5, refuses=Good(spec=str(worse.id), revision=4), ended=told)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 5)
+        await site.until("running")
         assert len(site.machine.programs) == ran + 1
 
     on_site(test)

@@ -50,6 +50,7 @@ GOLDEN = {
     32: "491fc9f50d1c7a85a76372044ac84cbaa60be38488cbf14300913940d5b35b20",
     33: "af2ecd176c41771fa173e8dfeaedeabcc64f273de93f3762b2ecb75402528e44",
     34: "5c1f674c4ee8b3c0a0f83d97472399bfc2d949c7b77ffa5e96240f8370cced58",
+    35: "5c1f674c4ee8b3c0a0f83d97472399bfc2d949c7b77ffa5e96240f8370cced58",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

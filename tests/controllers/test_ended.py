@@ -215,6 +215,7 @@ class OneOfEach:
 
     def __init__(self) -> None:
         self.realm = realm = Realm("n1", "n2")
+        realm.attributes("n1", key="the first machine")
         realm.apply(web("each_node", component="restart: never\n"))
         realm.settle(seconds=1)
         self.last = {"code": 0, "signal": None, "at_ms": realm.now_ms, "ran_s": 1.5, "reason": None}
@@ -332,3 +333,19 @@ def test_it_is_moved_as_ended_also_before_its_agent_has_that_revision(leaves: st
         at.realm.close(second)
     at.controller.watch(30, obey=False)
     assert (at.realm.slot().node == second, at.realm.slot().ended is not None) == (False, True)
+
+
+@pytest.mark.parametrize("leaves", ["is removed", "is drained"])
+def test_another_machine_that_comes_up_under_its_nodes_name_has_not_ended_anything(leaves: str) -> None:
+    at = OneOfEach()
+    if leaves == "is removed":
+        at.realm.close("n1")
+        at.realm.after(1).verdict("n1", road="operator", state="left")
+        at.realm.after(1).settle(obey=False)
+    else:
+        at.drained()
+    at.realm.attach("n1")
+    at.realm.attributes("n1", key="another machine")
+    at.back()
+    told = [at.realm.slot(i) for i in (0, 1) if at.realm.slot(i).node == "n1"]
+    assert [(one.desired, one.ended) for one in told] == [("running", None)]

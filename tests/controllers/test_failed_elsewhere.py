@@ -269,6 +269,19 @@ def test_it_stays_where_it_failed_when_all_end_and_come_back(
     assert [(slot.desired, slot.revision) for slot in others] == [("running", 1)] * 2
 
 
+def test_it_stays_where_it_failed_when_all_come_back_and_the_node_where_that_was_has_left() -> None:
+    at = Failing()
+    at.park()
+    node = at.node
+    scaled_away(at)
+    at.realm.settle()
+    at.realm.after(60).close(node)
+    at.realm.after(1).verdict(node, state="left")
+    scaled_back(at)
+    at.realm.after(1).settle(obey=False)
+    assert at.given() == [at.tried], "it may be good elsewhere, and was good nowhere yet"
+
+
 @pytest.mark.parametrize("held", [False, True], ids=["parked", "stopped by hand"])
 def test_an_operator_who_removes_the_node_where_it_failed_beside_its_data_has_it_go_on(held: bool) -> None:
     at = Failing()

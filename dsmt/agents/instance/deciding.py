@@ -61,8 +61,9 @@ class Deciding:
         record, facts = self._memory.record, self._facts
         if record.run_generation == facts.generation:
             return None
-        before = after.ended_before(record, None if plan is None else plan.wanted) if facts.goes_back else None
-        return facts.ended or before
+        wanted = None if plan is None else plan.wanted
+        before = after.ended_before(record, wanted) if facts.goes_back else None
+        return after.ended_elsewhere(record, wanted, facts.ended) or before
 
     def _not_before(self) -> float:
         """When the next try is due; after a reboot there is time for a first word from a broker (A15)."""

@@ -123,10 +123,11 @@ class Runner:
     def _note_start(self, run: Run, plan: RunPlan) -> None:
         """Write down what runs (rule 2)."""
         handle, history = None if run.instance is None else run.instance.handle, self._supervision.history
-        driver = plan.component.driver
-        self._memory.save(
-            **after.started(self._memory.record, plan.wanted, handle=handle, driver=driver, began=run.began, history=history)
+        record, driver, now_ms = self._memory.record, plan.component.driver, self._deps.bus.now_ms()
+        changes = after.started(
+            record, plan.wanted, handle=handle, driver=driver, began=run.began, history=history, now_ms=now_ms
         )
+        self._memory.save(**changes)
 
     def _tell_start(self, run: Run) -> None:
         self._reporter.tell(State.INSTANTIATED, **self._about(run))

@@ -9,7 +9,7 @@ Rule 3: what was decided of a failure stands until a start, a new generation or 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.acts import Goal
@@ -20,6 +20,8 @@ from dsmt.event.kinds.slot import Ended, Good
 from dsmt.ports.driver import Handle
 from dsmt.spec.records import RestartPolicy
 
+BEGUN_MOST: Final = 8
+"""Of so many programs an instance's record says when they were begun last."""
 Changes = dict[str, Any]
 """Fields of an `InstanceRecord`, and what they are from now on."""
 
@@ -89,12 +91,27 @@ def installed(record: InstanceRecord, key: str) -> Changes:
     return {"installed": (*record.installed, key), "step": ""}
 
 
+def ended_elsewhere(record: InstanceRecord, wanted: Goal | None, told: Ended | None) -> Ended | None:
+    """How a fact says that what is wanted has ended; of what was begun here since then it says nothing."""
+    begun = 0 if wanted is None else record.begun.get(wanted.run_key, 0)
+    return told if told is not None and begun <= told.at_ms else None
+
+
 def started(
-    record: InstanceRecord, wanted: Goal, *, handle: Handle | None, driver: str, began: float, history: RestartHistory
+    record: InstanceRecord,
+    wanted: Goal,
+    *,
+    handle: Handle | None,
+    driver: str,
+    began: float,
+    history: RestartHistory,
+    now_ms: int,
 ) -> Changes:
-    """A program was started; how one of the same key had ended before says nothing of it."""
+    """A program was started (at `now_ms`, realm time); how one of the same key had ended before says nothing of it."""
     done = record.done
+    others = [(key, at_ms) for key, at_ms in record.begun.items() if key != wanted.run_key]
     return {
+        "begun": dict([*others[1 - BEGUN_MOST :], (wanted.run_key, now_ms)]),
         "done": None if done is not None and done.run_key == wanted.run_key else done,
         "process": handle,
         "driver": driver,

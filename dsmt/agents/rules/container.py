@@ -203,6 +203,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The run key that was good last: what asks for nothing else is good, too."""
     done: Done | None = None
     """What had ended well before anything else was wanted: who goes back to it does not run it again."""
+    begun: dict[str, int] = {}
+    """When the last few programs were begun here, by their run keys (realm ms)."""
     commands: tuple[str, ...] = ()
     last_command: str | None = None
     held: int = 0
@@ -237,6 +239,7 @@ def carried(record: InstanceRecord) -> InstanceRecord:
         good=record.good,
         good_key=record.good_key,
         done=record.done,
+        begun=record.begun,
         commands=record.commands,
         last_command=record.last_command,
         held=record.held,
@@ -254,7 +257,7 @@ def remembered(record: InstanceRecord | None) -> InstanceRecord | None:
     kept = InstanceRecord(boot=record.boot, installed=record.installed)
     if record.good is None:
         return kept
-    kept = msgspec.structs.replace(kept, good=record.good, good_key=record.good_key, done=record.done)
+    kept = msgspec.structs.replace(kept, good=record.good, good_key=record.good_key, done=record.done, begun=record.begun)
     if not record.ended_well:
         return kept
     return msgspec.structs.replace(

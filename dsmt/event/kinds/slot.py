@@ -67,10 +67,14 @@ class Good(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """That a program has ended with 0, and is not run again (A20): when, and how long it had run."""
+    """That a program has ended with 0, and is not run again (A20): when, how long it had run, and on which machine.
+
+    `key` is that of the machine's attributes, as a `Home` has it; empty where any machine may take that over.
+    """
 
     at_ms: Ms
     ran_s: Seconds
+    key: str = ""
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
