@@ -86,6 +86,23 @@ def test_a_drain_names_the_data_that_an_instance_may_go_back_to(realm: Realm) ->
     assert left.because == "its data is there; dsmt move web/app/0 --accept-data-loss moves it without its data"
 
 
+def test_a_drain_says_of_what_stops_first_that_it_goes_elsewhere_and_of_what_is_held_that_it_stays(realm: Realm) -> None:
+    realm.apply(web(1, component="update: {order: stop_first}\n"))
+    realm.settle(seconds=1)
+    node = realm.after(100).slot().node or ""
+    realm.control_node(node, "draining")
+    realm.settle(seconds=1, obey=False)
+    (left,) = left_on(sight(realm), node)
+    assert (realm.slot().desired, realm.slot().held) == ("stopped", False)
+    assert left.because.startswith(f"it stops before it begins elsewhere: {node} has a copy of it, and two")
+    realm.control_node(node, "active")
+    realm.settle(seconds=1, obey=False)
+    realm.hold(key())
+    realm.settle(seconds=1)
+    (left,) = left_on(sight(realm), node)
+    assert left.because == "it is stopped here; dsmt start web/app/0, or dsmt move web/app/0"
+
+
 def test_a_drain_names_the_data_of_what_does_not_run_there_now(realm: Realm) -> None:
     realm.apply(web(1, component="data: true\n"))
     realm.settle(seconds=1)

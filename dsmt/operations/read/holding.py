@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dsmt.controllers.decide import waits_for
 from dsmt.controllers.good import data_of
 from dsmt.controllers.pinning import home_of
 from dsmt.controllers.placement import Chooser
@@ -101,8 +102,11 @@ def _not_moved(sight: Sight, key: SlotKey, slot: Slot) -> str:
     spec = component_of(sight, key)
     if spec is None:
         return "its service is being removed"
-    if slot.desired == "stopped":
+    if slot.held:
         return f"it is stopped here; dsmt start {key}, or dsmt move {key}"
+    waits = waits_for(sight.fleet, key) if slot.desired == "stopped" else None
+    if waits is not None:
+        return f"it stops before it begins elsewhere: {waits.message}"
     if spec.each_node:
         return "one runs on each node; it ends in its turn"
     chooser = Chooser(sight.fleet, key.service, spec)
