@@ -61,6 +61,10 @@ class Process(Protocol):
         """Send a signal to this process only; nothing happens when it is gone."""
         ...
 
+    def handles(self, number: int) -> bool:
+        """Whether it has a handler for a signal, or is gone: one that does not yet has not begun its work."""
+        ...
+
 
 class Processes(Protocol):
     """The spawner, as the container manager sees it."""

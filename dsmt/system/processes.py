@@ -164,6 +164,10 @@ class _Ended:
     def signal(self, number: int) -> None:
         """Do nothing: it is gone."""
 
+    def handles(self, _number: int) -> bool:
+        """It is gone."""
+        return True
+
 
 async def _exchange(directory: str, message: bytes) -> bytes:
     """One message to the spawner and its answer. Raises OSError."""

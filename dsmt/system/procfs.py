@@ -85,6 +85,16 @@ def identity_of(pid: int) -> ProcessIdentity | None:
     return None if stat is None else ProcessIdentity(pid, stat.started, boot())
 
 
+def handles(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal (`SigCgt`, proc_pid_status(5)), or is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            caught = next((line for line in file if line.startswith(b"SigCgt:")), None)
+    except _GONE:
+        return True
+    return caught is None or bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 def is_alive(identity: ProcessIdentity) -> bool:
     """Whether this very process still runs."""
     stat = stat_of(identity.pid)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
-from dsmt.system.procfs import identity_of, open_pidfd
+from dsmt.system.procfs import handles, identity_of, open_pidfd
 
 Ask = Callable[[ProcessIdentity], Awaitable[Exit]]
 """Tells how a process ended that is no child of ours; `UNSEEN` when it does not know. Never raises."""
@@ -73,6 +73,10 @@ class ProcessWatch:
         if self._descriptor >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, number)
+
+    def handles(self, number: int) -> bool:
+        """Whether it has a handler for a signal, or is gone."""
+        return self._descriptor < 0 or handles(self.pid, number)
 
     def _on_end(self) -> None:
         """The pidfd is readable: the process has ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from dsmt.agents.node.hearing import HEAR_EACH_S, HUNG_AFTER_MS, LATE_S, Hearing
@@ -46,12 +47,12 @@ class Manager:
         )  # fmt: skip
         self.hearing.take(Arrived(SignedEvent(event, b"", bytes(32), b"k"), self.rows, live=True))
 
-    def look(self, times: int = 1, *, each_s: float = HEAR_EACH_S) -> frozenset[str]:
+    def look(self, times: int = 1, *, each_s: float = HEAR_EACH_S, mute: Iterable[str] = ()) -> frozenset[str]:
         """What hangs at the last of so many looks."""
         found: frozenset[str] = frozenset()
         for _ in range(times):
             self.bus.now += each_s
-            found = self.hearing.hung(self.bus.now)
+            found = self.hearing.hung(self.bus.now, mute)
         return found
 
 
@@ -71,7 +72,19 @@ def test_an_agent_that_alone_is_silent_hangs_when_that_was_seen_for_long_enough(
     assert at.look(LOOKS) == frozenset(), "it is counted anew"
     at.says(OTHER, "silent")
     assert at.look() == {AGENT}
-    assert at.look(LOOKS) == {AGENT, OTHER}
+    assert at.look(LOOKS) == {OTHER}, "who follows the one that was ended has as long"
+    assert at.look() == {AGENT}
+
+
+def test_one_that_has_not_begun_its_work_hangs_too_whether_this_manager_is_attached_or_not() -> None:
+    at = Manager()
+    assert at.look(LOOKS, mute=[AGENT]) == frozenset()
+    assert at.look() == frozenset(), "it has begun"
+    at.bus.attached = False
+    assert at.look(LOOKS, mute=[AGENT]) == frozenset()
+    assert at.look(mute=[AGENT]) == {AGENT}
+    assert at.look(LOOKS, mute=[AGENT]) == frozenset(), "its successor has as long"
+    assert at.look(mute=[AGENT]) == {AGENT}
 
 
 def test_where_nothing_of_the_node_is_heard_the_network_is_the_cause() -> None:

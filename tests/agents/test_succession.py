@@ -176,6 +176,33 @@ def test_an_agent_that_hangs_is_ended_and_followed_by_one_that_takes_over_what_r
     in_virtual_time(main)
 
 
+def test_an_agent_that_stands_still_before_it_has_begun_is_ended_and_followed_by_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = Agents.start_agent
+
+    async def started(agents: Agents, directory: str) -> AgentProcess:
+        made = await start(agents, directory)
+        if len(agents.started) == 1:
+            made.process.pause()
+        return made
+
+    async def main() -> None:
+        monkeypatch.setattr(Agents, "start_agent", started)
+        at = Managed()
+        at.start()
+        at.site.place()
+        await asyncio.sleep(25)
+        assert (len(at.node.agents.started), at.site.state()) == (1, None)
+        await at.site.until("running", within=20)
+        await asyncio.sleep(120)
+        assert len(at.node.agents.started) == 2
+        assert [told["reason"]["code"] for told in at.told("agent") if told["reason"]] == ["run.watchdog"]
+        at.end()
+
+    in_virtual_time(main)
+
+
 def test_agents_of_a_node_that_is_silent_itself_or_not_attached_are_not_ended_for_their_silence() -> None:
     async def main() -> None:
         at = Managed()

@@ -241,6 +241,9 @@ class AgentProcess:
         else:
             self.process.send_signal(number)
 
+    def handles(self, number: int) -> bool:
+        return self.process.handles(number)
+
 
 class Node:
     """A node with its manager, which may be killed and started again."""

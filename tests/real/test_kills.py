@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dsmt.agents.rules.container import PROCESS
+from dsmt.agents.rules.container import POKE, PROCESS
 from dsmt.event.envelope import EventId
 from dsmt.operations.connection import connect
 from dsmt.operations.local.machine import up
@@ -22,7 +22,7 @@ from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling
 from dsmt.operations.write.node_control import set_mode
 from dsmt.ports.bus import Bus
-from dsmt.system.procfs import identity_of, is_alive
+from dsmt.system.procfs import handles, identity_of, is_alive
 from dsmt.view import View
 from tests.real.fleet import ENGINE, Fleet, eventually, fleet, processes_of, redis_spec
 from tests.real.redis_realm import redis_processes, run, settled
@@ -59,6 +59,10 @@ def test_a_killed_agent_is_replaced_and_its_service_never_stops(tmp_path):
 
         await made.watch.until("another agent", another, 30)
         assert made.pids("store") == before
+        told = entry.instances[node].agent
+        assert told is not None
+        its = told.record.pid or 0
+        await eventually("it has begun its work", lambda: identity_of(its) is not None and handles(its, POKE))
         pid = before[component, index, node]
         os.kill(pid, signal.SIGKILL)  # the new agent watches what it has adopted
         await made.ready("store", 2, but=lambda i: i.application is None or i.application.record.pid == pid)

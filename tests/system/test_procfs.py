@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,3 +79,20 @@ def test_who_has_ended_and_is_not_reaped_is_looked_at_once(monkeypatch: pytest.M
         assert procfs.environment_value(ended.pid, MARK) is None
     finally:
         ended.wait()
+
+
+def test_a_process_handles_a_signal_from_when_it_has_a_handler_for_it_and_nobody_waits_for_one_that_is_gone() -> None:
+    code = "import signal, sys; sys.stdin.readline(); signal.signal(signal.SIGURG, print); print('has', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert not procfs.handles(program.pid, signal.SIGURG)
+        program.stdin.write("go on\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "has\n"
+        assert procfs.handles(program.pid, signal.SIGURG)
+        assert not procfs.handles(program.pid, signal.SIGUSR1)
+        program.stdin.write("end\n")
+        program.stdin.flush()
+        program.wait(20)
+        assert procfs.handles(program.pid, signal.SIGURG)

@@ -138,8 +138,7 @@ class ContainerKeeper:
     def _take_kept(self) -> None:
         """Take in the fact that the agent obeyed last, and what an earlier manager has told it (rule 4)."""
         for path in (c.SLOT, c.TOLD):
-            fact = kept(self._files, path, self._deps.bus)
-            if fact is not None:
+            if (fact := kept(self._files, path, self._deps.bus)) is not None:
                 self.take(fact)
 
     def orphaned(self) -> None:
@@ -170,8 +169,7 @@ class ContainerKeeper:
                     return
                 ended, lived = await self._one_agent()
             except DsmtError as error:
-                who = "the container manager"
-                why = endings.of_error(error, who, target=str(self.slot), node=self._config.node)
+                why = endings.of_error(error, "the container manager", target=str(self.slot), node=self._config.node)
                 was_begun = self._begun or self._record() is not None
                 await self._failed(why, Exit(code=None, signal=None) if was_begun else None, 0.0)
                 continue
@@ -353,6 +351,11 @@ class ContainerKeeper:
         voice.tell(State.FAILED, why=why, cause=cause, last_exit=last, **about)
         if delay:
             await asyncio.sleep(delay)
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether its agent has not begun its work: it does not take what it would be told."""
+        return self._process is not None and not self._process.handles(c.POKE)
 
     def end_hung(self) -> None:
         """End an agent that hangs; its successor takes over what runs."""

@@ -286,7 +286,8 @@ class ContainerManager:
         """End each agent that hangs (rule 6)."""
         while True:
             await asyncio.sleep(HEAR_EACH_S)
-            hung = self._hearing.hung(self._deps.clock.boottime())
-            for slot, keeper in self._keepers.items():
-                if slot.agent(self._config.node) in hung:
-                    keeper.end_hung()
+            keepers = {slot.agent(self._config.node): keeper for slot, keeper in self._keepers.items()}
+            mute = [agent for agent, keeper in keepers.items() if keeper.is_mute]
+            for agent in self._hearing.hung(self._deps.clock.boottime(), mute):
+                if agent in keepers:
+                    keepers[agent].end_hung()

@@ -1,13 +1,16 @@
-"""Hearing: which of a node's agents hang, by what the broker says of their sessions.
+"""Hearing: which of a node's agents hang, by what the broker says of their sessions, and by what is seen of their processes.
 
 Rule 1: an agent hangs that is silent for `HUNG_AFTER_MS` in which this manager, or another agent of the node, was heard: of
     what neither is heard, the network is the cause.
 Rule 2: this manager has seen the silence itself for as long, look after look, by its own running time and while it was
     attached: what was read before it stood still, or was cut off, is no evidence, and no step of realm time is a silence.
+Rule 3: one that has not begun its work for as long hangs too, whether the manager is attached or not: no broker knows of it.
+Rule 4: who was said to hang is ended, and its successor has as long.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from dsmt.event.slots import SlotKey
@@ -47,15 +50,16 @@ class Hearing:
         known = [source for source, newest in held if newest is not None and newest[1].record.state != "closed"]
         return tuple(sorted(slot for source in known if (slot := SlotKey.of_agent(source)) is not None))
 
-    def hung(self, now: float) -> frozenset[str]:
-        """The agents that hang; to be asked each `HEAR_EACH_S`. `now` is boot-time seconds."""
+    def hung(self, now: float, mute: Iterable[str] = ()) -> frozenset[str]:
+        """Who hangs; to be asked each `HEAR_EACH_S`. `now` is boot-time seconds; `mute` have not begun their work."""
         late = now - self._looked > HEAR_EACH_S + LATE_S
-        view, before, self._looked, self._since = self._following.view, {} if late else self._since, now, {}
-        entry = view.nodes.get(self._node)
-        if entry is None or not self._bus.attached:
-            return frozenset()
-        fleet = Fleet(view, self._bus.now_ms(), self._bus.broker)
-        silent = [source for source in entry.sources if source.startswith("agent/") and fleet.hangs(source, 0)]
-        self._since = {agent: before.get(agent, now) for agent in silent}
-        long = (agent for agent, since in self._since.items() if now - since >= HUNG_AFTER_MS / 1000)
-        return frozenset(agent for agent in long if fleet.hangs(agent, HUNG_AFTER_MS))
+        fleet = Fleet(self._following.view, self._bus.now_ms(), self._bus.broker)
+        entry = fleet.view.nodes.get(self._node) if self._bus.attached else None
+        sources = () if entry is None else entry.sources
+        silent = {source for source in sources if source.startswith("agent/") and fleet.hangs(source, 0)}
+        before, self._looked, mute = {} if late else self._since, now, frozenset(mute)
+        since = {agent: before.get(agent, now) for agent in sorted(silent | mute)}
+        long = {agent for agent, at in since.items() if now - at >= HUNG_AFTER_MS / 1000}
+        found = frozenset(agent for agent in long if agent in mute or fleet.hangs(agent, HUNG_AFTER_MS))
+        self._since = {agent: at for agent, at in since.items() if agent not in found}
+        return found

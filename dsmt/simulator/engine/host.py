@@ -94,6 +94,10 @@ class HostProcess:
         """Send it a signal."""
         self.sim.send_signal(number)
 
+    def handles(self, number: int) -> bool:
+        """Whether it has a handler for a signal, or is gone."""
+        return self.sim.handles(number)
+
     async def _reap(self) -> None:
         status = await self.sim.wait()
         self.exit = Exit(status.code, status.signal)

@@ -136,6 +136,10 @@ class SimProcess(Owner):
         else:
             self._handlers[number] = handler
 
+    def handles(self, number: int) -> bool:
+        """Whether it has a handler for a signal, or is gone."""
+        return self.dead or number in self._handlers
+
     def send_signal(self, number: int) -> None:
         """Send a signal. Nothing when it has not started or has ended."""
         if not self._number or self.dead:
