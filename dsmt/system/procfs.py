@@ -169,11 +169,13 @@ def descendants(pid: int) -> list[int]:
 def environment_value(pid: int, name: str) -> str | None:
     """A variable of the environment a process was started with; None when it has none or we may not look (rule 3)."""
     content = _content_of(pid, "environ")
-    for _ in range(EXEC_LOOKS):
-        if content or not _is_in_exec(pid):
+    for _ in range(0 if content else EXEC_LOOKS):
+        waits = _is_in_exec(pid)
+        if waits:
+            time.sleep(EXEC_LOOK_S)
+        content = _content_of(pid, "environ")  # it may have left execve since it was looked at
+        if content or not waits:
             break
-        time.sleep(EXEC_LOOK_S)
-        content = _content_of(pid, "environ")
     prefix = name.encode() + b"="
     for entry in content.split(b"\0"):
         if entry.startswith(prefix):

@@ -57,6 +57,17 @@ def test_the_mark_of_who_is_within_execve_is_found_when_it_is_there(
     assert read.count("environ") == 4
 
 
+def test_the_mark_of_who_leaves_execve_between_two_looks_is_found(
+    asleep: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = procfs._content_of
+    looks = iter([b""])
+    monkeypatch.setattr(
+        procfs, "_content_of", lambda pid, what: real(pid, what) if what != "environ" else next(looks, real(pid, what))
+    )
+    assert procfs.environment_value(asleep.pid, MARK) == "a#1"
+
+
 def test_who_never_has_an_environment_is_not_waited_for_for_long(
     asleep: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
