@@ -10,7 +10,8 @@
 | `TimedOutError` | did a wait end before what it waited for? | show it; the work goes on | 3 |
 | `FailedError` | did it not work, for a reason in the world? | becomes a fact, or is shown | 1 |
 
-Anything else that is raised is a bug: the process crashes and is restarted.
+Anything else that is raised is a bug: the process crashes and is restarted. In a step of one instance it is that step's
+failure (`dsmt.agents.shared.unforeseen`).
 """
 
 from __future__ import annotations

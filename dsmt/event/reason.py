@@ -91,6 +91,11 @@ REASONS: Final[Mapping[str, Template]] = {
     "node.rebooted": Template("<node> started anew at <time>", "", "dsmt"),
     "node.stale": Template("no report for <age>, 3x its <rate>: state unknown", "dsmt node show <node>", "world"),
     "node.clock": Template("<node>'s wall clock is <offset> off; realm time is used", "fix time there", "you"),
+    "node.files": Template(
+        "<path> cannot be <done>: <error>",
+        "see to it on <node>",
+        "you",
+    ),
     "fetch.unreachable": Template("cannot reach <host>: <error>", "", "world"),
     "fetch.not_found": Template("<url> does not exist (<status>)", "correct `artifact.url`", "you"),
     "fetch.denied": Template("<url> refused us (<status>)", "check credentials", "you"),

@@ -9,13 +9,16 @@ class Files(Protocol):
     """Small state below one root directory. Paths are relative, slash-separated, and never leave the root."""
 
     def read(self, path: str) -> bytes | None:
-        """The whole content, or None when there is no such file."""
+        """The whole content, or None when there is no such file.
+
+        Raises `FailedError` (`node.files`) where it cannot be read: it is a directory or a pipe, or not ours to read.
+        """
         ...
 
     def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
         """Replace the file atomically (written beside it, then renamed); makes parent directories.
 
-        Raises `FailedError`: `fetch.no_space` on a full disk, `start.driver` where something else stands.
+        Raises `FailedError`: `fetch.no_space` on a full disk, `node.files` where it cannot be, as where a directory stands.
         """
         ...
 
@@ -32,11 +35,15 @@ class Files(Protocol):
         ...
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory, sorted; empty when there is none."""
+        """The names in a directory, sorted; empty when there is none. Raises `FailedError` (`node.files`) as `read` does."""
         ...
 
     def remove(self, path: str) -> None:
-        """Remove a file or a whole directory; nothing happens when there is none."""
+        """Remove a file or a whole directory; nothing happens when there is none.
+
+        Raises `FailedError` (`node.files`) where it cannot be removed, as where something is mounted in it; then part of it
+        may be gone.
+        """
         ...
 
     def below(self, path: str, *, made: bool = True) -> Files:

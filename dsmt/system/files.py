@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
+import stat
 from collections.abc import Iterator
 from itertools import count
 from typing import Final
@@ -17,25 +17,24 @@ from typing import Final
 from dsmt.errors import InputError
 from dsmt.system import giving
 from dsmt.system.failures import failed, full_disk_told
+from dsmt.system.removing import remove_tree
 from dsmt.system.users import account_of
 
-IN_THE_WAY: Final = frozenset({errno.EISDIR, errno.ENOTDIR})
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _numbers = count()
 DIRECTORY_BYTES: Final = 4096
 """What a directory takes."""
 
 
 @contextlib.contextmanager
-def _told(place: str, need: int) -> Iterator[None]:
-    """Tell a full disk as `full_disk_told` does, and what stands where something else is to be as `start.driver`."""
+def _told(place: str, done: str, need: int = 0) -> Iterator[None]:
+    """Tell a full disk as `full_disk_told` does, and all else that the machine does not let be `done` as `node.files`."""
     try:
         with full_disk_told(place, need):
             yield
     except OSError as error:
-        if error.errno in IN_THE_WAY:
-            said = f"{place} cannot be written: something else is in its way"
-            raise failed("start.driver", driver="process", error=said) from error
-        raise
+        where = error.filename if isinstance(error.filename, str) and error.filename.startswith("/") else place
+        raise failed("node.files", path=where, done=done, error=(error.strerror or str(error)).lower()) from error
 
 
 class DiskFiles:
@@ -50,7 +49,7 @@ class DiskFiles:
         self._durable = durable
         self._top = os.path.abspath(top) if top else self._root
         if made:
-            with _told(self._root, DIRECTORY_BYTES):
+            with _told(self._root, "made", DIRECTORY_BYTES):
                 make_directories(self._root)
 
     @property
@@ -59,17 +58,19 @@ class DiskFiles:
         return self._root
 
     def read(self, path: str) -> bytes | None:
-        """The whole content, or None when there is no such file."""
-        try:
-            with open(self._place(path), "rb") as file:
-                return file.read()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        """The whole content, or None when there is no such file. Raises `FailedError` where it cannot be read."""
+        place = self._place(path)
+        absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with _told(place, "read"), absent, open(os.open(place, _READ), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # who reads a pipe may wait for ever
+                raise OSError(errno.EINVAL, "it is no file", place)
+            return file.read()
+        return None
 
     def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
-        """Replace the file atomically. Raises `FailedError` on a full disk, and where something else stands."""
+        """Replace the file atomically. Raises `FailedError` on a full disk, and where it cannot be written."""
         place = self._place(path, follow=False)
-        with _told(place, len(content)):
+        with _told(place, "written", len(content)):
             make_directories(os.path.dirname(place))
             write_atomically(place, content, mode=mode, durable=self._durable)
 
@@ -90,23 +91,25 @@ class DiskFiles:
             giving.write(self._place(path), name, content, account, mode)
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory, sorted; empty when there is none."""
-        try:
-            return sorted(os.listdir(self._place(path)))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        """The names in a directory, sorted; empty when there is none. Raises `FailedError` where it cannot be read."""
+        place = self._place(path)
+        with _told(place, "read"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(os.listdir(place))
+        return []
 
     def remove(self, path: str) -> None:
-        """Remove a file, a link, or a whole directory; nothing happens when there is none."""
+        """Remove a file, a link, or a whole directory; nothing happens when there is none.
+
+        Raises `FailedError` where it cannot be removed.
+        """
         place = self._place(path, follow=False)
         if place == self._root:
             raise InputError("files.path", "the root of a file port cannot be removed", path=path)
-        try:
-            os.unlink(place)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except (IsADirectoryError, PermissionError):
-            shutil.rmtree(place)
+        with _told(place, "removed"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                os.unlink(place)
+            except IsADirectoryError:
+                remove_tree(place)
 
     def below(self, path: str, *, made: bool = True) -> DiskFiles:
         """The same port rooted at a directory below this one. Raises `FailedError` on a full disk, if it is to be `made`."""

@@ -14,6 +14,7 @@ from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.simulator.engine.process import current_process
+from dsmt.system.failures import failed
 
 
 class Entropy:
@@ -44,13 +45,14 @@ class Moments:
 
 
 class MemoryFiles:
-    """The `Files` port over a dict that outlives its users."""
+    """The `Files` port over a dict that outlives its users; what is `stuck` (its whole path) cannot be removed."""
 
     def __init__(
         self, content: dict[str, bytes] | None = None, root: str = "/node", moment: Callable[[], None] = lambda: None
     ) -> None:
         self.content = {} if content is None else content
         self.moment = moment
+        self.stuck: set[str] = set()
         self._root = root
 
     @property
@@ -80,11 +82,16 @@ class MemoryFiles:
 
     def remove(self, path: str) -> None:
         place = self._place(path)
-        for key in [key for key in self.content if key == place or key.startswith(place + "/")]:
+        going = [key for key in self.content if key == place or key.startswith(place + "/")]
+        for key in (key for key in going if key not in self.stuck):
             del self.content[key]
+        if stuck := sorted(self.stuck.intersection(going)):
+            raise failed("node.files", path=stuck[0], done="removed", error="something is mounted there")
 
     def below(self, path: str, *, made: bool = True) -> "MemoryFiles":
-        return MemoryFiles(self.content, self._place(path), self.moment)
+        below = MemoryFiles(self.content, self._place(path), self.moment)
+        below.stuck = self.stuck
+        return below
 
 
 class Program:

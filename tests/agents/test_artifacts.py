@@ -48,6 +48,15 @@ def zip_of(*members):
     return stream.getvalue()
 
 
+def tar_with_size(archive: bytes, size: bytes) -> bytes:
+    """A tar archive of which the first member claims another size."""
+    header = bytearray(archive[:512])
+    header[124:136] = size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + archive[512:]
+
+
 GOOD = (
     ("./", tarfile.DIRTYPE, {"mode": 0o755}),
     ("pkg-1/bin/server", PLAIN, {"mode": 0o755}),
@@ -270,10 +279,14 @@ def test_what_comes_out_is_bounded_by_entries(put):
         (tar_of(("a/b", b"", {})), {"strip": 2}),
         (tar_of(("site", tarfile.DIRTYPE, {"mode": 0o755})), {}),
         (PLAIN, {"mode": "rwx"}),
+        (zip_of(("é", b"", 0)).replace("é".encode(), b"\xff\xfe"), {}),
+        (zip_of(("a", b"", 0), ("", b"", 0)), {}),
+        (tar_with_size(tar_of(("a", b"", {})), b"\xff\xff\xff\xff" + bytes(8)), {}),
     ],
     ids=[
         *("tar.gz cut", "tar cut", "tar.gz overwritten", "zip cut", "no zip", "no tar", "zstd"),
         *("nothing below the strip", "one empty directory", "no mode"),
+        *("zip with a name that is none", "zip with an empty name", "tar with a size below zero"),
     ],
 )
 def test_a_broken_archive_is_told_and_leaves_nothing(put, tmp_path, content, options):
@@ -282,6 +295,16 @@ def test_a_broken_archive_is_told_and_leaves_nothing(put, tmp_path, content, opt
     assert caught.value.code == "install.unpack"
     assert caught.value.next == "check the archive"
     assert tree(tmp_path) == ["download", "instance"]
+
+
+def test_what_is_to_be_unpacked_below_a_file_is_told(tmp_path):
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "file").write_bytes(b"1")
+    archive = tmp_path / "archive"
+    archive.write_bytes(tar_of(*GOOD))
+    with pytest.raises(FailedError, match="cannot be unpacked: not a directory: ") as caught:
+        asyncio.run(unpack(str(archive), str(tmp_path / "instance" / "file")))
+    assert caught.value.code == "install.unpack"
 
 
 def test_a_directory_is_not_replaced_by_a_file_nor_a_file_by_a_directory(put):

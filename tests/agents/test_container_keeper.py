@@ -7,9 +7,9 @@ import pytest
 from dsmt.agents.rules.container import IDENTITY, OUTCOME, Ended
 from dsmt.errors import FailedError
 
-from .managed import Managed
+from .managed import SLOT, Managed
 from .memory_machine import MemoryFiles
-from .world import in_virtual_time
+from .world import AgentProcess, Agents, in_virtual_time
 
 
 def test_an_agent_that_dies_as_soon_as_it_lives_is_not_started_again_at_once() -> None:
@@ -91,6 +91,72 @@ def test_an_agent_that_has_ended_says_how_and_one_that_could_not_be_begun_says_n
         for reason in ("run.signal", "fetch.no_space"):
             await at.realm.until(lambda code=reason: (at.told("agent")[-1]["reason"] or {}).get("code") == code)
             assert at.told("agent")[-1]["last_exit"] is not None
+        at.end()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_container_of_which_something_cannot_be_removed_is_gone_and_says_what_is_left(again: bool) -> None:
+    async def main() -> None:
+        at = await Managed.running()
+        stuck = f"/n1/{SLOT.directory}/files/mounted"
+        at.node.files.content[stuck] = b"x"
+        at.node.files.stuck.add(stuck)
+        at.site.assign(at.site.spec_of(), version=2, desired="gone")
+        await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+        said = at.told("container")[-1]
+        assert (said["state"], said["reason"]["code"]) == ("gone", "node.files")
+        assert "mounted cannot be removed" in said["reason"]["message"]
+        assert [path for path in at.node.files.content if SLOT.directory in path] == [stuck]
+        if again:  # what is placed there later begins beside it
+            at.site.assign(at.site.spec_of(), version=3)
+            await at.site.until("running")
+        else:  # and it goes with the next manager, once it can
+            at.node.files.stuck.clear()
+            assert at.process is not None
+            at.process.kill()
+            at.start()
+            await at.realm.until(lambda: stuck not in at.node.files.content)
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_container_that_is_made_anew_beside_what_cannot_be_removed_begins_all_the_same() -> None:
+    async def main() -> None:
+        at = await Managed.running()
+        stuck = f"/n1/{SLOT.directory}/files/mounted"
+        at.node.files.content[stuck] = b"x"
+        at.node.files.stuck.add(stuck)
+        agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
+        files.write(OUTCOME, Ended.RECREATE.encode())
+        agents[-1].process.kill()
+        await at.realm.until(lambda: len(agents) == 2)
+        await at.site.until("running")
+        assert "failed" not in at.states("container")
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_nobody_foresaw_in_one_container_keeps_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start_agent(_agents: Agents, _directory: str) -> AgentProcess:
+        raise IndexError("nobody foresaw it")
+
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        start = Agents.start_agent
+        monkeypatch.setattr(Agents, "start_agent", start_agent)
+        at.site.place()
+        await at.realm.until(lambda: "failed" in at.states("agent"))
+        said = at.told("agent")[-1]["reason"]
+        assert (said["code"], "IndexError" in said["message"]) == ("dsmt.bug", True)
+        assert at.process is not None
+        assert at.process.alive
+        monkeypatch.setattr(Agents, "start_agent", start)
+        await at.site.until("running")
         at.end()
 
     in_virtual_time(main)

@@ -18,7 +18,7 @@ WHO_ACTS = {
     "wait.brake": "you",
     "hold.operator": "you", "hold.veto": "you", "hold.rollout": "you",
     "node.lost": "dsmt", "node.drained": "dsmt", "node.reclaimed": "dsmt", "node.rebooted": "dsmt",
-    "node.stale": "world", "node.clock": "you",
+    "node.stale": "world", "node.clock": "you", "node.files": "you",
     "fetch.unreachable": "world", "fetch.not_found": "you", "fetch.denied": "you", "fetch.mismatch": "you",
     "fetch.no_space": "you", "fetch.read_only": "you",
     "install.unpack": "you", "install.command": "you", "install.secret": "you", "install.user": "you",

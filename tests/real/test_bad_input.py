@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import socket
+import subprocess
 import tarfile
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +22,8 @@ import pytest
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import init
 from dsmt.programs.configuration import write_config
+from dsmt.system.records import process_of
+from dsmt.system.removing import mounted_in
 from tests.real.bystander import NODES, beside
 from tests.real.fleet import Fleet, end, processes_of, redis_spec
 from tests.real.seat import dsmt
@@ -263,6 +266,50 @@ def test_a_broker_whose_port_is_taken_says_so_at_once_and_leaves_nothing(tmp_pat
             await end(home)
 
     asyncio.run(main())
+
+
+# --- what programs leave ------------------------------------------------------------------------------------------------
+
+MOUNTS = """\
+service: mounts
+components:
+  app:
+    run: sh -c "mkdir -p m && mount -t tmpfs none m && exit 3"
+    nodes: n1
+    restart: {first: 100ms, cap: 500ms, escalate: [restart: 1, recreate: 1000]}
+"""
+READS = """\
+service: reads
+components:
+  app:
+    run: sleep 1000
+    nodes: n1
+    env: {SECRET: {file: PIPE}}
+"""
+
+
+def test_what_cannot_be_removed_and_what_nobody_can_read_keeps_nothing_else_waiting(shared, tmp_path):
+    """A container is to be made anew in which something is mounted; an environment is to be read from a pipe."""
+
+    async def scenario(made: Fleet) -> None:
+        node = shared.home.part("nodes", "n1")
+        manager = process_of(node, "container_manager")
+        os.mkfifo(tmp_path / "pipe")
+        await made.apply(MOUNTS)
+        said = await failed(made, "mounts", "node.files")
+        assert "m cannot be removed: something is mounted there" in said["message"]
+        await made.apply(READS.replace("PIPE", str(tmp_path / "pipe")))
+        said = await failed(made, "reads", "start.driver")
+        assert f"read from {tmp_path / 'pipe'}, which cannot be read: it is no file" in said["message"]
+        for service in ("mounts", "reads"):
+            await dsmt(made.home.root, "remove", service, "--yes", "--wait")
+        assert process_of(node, "container_manager") == manager
+
+    try:
+        beside(shared, scenario)
+    finally:
+        while (mounted := mounted_in(str(shared.home.part("nodes", "n1")))) is not None:
+            subprocess.run(["umount", mounted], check=True)
 
 
 # --- callers ------------------------------------------------------------------------------------------------------------

@@ -237,6 +237,9 @@ def _unpack(
                 _put_file(archive_path, room, name, mode, stop)
             stop.check()
             _move_in(room, directory)
+    except OSError as error:
+        said = f"{error.strerror or error}: {error.filename or directory}".lower()
+        raise failed("install.unpack", file=name or os.path.basename(archive_path), error=said) from error
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from dsmt.agents.instance.choosing_ports import choose_ports
 from dsmt.agents.instance.context import Context
@@ -15,6 +15,7 @@ from dsmt.agents.rules import after
 from dsmt.agents.rules.container import FILES, SPEC
 from dsmt.agents.rules.launching import RunPlan, Site, place_of
 from dsmt.agents.shared.dependencies import site_of
+from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.errors import FailedError
 from dsmt.event.reason import Reason
 from dsmt.event.status import State
@@ -37,9 +38,8 @@ class Steps:
     async def install(self, plan: RunPlan) -> None:
         """Install into a directory of its own; what runs is not touched. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
-        self._failing.supervision.policy = plan.component.restart
         key = plan.wanted.install_key
-        try:
+        with self._supervised(plan):
             ports = self._choose_ports(plan, occupied=self._present.run is not None)
             if self._present.run is None:  # else the record's are those of what runs
                 self._settle_ports(ports)
@@ -47,57 +47,59 @@ class Steps:
             self._memory.save(**after.installing(self._memory.record, key))
             await self._installer.install(plan, self._site(plan, ports))
             self._memory.save(**after.installed(self._memory.record, key))
-        except FailedError as error:
-            self._failing.failed(error, counts=False)
 
     async def configure(self, plan: RunPlan) -> None:
         """Write the files and configure, with the ports it will have. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
-        self._failing.supervision.policy = plan.component.restart
-        try:
+        with self._supervised(plan):
             self._settle_ports(ports := self._choose_ports(plan, occupied=False))
             self._present.prepared = ""
             self._memory.save(configured="")  # from the first file on it is neither that of before nor this one
             await self._installer.configure(plan, self._site(plan, ports))
             self._memory.save(configured=plan.wanted.run_key)
-        except FailedError as error:
-            self._failing.failed(error, counts=False)
 
     async def take_back(self, plan: RunPlan) -> None:
         """Give the copy before its small files again, which one that was to follow it may have written over; it goes on."""
         kept = self._memory.record.outgoing
         if kept is not None and self._memory.record.configured != plan.wanted.run_key:
-            with contextlib.suppress(FailedError):  # it runs whatever comes of that; its next start configures anew
+            try:
                 await self._installer.configure(plan, self._site(plan, kept.ports))
+            except Exception as error:  # noqa: BLE001 - it runs whatever comes of that; its next start configures anew
+                as_failed(error)
         self._runner.take_back()
 
     async def prepare(self, plan: RunPlan) -> None:
         """Have its driver make ready what it needs. A failure is told and supervised."""
-        self._failing.supervision.policy = plan.component.restart
-        try:
+        with self._supervised(plan):
             await self._runner.prepare(plan)
-        except FailedError as error:
-            self._failing.failed(error, counts=False)
 
     async def launch(self, plan: RunPlan) -> None:
         """Start it, unless it must be configured anew first; other installations are then not needed any more."""
-        self._failing.supervision.policy = plan.component.restart
-        try:
+        with self._supervised(plan, counts=True):
             if self._settle_ports(self._choose_ports(plan, occupied=False)):
                 self._memory.save(configured="")
                 return
             await self._runner.start(plan)
-        except FailedError as error:
-            self._failing.failed(error)
-            return
-        if self._present.old is None:
-            self.tidy()
+            if self._present.old is None:
+                self.tidy()
+
+    @contextlib.contextmanager
+    def _supervised(self, plan: RunPlan, *, counts: bool = False) -> Iterator[None]:
+        """A block whose failure is told and supervised, by what is wanted; also one that nobody foresaw."""
+        self._failing.supervision.policy = plan.component.restart
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this step's
+            self._failing.failed(as_failed(error), counts=counts)
 
     def tidy(self) -> None:
-        """Remove the installations but that of what runs."""
+        """Remove the installations but that of what runs. What cannot be removed is tried again at the next start."""
         run = self._present.run
-        if run is not None and self._memory.record.installed != (run.wanted.install_key,):
+        if run is None:
+            return
+        if self._memory.record.installed != (run.wanted.install_key,):
             self._memory.save(installed=(run.wanted.install_key,))
+        with contextlib.suppress(FailedError):
             for name in self._deps.files.names(FILES):
                 if f"{FILES}/{name}" != place_of(run.wanted.install_key):
                     self._deps.files.remove(f"{FILES}/{name}")
@@ -106,10 +108,8 @@ class Steps:
         """Stop, uninstall, remove, and say that it is gone. `{data}` stays."""
         await self._runner.stop(generation=self._facts.generation)
         await self._runner.sweep()
-        why = await self._uninstall()
-        self._deps.files.remove(FILES)
+        why = await self._uninstall() or self._clear()
         self._facts.forget_spec()
-        self._deps.files.remove(SPEC)
         last = self._memory.record.last_exit
         self._memory.save(**after.left())
         about = {"pid": None, "next_try_ms": None, "parked": False, "last_exit": last}
@@ -123,10 +123,21 @@ class Steps:
         try:
             site = self._site(plan, self._choose_ports(plan, occupied=True))
             await self._installer.uninstall(plan.component.uninstall, plan, site)
-        except FailedError as error:
-            remains, code = "what it holds outside its directory", error.fields.get("exit_code")
-            return self._reporter.why("stop.leftover", error=error.message, path=remains, exit_code=code)
+        except Exception as error:  # noqa: BLE001 - what is to be gone ends gone whatever fails
+            told, remains = as_failed(error), "what it holds outside its directory"
+            code = told.fields.get("exit_code")
+            return self._reporter.why("stop.leftover", error=told.message, path=remains, exit_code=code)
         return None
+
+    def _clear(self) -> Reason | None:
+        """Remove what is installed, and the spec; why something of it remains, if it does."""
+        why = None
+        for path in (FILES, SPEC):
+            try:
+                self._deps.files.remove(path)
+            except FailedError as error:
+                why = why or self._reporter.why_failed(error)
+        return why
 
     def _site(self, plan: RunPlan, ports: Mapping[str, int]) -> Site:
         return site_of(plan, self._config, self._deps, ports)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dsmt.agents.node.clearing import clear
 from dsmt.agents.node.delegation import delegated, is_below
 from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
@@ -30,8 +31,9 @@ from dsmt.agents.rules.register import Register
 from dsmt.agents.rules.supervision import JITTER, Again, Supervision
 from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.agents.shared.kept import keep, kept
+from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.backoff import Backoff
-from dsmt.errors import DsmtError, FailedError, InputError, TransportError, UnusableEventError
+from dsmt.errors import FailedError, InputError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
@@ -40,7 +42,7 @@ from dsmt.event.records import from_data
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
 from dsmt.ports.driver import KILL_S
-from dsmt.ports.processes import Exit, Process, ProcessIdentity
+from dsmt.ports.processes import UNSEEN, Exit, Process, ProcessIdentity
 from dsmt.spec.records import Park, RestartPolicy, Step
 
 AGENT_POLICY: Final = RestartPolicy(
@@ -107,8 +109,7 @@ class ContainerKeeper:
 
     def take(self, signed: SignedEvent) -> bool:
         """Take in a slot fact; the greatest counts. Whether it is that."""
-        wins = self._greatest.take(signed)
-        if wins:
+        if wins := self._greatest.take(signed):
             self._obey()
         return wins
 
@@ -129,9 +130,8 @@ class ContainerKeeper:
             self._agent.note(generation=self.generation, orphan=False)
 
     def _read(self) -> None:
-        signed = self.acts_on
         self._fact = None
-        if signed is not None:
+        if (signed := self.acts_on) is not None:
             with contextlib.suppress(UnusableEventError):
                 self._fact = from_data(Slot, signed.event.data)
 
@@ -168,10 +168,9 @@ class ContainerKeeper:
                 if self._tidy():
                     return
                 ended, lived = await self._one_agent()
-            except DsmtError as error:
-                why = endings.of_error(error, "the container manager", target=str(self.slot), node=self._config.node)
+            except Exception as error:  # noqa: BLE001 - one container's failure keeps no other one waiting
                 was_begun = self._begun or self._record() is not None
-                await self._failed(why, Exit(code=None, signal=None) if was_begun else None, 0.0)
+                await self._failed(self._why(as_failed(error)), UNSEEN if was_begun else None, 0.0)
                 continue
             if self._closing:
                 self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
@@ -218,7 +217,8 @@ class ContainerKeeper:
         record = c.load_record(self._files.read(c.RECORD))
         for name in self._files.names(""):
             if name not in c.KEPT_BY_RECREATION and name != c.OUTCOME:
-                self._files.remove(name)
+                with contextlib.suppress(FailedError):  # the next installation meets it, and says so
+                    self._files.remove(name)
         if record is not None:
             self._files.write(c.RECORD, c.dump_record(c.carried(record)))
         self._files.remove(c.OUTCOME)
@@ -228,14 +228,14 @@ class ContainerKeeper:
         """The agent has left: the container goes. `{data}` is elsewhere, and stays."""
         self._agent.tell(State.GONE, generation=self.generation, pid=None)
         self._container.tell(State.GONE, generation=self.generation)
-        self._deps.files.remove(self.slot.directory)
+        if (left := clear(self._deps.files, self.slot)) is not None:
+            self._container.note(reason=self._why(left))
 
     # -- its agent
 
     async def _one_agent(self) -> tuple[Exit, float]:
         """Take over or start an agent, and wait for its end; how it ended, and how long it lived here."""
-        found = self._find()
-        began = self._deps.clock.boottime()
+        began, found = self._deps.clock.boottime(), self._find()
         if found is not None and not self._counts():
             await self._supersede(found)
             found = None
@@ -277,8 +277,7 @@ class ContainerKeeper:
             return
         self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=told.pid)
         if told.boot != self._deps.boot:
-            why = reason("node.rebooted", node=self._config.node, time=f"boot {self._deps.boot[:8]}")
-            ended = Exit(code=None, signal=None)
+            ended, why = UNSEEN, reason("node.rebooted", node=self._config.node, time=f"boot {self._deps.boot[:8]}")
         else:
             ended = await self._deps.ended(told)
             why = self._why_ended(ended, 0.0, watched=False)
@@ -339,9 +338,8 @@ class ContainerKeeper:
 
     async def _failed(self, why: Reason, ended: Exit | None, lived_s: float) -> None:
         """Say that it failed, and wait as long as supervision wants; `ended` None: no agent was begun here yet."""
-        now = self._deps.clock.boottime()
         jitter = self._deps.entropy.uniform(-JITTER, JITTER)
-        verdict = self._supervision.failed(now, jitter=jitter)
+        verdict = self._supervision.failed(self._deps.clock.boottime(), jitter=jitter)
         delay = verdict.delay_s if isinstance(verdict, Again) else AGENT_POLICY.cap_s
         voice = self._agent if self._container.monitor.state is State.INSTALLED else self._container
         cause = () if voice.last is None else (voice.last,)
@@ -357,6 +355,9 @@ class ContainerKeeper:
         """Whether its agent has not begun its work: it does not take what it would be told."""
         return self._process is not None and not self._process.handles(c.POKE)
 
+    def _why(self, error: FailedError) -> Reason:
+        return endings.of_error(error, "the container manager", target=str(self.slot), node=self._config.node)
+
     def end_hung(self) -> None:
         """End an agent that hangs; its successor takes over what runs."""
         if self._process is not None and not self._closing:
@@ -365,8 +366,8 @@ class ContainerKeeper:
 
     def _why_ended(self, ended: Exit, lived_s: float, *, watched: bool = True) -> Reason:
         if self._hung and ended.signal == signal.SIGKILL:
-            time = endings.words(HUNG_AFTER_MS / 1000)
-            return reason("run.watchdog", time=time, target=str(self.slot), node=self._config.node)
+            hung_for = endings.words(HUNG_AFTER_MS / 1000)
+            return reason("run.watchdog", time=hung_for, target=str(self.slot), node=self._config.node)
         if ended.code is not None and ended.code != c.EXIT_STOPPED:
             return reason("dsmt.bug", id=f"{self._files.root}/deployment_agent.log", module="the deployment agent")
         code, fields = endings.ending(ended, lived_s, started=True, watched=watched)
@@ -391,9 +392,8 @@ class ContainerKeeper:
             await process.wait()
         drivers = self._deps.drivers(self._files.root)
         record = c.load_record(self._files.read(c.RECORD))
-        driver = None if record is None else drivers.get(record.driver)
-        if driver is not None and record is not None and record.process is not None:
-            instance = await driver.adopt(record.process)
+        if record is not None and record.process is not None and record.driver in drivers:
+            instance = await drivers[record.driver].adopt(record.process)
             if instance is not None:
                 await instance.kill(deadline=KILL_S)
         for driver in drivers.values():

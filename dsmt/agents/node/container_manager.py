@@ -20,6 +20,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Final
 
+from dsmt.agents.node.clearing import clear
 from dsmt.agents.node.container_keeper import ContainerKeeper
 from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
 from dsmt.agents.node.left import Left
@@ -132,7 +133,7 @@ class ContainerManager:
                     elif LEFT.issuperset(files.names(slot.directory)):
                         self._left[slot] = Left.read(slot, self._greatest(slot), files, self._deps.bus)
                     else:
-                        files.remove(slot.directory)
+                        clear(files, slot)
         return found
 
     def _keep(self, slot: SlotKey) -> None:
@@ -244,7 +245,7 @@ class ContainerManager:
         """All facts have come: what is left of a container goes where it is over."""
         now_ms = self._deps.bus.now_ms()
         for slot in [slot for slot, left in self._left.items() if left.is_over(self._greatest(slot), now_ms)]:
-            self._deps.files.remove(slot.directory)
+            clear(self._deps.files, slot)
             del self._left[slot]
 
     def _offer(self) -> None:

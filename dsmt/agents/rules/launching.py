@@ -125,9 +125,12 @@ def environment(
 
 
 def _content(path: str, name: str, driver: str, read: Callable[[str], bytes | None]) -> str:
-    content = read(path)
+    try:
+        content, why = read(path), "which is not there"
+    except FailedError as error:
+        content, why = None, f"which cannot be read: {error.fields.get('error', error.message)}"
     if content is None:
-        said = f"env.{name} is to be read from {path}, which is not there"
+        said = f"env.{name} is to be read from {path}, {why}"
         raise refused(driver, said, advice="put it there on <node>, or correct `env`")
     return content.decode(errors="replace").rstrip("\n")
 

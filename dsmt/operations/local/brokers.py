@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from errno import EBUSY
 from pathlib import Path
 
 import msgspec
@@ -35,6 +33,7 @@ from dsmt.programs.configuration import IDENTITY, BrokerFile, GateFile, RealmCon
 from dsmt.programs.nats_server import cluster_of
 from dsmt.system.files import write_atomically
 from dsmt.system.records import process_of
+from dsmt.system.removing import mounted_in, remove_tree
 from dsmt.trust.identity import Identity
 
 ADDRESSES = "addresses.json"
@@ -263,12 +262,15 @@ async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> None:
 
 
 def clear(directory: Path) -> None:
-    """Remove a directory; one that is a disk of its own stays, and is empty."""
-    try:
-        shutil.rmtree(directory)
-    except OSError as error:
-        if error.errno != EBUSY or any(directory.iterdir()):
-            raise
+    """Remove a directory; one that is a disk of its own stays, and is empty. Raises OSError (`remove_tree`)."""
+    if mounted_in(str(directory)) != str(directory.resolve()):
+        remove_tree(str(directory))
+        return
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(str(path))
+        else:
+            path.unlink()
 
 
 async def _unsaid(bus: Bus, home: Home, name: str, *, by: str, reason: str, waits: Tell) -> BrokerAddress:

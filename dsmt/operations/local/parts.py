@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from dsmt.programs.containers import agents_in, containers_in, record_in, record
 from dsmt.system.marks import MARK, owner_of
 from dsmt.system.procfs import environment_value, is_alive
 from dsmt.system.records import has_lock, is_copied, is_copy, lock_holders, process_of
+from dsmt.system.removing import remove_tree
 
 NODE_PROGRAMS: Final = ("spawner", "container_manager", "node_monitor")
 """What runs in a node's own directory; the first one ends the others."""
@@ -35,7 +35,8 @@ def _clear(container: Path) -> None:
             if path.name in LEFT and path.name not in going:
                 continue
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+                with suppress(OSError):
+                    remove_tree(str(path))
             else:
                 path.unlink()
         if record is None:

@@ -1,0 +1,28 @@
+"""Clearing: removing a container's directory, whatever its program has left in it.
+
+Rule 1: what makes it a container goes first, and what its program has left last: where something cannot be removed all else
+    has gone, so it is no container any more, and what is placed there later begins beside it.
+Rule 2: the directories above go with the last container in them.
+"""
+
+from __future__ import annotations
+
+from dsmt.agents.rules.container import CONFIG, FILES
+from dsmt.errors import FailedError
+from dsmt.event.slots import SlotKey
+from dsmt.ports.files import Files
+
+
+def clear(files: Files, slot: SlotKey) -> FailedError | None:
+    """Remove the directory of a container, below the node's own; why something of it is left, if it is."""
+    failure = None
+    for name in sorted(files.names(slot.directory), key=lambda name: (name == FILES, name != CONFIG, name)):
+        try:
+            files.remove(f"{slot.directory}/{name}")
+        except FailedError as error:
+            failure = failure or error
+    here = slot.directory
+    while "/" in here and not files.names(here):
+        files.remove(here)
+        here = here.rpartition("/")[0]
+    return failure
