@@ -56,8 +56,8 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        collect_seldom()  # before it is looked for again: else all of them are looked through once, 0.4 s in each worker
         gc.enable()
-        collect_seldom()
 
 
 def kind_of(item: pytest.Item, *, grouped: bool) -> str:

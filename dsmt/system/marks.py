@@ -72,7 +72,7 @@ def _limited(soft: int) -> Iterator[None]:
 
 def numbers_of(pid: int) -> Iterator[int]:
     """The numbers of the marks that a process bears: of one, where nobody has changed its limit or its environment."""
-    limit = soft_limit(pid, "Max file locks")
+    limit = soft_limit(pid, _LOCKS, "Max file locks")
     if limit is not None:
         yield limit
     words = environment_value(pid, MARK)

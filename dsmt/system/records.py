@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -135,22 +136,22 @@ def has_lock(directory: str) -> bool:
     return os.path.exists(_lock_path(directory))
 
 
-def lock_holders(directory: str) -> set[ProcessIdentity]:
-    """Who but we holds the lock of a directory, or of one below it, also one that was removed: its spawner (rules 2, 3).
+def lock_holders(*directories: str) -> set[ProcessIdentity]:
+    """Who but we holds the lock of one of these directories, or of one below it, also one that was removed (rules 2, 3).
 
     Only who sees the same mounts as we do is meant: in another namespace the path is another file's.
     """
-    root, own = os.path.realpath(directory), _mounts_of(os.getpid())
-    return identities(pid for pid in pids() if pid != os.getpid() and _holds(pid, root) and _mounts_of(pid) == own)
+    roots, own = [*map(os.path.realpath, directories)], _mounts_of(os.getpid())
+    return identities(pid for pid in pids() if pid != os.getpid() and _holds(pid, roots) and _mounts_of(pid) == own)
 
 
-def _holds(pid: int, root: str) -> bool:
+def _holds(pid: int, roots: Iterable[str]) -> bool:
     """Whether a process has a lock below a directory open."""
     with suppress(OSError):  # it is gone, or another user's
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
                 place = os.readlink(f"/proc/{pid}/fd/{descriptor}").removesuffix(" (deleted)")
-                if os.path.basename(place) == LOCK and is_within(os.path.dirname(place), root):
+                if place.endswith(f"/{LOCK}") and any(is_within(os.path.dirname(place), root) for root in roots):
                     return True
     return False
 

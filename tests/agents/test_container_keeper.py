@@ -1,6 +1,7 @@
 """One container of a node: its agent that dies again and again, and what that leaves when the node ends."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -145,6 +146,8 @@ def test_what_nobody_foresaw_in_one_container_keeps_no_other_one_waiting(monkeyp
         raise IndexError("nobody foresaw it")
 
     async def main() -> None:
+        told = list[Any]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
         at = Managed()
         at.start()
         start = Agents.start_agent
@@ -157,6 +160,7 @@ def test_what_nobody_foresaw_in_one_container_keeps_no_other_one_waiting(monkeyp
         assert at.process.alive
         monkeypatch.setattr(Agents, "start_agent", start)
         await at.site.until("running")
+        assert {type(error) for error in told} == {IndexError}
         at.end()
 
     in_virtual_time(main)

@@ -20,17 +20,17 @@ from dsmt.event.kinds.slot import Hold, Slot, SlotControl
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.revisions import following
-from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.trust.probing import Answered, answer, request
 from dsmt.view import SlotKey, View
 
+from .files import read
 from .signing import START_MS, HashSigner, check, signed
 
 
 def spec(text: str) -> dict[str, Any]:
     """A service file as the `spec` of its fact."""
-    return to_plain(parse(text, file="service.yaml")[0])
+    return to_plain(read(text))
 
 
 def web(instances: int | str = 3, *, service: str = "web", component: str = "", head: str = "") -> str:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from dsmt.ports.bus import Draft
 from tests import warm
 from tests.real.fleet import Fleet, attached, eventually, fleet, processes_of, redis_spec
 from tests.real.seat import dsmt, start
+from tests.waiting import told
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 MIB = 1024 * 1024
@@ -209,10 +211,13 @@ def test_a_brokers_full_disk_acknowledges_nothing_that_it_cannot_keep_and_everyt
 
 async def status_is(home: Home, state: str, patience_s: float) -> list[dict[str, str]]:
     """The alerts, once the realm is said to be so."""
-    async with asyncio.timeout(patience_s):
-        while (said := (await dsmt(home.root, "status", "--json")).json)["state"] != state:
-            pass
-    return said["alerts"]
+
+    async def look() -> dict[str, Any] | None:
+        said: dict[str, Any] = (await dsmt(home.root, "status", "--json")).json
+        return said if said["state"] == state else None
+
+    found: list[dict[str, str]] = (await told(look, f"the realm is {state}", patience_s))["alerts"]
+    return found
 
 
 def test_an_operator_sees_all_that_there_is_while_a_brokers_disk_is_full(tmp_path):

@@ -33,6 +33,7 @@ from dsmt.system.procfs import is_alive
 from dsmt.system.records import process_of
 from dsmt.trust.revocations import topic_of
 from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of, web_spec
+from tests.waiting import told
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120), pytest.mark.xdist_group("nats-realm")]
 
@@ -186,11 +187,12 @@ async def keep_saying(made: Fleet) -> None:
 
 async def heard(made: Fleet, broker: str, wanted: bool) -> None:
     """Wait until a broker is heard, or is not any more."""
-    async with asyncio.timeout(30):
-        while wanted != any(
-            one.alive and one.broker == broker for one in brokers_of(await look(made.connection.bus, passing=True), [])
-        ):
-            pass
+
+    async def as_wanted() -> bool:
+        sight = await look(made.connection.bus, passing=True)
+        return wanted == any(one.alive and one.broker == broker for one in brokers_of(sight, []))
+
+    await told(as_wanted, f"{broker} is heard: {wanted}", 30)
 
 
 def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -> None:

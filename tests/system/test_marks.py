@@ -5,9 +5,11 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
+from dsmt.system import procfs
 from dsmt.system.marks import MARK, UNMARKED, bearers, bearing, borne_by, make_mark, number_of, numbers_of
 from dsmt.system.procfs import descendants, identity_of, is_alive, soft_limit
 from dsmt.system.tree import kill_owned
@@ -124,6 +126,27 @@ def test_marks_of_one_owner_differ_in_their_last_bits_alone():
     assert other >> 16 != marks[0] >> 16
 
 
-def test_a_limit_that_is_none_and_that_of_nobody_are_none():
-    assert soft_limit(os.getpid(), "Max open files") == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    assert soft_limit(2**22 + 1, "Max open files") is None
+@contextmanager
+def unlimited(number):
+    before = resource.getrlimit(number)
+    resource.setrlimit(number, (before[1], before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(number, before)
+
+
+@pytest.mark.parametrize("whose", ["ours", "another user's"])
+def test_a_limit_that_is_none_and_that_of_nobody_are_none(monkeypatch, whose):
+    if whose != "ours":
+
+        def refused(_pid, _number):
+            raise PermissionError
+
+        monkeypatch.setattr(procfs.resource, "prlimit", refused)
+    files, locks = (resource.RLIMIT_NOFILE, "Max open files"), (10, "Max file locks")
+    assert soft_limit(os.getpid(), *files) == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    for mark, number in (("/a#1", number_of("/a#1")), (None, None)):
+        with bearing(mark) if mark else unlimited(locks[0]):
+            assert soft_limit(os.getpid(), *locks) == number
+    assert soft_limit(2**22 + 1, *files) is None

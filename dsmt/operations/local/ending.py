@@ -19,6 +19,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -92,10 +93,8 @@ async def _down(home: Home, ends: Tell) -> Ended:
             send_signal(identity, signal.SIGKILL)
         ends(f"the services: each is asked to stop, and killed after {GRACE_S:.0f} s")
         killed = await end(parts.agents(), GRACE_S)
-        stuck: list[int] = []
         ends("what services have left running, which is killed")
-        for container in parts.containers():
-            stuck.extend(await kill_owned(*owners_in(container), deadline=5.0))
+        stuck = await _kill_left(parts.containers())
         ends("the brokers")
         killed += await end([*parts.bridges(), *parts.brokers()], 5.0)
         killed += await end(parts.servers(), 5.0)
@@ -107,7 +106,7 @@ async def _down(home: Home, ends: Tell) -> Ended:
         with suppress(OSError):
             (keeper_directory(home) / BEGUN_ANEW).unlink()
     parts.clear()
-    return Ended(len(seen), killed, tuple(stuck))
+    return Ended(len(seen), killed, stuck)
 
 
 async def end_own(home: Home, *, servers: bool) -> None:
@@ -198,8 +197,13 @@ async def end_node(home: Home, name: str) -> None:
         await end_program(directory, program, GRACE_S)
     containers = containers_in(directory)
     await end([agent for container in containers for agent in agents_in(container)], GRACE_S)
-    for container in containers:
-        await kill_owned(*owners_in(container), deadline=5.0)
+    await _kill_left(containers)
+
+
+async def _kill_left(containers: Iterable[Path]) -> tuple[int, ...]:
+    """Kill what services have left running, of all containers at once: each look is at every process of the machine."""
+    owners = [owner for container in containers for owner in owners_in(container)]
+    return await kill_owned(*owners, deadline=5.0) if owners else ()
 
 
 async def end_program(directory: Path, program: str, patience_s: float) -> None:

@@ -59,7 +59,7 @@ class Parts:
 
     def holders(self) -> list[ProcessIdentity]:
         """Who holds the lock of a spawner here, with a record or without."""
-        found = lock_holders(str(keeper_directory(self._home))) | lock_holders(str(self._home.root / "nodes"))
+        found = lock_holders(str(keeper_directory(self._home)), str(self._home.root / "nodes"))
         return sorted(found, key=lambda identity: identity.pid)
 
     def homes_of_spawners(self) -> list[Path]:

@@ -1,0 +1,68 @@
+"""What nobody foresaw in a step, and what cannot be removed: neither stops an agent (C13)."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from dsmt.agents.instance.installing import Installer
+from dsmt.agents.instance.running import Runner
+from dsmt.agents.rules.container import EXIT_GONE
+
+from .memory_bus import Realm
+from .sights import command
+from .world import WEB, Site, in_virtual_time
+
+
+@pytest.mark.parametrize("step", ["install", "configure", "start", "uninstall"])
+def test_what_nobody_foresaw_in_a_step_is_that_steps_failure_and_the_agent_goes_on(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the agent would crash at it, be started again and crash again, for ever: nothing is parked, refused or moved."""
+
+    async def fails(*_: Any, **__: Any) -> None:
+        raise UnicodeDecodeError("utf-8", b"x", 0, 1, "nobody foresaw it")
+
+    async def main() -> None:
+        told = list[Any]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        site = Site(Realm())
+        site.place(WEB + "    uninstall: clear it\n    restart: {park: {after: 2}}\n")
+        agent = site.start()
+        if step == "uninstall":
+            await site.until("running")
+        where = Runner if step == "start" else Installer
+        monkeypatch.setattr(where, step, fails)
+        if step == "uninstall":
+            site.assign(site.spec_of(), version=2, desired="gone")
+            assert (await agent.wait()).code == EXIT_GONE
+            assert (site.state(), site.statuses()[-1]["reason"]["code"]) == ("gone", "stop.leftover")
+            assert [type(error) for error in told] == [UnicodeDecodeError]
+            return
+        await site.realm.until(lambda: bool(site.statuses()) and site.statuses()[-1]["parked"])
+        said = site.statuses()[-1]["reason"]
+        assert (said["code"], "UnicodeDecodeError" in said["message"]) == ("dsmt.bug", True)
+        assert {type(error) for error in told} == {UnicodeDecodeError}
+        monkeypatch.undo()
+        command(site, "RETRY", generation=1)
+        await site.until("running")
+        assert agent.alive
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_is_to_be_gone_is_gone_though_its_files_cannot_be_removed() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        stuck = f"{site.files.below(site.slot.directory).root}/files/mounted"
+        site.files.content[stuck] = b"x"
+        site.files.stuck.add(stuck)
+        site.assign(site.spec_of(), version=2, desired="gone")
+        assert (await agent.wait()).code == EXIT_GONE
+        assert (site.state(), site.statuses()[-1]["reason"]["code"]) == ("gone", "node.files")
+
+    in_virtual_time(main)
