@@ -115,7 +115,7 @@ REASONS: Final[Mapping[str, Template]] = {
         "exited with <code> <time> after start, before it was ready", "dsmt logs <target> --previous", "dsmt"
     ),
     "start.unheard": Template(
-        "its agent, process <pid> on <node>, has said nothing since it was started <time> ago; it may hang",
+        "its agent, process <pid> on <node>, has said nothing since it began <time> ago; it reaches no broker, or hangs",
         "on <node>: kill -9 <pid>; another agent is then started",
         "you",
     ),

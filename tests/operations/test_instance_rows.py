@@ -248,7 +248,8 @@ def test_an_agent_that_was_started_and_never_says_a_word_is_the_reason_after_thi
     row = row_of(realm)
     assert row.reason is not None
     assert (row.reason.code, row.reason.who) == ("start.unheard", "you")
-    assert row.reason.message == "its agent, process 77 on n1, has said nothing since it was started 31 s ago; it may hang"
+    said = "its agent, process 77 on n1, has said nothing since it began 31 s ago; it reaches no broker, or hangs"
+    assert row.reason.message == said
     assert row.reason.next == "on n1: kill -9 77; another agent is then started"
     assert is_problem(shown, row)
     found = service(shown, "web")
