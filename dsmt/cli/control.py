@@ -31,7 +31,7 @@ _SAID = {
     "move": "will be moved",
 }
 _WAITED = {"start": "started", "restart": "restarted", "retry": "retried", "move": "moved"}
-"""What is said when it was waited for."""
+"""What is said of those that were waited for."""
 
 
 @command()
@@ -40,7 +40,7 @@ _WAITED = {"start": "started", "restart": "restarted", "retry": "retried", "move
 @wait_option
 def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
     """Stop TARGET and keep it stopped, through apply, failover and reboot, until `dsmt start`."""
-    _act(ctx, target, controlling.stop, reason=reason, wait=wait, state="stopped")
+    _act(ctx, target, controlling.stop, reason=reason, wait=wait)
 
 
 @command()
@@ -49,7 +49,7 @@ def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 @wait_option
 def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
     """Let TARGET run again after `dsmt stop`."""
-    _act(ctx, target, controlling.start, reason=reason, wait=wait, state="started")
+    _act(ctx, target, controlling.start, reason=reason, wait=wait)
 
 
 @command()
@@ -58,7 +58,7 @@ def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 @wait_option
 def restart(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
     """Restart TARGET, `update.max_parallel` at a time."""
-    _act(ctx, target, controlling.restart, reason=reason, wait=wait, state="restarted")
+    _act(ctx, target, controlling.restart, reason=reason, wait=wait)
 
 
 @command()
@@ -67,7 +67,7 @@ def restart(ctx: CliContext, target: str, reason: str, wait: str | None) -> None
 @wait_option
 def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
     """Retry now the instances of TARGET that are parked, have failed or wait for their next try."""
-    _act(ctx, target, controlling.retry, reason=reason, wait=wait, state="retried")
+    _act(ctx, target, controlling.retry, reason=reason, wait=wait)
 
 
 @command()
@@ -83,40 +83,28 @@ def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 def move(ctx: CliContext, target: str, *, to: str | None, accept_data_loss: bool, reason: str, wait: str | None) -> None:
     """Move TARGET to another node."""
     asked = partial(controlling.move, to=to, accept_data_loss=accept_data_loss)
-    _act(ctx, target, asked, reason=reason, wait=wait, state="moved")
+    _act(ctx, target, asked, reason=reason, wait=wait)
 
 
-def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | None, state: str) -> None:
+def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | None) -> None:
     named, limit = Target.parse(target), seconds(wait)
 
-    async def work(connection: Connection) -> Done:
-        compares = wait is not None and state not in ("restarted", "moved")
-        sight = await look(connection.bus, of=(named.service,)) if compares else None
-        tried, willed = ({}, {}) if sight is None else (heeding.tries(sight, named), heeding.wills(sight, named))
+    async def work(connection: Connection) -> tuple[Done, set[str]]:
         done = await act(connection.bus, named, by=connection.by, reason=reason)
         ctx.asked = f"the {done.action} of {target}", f"dsmt status {named.service}"
-        if wait is None or (state == "retried" and not done.instances):
-            return done
+        if wait is None or (done.action == "retry" and not done.instances):
+            return done, set()
         with ctx.progress() as tell:
-            match state:
-                case "restarted":
-                    await heeding.restarted(connection.bus, named, limit_s=limit, tell=tell)
-                case "moved":
-                    await heeding.moved(connection.bus, named, limit_s=limit, tell=tell)
-                case "retried":
-                    await heeding.retried(connection.bus, named, tried, limit_s=limit, tell=tell)
-                case _:
-                    held = state == "stopped"
-                    await heeding.obeyed(connection.bus, named, willed, held=held, limit_s=limit, tell=tell)
-        return done
+            waited = await heeding.heeded(connection.bus, named, done.action, done.asked, limit_s=limit, tell=tell)
+        return done, {row.instance for row in waited.instances}
 
-    done = ctx.act(work)
+    done, waited = ctx.act(work)
     if ctx.json:
         document(done)
         return
-    said = (_SAID if wait is None else {**_SAID, **_WAITED})[done.action].format(target=target)
-    if done.instances:
-        print(f"{', '.join(done.instances)}: {said}")
+    for those, said in ((waited, {**_SAID, **_WAITED}), (set(done.instances) - waited, _SAID)):
+        if told := [one for one in done.instances if one in those]:
+            print(f"{', '.join(told)}: {said[done.action].format(target=target)}")
     for instance, node in done.data.items():
         print(f"{instance}: its data stays on {node}; elsewhere it begins with none, or with what it left there before")
     warn(done.warnings)

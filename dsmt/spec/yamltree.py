@@ -11,11 +11,11 @@ Rule 4: size, depth and what aliases unfold to are bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 
 from dsmt.spec.mistakes import Mistake
 from dsmt.spec.tree import BLANK, Mapping, Node, Scalar, Sequence, resolve
@@ -33,6 +33,9 @@ _UNPRINTABLE: Final = re.compile(  # YAML 1.2, 5.1, without the byte order mark
 )
 
 
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""A surrogate: an escape can name it, and no UTF-8 holds it."""
+_BEYOND: Final = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")
 _ODD_BLANK: Final = re.compile(f"^{BLANK}|{BLANK}$|(?<=[:,?-]){BLANK}|{BLANK}(?=#)")
 """One where a space would have meant something; inside a text it may be meant."""
 
@@ -197,9 +200,19 @@ def _error_line(lines: list[str]) -> int:
     return len(lines)
 
 
-def _events(text: str) -> Iterable[Any]:
-    """Parse to events; the library's types are not typed further than this."""
-    return YAML(typ="safe", pure=True).parse(text)  # type: ignore[no-any-return]
+def _events(text: str) -> Iterator[Any]:
+    """Parse to events; the library's types are not typed further than this. Raises `YAMLError`."""
+    read = 0
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            read = event.end_mark.index
+            yield event
+    except (OverflowError, ValueError) as error:  # the library makes a character of whatever number an escape has
+        found = _BEYOND.search(text, read)
+        at = read if found is None else found.start()
+        line, column = text.count("\n", 0, at), at - (text.rfind("\n", 0, at) + 1)
+        said = "an escape is beyond the last character, \\U0010FFFF"
+        raise MarkedYAMLError(problem=said, problem_mark=StringMark("", at, line, column, None, 0)) from error
 
 
 def _syntax(error: MarkedYAMLError, first_line: int, file: str) -> Mistake:
@@ -277,7 +290,12 @@ class _Builder:
         odd = _ODD_BLANK.search(event.value) if event.style is None else None
         if odd is not None and event.start_mark.line == event.end_mark.line:
             raise _OddBlankError(event.start_mark.line, event.start_mark.column + odd.start(), odd.group())
-        return Scalar(event.value, event.style is None and event.tag is None, line, column, event.style in {"|", ">"})
+        half = _HALF.search(event.value)
+        if half is not None:
+            message = f"U+{ord(half.group()):04X} is half of a character, and no text can hold it"
+            self._found.append(self._mistake(event, message, "write the character itself"))
+        text = _HALF.sub("\ufffd", event.value)  # what is said further of it can be printed
+        return Scalar(text, event.style is None and event.tag is None, line, column, event.style in {"|", ">"})
 
     def _sequence(self, event: Any, depth: int) -> Sequence:
         line, column = self._place(event)

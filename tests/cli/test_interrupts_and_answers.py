@@ -29,10 +29,7 @@ def test_who_stops_waiting_hears_that_what_was_asked_for_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dsmt.operations.write.controlling.stop", stop)
-    monkeypatch.setattr("dsmt.cli.control.look", stop)
-    monkeypatch.setattr("dsmt.operations.read.heeding.tries", lambda *_: {})
-    monkeypatch.setattr("dsmt.operations.read.heeding.wills", lambda *_: {})
-    monkeypatch.setattr("dsmt.operations.read.heeding.obeyed", interrupted)
+    monkeypatch.setattr("dsmt.operations.read.heeding.heeded", interrupted)
     code, told = run("stop", "web", "--wait", *form, home=made)
     assert "interrupted; the stop of web goes on" in told
     assert "dsmt status web" in told
@@ -53,14 +50,31 @@ def test_a_retry_of_what_has_nothing_to_be_tried_again_is_not_waited_for(
         raise AssertionError("it would be waited for as long as it has no node")
 
     monkeypatch.setattr("dsmt.operations.write.controlling.retry", retry)
-    monkeypatch.setattr("dsmt.cli.control.look", retry)
-    monkeypatch.setattr("dsmt.operations.read.heeding.tries", lambda *_: {})
-    monkeypatch.setattr("dsmt.operations.read.heeding.wills", lambda *_: {})
-    monkeypatch.setattr("dsmt.operations.read.heeding.retried", waits)
+    monkeypatch.setattr("dsmt.operations.read.heeding.heeded", waits)
     said: list[str] = []
     monkeypatch.setattr("dsmt.cli.control.print", said.append, raising=False)
     assert run("retry", "web", "--wait", home=made) == (0, "")
     assert said == ["web/app/0: nothing to do: it has no node; dsmt why-not web/app/0"]
+
+
+def test_what_was_not_waited_for_is_not_said_to_be_done(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = ["web/app/0", "web/app/1"]
+
+    async def move(*_: Any, **__: Any) -> Done:
+        return Done(action="move", target="web", instances=both, unchanged=[])
+
+    async def heeded(*_: Any, **__: Any) -> SimpleNamespace:
+        return SimpleNamespace(instances=[SimpleNamespace(instance="web/app/1")])
+
+    monkeypatch.setattr("dsmt.operations.write.controlling.move", move)
+    monkeypatch.setattr("dsmt.operations.read.heeding.heeded", heeded)
+    said: list[str] = []
+    monkeypatch.setattr("dsmt.cli.control.print", said.append, raising=False)
+    assert run("move", "web", "--wait", home=made) == (0, "")
+    assert said == ["web/app/1: moved", "web/app/0: will be moved"]
+    said.clear()
+    assert run("move", "web", home=made) == (0, "")
+    assert said == ["web/app/0, web/app/1: will be moved"]
 
 
 @pytest.mark.parametrize(

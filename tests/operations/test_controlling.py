@@ -308,3 +308,31 @@ def test_a_start_asks_for_a_restart_too_for_an_agent_that_was_away_has_seen_no_s
     realm.settle(seconds=1)
     _, (draft,) = asked(realm, controlling.start)
     assert (draft.subject, draft.data.get("hold"), draft.data["restart"]) == ("web/app/0", None, realm.now_ms)
+
+
+def test_a_command_says_by_which_of_its_words_a_wait_for_it_is_done(words: Words) -> None:
+    realm, told = running(), list[controlling.Done]()
+
+    def kept(act: Act, **more: Any) -> Act:
+        async def acted(*given: Any, **about: Any) -> object:
+            told.append(await act(*given, **about, **more))  # type: ignore[arg-type]
+            return told[-1]
+
+        return acted
+
+    number = words(realm, kept(move)).move_number
+    (asked,) = told[-1].asked.values()
+    assert (asked.version, asked.held, asked.move_number, asked.restart) == (1, False, number, 0)
+    realm.settle(seconds=1)
+    realm.after(10)
+    restarted = words(realm, kept(controlling.restart)).restart
+    (asked,) = told[-1].asked.values()
+    assert (asked.version, asked.move_number, asked.restart) == (2, number, restarted)
+    words(realm, kept(move, to=realm.slot().node))
+    assert (told[-1].instances, told[-1].unchanged) == ([], ["web/app/0"])
+    assert [one.version for one in told[-1].asked.values()] == [2], "the word before stands"
+    words(realm, kept(controlling.stop))
+    assert [(one.version, one.held) for one in told[-1].asked.values()] == [(3, True)]
+    realm.settle(seconds=1)
+    words(realm, kept(controlling.retry))
+    assert [(one.version, one.held) for one in told[-1].asked.values()] == [(3, True)]

@@ -1,7 +1,7 @@
 """Waiting: what is told while it lasts, and what a wait that ends too soon says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from dsmt.simulator.engine.run import run as simulate
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
-from .waits import EXITED, WEB, applied, realm, wait
+from .waits import EXITED, WEB, applied, asked, realm, wait
 
 __all__ = ["realm"]
 
@@ -62,61 +62,55 @@ def test_who_waits_is_told_how_far_it_is_once_for_each_change(realm: Realm) -> N
 
 
 def test_a_retry_that_fails_again_ends_the_wait_with_the_reason(realm: Realm) -> None:
-    before = heeding.tries(sight(realm), WEB)
+    before = asked(realm)
     with pytest.raises(TimedOutError, match="web is not ready after"):
-        wait(heeding.retried, WEB, before)
+        wait(heeding.heeded, WEB, "retry", before)
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, reason=EXITED, next_try_ms=realm.now_ms, attempt=2)
     with pytest.raises(FailedError, match="web/app/1 was tried again and failed: exited with code 3"):
-        wait(heeding.retried, WEB, before)
-
-
-def obeyed(before: dict[str, int], *, held: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def act(bus: Any, *, limit_s: float, tell: Tell) -> Any:
-        return await heeding.obeyed(bus, WEB, before, held=held, limit_s=limit_s, tell=tell)
-
-    return act
+        wait(heeding.heeded, WEB, "retry", before)
 
 
 def test_a_wait_for_a_stop_or_a_start_ends_when_another_operator_says_the_opposite(realm: Realm) -> None:
-    before = heeding.wills(sight(realm), WEB)
+    begun, before = asked(realm), realm.view.copy()
+    for index in range(2):
+        realm.hold(key(index))
+    held, after = asked(realm), realm.view
+    realm.view = before
     with pytest.raises(TimedOutError, match="web is not stopped after"):
-        wait(obeyed(before, held=True))  # its own will was not seen yet
-    realm.hold(key(1))
-    with pytest.raises(FailedError, match="web/app/1 was stopped meanwhile, before it was ready"):
-        wait(obeyed(before, held=False))
-    before = heeding.wills(sight(realm), WEB)
-    with pytest.raises(TimedOutError, match="web is not ready after"):
-        wait(obeyed(before, held=False))
+        wait(heeding.heeded, WEB, "stop", held)  # its own word was not seen yet
+    realm.view = after
+    with pytest.raises(FailedError, match="web/app/0, web/app/1 were stopped meanwhile, before they were ready"):
+        wait(heeding.heeded, WEB, "start", begun)
     realm.control(key(1), hold=None)
-    with pytest.raises(FailedError, match="web/app/1 was started meanwhile, before it was stopped"):
-        wait(obeyed({**before, "web/app/0": 0}, held=True))
+    with pytest.raises(FailedError, match="web/app/1 was started meanwhile, before it was stopped; what was asked"):
+        wait(heeding.heeded, WEB, "stop", held)
 
 
 def test_a_wait_for_a_stop_ends_when_all_have_stopped_and_one_for_what_is_not_wanted_any_more_at_once(realm: Realm) -> None:
-    before = heeding.wills(sight(realm), WEB)
+    begun = asked(realm)
     for index in range(2):
         realm.hold(key(index))
     realm.settle(seconds=1)
     for index in range(2):
         realm.status(key(index), realm.slot(index).node or "", State.STOPPED)
-    assert wait(obeyed(before, held=True)).reached
+    assert wait(heeding.heeded, WEB, "stop", asked(realm)).reached
     realm.apply(web(0))
     realm.settle(seconds=1)
     for index in range(2):
         realm.status(key(index), realm.slot(index).node or "", State.GONE)
-    with pytest.raises(FailedError, match="web is wanted no more"):
-        wait(obeyed(before, held=False))
+    with pytest.raises(FailedError, match="web/app/0, web/app/1 are wanted no more, by r2 of web, before they were ready"):
+        wait(heeding.heeded, WEB, "start", begun)
 
 
 def test_what_has_run_and_ended_with_0_is_not_waited_for_after_a_start_or_a_retry(realm: Realm) -> None:
-    before = heeding.tries(sight(realm), WEB)
     last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED)
-    assert wait(obeyed({}, held=False)).reached
+    before = asked(realm)
+    assert wait(heeding.heeded, WEB, "start", before).reached
     with pytest.raises(TimedOutError):
-        wait(heeding.retried, WEB, before)
+        wait(heeding.heeded, WEB, "retry", before)
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED, attempt=2)
-    assert wait(heeding.retried, WEB, before).reached
+    assert wait(heeding.heeded, WEB, "retry", before).reached
 
 
 def test_a_removal_of_which_nothing_is_left_says_what_it_waits_for(realm: Realm) -> None:
@@ -152,7 +146,7 @@ def test_a_wait_for_a_removal_ends_when_the_service_is_applied_again(realm: Real
 def test_what_is_held_is_not_waited_for_when_the_others_are_restarted(realm: Realm) -> None:
     realm.hold(key(1))
     realm.settle(seconds=1)
-    assert wait(heeding.restarted, WEB).reached
+    assert wait(heeding.heeded, WEB, "restart", asked(realm)).reached
 
 
 @pytest.mark.parametrize("instances", [1, 3])
@@ -256,11 +250,11 @@ def test_what_has_run_and_ended_with_0_after_a_restart_is_not_waited_for(
     last = LastExit(code=code, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED, **about)
     if done:
-        assert wait(heeding.restarted, WEB).reached
-        assert wait(heeding.moved, WEB).reached
+        assert wait(heeding.heeded, WEB, "restart", asked(realm)).reached
+        assert wait(heeding.heeded, WEB, "move", asked(realm)).reached
     else:
         with pytest.raises(TimedOutError, match="web is not restarted and ready"):
-            wait(heeding.restarted, WEB)
+            wait(heeding.heeded, WEB, "restart", asked(realm))
 
 
 def test_what_had_ended_before_a_restart_is_waited_for(realm: Realm) -> None:
@@ -268,20 +262,20 @@ def test_what_had_ended_before_a_restart_is_waited_for(realm: Realm) -> None:
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED)
     realm.control(key(1), restart=1)
     with pytest.raises(TimedOutError, match="web is not restarted and ready"):
-        wait(heeding.restarted, WEB)
+        wait(heeding.heeded, WEB, "restart", asked(realm))
 
 
 def test_a_restart_is_waited_for_until_what_was_started_for_it_is_ready(realm: Realm) -> None:
     for index in range(2):
         realm.status(key(index), realm.slot(index).node or "")
-    assert wait(heeding.restarted, WEB).reached
+    assert wait(heeding.heeded, WEB, "restart", asked(realm)).reached
     realm.control(key(0), restart=1)
     realm.after(60).step()
     assert realm.slot(0).restart == 1
     with pytest.raises(TimedOutError, match="web is not restarted and ready"):
-        wait(heeding.restarted, WEB)  # what runs is of before
+        wait(heeding.heeded, WEB, "restart", asked(realm))  # what runs is of before
     realm.status(key(0), realm.slot(0).node or "")
-    assert wait(heeding.restarted, WEB).reached
+    assert wait(heeding.heeded, WEB, "restart", asked(realm)).reached
 
 
 def test_what_has_ended_with_an_earlier_revision_is_waited_for(realm: Realm) -> None:

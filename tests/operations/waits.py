@@ -9,10 +9,12 @@ import pytest
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read import waiting
+from dsmt.operations.read.heeding import Asked, asked_of
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell, silent
+from dsmt.operations.write.controlling import following
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -45,3 +47,13 @@ def wait(act: Callable[..., Coroutine[Any, Any, Any]], *words: object, tell: Tel
 
 def applied(revision: int) -> Applied:
     return Applied(service="web", revision=revision, plan=None, outcome="applied", ready=0, wanted=2)
+
+
+def asked(realm: Realm) -> dict[str, Asked]:
+    """What stands of both now, as a command that has just been given says."""
+    found = {}
+    for index in range(2):
+        entry = realm.view.slot(key(index))
+        assert entry is not None
+        found[str(key(index))] = asked_of(sight(realm), key(index), following(entry), entry.followed_control[0])
+    return found

@@ -1,167 +1,223 @@
 """Heeding: waiting until what was asked is done: instances have stopped, begun, restarted, moved, or were tried again.
 
 Or until nothing is left of a service that was removed.
+
+Rule 1: a wait compares with the words of its own command (`Asked`): what somebody else has asked for since is not its end.
+Rule 2: it waits for the instances that the command was about, and for no others; what was held before is left out, unless
+    all was. A wait for nothing is never done.
+Rule 3: it ends, and says so, where one of them will not be as it was asked: a later word holds it, lets it run or moves it
+    again, or it is wanted no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+import msgspec
 
 from dsmt.controllers.endings import BURIAL_MS
 from dsmt.errors import FailedError
+from dsmt.event.kinds.slot import SlotControl
+from dsmt.event.phrases import person, quoted, some
 from dsmt.event.status import Shown
-from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import application, instances, is_behind, is_ready, living_holders
+from dsmt.operations.read.instance_row import InstanceRow, component_of
+from dsmt.operations.read.instances import application, instances, is_behind, is_ready, is_wanted, living_holders
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.waiting import READY, Waited, progress, until
+from dsmt.operations.read.waiting import Waited, progress, until
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
+from dsmt.view import SlotEntry, SlotKey
 
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
+_FIRST: Final = {"restart": "restarted and ", "move": "moved and "}
+"""By action, what comes before an instance is ready, or stopped."""
+_EMPTY: Final = SlotEntry()
 
 
-async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell = silent) -> Waited:
-    """Wait until every restart that was asked for is done and ready, or has ended well; what is held is left out.
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands of one instance by a command: by its word or, where it had none to say of it, by the word before.
 
-    Raises `TimedOutError`.
+    `version` is that word's, 0 for none; `restart` and `move_number` are the numbers in it. `generation` and `attempt` are
+    of the try that its program was at.
     """
 
-    def done(sight: Sight, row: InstanceRow) -> bool:
-        entry = sight.view.slot(row.key)
-        asked = 0 if entry is None or entry.control is None else entry.control.record.restart
-        last = 0 if entry is None or entry.fact is None else entry.fact.record.restart
-        return last >= asked and _is_done(sight, row)
+    version: int
+    held: bool
+    restart: int
+    move_number: int
+    generation: int
+    attempt: int
 
-    return await _all_done(bus, target, done, unmet=f"{target} is not restarted and ready", limit_s=limit_s, tell=tell)
+
+def asked_of(sight: Sight, key: SlotKey, will: SlotControl, version: int) -> Asked:
+    """What stands of a slot by an operator's will of that version."""
+    entry = sight.view.slot(key) or _EMPTY
+    said = entry.said
+    return Asked(
+        version=version,
+        held=will.hold is not None,
+        restart=will.restart,
+        move_number=will.move_number,
+        generation=0 if said is None else said.record.generation,
+        attempt=0 if said is None else said.record.attempt,
+    )
 
 
-async def moved(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell = silent) -> Waited:
-    """Wait until every move that was asked for is done and ready, or has ended well; what is held is left out.
+async def heeded(
+    bus: BusReader,
+    target: Target,
+    action: str,
+    asked: Mapping[str, Asked],
+    *,
+    limit_s: float | None,
+    tell: Tell = silent,
+) -> Waited:
+    """Wait until what `stop`, `start`, `restart`, `move` or `retry` asked of some instances is done.
 
-    Raises `TimedOutError`.
+    What was restarted or moved, began or was tried again is ready then, or has ended well; what was held before is left out,
+    unless nothing else was asked for. The instances of the answer are those that were waited for.
+    Raises `TimedOutError`, and `FailedError` where one was tried again and failed, another operator has said the opposite
+    since, or one is wanted no more.
     """
-
-    def done(sight: Sight, row: InstanceRow) -> bool:
-        entry = sight.view.slot(row.key)
-        asked = None if entry is None else entry.move_asked
-        return asked is None and _is_done(sight, row)
-
-    return await _all_done(bus, target, done, unmet=f"{target} is not moved and ready", limit_s=limit_s, tell=tell)
+    waited = _Heeding(target, action, asked)
+    unmet, look = f"{target} is not {waited.goal}", f"dsmt status {target.service}"
+    return await until(bus, waited.seen, limit_s=limit_s, unmet=unmet, look=look, far=waited.far, tell=tell)
 
 
-def _is_done(sight: Sight, row: InstanceRow) -> bool:
+class _Heeding:
+    """The instances that a command was about, by what it said of them."""
+
+    def __init__(self, target: Target, action: str, asked: Mapping[str, Asked]) -> None:
+        free = {name: one for name, one in asked.items() if not one.held}
+        self._target, self._action = target, action
+        self._asked = {_key(name): one for name, one in (free or asked).items()}
+        self.goal: Final = f"{_FIRST.get(action, '')}{'ready' if free else 'stopped'}"
+
+    def seen(self, sight: Sight) -> Waited | None:
+        """What is so once all is done; else None. Raises `FailedError` where it will not be."""
+        rows = self._rows(sight)
+        done = {row.key for row in rows if self._is_done(sight, row)}
+        if not done or done != self._asked.keys():
+            return None
+        return Waited(target=str(self._target), wanted=self.goal, reached=True, instances=rows)
+
+    def far(self, sight: Sight) -> str:
+        """How far it is."""
+        return progress(sight, self._rows(sight), lambda row: self._is_done(sight, row))
+
+    def _rows(self, sight: Sight) -> list[InstanceRow]:
+        self._check_wanted(sight)
+        heard = {key: entry for key, one in self._asked.items() if _is_heard(entry := _entry(sight, key), one)}
+        self._check_held(heard)
+        self._check_moved(heard)
+        return [row for row in instances(sight, self._target) if row.key in self._asked]
+
+    def _is_done(self, sight: Sight, row: InstanceRow) -> bool:
+        asked, entry = self._asked[row.key], _entry(sight, row.key)
+        if not _is_heard(entry, asked) or entry.told is None:
+            return False
+        match self._action:
+            case "retry":
+                return _was_tried(sight, row, asked)
+            case "restart" if entry.told.restart < asked.restart:
+                return False
+            case "move" if entry.told.move_number != asked.move_number:
+                return False
+        if row.held is not None:
+            return row.state is Shown.STOPPED
+        return not entry.told.held and _is_well(sight, row)
+
+    def _check_wanted(self, sight: Sight) -> None:
+        """Raise `FailedError` where one is to end, or is gone."""
+        gone = [key for key in self._asked if not is_wanted(sight, key) or _has_lost_its_node(sight, key)]
+        if not gone:
+            return
+        service = self._target.service
+        entry = sight.view.services.get(service)
+        spec = None if entry is None else entry.spec
+        if spec is None or spec.record.removed:
+            said = f"{service} was removed meanwhile, before {self._before(gone, _named(gone))}"
+        else:
+            by = "" if is_wanted(sight, gone[0]) else f", by r{spec.version} of {service}"
+            said = f"{_named(gone)} {'are' if len(gone) > 1 else 'is'} wanted no more{by}, before {self._before(gone)}"
+        raise FailedError("wait.unwanted", said, next=f"dsmt history {service}")
+
+    def _check_held(self, heard: Mapping[SlotKey, SlotEntry]) -> None:
+        """Raise `FailedError` where a later word holds what is to run, or lets run what is to stop."""
+        holds = {key: entry.hold for key, entry in heard.items() if not self._asked[key].held}
+        held = {key: hold for key, hold in holds.items() if hold is not None}
+        if held:
+            keys, hold = list(held), next(iter(held.values()))
+            why = f": held by {person(hold.by)}{quoted(hold.reason)}"
+            said = f"{_named(keys)} {_were(keys)} stopped meanwhile, before {self._before(keys, why=why)}"
+            whole = len(keys) == len(self._asked) > 1
+            raise FailedError("wait.opposed", said, next=f"dsmt start {self._target if whole else keys[0]}")
+        begun = [key for key, entry in heard.items() if entry.hold is None and self._action == "stop"]
+        if begun:
+            said = f"{_named(begun)} {_were(begun)} started meanwhile, before {self._before(begun)}"
+            raise FailedError("wait.opposed", said, next=f"dsmt why {begun[0]}")
+
+    def _check_moved(self, heard: Mapping[SlotKey, SlotEntry]) -> None:
+        """Raise `FailedError` where a later word moves what is to be moved."""
+        for key, entry in heard.items():
+            later, asked = entry.control, self._asked[key]
+            is_ours = later is None or later.version <= asked.version or later.record.move_number == asked.move_number
+            if later is None or is_ours or self._action != "move":
+                continue
+            to = "" if later.record.move is None else f" to {later.record.move or 'another node'}"
+            said = f"{key} was told meanwhile to move{to}, before {self._before([key])}"
+            raise FailedError("wait.opposed", said, next=f"dsmt why {key}")
+
+    def _before(self, keys: Sequence[SlotKey], name: str = "", why: str = "") -> str:
+        """What some were not yet when it came to nothing, why it did, and that it did not for all."""
+        others = "; what was asked of the others goes on" if len(keys) < len(self._asked) else ""
+        return f"{name or ('they' if len(keys) > 1 else 'it')} {_were(keys)} {self.goal}{why}{others}"
+
+
+def _key(name: str) -> SlotKey:
+    target = Target.parse(name)
+    return SlotKey(target.service, target.component or "", target.index or 0)
+
+
+def _entry(sight: Sight, key: SlotKey) -> SlotEntry:
+    return sight.view.slot(key) or _EMPTY
+
+
+def _named(keys: Sequence[SlotKey]) -> str:
+    return some(list(map(str, keys)))
+
+
+def _were(keys: Sequence[SlotKey]) -> str:
+    return "were" if len(keys) > 1 else "was"
+
+
+def _has_lost_its_node(sight: Sight, key: SlotKey) -> bool:
+    """Whether it was to run on each node of a set, and its own is of that no more."""
+    component, told = component_of(sight, key), _entry(sight, key).told
+    return component is not None and component.each_node and told is not None and told.desired == "gone"
+
+
+def _is_heard(entry: SlotEntry, asked: Asked) -> bool:
+    """Whether what stands is that word, or follows it."""
+    return entry.followed_control[0] >= asked.version
+
+
+def _is_well(sight: Sight, row: InstanceRow) -> bool:
     """Whether it is as it is to be: ready, or it has run and ended with 0, and is not run again."""
     return (is_ready(sight, row) or row.state is Shown.DONE) and not is_behind(sight, row)
 
 
-def wills(sight: Sight, target: Target) -> dict[str, int]:
-    """By instance: which operator's will for it was said last."""
-    return {row.instance: _will(sight, row) for row in instances(sight, target)}
-
-
-def _will(sight: Sight, row: InstanceRow) -> int:
-    entry = sight.view.slot(row.key)
-    return 0 if entry is None or entry.control is None else entry.control.version
-
-
-async def obeyed(
-    bus: BusReader,
-    target: Target,
-    before: dict[str, int],
-    *,
-    held: bool,
-    limit_s: float | None,
-    tell: Tell = silent,
-) -> Waited:
-    """Wait until all is held and stopped or, if not `held`, ready or ended well, by a will that came after `before`.
-
-    Raises `TimedOutError`, and `FailedError` where another will that came after it says the opposite.
-    """
-    goal = "stopped" if held else "ready"
-
-    def rows_of(sight: Sight) -> list[InstanceRow]:
-        rows = instances(sight, target)
-        if not rows:
-            raise FailedError("wait.unwanted", f"{target} is wanted no more", next=f"dsmt status {target.service}")
-        for row in rows:
-            if (row.held is not None) is not held and _will(sight, row) > before.get(row.instance, 0):
-                was, look = ("started", f"dsmt why {row.instance}") if held else ("stopped", f"dsmt start {row.instance}")
-                raise FailedError("wait.opposed", f"{row.instance} was {was} meanwhile, before it was {goal}", next=look)
-        return rows
-
-    def done(sight: Sight, row: InstanceRow) -> bool:
-        entry = sight.view.slot(row.key)
-        fact = None if entry is None or entry.fact is None else entry.fact.record
-        if held:
-            return row.held is not None and row.state is Shown.STOPPED
-        return row.held is None and fact is not None and not fact.held and _is_done(sight, row)
-
-    unmet = f"{target} is not {goal}"
-    return await _all_done(bus, target, done, rows_of=rows_of, wanted=goal, unmet=unmet, limit_s=limit_s, tell=tell)
-
-
-def tries(sight: Sight, target: Target) -> dict[str, tuple[int, int]]:
-    """By instance: which generation it tries, for which time."""
-    return {row.instance: _tries(sight, row) for row in instances(sight, target)}
-
-
-def _tries(sight: Sight, row: InstanceRow) -> tuple[int, int]:
+def _was_tried(sight: Sight, row: InstanceRow, asked: Asked) -> bool:
+    """Whether it is ready or, tried once more, has ended well. Raises `FailedError` where it has failed."""
     said = application(sight, row)
-    return (0, 0) if said is None else (said.generation, said.attempt)
-
-
-async def retried(
-    bus: BusReader, target: Target, before: dict[str, tuple[int, int]], *, limit_s: float | None, tell: Tell = silent
-) -> Waited:
-    """Wait until all is ready or, tried once more than `before`, has ended well or failed.
-
-    Raises `TimedOutError`, `FailedError`.
-    """
-
-    def done(sight: Sight, row: InstanceRow) -> bool:
-        if is_ready(sight, row) or (row.state is Shown.DONE and _tries(sight, row) > before.get(row.instance, (0, 0))):
-            return True
-        if row.state in _FAILED and _tries(sight, row) > before.get(row.instance, (0, 0)):
-            why = "" if row.reason is None else f": {row.reason.message}"
-            said = f"{row.instance} was tried again and failed{why}"
-            raise FailedError("retry.failed", said, next=f"dsmt logs {row.instance} --previous")
-        return False
-
-    return await _all_done(bus, target, done, unmet=f"{target} is not ready", limit_s=limit_s, tell=tell)
-
-
-def _free(sight: Sight, target: Target) -> list[InstanceRow]:
-    return [row for row in instances(sight, target) if row.held is None]
-
-
-async def _all_done(
-    bus: BusReader,
-    target: Target,
-    done: Callable[[Sight, InstanceRow], bool],
-    *,
-    rows_of: Callable[[Sight], list[InstanceRow]] | None = None,
-    wanted: str = READY,
-    unmet: str,
-    limit_s: float | None,
-    tell: Tell,
-) -> Waited:
-    """Wait until it is so of every instance of `rows_of`: of those that are not held, where that is not given."""
-    those = rows_of or partial(_free, target=target)
-
-    def seen(sight: Sight) -> Waited | None:
-        rows = those(sight)
-        if all(done(sight, row) for row in rows):
-            return Waited(target=str(target), wanted=wanted, reached=True, instances=rows)
-        return None
-
-    def far(sight: Sight) -> str:
-        return progress(sight, those(sight), lambda row: done(sight, row))
-
-    look = f"dsmt status {target.service}"
-    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell)
+    again = said is not None and (said.generation, said.attempt) > (asked.generation, asked.attempt)
+    if again and row.state in _FAILED:
+        why = "" if row.reason is None else f": {row.reason.message}"
+        failed = f"{row.instance} was tried again and failed{why}"
+        raise FailedError("retry.failed", failed, next=f"dsmt logs {row.instance} --previous")
+    return is_ready(sight, row) or (again and row.state is Shown.DONE)
 
 
 async def ended(

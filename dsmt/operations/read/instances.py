@@ -100,6 +100,15 @@ def is_ready(sight: Sight, row_: InstanceRow) -> bool:
     return row_.health == "ready" or (row_.health == "none" and (spec is None or spec.health is None))
 
 
+def is_wanted(sight: Sight, key: SlotKey) -> bool:
+    """Whether the spec that stands has a slot; of what cannot be read nobody can say that it has not."""
+    entry = sight.view.services.get(key.service)
+    if entry is None or entry.spec is None or entry.parsed is None:
+        return f"service/{key.service}/spec" in sight.view.quarantined
+    component = None if entry.spec.record.removed else entry.parsed.components.get(key.component)
+    return component is not None and (component.instances is None or key.index < component.instances)
+
+
 def serves(sight: Sight, row_: InstanceRow) -> bool:
     """Whether an instance is ready, or the copy before is served: elsewhere, or while it is on its way or has failed."""
     slot = sight.view.slot(row_.key)

@@ -28,7 +28,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, living_holders, serves
+from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, is_wanted, living_holders, serves
 from dsmt.operations.read.members import controllers
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
@@ -392,9 +392,7 @@ def _unwanted(sight: Sight, target: Target) -> list[str]:
     found = []
     for (name, index), slot in sorted(entry.slots.items()):
         key = SlotKey(target.service, name, index)
-        component = None if entry.parsed is None else entry.parsed.components.get(name)
-        wanted = component is not None and (component.instances is None or index < component.instances)
         left = slot.fact is not None and (slot.fact.record.desired != "gone" or living_holders(sight, slot))
-        if left and not wanted and target.takes(key):
+        if left and not is_wanted(sight, key) and target.takes(key):
             found.append(str(key))
     return found

@@ -22,6 +22,7 @@ from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import quoted
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
+from dsmt.operations.read.heeding import Asked, asked_of
 from dsmt.operations.read.instance_row import InstanceRow, component_of
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import find
@@ -59,6 +60,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
     data: dict[str, str] = {}
     """Of a removal, or a move: by instance, the node on which its data stays."""
+    asked: dict[str, Asked] = {}
+    """By instance, what stands of it by this command, with which a wait for it compares."""
 
 
 async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
@@ -181,22 +184,33 @@ async def _control(  # noqa: PLR0917 - what each verb says of itself
     bus: Bus, sight: Sight, target: Target, action: str, will: Will, same_because: Callable[[InstanceRow], str]
 ) -> Done:
     keys = _slots(sight, target)
-    drafts, touched, same = [], [], []
+    drafts, touched, same, asked = [], [], [], {}
     for key in keys:
         entry = sight.view.slot(key)
         before = following(entry)
         after = will(before, key)
+        above = version = 0 if entry is None else entry.followed_control[0]
         if after == before:
             same.append(str(key))
-            continue
-        above = 0 if entry is None else entry.followed_control[0]
-        drafts.append(follow(sight.view, key.control_topic, after, subject=str(key), above=above))
-        touched.append(str(key))
+        else:
+            draft = follow(sight.view, key.control_topic, after, subject=str(key), above=above)
+            drafts.append(draft)
+            touched.append(str(key))
+            version = draft.version or 0
+        asked[str(key)] = asked_of(sight, key, after, version)
     if drafts:
         await say_word(bus, sight, drafts)
     because = {row.instance: same_because(row) for row in instances(sight, target) if row.instance in same}
     warnings = sight.unheard if same else []
-    return Done(action=action, target=str(target), instances=touched, unchanged=same, because=because, warnings=warnings)
+    return Done(
+        action=action,
+        target=str(target),
+        instances=touched,
+        unchanged=same,
+        because=because,
+        warnings=warnings,
+        asked=asked,
+    )
 
 
 def following(entry: SlotEntry | None) -> SlotControl:
@@ -231,9 +245,11 @@ def _slots(sight: Sight, target: Target) -> list[SlotKey]:
 async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entropy | None = None) -> Done:
     """Have the agents of what waits for its next try make it at once. Raises `NotFoundError`."""
     sight = await look(bus, of=(target.service,))
-    drafts, touched, because = [], [], {}
+    drafts, touched, because, asked = [], [], {}, {}
     rows = {row.key: row for row in instances(sight, target)}
     for key in _slots(sight, target):
+        entry = sight.view.slot(key)
+        asked[str(key)] = asked_of(sight, key, following(entry), 0 if entry is None else entry.followed_control[0])
         why = nothing_waits(rows.get(key))
         draft = None if why else command(bus, sight, key, "RETRY", entropy=entropy, by=by, reason=reason)
         if draft is None:
@@ -243,7 +259,8 @@ async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entr
             touched.append(str(key))
     if drafts:
         await say(bus, drafts)
-    return Done(action="retry", target=str(target), instances=touched, unchanged=list(because), because=because)
+    same = list(because)
+    return Done(action="retry", target=str(target), instances=touched, unchanged=same, because=because, asked=asked)
 
 
 def nothing_waits(row: InstanceRow | None) -> str:

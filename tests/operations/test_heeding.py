@@ -1,0 +1,179 @@
+"""Heeding: a wait for what a command asked ends as that ended, whatever another operator says meanwhile."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from dsmt.errors import FailedError, TimedOutError
+from dsmt.event.status import State
+from dsmt.operations.read import heeding
+from dsmt.operations.read.heeding import Asked
+from tests.controllers.build import Realm, key, web
+
+from .waits import WEB, asked, realm, wait
+
+__all__ = ["realm"]
+
+ONE = "web/app/1"
+
+
+@pytest.fixture
+def ready(realm: Realm) -> Realm:
+    """Two of web, both ready, and a third node to which they can go."""
+    realm.node("n3")
+    realm.status(key(1), realm.slot(1).node or "")
+    return realm
+
+
+def said(realm: Realm, **will: Any) -> dict[str, Asked]:
+    """What stands of both once a command was given; `will` is what it says of the second."""
+    realm.control(key(1), **will)
+    return asked(realm)
+
+
+def heeded(action: str, words: Mapping[str, Asked]) -> Any:
+    return wait(heeding.heeded, WEB, action, words)
+
+
+def stop(realm: Realm) -> None:
+    realm.hold(key(1))
+
+
+def scale(realm: Realm) -> None:
+    realm.apply(web(1))
+
+
+def remove(realm: Realm) -> None:
+    realm.apply(web(2), removed=True)
+
+
+HELD = r"web/app/1 was stopped meanwhile, before it was {goal}: held by alice: \"a test\"; what was asked of the others"
+OTHER = "web/app/1 was told meanwhile to move to n1, before it was moved and ready; what was asked of the others"
+AWAY = r"web/app/1 is wanted no more, by r2 of web, before it was {goal}; what was asked of the others"
+GONE = r"web was removed meanwhile, before web/app/0, web/app/1 were {goal}"
+BEGUN = {"start": "ready", "restart": "restarted and ready", "retry": "ready", "move": "moved and ready"}
+
+
+@pytest.mark.parametrize("action", BEGUN)
+@pytest.mark.parametrize(
+    "row",
+    [
+        (stop, HELD, "wait.opposed", "dsmt start web/app/1"),
+        (scale, AWAY, "wait.unwanted", "dsmt history web"),
+        (remove, GONE, "wait.unwanted", "dsmt history web"),
+    ],
+    ids=["stop", "scale", "remove"],
+)
+@pytest.mark.parametrize("later_s", [0, 30])
+def test_a_wait_ends_when_another_operator_has_stopped_scaled_away_or_removed_what_it_waits_for(
+    ready: Realm, action: str, row: tuple[Callable[[Realm], None], str, str, str], later_s: int
+) -> None:
+    second, told, code, then = row
+    moves = {"move": "n3"} if action == "move" else {"restart": ready.now_ms}
+    words = said(ready, **moves)
+    second(ready)
+    if later_s:  # also where nothing is left of it
+        ready.settle(seconds=later_s)
+    with pytest.raises(FailedError, match=told.format(goal=BEGUN[action])) as failed:
+        heeded(action, words)
+    assert (failed.value.code, failed.value.next) == (code, then)
+
+
+@pytest.mark.parametrize("second", [scale, remove])
+def test_a_wait_for_a_stop_ends_when_what_it_waits_for_is_to_end(ready: Realm, second: Callable[[Realm], None]) -> None:
+    words = asked(stopped(ready))
+    second(ready)
+    with pytest.raises(FailedError, match=r"(web/app/1 is wanted no more, by r2|web was removed).* before .* stopped"):
+        heeded("stop", words)
+
+
+def stopped(realm: Realm) -> Realm:
+    for index in range(2):
+        realm.hold(key(index))
+    return realm
+
+
+def test_a_stop_of_all_by_another_operator_is_said_of_all(ready: Realm) -> None:
+    words = said(ready, restart=ready.now_ms)
+    stopped(ready)
+    with pytest.raises(
+        FailedError, match="web/app/0, web/app/1 were stopped meanwhile, before they were restarted and ready: held"
+    ) as failed:
+        heeded("restart", words)
+    assert failed.value.next == "dsmt start web"
+
+
+@pytest.mark.parametrize("later_s", [0, 30])
+def test_a_move_is_done_with_its_own_word_and_not_with_a_later_one(ready: Realm, later_s: int) -> None:
+    words = said(ready, move="n3")
+    with pytest.raises(TimedOutError, match="web is not moved and ready after"):
+        heeded("move", words)
+    ready.settle(seconds=1)
+    assert ready.slot(1).node == "n3"
+    assert heeded("move", words).reached
+    ready.control(key(1), move="n1")
+    if later_s:
+        ready.settle(seconds=later_s)
+        assert ready.slot(1).node == "n1"
+    with pytest.raises(FailedError, match=OTHER) as failed:
+        heeded("move", words)
+    assert (failed.value.code, failed.value.next) == ("wait.opposed", "dsmt why web/app/1")
+
+
+def test_a_later_word_that_moves_nothing_does_not_end_the_wait_for_a_move(ready: Realm) -> None:
+    words = said(ready, move="n3")
+    number = words[ONE].move_number
+    ready.control(key(1), move="n3", move_number=number, restart=ready.now_ms)
+    ready.settle(seconds=1)
+    assert heeded("move", words).reached
+
+
+def test_a_move_of_what_is_held_is_left_out_unless_nothing_else_is_moved(ready: Realm) -> None:
+    ready.hold(key(1))
+    ready.settle(seconds=1)
+    ready.control(key(1), move="n3", hold=ready.view.slot(key(1)).hold)  # type: ignore[union-attr]
+    words = asked(ready)
+    assert [row.instance for row in heeded("move", words).instances] == ["web/app/0"]
+    alone = {ONE: words[ONE]}
+    with pytest.raises(TimedOutError, match="web is not moved and stopped after"):
+        heeded("move", alone)
+    ready.settle(seconds=1)
+    assert ready.slot(1).node == "n3"
+    assert [row.instance for row in heeded("move", alone).instances] == [ONE]
+
+
+def test_a_restart_is_done_with_its_own_number_and_a_later_one_is_not_waited_for(ready: Realm) -> None:
+    words = said(ready, restart=ready.now_ms)
+    with pytest.raises(TimedOutError, match="web is not restarted and ready after"):
+        heeded("restart", words)
+    ready.settle(seconds=60)
+    ready.control(key(1), restart=ready.now_ms)
+    assert heeded("restart", words).reached
+
+
+def test_what_is_scaled_up_meanwhile_is_not_waited_for(ready: Realm) -> None:
+    words = said(ready, restart=ready.now_ms)
+    ready.settle(seconds=60)
+    ready.apply(web(3))
+    assert [row.instance for row in heeded("restart", words).instances] == ["web/app/0", "web/app/1"]
+
+
+def test_a_wait_of_nothing_is_never_done(ready: Realm) -> None:
+    for action in (*BEGUN, "stop"):
+        with pytest.raises(TimedOutError):
+            wait(heeding.heeded, WEB, action, {})
+    ready.status(key(1), ready.slot(1).node or "", State.GONE)
+    with pytest.raises(TimedOutError):
+        heeded("restart", asked(ready))
+
+
+def test_what_runs_on_each_node_is_wanted_no_more_where_its_own_is_drained(realm: Realm) -> None:
+    realm.apply(web("each_node"))
+    realm.settle(seconds=1)
+    node = realm.slot(1).node or ""
+    words = said(realm, restart=realm.now_ms)
+    realm.control_node(node, "draining")
+    realm.settle(seconds=1)
+    with pytest.raises(FailedError, match="web/app/1 is wanted no more, before it was restarted and ready; what"):
+        heeded("restart", words)
