@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from errno import EBUSY
 from pathlib import Path
 
 import pytest
@@ -85,30 +84,21 @@ def test_in_an_empty_directory_there_is_no_program(tmp_path: Path) -> None:
     assert Home(tmp_path).names("brokers") == ["b1"]
 
 
-def test_a_broker_whose_directory_is_a_disk_of_its_own_leaves_it_empty(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def busy(directory: Path) -> None:
-        for one in directory.iterdir():
-            one.unlink()
-        raise OSError(EBUSY, "device or resource busy")
+def test_a_broker_whose_directory_is_a_disk_of_its_own_leaves_it_empty(small_disk: Path) -> None:
+    (small_disk / "identity").write_bytes(b"")
+    (small_disk / "store").mkdir()
+    (small_disk / "store" / "log").write_bytes(b"")
+    brokers.clear(small_disk)
+    assert list(small_disk.iterdir()) == []
 
-    monkeypatch.setattr(brokers.shutil, "rmtree", busy)
+
+def test_a_brokers_directory_in_which_something_is_mounted_is_not_said_to_be_gone(tmp_path: Path, small_disk: Path) -> None:
+    (small_disk / "kept").write_bytes(b"")
     (tmp_path / "identity").write_bytes(b"")
-    brokers.clear(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_brokers_directory_in_which_something_stays_is_not_said_to_be_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def busy(_: Path) -> None:
-        raise OSError(EBUSY, "device or resource busy")
-
-    (tmp_path / "held").mkdir()
-    monkeypatch.setattr(brokers.shutil, "rmtree", busy)
-    with pytest.raises(OSError, match="busy"):
+    with pytest.raises(OSError, match="something is mounted there") as told:
         brokers.clear(tmp_path)
+    assert told.value.filename == str(small_disk)
+    assert sorted(path.name for path in (*tmp_path.iterdir(), *small_disk.iterdir())) == ["identity", "kept", "small"]
 
 
 def test_what_a_node_of_a_home_runs_is_reached_where_others_reach_its_machine(
