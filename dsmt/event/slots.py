@@ -89,3 +89,12 @@ class SlotKey(NamedTuple):
             return None
         index = index_of(parts[4])
         return None if index is None else cls(parts[1], parts[3], index)
+
+    @classmethod
+    def of_status(cls, topic: str) -> SlotKey | None:
+        """The slot of a status's topic; None for any other topic."""
+        parts = topic.split("/")
+        if len(parts) != 7 or parts[0] != "service" or parts[2] != "status":
+            return None
+        index = index_of(parts[4])
+        return None if index is None else cls(parts[1], parts[3], index)

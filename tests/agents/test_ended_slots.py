@@ -1,13 +1,9 @@
 """Slots that ended: their containers go, what a fact does not name is an orphan, and who lacks the end is told."""
 
 import asyncio
-from typing import Literal
 
 import pytest
 
-from dsmt.event.kinds.broker import Session
-from dsmt.event.records import to_data
-from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Complete, Cursor, Draft
 
 from .managed import SLOT, TOMBSTONE, Managed, buried
@@ -183,31 +179,6 @@ def test_what_ended_a_slot_here_is_brought_to_a_store_that_may_lack_it() -> None
         at.realm.tell(Complete(Cursor("a fourth", 0, 0), whole=False))
         await at.realm.until(lambda: at.node.bus.offered)
         assert at.brought() == [TOMBSTONE]
-        at.end()
-
-    in_virtual_time(main)
-
-
-@pytest.mark.parametrize(("whole", "told"), [(True, []), (False, ["gone"])])
-def test_of_what_another_time_of_the_store_takes_to_be_here_it_is_said_that_it_is_gone(whole: bool, told: list[str]) -> None:
-    """An older copy of the store was put back: an agent of then is attached there, and nothing of it is left here."""
-
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        await at.realm.until(lambda: at.manager is not None)
-        states: dict[str, Literal["open", "closed"]] = {"old": "open", "closed": "closed"}
-        for service, state in states.items():
-            record = Session(
-                attachment=1, state=state, how=None, since_ms=0, incarnation=1, pid=None, version="", address=""
-            )  # fmt: skip
-            at.site.spec_bus.emit(Draft(f"broker/b1/session/agent/n1/{service}/app/0", to_data(record)))
-        await asyncio.sleep(1)
-        at.realm.tell(Complete(Cursor("s", 0, 0), whole=whole))
-        await asyncio.sleep(1)
-        old = SlotKey("old", "app", 0)
-        assert [one["state"] for one in at.realm.told(f"{old.on('status', 'n1')}/container")] == told
-        assert not at.realm.told(f"{SlotKey('closed', 'app', 0).on('status', 'n1')}/container")
         at.end()
 
     in_virtual_time(main)

@@ -9,8 +9,9 @@ Rule 4: after each attachment it re-offers the facts it acts on. By what else it
     greater one of its slot, also of one of which nothing is left, or a tombstone. That is offered to a store that is not
     whole, which may lack it, and where such a fact has come: who says the next one counts on from it (R3).
 Rule 5: who addresses a fact to this node believes that something of the slot is here; where nothing is, and nothing is to
-    be, it says so: its last word may be of a container that went with its directory. So it does of the slots of the agents
-    that a store which is not whole, or another one, takes to be attached: an older copy has what was here before.
+    be, it says so: its last word may be of a container that went with its directory. So it does where a word of this node
+    stands on the bus (`former`): of the slot no fact may be known any more, and an older copy of a store has what was here
+    before.
 Rule 6: an agent that hangs (`hearing`) is ended, to be started again; what it runs goes on.
 """
 
@@ -22,6 +23,7 @@ from typing import Final
 
 from dsmt.agents.node.clearing import clear
 from dsmt.agents.node.container_keeper import ContainerKeeper
+from dsmt.agents.node.former import Former
 from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
 from dsmt.agents.node.left import Left
 from dsmt.agents.node.status_publisher import StatusPublisher
@@ -64,6 +66,7 @@ class ContainerManager:
         """Those of which only that is here what is left of a container that was cleared away."""
         self._group: asyncio.TaskGroup | None = None
         self._hearing = Hearing(config.node, deps.bus)
+        self._former = Former(config.node, deps.bus)
         self._ended = asyncio.Event()
         self._closing = False
         self._store = ""
@@ -109,7 +112,7 @@ class ContainerManager:
 
     def _patterns(self) -> tuple[str, ...]:
         """What is to be subscribed to; of what was left, which has no agent, also where its slot is by now."""
-        own = (TOMBSTONES, *self._hearing.patterns)
+        own = (TOMBSTONES, *self._hearing.patterns, *self._former.patterns)
         return (*own, *(slot.topic for slot in sorted(self._left)[: PATTERNS_MOST - len(own)]))
 
     # -- containers
@@ -149,6 +152,7 @@ class ContainerManager:
         if self._closing:
             return
         del self._keepers[keeper.slot], self._running[keeper.slot]
+        self._former.ended(keeper.slot)
         self._create(keeper.slot)
 
     def _create(self, slot: SlotKey) -> None:
@@ -164,20 +168,28 @@ class ContainerManager:
         if is_to_be_made(self._config.node, fact, data_key=self._config.data_key):
             self._keep(slot)
 
-    def _tell_gone(self, slot: SlotKey, signed: SignedEvent) -> None:
-        """Say that nothing of a slot is here that is to be elsewhere, or nowhere (rule 5)."""
+    def _is_given(self, slot: SlotKey) -> bool:
+        """Whether the greatest fact known of a slot has it here; one that cannot be read may (A14)."""
+        known = self._known.get(slot)
+        if known is None or known.held is None or known.buried:
+            return False
         try:
-            fact = from_data(Slot, signed.event.data)
+            fact = from_data(Slot, known.held.event.data)
         except UnusableEventError:
-            return
-        if fact.node == self._config.node and fact.desired != "gone":
-            return
-        self._say_gone(slot, signed.event.version or 0, (signed.id,))
+            return True
+        return fact.node == self._config.node and fact.desired != "gone"
 
-    def _say_gone(self, slot: SlotKey, generation: int, cause: tuple[EventId, ...] = ()) -> None:
+    def _tell_gone(self, slot: SlotKey, cause: EventId) -> None:
+        """Say that nothing of a slot is here that is to be elsewhere, or nowhere (rule 5)."""
+        if slot in self._keepers or self._closing or self._is_given(slot):
+            return
+        known = self._known.get(slot)
+        held = None if known is None else known.held
         voice = StatusPublisher(self._deps.bus, slot, self._config.node, Layer.CONTAINER, self._config.heartbeat_s)
         voice.resume(State.DESELECTED, said=False)
-        voice.tell(State.GONE, cause=cause, generation=generation)
+        generation = 0 if held is None else held.event.version or 0
+        voice.tell(State.GONE, cause=(cause,), generation=generation)
+        self._former.ended(slot)
 
     # -- facts
 
@@ -186,6 +198,7 @@ class ContainerManager:
 
     def _take(self, delivery: Delivery) -> None:
         self._hearing.take(delivery)
+        former = self._former.take(delivery)
         match delivery:
             case Arrived(signed):
                 slot = SlotKey.of_topic(signed.event.topic)
@@ -202,6 +215,8 @@ class ContainerManager:
                     self._clear_left()
             case _:
                 pass
+        for slot, said in former.items():
+            self._tell_gone(slot, said)
 
     def _take_slot(self, slot: SlotKey, signed: SignedEvent) -> None:
         """A slot fact; the greatest counts (rule 1)."""
@@ -220,8 +235,7 @@ class ContainerManager:
         self._refused.discard(slot)
         if keeper is None:
             self._create(slot)
-            if slot not in self._keepers:
-                self._tell_gone(slot, signed)
+            self._tell_gone(slot, signed.id)
 
     def _take_tombstone(self, signed: SignedEvent) -> None:
         """Facts have been buried: what stands here by one of them is an orphan (rule 3)."""
@@ -230,11 +244,7 @@ class ContainerManager:
             keeper.bury(signed)
 
     def _take_complete(self, *, known: bool) -> None:
-        """All facts have come; say everything again where it may not be `known`, and what is here no more."""
-        for slot in () if known else self._hearing.slots:
-            if slot not in self._keepers and not self._closing:
-                held = None if slot not in self._known else self._known[slot].held
-                self._say_gone(slot, 0 if held is None else held.event.version or 0)
+        """All facts have come; say everything again where it may not be `known`."""
         for keeper in self._keepers.values():
             if not known:
                 keeper.again()

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Arrived, Bus, Delivery
 from dsmt.view.following import ViewFollower
 from dsmt.view.liveness import Fleet
@@ -41,14 +40,6 @@ class Hearing:
         """Take in a delivery; what is none of the broker's words is left out."""
         if not isinstance(delivery, Arrived) or delivery.signed.event.topic.startswith("broker/"):
             self._following.take(delivery)
-
-    @property
-    def slots(self) -> tuple[SlotKey, ...]:
-        """The slots of the agents that the broker takes to be attached, or did last."""
-        sources = {} if (entry := self._following.view.nodes.get(self._node)) is None else entry.sources
-        held = [(source, one.newest) for source, one in sources.items()]
-        known = [source for source, newest in held if newest is not None and newest[1].record.state != "closed"]
-        return tuple(sorted(slot for source in known if (slot := SlotKey.of_agent(source)) is not None))
 
     def hung(self, now: float, mute: Iterable[str] = ()) -> frozenset[str]:
         """Who hangs; to be asked each `HEAR_EACH_S`. `now` is boot-time seconds; `mute` have not begun their work."""
