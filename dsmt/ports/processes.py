@@ -62,7 +62,7 @@ class Process(Protocol):
         ...
 
     def handles(self, number: int) -> bool:
-        """Whether it has a handler for a signal, or is gone: one that does not yet has not begun its work."""
+        """Whether it would act on a signal, or is gone: one with no handler yet has not begun its work, or is stopped."""
         ...
 
 

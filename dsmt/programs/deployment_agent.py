@@ -15,6 +15,7 @@ from dsmt.agents.fetch.node_artifacts import NodeArtifacts
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.rules import container
 from dsmt.agents.shared.dependencies import Dependencies
+from dsmt.agents.shared.kept import own
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.programs.bus import hand_on_brokers
 from dsmt.programs.configuration import read_identity
@@ -42,7 +43,7 @@ async def _serve(directory: str) -> int:
     spawner = SpawnedProcesses(config.node_directory)
     realm = Realm(name=config.realm, roots=config.roots)
     checks = RealChecks(directory)
-    if files.read(container.RECORD) is not None:  # there was an agent before, which may have been killed
+    if own(files, container.RECORD) is not None:  # there was an agent before, which may have been killed
         await checks.clear()
     hand_on_brokers(
         DiskFiles(bus_of_manager(config.node_directory), durable=False), DiskFiles(f"{directory}/bus", durable=False)

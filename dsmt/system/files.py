@@ -7,20 +7,19 @@ Rule 2: a reader sees the old content or the new one, whole; after a power cut t
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 
 from dsmt.errors import InputError
 from dsmt.system import giving
 from dsmt.system.failures import failed, full_disk_told
-from dsmt.system.removing import remove_tree
+from dsmt.system.reading import read_file
+from dsmt.system.removing import remove_tree, take_back_way
 from dsmt.system.users import account_of
 
-_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+T = TypeVar("T")
 _numbers = count()
 DIRECTORY_BYTES: Final = 4096
 """What a directory takes."""
@@ -60,19 +59,18 @@ class DiskFiles:
     def read(self, path: str) -> bytes | None:
         """The whole content, or None when there is no such file. Raises `FailedError` where it cannot be read."""
         place = self._place(path)
-        absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-        with _told(place, "read"), absent, open(os.open(place, _READ), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # who reads a pipe may wait for ever
-                raise OSError(errno.EINVAL, "it is no file", place)
-            return file.read()
-        return None
+        return self._do(place, "read", lambda: read_file(place), None)
 
     def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
         """Replace the file atomically. Raises `FailedError` on a full disk, and where it cannot be written."""
         place = self._place(path, follow=False)
-        with _told(place, "written", len(content)):
+
+        def write() -> None:
             make_directories(os.path.dirname(place))
             write_atomically(place, content, mode=mode, durable=self._durable)
+
+        with _told(place, "written", len(content)):
+            self._with_rights(place, write)
 
     def give(self, path: str, user: str) -> None:
         """Give a directory with all in it to a user. Raises `FailedError` for one that this machine does not have."""
@@ -93,9 +91,7 @@ class DiskFiles:
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; empty when there is none. Raises `FailedError` where it cannot be read."""
         place = self._place(path)
-        with _told(place, "read"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return sorted(os.listdir(place))
-        return []
+        return self._do(place, "read", lambda: sorted(os.listdir(place)), [])
 
     def remove(self, path: str) -> None:
         """Remove a file, a link, or a whole directory; nothing happens when there is none.
@@ -105,15 +101,35 @@ class DiskFiles:
         place = self._place(path, follow=False)
         if place == self._root:
             raise InputError("files.path", "the root of a file port cannot be removed", path=path)
-        with _told(place, "removed"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+
+        def remove() -> None:
             try:
                 os.unlink(place)
             except IsADirectoryError:
                 remove_tree(place)
 
+        self._do(place, "removed", remove, None)
+
     def below(self, path: str, *, made: bool = True) -> DiskFiles:
         """The same port rooted at a directory below this one. Raises `FailedError` on a full disk, if it is to be `made`."""
         return DiskFiles(self._place(path), durable=self._durable, top=self._top, made=made)
+
+    def _do(self, place: str, done: str, act: Callable[[], T], absent: T) -> T:
+        """Do something at a place where nothing may be: then `absent`."""
+        with _told(place, done):
+            try:
+                return self._with_rights(place, act)
+            except (FileNotFoundError, NotADirectoryError):
+                return absent
+
+    def _with_rights(self, place: str, act: Callable[[], T]) -> T:
+        """Do something; a program that has our uid may have taken away our rights on the way there: we take them back."""
+        try:
+            return act()
+        except PermissionError:
+            if not take_back_way(self._root, place):
+                raise
+            return act()
 
     def _place(self, path: str, *, follow: bool = True) -> str:
         """The absolute place of a path (rule 1). Without `follow` its last part may be any link: it is not followed."""
@@ -123,7 +139,7 @@ class DiskFiles:
         place = os.path.join(self._root, *parts)
         resolved = os.path.realpath(place if follow or not parts else os.path.dirname(place))
         if not is_within(resolved, os.path.realpath(self._root)):
-            raise InputError("files.path", f"{path!r} follows a link out of {self._root}", path=path)
+            raise failed("node.files", path=place, done="used", error=f"a link on its way leads out of {self._root}")
         return place
 
 

@@ -6,6 +6,8 @@ Rule 2: while the program writes, the oldest bytes of its file are freed by punc
     offset. A file system that cannot do it keeps the bytes until the next start.
 Rule 3: what is kept of one log, old files and all, is at most `size` x (`keep` + 1) and what is written between two trims
     (when these come: `dsmt.agents.rules.trimming`).
+Rule 4: a program that has our uid may put anything in the place of a log. That goes before the next start, and until then
+    nothing can be read.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import stat
 from functools import cache
 from typing import Any
 
 from dsmt.ports.logs import Begun
+from dsmt.system.removing import remove_tree, take_back_way
 
 _KEEP_SIZE = 1
 _PUNCH_HOLE = 2
@@ -29,7 +33,11 @@ class DiskLogs:
 
     def __init__(self, directory: str) -> None:
         self._directory = os.path.abspath(directory)
+        if not os.path.isdir(self._directory):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._directory)  # what a program has put there (rule 4)
         os.makedirs(self._directory, mode=0o750, exist_ok=True)
+        take_back_way(self._directory, self._directory)
 
     def path(self, name: str) -> str:
         """The file to append to."""
@@ -38,6 +46,7 @@ class DiskLogs:
     def begin(self, name: str, *, size_bytes: int, keep: int) -> Begun:
         """A run is about to start: put the file aside when it is over its size."""
         path = self.path(name)
+        _make_way(path)
         end = self.end(name)
         if end <= size_bytes or end == 0:
             return Begun(end, rotated=False)
@@ -55,7 +64,7 @@ class DiskLogs:
         """The file's end now."""
         try:
             return os.stat(self.path(name)).st_size
-        except FileNotFoundError:
+        except OSError:
             return 0
 
     def trim(self, name: str, *, size_bytes: int, keep: int) -> None:
@@ -73,15 +82,15 @@ class DiskLogs:
 
     def read(self, name: str, start: int, end: int | None, *, rotated: bool = False, most: int = 65536) -> bytes:
         """The last `most` bytes between two offsets; what was freed is left out."""
-        try:
-            with open(self.path(name) + (".1" if rotated else ""), "rb") as file:
+        with contextlib.suppress(OSError):  # it is not there, or nothing that can be read (rule 4)
+            place = self.path(name) + (".1" if rotated else "")
+            with open(os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 last = size if end is None else min(end, size)
                 first = max(start, last - most, 0)
                 file.seek(first)
                 return file.read(max(0, last - first)).lstrip(b"\0")
-        except FileNotFoundError:
-            return b""
+        return b""
 
     @staticmethod
     def _drop_from(path: str, number: int) -> None:
@@ -94,11 +103,21 @@ class DiskLogs:
             number += 1
 
 
+def _make_way(path: str) -> None:
+    """Remove what is in the place of a log and no file (rule 4): a directory or, since who opens one waits, a pipe."""
+    with contextlib.suppress(FileNotFoundError):
+        status = os.stat(path, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            remove_tree(path)
+        elif not stat.S_ISREG(status.st_mode):
+            os.unlink(path)
+
+
 def _taken(path: str) -> int:
     """Bytes that a file takes on the disk."""
     try:
         return os.stat(path).st_blocks * _STAT_BLOCK
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

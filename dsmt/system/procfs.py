@@ -85,13 +85,15 @@ def identity_of(pid: int) -> ProcessIdentity | None:
 
 
 def handles(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal (`SigCgt`, proc_pid_status(5)), or is gone."""
+    """Whether a process would act on a signal: it has a handler (`SigCgt`, proc(5)), and is not stopped; or is gone."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
-            caught = next((line for line in file if line.startswith(b"SigCgt:")), None)
+            told = dict(line.split(b":", 1) for line in file)
     except _GONE:
         return True
-    return caught is None or bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+    if told[b"State"].split()[0] in b"Tt":
+        return False
+    return bool(int(told[b"SigCgt"], 16) >> (number - 1) & 1)
 
 
 def is_alive(identity: ProcessIdentity) -> bool:

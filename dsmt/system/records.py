@@ -26,6 +26,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.failures import DISK_IS_FULL
 from dsmt.system.files import is_within, write_atomically
 from dsmt.system.procfs import identities, is_alive, pids, send_signal, words_of
+from dsmt.system.reading import read_file
 
 LOCK: Final = "spawner.lock"
 
@@ -61,9 +62,8 @@ def _written_over(path: str, content: bytes) -> bool:
 def read_record(path: str) -> ProcessIdentity | None:
     """Which process a record names, alive or not; None when there is no record or it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=ProcessIdentity)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return msgspec.json.decode(read_file(path), type=ProcessIdentity)
+    except (OSError, msgspec.DecodeError):
         return None
 
 

@@ -1,4 +1,4 @@
-"""Removing: a directory with all that programs have left in it.
+"""Removing: a directory with all that programs have left in it, and having our rights in what is ours.
 
 Rule 1: nothing is removed of what something is mounted in: what is mounted may be anybody's.
 Rule 2: a program may have taken away our right to write, or to look, in what it has made (Go's module cache is so): we take
@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 from typing import Final
 
 _HERE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -41,6 +42,19 @@ def mounted_in(place: str) -> str | None:
         points = (_OCTAL.sub(lambda octal: bytes([int(octal[1], 8)]), line.split(b" ", 5)[4]) for line in file)
         found = next((point for point in points if point == top or point.startswith(top + b"/")), None)
     return None if found is None else os.fsdecode(found)
+
+
+def take_back_way(top: str, place: str) -> bool:
+    """Have our rights in each directory from `top` to a place, and in it, if they are ours; whether one lacked them."""
+    lacked, here = False, top
+    for part in ("", *os.path.relpath(place, top).split("/")):
+        here = os.path.join(here, part) if part else top
+        with contextlib.suppress(OSError):
+            mode = os.stat(here, follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
+                lacked = True
+                _open_up(here, None)
+    return lacked
 
 
 def _take_back(place: str) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.rules.container import IDENTITY, OUTCOME, Ended
+from dsmt.agents.rules.container import CONFIG, IDENTITY, OUTCOME, PROCESS, RECORD, Ended
+from dsmt.agents.rules.container import SLOT as FACT
 from dsmt.errors import FailedError
+from dsmt.system.failures import failed
 
 from .managed import SLOT, Managed
 from .memory_machine import MemoryFiles
@@ -161,6 +163,50 @@ def test_what_nobody_foresaw_in_one_container_keeps_no_other_one_waiting(monkeyp
         monkeypatch.setattr(Agents, "start_agent", start)
         await at.site.until("running")
         assert {type(error) for error in told} == {IndexError}
+        at.end()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("name", [CONFIG, OUTCOME, PROCESS, IDENTITY, FACT, RECORD])
+def test_what_a_program_has_put_in_the_place_of_a_file_of_ours_goes_and_the_next_manager_goes_on(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it keep any other container waiting: the manager dies at nothing that stands there."""
+    read = MemoryFiles.read
+
+    def is_a_pipe(files: MemoryFiles, path: str) -> bytes | None:
+        if (found := read(files, path)) == b"PIPE":
+            raise failed("node.files", path=path, done="read", error="it is no file")
+        return found
+
+    async def main() -> None:
+        monkeypatch.setattr(MemoryFiles, "read", is_a_pipe)
+        at = await Managed.running()
+        assert at.process is not None
+        at.process.kill()
+        at.node.agents.started[-1].process.kill()
+        at.node.files.content[f"/n1/{SLOT.directory}/{name}"] = b"PIPE"
+        process = at.start()
+        await at.realm.until(lambda: len(at.node.agents.started) == 2 and b"PIPE" not in at.node.files.content.values())
+        await at.realm.until(lambda: len(at.node.machine.alive) == 1 and at.site.state() == "running")
+        assert process.alive
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_who_finds_no_record_ends_what_runs_here_before_it_begins_another_one() -> None:
+    """A program may remove all that is in its container's directory: what it has started is nobody's then."""
+
+    async def main() -> None:
+        at = await Managed.running()
+        (program,) = at.node.machine.alive
+        for path in [path for path in at.node.files.content if SLOT.directory in path]:
+            del at.node.files.content[path]
+        at.node.agents.started[-1].process.kill()
+        await at.realm.until(lambda: len(at.node.machine.programs) == 2 and len(at.node.machine.alive) == 1)
+        assert program not in at.node.machine.alive
         at.end()
 
     in_virtual_time(main)

@@ -42,7 +42,7 @@ def done(left: Left) -> list[First]:
 @pytest.mark.parametrize(
     ("left", "expected"),
     [
-        (FRESH, []),
+        (FRESH, [First.SWEEP]),
         (NOTHING, [First.SWEEP]),
         (replace(NOTHING, stays=True), [First.SWEEP, First.TELL_AGAIN]),
         (replace(REBOOTED, stays=True), [First.FORGET_BEFORE, First.TELL_AGAIN]),
@@ -77,7 +77,7 @@ def test_what_lives_is_taken_over_or_ended_and_what_lives_no_more_is_told_once(l
     did = done(left)
     assert (First.TAKE in did) == left.found
     assert (First.TAKE_BEFORE in did) == left.before_found
-    assert (First.SWEEP in did) == (not left.found and not left.fresh and not left.rebooted)
+    assert (First.SWEEP in did) == (not left.found and not left.rebooted)
     told = [one for one in did if one in (First.TELL_REBOOTED, First.TELL_ENDED)]
     assert len(told) == (left.named and not left.found)
     if left.before_named and not left.rebooted and not left.ready:

@@ -103,6 +103,12 @@ def test_a_process_handles_a_signal_from_when_it_has_a_handler_for_it_and_nobody
         assert program.stdout.readline() == "has\n"
         assert procfs.handles(program.pid, signal.SIGURG)
         assert not procfs.handles(program.pid, signal.SIGUSR1)
+        program.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 20
+        while procfs.handles(program.pid, signal.SIGURG) and time.monotonic() < deadline:
+            pass
+        assert not procfs.handles(program.pid, signal.SIGURG), "who is stopped acts on nothing"
+        program.send_signal(signal.SIGCONT)
         program.stdin.write("end\n")
         program.stdin.flush()
         program.wait(20)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from dsmt.agents.rules.container import RECORD, InstanceRecord, dump_record, load_record
+from dsmt.agents.shared.kept import own
 from dsmt.agents.shared.patient import PatientWriter
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import Status
@@ -21,10 +22,10 @@ class Memory:
     def __init__(self, files: Files, boot: str) -> None:
         self._files, self._writer = files, PatientWriter(files)
         self._due = False
-        raw = files.read(RECORD)
+        raw = own(files, RECORD)
         found = load_record(raw)
         self.fresh = raw is None
-        """No record had ever been written here, so nothing was started either."""
+        """There is no record here: nothing was started, or somebody has removed it."""
         self.rebooted = found is not None and found.boot != boot
         """The machine has been started anew since the record was written: nothing that ran then runs."""
         if found is None:

@@ -15,14 +15,21 @@ from dsmt.ports.files import Files
 
 def clear(files: Files, slot: SlotKey) -> FailedError | None:
     """Remove the directory of a container, below the node's own; why something of it is left, if it is."""
+    try:
+        names = files.names(slot.directory)
+    except FailedError as error:
+        return error
     failure = None
-    for name in sorted(files.names(slot.directory), key=lambda name: (name == FILES, name != CONFIG, name)):
+    for name in sorted(names, key=lambda name: (name == FILES, name != CONFIG, name)):
         try:
             files.remove(f"{slot.directory}/{name}")
         except FailedError as error:
             failure = failure or error
     here = slot.directory
-    while "/" in here and not files.names(here):
-        files.remove(here)
-        here = here.rpartition("/")[0]
+    try:
+        while "/" in here and not files.names(here):
+            files.remove(here)
+            here = here.rpartition("/")[0]
+    except FailedError as error:
+        return failure or error
     return failure

@@ -30,7 +30,7 @@ from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.rules.supervision import JITTER, Again, Supervision
 from dsmt.agents.shared.dependencies import NodeSurroundings
-from dsmt.agents.shared.kept import keep, kept
+from dsmt.agents.shared.kept import keep, kept, own
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.backoff import Backoff
 from dsmt.errors import FailedError, InputError, TransportError, UnusableEventError
@@ -102,7 +102,7 @@ class ContainerKeeper:
         """The generation of the greatest fact known, else what the agent's record says."""
         if self.signed is not None:
             return self.signed.event.version or 0
-        record = c.load_record(self._files.read(c.RECORD))
+        record = c.load_record(own(self._files, c.RECORD))
         return 0 if record is None else record.generation
 
     # -- what it is told
@@ -161,23 +161,26 @@ class ContainerKeeper:
 
     async def run(self) -> None:
         """Make the container if it is not there, and keep its agent alive until it is gone."""
-        if self._files.read(c.CONFIG) is not None:
-            self._container.resume(State.INSTALLED, generation=self.generation, orphan=self._orphan)
+        with contextlib.suppress(FailedError):
+            if own(self._files, c.CONFIG) is not None:
+                self._container.resume(State.INSTALLED, generation=self.generation, orphan=self._orphan)
         while not self._closing:
             try:
                 if self._tidy():
                     return
-                ended, lived = await self._one_agent()
+                await self._follow(*await self._one_agent())
             except Exception as error:  # noqa: BLE001 - one container's failure keeps no other one waiting
                 was_begun = self._begun or self._record() is not None
                 await self._failed(self._why(as_failed(error)), UNSEEN if was_begun else None, 0.0)
-                continue
-            if self._closing:
-                self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
-            elif self._outcome() == "":
-                if lived >= HEALTHY_S:
-                    self._supervision.healthy(self._deps.clock.boottime() - lived)
-                await self._failed(self._why_ended(ended, lived), ended, lived)
+
+    async def _follow(self, ended: Exit, lived: float) -> None:
+        """Say how an agent has ended, and wait as long as the next one is to wait."""
+        if self._closing:
+            self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
+        elif self._outcome() == "":
+            if lived >= HEALTHY_S:
+                self._supervision.healthy(self._deps.clock.boottime() - lived)
+            await self._failed(self._why_ended(ended, lived), ended, lived)
 
     def _tidy(self) -> bool:
         """Make of the directory what the last agent's outcome asks for; True when nothing is left to keep."""
@@ -191,12 +194,12 @@ class ContainerKeeper:
             self._recreate()
         elif outcome:
             self._files.remove(c.OUTCOME)
-        if self._files.read(c.CONFIG) is None:
+        if own(self._files, c.CONFIG) is None:
             self._create()
         return False
 
     def _outcome(self) -> str:
-        return (self._files.read(c.OUTCOME) or b"").decode(errors="replace")
+        return (own(self._files, c.OUTCOME) or b"").decode(errors="replace")
 
     def _create(self) -> None:
         """Make the container. Raises `FailedError` (`fetch.no_space`)."""
@@ -214,7 +217,7 @@ class ContainerKeeper:
         """A new container in the place of the old one: escalation asked for it."""
         cause = () if self._agent.last is None else (self._agent.last,)
         self._container.tell(State.SELECTED, cause=cause, generation=self.generation)
-        record = c.load_record(self._files.read(c.RECORD))
+        record = c.load_record(own(self._files, c.RECORD))
         for name in self._files.names(""):
             if name not in c.KEPT_BY_RECREATION and name != c.OUTCOME:
                 with contextlib.suppress(FailedError):  # the next installation meets it, and says so
@@ -260,8 +263,8 @@ class ContainerKeeper:
     def _counts(self) -> bool:
         """Whether the agent that is found is below the node's key, and of the bus that carries the realm now."""
         with contextlib.suppress(InputError):
-            told = c.load_config(self._files.read(c.CONFIG), where=f"{self._files.root}/{c.CONFIG}")
-            return told.nats == self._config.nats and is_below(self._files.read(c.IDENTITY), self._deps.identity)
+            told = c.load_config(own(self._files, c.CONFIG), where=f"{self._files.root}/{c.CONFIG}")
+            return told.nats == self._config.nats and is_below(own(self._files, c.IDENTITY), self._deps.identity)
         return False
 
     async def _supersede(self, found: Process) -> None:
@@ -286,10 +289,9 @@ class ContainerKeeper:
 
     def _record(self) -> ProcessIdentity | None:
         """Which process the last agent was."""
-        raw = self._files.read(c.PROCESS)
-        if raw is not None:
-            with contextlib.suppress(msgspec.DecodeError):
-                return msgspec.json.decode(raw, type=ProcessIdentity)
+        with contextlib.suppress(FailedError, msgspec.DecodeError):
+            raw = own(self._files, c.PROCESS)
+            return None if raw is None else msgspec.json.decode(raw, type=ProcessIdentity)
         return None
 
     def _find(self) -> Process | None:
@@ -321,10 +323,10 @@ class ContainerKeeper:
         if self.signed is not None and (before is None or newer(self.signed.event, before.event)):
             keep(self._files, c.SLOT, self.signed, self._deps.bus)
         told = c.dump_config(self._config.for_agent(self.slot))
-        if self._files.read(c.CONFIG) != told:
+        if own(self._files, c.CONFIG) != told:
             self._files.write(c.CONFIG, told)
         deps = self._deps
-        kept_identity = self._files.read(c.IDENTITY)
+        kept_identity = own(self._files, c.IDENTITY)
         raw = delegated(
             kept_identity,
             self.slot.agent(self._config.node),
@@ -342,8 +344,7 @@ class ContainerKeeper:
         verdict = self._supervision.failed(self._deps.clock.boottime(), jitter=jitter)
         delay = verdict.delay_s if isinstance(verdict, Again) else AGENT_POLICY.cap_s
         voice = self._agent if self._container.monitor.state is State.INSTALLED else self._container
-        cause = () if voice.last is None else (voice.last,)
-        now_ms = self._deps.bus.now_ms()
+        cause, now_ms = () if voice.last is None else (voice.last,), self._deps.bus.now_ms()
         about: dict[str, Any] = {"next_try_ms": now_ms + int(delay * 1000), "pid": None, "generation": self.generation}
         last = None if ended is None else endings.last_exit(ended, lived_s, why, now_ms)
         voice.tell(State.FAILED, why=why, cause=cause, last_exit=last, **about)
@@ -390,8 +391,7 @@ class ContainerKeeper:
         if process is not None:
             process.signal(signal.SIGKILL)
             await process.wait()
-        drivers = self._deps.drivers(self._files.root)
-        record = c.load_record(self._files.read(c.RECORD))
+        drivers, record = self._deps.drivers(self._files.root), c.load_record(own(self._files, c.RECORD))
         if record is not None and record.process is not None and record.driver in drivers:
             instance = await drivers[record.driver].adopt(record.process)
             if instance is not None:

@@ -31,7 +31,8 @@ from dsmt.agents.rules.container import CONFIG, LEFT, NodeConfig
 from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import NodeSurroundings
-from dsmt.errors import UnusableEventError
+from dsmt.agents.shared.kept import own
+from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.kinds.slot import Slot
@@ -40,6 +41,7 @@ from dsmt.event.slots import SlotKey, index_of
 from dsmt.event.status import Layer, State
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
+from dsmt.ports.files import Files
 from dsmt.ports.listening import listen
 
 TOMBSTONES: Final = "tombstone/service/"
@@ -124,16 +126,16 @@ class ContainerManager:
         the slot is.
         """
         files, found = self._deps.files, []
-        for service in files.names("containers"):
-            for component in files.names(f"containers/{service}"):
-                for name in files.names(f"containers/{service}/{component}"):
+        for service in _names(files, "containers"):
+            for component in _names(files, f"containers/{service}"):
+                for name in _names(files, f"containers/{service}/{component}"):
                     index = index_of(name)
                     if index is None:  # somebody else's: a copy that an operator has made
                         continue
                     slot = SlotKey(service, component, index)
-                    if files.read(f"{slot.directory}/{CONFIG}") is not None:
+                    if _is_container(files, slot):
                         found.append(slot)
-                    elif LEFT.issuperset(files.names(slot.directory)):
+                    elif LEFT.issuperset(_names(files, slot.directory)):
                         self._left[slot] = Left.read(slot, self._greatest(slot), files, self._deps.bus)
                     else:
                         clear(files, slot)
@@ -144,7 +146,12 @@ class ContainerManager:
         if self._group is None or self._closing:
             return
         self._left.pop(slot, None)
-        keeper = self._keepers[slot] = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
+        try:
+            keeper = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
+        except FailedError:  # a link, or anything else, stands where its directory was
+            self._deps.files.remove(slot.directory)
+            keeper = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
+        self._keepers[slot] = keeper
         self._running[slot] = self._group.create_task(self._until_gone(keeper))
 
     async def _until_gone(self, keeper: ContainerKeeper) -> None:
@@ -302,3 +309,19 @@ class ContainerManager:
             for agent in self._hearing.hung(self._deps.clock.boottime(), mute):
                 if agent in keepers:
                     keepers[agent].end_hung()
+
+
+def _names(files: Files, path: str) -> list[str]:
+    """The names in a directory; none where they cannot be read: what is wrong with one keeps no other one waiting (C13)."""
+    try:
+        return files.names(path)
+    except FailedError:
+        return []
+
+
+def _is_container(files: Files, slot: SlotKey) -> bool:
+    """Whether there is a container; where nobody can tell its keeper says why."""
+    try:
+        return own(files, f"{slot.directory}/{CONFIG}") is not None
+    except FailedError:
+        return True

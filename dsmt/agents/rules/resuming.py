@@ -2,7 +2,8 @@
 
 Rule 1: each row of FIRST that holds when its turn comes is done, in the order of the table.
 Rule 2: what the record names, and lives, is taken over. Where its program lives no more, all else that lives in the
-    container is ended, but the copy before: another one may have been started that was not written down.
+    container is ended, but the copy before: another one may have been started that was not written down. So it is where
+    there is no record: a program may have removed it.
 Rule 3: what ran has failed if it lives no more, but not with its machine: nothing that ran before a reboot runs.
 Rule 4: what is served stays served: the copy before, unless its successor is ready.
 Rule 5: what an agent said last, and nobody may have heard, is said again: what runs, and what has ended and stays so.
@@ -128,7 +129,7 @@ FIRST: Final = (
     Rule(First.TAKE_BEFORE, (before_found,), (rebooted,)),
     Rule(First.LOSE_BEFORE, (before_named,), (rebooted, before_found)),
     Rule(First.TAKE, (found,), (rebooted,)),
-    Rule(First.SWEEP, (), (rebooted, found, fresh)),
+    Rule(First.SWEEP, (), (rebooted, found)),
     Rule(First.TELL_ENDED, (named,), (rebooted, found, fresh)),
     Rule(First.TELL_AGAIN, (stays,), (named, fresh)),
     Rule(First.SERVE_NONE, (before_named,), (rebooted, before_runs, ready)),

@@ -2,7 +2,9 @@
 
 Rule 1: fact and certificates are written and read together: who starts anew can offer what it acts on to a broker that
     knows nobody.
-Rule 2: a file that is not there or damaged is nothing known; a damaged certificate is left out, and the fact still obeyed.
+Rule 2: a file that is not there, damaged or no file is nothing known; a damaged certificate is left out, and the fact still
+    obeyed.
+Rule 3: what stands in the place of a file of ours goes: a program that has our uid may have put anything there.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import cbor2
 import msgspec
 
-from dsmt.errors import UnusableEventError
+from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.payload import canonical
@@ -35,15 +37,27 @@ def keep(files: Files, path: str, signed: SignedEvent, bus: Bus) -> None:
     files.write(path, proven(signed, bus))
 
 
+def own(files: Files, path: str) -> bytes | None:
+    """The content of a file of ours; None where there is none, and where something else stood (rule 3).
+
+    Raises `FailedError` where that cannot be removed.
+    """
+    try:
+        return files.read(path)
+    except FailedError:
+        files.remove(path)
+        return None
+
+
 def kept(files: Files, path: str, bus: Bus) -> SignedEvent | None:
     """A fact that was kept, and was verified when it came; what proves it is known to the bus from now on."""
-    raw = files.read(path)
-    if raw is None:
-        return None
     try:
+        raw = files.read(path)
+        if raw is None:
+            return None
         told = msgspec.convert(cbor2.loads(raw), _Kept, builtin_types=(bytes,))
         signed = decode(told.event)
-    except (UnusableEventError, msgspec.ValidationError, cbor2.CBORDecodeError, ValueError):
+    except (FailedError, UnusableEventError, msgspec.ValidationError, cbor2.CBORDecodeError, ValueError):
         return None
     bus.introduce(told.certificates)
     return signed

@@ -137,8 +137,8 @@ class SimProcess(Owner):
             self._handlers[number] = handler
 
     def handles(self, number: int) -> bool:
-        """Whether it has a handler for a signal, or is gone."""
-        return self.dead or number in self._handlers
+        """Whether it would act on a signal: it has a handler, and does not stand still; or is gone."""
+        return self.dead or (number in self._handlers and self.state != "paused")
 
     def send_signal(self, number: int) -> None:
         """Send a signal. Nothing when it has not started or has ended."""

@@ -1,0 +1,23 @@
+"""Reading: a whole small file, of which a program may have made anything: a pipe, a directory, a file without end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+MOST_BYTES: Final = 64 * 2**20
+"""What is larger is no small file."""
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def read_file(place: str) -> bytes:
+    """The content of a file. Raises OSError, also for what is no file (who opens a pipe may wait for ever), or too large."""
+    with open(os.open(place, _FLAGS), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no file", place)
+        if status.st_size > MOST_BYTES:
+            raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES >> 20} MiB", place)
+        return file.read()

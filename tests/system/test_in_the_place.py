@@ -1,0 +1,52 @@
+"""What a program with our uid has put in the place of a file of ours: nobody waits for it, or fails at it for ever."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dsmt.agents.rules.container import PROCESS, RECORD
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.parts import Parts
+from dsmt.programs.containers import agents_in, record_in
+from dsmt.system.logs import DiskLogs
+from dsmt.system.records import read_record
+
+ODD = [os.mkdir, os.mkfifo, lambda path: Path(path).symlink_to(path), lambda path: Path(path).write_bytes(b"\xff{")]
+IDS = ["directory", "pipe", "link to itself", "noise"]
+
+
+@pytest.mark.parametrize("make", ODD, ids=IDS)
+@pytest.mark.parametrize("name", [PROCESS, RECORD])
+def test_down_finds_what_runs_whatever_a_containers_records_are(
+    name: str, make: Callable[[str], None], tmp_path: Path
+) -> None:
+    home = Home(tmp_path)
+    container = home.part("nodes", "n1") / "containers" / "web" / "app" / "0"
+    container.mkdir(parents=True)
+    make(str(container / name))
+    assert (record_in(container), read_record(str(container / name)), agents_in(container)) == (None, None, [])
+    parts = Parts(home)
+    assert (parts.agents(), parts.instances()) == ([], [])
+    parts.clear()
+    assert not container.exists()
+
+
+@pytest.mark.parametrize("make", ODD[:3], ids=IDS[:3])
+def test_what_is_in_the_place_of_a_log_is_read_as_nothing_and_goes_before_the_next_start(
+    make: Callable[[str], None], tmp_path: Path
+) -> None:
+    logs = DiskLogs(str(tmp_path / "logs"))
+    make(logs.path("stdout"))
+    assert logs.read("stdout", 0, None) == b""
+    logs.begin("stdout", size_bytes=100, keep=1)
+    assert not os.path.lexists(logs.path("stdout"))
+
+
+@pytest.mark.parametrize("make", ODD[1:], ids=IDS[1:])
+def test_what_is_in_the_place_of_the_logs_goes(make: Callable[[str], None], tmp_path: Path) -> None:
+    make(str(tmp_path / "logs"))
+    logs = DiskLogs(str(tmp_path / "logs"))
+    Path(logs.path("stdout")).write_bytes(b"said")
+    assert logs.read("stdout", 0, None) == b"said"
