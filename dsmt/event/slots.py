@@ -75,26 +75,19 @@ class SlotKey(NamedTuple):
         return f"agent/{node}/{self}"
 
     @classmethod
-    def of_agent(cls, source: str) -> SlotKey | None:
-        """The slot of an agent's name; None for any other source."""
-        parts = source.split("/")
-        index = index_of(parts[4]) if len(parts) == 5 and parts[0] == "agent" else None
-        return None if index is None else cls(parts[2], parts[3], index)
-
-    @classmethod
     def of_topic(cls, topic: str) -> SlotKey | None:
         """The slot of a slot fact's topic; None for any other topic."""
-        parts = topic.split("/")
-        if len(parts) != 5 or parts[0] != "service" or parts[2] != "slot":
-            return None
-        index = index_of(parts[4])
-        return None if index is None else cls(parts[1], parts[3], index)
+        return cls._of(topic, "slot", 5)
 
     @classmethod
     def of_status(cls, topic: str) -> SlotKey | None:
         """The slot of a status's topic; None for any other topic."""
+        return cls._of(topic, "status", 7)
+
+    @classmethod
+    def _of(cls, topic: str, kind: str, levels: int) -> SlotKey | None:
         parts = topic.split("/")
-        if len(parts) != 7 or parts[0] != "service" or parts[2] != "status":
+        if len(parts) != levels or parts[0] != "service" or parts[2] != kind:
             return None
         index = index_of(parts[4])
         return None if index is None else cls(parts[1], parts[3], index)

@@ -78,16 +78,22 @@ def test_it_runs_again_when_that_is_asked_for_and_what_becomes_of_it_then_is_wha
     on_site(test)
 
 
-def test_how_it_ended_long_before_says_nothing_of_a_run_that_was_begun_since_and_was_interrupted() -> None:
-    """The first revision has ended; it is applied again after another one, runs, and the next one is tried meanwhile."""
+@pytest.mark.parametrize("told", [False, True], ids=["", "which its slot's fact says"])
+def test_how_it_ended_long_before_says_nothing_of_a_run_that_was_begun_since_and_was_interrupted(told: bool) -> None:
+    """The first revision has ended; it is applied again after another one, runs, and the next one is tried meanwhile.
+
+    A controller that knows how the program had ended in the first cannot tell that it is the same one.
+    """
 
     async def test(site: Site) -> None:
         await ended(site, ALONE)
+        last = site.statuses()[-1]["last_exit"]
         other = site.spec(ALONE.replace("forever", "a while"), version=2)
         site.assign(other, version=2)
         await site.until("running")
         site.machine.alive[-1].end(Exit(1, None))
         await site.until("failed")
+        await asyncio.sleep(60)
         again = site.spec(ALONE, version=3)
         site.assign(again, version=3)
         await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3 and site.state() == "running")
@@ -98,37 +104,9 @@ def test_how_it_ended_long_before_says_nothing_of_a_run_that_was_begun_since_and
         site.machine.alive[-1].end(Exit(1, None))
         await site.until("failed")
         ran = len(site.machine.programs)
-        site.assign(again, version=5, refuses=Good(spec=str(worse.id), revision=4))
+        before = Ended(at_ms=last["at_ms"], ran_s=last["ran_s"]) if told else None
+        site.assign(again, version=5, refuses=Good(spec=str(worse.id), revision=4), ended=before)
         await site.realm.until(lambda: site.statuses()[-1]["generation"] == 5 and site.state() == "running")
-        assert len(site.machine.programs) == ran + 1
-
-    on_site(test)
-
-
-def test_what_its_slots_fact_says_of_how_it_ended_counts_for_no_run_that_was_begun_since() -> None:
-    """A controller knows how the program had ended in an earlier revision, and cannot tell that it is the same one."""
-
-    async def test(site: Site) -> None:
-        await ended(site, ALONE)
-        last = site.statuses()[-1]["last_exit"]
-        await asyncio.sleep(60)
-        site.assign(site.spec(ALONE.replace("forever", "a while"), version=2), version=2)
-        await site.until("running")
-        site.machine.alive[-1].end(Exit(1, None))
-        await site.until("failed")
-        again = site.spec(ALONE, version=3)
-        site.assign(again, version=3)
-        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3 and site.state() == "running")
-        worse = site.spec(ALONE.replace("forever", "never"), version=4)
-        site.assign(worse, version=4)
-        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 4 and site.state() == "running")
-        site.machine.alive[-1].end(Exit(1, None))
-        await site.until("failed")
-        ran = len(site.machine.programs)
-        told = Ended(at_ms=last["at_ms"], ran_s=last["ran_s"])
-        site.assign(again, version=5, refuses=Good(spec=str(worse.id), revision=4), ended=told)
-        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 5)
-        await site.until("running")
         assert len(site.machine.programs) == ran + 1
 
     on_site(test)

@@ -7,18 +7,7 @@ from dsmt.event.slots import SlotKey
 KEY = SlotKey("web", "app", 3)
 
 
-@pytest.mark.parametrize(
-    ("source", "key"),
-    [
-        ("agent/n1/web/app/3", KEY),
-        ("agent/n1/web/app/03", None),
-        ("agent/n1/web/app", None),
-        ("agent/n1/web/app/3/x", None),
-        ("node/n1/web/app/3", None),
-    ],
-)
-def test_an_agent_is_of_one_slot(source: str, key: SlotKey | None) -> None:
-    assert SlotKey.of_agent(source) == key
+def test_an_agent_is_of_one_slot() -> None:
     assert KEY.agent("n1") == "agent/n1/web/app/3"
 
 
@@ -35,3 +24,16 @@ def test_an_agent_is_of_one_slot(source: str, key: SlotKey | None) -> None:
 )
 def test_a_slot_fact_s_topic_is_of_one_slot(topic: str, key: SlotKey | None) -> None:
     assert SlotKey.of_topic(topic) == key
+
+
+@pytest.mark.parametrize(
+    ("topic", "key"),
+    [
+        ("service/web/status/app/3/n1/agent", KEY),
+        ("service/web/status/app/03/n1/agent", None),
+        ("service/web/status/app/3/n1", None),
+        ("service/web/slot/app/3/n1/agent", None),
+    ],
+)
+def test_a_status_s_topic_is_of_one_slot(topic: str, key: SlotKey | None) -> None:
+    assert SlotKey.of_status(topic) == key
