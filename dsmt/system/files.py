@@ -86,7 +86,9 @@ class DiskFiles:
         if account is None:
             self.write(f"{path}/{name}", content, mode=mode)
         else:
-            giving.write(self._place(path), name, content, account, mode)
+            place = self._place(path)
+            with _told(f"{place}/{name}", "written", len(content)):
+                giving.write(place, name, content, account, mode)
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; empty when there is none. Raises `FailedError` where it cannot be read."""
@@ -154,7 +156,7 @@ def make_directories(place: str) -> None:
 def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Write a file beside `place`, then rename it over it. Raises OSError that names it, and leaves nothing behind then."""
     directory = os.path.dirname(place)
-    beside = os.path.join(directory, f".{os.path.basename(place)}.{os.getpid()}.{next(_numbers)}.new")
+    beside = os.path.join(directory, f".{os.path.basename(place)[:40]}.{os.getpid()}.{next(_numbers)}.new")
     try:
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             os.fchmod(file.fileno(), mode)

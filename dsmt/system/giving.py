@@ -89,7 +89,7 @@ def _enter(place: str, way: list[str], account: Account) -> Iterator[int]:
 
 
 def _write(here: int, name: str, content: bytes, account: Account, mode: int) -> None:
-    beside = f".{name}.{os.getpid()}.{next(_numbers)}.new"
+    beside = f".{name[:40]}.{os.getpid()}.{next(_numbers)}.new"
     made = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=here)
     try:
         with open(made, "wb") as file:

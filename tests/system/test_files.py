@@ -252,3 +252,14 @@ def test_what_is_larger_than_any_small_file_is_not_read(files):
         file.truncate(2**38)
     with pytest.raises(FailedError, match="large cannot be read: it is larger than 64 mib"):
         files.read("large")
+
+
+def test_a_name_may_be_as_long_as_the_disk_lets_it_be_and_what_is_longer_is_told(files):
+    longest = "ü" * 127
+    files.write(longest, b"1")
+    assert files.read(longest) == b"1"
+    for write in (files.write, lambda path, content: files.write_given("given", path, content, user="nobody", mode=0o600)):
+        files.below("given")
+        with pytest.raises(FailedError, match="cannot be written: file name too long") as told:
+            write("ü" * 128, b"1")
+        assert told.value.code == "node.files"

@@ -45,10 +45,10 @@ _COMPRESSIONS: Final[Mapping[bytes, Opener]] = {
 _ZSTANDARD: Final = b"\x28\xb5\x2f\xfd"
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _BROKEN: Final = (
-    tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, struct.error,
-    ArithmeticError, LookupError, ValueError,
+    tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, ArithmeticError,
+    LookupError, RuntimeError, ValueError,
 )  # fmt: skip
-"""What the libraries raise at an archive that is broken: the last three are theirs, for no code of ours raises them here."""
+"""What the libraries raise at an archive that is broken: the last four are theirs, for no code of ours raises them here."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
