@@ -11,7 +11,8 @@ class Files(Protocol):
     def read(self, path: str) -> bytes | None:
         """The whole content, or None when there is no such file.
 
-        Raises `FailedError` (`node.files`) where it cannot be read: it is a directory or a pipe, or not ours to read.
+        Raises `FailedError` (`node.files`) where it cannot be read. Its field `other` tells whether that is since something
+        else stands there: a directory, a pipe, a link to elsewhere.
         """
         ...
 

@@ -8,7 +8,7 @@ from dsmt.agents.drivers import roots_of
 from dsmt.agents.rules.container import PROCESS, RECORD, InstanceRecord, load_record
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.system.reading import read_file
+from dsmt.system.reading import SCARCE, read_file
 from dsmt.system.records import living
 
 
@@ -31,7 +31,9 @@ def record_in(container: Path) -> InstanceRecord | None:
     """What the agent of a container has written down last; None where nothing can be read."""
     try:
         return load_record(read_file(str(container / RECORD)))
-    except OSError:
+    except OSError as error:
+        if error.errno in SCARCE:
+            raise
         return None
 
 

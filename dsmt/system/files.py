@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from dsmt.errors import InputError
 from dsmt.system import giving
 from dsmt.system.failures import failed, full_disk_told
-from dsmt.system.reading import read_file
+from dsmt.system.reading import OTHERS, read_file
 from dsmt.system.removing import remove_tree, take_back_way
 from dsmt.system.users import account_of
 
@@ -27,13 +27,17 @@ DIRECTORY_BYTES: Final = 4096
 
 @contextlib.contextmanager
 def _told(place: str, done: str, need: int = 0) -> Iterator[None]:
-    """Tell a full disk as `full_disk_told` does, and all else that the machine does not let be `done` as `node.files`."""
+    """Tell a full disk as `full_disk_told` does, and all else that the machine does not let be `done` as `node.files`.
+
+    Its field `other` says whether that is since something else stands there than what is to be.
+    """
     try:
         with full_disk_told(place, need):
             yield
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) and error.filename.startswith("/") else place
-        raise failed("node.files", path=where, done=done, error=(error.strerror or str(error)).lower()) from error
+        why, other = (error.strerror or str(error)).lower(), error.errno in OTHERS
+        raise failed("node.files", path=where, done=done, error=why, other=other) from error
 
 
 class DiskFiles:
@@ -141,7 +145,8 @@ class DiskFiles:
         place = os.path.join(self._root, *parts)
         resolved = os.path.realpath(place if follow or not parts else os.path.dirname(place))
         if not is_within(resolved, os.path.realpath(self._root)):
-            raise failed("node.files", path=place, done="used", error=f"a link on its way leads out of {self._root}")
+            why = f"a link on its way leads out of {self._root}"
+            raise failed("node.files", path=place, done="used", error=why, other=True)
         return place
 
 

@@ -9,6 +9,10 @@ from typing import Final
 
 MOST_BYTES: Final = 64 * 2**20
 """What is larger is no small file."""
+OTHERS: Final = frozenset({errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ELOOP, errno.ENXIO})
+"""What says that something else stands there: a directory, a pipe, a file too large, a link to itself, a socket."""
+SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What says nothing of a file, but of who would read it."""
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 

@@ -26,7 +26,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.failures import DISK_IS_FULL
 from dsmt.system.files import is_within, write_atomically
 from dsmt.system.procfs import identities, is_alive, pids, send_signal, words_of
-from dsmt.system.reading import read_file
+from dsmt.system.reading import SCARCE, read_file
 
 LOCK: Final = "spawner.lock"
 
@@ -63,7 +63,11 @@ def read_record(path: str) -> ProcessIdentity | None:
     """Which process a record names, alive or not; None when there is no record or it cannot be read."""
     try:
         return msgspec.json.decode(read_file(path), type=ProcessIdentity)
-    except (OSError, msgspec.DecodeError):
+    except msgspec.DecodeError:
+        return None
+    except OSError as error:
+        if error.errno in SCARCE:
+            raise
         return None
 
 

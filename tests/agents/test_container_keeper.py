@@ -177,7 +177,7 @@ def test_what_a_program_has_put_in_the_place_of_a_file_of_ours_goes_and_the_next
 
     def is_a_pipe(files: MemoryFiles, path: str) -> bytes | None:
         if (found := read(files, path)) == b"PIPE":
-            raise failed("node.files", path=path, done="read", error="it is no file")
+            raise failed("node.files", path=path, done="read", error="it is no file", other=True)
         return found
 
     async def main() -> None:
@@ -191,6 +191,33 @@ def test_what_a_program_has_put_in_the_place_of_a_file_of_ours_goes_and_the_next
         await at.realm.until(lambda: len(at.node.agents.started) == 2 and b"PIPE" not in at.node.files.content.values())
         await at.realm.until(lambda: len(at.node.machine.alive) == 1 and at.site.state() == "running")
         assert process.alive
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_cannot_be_read_for_a_moment_is_not_removed_and_is_read_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may have no descriptor left."""
+    read, failing = MemoryFiles.read, [True]
+
+    def has_no_descriptor(files: MemoryFiles, path: str) -> bytes | None:
+        if failing[0] and path in (CONFIG, OUTCOME, PROCESS, IDENTITY):
+            raise failed("node.files", path=path, done="read", error="too many open files", other=False)
+        return read(files, path)
+
+    async def main() -> None:
+        at = await Managed.running()
+        before = {path: content for path, content in at.node.files.content.items() if SLOT.directory in path}
+        assert at.process is not None
+        at.process.kill()
+        monkeypatch.setattr(MemoryFiles, "read", has_no_descriptor)
+        process = at.start()
+        await at.realm.until(lambda: at.states("agent")[-1] == "failed" or at.states("container")[-1] == "failed")
+        assert {path for path in before if path not in at.node.files.content} == set()
+        failing[0] = False
+        await at.realm.until(lambda: at.states("agent")[-1] == "running")
+        assert process.alive
+        assert (len(at.node.agents.started), len(at.node.machine.programs)) == (1, 1)
         at.end()
 
     in_virtual_time(main)

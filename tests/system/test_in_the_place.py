@@ -1,5 +1,6 @@
 """What a program with our uid has put in the place of a file of ours: nobody waits for it, or fails at it for ever."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from dsmt.agents.rules.container import PROCESS, RECORD
+from dsmt.errors import FailedError
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import Parts
 from dsmt.programs.containers import agents_in, record_in
+from dsmt.system.files import DiskFiles
 from dsmt.system.logs import DiskLogs
 from dsmt.system.records import read_record
 
@@ -50,3 +53,19 @@ def test_what_is_in_the_place_of_the_logs_goes(make: Callable[[str], None], tmp_
     logs = DiskLogs(str(tmp_path / "logs"))
     Path(logs.path("stdout")).write_bytes(b"said")
     assert logs.read("stdout", 0, None) == b"said"
+
+
+def test_who_has_no_descriptor_left_does_not_take_a_record_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def has_none(*_: object) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    record = tmp_path / PROCESS
+    record.write_bytes(b"{}")
+    monkeypatch.setattr(os, "open", has_none)
+    with pytest.raises(OSError, match="too many"):
+        read_record(str(record))
+    with pytest.raises(OSError, match="too many"):
+        record_in(tmp_path)
+    with pytest.raises(FailedError, match="cannot be read: too many open files") as told:
+        DiskFiles(str(tmp_path)).read(PROCESS)
+    assert told.value.fields["other"] is False

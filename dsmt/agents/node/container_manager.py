@@ -148,7 +148,9 @@ class ContainerManager:
         self._left.pop(slot, None)
         try:
             keeper = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
-        except FailedError:  # a link, or anything else, stands where its directory was
+        except FailedError as error:
+            if not error.fields.get("other"):
+                raise
             self._deps.files.remove(slot.directory)
             keeper = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
         self._keepers[slot] = keeper

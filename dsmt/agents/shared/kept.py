@@ -40,11 +40,13 @@ def keep(files: Files, path: str, signed: SignedEvent, bus: Bus) -> None:
 def own(files: Files, path: str) -> bytes | None:
     """The content of a file of ours; None where there is none, and where something else stood (rule 3).
 
-    Raises `FailedError` where that cannot be removed.
+    Raises `FailedError` where that cannot be removed, and where the machine does not let it be read now.
     """
     try:
         return files.read(path)
-    except FailedError:
+    except FailedError as error:
+        if not error.fields.get("other"):
+            raise
         files.remove(path)
         return None
 
