@@ -2,6 +2,8 @@
 
 Rule 1: a path is relative, has no `..`, and no link on its way leads out of the root.
 Rule 2: a reader sees the old content or the new one, whole; after a power cut too, when `durable`.
+Rule 3: on a full disk, or one with no inode left, a number takes the place of one that is as long: who is to begin anew must
+    write down that it does, and what fills the disk may be its own to end.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from typing import Final, TypeVar
 
 from dsmt.errors import InputError
 from dsmt.system import giving
-from dsmt.system.failures import failed, full_disk_told
+from dsmt.system.failures import DISK_IS_FULL, failed, full_disk_told
 from dsmt.system.reading import OTHERS, read_file
 from dsmt.system.removing import remove_tree, take_back_way
 from dsmt.system.users import account_of
 
 T = TypeVar("T")
+FEW_BYTES: Final = 64
+"""So few are written over a file's at once: a number, where a disk has no room for the file beside it (rule 3)."""
 _numbers = count()
 DIRECTORY_BYTES: Final = 4096
 """What a directory takes."""
@@ -71,7 +75,11 @@ class DiskFiles:
 
         def write() -> None:
             make_directories(os.path.dirname(place))
-            write_atomically(place, content, mode=mode, durable=self._durable)
+            try:
+                write_atomically(place, content, mode=mode, durable=self._durable)
+            except OSError as error:
+                if error.errno not in DISK_IS_FULL or len(content) > FEW_BYTES or not write_over(place, content):
+                    raise
 
         with _told(place, "written", len(content)):
             self._with_rights(place, write)
@@ -178,6 +186,18 @@ def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: 
         raise
     if durable:
         _sync_directory(directory)
+
+
+def write_over(place: str, content: bytes) -> bool:
+    """Write over a file that has as many bytes, which takes no room and no inode; whether there was such a one."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(place, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            if os.fstat(descriptor).st_size == len(content):
+                return os.pwrite(descriptor, content, 0) == len(content)
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _sync_directory(directory: str) -> None:

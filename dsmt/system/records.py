@@ -24,7 +24,7 @@ import msgspec
 
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.failures import DISK_IS_FULL
-from dsmt.system.files import is_within, write_atomically
+from dsmt.system.files import is_within, write_atomically, write_over
 from dsmt.system.procfs import identities, is_alive, pids, send_signal, words_of
 from dsmt.system.reading import SCARCE, read_file
 
@@ -48,14 +48,9 @@ def write_record(path: str, identity: ProcessIdentity) -> None:
 
 
 def _written_over(path: str, content: bytes) -> bool:
-    """Write over what a file holds, which takes no room, with blanks up to its end; whether there was one to write over."""
+    """Write over what a record holds, which takes no room, with blanks up to its end; whether there was one."""
     with suppress(OSError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            filled = content.ljust(os.fstat(descriptor).st_size)
-            return os.pwrite(descriptor, filled, 0) == len(filled)
-        finally:
-            os.close(descriptor)
+        return write_over(path, content.ljust(os.path.getsize(path)))
     return False
 
 

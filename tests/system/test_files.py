@@ -144,6 +144,21 @@ def test_a_full_disk_takes_a_record_in_the_place_of_the_one_before_and_none_wher
         write_record(record_path(str(small_disk), "controller"), own)
 
 
+@pytest.mark.parametrize("small_disk", ["1m,nr_inodes=20"], indirect=True)
+def test_a_disk_with_no_inode_left_takes_a_number_in_the_place_of_one_as_long_and_nothing_else(small_disk):
+    files = DiskFiles(str(small_disk))
+    files.write("incarnation", b"1700000000000")
+    with suppress(OSError):
+        for number in range(100):
+            (small_disk / str(number)).touch()
+    files.write("incarnation", b"1700000000001")
+    assert files.read("incarnation") == b"1700000000001"
+    for path, content in (("incarnation", b"2"), ("another", b"1700000000001"), ("incarnation", bytes(100))):
+        with pytest.raises(FailedError, match="no inode free"):
+            files.write(path, content)
+    assert files.read("incarnation") == b"1700000000001"
+
+
 @pytest.mark.parametrize("path", [".", "there", "file/below"])
 def test_what_stands_where_a_file_is_to_be_is_told_and_left(files, path):
     files.write("there/inside", b"1")
