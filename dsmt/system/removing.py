@@ -72,6 +72,6 @@ def _open_up(name: str, above: int | None) -> None:
         return
     try:
         with contextlib.suppress(PermissionError):  # somebody else's: that is told of what cannot be removed
-            os.chmod(f"/proc/self/fd/{descriptor}", 0o700)
+            os.chmod(f"/proc/self/fd/{descriptor}", stat.S_IMODE(os.fstat(descriptor).st_mode) | stat.S_IRWXU)
     finally:
         os.close(descriptor)
