@@ -108,6 +108,11 @@ REASONS: Final[Mapping[str, Template]] = {
     ),
     "install.unpack": Template("<file> cannot be unpacked: <error>", "check the archive", "you"),
     "install.command": Template("<step> command ended with <code> after <time>", "dsmt logs <target> --step <step>", "you"),
+    "install.cut": Template(
+        "<step> is cut off again and again, each time by the end of the agent that does it",
+        "dsmt logs <target> --step <step>",
+        "you",
+    ),
     "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run` or `directory`, or `chmod +x`", "you"),
     "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or `auto`", "world"),
     "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target>", "dsmt"),

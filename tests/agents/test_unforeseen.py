@@ -7,6 +7,7 @@ import pytest
 
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.running import Runner
+from dsmt.agents.rules import after
 from dsmt.agents.rules.container import EXIT_GONE
 
 from .memory_bus import Realm
@@ -64,5 +65,37 @@ def test_what_is_to_be_gone_is_gone_though_its_files_cannot_be_removed() -> None
         site.assign(site.spec_of(), version=2, desired="gone")
         assert (await agent.wait()).code == EXIT_GONE
         assert (site.state(), site.statuses()[-1]["reason"]["code"]) == ("gone", "node.files")
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("step", ["install", "configure"])
+def test_a_step_that_ends_the_agents_which_do_it_has_failed(step: str) -> None:
+    """It may kill its parent, or take all the memory that there is: nobody would ever be told, and nothing refused."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB + f"    {step}: end it\n    restart: {{park: {{after: 2}}}}\n")
+        started = len(site.machine.programs)
+        for _ in range(after.CUT_MOST):
+            agent = site.start()
+            await site.realm.until(lambda: len(site.machine.alive) == 1)
+            agent.kill()
+            await site.realm.until(lambda: not site.machine.alive)
+        assert len(site.machine.programs) == started + after.CUT_MOST
+        last = site.start()
+        await site.until("failed")
+        said = site.statuses()[-1]["reason"]
+        assert (said["code"], said["message"]) == (
+            "install.cut",
+            f"{step} is cut off again and again, each time by the end of the agent that does it",
+        )
+        await site.realm.until(lambda: len(site.machine.alive) == 1)
+        last.kill()
+        await site.realm.until(lambda: not site.machine.alive)
+        last = site.start()
+        await site.realm.until(lambda: site.states().count("failed") == 2)
+        assert site.statuses()[-1]["reason"]["code"] == "install.cut", "and has failed at each further end"
+        last.kill()
 
     in_virtual_time(main)

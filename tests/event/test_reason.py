@@ -21,7 +21,7 @@ WHO_ACTS = {
     "node.stale": "world", "node.clock": "you", "node.files": "you",
     "fetch.unreachable": "world", "fetch.not_found": "you", "fetch.denied": "you", "fetch.mismatch": "you",
     "fetch.no_space": "you", "fetch.read_only": "you",
-    "install.unpack": "you", "install.command": "you", "install.secret": "you", "install.user": "you",
+    "install.unpack": "you", "install.command": "you", "install.cut": "you", "install.secret": "you", "install.user": "you",
     "start.cannot_exec": "you", "start.port_in_use": "world", "start.timeout": "dsmt", "start.exited": "dsmt",
     "start.driver": "you", "start.unheard": "you",
     "run.exited": "dsmt", "run.signal": "dsmt", "run.out_of_memory": "dsmt", "run.limit": "dsmt",

@@ -17,7 +17,7 @@ from dsmt.agents.rules.launching import RunPlan, Site, place_of
 from dsmt.agents.shared.dependencies import site_of
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.errors import FailedError
-from dsmt.event.reason import Reason
+from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 
 
@@ -26,6 +26,7 @@ class Steps:
 
     def __init__(self, context: Context, installer: Installer, failing: Failing, runner: Runner, facts: Facts) -> None:
         self._config = context.config
+        self._target = str(context.config.slot)
         self._deps = context.deps
         self._memory = context.memory
         self._reporter = context.reporter
@@ -44,7 +45,7 @@ class Steps:
             if self._present.run is None:  # else the record's are those of what runs
                 self._settle_ports(ports)
             self._present.prepared = ""
-            self._memory.save(**after.installing(self._memory.record, key))
+            self._begin("install", plan, after.installing(self._memory.record, key))
             await self._installer.install(plan, self._site(plan, ports))
             self._memory.save(**after.installed(self._memory.record, key))
 
@@ -54,7 +55,7 @@ class Steps:
         with self._supervised(plan):
             self._settle_ports(ports := self._choose_ports(plan, occupied=False))
             self._present.prepared = ""
-            self._memory.save(configured="")  # from the first file on it is neither that of before nor this one
+            self._begin("configure", plan, {"configured": ""})  # from the first file on it is neither one
             await self._installer.configure(plan, self._site(plan, ports))
             self._memory.save(configured=plan.wanted.run_key)
 
@@ -87,10 +88,25 @@ class Steps:
     def _supervised(self, plan: RunPlan, *, counts: bool = False) -> Iterator[None]:
         """A block whose failure is told and supervised, by what is wanted; also one that nobody foresaw."""
         self._failing.supervision.policy = plan.component.restart
+        over = after.did()
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this step's
-            self._failing.failed(as_failed(error), counts=counts)
+            told = as_failed(error)
+            over = after.cut_off() if told.code == "install.cut" else over
+            self._memory.note(**over)
+            self._failing.failed(told, counts=counts)
+        finally:
+            self._memory.note(**over)
+
+    def _begin(self, step: str, plan: RunPlan, changes: after.Changes) -> None:
+        """Write down that a step of the spec has begun. Raises `FailedError` where it has ended the agents that did it."""
+        record = self._memory.record
+        doing = after.doing(record, f"{step} {plan.wanted.install_key} {plan.wanted.run_key}")
+        self._memory.save(**changes, **doing)
+        if doing["cut"] >= after.CUT_MOST:
+            told = reason("install.cut", step=step, target=self._target)
+            raise FailedError("install.cut", told.message, next=told.next, step=step)
 
     def tidy(self) -> None:
         """Remove the installations but that of what runs. What cannot be removed is tried again at the next start."""

@@ -4,6 +4,7 @@ Rule 1: what runs is written as what was started, until something else is: keys,
 Rule 2: an installation counts from its end on, and no more from the moment it is begun anew.
 Rule 3: what was decided of a failure stands until a start, a new generation or an operator's word; that a program has ended
     and is not run again stands until something else is wanted (A20).
+Rule 4: a step in which `CUT_MOST` agents have ended one after the other has failed: it may be what ends them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dsmt.spec.records import RestartPolicy
 
 BEGUN_MOST: Final = 8
 """Of so many programs an instance's record says when they were begun last."""
+CUT_MOST: Final = 3
 Changes = dict[str, Any]
 """Fields of an `InstanceRecord`, and what they are from now on."""
 
@@ -79,6 +81,21 @@ def _ran(last: LastExit | None) -> bool:
 
 def _run_of(record: InstanceRecord) -> Goal:
     return Goal(record.install_key, record.run_key, record.run_generation, record.run_restart)
+
+
+def doing(record: InstanceRecord, step: str) -> Changes:
+    """A step has begun; where it was under way before, the agent that did it has ended in it (rule 4)."""
+    return {"doing": step, "cut": record.cut + 1 if record.doing == step else 0}
+
+
+def did() -> Changes:
+    """It is over, well or not, or is not wanted any more."""
+    return {"doing": "", "cut": 0}
+
+
+def cut_off() -> Changes:
+    """It has failed, for it ends who does it: it is tried again, and has failed again at the next such end."""
+    return {"cut": CUT_MOST - 2}
 
 
 def installing(record: InstanceRecord, key: str) -> Changes:

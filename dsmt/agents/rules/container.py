@@ -196,6 +196,10 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     finished: bool = False
     not_before_s: float = 0.0
     step: str = ""
+    doing: str = ""
+    """The step of the spec that is under way, with its key."""
+    cut: int = 0
+    """How many agents in a row have ended in it."""
     history: RestartHistory = RestartHistory()
     last_exit: LastExit | None = None
     good: Good | None = None
@@ -240,6 +244,8 @@ def carried(record: InstanceRecord) -> InstanceRecord:
         good_key=record.good_key,
         done=record.done,
         begun=record.begun,
+        doing=record.doing,
+        cut=record.cut,
         commands=record.commands,
         last_command=record.last_command,
         held=record.held,
