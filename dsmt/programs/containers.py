@@ -8,7 +8,7 @@ from dsmt.agents.drivers import roots_of
 from dsmt.agents.rules.container import PROCESS, RECORD, InstanceRecord, load_record
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.system.reading import SCARCE, read_file
+from dsmt.system.reading import read_what_is_there
 from dsmt.system.records import living
 
 
@@ -29,12 +29,7 @@ def agents_in(container: Path) -> list[ProcessIdentity]:
 
 def record_in(container: Path) -> InstanceRecord | None:
     """What the agent of a container has written down last; None where nothing can be read."""
-    try:
-        return load_record(read_file(str(container / RECORD)))
-    except OSError as error:
-        if error.errno in SCARCE:
-            raise
-        return None
+    return load_record(read_what_is_there(str(container / RECORD)))
 
 
 def roots_in(container: Path) -> list[ProcessIdentity]:

@@ -11,7 +11,7 @@ MOST_BYTES: Final = 64 * 2**20
 """What is larger is no small file."""
 OTHERS: Final = frozenset({errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ELOOP, errno.ENXIO})
 """What says that something else stands there: a directory, a pipe, a file too large, a link to itself, a socket."""
-SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What says nothing of a file, but of who would read it."""
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -25,3 +25,13 @@ def read_file(place: str) -> bytes:
         if status.st_size > MOST_BYTES:
             raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES >> 20} MiB", place)
         return file.read()
+
+
+def read_what_is_there(place: str) -> bytes | None:
+    """The same; None where there is nothing that can be read. Raises OSError where who would read it is short of means."""
+    try:
+        return read_file(place)
+    except OSError as error:
+        if error.errno in _SCARCE:
+            raise
+        return None

@@ -26,7 +26,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.failures import DISK_IS_FULL
 from dsmt.system.files import is_within, write_atomically, write_over
 from dsmt.system.procfs import identities, is_alive, pids, send_signal, words_of
-from dsmt.system.reading import SCARCE, read_file
+from dsmt.system.reading import read_what_is_there
 
 LOCK: Final = "spawner.lock"
 
@@ -56,13 +56,10 @@ def _written_over(path: str, content: bytes) -> bool:
 
 def read_record(path: str) -> ProcessIdentity | None:
     """Which process a record names, alive or not; None when there is no record or it cannot be read."""
+    raw = read_what_is_there(path)
     try:
-        return msgspec.json.decode(read_file(path), type=ProcessIdentity)
+        return None if raw is None else msgspec.json.decode(raw, type=ProcessIdentity)
     except msgspec.DecodeError:
-        return None
-    except OSError as error:
-        if error.errno in SCARCE:
-            raise
         return None
 
 

@@ -114,8 +114,8 @@ class ContainerManager:
 
     def _patterns(self) -> tuple[str, ...]:
         """What is to be subscribed to; of what was left, which has no agent, also where its slot is by now."""
-        own = (TOMBSTONES, *self._hearing.patterns, *self._former.patterns)
-        return (*own, *(slot.topic for slot in sorted(self._left)[: PATTERNS_MOST - len(own)]))
+        always = (TOMBSTONES, *self._hearing.patterns, *self._former.patterns)
+        return (*always, *(slot.topic for slot in sorted(self._left)[: PATTERNS_MOST - len(always)]))
 
     # -- containers
 
