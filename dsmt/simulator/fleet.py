@@ -88,7 +88,7 @@ class Fleet:
         for host in world.hosts.values():
             if all(host is not broker.host for broker in self.brokers) and self.stream.chance(scale.skewed):
                 host.clock.offset_s = self.stream.uniform(-SKEW_S, SKEW_S)
-        self._views: list[tuple[View, int]] = []
+        self._views: dict[SimStore, tuple[View, int]] = {}
         self._held: dict[SimStore, tuple[int, list[tuple[Row, SignedEvent]]]] = {}
         self._held_at = -1
         self.recent: deque[bytes] = deque(maxlen=RECENT)
@@ -301,15 +301,14 @@ class Fleet:
 
     def view(self) -> View:
         """The broker's present store folded, up to now by its realm time: what has expired is gone, as for all readers."""
-        while len(self._views) < len(self.broker.stores):
-            self._views.append((View(), 0))
-        view, row = self._views[-1]
-        if self.broker.store.head > row:
-            for one, signed in self._read(self.broker.store, row):
+        store = self.broker.store
+        view, row = self._views.get(store) or (View(), 0)
+        if store.head > row:
+            for one, signed in self._read(store, row):
                 if view.apply(signed) or not self.recent:
                     self.recent.append(view.digest)
                 row = one.row
-            self._views[-1] = (view, row)
+        self._views[store] = (view, row)
         if view.expire(self.broker.now_ms):
             self.recent.append(view.digest)
         return view
