@@ -123,6 +123,8 @@ def test_a_neighbours_word_is_refused_and_answered_with_ours(word, ours):
         (component("run: x\nreserve: {cpu: 500m}"), 5, "write 0.5"),
         (component("run: x\nreserve: {cpu: .nan}"), 5, "too small"),
         (component("run: x\nlost_after: 1s"), 5, "at least 5s"),
+        (component("run: x\nrestart: {cap: 0s}"), 5, "at least 100ms"),
+        (component("run: x\nrestart: {reset: 0s}"), 5, "at least 1s"),
         (component("run: x\nterm: 10m"), 5, "at most 5m"),
         (component("run: x\nnodes: minus(all_nodes)"), 5, "takes 2 parts"),
         (component("run: x\nrequires: gpu"), 5, "alone is not a condition"),
