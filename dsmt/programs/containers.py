@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dsmt.agents.drivers import roots_of
 from dsmt.agents.rules.container import PROCESS, RECORD, InstanceRecord, load_record
+from dsmt.event.slots import index_of
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.reading import read_what_is_there
@@ -13,8 +14,8 @@ from dsmt.system.records import living
 
 
 def containers_in(node: Path) -> list[Path]:
-    """The directories of the containers of the node in a directory."""
-    return sorted((node / "containers").glob("*/*/*"))
+    """The directories of the containers of the node in a directory; what is named otherwise is somebody else's."""
+    return sorted(place for place in (node / "containers").glob("*/*/*") if index_of(place.name) is not None)
 
 
 def records_of_agents(container: Path) -> list[str]:

@@ -38,16 +38,15 @@ def main(directory: str) -> int:
 
 async def _serve(directory: str) -> int:
     config = container.load_config(DiskFiles(directory).read(container.CONFIG), where=f"{directory}/{container.CONFIG}")
-    files = DiskFiles(directory, top=config.node_directory)
+    node = config.node_directory
+    files, quick = (DiskFiles(node, durable=safe).below(directory.removeprefix(f"{node}/")) for safe in (True, False))
     identity = read_identity(Path(directory) / container.IDENTITY)
     spawner = SpawnedProcesses(config.node_directory)
     realm = Realm(name=config.realm, roots=config.roots)
     checks = RealChecks(directory)
     if own(files, container.RECORD) is not None:  # there was an agent before, which may have been killed
         await checks.clear()
-    hand_on_brokers(
-        DiskFiles(bus_of_manager(config.node_directory), durable=False), DiskFiles(f"{directory}/bus", durable=False)
-    )
+    hand_on_brokers(DiskFiles(bus_of_manager(config.node_directory), durable=False), quick.below("bus"))
     async with client(
         identity, realm, config.brokers, nats=config.nats, directory=f"{directory}/bus", address=config.address
     ) as bus:
@@ -61,9 +60,9 @@ async def _serve(directory: str) -> int:
                 sockets=LinuxSockets(),
                 logs=DiskLogs(f"{directory}/{container.LOGS}"),
                 files=files,
-                quick=DiskFiles(directory, durable=False),
+                quick=quick,
                 data=DiskFiles(config.data_root, top=config.node_directory),
-                host=DiskFiles("/"),
+                host=DiskFiles("/", made=False, ours=False),
                 clock=LinuxClock(),
                 entropy=SystemEntropy(),
                 boot=boot(),

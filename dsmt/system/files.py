@@ -1,6 +1,7 @@
 """Disk files: a process's own directory on a Linux file system.
 
-Rule 1: a path is relative, has no `..`, and no link on its way leads out of the root.
+Rule 1: a path is relative, has no `..`, and no link on its way leads out of the root. Nor is a root used in whose place, or
+    on the way to which from what it is `below`, somebody has put a link or something else.
 Rule 2: a reader sees the old content or the new one, whole; after a power cut too, when `durable`.
 Rule 3: on a full disk, or one with no inode left, a number takes the place of one that is as long: who is to begin anew must
     write down that it does, and what fills the disk may be its own to end.
@@ -40,20 +41,27 @@ def _told(place: str, done: str, need: int = 0) -> Iterator[None]:
             yield
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) and error.filename.startswith("/") else place
+        said = os.fsencode(where).decode(errors="replace")  # a program's file may have any name
         why, other = (error.strerror or str(error)).lower(), error.errno in OTHERS
-        raise failed("node.files", path=where, done=done, error=why, other=other) from error
+        raise failed("node.files", path=said, done=done, error=why, other=other) from error
 
 
 class DiskFiles:
     """The `Files` port over one directory, made when missing (mode 0700), unless it need not be `made`.
 
     `durable` False leaves out fsync: for what is worthless after a power cut, such as which processes run. `top` is the
-    directory from which the way is opened to what is given to a user, empty for the root.
+    directory from which the way is opened to what is given to a user, empty for the root. Where what is there is not `ours`
+    no right is taken back.
     """
 
-    def __init__(self, root: str, *, durable: bool = True, top: str = "", made: bool = True) -> None:
+    def __init__(
+        self, root: str, *, durable: bool = True, top: str = "", made: bool = True, ours: bool = True, anchor: str = ""
+    ) -> None:
         self._root = os.path.abspath(root)
+        self._anchor = anchor or self._root
+        """What it is `below`: from there on no link is on the way to the root (rule 1)."""
         self._durable = durable
+        self._ours = ours
         self._top = os.path.abspath(top) if top else self._root
         if made:
             with _told(self._root, "made", DIRECTORY_BYTES):
@@ -126,7 +134,8 @@ class DiskFiles:
 
     def below(self, path: str, *, made: bool = True) -> DiskFiles:
         """The same port rooted at a directory below this one. Raises `FailedError` on a full disk, if it is to be `made`."""
-        return DiskFiles(self._place(path), durable=self._durable, top=self._top, made=made)
+        place = self._place(path) if made else os.path.join(self._root, *self._parts(path))
+        return DiskFiles(place, durable=self._durable, top=self._top, made=made, ours=self._ours, anchor=self._anchor)
 
     def _do(self, place: str, done: str, act: Callable[[], T], absent: T) -> T:
         """Do something at a place where nothing may be: then `absent`."""
@@ -141,21 +150,28 @@ class DiskFiles:
         try:
             return act()
         except PermissionError:
-            if not take_back_way(self._root, place):
+            if not self._ours or not take_back_way(self._anchor, place):
                 raise
             return act()
 
     def _place(self, path: str, *, follow: bool = True) -> str:
         """The absolute place of a path (rule 1). Without `follow` its last part may be any link: it is not followed."""
+        parts = self._parts(path)
+        place = os.path.join(self._root, *parts)
+        resolved = os.path.realpath(place if follow or not parts else os.path.dirname(place))
+        root = os.path.normpath(os.path.join(os.path.realpath(self._anchor), os.path.relpath(self._root, self._anchor)))
+        if not is_within(resolved, root):
+            why = f"a link on its way leads out of {self._root}"
+            raise failed("node.files", path=place, done="used", error=why, other=True)
+        if os.path.lexists(root) and not os.path.isdir(root):
+            raise failed("node.files", path=root, done="used", error="it is no directory", other=True)
+        return place
+
+    def _parts(self, path: str) -> list[str]:
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if path.startswith("/") or ".." in parts or "\0" in path:
             raise InputError("files.path", f"{path!r} leaves the directory {self._root}", path=path)
-        place = os.path.join(self._root, *parts)
-        resolved = os.path.realpath(place if follow or not parts else os.path.dirname(place))
-        if not is_within(resolved, os.path.realpath(self._root)):
-            why = f"a link on its way leads out of {self._root}"
-            raise failed("node.files", path=place, done="used", error=why, other=True)
-        return place
+        return parts
 
 
 def make_directories(place: str) -> None:

@@ -33,7 +33,7 @@ class DiskLogs:
 
     def __init__(self, directory: str) -> None:
         self._directory = os.path.abspath(directory)
-        if not os.path.isdir(self._directory):
+        if os.path.islink(self._directory) or not os.path.isdir(self._directory):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._directory)  # what a program has put there (rule 4)
         os.makedirs(self._directory, mode=0o750, exist_ok=True)

@@ -1,8 +1,10 @@
 """Removing: a directory with all that programs have left in it, and having our rights in what is ours.
 
 Rule 1: nothing is removed of what something is mounted in: what is mounted may be anybody's.
-Rule 2: a program may have taken away our right to write, or to look, in what it has made (Go's module cache is so): we take
-    it back, by descriptors, and follow no link.
+Rule 2: a program may have taken away our rights in what it has made (Go's module cache is so): we take them back, by
+    descriptors, and follow no link.
+Rule 3: a tree may be deeper than any stack, and than there are descriptors: one directory of it is open at a time. Who goes
+    back up comes out where he went in, or goes no further: a program may move a directory while it is removed.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import stat
 from typing import Final
 
-_HERE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMED: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPENED: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_WRITE: Final = stat.S_IRUSR | stat.S_IWUSR
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
@@ -25,14 +28,61 @@ def remove_tree(place: str) -> None:
     if mounted is not None:
         raise OSError(errno.EBUSY, "something is mounted there", mounted)
     try:
-        try:
-            shutil.rmtree(place)
-        except PermissionError:
-            _take_back(place)
-            shutil.rmtree(place)
+        _empty(place)
+        os.rmdir(place)
     except OSError as error:
         error.filename = place  # what is below it was named by its last part alone
         raise
+
+
+def _empty(place: str) -> None:
+    """Remove all that is in a directory (rule 3)."""
+    way: list[tuple[str, tuple[int, int]]] = []
+    here = _enter(place, None)
+    try:
+        while (below := _emptied(here)) is not None or way:
+            if below is not None:
+                way.append((below, _identity(here)))
+                _go(here, _enter(below, here))
+                continue
+            name, above = way.pop()
+            _go(here, os.open("..", _OPENED, dir_fd=here))
+            if _identity(here) != above:
+                raise OSError(errno.ESTALE, "it was moved while it was removed")
+            os.rmdir(name, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _emptied(here: int) -> str | None:
+    """Remove what is no directory, up to the first that is one: its name; None where nothing is left."""
+    with os.scandir(here) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                return entry.name
+            os.unlink(entry.name, dir_fd=here)
+    return None
+
+
+def _enter(name: str, above: int | None) -> int:
+    """Open a directory to remove what is in it, with all our rights there (rule 2)."""
+    named = os.open(name, _NAMED | os.O_DIRECTORY, dir_fd=above)
+    try:
+        _take_back(named, stat.S_IRWXU)
+        return os.open(".", _OPENED, dir_fd=named)
+    finally:
+        os.close(named)
+
+
+def _go(here: int, there: int) -> None:
+    """Be in another directory from now on, by the descriptor that there was."""
+    os.dup2(there, here, inheritable=False)
+    os.close(there)
+
+
+def _identity(directory: int) -> tuple[int, int]:
+    status = os.fstat(directory)
+    return status.st_dev, status.st_ino
 
 
 def mounted_in(place: str) -> str | None:
@@ -45,33 +95,24 @@ def mounted_in(place: str) -> str | None:
 
 
 def take_back_way(top: str, place: str) -> bool:
-    """Have our rights in each directory from `top` to a place, and in it, if they are ours; whether one lacked them."""
-    lacked, here = False, top
-    for part in ("", *os.path.relpath(place, top).split("/")):
-        here = os.path.join(here, part) if part else top
-        with contextlib.suppress(OSError):
-            mode = os.stat(here, follow_symlinks=False).st_mode
-            if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
-                lacked = True
-                _open_up(here, None)
+    """Have our rights in each directory from `top` to a place, and in what is there, if it is ours; whether one lacked."""
+    lacked = False
+    with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+        here: int | None = None
+        for part in (top, *os.path.relpath(place, top).split("/")):
+            here = os.open(part, _NAMED, dir_fd=here)
+            opened.callback(os.close, here)
+            kind = stat.S_IFMT(os.fstat(here).st_mode)
+            wanted = {stat.S_IFDIR: stat.S_IRWXU, stat.S_IFREG: _READ_WRITE}.get(kind, 0)
+            lacked |= _take_back(here, wanted)
     return lacked
 
 
-def _take_back(place: str) -> None:
-    """Have the right to look and to write in a directory and in all below it that are ours (rule 2)."""
-    _open_up(place, None)
-    for _, directories, _, here in os.fwalk(place, follow_symlinks=False):
-        for name in directories:
-            _open_up(name, here)
-
-
-def _open_up(name: str, above: int | None) -> None:
-    try:
-        descriptor = os.open(name, _HERE, dir_fd=above)
-    except NotADirectoryError:  # a link to one
-        return
-    try:
-        with contextlib.suppress(PermissionError):  # somebody else's: that is told of what cannot be removed
-            os.chmod(f"/proc/self/fd/{descriptor}", stat.S_IMODE(os.fstat(descriptor).st_mode) | stat.S_IRWXU)
-    finally:
-        os.close(descriptor)
+def _take_back(named: int, wanted: int) -> bool:
+    """Have rights in what a descriptor names, if it is ours; whether one lacked."""
+    mode = stat.S_IMODE(os.fstat(named).st_mode)
+    if mode & wanted == wanted:
+        return False
+    with contextlib.suppress(PermissionError):  # somebody else's: that is told of what cannot be removed
+        os.chmod(f"/proc/self/fd/{named}", mode | wanted)
+    return True

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.rules.container import CONFIG, IDENTITY, OUTCOME, PROCESS, RECORD, Ended
+from dsmt.agents.rules.container import CONFIG, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, Ended
 from dsmt.agents.rules.container import SLOT as FACT
 from dsmt.errors import FailedError
 from dsmt.system.failures import failed
@@ -218,6 +218,28 @@ def test_what_cannot_be_read_for_a_moment_is_not_removed_and_is_read_later(monke
         await at.realm.until(lambda: at.states("agent")[-1] == "running")
         assert process.alive
         assert (len(at.node.agents.started), len(at.node.machine.programs)) == (1, 1)
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_record_that_cannot_be_read_before_any_fact_has_come_ends_no_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = MemoryFiles.read
+
+    def is_closed(files: MemoryFiles, path: str) -> bytes | None:
+        if path in (RECORD, FACT, TOLD):
+            raise failed("node.files", path=path, done="read", error="permission denied", other=False)
+        return read(files, path)
+
+    async def main() -> None:
+        at = await Managed.running()
+        assert at.process is not None
+        at.process.kill()
+        monkeypatch.setattr(MemoryFiles, "read", is_closed)
+        process = at.start()
+        monkeypatch.setattr(at.node.agents, "start_agent", None)  # the one that runs is taken over
+        await asyncio.sleep(30)
+        assert (process.alive, at.site.state()) == (True, "running")
         at.end()
 
     in_virtual_time(main)

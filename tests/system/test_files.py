@@ -232,6 +232,20 @@ os.chmod(f"{files.root}/a", 0o500)
 files.remove("a/b")
 print(files.names("a"))
 files.remove("a")
+own = files.below("service/slot")
+own.write("f", b"1")
+for name in ("service/slot/f", "service/slot", "service"):
+    os.chmod(f"{files.root}/{name}", 0)
+print(own.read("f"))
+own.write("f", b"2")
+files.below("operators").write("f", b"3")
+os.chmod(f"{files.root}/operators", 0o0)
+try:
+    DiskFiles("/", made=False, ours=False).read(f"{files.root}/operators/f".lstrip("/"))
+except FailedError as error:
+    print(error.message, oct(os.stat(f"{files.root}/operators").st_mode & 0o777))
+files.remove("operators")
+files.remove("service")
 try:
     files.remove("others")
 except FailedError as error:
@@ -257,6 +271,8 @@ def test_who_is_not_privileged_removes_what_a_program_has_closed_and_is_told_of_
         "['others']",
         "['f'] b'1' 0o711",
         "[]",
+        "b'1'",
+        f"{directory}/operators/f cannot be read: permission denied 0o0",
         f"node.files {others} cannot be removed: permission denied",
         f"node.files {others}/secret cannot be read: permission denied",
     ], said.stderr

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import shutil
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +20,7 @@ from typing import IO, Final, Self
 from dsmt.agents.fetch.archive import ArchiveMember, Bounds, shown, unpack_archive
 from dsmt.errors import FailedError
 from dsmt.system.failures import failed, full_disk_told
+from dsmt.system.removing import remove_tree
 from dsmt.system.threads import Stop, in_thread
 from dsmt.version import __version__
 
@@ -241,7 +241,8 @@ def _unpack(
         said = f"{error.strerror or error}: {error.filename or directory}".lower()
         raise failed("install.unpack", file=name or os.path.basename(archive_path), error=said) from error
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(room)
 
 
 def _put_file(path: str, room: str, name: str, mode: str, stop: Stop) -> None:

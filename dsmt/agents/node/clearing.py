@@ -3,6 +3,7 @@
 Rule 1: what makes it a container goes first, and what its program has left last: where something cannot be removed all else
     has gone, so it is no container any more, and what is placed there later begins beside it.
 Rule 2: the directories above go with the last container in them.
+Rule 3: what stands in the place of a container's directory, as a link to elsewhere, goes, and nothing that it leads to.
 """
 
 from __future__ import annotations
@@ -11,6 +12,15 @@ from dsmt.agents.rules.container import CONFIG, FILES
 from dsmt.errors import FailedError
 from dsmt.event.slots import SlotKey
 from dsmt.ports.files import Files
+
+
+def make_way(files: Files, slot: SlotKey) -> None:
+    """Remove what stands in the place of a container's directory (rule 3). Raises `FailedError` where that cannot be."""
+    try:
+        files.below(slot.directory, made=False).names("")
+    except FailedError as error:
+        if error.fields.get("other"):
+            files.remove(slot.directory)
 
 
 def clear(files: Files, slot: SlotKey) -> FailedError | None:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.agents.node.clearing import clear
+from dsmt.agents.node.clearing import clear, make_way
 from dsmt.agents.node.delegation import delegated, is_below
 from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
@@ -102,8 +102,10 @@ class ContainerKeeper:
         """The generation of the greatest fact known, else what the agent's record says."""
         if self.signed is not None:
             return self.signed.event.version or 0
-        record = c.load_record(own(self._files, c.RECORD))
-        return 0 if record is None else record.generation
+        with contextlib.suppress(FailedError):
+            if (record := c.load_record(own(self._files, c.RECORD))) is not None:
+                return record.generation
+        return 0
 
     # -- what it is told
 
@@ -184,6 +186,7 @@ class ContainerKeeper:
 
     def _tidy(self) -> bool:
         """Make of the directory what the last agent's outcome asks for; True when nothing is left to keep."""
+        make_way(self._deps.files, self.slot)
         outcome = self._outcome()
         if outcome == c.Ended.GONE:
             self._take_kept()
@@ -239,8 +242,10 @@ class ContainerKeeper:
     async def _one_agent(self) -> tuple[Exit, float]:
         """Take over or start an agent, and wait for its end; how it ended, and how long it lived here."""
         began, found = self._deps.clock.boottime(), self._find()
-        if found is not None and not self._counts():
-            await self._supersede(found)
+        if found is not None and not self._counts():  # its successor takes over (rule 3)
+            self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=found.identity.pid)
+            found.signal(signal.SIGKILL)
+            await found.wait()
             found = None
         if found is None:
             await self._tell_unseen()
@@ -266,12 +271,6 @@ class ContainerKeeper:
             told = c.load_config(own(self._files, c.CONFIG), where=f"{self._files.root}/{c.CONFIG}")
             return told.nats == self._config.nats and is_below(own(self._files, c.IDENTITY), self._deps.identity)
         return False
-
-    async def _supersede(self, found: Process) -> None:
-        """End an agent that counts no longer than the node's former key, or bus; its successor takes over (rule 3)."""
-        self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=found.identity.pid)
-        found.signal(signal.SIGKILL)
-        await found.wait()
 
     async def _tell_unseen(self) -> None:
         """An agent that an earlier manager started has ended, and no manager saw it."""
@@ -348,8 +347,7 @@ class ContainerKeeper:
         about: dict[str, Any] = {"next_try_ms": now_ms + int(delay * 1000), "pid": None, "generation": self.generation}
         last = None if ended is None else endings.last_exit(ended, lived_s, why, now_ms)
         voice.tell(State.FAILED, why=why, cause=cause, last_exit=last, **about)
-        if delay:
-            await asyncio.sleep(delay)
+        await asyncio.sleep(delay)
 
     @property
     def is_mute(self) -> bool:

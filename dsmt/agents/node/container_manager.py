@@ -146,14 +146,7 @@ class ContainerManager:
         if self._group is None or self._closing:
             return
         self._left.pop(slot, None)
-        try:
-            keeper = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
-        except FailedError as error:
-            if not error.fields.get("other"):
-                raise
-            self._deps.files.remove(slot.directory)
-            keeper = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
-        self._keepers[slot] = keeper
+        self._keepers[slot] = keeper = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
         self._running[slot] = self._group.create_task(self._until_gone(keeper))
 
     async def _until_gone(self, keeper: ContainerKeeper) -> None:

@@ -27,7 +27,12 @@ def _is_anothers(program: ProcessIdentity, container: Path) -> bool:
 
 
 def _clear(container: Path) -> None:
-    """Remove what is in a container, and it itself where nothing is left."""
+    """Remove what is in a container, and it itself where nothing is left; of what a link there leads to, nothing."""
+    for place in (container.parents[1], container.parents[0], container):
+        if place.is_symlink() or not place.is_dir():
+            with suppress(OSError):
+                place.unlink()
+            return
     record = remembered(record_in(container))
     with suppress(OSError):  # a disk that has become read-only, of which nothing is removed
         going = {RECORD} if record is not None and record.installed else {RECORD, FILES}

@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -151,7 +152,8 @@ async def _replace_agents(home: Home, node: str, former: ProcessIdentity | None)
 async def _replace_agent(container: Path, manager: ProcessIdentity) -> None:
     former = [one for one in agents_in(container) if one.started < manager.started]
     if former:  # its manager tells no failure
-        write_atomically(str(container / OUTCOME), Ended.FOLLOWED.encode(), durable=False)
+        with suppress(OSError):  # it tells one, then: what is wrong with one container keeps no other one waiting
+            write_atomically(str(container / OUTCOME), Ended.FOLLOWED.encode(), durable=False)
     for agent in former:
         send_signal(agent, signal.SIGKILL)
     if former:
