@@ -37,7 +37,8 @@ async def failed(made: Fleet, service: str, code: str) -> dict[str, Any]:
     """The reason that `dsmt ps` shows, once a node has told it."""
 
     def told() -> bool:
-        slots = made.watch.view.services[service].slots.values()
+        entry = made.watch.view.services.get(service)
+        slots = () if entry is None else entry.slots.values()
         said = [i.application.record.reason for slot in slots for i in slot.instances.values() if i.application is not None]
         return any(reason is not None and reason.code == code for reason in said)
 
