@@ -281,3 +281,17 @@ def test_what_is_to_be_looked_at_of_a_set_that_selects_no_node_is_there(nodes: s
     why = row_of(realm).reason
     assert why is not None
     assert (why.code, why.next) == ("place.empty_set", advice)
+
+
+def test_what_ended_with_a_removed_service_waits_for_nothing_where_that_is_applied_again_with_fewer() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3))
+    realm.settle()
+    realm.apply(web(3), removed=True)
+    realm.settle()
+    realm.after(10).settle()
+    realm.apply(web(2))
+    realm.settle()
+    rows = [(row.key.index, row.state) for row in instances(sight(realm), Target("web"), everything=True)]
+    assert Shown.GONE in {state for index, state in rows if index == 2}
+    assert (2, Shown.WAITING) not in rows

@@ -82,7 +82,7 @@ def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[InstanceRow]:
         nodes = [entry.fact.record.node]
     else:
         nodes = [*living_holders(sight, entry)]
-        if not nodes and component_of(sight, key) is not None:
+        if not nodes and component_of(sight, key) is not None and is_wanted(sight, key):
             nodes = [None]
     if everything:
         nodes += [node for node in sorted(entry.instances) if node not in nodes]
