@@ -180,6 +180,8 @@ async def test_that_what_was_decided_is_ahead_of_the_clock_is_told(r: TestRealm)
         await got.until(lambda g: any(3590 < data["early_s"] < 3620 for data in g.of("broker/b1/stats")))
         told = [data["message"] for data in got.of("broker/b1/notice") if data["kind"] == "clock"]
         assert any("dsmt clock accept b1" in one for one in told)
+        exported = await watcher.head()
+        assert exported.event.data["early_s"] > 3590
         clock.on_s = 3600.0
         await until(lambda: held(broker, said) == len(said))
         clock.on_s += EARLY_S + 1

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dsmt.bus.broker.reporter import BrokerReporter, Self
+from dsmt.bus.broker.reporter import BrokerReporter, Condition, Self
 from dsmt.bus.broker.upkeep import Upkeep
 from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S, MOST_S, QUIET_S, Wholeness
 from dsmt.bus.store.sqlite import SqliteStore
@@ -47,10 +47,9 @@ def test_that_it_has_become_whole_or_is_no_more_is_said_at_once(first):
     kept = SimpleNamespace(head=1, head_hash=b"", identity="s", counts=lambda: dict.fromkeys(COUNTS, 0))
     words = SimpleNamespace(say=lambda topic, record: said.append((topic, record)), chain=SourceChain(1))
     reporter = BrokerReporter(Self("broker/b1", 1, "v"), kept, words, 100.0, whole=lambda: whole[0])
-    about = {"lag": 0.0, "sessions": 0, "dropped": 0, "address": "", "clock_ahead_s": 0.0, "early_s": 0.0}
     for now, is_whole in ((100.25, first), (100.5, not first), (100.75, not first)):
         whole[0] = is_whole
-        reporter.tick(now, **about)
+        reporter.tick(now, Condition(0.0, 0, 0, "", 0.0, 0.0))
     assert [record.whole for topic, record in said if topic == "broker/b1/stats"] == [first, not first]
 
 

@@ -182,7 +182,7 @@ class Broker:
         self._session_words.started()
         self._reporter.started()
         self._reporter.trimmed()
-        self._reporter.stats(lag=0.0, sessions=0, dropped=0, address=self.address)
+        self._reporter.stats(self._upkeep.condition(self.address))
         self._commit()
 
     def _admit(self, key: bytes) -> bool:
@@ -339,8 +339,7 @@ class Broker:
         """A signed head of now, for who exports."""
         if self._reporter.is_stale(self._clock.boottime()):
             self._commit()
-            sessions, dropped = len(self._sessions.by_name), self._recorder.dropped
-            self._reporter.stats(lag=self._upkeep.lag, sessions=sessions, dropped=dropped, address=self.address)
+            self._reporter.stats(self._upkeep.condition(self.address))
             self._commit()
         return self._reporter.signed_head
 

@@ -21,7 +21,7 @@ from dsmt.bus.broker.introducing import Introducing, Proofs
 from dsmt.bus.broker.passed import ROUND_S, STEP
 from dsmt.bus.broker.places import keep_place
 from dsmt.bus.broker.recorder import next_incarnation
-from dsmt.bus.broker.reporter import BrokerReporter, Self
+from dsmt.bus.broker.reporter import BrokerReporter, Condition, Self
 from dsmt.bus.broker.words import Words
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.bus import Cursor
@@ -81,7 +81,7 @@ class Founding:
         about = Self(self.identity.name, None, self._version)
         reporter = BrokerReporter(about, self._store, self._words, self._now(), whole=lambda: False)
         reporter.started()
-        reporter.stats(lag=0.0, sessions=0, dropped=0, address="")
+        reporter.stats(Condition(0.0, 0, 0, "", 0.0, 0.0))
         self._ingest.commit()
 
     @property

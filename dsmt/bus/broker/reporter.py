@@ -34,6 +34,17 @@ class Self(msgspec.Struct, frozen=True):
     """Says where a store of it lies that was damaged; empty where none does."""
 
 
+class Condition(msgspec.Struct, frozen=True):
+    """How a broker is at one time, as `BrokerStats` says it."""
+
+    lag_s: float
+    sessions: int
+    dropped: int
+    address: str
+    clock_ahead_s: float
+    early_s: float
+
+
 class BrokerReporter:
     """What a broker says of itself. `now` is boot-time seconds."""
 
@@ -86,35 +97,21 @@ class BrokerReporter:
             self._asked_at = now
         return stale
 
-    def tick(
-        self,
-        now: float,
-        *,
-        lag: float,
-        sessions: int,
-        dropped: int,
-        address: str,
-        clock_ahead_s: float,
-        early_s: float,
-    ) -> None:
+    def tick(self, now: float, how: Condition) -> None:
         """Say what is due."""
         if now >= self._stats_at or self._whole() != self._told_whole:
             self._stats_at = now + STATS_S
-            self.stats(
-                lag=lag,
-                sessions=sessions,
-                dropped=dropped,
-                address=address,
-                clock_ahead_s=clock_ahead_s,
-                early_s=early_s,
-            )
+            self.stats(how)
         if now >= self._beat_at:
             self._beat_at = now + HEARTBEAT_S
             chain = self._words.chain
             self._words.say(
                 f"{self._about.name}/heartbeat",
                 Heartbeat(
-                    incarnation=chain.incarnation, sequence=chain.sequence, lag_s=round(lag, 4), emit_rate_s=HEARTBEAT_S
+                    incarnation=chain.incarnation,
+                    sequence=chain.sequence,
+                    lag_s=round(how.lag_s, 4),
+                    emit_rate_s=HEARTBEAT_S,
                 ),
             )
 
@@ -122,16 +119,7 @@ class BrokerReporter:
         """Something has changed that an operator must see."""
         self._stats_at = 0.0
 
-    def stats(
-        self,
-        *,
-        lag: float,
-        sessions: int,
-        dropped: int,
-        address: str,
-        clock_ahead_s: float = 0.0,
-        early_s: float = 0.0,
-    ) -> None:
+    def stats(self, how: Condition) -> None:
         """Say how the broker is, with the head of its store."""
         counts, self._told_whole = self._store.counts(), self._whole()
         self._words.say(
@@ -140,18 +128,18 @@ class BrokerReporter:
                 store=self._store.identity,
                 head=self._store.head,
                 head_hash=self._store.head_hash,
-                sessions=sessions,
+                sessions=how.sessions,
                 events=counts["events"],
                 facts=counts["facts"],
                 disk_bytes=counts["bytes"],
                 history_from_ms=counts["first_ms"],
-                dropped=dropped,
-                lag_s=round(lag, 4),
+                dropped=how.dropped,
+                lag_s=round(how.lag_s, 4),
                 pid=self._about.pid,
                 version=self._about.version,
-                address=address,
-                clock_ahead_s=round(clock_ahead_s, 3),
-                early_s=round(early_s, 3),
+                address=how.address,
+                clock_ahead_s=round(how.clock_ahead_s, 3),
+                early_s=round(how.early_s, 3),
                 whole=self._told_whole,
                 damaged=self._about.damaged() or msgspec.UNSET,
             ),

@@ -12,6 +12,7 @@ from typing import Final
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.recorder import Recorder
+from dsmt.bus.broker.reporter import Condition
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.rules.quota import Rates
 
@@ -59,18 +60,16 @@ class Upkeep:
         self._admission.let_go(self._sessions.signers, now)
         recorder.wholeness.note(now)
 
+    def condition(self, address: str) -> Condition:
+        """How the broker is now."""
+        recorder = self._recorder
+        sessions, time = len(self._sessions.by_name), recorder.time
+        return Condition(self.lag, sessions, recorder.dropped, address, time.ahead_s, time.early_s)
+
     def _say_due(self, now: float, address: str) -> None:
         time = self._recorder.time
         self._recorder.sessions.tick(now, time.now_ms(), TICK_S)
-        self._recorder.reporter.tick(
-            now,
-            lag=self.lag,
-            sessions=len(self._sessions.by_name),
-            dropped=self._recorder.dropped,
-            address=address,
-            clock_ahead_s=time.ahead_s,
-            early_s=time.early_s,
-        )
+        self._recorder.reporter.tick(now, self.condition(address))
         if self._recorder.ingest.full is None:
             time.keep()
         for session in self._sessions.ask(now):
