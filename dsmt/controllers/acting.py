@@ -24,8 +24,9 @@ from dsmt.controllers.good import lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
+from dsmt.controllers.rollout import held_because
 from dsmt.controllers.wants import ProposedAction, target_of
-from dsmt.event.kinds.slot import Home, Previous, Slot
+from dsmt.event.kinds.slot import Good, Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 from dsmt.view import SlotEntry
@@ -54,7 +55,7 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
         case _:
             kept = _kept(context, w, entry)
             said = context.say(w.key, kept, w.cause, w.because)
-            waits = kept.desired == "stopped" and context.control(entry).hold is None
+            waits = kept.desired == "stopped" and entry.hold is None
             return Outcome.merged((said, NO_PLACE)) if waits else said
 
 
@@ -90,12 +91,12 @@ def _slot(
     moved_at_ms: int | None = None,
     moved_for: str = "",
 ) -> Slot:
-    before, control = entry.told, context.control(entry)
+    before, control = entry.told, entry.will
     old = None if before is None or before.desired == "gone" else before
-    spec, revision = context.basis if w.basis is None else (w.basis.spec, w.basis.revision)
+    following = _next(context, w)
+    spec, revision = following.spec, following.revision
     former = None if before is None else before.former if before.spec == spec else before.implements
-    governs = context.component if w.basis is None else context.entry.component_of(context.component.name, spec)
-    stays = (governs or context.component).on_partition == "pinned" or context.may_go_back_to_data(entry)
+    stays = context.runs(following).on_partition == "pinned" or context.may_go_back_to_data(entry)
     home = settled(context.fleet, context.data_of(w.key), node, moves=w.kind in ("move", "lost")) if stays else None
     slot = Slot(
         node=node,
@@ -108,9 +109,9 @@ def _slot(
         moved_for=moved_for or ("" if old is None else old.moved_for),
         restart=max(control.restart, 0 if before is None else before.restart),
         move_number=_move_number(context, entry, node, home),
-        reason=context.held_because(entry, w.key) or w.reason,
-        refuses=None if w.basis is None and context.refusal is None else context.stands,
-        good=w.basis or context.good(entry),
+        reason=held_because(entry, w.key) or w.reason,
+        refuses=None if w.back_to is None and context.refusal is None else context.stands,
+        good=w.back_to or context.good(entry),
         former=former,
         home=home,
     )
@@ -124,7 +125,7 @@ def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, 
     done = 0 if before is None else before.move_number
     if asked is None or node is None or (home is not None and not is_there(context.fleet, home)):
         return done
-    return context.control(entry).move_number if node == asked or (not asked and node != entry.leaves) else done
+    return entry.will.move_number if node == asked or (not asked and node != entry.leaves) else done
 
 
 def _still_previous(context: ComponentContext, entry: SlotEntry) -> Previous | None:
@@ -181,7 +182,7 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
 def _begun_again(context: ComponentContext, entry: SlotEntry, node: str) -> int | None:
     """How often one of each node was begun again on its node before long; None where that says nothing."""
     before = entry.told
-    if before is None or not context.component.each_node or before.node != node or before.spec != context.basis[0]:
+    if before is None or not context.component.each_node or before.node != node or before.spec != context.basis.spec:
         return None
     was_long = before.moved_at_ms is not None and context.now_ms - before.moved_at_ms > 2 * BACKOFF_CAP_MS
     return 1 if was_long else before.moves + 1
@@ -243,8 +244,12 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
 
 def _runs_alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bool:
     """Whether what a slot is to implement may not run beside another copy of it."""
-    spec = context.basis[0] if w.basis is None else w.basis.spec
-    return context.rolls_in_place_only(entry, context.entry.component_of(context.component.name, spec))
+    return context.rolls_in_place_only(entry, context.runs(_next(context, w)))
+
+
+def _next(context: ComponentContext, w: ProposedAction) -> Good:
+    """The revision that the next fact of a slot implements."""
+    return w.back_to or context.basis
 
 
 def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:
@@ -257,7 +262,7 @@ def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) ->
         return before if failed else _renewed(context, w, entry, before)
     if w.kind == "lost" or fact is None or fact.record.node is None:
         return None
-    if fact.record.desired != "running" or context.control(entry).hold is not None or _is_over(entry, fact.record.node):
+    if fact.record.desired != "running" or entry.hold is not None or _is_over(entry, fact.record.node):
         return None
     return _renewed(context, w, entry, Previous(node=fact.record.node, generation=fact.version, deadline_ms=0))
 
@@ -266,10 +271,9 @@ def _renewed(context: ComponentContext, w: ProposedAction, entry: SlotEntry, pre
     """A `previous` with all the time that what begins now may take: twice that where it may yet be refused (rule 3)."""
     if previous is None:
         return None
-    good = w.basis or context.good(entry)
-    spec = context.basis[0] if w.basis is None else w.basis.spec
-    update = (context.entry.component_of(context.component.name, spec) or context.component).update
-    is_tried = update.rollback and context.has_earlier and (good is None or good.spec != spec)
+    good, following = w.back_to or context.good(entry), _next(context, w)
+    update = context.runs(following).update
+    is_tried = update.rollback and context.has_earlier and (good is None or good.spec != following.spec)
     ends = None if entry.fact is None or w.kind in ("move", "lost") else entry.fact.record.spec
     ends_ms = 0 if ends is None else context.ending_ms(ends)
     allowed_ms = (1 + is_tried) * round(update.deadline_s * 1000) + ends_ms

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.each_node import indexes_of_nodes
-from dsmt.controllers.good import is_of, lost_since
+from dsmt.controllers.good import lost_since
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
@@ -21,7 +21,6 @@ from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.order import MAX_STEP
 from dsmt.event.phrases import cut, stepped
 from dsmt.event.reason import happened
-from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 from dsmt.view.allocation import need_of
@@ -30,9 +29,6 @@ UNKNOWN_MS: Final = 60_000
 """How long after a fact the word for which it was said may come."""
 EVIDENCE_MOST: Final = 200
 """So many characters of what a check has found stand in a reason."""
-_ENDED_BY_ORDER: Final = frozenset({State.TERMINATED, State.STOPPED})
-_UP: Final = frozenset({State.INSTALLED, State.RUNNING})
-"""What is said of a container, and of an agent, that has done its part."""
 
 
 class ComponentContext(Rollout):
@@ -111,29 +107,6 @@ class ComponentContext(Rollout):
 
     # --- readiness -----------------------------------------------------------------------------------------------
 
-    def unready_from(self, slot: SlotEntry) -> int | None:
-        """From when on (realm ms) it counts that the present generation is not ready; None while nobody says so.
-
-        That nobody says anything proves nothing (R4): words die, a broker comes up empty, a node boots. Who speaks for the
-        program knows what was good, and the time counts from when it had the slot's fact, which may have waited for a link;
-        who speaks only of what is to run it does not, and the time counts from that word. What was ended by order, with its
-        machine, and has not begun again since, was late for no fault of its own.
-        """
-        fact, instance = slot.fact, slot.there
-        if fact is None or instance is None:
-            return None
-        said = instance.application
-        if said is not None and is_of(fact, said.record):
-            if said.record.state in _ENDED_BY_ORDER or self.fleet.is_closed(said.signed.event.source):
-                return None
-            health = None if instance.health is None else instance.health.record
-            is_unready = health is not None and health.generation >= fact.version and health.health == "unready"
-            since = max(fact.time_ms, said.record.taken_ms or 0)
-            return since if said.record.state is not State.RUNNING or is_unready else None
-        below = [one.record for one in (instance.container, instance.agent) if one is not None]
-        waits = [one for one in below if is_of(fact, one) and one.state not in _UP]
-        return max([fact.time_ms, *(one.since_ms for one in waits)]) if waits else None
-
     def lateness(self, slot: SlotEntry, allowed_ms: int) -> str:
         """How the present generation was not ready in time, and what is known of why."""
         last = None if slot.said is None else slot.said.record.reason
@@ -143,18 +116,14 @@ class ComponentContext(Rollout):
 
     def _last_evidence(self, slot: SlotEntry) -> str:
         """What is known of why the present generation is not ready, as it stands behind that; nothing where nothing is."""
-        fact, instance = slot.fact, slot.there
-        if fact is None or instance is None:
-            return ""
-        said, health = instance.application, instance.health
-        if said is not None and is_of(fact, said.record) and said.record.reason is not None:
+        said = slot.answer
+        if said is not None and said.record.reason is not None:
             return f": {happened(said.record.reason)}"
-        step = said.record.step if said is not None and is_of(fact, said.record) else None
+        step = None if said is None else said.record.step
         if step is not None:
             took_s, see = max(0, self.now_ms - step.since_ms) / 1000, f"; see dsmt logs {self.entry.name} --step {step.name}"
             return f": {stepped(step.name)} had taken {took_s:.4g} s, and had not ended{see if step.name in STEPS else ''}"
-        checked = None if health is None or health.record.generation < fact.version else health.record
-        evidence = checked.evidence if checked is not None and checked.health == "unready" else ""
+        evidence = slot.health.record.evidence if slot.health is not None and slot.health.record.health == "unready" else ""
         return f": {cut(evidence, EVIDENCE_MOST)}" if evidence else ""
 
     # --- writing -------------------------------------------------------------------------------------------------

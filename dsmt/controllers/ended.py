@@ -15,7 +15,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
-from dsmt.controllers.good import is_of
 from dsmt.controllers.pinning import is_machine, key_of
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.event.kinds.instance import LastExit
@@ -26,11 +25,10 @@ from dsmt.view import Fleet, SlotEntry
 
 def stays_ended(slot: SlotEntry) -> bool:
     """Whether its program has ended by itself and is not run again, and what is wanted of it was good."""
-    fact, held = slot.fact, slot.said
-    if fact is None or held is None or fact.record.desired != "running":
+    told, said = slot.told, slot.answer
+    if told is None or said is None or told.desired != "running":
         return False
-    said = held.record
-    return said.has_ended and is_of(fact, said) and said.good == fact.record.implements
+    return said.record.has_ended and said.record.good == told.implements
 
 
 def ended_well(slot: SlotEntry) -> Ended | None:
@@ -100,8 +98,8 @@ def waits_as_ended(context: ComponentContext, entry: SlotEntry) -> Outcome | Non
     fact = entry.fact
     if fact is None or ended_well(entry) is None:
         return None
-    said = entry.said
-    if said is None or not is_of(fact, said.record) or context.fleet.state(fact.record.node or "") != "alive":
+    said = entry.answer
+    if said is None or context.fleet.state(fact.record.node or "") != "alive":
         return NOTHING
     until = min(said.record.since_ms, said.time_ms) + UNKNOWN_MS
     return Outcome(wakes=(until,)) if said.record.state is State.REQUESTED and context.now_ms < until else None

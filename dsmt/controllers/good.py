@@ -19,7 +19,6 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.kinds.instance import Status
 from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Home, Slot
@@ -40,8 +39,7 @@ class Component:
         self.component = component
         """What governs its slots: what stands or, where that was refused, what was gone back to."""
         self.now_ms = fleet.now_ms
-        self.spec_id = str(spec.id)
-        self.stands = Good(spec=self.spec_id, revision=spec.version)
+        self.stands = Good(spec=str(spec.id), revision=spec.version)
         """What stands, as it is named once it was good, or refused."""
 
     @property
@@ -198,9 +196,8 @@ class Component:
             return present
         if told.good == present:
             return present
-        said = slot.said
-        believed = said is not None and is_of(fact, said.record) and said.record.good in told.revisions
-        return said.record.good if said is not None and believed else told.good
+        said = slot.answer
+        return said.record.good if said is not None and said.record.good in told.revisions else told.good
 
     # --- readiness -----------------------------------------------------------------------------------------------
 
@@ -209,10 +206,10 @@ class Component:
         since = running_since(slot)
         if since is None or slot.fact is None or slot.there is None:
             return None
-        health = slot.there.health
-        if health is None:
+        if slot.there.health is None:
             return since if self.runs(slot.fact.record).health is None else None
-        if health.record.generation < slot.fact.version or health.record.health == "unready":
+        health = slot.health
+        if health is None or health.record.health == "unready":
             return None
         return max(since, min(health.record.since_ms, health.time_ms) if health.record.health == "ready" else since)
 
@@ -261,24 +258,13 @@ def _is_member(fleet: Fleet, node: str) -> bool:
     return fleet.state(node) != "left"  # of one that nothing is known of yet nothing follows (R4)
 
 
-def is_of(fact: Held[Slot], said: Status) -> bool:
-    """Whether a status answers to a slot fact: its generation is the fact's, or is later and runs the same revision.
-
-    What follows a later fact that is not known yet proves nothing of another revision (rule A4).
-    """
-    return said.generation == fact.version or (said.generation > fact.version and said.revision == fact.record.revision)
-
-
 def running_since(slot: SlotEntry) -> int | None:
     """Since when the present generation runs on its node (realm ms); None when it does not.
 
     No time is believed that is later than the word which says it.
     """
-    fact, held = slot.fact, slot.said
-    if fact is None or held is None:
-        return None
-    said = held.record
-    return min(said.since_ms, held.time_ms) if said.state == "running" and is_of(fact, said) else None
+    said = slot.answer
+    return min(said.record.since_ms, said.time_ms) if said is not None and said.record.state == "running" else None
 
 
 def lost_since(fleet: Fleet, node: str) -> int:

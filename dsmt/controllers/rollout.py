@@ -10,20 +10,27 @@ Rule 2: while it has failed and was not refused, a slot that implements another 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
+from typing import Final
 
 import msgspec
 
-from dsmt.controllers.good import Component, is_of, lost_since
+from dsmt.controllers.good import Component, lost_since
 from dsmt.controllers.placement import Chooser
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
+from dsmt.view.entries import answers
+
+_ENDED_BY_ORDER: Final = frozenset({State.TERMINATED, State.STOPPED})
+_UP: Final = frozenset({State.INSTALLED, State.RUNNING})
+"""What is said of a container, and of an agent, that has done its part."""
 
 
 class Rollout(Component):
@@ -51,12 +58,9 @@ class Rollout(Component):
         return self.entry.refused_because(self.component.name)
 
     @property
-    def basis(self) -> tuple[str, int]:
-        """What slots are to implement: the id of a spec event and its revision."""
-        if self.kept is not None:
-            return self.kept.spec, self.kept.revision
-        refusal = self.refusal
-        return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
+    def basis(self) -> Good:
+        """What slots are to implement."""
+        return self.kept or (self.stands if self.refusal is None else self.refusal.record.implements)
 
     def kept_of(self, fact: Held[Slot] | None) -> Good | None:
         """The revision that a slot keeps, or begins with, while what stands has failed in another; None for what stands."""
@@ -81,7 +85,7 @@ class Rollout(Component):
 
     def lags(self, slot: Slot) -> bool:
         """Whether a slot fact implements another revision than what is tried."""
-        return self.refusal is None and slot.desired != "gone" and slot.spec != self.basis[0]
+        return self.refusal is None and slot.desired != "gone" and slot.spec != self.basis.spec
 
     @cached_property
     def has_failed(self) -> bool:
@@ -128,13 +132,13 @@ class Rollout(Component):
 
     def _is_late(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
         """Whether the present generation was not ready in time; one that is good for no longer yet was."""
-        due, since = self.due(fact), self.ready_since(slot)
-        return due <= self.now_ms and (since is None or since > due)
+        until, since = self.ready_by(fact), self.ready_since(slot)
+        return until <= self.now_ms and (since is None or since > until)
 
     def _is_tried(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
         """Whether a slot is to run what stands, and somebody could say so, or has said that it fails."""
         told = fact.record
-        if told.node is None or told.desired != "running" or self.control(slot).hold is not None:
+        if told.node is None or told.desired != "running" or slot.hold is not None:
             return False
         if not self.entry.says_again(told.spec):
             return False
@@ -148,7 +152,8 @@ class Rollout(Component):
     def was_lost_untold(self, fact: Held[Slot]) -> bool:
         """Whether the node of a slot may have died with what stands, before anybody could know whether it is good."""
         lived_ms = lost_since(self.fleet, fact.record.node or "") + round(SILENT_S * 1000)
-        tried = fact.record.spec == self.spec_id and fact.time_ms <= lived_ms and self.due(fact) > self.now_ms
+        is_tried = self.entry.says_again(fact.record.spec)
+        tried = is_tried and fact.time_ms <= lived_ms and self.ready_by(fact) > self.now_ms
         return tried and self._is_unproven
 
     def rolls_in_place_only(self, slot: SlotEntry, component: ComponentSpec | None = None) -> bool:
@@ -160,8 +165,7 @@ class Rollout(Component):
     def tried_until(self) -> list[int]:
         """When (realm ms) it is first known whether a slot is ready in time with what stands, or long enough; if ever."""
         tried = [(slot, slot.fact) for slot in self.slots if slot.fact is not None and self._is_tried(slot, slot.fact)]
-        found = [*(self.due(fact) for _, fact in tried), *(self.good_from(slot) for slot, _ in tried)]
-        return sorted(at for at in found if at is not None and at > self.now_ms)[:1]
+        return self._next([*(self.ready_by(fact) for _, fact in tried), *(self.good_from(slot) for slot, _ in tried)])
 
     @property
     def is_anew(self) -> bool:
@@ -173,16 +177,20 @@ class Rollout(Component):
         """When (realm ms) an earlier revision will first have been ready for long enough in a slot that implements it."""
         told = [(slot, slot.fact.record) for slot in self.slots if slot.fact is not None]
         earlier = [slot for slot, fact in told if not self.entry.says_again(fact.spec)]
-        return sorted(at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms)[:1]
+        return self._next(map(self.good_from, earlier))
 
     @property
     def trials(self) -> list[int]:
-        """When (realm ms) what its slots implement will have been ready for long enough in them."""
-        return [at for at in map(self.good_from, self.slots) if at is not None and at > self.now_ms]
+        """When (realm ms) what a slot implements will first have been ready for long enough in it."""
+        return self._next(map(self.good_from, self.slots))
+
+    def _next(self, times: Iterable[int | None]) -> list[int]:
+        """The first of these times (realm ms) that is to come; none where none is."""
+        return sorted(at for at in times if at is not None and at > self.now_ms)[:1]
 
     # --- time ----------------------------------------------------------------------------------------------------
 
-    def due(self, fact: Held[Slot]) -> int:
+    def ready_by(self, fact: Held[Slot]) -> int:
         """When (realm ms) the present generation is to be ready."""
         return fact.time_ms + self.allowed_ms(fact.record)
 
@@ -200,32 +208,57 @@ class Rollout(Component):
         """Whether the present generation is parked, or was not ready in time."""
         if slot.fact is None or self.ready_since(slot) is not None:
             return False
-        return self.parked(slot) or self.due(slot.fact) <= self.now_ms
+        return self.parked(slot) or self._is_late(slot, slot.fact)
 
     def parked(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
-        fact, said = slot.fact, slot.said
-        if fact is None or fact.record.parked:
-            return fact is not None
-        return said is not None and said.record.state is State.FAILED and said.record.parked and is_of(fact, said.record)
+        told, said = slot.told, slot.answer
+        if told is None or told.parked:
+            return told is not None
+        return said is not None and said.record.state is State.FAILED and said.record.parked
 
-    def control(self, slot: SlotEntry) -> SlotControl:
-        """The operator's will for a slot."""
-        if slot.control is None:
-            return SlotControl(hold=slot.hold)
-        will = slot.control.record
-        return will if will.hold == slot.hold else msgspec.structs.replace(will, hold=slot.hold)
+    def unready_from(self, slot: SlotEntry) -> int | None:
+        """From when on (realm ms) it counts that the present generation is not ready; None while nobody says so.
 
-    def held_because(self, slot: SlotEntry, key: SlotKey) -> Reason | None:
-        """Why a slot is held; None when it is not."""
-        hold = self.control(slot).hold
-        if hold is None:
+        That nobody says anything proves nothing (R4): words die, a broker comes up empty, a node boots. Who speaks for the
+        program knows what was good, and the time counts from when it had the slot's fact, which may have waited for a link;
+        who speaks only of what is to run it does not, and the time counts from that word. What was ended by order, with its
+        machine, and has not begun again since, was late for no fault of its own.
+        """
+        fact, instance, said = slot.fact, slot.there, slot.answer
+        if fact is None or instance is None:
             return None
-        if slot.control is None and slot.told is not None:
-            return slot.told.reason
-        return reason(
-            "hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason or "no reason given", target=key
-        )
+        if said is not None:
+            if said.record.state in _ENDED_BY_ORDER or self.fleet.is_closed(said.signed.event.source):
+                return None
+            is_unready = slot.health is not None and slot.health.record.health == "unready"
+            since = max(fact.time_ms, said.record.taken_ms or 0)
+            return since if said.record.state is not State.RUNNING or is_unready else None
+        below = [one.record for one in (instance.container, instance.agent) if one is not None]
+        waits = [one for one in below if answers(fact, one) and one.state not in _UP]
+        return max([fact.time_ms, *(one.since_ms for one in waits)]) if waits else None
+
+    def refused_at(self, slot: SlotEntry) -> int | None:
+        """When (realm ms) what stands is refused in a slot, unless it is ready by then; None where it is not."""
+        told = slot.told
+        if told is None or told.desired != "running" or told.spec != self.stands.spec:
+            return None
+        if self.fleet.state(told.node or "") != "alive" or self.is_good(slot):
+            return None
+        if self.refusal is not None or self.ready_since(slot) is not None:
+            return None
+        since = self.unready_from(slot)
+        return None if since is None else since + self.allowed_ms(told)
+
+
+def held_because(slot: SlotEntry, key: SlotKey) -> Reason | None:
+    """Why a slot is held; None when it is not."""
+    hold = slot.hold
+    if hold is None:
+        return None
+    if slot.control is None and slot.told is not None:
+        return slot.told.reason
+    return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason or "no reason given", target=key)
 
 
 def component_of(fleet: Fleet, key: SlotKey) -> Rollout | None:

@@ -205,10 +205,10 @@ class _Pace:
         fact = entry.fact
         if fact is None or fact.record.node is None or stays_ended(entry):
             return
-        if context.control(entry).hold is not None:
+        if entry.hold is not None:
             self._not_ready(context, entry, fact)
             return
-        due, good_from = context.due(fact), context.good_from(entry)
+        due, good_from = context.ready_by(fact), context.good_from(entry)
         if context.fleet.is_lost(fact.record.node):
             self._not_ready(context, entry, fact)
             if context.was_lost_untold(fact):
@@ -230,7 +230,7 @@ class _Pace:
 
     def _not_ready(self, context: ComponentContext, entry: SlotEntry, fact: Held[Slot]) -> None:
         """The command that has restarted a slot goes no further, if what it restarted was good."""
-        control = context.control(entry)
+        control = entry.will
         if control.restart and fact.record.restart >= control.restart and context.good(entry) == fact.record.implements:
             self._failed.add(control.restart_of)
 
@@ -238,7 +238,7 @@ class _Pace:
         """Whether an action would go on with what has failed (rule 2)."""
         match w.kind:
             case "renew":
-                return context.basis[0] in self._failed
+                return context.basis.spec in self._failed
             case "restart":
-                return context.control(context.slot(w.key)).restart_of in self._failed - {""}
+                return context.slot(w.key).will.restart_of in self._failed - {""}
         return False

@@ -35,6 +35,7 @@ from dsmt.controllers.ended import ended_well
 from dsmt.controllers.pinning import is_bound, is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
 from dsmt.controllers.replacing import due_ms, next_move_ms
+from dsmt.controllers.rollout import held_because
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Good, Home, Slot, SlotControl
@@ -62,8 +63,8 @@ class ProposedAction(msgspec.Struct, frozen=True):
     forced: bool = False
     tied: bool = False
     """It goes to its target or nowhere."""
-    basis: Good | None = None
-    """What to go back to."""
+    back_to: Good | None = None
+    """What to go back to, if it is refused where it stands."""
 
 
 class Case(NamedTuple):
@@ -82,7 +83,7 @@ class Case(NamedTuple):
     @property
     def control(self) -> SlotControl:
         """The operator's will for it."""
-        return self.context.control(self.entry)
+        return self.entry.will
 
     @property
     def word(self) -> tuple[EventId, ...]:
@@ -137,7 +138,7 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
 
 def _hold(case: Case) -> ProposedAction | None:
     """An operator holds it, and its fact does not say so yet."""
-    why = case.context.held_because(case.entry, case.key)
+    why = held_because(case.entry, case.key)
     if why is None or case.fact.record.held:
         return None
     return case.proposes("hold", case.word, f"{case.control.by or 'an operator'} stopped it", reason=why)
@@ -145,23 +146,14 @@ def _hold(case: Case) -> ProposedAction | None:
 
 def _rollback(case: Case) -> ProposedAction | Outcome | None:
     """What stands was never good in it, and did not become ready in time, or is parked."""
-    context, entry, fact, node = case.context, case.entry, case.fact, case.node
-    told = fact.record
-    if told.desired != "running" or told.spec != context.spec_id or not context.runs(told).update.rollback:
+    context, entry, told = case.context, case.entry, case.fact.record
+    said, deadline = entry.said, context.refused_at(entry)
+    if deadline is None or not context.runs(told).update.rollback:
         return None
-    if context.fleet.state(node) != "alive" or context.is_good(entry):
-        return None
-    if context.refusal is not None or context.ready_since(entry) is not None:
-        return None
-    said, since = entry.said, context.unready_from(entry)
-    if since is None:
-        return None
-    allowed_ms = context.allowed_ms(told)
-    deadline = since + allowed_ms
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = happened(said.record.reason) if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:
-        its = f"{case.key} {context.lateness(entry, allowed_ms)}"
+        its = f"{case.key} {context.lateness(entry, context.allowed_ms(told))}"
     else:
         return Outcome(wakes=(deadline,)) if context.has_earlier else None
     basis = context.before
@@ -169,7 +161,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
         return Outcome(wakes=tuple(context.ripening), needs_full_pass=True)
     why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=context.called(basis))
     cause = () if said is None else (said.id,)
-    return replace(case.proposes("rollback", (*cause, context.spec.id), why.message, reason=why), basis=basis)
+    return replace(case.proposes("rollback", (*cause, context.spec.id), why.message, reason=why), back_to=basis)
 
 
 def _moved(case: Case) -> ProposedAction | None:
@@ -228,7 +220,7 @@ def _restart(case: Case) -> ProposedAction | None:
 def _renew(case: Case) -> ProposedAction | None:
     """It implements another revision than it is to."""
     context, fact = case.context, case.fact
-    if fact.record.spec == context.basis[0]:
+    if fact.record.spec == context.basis.spec:
         return None
     refusal, is_running = context.refusal, fact.record.desired == "running"
     if refusal is None:
@@ -256,7 +248,7 @@ def _keep(case: Case) -> ProposedAction | Outcome | None:
     good, ended = context.good(case.entry), ended_well(case.entry)
     if good in (None, fact.record.good) and ended in (None, fact.record.ended):
         return None
-    if context.is_anew and good is not None and good.spec == context.spec_id != fact.record.spec:
+    if context.is_anew and good is not None and good.spec == context.stands.spec != fact.record.spec:
         return case.proposes("keep", (context.spec.id,), "what was good in it was signed anew")
     until = None if said is None else said.signed.event.expires_ms
     if said is None or until is None:

@@ -64,6 +64,14 @@ class Instance:
         return next((held for held in self.statuses if held.record.orphan and self.left), None)
 
 
+def answers(fact: Held[Slot], said: Status) -> bool:
+    """Whether a status answers to a slot fact: its generation is the fact's, or is later and runs the same revision.
+
+    What follows a later fact that is not known yet proves nothing of another revision (rule A4).
+    """
+    return said.generation == fact.version or (said.generation > fact.version and said.revision == fact.record.revision)
+
+
 @dataclass(slots=True)
 class SlotEntry:
     """One slot: its fact, the operator's will for it, and its instances by node."""
@@ -93,6 +101,27 @@ class SlotEntry:
     def said(self) -> Held[Status] | None:
         """What was said last of the application there."""
         return None if self.there is None else self.there.application
+
+    @property
+    def answer(self) -> Held[Status] | None:
+        """The same, if it answers to what its fact orders now."""
+        fact, said = self.fact, self.said
+        return said if fact is not None and said is not None and answers(fact, said.record) else None
+
+    @property
+    def health(self) -> Held[Health] | None:
+        """How well that is which its fact orders now, as its agent says it."""
+        health = None if self.there is None else self.there.health
+        answers_now = self.fact is not None and health is not None and health.record.generation >= self.fact.version
+        return health if answers_now else None
+
+    @property
+    def will(self) -> SlotControl:
+        """The operator's will for it, with the hold that there is on it."""
+        if self.control is None:
+            return SlotControl(hold=self.hold)
+        will = self.control.record
+        return will if will.hold == self.hold else msgspec.structs.replace(will, hold=self.hold)
 
     @property
     def hold(self) -> Hold | None:

@@ -3,9 +3,10 @@
 import pytest
 
 from dsmt.cli.clock import running_out_said
+from dsmt.event.status import State
 from dsmt.operations.read.running_out import running_out
 from dsmt.operations.write.clocks import Jump
-from tests.controllers.build import Realm, web
+from tests.controllers.build import Realm, key, web
 from tests.controllers.rollouts import running
 from tests.controllers.test_brake import lose, realm_of
 
@@ -18,9 +19,14 @@ def test_a_revision_that_is_tried_is_told_where_its_deadline_would_be_over(polic
     assert running_out(sight(realm), realm.now_ms + 10**9) == []
     realm.apply(web(4, component=policy + "env: {A: b}"))
     realm.step()
+    assert running_out(sight(realm), realm.now_ms + 300_000) == [], "nobody has said that it is not ready"
+    realm.status(key(), realm.slot().node or "", State.INSTALLING)
     late = ["web/app goes back, for its new revision would be late"] if told else []
     assert running_out(sight(realm), realm.now_ms + 10_000) == []
     assert running_out(sight(realm), realm.now_ms + 300_000) == late
+    realm.obey()
+    realm.after(5)
+    assert running_out(sight(realm), realm.now_ms + 6_000) == [], "it will be good then"
     realm.settle(seconds=11)
     assert running_out(sight(realm), realm.now_ms + 300_000) == [], "it was good"
 

@@ -24,6 +24,6 @@ def _late(sight: Sight, to_ms: int) -> list[str]:
             known = component_of(sight.fleet, SlotKey(service, name, 0))
             if known is None or not known.component.update.rollback or known.before is None:
                 continue
-            if any(due <= to_ms for due in known.tried_until):
+            if any(at is not None and at <= to_ms for at in map(known.refused_at, known.slots)):
                 found.append(f"{service}/{name}")
     return found
