@@ -194,7 +194,7 @@ def _not_followed(
     asked_ms = 0
     if entry is not None and entry.control is not None and entry.mode == "draining":
         asked_ms = entry.control.time_ms
-    elif chooser is not None and chooser.stays(node) is not None:
+    elif chooser is not None and chooser.misfit_to_stay(node) is not None:
         asked_ms = chooser.sets_ms
     found += [asked_ms] if asked_ms > told.node_words_ms else []
     return found + ([lost_since(fleet, node)] if fleet.is_lost(node) else [])

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import count
 
-from dsmt.controllers.good import data_left
+from dsmt.controllers.left_data import data_left
 from dsmt.controllers.pinning import is_machine
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import next_move_ms
@@ -96,12 +96,12 @@ def _takes(fleet: Fleet, chooser: Chooser, node: str, slot: SlotEntry) -> bool:
         return False
     if entry is None or entry.attributes is None:
         return True
-    return chooser.stays(node) is None or next_move_ms(slot) > fleet.now_ms
+    return chooser.misfit_to_stay(node) is None or next_move_ms(slot) > fleet.now_ms
 
 
 def left_for(fleet: Fleet, chooser: Chooser, node: str) -> tuple[tuple[EventId, ...], str] | None:
     """For which facts a node is of the set no more, and a clause that says it; None where none of them says so."""
-    entry, verdict, fault = fleet.view.nodes.get(node), fleet.verdict(node), chooser.stays(node)
+    entry, verdict, fault = fleet.view.nodes.get(node), fleet.verdict(node), chooser.misfit_to_stay(node)
     control = None if entry is None else entry.control
     if control is not None and control.record.mode == "draining":
         return (control.id,), f"{node} is drained by {person(control.record.by)}{quoted(control.record.reason)}"

@@ -21,8 +21,9 @@ from dsmt.controllers.context import UNKNOWN_MS, ComponentContext, slot_intent, 
 from dsmt.controllers.copies import may_work
 from dsmt.controllers.each_node import left_for
 from dsmt.controllers.ended import gone_as_ended
-from dsmt.controllers.good import gone, left_by
+from dsmt.controllers.good import gone
 from dsmt.controllers.intents import Intent
+from dsmt.controllers.left_data import left_by
 from dsmt.controllers.plan import LOOK_AT_ALL, NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.realm import Tombstone

@@ -6,29 +6,23 @@ Rule 2: a slot stays with its data while what governs it keeps data. It also sta
     in it, for it may yet go back to one that keeps data: any that its fact names, but for those before the last good one.
     So what nobody has said yet lets no data go. One in which it was good stays while another slot may yet refuse it, and all
     would go back: one that is held, or on a dead node, refuses nothing.
-Rule 3: what was removed and is applied again has its data where its tombstone says, on nodes that are still of the realm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cached_property
 from typing import Final
 
 import msgspec
 
-from dsmt.errors import UnusableEventError
-from dsmt.event.kinds.realm import LeftData, Tombstone
+from dsmt.controllers.left_data import data_left
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Home, Slot
-from dsmt.event.records import from_data
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
 NO_SLOT: Final = SlotEntry()
-DATA_MOST: Final = 250
-"""So many homes fit into one event, whatever their names are."""
 
 
 class Component:
@@ -219,43 +213,6 @@ class Component:
         if since is None or slot.fact is None:
             return None
         return since + round(self.runs(slot.fact.record).update.healthy_after_s * 1000)
-
-
-def data_left(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
-    """By component and index, where the data of a service is that was removed (rule 3)."""
-    buried = fleet.view.winner(f"tombstone/service/{service}")
-    if buried is None:
-        return {}
-    with suppress(UnusableEventError):
-        told = from_data(Tombstone, buried.event.data).data
-        return {(one.component, one.index): one.home for one in told if _is_member(fleet, one.home.node)}
-    return {}
-
-
-def data_of(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
-    """By component and index, where the data of a service is: by the facts of its slots, else by the tombstone before."""
-    entry = fleet.view.services.get(service)
-    facts = [] if entry is None else [(place, slot.fact) for place, slot in entry.slots.items() if slot.fact is not None]
-    said = {place: fact.record.home for place, fact in facts if fact.record.home is not None}
-    return {**data_left(fleet, service), **said}
-
-
-def left_by(fleet: Fleet, service: str) -> tuple[LeftData, ...]:
-    """The same, as a tombstone says it: what was there last comes first, and what the tombstone before has named last."""
-    entry = fleet.view.services.get(service)
-
-    def age(place: tuple[str, int]) -> tuple[int, int]:
-        slot = None if entry is None else entry.slots.get(place)
-        own = None if slot is None or slot.fact is None or slot.fact.record.home is None else slot.fact
-        return (0, 0) if own is None else (-own.record.last_revision, -own.time_ms)
-
-    homes = data_of(fleet, service)
-    last = sorted(homes, key=lambda place: (age(place), place))[:DATA_MOST]
-    return tuple(LeftData(component=place[0], index=place[1], home=homes[place]) for place in last)
-
-
-def _is_member(fleet: Fleet, node: str) -> bool:
-    return fleet.state(node) != "left"  # of one that nothing is known of yet nothing follows (R4)
 
 
 def running_since(slot: SlotEntry) -> int | None:

@@ -146,7 +146,7 @@ class Chooser:
             yield Misfit("avoid", f"it is to leave {node}, or is parked there")
         yield from self._room(node, taken)
 
-    def admits(self, node: str) -> Misfit | None:
+    def misfit_to_adopt(self, node: str) -> Misfit | None:
         """The first clause that a node fails for what it runs already, and so has room for."""
         return next(self._admitting(node, self.allocations.node(node)), None)
 
@@ -166,7 +166,7 @@ class Chooser:
             yield Misfit("mode", f"{node} is {entry.mode}")
         yield from self._able(node, taken)
 
-    def stays(self, node: str) -> Misfit | None:
+    def misfit_to_stay(self, node: str) -> Misfit | None:
         """What lastingly forbids a node to keep an instance that it has; None when it may."""
         return next(self._lasting(node, self.allocations.node(node)), None)
 
@@ -239,7 +239,7 @@ class Chooser:
 
     @property
     def _least_group(self) -> int:
-        return min((self._group_count(node) for node in self.candidates() if self.admits(node) is None), default=0)
+        return min((self._group_count(node) for node in self.candidates() if self.misfit_to_adopt(node) is None), default=0)
 
     # --- choosing ------------------------------------------------------------------------------------------------
 

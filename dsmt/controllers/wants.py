@@ -315,7 +315,7 @@ def _adopts(context: ComponentContext, home: Home | None, node: str) -> bool:
     """Whether a node may have what it runs with no fact: data unless it is known elsewhere; all else as if it came there."""
     if context.component.on_partition == "pinned":
         return context.fleet.state(node) == "alive" and (home is None or home.node == node)
-    return context.chooser.admits(node) is None
+    return context.chooser.misfit_to_adopt(node) is None
 
 
 def target_of(context: ComponentContext, wanted: ProposedAction) -> str | None:
@@ -323,7 +323,7 @@ def target_of(context: ComponentContext, wanted: ProposedAction) -> str | None:
     fact, target = context.slot(wanted.key).fact, wanted.target
     if target is not None:
         there = fact is not None and fact.record.node == target and context.fleet.state(target) == "alive"
-        fault = context.chooser.stays(target) if there else context.chooser.misfit(target)
+        fault = context.chooser.misfit_to_stay(target) if there else context.chooser.misfit(target)
         return target if fault is None else None
     return context.chooser.choose(wanted.key, wanted.avoid)
 
@@ -384,7 +384,7 @@ def _leaving(case: Case) -> ProposedAction | None:
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
         avoid |= context.chooser.parked
         return ProposedAction(key, "move", cause, because, at_ms=next_move_ms(entry), avoid=avoid, forced=True)
-    fault = context.chooser.stays(node)
+    fault = context.chooser.misfit_to_stay(node)
     if fault is not None and told is not None and told.attributes is not None:
         cause = (context.spec.id, *(context.chooser.sets if fault.clause == "nodes" else ()), told.attributes.id)
         because, gated, due = f"it cannot stay: {fault.says}", not on_the_way, next_move_ms(entry)

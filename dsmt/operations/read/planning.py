@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import msgspec
 
-from dsmt.controllers.good import data_of
+from dsmt.controllers.left_data import data_of
 from dsmt.controllers.placement import Chooser
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.slot import Home
@@ -205,7 +205,7 @@ def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str
         for (other, index), slot in sorted(entry.slots.items()):
             fact = slot.fact if other == name and not component.each_node else None
             home = None if fact is None else fact.record.home
-            fault = None if home is None else chooser.stays(home.node)
+            fault = None if home is None else chooser.misfit_to_stay(home.node)
             if home is not None and fault is not None:
                 key = SlotKey(spec.service, name, index)
                 told.append(

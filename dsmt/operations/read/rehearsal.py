@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsmt.controllers.decide import decide
-from dsmt.controllers.good import data_of
 from dsmt.controllers.intents import Intent
+from dsmt.controllers.left_data import data_of
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.controllers.good import left_by
+from dsmt.controllers.left_data import left_by
 from dsmt.errors import FailedError, InputError, NotFoundError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.payload import MAX_BODY_BYTES, canonical

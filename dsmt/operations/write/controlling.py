@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.controllers.good import data_of
+from dsmt.controllers.left_data import data_of
 from dsmt.controllers.pinning import home_of, is_there
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.instance import Command
