@@ -24,12 +24,15 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.garbage import keeping_all
 from dsmt.system.procfs import identity_of, set_name, set_title
 from dsmt.system.records import write_record
+from dsmt.system.removing import make_way
 
 Main = Callable[[str], int]
 """A program: takes its directory, returns its exit code."""
 
 LOG_CAP: Final = 1 << 20
 """A log larger than this at start is put aside as `.1`."""
+
+_APPENDED: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 BUG: Final = 70
 """Exit code of a program that raised (EX_SOFTWARE of sysexits.h)."""
@@ -93,13 +96,21 @@ def fork(program: Program, close: Callable[[], None]) -> ProcessIdentity:
     return identity
 
 
-def log_path(directory: str, name: str) -> str:
-    """The log of a program of this directory, put aside when it has grown too large."""
+def open_log(directory: str, name: str) -> int:
+    """Open the log of a program of this directory, to append to it; one that has grown too large is put aside.
+
+    What is in its place and no file goes (C13). Where none is to be had it is /dev/null: who is to begin begins.
+    """
     path = os.path.join(directory, f"{name}.log")
-    with suppress(FileNotFoundError):
-        if os.stat(path).st_size > LOG_CAP:
-            os.replace(path, path + ".1")
-    return path
+    try:
+        make_way(path)
+        with suppress(FileNotFoundError):
+            if os.stat(path).st_size > LOG_CAP:
+                make_way(f"{path}.1")
+                os.replace(path, f"{path}.1")
+        return os.open(path, _APPENDED, 0o600)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _be(program: Program, close: Callable[[], None]) -> NoReturn:
@@ -109,7 +120,7 @@ def _be(program: Program, close: Callable[[], None]) -> NoReturn:
         os.setsid()
         _default_signals()
         close()
-        _redirect(log_path(program.directory, program.name))
+        _redirect(open_log(program.directory, program.name))
         set_name(f"dsmt-{program.name}")
         set_title(f"dsmt-{program.name} {program.directory}")
         _own_record(program.record)
@@ -137,10 +148,9 @@ def _default_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _redirect(log: str) -> None:
-    """Put /dev/null and the log in the place of the standard streams."""
+def _redirect(output: int) -> None:
+    """Put /dev/null and an open log in the place of the standard streams."""
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -15,12 +15,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import stat
 from functools import cache
 from typing import Any
 
 from dsmt.ports.logs import Begun
-from dsmt.system.removing import remove_tree, take_back_way
+from dsmt.system.removing import make_way, take_back_way
 
 _KEEP_SIZE = 1
 _PUNCH_HOLE = 2
@@ -46,7 +45,7 @@ class DiskLogs:
     def begin(self, name: str, *, size_bytes: int, keep: int) -> Begun:
         """A run is about to start: put the file aside when it is over its size."""
         path = self.path(name)
-        _make_way(path)
+        make_way(path)  # rule 4
         end = self.end(name)
         if end <= size_bytes or end == 0:
             return Begun(end, rotated=False)
@@ -101,16 +100,6 @@ class DiskLogs:
             except FileNotFoundError:
                 return
             number += 1
-
-
-def _make_way(path: str) -> None:
-    """Remove what is in the place of a log and no file (rule 4): a directory or, since who opens one waits, a pipe."""
-    with contextlib.suppress(FileNotFoundError):
-        status = os.stat(path, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            remove_tree(path)
-        elif not stat.S_ISREG(status.st_mode):
-            os.unlink(path)
 
 
 def _taken(path: str) -> int:

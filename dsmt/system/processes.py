@@ -26,7 +26,7 @@ import msgspec
 from dsmt.agents.rules.keeping import Keeping, Policy
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.processes import UNSEEN, Exit, Process, ProcessIdentity
-from dsmt.system.fork import log_path
+from dsmt.system.fork import open_log
 from dsmt.system.marks import unmarked
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import process_of, record_path, take_lock, write_record
@@ -205,7 +205,7 @@ def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessI
         if lock is None:
             return None
         try:
-            child = _detach([*command, str(lock)], log_path(where, "spawner"), lock)
+            child = _detach([*command, str(lock)], open_log(where, "spawner"), lock)
         finally:
             os.close(lock)
     except OSError as error:
@@ -218,10 +218,12 @@ def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessI
     return identity
 
 
-def _detach(command: Sequence[str], log: str, lock: int) -> int:
-    """Start a program that outlives us, in a session of its own, and hand a lock down to it; its pid. Raises OSError."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "ab") as output, unmarked() as environment:  # a service's program may be who starts it
+def _detach(command: Sequence[str], log: int, lock: int) -> int:
+    """Start a program that outlives us, in a session of its own, and hand a lock down to it; its pid. Raises OSError.
+
+    `log` is open, and is closed here.
+    """
+    with open(log, "ab") as output, unmarked() as environment:  # a service's program may be who starts it
         child = subprocess.Popen(
             command,
             cwd="/",

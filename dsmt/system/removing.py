@@ -85,6 +85,19 @@ def _identity(directory: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def make_way(path: str) -> None:
+    """Remove what is in the place of a file and is none: a directory, a link or, since who opens one waits, a pipe.
+
+    Raises OSError where it cannot be removed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.stat(path, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            remove_tree(path)
+        elif not stat.S_ISREG(mode):
+            os.unlink(path)
+
+
 def mounted_in(place: str) -> str | None:
     """The first place at or below a directory where something is mounted, in this process's namespace (proc(5))."""
     top = os.fsencode(os.path.realpath(place))

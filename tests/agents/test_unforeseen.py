@@ -99,3 +99,23 @@ def test_a_step_that_ends_the_agents_which_do_it_has_failed(step: str) -> None:
         last.kill()
 
     in_virtual_time(main)
+
+
+def test_what_is_to_be_gone_is_gone_though_its_uninstall_ends_the_agents_which_do_it() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        site.place(WEB + "    uninstall: end it\n")
+        await site.until("running")
+        site.assign(site.spec_of(), version=2, desired="gone")
+        for _ in range(after.CUT_MOST):
+            await site.realm.until(lambda: [one.launch.argv for one in site.machine.alive] == [("end", "it")])
+            agent.kill()
+            await site.realm.until(lambda: not site.machine.alive)
+            agent = site.start()
+        assert (await agent.wait()).code == EXIT_GONE
+        said = site.statuses()[-1]
+        assert (said["state"], said["reason"]["code"]) == ("gone", "stop.leftover")
+        assert "uninstall is cut off again and again" in said["reason"]["message"]
+
+    in_virtual_time(main)

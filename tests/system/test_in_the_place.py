@@ -13,6 +13,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import Parts
 from dsmt.programs.containers import agents_in, record_in
 from dsmt.system.files import DiskFiles
+from dsmt.system.fork import open_log
 from dsmt.system.logs import DiskLogs
 from dsmt.system.records import read_record
 
@@ -53,6 +54,20 @@ def test_what_is_in_the_place_of_the_logs_goes(make: Callable[[str], None], tmp_
     logs = DiskLogs(str(tmp_path / "logs"))
     Path(logs.path("stdout")).write_bytes(b"said")
     assert logs.read("stdout", 0, None) == b"said"
+
+
+@pytest.mark.parametrize("make", [*ODD[:3], lambda path: Path(path).symlink_to("/etc/hostname")], ids=[*IDS[:3], "link"])
+def test_who_begins_makes_way_for_its_log_and_begins_without_one_where_that_cannot_be(
+    make: Callable[[str], None], tmp_path: Path
+) -> None:
+    make(str(tmp_path / "agent.log"))
+    log = open_log(str(tmp_path), "agent")
+    os.write(log, b"said")
+    os.close(log)
+    assert ((tmp_path / "agent.log").read_bytes(), (tmp_path / "agent.log").is_symlink()) == (b"said", False)
+    nowhere = open_log(str(tmp_path / "agent.log"), "agent")
+    assert Path(f"/proc/self/fd/{nowhere}").readlink() == Path(os.devnull)
+    os.close(nowhere)
 
 
 def test_who_has_no_descriptor_left_does_not_take_a_record_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,7 @@ class Steps:
             return None
         try:
             site = self._site(plan, self._choose_ports(plan, occupied=True))
+            self._begin("uninstall", plan, {})
             await self._installer.uninstall(plan.component.uninstall, plan, site)
         except Exception as error:  # noqa: BLE001 - what is to be gone ends gone whatever fails
             told, remains = as_failed(error), "what it holds outside its directory"

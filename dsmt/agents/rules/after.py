@@ -218,7 +218,8 @@ def forgotten(history: RestartHistory) -> Changes:
 
 def left() -> Changes:
     """It is gone from here."""
-    return {"installed": (), "configured": "", "ports": {}, "process": None, "step": "", "not_before_s": 0.0}
+    cleared: Changes = {"installed": (), "configured": "", "ports": {}, "process": None, "step": "", "not_before_s": 0.0}
+    return {**cleared, **did()}
 
 
 def _of(wanted: Goal) -> Mapping[str, Any]:
