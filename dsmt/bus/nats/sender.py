@@ -190,14 +190,18 @@ class NatsSender:
 
 
 def _batch(waiting: deque[SignedEvent]) -> list[Due]:
-    """What is published as one: of the shared facts of a topic only the first, which those after it are compared with."""
+    """What is published as one: of the shared facts of a topic only the first, which those after it are compared with.
+
+    Nor what comes after a tombstone: it is judged by what that has ended.
+    """
     found: list[SignedEvent] = []
     size, messages, compared = 0, 0, set[str]()
     while waiting:
         event = waiting[0].event
         messages += 1 + len(event.to)
         size += waiting[0].size * (1 + len(event.to))
-        if found and (messages > BATCH or size > BATCH_BYTES or event.topic in compared):
+        is_full = messages > BATCH or size > BATCH_BYTES
+        if found and (is_full or event.topic in compared or found[-1].event.ends):
             break
         if event.version is not None:
             compared.add(event.topic)

@@ -210,6 +210,19 @@ async def test_a_tombstone_hides_the_facts_below_it_for_good(e: Engine):
 
 
 @contract
+async def test_what_is_ended_and_begun_anew_in_one_go_is_there(e: Engine):
+    alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+    about = {"spec": {}, "by": "alice", "reason": ""}
+    await alice.publish(Draft("service/web/spec", about, version=1))
+    grave = alice.emit(Draft("tombstone/service/web", {"by": "alice", "reason": "gone"}, version=1))
+    begun = alice.emit(Draft("service/web/spec", about | {"reason": "again"}, epoch=2))
+    await grave.acknowledged()
+    await begun.acknowledged()
+    async with reading(bob, "service/") as got:
+        assert [data["reason"] for data in got.of("service/web/spec")] == ["again"]
+
+
+@contract
 async def test_what_is_offered_again_is_there_once_and_wins_only_if_it_is_the_greatest(e: Engine):
     alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
     async with reading(bob, "user/") as got:
