@@ -28,6 +28,8 @@ Config = TypeVar("Config", bound=msgspec.Struct)
 IDENTITY: Final = "identity"
 ISSUER: Final = "issuer"
 BIRTH: Final = "birth"
+ANEW: Final = "anew"
+"""With this file in its directory the gate of one of several NATS servers makes the realm's streams anew."""
 ATTACHED: Final = "attached"
 """The record of a node's manager that was attached since its start."""
 RESTORE: Final = "restore it from a backup, or choose another home: --home DIR"

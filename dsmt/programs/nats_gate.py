@@ -19,7 +19,7 @@ from dsmt.logs import Logger
 from dsmt.ports.blobs import kept_for_events
 from dsmt.ports.realm import About
 from dsmt.programs.bus import nats_missing
-from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, GateFile, read_identity
+from dsmt.programs.configuration import ANEW, BIRTH, IDENTITY, BrokerFile, GateFile, read_identity
 from dsmt.programs.kept import keep_keeper, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
@@ -64,7 +64,14 @@ async def _serve(directory: Path) -> None:
         raise nats_missing("its client") from error
     config = BrokerFile.read(directory)
     keys, birth, nats = GateFile.read(directory), directory / BIRTH, config.realm.nats
+    asked = directory / ANEW
     assert nats is not None  # noqa: S101 - who starts a gate has looked
+    anew = not birth.exists() and (nats.replicas == 1 or asked.exists())
+
+    def made() -> None:
+        for one in (birth, asked):
+            one.unlink(missing_ok=True)
+
     servers = tuple(address for address, _ in config.realm.brokers)
     trust, disk = TrustStore(config.realm.realm), ServerDisk(directory)
     gate = NatsGate(
@@ -75,7 +82,8 @@ async def _serve(directory: Path) -> None:
         clock=LinuxClock(),
         entropy=SystemEntropy(),
         about=About(os.getpid(), __version__, config.address),
-        made=birth.unlink if birth.exists() else None,
+        made=made if birth.exists() or anew else None,
+        anew=anew,
         known=KnownServers(config.realm.addresses, trust, DiskFiles(str(directory))),
         dismissed=lambda: ask_to_end(directory, "nats_server"),  # it refuses to start from then on
         full=lambda: str(directory) if disk.is_full else "",

@@ -68,6 +68,8 @@ class Gates:
 
     async def _keep(self, n: int) -> None:
         while True:
+            born = n == 0 and not self.born.is_set()
+            anew = not born and self._servers.realm().replicas == 1
             gate = self.running[n] = NatsGate(
                 identity=self.identities[n],
                 trust=self._made.trust(),
@@ -76,7 +78,8 @@ class Gates:
                 clock=TestClock(),
                 entropy=TestEntropy(),
                 about=About(os.getpid(), "test"),
-                made=self.born.set if n == 0 and not self.born.is_set() else None,
+                made=self.born.set if born or anew else None,
+                anew=anew,
                 full=lambda: self.full,
                 low=lambda: self.low,
             )

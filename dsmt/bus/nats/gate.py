@@ -6,7 +6,8 @@ Rule 2: it has a broker's certificate, and a bus of its own. Until that has read
     brokers, without whom none of them could; the others wait.
 Rule 3: it tells who is attached (`presence`), and ends connections whose key was revoked.
 Rule 4: a gate that loses its server ends, and begins anew with what it has said before: as a broker that was restarted.
-Rule 5: the gate of the broker in which the realm was born makes the streams, once.
+Rule 5: the gate of the broker in which the realm was born makes the streams, once; and the gate of a server that stands
+    alone makes them anew when that has lost its disk. They tell then since when it lets anybody in (`streams`).
 Rule 6: it asks JetStream for those who may not read everything (`questions`); until it does nobody but brokers is let in.
 Rule 7: blobs that nothing names, and history, give way before its server's disk is full (`room`, `blobs`).
 Rule 8: it sees to it that what is retained is not overwritten (`guard`).
@@ -36,7 +37,7 @@ from dsmt.bus.nats.presence import NatsPresence
 from dsmt.bus.nats.questions import NatsQuestions
 from dsmt.bus.nats.room import NatsRoom
 from dsmt.bus.nats.servers import KnownServers
-from dsmt.bus.nats.streams import make_streams
+from dsmt.bus.nats.streams import make_streams, opened
 from dsmt.bus.rules.nats_config import ACCOUNT, permissions
 from dsmt.bus.wire.handshake import check_hello
 from dsmt.bus.wire.nats_tokens import Asked, kept_out, let_in, read_asked, read_connection_name
@@ -67,7 +68,8 @@ class GateKeys(msgspec.Struct, frozen=True):
 class NatsGate:
     """The gate beside one server, `realm.own`.
 
-    `made` is called when the streams were made; None: it makes none. `dismissed`: its server was removed, and may end.
+    `made` is called when the streams were made; None: it makes none. `anew`: if any, then in the place of lost ones.
+    `dismissed`: its server was removed, and may end.
     `full` says which directory's disk is full, so that the server stores nothing; empty for none. `low`:
     little is left of it.
     """
@@ -83,13 +85,14 @@ class NatsGate:
         entropy: Entropy,
         about: About,
         made: Callable[[], object] | None = None,
+        anew: bool = False,
         known: KnownServers | None = None,
         dismissed: Callable[[], object] = lambda: None,
         full: Callable[[], str] = str,
         low: Callable[[], bool] = bool,
     ) -> None:
         self._identity, self._trust, self._realm, self._keys, self._clock = identity, trust, realm, keys, clock
-        self._made, self._subjects = made, Subjects(trust.realm.name)
+        self._made, self._anew, self._subjects = made, anew, Subjects(trust.realm.name)
         self.bus = NatsBus(
             identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, known=known
         )
@@ -101,6 +104,7 @@ class NatsGate:
         self._room = NatsRoom(self.bus, self._subjects, self._blobs, low)
         self._guard = NatsGuard(self.bus, self._subjects, NatsOpener(trust, self._subjects, clock.boottime))
         self._answering: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()
         self._log = Logger(gate=identity.name)
 
     async def run(self) -> Never:
@@ -119,6 +123,7 @@ class NatsGate:
                 group.create_task(self._room.run())
                 group.create_task(self._blobs.run())
                 group.create_task(self._guard.run())
+                group.create_task(self._let_in())
                 if self._realm.replicas > 1:
                     group.create_task(self._members.run(link))
         finally:
@@ -145,7 +150,7 @@ class NatsGate:
             try:
                 link = await self.bus.connect()
                 try:
-                    await make_streams(link, self._subjects, replicas=self._realm.replicas)
+                    await make_streams(link, self._subjects, replicas=self._realm.replicas, anew=self._anew)
                 finally:
                     await link.close()
             except (ApiError, DsmtError) as error:  # the cluster has no leader yet
@@ -156,6 +161,18 @@ class NatsGate:
                 return
 
     # --- who comes in --------------------------------------------------------------------------------------------
+
+    async def _let_in(self) -> None:
+        """Let in others than brokers, when all that they need is there (rules 2, 5 and 6)."""
+        await self._presence.ready.wait()
+        await self._questions.ready.wait()
+        while not self._open.is_set():
+            try:
+                await opened(await self.bus.held(), self._subjects)
+            except (ApiError, DsmtError):  # a stream chooses its leader, perhaps
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._open.set()
 
     async def _asked(self, message: Msg) -> None:
         task = asyncio.create_task(self._answer(message))
@@ -169,8 +186,7 @@ class NatsGate:
             self._log.warning("kept out", reason=error.message)
             return  # the server keeps it out by itself, in time
         if not asked.name.startswith("broker/"):
-            await self._presence.ready.wait()
-            await self._questions.ready.wait()
+            await self._open.wait()
         now_ms = self.bus.now_ms()
         try:
             certificate = self._checked(asked, now_ms)

@@ -3,8 +3,9 @@
 Rule 1: stream H is the one into which everything is published, so it has one order and one acknowledgement. Stream F is
     sourced from it and holds the last of each retained subject, for as long as there is nobody to remove it
     (`wire.subjects`).
-Rule 2: streams are made when a realm is born and at no other time: who finds none does not attach, so nobody takes a
-    realm whose disks are gone for an empty one (rule R5).
+Rule 2: streams are made when a realm is born. Those that are made at another time, for the disk is lost, say so of
+    themselves, and since when anybody is let in to bring what he holds: nobody takes such a realm for an empty one (rule
+    A4). Where some of them are there none is made: that is no lost disk.
 Rule 3: a store is named by the moment at which its stream was made: a stream that is made anew is another store (rule
     D3).
 """
@@ -34,7 +35,11 @@ BLOBS: Final = {"discard": "new", "discard_new_per_subject": True}
 """What stands in the depot nothing takes the place of."""
 LOW_MS: Final = 5 * 60 * 1000
 """How long a server's word that little is left of its disk is good for."""
+ANEW: Final = "anew"
+"""Under this the metadata of a stream H that was made anew has the time in ms since when who holds anything is let in."""
+_SHUT: Final = "0"
 _LOW: Final = "low-"
+_LOST: Final = "it was lost with the disks of its servers, perhaps: docs/nats.md says what to do then (A lost disk)"
 _LOOK_AGAIN_S: Final = 0.02
 _NS: Final = 1_000_000_000
 _SOURCE: Final = "Nats-Stream-Source"
@@ -52,6 +57,8 @@ class Head(NamedTuple):
     messages: int
     size: int
     first_ms: int
+    anew_ms: int | None = None
+    """Of one that took the place of a lost one: since when anybody is let in, 0 before; None of one that was born."""
 
 
 class Stored(NamedTuple):
@@ -76,8 +83,13 @@ def time_ms(rfc3339: str) -> int:
     return int(datetime.fromisoformat(rfc3339).timestamp() * 1000)
 
 
-async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int) -> None:
-    """Make the streams of a realm that is born; those that are there already stay as they are. Raises `ApiError`."""
+async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int, anew: bool = False) -> None:
+    """Make the streams of a realm that is born; those that are there already stay as they are.
+
+    `anew`: they take the place of those that were lost; so all are (rule 2). Raises `ApiError`, `TransportError`.
+    """
+    if anew and not await _are_lost(link, subjects):
+        return
     common = {"storage": "file", "num_replicas": replicas, "allow_direct": True, "allow_msg_ttl": True, "discard": "old"}
     history = {
         "name": subjects.history,
@@ -89,16 +101,46 @@ async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int) -> 
         "deny_delete": False,
         **common,
     }
+    if anew:
+        history["metadata"] = {ANEW: _SHUT}
     source = {"name": subjects.history, "subject_transforms": [{"src": one, "dest": one} for one in subjects.retained()]}
     facts = {"name": subjects.facts, "sources": [source], "max_msgs_per_subject": 1, **common}
     blobs = {"name": subjects.blobs, "subjects": [subjects.pieces], "max_msgs_per_subject": 1, **common, **BLOBS}
     for stream in (history, facts, blobs):
-        try:
-            await link.api(f"STREAM.INFO.{stream['name']}")
-        except ApiError as error:
-            if error.code != NO_STREAM:
-                raise
+        if await _config(link, stream["name"]) is None:
             await link.api(f"STREAM.CREATE.{stream['name']}", stream)
+
+
+async def _config(link: NatsLink, stream: str) -> dict[str, Any] | None:
+    """The configuration of a stream; None where there is none. Raises `ApiError`, `TransportError`."""
+    try:
+        found: dict[str, Any] = (await link.api(f"STREAM.INFO.{stream}"))["config"]
+    except ApiError as error:
+        if error.code != NO_STREAM:
+            raise
+        return None
+    return found
+
+
+async def _are_lost(link: NatsLink, subjects: Subjects) -> bool:
+    """Whether none of a realm's streams is there, or who made them anew was interrupted."""
+    history, facts, blobs = [await _config(link, one) for one in (subjects.history, subjects.facts, subjects.blobs)]
+    if history is None:
+        return facts is None and blobs is None
+    return (history.get("metadata") or {}).get(ANEW) == _SHUT
+
+
+async def opened(link: NatsLink, subjects: Subjects) -> None:
+    """Who holds anything is let in from now on: in streams that were made anew that is noted, once.
+
+    Raises `ApiError`, `TransportError`.
+    """
+    told = await link.api(f"STREAM.INFO.{subjects.history}")
+    config = told["config"]
+    before = config.get("metadata") or {}
+    if before.get(ANEW) == _SHUT:
+        metadata = {**before, ANEW: str(time_ms(told["ts"]))}
+        await link.api(f"STREAM.UPDATE.{subjects.history}", {**config, "metadata": metadata})
 
 
 async def close_blobs(link: NatsLink, subjects: Subjects, broker: str, *, low: bool, now_ms: int) -> None:
@@ -127,8 +169,8 @@ async def head(link: NatsLink, stream: str) -> Head:
     except ApiError as error:
         if error.code != NO_STREAM:
             raise TransportError("nats.stream", f"stream {stream}: {error}") from error
-        raise RefusedError("nats.stream", f"NATS has no stream {stream}", next="make the realm's streams first") from error
-    state, made = told["state"], time_ms(told["created"])
+        raise RefusedError("nats.stream", f"NATS has no stream {stream}", next=_LOST) from error
+    state, made, anew = told["state"], time_ms(told["created"]), (told["config"].get("metadata") or {}).get(ANEW)
     return Head(
         f"{stream}.{made}",
         state["first_seq"],
@@ -138,6 +180,7 @@ async def head(link: NatsLink, stream: str) -> Head:
         state["messages"],
         state["bytes"],
         max(0, time_ms(state["first_ts"])),
+        None if anew is None else int(anew),
     )
 
 

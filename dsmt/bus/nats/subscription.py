@@ -6,6 +6,7 @@ Rule 2: a token of its reader is published, too, and comes back in its place in 
     server can give that has lost the majority (A4).
 Rule 3: it goes on behind its last row, over lost links; one that was overtaken by the trimming begins anew, unless it
     reads the history: that is told what was trimmed.
+Rule 4: its marks say whether the streams are whole (`rules.refilling`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dsmt.bus.nats.page import Page, read_page, set_mark
 from dsmt.bus.nats.streams import Head, Stored, head
 from dsmt.bus.rules.follower import MissingPart
 from dsmt.bus.rules.nats_config import ALL
+from dsmt.bus.rules.refilling import Refilling
 from dsmt.bus.rules.routing import OVERLAP_MS
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, UnusableEventError
@@ -63,7 +65,7 @@ class NatsSubscription:
         self._held, self._now, self._now_ms = held, now, now_ms
         self._deliveries = Deliveries(conflate=interest.conflate)
         self._number = os.urandom(9).hex()
-        self._store = ""
+        self._store, self._refilling = "", Refilling()
         self._began = self._after = self._covered = 0
         self._since_ms: int | None = None
         self._older_ms = 0
@@ -146,6 +148,7 @@ class NatsSubscription:
             return
         self._begun.clear()
         anew, self._completed = self._store == at.store, False
+        self._refilling.begins(at.anew_ms, at.now_ms, self._now())
         self._covered = 0
         await self._mark(link)
         if self._interest.start is Start.HISTORY:
@@ -265,7 +268,7 @@ class NatsSubscription:
         handed = self._deliveries.hand_on()
         if self._interest.bookmarks and self._completed and (handed or now - self._bookmarked >= BOOKMARK_S):
             self._bookmarked = now
-            self._deliveries.mark(Bookmark(self._cursor(self._after), whole=True))
+            self._deliveries.mark(Bookmark(self._cursor(self._after), self._is_whole))
             self._deliveries.hand_on()
 
     async def _fate(self, link: NatsLink, missing: MissingPart) -> str:
@@ -277,6 +280,8 @@ class NatsSubscription:
         kind = stored.subject.split(".", 3)[2]
         if stored.row > self._began and not self._completed:
             self._complete()
+        if kind == "o":
+            self._refilling.offered(self._now())
         if kind in "mt":
             self._marked(kind, stored)
             return
@@ -302,13 +307,17 @@ class NatsSubscription:
         token = int(stored.raw)
         if token > self._echoed:
             self._echoed = token
-            self._deliveries.mark(Bookmark(self._cursor(stored.row), whole=True, token=token))
+            self._deliveries.mark(Bookmark(self._cursor(stored.row), self._is_whole, token))
 
     def _complete(self, *, again: bool = False) -> None:
         """Of completions in one store the first is told as such."""
         self._completed = True
-        cursor = self._cursor(self._began)
-        self._deliveries.mark(Bookmark(cursor, whole=True) if again else Complete(cursor, whole=True))
+        cursor, whole = self._cursor(self._began), self._is_whole
+        self._deliveries.mark(Bookmark(cursor, whole) if again else Complete(cursor, whole))
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._refilling.is_over(self._now())
 
     def _cursor(self, row: int) -> Cursor:
         return Cursor(self._store, row, self._now_ms())

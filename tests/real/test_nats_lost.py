@@ -1,0 +1,114 @@
+"""The disks of a realm's NATS servers are lost while it runs: it is as before again, and nothing runs twice (A4, R5)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from dsmt.operations.connection import connect
+from dsmt.operations.read.sight import look
+from dsmt.ports.bus import Draft
+from tests.real.fleet import Fleet, fleet
+from tests.real.seat import dsmt
+from tests.waiting import told
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(150), pytest.mark.xdist_group("nats-realm")]
+SOON_S = 60.0
+
+
+def spec(name: str, instances: int, begun: Path) -> str:
+    """A service whose instances write down that they have begun."""
+    return f"""\
+service: {name}
+components:
+  app:
+    instances: {instances}
+    run: [sh, -c, "echo $$ >> {begun}/{name}; exec sleep 100000"]
+    health: {{readiness: {{exec: ["true"], interval: 500ms}}}}
+"""
+
+
+def begun(directory: Path) -> dict[str, list[int]]:
+    """Which programs of each service have ever begun."""
+    return {one.name: sorted(int(pid) for pid in one.read_text().split()) for one in directory.iterdir()}
+
+
+def play(directory: Path, scenario: Callable[[Fleet, Path], Awaitable[None]], **wanted: int) -> None:
+    async def within() -> None:
+        (directory / "begun").mkdir()
+        async with fleet(directory, engine="nats", **wanted) as made:
+            await scenario(made, directory / "begun")
+
+    asyncio.run(within())
+
+
+def lose_disks(made: Fleet, servers: Iterable[str], *others: tuple[str, str, str]) -> None:
+    """Servers die with their disks, and some other processes with them."""
+    processes = [*(("brokers", one, "nats_server") for one in servers), *others]
+    found = [made.record(*one) for one in processes]
+    for one in servers:
+        shutil.rmtree(made.home.part("brokers", one) / "jetstream")
+    for one in found:
+        os.kill(one.pid, signal.SIGKILL)
+
+
+async def let_in(made: Fleet) -> None:
+    """Wait until a command is let in, and say something."""
+    async with connect(made.home.operator(), made.home.realm(), patience_s=SOON_S) as connection:
+        await connection.bus.publish(Draft("user/test/again", {}))
+
+
+async def whole_again(made: Fleet, nodes: int) -> None:
+    """Wait until controllers may decide, on all that there is, and all nodes are there."""
+
+    async def is_whole() -> bool:
+        sight = await look(made.connection.bus)
+        return sight.whole and sum(sight.fleet.state(node) == "alive" for node in sight.view.nodes) == nodes
+
+    await told(is_whole, "that all is whole", SOON_S)
+
+
+@contextmanager
+def stopped(pids: Iterable[int]) -> Iterator[None]:
+    """Processes stand still within the block."""
+    stand = list(pids)
+    for pid in stand:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in stand:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def test_a_realm_whose_only_server_has_lost_its_disk_is_as_before_and_nothing_runs_twice(tmp_path: Path) -> None:
+    async def scenario(made: Fleet, written: Path) -> None:
+        for name in ("kept", "gone"):
+            await made.apply(spec(name, 3, written))
+            await made.ready(name, 3)
+        await dsmt(made.home.root, "remove", "gone", "--yes", "--wait=60s")
+        programs, before = made.pids("kept"), begun(written)
+        others = [("controllers", name, "controller") for name in made.home.names("controllers")]
+        for n, lost in enumerate((others, [])):
+            with stopped(made.processes_of_node("n3")):
+                lose_disks(made, ["b1"], *lost)
+                await let_in(made)
+            await whole_again(made, 3)
+            await made.apply(spec(f"new{n}", 3, written))
+            await made.ready(f"new{n}", 3)
+            assert begun(written) == {**before, f"new{n}": sorted(made.pids(f"new{n}").values())}
+            assert made.pids("kept") == programs
+            before = begun(written)
+        listed = (await dsmt(made.home.root, "status", "--json")).json
+        assert {one["service"] for one in listed["services"]} == {"kept", "new0", "new1"}
+        assert not any(seen.signed.event.topic.endswith("/verdict") for seen in made.watch.seen)
+
+    play(tmp_path, scenario, nodes=3)
