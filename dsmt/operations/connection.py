@@ -35,6 +35,7 @@ LOOK_S = 0.1
 ENDED_LOOK_S = 0.5
 """How often who does something is looked after, whether it is let in."""
 _UP_AGAIN = "dsmt up starts this home's realm again"
+_LOST = "when several have all lost their disks, broker.log beside each says so"
 _LOOK = "if it stays so, see there which process listens (ss -ltnp); end it if it hangs, and dsmt starts it again"
 
 
@@ -164,7 +165,7 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
     answering = [address for address in addresses if await listens(address)]
     if answering and realm.nats is not None and not named:
         said = f"the NATS servers of realm {realm.name} let nobody in, though there is an answer at {', '.join(answering)}"
-        advice = f"try again: when one of several dies that takes up to 10 s; {_LOOK}"
+        advice = f"try again: when one of several dies that takes up to 10 s; {_LOST}; {_LOOK}"
         return TransportError("bus.stranger", said, next=advice)
     if answering and named:
         one = len(answering) == 1

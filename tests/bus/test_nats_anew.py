@@ -48,7 +48,10 @@ async def test_who_was_attached_comes_back_brings_what_it_holds_and_is_told_sinc
     alice, bob = await k.bus(k.identities["operator/alice"]), await k.bus(k.identities["operator/bob"])
     fact = await Facts(alice).publish("user/held", {"n": 1}, version=1)
     held = (await bob.fetch([fact.id]))[0]
-    async with reading(bob, "user/", conflate=True, bookmarks=True) as got, reading(bob, "user/", start=Start.HISTORY) as tail:
+    async with (
+        reading(bob, "user/", conflate=True, bookmarks=True) as got,
+        reading(bob, "user/", start=Start.HISTORY) as tail,
+    ):
         before = got.completes[-1]
         assert before.whole
         lose_disk(k)

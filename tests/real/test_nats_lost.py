@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from dsmt.errors import TransportError
 from dsmt.operations.connection import connect
 from dsmt.operations.read.sight import look
 from dsmt.ports.bus import Draft
-from tests.real.fleet import Fleet, fleet
+from tests.real.fleet import Fleet, eventually, fleet
 from tests.real.seat import dsmt
 from tests.waiting import told
 
@@ -53,6 +54,8 @@ def lose_disks(made: Fleet, servers: Iterable[str], *others: tuple[str, str, str
     """Servers die with their disks, and some other processes with them."""
     processes = [*(("brokers", one, "nats_server") for one in servers), *others]
     found = [made.record(*one) for one in processes]
+    for one in found:
+        os.kill(one.pid, signal.SIGSTOP)  # else it may write in what is being removed
     for one in servers:
         shutil.rmtree(made.home.part("brokers", one) / "jetstream")
     for one in found:
@@ -112,3 +115,32 @@ def test_a_realm_whose_only_server_has_lost_its_disk_is_as_before_and_nothing_ru
         assert not any(seen.signed.event.topic.endswith("/verdict") for seen in made.watch.seen)
 
     play(tmp_path, scenario, nodes=3)
+
+
+def test_three_servers_that_have_all_lost_their_disks_get_streams_when_an_operator_says_so_and_not_before(
+    tmp_path: Path,
+) -> None:
+    async def scenario(made: Fleet, written: Path) -> None:
+        await made.apply(spec("kept", 2, written))
+        await made.ready("kept", 2)
+        programs, before = made.pids("kept"), begun(written)
+        servers = made.home.names("brokers")
+        logs = [made.home.part("brokers", one) / "broker.log" for one in servers]
+        lose_disks(made, servers)
+        await eventually("that each gate says why", lambda: all("has no stream H-test" in one.read_text() for one in logs))
+        with pytest.raises(TransportError, match="let nobody in") as kept_out:
+            async with connect(made.home.operator(), made.home.realm()):
+                pass
+        assert "broker.log beside each says so" in kept_out.value.next
+        asked = made.home.part("brokers", servers[1]) / "anew"
+        asked.touch()
+        lose_disks(made, servers)
+        await let_in(made)
+        assert not asked.exists()
+        await whole_again(made, 2)
+        await made.apply(spec("new", 2, written))
+        await made.ready("new", 2)
+        assert begun(written) == {**before, "new": sorted(made.pids("new").values())}
+        assert made.pids("kept") == programs
+
+    play(tmp_path, scenario, nodes=2, brokers=3)

@@ -6,8 +6,9 @@ Rule 2: it has a broker's certificate, and a bus of its own. Until that has read
     brokers, without whom none of them could; the others wait.
 Rule 3: it tells who is attached (`presence`), and ends connections whose key was revoked.
 Rule 4: a gate that loses its server ends, and begins anew with what it has said before: as a broker that was restarted.
-Rule 5: the gate of the broker in which the realm was born makes the streams, once; and the gate of a server that stands
-    alone makes them anew when that has lost its disk. They tell then since when it lets anybody in (`streams`).
+Rule 5: the gate of the broker in which the realm was born makes the streams, once. Another one makes them anew in the place
+    of lost ones: that of a server that stands alone, or of one of several where an operator has said so. Gates note in
+    those since when they let anybody in (`streams`).
 Rule 6: it asks JetStream for those who may not read everything (`questions`); until it does nobody but brokers is let in.
 Rule 7: blobs that nothing names, and history, give way before its server's disk is full (`room`, `blobs`).
 Rule 8: it sees to it that what is retained is not overwritten (`guard`).

@@ -106,7 +106,8 @@ async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int, ane
     source = {"name": subjects.history, "subject_transforms": [{"src": one, "dest": one} for one in subjects.retained()]}
     facts = {"name": subjects.facts, "sources": [source], "max_msgs_per_subject": 1, **common}
     blobs = {"name": subjects.blobs, "subjects": [subjects.pieces], "max_msgs_per_subject": 1, **common, **BLOBS}
-    for stream in (history, facts, blobs):
+    made: tuple[dict[str, Any], ...] = (history, facts, blobs)
+    for stream in made:
         if await _config(link, stream["name"]) is None:
             await link.api(f"STREAM.CREATE.{stream['name']}", stream)
 
