@@ -57,7 +57,7 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
         {
             "add": Entry("dsmt.cli.brokers:add", "add a broker to the realm, on this machine"),
             "remove": Entry("dsmt.cli.brokers:remove", "end a broker; its clients go to another one"),
-            "run": Entry("dsmt.cli.machine:broker_run", "run a broker in the foreground"),
+            "run": Entry("dsmt.cli.running:broker_run", "run a broker in the foreground"),
         },
     ),
     "bus": Group(
@@ -68,13 +68,13 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
         "one controller: remove, run",
         {
             "remove": Entry("dsmt.cli.controllers:remove", "end a controller, or forget one that is gone"),
-            "run": Entry("dsmt.cli.machine:controller_run", "run a controller in the foreground"),
+            "run": Entry("dsmt.cli.running:controller_run", "run a controller in the foreground"),
         },
     ),
     "node": Group(
         "one node: add, show, drain, exclude, include, remove, run",
         {
-            "run": Entry("dsmt.cli.machine:node_run", "run a node in the foreground"),
+            "run": Entry("dsmt.cli.running:node_run", "run a node in the foreground"),
             "add": Entry("dsmt.cli.hosts:add", "make other machines nodes of the realm, over SSH"),
             "show": Entry("dsmt.cli.node:show", "show one node, and every dsmt process on it"),
             "drain": Entry("dsmt.cli.node:drain", "move everything off a node and keep it empty"),

@@ -1,13 +1,11 @@
-"""`up`, `down`, `demo`, and the components in the foreground: a realm on this machine."""
+"""`up`, `upgrade`, `down`, `demo`: a realm on this machine."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
@@ -19,9 +17,9 @@ from dsmt.operations.connection import Reading, connect, reading
 from dsmt.operations.local import ending, following, machine, upgrading
 from dsmt.operations.local.asking import unreached
 from dsmt.operations.local.brokers import made_ms, meshed, note_announced
-from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import Home, check_part, is_up
-from dsmt.operations.local.lock import alone, has_lock
+from dsmt.operations.local.home import Home, is_up
+from dsmt.operations.local.keeping import check_goes_on
+from dsmt.operations.local.lock import has_lock
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.certificates import ended_brokers, in_use
@@ -37,6 +35,8 @@ from dsmt.trust.keys import key_id_of
 from dsmt.version import __version__
 
 PATIENCE_S = 30.0
+LOOK_S = 0.5
+"""How often `up` in the foreground looks whether the realm that it keeps goes on."""
 
 
 @command()
@@ -88,7 +88,7 @@ def up(
 async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     """Start it and go; who fails after the start says that what was started goes on."""
 
-    def asked(_: bool) -> None:
+    def asked(_was_up: bool, _run: str) -> None:
         ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
 
     try:
@@ -101,10 +101,10 @@ async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 
 
 async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
-    found: list[bool] = []  # whether it was up already, once this command is at work and no other
+    found: list[tuple[bool, str]] = []  # whether it was up already, and its run, once this command is at work and no other
 
-    def begins(was_up: bool) -> None:
-        found.append(was_up)
+    def begins(was_up: bool, run: str) -> None:
+        found.append((was_up, run))
         if was_up and not ctx.json:
             print("this realm is up already: Ctrl-C here stops all of it, as dsmt down does; --detach leaves it running")
 
@@ -112,24 +112,35 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
-    waiting = asyncio.ensure_future(interrupted.wait())
-    await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting, watching = asyncio.ensure_future(interrupted.wait()), asyncio.ensure_future(_watched(home, found))
+    await asyncio.wait({working, waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
     if working.done() and working.exception() is None:
-        await waiting
-    waiting.cancel()
-    working.cancel()
+        await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
+    over = watching.done()
+    for one in (waiting, watching, working):
+        one.cancel()
     await asyncio.wait({working})
     if interrupted.is_set():
         if not found:  # it has waited for another one, whose work goes on
             raise KeyboardInterrupt
-        await _down(ctx, home)
+        await _down(ctx, home, found[0][1])
         return
-    if home.exists and found == [False]:  # it did not come up: what was begun is not left behind
-        await ending.down(home)
+    if over:
+        watching.result()
+    if home.exists and found and not found[0][0]:  # it did not come up: what was begun is not left behind
+        await ending.down(home, run=found[0][1])
     working.result()
 
 
-async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
+async def _watched(home: Home, found: Sequence[tuple[bool, str]]) -> None:
+    """Watch the run of the realm that was found, once one is. Raises `FailedError` when it has ended."""
+    while True:
+        for _, run in found:
+            check_goes_on(home, run)
+        await asyncio.sleep(LOOK_S)
+
+
+async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool, str], None]) -> None:
     with ctx.lasting() as waits, ctx.progress() as tell:
         waits("the start of dsmt's own programs")
         started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
@@ -275,9 +286,9 @@ def _no_realm(home: Home) -> NotFoundError:
     return NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
 
 
-async def _down(ctx: CliContext, home: Home) -> None:
+async def _down(ctx: CliContext, home: Home, run: str | None = None) -> None:
     with ctx.lasting() as ends:
-        ended = await ending.down(home, waits=ctx.waits, ends=lambda who: ends(f"the end of {who}"))
+        ended = await ending.down(home, run=run, waits=ctx.waits, ends=lambda who: ends(f"the end of {who}"))
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
     elif ended.processes:
@@ -327,73 +338,3 @@ def demo(ctx: CliContext, *, hold: bool, engine: str | None) -> int:
         print(f"\n2 of 2 repaired: {repaired}, on this machine.")
         print("Look at it yourself:  dsmt demo --hold      next:  dsmt up --nodes 3 --detach")
     return 0 if result.ok else 1
-
-
-def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[..., Path]) -> None:
-    """See to it that a program has its directory; where the root key is not, it must be there."""
-
-    async def making() -> None:
-        async with alone(home, ctx.waits):
-            make(home, name, now_s=(await dated(home.realm().clocks)).now_s)
-
-    check_part(kind.removesuffix("s"), name)
-    if home.exists and not (home.part(kind, name) / IDENTITY).exists():
-        with suppress(NotFoundError):
-            asyncio.run(making())
-            role = kind.removesuffix("s")
-            slip = f"if the name is a slip: dsmt {role} remove {name}"
-            warn([f"{role} {name} is new, its key was made in {home.root}; {slip}"])
-
-
-def _directory(home: Home, kind: str, name: str) -> str:
-    check_part(kind.removesuffix("s"), name)
-    if not home.exists:
-        home.realm()  # says so
-    directory = home.part(kind, name)
-    if not (directory / IDENTITY).exists():
-        known = ", ".join(home.names(kind)) or "none"
-        advice = "restore it from a backup" if kind == "brokers" else "dsmt up makes them"  # a broker is known by its key
-        raise NotFoundError("part.unknown", f"{directory} holds no identity; {kind} here: {known}", next=advice)
-    return str(directory)
-
-
-@command("run")
-@click.argument("name", default="b1")
-def broker_run(ctx: CliContext, name: str) -> int:
-    """Run a broker of this home in the foreground."""
-    from dsmt.programs import broker, nats_gate  # noqa: PLC0415 - lazily, for quick help
-
-    directory = _directory(ctx.home(), "brokers", name)
-    machine.check_alone(directory, "broker")
-    machine.check_broker(ctx.home(), name)
-    if ctx.home().realm().nats is None:
-        return broker.main(directory)
-    machine.check_alone(directory, "nats_server")
-    return nats_gate.serve(directory)
-
-
-@command("run")
-@click.argument("name", default="c1")
-def controller_run(ctx: CliContext, name: str) -> int:
-    """Run a controller of this home in the foreground."""
-    from dsmt.operations.local.making import ensure_controller  # noqa: PLC0415 - lazily, for quick help
-    from dsmt.programs import controller  # noqa: PLC0415 - the same
-
-    _made(ctx, ctx.home(), "controllers", name, ensure_controller)
-    directory = _directory(ctx.home(), "controllers", name)
-    machine.check_alone(directory, "controller")
-    return controller.main(directory)
-
-
-@command("run")
-@click.argument("name", required=False)
-def node_run(ctx: CliContext, name: str | None) -> int:
-    """Run a node of this home in the foreground; by default its only one, or n1. When it ends, its services keep running."""
-    from dsmt.operations.local.making import ensure_node  # noqa: PLC0415 - lazily, for quick help
-    from dsmt.programs import spawner  # noqa: PLC0415 - the same
-
-    if name is None:
-        here = ctx.home().names("nodes")
-        name = here[0] if len(here) == 1 else "n1"
-    _made(ctx, ctx.home(), "nodes", name, ensure_node)
-    return spawner.main(_directory(ctx.home(), "nodes", name))

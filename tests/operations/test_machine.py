@@ -116,10 +116,10 @@ def test_where_the_file_of_a_realm_is_lost_no_other_realm_is_made_over_its_keys(
 def test_what_is_refused_has_not_begun(home: Home) -> None:
     """Who types it at a terminal is not told what an interrupt stops, and no start that was none is undone."""
     init(home, name="test")
-    begun: list[bool] = []
+    begun: list[tuple[bool, str]] = []
     for wanted in (Wanted(engine="nats"), Wanted(name="other")):
         with pytest.raises(RefusedError) as refused:
-            asyncio.run(up(home, wanted, begins=begun.append))
+            asyncio.run(up(home, wanted, begins=lambda *one: begun.append(one)))
         assert refused.value.code == "up.made"
     assert begun == []
 

@@ -32,7 +32,7 @@ from dsmt.event.kinds.source import TakenDown
 from dsmt.event.records import to_data
 from dsmt.operations.connection import connect
 from dsmt.operations.local.home import Home, is_up, keeper_directory
-from dsmt.operations.local.keeping import BEGUN_ANEW, START_S, ask_keeper, was_up, write_kept
+from dsmt.operations.local.keeping import BEGUN_ANEW, RUN, START_S, ask_keeper, check_run, was_up, write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.parts import NODE_PROGRAMS, Parts
 from dsmt.operations.words.telling import Tell, silent
@@ -59,12 +59,15 @@ class Ended(msgspec.Struct, frozen=True):
     stuck: tuple[int, ...]
 
 
-async def down(home: Home, *, waits: Tell = silent, ends: Tell = silent) -> Ended:
+async def down(home: Home, *, run: str | None = None, waits: Tell = silent, ends: Tell = silent) -> Ended:
     """End everything that this home started on this machine, also what is being started now: that is waited for (C16).
 
-    `ends` is told whose end is waited for, each time that these are others.
+    `ends` is told whose end is waited for, each time that these are others. With a `run` of the realm that one alone is
+    ended: raises `FailedError` where it is over, for what runs then is not of it.
     """
     async with alone(home, waits):
+        if run is not None:
+            check_run(home, run)
         await _say_down(home)
         return await _down(home, ends)
 
@@ -103,8 +106,9 @@ async def _down(home: Home, ends: Tell) -> Ended:
         for directory in parts.homes_of_spawners():
             with suppress(OSError):  # of a disk that has become read-only nothing is removed
                 (directory / SOCKET).unlink()
-        with suppress(OSError):
-            (keeper_directory(home) / BEGUN_ANEW).unlink()
+        for left in (BEGUN_ANEW, RUN):
+            with suppress(OSError):
+                (keeper_directory(home) / left).unlink()
     parts.clear()
     return Ended(len(seen), killed, stuck)
 

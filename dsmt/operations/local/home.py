@@ -7,7 +7,7 @@ operator/identity          whose word the command line gives
 brokers/<name>/ controllers/<name>/ nodes/<name>/      one directory for each program (programs/configuration.py)
 home.lock                  held by who makes, starts or ends what is here
 migration/                 of a move to or from NATS: its bridge, and in brokers/ what it moves to, until that is the realm's
-keeper/                    the keeper of `up`: what it keeps, and who runs
+keeper/                    the keeper of `up`: what it keeps, who runs, and which run of the realm this is
 """
 
 from __future__ import annotations

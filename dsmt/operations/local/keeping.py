@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import SERVERS, Home, is_up, keeper_directory
+from dsmt.operations.local.lock import is_held
+from dsmt.operations.local.parts import Parts
 from dsmt.programs.configuration import MigrationFile, RealmConfig
 from dsmt.programs.kept import KeeperFile, command_of
+from dsmt.system.files import write_atomically
 from dsmt.system.processes import Request, SpawnedProcesses, start_spawner
 
 START_S = 30.0
 BEGUN_ANEW = "begun_anew"
 """Stands beside the keeper from when `upgrade` ends all until the keeper answers again, or `down` has ended it."""
+
+RUN = "this_run"
+"""Stands beside the keeper, and names one run of the realm: from the `up` that begins it until `down` has ended it."""
 
 
 def was_up(home: Home) -> bool:
@@ -27,6 +35,45 @@ def was_up(home: Home) -> bool:
 def is_kept(home: Home) -> bool:
     """Whether `up` keeps a home: its keeper runs, or was ended to be begun anew, which was interrupted."""
     return is_up(home) or (keeper_directory(home) / BEGUN_ANEW).exists()
+
+
+def begin(home: Home) -> str:
+    """Begin a run of the realm, unless one goes on; its name. Who calls it is alone in the home."""
+    run = _run_of(home)
+    if not run or not _goes_on(home):
+        run = secrets.token_hex(8)
+        keeper_directory(home).mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(str(keeper_directory(home) / RUN), run.encode())
+    return run
+
+
+def check_run(home: Home, run: str) -> None:
+    """Raise `FailedError` where `down` has ended this run of the realm: what runs here now is not of it."""
+    if home.exists and _run_of(home) != run:  # a home that was removed tells nothing, and no other run begins there
+        said = f"dsmt down, typed elsewhere, has ended the realm in {home.root} that this dsmt up kept"
+        raise FailedError("up.ended", said, next="dsmt up starts it again")
+
+
+def check_goes_on(home: Home, run: str) -> None:
+    """Raise `FailedError` where this run of the realm has ended, in whatever way, and nobody is at work on the home."""
+    if ((home.exists and _run_of(home) != run) or not _goes_on(home)) and not is_held(home):
+        check_run(home, run)
+        said = f"the keeper of {home.root}, and all that would start it again, have died"
+        raise FailedError("up.ended", said, next="dsmt up starts again what is missing; dsmt down ends what is left")
+
+
+def _run_of(home: Home) -> str:
+    with suppress(OSError):
+        return (keeper_directory(home) / RUN).read_text("ascii")
+    return ""
+
+
+def _goes_on(home: Home) -> bool:
+    """Whether the keeper lives, or somebody who starts it again; of a home that was removed, whether anybody does."""
+    parts = Parts(home)
+    if not home.exists:
+        return bool(parts.holders())
+    return is_kept(home) or bool(parts.controllers() or parts.brokers())
 
 
 def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:

@@ -14,7 +14,7 @@ from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up
-from dsmt.operations.local.keeping import ask_keeper, keep, start_keeper
+from dsmt.operations.local.keeping import ask_keeper, begin, keep, start_keeper
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import (
     check_name,
@@ -56,17 +56,17 @@ def abandoned(home: Home) -> list[ProcessIdentity]:
     return [] if home.exists else Parts(home).holders()
 
 
-def _ignored(_: bool) -> None:
+def _ignored(_was_up: bool, _run: str) -> None:
     pass
 
 
 async def up(
-    home: Home, wanted: Wanted, *, waits: Tell = silent, begins: Callable[[bool], object] = _ignored
+    home: Home, wanted: Wanted, *, waits: Tell = silent, begins: Callable[[bool, str], object] = _ignored
 ) -> StartedRealm:
     """Start a realm on this machine, and make it first when there is none; two at once do it one after the other (C16).
 
     `waits` hears whom it waits for, and `begins`, before anything is done and when nothing speaks against it, whether the
-    realm is up already.
+    realm is up already, and the name of its run.
 
     Raises `InputError`, `RefusedError`, `FailedError` when something does not start or the broker's port is taken,
     `TransportError` when it does not answer in time.
@@ -76,7 +76,7 @@ async def up(
         check_name(wanted.name)
     async with alone(home, waits):
         await _check(home, wanted)
-        begins(is_up(home))
+        begins(is_up(home), begin(home))
         return await _up(home, wanted)
 
 
