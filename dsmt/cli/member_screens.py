@@ -41,7 +41,7 @@ def _node_cells(node: Node, now_ms: int) -> tuple[str, ...]:
     return (
         node.node,
         alive,
-        node.mode,
+        node.mode or NONE,
         str(node.instances),
         *figures,
         node.version or NONE,
@@ -79,7 +79,7 @@ def _node_below(node: Node, sight: Sight) -> list[str]:
 
 def node_shown(node: NodeShown, sight: Sight) -> str:
     """The screen of `dsmt node show`."""
-    lines = [f"{node.node}   {word(node.liveness)}, {node.mode}"]
+    lines = [f"{node.node}   {', '.join(filter(None, (word(node.liveness), node.mode)))}"]
     told = node.attributes or {}
     facts = {
         "address": node.address,

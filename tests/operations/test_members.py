@@ -1,10 +1,11 @@
 """Members: what is said of a node that is away."""
 
+from dsmt.cli import member_screens
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.realm import Revoked
 from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.explaining import roots
-from dsmt.operations.read.members import controllers, nodes
+from dsmt.operations.read.members import controllers, node_shown, nodes
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
 
@@ -57,3 +58,17 @@ def test_a_controller_that_went_with_the_machine_of_its_node_counts_no_more() ->
     for name in ("n1", "n2"):
         realm.verdict(name, state="left")
     assert [(one.controller, one.alive) for one in controllers(sight(realm))] == [("c1", True), ("n1", True)]
+
+
+def test_a_node_that_has_left_has_no_processes_and_no_mode() -> None:
+    realm = Realm("n1", "n2")
+    realm.attributes("n1", spawner_pid=11, manager_pid=12, monitor_pid=13)
+    realm.control_node("n1", "draining")
+    realm.close("n1")
+    realm.verdict("n1", state="left")
+    seen = sight(realm)
+    shown = node_shown(seen, "n1")
+    assert (shown.liveness, shown.mode, shown.mode_by, shown.pid, shown.processes) == ("left", None, None, None, [])
+    said = member_screens.node_shown(shown, seen)
+    assert said.startswith("n1   left\n")
+    assert "PID" not in said

@@ -212,7 +212,7 @@ def _of_node(sight: Sight, name: str, used: Used) -> str:
     last = entry.verdict
     if verdict is None and last is not None and last.record.state == "dead":
         how = f"{how}; it was dead from {local(last.record.since_ms)}: {in_retrospect(last.record.message)}"
-    return how if row.mode == "active" else f"{how}; it is {row.mode} by {row.mode_by}{quoted(row.mode_reason)}"
+    return how if row.mode_by is None else f"{how}; it is {row.mode} by {row.mode_by}{quoted(row.mode_reason)}"
 
 
 def _of_source(sight: Sight, source: str, begin: Sequence[SignedEvent]) -> str:

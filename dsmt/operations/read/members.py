@@ -40,7 +40,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
     node: str
     liveness: str
-    mode: str
+    mode: str | None
+    """What an operator wants of it; null for one that has left."""
     roles: list[str]
     version: str | None
     pid: int | None
@@ -131,12 +132,12 @@ def node(sight: Sight, entry: NodeEntry, used: Used = NO_CERTIFICATES) -> Node:
     seen = last_seen_ms(sight, entry)
     liveness = sight.fleet.state(entry.name)
     control = entry.control
-    mode = entry.mode
+    mode = entry.mode if liveness != "left" else None
     left = left_on(sight, entry.name) if mode == "draining" else []
     if mode == "draining" and not left:
         mode = "drained"
     by, why, since = (None, None, None)
-    if control is not None and mode != "active":
+    if control is not None and mode not in ("active", None):
         by, why, since = person(control.record.by), control.record.reason, rfc3339(control.time_ms)
     return Node(
         node=entry.name,
@@ -161,11 +162,11 @@ def node(sight: Sight, entry: NodeEntry, used: Used = NO_CERTIFICATES) -> Node:
 
 
 def node_shown(sight: Sight, name: str, used: Used = NO_CERTIFICATES) -> NodeShown:
-    """One node with its processes. Raises `NotFoundError`."""
+    """One node with its processes; one that is dead or has left has none. Raises `NotFoundError`."""
     entry = find(sight, name)
     common = node(sight, entry, used)
     fields = {field: getattr(common, field) for field in Node.__struct_fields__}
-    return NodeShown(**fields, processes=processes(sight, entry) if common.liveness != "dead" else [])
+    return NodeShown(**fields, processes=processes(sight, entry) if common.liveness in ("alive", "suspect") else [])
 
 
 def find(sight: Sight, name: str) -> NodeEntry:
