@@ -85,3 +85,16 @@ def test_a_span_is_read_in_its_largest_unit(ms: int, text: str) -> None:
 def test_a_difference_says_which_way() -> None:
     assert off_by(93_600.0).endswith("ahead of realm time")
     assert off_by(-3.0) == "3 s behind realm time"
+
+
+def test_a_zone_that_is_a_day_off_or_more_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        for off in ("UTC+99", "UTC+24", "UTC-24"):
+            monkeypatch.setenv("TZ", off)
+            time.tzset()
+            assert (local(NOW), zone(NOW)) == ("22:13:20", "UTC")
+            assert moment("14:05", NOW) == milliseconds("2023-11-14T14:05:00Z")
+            assert moment("2023-11-14T14:05", NOW) == milliseconds("2023-11-14T14:05:00Z")
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from dsmt.errors import InputError
@@ -25,7 +25,7 @@ def rfc3339(ms: int | None) -> str | None:
 def milliseconds(text: str) -> int:
     """The realm time of what `rfc3339` wrote, or of any RFC 3339 time. Raises `ValueError`."""
     told = datetime.fromisoformat(text.removeprefix("before ").removeprefix("after "))
-    return round((told if told.tzinfo else told.astimezone()).timestamp() * 1000)
+    return round((told if told.tzinfo else _zoned(told)).timestamp() * 1000)
 
 
 def off_by(ahead_s: float) -> str:
@@ -85,4 +85,12 @@ def zone(ms: int) -> str:
 
 def _here(ms: int) -> datetime:
     """A realm time in the time zone here; on the last day of the calendar some zones are beyond its end."""
-    return instant(min(ms, LAST_MS - DAY_MS)).astimezone()
+    return _zoned(instant(min(ms, LAST_MS - DAY_MS)))
+
+
+def _zoned(told: datetime) -> datetime:
+    """A time in the time zone here, and one that names no zone as of it; in UTC where `TZ` is a day or more off."""
+    try:
+        return told.astimezone()
+    except ValueError:
+        return told if told.tzinfo else told.replace(tzinfo=UTC)
