@@ -53,6 +53,7 @@ def _begin(ctx: CliContext, home: Home, engine: str) -> None:
             return await migrating.level(home, tell)
 
     told = asyncio.run(work())
+    ctx.done = True
     if ctx.json:
         document({"engine": engine, "rows": told.row, "level": told.level})
         return
@@ -78,6 +79,7 @@ async def _cut(ctx: CliContext, home: Home) -> None:
         members = {} if move is None else move.members
         away = await _attached(home, started, members)
     aside = await migrating.finish(home, waits=ctx.waits)
+    ctx.done = True
     if ctx.json:
         document({"engine": engine, "brokers": started.brokers, "aside": aside, "members": [*members], "away": away})
         return
@@ -130,6 +132,7 @@ async def _abort(ctx: CliContext, home: Home) -> None:
             await following.stays(connection.bus, by=connection.by)
             if engine == "dsmt":
                 await _announce(connection, of_home(home))
+    ctx.done = True
     if ctx.json:
         document({"engine": "nats" if engine == "dsmt" else "dsmt", "started": started is not None})
         return

@@ -90,6 +90,7 @@ async def _rotated(ctx: CliContext, name: str, now: Dated) -> certificates.Rotat
 def rotate(ctx: CliContext, name: str) -> None:
     """Give NAME, a member of this home, a new key and certificate. The former ones stay valid until they end."""
     done = asyncio.run(_rotated(ctx, name, _dated(ctx)))
+    ctx.done = True
     if ctx.json:
         document(done)
         return

@@ -52,6 +52,8 @@ class CliContext:
     debug: bool = False
     asked: tuple[str, str] | None = None
     """What was asked for and goes on when the command is interrupted, and the command that shows it."""
+    done: bool = False
+    """Whether what was asked for is done, and only has to be told."""
 
     def home(self) -> Home:
         """The home: `--home`, else `DSMT_HOME`, else the default. Raises `InputError`."""
@@ -69,7 +71,9 @@ class CliContext:
         """Attach to the realm as a source, which may say something, do the work, detach."""
         from dsmt.operations.connection import connect  # noqa: PLC0415 - only where a realm is asked
 
-        return self._attach(connect, work)
+        result = self._attach(connect, work)
+        self.done = True
+        return result
 
     def _attach(
         self, how: Callable[..., AbstractAsyncContextManager[Attached]], work: Callable[[Attached], Awaitable[Result]]
@@ -119,7 +123,7 @@ class CliContext:
         Raises `InputError`, and `FailedError` for a no.
         """
         if self.json or not sys.stdin.isatty():
-            raise InputError("confirm", f"{ends}; nobody said yes", next=advice)
+            raise InputError("confirm", f"nothing was done, for nobody said yes to this: {ends}", next=advice)
         print(page(filter(None, (ends, after))))
         if not click.confirm(question):
             raise FailedError("confirm.no", f"{no}: the answer was no")

@@ -138,6 +138,7 @@ def join(
         return done
 
     done = asyncio.run(work())
+    ctx.done = True
     if ctx.json:
         document(
             {"node": done.node, "realm": done.realm, "home": str(home.root), "made": done.made, "started": not no_start}

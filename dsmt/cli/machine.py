@@ -264,6 +264,7 @@ async def _upgrade(ctx: CliContext, home: Home) -> None:
     with ctx.progress() as tell:
         done = await upgrading.upgrade(home, tell, waits=ctx.waits)
         await attached(home, done.started, tell=tell)
+    ctx.done = True
     parts = {"broker": done.brokers, "controller": done.started.controllers, "node": done.started.nodes}
     if ctx.json:
         listed = {f"{part}s": names for part, names in parts.items()}
@@ -289,6 +290,7 @@ def _no_realm(home: Home) -> NotFoundError:
 async def _down(ctx: CliContext, home: Home, run: str | None = None) -> None:
     with ctx.lasting() as ends:
         ended = await ending.down(home, run=run, waits=ctx.waits, ends=lambda who: ends(f"the end of {who}"))
+    ctx.done = True
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
     elif ended.processes:

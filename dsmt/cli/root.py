@@ -186,6 +186,11 @@ def _run(arguments: list[str], ctx: CliContext) -> object:
 
 
 def _usage(error: click.ClickException) -> str:
+    if isinstance(error, click.NoSuchOption) and error.possibilities:  # click's guesses reach far
+        from dsmt.spec.mistakes import nearest  # noqa: PLC0415 - lazily, for quick help
+
+        meant = nearest(error.option_name.lstrip("-"), [one.lstrip("-") for one in error.possibilities])
+        error.possibilities[:] = [f"--{meant}"] if meant else []
     message = error.format_message().replace("\n\t", " ").replace(". (Did", ". Did").replace("?)", "?").rstrip(".")
     return message[:1].lower() + message[1:]
 
@@ -200,6 +205,7 @@ def _failed(ctx: CliContext, arguments: Sequence[str], error: BaseException) -> 
     if isinstance(error, DsmtError):
         if error.code == UNWRITTEN:
             _close_pipe()
+            error = _untold(ctx, error)
         lines = [_mistake(one) for one in error.fields.get("mistakes", ())]
         return _tell(
             ctx,
@@ -214,6 +220,14 @@ def _failed(ctx: CliContext, arguments: Sequence[str], error: BaseException) -> 
     said = f"internal error: {type(error).__name__}: {error}"
     advice = "run it again with --debug and report what it prints"
     return _tell(ctx, arguments, code="dsmt.bug", message=said, advice=advice, exit_code=1)
+
+
+def _untold(ctx: CliContext, error: DsmtError) -> DsmtError:
+    """Who has asked for something that is done hears that, though the answer cannot be written."""
+    if not ctx.done:
+        return error
+    shows = "" if ctx.asked is None else ctx.asked[1]
+    return FailedError(UNWRITTEN, f"what was asked for is done, but {error.message}", next=shows)
 
 
 def _interrupted(ctx: CliContext, arguments: Sequence[str]) -> int:

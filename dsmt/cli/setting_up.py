@@ -48,6 +48,7 @@ def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: s
             return making.init(home, name=name, listen=listen, brokers=brokers, nats=engine == "nats")
 
     realm = asyncio.run(made())
+    ctx.done = True
     addresses = [address for address, _ in realm.brokers]
     if ctx.json:
         document({"realm": name, "home": str(home.root), "brokers": addresses, "root_key": str(home.root_key_file)})

@@ -12,6 +12,7 @@ LOOKS = (
     "operations.write.rolling_back", "operations.write.revoking", "cli.control", "cli.past", "cli.nodeset", "cli.why", "cli.status", "cli.listing", "cli.node",
 )  # fmt: skip
 """Who looks at the realm: they see the one that the test knows."""
+NO_YES = "nothing was done, for nobody said yes to this"
 WRONG, NO, DENIED, MISSING, AWAY = 2, 1, 4, 5, 7
 
 

@@ -1,6 +1,9 @@
 """Somebody who stops waiting, or does not say yes, hears what goes on and what was not done."""
 
 import asyncio
+import errno
+import io
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,7 +18,7 @@ from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.controlling import Done
 from dsmt.operations.write.node_control import Controlled
 from dsmt.operations.write.revoking import Claim
-from tests.cli.in_process import AWAY, MISSING, NO, WRONG, Run
+from tests.cli.in_process import AWAY, MISSING, NO, NO_YES, WRONG, Run
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
@@ -36,6 +39,29 @@ def test_who_stops_waiting_hears_that_what_was_asked_for_goes_on(
     assert code == 130
     monkeypatch.setattr("dsmt.operations.write.controlling.stop", interrupted)
     assert run("stop", "web", *form, home=made) == (130, "")
+
+
+class Full(io.StringIO):
+    """An output that takes nothing."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_who_changes_something_and_cannot_be_answered_hears_that_it_is_done(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stop(*_: Any, **__: Any) -> Done:
+        return Done(action="stop", target="web", instances=["web/app/0"], unchanged=[])
+
+    monkeypatch.setattr("dsmt.operations.write.controlling.stop", stop)
+    monkeypatch.setattr("dsmt.cli.root._close_pipe", lambda: None)
+    monkeypatch.setattr(sys, "stdout", Full())
+    unwritten = "the output cannot be written: no space left on device"
+    told = f"dsmt: what was asked for is done, but {unwritten}. Next:"
+    assert run("stop", "web", home=made) == (NO, f"{told} dsmt status web\n")
+    assert run("version", home=made) == (NO, f"dsmt: {unwritten}. Next: write it elsewhere\n")
+    assert run("down", home=made) == (NO, f"{told.removesuffix('. Next:')}\n")
 
 
 def test_a_retry_of_what_has_nothing_to_be_tried_again_is_not_waited_for(
@@ -127,8 +153,8 @@ def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
         MISSING,
         "dsmt: there is no service nosuch. Next: dsmt services lists them\n",
     )
-    asked = "all of web is stopped and removed; data directories are kept; nobody said yes. Next: dsmt remove web --yes"
-    assert run("remove", "web", home=made) == (WRONG, f"dsmt: {asked}\n")
+    asked = "all of web is stopped and removed; data directories are kept. Next: dsmt remove web --yes"
+    assert run("remove", "web", home=made) == (WRONG, f"dsmt: {NO_YES}: {asked}\n")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -146,8 +172,9 @@ def test_the_only_broker_is_not_revoked_unless_somebody_said_yes(
     monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
     monkeypatch.setattr("click.confirm", confirm)
     code, told = run("cert", "revoke", "broker/b1", home=made, terminal=terminal)
-    assert told.startswith("dsmt: broker/b1 is " + ("not revoked: the answer was no\n" if terminal else "the only broker: "))
-    assert terminal or "nobody said yes. Next: dsmt cert revoke broker/b1 --yes; the way back is" in told
+    begins = "broker/b1 is not revoked: the answer was no\n" if terminal else f"{NO_YES}: broker/b1 is the only broker: "
+    assert told.startswith(f"dsmt: {begins}")
+    assert terminal or "Next: dsmt cert revoke broker/b1 --yes; the way back is" in told
     assert code == (NO if terminal else WRONG)
 
 
@@ -157,8 +184,8 @@ def test_down_says_whose_end_it_waits_for_when_that_takes_long(
 ) -> None:
     sent: list[str] = []
 
-    async def down(_home: Any, *, waits: Any, ends: Callable[[str], None]) -> None:
-        del waits
+    async def down(_home: Any, *, run: Any, waits: Any, ends: Callable[[str], None]) -> None:
+        del run, waits
         said = asyncio.Event()
         monkeypatch.setattr("dsmt.cli.command.send", lambda _, text: (sent.append(text), said.set()))
         for who in ("the controllers", "the services"):  # the first has ended before that is worth a word
@@ -176,14 +203,14 @@ def test_down_says_whose_end_it_waits_for_when_that_takes_long(
 
 IN_USE = "attached with this key: nobody lets in who has it, or believes what it says, any more"
 UNHEARD = "what runs there goes on, unheard, and is started elsewhere, too"
-SURE = "nobody said yes. Next: dsmt cert revoke node/n1 --yes; for another key alone: dsmt cert rotate, where it lives"
+SURE = "Next: dsmt cert revoke node/n1 --yes; for another key alone: dsmt cert rotate, where it lives"
 
 
 @pytest.mark.parametrize(
     ("live", "terminal", "code", "said"),
     [
-        (["node/n1"], False, WRONG, f"node/n1 is {IN_USE}; {UNHEARD}; {SURE}"),
-        (["controller/c1", "issuer/c1"], False, WRONG, f"controller/c1 and issuer/c1 are {IN_USE}; {SURE}"),
+        (["node/n1"], False, WRONG, f"{NO_YES}: node/n1 is {IN_USE}; {UNHEARD}. {SURE}"),
+        (["controller/c1", "issuer/c1"], False, WRONG, f"{NO_YES}: controller/c1 and issuer/c1 are {IN_USE}. {SURE}"),
         (["node/n1"], True, NO, "node/n1 is not revoked: the answer was no"),
         ([], False, AWAY, "gone on"),
     ],
@@ -226,14 +253,14 @@ NOWHERE = (
     "good is used by web/app: without it that name selects no node, so what has to be placed for them may have no place; "
     "what runs stays"
 )
-NOBODY = "nobody said yes. Next: dsmt nodeset show good; dsmt nodeset remove good --yes"
+NOBODY = "Next: dsmt nodeset show good; dsmt nodeset remove good --yes"
 FEWER = "one copy of the history less is left"
 
 
 @pytest.mark.parametrize(
     ("known", "terminal", "code", "said"),
     [
-        (["b1", "b2"], False, WRONG, f"{ENDS}, and {FEWER}; nobody said yes. Next: dsmt broker remove b1 --yes"),
+        (["b1", "b2"], False, WRONG, f"{NO_YES}: {ENDS}, and {FEWER}. Next: dsmt broker remove b1 --yes"),
         (["b1", "b2"], True, NO, "broker b1 is not removed: the answer was no"),
         (["b1"], False, AWAY, "gone on"),
         (["b2", "b3"], True, AWAY, "gone on"),
@@ -271,7 +298,7 @@ def test_a_broker_of_several_is_not_removed_unless_somebody_said_yes(
 @pytest.mark.parametrize(
     ("used", "terminal", "code", "said"),
     [
-        (["web/app"], False, WRONG, f"{NOWHERE}; {NOBODY}"),
+        (["web/app"], False, WRONG, f"{NO_YES}: {NOWHERE}. {NOBODY}"),
         (["web/app"], True, NO, "node set good is not removed: the answer was no"),
         ([], False, AWAY, "gone on"),
     ],

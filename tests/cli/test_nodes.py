@@ -18,7 +18,7 @@ from dsmt.operations.local.making import ensure_node
 from dsmt.operations.read.holding import Left
 from dsmt.operations.remote.places import NodePlace, keep_place
 from dsmt.operations.write.node_control import Controlled, LastNode
-from tests.cli.in_process import AWAY, NO, WRONG, Run, Stub
+from tests.cli.in_process import AWAY, NO, NO_YES, WRONG, Run, Stub
 
 Say = Callable[..., str]
 
@@ -56,14 +56,14 @@ def test_what_a_drain_leaves_with_its_data_is_not_told_as_what_is_to_move(say: S
 LAST = "n1 is the last node that takes instances"
 STAYS = "what runs there stays until another one takes it"
 MON = "mon/app/0 ends: each node has one, and there is no other"
-SURE = "nobody said yes. Next: dsmt node drain n1 --yes; or first another node for it: dsmt nodes"
+SURE = "Next: dsmt node drain n1 --yes; or first another node for it: dsmt nodes"
 
 
 @pytest.mark.parametrize(
     ("ends", "stays", "terminal", "code", "said"),
     [
-        (["mon/app/0"], [], False, WRONG, f"dsmt: {LAST}: {MON}; {SURE}\n"),
-        (["mon/app/0"], ["web/app/0"], False, WRONG, f"dsmt: {LAST}: {STAYS}; but {MON}; {SURE}\n"),
+        (["mon/app/0"], [], False, WRONG, f"dsmt: {NO_YES}: {LAST}: {MON}. {SURE}\n"),
+        (["mon/app/0"], ["web/app/0"], False, WRONG, f"dsmt: {NO_YES}: {LAST}: {STAYS}; but {MON}. {SURE}\n"),
         (["mon/app/0"], [], True, NO, "dsmt: n1 is not drained: the answer was no\n"),
         ([], ["web/app/0"], False, AWAY, f"warning: {LAST}: {STAYS}\ndsmt: gone on\n"),
         ([], [], False, AWAY, "dsmt: gone on\n"),
