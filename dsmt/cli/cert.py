@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from dsmt.cli.command import CliContext, addresses, command, reason_option, yes_option
+from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, table, warn
 from dsmt.cli.printing import show as show_text
 from dsmt.cli.screens import NONE
@@ -45,7 +45,8 @@ def _known(ctx: CliContext) -> list[HeldCertificate]:
 
 def _dated(ctx: CliContext) -> Dated:
     realm = ctx.home().realm()
-    return asyncio.run(dated(realm.clocks if ctx.bus is None or realm.nats else addresses(ctx.bus, realm)))
+    named = None if realm.nats else ctx.brokers(realm)
+    return asyncio.run(dated(realm.clocks if named is None else named))
 
 
 @command("list")

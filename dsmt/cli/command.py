@@ -48,12 +48,25 @@ class CliContext:
 
     json: bool = False
     bus: str | None = None
+    bus_variable: bool = False
+    """Whether `DSMT_BUS` named these brokers, and no option."""
     home_path: str | None = None
     debug: bool = False
     asked: tuple[str, str] | None = None
     """What was asked for and goes on when the command is interrupted, and the command that shows it."""
     done: bool = False
     """Whether what was asked for is done, and only has to be told."""
+
+    def brokers(self, realm: RealmConfig) -> list[BrokerAddress] | None:
+        """The brokers that `--bus` or `DSMT_BUS` names, if one does. Raises `InputError`."""
+        if self.bus is None:
+            return None
+        try:
+            return addresses(self.bus, realm)
+        except InputError as error:
+            if not self.bus_variable:
+                raise
+            raise InputError(error.code, f"DSMT_BUS: {error.message}", next=error.next) from error
 
     def home(self) -> Home:
         """The home: `--home`, else `DSMT_HOME`, else the default. Raises `InputError`."""
@@ -82,7 +95,7 @@ class CliContext:
 
         home = self.home()
         realm = home.realm()
-        named = None if self.bus is None else addresses(self.bus, realm)
+        named = self.brokers(realm)
 
         async def asked() -> Result:
             from dsmt.event.phrases import some  # noqa: PLC0415 - the same
@@ -241,7 +254,10 @@ def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
         if value == "":  # a variable of a script that was not set: not a wish for the default
             raise click.BadParameter("it is empty", ctx, option)
         if value:
-            setattr(ctx.ensure_object(CliContext), name, value)
+            told = ctx.ensure_object(CliContext)
+            setattr(told, name, value)
+            if name == "bus":
+                told.bus_variable = ctx.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT
 
     return keep
 

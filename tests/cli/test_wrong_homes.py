@@ -77,7 +77,15 @@ def test_a_spoiled_home(
     assert found == code
 
 
-NOT_A_HOME = ["file", "file/below", "loop", "n" * 300]
+NOT_A_HOME = ["link", "/proc/nohome", "file", "file/below", "loop", "n" * 300]
+
+
+NOT_SO = (
+    "is not a directory, and a home must be one",
+    "cannot be read: ",
+    "/nothing, which is not there",
+    "no directory can be made at /proc/nohome",
+)
 
 
 @pytest.mark.parametrize("where", NOT_A_HOME)
@@ -85,9 +93,22 @@ NOT_A_HOME = ["file", "file/below", "loop", "n" * 300]
 def test_what_cannot_be_a_home(run: Run, tmp_path: Path, where: str, arguments: list[str]) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
     code, told = run(*arguments, home=tmp_path / where, attached=False)
-    assert "is not a directory, and a home must be one" in told or "cannot be read: " in told
+    if where.startswith("/proc") and arguments[0] not in {"init", "up"}:
+        assert (code, told.startswith("dsmt: there is no realm in /proc/nohome")) == (MISSING, True)
+        return
+    assert any(one in told for one in NOT_SO)
     assert "Next: check --home, or DSMT_HOME" in told
+    assert code == DENIED
+
+
+def test_a_home_in_a_directory_that_is_gone(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, told = run("up", "--detach", home="below", attached=False)
+    assert told.startswith("dsmt: the current directory is gone, and the home below is in it. Next: cd to one that is there")
     assert code == DENIED
 
 

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from dsmt.cli import names
+from dsmt.cli.root import main
 from dsmt.operations.connection import _unreachable
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import LOCK_FILE
@@ -306,6 +307,17 @@ def test_a_wrong_address_of_a_broker(run: Run, made: Path, bus: str) -> None:
     code, told = run("--bus", bus, "ps", home=made, attached=False)
     assert "address" in told or "is not a list of brokers" in told or "not built" in told or "it is empty" in told
     assert code == WRONG
+
+
+def test_a_wrong_address_that_a_variable_names_is_told_with_the_variable(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DSMT_BUS", "foo")
+    monkeypatch.setenv("DSMT_HOME", str(made))
+    said = "'foo' is not a list of brokers of realm test. Next: write dsmt://HOST:PORT,...\n"
+    for arguments, told in ((["ps"], f"dsmt: DSMT_BUS: {said}"), (["ps", "--bus", "foo"], f"dsmt: {said}")):
+        assert main(arguments) == WRONG
+        assert capsys.readouterr().err == told
 
 
 def test_who_answers_and_is_no_broker_of_the_realm_is_told_apart_from_nobody(made: Path) -> None:

@@ -40,11 +40,17 @@ WHERE = "check --home, or DSMT_HOME"
 
 
 def home_directory(told: str | None) -> Path:
-    """The directory that was named, else `DSMT_HOME`, else one under the XDG state directory. Raises `InputError`."""
+    """The directory that was named, else `DSMT_HOME`, else one under the XDG state directory.
+
+    Raises `InputError`, and `RefusedError` for one below a current directory that was removed.
+    """
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     named = told or os.environ.get("DSMT_HOME") or f"{state}/dsmt"
     try:
         return Path(named).expanduser().absolute()
+    except FileNotFoundError as error:
+        said = f"the current directory is gone, and the home {named} is in it"
+        raise RefusedError("home.path", said, next="cd to one that is there, or name the whole path of the home") from error
     except RuntimeError as error:
         said = f"{named} cannot be a home: nobody knows where {named.split('/')[0]} is"
         raise InputError("home.path", said, next=WHERE) from error
@@ -71,6 +77,9 @@ class Home(msgspec.Struct, frozen=True):
         try:
             (self.root / RealmConfig.FILE).stat()
         except FileNotFoundError:
+            if self.root.is_symlink() and not self.root.exists():
+                said = f"the home {self.root} is a link to {self.root.readlink()}, which is not there"
+                raise RefusedError("home.link", said, next=WHERE) from None
             return False
         except NotADirectoryError as error:
             raise RefusedError("home.file", f"{self.root} is not a directory, and a home must be one", next=WHERE) from error

@@ -18,7 +18,7 @@ from typing import Final
 
 from dsmt.backoff import Backoff
 from dsmt.errors import RefusedError
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import WHERE, Home
 from dsmt.operations.words.telling import Tell, silent
 
 LOCK_FILE: Final = "home.lock"
@@ -70,7 +70,10 @@ def _tell(waits: Tell, home: Home, descriptor: int) -> None:
 def _opened(home: Home, path: Path) -> int:
     """The lock's file; one that is made now belongs to whom the home belongs to. Raises `RefusedError`, OSError."""
     if not home.exists:
-        home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except FileNotFoundError as error:  # as in /proc
+            raise RefusedError("home.place", f"no directory can be made at {home.root}", next=WHERE) from error
     new = not path.exists()
     try:  # only to be read, for nothing may be writable here any more; at once, for it may be a pipe
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
