@@ -10,6 +10,7 @@ import pytest
 from dsmt.cli import screens
 from dsmt.errors import FailedError, TimedOutError
 from dsmt.event.kinds.instance import LastExit
+from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import Sight
@@ -66,8 +67,14 @@ def test_a_retry_that_fails_again_ends_the_wait_with_the_reason(realm: Realm) ->
     with pytest.raises(TimedOutError, match="web is not ready after"):
         wait(heeding.heeded, WEB, "retry", before)
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, reason=EXITED, next_try_ms=realm.now_ms, attempt=2)
-    with pytest.raises(FailedError, match="web/app/1 was tried again and failed: exited with code 3"):
+    with pytest.raises(FailedError, match="web/app/1 was tried again and failed: exited with code 3") as failed:
         wait(heeding.heeded, WEB, "retry", before)
+    assert failed.value.next == EXITED.next
+    taken = reason("start.port_in_use", port=80, holder="pid 7")
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, reason=taken, next_try_ms=realm.now_ms, attempt=2)
+    with pytest.raises(FailedError) as held:
+        wait(heeding.heeded, WEB, "retry", before)
+    assert held.value.next == taken.next
 
 
 def test_a_wait_for_a_stop_or_a_start_ends_when_another_operator_says_the_opposite(realm: Realm) -> None:

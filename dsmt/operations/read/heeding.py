@@ -214,9 +214,9 @@ def _was_tried(sight: Sight, row: InstanceRow, asked: Asked) -> bool:
     said = application(sight, row)
     again = said is not None and (said.generation, said.attempt) > (asked.generation, asked.attempt)
     if again and row.state in _FAILED:
-        why = "" if row.reason is None else f": {row.reason.message}"
+        why, advice = ("", "") if row.reason is None else (f": {row.reason.message}", row.reason.next)
         failed = f"{row.instance} was tried again and failed{why}"
-        raise FailedError("retry.failed", failed, next=f"dsmt logs {row.instance} --previous")
+        raise FailedError("retry.failed", failed, next=advice or f"dsmt logs {row.instance} --previous")
     return is_ready(sight, row) or (again and row.state is Shown.DONE)
 
 
