@@ -242,7 +242,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Key]]] = {
     group: {key.name: key for key in KEYS if key.group == group} for group in dict.fromkeys(k.group for k in KEYS)
 }
 
-# The neighbours' words (compose, systemd, Nomad, Kubernetes), written with `_`, and ours.
+# The neighbours' words (compose, systemd, Nomad, Kubernetes), written with `_`, and ours; `PLACE.WORD`: it is one there alone.
 NEIGHBOURS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("replicas", "count", "scale"), "instances"),
     **dict.fromkeys(("command", "cmd", "entrypoint", "exec_start", "args"), "run"),
@@ -251,7 +251,7 @@ NEIGHBOURS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("healthcheck", "health_check", "probes", "check", "checks"), "health"),
     "resources": "limits` and `reserve",
     "restart_policy": "restart",
-    **dict.fromkeys(("stop_grace_period", "kill_timeout", "timeout_stop_sec", "grace_period"), "stop.grace"),
+    **dict.fromkeys(("stop_grace_period", "kill_timeout", "timeout_stop_sec", "grace_period", "stop.timeout"), "stop.grace"),
     **dict.fromkeys(("stop_signal", "kill_signal"), "stop.signal"),
     **dict.fromkeys(("update_config", "rollout", "strategy"), "update"),
     **dict.fromkeys(("parallelism", "max_surge"), "update.max_parallel"),

@@ -163,7 +163,7 @@ def _sha256(node: Scalar, _: Single) -> str:
 
 
 def _octal(node: Scalar, _: Single) -> str:
-    if node.plain and not node.text.startswith("0o"):
+    if isinstance(resolve(node), int | float) and not node.text.startswith("0o"):
         raise WrongValueError(f"`{show(node)}` is a number in YAML, and not octal in 1.2", f'quote it: "{show(node)}"')
     value = node.text.removeprefix("0o")
     if not re.fullmatch(r"0?[0-7]{3,4}", value):

@@ -28,7 +28,7 @@ def unknown_key(name: str, group: str, *, placeholder: bool = False) -> tuple[st
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
     if snake in known:
         return message, f"here it is `{snake}`"
-    ours = NEIGHBOURS.get(snake)
+    ours = NEIGHBOURS.get(f"{PLACES[group]}.{snake}", NEIGHBOURS.get(snake))
     if ours is not None and _fits(ours, group):
         return message, f"here it is `{_relative(ours, group)}`"
     close = nearest(snake, known)

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from msgspec.structs import replace
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 
@@ -314,6 +315,8 @@ class _Builder:
                 break
             key = self._node(child, depth + 1)
             value = self._node(next(self._stream), depth + 1)
+            if isinstance(key, Scalar) and isinstance(value, Scalar) and value.plain and not value.text:
+                value = replace(value, line=key.line, column=key.column)  # the library puts nothing where the next thing is
             if isinstance(key, Scalar) and key.plain and key.text == "<<":
                 hint = "use `defaults:`, or an alias for a whole value"
                 self._found.append(self._mistake(child, "merge keys (`<<`) are not in YAML 1.2", hint))

@@ -84,6 +84,7 @@ def test_a_text_of_a_file_is_read_as_its_value(kind, text, value):
         ("sha256", "ab" * 31, "is not a SHA-256", "see sha256sum"),
         ("sha256", "xy" * 32, "is not a SHA-256", "see sha256sum"),
         ("octal", "0644", "`0644` is a number in YAML", 'quote it: "0644"'),
+        ("octal", "rw-r--r--", "`rw-r--r--` is not a file mode", 'quoted octal, as in "0644"'),
         ("octal", '"0999"', "`0999` is not a file mode", 'quoted octal, as in "0644"'),
         ("url", '""', "a path, `https:` or `depot:` is expected", ""), ("url", "x" * 4097, "is expected", ""),
         ("url", '"a\nb"', "is expected", ""), ("url", "file:///srv/x", "`file:` is not used here", "write the path: /srv/x"),

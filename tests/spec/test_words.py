@@ -20,6 +20,7 @@ CHECK = "keys here: http, tcp, exec, notify, interval, timeout, passes, failures
         ("replicas", "component", "here it is `instances`"),
         ("stopSignal", "component", "here it is `stop.signal`"),
         ("stop_signal", "stop", "here it is `signal`"),
+        ("timeout", "stop", "here it is `grace`"),
         ("parallelism", "update", "here it is `max_parallel`"),
         ("resources", "component", "here it is `limits` and `reserve`"),
         ("services", "service", "here it is `components`"),

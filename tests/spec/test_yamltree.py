@@ -76,6 +76,11 @@ def test_every_node_knows_its_place_and_how_it_was_written():
     assert root_of("a: >\n  t").get("a").block
 
 
+@pytest.mark.parametrize("after", ["", "\n", "\n\n# more\n", "\n  b: 1\n", "\n\n\n  b: 1\n"])
+def test_a_value_that_is_not_there_has_the_place_of_its_key(after):
+    assert root_of(f"top:\n  app:{after}").get("top").get("app") == Scalar("", True, 2, 3)
+
+
 def test_the_places_of_later_documents_count_from_the_start_of_the_file():
     roots, mistakes = read_documents("a: 1\n---\nb: 2\n--- # here\nc: 3\n...\nd: 4\n---x: 5\n--- \n--- e\n", file="f")
     assert [mistake.message for mistake in mistakes] == []
