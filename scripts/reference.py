@@ -20,9 +20,9 @@ from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State, transitions
 from dsmt.operations.words.topics import TOPICS as HELP
+from dsmt.spec.built import SUPPORTED
 from dsmt.spec.drivers import DRIVERS
 from dsmt.spec.schema import reference as service_file
-from dsmt.spec.supported import SUPPORTED
 from dsmt.view.shown import WORDS
 from scripts.shapes import fields_of
 
@@ -259,7 +259,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "topics.md": Page("dsmt/event/kinds/", topics),
     "reasons.md": Page("dsmt/event/reason.py", reasons),
     "statuses.md": Page("dsmt/event/status.py and dsmt/view/shown.py", statuses),
-    "service-file.md": Page("dsmt/spec/schema.py and dsmt/spec/supported.py", file_keys),
+    "service-file.md": Page("dsmt/spec/schema.py and dsmt/spec/built.py", file_keys),
     "commands.md": Page("dsmt/cli/__init__.py", commands),
     "frames.md": Page("dsmt/bus/wire/frames.py", frames),
     "precedence.md": Page("dsmt/controllers/wants.py", precedence),

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.spec import nodeset
+from dsmt.spec.built import hint_for
 from dsmt.spec.completing import DIGEST, GRACE_SHARE_OF_TERM
 from dsmt.spec.health import KINDS, ROLES, has_port
 from dsmt.spec.keys import JOB_KEYS
@@ -57,7 +58,7 @@ def check_service(reader: Reader, service: Plain) -> None:
     for whole in SERVICE_CHECKS:
         wrongs.extend(whole(reader, service))
     for path, message, hint in wrongs:
-        reader.mistake(reader.mark(path), message, hint)
+        reader.mistake(reader.mark(path), message, hint_for(path, hint))
 
 
 _SECRET: Final = re.compile(r"PASSW|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE)
@@ -74,7 +75,8 @@ def warn_service(reader: Reader, service: Plain) -> Iterator[Mistake]:
         for variable, value in component["env"].items():
             if isinstance(value, str) and value and looks_secret(variable):
                 node = reader.mark(("components", name, "env", variable))
-                yield Mistake(reader.file, node.line, node.column, f"env.{variable} looks like a secret", "use `secrets:`")
+                message, hint = f"env.{variable} looks like a secret", "use {file: PATH}, which is read on the node"
+                yield Mistake(reader.file, node.line, node.column, message, hint)
 
 
 def _program(case: Case) -> Iterator[Wrong]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.spec.drivers import DRIVERS
+from dsmt.spec.drivers import BUILT, DRIVERS
 from dsmt.spec.shapes import (
     CEL,
     COMMAND,
@@ -82,7 +82,7 @@ _SERVICE: Final = (
     Key("service", "description", TEXT, "", "one line shown in `status` and on the page"),
     Key("service", "owner", TEXT, "", "whom to call; goes into every alert of this service"),
     Key("service", "labels", MapOf(TEXT, "label"), {}, "any you like; `ps -l`, `tail` and metrics filter by them; no effect on placement"),
-    Key("service", "kind", Word(("service", "job")), "service", "keep it running, or run it to its end (per component: `kind`)"),
+    Key("service", "kind", Word(("service", "job"), ("service",)), "service", "keep it running, or run it to its end (per component: `kind`)"),
     Key("service", "defaults", Nested("component"), None, "put under every component of this file; the component's own value wins", note="{}"),
     Key("service", "components", MapOf(Nested("component"), "name"), None, "at least one", required=True),
     Key("service", "barriers", MapOf(Nested("barrier"), "name"), {}, "named meeting points"),
@@ -90,9 +90,9 @@ _SERVICE: Final = (
     Key("service", "keep_revisions", _whole(1, 100), 10, "revisions kept for `history`, `rollback`, `get`"),
 )
 _WHAT: Final = (
-    Key("component", "kind", Word(("service", "job")), None, "keep it running, or run it to its end", note="the service's"),
+    Key("component", "kind", Word(("service", "job"), ("service",)), None, "keep it running, or run it to its end", note="the service's"),
     Key("component", "run", COMMAND, None, "the long-running program, in the foreground", note="required unless `image` has one"),
-    Key("component", "driver", Word(tuple(DRIVERS)), None, "how it is contained", note="`process`; `podman` when `image` is given"),
+    Key("component", "driver", Word(tuple(DRIVERS), BUILT), None, "how it is contained", note="`process`; `podman` when `image` is given"),
     Key("component", "image", Single("image"), None, "for `podman`; a tag is resolved to its digest at `apply` and shown in `plan`"),
     Key("component", "artifact", _ARTIFACTS, [], "what is fetched before `install`; a string is its `url`", named="artifacts"),
     Key("artifact", "url", Single("url"), None, "a path is relative to this file and is put into the depot by `apply`; or `https:`, `depot:`", required=True),
@@ -151,7 +151,7 @@ _WHERE: Final = (
     Key("limits", "files", _whole(16, 1_073_741_816), 65536, "open files of each process"),
     Key("limits", "disk", SIZE, None, "bytes of disk"),
     Key("limits", "enforce", Word(("required", "best_effort")), "required", "`best_effort` also takes nodes that cannot, and `status` says so"),
-    Key("component", "on_partition", Word(("at_least_one", "at_most_one", "pinned")), None, "rather two than none; never two; never elsewhere, without a word of an operator", note="`pinned` with `data`, else `at_least_one`"),
+    Key("component", "on_partition", Word(("at_least_one", "at_most_one", "pinned"), ("at_least_one", "pinned")), None, "rather two than none; never two; never elsewhere, without a word of an operator", note="`pinned` with `data`, else `at_least_one`"),
     Key("component", "lost_after", _duration(5), None, "silence of its node after which another takes over", note="5s, grows with fleet size; closed sessions then count at once"),
     Key("component", "term", _duration(10, 300), "15s", "`at_most_one` only: length of the exclusive grant; the holder stops itself at 60 %"),
     Key("component", "fence", Word(("kernel", "best_effort")), "kernel", "`at_most_one` only: `kernel` takes only drivers and nodes whose kernel ends the instance; `best_effort` takes the others too"),

@@ -13,6 +13,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from msgspec.structs import replace
+
+from dsmt.spec.built import hint_of, is_unbuilt
 from dsmt.spec.commands import checked_argv
 from dsmt.spec.health import ROLES
 from dsmt.spec.keys import GROUPS, Key
@@ -94,10 +97,14 @@ class Reader:
         if entry is not None:
             name, value = entry
             self.marks[here], self.names[here] = value, name
+            before = len(self.mistakes)
             try:
                 return self._present(name, value, key, here)
             except _BadError:
                 self.bad.add(here)
+            finally:
+                if is_unbuilt(key):
+                    self.mistakes[before:] = [replace(one, suggestion=hint_of(key)) for one in self.mistakes[before:]]
         elif key.required:
             self.mistake(around, f"`{key.name}` is missing", key.text)
             self.bad.add(here)
@@ -125,8 +132,8 @@ class Reader:
             match shape:
                 case Single():
                     return self._single(node, shape, path)
-                case Word(words):
-                    return self._word(node, words)
+                case Word(words, built):
+                    return self._word(node, words, built)
                 case WholeOr(word, low, high):
                     scalar = self._scalar(node)
                     return None if scalar.text == word else self._whole_or(scalar, word, low, high)
@@ -178,17 +185,18 @@ class Reader:
         if _looks_like_placeholder(node):
             self._scalar(node)
         if names == ["secret"]:
-            raise WrongValueError("a secret by name does not belong in `env`", "use `secrets:`")
+            raise WrongValueError("a secret by name does not belong in `env`", "use {file: PATH}, which is read on the node")
         if names != ["file"]:
             raise WrongValueError("a map here can only be {file: PATH}", "a text, a number or {file: PATH}")
         return {"file": self._value(node.entries[0][1], Single("text"), ())}
 
-    def _word(self, node: Node, words: tuple[str, ...]) -> str:
+    def _word(self, node: Node, words: tuple[str, ...], built: tuple[str, ...] = ()) -> str:
         scalar = self._scalar(node)
         if scalar.text in words:
             return scalar.text
-        close = nearest(scalar.text.lower().replace("-", "_"), words)
-        hint = f"did you mean {close}?" if close else f"one of {', '.join(words)}"
+        meant = built or words
+        close = nearest(scalar.text.lower().replace("-", "_"), meant)
+        hint = f"did you mean {close}?" if close else f"{'one of ' * (len(meant) > 1)}{', '.join(meant)}"
         if scalar.text == "false" and "no" in words:
             hint = "write no"
         raise WrongValueError(f"`{show(scalar)}` cannot be here", hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dsmt.spec.built import SUPPORTED
 from dsmt.spec.keys import GROUPS, KEYS, NEIGHBOURS, Key
 from dsmt.spec.mistakes import WrongValueError, nearest
 from dsmt.spec.shapes import (
@@ -23,7 +24,6 @@ from dsmt.spec.shapes import (
     WholeOr,
     Word,
 )
-from dsmt.spec.supported import SUPPORTED
 from dsmt.spec.words import PLACES
 
 _DURATION: Final = {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}

@@ -27,9 +27,10 @@ class Single(msgspec.Struct, frozen=True, tag="scalar"):
 
 
 class Word(msgspec.Struct, frozen=True, tag="word"):
-    """One of a few words."""
+    """One of a few words; `built`: only these are, where not all of them are."""
 
     words: tuple[str, ...]
+    built: tuple[str, ...] = ()
 
 
 class WholeOr(msgspec.Struct, frozen=True, tag="whole_or"):

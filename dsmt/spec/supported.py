@@ -1,17 +1,16 @@
 """Which keys this version acts on: what is parsed but not built yet is refused at `apply`, never ignored.
 
-Rule 1: every key of the table of keys has a row in `SUPPORTED`: True, False, or the values that are built.
-Rule 2: a key that only repeats its default is never refused.
+Rule 1: a key that only repeats its default is never refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from dsmt.spec import placeholders
-from dsmt.spec.drivers import BUILT
-from dsmt.spec.keys import GROUPS, KEYS
+from dsmt.spec.built import SUPPORTED, instead_of
+from dsmt.spec.keys import GROUPS
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.plain import to_plain
 from dsmt.spec.reading import Path
@@ -19,46 +18,6 @@ from dsmt.spec.records import ServiceSpec
 from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Shape
 from dsmt.spec.templates import templates
 from dsmt.spec.writing import document
-
-_NOT_BUILT: Final = frozenset({
-    "service.barriers", "service.expires", "service.keep_revisions",
-    "component.image", "component.secrets", "component.requires", "component.rank",
-    "component.apart", "component.near", "component.lost_after", "component.term", "component.fence",
-    "component.sockets", "component.reload", "component.after",
-    "component.retries", "component.abort_on", "component.success_on", "component.checkpoint_exit_code",
-    "component.timeout", "component.pre", "component.post", "component.parallel", "component.keep",
-    "logs.rate", "artifact.signature", "secret.secret", "secret.file", "secret.to",
-    "spread.strict", "near.to", "near.within", "near.ideal", "near.penalty",
-    "limits.cpu", "limits.disk", "port.held", "check.notify", "notify.watchdog",
-    "after.component", "after.state", "after.barrier", "after.restart_with", "update.canary",
-    "barrier.min", "barrier.max", "barrier.percent", "barrier.timeout", "barrier.knee", "barrier.late",
-    "barrier.throttle",
-})  # fmt: skip
-_BUILT_VALUES: Final[Mapping[str, tuple[object, ...]]] = {
-    "service.kind": ("service",),
-    "component.kind": ("service",),
-    "component.driver": BUILT,
-    "component.data": (True, False),
-    "component.on_partition": ("at_least_one", "pinned"),
-    "spread.by": ("node", "none"),
-}
-
-SUPPORTED: Final[Mapping[str, bool | tuple[object, ...]]] = {
-    row: False if row in _NOT_BUILT else _BUILT_VALUES.get(row, True) for row in (f"{key.group}.{key.name}" for key in KEYS)
-} | {"placeholder.endpoints": False}
-
-
-_INSTEAD: Final[Mapping[str, str]] = {
-    "component.image": "name a program: `run`, and `artifact` for its files",
-    "component.secrets": "use `env: {NAME: {file: PATH}}`, which is read on the node",
-    "component.requires": "use `nodes` with the names of nodes or a node set",
-    "component.after": "remove it: what fails before the others are there is started again",
-    "logs.rate": "remove it: `size` and `keep` bound the disk",
-    "limits.cpu": "remove it: `reserve.cpu` is what placement counts",
-    "limits.disk": "remove it: `reserve.disk` is what placement counts",
-    "check.notify": "take http, tcp or exec",
-}
-"""What to do without a key that is not built, where there is something better than to remove it."""
 
 
 class Unbuilt(NamedTuple):
@@ -110,7 +69,7 @@ def _group(written: Mapping[str, Any], group: str, path: Path) -> Iterator[Unbui
         row = f"{group}.{name}"
         built = SUPPORTED[row]
         if built is False:
-            yield Unbuilt(here, "this key is not built yet", _INSTEAD.get(row, "remove it"), key=True)
+            yield Unbuilt(here, "this key is not built yet", instead_of(row), key=True)
         elif isinstance(built, tuple) and value not in built and not isinstance(value, dict):
             only = [str(one).lower() if isinstance(one, bool) else str(one) for one in built]
             message = f"{value} is not built yet, only {' and '.join(only)}"

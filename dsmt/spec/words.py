@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from dsmt.spec.built import instead_of, is_unbuilt
 from dsmt.spec.health import KINDS
 from dsmt.spec.keys import GROUPS, KEYS, NEIGHBOURS
 from dsmt.spec.mistakes import nearest
@@ -30,7 +31,9 @@ def unknown_key(name: str, group: str, *, placeholder: bool = False) -> tuple[st
         return message, f"here it is `{snake}`"
     ours = NEIGHBOURS.get(f"{PLACES[group]}.{snake}", NEIGHBOURS.get(snake))
     if ours is not None and _fits(ours, group):
-        return message, f"here it is `{_relative(ours, group)}`"
+        key = known.get(ours)
+        unbuilt = f", which is not built yet; {instead_of(f'{group}.{ours}')}" if key is not None and is_unbuilt(key) else ""
+        return message, f"here it is `{_relative(ours, group)}`{unbuilt}"
     close = nearest(snake, known)
     if close:
         return message, f"did you mean `{close}`?"

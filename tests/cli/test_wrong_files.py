@@ -68,9 +68,12 @@ FILES: list[tuple[str | bytes, str]] = [
     (app("frobnicate: 1"), "`dsmt explain` lists every key"),
     *((app(f"{theirs}: 1"), f"5:5: there is no key `{theirs}` in `components.NAME` (here it is `{ours}`)") for theirs, ours in (
         ("replicas", "instances"), ("count", "instances"), ("command", "run"), ("entrypoint", "run"), ("environment", "env"),
-        ("depends_on", "after"), ("healthcheck", "health"), ("restart_policy", "restart"), ("stop_signal", "stop.signal"),
+        ("healthcheck", "health"), ("restart_policy", "restart"), ("stop_signal", "stop.signal"),
         ("stop_grace_period", "stop.grace"), ("update_config", "update"), ("working_dir", "directory"), ("volumes", "data"),
-        ("constraints", "requires"), ("logging", "logs"), ("affinity", "rank"), ("max_surge", "update.max_parallel"),
+        ("logging", "logs"), ("max_surge", "update.max_parallel"),
+    )),
+    *((app(f"{theirs}: 1"), f"(here it is `{ours}`, which is not built yet; ") for theirs, ours in (
+        ("depends_on", "after"), ("constraints", "requires"), ("affinity", "rank"),
     )),
     (app("Instances: 2"), "here it is `instances`"),
     (app("install-timeout: 2s"), "here it is `install_timeout`"),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dsmt.spec.built import SUPPORTED
 from dsmt.spec.drivers import BUILT
 from dsmt.spec.keys import JOB_KEYS
-from dsmt.spec.supported import SUPPORTED
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -2,10 +2,19 @@
 
 import pytest
 
+from dsmt.spec.built import SUPPORTED
 from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.parsing import parse
 
 HEX = "ab" * 32
+
+
+@pytest.fixture(autouse=True)
+def all_built(monkeypatch):
+    """As if every key were built: what is told of one that is not, whatever is wrong with it, is in test_built."""
+    for row, built in SUPPORTED.items():
+        if built is False:
+            monkeypatch.setitem(SUPPORTED, row, True)
 
 
 def body(*lines):

@@ -58,8 +58,8 @@ def test_warnings_come_by_their_line_beside_the_services():
     parsed = read(WEB, file="f.yaml")
     assert [spec.service for spec in parsed.specs] == ["web"]
     assert [(m.file, m.line, m.column, m.message, m.suggestion) for m in parsed.warnings] == [
-        ("f.yaml", 9, 20, "env.DB_PASSWORD looks like a secret", "use `secrets:`"),
-        ("f.yaml", 10, 16, "env.API_KEY looks like a secret", "use `secrets:`"),
+        ("f.yaml", 9, 20, "env.DB_PASSWORD looks like a secret", "use {file: PATH}, which is read on the node"),
+        ("f.yaml", 10, 16, "env.API_KEY looks like a secret", "use {file: PATH}, which is read on the node"),
     ]
     assert read(WEB.replace("DB_PASSWORD: x", "DB_PASSWORD: ''").replace("API_KEY", "API"), file="f").warnings == ()
 

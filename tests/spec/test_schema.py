@@ -8,9 +8,10 @@ from ruamel.yaml import YAML
 
 from dsmt.errors import InputError
 from dsmt.spec import schema
+from dsmt.spec.built import SUPPORTED
 from dsmt.spec.keys import GROUPS, KEYS, NEIGHBOURS
 from dsmt.spec.parsing import parse
-from dsmt.spec.supported import SUPPORTED, unsupported
+from dsmt.spec.supported import unsupported
 from dsmt.spec.words import PLACES
 
 
