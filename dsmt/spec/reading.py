@@ -196,7 +196,7 @@ class Reader:
             return scalar.text
         meant = built or words
         close = nearest(scalar.text.lower().replace("-", "_"), meant)
-        hint = f"did you mean {close}?" if close else f"{'one of ' * (len(meant) > 1)}{', '.join(meant)}"
+        hint = f"did you mean {close}?" if close else f"{'one of' if len(meant) > 1 else 'write'} {', '.join(meant)}"
         if scalar.text == "false" and "no" in words:
             hint = "write no"
         raise WrongValueError(f"`{show(scalar)}` cannot be here", hint)
