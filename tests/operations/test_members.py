@@ -69,6 +69,8 @@ def test_a_node_that_has_left_has_no_processes_and_no_mode() -> None:
     seen = sight(realm)
     shown = node_shown(seen, "n1")
     assert (shown.liveness, shown.mode, shown.mode_by, shown.pid, shown.processes) == ("left", None, None, None, [])
+    assert shown.attributes is not None
+    assert not [name for name in shown.attributes if name.endswith("_pid")]
     said = member_screens.node_shown(shown, seen)
     assert said.startswith("n1   left\n")
     assert "PID" not in said

@@ -9,6 +9,7 @@ import msgspec
 from dsmt.errors import NotFoundError
 from dsmt.event.hlc import BOUND_MS, FAR_MS
 from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.node import NodeAttributes
 from dsmt.event.phrases import in_retrospect, person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
@@ -148,7 +149,7 @@ def node(sight: Sight, entry: NodeEntry, used: Used = NO_CERTIFICATES) -> Node:
         pid=manager if liveness in ("alive", "suspect") else None,
         address=None if told is None else told.address,
         labels={} if told is None else told.labels,
-        attributes=None if told is None else plain(to_data(told)),
+        attributes=None if told is None else _attributes(told, left=liveness == "left"),
         instances=len(slots),
         last_seen=rfc3339(seen),
         evidence=_evidence(sight, entry, out),
@@ -159,6 +160,12 @@ def node(sight: Sight, entry: NodeEntry, used: Used = NO_CERTIFICATES) -> Node:
         mode_since=since,
         left=left,
     )
+
+
+def _attributes(told: NodeAttributes, *, left: bool) -> dict[str, Any]:
+    """What a node has said of itself; the processes of one that has left are nobody's any more."""
+    said: dict[str, Any] = plain(to_data(told))
+    return {name: value for name, value in said.items() if not (left and name.endswith("_pid"))}
 
 
 def node_shown(sight: Sight, name: str, used: Used = NO_CERTIFICATES) -> NodeShown:
