@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.in_process import NO_YES
 from tests.cli.operating import SPEC, Operator
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180), pytest.mark.xdist_group("cli-realm")]
@@ -370,7 +371,7 @@ def test_certificates_are_listed_rotated_and_revoked(operator: Operator) -> None
     assert "service/web/spec" in ended
     assert "dsmt rollback cannot go back to what this key had applied before, of web" in ended
     done = operator.run("cert", "revoke", "controller/c1", "--json")
-    assert json.loads(done.stderr)["error"]["message"].startswith("controller/c1 is attached with this key: ")
+    assert json.loads(done.stderr)["error"]["message"].startswith(f"{NO_YES}: controller/c1 is attached with this key: ")
     assert operator.json("cert", "revoke", "controller/c1", "--yes")["left"] == []
     states = {(one["name"], one["key"]): one["state"] for one in operator.json("cert", "list")}
     assert states[own, rotated["key"]] == "valid"
@@ -385,9 +386,8 @@ def test_the_only_broker_is_revoked_after_a_yes_and_no_up_takes_that_for_success
     done = operator.run("cert", "revoke", "broker/b1", "--keep", "--json")
     assert done.returncode == 2
     error = json.loads(done.stderr)["error"]
-    assert error["message"].startswith("broker/b1 is the only broker: without its key nobody knows who is alive")
-    assert "--yes" in error["next"]
-    assert "dsmt apply in another DSMT_HOME" in error["next"]
+    assert error["message"].startswith(f"{NO_YES}: broker/b1 is the only broker: without its key nobody knows who is alive")
+    assert all(said in error["next"] for said in ("--yes", "dsmt apply in another DSMT_HOME"))
     assert {one["liveness"] for one in operator.json("nodes")} == {"alive"}
     said = operator.ok("cert", "revoke", "broker/b1", "--keep", "--yes")
     assert "it was the only broker" in said

@@ -50,7 +50,7 @@ def home_directory(told: str | None) -> Path:
         return Path(named).expanduser().absolute()
     except FileNotFoundError as error:
         said = f"the current directory is gone, and the home {named} is in it"
-        raise RefusedError("home.path", said, next="cd to one that is there, or name the whole path of the home") from error
+        raise RefusedError("home.gone", said, next="cd to one that is there, or name the whole path of the home") from error
     except RuntimeError as error:
         said = f"{named} cannot be a home: nobody knows where {named.split('/')[0]} is"
         raise InputError("home.path", said, next=WHERE) from error
