@@ -116,7 +116,7 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     await asyncio.wait({working, waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
     if working.done() and working.exception() is None:
         await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
-    over = watching.done()
+    over = watching.exception() if watching.done() else None
     for one in (waiting, watching, working):
         one.cancel()
     await asyncio.wait({working})
@@ -125,8 +125,8 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
             raise KeyboardInterrupt
         await _down(ctx, home, found[0][1])
         return
-    if over:
-        watching.result()
+    if over is not None:
+        raise over
     if home.exists and found and not found[0][0]:  # it did not come up: what was begun is not left behind
         await ending.down(home, run=found[0][1])
     working.result()

@@ -6,7 +6,7 @@ Rule 2: no hint of a mistake names what is not built: who follows it would be re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from dsmt.spec.keys import GROUPS, KEYS, Key
@@ -55,9 +55,9 @@ def instead_of(row: str) -> str:
     return _INSTEAD.get(row, "remove it")
 
 
-def hint_for(path: Sequence[str], hint: str) -> str:
+def hint_for(path: tuple[str, ...], hint: str) -> str:
     """The hint of a mistake at a path of a file; one that holds for a key that is not built, where it is below one."""
-    group, keys = ("component", path[2:]) if path[0] == "components" else ("service", path)
+    group, keys = ("component", path[2:]) if path[:1] == ("components",) else ("service", path)
     for name in keys:
         key = GROUPS[group].get(name)
         if key is None:
