@@ -25,6 +25,7 @@ from contextlib import suppress
 from typing import Final, Never
 
 import msgspec
+import nats.errors
 from nats.aio.msg import Msg
 
 from dsmt.bus.nats.accounts import NatsAccounts
@@ -198,7 +199,8 @@ class NatsGate:
             allowed = permissions(certificate, self._subjects)
             until_s = certificate.not_after
             answer = let_in(asked, self._keys.issuer, ACCOUNT, allowed, now_s=now_ms // 1000, until_s=until_s)
-        await message.respond(answer)
+        with suppress(nats.errors.Error):  # the server has gone, and who asked with it
+            await message.respond(answer)
 
     def _checked(self, asked: Asked, now_ms: int) -> Certificate:
         """The certificate of who comes (rule 1). Raises `RefusedError`, `UnusableEventError`."""
