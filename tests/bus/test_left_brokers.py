@@ -8,6 +8,7 @@ import time
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, RefusedError
 from dsmt.operations.local.addresses import free_port
 from dsmt.ports.bus import Draft, Level
@@ -178,10 +179,16 @@ async def test_a_broker_whose_disk_is_full_is_not_whole_before_it_has_read_what_
     def full(_batch: object) -> None:
         raise FailedError("store.full", "the disk is full", next="make room")
 
+    idle, reader = await r.raw("operator/idle"), await r.raw("operator/r", reads=True)
+    client = await r.client("operator/c", brokers=[*at(b2), *at(b1)], reads=True)
     store.append = full
     await facts.publish("config/x", {"n": 1})
     await until(lambda: b2._recorder.ingest.full is not None)
     await until(lambda: not b2.whole, 2)
+    for one in (idle, reader):  # what they are given is from before: they are sent on to who has what comes
+        refused, _ = await one.next(f.Refused)
+        assert (refused.code, f"{at(b1)[0].address}" in refused.next) == ("store.full", True)
+    await until(lambda: client.broker == "broker/b1")
     take = b2._others.copying._take
     b2._others.copying._take = lambda *what: 1  # what was missed comes later
     store.append = append

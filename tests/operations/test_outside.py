@@ -11,7 +11,7 @@ from dsmt.event.status import Layer, State
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.members import nodes
-from dsmt.operations.read.outside import Outside
+from dsmt.operations.read.outside import Outside, twice
 from dsmt.operations.read.summaries import status
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.identity import root_issued
@@ -20,6 +20,7 @@ from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, key, web
 from tests.operations.sights import sight
+from tests.operations.test_alerts import stats
 
 KEY = "ab" * 16
 ROOT = SecretKey(bytes(32))
@@ -217,3 +218,16 @@ def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_brok
     assert said in alerts["controller/c1"].message
     assert (alerts["node/n2"].code, alerts["controller/c1"].code) == ("node.twice", "controller.twice")
     assert f"node/n2 is alive, and there twice: {told.message}; next: end" in of_target(sight(realm), "node/n2", [], {})
+
+
+def test_what_a_broker_says_that_is_not_heard_makes_nobody_two() -> None:
+    """A full disk: it cannot say that who was attached there has gone elsewhere."""
+    realm = Realm("n1", "n2", brokers=("b1", "b2"))
+    realm.session("node/n2", "open", broker="b2", attachment=2)
+    realm.after(20)
+    seen = sight(realm)
+    for broker, ago_ms in (("b1", 1_000), ("b2", 1_000)):
+        seen.passing.stats[broker] = realm.now_ms - ago_ms, stats()
+    assert twice(seen, "node/n2") is not None
+    seen.passing.stats["b2"] = realm.now_ms - 10_000, stats()
+    assert twice(seen, "node/n2") is None

@@ -16,7 +16,7 @@ from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.outside import NO_CERTIFICATES, Outside, Used, last_seen_ms, outside
-from dsmt.operations.read.sight import CONTROLLER_EACH_S, HEARD_MS, Sight
+from dsmt.operations.read.sight import CONTROLLER_EACH_S, Sight
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
@@ -279,16 +279,17 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
     """The realm's brokers, by name; those that have said nothing lately, and were not announced, by their address alone."""
     found = []
     lost = sight.fleet.lost_brokers
-    for name, (at_ms, told) in sorted(sight.passing.stats.items()):
+    for name, (_, told) in sorted(sight.passing.stats.items()):
         if name in sight.passing.removed and name != sight.broker:
             continue
         heard = sight.passing.heard.get(f"broker/{name}")
-        speaks = heard is not None or sight.now_ms - at_ms < HEARD_MS
         found.append(
             Broker(
                 broker=name,
                 address=told.address,
-                alive=speaks and not told.full and (name == sight.broker or name not in lost),
+                alive=sight.passing.hears(name, sight.now_ms)
+                and not told.full
+                and (name == sight.broker or name not in lost),
                 pid=told.pid,
                 version=told.version,
                 sessions=_sessions(sight, name),

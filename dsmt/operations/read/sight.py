@@ -116,6 +116,11 @@ class Passing:
     withheld: dict[str, dict[str, Withheld]] = field(default_factory=dict)
     """By broker that withholds something, who says so and of what (E4)."""
 
+    def hears(self, broker: str, now_ms: int) -> bool:
+        """Whether a broker has been heard of late."""
+        said_ms = self.stats[broker][0] if broker in self.stats else -HEARD_MS
+        return f"broker/{broker}" in self.heard or now_ms - said_ms < HEARD_MS
+
     def take(self, event: Event) -> None:
         """Take in one signal; what cannot be read says nothing."""
         levels = event.topic.split("/")

@@ -95,6 +95,11 @@ class Copying:
     # --- who is there --------------------------------------------------------------------------------------------
 
     @property
+    def leaf(self) -> bool:
+        """Whether this broker is a leaf itself (rule 5)."""
+        return self._leaf
+
+    @property
     def alone(self) -> bool:
         """Whether no other broker is known."""
         return not self._others

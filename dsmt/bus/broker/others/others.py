@@ -3,7 +3,8 @@
 Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what this broker was given at its start. Whom an
     operator has removed, or whose key was revoked, is none: it is not read, and what it holds is no second copy. Who is none
     itself, and knows another one, sends all away to it: nobody would have what is said here. So does who is
-    believed by nobody, for its certificate has ended, while another one whose own has not reads it (J3).
+    believed by nobody, for its certificate has ended, while another one whose own has not reads it (J3); and who cannot
+    store anything, for its disk is full, while it is linked to another one: what is here is from before.
 Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8). Another broker is
     not: who reads one broker goes to no other one for it.
 Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
@@ -216,6 +217,12 @@ class Others:
         elif self._has_ended and any(self._is_here(one) for one in self.copies(self._fan_out.copying)):
             said = f"the certificate of {own} has ended: nobody believes what it says"
             code, mend = "broker.expired", f"dsmt cert rotate {own}; "
+        elif self._recorder.ingest.full is not None and self.copying.readers and not self.copying.leaf:
+            code, said, mend = (
+                "store.full",
+                f"the store of {own} is full, and others have what comes",
+                "free space on its disk; ",
+            )
         else:
             return None
         return RefusedError(code, said, next=f"{mend}use {', '.join(one.address for one in self.copying.known)}")
