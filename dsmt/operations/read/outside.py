@@ -103,7 +103,8 @@ def _why(sight: Sight, entry: NodeEntry, used: Used) -> tuple[Why, str | None, i
 def twice(sight: Sight, source: str) -> tuple[int, str] | None:
     """Since when (realm ms) two processes are attached under one name, each to a broker of its own, and in words."""
     told, sessions = sight.passing, sight.view.sessions
-    mute = {one for one in sessions.brokers if told.stats and not told.hears(one, sight.now_ms)}  # its disk is full, perhaps
+    words = sessions.of[source].words if source in sessions.of else {}
+    mute = {one for one in words if told.stats and not told.hears(one, sight.now_ms)}  # its disk is full, perhaps
     found = sessions.twice(source, mute.union(sight.fleet.lost_brokers), sight.now_ms)
     if found is None:
         return None
