@@ -255,9 +255,10 @@ def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
             raise click.BadParameter("it is empty", ctx, option)
         if value:
             told = ctx.ensure_object(CliContext)
-            setattr(told, name, value)
-            if name == "bus":
-                told.bus_variable = ctx.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT
+            variable = ctx.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT
+            if not (variable and told.bus):  # an option counts, wherever it stands
+                setattr(told, name, value)
+                told.bus_variable = variable if name == "bus" else told.bus_variable
 
     return keep
 

@@ -315,7 +315,11 @@ def test_a_wrong_address_that_a_variable_names_is_told_with_the_variable(
     monkeypatch.setenv("DSMT_BUS", "foo")
     monkeypatch.setenv("DSMT_HOME", str(made))
     said = "'foo' is not a list of brokers of realm test. Next: write dsmt://HOST:PORT,...\n"
-    for arguments, told in ((["ps"], f"dsmt: DSMT_BUS: {said}"), (["ps", "--bus", "foo"], f"dsmt: {said}")):
+    for arguments, told in (
+        (["ps"], f"dsmt: DSMT_BUS: {said}"),
+        (["ps", "--bus", "foo"], f"dsmt: {said}"),
+        (["--bus", "foo", "ps"], f"dsmt: {said}"),
+    ):
         assert main(arguments) == WRONG
         assert capsys.readouterr().err == told
 
