@@ -323,3 +323,14 @@ def test_a_set_that_selects_no_node_now_keeps_nobody_waiting(realm: Realm) -> No
     one = Applied(service="each", revision=1, plan=None, outcome="applied", ready=0, wanted=0)
     assert wait(waiting.settled, one).outcome == "ready"
     assert wait(waiting.wait_for, Target("each"), "ready").because == "nothing of it is to run"
+
+
+def test_who_waits_for_a_revision_is_told_which_instance_is_to_be_started_for_it_to_go_on(realm: Realm) -> None:
+    """It was stopped by hand where what stands was tried."""
+    realm.after(60).apply(web(2, component="env: {A: b}\n"))
+    realm.step()
+    assert (realm.slot(0).revision, realm.slot(1).revision) == (1, 2)
+    realm.hold(key(1))
+    realm.settle(seconds=1)
+    with pytest.raises(TimedOutError, match="web r2 is not ready after .*0 of 1; it waits until web/app/1 is started"):
+        wait(waiting.settled, applied(2))

@@ -310,9 +310,11 @@ class _Settling:
 
     def far(self, sight: Sight) -> str:
         """How far it is."""
-        ends = [f"{instance} is to end" for instance in _unwanted(sight, self._target)[:1]]
+        ends = [f"{instance} is to end" for instance in _unwanted(sight, self._target)]
+        held = [row for row in instances(sight, self._target) if row.held is not None and row.held.stands is not None]
+        waits = [f"it waits until {row.instance} is started" for row in held]
         so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
-        return "; ".join([so_far, *ends])
+        return "; ".join([so_far, *ends[:1], *waits[:1]])
 
     def _waited_for(self, sight: Sight) -> list[InstanceRow]:
         """All but what is held, and what has ended by itself and stays so (A20)."""
