@@ -332,5 +332,5 @@ def test_who_waits_for_a_revision_is_told_which_instance_is_to_be_started_for_it
     assert (realm.slot(0).revision, realm.slot(1).revision) == (1, 2)
     realm.hold(key(1))
     realm.settle(seconds=1)
-    with pytest.raises(TimedOutError, match="web r2 is not ready after .*0 of 1; it waits until web/app/1 is started"):
+    with pytest.raises(TimedOutError, match=r"web r2 is not ready after .*0 of 1; it waits until web/app/1 is started"):
         wait(waiting.settled, applied(2))
