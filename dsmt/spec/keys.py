@@ -192,7 +192,7 @@ _LIFE: Final = (
     Key("restart", "first", DURATION, None, "first delay", note="0s after a healthy run, else 100ms"),
     Key("restart", "factor", Single("real", 1, 10), 2, "growth"),
     Key("restart", "cap", _duration(0.1), "60s", "longest delay; jitter +-20 %"),
-    Key("restart", "reset", _duration(1), "60s", "healthy that long (or 10x the last delay) = forgotten"),
+    Key("restart", "reset", _duration(0.1), "60s", "healthy that long (or 10x the last delay) = forgotten"),
     Key("restart", "escalate", Steps(ESCALATION), None, "steps before parking; `move` never for `pinned`", note="[restart: 5, reinstall: 2, recreate: 2, move: 1]"),
     Key("restart", "park", Nested("park"), {}, "never silent, never for good"),
     Key("park", "after", _whole(1), 10, "so many failures are answered with another try; the next one parks it"),

@@ -255,7 +255,7 @@ def test_a_decision_with_a_hidden_input_does_not_replay(monkeypatch: pytest.Monk
 
 def moves_for_taste(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ruleset moves a slot because another node would be nicer (A8)."""
-    stays = placement.Chooser.stays
+    stays = placement.Chooser.misfit_to_stay
 
     def nice(self: Any, node: str) -> Any:
         process = current_process()
@@ -263,7 +263,7 @@ def moves_for_taste(monkeypatch: pytest.MonkeyPatch) -> None:
         ugly = int(node[1:]) % 3 != own % 3
         return stays(self, node) or (placement.Misfit("taste", f"{node} is not nice") if ugly else None)
 
-    monkeypatch.setattr(placement.Chooser, "stays", nice)
+    monkeypatch.setattr(placement.Chooser, "misfit_to_stay", nice)
 
 
 def test_two_rulesets_that_move_slots_for_taste_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

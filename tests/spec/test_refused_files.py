@@ -124,7 +124,7 @@ def test_a_neighbours_word_is_refused_and_answered_with_ours(word, ours):
         (component("run: x\nreserve: {cpu: .nan}"), 5, "too small"),
         (component("run: x\nlost_after: 1s"), 5, "`lost_after` is not built yet"),
         (component("run: x\nrestart: {cap: 0s}"), 5, "at least 100ms"),
-        (component("run: x\nrestart: {reset: 0s}"), 5, "at least 1s"),
+        (component("run: x\nrestart: {reset: 0s}"), 5, "at least 100ms"),
         (component("run: x\nterm: 10m"), 5, "`term` is not built yet"),
         (component("run: x\nnodes: minus(all_nodes)"), 5, "takes 2 parts"),
         (component("run: x\nrequires: gpu"), 5, "alone is not a condition"),
