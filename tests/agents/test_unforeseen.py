@@ -9,6 +9,7 @@ from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.rules import after
 from dsmt.agents.rules.container import EXIT_GONE
+from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
 from .sights import command
@@ -101,21 +102,76 @@ def test_a_step_that_ends_the_agents_which_do_it_has_failed(step: str) -> None:
     in_virtual_time(main)
 
 
-def test_what_is_to_be_gone_is_gone_though_its_uninstall_ends_the_agents_which_do_it() -> None:
+def step_in(site: Site, step: str) -> Any:
+    """Whether the command of a step runs."""
+    return lambda: any(program.launch.stdout.endswith(f"/{step}.log") for program in site.machine.alive)
+
+
+@pytest.mark.parametrize("step", ["stop", "uninstall"])
+def test_what_is_to_be_gone_is_gone_though_a_step_on_the_way_ends_the_agents_which_do_it(step: str) -> None:
     async def main() -> None:
         site = Site(Realm())
+        site.place(WEB + {"stop": "    stop: {command: end it}\n", "uninstall": "    uninstall: end it\n"}[step])
         agent = site.start()
-        site.place(WEB + "    uninstall: end it\n")
         await site.until("running")
         site.assign(site.spec_of(), version=2, desired="gone")
         for _ in range(after.CUT_MOST):
-            await site.realm.until(lambda: [one.launch.argv for one in site.machine.alive] == [("end", "it")])
+            await site.realm.until(step_in(site, step))
             agent.kill()
-            await site.realm.until(lambda: not site.machine.alive)
             agent = site.start()
         assert (await agent.wait()).code == EXIT_GONE
-        said = site.statuses()[-1]
-        assert (said["state"], said["reason"]["code"]) == ("gone", "stop.leftover")
-        assert "uninstall is cut off again and again" in said["reason"]["message"]
+        assert (site.state(), site.machine.alive) == ("gone", [])
+        said = [status["reason"] for status in site.statuses() if status.get("reason") is not None]
+        cut = f"{step} is cut off again and again, each time by the end of the agent that does it"
+        assert any(cut in one["message"] for one in said)
+
+    in_virtual_time(main)
+
+
+def test_a_start_that_ends_the_agents_which_do_it_has_failed() -> None:
+    """What is started may kill its parent before that has written down whom it has started."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB + "    restart: {park: {after: 2}}\n")
+        site.machine.starting_s = 1.0
+        for starts in range(1, after.CUT_MOST + 1):
+            agent = site.start()
+            await site.realm.until(lambda starts=starts: site.machine.starts == starts)
+            agent.kill()
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["reason"]["code"] == "install.cut"
+        agent.kill()
+        await site.realm.until(lambda: not agent.alive)
+        agent = site.start()
+        await site.until("running", 60)
+        assert (site.record().doing, site.record().cut) == ("", 0)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_configuring_what_is_taken_back_is_given_up_where_it_ends_the_agents_which_do_it() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        text = WEB + "    configure: end it\n    update: {order: start_first}\n"
+        site.machine.steps["end"] = Exit(0, None)
+        site.place(text)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        old = site.spec_of()
+        new = site.spec(text.replace("sleep forever", "sleep longer"), version=2)
+        site.assign(new, version=2)
+        await site.realm.until(lambda: site.record().outgoing is not None)
+        del site.machine.steps["end"]
+        site.assign(old, version=3)
+        for _ in range(after.CUT_MOST):
+            await site.realm.until(step_in(site, "configure"))
+            agent.kill()
+            agent = site.start()
+        await site.realm.until(lambda: site.record().outgoing is None)
+        assert len(site.machine.alive) == 1
+        agent.kill()
 
     in_virtual_time(main)

@@ -67,7 +67,7 @@ class DeploymentAgent:
             clock=deps.clock,
             reporter=self._reporter,
         )
-        stopper = Stopper(deps, installer, self._reporter)
+        stopper = Stopper(context, installer)
         serving = Serving(config.address, deps.bus, self._memory, self._reporter)
         self._writer = PatientWriter(deps.files)
         self._facts = Facts(config, deps, self._memory, self._writer, wake=self._present.awake.set)

@@ -11,13 +11,14 @@ from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.running import Runner
+from dsmt.agents.instance.under_way import under_way
 from dsmt.agents.rules import after
 from dsmt.agents.rules.container import FILES, SPEC
 from dsmt.agents.rules.launching import RunPlan, Site, place_of
 from dsmt.agents.shared.dependencies import site_of
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.errors import FailedError
-from dsmt.event.reason import Reason, reason
+from dsmt.event.reason import Reason
 from dsmt.event.status import State
 
 
@@ -26,7 +27,7 @@ class Steps:
 
     def __init__(self, context: Context, installer: Installer, failing: Failing, runner: Runner, facts: Facts) -> None:
         self._config = context.config
-        self._target = str(context.config.slot)
+        self._context = context
         self._deps = context.deps
         self._memory = context.memory
         self._reporter = context.reporter
@@ -45,8 +46,8 @@ class Steps:
             if self._present.run is None:  # else the record's are those of what runs
                 self._settle_ports(ports)
             self._present.prepared = ""
-            self._begin("install", plan, after.installing(self._memory.record, key))
-            await self._installer.install(plan, self._site(plan, ports))
+            with under_way(self._context, "install", plan.wanted, after.installing(self._memory.record, key)):
+                await self._installer.install(plan, self._site(plan, ports))
             self._memory.save(**after.installed(self._memory.record, key))
 
     async def configure(self, plan: RunPlan) -> None:
@@ -55,8 +56,9 @@ class Steps:
         with self._supervised(plan):
             self._settle_ports(ports := self._choose_ports(plan, occupied=False))
             self._present.prepared = ""
-            self._begin("configure", plan, {"configured": ""})  # from the first file on it is neither one
-            await self._installer.configure(plan, self._site(plan, ports))
+            neither = {"configured": ""}  # from the first file on
+            with under_way(self._context, "configure", plan.wanted, neither):
+                await self._installer.configure(plan, self._site(plan, ports))
             self._memory.save(configured=plan.wanted.run_key)
 
     async def take_back(self, plan: RunPlan) -> None:
@@ -64,7 +66,8 @@ class Steps:
         kept = self._memory.record.outgoing
         if kept is not None and self._memory.record.configured != plan.wanted.run_key:
             try:
-                await self._installer.configure(plan, self._site(plan, kept.ports))
+                with under_way(self._context, "configure", plan.wanted):
+                    await self._installer.configure(plan, self._site(plan, kept.ports))
             except Exception as error:  # noqa: BLE001 - it runs whatever comes of that; its next start configures anew
                 as_failed(error)
         self._runner.take_back()
@@ -80,7 +83,8 @@ class Steps:
             if self._settle_ports(self._choose_ports(plan, occupied=False)):
                 self._memory.save(configured="")
                 return
-            await self._runner.start(plan)
+            with under_way(self._context, "start", plan.wanted):
+                await self._runner.start(plan)
             if self._present.old is None:
                 self.tidy()
 
@@ -88,25 +92,10 @@ class Steps:
     def _supervised(self, plan: RunPlan, *, counts: bool = False) -> Iterator[None]:
         """A block whose failure is told and supervised, by what is wanted; also one that nobody foresaw."""
         self._failing.supervision.policy = plan.component.restart
-        over = after.did()
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this step's
-            told = as_failed(error)
-            over = after.cut_off() if told.code == "install.cut" else over
-            self._memory.note(**over)
-            self._failing.failed(told, counts=counts)
-        finally:
-            self._memory.note(**over)
-
-    def _begin(self, step: str, plan: RunPlan, changes: after.Changes) -> None:
-        """Write down that a step of the spec has begun. Raises `FailedError` where it has ended the agents that did it."""
-        record = self._memory.record
-        doing = after.doing(record, f"{step} {plan.wanted.install_key} {plan.wanted.run_key}")
-        self._memory.save(**changes, **doing)
-        if doing["cut"] >= after.CUT_MOST:
-            told = reason("install.cut", step=step, target=self._target)
-            raise FailedError("install.cut", told.message, next=told.next, step=step)
+            self._failing.failed(as_failed(error), counts=counts)
 
     def tidy(self) -> None:
         """Remove the installations but that of what runs. What cannot be removed is tried again at the next start."""
@@ -138,8 +127,8 @@ class Steps:
             return None
         try:
             site = self._site(plan, self._choose_ports(plan, occupied=True))
-            self._begin("uninstall", plan, {})
-            await self._installer.uninstall(plan.component.uninstall, plan, site)
+            with under_way(self._context, "uninstall", plan.wanted):
+                await self._installer.uninstall(plan.component.uninstall, plan, site)
         except Exception as error:  # noqa: BLE001 - what is to be gone ends gone whatever fails
             told, remains = as_failed(error), "what it holds outside its directory"
             code = told.fields.get("exit_code")

@@ -11,13 +11,12 @@ import signal
 from collections.abc import Sequence
 from typing import Final
 
+from dsmt.agents.instance.context import Context
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.present import Run
-from dsmt.agents.instance.reporting import Reporter
+from dsmt.agents.instance.under_way import under_way
 from dsmt.agents.rules.endings import words
-from dsmt.agents.rules.launching import RunPlan, Site
 from dsmt.agents.rules.life import STUCK_S, Ask, Effect, Failed, Kill, Signal, State, Stays, Way
-from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.errors import FailedError
 from dsmt.event.reason import Reason
 from dsmt.ports.driver import KILL_S, Handle, Instance
@@ -40,10 +39,11 @@ def way_of(run: Run) -> Way:
 class Stopper:
     """Ends runs."""
 
-    def __init__(self, deps: Dependencies, installer: Installer, reporter: Reporter) -> None:
-        self._deps = deps
+    def __init__(self, context: Context, installer: Installer) -> None:
+        self._context = context
+        self._deps = context.deps
         self._installer = installer
-        self._reporter = reporter
+        self._reporter = context.reporter
 
     async def stop(self, run: Run) -> tuple[Exit, Reason | None]:
         """End a run that is not wanted; how its program ended, and a reason when it had to be killed."""
@@ -65,7 +65,7 @@ class Stopper:
         match effect:
             case Ask():
                 instance.look()
-                await self._ask(run.plan, run.site)
+                await self._ask(run)
                 return life.answered(clock.boottime())
             case Signal(number):
                 instance.signal(number)
@@ -98,14 +98,16 @@ class Stopper:
                 self._reporter.note(reason=self._reporter.why("stop.stuck", pid=stuck[0], state="D"))
                 await asyncio.sleep(STUCK_S)
 
-    async def _ask(self, plan: RunPlan | None, site: Site | None) -> None:
-        """Run the stop command; the signal follows whatever it does."""
+    async def _ask(self, run: Run) -> None:
+        """Run the stop command; the signal follows whatever it does, also where it ends the agents that run it."""
+        plan, site = run.plan, run.site
         if plan is None or site is None:
             return
         policy = plan.component.stop
         argv = tuple(expand(word, site.values) for word in policy.command or ())
-        self._installer.begin_log("stop")
         try:
-            await self._installer.command(argv, plan, site, log="stop", timeout_s=policy.grace_s)
+            with under_way(self._context, "stop", run.wanted):
+                self._installer.begin_log("stop")
+                await self._installer.command(argv, plan, site, log="stop", timeout_s=policy.grace_s)
         except FailedError as error:
             self._reporter.note(reason=self._reporter.why_failed(error))

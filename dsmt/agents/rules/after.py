@@ -128,6 +128,7 @@ def started(
     done = record.done
     others = [(key, at_ms) for key, at_ms in record.begun.items() if key != wanted.run_key]
     return {
+        **did(),
         "begun": dict([*others[1 - BEGUN_MOST :], (wanted.run_key, now_ms)]),
         "done": None if done is not None and done.run_key == wanted.run_key else done,
         "process": handle,
@@ -176,6 +177,7 @@ def handed_over(record: InstanceRecord, running: Goal, *, handle: Handle, began:
 def taken_back(old: Outgoing, *, check: str) -> Changes:
     """The copy before, which was ready, is what runs again."""
     return {
+        **did(),
         "outgoing": None,
         "process": old.process,
         "driver": old.driver,
@@ -218,8 +220,7 @@ def forgotten(history: RestartHistory) -> Changes:
 
 def left() -> Changes:
     """It is gone from here."""
-    cleared: Changes = {"installed": (), "configured": "", "ports": {}, "process": None, "step": "", "not_before_s": 0.0}
-    return {**cleared, **did()}
+    return {**did(), "installed": (), "configured": "", "ports": {}, "process": None, "step": "", "not_before_s": 0.0}
 
 
 def _of(wanted: Goal) -> Mapping[str, Any]:
