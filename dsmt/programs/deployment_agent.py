@@ -19,7 +19,7 @@ from dsmt.agents.shared.kept import own
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.programs.bus import hand_on_brokers
 from dsmt.programs.configuration import read_identity
-from dsmt.programs.node_process import bus_of_manager, client
+from dsmt.programs.node_process import bus_of_agent, bus_of_manager, client
 from dsmt.programs.running import on_signals, run
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
@@ -46,10 +46,9 @@ async def _serve(directory: str) -> int:
     checks = RealChecks(directory)
     if own(files, container.RECORD) is not None:  # there was an agent before, which may have been killed
         await checks.clear()
+    learnt = bus_of_agent(files)
     hand_on_brokers(DiskFiles(bus_of_manager(config.node_directory), durable=False), quick.below("bus"))
-    async with client(
-        identity, realm, config.brokers, nats=config.nats, directory=f"{directory}/bus", address=config.address
-    ) as bus:
+    async with client(identity, realm, config.brokers, nats=config.nats, directory=learnt, address=config.address) as bus:
         agent = DeploymentAgent(
             config,
             Dependencies(

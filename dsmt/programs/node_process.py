@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,15 @@ def read_node(directory: Path) -> tuple[NodeFile, Identity]:
 def bus_of_manager(node: str) -> str:
     """Where the client of a node's container manager keeps what it has learnt."""
     return f"{node}/bus/manager"
+
+
+def bus_of_agent(container: DiskFiles) -> str:
+    """Where the client of an agent keeps what it has learnt: nothing, where its program has put something else there."""
+    place = f"{container.root}/bus"
+    held = [f"{place}/{name}" for name in container.names("bus")] if os.path.isdir(place) else [place]
+    if os.path.islink(place) or any(os.path.islink(one) or not os.path.isfile(one) for one in held):
+        container.remove("bus")
+    return place
 
 
 @asynccontextmanager

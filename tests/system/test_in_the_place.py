@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from dsmt.agents.rules.container import PROCESS, RECORD
+from dsmt.bus.client.incarnation import KeptIncarnation
 from dsmt.errors import FailedError
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import Parts
 from dsmt.programs.containers import agents_in, record_in
+from dsmt.programs.node_process import bus_of_agent
 from dsmt.system.files import DiskFiles
 from dsmt.system.fork import open_log
 from dsmt.system.logs import DiskLogs
@@ -68,6 +70,25 @@ def test_who_begins_makes_way_for_its_log_and_begins_without_one_where_that_cann
     nowhere = open_log(str(tmp_path / "agent.log"), "agent")
     assert Path(f"/proc/self/fd/{nowhere}").readlink() == Path(os.devnull)
     os.close(nowhere)
+
+
+@pytest.mark.parametrize("make", [*ODD[:3], lambda path: Path(path).symlink_to("/etc/hostname")], ids=[*IDS[:3], "link"])
+@pytest.mark.parametrize("name", ["bus", "bus/incarnation"])
+def test_what_is_in_the_place_of_what_an_agents_client_has_learnt_goes(
+    name: str, make: Callable[[str], None], tmp_path: Path
+) -> None:
+    """Else no agent would begin there any more."""
+    container = DiskFiles(str(tmp_path / "0"))
+    container.write("bus/brokers", b"learnt")
+    if name == "bus":
+        container.remove("bus")
+    make(f"{container.root}/{name}")
+    incarnation = KeptIncarnation(DiskFiles(bus_of_agent(container)))
+    assert incarnation.last is None
+    incarnation.began(7)
+    container.write("bus/brokers", b"learnt")
+    assert KeptIncarnation(DiskFiles(bus_of_agent(container))).last == 7
+    assert container.read("bus/brokers") == b"learnt"
 
 
 def test_who_has_no_descriptor_left_does_not_take_a_record_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
