@@ -112,7 +112,7 @@ def take_back_way(top: str, place: str) -> bool:
     lacked = False
     with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
         here: int | None = None
-        for part in (top, *os.path.relpath(place, top).split("/")):
+        for part in (os.path.realpath(top), *os.path.relpath(place, top).split("/")):
             here = os.open(part, _NAMED, dir_fd=here)
             opened.callback(os.close, here)
             kind = stat.S_IFMT(os.fstat(here).st_mode)

@@ -14,7 +14,7 @@ from dsmt.operations.local.parts import Parts
 from dsmt.system import removing
 from dsmt.system.files import DiskFiles
 from dsmt.system.logs import DiskLogs
-from dsmt.system.removing import remove_tree
+from dsmt.system.removing import remove_tree, take_back_way
 
 SLOT = SlotKey("web", "app", 0)
 DEEP = 3000
@@ -126,6 +126,22 @@ def test_down_clears_nothing_that_a_link_leads_to_nor_what_an_operator_has_copie
     before = all_of(elsewhere)
     Parts(home).clear()
     assert (all_of(elsewhere), copied.is_dir()) == (before, True)
+
+
+def test_our_rights_are_taken_back_below_a_home_that_is_a_link_and_nowhere_beyond_another_link(
+    tmp_path: Path, elsewhere: Path
+) -> None:
+    (tmp_path / "disk" / "node" / "own").mkdir(parents=True)
+    (tmp_path / "home").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "node" / "link").symlink_to(elsewhere)
+    closed = (tmp_path / "disk" / "node" / "own", elsewhere / "0", elsewhere)
+    for place in closed:
+        place.chmod(0o500)
+    home = str(tmp_path / "home")
+    assert take_back_way(home, f"{home}/node/own/f")
+    assert not take_back_way(home, f"{home}/node/link/0")
+    assert [place.stat().st_mode & 0o777 for place in closed] == [0o700, 0o500, 0o500]
+    elsewhere.chmod(0o700)
 
 
 def test_no_log_is_made_way_for_where_a_link_leads(tmp_path: Path, elsewhere: Path) -> None:
