@@ -258,7 +258,7 @@ def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
             variable = ctx.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT
             if not (variable and told.bus):  # an option counts, wherever it stands
                 setattr(told, name, value)
-                told.bus_variable = variable if name == "bus" else told.bus_variable
+                told.bus_variable = variable or (told.bus_variable and name != "bus")
 
     return keep
 

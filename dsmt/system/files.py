@@ -163,7 +163,7 @@ class DiskFiles:
         if not is_within(resolved, root):
             why = f"a link on its way leads out of {self._root}"
             raise failed("node.files", path=place, done="used", error=why, other=True)
-        if os.path.lexists(root) and not os.path.isdir(root):
+        if not os.path.isdir(root) and os.path.lexists(root):
             raise failed("node.files", path=root, done="used", error="it is no directory", other=True)
         return place
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.agents.node.clearing import make_way
+from dsmt.agents.node.clearing import clear_place
 from dsmt.errors import FailedError
 from dsmt.event.slots import SlotKey
 from dsmt.operations.local.home import Home
@@ -91,7 +91,7 @@ def test_nothing_is_read_written_or_removed_through_a_link_in_the_place_of_a_dir
     for act in (lambda: files.read("instance.json"), lambda: files.write("outcome", b"gone"), lambda: files.remove("files")):
         with pytest.raises(FailedError, match="a link on its way leads out"):
             act()
-    make_way(node, SLOT) if level == 3 else place.unlink()
+    clear_place(node, SLOT) if level == 3 else place.unlink()
     assert not place.is_symlink()
     files.write("outcome", b"gone")
     assert (files.read("outcome"), all_of(elsewhere)) == (b"gone", before)
@@ -103,7 +103,7 @@ def test_what_is_in_the_place_of_a_container_goes(make: Callable[[str], None], t
     place = tmp_path / SLOT.directory
     place.parent.mkdir(parents=True)
     make(str(place))
-    make_way(node, SLOT)
+    clear_place(node, SLOT)
     node.below(SLOT.directory).write("outcome", b"gone")
     assert (place / "outcome").read_bytes() == b"gone"
 

@@ -14,7 +14,7 @@ from dsmt.event.slots import SlotKey
 from dsmt.ports.files import Files
 
 
-def make_way(files: Files, slot: SlotKey) -> None:
+def clear_place(files: Files, slot: SlotKey) -> None:
     """Remove what stands in the place of a container's directory (rule 3). Raises `FailedError` where that cannot be."""
     try:
         files.below(slot.directory, made=False).names("")

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.agents.node.clearing import clear, make_way
+from dsmt.agents.node.clearing import clear, clear_place
 from dsmt.agents.node.delegation import delegated, is_below
 from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
@@ -186,7 +186,7 @@ class ContainerKeeper:
 
     def _tidy(self) -> bool:
         """Make of the directory what the last agent's outcome asks for; True when nothing is left to keep."""
-        make_way(self._deps.files, self.slot)
+        clear_place(self._deps.files, self.slot)
         outcome = self._outcome()
         if outcome == c.Ended.GONE:
             self._take_kept()

@@ -5,7 +5,7 @@ Rule 2: sessions take turns (`inbox`); everything of one turn is stored in one c
 Rule 3: a session that does what the protocol forbids is refused and closed; the others do not notice.
 Rule 4: while the store is not whole (`wholeness`) readers are told so with each bookmark (rule A4).
 Rule 5: while the disk is full who publishes is closed and a source that attaches refused, with `store.full`; nothing is
-    lost, for sources keep what is not acknowledged. Who only reads stays, and comes: it needs nothing to be stored.
+    lost, for sources keep what is not acknowledged. Who only reads stays, and comes, where there is no other (`others`).
 Rule 6: who only reads is no source: nobody is told of it, and whatever it publishes is refused (D2).
 """
 

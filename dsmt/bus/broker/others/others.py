@@ -218,11 +218,8 @@ class Others:
             said = f"the certificate of {own} has ended: nobody believes what it says"
             code, mend = "broker.expired", f"dsmt cert rotate {own}; "
         elif self._recorder.ingest.full is not None and self.copying.readers and not self.copying.leaf:
-            code, said, mend = (
-                "store.full",
-                f"the store of {own} is full, and others have what comes",
-                "free space on its disk; ",
-            )
+            said = f"the store of {own} is full, and others have what comes"
+            code, mend = "store.full", "free space on its disk; "
         else:
             return None
         return RefusedError(code, said, next=f"{mend}use {', '.join(one.address for one in self.copying.known)}")
