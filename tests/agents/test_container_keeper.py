@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules.container import CONFIG, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, Ended
 from dsmt.agents.rules.container import SLOT as FACT
 from dsmt.errors import FailedError
+from dsmt.event.status import State
 from dsmt.system.failures import failed
 
 from .managed import SLOT, Managed
@@ -94,6 +96,27 @@ def test_an_agent_that_has_ended_says_how_and_one_that_could_not_be_begun_says_n
         for reason in ("run.signal", "fetch.no_space"):
             await at.realm.until(lambda code=reason: (at.told("agent")[-1]["reason"] or {}).get("code") == code)
             assert at.told("agent")[-1]["last_exit"] is not None
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_nothing_of_a_container_is_left_when_it_is_said_to_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for that may look into its directory, or end the machine."""
+    tell, left = StatusPublisher.tell, list[list[str]]()
+
+    async def main() -> None:
+        at = await Managed.running()
+
+        def told(voice: StatusPublisher, state: State, **about: Any) -> None:
+            if state is State.GONE:
+                left.append([path for path in at.node.files.content if SLOT.directory in path])
+            tell(voice, state, **about)
+
+        monkeypatch.setattr(StatusPublisher, "tell", told)
+        at.site.assign(at.site.spec_of(), version=2, desired="gone")
+        await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+        assert left == [[], []]
         at.end()
 
     in_virtual_time(main)

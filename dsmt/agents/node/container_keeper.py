@@ -231,10 +231,11 @@ class ContainerKeeper:
         self._container.tell(State.INSTALLED, cause=cause, generation=self.generation)
 
     def _remove(self) -> None:
-        """The agent has left: the container goes. `{data}` is elsewhere, and stays."""
-        self._agent.tell(State.GONE, generation=self.generation, pid=None)
-        self._container.tell(State.GONE, generation=self.generation)
-        if (left := clear(self._deps.files, self.slot)) is not None:
+        """The agent has left: the container goes, and then it is said. `{data}` is elsewhere, and stays."""
+        generation, left = self.generation, clear(self._deps.files, self.slot)
+        self._agent.tell(State.GONE, generation=generation, pid=None)
+        self._container.tell(State.GONE, generation=generation)
+        if left is not None:
             self._container.note(reason=self._why(left))
 
     # -- its agent
