@@ -71,12 +71,12 @@ GOOD = (
 def put(tmp_path):
     """Write an archive, unpack it, and return the directory."""
 
-    def act(content, name="download", **options):
+    def act(content, name="download", to="", **options):
         archive = tmp_path / name
         archive.write_bytes(content)
         target = tmp_path / "instance"
         target.mkdir(exist_ok=True)
-        asyncio.run(unpack(str(archive), str(target), **options))
+        asyncio.run(unpack(str(archive), str(target), name=to, **options))
         return target
 
     return act
@@ -124,6 +124,12 @@ def test_a_plain_file_may_be_given_another_name(tmp_path):
     (tmp_path / "cafe").write_bytes(PLAIN)
     asyncio.run(unpack(str(tmp_path / "cafe"), str(tmp_path / "new"), name="server"))
     assert (tmp_path / "new" / "server").read_bytes() == PLAIN
+
+
+@pytest.mark.parametrize("content", [gzip.compress(PLAIN)[:-9], tar_of(), tar_of(*GOOD)[:1500], b"\x28\xb5\x2f\xfd"])
+def test_an_archive_that_is_broken_is_called_by_the_name_that_its_operator_knows(put, content):
+    with pytest.raises(FailedError, match=r"^site-1\.0 cannot be unpacked"):
+        put(content, name="5f3c0a", to="site-1.0", how="tar")
 
 
 @pytest.mark.parametrize("name", [".", "..", "a/b", "/a"])

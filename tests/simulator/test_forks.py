@@ -93,9 +93,11 @@ def test_a_wait_that_is_broken_off_leaves_no_fork() -> None:
 
     def interrupts(which: Callable[[], str]) -> None:
         which()
-        while True:  # a signal that comes just before the parent reads breaks off nothing
+        parent = psutil.Process(os.getppid())
+        while True:  # one that comes just before the parent waits breaks off nothing, or what it has not begun to wait for
             signal.sigtimedwait([signal.SIGUSR2], 0.05)
-            os.kill(os.getppid(), signal.SIGUSR1)
+            if parent.status() == psutil.STATUS_SLEEPING:
+                parent.send_signal(signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, broken_off)
     try:

@@ -94,17 +94,17 @@ def unpack_archive(
     *,
     how: str,
     strip: int,
+    name: str,
     bounds: Bounds | None,
     check: Callable[[], None],
 ) -> bool:
     """Unpack into an empty directory; False, with nothing done, for a plain file that is not to be unpacked.
 
-    `how` is `auto`, `no`, `tar` or `zip`; `check` is called often and may raise to end the work.
-    Raises `FailedError` (`install.unpack`), and OSError on a full disk.
+    `how` is `auto`, `no`, `tar` or `zip`; `name` is what errors call it; `check` is called often and may raise to end the
+    work. Raises `FailedError` (`install.unpack`), and OSError on a full disk.
     """
-    name = os.path.basename(path)
     try:
-        entries = _entries(path, how)
+        entries = _entries(path, how, name)
         if entries is None:
             return False
         unpacking = _Unpacking(room, strip, bounds or Bounds(), check)
@@ -234,7 +234,7 @@ def _told(entry: ArchiveMember, error: OSError) -> Exception:
 # -- reading
 
 
-def _entries(path: str, how: str) -> Iterator[ArchiveMember] | None:
+def _entries(path: str, how: str, name: str) -> Iterator[ArchiveMember] | None:
     """The entries of an archive; None for a plain file."""
     if how == "no":
         return None
@@ -243,7 +243,7 @@ def _entries(path: str, how: str) -> Iterator[ArchiveMember] | None:
     if how == "zip" or (how == "auto" and magic.startswith(_ZIP)):
         return _zip_entries(path)
     if magic.startswith(_ZSTANDARD):
-        raise failed("install.unpack", file=os.path.basename(path), error="zstd is not known; use gzip, bzip2 or xz")
+        raise failed("install.unpack", file=name, error="zstd is not known; use gzip, bzip2 or xz")
     opener: Opener = next((opener for start, opener in _COMPRESSIONS.items() if magic.startswith(start)), io.FileIO)
     if how == "tar" or _is_tar(path, opener):
         return _tar_entries(path, opener)

@@ -80,10 +80,11 @@ async def unpack(
     name: str = "",
     bounds: Bounds | None = None,
 ) -> None:
-    """Unpack an archive into a directory, or put a plain file there under `name` (by default its own) with `mode`.
+    """Unpack an archive into a directory, or put a plain file there under `name` with `mode`. Errors call both by `name`.
 
-    `how` is `auto`, `no`, `tar` or `zip`; `strip` leading parts are dropped from every path in the archive. Files
-    that are in the directory already are replaced, others stay. A cancelled call leaves nothing behind.
+    `name` is by default the file's own. `how` is `auto`, `no`, `tar` or `zip`; `strip` leading parts are dropped from every
+    path in the archive. Files that are in the directory already are replaced, others stay. A cancelled call leaves nothing
+    behind.
     Raises `FailedError`: `install.unpack`, which names the member, or `fetch.no_space`.
     """
     named = name or os.path.basename(archive_path)
@@ -233,13 +234,13 @@ def _unpack(
     try:
         with full_disk_told(directory, need):
             os.makedirs(room, mode=0o700)
-            if not unpack_archive(archive_path, room, how=how, strip=strip, bounds=bounds, check=stop.check):
+            if not unpack_archive(archive_path, room, how=how, strip=strip, name=name, bounds=bounds, check=stop.check):
                 _put_file(archive_path, room, name, mode, stop)
             stop.check()
             _move_in(room, directory)
     except OSError as error:
         said = f"{error.strerror or error}: {error.filename or directory}".lower()
-        raise failed("install.unpack", file=name or os.path.basename(archive_path), error=said) from error
+        raise failed("install.unpack", file=name, error=said) from error
     finally:
         with contextlib.suppress(OSError):
             remove_tree(room)
