@@ -261,7 +261,7 @@ def held_because(slot: SlotEntry, key: SlotKey) -> Reason | None:
     return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason or "no reason given", target=key)
 
 
-def component_of(fleet: Fleet, key: SlotKey) -> Rollout | None:
+def standing(fleet: Fleet, key: SlotKey) -> Rollout | None:
     """The component of a slot, as what stands has it or, where that was refused, what was gone back to.
 
     None where no spec that stands wants it.
@@ -294,5 +294,5 @@ class Governing:
     def _what_stands(self, key: SlotKey) -> Rollout | None:
         named = (key.service, key.component, None)
         if named not in self._found:
-            self._found[named] = component_of(self._fleet, key)
+            self._found[named] = standing(self._fleet, key)
         return self._found[named]

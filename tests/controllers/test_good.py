@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from dsmt.controllers.rollout import component_of
+from dsmt.controllers.rollout import standing
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.service import SpecFact
@@ -213,7 +213,7 @@ def test_a_revision_that_is_yet_to_come_was_good_nowhere() -> None:
     later = Good(spec="operator/alice#1-99", revision=5)
     told = msgspec.structs.replace(fact, spec=later.spec, revision=later.revision, good=later)
     realm.say("controller/c2", "service/web/slot/app/0", told)
-    slot, component = realm.view.slot(key(0)), component_of(Fleet(realm.view, realm.now_ms, realm.broker), key(0))
+    slot, component = realm.view.slot(key(0)), standing(Fleet(realm.view, realm.now_ms, realm.broker), key(0))
     assert component is not None
     assert slot is not None
     assert component.good(slot) is None

@@ -14,7 +14,6 @@ from dsmt.errors import NotFoundError
 from dsmt.event.phrases import another_certificate, size_in_words
 from dsmt.event.reason import Reason
 from dsmt.operations.read.advice import advised
-from dsmt.operations.read.instance_row import component_of
 from dsmt.operations.read.members import find
 from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.sight import Sight
@@ -57,7 +56,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     if not keys:
         raise NotFoundError("target.empty", f"{target} has no instance", next=f"dsmt ps {target.service}")
     key = _without_place(sight, keys)
-    spec = component_of(sight, key)
+    spec = sight.spec_of(key)
     if spec is None:
         raise NotFoundError("component.unknown", f"no service file asks for {key}", next=f"dsmt get {key.service}")
     if node is not None:
@@ -84,7 +83,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
 def nowhere(sight: Sight, target: Target) -> Reason | None:
     """Why no node has one of what each node is to have; None where one has, or may have next."""
     for key in _of_each_node(sight, target):
-        spec = component_of(sight, key)
+        spec = sight.spec_of(key)
         chooser = None if spec is None or _places(sight, key) else Chooser(sight.fleet, key.service, spec)
         if chooser is not None and all(chooser.misfit(node) is not None for node in chooser.candidates()):
             return chooser.reason(key)
@@ -96,7 +95,7 @@ def _of_each_node(sight: Sight, target: Target) -> Iterator[SlotKey]:
     entry = sight.view.services.get(target.service)
     for name in () if entry is None or entry.parsed is None else entry.parsed.components:
         key = SlotKey(target.service, name, 0)
-        spec = component_of(sight, key)
+        spec = sight.spec_of(key)
         if spec is not None and spec.each_node and target.takes(key):
             yield key
 

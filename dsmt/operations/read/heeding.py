@@ -21,7 +21,7 @@ from dsmt.errors import FailedError
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.phrases import person, quoted, some
 from dsmt.event.status import Shown
-from dsmt.operations.read.instance_row import InstanceRow, component_of
+from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import application, instances, is_behind, is_ready, is_wanted, living_holders
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Waited, progress, until
@@ -195,7 +195,7 @@ def _were(keys: Sequence[SlotKey]) -> str:
 
 def _has_lost_its_node(sight: Sight, key: SlotKey) -> bool:
     """Whether it was to run on each node of a set, and its own is of that no more."""
-    component, told = component_of(sight, key), _entry(sight, key).told
+    component, told = sight.spec_of(key), _entry(sight, key).told
     return component is not None and component.each_node and told is not None and told.desired == "gone"
 
 

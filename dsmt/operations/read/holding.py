@@ -10,7 +10,7 @@ from dsmt.controllers.pinning import home_of
 from dsmt.controllers.placement import Chooser
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import Shown
-from dsmt.operations.read.instance_row import component_of, see
+from dsmt.operations.read.instance_row import see
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import local
 from dsmt.view import SlotEntry, SlotKey
@@ -56,14 +56,14 @@ def is_to_leave(sight: Sight, node: str) -> bool:
             if fact is None or fact.node != node or fact.desired != "running":
                 continue
             key = SlotKey(service, component, index)
-            spec = component_of(sight, key)
+            spec = sight.spec_of(key)
             if spec is None or not (spec.each_node or _stays(sight, key)):
                 return True
     return False
 
 
 def _stays(sight: Sight, key: SlotKey) -> bool:
-    spec = component_of(sight, key)
+    spec = sight.spec_of(key)
     return spec is not None and not spec.each_node and home_of(sight.governing, key) is not None
 
 
@@ -99,7 +99,7 @@ def _elsewhere(sight: Sight, key: SlotKey, slot: Slot) -> str:
 
 def _not_moved(sight: Sight, key: SlotKey, slot: Slot) -> str:
     """Why a slot is still on its node."""
-    spec = component_of(sight, key)
+    spec = sight.spec_of(key)
     if spec is None:
         return "its service is being removed"
     if slot.held:

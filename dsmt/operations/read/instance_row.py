@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.pinning import waits_for_home
-from dsmt.controllers.rollout import component_of as governed
+from dsmt.controllers.rollout import standing
 from dsmt.event.kinds.instance import STARTED, LastExit, Status
 from dsmt.event.phrases import in_retrospect, person
 from dsmt.event.reason import Reason, reason
@@ -144,7 +144,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     seen = see(sight, key, node)
     application = None if instance is None or instance.application is None else instance.application.record
     endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
-    policy = None if (spec := component_of(sight, key)) is None else spec.restart
+    policy = None if (spec := sight.spec_of(key)) is None else spec.restart
     failures = 0 if application is None else application.failures
     alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING) or _serves_on(sight, entry, node, seen)
     status = None if seen.status is None else seen.status.record
@@ -185,7 +185,7 @@ def see(sight: Sight, key: SlotKey, node: str | None) -> Seen:
     entry = sight.view.slot(key) or _EMPTY
     instance = None if node is None else entry.instances.get(node)
     verdict = None if node is None else sight.fleet.verdict(node)
-    spec = component_of(sight, key)
+    spec = sight.spec_of(key)
     return shown(
         entry,
         node,
@@ -204,12 +204,6 @@ def silent_since(sight: Sight, instance: Instance | None, generation: int) -> in
     if said is None or not silent_for(held.record, said.state, said.since_ms, sight.now_ms):
         return None
     return said.since_ms
-
-
-def component_of(sight: Sight, key: SlotKey) -> ComponentSpec | None:
-    """The component that governs a slot, if its service's spec knows it."""
-    known = sight.governing.of(key)
-    return None if known is None else known.component
 
 
 def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
@@ -242,7 +236,7 @@ def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
     hold = entry.hold
     if hold is None:
         return None
-    component = governed(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
+    component = standing(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
     stands = None if component is None or component.held_in is None else component.stands.revision
     return Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
 
@@ -282,7 +276,7 @@ def _layers(instance: Instance | None) -> dict[str, str | None]:
 def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen: Seen) -> Reason | None:
     """Why it is not as it should be; null when all is well."""
     told = _decided(entry, seen)
-    spec = component_of(sight, key)
+    spec = sight.spec_of(key)
     as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
     there = spec is None or seen.state in _THERE or as_asked
     pinned = None if there else waits_for_home(sight.governing, key)

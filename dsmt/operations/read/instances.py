@@ -12,7 +12,7 @@ from typing import Final
 
 from dsmt.event.kinds.instance import Status
 from dsmt.event.status import Shown
-from dsmt.operations.read.instance_row import ON_ITS_WAY, InstanceRow, component_of, row
+from dsmt.operations.read.instance_row import ON_ITS_WAY, InstanceRow, row
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.words.times import milliseconds
@@ -82,7 +82,7 @@ def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[InstanceRow]:
         nodes = [entry.fact.record.node]
     else:
         nodes = [*living_holders(sight, entry)]
-        if not nodes and component_of(sight, key) is not None and is_wanted(sight, key):
+        if not nodes and sight.spec_of(key) is not None and is_wanted(sight, key):
             nodes = [None]
     if everything:
         nodes += [node for node in sorted(entry.instances) if node not in nodes]

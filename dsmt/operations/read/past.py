@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.controllers.rollout import component_of
+from dsmt.controllers.rollout import standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, EventId
 from dsmt.event.kinds.service import SpecFact
@@ -128,7 +128,7 @@ def good_now(sight: Sight, service: str) -> dict[str, set[Good]]:
     """The revisions that are good in an instance now, by component: nobody says of what runs on that it has become so."""
     found: dict[str, set[Good]] = {}
     for key, slot in sight.view.services[service].slots.items():
-        component = component_of(sight.fleet, SlotKey(service, *key))
+        component = standing(sight.fleet, SlotKey(service, *key))
         good = None if component is None else component.good(slot)
         if good is not None:
             found.setdefault(key[0], set()).add(good)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.controllers.rollout import component_of
+from dsmt.controllers.rollout import standing
 from dsmt.operations.read.sight import Sight
 from dsmt.view import SlotKey
 
@@ -21,7 +21,7 @@ def _late(sight: Sight, to_ms: int) -> list[str]:
     found = []
     for service, entry in sorted(sight.view.services.items()):
         for name in () if entry.parsed is None else sorted(entry.parsed.components):
-            known = component_of(sight.fleet, SlotKey(service, name, 0))
+            known = standing(sight.fleet, SlotKey(service, name, 0))
             if known is None or not known.component.update.rollback or known.before is None:
                 continue
             if any(at is not None and at <= to_ms for at in map(known.refused_at, known.slots)):

@@ -24,9 +24,11 @@ from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.phrases import some
 from dsmt.event.records import from_data
+from dsmt.event.slots import SlotKey
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
+from dsmt.spec.records import ComponentSpec
 from dsmt.view import PATTERNS, Fleet, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
 
@@ -169,6 +171,11 @@ class Sight:
     def governing(self) -> Governing:
         """What governs slots at this time."""
         return Governing(self.fleet)
+
+    def spec_of(self, key: SlotKey) -> ComponentSpec | None:
+        """What governs a slot: its component as the revision has it that does; None where no spec that stands wants it."""
+        governs = self.governing.of(key)
+        return None if governs is None else governs.component
 
     @cached_property
     def brake(self) -> Brake:

@@ -23,7 +23,7 @@ from dsmt.event.phrases import quoted
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
 from dsmt.operations.read.heeding import Asked, asked_of
-from dsmt.operations.read.instance_row import InstanceRow, component_of
+from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
@@ -152,7 +152,7 @@ def _held_already(row: InstanceRow) -> str:
 
 def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_data_loss: bool) -> str:
     """Where a slot is to go, empty for any other node. Raises `InputError`, `RefusedError` when it may not be moved."""
-    spec, home = component_of(sight, key), home_of(sight.governing, key)
+    spec, home = sight.spec_of(key), home_of(sight.governing, key)
     lost = home is not None and not is_there(sight.fleet, home)
     if spec is not None and spec.each_node:
         if home is None or not lost or to not in (None, home.node):

@@ -10,7 +10,6 @@ from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.phrases import person, quoted, some
 from dsmt.operations.read.holding import Left, data_on, left_on
-from dsmt.operations.read.instance_row import component_of
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
@@ -57,7 +56,7 @@ async def last_node(bus: BusReader, name: str) -> LastNode | None:
         return None
     ends, stays = list[str](), list[str]()
     for key in sorted(sight.view.allocations.node(name).slots):
-        slot, spec = sight.view.slot(key), component_of(sight, key)
+        slot, spec = sight.view.slot(key), sight.spec_of(key)
         if slot is not None and slot.fact is not None and slot.fact.record.desired == "running":
             (ends if spec is not None and spec.each_node else stays).append(str(key))
     return LastNode(ends=ends, stays=stays)
