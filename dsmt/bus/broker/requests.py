@@ -33,7 +33,10 @@ PUT_COST: Final = 2
 
 
 class Requests:
-    """Answers sessions. `head` signs the head of the history, `when_here` waits for a blob, `pump` has readers go on."""
+    """Answers sessions. `head` signs the head of the history, `when_here` waits for a blob, `pump` has readers go on.
+
+    `settled_ms` is as in `Past`.
+    """
 
     def __init__(
         self,
@@ -50,10 +53,11 @@ class Requests:
         head: Callable[[], bytes],
         when_here: Callable[[bytes, Callable[[], None]], None],
         pump: Callable[[], None],
+        settled_ms: Callable[[], int | None],
     ) -> None:
         self._log, self._clock, self._fan_out, self._copied, self._ingest = log, clock, fan_out, copied, recorder.ingest
         self._admission, self._depot, self._rates = admission, depot, rates
-        self._past = Past(log, fan_out, send, now_ms=recorder.time.now_ms, settled_ms=recorder.ingest.settled_ms)
+        self._past = Past(log, fan_out, send, now_ms=recorder.time.now_ms, settled_ms=settled_ms)
         self.look, self._look_older = self._past.look, recorder.older.look
         self._send, self._head, self._when_here, self._pump = send, head, when_here, pump
 
