@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 import click
+import msgspec
 
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, Count, among, command, reason_option, seconds, wait_option, yes_option
@@ -182,13 +183,15 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
         ctx.asked = f"the removal of {service}", f"dsmt ps {service}"
         if wait is not None:
             with ctx.progress() as tell:
-                await heeding.ended(connection.bus, service, epoch=epoch, limit_s=limit, tell=tell)
+                waited = await heeding.ended(connection.bus, service, epoch=epoch, limit_s=limit, tell=tell)
+            done = msgspec.structs.replace(done, warnings=[*done.warnings, *filter(None, [waited.because])])
         return done
 
     done = ctx.act(work)
     if ctx.json:
         document(done)
         return
+    warn(done.warnings)
     count = len(done.instances) + len(done.unchanged)
     end = "is gone" if wait is not None else f"is being removed: {counted(count, 'instance')} to stop"
     print(f"{service} {end}; data directories are kept")

@@ -130,6 +130,22 @@ def test_a_removal_of_which_nothing_is_left_says_what_it_waits_for(realm: Realm)
         wait(heeding.ended, "web")
 
 
+def test_a_removal_says_where_nobody_can_tell_that_it_is_gone_for_the_node_is_dead(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        yield sight(realm)
+        realm.settle(seconds=20)
+        yield sight(realm)
+
+    dead = realm.slot(0).node or ""
+    monkeypatch.setattr(waiting, "watch", watch)
+    realm.apply(web(2), removed=True)
+    realm.verdict(dead)
+    realm.status(key(1), realm.slot(1).node or "", State.GONE)
+    assert wait(heeding.ended, "web").because == f"{dead} is dead: whatever may run there of web ends when it is back"
+
+
 def test_a_wait_for_a_removal_ends_when_the_service_is_applied_again(realm: Realm) -> None:
     epoch = sight(realm).view.services["web"].spec.signed.event.epoch  # type: ignore[union-attr]
 

@@ -11,7 +11,7 @@ Rule 3: it ends, and says so, where one of them will not be as it was asked: a l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -220,10 +220,21 @@ def _was_tried(sight: Sight, row: InstanceRow, asked: Asked) -> bool:
     return is_ready(sight, row) or (again and row.state is Shown.DONE)
 
 
+def _may_run(service: str, nodes: Collection[str]) -> str:
+    """What is not known of a service that is gone from all nodes but these, which are dead; empty for none."""
+    are, they = ("are", "they are") if len(nodes) > 1 else ("is", "it is")
+    dead = f"{some(sorted(nodes))} {are} dead"
+    return f"{dead}: whatever may run there of {service} ends when {they} back" if nodes else ""
+
+
 async def ended(
     bus: BusReader, service: str, *, epoch: int | None = None, limit_s: float | None, tell: Tell = silent
 ) -> Waited:
-    """Wait until nothing of a service is left. Raises `TimedOutError`, and `FailedError` when it stands in a later epoch."""
+    """Wait until nothing of a service is left. `because` says where nobody can tell, for the node is dead.
+
+    Raises `TimedOutError`, and `FailedError` when it stands in a later epoch.
+    """
+    unheard: set[str] = set()
 
     def left(sight: Sight) -> list[str]:
         entry = sight.view.services.get(service)
@@ -236,8 +247,11 @@ async def ended(
 
     def seen(sight: Sight) -> Waited | None:
         entry = sight.view.services.get(service)
+        slots = [] if entry is None else entry.slots.values()
+        unheard.update(node for slot in slots for node in slot.holders if sight.fleet.state(node) == "dead")
         if entry is None or (entry.spec is None and not left(sight)):
-            return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[])
+            because = _may_run(service, unheard)
+            return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[], because=because)
         if epoch is not None and entry.spec is not None and (entry.spec.signed.event.epoch or 0) > epoch:
             said = f"{service} was removed, and applied again before it was seen to be gone"
             raise FailedError("wait.applied_again", said, next=f"dsmt status {service}")
