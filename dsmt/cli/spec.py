@@ -10,7 +10,7 @@ import click
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import document, one_line, page, show, warn
-from dsmt.errors import TimedOutError
+from dsmt.errors import FailedError, TimedOutError
 from dsmt.operations.connection import Connection, Reading
 
 DIFFERS = 6
@@ -32,7 +32,7 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
     declared = applying.read_files(files)
     limit = seconds(wait)
 
-    async def work(connection: Connection) -> tuple[list[waiting.Applied], TimedOutError | None]:
+    async def work(connection: Connection) -> tuple[list[waiting.Applied], FailedError | TimedOutError | None]:
         done = await applying.apply(connection.bus, declared, by=connection.by, reason=reason, plans=plans)
         revisions = ", ".join(f"{one.service} r{one.revision}" for one in done)
         ctx.asked = revisions, f"dsmt status {done[0].service}" if len(done) == 1 else "dsmt status"

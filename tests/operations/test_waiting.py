@@ -249,7 +249,7 @@ def test_several_services_have_the_time_of_one_and_what_became_of_those_before_i
     realm.apply(web(2, service="late"))
     realm.settle(obey=False)
 
-    async def both(bus: Any) -> tuple[list[Applied], TimedOutError | None, float]:
+    async def both(bus: Any) -> tuple[list[Applied], FailedError | TimedOutError | None, float]:
         loop = asyncio.get_running_loop()
         loop.call_later(40, lambda: realm.status(key(1), realm.slot(1).node or "", State.RUNNING))
         each = [applied(1), msgspec.structs.replace(applied(1), service="late")]

@@ -8,34 +8,36 @@ Rule 3: what is parked, or has failed and is not run again, is told as the outco
 Rule 4: what is held by hand, or has ended well and is not run again, is not waited for to be ready, by whoever waits. Where
     nothing else is, all is ready, if nothing is to run or what was has ended well and was good. If not, that is the outcome
     when it has stayed so for `PARKED_MS`: what is held, or has failed, is not called ready.
+Rule 5: a revision goes no further while an instance in which it was tried is stopped by hand, and it is tried in no other of
+    its component. Who waits for it is told so when that has stayed so for `PARKED_MS`: before, it may be started again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Final, TypeVar
 
 import msgspec
 
-from dsmt.controllers.each_node import indexes_of_nodes
 from dsmt.controllers.ended import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.phrases import quoted
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
+from dsmt.operations.read.decided import all_decided, all_there, unwanted
 from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, is_wanted, living_holders, serves
+from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, serves
 from dsmt.operations.read.members import controllers
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, no_service, slots_of, was_removed
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
-from dsmt.view import Held, SlotKey
+from dsmt.view import Held
 
 Result = TypeVar("Result")
 READY: Final = "ready"
@@ -168,8 +170,8 @@ class _Awaited:
         rows = self._rows(sight)
         if all(is_ready(sight, row) or _has_ended_well(sight, row) for row in rows):
             if rows:
-                return self._reached(rows) if _all_decided(sight, self._target) else None
-            return self._reached([], "nothing of it is to run") if _all_there(sight, self._target) else None
+                return self._reached(rows) if all_decided(sight, self._target) else None
+            return self._reached([], "nothing of it is to run") if all_there(sight, self._target) else None
         over = self._lasting.first(sight, rows, lambda row: _is_over(sight, row))
         if over is not None:
             raise _over(over, f"dsmt status {self._target.service}")
@@ -245,15 +247,20 @@ def _is(sight: Sight, row: InstanceRow, state: str) -> bool:
 
 async def all_settled(
     bus: BusReader, applied: Iterable[Applied], *, limit_s: float | None, tell: Tell = silent
-) -> tuple[list[Applied], TimedOutError | None]:
-    """What became of several services, for all of which together `limit_s` is; and the first that was late, if one was."""
-    began, found = asyncio.get_running_loop().time(), list[Applied]()
+) -> tuple[list[Applied], FailedError | TimedOutError | None]:
+    """What became of several services, for all of which together `limit_s` is.
+
+    And why one did not, if that is so: the first that goes no further (rule 5), else the one that was late.
+    """
+    began, found, stuck = asyncio.get_running_loop().time(), list[Applied](), list[FailedError]()
     for one in applied:
         try:
             found.append(await settled(bus, one, limit_s=limit_s, tell=tell, began=began))
+        except FailedError as opposed:
+            stuck.append(opposed)
         except TimedOutError as late:
-            return found, late
-    return found, None
+            return found, stuck[0] if stuck else late
+    return found, stuck[0] if stuck else None
 
 
 async def settled(
@@ -265,8 +272,9 @@ async def settled(
     counted: bool = False,
     began: float | None = None,
 ) -> Applied:
-    """Wait until a revision is ready everywhere, was rolled back, is parked, or another one stands. Raises `TimedOutError`.
+    """Wait until a revision is ready everywhere, was rolled back, is parked, or another one stands.
 
+    Raises `TimedOutError`, and `FailedError` where it goes no further for what somebody has stopped (rule 5).
     `counted`: it was asked only for how many instances there are; where what stands was refused, what runs is counted (A18).
     """
     waited = _Settling(applied, counted=counted)
@@ -279,10 +287,10 @@ class _Settling:
 
     def __init__(self, applied: Applied, *, counted: bool) -> None:
         self._applied, self._counted = applied, counted
-        self._target, self._lasting = Target(applied.service), _Lasting()
+        self._target, self._lasting, self._stopped = Target(applied.service), _Lasting(), _Lasting()
 
     def seen(self, sight: Sight) -> Applied | None:
-        """What became of it, when that is known."""
+        """What became of it, when that is known. Raises `FailedError` where it goes no further (rule 5)."""
         applied, entry = self._applied, sight.view.services[self._applied.service]
         if entry.spec is not None and self._lasting.is_another(entry.spec, applied.revision):
             return msgspec.structs.replace(applied, outcome="superseded")
@@ -298,7 +306,7 @@ class _Settling:
             return msgspec.structs.replace(
                 told, outcome="rolled_back", ready=back, refused=denied.revision, reason=denied.reason
             )
-        if len(current) == wanted and ready == wanted and _all_there(sight, self._target):
+        if len(current) == wanted and ready == wanted and all_there(sight, self._target):
             rests = [row for row in instances(sight, self._target) if not wanted and _is_over(sight, row)]
             if not rests:
                 return msgspec.structs.replace(told, outcome="ready")
@@ -306,13 +314,17 @@ class _Settling:
                 return msgspec.structs.replace(told, outcome="held")
             return msgspec.structs.replace(told, outcome=rests[0].state.value, reason=rests[0].reason)
         over = self._lasting.first(sight, current)
-        return None if over is None else msgspec.structs.replace(told, outcome=over.state.value, reason=over.reason)
+        if over is not None:
+            return msgspec.structs.replace(told, outcome=over.state.value, reason=over.reason)
+        stopped = self._stopped.first(sight, self._holding(sight), lambda _: True)
+        if stopped is not None:
+            raise _opposed(applied, stopped)
+        return None
 
     def far(self, sight: Sight) -> str:
         """How far it is."""
-        ends = [f"{instance} is to end" for instance in _unwanted(sight, self._target)]
-        held = [row for row in instances(sight, self._target) if row.held is not None and row.held.stands is not None]
-        waits = [f"it waits until {row.instance} is started" for row in held]
+        ends = [f"{instance} is to end" for instance in unwanted(sight, self._target)]
+        waits = [f"it waits until {row.instance} is started" for row in self._holding(sight)]
         so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
         return "; ".join([so_far, *ends[:1], *waits[:1]])
 
@@ -326,15 +338,32 @@ class _Settling:
                 found.append(row)
         return found
 
+    def _holding(self, sight: Sight) -> list[InstanceRow]:
+        """Those in which it was tried until they were stopped by hand, and that keep it from going further (rule 5)."""
+        tried = {row.component for row in self._waited_for(sight) if self._is_of_it(sight, row)}
+        rows = (row for row in instances(sight, self._target) if row.component not in tried)
+        return [row for row in rows if row.held is not None and row.held.stands is not None]
+
     def _stands(self, sight: Sight, row: InstanceRow) -> bool:
+        """Whether it is of this revision, and its agent has begun with that."""
+        return self._is_of_it(sight, row) and not is_behind(sight, row)
+
+    def _is_of_it(self, sight: Sight, row: InstanceRow) -> bool:
         """Whether it is of this revision, of one that says the same but for their number, or is all that is to run."""
         entry, revision = sight.view.services[self._applied.service], self._applied.revision
         if self._counted and refused(entry) is not None:
             return True
         slot = sight.view.slot(row.key) if entry.spec is not None and entry.spec.version == revision else None
         fact = None if slot is None else slot.fact
-        is_of_it = row.revision >= revision if fact is None else entry.says_again(fact.record.spec)
-        return is_of_it and not is_behind(sight, row)
+        return row.revision >= revision if fact is None else entry.says_again(fact.record.spec)
+
+
+def _opposed(applied: Applied, row: InstanceRow) -> FailedError:
+    """That a revision goes no further, for somebody has stopped the instance in which it was tried."""
+    by = "" if row.held is None else f" by {row.held.by}{quoted(row.held.reason)}"
+    what = f"{applied.service} r{applied.revision} is not ready, and goes no further"
+    next_ = f"dsmt start {row.instance} lets it go on; dsmt rollback {applied.service} gives it up"
+    return FailedError("wait.opposed", f"{what}: {row.instance}, in which it was tried, was stopped{by}", next=next_)
 
 
 class _Lasting:
@@ -357,44 +386,3 @@ class _Lasting:
         rows = {(row.instance, row.node): row for row in rows_ if over(row)}
         self._since = {one: self._since.get(one, sight.now_ms) for one in rows}
         return next((row for one, row in rows.items() if sight.now_ms - self._since[one] >= PARKED_MS), None)
-
-
-def _all_there(sight: Sight, target: Target) -> bool:
-    """Whether what the spec does not want any more is gone, to its last program, and each slot of it has been decided."""
-    entry = sight.view.services[target.service]
-    parsed = None if entry.spec is None or entry.spec.record.removed else entry.parsed
-    return parsed is not None and not _unwanted(sight, target) and _all_decided(sight, target)
-
-
-def _all_decided(sight: Sight, target: Target) -> bool:
-    """Whether of each slot that the spec wants it was decided where it is to be; one that is gone yet is to come back."""
-    entry = sight.view.services[target.service]
-    taken = ((*place, slot.fact) for place, slot in entry.slots.items() if target.takes(SlotKey(target.service, *place)))
-    told = [(name, fact.record.desired) for name, _, fact in taken if fact is not None]
-    known, here = {name for name, _ in told}, Counter(name for name, desired in told if desired != "gone")
-    for name, one in ({} if entry.parsed is None else entry.parsed.components).items():
-        if target.component not in (None, name):
-            continue
-        if one.each_node and name not in known and _has_a_node(sight, target, name):
-            return False
-        if here[name] < (1 if target.index is not None else one.instances or 0):
-            return False
-    return True
-
-
-def _has_a_node(sight: Sight, target: Target, component: str) -> bool:
-    """Whether a node is of the set of a component of which there is one on each."""
-    known = sight.governing.of(SlotKey(target.service, component, 0))
-    return known is not None and bool(indexes_of_nodes(sight.fleet, known.entry, known.chooser))
-
-
-def _unwanted(sight: Sight, target: Target) -> list[str]:
-    """The instances that a spec does not want any more, and that are not gone from each node that may live."""
-    entry = sight.view.services[target.service]
-    found = []
-    for (name, index), slot in sorted(entry.slots.items()):
-        key = SlotKey(target.service, name, index)
-        left = slot.fact is not None and (slot.fact.record.desired != "gone" or living_holders(sight, slot))
-        if left and not is_wanted(sight, key) and target.takes(key):
-            found.append(str(key))
-    return found
