@@ -15,6 +15,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Never
 
@@ -28,7 +29,9 @@ from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
+from dsmt.ports.driver import KILL_S
 from dsmt.programs.configuration import ATTACHED, NodeFile, RealmConfig
+from dsmt.programs.containers import owners_in
 from dsmt.programs.following import Follower
 from dsmt.programs.kept import keeper_teller, on_the_bus
 from dsmt.programs.known_spawner import KnownSpawner
@@ -40,6 +43,7 @@ from dsmt.system.files import DiskFiles
 from dsmt.system.processes import PAUSE_S, SpawnedProcesses, keep_asking, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, send_signal
 from dsmt.system.records import ask_to_end, record_path, write_record
+from dsmt.system.tree import kill_owned
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
@@ -118,12 +122,17 @@ def _surroundings(bus: Bus, identity: Identity, directory: Path) -> NodeSurround
         make_key=SecretKey,
         processes=spawner,
         drivers=lambda place: drivers_of(place, spawner.ended),
+        clear=_clear,
         files=DiskFiles(str(directory)),
         clock=LinuxClock(),
         entropy=SystemEntropy(),
         ended=spawner.ended,
         boot=boot(),
     )
+
+
+async def _clear(containers: Collection[str]) -> None:
+    await kill_owned(*(owner for place in containers for owner in owners_in(Path(place))), deadline=KILL_S)
 
 
 def _note_attached(directory: Path) -> None:

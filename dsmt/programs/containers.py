@@ -9,6 +9,7 @@ from dsmt.agents.rules.container import PROCESS, RECORD, InstanceRecord, load_re
 from dsmt.event.slots import index_of
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.marks import owners_below
 from dsmt.system.reading import read_what_is_there
 from dsmt.system.records import living
 
@@ -42,3 +43,9 @@ def roots_in(container: Path) -> list[ProcessIdentity]:
 def owners_in(container: Path) -> tuple[str, ...]:
     """Whom the marks of all that is started for a container name: of its programs, and of tries of its checks."""
     return str(container), owner_of_tries(str(container))
+
+
+def marked_in(place: Path) -> set[Path]:
+    """The containers at or below a place that marks of the living name: their programs may have removed the directories."""
+    tries = owner_of_tries("")
+    return {Path(owner.removesuffix(tries)) for owner in owners_below(str(place))}

@@ -25,6 +25,7 @@ from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.system.logs import DiskLogs
+from dsmt.system.marks import bear
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import boot
 from dsmt.system.sockets import LinuxSockets
@@ -32,7 +33,11 @@ from dsmt.trust.store import Realm
 
 
 def main(directory: str) -> int:
-    """Be the agent of a container until its slot has left, or a signal; the exit code."""
+    """Be the agent of a container until its slot has left, or a signal; the exit code.
+
+    It bears the container's mark, by which it is found though its program has removed all that names it (A5).
+    """
+    bear(os.path.abspath(directory))
     return run(lambda: _serve(os.path.abspath(directory)))
 
 

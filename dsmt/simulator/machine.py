@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Literal
 
@@ -124,6 +125,12 @@ class SimProcesses:
             if process.name == name and process.alive:
                 return process
         return self._host.start(name, lambda process: self._agent(process, directory))
+
+    def kill(self, directory: str) -> None:
+        """SIGKILL the agent in a directory, if one lives."""
+        for process in list(self._host.processes.values()):
+            if process.name == f"agent:{directory}":
+                process.signal(signal.SIGKILL)
 
     def find(self, identity: ProcessIdentity) -> HostProcess | None:
         """The process if it still lives."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import nullcontext
 from typing import Any, Final, TypeVar
 
@@ -27,6 +27,7 @@ from dsmt.errors import DsmtError
 from dsmt.event.kinds.node import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.ports.bus import Bus
+from dsmt.ports.driver import KILL_S
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.damage import found_in
 from dsmt.simulator.attention import WatchedRunner
@@ -303,6 +304,12 @@ class SimNode:
         """The drivers of the container in a directory."""
         return {"process": SimDriver(self.host, directory, self.habits)}
 
+    async def _clear(self, directories: Collection[str]) -> None:
+        """End what is left of some containers."""
+        for directory in directories:
+            self.processes.kill(directory)
+            await self._drivers(directory)["process"].clear(deadline=KILL_S)
+
     async def _manager(self, process: HostProcess) -> None:
         host = self.host
         files = SimFiles(host.disk, NODE_ROOT)
@@ -315,6 +322,7 @@ class SimNode:
                 make_key=SimKey,
                 processes=self.processes,
                 drivers=self._drivers,
+                clear=self._clear,
                 files=files,
                 clock=host.clock,
                 entropy=host.entropy("manager"),

@@ -5,6 +5,7 @@ Rule 2: it is borne twice: as a variable of the environment, in words, and as a 
     (RLIMIT_LOCKS, setrlimit(2): not enforced since Linux 2.4). Programs write their titles over the environment they
     were started with (nginx, PostgreSQL, Redis), or give others an empty one; limits are kept by fork and by exec.
 Rule 3: one of the two is enough: a kernel may refuse the second, and what an older dsmt has started has the first alone.
+    An agent, which is forked and not executed, has the second alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from hashlib import blake2b
 from typing import Final
 
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.system.procfs import environment_value, identity_of, pids, soft_limit, with_all_below
+from dsmt.system.files import is_within
+from dsmt.system.procfs import environment_value, identity_of, mounts_of, pids, soft_limit, with_all_below
 
 MARK: Final = "DSMT_TREE"
 """The environment variable that carries a mark in words."""
@@ -50,6 +52,12 @@ def bearing(mark: str) -> Iterator[dict[str, str]]:
     """What is started inside, with these variables in its environment, bears the mark (rule 2)."""
     with _limited(number_of(mark)):
         yield {MARK: mark}
+
+
+def bear(owner: str) -> None:
+    """Have this process bear a mark of an owner, by its limit alone (rule 3): what it starts has marks of its own."""
+    with suppress(OSError, ValueError):
+        resource.setrlimit(_LOCKS, (number_of(make_mark(owner, 0)), resource.getrlimit(_LOCKS)[1]))
 
 
 @contextmanager
@@ -97,6 +105,16 @@ def bearers(owners: Iterable[str], spared: Container[int] = ()) -> set[ProcessId
         if number != UNMARKED and number not in spared and pid != os.getpid():
             found.add(pid)
     return {one for one in with_all_below(found) if one.pid != os.getpid()}
+
+
+def owners_below(place: str) -> set[str]:
+    """The owners below a directory whom the marks of the living name in words; their own directories may be no more.
+
+    Only who sees the same mounts as we do is meant.
+    """
+    root, own = os.path.realpath(place), mounts_of(os.getpid())
+    named = {pid: owner_of(mark) for pid in pids() if (mark := environment_value(pid, MARK)) is not None}
+    return {owner for pid, owner in named.items() if is_within(os.path.realpath(owner), root) and mounts_of(pid) == own}
 
 
 def _number_of_owner(owner: str) -> int:

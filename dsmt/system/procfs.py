@@ -226,6 +226,13 @@ def words_of(pid: int) -> list[str]:
     return [*words, *(words[0].split(" ", 1) if words else ())]
 
 
+def mounts_of(pid: int) -> str:
+    """The mounts that a process sees: in another namespace a path is another file's. Empty when we may not look."""
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    return ""
+
+
 def identities(numbers: Iterable[int]) -> set[ProcessIdentity]:
     """The living processes among some pids."""
     stats = (stat_of(pid) for pid in numbers)

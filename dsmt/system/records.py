@@ -25,7 +25,7 @@ import msgspec
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.failures import DISK_IS_FULL
 from dsmt.system.files import is_within, write_atomically, write_over
-from dsmt.system.procfs import identities, is_alive, pids, send_signal, words_of
+from dsmt.system.procfs import identities, is_alive, mounts_of, pids, send_signal, words_of
 from dsmt.system.reading import read_what_is_there
 
 LOCK: Final = "spawner.lock"
@@ -137,8 +137,8 @@ def lock_holders(*directories: str) -> set[ProcessIdentity]:
 
     Only who sees the same mounts as we do is meant: in another namespace the path is another file's.
     """
-    roots, own = [*map(os.path.realpath, directories)], _mounts_of(os.getpid())
-    return identities(pid for pid in pids() if pid != os.getpid() and _holds(pid, roots) and _mounts_of(pid) == own)
+    roots, own = [*map(os.path.realpath, directories)], mounts_of(os.getpid())
+    return identities(pid for pid in pids() if pid != os.getpid() and _holds(pid, roots) and mounts_of(pid) == own)
 
 
 def _holds(pid: int, roots: Iterable[str]) -> bool:
@@ -150,12 +150,6 @@ def _holds(pid: int, roots: Iterable[str]) -> bool:
                 if place.endswith(f"/{LOCK}") and any(is_within(os.path.dirname(place), root) for root in roots):
                     return True
     return False
-
-
-def _mounts_of(pid: int) -> str:
-    with suppress(OSError):
-        return os.readlink(f"/proc/{pid}/ns/mnt")
-    return ""
 
 
 def _lock_path(directory: str) -> str:

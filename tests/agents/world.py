@@ -2,13 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.rules.container import CONFIG, RECORD, InstanceRecord, NodeConfig, load_config, load_record
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
-from dsmt.errors import TransportError
+from dsmt.errors import FailedError, TransportError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
@@ -258,6 +258,23 @@ class Node:
         root = SecretKey(b"r" * 32)
         self.identity = root_issued(f"node/{node}", root, key=SecretKey(b"n" * 32), now_s=EPOCH_MS // 1000, serial=bytes(16))
         self.bus: Bus | None = None
+        self.cleared: list[tuple[str, ...]] = []
+        """The directories of containers that were looked for, look for look."""
+        self.looking_s = 0.0
+        self.failing = 0
+        """How many looks are yet to fail."""
+
+    async def clear(self, directories: Collection[str]) -> None:
+        self.cleared.append(tuple(directories))
+        await asyncio.sleep(self.looking_s)
+        if self.failing:
+            self.failing -= 1
+            raise FailedError("node.files", "no descriptor is left")
+        for one in self.agents.started:
+            if one.process.alive and f"/{self.node}/{one.site.slot.directory}" in directories:
+                one.process.kill()
+        for directory in directories:
+            await self.machine.drivers(directory)["process"].clear(deadline=1.0)
 
     def deps(self) -> NodeSurroundings:
         self.bus = Bus(self.realm, f"node/{self.node}")
@@ -267,6 +284,7 @@ class Node:
             make_key=SecretKey,
             processes=self.agents,
             drivers=self.machine.drivers,
+            clear=self.clear,
             files=self.files,
             clock=Clock(),
             entropy=self.entropy,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from dsmt.system import procfs
-from dsmt.system.marks import MARK, UNMARKED, bearers, bearing, borne_by, make_mark, number_of, numbers_of
+from dsmt.system.marks import MARK, UNMARKED, bearers, bearing, borne_by, make_mark, number_of, numbers_of, owners_below
 from dsmt.system.procfs import descendants, identity_of, is_alive, soft_limit
 from dsmt.system.tree import kill_owned
 from tests.waiting import until
@@ -70,6 +70,35 @@ sys.stdin.read()
     finally:
         child.kill()
         child.communicate()
+
+
+def test_an_owner_whose_directory_is_no_more_is_named_by_who_bears_its_mark(sleeper, tmp_path):
+    owner = tmp_path / "nodes" / "n1" / "containers" / "web" / "app" / "0"
+    with bearing(make_mark(str(owner), 1)) as marked:
+        sleeper(env=os.environ | marked)
+    asyncio.run(until(lambda: owners_below(str(tmp_path)) == {str(owner)}))
+    assert owners_below(str(tmp_path / "nodes" / "n1")) == {str(owner)}
+    assert owners_below(str(tmp_path / "nodes" / "n")) == set()
+
+
+def test_who_bears_the_mark_by_its_limit_alone_is_found_and_what_it_starts_has_a_mark_of_its_own(tmp_path):
+    code = """
+import subprocess, sys
+from dsmt.system.marks import bear, bearing, borne_by, make_mark, number_of
+place = sys.argv[1]
+bear(place)
+with bearing(make_mark(place + "/other", 1)) as marked:
+    child = subprocess.Popen(["sleep", "600"], env=marked)
+print(borne_by(child.pid) == number_of(marked["DSMT_TREE"]), flush=True)
+child.kill()
+child.wait()
+sys.stdin.read()
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=pipe, stdout=pipe) as bearer:
+        assert bearer.stdout.readline() == b"True\n"
+        assert bearers([str(tmp_path)]) == {identity_of(bearer.pid)}
+        bearer.stdin.close()
 
 
 def test_what_is_started_unmarked_bears_no_mark_of_where_it_is_started(tmp_path):

@@ -11,14 +11,14 @@ Rule 4: after each attachment it re-offers the facts it acts on. By what else it
 Rule 5: who addresses a fact to this node believes that something of the slot is here; where nothing is, and nothing is to
     be, it says so: its last word may be of a container that went with its directory. So it does where a word of this node
     stands on the bus (`former`): of the slot no fact may be known any more, and an older copy of a store has what was here
-    before.
+    before. What still runs of the slot is ended first (`strays`).
 Rule 6: an agent that hangs (`hearing`) is ended, to be started again; what it runs goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from dsmt.agents.node.clearing import clear
@@ -27,6 +27,7 @@ from dsmt.agents.node.former import Former
 from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
 from dsmt.agents.node.left import Left
 from dsmt.agents.node.status_publisher import StatusPublisher
+from dsmt.agents.node.strays import Strays
 from dsmt.agents.rules.container import CONFIG, LEFT, NodeConfig
 from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
@@ -69,6 +70,7 @@ class ContainerManager:
         self._group: asyncio.TaskGroup | None = None
         self._hearing = Hearing(config.node, deps.bus)
         self._former = Former(config.node, deps.bus)
+        self._strays = Strays(self._end_strays, self._not_here, self._looked_for)
         self._ended = asyncio.Event()
         self._closing = False
         self._store = ""
@@ -92,7 +94,7 @@ class ContainerManager:
             self._offer()
             interest = Interest(self._patterns(), inbox=True, conflate=True, signals=False)
             listening = listen(self._deps.bus, interest, self._take)
-            works = (listening, self._beat(), self._renew(), self._end_hung())
+            works = (listening, self._beat(), self._renew(), self._end_hung(), self._strays.run())
             background = [group.create_task(work) for work in works]
             await self._ended.wait()
             for one in (*background, *self._running.values()):
@@ -158,7 +160,9 @@ class ContainerManager:
         self._create(keeper.slot)
 
     def _create(self, slot: SlotKey) -> None:
-        """Make a container of a slot that has none, if its greatest fact asks for one."""
+        """Make a container of a slot that has none, if its greatest fact asks for one; after a look for strays."""
+        if slot in self._strays:
+            return
         known = self._greatest(slot)
         if known.held is None or known.buried:
             del self._known[slot]
@@ -181,10 +185,27 @@ class ContainerManager:
             return True
         return fact.node == self._config.node and fact.desired != "gone"
 
+    def _not_here(self, slots: Iterable[SlotKey]) -> list[SlotKey]:
+        """Those of which nothing is here, nor is to be: they are to be elsewhere, or nowhere (rule 5)."""
+        if self._closing:
+            return []
+        return [slot for slot in slots if slot not in self._keepers and not self._is_given(slot)]
+
+    async def _end_strays(self, slots: Collection[SlotKey]) -> None:
+        await self._deps.clear([self._deps.files.below(slot.directory, made=False).root for slot in slots])
+
+    def _looked_for(self, slot: SlotKey, cause: EventId | None) -> None:
+        """Nothing of a slot runs here any more, if there is a cause to say so; what was asked for meanwhile is made now."""
+        self._create(slot)
+        if cause is not None and self._not_here([slot]):
+            self._say_gone(slot, cause)
+
     def _tell_gone(self, slot: SlotKey, cause: EventId) -> None:
-        """Say that nothing of a slot is here that is to be elsewhere, or nowhere (rule 5)."""
-        if slot in self._keepers or self._closing or self._is_given(slot):
-            return
+        """Say that nothing of a slot is here, when that is so (rule 5)."""
+        if self._not_here([slot]):
+            self._strays.add(slot, cause)
+
+    def _say_gone(self, slot: SlotKey, cause: EventId) -> None:
         known = self._known.get(slot)
         held = None if known is None else known.held
         voice = StatusPublisher(self._deps.bus, slot, self._config.node, Layer.CONTAINER, self._config.heartbeat_s)

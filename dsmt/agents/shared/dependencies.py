@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from dsmt.agents.rules.container import AgentConfig
@@ -51,8 +51,9 @@ class NodeSurroundings:
     """Everything a container manager touches.
 
     `files` is the node's directory. `make_key` makes a key of 32 secret bytes. `drivers` makes those of the container in a
-    directory; they are used only to end what an agent that was killed has left running. `ended` tells how a process
-    ended that is not this one's child.
+    directory; they are used only to end what an agent that was killed has left running. `clear` ends at once all that bears
+    the marks of the containers in some directories, their agents too, whether these are there or not. `ended` tells how a
+    process ended that is not this one's child.
     """
 
     bus: Bus
@@ -60,6 +61,7 @@ class NodeSurroundings:
     make_key: Callable[[bytes], Key]
     processes: Processes
     drivers: Callable[[str], Mapping[str, Driver]]
+    clear: Callable[[Collection[str]], Awaitable[object]]
     files: Files
     clock: Clock
     entropy: Entropy

@@ -2,7 +2,7 @@
 
 Rule 1: `down` reads who runs from the records in the home, from the locks that are held there and from who is below them,
     never from names: it ends what this home started and no more, also what a full disk had no room to record, or the
-    realm of a home that was removed meanwhile.
+    realm of a home that was removed meanwhile. Of a container that its program has removed the marks tell who is left.
 Rule 2: `down` first ends who would restart others (keeper, spawners, managers, also one that is only just starting) and
     keeps their locks, so that whom they kept starts no other,
     then controllers, so that nobody repairs what is being ended, then agents with their services, then brokers, which
@@ -38,7 +38,7 @@ from dsmt.operations.local.parts import NODE_PROGRAMS, Parts
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs.containers import agents_in, containers_in, owners_in
+from dsmt.programs.containers import agents_in, containers_in, marked_in, owners_in
 from dsmt.programs.known_spawner import forget_spawner
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
@@ -97,7 +97,7 @@ async def _down(home: Home, ends: Tell) -> Ended:
         ends(f"the services: each is asked to stop, and killed after {GRACE_S:.0f} s")
         killed = await end(parts.agents(), GRACE_S)
         ends("what services have left running, which is killed")
-        stuck = await _kill_left(parts.containers())
+        stuck = await _kill_left({*parts.containers(), *marked_in(home.root / "nodes")})
         ends("the brokers")
         killed += await end([*parts.bridges(), *parts.brokers()], 5.0)
         killed += await end(parts.servers(), 5.0)
@@ -201,7 +201,7 @@ async def end_node(home: Home, name: str) -> None:
         await end_program(directory, program, GRACE_S)
     containers = containers_in(directory)
     await end([agent for container in containers for agent in agents_in(container)], GRACE_S)
-    await _kill_left(containers)
+    await _kill_left({*containers, *marked_in(directory)})
 
 
 async def _kill_left(containers: Iterable[Path]) -> tuple[int, ...]:
