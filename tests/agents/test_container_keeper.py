@@ -63,7 +63,7 @@ def test_an_agent_that_is_ended_so_that_another_follows_it_has_not_failed_and_th
             agents[-1].process.kill()
             await at.realm.until(lambda count=count: len(agents) > count and at.states("agent")[-1] == "running")
             assert [state for state in at.states("agent")[said:] if state == "failed"] == told
-            assert files.read(OUTCOME) is None
+            await at.realm.until(lambda: files.read(OUTCOME) is None)
         at.end()
 
     in_virtual_time(main)

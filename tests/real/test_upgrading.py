@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local import upgrading
+from dsmt.agents.rules.after import CUT_MOST
+from dsmt.operations.local import ending, upgrading
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.parts import Parts
 from dsmt.operations.words.telling import silent
@@ -39,6 +40,13 @@ components:
   job:
     run: sh -c 'until [ -e GO ]; do sleep 0.05; done; echo ran >> RAN; exit CODE'
     restart: RESTART
+"""
+SLOW = """\
+service: slow
+components:
+  app:
+    install: sh -c 'echo begun >> BEGUN; until [ -e GO ]; do sleep 0.05; done'
+    run: sleep 1000
 """
 MOMENTS = [
     ("keeper", "", "spawner"),
@@ -150,6 +158,30 @@ def test_how_a_program_ends_that_runs_meanwhile_is_known(tmp_path, code, restart
         await dsmt(home.root, "wait", "once", "--for", state, "--timeout", "60s")
         assert [(one["reason"]["code"], one["last_exit"]["code"]) for one in await failures(home)] == [("run.exited", code)]
         assert ran.read_text() == "ran\n"
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("how", ["upgrade", "end_own"])
+def test_a_step_that_is_under_way_is_not_cut_off_by_it_however_often(tmp_path, how):
+    """`end_own` is how a realm ends all of dsmt's own that moves to another engine."""
+
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        go, begun = tmp_path / "go", tmp_path / "begun"
+        spec = home.root / "slow.yaml"
+        spec.write_text(SLOW.replace("GO", str(go)).replace("BEGUN", str(begun)))
+        await dsmt(home.root, "apply", str(spec))
+        for count in range(1, CUT_MOST + 2):
+            await eventually("the step", lambda count=count: begun.exists() and begun.read_text() == "begun\n" * count)
+            if how == "upgrade":
+                await dsmt(home.root, "upgrade")
+            else:
+                await ending.end_own(home, servers=True)
+                await dsmt(home.root, "up", "--detach")
+        go.touch()
+        await dsmt(home.root, "wait", "slow", "--for", "running", "--timeout", "60s")
+        assert "install.cut" not in [one["reason"]["code"] for one in await failures(home)]
 
     run(tmp_path, scenario)
 

@@ -105,6 +105,8 @@ class DeploymentAgent:
 
     async def run(self) -> int:
         """Be the agent of this container until it ends by itself (rule 6); the exit code."""
+        if self._memory.excused:  # written down before what says so goes
+            self._memory.save()
         self._deps.files.remove(OUTCOME)
         asyncio.get_running_loop().add_signal_handler(POKE, self._look)
         self._look()

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from dsmt.agents.rules.container import RECORD, InstanceRecord, dump_record, load_record
+from dsmt.agents.rules.after import did
+from dsmt.agents.rules.container import OUTCOME, RECORD, Ended, InstanceRecord, dump_record, load_record
 from dsmt.agents.shared.kept import own
 from dsmt.agents.shared.patient import PatientWriter
 from dsmt.errors import FailedError
@@ -24,6 +25,8 @@ class Memory:
         self._due = False
         raw = own(files, RECORD)
         found = load_record(raw)
+        self.excused = own(files, OUTCOME) == Ended.EXCUSED.encode()
+        """The agent before this one was ended by dsmt: by no step that was under way (C13)."""
         self.fresh = raw is None
         """There is no record here: nothing was started, or somebody has removed it."""
         self.rebooted = found is not None and found.boot != boot
@@ -34,7 +37,7 @@ class Memory:
             found = msgspec.structs.replace(
                 found, boot=boot, history=type(found.history)(), not_before_s=0.0, began_s=0.0, finished=found.ended_well
             )
-        self.record = found
+        self.record = msgspec.structs.replace(found, **did()) if self.rebooted or self.excused else found
 
     def note(self, **changes: Any) -> None:
         """Change the record without writing it."""

@@ -21,6 +21,7 @@ import msgspec
 
 from dsmt.agents.node.clearing import clear, clear_place
 from dsmt.agents.node.delegation import delegated, is_below
+from dsmt.agents.node.excusing import end_excused, heeded
 from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.node.telling import Telling
@@ -196,13 +197,14 @@ class ContainerKeeper:
         elif outcome == c.Ended.RECREATE:
             self._recreate()
         elif outcome:
-            self._files.remove(c.OUTCOME)
+            heeded(self._files, outcome)
         if own(self._files, c.CONFIG) is None:
             self._create()
         return False
 
     def _outcome(self) -> str:
-        return (own(self._files, c.OUTCOME) or b"").decode(errors="replace")
+        told = (own(self._files, c.OUTCOME) or b"").decode(errors="replace")
+        return "" if told == c.Ended.EXCUSED else told
 
     def _create(self) -> None:
         """Make the container. Raises `FailedError` (`fetch.no_space`)."""
@@ -245,8 +247,7 @@ class ContainerKeeper:
         began, found = self._deps.clock.boottime(), self._find()
         if found is not None and not self._counts():  # its successor takes over (rule 3)
             self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=found.identity.pid)
-            found.signal(signal.SIGKILL)
-            await found.wait()
+            await end_excused(found, self._files)
             found = None
         if found is None:
             await self._tell_unseen()
@@ -388,8 +389,7 @@ class ContainerKeeper:
         """End the agent and all that its instance is, now."""
         process = self._process or self._find()
         if process is not None:
-            process.signal(signal.SIGKILL)
-            await process.wait()
+            await end_excused(process, self._files)
         drivers, record = self._deps.drivers(self._files.root), c.load_record(own(self._files, c.RECORD))
         if record is not None and record.process is not None and record.driver in drivers:
             instance = await drivers[record.driver].adopt(record.process)

@@ -4,7 +4,8 @@ Rule 1: what runs is written as what was started, until something else is: keys,
 Rule 2: an installation counts from its end on, and no more from the moment it is begun anew.
 Rule 3: what was decided of a failure stands until a start, a new generation or an operator's word; that a program has ended
     and is not run again stands until something else is wanted (A20).
-Rule 4: a step in which `CUT_MOST` agents have ended one after the other has failed: it may be what ends them.
+Rule 4: a step in which `CUT_MOST` agents have ended one after the other has failed: it may be what ends them. Where dsmt
+    itself has ended one, or the machine has, it is not, and counting begins anew.
 """
 
 from __future__ import annotations

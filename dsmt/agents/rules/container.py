@@ -10,7 +10,8 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 | `told.event` | the slot fact that the manager has heard and the agent had not, in the same way | the container manager |
 | `spec.event` | the spec fact that slot names, in the same way | the agent |
 | `instance.json` | `InstanceRecord` | the agent |
-| `outcome` | `gone` or `recreate`: why the agent ended by itself; or `followed` | the agent; `dsmt upgrade` |
+| `outcome` | `gone` or `recreate`: why the agent ended by itself | the agent |
+| | `followed` or `excused`: that dsmt ended it | `dsmt upgrade`, `dsmt bus migrate`, the container manager |
 | `agent.json` | which process the agent is (`ProcessIdentity`) | the container manager |
 | `files/<install key>/` | the instance's directory, one for each installation | the agent |
 | `logs/` | `stdout.log`, `stderr.log`, a log for each step | the programs |
@@ -71,6 +72,8 @@ class Ended(StrEnum):
     RECREATE = "recreate"
     FOLLOWED = "followed"
     """It was ended so that one of another version follows it."""
+    EXCUSED = "excused"
+    """It was ended by dsmt: the next agent counts nothing against the step in which it was (`dsmt.agents.node.excusing`)."""
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):

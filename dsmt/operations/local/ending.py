@@ -26,6 +26,8 @@ from typing import Final
 
 import msgspec
 
+from dsmt.agents.rules.container import OUTCOME
+from dsmt.agents.rules.container import Ended as AgentEnded
 from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError
 from dsmt.event.kinds.source import TakenDown
@@ -40,6 +42,7 @@ from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, marked_in, owners_in
 from dsmt.programs.known_spawner import forget_spawner
+from dsmt.system.files import write_atomically
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import process_of, take_lock
@@ -123,6 +126,9 @@ async def end_own(home: Home, *, servers: bool) -> None:
     with await _end_restarters(parts, set(), set()):
         await end(parts.controllers(), 3.0)
         await end([*parts.bridges(), *parts.brokers()], 5.0)
+        for container in filter(agents_in, parts.containers()):
+            with suppress(OSError):  # what is wrong with one container keeps no other one waiting
+                write_atomically(str(container / OUTCOME), AgentEnded.EXCUSED.encode(), durable=False)
         looks = 0
         while looks < 2:  # who is just being forked writes its record before it does anything else
             left = [*parts.monitors(), *parts.agents(), *parts.controllers(), *parts.brokers()]
