@@ -107,6 +107,8 @@ class Spawner:
             for kept in self._kept:
                 self._do(kept, kept.keeping.tick(self._clock.boottime()))
             self._wards.tick()
+            if told := self._socket.tick(self._clock.boottime()):
+                _say(told)
             for identity in self._pings.hung(self._clock.boottime()):
                 _send(identity, signal.SIGKILL)
             for key, _events in self._selector.select(self._timeout()):
@@ -164,11 +166,11 @@ class Spawner:
                 then = "as asked" if self._stopping else f"next start in {kept.keeping.delay:.1f} s"
                 _say(f"{kept.program} (pid {identity.pid}) ended; {then}")
 
-    def _timeout(self) -> float | None:
-        """Seconds until something is due; None when nothing is."""
-        known = (self._wards.due, self._pings.due, *(kept.keeping.due for kept in self._kept))
+    def _timeout(self) -> float:
+        """Seconds until something is due."""
+        known = (self._wards.due, self._pings.due, self._socket.due, *(kept.keeping.due for kept in self._kept))
         dues = [due for due in known if due is not None]
-        return max(0.0, min(dues) - self._clock.boottime()) if dues else None
+        return max(0.0, min(dues) - self._clock.boottime())
 
     def _stop(self, anew: str = "") -> None:
         """Ask the kept programs to end (rules 5 and 8)."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit, Processes
-from dsmt.system.processes import Request, SpawnedProcesses
+from dsmt.system.processes import SOCKET, Request, SpawnedProcesses
 from dsmt.system.procfs import identity_of, open_pidfd, stat_of
 from dsmt.system.records import read_record, record_path
 from tests.waiting import until
@@ -215,6 +216,27 @@ def test_a_request_that_makes_no_sense_is_answered(node, message, word):
         assert answer == {"unknown": True}
         own = identity_of(os.getpid())
         assert await processes.request(Request("status", pid=own.pid, started=own.started)) == {"running": True}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["nothing", "another socket"])
+def test_agents_are_started_though_a_program_has_taken_the_spawners_socket_away(node, what):
+    async def main():
+        node.start()
+        await node.up()
+        await node.answers()
+        place, beside = Path(node.directory) / SOCKET, Path(node.directory) / "beside.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as another:
+            if what == "nothing":
+                place.unlink()
+            else:
+                another.bind(str(beside))
+                another.listen()
+                beside.rename(place)
+            await until(lambda: "it listens anew" in node.log("spawner"))
+            process = await SpawnedProcesses(node.directory).start_agent(node.container("c", "exit"))
+            assert await process.wait() == Exit(7, None)
 
     asyncio.run(main())
 
