@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from itertools import count
 
 from dsmt.controllers.left_data import data_left
-from dsmt.controllers.pinning import is_machine
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import next_move_ms
 from dsmt.event.envelope import EventId
@@ -73,7 +72,7 @@ def _keeps_index(fleet: Fleet, fact: Slot) -> str | None:
         return fact.home.node
     if fact.ended is None or fact.node is None or fleet.state(fact.node) == "left":
         return None
-    return fact.node if is_machine(fleet, fact.node, fact.ended.key) else None
+    return fact.node if fleet.is_machine(fact.node, fact.ended.key) else None
 
 
 def _left(fleet: Fleet, entry: ServiceEntry, component: ComponentSpec) -> dict[str, int]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
-from dsmt.controllers.pinning import is_machine, key_of
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Slot
@@ -54,7 +53,7 @@ def ended_before(slot: SlotEntry) -> bool:
 def carried(fleet: Fleet, entry: SlotEntry, slot: Slot) -> Ended | None:
     """How what it implements has ended that is not run again; None where anything is asked for anew, or it stays here."""
     ended = _carried(entry, slot)
-    return ended if ended is None or slot.node is None or is_machine(fleet, slot.node, ended.key) else None
+    return ended if ended is None or slot.node is None or fleet.is_machine(slot.node, ended.key) else None
 
 
 def _carried(entry: SlotEntry, slot: Slot) -> Ended | None:
@@ -111,7 +110,7 @@ def gone_as_ended(fleet: Fleet, slot: SlotEntry, ended: Slot) -> Slot:
     Where its agent has not answered to the revision that it was given, the fact is of the one before, in which it has ended.
     """
     ended = _gone_as_ended(slot, ended)
-    key = key_of(fleet, ended.node or "")
+    key = fleet.key_of(ended.node or "")
     return ended if ended.ended is None else replace(ended, ended=replace(ended.ended, key=key))
 
 

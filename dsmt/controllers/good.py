@@ -143,14 +143,18 @@ class Component:
         return None if any(map(self.is_good, self.slots)) else held
 
     def _is_held_tried(self, slot: SlotEntry, fact: Slot) -> bool:
-        """Whether a hold has stopped what stands where it was tried; or is to, and its fact does not say so yet.
-
-        Where its node has left, and has its data, nobody can ever be good there.
-        """
-        if self.stays(slot) and self.fleet.state(fact.node or "") == "left":
+        """Whether a hold has stopped what stands where it was tried; or is to, and its fact does not say so yet."""
+        if self.is_over_there(slot, fact):
             return False
         is_held = fact.tried if fact.held else fact.desired == "running" and slot.hold is not None
         return is_held and self.entry.says_again(fact.spec)
+
+    def is_over_there(self, slot: SlotEntry, fact: Slot) -> bool:
+        """Whether nobody can ever be good where a slot stays: its node has left, or is another machine without its data."""
+        home = fact.home if self.stays(slot) else None
+        if home is not None and not self.fleet.is_machine(home.node, home.key):
+            return True
+        return (home is not None or self.component.each_node) and self.fleet.state(fact.node or "") == "left"
 
     def is_good(self, slot: SlotEntry) -> bool:
         """Whether what stands was good in a slot."""

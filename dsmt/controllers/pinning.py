@@ -28,33 +28,22 @@ RETURN_MS: Final = 120_000
 """How long a node may take to come back to a store that began blank, before its data is taken for none: a reboot."""
 
 
-def key_of(fleet: Fleet, node: str) -> str:
-    """The key of a node's data; empty while it is not known."""
-    entry = fleet.view.nodes.get(node)
-    return "" if entry is None or entry.attributes is None else entry.attributes.record.key
-
-
 def home_of(governing: Governing, key: SlotKey) -> Home | None:
     """Where the data is that a slot stays with (`good`, rule 2); None for one that may be anywhere, or was nowhere yet."""
     component = governing.of(key)
     return None if component is None else component.home_of(key)
 
 
-def is_machine(fleet: Fleet, node: str, key: str) -> bool:
-    """Whether the machine of a node's name is the one that had a key, as far as is known."""
-    return not key or key_of(fleet, node) in ("", key)
-
-
 def is_there(fleet: Fleet, home: Home) -> bool:
     """Whether the machine of a home's name is the one that has the data, as far as is known."""
-    return is_machine(fleet, home.node, home.key)
+    return fleet.is_machine(home.node, home.key)
 
 
 def settled(fleet: Fleet, before: Home | None, node: str | None, *, moves: bool) -> Home | None:
     """The home that the next fact of a pinned slot names; `moves` leaves the one `before` behind."""
     if node is None or (before is not None and before.node == node and not moves):
         return before
-    return Home(node=node, key=key_of(fleet, node))
+    return Home(node=node, key=fleet.key_of(node))
 
 
 def lets_go(slot: SlotEntry) -> bool:

@@ -104,8 +104,8 @@ class Rollout(Component):
         if fact is None or not self.entry.says_again(fact.record.spec) or self.is_good(slot):
             return False
         told = fact.record
-        if (self.component.each_node or self.stays(slot)) and self.fleet.state(told.node or "") == "left":
-            return False  # nobody can ever be good there
+        if self.is_over_there(slot, told):
+            return False
         if told.desired == "gone":
             return told.tried
         if told.tried and not told.held and (told.node is None or told.desired == "stopped"):

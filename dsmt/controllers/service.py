@@ -215,7 +215,7 @@ class _Pace:
                 self._wait(key, due)
                 self.wakes += context.trials  # or until it is known to be good elsewhere
             return
-        if good_from is None or good_from > context.now_ms:
+        if (good_from is None or good_from > context.now_ms) and not context.is_over_there(entry, fact.record):
             until = due if good_from is None else max(due, said_ms + context.allowed_ms(fact.record))
             self.wakes += [] if good_from is None else [good_from]
             if context.is_overdue(entry) or until <= context.now_ms:

@@ -78,6 +78,15 @@ class Fleet:
             state = self._states[node] = "suspect" if entry is None else self._judge(entry)
         return state
 
+    def key_of(self, node: str) -> str:
+        """The id of the key of a node's data; empty while it is not known."""
+        entry = self.view.nodes.get(node)
+        return "" if entry is None or entry.attributes is None else entry.attributes.record.key
+
+    def is_machine(self, node: str, key: str) -> bool:
+        """Whether the machine of a node's name is the one that had a key, as far as is known."""
+        return not key or self.key_of(node) in ("", key)
+
     def is_lost(self, node: str) -> bool:
         """Whether a node is dead or has left: what it had is to run elsewhere."""
         return self.state(node) in ("dead", "left")

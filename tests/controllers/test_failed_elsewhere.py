@@ -310,6 +310,32 @@ def test_an_operator_who_removes_the_node_where_it_failed_beside_its_data_has_it
     assert realm.slot(other).revision == 2
 
 
+def test_a_revision_goes_on_where_another_machine_has_the_name_of_the_one_that_had_the_data_of_an_instance() -> None:
+    """That one begins nowhere, and is never good, whatever it is given: its data went with the machine."""
+    at, pinned = Failing(), f"{ALONE}\ndata: true"
+    realm = at.realm = Realm("n1", "n2")
+    at.instances = 2
+    at.set("all_nodes")
+    realm.attributes("n2", key="one")
+    realm.apply(web(2, component=pinned))
+    realm.settle()
+    at.ready(0, 1)
+    gone = next(index for index in range(2) if realm.slot(index).node == "n2")
+    realm.after(60).close("n2")
+    realm.after(1).verdict("n2", state="left")
+    realm.settle(obey=False)
+    realm.after(5).node("n2", key="another")
+    realm.settle(obey=False)
+    for revision in (2, 3):
+        realm.after(60).apply(web(2, component=f"{pinned}\nenv: {{A: b{revision}}}"))
+        realm.settle(obey=False)
+        realm.after(120).settle(obey=False)
+        realm.after(1).settle(obey=False)
+        assert realm.slot(1 - gone).revision == revision
+        realm.status(key(1 - gone), "n1", good=realm.slot(1 - gone).implements, revision=revision)
+        at.ready(1 - gone)
+
+
 def test_why_not_of_the_others_names_the_one_that_was_stopped_by_hand() -> None:
     at = Failing()
     at.realm.hold(key(at.tried))
