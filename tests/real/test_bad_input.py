@@ -34,7 +34,7 @@ SLOW = "restart: {first: 20s}"
 
 
 async def failed(made: Fleet, service: str, code: str) -> dict[str, Any]:
-    """The reason that `dsmt ps` shows, once a node has told it."""
+    """The reason that `dsmt ps` shows between two tries, once a node has told it."""
 
     def told() -> bool:
         entry = made.watch.view.services.get(service)
@@ -43,8 +43,12 @@ async def failed(made: Fleet, service: str, code: str) -> dict[str, Any]:
         return any(reason is not None and reason.code == code for reason in said)
 
     await made.watch.until(f"{code} of {service}", told, 60)
-    (row,) = (await dsmt(made.home.root, "ps", service, "--json")).json
-    assert (row["state"], row["reason"]["code"]) == ("backoff", code), row
+    async with asyncio.timeout(30):
+        while True:
+            (row,) = (await dsmt(made.home.root, "ps", service, "--json")).json
+            if row["state"] == "backoff":  # else the next try is under way
+                break
+    assert row["reason"]["code"] == code, row
     found: dict[str, Any] = row["reason"]
     assert code not in found["message"]  # the message never repeats the code
     return found
