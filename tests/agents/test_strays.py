@@ -37,6 +37,16 @@ def moved(at: Managed, node: str = "n2", version: int = 2) -> None:
     at.site.assign(at.site.spec_of(), version=version, node=node, to=("node/n1", "node/n2"))
 
 
+async def looks() -> Managed:
+    """Such a node, whose slot is elsewhere by now: its next manager looks for what is left, for 3 s."""
+    at = await removed_itself()
+    at.node.looking_s = 3.0
+    moved(at)
+    at.start()
+    await at.realm.until(lambda: at.node.cleared)
+    return at
+
+
 def living(at: Managed) -> int:
     """How many programs and agents live."""
     return len(at.node.machine.alive) + sum(one.process.alive for one in at.node.agents.started)
@@ -90,11 +100,7 @@ def test_one_look_serves_all_slots_that_are_said_to_be_gone_at_once() -> None:
 
 def test_what_comes_back_while_it_is_looked_for_begins_after_that_and_is_not_ended() -> None:
     async def main() -> None:
-        at = await removed_itself()
-        at.node.looking_s = 3.0
-        moved(at)
-        at.start()
-        await at.realm.until(lambda: at.node.cleared)
+        at = await looks()
         moved(at, "n1", 3)
         await asyncio.sleep(1)
         assert at.manager is not None
@@ -129,11 +135,7 @@ def test_what_comes_back_before_it_is_looked_for_begins_at_once_and_is_not_looke
 
 def test_a_slot_is_said_to_be_gone_once_for_all_that_was_heard_of_it_while_it_was_looked_for() -> None:
     async def main() -> None:
-        at = await removed_itself()
-        at.node.looking_s = 3.0
-        moved(at)
-        at.start()
-        await at.realm.until(lambda: at.node.cleared)
+        at = await looks()
         moved(at, "n3", 3)
         await asyncio.sleep(60)
         assert at.states("container").count("gone") == 1
@@ -159,14 +161,11 @@ def test_a_look_that_fails_ends_no_manager_and_nothing_is_said_before_one_has_no
 
 def test_a_node_that_is_ended_while_it_looks_says_nothing_more() -> None:
     async def main() -> None:
-        at = await removed_itself()
-        at.node.looking_s = 3.0
-        moved(at)
-        process = at.start()
-        await at.realm.until(lambda: at.node.cleared)
+        at = await looks()
         assert at.manager is not None
+        assert at.process is not None
         await at.manager.shutdown()
-        await process.wait()
+        await at.process.wait()
         assert "gone" not in at.states("container")
         at.end()
 
