@@ -28,13 +28,16 @@ class LinuxSockets:
 
 
 def _named(port: int, protocol: str) -> str:
-    """The process behind a port, as far as we may look."""
+    """The process behind a port, as far as we may look; or what the kernel keeps of one that set no SO_REUSEADDR."""
     import psutil  # noqa: PLC0415 - lazily: 0.9 MB that a process which finds its ports free does not need
 
     try:
-        for one in psutil.net_connections(protocol):
-            if one.laddr and one.laddr.port == port and one.pid and one.status in ("LISTEN", "NONE"):
+        there = [one for one in psutil.net_connections(protocol) if one.laddr and one.laddr.port == port]
+        for one in sorted(there, key=lambda one: one.status not in ("LISTEN", "NONE")):
+            if one.pid:
                 return f"pid {one.pid} {psutil.Process(one.pid).name()}"
     except psutil.Error:
         return "another process"
+    if there and all(one.status == "TIME_WAIT" for one in there):
+        return "the kernel: connections to what ran there last have just ended, and keep it for a minute (TIME_WAIT)"
     return "another process"

@@ -90,6 +90,20 @@ def test_a_move_to_any_other_node_names_the_one_that_is_to_be_left_also_while_th
     assert words(realm, move, to="n2").leave == ""
 
 
+def test_a_move_that_cannot_be_made_yet_says_so_at_once(words: Words) -> None:
+    realm, told = running(), list[Any]()
+
+    async def moved(*words_: Any, **about: Any) -> None:
+        told.append(await controlling.move(*words_, accept_data_loss=False, **about))
+
+    node = realm.slot().node or ""
+    target = "n2" if node != "n2" else "n3"
+    realm.control_node(target, "excluded")
+    words(realm, moved, to=target)
+    words(realm, moved, to=None)
+    assert [one.warnings for one in told] == [[f"web/app/0 goes to {target} once it can: {target} is excluded"], []]
+
+
 def test_a_move_that_waits_ends_with_one_to_where_the_slot_is_which_leaves_no_data_behind(words: Words) -> None:
     realm = running(DATA)
     node = realm.slot().node

@@ -1,17 +1,19 @@
 """Heeding: a wait for what a command asked ends as that ended, whatever another operator says meanwhile."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
 
-from dsmt.errors import FailedError, TimedOutError
+from dsmt.errors import FailedError, TimedOutError, TransportError
 from dsmt.event.status import State
-from dsmt.operations.read import heeding
+from dsmt.operations.read import heeding, lasting, waiting
 from dsmt.operations.read.heeding import Asked
+from dsmt.operations.read.sight import Sight
 from tests.controllers.build import Realm, key, web
 
-from .waits import WEB, asked, realm, wait
+from .sights import sight
+from .waits import EXITED, WEB, asked, realm, wait
 
 __all__ = ["realm"]
 
@@ -177,3 +179,45 @@ def test_what_runs_on_each_node_is_wanted_no_more_where_its_own_is_drained(realm
     realm.settle(seconds=1)
     with pytest.raises(FailedError, match="web/app/1 is wanted no more, before it was restarted and ready; what"):
         heeded("restart", words)
+
+
+@pytest.mark.parametrize("action", ["start", "restart", "move"])
+def test_what_parks_as_it_was_begun_ends_the_wait_for_it(ready: Realm, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    def parked() -> None:
+        ready.status(key(1), ready.slot(1).node or "", State.FAILED, reason=EXITED, parked=True)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        for _ in range(3):
+            yield sight(ready.after(lasting.PARKED_MS / 2000))
+            parked()
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    words = said(ready, **({"move": "n3"} if action == "move" else {"restart": ready.now_ms}))
+    parked()
+    with pytest.raises(TransportError, match="web is not"):  # it was parked before, and nothing was begun since
+        heeded(action, words)
+    ready.settle(seconds=1)
+    parked()
+    with pytest.raises(FailedError, match=r"web/app/1 is parked: exited with code 3 .*; dsmt does nothing more") as failed:
+        heeded(action, words)
+    assert failed.value.code == "wait.failed"
+
+
+@pytest.mark.parametrize(
+    ("to", "why"),
+    [
+        ("n3", "web/app/1 goes to n3 once it can: n3 is excluded"),
+        ("", "web/app/1 goes once there is another place: no node fits: 0 of 3 pass every clause"),
+    ],
+)
+def test_a_move_that_cannot_be_made_yet_says_why_in_the_wait_for_it(ready: Realm, to: str, why: str) -> None:
+    node = ready.slot(1).node or ""
+    for other in {"n1", "n2", "n3"} - {node}:
+        ready.control_node(other, "excluded")
+    words = said(ready, move=to, leave="" if to else node)
+    with pytest.raises(TimedOutError, match=why):
+        heeded("move", words)
+    ready.control_node("n3", "active")
+    with pytest.raises(TimedOutError) as late:
+        heeded("move", words)
+    assert "web/app/1 goes" not in str(late.value)

@@ -10,7 +10,7 @@ import pytest
 
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.status import State
-from dsmt.operations.read import waiting
+from dsmt.operations.read import lasting, waiting
 from dsmt.operations.read.sight import Sight
 from tests.controllers.build import Realm, key, web
 
@@ -34,7 +34,7 @@ def seen(realm: Realm, monkeypatch: pytest.MonkeyPatch, then: Callable[[], objec
 
     async def watch(_bus: object) -> AsyncIterator[Sight]:
         yield sight(realm)
-        yield sight(realm.after(waiting.PARKED_MS / 1000 - 0.1))
+        yield sight(realm.after(lasting.PARKED_MS / 1000 - 0.1))
         then()
         yield sight(realm.after(0.1))
 

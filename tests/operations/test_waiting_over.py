@@ -9,7 +9,7 @@ from dsmt.errors import FailedError, NotFoundError, TimedOutError, TransportErro
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.status import State
-from dsmt.operations.read import waiting
+from dsmt.operations.read import lasting, waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from tests.controllers.build import Realm, key, web
@@ -56,7 +56,7 @@ def test_what_is_parked_is_told_when_no_controller_has_rolled_it_back_meanwhile(
         if rolled_back:
             realm.settle(seconds=1)
         for _ in range(2):
-            yield sight(realm.after(waiting.PARKED_MS / 2000))
+            yield sight(realm.after(lasting.PARKED_MS / 2000))
 
     monkeypatch.setattr(waiting, "watch", watch)
     done = wait(waiting.settled, applied(2))
@@ -72,7 +72,7 @@ def test_nobody_waits_for_what_dsmt_does_nothing_more_about(
 
     async def watch(_bus: object) -> AsyncIterator[Sight]:
         for _ in range(2):
-            yield sight(realm.after(waiting.PARKED_MS / 1000))
+            yield sight(realm.after(lasting.PARKED_MS / 1000))
 
     monkeypatch.setattr(waiting, "watch", watch)
     done = wait(waiting.settled, applied(1))
@@ -100,7 +100,7 @@ def test_what_rests_is_not_waited_for_and_where_all_does_the_wait_ends(
 
     async def watch(_bus: object) -> AsyncIterator[Sight]:
         for _ in range(2):
-            yield sight(realm.after(waiting.PARKED_MS / 1000))
+            yield sight(realm.after(lasting.PARKED_MS / 1000))
 
     monkeypatch.setattr(waiting, "watch", watch)
     realm.apply(web(2, component="kind: job\nrestart: {when: on_failure}\n") if rest == "done" else web(2))
@@ -136,7 +136,7 @@ def test_ready_is_one_word_for_who_waits_and_for_who_applies_also_where_nothing_
 ) -> None:
     async def watch(_bus: object) -> AsyncIterator[Sight]:
         for _ in range(2):
-            yield sight(realm.after(waiting.PARKED_MS / 1000))
+            yield sight(realm.after(lasting.PARKED_MS / 1000))
 
     monkeypatch.setattr(waiting, "watch", watch)
 

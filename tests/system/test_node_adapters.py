@@ -56,6 +56,23 @@ def test_a_port_whose_connections_only_linger_is_free() -> None:
     assert LinuxSockets().holder(port, "127.0.0.1", "tcp") is None
 
 
+def test_a_port_that_lingers_after_a_program_that_does_not_share_it_is_told_as_what_it_is() -> None:
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        client.connect(("127.0.0.1", port))
+        accepted, _ = server.accept()
+        with accepted:
+            server.close()
+            held = LinuxSockets().holder(port, "127.0.0.1", "tcp")
+            assert held is not None
+            assert f"pid {os.getpid()} " in held, "who has connections of it holds it, too"
+    left = LinuxSockets().holder(port, "127.0.0.1", "tcp")
+    assert left is not None
+    assert left.endswith("(TIME_WAIT)")
+
+
 def test_logs_are_renamed_at_a_start_and_only_then(tmp_path: Path) -> None:
     logs = DiskLogs(str(tmp_path / "logs"))
     for number in range(5):

@@ -33,6 +33,23 @@ def waits_for_place(sight: Sight, key: SlotKey, node: str) -> Reason | None:
     return known.chooser.reason(key, (node,))
 
 
+def move_waits(sight: Sight, key: SlotKey, to: str | None) -> str:
+    """Why an operator's move of a slot to a node (empty for any other) is not made now; empty where it can be, or none is.
+
+    A sentence without the slot, which is its subject.
+    """
+    known, entry = sight.governing.of(key), sight.view.slot(key)
+    node = None if entry is None or entry.told is None else entry.told.node
+    if to is None or known is None or node is None or node == to:
+        return ""
+    if to:
+        fault = known.chooser.misfit(to)
+        return "" if fault is None else f"goes to {to} once it can: {fault.says}"
+    if known.chooser.choose(key, (node,)) is not None:
+        return ""
+    return f"goes once there is another place: {known.chooser.reason(key, (node,)).message}"
+
+
 def to_replace(sight: Sight) -> list[str]:
     """The nodes that are dead by silence and have something that is replaced elsewhere."""
     replacing = Replacing(sight.fleet)

@@ -6,12 +6,14 @@ Rule 1: a wait compares with the words of its own command (`Asked`): what somebo
 Rule 2: it waits for the instances that the command was about, and for no others; what was held before is left out, unless
     all was. A wait for nothing is never done.
 Rule 3: it ends, and says so, where one of them will not be as it was asked: a later word holds it, lets it run or moves it
-    again, or it is wanted no more.
+    again, or it is wanted no more. So it does where one was, and has failed: that it is parked is told when it has stayed so
+    for `PARKED_MS`, as to who waits for a state (`waiting`, rule 3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -21,8 +23,10 @@ from dsmt.errors import FailedError
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.phrases import person, quoted, some
 from dsmt.event.status import Shown
+from dsmt.operations.read.braked import move_waits
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import application, instances, is_behind, is_ready, is_wanted, living_holders
+from dsmt.operations.read.lasting import Lasting, has_failed, nothing_more
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Waited, progress, until
 from dsmt.operations.words.targets import Target
@@ -93,11 +97,15 @@ class _Heeding:
         free = {name: one for name, one in asked.items() if not one.held}
         self._target, self._action = target, action
         self._asked = {_key(name): one for name, one in (free or asked).items()}
+        self._lasting = Lasting()
         self.goal: Final = f"{_FIRST.get(action, '')}{'ready' if free else 'stopped'}"
 
     def seen(self, sight: Sight) -> Waited | None:
         """What is so once all is done; else None. Raises `FailedError` where it will not be."""
         rows = self._rows(sight)
+        failed = self._lasting.first(sight, rows, lambda row: self._has_failed(sight, row))
+        if failed is not None:
+            raise nothing_more(failed, f"dsmt status {self._target.service}")
         done = {row.key for row in rows if self._is_done(sight, row)}
         if not done or done != self._asked.keys():
             return None
@@ -105,7 +113,9 @@ class _Heeding:
 
     def far(self, sight: Sight) -> str:
         """How far it is."""
-        return progress(sight, self._rows(sight), lambda row: self._is_done(sight, row))
+        so_far = progress(sight, self._rows(sight), lambda row: self._is_done(sight, row))
+        waits = (f"{key} {why}" for key in self._asked if (why := move_waits(sight, key, _entry(sight, key).move_asked)))
+        return "; ".join([so_far, *islice(waits, 1)])
 
     def _rows(self, sight: Sight) -> list[InstanceRow]:
         self._check_wanted(sight)
@@ -115,19 +125,27 @@ class _Heeding:
         return [row for row in instances(sight, self._target) if row.key in self._asked]
 
     def _is_done(self, sight: Sight, row: InstanceRow) -> bool:
+        if not self._was_begun(sight, row):
+            return False
+        if self._action == "retry":
+            return _was_tried(sight, row, self._asked[row.key])
+        if row.held is not None:
+            return row.state is Shown.STOPPED
+        return _is_let_run(_entry(sight, row.key)) and _is_well(sight, row)
+
+    def _has_failed(self, sight: Sight, row: InstanceRow) -> bool:
+        """Whether it was begun as asked, and is parked, or has failed for good. A try by hand tells of its own end."""
+        was_begun = self._action != "retry" and row.held is None and self._was_begun(sight, row)
+        return was_begun and has_failed(row) and not is_behind(sight, row)
+
+    def _was_begun(self, sight: Sight, row: InstanceRow) -> bool:
+        """Whether what was asked of it was decided."""
         asked, entry = self._asked[row.key], _entry(sight, row.key)
         if not _is_heard(entry, asked) or entry.told is None:
             return False
-        match self._action:
-            case "retry":
-                return _was_tried(sight, row, asked)
-            case "restart" if entry.told.restart < asked.restart:
-                return False
-            case "move" if entry.told.move_number != asked.move_number:
-                return False
-        if row.held is not None:
-            return row.state is Shown.STOPPED
-        return not entry.told.held and _is_well(sight, row)
+        if self._action in ("start", "restart"):
+            return entry.told.restart >= asked.restart
+        return self._action != "move" or entry.told.move_number == asked.move_number
 
     def _check_wanted(self, sight: Sight) -> None:
         """Raise `FailedError` where one is to end, or is gone."""
@@ -202,6 +220,11 @@ def _has_lost_its_node(sight: Sight, key: SlotKey) -> bool:
 def _is_heard(entry: SlotEntry, asked: Asked) -> bool:
     """Whether what stands is that word, or follows it."""
     return entry.followed_control[0] >= asked.version
+
+
+def _is_let_run(entry: SlotEntry) -> bool:
+    """Whether it was decided to run, or to be gone, and not to stop."""
+    return entry.told is not None and not entry.told.held
 
 
 def _is_well(sight: Sight, row: InstanceRow) -> bool:

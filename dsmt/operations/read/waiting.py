@@ -31,6 +31,7 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.decided import all_decided, all_there, unwanted
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, serves
+from dsmt.operations.read.lasting import Lasting, has_failed, nothing_more
 from dsmt.operations.read.members import controllers
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
@@ -42,7 +43,6 @@ from dsmt.view import Held
 Result = TypeVar("Result")
 READY: Final = "ready"
 UNREADY: Final = "unready"
-PARKED_MS: Final = 3_000
 FIRST_LOOK_S: Final = 5.0
 """How long the first look may take, where a wait is shorter than it (rule 1)."""
 STATES: Final = (READY, UNREADY, *(state.value for state in Shown))
@@ -149,7 +149,7 @@ class _Awaited:
     """The instances of a target that are waited for to be in a state."""
 
     def __init__(self, target: Target, state: str) -> None:
-        self._target, self._state, self._lasting = target, state, _Lasting()
+        self._target, self._state, self._lasting = target, state, Lasting()
 
     def seen(self, sight: Sight) -> Waited | None:
         """What is so once all are; else None. Raises `FailedError` where one is over that is to be ready."""
@@ -174,7 +174,7 @@ class _Awaited:
             return self._reached([], "nothing of it is to run") if all_there(sight, self._target) else None
         over = self._lasting.first(sight, rows, lambda row: _is_over(sight, row))
         if over is not None:
-            raise _over(over, f"dsmt status {self._target.service}")
+            raise nothing_more(over, f"dsmt status {self._target.service}")
         return None
 
     def _rows(self, sight: Sight) -> list[InstanceRow]:
@@ -187,11 +187,6 @@ class _Awaited:
 
     def _reached(self, rows: list[InstanceRow], because: str = "") -> Waited:
         return Waited(target=str(self._target), wanted=self._state, reached=True, instances=rows, because=because)
-
-
-def _has_failed(row: InstanceRow) -> bool:
-    """Whether it is parked, or has failed for good."""
-    return row.state in (Shown.PARKED, Shown.FAILED)
 
 
 def _has_ended_well(sight: Sight, row: InstanceRow) -> bool:
@@ -213,19 +208,7 @@ def _gone_with(sight: Sight, service: str) -> str:
 
 def _is_over(sight: Sight, row: InstanceRow) -> bool:
     """Whether it is not ready, and dsmt does nothing more about it (rules 3 and 4)."""
-    return _has_failed(row) or (row.rests and not _has_ended_well(sight, row))
-
-
-def _over(row: InstanceRow, look: str) -> FailedError:
-    """That one is not ready, and dsmt does nothing more about it."""
-    if row.held is not None:
-        said, next_ = f"{row.instance} is held by {row.held.by}, and so not run", f"dsmt start {row.instance}"
-    elif row.state is Shown.DONE:
-        said, next_ = f"{row.instance} is done, and not run again", f"dsmt restart {row.instance} runs it once more"
-    else:
-        why, next_ = ("", look) if row.reason is None else (f": {row.reason.message}", row.reason.next)
-        said = f"{row.instance} is {row.state}{why}; dsmt does nothing more"
-    return FailedError("wait.failed", said, next=next_)
+    return has_failed(row) or (row.rests and not _has_ended_well(sight, row))
 
 
 def _last_copies(rows: Iterable[InstanceRow]) -> list[InstanceRow]:
@@ -287,12 +270,13 @@ class _Settling:
 
     def __init__(self, applied: Applied, *, counted: bool) -> None:
         self._applied, self._counted = applied, counted
-        self._target, self._lasting, self._stopped = Target(applied.service), _Lasting(), _Lasting()
+        self._target, self._lasting, self._stopped = Target(applied.service), Lasting(), Lasting()
+        self._spec: EventId | None = None
 
     def seen(self, sight: Sight) -> Applied | None:
         """What became of it, when that is known. Raises `FailedError` where it goes no further (rule 5)."""
         applied, entry = self._applied, sight.view.services[self._applied.service]
-        if entry.spec is not None and self._lasting.is_another(entry.spec, applied.revision):
+        if entry.spec is not None and self._is_another(entry.spec):
             return msgspec.structs.replace(applied, outcome="superseded")
         free = self._waited_for(sight)
         current = [row for row in free if self._stands(sight, row)]
@@ -327,6 +311,12 @@ class _Settling:
         waits = [f"it waits until {row.instance} is started" for row in self._holding(sight)]
         so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
         return "; ".join([so_far, *ends[:1], *waits[:1]])
+
+    def _is_another(self, spec: Held[SpecFact]) -> bool:
+        """Whether another spec than what was applied stands: a later one, or one of its number that overruled it (E2)."""
+        if spec.version == self._applied.revision:
+            self._spec = self._spec or spec.id
+        return spec.version > self._applied.revision or (spec.version == self._applied.revision and spec.id != self._spec)
 
     def _waited_for(self, sight: Sight) -> list[InstanceRow]:
         """All but what is held, and what has ended by itself and stays so (A20)."""
@@ -364,25 +354,3 @@ def _opposed(applied: Applied, row: InstanceRow) -> FailedError:
     what = f"{applied.service} r{applied.revision} is not ready, and goes no further"
     next_ = f"dsmt start {row.instance} lets it go on; dsmt rollback {applied.service} gives it up"
     return FailedError("wait.opposed", f"{what}: {row.instance}, in which it was tried, was stopped{by}", next=next_)
-
-
-class _Lasting:
-    """What was seen before: which revision it was, and which rows are over for long enough (rule 3)."""
-
-    def __init__(self) -> None:
-        self._since: dict[tuple[str, str | None], int] = {}
-        self._spec: EventId | None = None
-
-    def is_another(self, spec: Held[SpecFact], revision: int) -> bool:
-        """Whether another spec than what was applied stands: a later one, or one of its number that overruled it (E2)."""
-        if spec.version == revision:
-            self._spec = self._spec or spec.id
-        return spec.version > revision or (spec.version == revision and spec.id != self._spec)
-
-    def first(
-        self, sight: Sight, rows_: Iterable[InstanceRow], over: Callable[[InstanceRow], bool] = _has_failed
-    ) -> InstanceRow | None:
-        """The first of those that are over, and have been since `PARKED_MS` on the same node."""
-        rows = {(row.instance, row.node): row for row in rows_ if over(row)}
-        self._since = {one: self._since.get(one, sight.now_ms) for one in rows}
-        return next((row for one, row in rows.items() if sight.now_ms - self._since[one] >= PARKED_MS), None)

@@ -22,6 +22,7 @@ from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import quoted
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
+from dsmt.operations.read.braked import move_waits
 from dsmt.operations.read.heeding import Asked, asked_of
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances
@@ -135,7 +136,9 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     homes = {
         str(key): home.node for key in keys if (home := home_of(sight.governing, key)) is not None and goes[key] != home.node
     }
-    return msgspec.structs.replace(done, data={one: node for one, node in homes.items() if one in done.instances})
+    data = {one: node for one, node in homes.items() if one in done.instances}
+    waits = [f"{key} {why}" for key in keys if str(key) in done.instances and (why := move_waits(sight, key, goes[key]))]
+    return msgspec.structs.replace(done, data=data, warnings=[*done.warnings, *waits])
 
 
 def _held_until_started(row: InstanceRow) -> str:
