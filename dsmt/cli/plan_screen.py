@@ -45,7 +45,7 @@ def _screen(plan: ApplyPlan, source: str) -> str:
         lines += ["", *(f"  {line}" for line in table(header, laid).splitlines())]
     for one in plan.unplaced:
         why = f": {one.reason.message}" if one.reason is not None else ""
-        lines += ["", f"  {one.instance} will have no place{why}"]
+        lines += ["", f"  {one.instance} will not run{why}"]
     told = [f"never fewer than {plan.min_ready} ready; about {format_duration(plan.estimate_s)}"] * bool(plan.base_revision)
     lines += ["", *(f"  {said}" for said in (*told, *plan.promises))]
     return page([*lines, *warnings])

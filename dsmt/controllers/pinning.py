@@ -19,7 +19,7 @@ from typing import Final
 
 from dsmt.controllers.rollout import Governing
 from dsmt.event.hlc import rfc3339
-from dsmt.event.kinds.slot import Home
+from dsmt.event.kinds.slot import Home, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
@@ -37,6 +37,11 @@ def home_of(governing: Governing, key: SlotKey) -> Home | None:
 def is_there(fleet: Fleet, home: Home) -> bool:
     """Whether the machine of a home's name is the one that has the data, as far as is known."""
     return fleet.is_machine(home.node, home.key)
+
+
+def is_replaced(fleet: Fleet, told: Slot) -> bool:
+    """Whether a slot is where another machine has the name of the one that has its data: nothing begins there (rule 1)."""
+    return told.home is not None and told.home.node == told.node and not is_there(fleet, told.home)
 
 
 def settled(fleet: Fleet, before: Home | None, node: str | None, *, moves: bool) -> Home | None:

@@ -2,7 +2,8 @@
 
 Rule 1: it begins at the event that decides what is shown of the target: its health, status, slot, or verdict. Health
     of a run before the present one decides nothing: the failure stands between the two. What runs with no slot fact
-    is explained by the removal of its service, if there was one: that hides the fact.
+    is explained by the removal of its service, if there was one: that hides the fact. What does not begin on another machine
+    of the name of the one that has its data is explained by what that machine said of itself: its key is another.
 Rule 2: each event's own `cause` is followed through the history; what the history does not hold makes it incomplete, and so
     does what lies deeper than was asked for.
 Rule 3: where the deciding event names no cause, the facts that it stands on (the slot's) are explained beside it.
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dsmt.controllers.pinning import is_replaced
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import TOMBSTONE, EventId, SignedEvent
 from dsmt.event.kinds.broker import Session
@@ -266,6 +268,9 @@ def _of_slot(sight: Sight, key: SlotKey) -> list[SignedEvent]:
         found.append(checked.signed if of_this_run or seen.status is None else seen.status.signed)
     if not found and seen.status is not None:
         found.append(seen.status.signed)
+    if not found and fact is not None and is_replaced(sight.fleet, fact.record):
+        told = sight.view.nodes[fact.record.node or ""].attributes
+        found += [] if told is None else [told.signed]
     if fact is not None and not any(signed.event.cause for signed in found):
         found.append(fact.signed)
     if slot.control is not None and slot.control.record.hold is not None:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from dsmt.agents.rules.supervision import step_after, tries_of
-from dsmt.controllers.pinning import waits_for_home
+from dsmt.controllers.pinning import is_replaced, waits_for_home
 from dsmt.controllers.rollout import standing
 from dsmt.event.kinds.instance import STARTED, LastExit, Status
 from dsmt.event.phrases import in_retrospect, person
@@ -139,7 +139,8 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
 def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     """One slot's instance on a node."""
     entry = sight.view.slot(key) or _EMPTY
-    instance = None if node is None else entry.instances.get(node)
+    place = _place(sight, entry, node)
+    instance = None if place is None else entry.instances.get(place)
     fact = entry.fact
     seen = see(sight, key, node)
     application = None if instance is None or instance.application is None else instance.application.record
@@ -180,15 +181,25 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     )
 
 
+def _place(sight: Sight, entry: SlotEntry, node: str | None) -> str | None:
+    """The node; None where what was said of it was said by a machine whose name another has now, and that is silent."""
+    said, fact = None if node is None else entry.application(node), entry.fact
+    if said is None or fact is None or fact.record.desired != "running" or not is_replaced(sight.fleet, fact.record):
+        return node
+    word = sight.fleet.word_of(said.signed.event.source)
+    return node if word is not None and word.state == "open" else None
+
+
 def see(sight: Sight, key: SlotKey, node: str | None) -> Seen:
     """The one word for a slot's instance on a node, now."""
     entry = sight.view.slot(key) or _EMPTY
-    instance = None if node is None else entry.instances.get(node)
+    place = _place(sight, entry, node)
+    instance = None if place is None else entry.instances.get(place)
     verdict = None if node is None else sight.fleet.verdict(node)
     spec = sight.spec_of(key)
     return shown(
         entry,
-        node,
+        place,
         lost_since_ms=None if verdict is None else verdict.record.since_ms,
         silent_since_ms=silent_since(sight, instance, 0 if entry.fact is None else entry.fact.version),
         job=spec is not None and spec.kind == "job",

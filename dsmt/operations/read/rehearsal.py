@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.left_data import data_of
+from dsmt.controllers.pinning import away
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.plan_words import Places, why_replaced
@@ -32,7 +34,7 @@ from dsmt.operations.read.trial import (
 from dsmt.spec.changes import Change, run_key
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
-from dsmt.view import SlotKey, View
+from dsmt.view import SlotEntry, SlotKey, View
 
 
 class Rehearsal:
@@ -86,7 +88,7 @@ class Rehearsal:
             action = action_of(old, slot)
             if action == "replace" and old is not None and self._runs_on(key, old):
                 action = "update"
-            if action is not None:
+            if action is not None and self._trial.begins(slot):
                 because = self._why(key, action, slot, intent, places)
                 self.steps.append(PlannedStep(instance=str(key), action=action, node=slot.node, because=because))
             in_place = old is not None and old.desired == "running" and old.node == slot.node
@@ -147,9 +149,14 @@ class Rehearsal:
             return False
         for node, instance in slot.instances.items():
             said = instance.application
-            if said is not None and said.record.state is State.RUNNING and not self._trial.is_lost(node):
+            if said is not None and said.record.state is State.RUNNING and not self._is_gone(slot, node):
                 return instance.health is None or instance.health.record.health != "unready"
         return False
+
+    def _is_gone(self, slot: SlotEntry, node: str) -> bool:
+        """Whether what was said of a slot's instance on a node was said of a machine that is not there any more."""
+        told = slot.told
+        return self._trial.is_lost(node) or (told is not None and told.node == node and not self._trial.begins(told))
 
     def behind(self) -> list[str]:
         """What is said of instances that have no turn before others have a place (D5)."""
@@ -164,11 +171,24 @@ class Rehearsal:
         return told
 
     def unplaced(self) -> list[Unplaced]:
-        """The slots that the play has left without a node."""
+        """The slots that the play has left without a node, or with their data on what is not there: nobody begins those."""
         entry = self._view.services.get(self._spec.service)
         slots = {} if entry is None else entry.slots
-        return [
-            Unplaced(instance=f"{self._spec.service}/{component}/{index}", reason=slot.fact.record.reason)
-            for (component, index), slot in sorted(slots.items())
-            if slot.fact is not None and slot.fact.record.node is None and slot.fact.record.desired != "gone"
-        ]
+        found = []
+        for (component, index), slot in sorted(slots.items()):
+            told = slot.told
+            if told is None or told.desired != "running":
+                continue
+            key = SlotKey(self._spec.service, component, index)
+            if told.node is None:
+                found.append(Unplaced(instance=str(key), reason=told.reason))
+            elif (why := self._away(key, told)) is not None:
+                found.append(Unplaced(instance=str(key), reason=why))
+        return found
+
+    def _away(self, key: SlotKey, told: Slot) -> Reason | None:
+        """Why nobody begins a slot that stays with its data; None where somebody does."""
+        component = self._spec.components.get(key.component)
+        if component is None or told.home is None:
+            return None
+        return away(self._trial.fleet, key, told.home, component)

@@ -14,6 +14,7 @@ import msgspec
 
 from dsmt.controllers.ended import ended_before
 from dsmt.controllers.intents import Intent
+from dsmt.controllers.pinning import is_replaced
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.kinds.instance import Health, LastExit, Status
@@ -69,6 +70,10 @@ class Trial:
         """Whether a node is dead or has left, as `Fleet` says: a verdict stands."""
         return node in self.view.standing
 
+    def begins(self, slot: Slot) -> bool:
+        """Whether the machine where a slot is to be is there to do what is asked; also of one that has no node."""
+        return slot.node is None or not (self.is_lost(slot.node) or is_replaced(self.fleet, slot))
+
     def told(self, key: SlotKey) -> Slot | None:
         """What the fact of a slot says now."""
         entry = self.view.slot(key)
@@ -91,13 +96,13 @@ class Trial:
             self._obey(key, entry.fact.record, entry.fact.version, None)
 
     def _obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
-        """Have nodes do what a slot fact asks for, which was `old` before; of those that are lost nobody hears.
+        """Have nodes do what a slot fact asks for, which was `old` before; nobody hears of what is lost or replaced.
 
         What has ended with 0 and is not run again is told as ended there.
         """
         if old is not None and old.node is not None and old.node != slot.node and not self.is_lost(old.node):
             self._status(key, old.node, State.GONE, generation)
-        if slot.node is None or self.is_lost(slot.node):
+        if slot.node is None or not self.begins(slot):
             return
         state = {"running": State.RUNNING, "stopped": State.STOPPED, "gone": State.GONE}[slot.desired]
         self._hear(key.agent(slot.node))
