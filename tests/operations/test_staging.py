@@ -49,6 +49,30 @@ def test_an_artifact_is_put_from_its_beginning_at_another_broker_when_the_first_
     asyncio.run(main())
 
 
+def test_an_archive_that_changes_while_it_is_put_is_named_and_not_applied(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(b"as it was read first")
+    text = web(1, component="artifact: {url: a.tar}\n")
+    declared = applying.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
+
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            await made.broker()
+            alice = await made.client("operator/alice")
+            put = alice.put_blob
+
+            async def changing(chunks: AsyncIterator[bytes], digest: bytes) -> None:
+                path.write_bytes(b"as somebody writes it")
+                await put(chunks, digest)
+
+            alice.put_blob = changing  # type: ignore[method-assign]
+            with pytest.raises(FailedError, match=f"{path} changed while it was put into the depot") as caught:
+                await applying.stage(declared, alice)
+            assert caught.value.code == "depot.mismatch"
+
+    asyncio.run(main())
+
+
 def test_what_a_broker_is_busy_with_is_put_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else has put it, and it is being checked: the next answer says that it is there."""
     content = bytes(range(256)) * 8000

@@ -271,6 +271,8 @@ def _not_started(launch: Launch, error: Exception) -> FailedError:
         return failed("start.driver", driver="process", error=f"{program}: {error}")
     if named == launch.directory and program != launch.directory:
         wrong = f"the directory is {wrong}"
+    elif wrong == "not executable" and os.path.isdir(os.path.join(launch.directory, program)):
+        wrong = "a directory"
     elif wrong == "not found" and os.path.exists(os.path.join(launch.directory, program)) and "/" in program:
         wrong = "not found: the interpreter that its first line names, or its loader"
     return failed("start.cannot_exec", program=program, dir=launch.directory, error=wrong)

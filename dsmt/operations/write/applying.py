@@ -41,9 +41,9 @@ from dsmt.spec.yamltree import LARGEST_TEXT
 from dsmt.view import View
 
 MOST_PUTS: Final = 8
+"""How often an artifact is put from its beginning, for the broker to which it was put is gone."""
 BUSY_S: Final = 20.0
 AGAIN_S: Final = 0.2
-"""How often an artifact is put from its beginning, for the broker to which it was put is gone."""
 _CHUNK: Final = 256 * 1024
 MAX_TEXT: Final = 16 * 1024
 """A small file travels in the spec itself, which must fit into an event."""
@@ -198,6 +198,9 @@ async def _put(bus: Bus, path: Path, digest: bytes) -> None:
         try:
             return await bus.put_blob(_chunks(path), digest)
         except FailedError as error:
+            if error.code == "depot.mismatch":
+                said = f"{path} changed while it was put into the depot; its service was not applied"
+                raise FailedError(error.code, said, next="apply it again when nobody writes to that file") from error
             moves += error.code == "depot.moved"
             if error.code == "depot.busy" and loop.time() < until:
                 await asyncio.sleep(AGAIN_S)

@@ -85,7 +85,7 @@ def test_a_limit_that_holds_already_needs_no_other_program_to_be_set(launch, mon
     ("make", "word"),
     [
         (lambda d: d / "missing", "not found"),
-        (lambda d: d, "not executable"),
+        (lambda d: d, "a directory"),
         (lambda d: written(d / "plain", "#!/bin/sh", 0o644), "not executable"),
         (lambda d: written(d / "noise", "noise", 0o755), "wrong machine type"),
         (lambda d: written(d / "lost", "#!/no/such", 0o755), "interpreter"),

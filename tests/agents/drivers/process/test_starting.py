@@ -74,7 +74,7 @@ def _write(path: Path, content: bytes, mode: int) -> str:
         (lambda here: "./nothing", "not found"),
         (lambda here: "no-such-program-anywhere", "not found"),
         (lambda here: _write(here / "plain", b"#!/bin/sh\n", 0o644), "not executable"),
-        (str, "not executable"),
+        (str, "a directory"),
         (lambda here: _write(here / "text", b"\x00\x01 not a program", 0o755), "wrong machine type"),
         (lambda here: _write(here / "script", b"#!/no/such/interpreter\n", 0o755), "interpreter"),
     ],
