@@ -126,7 +126,11 @@ def test_a_plain_file_may_be_given_another_name(tmp_path):
     assert (tmp_path / "new" / "server").read_bytes() == PLAIN
 
 
-@pytest.mark.parametrize("content", [gzip.compress(PLAIN)[:-9], tar_of(), tar_of(*GOOD)[:1500], b"\x28\xb5\x2f\xfd"])
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(PLAIN)[:-9], tar_of(), tar_of(*GOOD)[:1500], b"\x28\xb5\x2f\xfd"],
+    ids=["half a gzip", "an empty tar", "half a tar", "the head of a zstd"],
+)
 def test_an_archive_that_is_broken_is_called_by_the_name_that_its_operator_knows(put, content):
     with pytest.raises(FailedError, match=r"^site-1\.0 cannot be unpacked"):
         put(content, name="5f3c0a", to="site-1.0", how="tar")
