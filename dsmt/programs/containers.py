@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dsmt.agents.drivers import roots_of
-from dsmt.agents.rules.container import PROCESS, RECORD, InstanceRecord, load_record
+from dsmt.agents.rules.container import PROCESS, RECORD
+from dsmt.agents.rules.record import InstanceRecord, load_record
 from dsmt.event.slots import index_of
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.container import InstanceRecord
+from dsmt.agents.rules.record import InstanceRecord
 from dsmt.agents.rules.supervision import Again, Finished, Parked, RestartHistory, Verdict
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended

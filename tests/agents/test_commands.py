@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.agents.rules.commands import LONGEST_TTL_MS, REMEMBERED, VERBS, Ask, asked, changes, is_ahead, read_command
-from dsmt.agents.rules.container import InstanceRecord
+from dsmt.agents.rules.record import InstanceRecord
 from dsmt.event.codec import seal
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.kinds.instance import Command

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dsmt.agents.node.status_publisher import StatusPublisher
-from dsmt.agents.rules.container import CONFIG, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, Ended
+from dsmt.agents.rules.container import CONFIG, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, AgentOutcome
 from dsmt.agents.rules.container import SLOT as FACT
 from dsmt.errors import FailedError
 from dsmt.event.status import State
@@ -58,7 +58,7 @@ def test_an_agent_that_is_ended_so_that_another_follows_it_has_not_failed_and_th
         agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
         for told in ([], ["failed"]):
             if not told:
-                files.write(OUTCOME, Ended.FOLLOWED.encode())
+                files.write(OUTCOME, AgentOutcome.FOLLOWED.encode())
             count, said = len(agents), len(at.states("agent"))
             agents[-1].process.kill()
             await at.realm.until(lambda count=count: len(agents) > count and at.states("agent")[-1] == "running")
@@ -156,7 +156,7 @@ def test_a_container_that_is_made_anew_beside_what_cannot_be_removed_begins_all_
         at.node.files.content[stuck] = b"x"
         at.node.files.stuck.add(stuck)
         agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
-        files.write(OUTCOME, Ended.RECREATE.encode())
+        files.write(OUTCOME, AgentOutcome.RECREATE.encode())
         agents[-1].process.kill()
         await at.realm.until(lambda: len(agents) == 2)
         await at.site.until("running")

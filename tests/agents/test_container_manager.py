@@ -5,17 +5,8 @@ import signal
 
 import pytest
 
-from dsmt.agents.rules.container import (
-    IDENTITY,
-    KEPT_BY_RECREATION,
-    OUTCOME,
-    PROCESS,
-    RECORD,
-    TOLD,
-    InstanceRecord,
-    dump_record,
-    load_record,
-)
+from dsmt.agents.rules.container import IDENTITY, KEPT_BY_RECREATION, OUTCOME, PROCESS, RECORD, TOLD
+from dsmt.agents.rules.record import InstanceRecord, dump_record, load_record
 from dsmt.errors import FailedError
 from dsmt.event.kinds.slot import Good, Previous
 from dsmt.event.slots import SlotKey

@@ -4,19 +4,9 @@ import msgspec
 import pytest
 
 from dsmt.agents.instance.memory import Memory
-from dsmt.agents.rules.container import (
-    RECORD,
-    AgentConfig,
-    InstanceRecord,
-    NodeConfig,
-    carried,
-    dump_config,
-    dump_record,
-    load_config,
-    load_record,
-    remembered,
-)
+from dsmt.agents.rules.container import RECORD, AgentConfig, NodeConfig, dump_config, load_config
 from dsmt.agents.rules.endings import beside, ending, follows, is_flapping, last_exit, signal_name, with_step, words
+from dsmt.agents.rules.record import InstanceRecord, carried, dump_record, load_record, remembered
 from dsmt.agents.rules.supervision import Again, Finished, Parked
 from dsmt.errors import InputError
 from dsmt.event.kinds.instance import LastExit

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Do, Goal, Situation, next_act, rest_s
-from dsmt.agents.rules.container import InstanceRecord, carried
 from dsmt.agents.rules.reconcile import Duty
+from dsmt.agents.rules.record import InstanceRecord, carried
 from dsmt.agents.rules.resuming import FIRST, First, Left
 from dsmt.agents.rules.supervision import Supervision
 from dsmt.event.kinds.instance import LastExit

@@ -4,13 +4,8 @@ import asyncio
 
 import pytest
 
-from dsmt.agents.rules.container import (
-    EXIT_RECREATE,
-    RECORD,
-    carried,
-    dump_record,
-    load_record,
-)
+from dsmt.agents.rules.container import EXIT_RECREATE, RECORD
+from dsmt.agents.rules.record import carried, dump_record, load_record
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dsmt.agents.rules.container import RECORD, dump_record, remembered
+from dsmt.agents.rules.container import RECORD
+from dsmt.agents.rules.record import dump_record, remembered
 from dsmt.event.kinds.slot import Ended
 from dsmt.ports.processes import Exit
 

@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.agents.node.hearing import Hearing
 from dsmt.agents.rules import after
-from dsmt.agents.rules.container import OUTCOME, Ended
+from dsmt.agents.rules.container import OUTCOME, AgentOutcome
 from dsmt.ports.processes import Exit
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
@@ -33,7 +33,7 @@ def kill_manager(at: Managed) -> None:
 
 
 async def upgrade(at: Managed, _count: int) -> None:
-    at.site.files.below(at.site.slot.directory).write(OUTCOME, Ended.FOLLOWED.encode())
+    at.site.files.below(at.site.slot.directory).write(OUTCOME, AgentOutcome.FOLLOWED.encode())
     at.node.agents.started[-1].process.kill()
 
 

@@ -5,10 +5,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.rules.container import (
-    EXIT_GONE,
-    EXIT_STOPPED,
-)
+from dsmt.agents.rules.container import EXIT_GONE, EXIT_STOPPED
 from dsmt.agents.rules.launching import place_of
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit

@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dsmt.agents.rules.container import (
-    RECORD,
-)
+from dsmt.agents.rules.container import RECORD
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 

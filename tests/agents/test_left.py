@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from dsmt.agents.rules.container import LEFT, RECORD, SLOT, TOLD, dump_record, remembered
+from dsmt.agents.rules.container import LEFT, RECORD, SLOT, TOLD
+from dsmt.agents.rules.record import dump_record, remembered
 from dsmt.agents.shared.kept import keep
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent

@@ -4,11 +4,7 @@ import asyncio
 
 import pytest
 
-from dsmt.agents.rules.container import (
-    EXIT_GONE,
-    FILES,
-    OUTCOME,
-)
+from dsmt.agents.rules.container import EXIT_GONE, FILES, OUTCOME
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Previous
 from dsmt.event.records import to_data

@@ -7,8 +7,9 @@ import pytest
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.output import Output
-from dsmt.agents.rules.container import FILES, RECORD, InstanceRecord, dump_record
+from dsmt.agents.rules.container import FILES, RECORD
 from dsmt.agents.rules.launching import place_of
+from dsmt.agents.rules.record import InstanceRecord, dump_record
 from dsmt.agents.rules.supervision import RestartHistory
 from dsmt.agents.rules.trimming import look_again_s
 from dsmt.errors import TransportError

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from dsmt.agents.rules.container import RECORD, load_record
+from dsmt.agents.rules.container import RECORD
 from dsmt.agents.rules.launching import place_of
+from dsmt.agents.rules.record import load_record
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
-from dsmt.agents.rules.container import CONFIG, RECORD, InstanceRecord, NodeConfig, load_config, load_record
+from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, load_config
+from dsmt.agents.rules.record import InstanceRecord, load_record
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.envelope import SignedEvent

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from dsmt.agents.rules.container import CONFIG, FILES, RECORD, SLOT, SPEC, TOLD, InstanceRecord, dump_record, load_record
+from dsmt.agents.rules.container import CONFIG, FILES, RECORD, SLOT, SPEC, TOLD
+from dsmt.agents.rules.record import InstanceRecord, dump_record, load_record
 from dsmt.event.kinds.slot import Good
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import Parts

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dsmt.agents.rules.container import POKE, PROCESS, RECORD, TOLD, load_record
+from dsmt.agents.rules.container import POKE, PROCESS, RECORD, TOLD
+from dsmt.agents.rules.record import load_record
 from dsmt.agents.shared.kept import keep
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.zeromq.network import ZmqNetwork

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.rules.container import RECORD, InstanceRecord, Outgoing, dump_record
+from dsmt.agents.rules.container import RECORD
+from dsmt.agents.rules.record import InstanceRecord, Outgoing, dump_record
 from dsmt.ports.driver import Handle
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import containers, spawner, wards

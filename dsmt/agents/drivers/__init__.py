@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Final, Protocol, cast
 
-from dsmt.agents.rules.container import InstanceRecord
+from dsmt.agents.rules.record import InstanceRecord
 from dsmt.ports.driver import Driver, Handle
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.spec.drivers import BUILT, DRIVERS

@@ -34,7 +34,7 @@ from dsmt.agents.instance.stopping import Stopper
 from dsmt.agents.rules import after, commands
 from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act, rest_s
 from dsmt.agents.rules.commands import Ask
-from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, POKE, AgentConfig, Ended
+from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, POKE, AgentConfig, AgentOutcome
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.reconcile import Duty
 from dsmt.agents.shared.dependencies import Dependencies
@@ -251,7 +251,7 @@ class DeploymentAgent:
             return EXIT_GONE if await self._leave() else None
         if act is Do.RECREATE:
             await self._handover.end()
-            await self._end_with(Ended.RECREATE)
+            await self._end_with(AgentOutcome.RECREATE)
             return EXIT_RECREATE
         await self._runner.stop(generation=self._facts.generation)
         await self._settle(2.0)
@@ -369,14 +369,14 @@ class DeploymentAgent:
     async def _leave(self) -> bool:
         """Leave, and have that acknowledged; False when a newer fact wants it here again."""
         await self._steps.leave()
-        written = await self._while_due(self._end_with(Ended.GONE), lambda: self._facts.owed().duty is Duty.LEAVE)
+        written = await self._while_due(self._end_with(AgentOutcome.GONE), lambda: self._facts.owed().duty is Duty.LEAVE)
         if written and await self._settle(None) and self._facts.owed().duty is Duty.LEAVE:
             return True
         self._writer.forget(OUTCOME)
         self._deps.files.remove(OUTCOME)
         return False
 
-    async def _end_with(self, outcome: Ended) -> None:
+    async def _end_with(self, outcome: AgentOutcome) -> None:
         """Write down for the manager with what this ends; on a full disk as soon as there is room."""
         self._writer.write(OUTCOME, outcome.encode())
         await self._writer.written()

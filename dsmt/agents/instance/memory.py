@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from dsmt.agents.rules.after import did
-from dsmt.agents.rules.container import OUTCOME, RECORD, Ended, InstanceRecord, dump_record, load_record
+from dsmt.agents.rules.container import OUTCOME, RECORD, AgentOutcome
+from dsmt.agents.rules.record import InstanceRecord, dump_record, load_record
 from dsmt.agents.shared.kept import own
 from dsmt.agents.shared.patient import PatientWriter
 from dsmt.errors import FailedError
@@ -25,7 +26,7 @@ class Memory:
         self._due = False
         raw = own(files, RECORD)
         found = load_record(raw)
-        self.excused = own(files, OUTCOME) == Ended.EXCUSED.encode()
+        self.excused = own(files, OUTCOME) == AgentOutcome.EXCUSED.encode()
         """The agent before this one was ended by dsmt: by no step that was under way (C13)."""
         self.fresh = raw is None
         """There is no record here: nothing was started, or somebody has removed it."""

@@ -11,9 +11,9 @@ from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.container import Outgoing
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.life import Life, State
+from dsmt.agents.rules.record import Outgoing
 from dsmt.agents.rules.resuming import FIRST, First, Left
 from dsmt.event.status import State as Told
 from dsmt.monitors.rules.health import HealthMonitor

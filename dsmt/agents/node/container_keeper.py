@@ -28,6 +28,7 @@ from dsmt.agents.node.telling import Telling
 from dsmt.agents.rules import container as c
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.reconcile import is_to_be_made
+from dsmt.agents.rules.record import carried, dump_record, load_record
 from dsmt.agents.rules.register import Register
 from dsmt.agents.rules.supervision import JITTER, Again, Supervision
 from dsmt.agents.shared.dependencies import NodeSurroundings
@@ -104,7 +105,7 @@ class ContainerKeeper:
         if self.signed is not None:
             return self.signed.event.version or 0
         with contextlib.suppress(FailedError):
-            if (record := c.load_record(own(self._files, c.RECORD))) is not None:
+            if (record := load_record(own(self._files, c.RECORD))) is not None:
                 return record.generation
         return 0
 
@@ -189,12 +190,12 @@ class ContainerKeeper:
         """Make of the directory what the last agent's outcome asks for; True when nothing is left to keep."""
         clear_place(self._deps.files, self.slot)
         outcome = self._outcome()
-        if outcome == c.Ended.GONE:
+        if outcome == c.AgentOutcome.GONE:
             self._take_kept()
             self._remove()
             if not is_to_be_made(self._config.node, self._fact, data_key=self._config.data_key):
                 return True
-        elif outcome == c.Ended.RECREATE:
+        elif outcome == c.AgentOutcome.RECREATE:
             self._recreate()
         elif outcome:
             heeded(self._files, outcome)
@@ -204,7 +205,7 @@ class ContainerKeeper:
 
     def _outcome(self) -> str:
         told = (own(self._files, c.OUTCOME) or b"").decode(errors="replace")
-        return "" if told == c.Ended.EXCUSED else told
+        return "" if told == c.AgentOutcome.EXCUSED else told
 
     def _create(self) -> None:
         """Make the container. Raises `FailedError` (`fetch.no_space`)."""
@@ -222,13 +223,13 @@ class ContainerKeeper:
         """A new container in the place of the old one: escalation asked for it."""
         cause = () if self._agent.last is None else (self._agent.last,)
         self._container.tell(State.SELECTED, cause=cause, generation=self.generation)
-        record = c.load_record(own(self._files, c.RECORD))
+        record = load_record(own(self._files, c.RECORD))
         for name in self._files.names(""):
             if name not in c.KEPT_BY_RECREATION and name != c.OUTCOME:
                 with contextlib.suppress(FailedError):  # the next installation meets it, and says so
                     self._files.remove(name)
         if record is not None:
-            self._files.write(c.RECORD, c.dump_record(c.carried(record)))
+            self._files.write(c.RECORD, dump_record(carried(record)))
         self._files.remove(c.OUTCOME)
         self._container.tell(State.INSTALLED, cause=cause, generation=self.generation)
 
@@ -390,7 +391,7 @@ class ContainerKeeper:
         process = self._process or self._find()
         if process is not None:
             await end_excused(process, self._files)
-        drivers, record = self._deps.drivers(self._files.root), c.load_record(own(self._files, c.RECORD))
+        drivers, record = self._deps.drivers(self._files.root), load_record(own(self._files, c.RECORD))
         if record is not None and record.process is not None and record.driver in drivers:
             instance = await drivers[record.driver].adopt(record.process)
             if instance is not None:

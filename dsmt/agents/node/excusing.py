@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import signal
 
-from dsmt.agents.rules.container import OUTCOME, Ended
+from dsmt.agents.rules.container import OUTCOME, AgentOutcome
 from dsmt.errors import FailedError
 from dsmt.ports.files import Files
 from dsmt.ports.processes import Process
@@ -20,15 +20,15 @@ from dsmt.ports.processes import Process
 async def end_excused(agent: Process, files: Files) -> None:
     """End an agent of a container, now, and wait for its end (rule 1)."""
     with contextlib.suppress(FailedError):  # the disk is full: it is ended all the same
-        files.write(OUTCOME, Ended.EXCUSED.encode())
+        files.write(OUTCOME, AgentOutcome.EXCUSED.encode())
     agent.signal(signal.SIGKILL)
     await agent.wait()
 
 
 def heeded(files: Files, outcome: str) -> None:
     """Have the next agent of a container find that the last one is excused, if its outcome says so; any other goes."""
-    if outcome == Ended.FOLLOWED:
+    if outcome == AgentOutcome.FOLLOWED:
         with contextlib.suppress(FailedError):
-            files.write(OUTCOME, Ended.EXCUSED.encode())
+            files.write(OUTCOME, AgentOutcome.EXCUSED.encode())
             return
     files.remove(OUTCOME)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.container import Done, InstanceRecord, Outgoing
+from dsmt.agents.rules.record import Done, InstanceRecord, Outgoing
 from dsmt.agents.rules.supervision import Finished, RestartHistory, Verdict, leaves
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Good

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from dsmt.agents.rules.container import InstanceRecord
+from dsmt.agents.rules.record import InstanceRecord
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.instance import Command

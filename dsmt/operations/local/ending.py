@@ -26,8 +26,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.agents.rules.container import OUTCOME
-from dsmt.agents.rules.container import Ended as AgentEnded
+from dsmt.agents.rules.container import OUTCOME, AgentOutcome
 from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError
 from dsmt.event.kinds.source import TakenDown
@@ -128,7 +127,7 @@ async def end_own(home: Home, *, servers: bool) -> None:
         await end([*parts.bridges(), *parts.brokers()], 5.0)
         for container in filter(agents_in, parts.containers()):
             with suppress(OSError):  # what is wrong with one container keeps no other one waiting
-                write_atomically(str(container / OUTCOME), AgentEnded.EXCUSED.encode(), durable=False)
+                write_atomically(str(container / OUTCOME), AgentOutcome.EXCUSED.encode(), durable=False)
         looks = 0
         while looks < 2:  # who is just being forked writes its record before it does anything else
             left = [*parts.monitors(), *parts.agents(), *parts.controllers(), *parts.brokers()]

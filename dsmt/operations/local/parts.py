@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from dsmt.agents.rules.container import FILES, LEFT, RECORD, dump_record, remembered
+from dsmt.agents.rules.container import FILES, LEFT, RECORD
+from dsmt.agents.rules.record import dump_record, remembered
 from dsmt.operations.local.home import SERVERS, Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, record_in, records_of_agents, roots_in

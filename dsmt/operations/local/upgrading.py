@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dsmt.agents.rules.container import OUTCOME, Ended
+from dsmt.agents.rules.container import OUTCOME, AgentOutcome
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.operations.local.ending import end, end_program
 from dsmt.operations.local.home import Home, keeper_directory
@@ -153,7 +153,7 @@ async def _replace_agent(container: Path, manager: ProcessIdentity) -> None:
     former = [one for one in agents_in(container) if one.started < manager.started]
     if former:  # its manager tells no failure
         with suppress(OSError):  # it tells one, then: what is wrong with one container keeps no other one waiting
-            write_atomically(str(container / OUTCOME), Ended.FOLLOWED.encode(), durable=False)
+            write_atomically(str(container / OUTCOME), AgentOutcome.FOLLOWED.encode(), durable=False)
     for agent in former:
         send_signal(agent, signal.SIGKILL)
     if former:

@@ -1,0 +1,171 @@
+"""The record of an instance: what its agent writes down, so that the next one knows it after a kill.
+
+It stands in `instance.json` in the container (`dsmt.agents.rules.container`). A record that is damaged is none.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dsmt.agents.rules.supervision import RestartHistory
+from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Good
+from dsmt.event.reason import Reason
+from dsmt.event.status import State
+from dsmt.ports.driver import Handle
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """The copy that is still served while its successor starts, and its ports: all that takes it over or back."""
+
+    process: Handle
+    ports: dict[str, int]
+    driver: str = ""
+    run_key: str = ""
+    install_key: str = ""
+    run_generation: int = 0
+    run_restart: int = 0
+    began_s: float = 0.0
+    restarts: int = 0
+    history: RestartHistory = RestartHistory()
+    """How often it had been restarted when it was let go: what its successor fails is not its own."""
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that has ended well: its key, the slot's restart number under which it was started, and how it ended."""
+
+    run_key: str
+    restart: int
+    at_ms: int
+    ran_s: float
+
+
+class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent must know of its instance after it was killed. Times `_s` are boot-time seconds of `boot`.
+
+    `epoch` and `generation` are those of the slot fact that was obeyed. `process` is what runs, in words of its `driver`,
+    with `run_key`, `install_key`, `run_generation` and `run_restart` it was started under; `ready` and `started` are its
+    health; `check` is by which checks it was ready last (`launching.check_key`), empty while it was by none.
+    `installed` are the keys of complete installations. `held` is the generation in which a STOP command came, 0 for none.
+    """
+
+    boot: str
+    epoch: int = 0
+    generation: int = 0
+    revision: int = 0
+    state: State | None = None
+    attempt: int = 0
+    since_ms: int = 0
+    taken_ms: int | None = None
+    process: Handle | None = None
+    outgoing: Outgoing | None = None
+    driver: str = ""
+    run_key: str = ""
+    install_key: str = ""
+    run_generation: int = 0
+    run_restart: int = 0
+    started: bool = False
+    ready: bool = False
+    check: str = ""
+    began_s: float = 0.0
+    output: dict[str, int] = {}
+    before: dict[str, tuple[bool, int, int]] = {}
+    """The output of the run before: for each stream whether it is in the rotated file, its start and end."""
+    installed: tuple[str, ...] = ()
+    configured: str = ""
+    ports: dict[str, int] = {}
+    restarts: int = 0
+    finished: bool = False
+    not_before_s: float = 0.0
+    step: str = ""
+    doing: str = ""
+    """The step of the spec that is under way, with its key."""
+    cut: int = 0
+    """How many agents in a row have ended in it."""
+    history: RestartHistory = RestartHistory()
+    last_exit: LastExit | None = None
+    good: Good | None = None
+    good_key: str = ""
+    """The run key that was good last: what asks for nothing else is good, too."""
+    done: Done | None = None
+    """What had ended well before anything else was wanted: who goes back to it does not run it again."""
+    begun: dict[str, int] = {}
+    """When the last few programs were begun here, by their run keys (realm ms)."""
+    commands: tuple[str, ...] = ()
+    last_command: str | None = None
+    held: int = 0
+    trigger: tuple[str, ...] = ()
+    reason: Reason | None = None
+    next_try_ms: int | None = None
+    parked: bool = False
+    """Why it failed, as that was told, and what comes next."""
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether its program has ended with 0, and is not run again, with what was good (A20)."""
+        ended = self.finished and self.last_exit is not None and self.last_exit.code == 0
+        return ended and self.good_key == self.run_key
+
+
+def carried(record: InstanceRecord) -> InstanceRecord:
+    """What of a record a new container inherits: counters, ports and words, no process and no files."""
+    return InstanceRecord(
+        boot=record.boot,
+        epoch=record.epoch,
+        generation=record.generation,
+        revision=record.revision,
+        state=record.state,
+        attempt=record.attempt,
+        since_ms=record.since_ms,
+        ports=record.ports,
+        restarts=record.restarts,
+        not_before_s=record.not_before_s,
+        history=record.history,
+        last_exit=record.last_exit,
+        good=record.good,
+        good_key=record.good_key,
+        done=record.done,
+        begun=record.begun,
+        doing=record.doing,
+        cut=record.cut,
+        commands=record.commands,
+        last_command=record.last_command,
+        held=record.held,
+        trigger=record.trigger,
+        reason=record.reason,
+        next_try_ms=record.next_try_ms,
+        parked=record.parked,
+    )
+
+
+def remembered(record: InstanceRecord | None) -> InstanceRecord | None:
+    """What of a record outlives a cleared container: what was good (A18), has ended well (A20), and is installed (E6)."""
+    if record is None or (record.good is None and not record.installed):
+        return None
+    kept = InstanceRecord(boot=record.boot, installed=record.installed)
+    if record.good is None:
+        return kept
+    kept = msgspec.structs.replace(kept, good=record.good, good_key=record.good_key, done=record.done, begun=record.begun)
+    if not record.ended_well:
+        return kept
+    return msgspec.structs.replace(
+        kept,
+        finished=True,
+        last_exit=record.last_exit,
+        run_key=record.run_key,
+        install_key=record.install_key,
+        run_restart=record.run_restart,
+    )
+
+
+def dump_record(record: InstanceRecord) -> bytes:
+    """A record as JSON, which a person can read."""
+    return msgspec.json.encode(record)
+
+
+def load_record(raw: bytes | None) -> InstanceRecord | None:
+    """Read a record; None when there is none or it is damaged: then nothing is known."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=InstanceRecord)
+    except msgspec.DecodeError:
+        return None
