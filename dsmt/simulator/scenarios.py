@@ -76,7 +76,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     ),
     "parted": Scenario(brokers.parted, "12.3: brokers that were parted have the same 5 s later", 100.0, 7, 2, brokers=3),
     "site": Scenario(brokers.site, "E5: a site repairs itself while its uplink is down", 130.0, 9, 3, brokers=3, site=4),
-    "returned": Scenario(brokers.returned, "12.5: a broker that was away is whole by itself", 70.0, 7, 2, brokers=3),
+    "returned": Scenario(brokers.returned, "12.5: a broker that was away is whole by itself", 100.0, 7, 2, brokers=3),
     "clock": Scenario(clocks.clock, "J4: a broker's clock steps, and realm time does not"),
 }
 

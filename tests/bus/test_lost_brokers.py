@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.brokers import ATTACH_S
 from dsmt.bus.rules.marks import ASK_MS
 from dsmt.bus.wire import frames as f
+from dsmt.event.kinds.broker import Session
+from dsmt.event.records import from_data
 from dsmt.ports.bus import Draft, Level, Start
 from tests.bus.meshes import at, held, linked, mesh, move, words
 from tests.bus.realm import Facts, Pen, TestRealm, reading, scenario
@@ -54,6 +57,43 @@ async def test_a_broker_with_a_new_disk_is_filled_by_the_others(r: TestRealm) ->
     await until(again._recorder.is_whole, 4)
     await until(lambda: held(again) == held(b1))
     assert again._ingest._held("config/y").event.data == {"n": 1}
+
+
+def session(broker: Broker, source: str) -> Session | None:
+    """What a broker holds as the last word of b3 on a source."""
+    row = broker._store.winner(f"broker/b3/session/{source}")
+    return None if row is None else from_data(Session, row.read().event.data)
+
+
+@scenario
+async def test_who_was_at_a_broker_that_has_lost_its_disk_is_told_of_by_it_as_by_one_that_has_kept_it(r: TestRealm) -> None:
+    """One died with it, one was closed before, one went elsewhere: none of them counts as open there for a day."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    names = ("node/died", "node/moved", "controller/closed")
+    moved = r.identity("node/moved")
+    clients = [await r.client(name, identity=moved if name == "node/moved" else None, brokers=at(b3)) for name in names]
+    for one in clients:
+        one.brokers.told = lambda _: None  # type: ignore[method-assign]
+    await r.stop(clients[2])
+    await until(lambda: [getattr(session(b1, name), "state", "") for name in names] == ["open", "open", "closed"])
+    closed, others = session(b1, "controller/closed"), at(b1) + at(b2) + at(b3)
+    identity, address = r.identities[b3], b3.address
+    for one in (b3, clients[0], clients[1]):
+        await r.stop(one)
+    here = await r.client("node/moved", identity=moved, brokers=at(b1))
+    again = await r.broker("b3", identity=identity, address=address, store=":memory:", born=False, others=others)
+
+    def alike(name: str) -> set[str]:
+        """How it is by the word of b3, in its present life, that all hold."""
+        said = [session(one, name) for one in (b1, b2, again)]
+        return (
+            {one.state for one in said if one is not None} if None not in said and said[0] == said[1] == said[2] else set()
+        )
+
+    await until(lambda: alike("node/died") == alike("node/moved") == {"silent"}, 25)
+    assert here.attached
+    assert alike("controller/closed") == {"closed"}
+    assert session(again, "controller/closed") == closed
 
 
 @scenario

@@ -17,7 +17,7 @@ from dsmt.operations.read.explaining import Explained, why
 from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, braking, controlling, node_control, nodesets
+from dsmt.operations.write import applying, braking, brokers, controlling, node_control, nodesets
 from dsmt.operations.write.writing import anew
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
@@ -172,6 +172,30 @@ def test_who_says_what_is_so_already_is_told_of_a_broker_that_is_not_heard(tmp_p
                 warned = await says()
             assert [len(one) for one in warned] == [1, 1, 1]
             assert all(one[0].startswith("b1 is not heard at b2: what was said there since is not known") for one in warned)
+
+    asyncio.run(main())
+
+
+def test_nobody_is_warned_of_a_broker_that_was_removed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            b1, b2 = await mesh(made, "b1", "b2")
+            eve, known = await made.client("operator/eve", brokers=at(b2)), {"b1": at(b1)[0], "b2": at(b2)[0]}
+            await (await made.client("monitor/n1", brokers=at(b2))).publish(applying_attributes())
+            await brokers.announce(eve, known, by="eve", reason="")
+            await made.stop(b1)
+
+            async def lost_brokers() -> object:
+                return (await look(eve)).fleet.lost_brokers
+
+            async def warned() -> list[str]:
+                return (await node_control.set_mode(eve, "n1", "active", by="eve", reason="")).warnings
+
+            await waiting.told(lost_brokers, "b1 is lost to who is at b2", 20)
+            assert len(await warned()) == 1
+            await brokers.remove(eve, "b1", known, by="eve", reason="")
+            assert await lost_brokers()
+            assert await warned() == []
 
     asyncio.run(main())
 

@@ -12,6 +12,7 @@ import pytest
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.others.others import Others
+from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.simulator.fleet import Scale
@@ -56,6 +57,17 @@ def test_a_planted_defect_is_caught(
     defect(monkeypatch)
     found = (one for seed in seeds for one in play(seed, scenario="survivors", scale=SCALE).wrong)
     assert any(said in one for one in found)
+
+
+def forgetting_its_past(patch: pytest.MonkeyPatch) -> None:
+    """A broker that has lost its disk says nothing of who was attached to it before (R8)."""
+    taken = Recorder._is_past
+    patch.setattr(Recorder, "_is_past", lambda self, row: taken(self, row) and row.key_id != self._key_id)
+
+
+def test_a_broker_that_forgets_its_past_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgetting_its_past(monkeypatch)
+    assert any("12.2" in one for one in play(4, scenario="returned", scale=SCALE).wrong)
 
 
 def going_on_from_now(patch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,9 @@
 Rule 1: what is pending is stored in one commit; where the disk is full nothing is, and nothing is lost (`ingest`).
 Rule 2: when realm time has stepped ahead who is attached is said anew with the next tick, and only then told to measure it:
     whoever goes along first takes all that was said of sessions for dead.
-Rule 3: what a broker with another key has said under this one's name, on the other side of a partition, is this one's to
-    say anew with the next tick, in an incarnation that is greater: else nobody would take this one's words (R8).
+Rule 3: what others bring of what was said under this one's name is its past: before its disk was lost, or by a broker with
+    another key on the other side of a partition. Once this one is whole, and has its last words, it says them anew, in an
+    incarnation that is greater: else nobody would take them (R8). Of what it has said later itself nothing is said anew.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Recorder:
         self._log = Logger(broker=identity.name)
         self._has_stepped = False
         self._key_id = identity.key.key_id
-        self._others_words: dict[str, Row] = {}
+        self._past: dict[str, Row] = {}
         """What is to be said anew by rule 3, by topic."""
         self.time = Timekeeper(
             identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock, told_ms=config.told_ms
@@ -74,24 +75,31 @@ class Recorder:
         if rows:
             self.reporter.stored(rows)
             self.sessions.stored(rows)
-            self._others_words |= {row.topic: row for row in rows if self._is_anothers(row)}
+            self._past |= {row.topic: row for row in rows if self._is_past(row)}
         return rows
 
-    def _is_anothers(self, row: Row) -> bool:
-        return bool(row.brought) and row.fact and row.topic.startswith(f"{self._name}/") and row.key_id != self._key_id
+    def _is_past(self, row: Row) -> bool:
+        return bool(row.brought) and row.fact and row.topic.startswith(f"{self._name}/")
+
+    def _is_later(self, row: Row) -> bool:
+        """Whether this broker, with this key, has said something later on the topic of what was brought to it."""
+        held = self._store.winner(row.topic) if row.key_id == self._key_id else None
+        return held is not None and held.read().id > row.read().id
 
     def say_anew(self) -> None:
-        """Say anew what another broker has said under this one's name (rule 3)."""
-        now_ms, taken, self._others_words = self.time.now_ms(), self._others_words, {}
-        said = [(row, event) for row in taken.values() if not (event := row.read().event).is_dead(now_ms)]
+        """Say anew what was said under this broker's name, as others have brought it (rule 3)."""
+        if not self._past or not self.is_whole():
+            return
+        now_ms, past, self._past = self.time.now_ms(), self._past, {}
+        said = [row for row in past.values() if not row.read().event.is_dead(now_ms) and not self._is_later(row)]
         if not said:
             return
-        greatest = max(event.incarnation for _, event in said)
+        greatest = max(row.read().event.incarnation for row in said)
         if greatest > self.words.chain.incarnation:
             before = self.words.begin(next_incarnation(self._store.meta, max(now_ms, greatest + 1)))
             self.reporter.began(before.incarnation, before.sequence)
-        for row, _ in said:
-            self.sessions.taken_over(row, self._clock.boottime(), now_ms)
+        for row in said:
+            self.sessions.taken_over(row, self._clock.boottime(), now_ms, own=row.key_id == self._key_id)
 
     @property
     def dropped(self) -> int:

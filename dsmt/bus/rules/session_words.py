@@ -8,9 +8,10 @@ Rule 3: of what a broker held that is lost for `REATTACH_GRACE_MS` and has not a
 Rule 4: whoever has named somebody says when that is over.
 Rule 5: of a broker that is a leaf it is said that it is one, and whether it was read to its end here: its next upstream goes
     on from there (E5).
-Rule 6: what another broker said under this one's name, on the other side of a partition, is this one's past: a greater
-    attachment there counts as one that was open when this broker last ended, and each is said anew (R8). Who was closed
-    there, and has not been here since, stays so.
+Rule 6: what was said under this broker's name, and others have brought, is its past: a greater attachment there counts as
+    one that was open when this broker last ended, and each is said anew (R8). Who was closed on the other side of a
+    partition, by a broker with another key, and has not been here since, stays so; of this one's own past, from before its
+    disk was lost, it is as if it stood in its store.
 """
 
 from __future__ import annotations
@@ -121,13 +122,15 @@ class SessionWords:
         self._end(ended)
         self._name()
 
-    def taken_over(self, row: Row, now: float, now_ms: int) -> None:
-        """Say anew what another process of this broker's name has said of a source (rule 6)."""
+    def taken_over(self, row: Row, now: float, now_ms: int, *, own: bool = False) -> None:
+        """Say anew what was said under this name of a source; `own`: by this broker, before its disk was lost (rule 6)."""
         if not row.topic.startswith(self._prefix):
             return
         source, record = row.topic.removeprefix(self._prefix), _read(row)
         held = self.presence.attachment_of(source)
-        if record is not None and (record.attachment == held or (record.attachment > held and record.state != "closed")):
+        if record is not None and (
+            record.attachment == held or (record.attachment > held and (own or record.state != "closed"))
+        ):
             self.restore(row, now, now_ms)
             self._restored = []
         known = self.presence.record_of(source)

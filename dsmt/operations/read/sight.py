@@ -40,6 +40,7 @@ STATS_MS: Final = 70_000
 """Brokers say their stats each 30 s."""
 KEEPER_MS: Final = 300_000
 """How long `status` tells of the death of a keeper or spawner."""
+_OF_BROKERS: Final = Interest(("config/broker/+", "broker/+/withheld/+"), conflate=True, signals=False, follow=False)
 HEARD_MS: Final = 5_000
 """How far back heartbeats are looked for."""
 CONTROLLER_EACH_S: Final = 30
@@ -185,7 +186,7 @@ class Sight:
     @property
     def unheard(self) -> list[str]:
         """The warning, for who is told that all is so already, that what was said at a broker which is lost is not known."""
-        lost = sorted(self.fleet.lost_brokers)
+        lost = sorted(self.fleet.lost_brokers.keys() - self.passing.removed)
         if not lost:
             return []
         said = f"{some(lost)} {'are' if len(lost) > 1 else 'is'} not heard at {self.broker}"
@@ -213,7 +214,12 @@ async def look(bus: BusReader, *, passing: bool = False, of: Collection[str] = (
                 for delivery in batch:
                     following.take(delivery)
                 if following.complete:
-                    return sight_of(following, bus, told)
+                    break
+        if following.complete:
+            sight = sight_of(following, bus, told)
+            if sight.fleet.lost_brokers and not passing:  # one that was removed is none, and not lost
+                await _take(bus, told, _OF_BROKERS)
+            return sight
     raise TransportError("bus.ended", "the broker did not send all facts", next="try again")
 
 
@@ -229,10 +235,11 @@ async def _passing(bus: BusReader, told: Passing) -> None:
         Interest(patterns, start=Start.HISTORY, since=now_ms - window, conflate=True, follow=False)
         for patterns, window in windows
     ]
-    for interest in (
-        *asked,
-        Interest(("config/broker/+", "broker/+/withheld/+"), conflate=True, signals=False, follow=False),
-    ):
+    await _take(bus, told, *asked, _OF_BROKERS)
+
+
+async def _take(bus: BusReader, told: Passing, *interests: Interest) -> None:
+    for interest in interests:
         async with bus.subscribe(interest) as batches:
             async for batch in batches:
                 for delivery in batch:

@@ -189,9 +189,14 @@ async def _repaired(play: Play, nodes: list[SimNode], by: list[SimNode]) -> list
 
 
 async def returned(play: Play) -> None:
-    """One of three brokers is away for long, or comes back with a new or an old disk, and is whole by itself (12.5)."""
+    """One of three brokers is away for long, or comes back with a new or an old disk, and is whole by itself (12.5).
+
+    Before that its disk may be lost in the moment in which a node dies that is attached to it.
+    """
     fleet = play.fleet
     away = play.stream.choice(fleet.brokers[1:])
+    if play.stream.chance(0.5):
+        await _lose_machine(play, away)
     old = away.copied()
     await asyncio.sleep(play.between(1.0, 4.0))
     away.kept.stop()
@@ -213,6 +218,21 @@ async def returned(play: Play) -> None:
     await play.settled(30.0, "after it came back")
     await asyncio.sleep(LATE_S)
     play.wrong += safe(play, fleet.brokers)
+
+
+async def _lose_machine(play: Play, broker: SimBroker) -> None:
+    """A machine dies that has a broker and a node; the broker is begun anew at once with nothing, the node later."""
+    name = _at(play.fleet, broker)
+    if name is None:
+        return
+    play.faults.note(f"{name} dies with {broker.name}, which has lost its disk")
+    play.fleet.nodes[name].host.power_off()
+    broker.kept.stop()
+    broker.new_store(kept_birth=False)
+    await asyncio.sleep(play.between(0.2, 2.0))
+    broker.kept.start()
+    await play.settled(30.0, "after a node died with the disk of its broker")
+    play.fleet.nodes[name].boot()
 
 
 def same(fleet: Fleet, brokers: list[SimBroker]) -> list[str]:
