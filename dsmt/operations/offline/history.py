@@ -223,7 +223,8 @@ class _Export:
             raise _Again
 
     def _row(self, row: int, arrived_ms: int, raw: bytes) -> bytes:
-        signed = decode(raw)
-        if self._patterns and not any(matches(pattern, signed.event.topic) for pattern in self._patterns):
-            return packed("N", row, 0, row_hash(row, arrived_ms, signed.leaf))
+        if self._patterns:  # only then is it to be read: where everything is wanted that costs more than to write it
+            signed = decode(raw)
+            if not any(matches(pattern, signed.event.topic) for pattern in self._patterns):
+                return packed("N", row, 0, row_hash(row, arrived_ms, signed.leaf))
         return packed("R", row, arrived_ms, raw)
