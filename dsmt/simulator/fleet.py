@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Fleet:
                 host.clock.offset_s = self.stream.uniform(-SKEW_S, SKEW_S)
         self._views: dict[SimStore, tuple[View, int]] = {}
         self._held: dict[SimStore, tuple[int, list[tuple[Row, SignedEvent]]]] = {}
-        self._held_at = -1
+        """By store, how many of its rows were gone when it was read, and what it held."""
         self.recent: deque[bytes] = deque(maxlen=RECENT)
         """The digests of the view after each of the last rows that were folded into it."""
 
@@ -279,14 +280,15 @@ class Fleet:
     # --- history -------------------------------------------------------------------------------------------------
 
     def held(self, store: SimStore) -> list[tuple[Row, SignedEvent]]:
-        """All that a store holds now, in order; within an instant it is read once."""
-        tick, head = self.world.loop.tick, store.head
-        if self._held_at != tick:
-            self._held, self._held_at = {}, tick
-        at, rows = self._held.get(store, (-1, []))
-        if at != head:
-            rows = list(self._read(store, 0))
-            self._held[store] = head, rows
+        """All that a store holds now, in order; each row is read once, unless rows were trimmed meanwhile."""
+        gone = store.gone
+        known, rows = self._held.get(store, (gone, []))
+        if known != gone:
+            rows = []
+        last = rows[-1][0].row if rows else 0
+        if store.head > last:
+            rows = [*rows, *self._read(store, last)]
+        self._held[store] = gone, rows
         return rows
 
     def rows(self, store: SimStore | None = None) -> Iterator[tuple[int, SignedEvent]]:
@@ -304,7 +306,8 @@ class Fleet:
         store = self.broker.store
         view, row = self._views.get(store) or (View(), 0)
         if store.head > row:
-            for one, signed in self._read(store, row):
+            held = self.held(store)
+            for one, signed in held[bisect_right(held, row, key=_number) :]:
                 if view.apply(signed) or not self.recent:
                     self.recent.append(view.digest)
                 row = one.row
@@ -322,3 +325,7 @@ class Fleet:
                 found.update(b"%d %d %s %d\n" % (row.row, row.arrived_ms, row.topic.encode(), len(raw)))
                 found.update(raw)
         return found.hexdigest()
+
+
+def _number(held: tuple[Row, SignedEvent]) -> int:
+    return held[0].row

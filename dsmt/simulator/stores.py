@@ -31,6 +31,11 @@ class SimStore(SqliteStore):
             self._content.backup(db)
         return db
 
+    @property
+    def gone(self) -> int:
+        """How many of its rows were trimmed."""
+        return self.head - self.counts()["events"]
+
     def sync(self) -> None:
         """Have all of it on the disk, as at its end in order: it keeps its id then."""
         self._all_synced()
