@@ -140,7 +140,7 @@ class Component:
         )
         known = ((index, slot, slot.told) for index, slot in own if slot.told is not None)
         held = next((index for index, slot, told in known if self._is_held_tried(slot, told)), None)
-        return None if any(map(self.is_good, self.slots)) else held
+        return None if held is None or any(map(self.is_good, self.slots)) else held
 
     def _is_held_tried(self, slot: SlotEntry, fact: Slot) -> bool:
         """Whether a hold has stopped what stands where it was tried; or is to, and its fact does not say so yet."""
@@ -201,10 +201,10 @@ class Component:
 
     def ready_since(self, slot: SlotEntry) -> int | None:
         """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
-        since = running_since(slot)
-        if since is None or slot.fact is None or slot.there is None:
+        since, there = running_since(slot), slot.there
+        if since is None or slot.fact is None or there is None:
             return None
-        if slot.there.health is None:
+        if there.health is None:
             return since if self.runs(slot.fact.record).health is None else None
         health = slot.health
         if health is None or health.record.health == "unready":

@@ -243,9 +243,9 @@ class Rollout(Component):
         told = slot.told
         if told is None or told.desired != "running" or told.spec != self.stands.spec:
             return None
-        if self.fleet.state(told.node or "") != "alive" or self.is_good(slot):
-            return None
         if self.refusal is not None or self.ready_since(slot) is not None:
+            return None
+        if self.fleet.state(told.node or "") != "alive" or self.is_good(slot):
             return None
         since = self.unready_from(slot)
         return None if since is None else since + self.allowed_ms(told)

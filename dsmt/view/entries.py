@@ -100,7 +100,8 @@ class SlotEntry:
     @property
     def said(self) -> Held[Status] | None:
         """What was said last of the application there."""
-        return None if self.there is None else self.there.application
+        there = self.there
+        return None if there is None else there.application
 
     @property
     def answer(self) -> Held[Status] | None:
@@ -111,7 +112,8 @@ class SlotEntry:
     @property
     def health(self) -> Held[Health] | None:
         """How well that is which its fact orders now, as its agent says it."""
-        health = None if self.there is None else self.there.health
+        there = self.there
+        health = None if there is None else there.health
         answers_now = self.fact is not None and health is not None and health.record.generation >= self.fact.version
         return health if answers_now else None
 
