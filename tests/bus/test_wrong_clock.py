@@ -10,6 +10,8 @@ import pytest
 from dsmt.bus.client import client as client_module
 from dsmt.bus.rules.backoff import ENDED_S
 from dsmt.errors import TransportError
+from dsmt.event.kinds.realm import ClockWord
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft, Start
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import delegate
@@ -132,10 +134,27 @@ def test_who_delegates_by_a_wrong_clock_delegates_all_the_same(network_kind, tmp
 
 @scenario
 async def test_one_whose_clock_is_wrong_keeps_nobody_from_the_others(r: TestRealm) -> None:
-    behind = await r.broker("behind", clock=TestClock(-3600.0))
+    certified = r.identity("broker/behind", now_s=int(time.time()) - 7200)
+    behind = await r.broker("behind", identity=certified, clock=TestClock(-3600.0))
     right = await r.broker("right")
     for number in range(8):
         began = time.monotonic()
         client = await r.client(f"operator/{number}", brokers=at(behind) + at(right))
         assert client.broker == "broker/right"
         assert time.monotonic() - began < ENDED_S[0] / 2, "it waits for so long only when it has tried all"
+
+
+@scenario
+async def test_the_only_broker_that_begins_with_no_store_and_no_time_is_set_right_by_an_operator(r: TestRealm) -> None:
+    """Its machine lost its disk and knows no time yet: nobody's certificate would have begun, and no word could say so."""
+    clock = TestClock(10_000 - time.time())
+    broker = await r.broker(clock=clock)
+    begins_ms = broker._identity.certificate.not_before * 1000
+    assert 0 <= broker.now_ms() - begins_ms < 10_000
+    bob = await r.client("operator/bob")
+    clock.offset_s = 0.0
+    await until(lambda: broker._recorder.time.ahead_s > 30)
+    word = ClockWord(ahead_s=broker._recorder.time.ahead_s, by="bob", reason="it knows the time")
+    await bob.publish(Draft("config/clock/b1", to_data(word)))
+    await until(lambda: abs(broker.now_ms() - clock.wall_ms()) < 1_000)
+    assert bob.attached

@@ -46,7 +46,14 @@ class Recorder:
         self._past: dict[str, Row] = {}
         """What is to be said anew by rule 3, by topic."""
         self.time = Timekeeper(
-            identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock, told_ms=config.told_ms
+            identity.name,
+            config.boot,
+            store,
+            store.meta,
+            clock,
+            tell=self._tell_clock,
+            told_ms=config.told_ms,
+            certified_ms=identity.certificate.not_before * 1000,
         )
         self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
         self.words = Words(identity, next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)

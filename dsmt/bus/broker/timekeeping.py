@@ -5,7 +5,9 @@ Rule 1: the wall clock is looked at in each tick, or the median of it and of the
 Rule 2: an operator's word is obeyed when it is stored.
 Rule 3: what others bring back of what was decided may be ahead of it: then this broker's store began anew, and its machine's
     clock is behind. What it signed itself once takes it there (`broker_time`); else it is told what to do, in its stats too.
-Rule 4: the time is kept each `KEEP_S`, and when an operator has changed it: a broker that is killed goes on from there.
+Rule 4: where no other broker tells the time, it is not before the certificate of this one begins: with a clock before that,
+    as of a machine that has just booted and knows no time, and an empty store nobody could attach, nor say that it is right.
+Rule 5: the time is kept each `KEEP_S`, and when an operator has changed it: a broker that is killed goes on from there.
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ class Timekeeper:
         *,
         tell: Callable[[str], None],
         told_ms: int | None = None,
+        certified_ms: int = 0,
     ) -> None:
         self._name, self._meta, self._clock, self._tell = name, meta, clock, tell
         now = clock.boottime()
         wall_ms = clock.wall_ms() if told_ms is None else told_ms
-        self._time = BrokerTime(boot, wall_ms, now, kept=meta.get(KEPT), last_ms=_last_arrival_ms(log))
+        last_ms = max(_last_arrival_ms(log), certified_ms if told_ms is None else 0)
+        self._time = BrokerTime(boot, wall_ms, now, kept=meta.get(KEPT), last_ms=last_ms)
         self._told_far, self._keep_at = False, now
         self._early_ms, self._early_until, self._told_early = 0, now, False
 
@@ -108,7 +112,7 @@ class Timekeeper:
         return taken
 
     def keep(self) -> None:
-        """Have the store keep it, now and then (rule 4)."""
+        """Have the store keep it, now and then (rule 5)."""
         now = self._clock.boottime()
         if now >= self._keep_at:
             self._keep_at = now + KEEP_S
