@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.slot import SlotControl
-from dsmt.event.status import State
+from dsmt.event.status import Layer, State
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, controlling
 from tests.controllers.build import Realm, key, web
@@ -88,6 +88,16 @@ def test_a_move_to_any_other_node_names_the_one_that_is_to_be_left_also_while_th
     realm.say("controller/c1", "service/web/slot/app/0", msgspec.structs.replace(realm.slot(), node=None))
     assert words(realm, move).leave == node
     assert words(realm, move, to="n2").leave == ""
+
+
+def test_a_move_of_what_was_made_anew_at_once_leaves_the_node_where_it_runs_still(words: Words) -> None:
+    """No fact says where it is yet: it is taken over where it runs, which is not what was asked for."""
+    realm = Realm("n1", "n2")
+    realm.status(key(0), "n2", State.INSTALLED, layer=Layer.CONTAINER, generation=7, orphan=True)
+    realm.apply(web(1))
+    assert words(realm, move).leave == "n2"
+    realm.settle(seconds=5)
+    assert realm.slot().node == "n1"
 
 
 def test_a_move_that_cannot_be_made_yet_says_so_at_once(words: Words) -> None:

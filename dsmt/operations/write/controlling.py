@@ -124,7 +124,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
 
     def will(before: SlotControl, key: SlotKey) -> SlotControl:
         slot = sight.view.slot(key)
-        node = "" if slot is None or slot.fact is None else slot.fact.record.node
+        node = _where(slot)
         home = home_of(sight.governing, key)
         stays = slot is not None and slot.move_asked is None and (home is None or is_there(sight.fleet, home))
         if stays and node and node == goes[key]:
@@ -139,6 +139,13 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     data = {one: node for one, node in homes.items() if one in done.instances}
     waits = [f"{key} {why}" for key in keys if str(key) in done.instances and (why := move_waits(sight, key, goes[key]))]
     return msgspec.structs.replace(done, data=data, warnings=[*done.warnings, *waits])
+
+
+def _where(slot: SlotEntry | None) -> str:
+    """The node where a slot is: by its fact; or, where its service was made anew and none is said yet, where it runs."""
+    if slot is None:
+        return ""
+    return (slot.told.node or "") if slot.told is not None else next(iter(slot.holders), "")
 
 
 def _held_until_started(row: InstanceRow) -> str:
