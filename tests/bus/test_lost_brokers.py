@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.client.brokers import ATTACH_S
 from dsmt.bus.rules.marks import ASK_MS
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.event.kinds.broker import Session
 from dsmt.event.records import from_data
@@ -94,6 +96,29 @@ async def test_who_was_at_a_broker_that_has_lost_its_disk_is_told_of_by_it_as_by
     assert here.attached
     assert alike("controller/closed") == {"closed"}
     assert session(again, "controller/closed") == closed
+
+
+@scenario
+async def test_a_broker_that_ends_again_before_it_has_said_its_past_anew_says_it_in_its_next_life(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    node = await r.client("node/died", brokers=at(b2))
+    others, identity, address = at(b1) + at(b2), r.identities[b2], b2.address
+    await until(lambda: b1._store.winner("broker/b2/session/node/died") is not None)
+    for one in (b2, node):
+        await r.stop(one)
+    blank = SqliteStore(str(r.directory / "blank.db"), identity="b2-anew")
+    with pytest.MonkeyPatch.context() as at_first:
+        at_first.setattr(Recorder, "say_anew", lambda _: None)
+        first = await r.broker("b2", identity=identity, address=address, kept=blank, born=False, others=others)
+        await until(first._recorder.is_whole)
+        await r.stop(first)
+    await r.broker("b2", identity=identity, address=address, kept=blank, born=False, others=others)
+
+    def said() -> Any:
+        row = b1._store.winner("broker/b2/session/node/died")
+        return None if row is None else from_data(Session, row.read().event.data).state
+
+    await until(lambda: said() == "silent", 25)
 
 
 @scenario

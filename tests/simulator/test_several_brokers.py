@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from dsmt.bus.broker.copied import Copied
+from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.others.others import Others
 from dsmt.bus.broker.recorder import Recorder
@@ -65,9 +66,17 @@ def forgetting_its_past(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Recorder, "_is_past", lambda self, row: taken(self, row) and row.key_id != self._key_id)
 
 
-def test_a_broker_that_forgets_its_past_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    forgetting_its_past(monkeypatch)
-    assert any("12.2" in one for one in play(4, scenario="returned", scale=SCALE).wrong)
+def forgetting_it_with_its_process(patch: pytest.MonkeyPatch) -> None:
+    """The same, where the broker is killed between having its past and saying it anew."""
+    patch.setattr(Ingest, "_has_signed", lambda *_: False)
+
+
+@pytest.mark.parametrize(("defect", "seed"), [(forgetting_its_past, 8), (forgetting_it_with_its_process, 4)])
+def test_a_broker_that_forgets_its_past_is_caught(
+    defect: Callable[[pytest.MonkeyPatch], None], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defect(monkeypatch)
+    assert any("12.2" in one for one in play(seed, scenario="returned", scale=SCALE).wrong)
 
 
 def going_on_from_now(patch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,13 @@ Rule 3: a hole in a source's sequence (`marks`), for what comes over its own ses
     noticed (`dsmt.notice` of kind `gap`).
 Rule 4: what the broker says itself (`words`) is signed with the commit.
 Rule 5: when the disk is full nothing of the batch is stored or acknowledged; what the broker has signed is kept.
-Rule 6: what this broker said on its own topics and others bring back is not taken for its word: it says that anew. But it is
-    its word on realm time (J4), whatever was lost with its disk. Where the store is founded (`founding`) nothing was lost.
+Rule 6: what this broker said and others bring back is its word, on realm time (J4) too, until it says it anew (`recorder`).
+    What one with another key said under this name does not stand here, unless the store is founded (`founding`).
 Rule 7: what another broker brings was judged where it was stored first, and is merged by fact order (E1). What is ahead
     waits until its time has come. Not taken is what a key has signed that has ended, and what nobody here could use: of
     another version, or with a number that nobody can follow (A3).
-Rule 8: new signals of a source on a topic, each the next one, that come as a run are judged once: the latest of them is
-    checked, and their place. Where that does not do each is looked at, so that each is refused for its own reason.
+Rule 8: new signals of a source on a topic, each the next one, are judged once if they come as a run: by the latest of them,
+    and by their place. Where that does not do each is looked at, and refused for its own reason.
 """
 
 from __future__ import annotations
@@ -89,10 +89,7 @@ class Ingest:
     # --- what sessions say ---------------------------------------------------------------------------------------
 
     def offered(self, session: str, parts: Sequence[bytes], *, again: bool = False, granted: int = 0) -> Outcome:
-        """Take in what a session published, which was granted an incarnation.
-
-        `again`: facts that were stored elsewhere before, its own among them (R5).
-        """
+        """Take in what a session published; `again`: facts that were stored elsewhere before, its own among them (R5)."""
         outcome, told, now_ms = Outcome(), PublishedBy(session, again=again, granted=granted), self._now_ms()
         for part in parts:
             try:
@@ -178,7 +175,7 @@ class Ingest:
     def _look_ahead(self, signed: SignedEvent, outcome: Outcome) -> None:
         """Note what a fact that is ahead tells of realm time (rule 6)."""
         event = signed.event
-        if event.source == self._identity.name and signed.key_id == self._identity.key.key_id:
+        if event.source == self._identity.name and self._has_signed(signed):
             self._was(event.time_ms)
         elif event.source.split("/")[0] in _WHO_DECIDE:
             outcome.early_ms = max(outcome.early_ms, event.time_ms, event.incarnation)
@@ -274,12 +271,16 @@ class Ingest:
         except UnusableEventError:  # of another version, or poisoned: nobody here could use it
             self.dropped += 1
             return 0
-        if admitted.winner and event.source == self._identity.name and not self._founds:  # rule 6
+        own = event.source == self._identity.name
+        if own and admitted.winner and not (self._founds or self._has_signed(signed)):  # rule 6
             admitted = Admitted(signed, fact, winner=False, budget=admitted.budget)
         self._reoffered.add(event.source)
         self._marks.brought(*identity)
         self._pending.add([self._append(admitted, now_ms, brought=broker)])
         return 0
+
+    def _has_signed(self, signed: SignedEvent) -> bool:
+        return signed.key_id == self._identity.key.key_id
 
     # --- holes ---------------------------------------------------------------------------------------------------
 

@@ -82,7 +82,10 @@ class Recorder:
         if rows:
             self.reporter.stored(rows)
             self.sessions.stored(rows)
-            self._past |= {row.topic: row for row in rows if self._is_past(row)}
+            for row in filter(self._is_past, rows):
+                before = self._past.get(row.topic)
+                if before is None or before.read().id < row.read().id:
+                    self._past[row.topic] = row
         return rows
 
     def _is_past(self, row: Row) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import Final
 
+from dsmt.bus.broker.broker import Broker
 from dsmt.ports.bus import Level
 from dsmt.simulator.engine.host import Host
 from dsmt.simulator.fleet import Fleet
@@ -225,14 +226,27 @@ async def _lose_machine(play: Play, broker: SimBroker) -> None:
     name = _at(play.fleet, broker)
     if name is None:
         return
+    before = broker.broker
     play.faults.note(f"{name} dies with {broker.name}, which has lost its disk")
     play.fleet.nodes[name].host.power_off()
     broker.kept.stop()
     broker.new_store(kept_birth=False)
     await asyncio.sleep(play.between(0.2, 2.0))
     broker.kept.start()
+    if play.stream.chance(0.5):
+        await _filled(broker, before)
+        play.faults.note(f"{broker.name} is killed as soon as it is filled")
+        broker.kept.kill()
     await play.settled(30.0, "after a node died with the disk of its broker")
     play.fleet.nodes[name].boot()
+
+
+async def _filled(broker: SimBroker, before: Broker | None) -> None:
+    """Wait until the next process of a broker is whole, and has had no time to say anything."""
+    for _ in range(2_000):
+        if broker.broker not in (before, None) and broker.broker.whole:
+            return
+        await asyncio.sleep(0.01)
 
 
 def same(fleet: Fleet, brokers: list[SimBroker]) -> list[str]:
