@@ -80,6 +80,9 @@ REASONS: Final[Mapping[str, Template]] = {
         "bring <node> back, or dsmt move <target> --accept-data-loss",
         "you",
     ),
+    "wait.node": Template(
+        "nothing is known of <node>, where it is to run", "bring <node> back, or dsmt node remove <node> --forget", "you"
+    ),
     "wait.brake": Template(
         "replacing is on hold: <k> of <n> nodes went silent at once",
         "dsmt nodes, then dsmt brake release",

@@ -78,6 +78,11 @@ class Fleet:
             state = self._states[node] = "suspect" if entry is None else self._judge(entry)
         return state
 
+    def knows(self, node: str) -> bool:
+        """Whether a node has said anything of itself, or a broker of its sessions."""
+        entry = self.view.nodes.get(node)
+        return entry is not None and (entry.attributes is not None or bool(entry.sources))
+
     def key_of(self, node: str) -> str:
         """The id of the key of a node's data; empty while it is not known."""
         entry = self.view.nodes.get(node)

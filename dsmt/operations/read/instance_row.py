@@ -41,6 +41,8 @@ _INSTALLING: Final = ("fetch.", "install.")
 _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _EMPTY: Final = SlotEntry()
+RETURNED_MS: Final = 10_000
+"""By then who lives has attached to a store that began blank, and has said again what it holds."""
 _UNKNOWN: Final = frozenset({UNHEARD, "node.stale"})
 
 
@@ -291,10 +293,9 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
     as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
     there = spec is None or seen.state in _THERE or as_asked
     pinned = None if there else waits_for_home(sight.governing, key)
-    if pinned is not None:
-        return pinned
-    if (braked := waits_for_brake(sight, key, entry, node)) is not None:
-        return braked
+    waits = pinned or waits_for_brake(sight, key, entry, node) or _waits_for_node(sight, node, seen)
+    if waits is not None:
+        return waits
     instance = None if node is None else entry.instances.get(node)
     own = None if seen.status is None else seen.status.record.reason
     match seen.state:
@@ -310,6 +311,15 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
             failed = _failed_before(entry, node) or agent_failed(entry, node)
             return own or failed or unheard(sight, instance) or never_heard(sight, instance, seen)
     return own if own is None else _failed(sight, entry, node, seen, own)
+
+
+def _waits_for_node(sight: Sight, node: str | None, seen: Seen) -> Reason | None:
+    """That nothing is known of the node where it is to run, though all that live had the time to come back to this store."""
+    if node is None or seen.state is not Shown.WAITING or sight.fleet.knows(node):
+        return None
+    since_ms = sight.fleet.told_since_ms
+    late = since_ms is not None and sight.now_ms - since_ms >= RETURNED_MS
+    return reason("wait.node", node=node) if late else None
 
 
 def _failed(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen, why: Reason) -> Reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
@@ -10,7 +11,7 @@ from dsmt.errors import NotFoundError
 from dsmt.event.hlc import BOUND_MS, FAR_MS
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeAttributes
-from dsmt.event.phrases import in_retrospect, person
+from dsmt.event.phrases import in_retrospect, person, some
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
@@ -20,7 +21,7 @@ from dsmt.operations.read.sight import CONTROLLER_EACH_S, Sight
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
-from dsmt.view import NodeEntry
+from dsmt.view import NodeEntry, SlotKey
 from dsmt.view.held import Held
 from dsmt.view.sessions import Word, word
 from dsmt.view.shown import unwatched
@@ -179,11 +180,24 @@ def node_shown(sight: Sight, name: str, used: Used = NO_CERTIFICATES) -> NodeSho
 def find(sight: Sight, name: str) -> NodeEntry:
     """A node's entry. Raises `NotFoundError`."""
     entry = sight.view.nodes.get(name)
-    if entry is None or (entry.attributes is None and not entry.sources):
+    if entry is None or not sight.fleet.knows(name):
         kind, _, bare = name.partition("/")
         known = f"write {bare}, without node/" if kind == "node" and bare in sight.view.nodes else "dsmt nodes lists them"
+        if is_only_named(sight, name):
+            said = f"nothing is known of {name}, where {some(list(map(str, sorted(_given(sight, name)))))} is to run"
+            raise NotFoundError("node.unknown", said, next=f"bring it back, or dsmt node remove {name} --forget")
         raise NotFoundError("node.unknown", f"there is no node {name or repr(name)}", next=known)
     return entry
+
+
+def is_only_named(sight: Sight, name: str) -> bool:
+    """Whether nothing is known of a node but what is to run there: no word of it has come back to a store that was lost."""
+    return not sight.fleet.knows(name) and bool(_given(sight, name))
+
+
+def _given(sight: Sight, name: str) -> Collection[SlotKey]:
+    """What is to run on a node."""
+    return sight.view.allocations.node(name).slots
 
 
 def processes(sight: Sight, entry: NodeEntry) -> list[Process]:

@@ -10,7 +10,7 @@ from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.phrases import person, quoted, some
 from dsmt.operations.read.holding import Left, data_on, left_on
-from dsmt.operations.read.members import find
+from dsmt.operations.read.members import find, is_only_named
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.words.telling import Tell, silent
@@ -112,7 +112,7 @@ async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends:
 
 async def _remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool, ends: str) -> Controlled:
     sight = await look(bus)
-    entry = find(sight, name)
+    entry = _known(sight, name)
     state = sight.fleet.state(name)
     if state == "left":
         await _drained_no_more(bus, sight, entry, by)
@@ -175,6 +175,11 @@ def _left(sight: Sight, name: str, by: str, reason: str) -> Draft:
     return follow(sight.view, f"node/{name}/verdict", record, subject=f"node/{name}")
 
 
+def _known(sight: Sight, name: str) -> NodeEntry:
+    """A node's entry; an empty one where nothing is known of it but what is to run there. Raises `NotFoundError`."""
+    return NodeEntry(name) if is_only_named(sight, name) else find(sight, name)
+
+
 def _version(entry: NodeEntry) -> int:
     return 0 if entry.control is None else entry.control.version
 
@@ -186,7 +191,7 @@ def _controlled(sight: Sight, name: str, mode: str, *, changed: bool) -> Control
         node=name,
         mode=mode,
         changed=changed,
-        version=_version(find(sight, name)),
+        version=_version(_known(sight, name)),
         instances=len(sight.view.allocations.node(name).slots),
         pinned=stays,
         left=left,
