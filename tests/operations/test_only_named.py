@@ -45,7 +45,7 @@ def test_it_says_so_once_all_that_live_have_had_the_time_to_come_back(realm: Rea
     assert (row.reason.code, row.reason.who) == ("wait.node", "you")
     assert row.reason.next == "bring n9 back, or dsmt node remove n9 --forget"
     assert is_problem(sight(realm), row)
-    with pytest.raises(NotFoundError, match=f"nothing is known of n9, where web/app/{at} is to run") as unknown:
+    with pytest.raises(NotFoundError, match=f"nothing is known of n9 but what is to run there: web/app/{at}") as unknown:
         find(sight(realm), "n9")
     assert unknown.value.next == "bring it back, or dsmt node remove n9 --forget"
 

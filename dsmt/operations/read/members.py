@@ -184,7 +184,9 @@ def find(sight: Sight, name: str) -> NodeEntry:
         kind, _, bare = name.partition("/")
         known = f"write {bare}, without node/" if kind == "node" and bare in sight.view.nodes else "dsmt nodes lists them"
         if is_only_named(sight, name):
-            said = f"nothing is known of {name}, where {some(list(map(str, sorted(_given(sight, name)))))} is to run"
+            said = (
+                f"nothing is known of {name} but what is to run there: {some(list(map(str, sorted(_given(sight, name)))))}"
+            )
             raise NotFoundError("node.unknown", said, next=f"bring it back, or dsmt node remove {name} --forget")
         raise NotFoundError("node.unknown", f"there is no node {name or repr(name)}", next=known)
     return entry
