@@ -1,7 +1,8 @@
 """Contention: controllers that prefer different nodes, as they do when their views differ, and must agree anyway.
 
 Rule 1: each controller dislikes two thirds of the nodes, and takes one of them only when there is nothing else.
-Rule 2: who decides is the running process; a replay, which has none, says for whom (`speaking_for`).
+Rule 2: who only looks where something would go, as an operator's command does, prefers none.
+Rule 3: who decides is the running process; a replay, which has none, says for whom (`speaking_for`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ def contention() -> Iterator[None]:
 
     def chosen(self: placement.Chooser, key: SlotKey, avoid: Iterable[str] = ()) -> str | None:
         process = current_process()
-        own = int((_SPEAKER.get() if process is None else process.name.split(":", 1)[0])[1:])
+        speaker = _SPEAKER.get() if process is None else process.name.partition(":")[0]
+        if not speaker[1:].isdigit():
+            return choose(self, key, avoid)
+        own = int(speaker[1:])
         dislikes = frozenset(node for node in self.fleet.members if int(node[1:]) % TASTES != own % TASTES)
         return choose(self, key, dislikes.union(avoid)) or choose(self, key, avoid)
 

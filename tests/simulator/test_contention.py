@@ -90,3 +90,9 @@ def test_who_decides_is_the_running_process_and_outside_of_one_who_is_spoken_for
                 assert chosen(realm) == spoken[name], "who spoke before speaks again"
     assert found == spoken
     assert len(set(found.values())) == 3
+
+
+def test_who_only_looks_where_something_would_go_prefers_none(realm: Realm) -> None:
+    before = order(realm)
+    with contention(), speaking_for("alice"):
+        assert order(realm) == before
