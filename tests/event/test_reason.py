@@ -13,7 +13,7 @@ from dsmt.event.records import to_data
 WHO_ACTS = {
     "place.no_match": "you", "place.no_room": "world", "place.port_taken": "you", "place.refused": "you",
     "place.empty_set": "you", "place.unenforceable": "you",
-    "wait.after": "dsmt", "wait.barrier": "dsmt", "wait.fence": "dsmt", "wait.pinned": "you",
+    "wait.after": "dsmt", "wait.barrier": "dsmt", "wait.fence": "dsmt", "wait.pinned": "you", "wait.node": "you",
     "wait.word": "dsmt", "wait.copy": "dsmt", "wait.no_majority": "you",
     "wait.brake": "you",
     "hold.operator": "you", "hold.veto": "you", "hold.rollout": "you",
