@@ -77,6 +77,21 @@ def test_a_plan_says_of_what_stays_on_a_dead_node_that_it_will_not_run(realm: Re
     assert [one.reason and one.reason.message for one in found.unplaced][1] == f"its data is on {node}, which is dead"
 
 
+def test_a_plan_that_wants_it_no_more_removes_it_there_too(realm: Realm) -> None:
+    fewer = read(web(0, component=DATA))
+    for lost in (False, True):
+        if lost:
+            node = realm.slot(1).node or ""
+            realm.close(node)
+            realm.verdict(node)
+        found = plan(sight(realm), fewer, by="alice", warnings=[])
+        assert sorted((one.instance, one.action) for one in found.steps) == [
+            ("web/app/0", "remove"),
+            ("web/app/1", "remove"),
+        ]
+        assert found.unplaced == []
+
+
 def test_what_the_former_machine_still_says_is_told(realm: Realm) -> None:
     realm.session(key().agent(realm.slot().node or ""), "open")
     assert instances(sight(realm))[0].state is Shown.RUNNING

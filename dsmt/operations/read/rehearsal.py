@@ -88,7 +88,7 @@ class Rehearsal:
             action = action_of(old, slot)
             if action == "replace" and old is not None and self._runs_on(key, old):
                 action = "update"
-            if action is not None and self._trial.begins(slot):
+            if action is not None and (slot.desired != "running" or self._trial.begins(slot)):
                 because = self._why(key, action, slot, intent, places)
                 self.steps.append(PlannedStep(instance=str(key), action=action, node=slot.node, because=because))
             in_place = old is not None and old.desired == "running" and old.node == slot.node
@@ -177,7 +177,7 @@ class Rehearsal:
         found = []
         for (component, index), slot in sorted(slots.items()):
             told = slot.told
-            if told is None or told.desired != "running":
+            if told is None or told.desired == "gone":
                 continue
             key = SlotKey(self._spec.service, component, index)
             if told.node is None:
@@ -189,6 +189,6 @@ class Rehearsal:
     def _away(self, key: SlotKey, told: Slot) -> Reason | None:
         """Why nobody begins a slot that stays with its data; None where somebody does."""
         component = self._spec.components.get(key.component)
-        if component is None or told.home is None:
+        if component is None or told.home is None or told.desired != "running":
             return None
         return away(self._trial.fleet, key, told.home, component)

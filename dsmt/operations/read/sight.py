@@ -215,12 +215,12 @@ async def look(bus: BusReader, *, passing: bool = False, of: Collection[str] = (
                     following.take(delivery)
                 if following.complete:
                     break
-        if following.complete:
-            sight = sight_of(following, bus, told)
-            if sight.fleet.lost_brokers and not passing:  # one that was removed is none, and not lost
-                await _take(bus, told, _OF_BROKERS)
-            return sight
-    raise TransportError("bus.ended", "the broker did not send all facts", next="try again")
+        if not following.complete:
+            raise TransportError("bus.ended", "the broker did not send all facts", next="try again")
+        sight = sight_of(following, bus, told)
+        if sight.fleet.lost_brokers and not passing:  # one that was removed is none, and not lost
+            await _take(bus, told, _OF_BROKERS)
+        return sight
 
 
 async def _passing(bus: BusReader, told: Passing) -> None:
