@@ -10,6 +10,8 @@ Rule 3: one source that is open keeps the node alive: the manager alone closed i
 Rule 4: the verdict names the attachments it judged, of many agents their sum, so that a greater one undoes it; and its
     evidence by event ids.
 Rule 5: only a controller that has watched long enough may accuse by silence (A4, iii).
+Rule 6: a node of which nothing is known but what is to run there is dead, by silence, when it has not come back within
+    `RETURN_MS` to a store that begins anew, and another node is alive (R4).
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from dsmt.controllers.evidence import Closes, probes
 from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import Session
-from dsmt.event.kinds.node import NodeVerdict, Probe
+from dsmt.event.kinds.node import NodeVerdict
 from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, Held
-from dsmt.view.liveness import REATTACH_GRACE_MS, judged
+from dsmt.view.entries import NodeEntry
+from dsmt.view.liveness import REATTACH_GRACE_MS, RETURN_MS, judged
 from dsmt.view.sessions import Word, is_closed, is_open
 
 CLOSED_MS: Final = 300
@@ -34,24 +37,19 @@ MAX_EVIDENCE: Final = 16
 def verdicts(fleet: Fleet, *, may_accuse: bool, check: Verify) -> tuple[list[Intent], int | None]:
     """The verdicts that are due, and when the next could be (realm ms). `check` verifies the signatures of answers."""
     closes = Closes(fleet)
-    found: list[Intent] = []
-    wakes: list[int] = []
-    said: Intent | int | None
+    said: list[Intent | int | None] = []
     for node in fleet.in_doubt:
         words = fleet.words(node)
         if is_open(words):
             continue
         if is_closed(words) and not closes.are_many(node):
-            said = _closed(fleet, node, words)
+            said.append(_closed(fleet, node, words))
         elif may_accuse:
-            said = _silent(fleet, node, words, check)
-        else:
-            said = None
-        if isinstance(said, int):
-            wakes.append(said)
-        elif said is not None:
-            found.append(said)
-    return found, min(wakes, default=None)
+            said.append(_silent(fleet, node, words, check))
+    if may_accuse:
+        only_named = fleet.view.allocations.unequipped - fleet.view.standing.keys()
+        said += [_not_returned(fleet, node) for node in sorted(only_named)]
+    return [one for one in said if isinstance(one, Intent)], min((at for at in said if isinstance(at, int)), default=None)
 
 
 def _closed(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]]) -> Intent | int:
@@ -60,7 +58,7 @@ def _closed(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]]) -> In
     if fleet.now_ms < due:
         return due
     message = f"all {len(words)} connections from {node} closed, the last at {first.broker}, none reopened"
-    return _verdict(fleet, node, road="closed", since_ms=last, words=words, failed=(), message=message)
+    return _verdict(fleet, node, road="closed", since_ms=last, evidence=[word.held.id for word in words], message=message)
 
 
 def _silent(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]], check: Verify) -> Intent | int | None:
@@ -76,22 +74,26 @@ def _silent(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]], check
         return None
     witnesses = f"probes by {', '.join(observer for observer, _ in failed)} failed" if failed else "no other node is left"
     message = f"{node} has been silent for {(fleet.now_ms - heard) / 1000:.1f} s; {witnesses}"
-    held = [probe for _, probe in failed]
-    return _verdict(fleet, node, road="silent", since_ms=heard, words=words, failed=held, message=message)
+    evidence = [*(word.held.id for word in words), *(probe.id for _, probe in failed)]
+    return _verdict(fleet, node, road="silent", since_ms=heard, evidence=evidence, message=message)
+
+
+def _not_returned(fleet: Fleet, node: str) -> Intent | int | None:
+    due = fleet.return_until_ms(node)
+    if due is None or not fleet.speaking:
+        return None
+    if fleet.now_ms < due:
+        return due
+    message = f"nothing is known of {node} but what is to run there; it has not come back in {RETURN_MS // 1000} s"
+    slots = map(fleet.view.slot, sorted(fleet.view.allocations.node(node).slots))
+    named = [slot.fact.id for slot in slots if slot is not None and slot.fact is not None]
+    return _verdict(fleet, node, road="silent", since_ms=due - RETURN_MS, evidence=named, message=message)
 
 
 def _verdict(
-    fleet: Fleet,
-    node: str,
-    *,
-    road: Literal["closed", "silent"],
-    since_ms: int,
-    words: Sequence[Word[Held[Session]]],
-    failed: Sequence[Held[Probe]],
-    message: str,
+    fleet: Fleet, node: str, *, road: Literal["closed", "silent"], since_ms: int, evidence: list[EventId], message: str
 ) -> Intent:
-    entry = fleet.view.nodes[node]
-    evidence: list[EventId] = [*(word.held.id for word in words), *(probe.id for probe in failed)]
+    entry = fleet.view.nodes.get(node, NodeEntry(node))
     cause = tuple(evidence[:1] + evidence[1:][-MAX_EVIDENCE:])
     attachments, others = judged(entry)
     record = NodeVerdict(

@@ -15,17 +15,13 @@ Rule 5: one of which no fact is known, of a service that is older than what the 
 
 from __future__ import annotations
 
-from typing import Final
-
 from dsmt.controllers.rollout import Governing
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Home, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
-
-RETURN_MS: Final = 120_000
-"""How long a node may take to come back to a store that began blank, before its data is taken for none: a reboot."""
+from dsmt.view.liveness import RETURN_MS
 
 
 def home_of(governing: Governing, key: SlotKey) -> Home | None:

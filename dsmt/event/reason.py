@@ -81,7 +81,9 @@ REASONS: Final[Mapping[str, Template]] = {
         "you",
     ),
     "wait.node": Template(
-        "nothing is known of <node>, where it is to run", "bring <node> back, or dsmt node remove <node> --forget", "you"
+        "nothing is known of <node>, where it is to run; it has until <until> to come back",
+        "bring <node> back, or dsmt node remove <node> --forget",
+        "you",
     ),
     "wait.brake": Template(
         "replacing is on hold: <k> of <n> nodes went silent at once",

@@ -109,6 +109,8 @@ class AllocationLedger:
         self._nodes: dict[str, NodeAllocation] = {}
         self._where: dict[SlotKey, str | None] = {}
         self._own: dict[tuple[str, str], dict[str, int]] = {}
+        self.unequipped: set[str] = set()
+        """The nodes that slots are on, and that have not said what they have."""
         self.taken = 0
         """How often something was put somewhere, or taken away."""
         self.freed = 0
@@ -145,6 +147,7 @@ class AllocationLedger:
         node = self._writable(name)
         self._unlist(node)
         node.attributes = attributes
+        (self.unequipped.add if attributes is None else self.unequipped.discard)(name)
         self._list(node)
         self._forget(node)
 
@@ -191,13 +194,17 @@ class AllocationLedger:
         """Keep nothing of a node of which nothing is known and where nothing is."""
         if self._base is None and node.attributes is None and not node.slots:
             del self._nodes[node.node]
+            self.unequipped.discard(node.node)
 
     # --- on top of another ---------------------------------------------------------------------------------------
 
     def _writable(self, name: str) -> NodeAllocation:
         node = self._nodes.get(name)
-        if node is None:
-            node = self._nodes[name] = NodeAllocation(name) if self._base is None else self._base.node(name).copy()
+        if node is not None:
+            return node
+        if self._base is None:
+            self.unequipped.add(name)
+        node = self._nodes[name] = NodeAllocation(name) if self._base is None else self._base.node(name).copy()
         return node
 
     def _writable_own(self, key: SlotKey) -> dict[str, int]:

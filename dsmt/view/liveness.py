@@ -28,6 +28,8 @@ from dsmt.view.view import View
 Liveness = Literal["alive", "suspect", "dead", "left"]
 
 REATTACH_GRACE_MS: Final = 10_000
+RETURN_MS: Final = 120_000
+"""How long a node has to come back to a store that begins anew, before it and its data are taken for lost: a reboot."""
 UNHEARD_AFTER_MS: Final = 10_000
 OBSERVERS: Final = 3
 """How many nodes probe one that nobody hears (F6)."""
@@ -82,6 +84,18 @@ class Fleet:
         """Whether a node has said anything of itself, or a broker of its sessions."""
         entry = self.view.nodes.get(node)
         return entry is not None and (entry.attributes is not None or bool(entry.sources))
+
+    def return_until_ms(self, node: str) -> int | None:
+        """Until when (realm ms) a node may come back of which only what is to run there is known; None for others (R4).
+
+        It counts from when this store began, and from when the first of what is to run there was decided: that may have
+        come here before what its node says.
+        """
+        view = self.view
+        if node not in view.allocations.unequipped or self.knows(node) or self.told_since_ms is None:
+            return None
+        decided = (slot.fact.time_ms for slot in map(view.slot, view.allocations.node(node).slots) if slot and slot.fact)
+        return max(self.told_since_ms, min(decided, default=0)) + RETURN_MS
 
     def key_of(self, node: str) -> str:
         """The id of the key of a node's data; empty while it is not known."""

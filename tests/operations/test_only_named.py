@@ -11,7 +11,9 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import RETURNED_MS
 from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.members import find
+from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import node_control
+from dsmt.view.liveness import RETURN_MS
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -43,11 +45,18 @@ def test_it_says_so_once_all_that_live_have_had_the_time_to_come_back(realm: Rea
     row = instances(sight(realm))[at]
     assert row.reason is not None
     assert (row.reason.code, row.reason.who) == ("wait.node", "you")
+    until = rfc3339(again_ms(realm) + RETURN_MS)
+    assert row.reason.message == f"nothing is known of n9, where it is to run; it has until {until} to come back"
     assert row.reason.next == "bring n9 back, or dsmt node remove n9 --forget"
     assert is_problem(sight(realm), row)
     with pytest.raises(NotFoundError, match=f"nothing is known of n9 but what is to run there: web/app/{at}") as unknown:
         find(sight(realm), "n9")
     assert unknown.value.next == "bring it back, or dsmt node remove n9 --forget"
+
+
+def again_ms(realm: Realm) -> int:
+    """When the store began anew."""
+    return realm.now_ms - RETURNED_MS
 
 
 def test_who_says_that_it_is_gone_has_what_it_ran_placed_elsewhere(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:

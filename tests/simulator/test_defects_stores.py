@@ -19,6 +19,7 @@ from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.controllers.offering import Offering
 from dsmt.ports.bus import Complete, Reattached
 from dsmt.simulator.members import SimBroker
+from dsmt.view import Fleet
 from tests.simulator.planting import caught
 
 pytestmark = pytest.mark.timeout(300)
@@ -105,3 +106,8 @@ def one_id_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_that_are_numbered_twice_are_missed_by_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     one_id_for_ever(monkeypatch)
     assert caught("power", (1, 2), "12.3")
+
+
+def test_a_node_that_died_with_the_only_store_and_is_waited_for_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fleet, "return_until_ms", lambda _self, _node: None)
+    assert caught("blank", (5,), "12.2, after a node died with the only store")

@@ -30,6 +30,7 @@ from dsmt.operations.words.times import rfc3339, span
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.held import Held
+from dsmt.view.liveness import RETURN_MS
 from dsmt.view.served import served
 from dsmt.view.shown import Seen, decisive, shown, silent_for
 
@@ -315,11 +316,10 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
 
 def _waits_for_node(sight: Sight, node: str | None, seen: Seen) -> Reason | None:
     """That nothing is known of the node where it is to run, though all that live had the time to come back to this store."""
-    if node is None or seen.state is not Shown.WAITING or sight.fleet.knows(node):
+    until_ms = None if node is None or seen.state is not Shown.WAITING else sight.fleet.return_until_ms(node)
+    if until_ms is None or sight.now_ms < until_ms - RETURN_MS + RETURNED_MS:
         return None
-    since_ms = sight.fleet.told_since_ms
-    late = since_ms is not None and sight.now_ms - since_ms >= RETURNED_MS
-    return reason("wait.node", node=node) if late else None
+    return reason("wait.node", node=node, until=rfc3339(until_ms))
 
 
 def _failed(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen, why: Reason) -> Reason:

@@ -10,6 +10,7 @@ from dsmt.event.hlc import BOUND_MS
 from dsmt.simulator.invariants import moved, stopped
 from dsmt.simulator.kinds import SMALL, WORDS, hold_brake, kill_broker, kill_controller, restart
 from dsmt.simulator.play import Play
+from dsmt.view.liveness import RETURN_MS
 
 DOWN_S: Final = (0.1, 8.0)
 
@@ -20,8 +21,19 @@ async def empty(play: Play) -> None:
 
 
 async def blank(play: Play) -> None:
-    """The broker loses its store alone; its directory, with the realm's birth record, is there (12.4)."""
+    """The broker loses its store alone; its directory, with the realm's birth record, is there (12.4).
+
+    In some runs it then loses it once more, in the moment in which a node dies: nobody but slot facts tells of that (R4).
+    """
     await _blank(play, kept_birth=True)
+    if play.stream.chance(0.3):
+        node, broker = play.some(1.0)[0], play.fleet.broker
+        play.faults.note(f"{node.name} loses its power, and the broker its store")
+        node.host.power_off()
+        broker.kept.stop()
+        broker.new_store(kept_birth=True)
+        broker.kept.start()
+        await play.settled(RETURN_MS / 1000 + 30.0, "after a node died with the only store")
 
 
 async def _blank(play: Play, *, kept_birth: bool) -> None:
