@@ -50,9 +50,9 @@ async def _serve(directory: Path) -> None:
 
     Where it is found to be an older copy, once, anew under another id (rule R5).
     """
-    config, older = BrokerFile.read(directory), ""
+    config, older, name = BrokerFile.read(directory), "", read_identity(directory / IDENTITY).name
     while True:
-        store = open_sound(directory, synced=config.synced)
+        store = open_sound(directory, name, synced=config.synced)
         try:
             await _serve_from(store, directory, config, older)
         except (DsmtError, BaseExceptionGroup) as error:

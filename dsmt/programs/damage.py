@@ -2,7 +2,8 @@
 
 Rule 1: it stays beside the new one under a name that tells when and why, `store.damaged-DATE-WHY.db`. That ends in `.new`
     before all that is sound in it was taken over, so that a broker that dies meanwhile goes on with it.
-Rule 2: of those the newest `KEPT` stay: damage that comes again and again does not fill the disk.
+Rule 2: so is the store of another broker, which was copied here: what that one says of it would not verify as this one's.
+Rule 3: of those the newest `KEPT` stay: damage that comes again and again does not fill the disk.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from typing import Final
 
 from dsmt.bus.store.remains import StoreRemains
 from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.store.sums import damaged
 from dsmt.errors import DsmtError, FailedError
 from dsmt.programs.birth import open_store
 
 KEPT: Final = 3
 _NEW: Final = ".new"
+_OWNER: Final = "broker"
+"""The name of the broker whose store it is."""
 _FILES: Final = ("-wal", "")
 """What belongs to a store; the log goes first, for without it the rest is known to be damaged."""
 
@@ -43,15 +47,29 @@ class SetAside:
         _rename(self._path, self._path.with_name(self._path.name.removesuffix(_NEW)))
 
 
-def open_sound(directory: Path, *, synced: bool) -> SqliteStore:
-    """The store in a broker's directory; one that is damaged is set aside, and a new one made. Raises `FailedError`."""
+def open_sound(directory: Path, broker: str, *, synced: bool) -> SqliteStore:
+    """The store in a broker's directory; one that is damaged, or another broker's, is set aside, and a new one made.
+
+    Raises `FailedError`.
+    """
     try:
-        return open_store(directory, synced=synced)
+        return _open_own(directory, broker, synced=synced)
     except FailedError as error:
         if error.code != "store.damaged":
             raise
         set_aside(directory, error)
-    return open_store(directory, synced=synced)
+    return _open_own(directory, broker, synced=synced)
+
+
+def _open_own(directory: Path, broker: str, *, synced: bool) -> SqliteStore:
+    store = open_store(directory, synced=synced)
+    owner = store.meta.get(_OWNER)
+    if owner is None:
+        store.meta.put(_OWNER, broker.encode())
+    elif owner != broker.encode():
+        store.close()
+        raise damaged(str(directory / "store.db"), f"it is the store of {owner.decode()}")
+    return store
 
 
 def set_aside(directory: Path, error: DsmtError) -> None:
