@@ -102,6 +102,20 @@ async def test_who_says_to_hold_what_it_does_not_is_named(r: TestRealm) -> None:
 
 
 @scenario
+async def test_who_lost_its_disk_after_it_had_named_one_says_that_it_gives_everything_again(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    source = await r.client("operator/a", brokers=at(b1))
+    async with reading(await r.client("operator/b", brokers=at(b2)), "broker/+/withheld/+", start=Start.HISTORY) as got:
+        end = hide(b2, lambda _, row: row.read().event.source == "operator/a")
+        await source.publish(Draft("user/x", {"n": 0}))
+        await until(lambda: named(got, "b1", "b2"))
+        await until(lambda: b2._store.winner("broker/b1/withheld/b2") is not None)
+        end()
+        await r.restarted(b1, others=at(b1) + at(b2), store=":memory:", born=False)
+        await until(lambda: [one["count"] > 0 for one in named(got, "b1", "b2")] == [True, False])
+
+
+@scenario
 async def test_what_is_withheld_from_one_comes_by_another_and_who_withheld_it_is_named(r: TestRealm) -> None:
     b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
     source = await r.client("operator/a", brokers=at(b3))

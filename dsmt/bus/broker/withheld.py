@@ -55,7 +55,7 @@ class Withholding:
         self._named: set[str] = set()
 
     def restore(self, rows: Iterable[Row]) -> None:
-        """Of retained facts of the past, note whom this broker has named."""
+        """Of retained facts of the past, or of what others bring of it, note whom this broker has named."""
         for row in rows:
             if row.topic.startswith(f"{self._name}/withheld/"):
                 with suppress(UnusableEventError):

@@ -160,6 +160,7 @@ class Others:
         """Obey the words on brokers among rows that are stored now, or that a key was ended by them (rules 1, 2, 8)."""
         if not self.copying.alone:
             self._withholding.published(rows)
+            self._withholding.restore(row for row in rows if row.brought)
         noted = self._note(rows)
         if noted and not ended and self._are_removed({row.brought for row in rows}):
             self._obeys_at = self._clock.boottime() + TOGETHER_S
