@@ -75,6 +75,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         brokers.survivors, "12.7: brokers die for good, and nothing that was safe is lost", 100.0, brokers=3, loses=True
     ),
     "parted": Scenario(brokers.parted, "12.3: brokers that were parted have the same 5 s later", 100.0, 7, 2, brokers=3),
+    "line": Scenario(
+        brokers.line, "F1: two of three brokers do not reach each other, and no node dies", 100.0, 7, 2, brokers=3
+    ),
     "site": Scenario(brokers.site, "E5: a site repairs itself while its uplink is down", 130.0, 9, 3, brokers=3, site=4),
     "returned": Scenario(brokers.returned, "12.5: a broker that was away is whole by itself", 100.0, 7, 2, brokers=3),
     "clock": Scenario(clocks.clock, "J4: a broker's clock steps, and realm time does not"),

@@ -3,8 +3,9 @@
 Rule 1: of all words on a source the one on the greatest attachment decides, whoever wrote it; between two on one
     attachment the later, then the one of the lower broker.
 Rule 2: a word counts only while its broker is alive; when that broker is lost the source is `unknown` since then.
-Rule 3: a broker is lost when the broker that the reader is attached to says that its link to it is silent or closed;
-    where that one says nothing, or the reader is attached to none, the newest word of any other broker decides.
+Rule 3: a broker is lost when the broker that the reader is attached to says that its link to it is silent or closed, and
+    no other one that is not lost is linked to it: what it says comes by that one (E1). Where the first says nothing, or the
+    reader is attached to none, the newest word of any other broker decides.
 Rule 4: a word in the place of a lost broker is for those who are to probe the source; by rule 2 it is unknown already.
 Rule 5: who moves is closed at the broker that it came from within seconds. One name that is open at two brokers for
     `TWICE_MS`, in which both were linked to others, is two processes (A11).
@@ -150,20 +151,35 @@ class Sessions(Generic[Kept]):
         words = {} if known is None else known.words
         return any(held.record.state == "open" and by not in lost for by, held in words.items())
 
+    def _links(self, broker: str, leaves: set[str]) -> dict[str, Kept]:
+        """What others that are no leaves say of their links to a broker."""
+        return {by: held for by, held in self.of[_BROKER + broker].words.items() if by != broker and by not in leaves}
+
+    def _is_linked(self, links: Mapping[str, Kept], lost: Container[str], attached: str) -> bool:
+        """Whether one that is known and not lost is linked to whom these words are on (rule 3)."""
+        known = self.brokers | {attached}
+        return any(held.record.state == "open" and by in known and by not in lost for by, held in links.items())
+
+    def _ended_ms(self, links: Mapping[str, Kept], lost: Container[str]) -> int:
+        """When the last link that one had which is not lost ended (realm ms); 0 where none says so."""
+        ended = (held.record.since_ms for by, held in links.items() if by not in lost and held.record.state != "open")
+        return max(ended, default=0)
+
     def _is_leaf(self, broker: str) -> bool:
         return any(held.record.leaf for held in self.of[_BROKER + broker].words.values())
 
     def _lost(self, attached: str, leaves: set[str]) -> dict[str, int]:
         """Those that are lost as seen at a broker that is no leaf, or at none."""
-        found = {}
-        for broker in sorted(self.brokers - leaves - {attached}):
-            words = self.of[_BROKER + broker].words
-            word = words.get(attached)
-            if word is None:
-                others = {b: held for b, held in words.items() if b != broker and b not in leaves}
-                word = max(others.items(), key=_order)[1] if others else None
-            if word is not None and word.record.state != "open":
-                found[broker] = word.record.since_ms
+        links = {broker: self._links(broker, leaves) for broker in sorted(self.brokers - leaves - {attached})}
+        found: dict[str, int] = {}
+        for broker, words in links.items():
+            deciding = words.get(attached) or max(words.items(), key=_order, default=("", None))[1]
+            if deciding is not None and deciding.record.state != "open":
+                found[broker] = deciding.record.since_ms
+        while passed := [broker for broker in found if self._is_linked(links[broker], found, attached)]:
+            for broker in passed:
+                del found[broker]
+        found = {broker: self._ended_ms(links[broker], found) or since_ms for broker, since_ms in found.items()}
         for leaf in sorted(leaves - {attached}):
             if not self.upstream(leaf, found):
                 said = self.of[_BROKER + leaf].words.items()

@@ -60,6 +60,11 @@ def test_a_planted_defect_is_caught(
     assert any(said in one for one in found)
 
 
+def test_taking_a_broker_for_lost_to_which_another_one_is_linked_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sessions, "_is_linked", lambda *_: False)
+    assert any("F1: all nodes live" in one for one in play(6, scenario="line", scale=SCALE).wrong)
+
+
 def forgetting_its_past(patch: pytest.MonkeyPatch) -> None:
     """A broker that has lost its disk says nothing of who was attached to it before (R8)."""
     taken = Recorder._is_past

@@ -117,6 +117,38 @@ def leaf(state: Any, attachment: int = 1, since_ms: int = 5) -> Told:
     return Told(state, attachment, since_ms, leaf="read")
 
 
+LINKS = [
+    # which links are open, and which are not since when, as each broker says it; then who is lost for b1, and since when
+    ({"b3": ["b1", "b2"], "b1": ["b3"], "b2": ["b3"]}, {"b1": {"b2": 7}, "b2": {"b1": 8}}, {}),
+    ({"b3": ["b1"], "b1": ["b3"]}, {"b1": {"b2": 7}, "b3": {"b2": 9}}, {"b2": 9}),
+    ({"b3": ["b2"], "b2": ["b3"]}, {"b1": {"b2": 7, "b3": 5}, "b2": {"b1": 8}, "b3": {"b1": 9}}, {"b2": 7, "b3": 5}),
+    ({"b1": ["b2"], "b2": ["b1", "b3"], "b3": ["b2", "b4"], "b4": ["b3"]}, {"b1": {"b3": 4, "b4": 5}, "b2": {"b4": 6}}, {}),
+    (
+        {"b1": ["b2"], "b2": ["b1"], "b3": ["b4"], "b4": ["b3"]},
+        {"b1": {"b3": 4, "b4": 5}, "b2": {"b3": 6}},
+        {"b3": 6, "b4": 5},
+    ),
+]
+
+
+@pytest.mark.parametrize(("linked", "ended", "lost"), LINKS, ids=range(len(LINKS)))
+def test_a_broker_is_lost_when_none_that_is_not_is_linked_to_it_either(linked: dict, ended: dict, lost: dict) -> None:
+    words = [(by, whom, Told()) for by, all_ in linked.items() for whom in all_]
+    words += [(by, whom, Told("silent", since_ms=since)) for by, all_ in ended.items() for whom, since in all_.items()]
+    for order in (words, list(reversed(words))):
+        sessions: Sessions[Told] = Sessions()
+        for by, whom, told in order:
+            sessions.put(by, f"broker/{whom}", told)
+        assert sessions.lost("b1") == lost
+
+
+def test_who_is_known_no_more_does_not_speak_for_a_broker() -> None:
+    sessions: Sessions[Told] = Sessions()
+    sessions.put("b1", "broker/b2", Told("silent", since_ms=7))
+    sessions.put("gone", "broker/b2", Told())
+    assert sessions.lost("b1") == {"b2": 7}
+
+
 LEAVES = [
     # what brokers say of the link to the leaf, of b1's link to b2, of the leaf's links to b1 and b2, and who asks;
     # then to whom the leaf is linked, and who is lost since when

@@ -10,6 +10,7 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.ports.bus import Level
 from dsmt.simulator.engine.host import Host
 from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.invariants import moved, verdicts
 from dsmt.simulator.kinds import SMALL, kill_controller, kill_node, scale, update
 from dsmt.simulator.members import SimBroker, SimNode
 from dsmt.simulator.play import Play
@@ -26,6 +27,8 @@ PARTED_S: Final = 15.0
 """How long after that nodes on its other side may still look alive: what is placed there by then waits for them (F1)."""
 REPAIRED_S: Final = 10.0
 """How long what a node of a site ran may take to run on another one of it."""
+FOUND_S: Final = 8.0
+"""Until then who was attached to a broker that it does not reach any more is attached to another one, and called alive."""
 LATE_S: Final = 1.0
 """What was published so long ago is with all."""
 
@@ -102,6 +105,38 @@ async def parted(play: Play) -> None:
     play.wrong += same(fleet, fleet.brokers)
     await play.settled(45.0, "after a partition")
     await asyncio.sleep(LATE_S)
+    play.wrong += safe(play, fleet.brokers)
+
+
+async def line(play: Play) -> None:
+    """Two of three brokers, and all at their sites, do not reach each other for a while; the third reaches all (F1).
+
+    In some runs that one is alone at its site, and nobody there can say that a node answers.
+    """
+    fleet, sites_in_all = play.fleet, play.stream.choice((2, 3))
+    members: list[Host] = [one.host for one in fleet.controllers.values()] + [one.host for one in fleet.nodes.values()]
+    sites = [[fleet.brokers[at].host, *members[at::sites_in_all]] for at in range(2)]
+    one_side, other_side = play.stream.shuffled(sites)
+    play.faults.note(
+        f"{', '.join(host.name for host in one_side)} do not reach {', '.join(host.name for host in other_side)}"
+    )
+    for host in one_side:
+        host.severed.update(other.name for other in other_side)
+    await asyncio.sleep(FOUND_S)
+    before, since_ms = fleet.named(), play.world.now_ms
+    await asyncio.sleep(play.between(15.0, 30.0))
+    play.wrong += [f"F1: all nodes live, and {one}" for one in verdicts(fleet, since_ms)]
+    play.wrong += moved(before, fleet.named(), before, "F1, though all nodes live")
+    for what in (scale, update, kill_node):
+        play.faults.inflict(what)
+        await asyncio.sleep(play.between(0.0, 4.0))
+    await play.settled(45.0, "while two brokers do not reach each other")
+    for host in one_side:
+        host.severed.clear()
+    play.world.join()
+    await asyncio.sleep(SAME_S)
+    play.wrong += same(fleet, fleet.brokers)
+    await play.settled(30.0, "when all reach each other again")
     play.wrong += safe(play, fleet.brokers)
 
 
