@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 import click
 
 from dsmt.cli.command import CliContext, command
-from dsmt.cli.machine import attached
-from dsmt.cli.printing import counted, document
-from dsmt.errors import InputError, RefusedError
-from dsmt.operations.connection import Connection, connect, reading
-from dsmt.operations.local import following, migrating
-from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.home import ENGINES, Home, is_up
-from dsmt.operations.local.machine import StartedRealm
-from dsmt.operations.local.ways import WAYS, Way, way_to
-from dsmt.operations.write.brokers import announce, announced
-from dsmt.ports.realm import BrokerAddress
+from dsmt.cli.printing import document
+from dsmt.errors import InputError
+from dsmt.event.phrases import counted
+from dsmt.operations.local import migrating, moving
+from dsmt.operations.local.home import ENGINES, Home
+from dsmt.operations.local.ways import WAYS, way_to
 from dsmt.programs.configuration import CopiedFile
-
-ATTACHED_S = 120.0
-"""Servers that are started together may take long to find their leaders."""
 
 
 @command()
@@ -47,7 +38,7 @@ def _begin(ctx: CliContext, home: Home, engine: str) -> None:
     way = way_to(home, engine)
 
     async def work() -> CopiedFile:
-        await _look(home, way)
+        await moving.check(home, way)
         await migrating.begin(home, engine, waits=ctx.waits)
         with ctx.progress() as tell:
             return await migrating.level(home, tell)
@@ -69,15 +60,15 @@ async def _cut(ctx: CliContext, home: Home) -> None:
     serves = migrating.serves(home)
     engine = migrating.under_way(home)
     if not going_on:
-        await _look(home, WAYS[engine])
+        await moving.check(home, WAYS[engine])
     with ctx.progress() as tell:
-        members = {} if going_on else await _tell_where(home)
+        members = {} if going_on else await moving.tell_where(home)
         if not going_on:
             await migrating.level(home, tell)
         started = await migrating.cut(home, tell=tell, waits=ctx.waits, members=members)
         move = home.moving()
         members = {} if move is None else move.members
-        away = await _attached(home, started, members)
+        away = await moving.attached(home, started, members)
     aside = await migrating.finish(home, waits=ctx.waits)
     ctx.done = True
     if ctx.json:
@@ -94,44 +85,12 @@ async def _cut(ctx: CliContext, home: Home) -> None:
         print(f"what {before} had stays in {aside} until you remove it; nothing reads it any more")
 
 
-async def _look(home: Home, way: Way) -> None:
-    """See that the realm can be moved, where it is up and can be asked."""
-    if is_up(home):
-        async with reading(home.operator(), home.realm()) as connection:
-            await way.check_realm(connection.bus, home)
-
-
-async def _tell_where(home: Home) -> dict[str, int]:
-    """Say where the realm will be: which members on other machines have heard it (`following.told`).
-
-    Of dsmt's brokers, which do not run yet, each must know the others as it starts (R8).
-    """
-    if not is_up(home):
-        said = f"the realm in {home.root} is not up: members on other machines would not hear where it goes"
-        raise RefusedError("migrate.down", said, next="dsmt up --detach, then dsmt bus migrate --cut again")
-    async with connect(home.operator(), home.realm()) as connection:
-        members = await following.told(connection.bus, home, by=connection.by)
-        if migrating.under_way(home) == "dsmt":
-            await _announce(connection, migrating.planned(home))
-        return members
-
-
-async def _announce(connection: Connection, known: Mapping[str, BrokerAddress]) -> None:
-    """Say where these are; of one that is alone, only if something is said of it that may be wrong now."""
-    if len(known) > 1 or await announced(connection.bus):
-        await announce(connection.bus, known, by=connection.by)
-
-
 async def _abort(ctx: CliContext, home: Home) -> None:
     engine = migrating.under_way(home)
     started = await migrating.abort(home, waits=ctx.waits)
     if started is not None:
-        await _attached(home, started, {})
-    if is_up(home):  # a cut may have been begun that said where the realm would be
-        async with connect(home.operator(), home.realm()) as connection:
-            await following.stays(connection.bus, by=connection.by)
-            if engine == "dsmt":
-                await _announce(connection, of_home(home))
+        await moving.attached(home, started, {})
+    await moving.stays(home, engine)
     ctx.done = True
     if ctx.json:
         document({"engine": "nats" if engine == "dsmt" else "dsmt", "started": started is not None})
@@ -139,11 +98,3 @@ async def _abort(ctx: CliContext, home: Home) -> None:
     again = "; the realm was started again, and no service was" if started is not None else ""
     stays, gone = ("on its brokers", "NATS") if engine == "nats" else ("on NATS", "brokers")
     print(f"the realm stays {stays}, and what was copied to {gone} is removed{again}")
-
-
-async def _attached(home: Home, started: StartedRealm, members: Mapping[str, int]) -> list[str]:
-    """Wait until all that is here is alive, and say where the servers are; which of the members elsewhere have not come."""
-    await attached(home, started, limit_s=ATTACHED_S)
-    async with connect(home.operator(), home.realm()) as connection:
-        await _announce(connection, of_home(home))
-        return await following.come(connection.bus, members) if members else []

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
-from dsmt.cli.printing import counted, document, table, warn
+from dsmt.cli.printing import document, table, warn
 from dsmt.cli.printing import show as show_text
 from dsmt.cli.screens import NONE
 from dsmt.errors import InputError, RefusedError, TransportError
+from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import HeldCertificate

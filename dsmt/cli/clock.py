@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
-from dsmt.cli.printing import counted, document
-from dsmt.event.phrases import some
+from dsmt.cli.printing import document
+from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
 from dsmt.operations.words.times import off_by, rfc3339, span

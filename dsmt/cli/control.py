@@ -13,8 +13,9 @@ from dsmt.cli import screens
 from dsmt.cli.command import CliContext, Count, among, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
-from dsmt.cli.printing import counted, document, one_line, page, warn
+from dsmt.cli.printing import document, one_line, page, warn
 from dsmt.errors import InputError, TransportError
+from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import look

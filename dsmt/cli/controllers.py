@@ -6,7 +6,8 @@ import click
 
 from dsmt.cli.cert import tell_left
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
-from dsmt.cli.printing import counted, document
+from dsmt.cli.printing import document
+from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import controllers
 from dsmt.operations.read import members

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from dsmt.cli.printing import counted, fitted, one_line, painted
+from dsmt.cli.printing import fitted, one_line, painted
 from dsmt.event.envelope import Event
-from dsmt.event.phrases import speaker
+from dsmt.event.phrases import counted, speaker
 from dsmt.operations.words.sentences import needs_a_person, predicate, severity, subject
 from dsmt.operations.words.times import local
 from dsmt.ports.bus import Notice

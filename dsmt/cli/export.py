@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from dsmt.cli.command import CliContext, command
-from dsmt.cli.printing import counted, document
+from dsmt.cli.printing import document
 from dsmt.errors import InputError
+from dsmt.event.phrases import counted
 from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import BEGINS, Exported, is_history

@@ -12,8 +12,9 @@ import click
 
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.joining import label_option, labels_of
-from dsmt.cli.printing import columns, counted, document, fitted, one_line, send
+from dsmt.cli.printing import columns, document, fitted, one_line, send
 from dsmt.errors import FailedError, InputError
+from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection
 from dsmt.operations.local.addresses import check_address
 from dsmt.operations.local.home import check_part

@@ -10,11 +10,10 @@ from collections.abc import Iterable
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, seconds
-from dsmt.cli.machine import attached
 from dsmt.cli.printing import document, show, table, warn
 from dsmt.errors import InputError
 from dsmt.operations.connection import Connection
-from dsmt.operations.local import joining, machine
+from dsmt.operations.local import coming_up, joining, machine
 from dsmt.operations.local.joining import Joined
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.write import tokens
@@ -134,7 +133,7 @@ def join(
         done = await joining.join(home, line, name=name, labels=given, address=address, waits=ctx.waits)
         if not no_start:
             ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
-            await attached(home, await machine.up(home, Wanted(), waits=ctx.waits))
+            await coming_up.attached(home, await machine.up(home, Wanted(), waits=ctx.waits))
         return done
 
     done = asyncio.run(work())

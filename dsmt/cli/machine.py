@@ -5,36 +5,22 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
 from dsmt.cli.command import CliContext, Count, command
-from dsmt.cli.printing import counted, document, warn
-from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError, TransportError
-from dsmt.event.phrases import another_certificate, some
-from dsmt.operations.connection import Reading, connect, reading
-from dsmt.operations.local import ending, following, machine, upgrading
+from dsmt.cli.printing import document, warn
+from dsmt.errors import FailedError, NotFoundError, RefusedError, TransportError
+from dsmt.event.phrases import counted, some
+from dsmt.operations.local import coming_up, ending, machine, upgrading
 from dsmt.operations.local.asking import unreached
-from dsmt.operations.local.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.home import Home, is_up
 from dsmt.operations.local.keeping import check_goes_on
 from dsmt.operations.local.lock import has_lock
-from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.read.certificates import ended_brokers, in_use
-from dsmt.operations.read.outside import revoked
-from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.waiting import until
-from dsmt.operations.words.telling import Tell, silent
-from dsmt.operations.write.brokers import announce
-from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
-from dsmt.programs.configuration import IDENTITY, read_identity
-from dsmt.system.failures import little_left
-from dsmt.trust.keys import key_id_of
 from dsmt.version import __version__
 
-PATIENCE_S = 30.0
 LOOK_S = 0.5
 """How often `up` in the foreground looks whether the realm that it keeps goes on."""
 
@@ -147,8 +133,8 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
         warn([*machine.damaged(home), *machine.left_out(home, started)])
         waits(f"an answer at {some(started.brokers)}")
         try:
-            await _announced(home)
-            await attached(home, started, tell=lambda text: (waits(""), tell(text)))
+            warn(await coming_up.announced(home))
+            await coming_up.attached(home, started, tell=lambda text: (waits(""), tell(text)))
         except TransportError as error:
             raise unreached(home, error) from error
     if ctx.json:
@@ -166,90 +152,6 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
             print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
 
 
-async def _announced(home: Home) -> None:
-    """Say which brokers are here, before nodes are waited for: those that ran already know of a new one by this alone.
-
-    It is said at each of them: what the new one alone is told no other one hears.
-    """
-    known, made, realm = meshed(home), made_ms(home), home.realm()
-    if len(known) < 2:
-        return
-    asked = [] if realm.nats is not None else [[one] for one in known.values()]
-    gone: set[str] = set()
-    told, unheard = False, []
-    for brokers in asked:
-        try:
-            async with connect(home.operator(), realm, brokers=brokers) as connection:
-                gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
-                told = True
-        except TransportError as error:  # another one is told
-            unheard.append(error.message)
-        except RefusedError:  # it was removed
-            continue
-    if not told:
-        async with connect(home.operator(), realm, patience_s=PATIENCE_S) as connection:
-            gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
-    note_announced(home, known.keys() - gone)
-    warn(unheard)
-    warn(
-        f"broker {one} does not belong to the realm any more, but is still here: dsmt broker remove {one} ends it"
-        for one in sorted(gone)
-    )
-
-
-async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell = silent) -> None:
-    """Wait until all nodes are attached and alive, as long as within the limit one more of them is, and then controllers.
-
-    Raises `TimedOutError`, and `FailedError` where a key has ended.
-    """
-    keys = {node: read_identity(home.part("nodes", node) / IDENTITY).certificate.key_id.hex() for node in started.nodes}
-    missing = list(started.nodes)
-
-    def all_alive(sight: Sight) -> bool | None:
-        nonlocal missing
-        missing = _missing(connection, sight, keys)
-        return None if missing else True
-
-    def far(_: Sight) -> str:
-        return f"{len(keys) - len(missing)} of {len(keys)}; not {some(missing)}"
-
-    reader = read_identity(home.part("nodes", started.nodes[0]) / IDENTITY) if home.is_joined else home.operator()
-    async with reading(reader, home.realm(), patience_s=limit_s) as connection:
-        while missing:
-            before, unmet = len(missing), "not all nodes are attached and alive"
-            try:
-                await until(connection.bus, all_alive, limit_s=limit_s, unmet=unmet, look="dsmt nodes", far=far, tell=tell)
-            except TimedOutError as error:
-                if len(missing) >= before:
-                    here = f"{len(keys) - before} of {counted(len(keys), 'node')} attached and alive"
-                    said = f"{here}; no other node came within {limit_s:g} s: {some(missing)} did not; the start goes on"
-                    full = little_left(str(home.root))
-                    said, advice = (f"{said}; {full}", "free space there") if full else (said, error.next)
-                    raise TimedOutError(error.code, said, next=advice) from error
-        await following.here(connection.bus, started.controllers)
-
-
-def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list[str]:
-    """The nodes that are not attached and alive, of those with these keys. Raises `FailedError` where one never will be."""
-    if all(connection.trust.is_revoked(key_id_of(public)) for _, public in connection.realm.brokers):
-        said = f"the key of the only broker was revoked: {NO_BROKER}"
-        raise FailedError("broker.revoked", said, next=WAY_BACK)
-    known = sight.view.nodes
-    for node, key in keys.items():
-        ended = revoked(sight, known[node]) if node in known else None
-        if ended is not None and ended.event.topic.split("/")[2] == key:
-            said = f"the key of node/{node} was revoked: it cannot attach"
-            raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
-    missing = [node for node in keys if sight.fleet.state(node) != "alive" or not known[node].attributes]
-    ours = {public for _, public in connection.realm.brokers}  # one that was removed does not matter any more
-    now_s = sight.now_ms // 1000
-    ended_ones = ended_brokers(in_use(connection.trust, now_s), now_s) if missing else {}
-    for broker in (name for name, one in ended_ones.items() if one.public in ours):
-        said = f"the certificate of {broker} has ended: what it says of nodes is not believed"
-        raise FailedError("broker.expired", said, next=another_certificate(broker))
-    return missing
-
-
 @command()
 def upgrade(ctx: CliContext) -> None:
     """Restart all of dsmt that runs in this home, with the installed version. Services keep running, with the same pids."""
@@ -263,7 +165,7 @@ def upgrade(ctx: CliContext) -> None:
 async def _upgrade(ctx: CliContext, home: Home) -> None:
     with ctx.progress() as tell:
         done = await upgrading.upgrade(home, tell, waits=ctx.waits)
-        await attached(home, done.started, tell=tell)
+        await coming_up.attached(home, done.started, tell=tell)
     ctx.done = True
     parts = {"broker": done.brokers, "controller": done.started.controllers, "node": done.started.nodes}
     if ctx.json:

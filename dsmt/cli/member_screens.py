@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dsmt.cli.printing import counted, one_line, page, table, word
+from dsmt.cli.printing import one_line, page, table, word
 from dsmt.cli.screens import NONE, age, freshness
-from dsmt.event.phrases import quoted
+from dsmt.event.phrases import counted, quoted
 from dsmt.operations.read.alerting import away
 from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, Process, clock, withholding
 from dsmt.operations.read.sight import Sight

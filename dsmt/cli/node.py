@@ -8,9 +8,9 @@ from dsmt.cli import member_screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
 from dsmt.cli.hosts import added, clear, ended_here, forgotten
 from dsmt.cli.names import NODE, remember
-from dsmt.cli.printing import counted, document, one_line, warn
+from dsmt.cli.printing import document, one_line, warn
 from dsmt.cli.printing import show as put
-from dsmt.event.phrases import some
+from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.members import node_shown

@@ -7,9 +7,9 @@ import click
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.names import TARGET
-from dsmt.cli.printing import counted, document, one_line, page, table, warn
+from dsmt.cli.printing import document, one_line, page, table, warn
 from dsmt.cli.printing import show as show_text
-from dsmt.event.phrases import quoted
+from dsmt.event.phrases import counted, quoted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied

@@ -7,7 +7,8 @@ import click
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
 from dsmt.cli.names import TARGET
-from dsmt.cli.printing import counted, document, page, show, table
+from dsmt.cli.printing import document, page, show, table
+from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.past import history as of_service

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from dsmt.cli.printing import counted, fitted, one_line, page, table
+from dsmt.cli.printing import fitted, one_line, page, table
+from dsmt.event.phrases import counted
 from dsmt.operations.read.planning import ApplyPlan, Difference
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration

@@ -191,9 +191,3 @@ def word(text: str) -> str:
 
 def _in_colour(text: str, code: str | None) -> str:
     return text if code is None else f"{_COLOUR}{code}m{text}{_COLOUR}0m"
-
-
-def counted(number: int, thing: str) -> str:
-    """`1 node`, `3 nodes`, `2 processes`."""
-    plural = "es" if thing.endswith("s") else "s"
-    return f"{number} {thing}{'' if number == 1 else plural}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.command import CliContext, command
-from dsmt.cli.printing import counted, document
+from dsmt.cli.printing import document
 from dsmt.cli.verify import read_with_trust
 from dsmt.controllers.decide import RULESET
-from dsmt.event.phrases import some
+from dsmt.event.phrases import counted, some
 from dsmt.operations.offline.replaying import Replayed
 from dsmt.operations.offline.replaying import replay as decide_again
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from dsmt.cli.printing import counted, one_line, page, table, word
-from dsmt.event.phrases import another_certificate, quoted, stepped
+from dsmt.cli.printing import one_line, page, table, word
+from dsmt.event.phrases import another_certificate, counted, quoted, stepped
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import Hold, InstanceRow

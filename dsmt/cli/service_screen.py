@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsmt.cli import screens
-from dsmt.cli.printing import columns, counted, fitted, one_line, page, table, word
+from dsmt.cli.printing import columns, fitted, one_line, page, table, word
 from dsmt.event.envelope import Event
-from dsmt.event.phrases import quoted, speaker
+from dsmt.event.phrases import counted, quoted, speaker
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import is_problem

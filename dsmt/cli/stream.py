@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.following import while_read
-from dsmt.cli.printing import columns, counted, document, fitted, line, send_bytes, warn
+from dsmt.cli.printing import columns, document, fitted, line, send_bytes, warn
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
+from dsmt.event.phrases import counted
 from dsmt.event.registry import TOPICS
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.offline import exporting

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from dsmt.cli.command import CliContext, command
-from dsmt.cli.printing import counted, document, one_line
+from dsmt.cli.printing import document, one_line
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.phrases import counted
 from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import BEGINS, is_history

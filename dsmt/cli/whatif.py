@@ -7,8 +7,9 @@ import click
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.names import NODE
 from dsmt.cli.plan_screen import screens
-from dsmt.cli.printing import counted, document, page, show, table
+from dsmt.cli.printing import document, page, show, table
 from dsmt.errors import InputError
+from dsmt.event.phrases import counted
 from dsmt.operations.connection import Reading
 from dsmt.operations.read.whatif import WhatIf
 from dsmt.spec.quantities import format_duration

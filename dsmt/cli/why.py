@@ -6,8 +6,9 @@ import click
 
 from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.names import TARGET
-from dsmt.cli.printing import columns, counted, document, one_line, page, table
+from dsmt.cli.printing import columns, document, one_line, page, table
 from dsmt.cli.why_screen import screen
+from dsmt.event.phrases import counted
 from dsmt.operations.connection import Reading
 from dsmt.operations.read import explaining, fitting
 from dsmt.operations.read.explaining import Explained

@@ -12,8 +12,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
 
-from dsmt.cli.printing import counted, fitted, one_line
-from dsmt.event.phrases import speaker
+from dsmt.cli.printing import fitted, one_line
+from dsmt.event.phrases import counted, speaker
 from dsmt.operations.read.explaining import CauseLink, Explained
 from dsmt.operations.words.times import local, milliseconds
 

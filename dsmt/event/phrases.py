@@ -88,3 +88,9 @@ def some(names: Sequence[str], most: int = 3) -> str:
     """`n1, n2`; `n1, n2, n3 and 297 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 node`, `3 nodes`, `2 processes`."""
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{number} {thing}{'' if number == 1 else plural}"

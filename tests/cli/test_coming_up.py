@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from dsmt.cli import machine
 from dsmt.errors import FailedError, TimedOutError
+from dsmt.operations.local import coming_up
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import StartedRealm, left_out
 from dsmt.operations.local.making import ensure_node, init
@@ -45,13 +45,13 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
         trust = SimpleNamespace(is_revoked=lambda _: False, delegates=list, certificates=lambda _: ())
         yield SimpleNamespace(bus=None, trust=trust, realm=SimpleNamespace(brokers=[("broker/b1", bytes(32))]))
 
-    monkeypatch.setattr(machine, "reading", reading)
-    monkeypatch.setattr(machine, "ended_brokers", lambda *_: {})
+    monkeypatch.setattr(coming_up, "reading", reading)
+    monkeypatch.setattr(coming_up, "ended_brokers", lambda *_: {})
     monkeypatch.setattr(waiting, "watch", watch)
-    monkeypatch.setattr(machine.following, "here", waits_for_controllers)
+    monkeypatch.setattr(coming_up.following, "here", waits_for_controllers)
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32)))
-    monkeypatch.setattr(machine, "read_identity", lambda _: identity)
+    monkeypatch.setattr(coming_up, "read_identity", lambda _: identity)
     made = SimpleNamespace(
         is_joined=False, operator=lambda: None, realm=lambda: None, part=lambda *_: Path(), root=Path("/")
     )
@@ -63,7 +63,7 @@ def test_up_waits_as_long_as_one_more_node_comes_and_names_those_that_do_not(hom
 
     async def main() -> tuple[str, float]:
         with pytest.raises(TimedOutError) as missed:
-            await machine.attached(home, StartedRealm("r", (), (), NODES, made=False), limit_s=30.0, tell=told.append)
+            await coming_up.attached(home, StartedRealm("r", (), (), NODES, made=False), limit_s=30.0, tell=told.append)
         return missed.value.message, asyncio.get_running_loop().time()
 
     said, ended = run(main())
@@ -79,7 +79,7 @@ def test_up_that_nobody_came_to_names_the_full_disk_of_the_home(home: Home, smal
 
     async def main() -> TimedOutError:
         with pytest.raises(TimedOutError) as missed:
-            await machine.attached(home, StartedRealm("r", (), (), NODES[:4], made=False), limit_s=30.0)
+            await coming_up.attached(home, StartedRealm("r", (), (), NODES[:4], made=False), limit_s=30.0)
         return missed.value
 
     missed = run(main())
@@ -89,7 +89,7 @@ def test_up_that_nobody_came_to_names_the_full_disk_of_the_home(home: Home, smal
 
 def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:
     async def main() -> float:
-        await machine.attached(home, StartedRealm("r", (), (), NODES[:3], made=False), limit_s=30.0)
+        await coming_up.attached(home, StartedRealm("r", (), (), NODES[:3], made=False), limit_s=30.0)
         return asyncio.get_running_loop().time()
 
     assert run(main()) == 3 * EACH_S
@@ -97,7 +97,7 @@ def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:
 
 def test_up_returns_when_its_controllers_are_there_too(home: Home) -> None:
     async def main() -> float:
-        await machine.attached(home, StartedRealm("r", (), ("c1", "c2"), NODES[:3], made=False), limit_s=30.0)
+        await coming_up.attached(home, StartedRealm("r", (), ("c1", "c2"), NODES[:3], made=False), limit_s=30.0)
         return asyncio.get_running_loop().time()
 
     assert run(main()) == 3 * EACH_S + 5
@@ -108,10 +108,10 @@ def test_up_ends_for_the_ended_certificate_of_a_broker_of_the_realm_and_not_for_
     home: Home, monkeypatch: pytest.MonkeyPatch, of_the_realm: bool
 ) -> None:
     ended = SimpleNamespace(public=bytes(32) if of_the_realm else bytes(31) + b"1")
-    monkeypatch.setattr(machine, "ended_brokers", lambda *_: {"broker/b1": ended})
+    monkeypatch.setattr(coming_up, "ended_brokers", lambda *_: {"broker/b1": ended})
 
     async def main() -> None:
-        await machine.attached(home, StartedRealm("r", (), (), NODES[:1], made=False), limit_s=30.0)
+        await coming_up.attached(home, StartedRealm("r", (), (), NODES[:1], made=False), limit_s=30.0)
 
     if not of_the_realm:
         run(main())

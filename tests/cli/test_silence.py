@@ -53,7 +53,7 @@ def test_up_says_that_it_waits_for_a_broker_that_hangs(run: Run, made: Path, mon
 
     monkeypatch.setattr("dsmt.operations.local.machine.up", up)
     monkeypatch.setattr("dsmt.operations.local.machine.left_out", lambda *_: [])
-    monkeypatch.setattr("dsmt.cli.machine._announced", hang)
+    monkeypatch.setattr("dsmt.operations.local.coming_up.announced", hang)
     code, told = run("up", "--detach", home=made)
     assert code == AWAY
     assert told.startswith("waiting for an answer at 127.0.0.1:1\ndsmt: the broker hangs")

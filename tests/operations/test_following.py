@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.cli import bus
 from dsmt.cli.root import main
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.realm import EngineWord
-from dsmt.operations.local import following, migrating
+from dsmt.operations.local import following, migrating, moving
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.making import ensure_controller, ensure_node, init
@@ -162,7 +161,7 @@ def test_who_goes_on_with_a_cut_that_was_broken_off_waits_for_the_members_that_w
         return ["node/web-1"]
 
     monkeypatch.setattr(migrating, "cut", cut)
-    monkeypatch.setattr(bus, "_attached", attached)
+    monkeypatch.setattr(moving, "attached", attached)
     assert main(["bus", "migrate", "--cut"]) == 0
     assert awaited == {"node/web-1": 7}
     assert "node/web-1 has not come yet" in capsys.readouterr().out
