@@ -1,4 +1,4 @@
-"""The command line: parse, call an operation, print, exit code (floor 10).
+"""The command line: parse, call an operation, print, exit code.
 
 Rule 1: every command stands in `COMMANDS`, as `module:attribute` beside its one line of help; its module is imported only
     when it is called, so that `dsmt --help` is quick.

@@ -1,1 +1,1 @@
-"""Controllers: pure decisions over a view (floor 3) and the loop that runs them (floor 5)."""
+"""Controllers: pure decisions over a view and the loop that runs them."""

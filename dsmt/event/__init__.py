@@ -1,1 +1,1 @@
-"""Events: the signed statements that everything else is made of (floor 0)."""
+"""Events: the signed statements that everything else is made of."""

@@ -1,1 +1,1 @@
-"""Issuers: who answers the requests for certificates of nodes (floor 6)."""
+"""Issuers: who answers the requests for certificates of nodes."""

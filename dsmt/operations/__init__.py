@@ -1,1 +1,1 @@
-"""Operations: what an operator can do, as async functions over bus and view (floor 8)."""
+"""Operations: what an operator can do, as async functions over bus and view."""

@@ -1,1 +1,1 @@
-"""Ports: the interfaces through which async code touches the outside (floor 4)."""
+"""Ports: the interfaces through which async code touches the outside."""

@@ -1,1 +1,1 @@
-"""Programs: the wiring of one process each (floor 6)."""
+"""Programs: the wiring of one process each."""

@@ -1,1 +1,1 @@
-"""Linux: clock, entropy, files and processes behind the ports (floor 5)."""
+"""Linux: clock, entropy, files and processes behind the ports."""

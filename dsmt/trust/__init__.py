@@ -1,1 +1,1 @@
-"""Trust: keys, certificates, grants, delegation and revocation (floor 1)."""
+"""Trust: keys, certificates, grants, delegation and revocation."""

@@ -1,4 +1,4 @@
-"""The view: facts folded into what a decision reads (floor 2)."""
+"""The view: facts folded into what a decision reads."""
 
 from dsmt.event.slots import SlotKey
 from dsmt.view.dirty import Dirty
