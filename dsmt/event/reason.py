@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from dsmt.errors import InputError
+from dsmt.errors import FailedError, InputError
 
 Who = Literal["dsmt", "you", "world"]
 
@@ -204,6 +204,15 @@ def reason(
         signal=signal,
         last_output=None if last_output is None else _tail(last_output),
     )
+
+
+def failed(code: str, *, advice: str = "", **fields: Any) -> FailedError:
+    """The error of a reason code, its sentence filled with `fields`, which the error carries as well.
+
+    `advice` stands in the place of what the list says to do, where more is known.
+    """
+    told = reason(code, **fields)
+    return FailedError(code, told.message, next=advice or told.next, **fields)
 
 
 def filled(text: str, fields: Mapping[str, object]) -> str:

@@ -6,25 +6,14 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from dsmt.errors import FailedError
 from dsmt.event.phrases import size_in_words
-from dsmt.event.reason import reason
 
 DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """The errno values of a disk that takes nothing more for now: what is to be written waits, and is tried again."""
 LITTLE_BYTES = 2**20
 """With less than this on its disk a store may take nothing more."""
-
-
-def failed(code: str, *, advice: str = "", **fields: Any) -> FailedError:
-    """The error of a reason code, its sentence filled with `fields`, which the error carries as well.
-
-    `advice` stands in the place of what the list says to do, where more is known.
-    """
-    told = reason(code, **fields)
-    return FailedError(code, told.message, next=advice or told.next, **fields)
 
 
 def no_space(path: str, need: int, error: OSError) -> FailedError:

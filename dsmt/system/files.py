@@ -16,8 +16,9 @@ from itertools import count
 from typing import Final, TypeVar
 
 from dsmt.errors import InputError
+from dsmt.event.reason import failed
 from dsmt.system import giving
-from dsmt.system.failures import DISK_IS_FULL, failed, full_disk_told
+from dsmt.system.failures import DISK_IS_FULL, full_disk_told
 from dsmt.system.reading import OTHERS, read_file
 from dsmt.system.removing import remove_tree, take_back_way
 from dsmt.system.users import account_of

@@ -17,7 +17,7 @@ from itertools import count
 from typing import Final
 
 from dsmt.errors import InputError
-from dsmt.system.failures import failed
+from dsmt.event.reason import failed
 from dsmt.system.users import Account
 
 _WAY: Final = 0o711

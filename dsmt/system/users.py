@@ -13,7 +13,7 @@ import stat
 from typing import Any, Final, NamedTuple
 
 from dsmt.errors import FailedError
-from dsmt.system.failures import failed
+from dsmt.event.reason import failed
 
 ANY: Final = "any"
 UMASK: Final = 0o022

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from dsmt.errors import DsmtError, FailedError
+from dsmt.event.reason import failed
 from dsmt.ports.check import Result
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.simulator.engine.process import current_process
-from dsmt.system.failures import failed
 
 
 class Entropy:

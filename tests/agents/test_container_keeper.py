@@ -9,8 +9,8 @@ from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules.container import CONFIG, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, AgentOutcome
 from dsmt.agents.rules.container import SLOT as FACT
 from dsmt.errors import FailedError
+from dsmt.event.reason import failed
 from dsmt.event.status import State
-from dsmt.system.failures import failed
 
 from .managed import SLOT, Managed
 from .memory_machine import MemoryFiles

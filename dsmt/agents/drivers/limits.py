@@ -19,8 +19,8 @@ import signal
 from collections.abc import Mapping
 from typing import Final
 
+from dsmt.event.reason import failed
 from dsmt.ports.driver import Launch
-from dsmt.system.failures import failed
 
 LIMITS: Final[Mapping[str, int]] = {
     "pids": resource.RLIMIT_NPROC,

@@ -25,9 +25,9 @@ import msgspec
 from dsmt.agents.drivers.descriptors import environment_with, giving, prefix_of
 from dsmt.agents.drivers.limits import Limits, check_program
 from dsmt.errors import FailedError, InputError
+from dsmt.event.reason import failed
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
-from dsmt.system.failures import failed
 from dsmt.system.marks import bearers, bearing, borne_by, make_mark, number_of, numbers_of
 from dsmt.system.procfs import (
     become_subreaper,

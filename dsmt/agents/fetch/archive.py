@@ -26,7 +26,8 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from dsmt.system.failures import DISK_IS_FULL, failed
+from dsmt.event.reason import failed
+from dsmt.system.failures import DISK_IS_FULL
 from dsmt.system.files import is_within
 
 CHUNK: Final = 1 << 18

@@ -19,7 +19,8 @@ from typing import IO, Final, Self
 
 from dsmt.agents.fetch.archive import ArchiveMember, Bounds, shown, unpack_archive
 from dsmt.errors import FailedError
-from dsmt.system.failures import failed, full_disk_told
+from dsmt.event.reason import failed
+from dsmt.system.failures import full_disk_told
 from dsmt.system.removing import remove_tree
 from dsmt.system.threads import Stop, in_thread
 from dsmt.version import __version__

@@ -14,9 +14,9 @@ from typing import Final
 
 from dsmt.agents.fetch.artifacts import fetch_blob, fetch_https, unpack
 from dsmt.errors import NotFoundError
+from dsmt.event.reason import failed
 from dsmt.ports.artifacts import Progress
 from dsmt.spec.records import Artifact
-from dsmt.system.failures import failed
 from dsmt.system.files import is_within
 
 DOWNLOAD: Final = ".artifact"

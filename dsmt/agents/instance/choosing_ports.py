@@ -8,8 +8,7 @@ from typing import Final
 
 from dsmt.agents.rules.container import AgentConfig
 from dsmt.agents.rules.launching import RunPlan, refused
-from dsmt.errors import FailedError
-from dsmt.event.reason import reason
+from dsmt.event.reason import failed
 from dsmt.ports.sockets import Sockets
 from dsmt.spec.records import Port
 
@@ -33,8 +32,7 @@ def choose_ports(
         if port.port is not None:
             holder = None if occupied else sockets.holder(port.port, bind, port.protocol)
             if holder is not None:
-                told = reason("start.port_in_use", port=port.port, holder=holder)
-                raise FailedError(told.code, told.message, next=told.next, port=port.port, holder=holder)
+                raise failed("start.port_in_use", port=port.port, holder=holder)
             chosen[port.name] = port.port
         elif before is not None and FIRST_PORT <= before < FIRST_PORT + PORTS and before not in chosen.values():
             held = not occupied and sockets.holder(before, bind, port.protocol) is not None

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dsmt.agents.instance.context import Context
 from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Goal
-from dsmt.errors import FailedError
-from dsmt.event.reason import reason
+from dsmt.event.reason import failed
 
 
 @contextlib.contextmanager
@@ -25,8 +24,7 @@ def under_way(context: Context, step: str, wanted: Goal, changes: after.Changes 
     try:
         if doing["cut"] >= after.CUT_MOST:
             over = after.cut_off()
-            told = reason("install.cut", step=step, target=str(context.config.slot))
-            raise FailedError("install.cut", told.message, next=told.next, step=step)
+            raise failed("install.cut", step=step, target=str(context.config.slot))
         yield
     finally:
         memory.note(**over)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import AgentConfig
 from dsmt.errors import FailedError
-from dsmt.event.reason import reason
+from dsmt.event.reason import failed
 from dsmt.ports.driver import Launch, Mount
 from dsmt.spec.changes import install_key, run_key
 from dsmt.spec.health import HealthSpec
@@ -68,9 +68,7 @@ def plan_of(spec: ServiceSpec, component: str, *, spec_id: str, revision: int, g
 
 def refused(driver: str, error: str, *, advice: str = "") -> FailedError:
     """`start.driver`: what was asked for cannot be done here."""
-    return FailedError(
-        "start.driver", reason("start.driver", driver=driver, error=error).message, next=advice, driver=driver
-    )
+    return failed("start.driver", advice=advice, driver=driver, error=error)
 
 
 def values_of(plan: RunPlan, config: AgentConfig, *, ports: Mapping[str, int], directory: str, data: str) -> dict[str, str]:
