@@ -52,3 +52,11 @@ def from_data(kind: type[Record], data: dict[str, Any]) -> Record:
         return msgspec.convert(data, kind, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
         raise UnusableEventError("event.schema", f"data is not a {kind.__name__}: {error}") from error
+
+
+def readable(kind: type[Record], data: dict[str, Any]) -> Record | None:
+    """The `data` of an event as its record, or None when it is not one: it may be of another version."""
+    try:
+        return from_data(kind, data)
+    except UnusableEventError:
+        return None

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from dsmt.errors import DsmtError, TransportError, UnusableEventError
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeAttributes, Probe
-from dsmt.event.records import from_data, to_data
+from dsmt.event.records import from_data, readable, to_data
 from dsmt.monitors.rules.silence import Silence, Target
 from dsmt.ports.bus import Arrived, Bus, Delivery, Draft, Interest
 from dsmt.ports.clock import Clock
@@ -188,11 +188,10 @@ class Prober:
 def _place(delivery: Delivery) -> _Place | None:
     if not isinstance(delivery, Arrived):
         return None
-    try:
-        said = from_data(NodeAttributes, delivery.signed.event.data)
-    except UnusableEventError:
-        return None
-    return None if said.udp_port is None else _Place(f"{said.address}:{said.udp_port}", delivery.signed.key_id)
+    said = readable(NodeAttributes, delivery.signed.event.data)
+    return (
+        None if said is None or said.udp_port is None else _Place(f"{said.address}:{said.udp_port}", delivery.signed.key_id)
+    )
 
 
 def _failed(why: str) -> Probe:

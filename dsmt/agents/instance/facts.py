@@ -23,7 +23,7 @@ from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.instance import Health
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Ended, Slot
-from dsmt.event.records import from_data
+from dsmt.event.records import from_data, readable
 from dsmt.spec.plain import from_plain
 
 FETCH_FIRST_S: Final = 0.5
@@ -45,7 +45,7 @@ class Facts:
         obeyed = kept(deps.files, SLOT, deps.bus)
         if obeyed is not None:
             self._greatest.take(obeyed)
-        self._slot = None if self._signed is None else _slot(self._signed)
+        self._slot = None if self._signed is None else readable(Slot, self._signed.event.data)
         self._spec = kept(deps.files, SPEC, deps.bus)
         self._seen: SignedEvent | None = None
         self._plan: RunPlan | None = None
@@ -182,13 +182,13 @@ class Facts:
         return self._spec is not None and self._slot is not None and str(self._spec.id) == self._slot.spec
 
     def _take_slot(self, signed: SignedEvent) -> bool:
-        return _slot(signed) is not None and self._greatest.take(signed) and self._read_slot()
+        return readable(Slot, signed.event.data) is not None and self._greatest.take(signed) and self._read_slot()
 
     def _read_slot(self) -> bool:
         """Another slot fact is to be obeyed."""
         if self._signed is None:
             return False
-        self._slot = _slot(self._signed)
+        self._slot = readable(Slot, self._signed.event.data)
         self._writer.write(SLOT, proven(self._signed, self._deps.bus))
         if self._seen is not None:
             self.take_spec(self._seen)
@@ -198,10 +198,10 @@ class Facts:
         node = signed.event.topic[len(self._health_topic) :]
         if node == self._config.node:
             return False
-        try:
-            self._healths[node] = from_data(Health, signed.event.data)
-        except UnusableEventError:
+        health = readable(Health, signed.event.data)
+        if health is None:
             return False
+        self._healths[node] = health
         return self._slot is not None and node == self._slot.node
 
     def _made(self, generation: int, restart: int) -> RunPlan | None:
@@ -224,10 +224,3 @@ class Facts:
             made = made.at(generation, restart)
         self._plan = made
         return made
-
-
-def _slot(signed: SignedEvent) -> Slot | None:
-    try:
-        return from_data(Slot, signed.event.data)
-    except UnusableEventError:
-        return None

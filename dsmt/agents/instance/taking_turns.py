@@ -9,9 +9,9 @@ from typing import Final
 
 from dsmt.agents.rules.container import AgentConfig
 from dsmt.agents.rules.liveness import Turn, turn
-from dsmt.errors import DsmtError, UnusableEventError
+from dsmt.errors import DsmtError
 from dsmt.event.kinds.instance import Health
-from dsmt.event.records import from_data
+from dsmt.event.records import readable
 from dsmt.ports.bus import Arrived, Bus, Complete, Delivery, Interest
 
 LOOK_S: Final = 2.0
@@ -99,9 +99,8 @@ def _are_all(told: dict[str, Health], batch: Sequence[Delivery], below: str) -> 
 def _take(told: dict[str, Health], arrived: Arrived, below: str) -> None:
     event = arrived.signed.event
     if event.topic.startswith(below):
-        try:
-            health = from_data(Health, event.data)
-        except UnusableEventError:
+        health = readable(Health, event.data)
+        if health is None:
             return
         index = event.topic[len(below) :].split("/", 1)[0]
         if index not in told or told[index].generation <= health.generation:

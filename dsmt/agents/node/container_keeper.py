@@ -35,12 +35,12 @@ from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.agents.shared.kept import keep, kept, own
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.backoff import Backoff
-from dsmt.errors import FailedError, InputError, TransportError, UnusableEventError
+from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import from_data
+from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
 from dsmt.ports.driver import KILL_S
@@ -134,10 +134,8 @@ class ContainerKeeper:
             self._agent.note(generation=self.generation, orphan=False)
 
     def _read(self) -> None:
-        self._fact = None
-        if (signed := self.acts_on) is not None:
-            with contextlib.suppress(UnusableEventError):
-                self._fact = from_data(Slot, signed.event.data)
+        signed = self.acts_on
+        self._fact = None if signed is None else readable(Slot, signed.event.data)
 
     def _take_kept(self) -> None:
         """Take in the fact that the agent obeyed last, and what an earlier manager has told it (rule 4)."""

@@ -33,11 +33,11 @@ from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.agents.shared.kept import own
-from dsmt.errors import FailedError, UnusableEventError
+from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.kinds.slot import Slot
-from dsmt.event.records import from_data
+from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.event.status import Layer, State
 from dsmt.event.topic import PATTERNS_MOST
@@ -167,11 +167,8 @@ class ContainerManager:
         if known.held is None or known.buried:
             del self._known[slot]
             return
-        try:
-            fact = from_data(Slot, known.held.event.data)
-        except UnusableEventError:
-            return
-        if is_to_be_made(self._config.node, fact, data_key=self._config.data_key):
+        fact = readable(Slot, known.held.event.data)
+        if fact is not None and is_to_be_made(self._config.node, fact, data_key=self._config.data_key):
             self._keep(slot)
 
     def _is_given(self, slot: SlotKey) -> bool:
@@ -179,11 +176,8 @@ class ContainerManager:
         known = self._known.get(slot)
         if known is None or known.held is None or known.buried:
             return False
-        try:
-            fact = from_data(Slot, known.held.event.data)
-        except UnusableEventError:
-            return True
-        return fact.node == self._config.node and fact.desired != "gone"
+        fact = readable(Slot, known.held.event.data)
+        return fact is None or (fact.node == self._config.node and fact.desired != "gone")
 
     def _not_here(self, slots: Iterable[SlotKey]) -> list[SlotKey]:
         """Those of which nothing is here, nor is to be: they are to be elsewhere, or nowhere (rule 5)."""

@@ -13,10 +13,9 @@ from typing import Self
 from dsmt.agents.rules import container as c
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.kept import kept
-from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Slot
-from dsmt.event.records import from_data
+from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Bus
 from dsmt.ports.files import Files
@@ -53,7 +52,5 @@ class Left:
 
 
 def _is_gone(signed: SignedEvent) -> bool:
-    try:
-        return from_data(Slot, signed.event.data).desired == "gone"
-    except UnusableEventError:
-        return False
+    fact = readable(Slot, signed.event.data)
+    return fact is not None and fact.desired == "gone"

@@ -19,11 +19,11 @@ from dsmt.agents.rules.container import POKE, SLOT, SPEC, TOLD
 from dsmt.agents.rules.reconcile import Duty, owed
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.kept import keep, kept
-from dsmt.errors import FailedError, UnusableEventError
+from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
-from dsmt.event.records import from_data
+from dsmt.event.records import readable
 from dsmt.ports.bus import Bus
 from dsmt.ports.files import Files
 from dsmt.ports.processes import Process
@@ -77,9 +77,8 @@ class Telling:
         heard = kept(self._files, SLOT, self._bus)
         if heard is not None and not newer(signed.event, heard.event):
             return False
-        try:
-            fact = from_data(Slot, signed.event.data)
-        except UnusableEventError:
+        fact = readable(Slot, signed.event.data)
+        if fact is None:
             return False
         if owed(self._node, fact, now_ms=self._bus.now_ms(), successor_ready=False).duty is not Duty.RUN:
             return True

@@ -15,10 +15,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from dsmt.agents.rules.record import InstanceRecord
-from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.instance import Command
-from dsmt.event.records import from_data
+from dsmt.event.records import readable
 
 REMEMBERED: Final = 256
 LONGEST_TTL_MS: Final = 10 * 60_000
@@ -101,7 +100,4 @@ def read_command(signed: SignedEvent, to: tuple[str, ...]) -> Command | None:
     """The command in an event that is meant for one of these names; None when it is none."""
     if signed.event.to and not any(name in to for name in signed.event.to):
         return None
-    try:
-        return from_data(Command, signed.event.data)
-    except UnusableEventError:
-        return None
+    return readable(Command, signed.event.data)

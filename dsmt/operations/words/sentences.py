@@ -17,7 +17,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.instance import Status
 from dsmt.event.phrases import cut
-from dsmt.event.records import from_data
+from dsmt.event.records import from_data, readable
 from dsmt.event.registry import row_of
 from dsmt.operations.words.event_objects import plain
 
@@ -95,10 +95,8 @@ def _ended_well(event: Event) -> bool:
     """Whether it says that a program has ended with 0, and is not to be run again."""
     if event.type != "dsmt.status" or event.data.get("state") != "failed":
         return False
-    try:
-        return from_data(Status, event.data).ended_well
-    except UnusableEventError:
-        return False
+    status = readable(Status, event.data)
+    return status is not None and status.ended_well
 
 
 def _raw(data: dict[str, Any]) -> str:

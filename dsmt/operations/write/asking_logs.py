@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.errors import NotFoundError, TimedOutError, UnusableEventError
+from dsmt.errors import NotFoundError, TimedOutError
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.instance import LogLines
-from dsmt.event.records import from_data
+from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.operations.read.sight import Sight, look, told_if_slow
 from dsmt.operations.words.targets import Target, slots_of
@@ -187,12 +187,9 @@ class _Reader:
         return found
 
     def _lines(self, event: Event) -> list[Item]:
-        try:
-            told = from_data(LogLines, event.data)
-        except UnusableEventError:
-            return []
-        key = self._names.get(told.command)
-        if key is None:
+        told = readable(LogLines, event.data)
+        key = None if told is None else self._names.get(told.command)
+        if told is None or key is None:
             return []
         node, stream = event.topic.split("/")[5:7]
         asked = self._asked[key]

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Collection
 from typing import Final
 
-from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
-from dsmt.event.records import from_data, to_data
+from dsmt.event.records import readable, to_data
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.read.sight import stands
 from dsmt.operations.write.writing import say
@@ -56,11 +55,8 @@ async def unheard(bus: BusReader, word: str, members: Collection[str], *, limit_
 
 
 def _took(left: dict[str, str], said: SignedEvent, word: str) -> None:
-    try:
-        told = from_data(Following, said.event.data)
-    except UnusableEventError:
-        return
-    if told.word != word:
+    told = readable(Following, said.event.data)
+    if told is None or told.word != word:
         return
     if told.lacks:
         left[said.event.source] = told.lacks
@@ -69,8 +65,5 @@ def _took(left: dict[str, str], said: SignedEvent, word: str) -> None:
 
 
 def _told(signed: SignedEvent) -> tuple[object, str] | None:
-    try:
-        word = from_data(EngineWord, signed.event.data)
-    except UnusableEventError:
-        return None
-    return word.brokers, word.authority
+    word = readable(EngineWord, signed.event.data)
+    return None if word is None else (word.brokers, word.authority)
