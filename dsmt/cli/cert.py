@@ -20,7 +20,7 @@ from dsmt.operations.local.certificates import HeldCertificate
 from dsmt.operations.local.dating import Dated, dated
 from dsmt.operations.local.lock import alone
 from dsmt.operations.write import revoking
-from dsmt.operations.write.revoking import Claim, Ended
+from dsmt.operations.write.revoking import Claim, RevokedKey
 from dsmt.trust.store import TrustStore
 
 _SHOWN = 20
@@ -131,7 +131,7 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes
         _confirm_end(ctx, found, live)
     _confirm(ctx, found, keep=keep, drop=drop)
 
-    async def work(connection: Connection) -> Ended:
+    async def work(connection: Connection) -> RevokedKey:
         return await certificates.revoke(connection, root_key, found, drop=drop, reason=reason)
 
     _tell(ctx, ctx.act(work), only_broker=found.only_broker)
@@ -176,7 +176,7 @@ def _confirm(ctx: CliContext, found: Claim, *, keep: bool, drop: tuple[str, ...]
     click.confirm("Sign them again as they are?", abort=True)
 
 
-def _tell(ctx: CliContext, done: Ended, *, only_broker: bool) -> None:
+def _tell(ctx: CliContext, done: RevokedKey, *, only_broker: bool) -> None:
     if ctx.json:
         document(done)
         return

@@ -104,17 +104,17 @@ def waits_as_ended(context: ComponentContext, entry: SlotEntry) -> Outcome | Non
     return Outcome(wakes=(until,)) if said.record.state is State.REQUESTED and context.now_ms < until else None
 
 
-def gone_as_ended(fleet: Fleet, slot: SlotEntry, ended: Slot) -> Slot:
+def keeping_its_end(fleet: Fleet, slot: SlotEntry, ended: Slot) -> Slot:
     """A fact that ends one of each node, with how its program has ended there, if nobody asked for it anew since.
 
     Where its agent has not answered to the revision that it was given, the fact is of the one before, in which it has ended.
     """
-    ended = _gone_as_ended(slot, ended)
+    ended = _keeping_its_end(slot, ended)
     key = fleet.key_of(ended.node or "")
     return ended if ended.ended is None else replace(ended, ended=replace(ended.ended, key=key))
 
 
-def _gone_as_ended(slot: SlotEntry, ended: Slot) -> Slot:
+def _keeping_its_end(slot: SlotEntry, ended: Slot) -> Slot:
     held = slot.said
     good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
     if good is None or last is None or not ended_before(slot) or _asked_since(ended, last):

@@ -20,7 +20,7 @@ from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import UNKNOWN_MS, ComponentContext, slot_intent, waits_for_word
 from dsmt.controllers.copies import may_work
 from dsmt.controllers.each_node import left_for
-from dsmt.controllers.ended import gone_as_ended
+from dsmt.controllers.ended import keeping_its_end
 from dsmt.controllers.good import gone
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.left_data import left_by
@@ -68,7 +68,7 @@ def end_slots(
             outcomes.append(waits)
         elif fact.record.desired != "gone" or spec.signed.event.cause or (known is None and fact.record.ended is not None):
             left = _left(known, fact.record)
-            ended = _ended(known, slot, fact.record, is_left=left is not None)
+            ended = _gone_fact(known, slot, fact.record, is_left=left is not None)
             cause, because = _not_wanted_for(key, spec, left)
             intent = slot_intent(fleet, key, slot, ended, cause, because=because, spec=spec)
             if intent is not None:
@@ -77,7 +77,7 @@ def end_slots(
     return Outcome.merged(outcomes)
 
 
-def _ended(known: ComponentContext | None, slot: SlotEntry, fact: Slot, *, is_left: bool) -> Slot:
+def _gone_fact(known: ComponentContext | None, slot: SlotEntry, fact: Slot, *, is_left: bool) -> Slot:
     """The fact that ends a slot; `is_left`: because its node is none of its nodes any more.
 
     What the spec does not have any more has neither ended nor failed in it, whenever it has it again. All else has failed
@@ -85,10 +85,10 @@ def _ended(known: ComponentContext | None, slot: SlotEntry, fact: Slot, *, is_le
     """
     if known is None:
         return replace(gone(fact), ended=None, tried=False)
-    ended = known.ended(slot, fact)
+    ended = known.gone_fact(slot, fact)
     if fact.desired == "gone":
         return ended
-    ended = gone_as_ended(known.fleet, slot, ended) if is_left else ended
+    ended = keeping_its_end(known.fleet, slot, ended) if is_left else ended
     return replace(ended, tried=known.tried_in(slot, ended))
 
 
@@ -139,7 +139,7 @@ def _end_orphan(fleet: Fleet, brake: Brake, plan: Plan, key: SlotKey, slot: Slot
 
 
 def _has_room(fleet: Fleet, plan: Plan, node: str) -> bool:
-    return len(fleet.view.ended.get(node, ())) + plan.endings[node] < ORPHANS_AT_ONCE
+    return len(fleet.view.ended_orphans.get(node, ())) + plan.endings[node] < ORPHANS_AT_ONCE
 
 
 def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outcome:

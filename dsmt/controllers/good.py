@@ -87,7 +87,7 @@ class Component:
             return False
         return not self.fleet.is_lost(fact.record.node)
 
-    def ended(self, slot: SlotEntry, fact: Slot) -> Slot:
+    def gone_fact(self, slot: SlotEntry, fact: Slot) -> Slot:
         """The fact that ends a slot. It says what was good there, which nobody says any more once it is gone.
 
         What it implements is named as what stands has it, if that says it again: so is what was good in it.

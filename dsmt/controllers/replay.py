@@ -35,7 +35,7 @@ from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.view import View
 
-Ended = Callable[[SignedEvent], float]
+RevokedAt = Callable[[SignedEvent], float]
 """The row with which the key of an event was revoked; infinite where none did that."""
 Outcome = Literal["same", "inputs incomplete", "different", "other ruleset"]
 
@@ -128,7 +128,7 @@ def replay(
     *,
     store: str | None = None,
     check: Verify = verify,
-    ended: Ended = lambda _: inf,
+    ended: RevokedAt = lambda _: inf,
 ) -> Report:
     """Replay decision events over the rows of one store, in order from its base.
 
@@ -160,7 +160,7 @@ def _of_another(decision: Decision, store: str) -> str:
 class _Reading:
     """What one controller had folded at each of its decisions (rules 1, 5 and 6)."""
 
-    def __init__(self, history: _History, broker: str, ended: Ended) -> None:
+    def __init__(self, history: _History, broker: str, ended: RevokedAt) -> None:
         self._history, self._broker, self._ended = history, broker, ended
         self._anew: set[int] = set()
         self.view, self._since = View(), 0
@@ -202,7 +202,7 @@ class _Reading:
 
 
 def _replay_one(
-    history: _History, batch: Sequence[tuple[Decision, SignedEvent]], store: str | None, check: Verify, ended: Ended
+    history: _History, batch: Sequence[tuple[Decision, SignedEvent]], store: str | None, check: Verify, ended: RevokedAt
 ) -> list[Finding]:
     reading: _Reading | None = None
     found = []

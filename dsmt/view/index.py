@@ -51,8 +51,8 @@ class Index:
         """Services whose slots follow the set of nodes: `each_node`, or a node set other than `all_nodes`."""
         self.orphans: dict[str, set[SlotKey]] = {}
         """By node, the slots of which it reports something with no slot fact (rule A5)."""
-        self.ended: dict[str, set[SlotKey]] = {}
-        """By node, those slots whose fact ends by itself: it ended an orphan there."""
+        self.ended_orphans: dict[str, set[SlotKey]] = {}
+        """By node, the slots with a short-lived fact that ended an orphan there."""
         self.standing: dict[str, Held[NodeVerdict]] = {}
         """By node, the verdict on it that no greater attachment has undone."""
         self.silenced: set[str] = set()
@@ -303,10 +303,10 @@ class Index:
         self._occupy(key, entry, dirty)
         dirty.slots.add(key)
         for node in _ended_on(before):
-            _discard(self.ended, node, key)
+            _discard(self.ended_orphans, node, key)
             dirty.nodes.add(node)
         for node in _ended_on(held):
-            self.ended.setdefault(node, set()).add(key)
+            self.ended_orphans.setdefault(node, set()).add(key)
 
     def _govern(self, service: ServiceEntry, component: str, dirty: Dirty) -> None:
         """Another revision governs the slots of a component: all of them are concerned."""

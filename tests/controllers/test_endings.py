@@ -143,7 +143,7 @@ def test_nothing_is_left_of_orphans_that_are_gone() -> None:
         realm.after(25 * 3600)
     assert said(realm) == []
     assert not realm.view.services
-    assert not realm.view.ended
+    assert not realm.view.ended_orphans
     assert not realm.view.orphans
 
 
@@ -174,7 +174,7 @@ def test_what_ended_an_orphan_gives_way_to_a_spec() -> None:
     realm.apply(web(1))
     realm.settle(seconds=1)
     assert (realm.slot(0).desired, realm.view.slot(key(0)).fact.signed.event.ttl) == ("running", None)
-    assert not realm.view.ended
+    assert not realm.view.ended_orphans
     assert realm.after(2 * ORPHAN_MS / 1000).slot(0).desired == "running"
 
 

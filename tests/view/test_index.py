@@ -221,15 +221,15 @@ def test_a_control_marks_its_slot_and_is_known_before_any_fact():
 def test_a_fact_that_ends_by_itself_is_known_by_the_node_on_which_it_ended_an_orphan():
     realm = Realm("n1", "n2")
     slot(realm, desired="gone", ttl=600_000)
-    assert realm.view.ended == {"n1": {key(0)}}
+    assert realm.view.ended_orphans == {"n1": {key(0)}}
     slot(realm, desired="gone", ttl=600_000, index=1)
-    assert realm.view.ended == {"n1": {key(0), key(1)}}
+    assert realm.view.ended_orphans == {"n1": {key(0), key(1)}}
     assert changes(realm, slot, realm, "n2", desired="gone", ttl=600_000) == Dirty(slots={key(0)}, nodes={"n1"})
-    assert realm.view.ended == {"n1": {key(1)}, "n2": {key(0)}}
+    assert realm.view.ended_orphans == {"n1": {key(1)}, "n2": {key(0)}}
     slot(realm, "n2", ttl=None)
-    assert realm.view.ended == {"n1": {key(1)}}
+    assert realm.view.ended_orphans == {"n1": {key(1)}}
     assert changes(realm, realm.after, 600) == Dirty(slots={key(1)}, nodes={"n1"})
-    assert realm.view.ended == {}
+    assert realm.view.ended_orphans == {}
 
 
 # Instances ------------------------------------------------------------------------------------------------------------

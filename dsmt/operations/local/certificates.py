@@ -25,7 +25,7 @@ from dsmt.operations.local.making import ensure_broker, had_address, issue
 from dsmt.operations.read.certificates import SHOWN, STAND_IN, State, in_use, state_of
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import revoking
-from dsmt.operations.write.revoking import Claim, Ended
+from dsmt.operations.write.revoking import Claim, RevokedKey
 from dsmt.programs.configuration import IDENTITY, ISSUER, read_identity
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.records import ask_to_end
@@ -206,7 +206,9 @@ def begin_anew(home: Home, names: Iterable[str]) -> bool:
     return any(ended)
 
 
-async def revoke(connection: Connection, root: SecretKey, found: Claim, *, drop: Sequence[str] = (), reason: str) -> Ended:
+async def revoke(
+    connection: Connection, root: SecretKey, found: Claim, *, drop: Sequence[str] = (), reason: str
+) -> RevokedKey:
     """End a key; what stays of what it has said is said again first (`revoking`). Raises what `revoking` does."""
     kept, dropped = await revoking.sign_anew(connection, found, drop=drop) if found.ours else ([], [])
     now_s = connection.bus.now_ms() // 1000
@@ -217,7 +219,7 @@ async def revoke(connection: Connection, root: SecretKey, found: Claim, *, drop:
     async with attached(root_identity(root, now_s=now_s), connection.realm, connection.brokers) as itself:
         await revoking.revoke(itself, found, by=connection.by, reason=reason)
     left = await revoking.wait_for_successors(connection.bus, found.theirs)
-    return Ended(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)
+    return RevokedKey(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)
 
 
 def root_identity(root: SecretKey, *, now_s: int) -> Identity:

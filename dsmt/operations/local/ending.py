@@ -53,7 +53,7 @@ SAYS_S: Final = 2.0
 """How long `down` tries to say what it takes down."""
 
 
-class Ended(msgspec.Struct, frozen=True):
+class Down(msgspec.Struct, frozen=True):
     """What `down` found: how many processes it ended, how many of them had to be killed, and who does not die."""
 
     processes: int
@@ -61,7 +61,7 @@ class Ended(msgspec.Struct, frozen=True):
     stuck: tuple[int, ...]
 
 
-async def down(home: Home, *, run: str | None = None, waits: Tell = silent, ends: Tell = silent) -> Ended:
+async def down(home: Home, *, run: str | None = None, waits: Tell = silent, ends: Tell = silent) -> Down:
     """End everything that this home started on this machine, also what is being started now: that is waited for (C16).
 
     `ends` is told whose end is waited for, each time that these are others. With a `run` of the realm that one alone is
@@ -86,7 +86,7 @@ async def _say_down(home: Home) -> None:
             await asyncio.gather(*(word.acknowledged() for word in words))
 
 
-async def _down(home: Home, ends: Tell) -> Ended:
+async def _down(home: Home, ends: Tell) -> Down:
     parts = Parts(home)
     seen = set(parts.all())
     below: set[ProcessIdentity] = set()
@@ -112,7 +112,7 @@ async def _down(home: Home, ends: Tell) -> Ended:
             with suppress(OSError):
                 (keeper_directory(home) / left).unlink()
     parts.clear()
-    return Ended(len(seen), killed, stuck)
+    return Down(len(seen), killed, stuck)
 
 
 async def end_own(home: Home, *, servers: bool) -> None:

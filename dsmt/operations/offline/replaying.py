@@ -12,7 +12,7 @@ from math import inf
 
 import msgspec
 
-from dsmt.controllers.replay import Ended, Finding
+from dsmt.controllers.replay import Finding, RevokedAt
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
@@ -70,7 +70,7 @@ def replay(raw: bytes, trust: TrustStore) -> Replayed:
     )
 
 
-def _ended(rows: Sequence[tuple[int, SignedEvent]], trust: TrustStore) -> Ended:
+def _ended(rows: Sequence[tuple[int, SignedEvent]], trust: TrustStore) -> RevokedAt:
     """Which keys the rows revoke, in the order in which their broker had that."""
     signers = {(signed.key_id, signed.event.source): signed for _, signed in rows}
     ended: dict[tuple[bytes, str], int] = {}

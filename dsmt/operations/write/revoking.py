@@ -69,7 +69,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """The nodes that an issuer has certified, and that end with it."""
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class RevokedKey(msgspec.Struct, frozen=True, kw_only=True):
     """What was done: what was signed anew, what was ended, and what nobody has said again yet."""
 
     name: str
