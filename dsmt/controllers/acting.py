@@ -173,7 +173,7 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
         if waits and told.reason.code == why.code:
             return NO_PLACE
         if waits and context.now_ms < fact.time_ms + RETOLD_MS:
-            return Outcome(wakes=(fact.time_ms + RETOLD_MS,), unschedulable=True)
+            return Outcome(wakes=(fact.time_ms + RETOLD_MS,), no_place=True)
     slot = msgspec.structs.replace(slot, reason=why)
     said = context.say(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
     return Outcome.merged((said, NO_PLACE))

@@ -35,8 +35,8 @@ class Agenda:
         """The first service that a look at everything has yet to come to; None where nothing is left of one."""
         self._everything = True
         self._wakes: dict[str, int] = {}
-        self._needs_full_pass: set[str] = set()
-        self._unschedulable: set[str] = set()
+        self._look_at_all: set[str] = set()
+        self._no_place: set[str] = set()
         self._asked: set[str] = set()
         self.brake = LOOSE
         """How the brake stood at the last decision."""
@@ -75,10 +75,10 @@ class Agenda:
         for node in dirty.nodes:
             slots |= view.allocations.node(node).slots.keys() | view.orphans.get(node, set())
         if dirty.nodes:
-            whole |= self._needs_full_pass | self._unschedulable | view.roaming
+            whole |= self._look_at_all | self._no_place | view.roaming
         scope: dict[str, set[tuple[str, int]] | None] = dict.fromkeys(sorted(whole))
         for key in sorted(slots):
-            if key.service in self._needs_full_pass:
+            if key.service in self._look_at_all:
                 scope[key.service] = None
             some = scope.setdefault(key.service, set())
             if some is not None:
@@ -91,16 +91,16 @@ class Agenda:
         """A decision was made over a scope."""
         if decided.everything or scope is None:
             self._wakes.clear()
-            self._needs_full_pass.clear()
-            self._unschedulable.clear()
+            self._look_at_all.clear()
+            self._no_place.clear()
         else:
             whole = {service for service, places in scope.items() if places is None and decided.reached(service)}
             self._wakes = {service: at for service, at in self._wakes.items() if service and service not in whole}
-            self._needs_full_pass -= whole
-            self._unschedulable -= whole
+            self._look_at_all -= whole
+            self._no_place -= whole
         for service, at in decided.wakes.items():
             self._wakes[service] = min(at, self._wakes.get(service, at))
-        self._needs_full_pass |= decided.needs_full_pass
-        self._unschedulable |= decided.unschedulable
+        self._look_at_all |= decided.look_at_all
+        self._no_place |= decided.no_place
         self._everything, self.rest, self.brake = False, decided.left, decided.brake
         self._asked.clear()

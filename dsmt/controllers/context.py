@@ -161,7 +161,7 @@ def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact], chooser:
     if obeyed:
         obeyed = min(obeyed, max(_not_followed(fleet, fact, slot, spec, chooser), default=obeyed))
     until = max(since, obeyed) + UNKNOWN_MS
-    return Outcome(wakes=(until,), needs_full_pass=True) if fleet.now_ms < until else None
+    return Outcome.look_again(until) if fleet.now_ms < until else None
 
 
 def _obeyed_later(slot: SlotEntry, fact: Held[Slot]) -> int:

@@ -63,7 +63,7 @@ def decide(
     rest = "" if scope is None else rest
     realm = [at for at in (wake, held.wake_ms) if at is not None]
     wakes = {"": min(realm)} if realm else {}
-    needs_full_pass, unschedulable = set(), set()
+    look_at_all, no_place = set(), set()
     plan, left, looked = Plan(view), None, 0
     for name in sorted(view.services if scope is None else scope):
         entry = view.services.get(name)
@@ -78,11 +78,11 @@ def decide(
         intents += outcome.intents
         if outcome.wakes:
             wakes[name] = min(outcome.wakes)
-        if outcome.needs_full_pass:
-            needs_full_pass.add(name)
-        if outcome.unschedulable:
-            unschedulable.add(name)
-    return Decided(tuple(intents), wakes, frozenset(needs_full_pass), frozenset(unschedulable), held, scope is None, left)
+        if outcome.look_at_all:
+            look_at_all.add(name)
+        if outcome.no_place:
+            no_place.add(name)
+    return Decided(tuple(intents), wakes, frozenset(look_at_all), frozenset(no_place), held, scope is None, left)
 
 
 def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:

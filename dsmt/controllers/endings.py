@@ -155,14 +155,14 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
             return Outcome.merged((ends, LOOK_AT_ALL))
     until = max([spec.time_ms + BURIAL_MS, *(_buried_from(fleet, slot) for slot in entry.slots.values())])
     if fleet.now_ms < until:
-        return Outcome.merged((ends, Outcome(wakes=(until,), needs_full_pass=True)))
+        return Outcome.merged((ends, Outcome.look_again(until)))
     topic = f"tombstone/service/{entry.name}"
     record = Tombstone(by=spec.record.by, reason=spec.record.reason, data=left_by(fleet, entry.name))
     because = f"{entry.name} was removed by {spec.record.by}, and nothing of it is left"
     before = fleet.view.winner(topic)
     epoch = spec.signed.event.epoch
     intent = Intent(topic, record, before, (spec.id,), because, epoch=epoch, subject=entry.name)
-    return Outcome((intent,), needs_full_pass=True)
+    return Outcome((intent,), look_at_all=True)
 
 
 def _buried_from(fleet: Fleet, slot: SlotEntry) -> int:

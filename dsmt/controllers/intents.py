@@ -49,16 +49,16 @@ class Intent(msgspec.Struct, frozen=True):
 class Decided(msgspec.Struct, frozen=True):
     """What one decision says: what to publish, and what to look at again and when (realm ms).
 
-    `wakes` holds, by service (and `""` for the nodes), when something could change with no new fact. `needs_full_pass`
-    are services of which any event needs a whole look, `unschedulable` those that wait for nodes to change. `brake` is how
+    `wakes` holds, by service (and `""` for the nodes), when something could change with no new fact. `look_at_all`
+    are services of which any event needs a whole look, `no_place` those that wait for nodes to change. `brake` is how
     it stood: when it keeps back other nodes all must be looked at. `everything`: whether all was looked at; but for `left`,
     the first service that was not, and all after it.
     """
 
     intents: tuple[Intent, ...]
     wakes: Mapping[str, int] = msgspec.field(default_factory=dict)
-    needs_full_pass: frozenset[str] = frozenset()
-    unschedulable: frozenset[str] = frozenset()
+    look_at_all: frozenset[str] = frozenset()
+    no_place: frozenset[str] = frozenset()
     brake: Brake = LOOSE
     everything: bool = True
     left: str | None = None

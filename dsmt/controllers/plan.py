@@ -27,10 +27,15 @@ class Outcome(msgspec.Struct, frozen=True):
 
     intents: tuple[Intent, ...] = ()
     wakes: tuple[int, ...] = ()
-    needs_full_pass: bool = False
+    look_at_all: bool = False
     """Any event of the service needs a look at all of it."""
-    unschedulable: bool = False
+    no_place: bool = False
     """It waits for nodes to change."""
+
+    @staticmethod
+    def look_again(*at_ms: int) -> Outcome:
+        """To look at all of the service again at these times, and at any event of it before."""
+        return Outcome(wakes=at_ms, look_at_all=True)
 
     @staticmethod
     def merged(outcomes: Iterable[Outcome]) -> Outcome:
@@ -41,13 +46,13 @@ class Outcome(msgspec.Struct, frozen=True):
         return Outcome(
             tuple(intent for part in parts for intent in part.intents),
             tuple(wake for part in parts for wake in part.wakes),
-            any(part.needs_full_pass for part in parts),
-            any(part.unschedulable for part in parts),
+            any(part.look_at_all for part in parts),
+            any(part.no_place for part in parts),
         )
 
 
 NOTHING: Final = Outcome()
-NO_PLACE: Final = Outcome(unschedulable=True)
+NO_PLACE: Final = Outcome(no_place=True)
 """It waits for nodes to change."""
-LOOK_AT_ALL: Final = Outcome(needs_full_pass=True)
+LOOK_AT_ALL: Final = Outcome(look_at_all=True)
 """Any event of the service may concern it."""

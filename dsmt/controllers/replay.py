@@ -37,14 +37,14 @@ from dsmt.view import View
 
 RevokedAt = Callable[[SignedEvent], float]
 """The row with which the key of an event was revoked; infinite where none did that."""
-Outcome = Literal["same", "inputs incomplete", "different", "other ruleset"]
+Comparison = Literal["same", "inputs incomplete", "different", "other ruleset"]
 
 
 class Finding(msgspec.Struct, frozen=True):
     """What replaying one decision showed; `details` are sentences, empty when it was the same."""
 
     decision: SignedEvent
-    outcome: Outcome
+    outcome: Comparison
     details: tuple[str, ...] = ()
     stale: int = 0
     """How many of its products were refused, for another controller's of the same moment was first."""
@@ -61,7 +61,7 @@ class Report:
         """Whether no decision came out different."""
         return not any(finding.outcome == "different" for finding in self.findings)
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: Comparison) -> int:
         """How many decisions had an outcome."""
         return sum(finding.outcome == outcome for finding in self.findings)
 

@@ -64,10 +64,10 @@ def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, plan: Plan, 
         looked = _looked(wanted[name], somewhere[name], ahead) if name in somewhere else wanted[name]
         indexes = looked if only is None else [i for c, i in sorted(only) if c == name and i in looked]
         outcomes.append(_decide_component(context, indexes, wanted[name], looked))
-        outcomes.append(Outcome(needs_full_pass=len(looked) < len(wanted[name])))
+        outcomes.append(Outcome(look_at_all=len(looked) < len(wanted[name])))
     tried = [context for context in contexts.values() if context.keeps_former_data or context.held_in is not None]
     # when what is tried becomes good in one slot, others may leave, or have it, too
-    outcomes += [Outcome(wakes=tuple(context.trials), needs_full_pass=True) for context in tried]
+    outcomes += [Outcome.look_again(*context.trials) for context in tried]
     return Outcome.merged(outcomes)
 
 
@@ -137,7 +137,7 @@ def _decide_component(
     wants = [w for w, _ in found if w is not None]
     later = [w.at_ms for w in wants if w.at_ms > context.now_ms]
     gated = [w for w in wants if w.gated and w.at_ms <= context.now_ms]
-    waits = Outcome(wakes=tuple(later), needs_full_pass=bool(gated) or any(w.kind == "rollback" for w in wants))
+    waits = Outcome(wakes=tuple(later), look_at_all=bool(gated) or any(w.kind == "rollback" for w in wants))
     now = {w.key: w for w in wants if not w.gated and w.at_ms <= context.now_ms}
     said = {key: act(context, w) for key, w in now.items()}
     outcomes = [*(notes for _, notes in found), waits, *said.values()]

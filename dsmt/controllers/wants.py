@@ -113,14 +113,14 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
         return None, waits
     fact = entry.fact
     if fact is None or fact.record.node is None or fact.record.desired == "gone":
-        tried = Outcome(wakes=tuple(context.tried_until), needs_full_pass=True) if context.has_earlier else NOTHING
+        tried = Outcome.look_again(*context.tried_until) if context.has_earlier else NOTHING
         context = context.of(key)
         placed, until = _place(context, key, entry), may_return_until(context.fleet, context.entry, context.component, entry)
         until = until or ends_until(context, key)
         if until is None or placed.kind == "adopt":
             return placed, tried
         return None, Outcome.merged((tried, Outcome(wakes=(until,))))
-    notes = [Outcome(wakes=tuple(context.tried_until), needs_full_pass=True)] if context.lags(fact.record) else []
+    notes = [Outcome.look_again(*context.tried_until)] if context.lags(fact.record) else []
     context = context.of(key)
     case = Case(context, key, entry, fact)
     for rule in ON_A_LOST_NODE if context.fleet.is_lost(fact.record.node) else ON_A_NODE:
@@ -158,7 +158,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
         return Outcome(wakes=(deadline,)) if context.has_earlier else None
     basis = context.before
     if basis is None:
-        return Outcome(wakes=tuple(context.ripening), needs_full_pass=True)
+        return Outcome.look_again(*context.ripening)
     why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=context.called(basis))
     cause = () if said is None else (said.id,)
     return replace(case.proposes("rollback", (*cause, context.spec.id), why.message, reason=why), back_to=basis)
@@ -338,7 +338,7 @@ def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction 
 
 def _no_place(case: Case) -> Outcome:
     """A move waits for nodes; one of what is parked also for the others, for it goes where none of them is parked."""
-    return Outcome(unschedulable=True, needs_full_pass=case.context.parked(case.entry))
+    return Outcome(no_place=True, look_at_all=case.context.parked(case.entry))
 
 
 def _asked_to_move(case: Case) -> ProposedAction | None:
