@@ -190,10 +190,9 @@ def _not_followed(
     found += [control.time_ms] if control is not None and control.version > told.control_version else []
     if node is None:
         return found
-    entry = fleet.view.nodes.get(node)
     asked_ms = 0
-    if entry is not None and entry.control is not None and entry.mode == "draining":
-        asked_ms = entry.control.time_ms
+    if (drain := fleet.drain_of(node)) is not None:
+        asked_ms = drain.time_ms
     elif chooser is not None and chooser.misfit_to_stay(node) is not None:
         asked_ms = chooser.sets_ms
     found += [asked_ms] if asked_ms > told.node_words_ms else []

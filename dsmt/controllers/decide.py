@@ -114,9 +114,9 @@ def _keeps(key: SlotKey, known: Rollout) -> Reason | None:
 def _waits_for_place(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout, node: str | None) -> Reason | None:
     """Why a slot on a node, or on none, is not on another one; None where it need not be."""
     if node is not None and not fleet.is_lost(node):
-        told = fleet.view.nodes.get(node)
-        is_drained = told is not None and told.mode == "draining"
-        leaves = is_drained or slot.move_asked is not None or known.chooser.misfit_to_stay(node) is not None
+        leaves = (
+            fleet.drain_of(node) is not None or slot.move_asked is not None or known.chooser.misfit_to_stay(node) is not None
+        )
         return _copy_beside(fleet, key, slot, known, node) or _stops_first(key, slot, node) if leaves else None
     if node is not None:
         if Replacing(fleet).of(key) is None:

@@ -91,7 +91,7 @@ def keeps(fleet: Fleet, chooser: Chooser, slot: SlotEntry) -> bool:
 
 def _takes(fleet: Fleet, chooser: Chooser, node: str, slot: SlotEntry) -> bool:
     entry = fleet.view.nodes.get(node)
-    if fleet.state(node) == "left" or (entry is not None and entry.mode == "draining"):
+    if fleet.state(node) == "left" or fleet.drain_of(node) is not None:
         return False
     if entry is None or entry.attributes is None:
         return True
@@ -100,10 +100,9 @@ def _takes(fleet: Fleet, chooser: Chooser, node: str, slot: SlotEntry) -> bool:
 
 def left_for(fleet: Fleet, chooser: Chooser, node: str) -> tuple[tuple[EventId, ...], str] | None:
     """For which facts a node is of the set no more, and a clause that says it; None where none of them says so."""
-    entry, verdict, fault = fleet.view.nodes.get(node), fleet.verdict(node), chooser.misfit_to_stay(node)
-    control = None if entry is None else entry.control
-    if control is not None and control.record.mode == "draining":
-        return (control.id,), f"{node} is drained by {person(control.record.by)}{quoted(control.record.reason)}"
+    drain, verdict, fault = fleet.drain_of(node), fleet.verdict(node), chooser.misfit_to_stay(node)
+    if drain is not None:
+        return (drain.id,), f"{node} is drained by {person(drain.record.by)}{quoted(drain.record.reason)}"
     if verdict is not None and verdict.record.state == "left":
         return (verdict.id,), f"{node} has left"
     return None if fault is None else (chooser.sets, fault.says)

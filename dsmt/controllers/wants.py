@@ -365,13 +365,12 @@ def _leaving(case: Case) -> ProposedAction | None:
     on_the_way = fact.record.desired == "stopped"
     avoid = frozenset({node})
     cause: tuple[EventId, ...]
-    told = context.fleet.view.nodes.get(node)
-    control = None if told is None else told.control
-    if control is not None and control.record.mode == "draining":
-        by, their = person(control.record.by), control.record.reason
+    told, drain = context.fleet.view.nodes.get(node), context.fleet.drain_of(node)
+    if drain is not None:
+        by, their = person(drain.record.by), drain.record.reason
         why = reason("node.drained", node=node, by=by, their=their or "no reason given")
         because = f"{node} is drained by {by}{quoted(their)}"
-        return ProposedAction(key, "move", (control.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
+        return ProposedAction(key, "move", (drain.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
     if context.component.each_node:
         return None
     if (

@@ -18,7 +18,7 @@ from math import log10
 from typing import Final, Literal
 
 from dsmt.event.kinds.broker import Session
-from dsmt.event.kinds.node import NodeVerdict
+from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.view.entries import NodeEntry
 from dsmt.view.held import Held
@@ -105,6 +105,11 @@ class Fleet:
     def is_machine(self, node: str, key: str) -> bool:
         """Whether the machine of a node's name is the one that had a key, as far as is known."""
         return not key or self.key_of(node) in ("", key)
+
+    def drain_of(self, node: str) -> Held[NodeControl] | None:
+        """An operator's word by which a node is drained; None where it is not."""
+        entry = self.view.nodes.get(node)
+        return entry.control if entry is not None and entry.mode == "draining" else None
 
     def is_lost(self, node: str) -> bool:
         """Whether a node is dead or has left: what it had is to run elsewhere."""
