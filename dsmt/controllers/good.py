@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Final
 
 import msgspec
 
@@ -20,9 +19,7 @@ from dsmt.controllers.left_data import data_left
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Home, Slot
 from dsmt.spec.records import ComponentSpec
-from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
-
-NO_SLOT: Final = SlotEntry()
+from dsmt.view import NO_SLOT, Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 
 
 class Component:

@@ -2,12 +2,13 @@
 
 from dsmt.event.slots import SlotKey
 from dsmt.view.dirty import Dirty
-from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
+from dsmt.view.entries import NO_SLOT, Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
 from dsmt.view.liveness import Fleet, Liveness
 from dsmt.view.view import PATTERNS, View, patterns_of
 
 __all__ = [
+    "NO_SLOT",
     "PATTERNS",
     "Dirty",
     "Fleet",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass, field
 from heapq import merge
+from typing import Final
 
 import msgspec
 
@@ -199,6 +200,10 @@ class SlotEntry:
         version = 0 if self.fact is None else self.fact.version
         reported = (instance.generation for instance in self.instances.values())
         return max([version, *(one for one in reported if one < version + MAX_STEP)])
+
+
+NO_SLOT: Final = SlotEntry()
+"""A slot of which nothing is known; nobody changes it."""
 
 
 @dataclass(slots=True)

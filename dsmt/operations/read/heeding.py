@@ -37,7 +37,6 @@ from dsmt.view import SlotEntry, SlotKey
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _FIRST: Final = {"restart": "restarted and ", "move": "moved and "}
 """By action, what comes before an instance is ready, or stopped."""
-_EMPTY: Final = SlotEntry()
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +56,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def asked_of(sight: Sight, key: SlotKey, will: SlotControl, version: int) -> Asked:
     """What stands of a slot by an operator's will of that version."""
-    entry = sight.view.slot(key) or _EMPTY
+    entry = sight.slot(key)
     said = entry.said
     return Asked(
         version=version,
@@ -200,7 +199,7 @@ def _key(name: str) -> SlotKey:
 
 
 def _entry(sight: Sight, key: SlotKey) -> SlotEntry:
-    return sight.view.slot(key) or _EMPTY
+    return sight.slot(key)
 
 
 def _named(keys: Sequence[SlotKey]) -> str:

@@ -41,7 +41,6 @@ _FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
 _INSTALLING: Final = ("fetch.", "install.")
 _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
-_EMPTY: Final = SlotEntry()
 RETURNED_MS: Final = 10_000
 """By then who lives has attached to a store that began blank, and has said again what it holds."""
 _UNKNOWN: Final = frozenset({UNHEARD, "node.stale"})
@@ -141,7 +140,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     """One slot's instance on a node."""
-    entry = sight.view.slot(key) or _EMPTY
+    entry = sight.slot(key)
     place = _place(sight, entry, node)
     instance = None if place is None else entry.instances.get(place)
     fact = entry.fact
@@ -195,7 +194,7 @@ def _place(sight: Sight, entry: SlotEntry, node: str | None) -> str | None:
 
 def see(sight: Sight, key: SlotKey, node: str | None) -> Seen:
     """The one word for a slot's instance on a node, now."""
-    entry = sight.view.slot(key) or _EMPTY
+    entry = sight.slot(key)
     place = _place(sight, entry, node)
     instance = None if place is None else entry.instances.get(place)
     verdict = None if node is None else sight.fleet.verdict(node)

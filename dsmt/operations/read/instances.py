@@ -22,7 +22,6 @@ from dsmt.view.served import served
 PLACING_MS: Final = 10_000
 """How long an instance may wait for its first word before that is a problem."""
 _WELL: Final = frozenset({Shown.DONE, Shown.GONE})
-_EMPTY: Final = SlotEntry()
 
 
 def instances(
@@ -60,7 +59,7 @@ def _ending(sight: Sight, target: Target, wanted: Collection[SlotKey]) -> list[I
     """The rows of what is wanted no more, and of which something is left."""
     known = frozenset(wanted)
     slots = [key for key in slots_of(sight.view, target, gone=True) if key not in known]
-    found = [row(sight, key, node) for key in slots for node in living_holders(sight, sight.view.slot(key) or _EMPTY)]
+    found = [row(sight, key, node) for key in slots for node in living_holders(sight, sight.slot(key))]
     return [one for one in found if one.state is not Shown.GONE]
 
 
@@ -76,7 +75,7 @@ def _still_there(sight: Sight, service: str) -> None:
 
 
 def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[InstanceRow]:
-    entry = sight.view.slot(key) or _EMPTY
+    entry = sight.slot(key)
     nodes: list[str | None]
     if entry.fact is not None:
         nodes = [entry.fact.record.node]

@@ -29,7 +29,7 @@ from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.spec.records import ComponentSpec
-from dsmt.view import PATTERNS, Fleet, View, patterns_of
+from dsmt.view import NO_SLOT, PATTERNS, Fleet, SlotEntry, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
 
 PATIENCE_S: Final = 20.0
@@ -172,6 +172,10 @@ class Sight:
     def governing(self) -> Governing:
         """What governs slots at this time."""
         return Governing(self.fleet)
+
+    def slot(self, key: SlotKey) -> SlotEntry:
+        """One slot; an empty one where nothing is known of it."""
+        return self.view.slot(key) or NO_SLOT
 
     def spec_of(self, key: SlotKey) -> ComponentSpec | None:
         """What governs a slot: its component as the revision has it that does; None where no spec that stands wants it."""
