@@ -66,7 +66,7 @@ def alerts(
     found += [
         _of_keeper(sight, source, at_ms, said)
         for source, (at_ms, said) in sorted(sight.passing.keepers.items())
-        if at_ms >= max(_began_ms(sight, source), sight.now_ms - KEEPER_MS)
+        if at_ms >= max(sight.began_ms(source), sight.now_ms - KEEPER_MS)
         and not (source.startswith("node/") and sight.fleet.state(source.removeprefix("node/")) == "left")
     ]
     found += [alert for one in of_services for alert in _of_service(sight, one)]
@@ -87,13 +87,6 @@ def alerts(
         if name in sight.fleet.members
     ]
     return sorted(found, key=lambda alert: alert.who != "you")
-
-
-def _began_ms(sight: Sight, source: str) -> int:
-    """When the present process of a source has begun; 0 where nothing tells that."""
-    attachments, heard = sight.view.sessions.of.get(source), sight.passing.heard.get(source)
-    newest = None if attachments is None else attachments.newest
-    return max(0 if newest is None else newest[1].record.incarnation, 0 if heard is None else heard[1].incarnation)
 
 
 def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> Alert:

@@ -155,11 +155,10 @@ def _cause(sight: Sight, cause: Event) -> str:
 
 def _started_anew(sight: Sight, row: InstanceRow, cause: Event, begin: Sequence[SignedEvent]) -> str:
     """That its node was started anew since the cause, and its run began then; empty where not (rule 2)."""
-    attachments = sight.view.sessions.of.get(f"node/{row.node}")
-    newest = None if attachments is None else attachments.newest
+    newest = sight.newest_session(f"node/{row.node}")
     if newest is None or row.since is None or cause.type in ("dsmt.status", "dsmt.command"):
         return ""
-    began_ms = newest[1].record.incarnation
+    began_ms = newest.record.incarnation
     anew = f"{row.node} has been started anew{_down(f'node/{row.node}', begin)}"
     return anew if cause.time_ms < began_ms <= milliseconds(row.since) else ""
 

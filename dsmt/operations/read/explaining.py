@@ -21,7 +21,6 @@ import msgspec
 from dsmt.controllers.pinning import is_replaced
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import TOMBSTONE, EventId, SignedEvent
-from dsmt.event.kinds.broker import Session
 from dsmt.event.status import Shown
 from dsmt.operations.read.answers import first_row, of_target
 from dsmt.operations.read.certificates import in_use
@@ -38,8 +37,6 @@ from dsmt.operations.words.times import milliseconds
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.trust.store import TrustStore
 from dsmt.view import SlotKey
-from dsmt.view.held import Held
-from dsmt.view.sessions import Attachments
 
 DEPTH: Final = 64
 MAX_EVENTS: Final = 500
@@ -205,13 +202,8 @@ def _incarnation(sight: Sight, source: str) -> int:
     kind, _, name = source.partition("/")
     if kind == "broker":
         return max((signed.event.incarnation for signed in _words_of(sight, name)), default=0)
-    newest = _newest(sight, source)
+    newest = sight.newest_session(source)
     return 0 if newest is None else newest.record.incarnation
-
-
-def _newest(sight: Sight, source: str) -> Held[Session] | None:
-    attachments: Attachments[Held[Session]] | None = sight.view.sessions.of.get(source)
-    return None if attachments is None or attachments.newest is None else attachments.newest[1]
 
 
 def _words_of(sight: Sight, broker: str) -> list[SignedEvent]:
@@ -223,7 +215,7 @@ def _words_of(sight: Sight, broker: str) -> list[SignedEvent]:
 def _of_source(sight: Sight, source: str) -> list[SignedEvent]:
     """A broker or a controller: what is said of its connection, and what it says itself."""
     kind, _, name = source.partition("/")
-    newest = _newest(sight, source)
+    newest = sight.newest_session(source)
     found = [] if newest is None else [newest.signed]
     state = sight.view.controllers.get(name) if kind == "controller" else None
     if state is not None:

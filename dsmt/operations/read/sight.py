@@ -19,7 +19,7 @@ from dsmt.controllers.brake import Brake, brake
 from dsmt.controllers.rollout import Governing
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
-from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Withheld
+from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Session, Withheld
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.phrases import some
@@ -29,8 +29,9 @@ from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.spec.records import ComponentSpec
-from dsmt.view import NO_SLOT, PATTERNS, Fleet, SlotEntry, View, patterns_of
+from dsmt.view import NO_SLOT, PATTERNS, Fleet, Held, SlotEntry, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
+from dsmt.view.sessions import Attachments
 
 PATIENCE_S: Final = 20.0
 SLOW_S: Final = 3.0
@@ -176,6 +177,16 @@ class Sight:
     def slot(self, key: SlotKey) -> SlotEntry:
         """One slot; an empty one where nothing is known of it."""
         return self.view.slot(key) or NO_SLOT
+
+    def newest_session(self, source: str) -> Held[Session] | None:
+        """The last word of a broker on the connection of a source; None where nothing is known of it."""
+        attachments: Attachments[Held[Session]] | None = self.view.sessions.of.get(source)
+        return None if attachments is None or attachments.newest is None else attachments.newest[1]
+
+    def began_ms(self, source: str) -> int:
+        """When the present process of a source has begun, also by its heartbeats; 0 where nothing tells that."""
+        newest, heard = self.newest_session(source), self.passing.heard.get(source)
+        return max(0 if newest is None else newest.record.incarnation, 0 if heard is None else heard[1].incarnation)
 
     def spec_of(self, key: SlotKey) -> ComponentSpec | None:
         """What governs a slot: its component as the revision has it that does; None where no spec that stands wants it."""
