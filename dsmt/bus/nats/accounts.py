@@ -24,7 +24,7 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import MARK_S, Stored, head, last_on
+from dsmt.bus.nats.streams import MARK_S, Stored, head, last_on, purge
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED
 from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, beyond, over_held, paid_by, summed, suspected
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession
@@ -218,7 +218,7 @@ class NatsAccounts:
         return False
 
     async def _purge(self, link: NatsLink, subject: str, **upto: int) -> None:
-        await link.api(f"STREAM.PURGE.{self._subjects.facts}", {"filter": subject, **upto})
+        await purge(link, self._subjects.facts, {"filter": subject, **upto})
 
     async def _remove(self, link: NatsLink, sequence: int) -> None:
         with suppress(ApiError):  # it is no more the last on its subject, and gone

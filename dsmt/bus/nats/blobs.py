@@ -23,7 +23,7 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import ApiError, NatsLink
-from dsmt.bus.nats.streams import close_blobs, held_on
+from dsmt.bus.nats.streams import close_blobs, held_on, purge
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.logs import Logger
@@ -90,7 +90,7 @@ class NatsBlobs:
                 self._log.warning("what was put is not the blob, and is held no more", blob=digest.hex(), name=sayer)
 
     async def _purge(self, link: NatsLink, subject: str) -> None:
-        await link.api(f"STREAM.PURGE.{self._subjects.blobs}", {"filter": subject})
+        await purge(link, self._subjects.blobs, {"filter": subject})
 
     # --- room ----------------------------------------------------------------------------------------------------
 

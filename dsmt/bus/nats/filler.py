@@ -21,7 +21,7 @@ from dsmt.bus.nats import depot
 from dsmt.bus.nats.door import Verdict
 from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm, Publication, any_server
 from dsmt.bus.nats.sender import BATCH, BATCH_BYTES, Due, entries_of
-from dsmt.bus.nats.streams import last_on, make_streams
+from dsmt.bus.nats.streams import EXPECTED_LAST, MSG_ID, NOT_LAST_CODES, last_on, make_streams
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.codec import decode
@@ -34,9 +34,6 @@ from dsmt.trust.keys import Key
 Proof = Callable[[SignedEvent], Sequence[bytes]]
 """The certificates of who signed an event, issuers first."""
 _PLACE: Final = "copied"
-_COMPARED: Final = "Nats-Expected-Last-Subject-Sequence"
-_MSG_ID: Final = "Nats-Msg-Id"
-_OTHER: Final = frozenset({10071, 10164})
 
 
 class Taken(NamedTuple):
@@ -141,7 +138,7 @@ class NatsFiller:
                 return [Publication(self._subjects.offered(self._sayer, event.source, event.topic), raw, {})]
             self._latest[event.source, event.topic] = now
         entries = entries_of(self._subjects, Due(signed, raw), Verdict())
-        return [one._replace(headers={k: v for k, v in one.headers.items() if k != _MSG_ID}) for one in entries]
+        return [one._replace(headers={k: v for k, v in one.headers.items() if k != MSG_ID}) for one in entries]
 
     async def _before(self, source: str, topic: str) -> tuple[int, int] | None:
         """The number of the last fact of a source on a topic that was taken."""
@@ -159,7 +156,7 @@ class NatsFiller:
             await self._stored(entries[:count])
             entries = entries[count:]
         places = {**self._places, store: upto}
-        mark = Publication(self._place, canonical(places), {_COMPARED: str(self._at)})
+        mark = Publication(self._place, canonical(places), {EXPECTED_LAST: str(self._at)})
         self._at = await self._stored([*entries, mark])
         self._places = places
 
@@ -167,7 +164,7 @@ class NatsFiller:
         try:
             return int((await self._link.publish(*entries))["seq"])
         except ApiError as error:
-            if error.code in _OTHER:
+            if error.code in NOT_LAST_CODES:
                 said = "another bridge fills these servers"
                 raise FailedError("bridge.other", said, next="wait until it has ended") from error
             raise TransportError("nats.stream", f"NATS took nothing: {error}") from error

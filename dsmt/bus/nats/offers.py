@@ -17,7 +17,7 @@ from typing import Final
 from dsmt.bus.nats.door import NatsDoor
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import last_on
+from dsmt.bus.nats.streams import MSG_ID, last_on
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, TransportError, UnusableEventError
@@ -83,7 +83,7 @@ class NatsOffers:
         if not await self._is_there(link, signed):
             await self._opener.vouch(link, self._sayer, signed)
             subject = self._subjects.offered(self._sayer, signed.event.source, signed.event.topic)
-            await link.publish(Publication(subject, signed.raw, {"Nats-Msg-Id": str(signed.id)}))
+            await link.publish(Publication(subject, signed.raw, {MSG_ID: str(signed.id)}))
 
     async def _is_there(self, link: NatsLink, signed: SignedEvent) -> bool:
         event = signed.event

@@ -16,7 +16,7 @@ from typing import Final, Never
 from dsmt.bus.nats.blobs import NatsBlobs
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import ApiError
-from dsmt.bus.nats.streams import head
+from dsmt.bus.nats.streams import head, purge
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.logs import Logger
@@ -49,5 +49,5 @@ class NatsRoom:
         if at.size <= LEAST_BYTES:
             return
         first = at.first + max(1, (at.last - at.first) // TENTH)
-        await link.api(f"STREAM.PURGE.{self._subjects.history}", {"seq": first})
+        await purge(link, self._subjects.history, {"seq": first})
         self._log.warning("the disk is nearly full: the oldest of the history gives way", rows=first - at.first)

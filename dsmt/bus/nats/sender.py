@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from dsmt.bus.nats.door import NatsDoor, Verdict
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
+from dsmt.bus.nats.streams import EXPECTED_LAST, MSG_ID, NOT_LAST_CODES
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, RefusedError, TransportError, UnusableEventError
@@ -31,10 +32,7 @@ RETRY_S: Final = (0.02, 0.5)
 GIVE_UP_S: Final = 12.0
 """How long a shared fact waits for a majority: an election takes up to nine seconds."""
 SIGNALS_S: Final = 3600
-_COMPARED: Final = frozenset({10071, 10164})
-"""The last row on the topic is another one; or it will be, for a publish of somebody else is on its way."""
 _DUPLICATE: Final = 10201
-_ROW: Final = "Nats-Expected-Last-Subject-Sequence"
 
 Settle = Callable[[EventId, int, RefusedError | FailedError | None], None]
 
@@ -50,16 +48,16 @@ def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Publicati
     """What is published of an event: the event, and a copy for each addressee."""
     signed, raw = due
     event = signed.event
-    headers = {"Nats-Msg-Id": str(signed.id)}
+    headers = {MSG_ID: str(signed.id)}
     ages = lifetime(event)
     if verdict.expected is not None:
-        headers |= {_ROW: str(verdict.expected), f"{_ROW}-Subject": subjects.on(event.topic)}
+        headers |= {EXPECTED_LAST: str(verdict.expected), f"{EXPECTED_LAST}-Subject": subjects.on(event.topic)}
     own = Publication(subjects.event(event.source, event.topic, fact=is_fact(event)), raw, {**headers, **ages})
     copies = [
         Publication(
             subjects.copy(event.source, one, event.topic, fact=is_fact(event)),
             raw,
-            {"Nats-Msg-Id": f"{signed.id} {one}", **ages},
+            {MSG_ID: f"{signed.id} {one}", **ages},
         )
         for one in dict.fromkeys(event.to)
     ]
@@ -162,11 +160,11 @@ class NatsSender:
                 return
             except ApiError as error:
                 self._door.forget(signed.event.topic)
-                if error.code in _COMPARED:
+                if error.code in NOT_LAST_CODES:
                     continue
                 if error.code != _DUPLICATE:
                     raise TransportError("nats.stream", f"{signed.id} was not stored: {error}") from error
-                headers = {name: value for name, value in entries[0].headers.items() if not name.startswith(_ROW)}
+                headers = {name: value for name, value in entries[0].headers.items() if not name.startswith(EXPECTED_LAST)}
                 row = (await link.publish(entries[0]._replace(headers=headers)))["seq"]
             self._stored(signed, row)
             return

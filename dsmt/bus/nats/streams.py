@@ -27,6 +27,10 @@ from dsmt.errors import RefusedError, TransportError
 
 NO_STREAM: Final = 10059
 NO_MESSAGE: Final = 10037
+NOT_LAST_CODES: Final = frozenset({10071, 10164})
+"""The last row on the topic is another one than was expected; or will be, for a publish of somebody else is on its way."""
+EXPECTED_LAST: Final = "Nats-Expected-Last-Subject-Sequence"
+MSG_ID: Final = "Nats-Msg-Id"
 DUPLICATES_S: Final = 120
 """How long a server knows the ids of what was published; what is said again later, readers drop by its chain."""
 HISTORY_S: Final = 7 * 24 * 3600
@@ -112,10 +116,20 @@ async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int, ane
             await link.api(f"STREAM.CREATE.{stream['name']}", stream)
 
 
+async def purge(link: NatsLink, stream: str, which: dict[str, Any]) -> None:
+    """Remove messages of a stream: those that `which` names. Raises `ApiError`, `TransportError`."""
+    await link.api(f"STREAM.PURGE.{stream}", which)
+
+
+async def _info(link: NatsLink, stream: str) -> dict[str, Any]:
+    """What the leader of a stream says of it. Raises `ApiError`, `TransportError`."""
+    return await link.api(f"STREAM.INFO.{stream}")
+
+
 async def _config(link: NatsLink, stream: str) -> dict[str, Any] | None:
     """The configuration of a stream; None where there is none. Raises `ApiError`, `TransportError`."""
     try:
-        found: dict[str, Any] = (await link.api(f"STREAM.INFO.{stream}"))["config"]
+        found: dict[str, Any] = (await _info(link, stream))["config"]
     except ApiError as error:
         if error.code != NO_STREAM:
             raise
@@ -136,7 +150,7 @@ async def opened(link: NatsLink, subjects: Subjects) -> None:
 
     Raises `ApiError`, `TransportError`.
     """
-    told = await link.api(f"STREAM.INFO.{subjects.history}")
+    told = await _info(link, subjects.history)
     config = told["config"]
     before = config.get("metadata") or {}
     if before.get(ANEW) == _SHUT:
@@ -149,7 +163,7 @@ async def close_blobs(link: NatsLink, subjects: Subjects, broker: str, *, low: b
 
     Raises `ApiError`, `TransportError`, `RefusedError`.
     """
-    config = (await link.api(f"STREAM.INFO.{subjects.blobs}"))["config"]
+    config = (await _info(link, subjects.blobs))["config"]
     before = config.get("metadata") or {}
     metadata = {
         key: value
@@ -166,7 +180,7 @@ async def close_blobs(link: NatsLink, subjects: Subjects, broker: str, *, low: b
 async def head(link: NatsLink, stream: str) -> Head:
     """Where a stream stands, by its leader. Raises `RefusedError` when there is none, `TransportError`."""
     try:
-        told = await link.api(f"STREAM.INFO.{stream}")
+        told = await _info(link, stream)
     except ApiError as error:
         if error.code != NO_STREAM:
             raise TransportError("nats.stream", f"stream {stream}: {error}") from error
@@ -192,7 +206,7 @@ async def stands_without(link: NatsLink, subjects: Subjects, broker: str) -> boo
     """
     for stream in (subjects.history, subjects.facts, subjects.blobs):
         try:
-            told = await link.api(f"STREAM.INFO.{stream}")
+            told = await _info(link, stream)
         except ApiError as error:
             raise TransportError("nats.stream", f"stream {stream}: {error}") from error
         held = told.get("cluster", {})
