@@ -28,7 +28,7 @@ from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.early import CODES
 from dsmt.bus.rules.marks import ASK_MS, Hole, Marks
-from dsmt.bus.rules.validator import HARMLESS, NOWHERE, OWN, Admitted, EventValidator, Standing
+from dsmt.bus.rules.validator import HARMLESS, NOWHERE, OWN, Admitted, EventValidator, Standing, standing
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode_part
 from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
@@ -238,15 +238,13 @@ class Ingest:
 
     def _standing(self, event: Event) -> Standing:
         """What is held where a fact wants to stand; what a tombstone of this very batch hides is not held any more."""
-        held = self._held(event.topic)
-        if event.epoch is None:
-            return Standing(held)
-        if event.ends:  # one of the same epoch may follow it: its signer may have been revoked (J3)
-            return Standing(held, 0 if held is None else (held.event.epoch or 0) - 1)
-        tombstone = self._held(TOMBSTONE + thing_of(event.topic))
-        ended = 0 if tombstone is None else tombstone.event.epoch or 0
-        hidden = held is not None and is_over(held.event, ended)
-        return Standing(None if hidden else held, ended)
+        at = standing(event, self._held(event.topic), lambda: self._ended(thing_of(event.topic)))
+        hidden = at.winner is not None and is_over(at.winner.event, at.ended)
+        return Standing(None, at.ended) if hidden else at
+
+    def _ended(self, thing: str) -> int:
+        tombstone = self._held(TOMBSTONE + thing)
+        return 0 if tombstone is None else tombstone.event.epoch or 0
 
     # --- what another broker brings ------------------------------------------------------------------------------
 

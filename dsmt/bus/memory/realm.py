@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.follower import MissingPart
 from dsmt.bus.rules.routing import OVERLAP_MS
-from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
+from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing, standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, EventId, SignedEvent, thing_of
 from dsmt.event.fold import Fold
@@ -109,10 +109,7 @@ class MemoryRealm:
         return self.head
 
     def _standing(self, event: Event) -> Standing:
-        held = self._fold.get(event.topic)
-        if event.ends:
-            return Standing(held, 0 if held is None else (held.event.epoch or 0) - 1)
-        return Standing(held, 0 if event.epoch is None else self._fold.ended(thing_of(event.topic)))
+        return standing(event, self._fold.get(event.topic), lambda: self._fold.ended(thing_of(event.topic)))
 
     def trim(self, keep: int = 0) -> None:
         """Let go of all but the newest rows and the retained facts."""

@@ -26,7 +26,7 @@ from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import Stored, last_of_each, last_on
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.quota import over_own
-from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
+from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing, standing
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.codec import decode
@@ -202,6 +202,4 @@ def _standing(event: Event, look: _Look) -> Standing:
     named = None if event.replaces is None else look.disowned.get(event.replaces)
     if named is not None and (held is None or newer(named.event, held.event)):
         held = named
-    if event.ends:
-        return Standing(held, 0 if held is None else (held.event.epoch or 0) - 1)
-    return Standing(held, 0 if event.epoch is None else fold.ended(thing_of(event.topic)))
+    return standing(event, held, lambda: fold.ended(thing_of(event.topic)))

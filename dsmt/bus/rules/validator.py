@@ -19,7 +19,7 @@ Rule 7: anyone may re-offer a fact of anyone (R5), which is merged by fact order
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -44,6 +44,16 @@ class Standing(msgspec.Struct, frozen=True):
 
     winner: SignedEvent | None
     ended: int = 0
+
+
+def standing(event: Event, held: SignedEvent | None, ended: Callable[[], int]) -> Standing:
+    """What stands where a fact wants to: `held` is on its topic; `ended` is asked for the last epoch of its thing that has.
+
+    After a tombstone one of the same epoch may follow: the signer of the first may have been revoked (J3).
+    """
+    if event.ends:
+        return Standing(held, 0 if held is None else (held.event.epoch or 0) - 1)
+    return Standing(held, 0 if event.epoch is None else ended())
 
 
 NOWHERE: Final = Standing(None)
