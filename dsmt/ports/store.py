@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from dsmt.errors import FailedError
 from dsmt.event.burst import Carried, Sealed
 from dsmt.event.codec import read
 from dsmt.event.envelope import SignedEvent
@@ -25,6 +26,10 @@ from dsmt.ports.blobs import Blobs
 
 ROW_BYTES: Final = 300
 """What a row costs in the store beside its event's bytes: columns and indexes."""
+
+
+class StoreFullError(FailedError):
+    """`store.full`: the disk of a store is full, or cannot be written; it takes more when there is room again."""
 
 
 class Row(Carried, msgspec.Struct, frozen=True, gc=False):
@@ -122,7 +127,7 @@ class Log(Protocol):
     def append(self, batch: Sequence[Append]) -> list[int]:
         """Store a batch in one commit; the row of each. A tombstone that wins hides what it buries in the same commit.
 
-        Raises `FailedError` with code `store.full` when the disk is full: nothing of the batch is stored.
+        Raises `StoreFullError` when the disk is full: nothing of the batch is stored.
         """
         ...
 

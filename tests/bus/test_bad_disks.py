@@ -13,6 +13,7 @@ from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, RefusedError
 from dsmt.ports.bus import Draft, Start
+from dsmt.ports.store import StoreFullError
 from tests.bus.realm import Pen, TestRealm, reading, scenario
 from tests.waiting import until
 
@@ -49,7 +50,7 @@ async def test_who_only_reads_attaches_to_a_full_store_and_a_source_is_told_that
     await alice.publish(Draft("config/x", {"n": 0}, version=1))
 
     def full(_batch):
-        raise FailedError("store.full", "the disk is full", next="make room")
+        raise StoreFullError("store.full", "the disk is full", next="make room")
 
     store.append = full
     emission = alice.emit(Draft("user/t", {"n": 1}))

@@ -13,14 +13,13 @@ from dsmt.bus.broker import introducing
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
-from dsmt.errors import FailedError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.addresses import free_port
 from dsmt.ports.bus import Bookmark, Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
-from dsmt.ports.store import Row
+from dsmt.ports.store import Row, StoreFullError
 from dsmt.trust.identity import YEAR_S
 from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario
@@ -151,7 +150,7 @@ async def test_a_full_disk_does_not_end_a_broker_that_reads_others(r: TestRealm)
 
         def put(self, name: str, _content: bytes) -> None:
             tried.append(name)
-            raise FailedError("store.full", "the disk is full", next="make room")
+            raise StoreFullError("store.full", "the disk is full", next="make room")
 
     b2._others.copying._meta = Full()
     await until(lambda: tried or r.tasks[b2].done())

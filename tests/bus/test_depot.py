@@ -11,8 +11,8 @@ from dsmt.bus.broker.depot import AGAIN_MS, UNFINISHED_MS, Depot
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
-from dsmt.errors import FailedError
 from dsmt.ports.blobs import KEPT_SHARE
+from dsmt.ports.store import StoreFullError
 from tests.bus.stored import append, service, slot
 
 SIZE = 1000
@@ -147,7 +147,7 @@ def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later
     shelf.depot.put(f.BlobFinished(id=2, digest=digest, chunks=1), (), "operator/a", answers.append)
 
     def full(*_, **__):
-        raise FailedError("store.full", "the disk is full", next="make room")
+        raise StoreFullError("store.full", "the disk is full", next="make room")
 
     with monkeypatch.context() as patch:
         patch.setattr(shelf.store.blobs, "keep", full)
@@ -172,7 +172,7 @@ def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later
 
 def test_who_puts_what_a_full_disk_does_not_take_is_told_why(shelf, monkeypatch):
     def full(*_, **__):
-        raise FailedError("store.full", "the store is full", next="free space")
+        raise StoreFullError("store.full", "the store is full", next="free space")
 
     monkeypatch.setattr(shelf.store.blobs, "put_chunk", full)
     answer = shelf.put(content(0))

@@ -10,7 +10,8 @@ import pytest
 
 from dsmt.bus.broker.others import filling
 from dsmt.bus.wire import frames as f
-from dsmt.errors import FailedError, NotFoundError
+from dsmt.errors import NotFoundError
+from dsmt.ports.store import StoreFullError
 from tests.bus.meshes import at, mesh
 from tests.bus.realm import Facts, TestRealm, scenario
 from tests.bus.test_filling import CONTENT, DIGEST, OLD, applied, got, has, put, spec
@@ -99,7 +100,7 @@ async def test_a_full_disk_does_not_end_a_broker_that_fills_its_depot(r: TestRea
         def full(self, *_: Any, **__: Any) -> None:
             tried.append(_)
             blobs.put_chunk(DIGEST, 0, b"begun", payer="broker/b1", now_ms=b2.now_ms())
-            raise FailedError("store.full", "the disk is full", next="make room")
+            raise StoreFullError("store.full", "the disk is full", next="make room")
 
     b2._depot._blobs = Full()  # type: ignore[assignment]
     await applied(r, b1)

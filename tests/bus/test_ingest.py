@@ -19,6 +19,7 @@ from dsmt.event.kinds.instance import Endpoint, Status
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.event.status import Layer, State
+from dsmt.ports.store import StoreFullError
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
@@ -74,7 +75,7 @@ def test_what_came_and_could_not_be_stored_is_missing_again(inward, monkeypatch)
     assert inward.take("operator/alice", first, second) == []
 
     def full(_batch: object) -> list[int]:
-        raise FailedError("store.full", "the disk is full", next="make room")
+        raise StoreFullError("store.full", "the disk is full", next="make room")
 
     with monkeypatch.context() as patch:
         patch.setattr(inward.store, "append", full)

@@ -9,9 +9,10 @@ import pytest
 
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.wire import frames as f
-from dsmt.errors import FailedError, RefusedError
+from dsmt.errors import RefusedError
 from dsmt.operations.local.addresses import free_port
 from dsmt.ports.bus import Draft, Level
+from dsmt.ports.store import StoreFullError
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestClock, TestRealm, scenario
 from tests.waiting import until
@@ -177,7 +178,7 @@ async def test_a_broker_whose_disk_is_full_is_not_whole_before_it_has_read_what_
     append = store.append
 
     def full(_batch: object) -> None:
-        raise FailedError("store.full", "the disk is full", next="make room")
+        raise StoreFullError("store.full", "the disk is full", next="make room")
 
     idle, reader = await r.raw("operator/idle"), await r.raw("operator/r", reads=True)
     client = await r.client("operator/c", brokers=[*at(b2), *at(b1)], reads=True)

@@ -12,6 +12,7 @@ from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S, MOST_S, QUIET_S, Wholene
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import FailedError
 from dsmt.event.chain import SourceChain
+from dsmt.ports.store import StoreFullError
 
 COUNTS = ("events", "facts", "bytes", "first_row", "first_ms")
 
@@ -55,7 +56,7 @@ def test_that_it_has_become_whole_or_is_no_more_is_said_at_once(first):
 
 def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_done():
     def full(_now):
-        raise FailedError("store.full", "no room")
+        raise StoreFullError("store.full", "no room")
 
     done = []
 

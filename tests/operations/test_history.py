@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.bus.broker import fan_out
 from dsmt.bus.client.client import BusClient
-from dsmt.errors import FailedError, RefusedError
+from dsmt.errors import RefusedError
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.records import from_data
 from dsmt.event.registry import TOPICS
@@ -21,6 +21,7 @@ from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.replaying import replay
 from dsmt.operations.offline.verifying import Faults
 from dsmt.ports.bus import Draft, HistoryPage
+from dsmt.ports.store import StoreFullError
 from dsmt.trust.store import Realm
 from tests.bus.realm import memory_network, realm
 from tests.operations.histories import DAY_MS, Run, decoded, exported, judged, lived, numbered, said, trim
@@ -346,7 +347,7 @@ def test_a_full_store_is_exported_up_to_the_last_head_that_its_broker_could_sign
             await said(made, [await made.client("operator/dave")], 9)
 
             def full(_batch: object) -> None:
-                raise FailedError("store.full", "the disk is full", next="make room")
+                raise StoreFullError("store.full", "the disk is full", next="make room")
 
             broker._store.append = full
             heads = [row for row in broker._store.rows(0, 10**6) if row.topic == "broker/b1/stats"]

@@ -39,7 +39,7 @@ def heard(self, who, now, really=asking.Pings.heard):
 
 def append(self, batch, really=SqliteStore.append):
     if os.path.exists(FULL):
-        raise FailedError("store.full", "the disk is full", next="free space on its disk")
+        raise StoreFullError("store.full", "the disk is full", next="free space on its disk")
     return really(self, batch)
 
 asking.Pings.heard, SqliteStore.append = heard, append

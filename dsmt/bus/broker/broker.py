@@ -37,12 +37,12 @@ from dsmt.bus.rules.presence import How, two_of_one_name
 from dsmt.bus.rules.quota import Rates
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import unpack
-from dsmt.errors import DsmtError, FailedError, RefusedError
+from dsmt.errors import DsmtError, RefusedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.network import Arrival, Closed, Message, Network, Peer
-from dsmt.ports.store import Store
+from dsmt.ports.store import Store, StoreFullError
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 
@@ -389,9 +389,7 @@ class Broker:
                 self._disconnect(session.peer)
             try:
                 self._upkeep.tick(now, self.address)
-            except FailedError as error:
-                if error.code != "store.full":
-                    raise
+            except StoreFullError as error:
                 self._log.error("cannot store", reason=str(error))
             self._commit()
             if self._recorder.stepped():

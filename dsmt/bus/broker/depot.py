@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
@@ -22,6 +23,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.blobs import UNFINISHED_MS, Blob, Blobs, kept_for_events
+from dsmt.ports.store import StoreFullError
 
 MAX_CHUNKS: Final = 2**20
 PAYER_SHARE: Final = 0.5
@@ -167,11 +169,8 @@ class Depot:
         self._fetched = b""
         if self.has(digest) or self._blobs.get(digest) is None:
             return
-        try:
+        with suppress(StoreFullError):
             self._remove(digest)
-        except FailedError as error:
-            if error.code != "store.full":
-                raise
 
     def _is_busy(self, digest: bytes) -> bool:
         return self.is_removing(digest) or any(check.frame.digest == digest for check in self._checks)
@@ -250,9 +249,7 @@ class Depot:
                 self._look(self._looks[0])
             elif self._removing and not self._blobs.remove_chunks(self._removing[0], REMOVED_AT_ONCE):
                 self._removing.popleft()
-        except FailedError as error:
-            if error.code != "store.full":
-                raise
+        except StoreFullError:
             return False
         return bool(self._checks or self._looks or self._removing)
 

@@ -21,10 +21,9 @@ from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.session_words import SessionWords
-from dsmt.errors import FailedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
-from dsmt.ports.store import Meta, Row, Store
+from dsmt.ports.store import Meta, Row, Store, StoreFullError
 from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import TrustStore
@@ -74,9 +73,7 @@ class Recorder:
         """Store what is pending; the rows, or None when the disk is full."""
         try:
             rows = self.ingest.commit()
-        except FailedError as error:
-            if error.code != "store.full":
-                raise
+        except StoreFullError as error:
             self._log.error("cannot store", reason=str(error))
             return None
         if rows:

@@ -1,6 +1,6 @@
 """A store's database: statements and transactions on one SQLite file, and small named values.
 
-Rule 1: what SQLite raises is translated here: `store.full` passes when there is room, `store.damaged` does not pass.
+Rule 1: what SQLite raises is translated here: `StoreFullError` passes when there is room, `store.damaged` does not pass.
 Rule 2: a transaction is all or nothing, whatever ends it.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from dsmt.bus.store.sums import damaged, of_event, sum_of
 from dsmt.errors import FailedError
+from dsmt.ports.store import StoreFullError
 
 _RAISED: Final = (sqlite3.Error, UnicodeDecodeError)
 """What is raised for a statement; the second where a damaged page is put into words."""
@@ -49,7 +50,7 @@ class Database:
             )
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             is_full = code == sqlite3.SQLITE_FULL
-            return FailedError(
+            return StoreFullError(
                 "store.full",
                 f"the store {self.path} cannot be written: {error}",
                 next="free space on its disk" if is_full else "see whether its disk is read-only, broken, or over its quota",

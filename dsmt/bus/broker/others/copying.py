@@ -30,7 +30,6 @@ from dsmt.bus.broker.others.other import HandedMs, Linked, Other, Take
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
 from dsmt.bus.broker.withheld import Withholding
-from dsmt.errors import FailedError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
 from dsmt.ports.bus import (
@@ -46,7 +45,7 @@ from dsmt.ports.bus import (
 )
 from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
-from dsmt.ports.store import Meta
+from dsmt.ports.store import Meta, StoreFullError
 
 Reach = Callable[[Sequence[BrokerAddress]], AbstractContextManager[BusReader]]
 """Gives a connection to one broker, by all of its addresses, that only reads, for the length of a block."""
@@ -370,8 +369,5 @@ class Copying:
         other.kept_at = self._clock.boottime()
         linked = [one.place for one in self._others.values() if one.name and one.place is not None]
         again_ms = again_from_ms(other.again_ms, [*linked, other.place])
-        try:
+        with suppress(StoreFullError):
             keep_place(self._meta, other.address.public, other.place, again_ms)
-        except FailedError as error:
-            if error.code != "store.full":
-                raise

@@ -16,11 +16,11 @@ from typing import Final
 
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.proofs import proof
-from dsmt.errors import FailedError, UnusableEventError
+from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
 from dsmt.ports.blobs import Blobs
-from dsmt.ports.store import Remains
+from dsmt.ports.store import Remains, StoreFullError
 from dsmt.trust.store import TrustStore
 
 Proofs = Callable[[SignedEvent], tuple[bytes, ...]]
@@ -93,9 +93,7 @@ class Salvage:
         """Keep a chunk; False while the disk is full."""
         try:
             self._blobs.put_chunk(digest, number, chunk, payer=payer, now_ms=self._now_ms())
-        except FailedError as error:
-            if error.code != "store.full":
-                raise
+        except StoreFullError:
             return False
         return True
 
