@@ -9,8 +9,7 @@ from dsmt.cli.printing import document
 from dsmt.cli.verify import read_with_trust
 from dsmt.controllers.decide import RULESET
 from dsmt.event.phrases import counted, some
-from dsmt.operations.offline.replaying import Replayed
-from dsmt.operations.offline.replaying import replay as decide_again
+from dsmt.operations.offline.replaying import Replayed, replay_file
 
 
 @command()
@@ -21,7 +20,7 @@ def replay(ctx: CliContext, file: str, trust_file: str | None) -> int:
 
     Ends with 1 when a decision comes out different, or the history does not verify.
     """
-    done = decide_again(*read_with_trust(ctx, file, trust_file))
+    done = replay_file(*read_with_trust(ctx, file, trust_file))
     if ctx.json:
         document(done)
     else:

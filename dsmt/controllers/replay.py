@@ -122,7 +122,7 @@ class _History:
         return f"{said}: {absent} of them not in the file, row {self._first_absent} the first" if absent > 0 else said
 
 
-def replay(
+def fold_and_decide(
     rows: Iterable[tuple[int, SignedEvent]],
     decisions: Iterable[SignedEvent],
     *,

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from dsmt.controllers.replay import replay
+from dsmt.controllers.replay import fold_and_decide
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.records import from_data
@@ -149,7 +149,7 @@ def replayed(fleet: Fleet) -> list[str]:
 def _replayed(rows: list[tuple[int, SignedEvent]], decisions: list[SignedEvent], store: str) -> list[str]:
     return [
         f"12.10: {finding.decision.id} is {finding.outcome}: {'; '.join(finding.details)[:300]}"
-        for finding in replay(rows, decisions, store=store, check=verify).findings
+        for finding in fold_and_decide(rows, decisions, store=store, check=verify).findings
         if finding.outcome not in ("same", "other ruleset")  # what another one decided is not ours to decide again
     ]
 

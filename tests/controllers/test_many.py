@@ -6,7 +6,7 @@ from dsmt.controllers import service
 from dsmt.controllers.agenda import AGAIN_MS, Agenda
 from dsmt.controllers.decide import decide
 from dsmt.controllers.placement import Chooser
-from dsmt.controllers.replay import replay
+from dsmt.controllers.replay import fold_and_decide
 from dsmt.controllers.service import AHEAD, AHEAD_LEAST
 from dsmt.view.allocation import MOST_ON_A_NODE
 
@@ -168,7 +168,7 @@ def test_looks_at_one_part_after_the_other_find_what_a_look_at_all_finds_and_rep
             if not some.intents and agenda.rest is None:
                 break
         assert shown(life.realm.decide().intents) == []
-    report = replay(life.realm.rows, life.decisions, check=check)
+    report = fold_and_decide(life.realm.rows, life.decisions, check=check)
     assert report.count("same") == len(report.findings) > 0, report.findings
 
 
@@ -228,7 +228,7 @@ def test_a_node_dies_while_far_too_many_are_asked_for_and_others_are_repaired_at
         fleet.operator.apply(spec(web(1, service="all", component="reserve: {memory: 1GiB}")), reason="better")
         await fleet.until(lambda: fleet.running("all") == 1 == len(fleet.nodes_of("all")), 60)
         rows = Rows(fleet.broker)
-        report = replay(rows.all, rows.on("/decision"), check=lambda *_: True)
+        report = fold_and_decide(rows.all, rows.on("/decision"), check=lambda *_: True)
         assert report.ok
 
     simulate(scenario)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from dsmt.controllers.placement import Chooser
-from dsmt.controllers.replay import Report, _Reading, replay
+from dsmt.controllers.replay import Report, _Reading, fold_and_decide
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 from dsmt.view import View
@@ -25,7 +25,7 @@ def lived(seed: int, steps: int = 80) -> Life:
 
 
 def replayed(life: Life, **about: str) -> Report:
-    return replay(life.realm.rows, life.decisions, **about)
+    return fold_and_decide(life.realm.rows, life.decisions, **about)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -42,7 +42,7 @@ def test_a_conflated_history_replays_as_far_as_it_goes() -> None:
     middle = msgspec.convert(life.decisions[len(life.decisions) // 2].event.data, Decision, builtin_types=(bytes,))
     latest = {event.event.topic: row for row, event in life.realm.rows if row <= middle.row}
     kept = [(row, e) for row, e in life.realm.rows if row > middle.row or latest[e.event.topic] == row]
-    report = replay(kept, life.decisions)
+    report = fold_and_decide(kept, life.decisions)
     outcomes = [finding.outcome for finding in report.findings]
     assert set(outcomes) == {"same", "inputs incomplete"}
     assert set(outcomes[len(outcomes) // 2 :]) == {"same"}
@@ -75,7 +75,7 @@ def test_a_product_that_was_altered_shows_as_different() -> None:
     life.decide(realm.decide())
     (decision,) = life.decisions
     rows = [(row, changed(e, node="n9") if "/slot/" in e.event.topic else e) for row, e in realm.rows]
-    (finding,) = replay(rows, [decision]).findings
+    (finding,) = fold_and_decide(rows, [decision]).findings
     assert finding.outcome == "different"
     assert "node: 'n9' -> 'n" in finding.details[0]
 
@@ -93,7 +93,7 @@ def test_what_the_stores_broker_said_before_it_had_that_store_is_history_and_no_
     )
     at = next(n for n, (_, one) in enumerate(life.realm.rows, 1) if one is first)
     rows = [*life.realm.rows[:at], (at, former), *life.realm.rows[at:]]
-    report = replay(rows, life.decisions, store="s1")
+    report = fold_and_decide(rows, life.decisions, store="s1")
     assert report.count("same") == len(life.decisions)
 
 
@@ -102,7 +102,7 @@ def test_what_the_stores_broker_said_before_is_a_fact_in_a_store_that_was_writte
     life = lived(1)
     first = next(one for _, one in life.realm.rows if one.event.source == "broker/b1")
     head = signed("broker/b1", "broker/b1/stats", {"pid": None, "address": ""}, incarnation=first.event.incarnation + 1)
-    report = replay([(0, head), *life.realm.rows], life.decisions, store="s1")
+    report = fold_and_decide([(0, head), *life.realm.rows], life.decisions, store="s1")
     assert report.count("same") == len(life.decisions)
 
 
@@ -110,7 +110,7 @@ def test_a_missing_row_is_incomplete_and_never_different() -> None:
     life = lived(3)
     spec_row = next(row for row, event in life.realm.rows if event.event.topic.endswith("/spec"))
     rows = [each for each in life.realm.rows if each[0] != spec_row]
-    report = replay(rows, life.decisions)
+    report = fold_and_decide(rows, life.decisions)
     assert report.ok
     assert report.count("inputs incomplete") > 0
 
@@ -119,7 +119,7 @@ def test_a_product_that_is_not_there_is_incomplete() -> None:
     life = lived(4)
     last = life.decisions[-1].event.data["produced"][-1]
     rows = [(row, e) for row, e in life.realm.rows if str(e.id) != last]
-    finding = replay(rows, life.decisions).findings[-1]
+    finding = fold_and_decide(rows, life.decisions).findings[-1]
     assert finding.outcome == "inputs incomplete"
     assert last in finding.details[0]
 
@@ -150,21 +150,21 @@ SLOTS = [f"service/web/slot/app/{i}" for i in range(3)]
 @pytest.mark.parametrize("lost", [SLOTS[:1], SLOTS[1:], SLOTS])
 def test_what_was_refused_as_stale_is_counted_and_all_else_compared(lost: list[str]) -> None:
     realm, decision = raced(*lost)
-    (finding,) = replay(realm.rows, [decision]).findings
+    (finding,) = fold_and_decide(realm.rows, [decision]).findings
     assert (finding.outcome, finding.details, finding.stale) == ("same", (), len(lost))
 
 
 def test_a_product_that_differs_is_told_beside_one_that_was_stale() -> None:
     realm, decision = raced(SLOTS[0])
     rows = [(row, changed(e, node="n9") if e.event.topic == SLOTS[1] else e) for row, e in realm.rows]
-    (finding,) = replay(rows, [decision]).findings
+    (finding,) = fold_and_decide(rows, [decision]).findings
     assert finding.outcome == "different"
 
 
 def test_a_product_that_is_missing_beside_one_that_was_stale_is_named() -> None:
     realm, decision = raced(SLOTS[0])
     rows = [(row, e) for row, e in realm.rows if e.event.topic != SLOTS[1]]
-    (finding,) = replay(rows, [decision]).findings
+    (finding,) = fold_and_decide(rows, [decision]).findings
     (gone,) = [str(e.id) for _, e in realm.rows if e.event.topic == SLOTS[1]]
     assert finding.outcome == "inputs incomplete"
     assert gone in finding.details[0]
@@ -175,7 +175,7 @@ def test_what_another_said_only_after_the_decision_was_stored_explains_no_missin
     (stale,) = [(row, e) for row, e in realm.rows if e.event.topic == SLOTS[0]]
     rows = [each for each in realm.rows if each != stale]
     last = rows[-1][0]
-    (finding,) = replay([*rows, (last + 1, decision), (last + 2, stale[1])], [decision]).findings
+    (finding,) = fold_and_decide([*rows, (last + 1, decision), (last + 2, stale[1])], [decision]).findings
     assert finding.outcome == "inputs incomplete"
 
 
@@ -183,7 +183,7 @@ def test_how_many_of_the_rows_of_a_view_are_missing_is_said_and_which_the_first(
     life = lived(3)
     spec_row = next(row for row, event in life.realm.rows if event.event.topic.endswith("/spec"))
     rows = [each for each in life.realm.rows if each[0] not in (spec_row, spec_row + 1)]
-    lacking = [f for f in replay(rows, life.decisions).findings if f.outcome == "inputs incomplete"]
+    lacking = [f for f in fold_and_decide(rows, life.decisions).findings if f.outcome == "inputs incomplete"]
     assert lacking[-1].details[0].endswith(f": 2 of them not in the file, row {spec_row} the first")
 
 
@@ -195,7 +195,7 @@ def test_another_store_and_another_ruleset_are_not_compared() -> None:
     assert said.startswith("it read broker b1, store s1; this is store s2: replay an export of that broker")
     assert said.endswith("; where it is gone, or has another store now, nothing decides it again")
     other = [changed(d, ruleset=99) for d in life.decisions]
-    assert {f.outcome for f in replay(life.realm.rows, other).findings} == {"other ruleset"}
+    assert {f.outcome for f in fold_and_decide(life.realm.rows, other).findings} == {"other ruleset"}
 
 
 def test_what_another_controller_said_first_is_no_difference() -> None:
@@ -228,10 +228,11 @@ def test_what_is_decided_by_who_began_after_a_revocation_replays_without_what_th
     def ended(one: SignedEvent) -> float:
         return revoked if of_n3(one) else inf
 
-    assert [one.outcome for one in replay(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 3
-    assert [one.outcome for one in replay(realm.rows, life.decisions).findings] == ["same"] + ["inputs incomplete"] * 2
+    assert [one.outcome for one in fold_and_decide(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 3
+    unaware = fold_and_decide(realm.rows, life.decisions).findings
+    assert [one.outcome for one in unaware] == ["same"] + ["inputs incomplete"] * 2
     rows = [each for each in realm.rows if not each[1].event.topic.startswith("node/n1/")]
-    lacking = replay(rows, life.decisions, ended=ended)
+    lacking = fold_and_decide(rows, life.decisions, ended=ended)
     assert [one.outcome for one in lacking.findings] == ["inputs incomplete"] * 3
 
 
@@ -257,7 +258,7 @@ def test_who_began_between_two_revocations_goes_on_with_what_the_second_key_had_
     def ended(one: SignedEvent) -> float:
         return revoked.get(one.event.source.partition("/")[2], inf)
 
-    assert [one.outcome for one in replay(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 2
+    assert [one.outcome for one in fold_and_decide(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 2
 
 
 def test_whether_somebody_began_after_a_revocation_is_tried_once_for_each_time_it_began(monkeypatch) -> None:
@@ -265,7 +266,7 @@ def test_whether_somebody_began_after_a_revocation_is_tried_once_for_each_time_i
     life, tried = lived(3), []
     begin = _Reading._begin
     monkeypatch.setattr(_Reading, "_begin", lambda *given: (tried.append(given), begin(*given))[1])
-    report = replay(life.realm.rows[1:], life.decisions)
+    report = fold_and_decide(life.realm.rows[1:], life.decisions)
     assert report.count("inputs incomplete") > 1
     assert len(tried) == len({one.event.incarnation for one in life.decisions})
 

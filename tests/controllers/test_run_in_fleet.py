@@ -9,7 +9,7 @@ import pytest
 from dsmt.bus.client import measuring
 from dsmt.bus.client.client import BusClient
 from dsmt.controllers.decide import RULESET
-from dsmt.controllers.replay import replay
+from dsmt.controllers.replay import fold_and_decide
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.kinds.node import DriverAttributes, NodeAttributes
@@ -38,7 +38,7 @@ def test_what_was_applied_runs_and_every_decision_replays() -> None:
         await fleet.until(lambda: "n1" not in fleet.nodes_of() and fleet.running() == 4, 30)
         rows = Rows(fleet.broker)
         decisions = rows.on("/decision")
-        report = replay(rows.all, decisions, store=fleet.broker.store.identity)
+        report = fold_and_decide(rows.all, decisions, store=fleet.broker.store.identity)
         assert report.count("same") == len(decisions) >= 3
         said = {name for d in decisions for name in from_data(Decision, d.event.data).produced}
         assert {str(event.id) for event in rows.slots()} <= said
@@ -59,7 +59,7 @@ def test_of_two_controllers_that_decide_at_once_the_seconds_decisions_replay_the
         decisions = rows.on("/decision")
         there = {str(event.id) for _, event in rows.all}
         named = [name for d in decisions for name in from_data(Decision, d.event.data).produced]
-        report = replay(rows.all, decisions, store=fleet.broker.store.identity)
+        report = fold_and_decide(rows.all, decisions, store=fleet.broker.store.identity)
         assert report.count("same") == len(decisions)
         assert report.stale == len([name for name in named if name not in there]) >= 4
         assert {finding.stale for finding in report.findings} == {0, 1, 4}

@@ -20,7 +20,7 @@ from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import RowTree, row_hash
 from dsmt.operations.offline.history import packed
 from dsmt.operations.offline.proving import verify
-from dsmt.operations.offline.replaying import replay
+from dsmt.operations.offline.replaying import replay_file
 from dsmt.operations.offline.verifying import Verified
 from dsmt.trust.identity import Identity
 from tests.bus.realm import Pen, memory_network, realm
@@ -110,7 +110,7 @@ def not_whole(run: Run, changed: list[bytes]) -> set[str]:
     """The codes of what is wrong; `replay` says the same."""
     found = judged(run, changed)
     assert not found.ok
-    replayed = replay(b"".join(changed), run.trust())
+    replayed = replay_file(b"".join(changed), run.trust())
     assert (replayed.ok, replayed.verified) == (False, False)
     return codes(found)
 

@@ -18,7 +18,7 @@ from dsmt.event.registry import TOPICS
 from dsmt.event.rowtree import row_hash
 from dsmt.operations.offline.history import Exported, export, packed, read
 from dsmt.operations.offline.proving import verify
-from dsmt.operations.offline.replaying import replay
+from dsmt.operations.offline.replaying import replay_file
 from dsmt.operations.offline.verifying import Faults
 from dsmt.ports.bus import Draft, HistoryPage
 from dsmt.ports.store import StoreFullError
@@ -142,9 +142,9 @@ def test_a_file_that_is_cut_anywhere_is_noticed(run: Run) -> None:
 
 
 def test_a_history_that_does_not_verify_is_not_replayed_as_if_it_did(run: Run) -> None:
-    good = replay(b"".join(run.items), run.trust())
+    good = replay_file(b"".join(run.items), run.trust())
     assert (good.ok, good.verified) == (True, True)
-    spoilt = replay(b"".join(removed(run, run.rows[len(run.rows) // 2])), run.trust())
+    spoilt = replay_file(b"".join(removed(run, run.rows[len(run.rows) // 2])), run.trust())
     assert (spoilt.ok, spoilt.verified, spoilt.different) == (False, False, 0)
 
 
@@ -332,7 +332,7 @@ def test_what_is_trimmed_while_it_is_exported_is_held_against_nobody(
         assert (found.faults, found.gaps) == ([], [])
         assert found.ok
         assert len(run.rows) + found.history.trimmed == found.history.rows
-        assert replay(b"".join(run.items), run.trust()).ok
+        assert replay_file(b"".join(run.items), run.trust()).ok
         for at in run.rows[::20]:
             for change in (removed, removed_and_renumbered, moved, flipped, arrived_later):
                 assert not judged(run, change(run, at)).ok, (change, at)

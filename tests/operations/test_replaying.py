@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.store.tables import DAY_MS
-from dsmt.controllers.replay import Report, replay
+from dsmt.controllers.replay import Report, fold_and_decide
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
@@ -19,8 +19,8 @@ from dsmt.event.order import newer
 from dsmt.event.records import from_data
 from dsmt.event.registry import is_fact
 from dsmt.operations.offline import replaying
-from dsmt.operations.offline.elsewhere import replay as decided_again
-from dsmt.operations.offline.replaying import replay as replay_file
+from dsmt.operations.offline.elsewhere import replay_elsewhere
+from dsmt.operations.offline.replaying import replay_file
 from dsmt.ports.bus import Draft
 from dsmt.ports.store import Append
 from dsmt.trust.revocations import topic_of
@@ -59,7 +59,7 @@ def test_decisions_behind_the_horizon_of_a_trimmed_store_replay_the_same(seed: i
         store._trimmer._passed_ms = dict.fromkeys(store._trimmer._passed_ms, -(10**9))
     left = [row.row for row in store.rows(0, 100_000)]
     assert len(left) < len(events)
-    report = replay([(row, events[row]) for row in left], life.decisions)
+    report = fold_and_decide([(row, events[row]) for row in left], life.decisions)
     outcomes = {
         finding.outcome for finding in report.findings if from_data(Decision, finding.decision.event.data).row > horizon
     }
@@ -72,12 +72,12 @@ def test_decisions_on_the_rows_of_another_broker_are_decided_again_where_these_c
     for _ in life.live(40):
         pass
     other = [(2 * row + 7, signed) for row, signed in life.realm.rows]  # it has more rows, of what no view folds
-    assert decided_again(other, life.decisions, store="s1", ended=lambda _: inf).count("same") == 0
-    report = decided_again(other, life.decisions, store="another", ended=lambda _: inf)
+    assert replay_elsewhere(other, life.decisions, store="s1", ended=lambda _: inf).count("same") == 0
+    report = replay_elsewhere(other, life.decisions, store="another", ended=lambda _: inf)
     assert report.count("same") == len(report.findings) == len(life.decisions)
     ever = [n for n, (_, signed) in enumerate(other) if life.realm.view.winner(signed.event.topic) is signed]
     lacking = [one for n, one in enumerate(other) if n != ever[0]]
-    report = decided_again(lacking, life.decisions, store="another", ended=lambda _: inf)
+    report = replay_elsewhere(lacking, life.decisions, store="another", ended=lambda _: inf)
     assert report.count("different") == 0
     told = [detail for finding in report.findings if finding.outcome == "inputs incomplete" for detail in finding.details]
     assert told

@@ -12,8 +12,7 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from dsmt.controllers.replay import Report, RevokedAt
-from dsmt.controllers.replay import replay as fold_and_decide
+from dsmt.controllers.replay import Report, RevokedAt, fold_and_decide
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
@@ -23,7 +22,7 @@ from dsmt.view import View
 Rows = Sequence[tuple[int, SignedEvent]]
 
 
-def replay(rows: Rows, decisions: Sequence[SignedEvent], *, store: str, ended: RevokedAt) -> Report:
+def replay_elsewhere(rows: Rows, decisions: Sequence[SignedEvent], *, store: str, ended: RevokedAt) -> Report:
     """Replay decisions over the rows of one store, also those that were made from another one."""
     report = fold_and_decide(rows, decisions, store=store, ended=ended)
     found = fold_and_decide(rows, _as_here(rows, decisions, store), store=store, ended=ended).findings

@@ -16,7 +16,7 @@ from dsmt.controllers.replay import Finding, RevokedAt
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
-from dsmt.operations.offline.elsewhere import replay as decided_again
+from dsmt.operations.offline.elsewhere import replay_elsewhere
 from dsmt.operations.offline.proving import verify
 from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import TrustStore
@@ -46,7 +46,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     decisions: list[Replay]
 
 
-def replay(raw: bytes, trust: TrustStore) -> Replayed:
+def replay_file(raw: bytes, trust: TrustStore) -> Replayed:
     """Decide again. Raises `InputError` for a file that is no history."""
     if not history.is_history(raw):
         raise InputError("history.form", "the file is not a history", next="dsmt export FILE writes one")
@@ -55,7 +55,7 @@ def replay(raw: bytes, trust: TrustStore) -> Replayed:
     rows = list(history.believed(raw, known))
     decisions = [signed for _, signed in rows if signed.event.type == "dsmt.decision"]
     store = "" if found.history is None else found.history.store
-    report = decided_again(rows, decisions, store=store, ended=_ended(rows, known))
+    report = replay_elsewhere(rows, decisions, store=store, ended=_ended(rows, known))
     places = {signed.id: row for row, signed in rows}
     return Replayed(
         ok=report.ok and found.ok,
