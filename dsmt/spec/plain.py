@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from dsmt.event.records import to_data
 from dsmt.spec import nodeset
 from dsmt.spec.health import port_of
 from dsmt.spec.mistakes import BadSpecEventError
@@ -19,14 +20,7 @@ from dsmt.spec.records import ComponentSpec, ServiceSpec
 
 def to_plain(spec: ServiceSpec) -> dict[str, Any]:
     """Return the spec as plain values; defaults are written out, so a later version cannot change their meaning."""
-    plain: dict[str, Any] = _lists(msgspec.to_builtins(spec))
-    return plain
-
-
-def _lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+    return to_data(spec)
 
 
 def from_plain(plain: Any) -> ServiceSpec:
