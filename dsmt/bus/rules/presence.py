@@ -32,7 +32,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from dsmt.bus.rules.quiet import asked_patience_s, patience_s
+from dsmt.bus.rules.quiet import STALL_S, asked_patience_s, patience_s
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.broker import Session
 from dsmt.event.phrases import another_key
@@ -40,7 +40,6 @@ from dsmt.trust.certificate import Certificate
 from dsmt.view.liveness import REATTACH_GRACE_MS
 
 REATTACH_GRACE: Final = REATTACH_GRACE_MS / 1000
-STALL: Final = 0.5
 EXCHANGES: Final = 3
 EXCHANGE_WINDOW: Final = 60.0
 ATTACHED_KNOWN: Final = 8
@@ -59,7 +58,7 @@ class _Contest(NamedTuple):
     key: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Known:
     attachment: int
     issued: int
@@ -95,18 +94,18 @@ class Presence:
     def restore(self, source: str, record: Session, now: float, now_ms: int) -> Session | None:
         """Take in a session fact of this broker's own past (rule 4); what is to be said anew of it (rule 5)."""
         self._known[source] = _Known(
-            record.attachment,
-            0,
-            record.incarnation,
-            record.pid,
-            record.version,
-            record.address,
-            now,
-            record.since_ms,
-            record.state,
-            REATTACH_GRACE,
-            record.how,
-            now,
+            attachment=record.attachment,
+            issued=0,
+            incarnation=record.incarnation,
+            pid=record.pid,
+            version=record.version,
+            address=record.address,
+            heard=now,
+            since_ms=record.since_ms,
+            state=record.state,
+            grace=REATTACH_GRACE,
+            how=record.how,
+            said=now,
         )
         if record.kept_out and record.kept_out_issued is not msgspec.UNSET:
             self._contested[source] = _Contest(record.kept_out_issued, record.kept_out)
@@ -215,16 +214,16 @@ class Presence:
         self._exchanged(source, claimed, follows, _Contest(issued, key), now)
         self._attached[source] = [*self._attached.get(source, ()), incarnation][-ATTACHED_KNOWN:]
         known = _Known(
-            attachment,
-            issued,
-            incarnation,
-            pid,
-            version,
-            address,
-            now,
-            now_ms,
-            "open",
-            _patience(source, payer),
+            attachment=attachment,
+            issued=issued,
+            incarnation=incarnation,
+            pid=pid,
+            version=version,
+            address=address,
+            heard=now,
+            since_ms=now_ms,
+            state="open",
+            grace=_patience(source, payer),
             said=now,
             payer=payer,
         )
@@ -269,7 +268,7 @@ class Presence:
         fallen = []
         forgotten = []
         for source, known in self._known.items():
-            if lag > STALL:
+            if lag > STALL_S:
                 known.heard = min(now, known.heard + lag)
             if known.state == "open" and now - known.heard > known.grace:
                 known.state = "silent"
