@@ -102,16 +102,14 @@ class Resuming:
 
     def _adopt_before(self, instance: Instance, old: Outgoing) -> None:
         """Take over the copy that an earlier agent has let go."""
-        wanted = Goal(old.install_key, old.run_key, old.run_generation, old.run_restart)
-        run = self._run(instance, wanted, old.began_s, self._monitor(None, resumed=True))
+        run = self._run(instance, old.ran, old.began_s, self._monitor(None, resumed=True))
         self._runner.watch(run)
         self._handover.resume(run)
 
     def _adopt(self, instance: Instance, plan: RunPlan | None) -> None:
         record = self._memory.record
-        wanted = Goal(record.install_key, record.run_key, record.run_generation, record.run_restart)
         same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
-        run = self._run(instance, wanted, record.began_s, self._monitor(None, resumed=record.ready))
+        run = self._run(instance, record.ran, record.began_s, self._monitor(None, resumed=record.ready))
         self._present.run = run
         if same is not None:
             self._runner.give_plan(run, same)

@@ -66,10 +66,10 @@ def ended(record: InstanceRecord, wanted: Goal | None, policy: RestartPolicy | N
         return None
     last = record.last_exit
     if last is None or not _ran(last):
-        return wanted or _run_of(record)
+        return wanted or record.ran
     if policy is not None and not leaves(policy, clean=last.code == 0):
         return None
-    return _run_of(record)
+    return record.ran
 
 
 def _ran(last: LastExit | None) -> bool:
@@ -78,10 +78,6 @@ def _ran(last: LastExit | None) -> bool:
         return False
     unseen = last.reason is not None and last.reason.code in ("run.unseen", "run.vanished")
     return unseen or last.code is not None or last.signal is not None
-
-
-def _run_of(record: InstanceRecord) -> Goal:
-    return Goal(record.install_key, record.run_key, record.run_generation, record.run_restart)
 
 
 def doing(record: InstanceRecord, step: str) -> Changes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.supervision import RestartHistory
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
@@ -29,6 +30,11 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     history: RestartHistory = RestartHistory()
     """How often it had been restarted when it was let go: what its successor fails is not its own."""
+
+    @property
+    def ran(self) -> Goal:
+        """What it was started for."""
+        return Goal(self.install_key, self.run_key, self.run_generation, self.run_restart)
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +105,11 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     next_try_ms: int | None = None
     parked: bool = False
     """Why it failed, as that was told, and what comes next."""
+
+    @property
+    def ran(self) -> Goal:
+        """What its program was started for last."""
+        return Goal(self.install_key, self.run_key, self.run_generation, self.run_restart)
 
     @property
     def ended_well(self) -> bool:
