@@ -25,7 +25,7 @@ from dsmt.agents.node.data_key import data_key
 from dsmt.agents.node.delegation import chain_of, is_below
 from dsmt.agents.node.renewing import LOOK_S, renewed, returned
 from dsmt.agents.rules.container import NodeConfig
-from dsmt.agents.shared.dependencies import NodeSurroundings
+from dsmt.agents.shared.surroundings import NodeSurroundings
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus

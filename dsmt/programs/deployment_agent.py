@@ -14,8 +14,8 @@ from dsmt.agents.drivers import drivers_of
 from dsmt.agents.fetch.node_artifacts import NodeArtifacts
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.rules import container
-from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.agents.shared.kept import own
+from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.programs.bus import hand_on_brokers
 from dsmt.programs.configuration import read_identity
@@ -56,7 +56,7 @@ async def _serve(directory: str) -> int:
     async with client(identity, realm, config.brokers, nats=config.nats, directory=learnt, address=config.address) as bus:
         agent = DeploymentAgent(
             config,
-            Dependencies(
+            InstanceSurroundings(
                 bus=bus,
                 drivers=drivers_of(directory, spawner.ended),
                 checks=checks,

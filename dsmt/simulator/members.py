@@ -16,7 +16,7 @@ from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.node.data_key import data_key
 from dsmt.agents.rules.container import CONFIG, IDENTITY, LOGS, NodeConfig, load_config
-from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
+from dsmt.agents.shared.surroundings import InstanceSurroundings, NodeSurroundings
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.older import OLDER
@@ -365,7 +365,7 @@ class SimNode:
         bus = self.world.client(process, identity, kept=files)
         agent = DeploymentAgent(
             config,
-            Dependencies(
+            InstanceSurroundings(
                 bus=bus,
                 drivers=self._drivers(directory),
                 checks=SimChecks(host),

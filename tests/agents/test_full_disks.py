@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from dsmt.agents.rules.container import OUTCOME, SLOT, SPEC
-from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.agents.shared.kept import kept
 from dsmt.agents.shared.patient import AGAIN_S
+from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.processes import Exit
@@ -44,7 +44,7 @@ class NoRoom(MemoryFiles):
 def with_disk(site: Site) -> FullDisk:
     disk, deps = FullDisk(site.disk, f"/n1/{site.slot.directory}"), site.deps
 
-    def on_it() -> Dependencies:
+    def on_it() -> InstanceSurroundings:
         return replace(deps(), files=disk, quick=disk)
 
     site.deps = on_it  # type: ignore[method-assign]

@@ -8,7 +8,7 @@ from typing import Any
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, load_config
 from dsmt.agents.rules.record import InstanceRecord, load_record
-from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
+from dsmt.agents.shared.surroundings import InstanceSurroundings, NodeSurroundings
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
@@ -104,10 +104,10 @@ class Site:
 
     # the agent
 
-    def deps(self) -> Dependencies:
+    def deps(self) -> InstanceSurroundings:
         self.bus = Bus(self.realm, self.slot.agent(self.node))
         files = self.files.below(self.slot.directory)
-        return Dependencies(
+        return InstanceSurroundings(
             bus=self.bus,
             drivers=self.machine.drivers(files.root),
             checks=self.checks,

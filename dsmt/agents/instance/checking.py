@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsmt.agents.instance.present import Run
 from dsmt.agents.rules.launching import working_directory
-from dsmt.agents.shared.dependencies import Dependencies
+from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.errors import InputError
 from dsmt.monitors.rules.health import Try
 from dsmt.ports.check import Result
@@ -15,7 +15,7 @@ from dsmt.spec.placeholders import expand
 class Checking:
     """Makes the tries of an instance's runs."""
 
-    def __init__(self, deps: Dependencies, address: str) -> None:
+    def __init__(self, deps: InstanceSurroundings, address: str) -> None:
         self._deps = deps
         self._address = address
 

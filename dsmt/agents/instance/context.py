@@ -8,14 +8,14 @@ from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.rules.container import AgentConfig
-from dsmt.agents.shared.dependencies import Dependencies
+from dsmt.agents.shared.surroundings import InstanceSurroundings
 
 
 class Context(msgspec.Struct, frozen=True):
     """What it is told, what it touches, what it remembers, how it speaks, and what is so now."""
 
     config: AgentConfig
-    deps: Dependencies
+    deps: InstanceSurroundings
     memory: Memory
     reporter: Reporter
     present: Present

@@ -9,14 +9,14 @@ from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.reconcile import OFFLINE_START_AFTER_S, Owed
-from dsmt.agents.shared.dependencies import Dependencies
+from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.event.kinds.slot import Ended
 
 
 class Deciding:
     """The situation of one instance, looked at anew each time."""
 
-    def __init__(self, deps: Dependencies, memory: Memory, facts: Facts, present: Present) -> None:
+    def __init__(self, deps: InstanceSurroundings, memory: Memory, facts: Facts, present: Present) -> None:
         self._deps = deps
         self._memory = memory
         self._facts = facts

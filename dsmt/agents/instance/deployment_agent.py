@@ -37,8 +37,8 @@ from dsmt.agents.rules.commands import Ask
 from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, POKE, AgentConfig, AgentOutcome
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.reconcile import Duty
-from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.agents.shared.patient import PatientWriter
+from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.instance import Command
 from dsmt.event.status import State
@@ -49,7 +49,7 @@ from dsmt.ports.listening import listen
 class DeploymentAgent:
     """One agent. `run` returns its exit code; `shutdown` makes it stop its instance and end."""
 
-    def __init__(self, config: AgentConfig, deps: Dependencies) -> None:
+    def __init__(self, config: AgentConfig, deps: InstanceSurroundings) -> None:
         self._config = config
         self._deps = deps
         self._slot = config.slot

@@ -14,9 +14,9 @@ from dsmt.agents.rules.container import SLOT, SPEC, TOLD, AgentConfig
 from dsmt.agents.rules.launching import RunPlan, plan_of
 from dsmt.agents.rules.reconcile import Duty, Owed, is_successor_ready, owed
 from dsmt.agents.rules.register import Register
-from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.agents.shared.kept import kept, proven
 from dsmt.agents.shared.patient import PatientWriter
+from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError, FailedError, InputError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
@@ -34,7 +34,13 @@ class Facts:
     """The slot's greatest fact, the spec it names, and how the other nodes' copies are."""
 
     def __init__(
-        self, config: AgentConfig, deps: Dependencies, memory: Memory, writer: PatientWriter, *, wake: Callable[[], None]
+        self,
+        config: AgentConfig,
+        deps: InstanceSurroundings,
+        memory: Memory,
+        writer: PatientWriter,
+        *,
+        wake: Callable[[], None],
     ) -> None:
         self._config = config
         self._deps = deps

@@ -14,7 +14,7 @@ from typing import Final
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.rules.endings import words
 from dsmt.agents.rules.launching import RunPlan, Site, mounts_of, working_directory
-from dsmt.agents.shared.dependencies import prepared
+from dsmt.agents.shared.launching import prepared
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.reason import REASONS, reason
 from dsmt.ports.artifacts import Artifacts

@@ -15,7 +15,7 @@ from dsmt.agents.instance.under_way import under_way
 from dsmt.agents.rules import after
 from dsmt.agents.rules.container import FILES, SPEC
 from dsmt.agents.rules.launching import RunPlan, Site, place_of
-from dsmt.agents.shared.dependencies import site_of
+from dsmt.agents.shared.launching import site_of
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.errors import FailedError
 from dsmt.event.reason import Reason

@@ -31,8 +31,8 @@ from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.record import carried, dump_record, load_record
 from dsmt.agents.rules.register import Register
 from dsmt.agents.rules.supervision import JITTER, Again, Supervision
-from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.agents.shared.kept import keep, kept, own
+from dsmt.agents.shared.surroundings import NodeSurroundings
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.backoff import Backoff
 from dsmt.errors import FailedError, InputError, TransportError

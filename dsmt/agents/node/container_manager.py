@@ -31,8 +31,8 @@ from dsmt.agents.node.strays import Strays
 from dsmt.agents.rules.container import CONFIG, LEFT, NodeConfig
 from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
-from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.agents.shared.kept import own
+from dsmt.agents.shared.surroundings import NodeSurroundings
 from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.fold import Fold
