@@ -5,6 +5,8 @@ Rule 1: a slot is replaced when it is to run, there or elsewhere once it has sto
 Rule 2: it waits for its component's `lost_after`, and, moved before, for min(cap, base x 2^moves) since that move, as the
     slot fact itself says; the count begins anew when the instance had run for `STABLE_MS`, and with
     another revision.
+Rule 3: what is parked is moved as often as its escalation says, and then once in each `park.retry`, as long as a try where
+    it is would have to wait; but at once where it was moved last for a node that had died.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dsmt.controllers.good import running_since
 from dsmt.controllers.rollout import Governing, Rollout
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.slots import SlotKey
-from dsmt.spec.records import ComponentSpec
+from dsmt.spec.records import ComponentSpec, RestartPolicy
 from dsmt.view import Fleet, Held, SlotEntry
 
 BACKOFF_BASE_MS: Final = 1_000
@@ -67,6 +69,17 @@ def next_move_ms(slot: SlotEntry) -> int:
         return 0
     due, since = fact.record.moved_at_ms + backoff_ms(fact.record.moves), running_since(slot)
     return due if since is None else min(due, since + STABLE_MS)
+
+
+def parked_move_ms(slot: SlotEntry, policy: RestartPolicy) -> int | None:
+    """From when on (realm ms) what is parked is moved by its escalation (rule 3); None where that has no such step."""
+    times = sum(step.times for step in policy.escalate if step.action == "move")
+    told = slot.told
+    if not times:
+        return None
+    if told is None or told.moved_at_ms is None or told.moved_for or told.moves < times:
+        return next_move_ms(slot)
+    return max(next_move_ms(slot), told.moved_at_ms + round(policy.park.retry_s * 1000))
 
 
 def stable(slot: SlotEntry, until_ms: int) -> bool:

@@ -4,7 +4,7 @@ Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead
     moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit. That it
     was parked ends with its stop: the fact that stops it first says so, until it is elsewhere.
 Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2): after a death, where
-    it is parked, and where its node does not fit.
+    it is parked (rule 3 there), and where its node does not fit.
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
 Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline`, or was
     parked in that time, is rolled back: the slot fact implements the last revision that was good in a slot of the
@@ -34,7 +34,7 @@ from dsmt.controllers.copies import ends_until
 from dsmt.controllers.ended import ended_well
 from dsmt.controllers.pinning import is_bound, is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
-from dsmt.controllers.replacing import due_ms, next_move_ms
+from dsmt.controllers.replacing import due_ms, next_move_ms, parked_move_ms
 from dsmt.controllers.rollout import held_because
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
@@ -373,16 +373,13 @@ def _leaving(case: Case) -> ProposedAction | None:
         return ProposedAction(key, "move", (drain.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
     if context.component.each_node:
         return None
-    if (
-        context.parked(entry)
-        and not _serves_before(case)
-        and any(step.action == "move" for step in context.component.restart.escalate)
-    ):
+    due = parked_move_ms(entry, context.component.restart) if context.parked(entry) and not _serves_before(case) else None
+    if due is not None:
         because = f"it is parked on {node}, and its escalation ends in a move"
         said = entry.said
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
         avoid |= context.chooser.parked
-        return ProposedAction(key, "move", cause, because, at_ms=next_move_ms(entry), avoid=avoid, forced=True)
+        return ProposedAction(key, "move", cause, because, at_ms=due, avoid=avoid, forced=True)
     fault = context.chooser.misfit_to_stay(node)
     if fault is not None and told is not None and told.attributes is not None:
         cause = (context.spec.id, *(context.chooser.sets if fault.clause == "nodes" else ()), told.attributes.id)

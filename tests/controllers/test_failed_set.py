@@ -69,7 +69,7 @@ def test_a_node_that_cannot_run_it_any_more_is_left_at_once_by_what_works() -> N
 def test_what_moved_just_before_waits_until_it_has_run_for_long_enough() -> None:
     realm = Realm("n1", "n2")
     controller = Attentive(realm)
-    realm.apply(web(1))
+    realm.apply(web(1, component="restart: {escalate: [restart: 5, move: 20]}"))
     controller.watch(5)
     for _ in range(8):
         realm.status(key(), realm.slot().node or "", State.FAILED, parked=True)

@@ -14,7 +14,7 @@ def park(realm: Realm) -> None:
 
 
 def test_a_parked_instance_whose_escalation_ends_in_a_move_moves_to_where_it_is_not_parked() -> None:
-    realm = running(1, "n1", "n2", "n3")
+    realm = running(1, "n1", "n2", "n3", component="restart: {escalate: [restart: 5, move: 2]}")
     seen = [realm.slot(0).node]
     for _ in range(2):
         park(realm)
@@ -24,6 +24,32 @@ def test_a_parked_instance_whose_escalation_ends_in_a_move_moves_to_where_it_is_
     assert realm.slot(0).moves == 2
     park(realm)
     assert realm.after(1000).step() == []
+
+
+def test_it_is_moved_as_often_as_its_escalation_says_and_then_when_it_would_be_tried_again() -> None:
+    """It was moved ten times in two minutes between two nodes, and said that it would be tried again in ten minutes."""
+    realm = running(1, "n1", "n2", "n3", component="restart: {park: {retry: 7m}}")
+    park(realm)
+    realm.step()
+    assert realm.slot(0).moves == 1
+    for moves in (2, 3):
+        realm.obey()
+        park(realm)
+        assert realm.after(419).step() == []
+        realm.after(1).step()
+        assert realm.slot(0).moves == moves
+
+
+def test_what_is_parked_where_it_was_moved_for_a_node_that_died_is_moved_at_once() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    realm.close(realm.slot(0).node or "")
+    realm.after(1).settle(seconds=1)
+    assert realm.slot(0).moves == 1
+    now = realm.slot(0).node
+    park(realm)
+    realm.after(3).step()
+    assert realm.slot(0).node not in (now, None)
+    assert realm.slot(0).moves == 2
 
 
 @pytest.mark.parametrize(
@@ -99,7 +125,7 @@ def test_who_is_parked_is_looked_at_when_another_one_is_parked_no_more_and_its_n
 
 @pytest.mark.parametrize("component", ["update: {order: stop_first}", "ports: {http: 8080}"])
 def test_a_parked_instance_that_must_stop_first_stops_and_starts_elsewhere(component: str) -> None:
-    realm = running(1, "n1", "n2", "n3", component=component)
+    realm = running(1, "n1", "n2", "n3", component=f"{component}\nrestart: {{escalate: [restart: 5, move: 2]}}")
     seen = [realm.slot(0).node]
     for _ in range(2):
         park(realm)

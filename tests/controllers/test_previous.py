@@ -123,7 +123,7 @@ def test_what_begins_anew_elsewhere_has_its_own_time(cause: str) -> None:
 
 def test_moves_that_follow_from_failures_do_not_keep_it_for_ever() -> None:
     policy = SHORT.replace("deadline: 30s", "deadline: 30s, rollback: false")
-    at = Leaving("drain", tried=policy + "env: {A: b}\n")
+    at = Leaving("drain", tried=policy + "env: {A: b}\nrestart: {escalate: [restart: 5, move: 40]}\n")
     for _ in range(30):
         at.realm.status(key(), at.realm.slot().node or "", State.FAILED, parked=True)
         at.watch(1)
