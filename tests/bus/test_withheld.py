@@ -176,16 +176,22 @@ def test_who_had_a_source_when_it_said_something_must_give_it(told: dict[str, An
     assert Others._gave(own, "broker/b2", 6) == ("broker/b2", 9)
 
 
-def test_another_owes_what_was_published_here_and_not_what_was_brought() -> None:
+def test_another_owes_what_was_published_here_and_not_what_was_brought_nor_what_a_revoked_key_said() -> None:
     def row(number: int, brought: str, time_ms: int = 0) -> Any:
         signed = SimpleNamespace(id=EventId("node/n1", 1, number), event=SimpleNamespace(time_ms=time_ms))
         return SimpleNamespace(row=number, arrived_ms=0, brought=brought, read=lambda: signed)
 
-    rows = [row(1, ""), row(2, "broker/b3"), row(3, "", time_ms=-1)]  # the last one was said long before it came
+    rows = [row(1, ""), row(2, "broker/b3"), row(3, "", time_ms=-1), row(4, "")]  # the third was said long before it came
     log: Any = SimpleNamespace(rows=lambda after, most: rows[after : after + most])
     words: Any = None
     made = withheld.Withholding(
-        "broker/b1", log, words, now_ms=lambda: withheld.OLDEST_MS, stored=lambda _: 3, gave=lambda *_: ("", 0)
+        "broker/b1",
+        log,
+        words,
+        now_ms=lambda: withheld.OLDEST_MS,
+        stored=lambda _: 4,
+        gave=lambda *_: ("", 0),
+        disowns=lambda signed: signed.id.sequence == 4,
     )
     made.published(rows)
     assert [one.sequence for one in made.owed("broker/b2")] == [1]
@@ -196,7 +202,9 @@ def test_who_held_the_session_is_named_but_not_who_gives_it_now(holder: str, nam
     log: Any = SimpleNamespace(leaf=lambda *_: None)
     words: Any = SimpleNamespace(say=lambda *_, **__: None)
     nothing: Any = None
-    made = withheld.Withholding("broker/b1", log, words, now_ms=nothing, stored=nothing, gave=lambda *_: (holder, 9_000))
+    made = withheld.Withholding(
+        "broker/b1", log, words, now_ms=nothing, stored=nothing, gave=lambda *_: (holder, 9_000), disowns=nothing
+    )
     one: Any = SimpleNamespace(signed=SimpleNamespace(event=SimpleNamespace(source="node/n1", time_ms=1, version=None)))
     one.signed.id = EventId("node/n1", 1, 1)
     assert made.found("broker/b2", [one], 5_000) == [one]
@@ -209,7 +217,7 @@ def test_whom_it_has_named_is_known_at_the_next_start_whatever_else_stands_there
         return SimpleNamespace(topic=topic, read=lambda: signed)
 
     nothing: Any = None
-    made = withheld.Withholding("broker/b1", nothing, nothing, now_ms=nothing, stored=nothing, gave=nothing)
+    made = withheld.Withholding("broker/b1", nothing, nothing, now_ms=nothing, stored=nothing, gave=nothing, disowns=nothing)
     one = to_data(Withheld(count=2, source="node/n1", incarnation=1, sequence=1))
     made.restore(
         [

@@ -107,10 +107,10 @@ class Realm:
         state = ControllerState(version="0.1", ruleset=6, pid=5, decisions=1)
         self.say(f"controller/{name}", f"controller/{name}/state", state)
 
-    def attach(self, name: str, *, broker: str | None = None, sources: Iterable[str] = ()) -> None:
-        """All of a node's sources attach, anew if they were."""
+    def attach(self, name: str, *, broker: str | None = None, sources: Iterable[str] = (), number: int = 0) -> None:
+        """All of a node's sources attach, anew if they were; with the next number, or with this one if it is greater."""
         for source in sources or (f"node/{name}", f"monitor/{name}"):
-            self._attachments[source] = self._attachments.get(source, 0) + 1
+            self._attachments[source] = max(self._attachments.get(source, 0) + 1, number)
             self.session(source, "open", broker=broker)
 
     def session(

@@ -38,7 +38,7 @@ def test_a_node_whose_key_was_revoked_is_said_to_be_away_for_that() -> None:
 
 def test_a_node_that_came_back_with_another_key_and_died_later_died_of_something_else() -> None:
     realm = away()
-    realm.after(60).attach("n2")
+    realm.after(60).attach("n2", number=realm.now_ms + 60_000)
     realm.probe("n2", "n1", "failed")
     assert {(node.liveness, node.evidence) for node in nodes(sight(realm))} == {("alive", None)}
     realm.after(60).close("n2")

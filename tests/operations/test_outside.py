@@ -123,11 +123,23 @@ def test_who_joined_again_is_not_out_for_the_key_that_was_revoked_before() -> No
     realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))
     realm.close("n2")
     assert out(realm) is not None
-    realm.after(2).attach("n2")
+    realm.after(2).attach("n2", number=realm.now_ms + 2_000)
     assert out(realm) is None
     realm.after(9).close("n2")
     realm.verdict("n2")
     assert out(realm) is None
+
+
+def test_who_was_heard_for_long_on_the_other_side_of_a_cut_is_out_all_the_same() -> None:
+    realm, _ = running()
+    realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))
+    realm.after(60).attributes("n2")
+    assert out(realm) is None
+    realm.close("n2")
+    realm.verdict("n2")
+    told = out(realm)
+    assert told is not None
+    assert told.why == "revoked"
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_key_has_ended_with_the_first_row_of_a_file_that_revokes_it(
         return Report()
 
     run = asyncio.run(lived())
-    monkeypatch.setattr(replaying, "decided_again", fold)
+    monkeypatch.setattr(replaying, "replay_elsewhere", fold)
     assert replay_file(b"".join(run.items), run.trust()).ok
     by_topic = {signed.event.topic: (row, signed) for row, signed in told["rows"]}
     first, second = sorted(row for topic, (row, _) in by_topic.items() if topic.startswith("trust/revoked/"))

@@ -5,7 +5,8 @@ Rule 1: what was published here in the last seconds, and another broker has said
 Rule 2: what another broker has of the last seconds, and is not here after a while, was withheld from this one: it is taken
     from there. Where its source is attached to a third one, which has said to have given everything up to then, that one is
     named: a signal comes to the broker of its source alone.
-Rule 3: only what was said lately counts: what is offered again may have been with the other one long before.
+Rule 3: only what was said lately counts: what is offered again may have been with the other one long before. Nor does what
+    a key has said that is revoked: the other one may have heard of that before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 
 from dsmt.bus.broker.words import Words
 from dsmt.errors import UnusableEventError
-from dsmt.event.envelope import EventId
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.broker import Withheld
 from dsmt.event.records import from_data
 from dsmt.ports.bus import Arrived
@@ -36,6 +37,7 @@ class Withholding:
     """Of one broker. `stored` says up to which row another one holds all of this one, and None where it is not linked.
 
     `gave` says which broker held the session of a source at a time, and up to when (realm ms) that one has given everything.
+    `disowns` says whether the key of an event is revoked.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class Withholding:
         now_ms: Callable[[], int],
         stored: Callable[[str], int | None],
         gave: Callable[[str, int], tuple[str, int]],
+        disowns: Callable[[SignedEvent], bool],
     ) -> None:
         self._name, self._log, self._words, self.now_ms = name, log, words, now_ms
-        self._stored, self._gave = stored, gave
+        self._stored, self._gave, self._disowns = stored, gave, disowns
         self._said: deque[tuple[int, int]] = deque(maxlen=MOST)
         """Row and arrival of what was published here."""
         self._named: set[str] = set()
@@ -73,7 +76,7 @@ class Withholding:
             return []
         rows = [row for row, at_ms in self._said if row <= stored and NEWEST_MS <= now_ms - at_ms <= OLDEST_MS]
         found = (one.read() for row in rows for one in self._log.rows(row - 1, 1) if one.row == row)
-        return [one.id for one in found if now_ms - one.event.time_ms <= OLDEST_MS]
+        return [one.id for one in found if now_ms - one.event.time_ms <= OLDEST_MS and not self._disowns(one)]
 
     def missed(self, given: Iterable[Arrived]) -> list[Arrived]:
         """What of all this is not here, and should be (rule 2)."""

@@ -121,14 +121,18 @@ def kept_out(sight: Sight, entry: NodeEntry) -> str | None:
 
 
 def revoked(sight: Sight, entry: NodeEntry) -> SignedEvent | None:
-    """The revocation of a node's key that ended its sessions: it is not alive, and was not heard after that."""
+    """The revocation of a node's key that ended its sessions: it is not alive, and has not attached or was not heard after that.
+
+    On the other side of a cut it is heard until that is over.
+    """
     if sight.fleet.state(entry.name) == "alive":
         return None
     name, seen = f"node/{entry.name}", last_seen_ms(sight, entry) or 0
+    attached = max((one.attachment for one in entry.sources.values()), default=seen)  # numbered by realm time (A11)
     for signed in sight.view.winners():
         event = signed.event
         ends = event.topic.startswith("trust/revoked/") and event.data.get("name") == name
-        if ends and seen <= event.time_ms + CLOSING_MS:
+        if ends and (seen <= event.time_ms + CLOSING_MS or attached <= event.time_ms):
             return signed
     return None
 

@@ -42,6 +42,8 @@ def subject(event: Event) -> str:
         return "/".join(levels[3:])
     if levels[0] == "source":
         return "/".join(levels[1:])
+    if event.type == "dsmt.broker.withheld":
+        return f"broker/{levels[3]}"
     if event.type == "dsmt.trust.revoked" and isinstance(event.data.get("name"), str) and event.data["name"]:
         return str(event.data["name"])
     if levels[0] in ("node", "broker", "controller", "nodeset", "config"):

@@ -106,6 +106,7 @@ class Others:
             now_ms=recorder.time.now_ms,
             stored=self._stored_by,
             gave=self._gave,
+            disowns=trust.disowns,
         )
         self._log = Logger(broker=identity.name)
         self.copying = self._made_copying(BrokerAddress(config.address, identity.key.public), reach)
