@@ -16,7 +16,10 @@ failure (`dsmt.agents.shared.unforeseen`).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar, TypeVar
+
+One = TypeVar("One", bound=BaseException)
 
 
 class DsmtError(Exception):
@@ -78,3 +81,12 @@ class TimedOutError(DsmtError):
 
 class FailedError(DsmtError):
     """It was tried and did not work: a command, a fetch, a start."""
+
+
+def leaves(group: BaseExceptionGroup[One]) -> Iterator[One]:
+    """The errors in a group, and in the groups in it, in their order."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from leaves(error)
+        else:
+            yield error

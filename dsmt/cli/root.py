@@ -24,7 +24,7 @@ from click.shell_completion import CompletionItem, shell_complete
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
 from dsmt.cli.command import CliContext, common_options
 from dsmt.cli.printing import UNWRITTEN, Escaping, one_line
-from dsmt.errors import DsmtError, FailedError, RefusedError
+from dsmt.errors import DsmtError, FailedError, RefusedError, leaves
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
@@ -154,7 +154,7 @@ def _main(arguments: Sequence[str]) -> int:
         advice = getattr(error, "advice", "") or f"{context.command_path if context is not None else 'dsmt'} --help"
         return _tell(ctx, arguments, code="usage", message=_usage(error), advice=advice, exit_code=USAGE)
     except BaseExceptionGroup as group:
-        return _failed(ctx, arguments, _first(group))
+        return _failed(ctx, arguments, next(leaves(group)))
     except Exception as error:  # noqa: BLE001 - the outermost frame
         return _failed(ctx, arguments, error)
     return code if isinstance(code, int) else 0
@@ -281,13 +281,6 @@ def _tell(
         sys.stderr.write("".join(f"{line}\n" for line in said))
         sys.stderr.flush()
     return exit_code
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _close_pipe() -> None:

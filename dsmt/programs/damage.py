@@ -9,7 +9,6 @@ Rule 3: of those the newest `KEPT` stay: damage that comes again and again does 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Final
 from dsmt.bus.store.remains import StoreRemains
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.store.sums import damaged
-from dsmt.errors import DsmtError, FailedError
+from dsmt.errors import DsmtError, FailedError, leaves
 from dsmt.programs.birth import open_store
 
 KEPT: Final = 3
@@ -95,15 +94,8 @@ def told(directory: Path) -> str:
 
 def found_in(error: BaseException, code: str) -> DsmtError | None:
     """That the store is damaged, or an older copy, if that is what ended a broker."""
-    return next((one for one in _leaves(error) if isinstance(one, DsmtError) and one.code == code), None)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _leaves(one)
-    else:
-        yield error
+    found = leaves(error) if isinstance(error, BaseExceptionGroup) else iter((error,))
+    return next((one for one in found if isinstance(one, DsmtError) and one.code == code), None)
 
 
 def _lie(directory: Path) -> list[Path]:

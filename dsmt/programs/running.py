@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from dsmt.errors import DsmtError
+from dsmt.errors import DsmtError, leaves
 from dsmt.logs import Logger, to_stderr
 from dsmt.system.clock import BootTimeLoop
 from dsmt.system.garbage import leave_all
@@ -31,7 +31,7 @@ def run(serve: Callable[[], Awaitable[int]]) -> int:
         with asyncio.Runner(loop_factory=BootTimeLoop) as runner:
             code = runner.run(outermost())
     except* DsmtError as group:
-        for error in _leaves(group):
+        for error in leaves(group):
             Logger().error("cannot go on", code=error.code, reason=str(error))
         sys.stderr.flush()
     leave_all()
@@ -57,10 +57,3 @@ def on_signals(calls: Mapping[signal.Signals, Callable[[], object]]) -> None:
     loop = asyncio.get_running_loop()
     for number, call in calls.items():
         loop.add_signal_handler(number, call)
-
-
-def _leaves(group: BaseExceptionGroup[DsmtError]) -> list[DsmtError]:
-    found: list[DsmtError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

@@ -18,7 +18,6 @@ class Scalar(msgspec.Struct, frozen=True):
     plain: bool
     line: int
     column: int
-    block: bool = False
 
 
 class Sequence(msgspec.Struct, frozen=True):

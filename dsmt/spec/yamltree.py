@@ -296,7 +296,7 @@ class _Builder:
             message = f"U+{ord(half.group()):04X} is half of a character, and no text can hold it"
             self._found.append(self._mistake(event, message, "write the character itself"))
         text = _HALF.sub("\ufffd", event.value)  # what is said further of it can be printed
-        return Scalar(text, event.style is None and event.tag is None, line, column, event.style in {"|", ">"})
+        return Scalar(text, event.style is None and event.tag is None, line, column)
 
     def _sequence(self, event: Any, depth: int) -> Sequence:
         line, column = self._place(event)

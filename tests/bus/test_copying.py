@@ -174,7 +174,7 @@ async def test_what_is_live_does_not_wait_for_what_is_read_again(r: TestRealm) -
         await until(lambda: len(b2._fan_out.copying) == 2)
         await until(lambda: all(len(one._others.copying._linked.names) == 2 for one in (b2, b3)))
         await r.stop(b1)
-        await until(lambda: all(one._others.copying._rereading.is_under_way for one in (b2, b3)))
+        await until(lambda: all(one._others.copying._rereading._turn.locked() for one in (b2, b3)))
         ack = await operator.publish(Draft("config/x", {"n": 1}, version=1))
         assert ack.level is Level.SAFE
         assert ack.copies == 2

@@ -12,11 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.event.kinds.realm import MAX_BROKERS
 from dsmt.operations.local import brokers, ending
 from dsmt.operations.local.brokers import meshed, of_home
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.making import ensure_broker, init, reach_at
-from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers as words
@@ -122,7 +122,7 @@ def test_a_realm_has_up_to_seven_brokers_and_leaves_beside_them(tmp_path: Path) 
     async def test(bus: Any) -> None:
         leaves = {f"site{n}": BrokerAddress(f"127.0.1.{n}:4000", bytes([n] * 32), leaf=True) for n in range(1, 9)}
         await announce(bus, leaves, by="a")
-        for n in range(2, MOST_BROKERS + 1):
+        for n in range(2, MAX_BROKERS + 1):
             await add(home, bus, f"b{n}")
         with pytest.raises(RefusedError, match="has 7 brokers, and may have no more") as refused:
             await add(home, bus, "b8")

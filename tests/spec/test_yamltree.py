@@ -66,14 +66,14 @@ def test_every_node_knows_its_place_and_how_it_was_written():
                     3,
                 ),
             ),
-            (Scalar("block", True, 5, 1), Scalar("t\n", False, 5, 8, block=True)),
+            (Scalar("block", True, 5, 1), Scalar("t\n", False, 5, 8)),
         ),
         1,
         1,
     )
     assert root.get("a") == Scalar("b", True, 1, 4)
     assert root.get("nobody") is None
-    assert root_of("a: >\n  t").get("a").block
+    assert root_of("a: >\n  t").get("a") == Scalar("t", False, 1, 4)
 
 
 @pytest.mark.parametrize("after", ["", "\n", "\n\n# more\n", "\n  b: 1\n", "\n\n\n  b: 1\n"])

@@ -56,11 +56,6 @@ class Outbox:
         """Bytes of everything that is kept."""
         return self._bytes
 
-    @property
-    def flying(self) -> tuple[int, int]:
-        """How many events, and bytes, are sent and not acknowledged."""
-        return self._flying, self._flying_bytes
-
     def add(self, signed: SignedEvent, *, fact: bool, evidence: bool) -> list[EventId]:
         """Keep an event until it is acknowledged; what had to be dropped for it (rule 3)."""
         identity, size = signed.id, signed.size

@@ -17,13 +17,12 @@ from msgspec import Meta
 
 from dsmt.event.hlc import LAST_MS
 from dsmt.event.kinds.numbers import Count, Ms
+from dsmt.event.kinds.realm import MAX_BROKERS
 from dsmt.event.topic import PATTERNS_MOST
 
 PROTOCOL: Final = 3
 MAX_CERTIFICATES: Final = 64
 """How many certificates a client brings at once."""
-MAX_BROKERS: Final = 7
-"""How many brokers a realm may have (R8)."""
 FETCH_IDS: Final = 4
 """How many events one `fetch` may ask for: their answer is one message of at most 256 KiB."""
 

@@ -12,6 +12,8 @@ from dsmt.event.kinds.row import DAY_MS, KindRow, fact
 from dsmt.event.kinds.slot import Home
 from dsmt.event.phrases import person, quoted
 
+MAX_BROKERS: Final = 7
+"""How many brokers a realm may have (R8)."""
 ENGINE: Final = "config/engine"
 """Where the realm moves, says an operator there."""
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
+from dsmt.event.kinds.realm import MAX_BROKERS
 from dsmt.operations.connection import reading
 from dsmt.operations.local import servers
 from dsmt.operations.local.addresses import check_address, check_free, free_address
@@ -21,7 +22,6 @@ from dsmt.operations.local.home import ENGINES, Home, check_part, is_up, write_s
 from dsmt.operations.local.keeping import broker_programs, keep
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import broker_host, ensure_broker, reach_at
-from dsmt.operations.local.wanted import MOST_BROKERS
 from dsmt.operations.read import members
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.telling import Tell
@@ -156,8 +156,8 @@ async def add(
 def check_number(added: AbstractSet[str], known: Mapping[str, BrokerAddress]) -> None:
     """Raise `RefusedError` where a realm would have more brokers than it may (R8). A leaf is read by its upstream alone."""
     mesh = {name for name, at in known.items() if not at.leaf}
-    if not added <= mesh and len(mesh | added) > MOST_BROKERS:
-        said = f"the realm has {len(mesh)} brokers, and may have no more than {MOST_BROKERS}: each reads all others"
+    if not added <= mesh and len(mesh | added) > MAX_BROKERS:
+        said = f"the realm has {len(mesh)} brokers, and may have no more than {MAX_BROKERS}: each reads all others"
         raise RefusedError("broker.many", said, next="dsmt broker remove one first; a site may have one with --leaf")
 
 

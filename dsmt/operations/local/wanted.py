@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from dsmt.errors import InputError, RefusedError
+from dsmt.event.kinds.realm import MAX_BROKERS
 from dsmt.operations.connection import listens
 from dsmt.operations.local.home import ENGINES, Home
 from dsmt.operations.local.keeping import was_up
@@ -15,7 +16,6 @@ from dsmt.system.records import process_of
 
 MOST_NODES = 500
 MOST_CONTROLLERS = 9
-MOST_BROKERS = 7
 NATS_SERVERS = (1, 3, 5)
 """How many one machine takes: beyond that a number is a slip of the hand."""
 
@@ -46,8 +46,8 @@ def check_counts(wanted: Wanted) -> None:
     """Raise `InputError` for what no machine can start."""
     nodes = 1 if wanted.nodes is None else wanted.nodes
     controllers = 2 if wanted.controllers is None else wanted.controllers
-    if wanted.brokers is not None and not 1 <= wanted.brokers <= MOST_BROKERS:
-        said = f"--brokers {wanted.brokers}: a realm has 1 to {MOST_BROKERS} brokers"
+    if wanted.brokers is not None and not 1 <= wanted.brokers <= MAX_BROKERS:
+        said = f"--brokers {wanted.brokers}: a realm has 1 to {MAX_BROKERS} brokers"
         raise InputError("up.count", said, next="three survive the loss of any two of them")
     if wanted.engine == "nats" and (wanted.brokers or 1) not in NATS_SERVERS:
         said = f"--brokers {wanted.brokers}: of NATS servers a majority must be there, so a realm has 1, 3 or 5 of them"

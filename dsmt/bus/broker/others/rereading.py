@@ -39,11 +39,6 @@ class Rereading:
         self._turn, self._lost = asyncio.Lock(), asyncio.Event()
         self._changed_at = 0.0
 
-    @property
-    def is_under_way(self) -> bool:
-        """Whether one is read again now."""
-        return self._turn.locked()
-
     def changed(self, lost: Sequence[Other], others: Iterable[Other]) -> None:
         """Who is linked has changed: these are to be read again for those that were lost (rule 1)."""
         self._changed_at = self._clock.boottime()
