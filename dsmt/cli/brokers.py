@@ -43,7 +43,7 @@ def add(ctx: CliContext, broker: str, *, listen: str | None, leaf: bool, reason:
             by=connection.by,
             reason=reason,
             now_s=now_s,
-            waits=ctx.waits,
+            waits=ctx.tell_waits,
             leaf=leaf,
         )
 
@@ -87,7 +87,7 @@ def remove(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
 
     async def work(connection: Connection) -> tuple[BrokerAddress, int | None]:
         silent_ms = await brokers.silent_since_ms(connection.bus, home, broker)
-        at = await brokers.remove(home, connection.bus, broker, by=connection.by, reason=reason, waits=ctx.waits)
+        at = await brokers.remove(home, connection.bus, broker, by=connection.by, reason=reason, waits=ctx.tell_waits)
         return at, silent_ms
 
     at, silent_ms = ctx.act(work)

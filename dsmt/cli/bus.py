@@ -39,7 +39,7 @@ def _begin(ctx: CliContext, home: Home, engine: str) -> None:
 
     async def work() -> CopiedFile:
         await moving.check(home, way)
-        await migrating.begin(home, engine, waits=ctx.waits)
+        await migrating.begin(home, engine, waits=ctx.tell_waits)
         with ctx.progress() as tell:
             return await migrating.level(home, tell)
 
@@ -65,11 +65,11 @@ async def _cut(ctx: CliContext, home: Home) -> None:
         members = {} if going_on else await moving.tell_where(home)
         if not going_on:
             await migrating.level(home, tell)
-        started = await migrating.cut(home, tell=tell, waits=ctx.waits, members=members)
+        started = await migrating.cut(home, tell=tell, waits=ctx.tell_waits, members=members)
         move = home.moving()
         members = {} if move is None else move.members
         away = await moving.attached(home, started, members)
-    aside = await migrating.finish(home, waits=ctx.waits)
+    aside = await migrating.finish(home, waits=ctx.tell_waits)
     ctx.done = True
     if ctx.json:
         document({"engine": engine, "brokers": started.brokers, "aside": aside, "members": [*members], "away": away})
@@ -87,7 +87,7 @@ async def _cut(ctx: CliContext, home: Home) -> None:
 
 async def _abort(ctx: CliContext, home: Home) -> None:
     engine = migrating.under_way(home)
-    started = await migrating.abort(home, waits=ctx.waits)
+    started = await migrating.abort(home, waits=ctx.tell_waits)
     if started is not None:
         await moving.attached(home, started, {})
     await moving.stays(home, engine)

@@ -83,7 +83,7 @@ def listed(found: list[HeldCertificate]) -> str:
 
 async def _rotated(ctx: CliContext, name: str, now: Dated) -> certificates.Rotated:
     home = ctx.home()
-    async with alone(home, ctx.waits):  # of two at once the second one ends what the first one has made
+    async with alone(home, ctx.tell_waits):  # of two at once the second one ends what the first one has made
         return certificates.rotate(home, name, now)
 
 

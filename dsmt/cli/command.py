@@ -141,7 +141,7 @@ class CliContext:
         if not click.confirm(question):
             raise FailedError("confirm.no", f"{no}: the answer was no")
 
-    def waits(self, held: str) -> None:
+    def tell_waits(self, held: str) -> None:
         """Say whom this command waits for."""
         if not self.json:
             send(sys.stderr, f"{one_line(held)}; this waits for it\n")

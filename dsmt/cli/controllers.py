@@ -40,7 +40,7 @@ def remove(ctx: CliContext, controller: str, *, yes: bool, reason: str) -> None:
         )
 
     async def work(connection: Connection) -> list[str]:
-        return await controllers.remove(home, connection, controller, reason=reason, waits=ctx.waits)
+        return await controllers.remove(home, connection, controller, reason=reason, waits=ctx.tell_waits)
 
     left = ctx.act(work)
     if ctx.json:

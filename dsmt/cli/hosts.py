@@ -224,7 +224,7 @@ def ended_here(ctx: CliContext, node: str, *, yes: bool, reason: str) -> Control
     from dsmt.operations.remote.removing import remove_own  # noqa: PLC0415 - lazily, for quick help
 
     home = ctx.home()
-    return ctx.act(lambda connection: remove_own(connection, home, node, reason=reason, sure=yes, waits=ctx.waits))
+    return ctx.act(lambda connection: remove_own(connection, home, node, reason=reason, sure=yes, waits=ctx.tell_waits))
 
 
 def forgotten(ctx: CliContext, node: str, *, yes: bool, reason: str) -> Controlled:
@@ -232,4 +232,4 @@ def forgotten(ctx: CliContext, node: str, *, yes: bool, reason: str) -> Controll
     from dsmt.operations.remote.removing import forget  # noqa: PLC0415 - lazily, for quick help
 
     home = ctx.home()
-    return ctx.act(lambda connection: forget(connection, home, node, reason=reason, sure=yes, waits=ctx.waits))
+    return ctx.act(lambda connection: forget(connection, home, node, reason=reason, sure=yes, waits=ctx.tell_waits))

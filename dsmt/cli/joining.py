@@ -130,10 +130,10 @@ def join(
     line = sys.stdin.readline() if token == "-" else token  # noqa: S105 - the sign for standard input
 
     async def work() -> Joined:
-        done = await joining.join(home, line, name=name, labels=given, address=address, waits=ctx.waits)
+        done = await joining.join(home, line, name=name, labels=given, address=address, waits=ctx.tell_waits)
         if not no_start:
             ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
-            await coming_up.attached(home, await machine.up(home, Wanted(), waits=ctx.waits))
+            await coming_up.attached(home, await machine.up(home, Wanted(), waits=ctx.tell_waits))
         return done
 
     done = asyncio.run(work())

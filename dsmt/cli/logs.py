@@ -7,9 +7,9 @@ import sys
 import click
 
 from dsmt.cli.command import CliContext, Count, command
-from dsmt.cli.following import while_read
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import line
+from dsmt.cli.while_read import while_read
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import STEPS

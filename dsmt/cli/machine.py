@@ -129,7 +129,7 @@ async def _watched(home: Home, found: Sequence[tuple[bool, str]]) -> None:
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool, str], None]) -> None:
     with ctx.lasting() as waits, ctx.progress() as tell:
         waits("the start of dsmt's own programs")
-        started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
+        started = await machine.up(home, wanted, waits=ctx.tell_waits, begins=begins)
         warn([*machine.damaged(home), *machine.left_out(home, started)])
         waits(f"an answer at {some(started.brokers)}")
         try:
@@ -164,7 +164,7 @@ def upgrade(ctx: CliContext) -> None:
 
 async def _upgrade(ctx: CliContext, home: Home) -> None:
     with ctx.progress() as tell:
-        done = await upgrading.upgrade(home, tell, waits=ctx.waits)
+        done = await upgrading.upgrade(home, tell, waits=ctx.tell_waits)
         await coming_up.attached(home, done.started, tell=tell)
     ctx.done = True
     parts = {"broker": done.brokers, "controller": done.started.controllers, "node": done.started.nodes}
@@ -191,7 +191,7 @@ def _no_realm(home: Home) -> NotFoundError:
 
 async def _down(ctx: CliContext, home: Home, run: str | None = None) -> None:
     with ctx.lasting() as ends:
-        ended = await ending.down(home, run=run, waits=ctx.waits, ends=lambda who: ends(f"the end of {who}"))
+        ended = await ending.down(home, run=run, waits=ctx.tell_waits, ends=lambda who: ends(f"the end of {who}"))
     ctx.done = True
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})

@@ -23,7 +23,7 @@ def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[...,
     """See to it that a program has its directory; where the root key is not, it must be there."""
 
     async def making() -> None:
-        async with alone(home, ctx.waits):
+        async with alone(home, ctx.tell_waits):
             make(home, name, now_s=(await dated(home.realm().clocks)).now_s)
 
     check_part(kind.removesuffix("s"), name)

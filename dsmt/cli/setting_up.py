@@ -44,7 +44,7 @@ def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: s
         check_address(listen)
 
     async def made() -> RealmConfig:
-        async with alone(home, ctx.waits):
+        async with alone(home, ctx.tell_waits):
             return making.init(home, name=name, listen=listen, brokers=brokers, nats=engine == "nats")
 
     realm = asyncio.run(made())

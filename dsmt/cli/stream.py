@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, Count, command
-from dsmt.cli.following import while_read
 from dsmt.cli.printing import columns, document, fitted, line, send_bytes, warn
+from dsmt.cli.while_read import while_read
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
 from dsmt.event.phrases import counted

@@ -29,7 +29,7 @@ from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.programs.anew import ENDING, NOTHING, Family, Forked, Past, begin_anew, past_of
-from dsmt.programs.asking import Pings, as_json
+from dsmt.programs.pings import Pings, as_json
 from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork, load

@@ -86,7 +86,7 @@ class TrustStore:
         fresh._good = dict(self._good)
         return fresh
 
-    def _forget(self) -> None:
+    def _clear_answers(self) -> None:
         """Certificates or revocations have changed."""
         self._standing.clear()
         self._terms.clear()
@@ -113,7 +113,7 @@ class TrustStore:
             raise UnusableEventError("trust.signature", f"certificate of {certificate.subject}: bad signature")
         held = [one for one in self._held(certificate.key_id) if one.raw != raw]
         self._good[certificate.key_id] = bounded([*held, signed])
-        self._forget()
+        self._clear_answers()
         return certificate
 
     def delegates(self) -> list[Signer]:
@@ -135,7 +135,7 @@ class TrustStore:
             self._good[key_id] = left
         else:
             self._good.pop(key_id, None)
-        self._forget()
+        self._clear_answers()
         return [one for one in held if one.certificate.subject == name]
 
     def _is_by_root(self, signed: SignedCertificate) -> bool:
@@ -240,7 +240,7 @@ class TrustStore:
 
     def _end(self, key_id: bytes, by: bytes) -> None:
         if self._revocations.add(key_id, by):
-            self._forget()
+            self._clear_answers()
 
     def may_revoke(self, by: bytes, key_id: bytes) -> bool:
         """Whether a key may end another (rule 5)."""

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from dsmt.errors import TransportError
 from dsmt.ports.processes import Exit, ProcessIdentity
-from dsmt.programs.asking import Pings
+from dsmt.programs.pings import Pings
 from dsmt.system.processes import Request, SpawnedProcesses, keep_asking, spawner_of, start_spawner, watch_spawner
 from dsmt.system.procfs import identity_of, is_alive, stat_of
 from dsmt.system.records import record_path, write_record
@@ -203,7 +203,7 @@ def test_who_is_kept_and_has_ceased_to_ask_hangs_is_killed_and_started_again_and
         assert await SpawnedProcesses(node.directory).request(message) == {}
 
     async def main():
-        silent = "import dsmt.programs.asking as asking; asking.Pings.__init__.__defaults__ = (0.3, 0.1)\n"
+        silent = "import dsmt.programs.pings as pings; pings.Pings.__init__.__defaults__ = (0.3, 0.1)\n"
         argv = [*node.argv[:-1], silent + node.argv[-1]]
         node.seen.add(start_spawner(node.directory, argv))
         _spawner, manager, monitor = await node.up()

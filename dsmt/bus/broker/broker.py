@@ -27,7 +27,7 @@ from dsmt.bus.broker.inbox import TOKEN_BYTES, Inbox
 from dsmt.bus.broker.others.copying import Reach
 from dsmt.bus.broker.others.others import Others
 from dsmt.bus.broker.outgoing import Outgoing
-from dsmt.bus.broker.publishing import Published, Publishing, but_damage, full
+from dsmt.bus.broker.publishing import Published, Publishing, full, tellable
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.requests import Requests
 from dsmt.bus.broker.session import Session
@@ -243,7 +243,7 @@ class Broker:
             else:
                 self._handle(session, frame, parts)
         except DsmtError as error:
-            self._refuse(session, but_damage(error))
+            self._refuse(session, tellable(error))
 
     def _handle(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
         match frame:

@@ -31,7 +31,7 @@ def full(broker: str, error: FailedError | None) -> RefusedError:
     return RefusedError("store.full", f"the store of {broker} {error.fields.get('what', 'is full')}", next=error.next)
 
 
-def but_damage(error: DsmtError) -> DsmtError:
+def tellable(error: DsmtError) -> DsmtError:
     """What is said to a session. Raises what is none of its business: the store is damaged, and the broker ends (B11)."""
     if error.code == "store.damaged":
         raise error

@@ -1,4 +1,4 @@
-"""Following: work whose output is for somebody who reads it while it comes."""
+"""While read: work whose output is for somebody who reads it while it comes."""
 
 from __future__ import annotations
 

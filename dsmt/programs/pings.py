@@ -1,4 +1,4 @@
-"""Asking: which of those that a spawner keeps has ceased to ask, and hangs (rule C15).
+"""Pings: which of those that a spawner keeps has ceased to ask, and hangs (rule C15).
 
 Rule 1: only who has asked once is expected to ask again, each 10 s: one that is still starting is never said to hang.
 Rule 2: who has not for `SILENT_S` is given `AGAIN_S` more, in which the spawner runs: both may have stood still. A spawner
