@@ -141,7 +141,7 @@ class ComponentContext(Rollout):
 
 
 def waits_for_word(fleet: Fleet, slot: SlotEntry, spec: Held[SpecFact], chooser: Chooser | None) -> Outcome | None:
-    """When to look again at a slot of which nothing is decided, for something that was decided of it is not known; or None.
+    """When to look again at a slot whose fact or status refers to a word that this view lacks; None if nothing is missing.
 
     Its fact follows a later word than is known, or a status follows a later fact: two brokers may bring a fact, and the
     word for which it was said, in either order, and a status before the fact (rule A4). What does not come within

@@ -131,7 +131,7 @@ class Component:
 
     @cached_property
     def held_in(self) -> int | None:
-        """The index of a slot that was stopped by hand while what stands was tried in it, which was good nowhere yet."""
+        """The index of a slot that was stopped by hand while what stands was tried there; None if that is good anywhere."""
         own = (
             (index, self.entry.slots[name, index]) for name, index in sorted(self.entry.held) if name == self.component.name
         )

@@ -31,7 +31,7 @@ class Again(Intent, frozen=True):
 
     @property
     def data(self) -> dict[str, Any]:
-        """The data of what it replaces."""
+        """The data of the event that it replaces; empty where it replaces none."""
         return {} if self.replaces is None else dict(self.replaces.event.data)
 
 

@@ -49,7 +49,7 @@ class Rollout(Component):
 
     @cached_property
     def refusal(self) -> Held[Slot] | None:
-        """A slot fact that says that what the spec says was rolled back, and implements what that was before."""
+        """A slot fact that says that this revision was rolled back; it implements the revision before."""
         return self.entry.refusal(self.component.name)
 
     @cached_property

@@ -198,7 +198,7 @@ def _leave(case: Case) -> ProposedAction | Outcome | None:
 
 
 def _release(case: Case) -> ProposedAction | None:
-    """It is held, and nobody wants that any more; or the reverse of it."""
+    """Its fact says stopped and its control says running, or the other way round."""
     if case.fact.record.desired == case.desired:
         return None
     because = f"it stays on {case.node}: there is no other place for it"

@@ -282,7 +282,7 @@ class SimNode:
 
     @property
     def data_key(self) -> str:
-        """What tells that its data directory is the one that it was."""
+        """The key by which its data directory is known again as the same one."""
         return data_key(SimFiles(self.host.disk, DATA_ROOT), self.identity.key.key_id)
 
     @property

@@ -61,7 +61,7 @@ class Reporter:
 
     @property
     def is_left_alone(self) -> bool:
-        """Whether what was said last is that it has failed, and is not tried again soon."""
+        """Whether its last status says that it has failed and is not tried again soon."""
         return self.monitor.status is not None and self.monitor.status.is_left_alone
 
     def why(self, code: str, /, **fields: Any) -> Reason:

@@ -69,7 +69,10 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     ended: Goal | None = None
     """What has ended by itself, where its policy wants no further try."""
     came_ended: Ended | None = None
-    """How it has ended well elsewhere, or here before what was refused, while that is not written down as what is wanted."""
+    """How the wanted program already ended with 0, on another node or here before a refused update.
+
+    None once the record says so.
+    """
     ended_good: bool = False
     """What has ended was good."""
     reinstall: bool = False

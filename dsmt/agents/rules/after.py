@@ -86,12 +86,12 @@ def doing(record: InstanceRecord, step: str) -> Changes:
 
 
 def did() -> Changes:
-    """It is over, well or not, or is not wanted any more."""
+    """The step under way has ended, whether it succeeded or not, or is no longer wanted."""
     return {"doing": "", "cut": 0}
 
 
 def cut_off() -> Changes:
-    """It has failed, for it ends who does it: it is tried again, and has failed again at the next such end."""
+    """The step keeps killing its agent, so it counts as failed. It is tried again; one more such death fails it again."""
     return {"cut": CUT_MOST - 2}
 
 

@@ -29,7 +29,7 @@ class Batch:
         return self._leaves.get(identity)
 
     def take(self) -> list[Append]:
-        """All of it, which is held no more."""
+        """Hand over everything that is held; the batch is empty after that."""
         held, self._held, self._noted = self._held, [], 0
         self._leaves.clear()
         return held

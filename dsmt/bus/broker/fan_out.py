@@ -151,7 +151,7 @@ class FanOut:
                 self._mark(subscription)
 
     def given(self, session: Session, number: int) -> int:
-        """Up to which row a subscription was sent what it takes; 0 when there is none of that number."""
+        """The row up to which a subscription has been sent all that it takes; 0 when there is none of that number."""
         subscription = self._router.get(session, number)
         if subscription is None:
             return 0

@@ -186,7 +186,7 @@ class Ingest:
         return self._pending.leaf(identity) or self._store.leaf(*identity)
 
     def _is_new(self, identity: EventId, session: str) -> bool:
-        """Whether an event is behind all that is known of its source, whose session brings it."""
+        """Whether an event comes over its own source's session, and is newer than all that is known of that source."""
         if identity.source != session or session in self._reoffered:
             return False
         mark = self._marks.high(session)

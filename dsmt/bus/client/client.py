@@ -151,7 +151,7 @@ class BusClient:
 
     @property
     def early_s(self) -> float:
-        """By how much what was re-offered is ahead of the realm time of the broker, which refuses it for that; else 0."""
+        """How far a re-offered event is ahead of the broker's realm time, so that the broker refuses it; 0 when none is."""
         return self._publisher.early_s
 
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:

@@ -92,7 +92,7 @@ class Publisher:
 
     @property
     def early_s(self) -> float:
-        """By how much what is re-offered is ahead of the broker's realm time, which refuses it for that; else 0."""
+        """How far a re-offered event is ahead of the broker's realm time, so that the broker refuses it; 0 when none is."""
         return self._early.ahead_s
 
     @property

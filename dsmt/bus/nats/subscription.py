@@ -216,7 +216,7 @@ class NatsSubscription:
             await self._trimmed(link, at)
 
     async def _trimmed(self, link: NatsLink, at: Head) -> None:
-        """Tell once what was trimmed before it was read, and deliver what of it is retained."""
+        """Tell once that rows were trimmed before they were read, and deliver those of their facts that are retained."""
         facts = sorted((await self._page(link)).facts, key=lambda found: found[0])
         fields = {"from": self._after + 1, "to": at.first - 1}
         said = f"the history before row {at.first} is not whole any more: parts of it were trimmed"
@@ -272,7 +272,7 @@ class NatsSubscription:
             self._deliveries.hand_on()
 
     async def _fate(self, link: NatsLink, missing: MissingPart) -> str:
-        """What became of it: where the event before it is there, it was not trimmed, for what goes first is what is old."""
+        """`lost` or `trimmed`: the oldest are trimmed first, so where the event before it is still there, it was lost."""
         before = EventId(missing.source, missing.incarnation, missing.after)
         return "lost" if await is_there(link, self._subjects, before, missing.topic) else "trimmed"
 

@@ -98,7 +98,7 @@ def _range(pattern: str) -> Range:
 
 
 def next_topic(patterns: Iterable[str], topic: str) -> str | None:
-    """No topic between this one, which none of the patterns takes, and the answer is taken; None: none behind it is.
+    """The first topic after this one that a pattern may take; None if there is none.
 
     So what lies between two parts of what a pattern with `+` takes is passed over, not read.
     """

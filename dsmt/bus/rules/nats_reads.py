@@ -51,7 +51,7 @@ def passed_on(subjects: Subjects, question: Question, payload: bytes) -> bytes:
 
 
 def _asked(subject: str, asked: Mapping[str, Any]) -> tuple[str, Sequence[object] | None]:
-    """Of which stream something is asked, and the filters of what it is after; None for what is no question of ours.
+    """The stream that a question is about, and its filters; None in their place where it is not a question of ours.
 
     A server knows the keys in any case of letters: so all of them must be known here.
     """

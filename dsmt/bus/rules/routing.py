@@ -126,7 +126,7 @@ class Subscription(Generic[Owner]):
         return any(matches(pattern, topic) for pattern in others)
 
     def has(self, brought: str) -> bool:
-        """Whether it is sent by another what is live here and was brought by that broker."""
+        """Whether this subscriber reads that broker itself: live events that it brought need not be sent."""
         return self.copies is not None and brought in self.copies
 
     def following(self, topic: str) -> str | None:

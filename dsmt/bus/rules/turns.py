@@ -131,7 +131,7 @@ class Turns(Generic[Who]):
         return worked
 
     def drop(self, who: Who) -> None:
-        """Forget what a session has sent: it was refused; that it is closed is kept."""
+        """Forget what a session that was refused has sent; that it has closed is kept."""
         queue = self._queues.pop(who, None)
         if queue is not None and isinstance(queue.waiting[-1], Closed):
             self._queues[who] = _Queue(deque([queue.waiting[-1]]))

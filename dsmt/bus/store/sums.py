@@ -42,5 +42,5 @@ def is_event(found: Sequence[Any]) -> bool:
 
 
 def damaged(path: str, what: str) -> FailedError:
-    """What is raised where a store is damaged; its field `what` says what of it."""
+    """The error of a damaged store; its field `what` says what is wrong with it."""
     return FailedError("store.damaged", f"the store {path} is damaged: {what}", next=NEXT, what=what)

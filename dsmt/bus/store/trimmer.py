@@ -95,7 +95,7 @@ class Trimmer:
         return [Candidate(*one) for one in found]
 
     def _chosen(self, number: int, rows: Sequence[Candidate], *, old: int, due: dict[str, int]) -> Chosen:
-        """Delete what is to go among these; what that was."""
+        """Choose which of these rows go, and delete them; what was chosen."""
         chosen = oldest_first(rows, number, due=due, old=old, horizon=self._horizons[number], stays=self._stays)
         self._horizons[number] = max(self._horizons[number], chosen.place)
         if chosen.taken:

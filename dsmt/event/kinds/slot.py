@@ -119,7 +119,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     node_words_ms: Ms = 0
 
     def says(self, other: Slot) -> bool:
-        """Whether it has the content of another: by which words it was decided is none (A4)."""
+        """Whether it says the same as another; the words by which it was decided do not count (A4)."""
         return self == msgspec.structs.replace(
             other,
             spec_version=self.spec_version,

@@ -144,7 +144,7 @@ def _is_revoked(node: Identity, ended: str, trust: TrustStore) -> bool:
 
 
 def _key(home: Home, former: Identity | None) -> Key:
-    """The key of the node that is to be (rule 1); not that of who it was, which a join that was killed may have left."""
+    """The key of the node that is to be (rule 1); a join that was killed may have left the former node's, not this one."""
     path = home.root / KEY_FILE
     if not path.exists() or (former is not None and SecretKey(path.read_bytes()).key_id == former.key.key_id):
         write_secret(path, SystemEntropy().bytes(32))

@@ -145,7 +145,7 @@ def ensure_broker(
 
 
 def had_address(home: Home, name: str) -> str | None:
-    """The address of a broker that was made, and by which it is known; None for one that is not known.
+    """The address at which the realm knows a broker that was made here; None for one that it does not know.
 
     A home that was restored without its brokers, and whose realm has one, had that, if nobody listens there on this machine.
     """

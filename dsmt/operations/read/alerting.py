@@ -114,7 +114,7 @@ def _out(node: str, out: Outside) -> Alert:
 
 
 def away(sight: Sight, node: Node) -> Alert | None:
-    """A node that is not alive, and what helps; None of one that is, and of one that is let in no more."""
+    """The alert for a node that is not alive, with what helps; None for one that is alive, has left, or is kept out."""
     if node.out is not None or node.liveness not in ("dead", "suspect"):
         return None
     found, known = _away(sight, node), controllers(sight)

@@ -19,7 +19,7 @@ def all_there(sight: Sight, target: Target) -> bool:
 
 
 def all_decided(sight: Sight, target: Target) -> bool:
-    """Whether of each slot that the spec wants it was decided where it is to be; one that is gone yet is to come back."""
+    """Whether each slot that the spec wants has been decided; one whose fact says gone has not: it is to come back."""
     entry = sight.view.services[target.service]
     taken = ((*place, slot.fact) for place, slot in entry.slots.items() if target.takes(SlotKey(target.service, *place)))
     told = [(name, fact.record.desired) for name, _, fact in taken if fact is not None]
@@ -35,7 +35,7 @@ def all_decided(sight: Sight, target: Target) -> bool:
 
 
 def _has_a_node(sight: Sight, target: Target, component: str) -> bool:
-    """Whether a node is of the set of a component of which there is one on each."""
+    """Whether any node is in the set of a component that runs once on each node."""
     known = sight.governing.of(SlotKey(target.service, component, 0))
     return known is not None and bool(indexes_of_nodes(sight.fleet, known.entry, known.chooser))
 

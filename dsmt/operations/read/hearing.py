@@ -20,7 +20,7 @@ NEVER_HEARD_MS: Final = 30_000
 
 
 def is_unheard(sight: Sight, instance: Instance | None) -> bool:
-    """Whether who speaks of what runs is not heard: what was said of it may be so no more."""
+    """Whether the source that reports on the program is not heard: what it said last may not be true any more."""
     said = None if instance is None else instance.application
     return said is not None and sight.fleet.is_unheard(said.signed.event.source)
 
@@ -50,7 +50,7 @@ def never_heard(sight: Sight, instance: Instance | None, seen: Seen) -> Reason |
 
 
 def is_agentless(seen: Seen) -> bool:
-    """Whether what is shown is that no agent can be begun."""
+    """Whether the state that is shown is that its agent cannot be started."""
     return seen.state in (Shown.BACKOFF, Shown.FAILED) and seen.status is not None and bars(seen.status.record)
 
 

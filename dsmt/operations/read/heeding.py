@@ -138,7 +138,7 @@ class _Heeding:
         return was_begun and has_failed(row) and not is_behind(sight, row)
 
     def _was_begun(self, sight: Sight, row: InstanceRow) -> bool:
-        """Whether what was asked of it was decided."""
+        """Whether a controller has decided what was asked of this instance."""
         asked, entry = self._asked[row.key], _entry(sight, row.key)
         if not _is_heard(entry, asked) or entry.told is None:
             return False
@@ -217,7 +217,7 @@ def _has_lost_its_node(sight: Sight, key: SlotKey) -> bool:
 
 
 def _is_heard(entry: SlotEntry, asked: Asked) -> bool:
-    """Whether what stands is that word, or follows it."""
+    """Whether the slot follows the word of this command, or a later one."""
     return entry.followed_control[0] >= asked.version
 
 

@@ -184,7 +184,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
 
 
 def _place(sight: Sight, entry: SlotEntry, node: str | None) -> str | None:
-    """The node; None where what was said of it was said by a machine whose name another has now, and that is silent."""
+    """`node`, or None where what is known of it came from a machine since replaced under the same name, and silent."""
     said, fact = None if node is None else entry.application(node), entry.fact
     if said is None or fact is None or fact.record.desired != "running" or not is_replaced(sight.fleet, fact.record):
         return node
@@ -335,7 +335,7 @@ def _failed(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen, why: R
 
 
 def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:
-    """Why its slot was decided as it stands, unless that was to run there, and was done: what is later is not for that."""
+    """The reason in its slot's fact; None once it runs there as that fact wants: what comes later has other reasons."""
     fact = entry.fact
     if fact is None:
         return None
@@ -344,7 +344,7 @@ def _decided(entry: SlotEntry, seen: Seen) -> Reason | None:
 
 
 def _lost(sight: Sight, key: SlotKey, spec: ComponentSpec | None, node: str | None, seen: Seen) -> Reason:
-    """Its node is dead, or who speaks of it is silent for too long."""
+    """The reason of an instance whose node is dead, or whose reports have stopped for too long."""
     verdict = None if node is None else sight.fleet.verdict(node)
     since = 0 if seen.since_ms is None else seen.since_ms
     if node is None or verdict is None:

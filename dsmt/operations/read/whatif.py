@@ -254,7 +254,7 @@ class _Foreseen:
 
 
 def _under_way(sight: Sight, row: InstanceRow) -> bool:
-    """Whether its node lives and is at what it was told, of which nothing has failed."""
+    """Whether its node is alive and still working at what it was told, and nothing of that has failed."""
     if row.node is None or row.failures or row.held is not None or sight.fleet.state(row.node) != "alive":
         return False
     slot = sight.view.slot(row.key)

@@ -344,7 +344,7 @@ def said_now(spec: ServiceSpec, revision: int, *, plan: str | None = None) -> Ap
 
 
 def unchanged(sight: Sight, service: str, revision: int, *, plan: str | None = None) -> Applied:
-    """What to say of a service of which nothing was changed: how it is."""
+    """What to say of a service that was left unchanged: how many of its instances are ready."""
     free = [row for row in instances(sight, Target(service)) if row.held is None]
     ready = sum(is_ready(sight, row) for row in free)
     said = Applied(service=service, revision=revision, plan=plan, outcome="unchanged", ready=ready, wanted=len(free))

@@ -250,7 +250,7 @@ class _Reader:
 
 
 def _nothing(wanted: LogQuery, asked: _Asked) -> str:
-    """That nothing was written of what is asked."""
+    """The sentence for a log that is empty: what has written nothing."""
     if wanted.step is not None:
         return f"its `{wanted.step}` command has written nothing, or has not run"
     if asked.ran_elsewhere:

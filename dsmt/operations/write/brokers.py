@@ -140,7 +140,7 @@ def _restored(said: Mapping[str, tuple[SignedEvent, BrokerWord]], drafts: Sequen
 
 
 async def _said(bus: BusReader) -> dict[str, tuple[SignedEvent, BrokerWord]]:
-    """What was said last of each broker, as it counts: who is attached to one that was removed sees that none was (R8)."""
+    """The last word on each broker; seen from a removed one, where all were removed none counts as removed (R8)."""
     found, words = {}, {}
     for signed in await retained(bus, TOPIC, "what was said of brokers"):
         with suppress(UnusableEventError):

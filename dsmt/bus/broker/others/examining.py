@@ -32,7 +32,7 @@ async def examine(bus: BusReader, withholding: Withholding, take: Callable[[Sequ
 
 
 async def _last(bus: BusReader, withholding: Withholding, owed: Sequence[EventId]) -> tuple[list[EventId], list[Arrived]]:
-    """Read the last moments of its history, whoever brought what it has of them: what it lacks, and what is not here."""
+    """Read the last moments of its history, also what others brought to it: what it lacks of `owed`, and what we lack."""
     had, missed = set[EventId](), list[Arrived]()
     since = bus.now_ms() - LAST_MS
     async with bus.subscribe(Interest(("/",), Start.HISTORY, since=since, follow=False, copies=())) as batches:
