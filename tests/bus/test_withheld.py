@@ -20,6 +20,7 @@ from dsmt.event.records import to_data
 from dsmt.operations.read.members import brokers
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import status
+from dsmt.operations.words.sentences import sentence
 from dsmt.ports.bus import Draft, Start
 from dsmt.ports.store import Row
 from tests.bus.meshes import at, held, linked, mesh
@@ -75,6 +76,8 @@ async def test_who_withholds_a_source_from_all_readers_is_named_once_and_again_w
         await until(lambda: named(got, "b1", "b2"))
         (told,) = named(got, "b1", "b2")
         assert (told["source"], told["count"] > 0) == ("operator/a", True)
+        (event,) = [one.signed.event for one in got.arrived if one.signed.event.topic == "broker/b1/withheld/b2"]
+        assert sentence(event).startswith("broker/b2 does not give b1 what it has said to hold: operator/a #")
         end()
         await source.publish(Draft("user/x", {"n": 1}))
         await until(lambda: [one["count"] > 0 for one in named(got, "b1", "b2")] == [True, False])

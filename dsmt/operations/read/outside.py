@@ -121,7 +121,7 @@ def kept_out(sight: Sight, entry: NodeEntry) -> str | None:
 
 
 def revoked(sight: Sight, entry: NodeEntry) -> SignedEvent | None:
-    """The revocation of a node's key that ended its sessions: it is not alive, and has not attached or was not heard after that.
+    """The revocation of a node's key that ended its sessions: it is not alive, and has not attached since, or was not heard.
 
     On the other side of a cut it is heard until that is over.
     """

@@ -42,12 +42,10 @@ def subject(event: Event) -> str:
         return "/".join(levels[3:])
     if levels[0] == "source":
         return "/".join(levels[1:])
-    if event.type == "dsmt.broker.withheld":
-        return f"broker/{levels[3]}"
     if event.type == "dsmt.trust.revoked" and isinstance(event.data.get("name"), str) and event.data["name"]:
         return str(event.data["name"])
     if levels[0] in ("node", "broker", "controller", "nodeset", "config"):
-        return "/".join(levels[:2])
+        return f"broker/{levels[3]}" if event.type == "dsmt.broker.withheld" else "/".join(levels[:2])
     return "/".join(levels[1:]) if levels[0] == "tombstone" else event.topic
 
 
