@@ -134,7 +134,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
         waits(f"an answer at {some(started.brokers)}")
         try:
             warn(await coming_up.announced(home))
-            await coming_up.attached(home, started, tell=lambda text: (waits(""), tell(text)))
+            warn(await coming_up.attached(home, started, tell=lambda text: (waits(""), tell(text))))
         except TransportError as error:
             raise unreached(home, error) from error
     if ctx.json:
@@ -165,7 +165,7 @@ def upgrade(ctx: CliContext) -> None:
 async def _upgrade(ctx: CliContext, home: Home) -> None:
     with ctx.progress() as tell:
         done = await upgrading.upgrade(home, tell, waits=ctx.tell_waits)
-        await coming_up.attached(home, done.started, tell=tell)
+        warn(await coming_up.attached(home, done.started, tell=tell))
     ctx.done = True
     parts = {"broker": done.brokers, "controller": done.started.controllers, "node": done.started.nodes}
     if ctx.json:

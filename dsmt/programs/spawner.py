@@ -7,7 +7,7 @@ Rule 3: when a kept program is started, started again and ended `dsmt.agents.rul
 Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with code 0.
 Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
 Rule 6: `start` is idempotent: while the process of the record lives, it is the answer.
-Rule 7: a kept program that asked, and has ceased to, hangs: it is killed, and so started again (`asking`).
+Rule 7: a kept program that asked, and has ceased to, hangs: it is killed, and so started again (`pings`).
 Rule 8: `anew` has it end the kept programs, and then begin anew in this very process (`anew`).
 """
 

@@ -26,9 +26,10 @@ NODES = tuple(f"n{number}" for number in range(1, 9))
 EACH_S = 20.0
 
 
-async def waits_for_controllers(_: object, controllers: Collection[str]) -> None:
-    """They are there 5 s later."""
+async def waits_for_controllers(_: object, controllers: Collection[str]) -> list[str]:
+    """They are there 5 s later, but for one that hangs."""
     await asyncio.sleep(5.0 if controllers else 0.0)
+    return [one for one in controllers if one == "hangs"]
 
 
 @pytest.fixture
@@ -101,6 +102,12 @@ def test_up_returns_when_its_controllers_are_there_too(home: Home) -> None:
         return asyncio.get_running_loop().time()
 
     assert run(main()) == 3 * EACH_S + 5
+
+
+def test_up_names_a_controller_that_hangs_and_says_what_becomes_of_it(home: Home) -> None:
+    started = StartedRealm("r", (), ("c1", "hangs"), NODES[:3], made=False)
+    said = run(coming_up.attached(home, started, limit_s=30.0))
+    assert said == ["controller hangs is not alive yet; one that hangs is ended after 70 s, and started again"]
 
 
 @pytest.mark.parametrize("of_the_realm", [True, False])

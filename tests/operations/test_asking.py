@@ -133,3 +133,15 @@ def test_a_command_hardly_waits_where_all_is_down_and_nobody_is_at_work(tmp_path
         write_record(str(record), own)
         assert asking.patience_s(home, realm) == waits, "it runs"
         record.unlink()
+
+
+def test_where_no_broker_is_here_it_is_said_what_runs_here_and_where_to_go(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`dsmt up` had started the node of a joined machine, failed, and said to type what had just been typed."""
+    home, error = Home(tmp_path), TransportError("bus.unreachable", "no broker answers at 10.0.0.2:1", next="dsmt up")
+    told = asking.unreached(home, error)
+    assert (told.message, told.next) == (error.message, "dsmt up on a machine that has a broker")
+    monkeypatch.setattr(asking.Parts, "things", lambda _: ["node/n1", "controller/c1"])
+    told = asking.unreached(home, error)
+    assert told.message == "no broker answers at 10.0.0.2:1; node/n1 runs here, and will attach when one does"

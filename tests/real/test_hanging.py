@@ -23,16 +23,16 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 KEEPER = """
 import os, sys
 from dsmt.bus.store.sqlite import SqliteStore
-from dsmt.errors import FailedError
-from dsmt.programs import asking, keeper
+from dsmt.ports.store import StoreFullError
+from dsmt.programs import keeper, pings
 from dsmt.system import processes
 
 HEARD, FULL = {heard!r}, {full!r}
-asking.Pings.__init__.__defaults__ = (1.0, 0.5)
+pings.Pings.__init__.__defaults__ = (1.0, 0.5)
 processes.keep_asking.__kwdefaults__["ask_s"] = 0.1
 processes.watch_spawner.__kwdefaults__["ask_s"] = 0.1
 
-def heard(self, who, now, really=asking.Pings.heard):
+def heard(self, who, now, really=pings.Pings.heard):
     really(self, who, now)
     with open(os.path.join(HEARD, str(who.pid)), "a") as file:
         file.write(".")
@@ -42,7 +42,7 @@ def append(self, batch, really=SqliteStore.append):
         raise StoreFullError("store.full", "the disk is full", next="free space on its disk")
     return really(self, batch)
 
-asking.Pings.heard, SqliteStore.append = heard, append
+pings.Pings.heard, SqliteStore.append = heard, append
 sys.exit(keeper.main(sys.argv[1], int(sys.argv[2])))
 """
 """A keeper whose spawners write down who asks, and whose brokers have a full disk while there is a file `full`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from dsmt.errors import RefusedError, TransportError
+from dsmt.event.phrases import some
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
 from dsmt.operations.connection import connect
 from dsmt.operations.local.home import Home
@@ -39,9 +40,13 @@ def patience_s(home: Home, realm: RealmConfig) -> float:
 
 
 def unreached(home: Home, error: TransportError) -> TransportError:
-    """Why no broker answers, or lets anybody in: the disk of one of this home may be full."""
+    """Why no broker answers, or lets anybody in: the disk of one of this home may be full, or none is here."""
     if error.code not in ("bus.unreachable", "bus.stranger"):
         return error
+    if error.code == "bus.unreachable" and not home.names("brokers"):
+        runs = [one for one in Parts(home).things() if one.startswith("node/")]
+        said = f"; {some(runs)} {'runs' if len(runs) == 1 else 'run'} here, and will attach when one does" if runs else ""
+        return TransportError(error.code, f"{error.message}{said}", next="dsmt up on a machine that has a broker")
     full = [str(one) for one in (home.part("brokers", name) for name in home.names("brokers")) if _is_full(one)]
     if not full:
         return error

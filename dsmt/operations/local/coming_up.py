@@ -19,6 +19,7 @@ from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
 from dsmt.programs.configuration import IDENTITY, read_identity
+from dsmt.programs.pings import AGAIN_S, SILENT_S
 from dsmt.system.failures import little_left
 from dsmt.trust.keys import key_id_of
 
@@ -56,9 +57,10 @@ async def announced(home: Home) -> list[str]:
     return [*unheard, *removed]
 
 
-async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell = silent) -> None:
+async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell = silent) -> list[str]:
     """Wait until all nodes are attached and alive, as long as within the limit one more of them is, and then controllers.
 
+    Which controllers are not alive after a while, in words; they are started, and one that hangs is ended (C15).
     Raises `TimedOutError`, and `FailedError` where a key has ended.
     """
     keys = {node: read_identity(home.part("nodes", node) / IDENTITY).certificate.key_id.hex() for node in started.nodes}
@@ -85,7 +87,9 @@ async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIEN
                     full = little_left(str(home.root))
                     said, advice = (f"{said}; {full}", "free space there") if full else (said, error.next)
                     raise TimedOutError(error.code, said, next=advice) from error
-        await following.here(connection.bus, started.controllers)
+        late = await following.here(connection.bus, started.controllers)
+    hangs = f"not alive yet; one that hangs is ended after {round(SILENT_S + AGAIN_S)} s, and started again"
+    return [f"controller {one} is {hangs}" for one in late]
 
 
 def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list[str]:

@@ -65,13 +65,16 @@ async def come(bus: BusReader, members: Mapping[str, int]) -> list[str]:
     return await _until_none(bus, left, limit_s=COME_S)
 
 
-async def here(bus: BusReader, own: Collection[str]) -> None:
-    """Wait until these controllers of this home are alive where the realm is now; one whose key has ended never is."""
+async def here(bus: BusReader, own: Collection[str]) -> list[str]:
+    """Wait until these controllers of this home are alive where the realm is now; who is not.
+
+    One whose key has ended never is.
+    """
 
     def left(sight: Sight) -> list[str]:
         return sorted({*own}.difference(one.controller for one in controllers(sight) if one.alive))
 
-    await _until_none(bus, left, limit_s=HERE_S)
+    return await _until_none(bus, left, limit_s=HERE_S)
 
 
 async def _until_none(bus: BusReader, left: Callable[[Sight], list[str]], *, limit_s: float) -> list[str]:

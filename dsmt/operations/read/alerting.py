@@ -166,7 +166,7 @@ def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Aler
             target=f"controller/{one.controller}",
             code="controller.silent",
             message="it is not alive; the others decide",
-            next=f"dsmt up starts it where it was; or dsmt controller remove {one.controller}",
+            next=f"one that hangs is begun anew; dsmt up starts it where it was; or dsmt controller remove {one.controller}",
             who="you",
         )
         for one in of_controllers
