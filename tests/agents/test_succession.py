@@ -11,6 +11,7 @@ from dsmt.agents.rules.container import IDENTITY
 from dsmt.event.kinds.broker import Session
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Arrived, Complete, Cursor, Draft
+from dsmt.ports.processes import UNSEEN, Exit
 from dsmt.ports.realm import NatsTerms
 from dsmt.trust.identity import load, root_issued
 from dsmt.trust.keys import SecretKey
@@ -150,8 +151,18 @@ class Heard:
         self.bus.emit(Draft(f"broker/b1/session/{source}", to_data(told)))
 
 
-def test_an_agent_that_hangs_is_ended_and_followed_by_one_that_takes_over_what_runs() -> None:
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen, for its spawner had died"])
+def test_an_agent_that_hangs_is_ended_and_followed_by_one_that_takes_over_what_runs(
+    seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = AgentProcess.wait
+
+    async def waited(process: AgentProcess) -> Exit:
+        ended = await wait(process)
+        return ended if seen else UNSEEN
+
     async def main() -> None:
+        monkeypatch.setattr(AgentProcess, "wait", waited)
         at = Managed()
         heard, agent = Heard(at), SLOT.agent("n1")
         at.start()

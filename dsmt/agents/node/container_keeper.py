@@ -365,7 +365,7 @@ class ContainerKeeper:
             self._process.signal(signal.SIGKILL)
 
     def _why_ended(self, ended: Exit, lived_s: float, *, watched: bool = True) -> Reason:
-        if self._hung and ended.signal == signal.SIGKILL:
+        if self._hung and (ended.signal == signal.SIGKILL or not ended.seen):  # another spawner's child
             hung_for = endings.words(HUNG_AFTER_MS / 1000)
             return reason("run.watchdog", time=hung_for, target=str(self.slot), node=self._config.node)
         if ended.code is not None and ended.code != c.EXIT_STOPPED:
