@@ -30,7 +30,7 @@ from dsmt.operations.write.asking_logs import Line, LogNotice
     help="When to start, to within half a minute: 10m (ago), 14:05 or an RFC 3339 time.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Follow new lines, across restarts and moves.")
-@click.option("--previous", is_flag=True, help="The log of the run before this one.")
+@click.option("--previous", is_flag=True, help="The last run that has ended; plain `logs` shows what runs.")
 @click.option("--step", default=None, type=click.Choice(STEPS), help="Show the log of this step instead.")
 def logs(
     ctx: CliContext, target: str, *, lines: int | None, since: str | None, follow: bool, previous: bool, step: str | None

@@ -120,7 +120,7 @@ REASONS: Final[Mapping[str, Template]] = {
     ),
     "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run` or `directory`, or `chmod +x`", "you"),
     "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or `auto`", "world"),
-    "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target>", "dsmt"),
+    "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target> --previous", "dsmt"),
     "start.exited": Template(
         "exited with <code> <time> after start, before it was ready", "dsmt logs <target> --previous", "dsmt"
     ),

@@ -40,6 +40,6 @@ class Logs(Protocol):
         """Free the oldest bytes over the bound, also while the program writes."""
         ...
 
-    def read(self, name: str, start: int, end: int | None, *, rotated: bool = False, most: int = 65536) -> bytes:
-        """The last `most` bytes between two offsets (None: the end), of the `.1` file when `rotated`."""
+    def read(self, name: str, start: int, end: int | None, *, back: int = 0, most: int = 65536) -> bytes:
+        """The last `most` bytes between two offsets (None: the end), of the file that was put aside `back` times ago."""
         ...

@@ -50,6 +50,7 @@ class DiskLogs:
         if end <= size_bytes or end == 0:
             return Begun(end, rotated=False)
         if keep == 0:
+            self._drop_from(path, 1)
             os.unlink(path)
             return Begun(0, rotated=False)
         self._drop_from(path, keep)
@@ -79,10 +80,10 @@ class DiskLogs:
                 self._drop_from(path, number)
                 return
 
-    def read(self, name: str, start: int, end: int | None, *, rotated: bool = False, most: int = 65536) -> bytes:
+    def read(self, name: str, start: int, end: int | None, *, back: int = 0, most: int = 65536) -> bytes:
         """The last `most` bytes between two offsets; what was freed is left out."""
         with contextlib.suppress(OSError):  # it is not there, or nothing that can be read (rule 4)
-            place = self.path(name) + (".1" if rotated else "")
+            place = self.path(name) + (f".{back}" if back else "")
             with open(os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 last = size if end is None else min(end, size)

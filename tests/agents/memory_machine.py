@@ -264,7 +264,7 @@ class MemoryLogs:
         if name == "stdout":
             self.trims.append((asyncio.get_running_loop().time(), self.end(name)))
 
-    def read(self, name: str, start: int, end: int | None, *, rotated: bool = False, most: int = 65536) -> bytes:
+    def read(self, name: str, start: int, end: int | None, *, back: int = 0, most: int = 65536) -> bytes:
         return self.content.get(self.path(name), b"")[start:end][-most:]
 
     def write(self, name: str, text: str) -> None:

@@ -29,7 +29,7 @@ def test_what_was_let_go_and_is_taken_back_is_written_as_it_was_also_its_driver(
     both = replace(both, ports={"http": 20002}, configured="r2")
     about = {"handle": OTHER, "driver": "podman", "began": 9.0, "history": RestartHistory(), "now_ms": 9}
     both = replace(both, **after.started(both, NEW, **about))
-    back = replace(both, **after.taken_back(both.outgoing, check="c"))  # type: ignore[arg-type]
+    back = replace(both, **after.taken_back(both, both.outgoing, check="c"))  # type: ignore[arg-type]
     assert back == replace(ready, begun={"r1": 5, "r2": 9})
 
 

@@ -4,9 +4,14 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from dsmt.agents.instance.log_answers import FOLLOW_S, _batches
 from dsmt.agents.instance.output import Output
+from dsmt.agents.instance.present import Present
+from dsmt.agents.rules.record import InstanceRecord, Written
 from dsmt.errors import TransportError
+from dsmt.event.reason import failed
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit
 from dsmt.spec.records import Logs as Bounds
@@ -14,6 +19,8 @@ from dsmt.spec.records import Logs as Bounds
 from .memory_bus import Realm
 from .sights import command
 from .world import WEB, Site, in_virtual_time
+
+TOPIC = "service/web/log/app/0/n1/stdout"
 
 
 def test_retry_tries_at_once_what_is_parked() -> None:
@@ -52,6 +59,53 @@ def test_logs_are_answered_to_the_asker_also_of_the_run_before() -> None:
         assert (now["lines"], now["last"]) == (["four"], True)
         assert before["lines"] == ["one", "two"]
         assert next(s.event.to for s in site.realm.log if s.event.topic == topic) == ("operator/op",)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+async def asked(site: Site, name: str, **about: Any) -> list[str]:
+    """The same, once it has."""
+    command(site, "LOGS", name, lines=9, stream="stdout", **about)
+    await site.realm.until(lambda: any(told["command"] == name for told in site.realm.told(TOPIC)))
+    return [line for told in site.realm.told(TOPIC) if told["command"] == name for line in told["lines"]]
+
+
+def test_where_nothing_runs_the_last_run_that_has_ended_is_the_one_that_failed_last() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB + "    restart: {escalate: [{restart: 1}], park: {after: 1, retry: 1h}}\n")
+        agent = site.start()
+        await site.until("running")
+        assert await asked(site, "l0", previous=True) == [], "none has ended"
+        site.logs.write("stdout", "one\n")
+        site.machine.alive[0].end(Exit(7, None))
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        assert await asked(site, "l1", previous=True) == ["one"]
+        site.logs.write("stdout", "two\n")
+        site.machine.alive[0].end(Exit(7, None))
+        await site.realm.until(lambda: site.statuses()[-1]["parked"])
+        assert await asked(site, "l2", previous=True) == ["two"]
+        assert await asked(site, "l3") == ["two"], "and there is nothing else to show"
+        agent.kill()
+        agent = site.start()
+        assert await asked(site, "l4", previous=True) == ["two"], "who follows an agent knows it"
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_run_that_could_not_be_begun_is_not_the_last_that_has_ended() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB + "    restart: {first: 60s}\n")
+        agent = site.start()
+        await site.until("running")
+        site.logs.write("stdout", "one\n")
+        site.machine.wrong = failed("start.cannot_exec", program="serve", dir="/", error="no such file")
+        site.machine.alive[0].end(Exit(7, None))
+        await site.realm.until(lambda: (site.statuses()[-1]["reason"] or {}).get("code") == "start.cannot_exec")
+        assert await asked(site, "l1", previous=True) == ["one"]
         agent.kill()
 
     in_virtual_time(main)
@@ -196,7 +250,7 @@ class PutAside:
         self.ends = ends
 
     def end(self, stream: str) -> int:
-        return self.ends[stream]
+        return self.ends.get(stream, 0)
 
     def begin(self, stream: str, **_: Any) -> Begun:
         self.ends[stream] = 0
@@ -204,25 +258,26 @@ class PutAside:
 
 
 def test_where_a_run_begins_in_a_new_file_what_stood_in_the_one_before_is_no_place_in_it() -> None:
-    record = SimpleNamespace(output={}, before={})
+    record = InstanceRecord(boot="b1")
     logs: Any = PutAside(stdout=5000, stderr=0)
-    memory: Any = SimpleNamespace(record=record, note=lambda **about: vars(record).update(about))
+    memory: Any = SimpleNamespace(record=record)
+    memory.note = lambda **about: setattr(memory, "record", msgspec.structs.replace(memory.record, **about))
     bounds: Any = SimpleNamespace(size_bytes=1000, keep=1)
-    output = Output(logs, memory)
+    output = Output(logs, memory, Present())
     output.mark(1_000)
-    output.turn(bounds)
+    output.turn(bounds, 1)
     logs.ends["stdout"] = 70
     output.mark(3_000)
     assert output.place("stdout", since_ms=2_000) == 0
     assert output.place("stdout", since_ms=3_500) == 70
-    assert record.before["stdout"] == (True, 0, 5000)
+    assert memory.record.writes == Written(revision=1, places={"stdout": (1, 0, None), "stderr": (0, 0, None)})
 
 
 def test_what_is_written_to_a_file_that_was_begun_anew_counts_from_its_beginning() -> None:
     ends = {"stdout": 5000, "stderr": 0}
     logs: Any = SimpleNamespace(end=ends.__getitem__, trim=lambda *_, **__: None)
     nothing: Any = None
-    output, bounds = Output(logs, nothing), Bounds(size_bytes=1000, keep=1, rate_bytes=1)
+    output, bounds = Output(logs, nothing, Present()), Bounds(size_bytes=1000, keep=1, rate_bytes=1)
     output.trim(bounds, 10.0)
     ends["stdout"] = 4000
     assert output.trim(bounds, 11.0) == 0.25
@@ -239,17 +294,17 @@ class Rotated:
     def end(self, _stream: str) -> int:
         return len(self.now)
 
-    def read(self, _stream: str, start: int, end: int | None, *, rotated: bool = False, most: int) -> bytes:
-        return (self.before if rotated else self.now)[start:end][-most:]
+    def read(self, _stream: str, start: int, end: int | None, *, back: int = 0, most: int) -> bytes:
+        return (self.before if back else self.now)[start:end][-most:]
 
 
 def test_who_follows_gets_the_end_of_the_file_that_was_put_aside_and_all_of_the_new_one() -> None:
     before = b"one\ntwo\nthree\n"
+    memory: Any = SimpleNamespace(record=InstanceRecord(boot="b1"))
     logs: Any = Rotated(before, b"four\nfi")
-    memory: Any = SimpleNamespace(record=SimpleNamespace(before={"stdout": (True, 4, len(before))}))
-    assert Output(logs, memory).since("stdout", 8, most=1000) == ("three\nfour\n", 5)
-    memory.record.before = {"stdout": (False, 0, 0)}
-    assert Output(logs, memory).since("stdout", 8, most=1000) == ("four\n", 5)
+    assert Output(logs, memory, Present()).since("stdout", 8, most=1000) == ("three\nfour\n", 5)
+    none_is_kept: Any = Rotated(b"", b"four\nfi")
+    assert Output(none_is_kept, memory, Present()).since("stdout", 8, most=1000) == ("four\n", 5)
 
 
 def test_lines_of_any_script_fit_into_the_events_that_bring_them() -> None:

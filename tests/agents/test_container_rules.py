@@ -98,8 +98,8 @@ WORDS = InstanceRecord(
 def test_a_new_container_inherits_counters_ports_and_words_and_neither_process_nor_files():
     files = {
         "process": {"pid": 1}, "driver": "process", "run_key": "r", "install_key": "i", "run_generation": 1,
-        "run_restart": 1, "started": True, "ready": True, "began_s": 1.0, "output": {"stdout": 1},
-        "before": {"stdout": (True, 1, 2)}, "installed": ("i",), "configured": "c", "finished": True, "step": "install",
+        "run_restart": 1, "started": True, "ready": True, "began_s": 1.0, "writes": None,
+        "installed": ("i",), "configured": "c", "finished": True, "step": "install",
     }  # fmt: skip
     assert carried(msgspec.structs.replace(WORDS, **files)) == WORDS
 

@@ -7,6 +7,7 @@ import pytest
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.output import Output
+from dsmt.agents.instance.present import Present
 from dsmt.agents.rules.container import FILES, RECORD
 from dsmt.agents.rules.launching import place_of
 from dsmt.agents.rules.record import InstanceRecord, dump_record
@@ -108,7 +109,7 @@ def test_an_update_is_installed_while_what_runs_holds_its_port() -> None:
 def test_at_what_rate_output_is_written_is_seen_from_one_look_to_the_next() -> None:
     async def main() -> None:
         site = Site(Realm())
-        output = Output(site.logs, Memory(MemoryFiles(), "b1"))
+        output = Output(site.logs, Memory(MemoryFiles(), "b1"), Present())
         bounds = Logs(size_bytes=1000, keep=1, rate_bytes=0)
         assert output.trim(bounds, 100.0) == look_again_s(0.0, 0, 1000)
         site.logs.write("stdout", "x" * 500)

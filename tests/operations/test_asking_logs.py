@@ -167,7 +167,10 @@ def test_what_is_on_no_node_has_no_logs() -> None:
     [
         (LogQuery(5), "web/app/0 on n1: this run has written nothing"),
         (LogQuery(5, since_ms=7), "web/app/0 on n1: this run has written nothing since then"),
-        (LogQuery(5, previous=True), "web/app/0 on n1: the run before this one has written nothing, or there is none"),
+        (
+            LogQuery(5, previous=True),
+            "web/app/0 on n1: the last run that has ended has written nothing that is kept, or none has ended here",
+        ),
         (LogQuery(5, step="install"), "web/app/0 on n1: its `install` command has written nothing, or has not run"),
         (LogQuery(0), None),
     ],

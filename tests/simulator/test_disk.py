@@ -77,7 +77,7 @@ def test_a_log_over_its_size_is_rotated_when_a_run_begins_and_read_by_its_offset
     assert dict(disk.files()) == {"/logs/stdout.log": b"", "/logs/stdout.log.1": b"12345"}
     disk.append(logs.path("stdout"), b"67")
     assert logs.read("stdout", 0, None) == b"67"
-    assert logs.read("stdout", 1, None, rotated=True) == b"2345"
-    assert logs.read("stdout", 1, 3, rotated=True) == b"23"
-    assert logs.read("stdout", 0, None, rotated=True, most=2) == b"45"
+    assert logs.read("stdout", 1, None, back=1) == b"2345"
+    assert logs.read("stdout", 1, 3, back=1) == b"23"
+    assert logs.read("stdout", 0, None, back=1, most=2) == b"45"
     assert logs.read("stderr", 0, None) == b""

@@ -82,7 +82,7 @@ def test_logs_are_renamed_at_a_start_and_only_then(tmp_path: Path) -> None:
         Path(logs.path("stdout")).write_text(f"run {number} wrote this\n")
     names = sorted(path.name for path in (tmp_path / "logs").iterdir())
     assert names == ["stdout.log", "stdout.log.1", "stdout.log.2"]
-    assert logs.read("stdout", 0, None, rotated=True) == b"run 3 wrote this\n"
+    assert logs.read("stdout", 0, None, back=1) == b"run 3 wrote this\n"
     assert logs.read("stdout", 4, None) == b"4 wrote this\n"
 
 

@@ -25,7 +25,7 @@ class Failing:
 
     def __init__(self, context: Context, serving: Serving, handover: HandOver) -> None:
         self.supervision = Supervision(UNKNOWN_POLICY, context.memory.record.history)
-        self.output = Output(context.deps.logs, context.memory)
+        self.output = Output(context.deps.logs, context.memory, context.present)
         self._deps = context.deps
         self._memory = context.memory
         self._reporter = context.reporter

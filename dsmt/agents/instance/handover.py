@@ -48,7 +48,7 @@ class HandOver:
     def died(self) -> None:
         """The old copy has ended by itself: it is served no more."""
         self._present.old = None
-        self._memory.save(outgoing=None)
+        self._memory.save(**after.before_ended(self._memory.record))
         self._serving.let_go("the copy before has ended")
 
     def serve_again(self) -> None:
@@ -67,7 +67,7 @@ class HandOver:
         self._serving.let_go("it is being stopped")
         await self._stopper.stop(run)
         self._present.old = None
-        self._memory.save(outgoing=None)
+        self._memory.save(**after.before_ended(self._memory.record))
 
     def take_back(self) -> Run | None:
         """The old copy, which is the instance again."""
@@ -75,6 +75,6 @@ class HandOver:
         if run is None or kept is None:
             return None
         self._present.old = None
-        self._memory.save(**after.taken_back(kept, check=run.check))
+        self._memory.save(**after.taken_back(self._memory.record, kept, check=run.check))
         self._serving.resume()
         return run

@@ -75,7 +75,7 @@ class LogAnswers:
         begin = self._output.place(stream, since_ms=since if isinstance(since, int) else None)
         text, place = self._output.since(stream, begin, most=MOST_BYTES, whole=whole)
         if previous:
-            text = self._output.read(stream, previous=True, most=MOST_BYTES)
+            text = self._output.previous(stream, most=MOST_BYTES)
         return (text.splitlines()[-count:] if count else []), place
 
     def _answer_step(self, command: Command, cause: EventId, step: str) -> None:

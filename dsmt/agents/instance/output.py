@@ -12,6 +12,9 @@ from collections import deque
 from typing import Final
 
 from dsmt.agents.instance.memory import Memory
+from dsmt.agents.instance.present import Present
+from dsmt.agents.rules import after
+from dsmt.agents.rules.record import InstanceRecord, Written
 from dsmt.agents.rules.trimming import look_again_s
 from dsmt.ports.logs import STREAMS, Logs
 from dsmt.spec.records import Logs as Bounds
@@ -22,28 +25,34 @@ MARKS: Final = 3000
 
 
 class Output:
-    """The output of one instance's runs: the present one's and the one's before."""
+    """The output of one instance's runs: of what runs, and of those that have ended."""
 
-    def __init__(self, logs: Logs, memory: Memory) -> None:
+    def __init__(self, logs: Logs, memory: Memory, present: Present) -> None:
         self._logs = logs
         self._memory = memory
+        self._present = present
         self._marks: dict[str, deque[tuple[int, int]]] = {stream: deque(maxlen=MARKS) for stream in STREAMS}
         """How far each stream had come, and when (realm ms), the newest last."""
         self._looked: tuple[float, dict[str, int]] | None = None
         """When was trimmed last (boot-time s), and how far each stream had come then."""
 
-    def turn(self, bounds: Bounds) -> None:
+    def turn(self, bounds: Bounds, revision: int) -> None:
         """A new run is about to begin, and nobody writes: note where it begins, and where the last one was."""
         record = self._memory.record
-        output, before = {}, {}
+        ends, turned = {}, dict(record.turned)
+        places: dict[str, tuple[int, int, int | None]] = {}
         for stream in STREAMS:
-            end = self._logs.end(stream)
+            ends[stream] = end = self._logs.end(stream)
             begun = self._logs.begin(stream, size_bytes=bounds.size_bytes, keep=bounds.keep)
-            before[stream] = (begun.rotated, record.output.get(stream, 0), end)
-            output[stream] = begun.offset
             if begun.offset < end:
                 self._marks[stream].clear()
-        self._memory.note(output=output, before=before)
+                turned[stream] = turned.get(stream, 0) + 1
+            places[stream] = (turned.get(stream, 0), begun.offset, None)
+        self._memory.note(**after.begins_to_write(record, Written(revision=revision, places=places), ends, turned))
+
+    def not_begun(self) -> None:
+        """It could not be begun."""
+        self._memory.note(writes=None)
 
     def mark(self, now_ms: int) -> None:
         """Note how far each stream has come; of a time in which nothing was written, its begin and its end."""
@@ -67,7 +76,7 @@ class Output:
 
     def place(self, stream: str, *, since_ms: int | None = None) -> int:
         """Where the present run's output begins, or what it wrote since a time, and not much more (rule 1)."""
-        begin = self._memory.record.output.get(stream, 0)
+        begin = self._begin(self._shown(), stream)
         known = [place for at_ms, place in self._marks[stream] if since_ms is not None and at_ms <= since_ms]
         return max(begin, known[-1]) if known else begin
 
@@ -75,22 +84,44 @@ class Output:
         """What was written behind a place, at most the last of it, and the place behind that; `whole` lines only."""
         end, raw = self._logs.end(stream), b""
         if end < place:  # the file was put aside meanwhile, with what was not read of it
-            rotated, _, last = self._memory.record.before.get(stream, (False, 0, 0))
-            raw = self._logs.read(stream, place, last, rotated=True, most=most) if rotated else b""
+            raw = self._logs.read(stream, place, None, back=1, most=most)
             place = 0
         raw += self._logs.read(stream, place, end, most=most)
         lines = raw[: raw.rfind(b"\n") + 1] if whole else raw
         return lines.decode(errors="replace"), end - (len(raw) - len(lines))
 
-    def read(self, stream: str, *, previous: bool, most: int) -> str:
-        """The end of what the present run has written, or the one before."""
+    def previous(self, stream: str, *, most: int) -> str:
+        """The end of what the last run has written that has ended: where nothing runs, that is the one begun last."""
         record = self._memory.record
-        if previous:
-            rotated, start, end = record.before.get(stream, (False, 0, 0))
-            raw = self._logs.read(stream, start, end, rotated=rotated, most=most)
-        else:
-            raw = self._logs.read(stream, record.output.get(stream, 0), None, most=most)
-        return raw.decode(errors="replace")
+        ended = record.writes is not None and not self._runs()
+        return self._read(record.writes if ended else _last(record), stream, most=most)
+
+    def _shown(self) -> Written | None:
+        """What runs, the newer of two, or the last that has ended."""
+        record = self._memory.record
+        if record.outgoing is not None and not self._runs():
+            return record.outgoing.writes
+        return _last(record) if record.writes is None else record.writes
+
+    def _runs(self) -> bool:
+        """Whether what was begun last runs, and is not being ended as failed."""
+        run = self._present.run
+        return self._memory.record.process is not None if run is None else run.condemned is None
+
+    def _begin(self, one: Written | None, stream: str) -> int:
+        """Where a run's output begins, if its file is still the one that is written to; else its end."""
+        if one is None:
+            return 0
+        turn, begin, _ = one.places.get(stream, (0, 0, None))
+        return begin if turn == self._memory.record.turned.get(stream, 0) else self._logs.end(stream)
+
+    def _read(self, one: Written | None, stream: str, *, most: int) -> str:
+        """The end of what a run has written, as far as that is kept."""
+        if one is None or stream not in one.places:
+            return ""
+        turn, begin, end = one.places[stream]
+        back = self._memory.record.turned.get(stream, 0) - turn
+        return self._logs.read(stream, begin, end, back=back, most=most).decode(errors="replace")
 
     def read_step(self, step: str, *, most: int) -> str:
         """The end of what a step (`install`, `configure` ...) has written."""
@@ -98,8 +129,17 @@ class Output:
 
     def last_words(self, *, turned: bool) -> str | None:
         """The end of a dead run's standard error; `turned` says that the next run has begun already."""
-        return self.read("stderr", previous=turned, most=LAST_BYTES) or None
+        return self._last_words("stderr", turned=turned) or None
 
     def all_last_words(self, *, turned: bool) -> str:
         """The end of both of its streams: many programs write to standard output why they end."""
-        return "\n".join(self.read(stream, previous=turned, most=LAST_BYTES) for stream in ("stdout", "stderr"))
+        return "\n".join(self._last_words(stream, turned=turned) for stream in STREAMS)
+
+    def _last_words(self, stream: str, *, turned: bool) -> str:
+        record = self._memory.record
+        return self._read(_last(record) if turned else record.writes, stream, most=LAST_BYTES)
+
+
+def _last(record: InstanceRecord) -> Written | None:
+    """The run that had ended last before what was begun last."""
+    return record.wrote[-1] if record.wrote else None

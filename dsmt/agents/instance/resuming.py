@@ -10,6 +10,7 @@ from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.serving import Serving
+from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.life import Life, State
@@ -69,13 +70,13 @@ class Resuming:
         record = self._memory.record
         match do:
             case First.FORGET_BEFORE:
-                self._memory.note(outgoing=None)
+                self._memory.note(**after.before_ended(record))
             case First.TELL_REBOOTED:
                 self._failing.rebooted()
             case First.TAKE_BEFORE if before is not None and record.outgoing is not None:
                 self._adopt_before(before, record.outgoing)
             case First.LOSE_BEFORE:
-                self._memory.save(outgoing=None)
+                self._memory.save(**after.before_ended(record))
             case First.TAKE if instance is not None:
                 self._adopt(instance, plan)
             case First.SWEEP:

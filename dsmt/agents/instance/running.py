@@ -96,7 +96,7 @@ class Runner:
         """Start the program; meanwhile it is there, as starting."""
         component, clock = plan.component, self._deps.clock
         driver = driver_of(self._deps.drivers, component.driver)
-        self._failing.output.turn(component.logs)
+        self._failing.output.turn(component.logs, plan.revision)
         now = clock.boottime()
         run = Run(life.Life(self._supervision), plan.wanted, now, self._new_monitor(plan, now), None, plan, site, launch)
         self._present.run = run
@@ -105,6 +105,7 @@ class Runner:
         except BaseException:
             run.life.not_started()
             self._present.run = None
+            self._failing.output.not_begun()
             raise
         finally:
             run.begun.set()
@@ -177,7 +178,7 @@ class Runner:
             return
         self._failing.note_good(run)
         self._supervision.policy = plan.component.restart
-        self._memory.save(**after.taken_over(plan.wanted))
+        self._memory.save(**after.taken_over(plan.wanted), **after.writes_on(self._memory.record, plan.revision))
         before, run.wanted = run.check, plan.wanted
         self.give_plan(run, plan)
         if before != run.check:

@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.record import Done, InstanceRecord, Outgoing
+from dsmt.agents.rules.record import WROTE_MOST, Done, InstanceRecord, Outgoing, Written
 from dsmt.agents.rules.supervision import Finished, RestartHistory, Verdict, leaves
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Good
@@ -147,6 +149,11 @@ def taken_over(wanted: Goal) -> Changes:
     return {"run_generation": wanted.generation, "run_restart": wanted.restart}
 
 
+def writes_on(record: InstanceRecord, revision: int) -> Changes:
+    """What runs is of another revision from now on."""
+    return {"writes": None if record.writes is None else replace(record.writes, revision=revision)}
+
+
 def stayed(record: InstanceRecord, wanted: Goal, revision: Good) -> Changes:
     """What has ended is what a new generation wants; where that was good once, so is the revision that asks for no more."""
     return {**taken_over(wanted), "good": revision if record.good_key == wanted.run_key else record.good}
@@ -155,6 +162,35 @@ def stayed(record: InstanceRecord, wanted: Goal, revision: Good) -> Changes:
 def came_ended(wanted: Goal, good: Good, last: LastExit) -> Changes:
     """What is wanted has ended well on another node."""
     return {**_of(wanted), "finished": True, "last_exit": last, "good": good, "good_key": wanted.run_key}
+
+
+def begins_to_write(record: InstanceRecord, begins: Written, ends: Mapping[str, int], turned: Mapping[str, int]) -> Changes:
+    """A run is about to begin, whose output stands behind what its files hold (`ends`), of which some were put aside."""
+    return {
+        "writes": begins,
+        "wrote": tuple(_closed(one, ends) for one in _ended(record, record.writes)),
+        "turned": dict(turned),
+    }
+
+
+def _closed(one: Written, ends: Mapping[str, int]) -> Written:
+    """The same where something else is begun behind it."""
+    places = {
+        stream: (turn, begin, ends[stream] if end is None else end) for stream, (turn, begin, end) in one.places.items()
+    }
+    return replace(one, places=places)
+
+
+def _ended(record: InstanceRecord, ended: Written | None) -> tuple[Written, ...]:
+    """The runs that have ended, with one more."""
+    if ended is None:
+        return record.wrote
+    return (*(one for one in record.wrote if one.revision != ended.revision), ended)[-WROTE_MOST:]
+
+
+def before_ended(record: InstanceRecord) -> Changes:
+    """The copy before has ended."""
+    return {"outgoing": None, "wrote": _ended(record, None if record.outgoing is None else record.outgoing.writes)}
 
 
 def handed_over(record: InstanceRecord, running: Goal, *, handle: Handle, began: float) -> Changes:
@@ -166,16 +202,19 @@ def handed_over(record: InstanceRecord, running: Goal, *, handle: Handle, began:
         began_s=began,
         restarts=record.restarts,
         history=record.history,
+        writes=record.writes,
         **_of(running),
     )
-    return {"outgoing": old, "process": None, "started": False, "ready": False}
+    return {"outgoing": old, "process": None, "started": False, "ready": False, "writes": None}
 
 
-def taken_back(old: Outgoing, *, check: str) -> Changes:
+def taken_back(record: InstanceRecord, old: Outgoing, *, check: str) -> Changes:
     """The copy before, which was ready, is what runs again."""
     return {
         **did(),
         "outgoing": None,
+        "writes": old.writes,
+        "wrote": _ended(record, record.writes),
         "process": old.process,
         "driver": old.driver,
         "ports": old.ports,

@@ -5,6 +5,8 @@ It stands in `instance.json` in the container (`dsmt.agents.rules.container`). A
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from dsmt.agents.rules.acts import Goal
@@ -14,6 +16,20 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import Reason
 from dsmt.event.status import State
 from dsmt.ports.driver import Handle
+
+WROTE_MOST: Final = 4
+"""Of the last runs of so many revisions it is known where their output stands."""
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the output of one run stands.
+
+    `places` has for each stream how often its file had been put aside before, the run's begin in it, and its end (None: that
+    of the file, for no other run was begun behind it).
+    """
+
+    revision: int
+    places: dict[str, tuple[int, int, int | None]] = {}
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +44,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     run_restart: int = 0
     began_s: float = 0.0
     restarts: int = 0
+    writes: Written | None = None
     history: RestartHistory = RestartHistory()
     """How often it had been restarted when it was let go: what its successor fails is not its own."""
 
@@ -74,9 +91,12 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = False
     check: str = ""
     began_s: float = 0.0
-    output: dict[str, int] = {}
-    before: dict[str, tuple[bool, int, int]] = {}
-    """The output of the run before: for each stream whether it is in the rotated file, its start and end."""
+    writes: Written | None = None
+    """The output of the run that was begun last, also where it has ended; None where it is another part of the record."""
+    wrote: tuple[Written, ...] = ()
+    """The output of runs that have ended before: of each revision the last one, the newest last."""
+    turned: dict[str, int] = {}
+    """How often the file of each log was put aside."""
     installed: tuple[str, ...] = ()
     configured: str = ""
     ports: dict[str, int] = {}

@@ -256,7 +256,7 @@ def _nothing(wanted: LogQuery, asked: _Asked) -> str:
     if asked.ran_elsewhere:
         return asked.ran_elsewhere
     if wanted.previous:
-        return "the run before this one has written nothing, or there is none"
+        return "the last run that has ended has written nothing that is kept, or none has ended here"
     since = "" if wanted.since_ms is None else " since then"
     return f"this run has written nothing{since}"
 

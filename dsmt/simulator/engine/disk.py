@@ -142,7 +142,7 @@ class SimLogs:
     def trim(self, name: str, *, size_bytes: int, keep: int) -> None:
         """Free the oldest bytes: simulated programs write too little for that."""
 
-    def read(self, name: str, start: int, end: int | None, *, rotated: bool = False, most: int = 65536) -> bytes:
+    def read(self, name: str, start: int, end: int | None, *, back: int = 0, most: int = 65536) -> bytes:
         """The last `most` bytes between two offsets."""
-        path = f"{self.path(name)}.1" if rotated else self.path(name)
+        path = f"{self.path(name)}.{back}" if back else self.path(name)
         return (self._disk.read(path) or b"")[start:end][-most:]
