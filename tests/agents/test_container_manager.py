@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from dsmt.agents.rules.container import IDENTITY, KEPT_BY_RECREATION, OUTCOME, PROCESS, RECORD, TOLD
+from dsmt.agents.rules.container import IDENTITY, KEPT_BY_RECREATION, LOGS, OUTCOME, PROCESS, RECORD, TOLD
 from dsmt.agents.rules.record import InstanceRecord, dump_record, load_record
 from dsmt.errors import FailedError
 from dsmt.event.kinds.slot import Good, Previous
@@ -195,7 +195,11 @@ def test_escalation_to_a_new_container_keeps_the_count_also_where_it_ends_half_w
         at.start()
         at.node.machine.steps["sleep"] = Exit(1, None)
         at.site.place()
+        await at.site.until("failed")
+        log = f"{SLOT.directory}/{LOGS}/stdout.log"
+        at.node.files.write(log, b"what a program wrote")
         await at.realm.until(lambda: any(s["parked"] for s in at.site.statuses()), 2000)
+        assert at.node.files.read(log), "it says why a new container was made"
         steps = [s["reason"]["step"] for s in at.site.statuses() if s["state"] == "failed"]
         assert steps == ["restart"] * 5 + ["reinstall"] * 2 + ["recreate"] * 2 + ["move"]
         assert at.states("container").count("selected") == 3

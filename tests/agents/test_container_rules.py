@@ -6,7 +6,7 @@ import pytest
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.rules.container import RECORD, AgentConfig, NodeConfig, dump_config, load_config
 from dsmt.agents.rules.endings import beside, ending, follows, is_flapping, last_exit, signal_name, with_step, words
-from dsmt.agents.rules.record import InstanceRecord, carried, dump_record, load_record, remembered
+from dsmt.agents.rules.record import InstanceRecord, Written, carried, dump_record, load_record, remembered
 from dsmt.agents.rules.supervision import Again, Finished, Parked
 from dsmt.errors import InputError
 from dsmt.event.kinds.instance import LastExit
@@ -90,15 +90,16 @@ WORDS = InstanceRecord(
     boot="b", epoch=2, generation=3, revision=4, state=State.RUNNING, attempt=5, since_ms=6, ports={"http": 80},
     restarts=8, not_before_s=9.0, last_exit=LastExit(code=1, signal=None, at_ms=1, ran_s=1.0, reason=None),
     good=Good(spec="s", revision=1), good_key="k", commands=("c1",), last_command="c1", held=10, trigger=("x",),
+    writes=Written(revision=4, places={"stdout": (1, 0, None)}), wrote=(Written(revision=3),), turned={"stdout": 1},
     reason=reason("run.exited", code="code 1", exit_code=1, time="1.0s", target="web/app/0"), next_try_ms=11, parked=True,
 )  # fmt: skip
 """What a new container inherits, every field of it set but the history."""
 
 
-def test_a_new_container_inherits_counters_ports_and_words_and_neither_process_nor_files():
+def test_a_new_container_inherits_counters_ports_and_words_and_where_its_output_stands_and_no_process_nor_installation():
     files = {
         "process": {"pid": 1}, "driver": "process", "run_key": "r", "install_key": "i", "run_generation": 1,
-        "run_restart": 1, "started": True, "ready": True, "began_s": 1.0, "writes": None,
+        "run_restart": 1, "started": True, "ready": True, "began_s": 1.0,
         "installed": ("i",), "configured": "c", "finished": True, "step": "install",
     }  # fmt: skip
     assert carried(msgspec.structs.replace(WORDS, **files)) == WORDS

@@ -53,7 +53,8 @@ LOGS: Final = "logs"
 LEFT: Final = frozenset({SLOT, TOLD, SPEC, RECORD, FILES})
 """What stays of a container that is cleared away (`dsmt down`): what its node brings to a store that lacks it (R5), what
 its agent had written down, and what is installed, which a depot that was lost cannot give again (E6)."""
-KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, TOLD, SPEC})
+KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, TOLD, SPEC, LOGS})
+"""What stays of a container in whose place a new one is made: what was told, and what the runs wrote that led to it."""
 
 POKE: Final = signal.SIGURG
 """Sent to an agent: there is something in `TOLD`. Its default action is nothing (signal(7))."""

@@ -139,7 +139,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def carried(record: InstanceRecord) -> InstanceRecord:
-    """What of a record a new container inherits: counters, ports and words, no process and no files."""
+    """What of a record a new container inherits: counters, ports, words and where its output stands, no process."""
     return InstanceRecord(
         boot=record.boot,
         epoch=record.epoch,
@@ -149,6 +149,9 @@ def carried(record: InstanceRecord) -> InstanceRecord:
         attempt=record.attempt,
         since_ms=record.since_ms,
         ports=record.ports,
+        writes=record.writes,
+        wrote=record.wrote,
+        turned=record.turned,
         restarts=record.restarts,
         not_before_s=record.not_before_s,
         history=record.history,
