@@ -9,7 +9,16 @@ from dsmt.cli.printing import one_line, page, table, word
 from dsmt.cli.screens import NONE, age, freshness
 from dsmt.event.phrases import counted, quoted
 from dsmt.operations.read.alerting import away
-from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, Process, clock, withholding
+from dsmt.operations.read.members import (
+    UNDECIDED,
+    Broker,
+    Controller,
+    Node,
+    NodeShown,
+    Process,
+    clock,
+    withholding,
+)
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import off_by
 
@@ -149,11 +158,13 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
     for one in found:
         lag = NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [f"lag unknown: {one.lag_why}"] if one.lag_why is not None and one.alive else []
-        if not one.alive:
+        if one.in_doubt:
+            below = [UNDECIDED]
+        elif not one.alive:
             below = [f"next: dsmt up where it was; or dsmt controller remove {one.controller}"]
         cells = (
             one.controller,
-            "yes" if one.alive else "no",
+            "yes" if one.alive else "?" if one.in_doubt else "no",
             str(one.pid or NONE),
             lag,
             str(one.decisions),

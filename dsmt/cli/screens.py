@@ -246,7 +246,9 @@ def _realm(told: RealmStatus, now_ms: int) -> Iterable[tuple[str, str]]:
     yield "nodes", f"{nodes_.alive} of {nodes_.total} alive" + (f"    {', '.join(notes)}" if notes else "")
     leaves = "".join(f"; leaf {leaf} is linked to {above or 'none'}" for leaf, above in told.leaves.items())
     yield "brokers", f"{told.brokers.alive} of {told.brokers.total} alive{leaves}"
-    yield "control", f"{told.controllers.alive} of {told.controllers.total} alive"
+    of_controllers = told.controllers
+    doubt = f", {of_controllers.in_doubt} not known yet: a broker was lost a moment ago" if of_controllers.in_doubt else ""
+    yield "control", f"{of_controllers.alive} of {of_controllers.total} alive{doubt}"
     certs = told.certs
     if certs.next is not None and certs.expires is not None:
         left_ms = milliseconds(certs.expires) - now_ms

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.cli import member_screens
+from dsmt.cli import member_screens, screens
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
@@ -277,3 +277,42 @@ def test_of_a_controller_that_is_not_alive_the_screen_says_what_to_do() -> None:
     told = member_screens.controllers(controllers(seen), seen)
     assert told.count("next: ") == 1
     assert "next: dsmt up where it was; or dsmt controller remove c2" in told
+
+
+@pytest.mark.parametrize(("seconds", "known"), [(1, False), (9.9, False), (11, True)])
+def test_of_controllers_whose_broker_was_lost_a_moment_ago_it_is_not_known_yet_whether_they_live(
+    seconds: float, known: bool
+) -> None:
+    realm = Realm("n1", brokers=("b1", "b2"))
+    realm.apply(web(0))
+    for name in ("c1", "c2"):
+        realm.controller(name)
+        realm.session(f"controller/{name}", "open", broker="b2", attachment=2)
+    realm.session("broker/b2", "silent", broker="b1")
+    realm.after(seconds)
+    seen, trust = sight(realm), TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+    told = status(seen, trust, [])
+    assert (told.controllers.total, told.controllers.alive, told.controllers.in_doubt) == (2, 0, 0 if known else 2)
+    assert ("controllers.none" in [one.code for one in told.alerts], told.state == "down") == (known, known)
+    assert not [one for one in told.alerts if one.code == "controller.silent"]
+    assert ("2 not known yet: a broker was lost a moment ago" in screens.status(told, seen)) is not known
+    shown = member_screens.controllers(controllers(seen), seen)
+    assert shown.count("whether it is alive is not known yet") == (0 if known else 2)
+    assert shown.count("next: dsmt up where it was") == (2 if known else 0)
+
+
+def test_of_one_whose_broker_was_lost_nothing_is_told_beside_one_that_lives_before_it_had_the_time_to_come_back() -> None:
+    realm = Realm("n1", brokers=("b1", "b2"))
+    realm.apply(web(0))
+    for name in ("c1", "c2"):
+        realm.controller(name)
+    realm.session("controller/c2", "open", broker="b2", attachment=2)
+    realm.session("broker/b2", "silent", broker="b1")
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+
+    def told() -> list[str]:
+        return [one.code for one in status(sight(realm), trust, []).alerts if one.target.startswith("controller")]
+
+    assert told() == []
+    realm.after(11)
+    assert told() == ["controller.silent"]

@@ -35,3 +35,16 @@ def test_who_runs_elsewhere_or_alone_stays(name: str, here: bool, closed: tuple[
     with pytest.raises(DsmtError) as refused:
         check(sight(realm), name, here=here)
     assert refused.value.code == code
+
+
+def test_who_may_still_come_back_from_a_lost_broker_stays_until_that_is_known() -> None:
+    realm = Realm("n1", brokers=("b1", "b2"))
+    for one in ("c1", "c2"):
+        realm.controller(one)
+    realm.session("controller/c2", "open", broker="b2", attachment=2)
+    realm.session("broker/b2", "silent", broker="b1")
+    with pytest.raises(DsmtError) as refused:
+        check(sight(realm), "c2", here=False)
+    assert refused.value.code == "controller.in_doubt"
+    realm.after(11)
+    check(sight(realm), "c2", here=False)

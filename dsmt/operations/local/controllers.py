@@ -46,6 +46,9 @@ def check(sight: Sight, name: str, *, here: bool) -> None:
     if name not in names and not here:
         said = f"there is no controller {name}; there is {', '.join(names) or 'none'}"
         raise NotFoundError("controller.unknown", said, next="dsmt controllers lists them")
+    if any(one.controller == name and one.in_doubt for one in known) and not here:
+        said = f"whether controller {name} is alive is not known yet: its broker was lost a moment ago; nothing was done"
+        raise RefusedError("controller.in_doubt", said, next="try again in a few seconds")
     if name in alive and not here:
         said = f"controller {name} runs on another machine; nothing was done"
         raise RefusedError("controller.alive", said, next="dsmt node remove NODE ends all that was added on its machine")

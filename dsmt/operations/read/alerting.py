@@ -13,7 +13,7 @@ from dsmt.event.phrases import another_certificate
 from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import Broker, Controller, Node, clock, controllers, withholding
+from dsmt.operations.read.members import Broker, Controller, Node, clock, controllers, nobody_decides, withholding
 from dsmt.operations.read.outside import Outside, twice
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import KEEPER_MS, Sight
@@ -118,7 +118,7 @@ def away(sight: Sight, node: Node) -> Alert | None:
     if node.out is not None or node.liveness not in ("dead", "suspect"):
         return None
     found, known = _away(sight, node), controllers(sight)
-    decided = not known or any(one.alive for one in known)
+    decided = not known or not nobody_decides(known)
     return found if decided or found.who == "you" else _undecided(found)
 
 
@@ -156,8 +156,8 @@ def _of_orphans(sight: Sight, services: Collection[str]) -> list[Alert]:
 
 
 def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Alert]:
-    """That none is alive, or who is not, but for those whose dead node is told."""
-    if not any(one.alive for one in of_controllers):
+    """That none is alive, or who is not, but for those whose dead node is told, and those of whom that is not known yet."""
+    if nobody_decides(of_controllers):
         said = "no controller is alive: services keep running, but nothing is repaired elsewhere"
         return [Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you")]
     names = [f"controller/{one.controller}" for one in of_controllers]
@@ -170,7 +170,7 @@ def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Aler
             who="you",
         )
         for one in of_controllers
-        if not one.alive and sight.fleet.state(one.controller) != "dead"
+        if not one.alive and not one.in_doubt and sight.fleet.state(one.controller) != "dead"
     ]
 
 

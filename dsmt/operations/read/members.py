@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Literal
+from collections.abc import Collection, Iterable
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -25,6 +25,8 @@ from dsmt.view import NodeEntry, SlotKey
 from dsmt.view.held import Held
 from dsmt.view.sessions import Word, word
 from dsmt.view.shown import unwatched
+
+UNDECIDED: Final = "its broker was lost a moment ago: whether it is alive is not known yet"
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +107,11 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Controller(msgspec.Struct, frozen=True, kw_only=True):
-    """One controller. `lag_s` is how late its own loop was when it was heard last; where it is null, `lag_why` says why."""
+    """One controller. `lag_s` is how late its own loop was when it was heard last; where it is null, `lag_why` says why.
+
+    One `in_doubt` is not known to be alive, and not known to be gone: its broker was lost a moment ago, as that of a node
+    that counts as alive (F1).
+    """
 
     controller: str
     alive: bool
@@ -114,6 +120,7 @@ class Controller(msgspec.Struct, frozen=True, kw_only=True):
     lag_s: float | None
     decisions: int
     lag_why: str | None = None
+    in_doubt: bool = False
 
 
 def nodes(sight: Sight, used: Used = NO_CERTIFICATES) -> list[Node]:
@@ -343,6 +350,7 @@ def controllers(sight: Sight) -> list[Controller]:
     for name, held in sorted(sight.view.controllers.items()):
         said = sight.fleet.word_of(f"controller/{name}")
         alive = said is not None and said.state == "open"
+        in_doubt = said is not None and sight.fleet.in_grace(said)
         if not alive and sight.fleet.state(name) == "left":
             continue
         heard = sight.passing.heard.get(f"controller/{name}")
@@ -356,13 +364,21 @@ def controllers(sight: Sight) -> list[Controller]:
                 version=told.version,
                 lag_s=None if heard is None or not alive else heard[1].lag_s,
                 decisions=told.decisions,
-                lag_why=_no_lag(alive=alive, heard=heard is not None),
+                lag_why=_no_lag(alive=alive, in_doubt=in_doubt, heard=heard is not None),
+                in_doubt=in_doubt,
             )
         )
     return found
 
 
-def _no_lag(*, alive: bool, heard: bool) -> str | None:
+def nobody_decides(found: Iterable[Controller]) -> bool:
+    """Whether none of some controllers is alive, and none is in doubt."""
+    return not any(one.alive or one.in_doubt for one in found)
+
+
+def _no_lag(*, alive: bool, in_doubt: bool, heard: bool) -> str | None:
+    if in_doubt:
+        return UNDECIDED
     if not alive:
         return "it is not alive"
     return None if heard else f"its first heartbeat has not come yet (one every {CONTROLLER_EACH_S} s)"

@@ -23,7 +23,7 @@ from dsmt.operations.read.fitting import nowhere
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_on_its_way, is_problem, is_ready, serves
 from dsmt.operations.read.limits import loose_limits
-from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
+from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nobody_decides, nodes
 from dsmt.operations.read.revisions import Refused, by_component, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
@@ -93,10 +93,11 @@ class NodeCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many there are, and how many of them are alive."""
+    """How many there are, and how many of them are alive; of those `in_doubt` that is not known yet."""
 
     total: int
     alive: int
+    in_doubt: int = 0
 
 
 class Brake(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,7 +275,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
         ),
         brokers=Counts(total=len(of_brokers), alive=sum(broker.alive for broker in of_brokers)),
         leaves={one.broker: one.upstream for one in of_brokers if one.broker is not None and one.leaf},
-        controllers=Counts(total=len(of_controllers), alive=sum(one.alive for one in of_controllers)),
+        controllers=_counted(of_controllers),
         brake=stands,
         certs=valid,
         alerts=of_ended_brokers(trust, used, now_s, left)
@@ -290,6 +291,10 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
     )
 
 
+def _counted(found: list[Controller]) -> Counts:
+    return Counts(total=len(found), alive=sum(one.alive for one in found), in_doubt=sum(one.in_doubt for one in found))
+
+
 def _realm_state(
     of_nodes: list[Node],
     of_brokers: list[Broker],
@@ -300,7 +305,7 @@ def _realm_state(
     certs_ok: bool,
 ) -> State:
     if (of_nodes and not any(node.liveness == "alive" for node in of_nodes)) or (
-        of_services and not any(one.alive for one in of_controllers)
+        of_services and nobody_decides(of_controllers)
     ):
         return "down"
     well = (

@@ -32,7 +32,7 @@ from dsmt.operations.read.decided import all_decided, all_there, unwanted
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, serves
 from dsmt.operations.read.lasting import Lasting, has_failed, nothing_more
-from dsmt.operations.read.members import controllers
+from dsmt.operations.read.members import controllers, nobody_decides
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, no_service, slots_of, was_removed
@@ -111,7 +111,7 @@ async def until(
                 if found is not None:
                     return found
                 known = controllers(sight)
-                nobody = ["no controller is alive"] if known and not any(one.alive for one in known) else []
+                nobody = ["no controller is alive"] if known and nobody_decides(known) else []
                 now = "; ".join(nobody if far is None else [far(sight), *nobody])
                 if now != told:
                     tell(f"{unmet}: {now}")
