@@ -7,7 +7,7 @@ import click
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
 from dsmt.cli.names import TARGET
-from dsmt.cli.printing import document, page, show, table
+from dsmt.cli.printing import document, page, show, table, warn
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.past import Revision
@@ -91,6 +91,7 @@ def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: s
         document(done)
     else:
         print(page(screens.applied(done)))
+        warn(done.warnings)
         if wait is None:
             print(f"next: dsmt status {service}")
     return int(done.failed)

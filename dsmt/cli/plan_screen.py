@@ -11,6 +11,7 @@ import msgspec
 from dsmt.cli.printing import fitted, one_line, page, table
 from dsmt.event.phrases import counted
 from dsmt.operations.read.planning import ApplyPlan, Difference
+from dsmt.operations.read.revisions import was_refused
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
 
@@ -58,7 +59,7 @@ def difference(found: Difference) -> str:
     denied, refused = found.refused, []
     if denied is not None:
         why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
-        refused = [f"  r{denied.revision} was refused{why}"]
+        refused = [f"  {was_refused(denied)}{why}"]
     if not found.changes:
         return page([f"{found.service}  {base}  nothing differs", *refused])
     return page([f"{found.service}  {base}", *refused, *_changes(found.changes)])

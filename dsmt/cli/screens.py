@@ -13,7 +13,7 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import Hold, InstanceRow
 from dsmt.operations.read.instances import is_problem
 from dsmt.operations.read.overruled import OverruledWord
-from dsmt.operations.read.revisions import in_words, names_of, refused, running
+from dsmt.operations.read.revisions import Refused, by_component, in_words, instead, refused, refused_and_runs, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Brake, RealmStatus, Service
 from dsmt.operations.words.times import local, milliseconds, span, zone
@@ -64,8 +64,8 @@ def _refused_among(rows: Sequence[InstanceRow], sight: Sight) -> list[str]:
         if entry is None or denied is None:
             continue
         why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
-        runs = names_of(running(entry), denied)
-        lines.append(f"{name}: {runs} runs; r{denied.revision} was refused{why}")
+        said, runs = refused_and_runs(denied, running(entry), by_component(entry))
+        lines.append(f"{name}: {runs}; {said}{why}")
     return lines
 
 
@@ -151,16 +151,19 @@ def services(found: Sequence[Service], sight: Sight) -> str:
 def applied(one: Applied) -> list[str]:
     """What became of a service that was applied, and why it is not ready."""
     ready = f"{one.ready} of {one.wanted} ready"
-    if one.refused is not None:
-        runs = ", ".join(f"r{number}" for number in one.running)
-        lines = [f"{one.service}  r{one.refused} was refused, {runs} runs, {ready}"]
+    denied = None if one.refused is None else Refused(revision=one.refused, reason=one.reason, by=one.refused_by)
+    if denied is not None and one.outcome == "rolled_back":
+        said, between = refused_and_runs(denied, one.running, one.parts), "; " if denied.by else ", "
+        lines = [f"{one.service}  {between.join((*said, ready))}"]
     elif one.outcome == "superseded":
         look = f"dsmt history {one.service} names what stands"
         lines = [f"{one.service}  r{one.revision} was replaced before it was ready: {look}"]
     elif one.outcome == "held":
         lines = [f"{one.service}  r{one.revision}  held: all of it is stopped by hand; dsmt start {one.service} runs it"]
     else:
-        lines = [f"{one.service}  r{one.revision}  {one.outcome}" + ("" if one.outcome == "applied" else f", {ready}")]
+        back = "" if denied is None else f", {instead(denied, one.running, one.parts)}"
+        so_far = "" if one.outcome == "applied" else f", {ready}{back}"
+        lines = [f"{one.service}  r{one.revision}  {one.outcome}{so_far}"]
     return lines + [f"  {line}" for line in _acting(one.reason)]
 
 

@@ -106,7 +106,7 @@ def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
 def get(ctx: CliContext, service: str) -> None:
     """Print SERVICE's file, as it was last applied. If that revision was refused, the first line says so."""
     from dsmt.operations.read.planning import base_of  # noqa: PLC0415 - with it
-    from dsmt.operations.read.revisions import refused, running  # noqa: PLC0415 - with it
+    from dsmt.operations.read.revisions import refused, running, was_refused  # noqa: PLC0415 - with it
     from dsmt.operations.read.sight import look  # noqa: PLC0415 - with it
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.spec.writing import document as as_document  # noqa: PLC0415 - with it
@@ -125,5 +125,7 @@ def get(ctx: CliContext, service: str) -> None:
     else:
         if denied is not None:
             why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
-            sys.stdout.write(f"# this is r{revision}, which was refused{why}\n")
+            said, number = was_refused(denied), denied.revision
+            again = f", as r{number} with another number of instances; r{number}" if number != revision else ", which"
+            sys.stdout.write(f"# this is r{revision}{again}{said.removeprefix(f'r{number}')}{why}\n")
         sys.stdout.write(to_yaml(spec))

@@ -303,3 +303,12 @@ def test_an_event_is_explained_by_its_id() -> None:
     assert "killed by SIGKILL" in told.says
     with pytest.raises(InputError):
         explain(realm, "node/n1#x")
+
+
+def test_of_what_was_refused_in_part_the_sentence_on_its_service_tells_what_each_component_runs() -> None:
+    realm = rolled_back("  job:\n    run: ./job\n")
+    realm.obey()
+    said = "job runs r2; r2 was refused for app, which runs r1: r2 failed ("
+    assert f"ready; {said}" in explain(realm, "web").says
+    assert "refused" not in explain(realm, "web/job/0").says
+    assert "and r1 runs instead" in explain(realm, "web/app").says

@@ -155,6 +155,19 @@ def test_a_rollback_to_what_was_refused_says_so(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
+def test_who_changes_only_the_number_of_what_was_refused_is_told_so_by_each_screen(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        await controlling.scale(alice, Target("web"), 2, by="alice", reason="")
+        more, tried, *_ = await history(alice, await look(alice), "web")
+        assert (more.revision, more.state, tried.state) == (4, ["current", "refused"], ["refused"])
+        assert tried.refusal == "r3 failed (it was not ready); back on r2"
+        assert more.refusal == f"as r3, with another number of instances: {tried.refusal}"
+        (said,) = (await rollback(alice, "web", 3, by="alice", reason="")).warnings
+        assert said.endswith("back on r2; it stays so, for only the number of instances is another one")
+
+    run(tmp_path, work)
+
+
 def test_a_rollback_wants_the_instances_of_the_revision_that_it_goes_back_to(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
         more = SpecFact(spec=spec(web(5, component="env: {LOG: '4'}\n")), by="alice", reason="")

@@ -13,8 +13,20 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import from_data
 from dsmt.event.status import State
-from dsmt.operations.read.revisions import SAME_MOST, Refused, following, in_words, refused, running, same
+from dsmt.operations.read.instances import instances
+from dsmt.operations.read.revisions import (
+    SAME_MOST,
+    Refused,
+    following,
+    in_words,
+    instead,
+    refused,
+    refused_and_runs,
+    running,
+    same,
+)
 from dsmt.operations.read.summaries import service
+from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying
 from dsmt.operations.write.writing import Said
 from dsmt.spec.parsing import parse
@@ -60,15 +72,45 @@ def test_after_a_rollback_what_runs_is_the_good_revision_and_the_refused_one_is_
 def test_a_revision_that_one_component_has_and_another_refused_is_refused_in_part() -> None:
     assert in_words([2, 1], Refused(revision=2, reason=None, in_part=True), 2) == "r2, r1, r2 refused in part"
     parts = {"app": [1], "job": [2]}
-    assert in_words([2, 1], Refused(revision=2, reason=None, in_part=True), 2, parts) == "job r2; app r1 (r2 refused)"
+    in_part = Refused(revision=2, reason=None, in_part=True, by=["app"])
+    assert in_words([2, 1], in_part, 2, parts) == "job r2; app r1 (r2 refused)"
     assert in_words([1], Refused(revision=2, reason=None), 2) == "r1, r2 refused"
     assert in_words([1], None, 2) == "r1, r2 waits"
     assert in_words([], None, 2) == "r2"
     assert in_words([2], Refused(revision=2, reason=None, overruled=True), 2) == "r2 (overruled), r2 refused"
-    for besides, in_part in (("", False), ("  job:\n    run: ./job\n", True)):
+    for besides, by in (("", []), ("  job:\n    run: ./job\n", ["app"])):
         denied = refused(rolled_back(besides).view.services["web"])
         assert denied is not None
-        assert (denied.revision, denied.in_part) == (2, in_part)
+        assert (denied.revision, denied.in_part, denied.by) == (2, bool(by), by)
+
+
+def test_of_what_was_refused_in_part_it_is_said_for_which_components_and_what_the_others_run() -> None:
+    def told(*by: str, **parts: list[int]) -> str:
+        denied = Refused(revision=2, reason=None, in_part=bool(by), by=list(by))
+        said = "; ".join(refused_and_runs(denied, [2, 1], parts))
+        return f"{said} -- {instead(denied, [1], parts)}"
+
+    assert told() == "r2 was refused; r2, r1 run -- on r1 (r2 was refused)"
+    assert told("a", a=[1], b=[2]) == "r2 was refused for a, which runs r1; b runs r2 -- a on r1 (r2 was refused)"
+    alike = "r2 was refused for a and c, which run r1; b and d run r3 -- a and c on r1 (r2 was refused)"
+    assert told("a", "c", a=[1], b=[3], c=[1], d=[3]) == alike
+    several = "r2 was refused for a, which runs r1, and for c, which runs r0; b runs r2 -- a on r1, c on r0 (r2 was refused)"
+    assert told("a", "c", a=[1], b=[2], c=[0]) == several
+
+
+def test_every_screen_tells_what_was_refused_in_part_alike_and_by_the_revision_in_which_it_was_tried() -> None:
+    besides = "  job:\n    run: ./job\n"
+    realm = rolled_back(besides)
+    realm.settle(seconds=1)
+    realm.apply(web(4, component=POLICY + "env: {A: b}") + besides)
+    realm.settle(seconds=1)
+    seen = sight(realm)
+    (row,) = instances(seen, Target("web", "job"))
+    denied = refused(realm.view.services["web"])
+    assert denied is not None
+    assert (denied.revision, denied.by) == (2, ["app"])
+    said = f"web: job runs r{row.revision}; r2 was refused for app, which runs r1: r2 failed"
+    assert said in screens.ps(instances(seen, Target("web")), seen)
 
 
 @pytest.mark.parametrize("word", ["hold", "drain"])

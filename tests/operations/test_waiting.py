@@ -191,8 +191,8 @@ def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_wha
     realm.settle(seconds=1)
     done = wait(scaled)
     assert (done.outcome, done.ready, done.wanted, done.failed) == ("ready", instances, instances, False)
-    assert (done.refused, done.running) == (3, [1])
-    assert screens.applied(done) == [f"web  r3 was refused, r1 runs, {instances} of {instances} ready"]
+    assert (done.refused, done.running) == (2, [1])
+    assert screens.applied(done) == [f"web  r3  ready, {instances} of {instances} ready, on r1 (r2 was refused)"]
 
 
 @pytest.mark.parametrize("scaled", [4, 600])

@@ -20,7 +20,7 @@ from dsmt.operations.read.instances import instances, is_problem, serves
 from dsmt.operations.read.members import find, manager_away
 from dsmt.operations.read.members import node as node_row
 from dsmt.operations.read.outside import NO_CERTIFICATES, Used
-from dsmt.operations.read.revisions import refused
+from dsmt.operations.read.revisions import by_component, refused, refused_and_runs, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.sentences import predicate, sentence, subject
 from dsmt.operations.words.targets import Target
@@ -61,7 +61,7 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     cause = _brought(begin, found)
     if cause is None:
         return f"{target}: {count} ready"
-    back = _gone_back(sight, rows[0], cause)
+    back = _gone_back_in(sight, parsed, rows, cause)
     if back or cause.type == "dsmt.status":
         return f"{target}: {count} ready; {back or sentence(cause)}"
     return f"{target}: {count} ready, because {_started_anew(sight, rows[0], cause, begin) or _cause(sight, cause)}"
@@ -167,7 +167,7 @@ def _gone_back(sight: Sight, row: InstanceRow, cause: Event) -> str:
     """That another revision runs, where the cause is of the one that was refused, its failure or its word; else empty."""
     entry = sight.view.services.get(row.service)
     denied = None if entry is None else refused(entry)
-    if denied is None or row.revision == denied.revision:
+    if entry is None or denied is None or row.revision == denied.revision or entry.refusal(row.component) is None:
         return ""
     said, instead = f"r{denied.revision} was refused", f"and r{row.revision} runs instead"
     if cause.type == "dsmt.service.spec" and cause.version != row.revision:
@@ -176,6 +176,17 @@ def _gone_back(sight: Sight, row: InstanceRow, cause: Event) -> str:
         return ""
     why = (cause.data.get("reason") or {}).get("message")
     return f"{said}{f' ({why})' if why else ''}, {instead}"
+
+
+def _gone_back_in(sight: Sight, target: Target, rows: Sequence[InstanceRow], cause: Event) -> str:
+    """The same for all of a target; of a service also what those components run that have not refused it."""
+    found = next((said for row in rows if (said := _gone_back(sight, row, cause))), "")
+    entry = sight.view.services.get(target.service)
+    denied = None if entry is None else refused(entry)
+    if entry is None or denied is None or not found or not denied.by or target.component is not None:
+        return found
+    said, others = refused_and_runs(denied, running(entry), by_component(entry))
+    return f"{others}; {said}{'' if denied.reason is None else f': {denied.reason.message}'}"
 
 
 def _brought(begin: Sequence[SignedEvent], found: Found) -> Event | None:

@@ -101,6 +101,20 @@ class ServicePast:
         """Whether a revision was rolled back."""
         return number in self.said and str(self.said[number].id) in self.refused
 
+    def refusal(self, event: Event) -> str:
+        """Why a spec was rolled back; of one with only another number of instances that is told of the one it says again."""
+        own = str(event.id)
+        if own not in self.refused:
+            return ""
+        first = self._first(own)
+        alike = [one for one in self.refused if self._first(one) == first]
+        why = next((self.refused[one] for one in (own, *alike) if self.refused[one]), "")
+        numbers = [number for number, one in self.said.items() if str(one.id) in alike]
+        tried = min(numbers, default=event.version)
+        if not why or tried == event.version:
+            return why
+        return f"as r{tried}, with another number of instances: {why}"
+
     def _first(self, spec: str) -> str:
         """The first spec, as far as is known, that said the same as one but for the number of instances."""
         for _ in self._same:  # no longer than that, though two specs name each other
@@ -211,7 +225,7 @@ def _revision(event: Event, state: list[str], told: ServicePast) -> Revision:
         reason=fact.reason,
         removed=fact.removed,
         state=state,
-        refusal=told.refused.get(str(event.id)) or None,
+        refusal=told.refusal(event) or None,
     )
 
 

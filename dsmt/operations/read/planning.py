@@ -21,7 +21,7 @@ from dsmt.event.payload import canonical
 from dsmt.operations.read.past import good_now
 from dsmt.operations.read.plan_words import masked, promises
 from dsmt.operations.read.rehearsal import Rehearsal
-from dsmt.operations.read.revisions import Refused, refused, running
+from dsmt.operations.read.revisions import Refused, refused, running, was_refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.trial import PlannedStep, Unplaced
 from dsmt.spec.changes import Change, changes
@@ -151,7 +151,7 @@ def _again(sight: Sight, spec: ServiceSpec) -> list[str]:
     if denied is None or entry.spec is None or entry.spec.record.spec != to_plain(spec):
         return []
     why = "" if denied.reason is None else f": {denied.reason.message}"
-    return [f"nothing differs, but r{denied.revision} was refused, and would be tried again{why}"]
+    return [f"nothing differs, but {was_refused(denied)}, and would be tried again{why}"]
 
 
 def _best_effort(spec: ServiceSpec) -> list[str]:

@@ -8,7 +8,7 @@ Rule 2: such a spec names those before it that said the same: the last `SAME_MOS
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,12 +23,17 @@ SAME_MOST: Final = 8
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The revision that stands was tried and rolled back; `reason` is None where no fact says any more why."""
+    """What stands was tried and rolled back; `reason` is None where no fact says any more why.
+
+    `revision` is the one in which it was tried: what stands may have another number of instances since, and nothing else.
+    """
 
     revision: int
     reason: Reason | None
     in_part: bool = False
-    """A component runs it all the same."""
+    """An instance runs it all the same."""
+    by: list[str] = []
+    """The components that have refused it, where others have not; empty where all have."""
     overruled: bool = False
     """What runs has its number, and was overruled by it, which was said on the other side of a partition (E2)."""
 
@@ -42,17 +47,22 @@ def running(entry: ServiceEntry, target: Target | None = None) -> list[int]:
 
 
 def refused(entry: ServiceEntry) -> Refused | None:
-    """The revision that stands, if it was rolled back, and why."""
+    """What stands, if it was rolled back, and why."""
     if entry.spec is None or entry.refusal() is None:
         return None
-    number = entry.spec.version
-    facts = [slot.fact.record for slot in entry.slots.values() if slot.fact is not None]
-    run = {(fact.revision, entry.says_again(fact.spec)) for fact in facts if fact.desired == "running"}
+    facts = {place: slot.fact.record for place, slot in entry.slots.items() if slot.fact is not None}
+    tried = [facts[name, index].refuses for name, each in entry.refusing.items() for _, index in each]
+    number = min((one.revision for one in tried if one is not None), default=entry.spec.version)
+    run = {
+        (name, fact.revision, entry.says_again(fact.spec)) for (name, _), fact in facts.items() if fact.desired == "running"
+    }
+    by = sorted(entry.refusing)
     return Refused(
         revision=number,
         reason=_advised(entry),
-        in_part=any(again for _, again in run),
-        overruled=(number, False) in run,
+        in_part=any(again for _, _, again in run),
+        by=by if any(again for name, _, again in run if name not in by) else [],
+        overruled=any((revision, again) == (number, False) for _, revision, again in run),
     )
 
 
@@ -122,7 +132,7 @@ def in_words(
     revisions: list[int], denied: Refused | None, standing: int, parts: Mapping[str, list[int]] | None = None
 ) -> str:
     """`r3`; `r3, r2` while one follows the other; `r1, r2 waits`; `r1, r2 refused`; `b r2; a r1 (r2 refused)` in part."""
-    if denied is not None and denied.in_part and parts and len(parts) > 1:
+    if denied is not None and denied.by and parts:
         return _in_part(parts, denied)
     told = names_of(revisions, denied) or f"r{standing}"
     if denied is None and revisions and standing not in revisions:
@@ -133,6 +143,50 @@ def in_words(
 
 def _in_part(parts: Mapping[str, list[int]], denied: Refused) -> str:
     """What each component runs, first those that run what others have refused."""
-    takes = sorted(parts, key=lambda name: (denied.revision not in parts[name], name))
-    told = ((f"{name} {names_of(parts[name], denied)}", denied.revision in parts[name]) for name in takes)
+    takes = sorted(parts, key=lambda name: (name in denied.by, name))
+    told = ((f"{name} {names_of(parts[name], denied)}", name not in denied.by) for name in takes)
     return "; ".join(said if has else f"{said} (r{denied.revision} refused)" for said, has in told)
+
+
+def was_refused(denied: Refused) -> str:
+    """`r2 was refused`; `r2 was refused for a` in part."""
+    return f"r{denied.revision} was refused{f' for {_and(denied.by)}' if denied.by else ''}"
+
+
+def refused_and_runs(denied: Refused, revisions: list[int], parts: Mapping[str, list[int]]) -> tuple[str, str]:
+    """What was refused, and what runs: `r2 was refused`, `r1 runs`; `r2 was refused for a, which runs r1`, `b runs r2`.
+
+    `parts` is what each component runs, and `revisions` what all of it does.
+    """
+    if not denied.by:
+        return was_refused(denied), f"{names_of(revisions, denied)} {_run(revisions)}"
+    back = [
+        f"for {_and(names)}, which {_run(names)} {names_of(list(runs), denied)}"
+        for runs, names in _alike({name: parts.get(name, []) for name in denied.by}).items()
+    ]
+    on = {name: runs for name, runs in parts.items() if name not in denied.by}
+    others = (f"{_and(names)} {_run(names)} {names_of(list(runs), denied)}" for runs, names in _alike(on).items())
+    return f"r{denied.revision} was refused {', and '.join(back)}", "; ".join(others)
+
+
+def instead(denied: Refused, revisions: list[int], parts: Mapping[str, list[int]]) -> str:
+    """What runs instead of what was refused: `on r1 (r2 was refused)`; in part `a on r1 (r2 was refused)`."""
+    whom = {name: parts.get(name, []) for name in denied.by}
+    on = [f"{_and(names)} on {names_of(list(runs), denied)}" for runs, names in _alike(whom).items()]
+    return f"{', '.join(on) or f'on {names_of(revisions, denied)}'} (r{denied.revision} was refused)"
+
+
+def _alike(parts: Mapping[str, list[int]]) -> dict[tuple[int, ...], list[str]]:
+    """The components by what they run."""
+    found: dict[tuple[int, ...], list[str]] = {}
+    for name, runs in sorted(parts.items()):
+        found.setdefault(tuple(runs), []).append(name)
+    return found
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _run(of: Sequence[Any]) -> str:
+    return "run" if len(of) > 1 else "runs"

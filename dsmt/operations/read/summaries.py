@@ -186,7 +186,7 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
         refused=denied,
         limits=[] if parsed is None else loose_limits(sight, parsed, rows),
         to_restart=[row.instance for row in rows if row.held is None and _is_to_restart(sight.view.slot(row.key))],
-        parts=by_component(entry) if denied is not None and denied.in_part else {},
+        parts=by_component(entry) if denied is not None and denied.by else {},
     )
 
 

@@ -33,7 +33,7 @@ from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, serves
 from dsmt.operations.read.lasting import Lasting, has_failed, nothing_more
 from dsmt.operations.read.members import controllers, nobody_decides
-from dsmt.operations.read.revisions import refused, running
+from dsmt.operations.read.revisions import by_component, refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, no_service, slots_of, was_removed
 from dsmt.operations.words.telling import Tell, silent
@@ -52,7 +52,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one service.
 
     `outcome`: `applied`, `unchanged`; waited for: `ready`, `held`, `rolled_back`, `parked`, `failed`, `superseded`.
-    Waited for, `running` are the revisions that run, `refused` the one that was rolled back, `reason` why it is not ready.
+    Waited for, `running` are the revisions that run, `refused` the one that was rolled back, `reason` why it is not ready;
+    `refused_by` are the components that went back, where others did not, and `parts` what each component runs then.
     """
 
     service: str
@@ -63,6 +64,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int
     running: list[int] = []
     refused: int | None = None
+    refused_by: list[str] = []
+    parts: dict[str, list[int]] = {}
     reason: Reason | None = None
     warnings: list[str] = []
 
@@ -283,13 +286,12 @@ class _Settling:
         ready, wanted = sum(is_ready(sight, row) for row in current), len(free)
         told = msgspec.structs.replace(applied, ready=ready, wanted=wanted, running=running(entry))
         denied = refused(entry)
-        if denied is not None and self._counted:
-            told = msgspec.structs.replace(told, refused=denied.revision)
-        elif denied is not None:
+        if denied is not None:
+            parts = by_component(entry) if denied.by else {}
+            told = msgspec.structs.replace(told, refused=denied.revision, refused_by=denied.by, parts=parts)
+        if denied is not None and not self._counted:
             back = sum(serves(sight, row) for row in free)
-            return msgspec.structs.replace(
-                told, outcome="rolled_back", ready=back, refused=denied.revision, reason=denied.reason
-            )
+            return msgspec.structs.replace(told, outcome="rolled_back", ready=back, reason=denied.reason)
         if len(current) == wanted and ready == wanted and all_there(sight, self._target):
             rests = [row for row in instances(sight, self._target) if not wanted and _is_over(sight, row)]
             if not rests:

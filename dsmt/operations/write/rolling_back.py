@@ -10,7 +10,7 @@ import msgspec
 from dsmt.errors import NotFoundError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.past import ServicePast, past
-from dsmt.operations.read.revisions import refused
+from dsmt.operations.read.revisions import refused, same
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.applying import current, said_now, say_spec, unchanged
@@ -33,7 +33,9 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
         raise NotFoundError("revision.unknown", said, next=f"it has {known}: dsmt history {service}")
     before = told.specs[number]
     standing = sight.view.services[service].spec
-    if before.spec == fact.spec and refused(sight.view.services[service]) is None:
+    denied = refused(sight.view.services[service]) is not None
+    stays = denied and standing is not None and bool(same(fact, str(standing.id), before.spec, ()))
+    if before.spec == fact.spec and not denied:
         return unchanged(sight, service, 0 if standing is None else standing.version)
     why = f"back to r{number}" + (f": {reason}" if reason else "")
     again = msgspec.structs.replace(before, by=by, reason=why, removed=False)
@@ -41,8 +43,9 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     revision = await say_spec(bus, sight, again, service)
     done = said_now(spec, revision)
     if to is not None and told.was_refused(number) and not told.was_good(number):
-        why = told.refused[str(told.said[number].id)]
-        said = f"r{number} was refused when it was applied{f': {why}' if why else ''}; it is tried again"
+        why = told.refusal(told.said[number])
+        then = "it stays so, for only the number of instances is another one" if stays else "it is tried again"
+        said = f"r{number} was refused when it was applied{f': {why}' if why else ''}; {then}"
         return msgspec.structs.replace(done, warnings=[said])
     if to is not None or told.was_good(number):
         return done
