@@ -21,6 +21,7 @@ from dsmt.event.topic import matches
 from dsmt.operations.read.answers import _gone_back
 from dsmt.operations.read.explaining import Explained, why
 from dsmt.operations.read.instances import instances
+from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import local
 from dsmt.ports.bus import Bus, Interest, Start
@@ -312,3 +313,45 @@ def test_of_what_was_refused_in_part_the_sentence_on_its_service_tells_what_each
     assert f"ready; {said}" in explain(realm, "web").says
     assert "refused" not in explain(realm, "web/job/0").says
     assert "and r1 runs instead" in explain(realm, "web/app").says
+
+
+def test_what_is_not_ready_for_a_check_that_fails_is_so_for_that_whatever_it_was_started_for() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1, component="health: {exec: [redis-cli, ping]}\n"))
+    realm.settle(seconds=1)
+    realm.control(key(), restart=realm.now_ms)
+    realm.settle(seconds=1)
+    why = reason("health.not_ready", check="exec", n=3, result="redis-cli: no answer within 2 s", target="web/app/0")
+    failing = Health(
+        health="unready",
+        generation=realm.generation(),
+        check="exec",
+        evidence="",
+        failures=3,
+        since_ms=realm.now_ms,
+        reason=why,
+    )
+    realm.say(agent(key(), "n1"), "service/web/health/app/0/n1", failing)
+    said = " and is not ready: exec failed 3 times: redis-cli: no answer within 2 s"
+    assert explain(realm, "web/app/0").says.endswith(said)
+    assert explain(realm, "web").says.endswith(said)
+    realm.health(key(), "n1", "ready")
+    assert explain(realm, "web/app/0").says.endswith(
+        ' and is ready, because alice asked for it to be started anew: "a test"'
+    )
+
+
+@pytest.mark.parametrize(("to", "where"), [("n2", " to n2"), ("", "")])
+def test_what_is_moved_is_so_for_that_and_not_for_a_start_before(to: str, where: str) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.control(key(), restart=realm.now_ms)
+    realm.settle(seconds=1)
+    asked = {"restart": realm.now_ms, "move": to, "move_number": realm.now_ms + 5_000, "leave": realm.slot().node or ""}
+    realm.after(5)
+    word = realm.control(key(), **asked).event
+    realm.settle(seconds=1)
+    assert sentence(word) == f'web/app/0 is to move{where}, says alice: "a test"'
+    assert explain(realm, "web/app/0").says.endswith(f', because alice asked for it to move{where}: "a test"')
+    assert explain(realm, "web").says.endswith(f', because alice asked for web/app/0 to move{where}: "a test"')

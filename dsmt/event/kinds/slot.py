@@ -43,6 +43,11 @@ class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     reason: str = ""
 
+    @property
+    def moves_last(self) -> bool:
+        """Whether a move was asked for after the last restart."""
+        return self.move is not None and self.move_number > self.restart
+
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
     """The node whose disk holds a pinned slot's data, with the `key` of its attributes, by which that machine is told."""
@@ -187,7 +192,7 @@ def _control(_: Event, will: SlotControl) -> str:
     moves = "" if will.move is None else f"is to move{f' to {will.move}' if will.move else ''}, "
     if will.hold is not None:
         return f"{moves}is held stopped by {person(will.hold.by)}{quoted(will.hold.reason)}"
-    restart = f"restart of {rfc3339(will.restart)}, " if will.restart else ""
+    restart = f"restart of {rfc3339(will.restart)}, " if will.restart and not will.moves_last else ""
     return f"{moves or 'is to run, '}{restart}says {person(will.by) or 'nobody'}{quoted(will.reason)}"
 
 

@@ -4,6 +4,7 @@ Rule 1: how it is, is what `ps`, `nodes` and `controllers` show of it.
 Rule 2: what made it so is the nearest cause that somebody or something from outside brought about: a failure, a verdict,
     an operator's word; not what followed from it by itself. Where its node was started anew since, and its run began after
     that, it is the node's start; and where an operator took the node down before, that word.
+    What is not ready for a check that fails now is so for that, whoever brought it about that it runs.
 Rule 3: what has caused something and is so no more is told in the past.
 """
 
@@ -13,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dsmt.event.envelope import Event, EventId, SignedEvent
+from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.phrases import in_retrospect, person, quoted, stepped
+from dsmt.event.records import readable
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_problem, serves
@@ -39,6 +42,9 @@ _BROUGHT: Final = frozenset(
         "dsmt.config.brake",
     }
 )
+
+_UNREADY: Final = frozenset({"health.not_ready", "health.braked", "health.check_broken"})
+"""The reasons of one that runs and is not ready."""
 
 
 def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Found, used: Used = NO_CERTIFICATES) -> str:
@@ -125,7 +131,7 @@ def _unheard(row: InstanceRow) -> str:
 
 
 def _because(sight: Sight, row: InstanceRow, cause: Event | None, begin: Sequence[SignedEvent]) -> str:
-    if row.reason is not None and row.state is not Shown.RUNNING:
+    if row.reason is not None and (row.state is not Shown.RUNNING or row.reason.code in _UNREADY):
         return f": {row.reason.message}{_down(f'node/{row.node}', begin)}"
     if cause is None:
         return ""
@@ -136,12 +142,23 @@ def _because(sight: Sight, row: InstanceRow, cause: Event | None, begin: Sequenc
         return f": {why}; dsmt restarted it" if why else ""
     if anew := _started_anew(sight, row, cause, begin):
         return f", because {anew}"
-    return f", because {f'it {predicate(cause)}' if subject(cause) == row.instance else _cause(sight, cause)}"
+    if subject(cause) != row.instance:
+        return f", because {_cause(sight, cause)}"
+    return f", because {_asked(cause, 'it') or f'it {predicate(cause)}'}"
+
+
+def _asked(cause: Event, it: str) -> str:
+    """Which move or start an operator asked for by a word: the later of both. Empty for all else."""
+    will = readable(SlotControl, cause.data) if cause.type == "dsmt.slot.control" else None
+    if will is None or will.hold is not None or not (will.moves_last or will.restart):
+        return ""
+    moves = f"to move{f' to {will.move}' if will.move else ''}"
+    return f"{person(will.by)} asked for {it} {moves if will.moves_last else 'to be started anew'}{quoted(will.reason)}"
 
 
 def _cause(sight: Sight, cause: Event) -> str:
     """What a cause says (rule 3)."""
-    said = sentence(cause)
+    said = _asked(cause, subject(cause)) or sentence(cause)
     node = cause.topic.split("/")[1]
     if cause.type == "dsmt.node.verdict":
         verdict, said = sight.fleet.verdict(node), in_retrospect(said)
