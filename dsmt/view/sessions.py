@@ -151,6 +151,17 @@ class Sessions(Generic[Kept]):
         words = {} if known is None else known.words
         return any(held.record.state == "open" and by not in lost for by, held in words.items())
 
+    def apart(self, lost: Container[str]) -> dict[str, dict[str, int]]:
+        """Of brokers that are not lost, and no leaves: those that each does not reach, and since when (realm ms)."""
+        leaves = {broker for broker in self.brokers if self._is_leaf(broker)}
+        there = sorted(broker for broker in self.brokers - leaves if broker not in lost)
+        found: dict[str, dict[str, int]] = {}
+        for one in there:
+            for by, held in sorted(self._links(one, leaves).items()):
+                if by in there and held.record.state != "open":
+                    found.setdefault(one, {})[by] = held.record.since_ms
+        return found
+
     def _links(self, broker: str, leaves: set[str]) -> dict[str, Kept]:
         """What others that are no leaves say of their links to a broker."""
         return {by: held for by, held in self.of[_BROKER + broker].words.items() if by != broker and by not in leaves}

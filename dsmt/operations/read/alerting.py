@@ -9,11 +9,11 @@ import msgspec
 
 from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import KeeperReplaced, keeper_died
-from dsmt.event.phrases import another_certificate
+from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import Broker, Controller, Node, clock, controllers, nobody_decides, withholding
+from dsmt.operations.read.members import Broker, Controller, Node, apart, clock, controllers, nobody_decides, withholding
 from dsmt.operations.read.outside import Outside, twice
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import KEEPER_MS, Sight
@@ -181,10 +181,24 @@ def _copied(name: str, said: str) -> Alert:
     )
 
 
+def _apart(sight: Sight) -> list[Alert]:
+    """Brokers that live, and do not reach others that do."""
+    return [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.apart",
+            message=f"it does not reach {some(others)}; what they say comes to each other by another broker",
+            next="look after the network between their machines; dsmt brokers tells their addresses",
+            who="you",
+        )
+        for name, others in apart(sight).items()
+    ]
+
+
 def _of_brokers(sight: Sight) -> list[Alert]:
-    """Brokers whose clock is not followed, or too far behind, who withhold, or whose store was damaged."""
+    """Brokers whose clock is not followed, or too far behind, who do not reach others, withhold, or had a damaged store."""
     said = sorted(sight.passing.stats.items())
-    off = [
+    off = _apart(sight) + [
         Alert(
             target=f"broker/{name}",
             code="broker.clock",

@@ -23,6 +23,7 @@ from dsmt.operations.words.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry, SlotKey
 from dsmt.view.held import Held
+from dsmt.view.liveness import REATTACH_GRACE_MS
 from dsmt.view.sessions import Word, word
 from dsmt.view.shown import unwatched
 
@@ -296,6 +297,16 @@ def withholding(sight: Sight) -> dict[str, list[str]]:
     gone = sight.passing.removed
     found = {name: sorted(set(by) - gone) for name, by in sorted(sight.passing.withheld.items()) if name not in gone}
     return {name: by for name, by in found.items() if by}
+
+
+def apart(sight: Sight) -> dict[str, list[str]]:
+    """The brokers that do not reach others which live, for longer than it takes to attach anew; by name (F1)."""
+    lost = sight.fleet.lost_brokers.keys() | sight.passing.removed
+    found = {
+        name: [other for other, since_ms in others.items() if sight.now_ms >= since_ms + REATTACH_GRACE_MS]
+        for name, others in sight.view.sessions.apart(lost).items()
+    }
+    return {name: others for name, others in found.items() if others}
 
 
 def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
