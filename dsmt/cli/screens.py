@@ -124,6 +124,8 @@ def _below(row: InstanceRow, sight: Sight) -> list[str]:
         lines.append("; ".join(one for one in (working(row, sight.now_ms), logged(row)) if one))
     if row.startup_news:
         lines.append(f"{row.startup_news}; dsmt logs {row.instance}")
+    if row.serving is not None:
+        lines.append(row.serving.told(row.node))
     if row.stale and not row.is_unheard and not row.agentless and row.state not in (Shown.LOST, Shown.GONE):
         lines.append("its agent has been silent lately")
     return lines

@@ -59,6 +59,8 @@ def screen(
         if row.working is not None:
             lines += ["", f"  {row.component}/{row.index}: {screens.working(row, sight.now_ms)}"]
             lines += _you([one for one in (screens.logged(row),) if one])
+        if row.serving is not None:
+            lines += ["", f"  {row.component}/{row.index}: {row.serving.told(row.node)}"]
         if row.startup_news:
             lines += ["", f"  {row.component}/{row.index}: {row.startup_news}"]
             lines += [] if is_problem(sight, row) else _you([f"dsmt logs {row.instance}"])

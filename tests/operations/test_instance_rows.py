@@ -295,3 +295,35 @@ def test_what_ended_with_a_removed_service_waits_for_nothing_where_that_is_appli
     rows = [(row.key.index, row.state) for row in instances(sight(realm), Target("web"), everything=True)]
     assert Shown.GONE in {state for index, state in rows if index == 2}
     assert (2, Shown.WAITING) not in rows
+
+
+def test_while_the_next_program_starts_beside_one_that_is_served_the_row_is_of_the_next_and_says_what_serves() -> None:
+    realm = running()
+    realm.endpoint(key(0), "n1", generation=1)
+    realm.status(key(0), "n1", pid=15)
+    assert (row_of(realm).pid, row_of(realm).ports, row_of(realm).serving) == (15, {"http": 8080}, None)
+    realm.after(60).apply(web(1, component="env: {A: b}\n"))
+    realm.step()
+    for state in (State.INITIATED, State.INSTANTIATED, State.RUNNING):
+        realm.status(key(0), "n1", state, pid=16)
+        if state is State.RUNNING:
+            realm.health(key(0), "n1", "unready", evidence=STARTED)
+        row = row_of(realm)
+        assert (row.pid, row.ports, row.address) == (None if state is State.INITIATED else 16, {}, None)
+        said = "r1 serves at 192.0.2.1 http:8080 until this is ready"
+        assert said in screens.ps([row], sight(realm))
+        for target in ("web/app/0", "web"):
+            assert of_target(sight(realm), target, roots(sight(realm), target), {}).endswith(f"; {said}")
+    realm.endpoint(key(0), "n1", generation=2)
+    realm.health(key(0), "n1", "ready")
+    assert (row_of(realm).ports, row_of(realm).serving) == ({"http": 8080}, None)
+
+
+def test_of_what_moves_it_is_said_which_copy_serves() -> None:
+    realm = running()
+    realm.node("n2")
+    realm.endpoint(key(0), "n1", generation=1)
+    realm.control(key(0), move="n2")
+    realm.step()
+    realm.status(key(0), "n2", State.INSTANTIATED, pid=16)
+    assert "the copy on n1 serves at 192.0.2.1 http:8080 until this is ready" in screens.ps([row_of(realm)], sight(realm))

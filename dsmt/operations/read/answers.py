@@ -58,7 +58,8 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     rows = instances(sight, parsed, everything=parsed.index is not None)
     if parsed.index is not None and rows:
         return _of_row(sight, rows[0], begin, found)
-    sick = [row for row in rows if is_problem(sight, row)] or [row for row in rows if row.startup_news]
+    news = [row for row in rows if row.startup_news or row.serving is not None]
+    sick = [row for row in rows if is_problem(sight, row)] or news
     if not rows:
         return sentence(begin[0].event)
     count = f"{sum(serves(sight, row) for row in rows)} of {len(rows)}"
@@ -113,7 +114,7 @@ def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found:
             how = f"{is_} lost with {row.node}{since}"
         case _:
             how = f"{is_} {row.state.value}{where}{since}"
-    return f"{row.instance} {how}{_because(sight, row, cause, begin)}{_at_work(sight, row)}{_unheard(row)}"
+    return f"{row.instance} {how}{_because(sight, row, cause, begin)}{_at_work(sight, row)}{_unheard(row)}{_served(row)}"
 
 
 def _at_work(sight: Sight, row: InstanceRow) -> str:
@@ -122,6 +123,10 @@ def _at_work(sight: Sight, row: InstanceRow) -> str:
     if row.working is None or row.working.since is None:
         return ""
     return f"; {stepped(row.working.step)} has been running{_since(sight, milliseconds(row.working.since))}"
+
+
+def _served(row: InstanceRow) -> str:
+    return "" if row.serving is None else f"; {row.serving.told(row.node)}"
 
 
 def _unheard(row: InstanceRow) -> str:

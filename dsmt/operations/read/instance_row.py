@@ -25,6 +25,7 @@ from dsmt.operations.read.hearing import (
     unheard,
     without_agent,
 )
+from dsmt.operations.read.serving import Serving, serving
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.spec.records import ComponentSpec
@@ -40,6 +41,7 @@ _FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
 """The reasons of ends that were not asked for."""
 _INSTALLING: Final = ("fetch.", "install.")
 _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
+_COMING: Final = frozenset({Shown.WAITING, Shown.INSTALLING, Shown.STARTING, Shown.RUNNING})
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 RETURNED_MS: Final = 10_000
 """By then who lives has attached to a store that began blank, and has said again what it holds."""
@@ -110,6 +112,8 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     stale: bool
     agentless: bool = False
     """Whether no agent can be begun for it on its node: nobody watches over its program, if that runs."""
+    serving: Serving | None = None
+    """The copy before, where that is served until this one is ready: all else here is of this one."""
 
     @property
     def is_unheard(self) -> bool:
@@ -151,6 +155,10 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     failures = 0 if application is None else application.failures
     alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING) or _serves_on(sight, entry, node, seen)
     status = None if seen.status is None else seen.status.record
+    how = health(sight, entry, node, seen)
+    before = serving(sight, entry, node) if seen.state in _COMING and how != "ready" else None
+    if endpoint is not None and before is not None and before.node == node:
+        endpoint = None  # the pid is that of the next program
     return InstanceRow(
         instance=str(key),
         service=key.service,
@@ -158,7 +166,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         index=key.index,
         node=node,
         state=seen.state,
-        health=health(sight, entry, node, seen),
+        health=how,
         pid=application.pid if application is not None and alive else None,
         ports={} if endpoint is None or not alive else endpoint.ports,
         address=None if endpoint is None or not alive else endpoint.address,
@@ -180,6 +188,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
         stale=is_unheard(sight, instance) or silent_since(sight, instance, 0 if fact is None else fact.version) is not None,
         agentless=is_agentless(seen),
+        serving=before,
     )
 
 
