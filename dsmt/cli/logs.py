@@ -7,7 +7,7 @@ import sys
 import click
 
 from dsmt.cli.command import CliContext, Count, command
-from dsmt.cli.names import TARGET
+from dsmt.cli.names import TARGET, revision_number
 from dsmt.cli.printing import line
 from dsmt.cli.while_read import while_read
 from dsmt.errors import InputError
@@ -31,9 +31,18 @@ from dsmt.operations.write.asking_logs import Line, LogNotice
 )
 @click.option("-f", "--follow", is_flag=True, help="Follow new lines, across restarts and moves.")
 @click.option("--previous", is_flag=True, help="The last run that has ended; plain `logs` shows what runs.")
+@click.option("--revision", default=None, metavar="N", help="The last run of a revision, such as r2, that ran here.")
 @click.option("--step", default=None, type=click.Choice(STEPS), help="Show the log of this step instead.")
 def logs(
-    ctx: CliContext, target: str, *, lines: int | None, since: str | None, follow: bool, previous: bool, step: str | None
+    ctx: CliContext,
+    target: str,
+    *,
+    lines: int | None,
+    since: str | None,
+    follow: bool,
+    previous: bool,
+    revision: str | None,
+    step: str | None,
 ) -> None:
     """Show what the instances of TARGET have written.
 
@@ -45,6 +54,10 @@ def logs(
         )
     if previous and since is not None:
         raise InputError("logs.form", "--previous cannot be combined with --since", next="use one of them")
+    if revision is not None and (follow or previous or since is not None or step is not None):
+        said = "--revision cannot be combined with --follow, --previous, --since or --step"
+        raise InputError("logs.form", said, next="use one of them")
+    number = None if revision is None else revision_number(revision, option="--revision")
     named = Target.parse(target)
     many = named.index is None
 
@@ -53,7 +66,7 @@ def logs(
         if isinstance(begin, EventId):
             raise InputError("time.form", "--since takes a time here, not an event", next="write the time of the event")
         last = lines if lines is not None else 100 if begin is None else asking_logs.MOST
-        wanted = asking_logs.LogQuery(last, since_ms=begin, follow=follow, previous=previous, step=step)
+        wanted = asking_logs.LogQuery(last, since_ms=begin, follow=follow, previous=previous, revision=number, step=step)
         async for batch in asking_logs.logs(connection.bus, named, wanted):
             for one in batch:
                 written(ctx, one, many=many)

@@ -54,3 +54,11 @@ class _Seen(click.ParamType[str]):
 
 TARGET: Final = _Seen("target", "targets")
 NODE: Final = _Seen("node", "nodes")
+
+
+def revision_number(text: str, *, option: str) -> int:
+    """The number of a revision, as people write it."""
+    digits = text.removeprefix("r")
+    if not digits.isdecimal() or not int(digits):
+        raise click.BadParameter(f"{text!r} is not a revision: write r3 or 3", param_hint=option)
+    return int(digits)

@@ -6,7 +6,7 @@ import click
 
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
-from dsmt.cli.names import TARGET
+from dsmt.cli.names import TARGET, revision_number
 from dsmt.cli.printing import document, page, show, table, warn
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
@@ -79,7 +79,7 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
 @wait_option
 def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: str | None) -> int:
     """Apply an earlier revision of SERVICE again, as a new revision."""
-    number, limit = None if to is None else _number(to), seconds(wait)
+    number, limit = None if to is None else revision_number(to, option="--to"), seconds(wait)
 
     async def work(connection: Connection) -> Applied:
         done = await rolling_back.rollback(connection.bus, service, number, by=connection.by, reason=reason)
@@ -95,10 +95,3 @@ def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: s
         if wait is None:
             print(f"next: dsmt status {service}")
     return int(done.failed)
-
-
-def _number(text: str) -> int:
-    digits = text.removeprefix("r")
-    if not digits.isdecimal() or not int(digits):
-        raise click.BadParameter(f"{text!r} is not a revision: write r3 or 3", param_hint="--to")
-    return int(digits)

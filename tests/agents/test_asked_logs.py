@@ -1,6 +1,7 @@
 """Logs that somebody asks for."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +13,13 @@ from dsmt.agents.instance.present import Present
 from dsmt.agents.rules.record import InstanceRecord, Written
 from dsmt.errors import TransportError
 from dsmt.event.reason import failed
+from dsmt.ports.driver import Launch
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit
 from dsmt.spec.records import Logs as Bounds
 
 from .memory_bus import Realm
-from .sights import command
+from .sights import DOZES, command, served
 from .world import WEB, Site, in_virtual_time
 
 TOPIC = "service/web/log/app/0/n1/stdout"
@@ -106,6 +108,61 @@ def test_a_run_that_could_not_be_begun_is_not_the_last_that_has_ended() -> None:
         site.machine.alive[0].end(Exit(7, None))
         await site.realm.until(lambda: (site.statuses()[-1]["reason"] or {}).get("code") == "start.cannot_exec")
         assert await asked(site, "l1", previous=True) == ["one"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_is_tried_beside_the_copy_before_has_logs_of_its_own_and_is_shown_by_its_revision() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        good, site.checks.passed = site.spec_of(), False
+        site.logs.write("stdout", "good\n")
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        new = site.machine.alive[1]
+        assert {Path(one.launch.stdout).name for one in (old, new)} == {"stdout.log", "stdout-2.log"}
+        site.logs.write("stdout-2", "bad\n")
+        site.logs.write("stdout", "goes on\n")
+        assert await asked(site, "l1", generation=2) == ["bad"], "the newer of two"
+        assert await asked(site, "l2", generation=2, revision=1) == ["good", "goes on"]
+        new.end(Exit(1, None))
+        await site.realm.until(lambda: len(site.machine.programs) == 3)
+        assert await asked(site, "l3", generation=2, previous=True) == ["bad"]
+        agent.kill()
+        agent = site.start()
+        site.assign(good, version=3)
+        await site.realm.until(lambda: site.machine.alive == [old] and site.statuses()[-1]["state"] == "running")
+        assert await asked(site, "l4", generation=3) == ["good", "goes on"]
+        assert await asked(site, "l5", generation=3, previous=True) == [], "its second try wrote nothing"
+        old.end(Exit(1, None))
+        await site.realm.until(lambda: len(site.machine.programs) == 4)
+        assert await asked(site, "l6", generation=3, previous=True) == ["good", "goes on"]
+        assert await asked(site, "l7", generation=3, revision=1) == [], "the one that runs"
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_who_follows_is_sent_what_both_of_two_copies_write_each_under_its_own_log() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        await served(site)
+        site.checks.passed = False
+        site.logs.write("stdout", "one\n")
+        command(site, "LOGS", "l1", stream="stdout", follow_s=50)
+        await asyncio.sleep(1)
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        site.logs.write("stdout-2", "bad\n")
+        await asyncio.sleep(1)
+        site.logs.write("stdout", "two\n")
+        await asyncio.sleep(1)
+        told = {log: [line for one in site.realm.told(log) for line in one["lines"]] for log in (TOPIC, f"{TOPIC}-2")}
+        assert told == {TOPIC: ["one", "two"], f"{TOPIC}-2": ["bad"]}
         agent.kill()
 
     in_virtual_time(main)
@@ -252,6 +309,9 @@ class PutAside:
     def end(self, stream: str) -> int:
         return self.ends.get(stream, 0)
 
+    def path(self, stream: str) -> str:
+        return f"/{stream}.log"
+
     def begin(self, stream: str, **_: Any) -> Begun:
         self.ends[stream] = 0
         return Begun(0, rotated=True)
@@ -265,7 +325,8 @@ def test_where_a_run_begins_in_a_new_file_what_stood_in_the_one_before_is_no_pla
     bounds: Any = SimpleNamespace(size_bytes=1000, keep=1)
     output = Output(logs, memory, Present())
     output.mark(1_000)
-    output.turn(bounds, 1)
+    launch = output.turn(bounds, 1, Launch(argv=(), directory="/", env={}, stdout="", stderr=""))
+    assert (launch.stdout, launch.stderr) == ("/stdout.log", "/stderr.log")
     logs.ends["stdout"] = 70
     output.mark(3_000)
     assert output.place("stdout", since_ms=2_000) == 0
@@ -275,7 +336,7 @@ def test_where_a_run_begins_in_a_new_file_what_stood_in_the_one_before_is_no_pla
 
 def test_what_is_written_to_a_file_that_was_begun_anew_counts_from_its_beginning() -> None:
     ends = {"stdout": 5000, "stderr": 0}
-    logs: Any = SimpleNamespace(end=ends.__getitem__, trim=lambda *_, **__: None)
+    logs: Any = SimpleNamespace(end=lambda log: ends.get(log, 0), trim=lambda *_, **__: None)
     nothing: Any = None
     output, bounds = Output(logs, nothing, Present()), Bounds(size_bytes=1000, keep=1, rate_bytes=1)
     output.trim(bounds, 10.0)

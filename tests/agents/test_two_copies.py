@@ -1,6 +1,7 @@
 """Two copies of an instance: what becomes of them when something dies, fails or goes back."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ async def find_their_port_taken(site: Site, old: Program) -> None:
     while True:
         for one in site.machine.alive:
             if one is not old and one.launch.argv[0] == "doze":
-                site.logs.write("stdout", "bind: Address already in use\n")
+                site.logs.write(Path(one.launch.stdout).stem, "bind: Address already in use\n")
                 one.end(Exit(1, None))
         await asyncio.sleep(0.001)
 

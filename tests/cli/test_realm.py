@@ -165,8 +165,8 @@ def test_logs_bring_what_the_instance_wrote(operator: Operator) -> None:
     assert any("GET / " in line["line"] for line in lines)
     assert {line["time"] for line in lines} == {None}, "nobody has seen them come"
     assert all(line["answered_at"].endswith("Z") for line in lines)
-    assert operator.lines("logs", "web/app/0", "--since", "1h") != []
-    assert operator.run("logs", "web/app/0", "--since", "1h", "--previous").returncode == 2
+    assert all(operator.lines("logs", "web/app/0", *words) for words in (("--since", "1h"), ("--revision", "r1")))
+    assert operator.run("logs", "web/app/0", "--revision", "1", "--previous").returncode == 2
     assert operator.run("logs", "web/app/7").returncode == 5
 
 

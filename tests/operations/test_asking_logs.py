@@ -121,6 +121,20 @@ def test_a_follower_asks_a_new_agent_of_the_same_node_from_where_it_was() -> Non
     assert answers.bus.emitted[1].data["arguments"]["after"] == {"stdout": 4}
 
 
+def test_a_follower_is_told_whenever_another_one_of_two_programs_writes() -> None:
+    answers = Answers()
+    script: list[Step] = [answers.say("good", upto=4), answers.say("bad", stream="stdout-2"), answers.say("on", upto=7)]
+    answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
+    found = read(answers.bus, LogQuery(5, follow=True), count=5)
+    assert [one.message if isinstance(one, LogNotice) else (one.stream, one.line) for one in found] == [
+        ("stdout", "good"),
+        "web/app/0 on n1: another of its programs writes, to stdout-2.log",
+        ("stdout", "bad"),
+        "web/app/0 on n1: another of its programs writes, to stdout.log",
+        ("stdout", "on"),
+    ]
+
+
 def test_an_agent_whose_name_is_of_no_slot_ends_nothing() -> None:
     answers = Answers()
     name = "agent/n1/web/app/x"
@@ -171,6 +185,7 @@ def test_what_is_on_no_node_has_no_logs() -> None:
             LogQuery(5, previous=True),
             "web/app/0 on n1: the last run that has ended has written nothing that is kept, or none has ended here",
         ),
+        (LogQuery(5, revision=2), "web/app/0 on n1: no run of r2 is known here of which anything is kept"),
         (LogQuery(5, step="install"), "web/app/0 on n1: its `install` command has written nothing, or has not run"),
         (LogQuery(0), None),
     ],

@@ -140,7 +140,7 @@ class DeploymentAgent:
 
     async def _trim(self) -> None:
         """Hold the output to its bounds, as often as what is written asks for, until nothing is."""
-        while (run := self._present.run) is not None and run.plan is not None:
+        while (run := self._present.run or self._present.old) is not None and run.plan is not None:
             rest_s = self._failing.output.trim(run.plan.component.logs, self._deps.clock.boottime())
             if rest_s is None:
                 return

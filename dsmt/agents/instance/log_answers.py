@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from dsmt.agents.instance.output import Output
+from dsmt.agents.instance.output import LOGS, Output
+from dsmt.agents.rules.record import BESIDE
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import STEPS, Command, LogLines
 from dsmt.event.records import to_data
@@ -28,9 +29,9 @@ _LOOK_EACH_S: Final = 0.5
 class LogAnswers:
     """Answers LOGS commands.
 
-    Arguments: `lines`, `stream` (`stdout`, `stderr`; both when it is not given), `previous`, `follow_s`, `since_ms`, and
-    `after` (by stream the place from which on everything is sent); or `step`, one of `STEPS`, whose log is then sent under
-    its own name in the stream's place.
+    Arguments: `lines`, `stream` (`stdout`, `stderr`; both when it is not given), `previous`, `revision`, `follow_s`,
+    `since_ms`, and `after` (by log the place from which on everything is sent); or `step`, one of `STEPS`, whose log is then
+    sent under its own name in the stream's place.
     """
 
     def __init__(self, bus: Bus, clock: Clock, slot: SlotKey, node: str, output: Output) -> None:
@@ -48,35 +49,52 @@ class LogAnswers:
             return
         streams = [s for s in STREAMS if wanted.get("stream") in (None, s)]
         follow = min(FOLLOW_S, float(_whole(wanted.get("follow_s"), 0)))
-        places = {}
-        for stream in streams:
-            lines, places[stream] = self._begin(wanted, stream, whole=follow > 0)
-            upto = places[stream] if follow else None
-            self._say(command, cause, stream, lines, last=follow == 0 and stream == streams[-1], upto=upto)
-        ends = self._clock.boottime() + follow
-        while streams and self._clock.boottime() < ends:
-            await asyncio.sleep(_LOOK_EACH_S)
-            for stream in streams:
-                new, place = self._output.since(stream, places[stream], most=MOST_BYTES)
-                places[stream] = place
-                if new:
-                    now_ms = self._bus.now_ms()
-                    self._say(command, cause, stream, new.splitlines(), last=False, written_ms=now_ms, upto=place)
         if follow and streams:
-            self._say(command, cause, streams[-1], [], last=True, upto=places[streams[-1]])
+            await self._follow(command, cause, [log for log in LOGS if log.removesuffix(BESIDE) in streams], follow)
+            return
+        for stream in streams:
+            self._say(command, cause, stream, self._lines(wanted, stream), last=stream == streams[-1])
 
-    def _begin(self, wanted: Mapping[str, Any], stream: str, *, whole: bool) -> tuple[list[str], int]:
-        """What there is already, and the place behind it."""
-        after, since = wanted.get("after"), wanted.get("since_ms")
-        if isinstance(after, dict) and isinstance(after.get(stream), int):
-            text, place = self._output.since(stream, after[stream], most=MOST_BYTES)
+    async def _follow(self, command: Command, cause: EventId, logs: list[str], follow_s: float) -> None:
+        """Send what there is and what comes, of each log by its own name: two programs may write, each to its own."""
+        places = {}
+        for log in logs:
+            lines, places[log] = self._begin(command.arguments, log)
+            self._say(command, cause, log, lines, last=False, upto=places[log])
+        ends = self._clock.boottime() + follow_s
+        while self._clock.boottime() < ends:
+            await asyncio.sleep(_LOOK_EACH_S)
+            for log in logs:
+                new, places[log] = self._output.since(log, places[log], most=MOST_BYTES)
+                if new:
+                    about = {"written_ms": self._bus.now_ms(), "upto": places[log]}
+                    self._say(command, cause, log, new.splitlines(), last=False, **about)
+        self._say(command, cause, logs[0], [], last=True, upto=places[logs[0]])
+
+    def _begin(self, wanted: Mapping[str, Any], log: str) -> tuple[list[str], int]:
+        """What there is already in a log of what is shown, and the place behind it."""
+        after = wanted.get("after")
+        if isinstance(after, dict) and isinstance(after.get(log), int):
+            text, place = self._output.since(log, after[log], most=MOST_BYTES)
             return text.splitlines(), place
-        count, previous = _whole(wanted.get("lines"), LINES), wanted.get("previous") is True
-        begin = self._output.place(stream, since_ms=since if isinstance(since, int) else None)
-        text, place = self._output.since(stream, begin, most=MOST_BYTES, whole=whole)
-        if previous:
-            text = self._output.previous(stream, most=MOST_BYTES)
-        return (text.splitlines()[-count:] if count else []), place
+        stream = log.removesuffix(BESIDE)
+        text, place = self._output.since(log, self._output.place(log, since_ms=_since(wanted)), most=MOST_BYTES)
+        if wanted.get("previous") is True:
+            return (self._lines(wanted, stream) if log == stream else []), place
+        return _last(text, wanted), place
+
+    def _lines(self, wanted: Mapping[str, Any], stream: str) -> list[str]:
+        """What there is of the run that is asked for."""
+        revision, since_ms = wanted.get("revision"), _since(wanted)
+        if isinstance(revision, int):
+            run = self._output.of(revision)
+        else:
+            run = self._output.previous() if wanted.get("previous") is True else self._output.shown()
+        if run is None or since_ms is None:
+            return _last(self._output.read(run, stream, most=MOST_BYTES), wanted)
+        log = run.log(stream)
+        begin = self._output.place(log, since_ms=since_ms)
+        return _last(self._output.since(log, begin, most=MOST_BYTES, whole=False)[0], wanted)
 
     def _answer_step(self, command: Command, cause: EventId, step: str) -> None:
         lines = self._output.read_step(step, most=MOST_BYTES).splitlines()
@@ -116,6 +134,17 @@ def _batches(lines: list[str]) -> Iterator[tuple[str, ...]]:
         size += 4 * len(text) + 8 if not text.isascii() else len(text) + 8
     if batch:
         yield tuple(batch)
+
+
+def _last(text: str, wanted: Mapping[str, Any]) -> list[str]:
+    """As many of the last lines as are wanted."""
+    count = _whole(wanted.get("lines"), LINES)
+    return text.splitlines()[-count:] if count else []
+
+
+def _since(wanted: Mapping[str, Any]) -> int | None:
+    since = wanted.get("since_ms")
+    return since if isinstance(since, int) else None
 
 
 def _whole(value: Any, default: int) -> int:

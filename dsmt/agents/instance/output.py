@@ -4,6 +4,8 @@ Rule 1: a program writes its files itself, so nobody knows the time of a line; b
     then, and what stands behind that was written later.
 Rule 2: what is over the bounds is freed as often as the rate of writing asks for (`rules.trimming`); of what is not
     written to nothing is looked at but with a heartbeat.
+Rule 3: no two programs write to one file: each stream has two logs, and where the copy before runs beside a new one
+    (`update.order: start_first`), the new one writes to those that the other does not.
 """
 
 from __future__ import annotations
@@ -11,15 +13,20 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from msgspec.structs import replace
+
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
 from dsmt.agents.rules import after
-from dsmt.agents.rules.record import InstanceRecord, Written
+from dsmt.agents.rules.record import BESIDE, InstanceRecord, Written
 from dsmt.agents.rules.trimming import look_again_s
+from dsmt.ports.driver import Launch
 from dsmt.ports.logs import STREAMS, Logs
 from dsmt.spec.records import Logs as Bounds
 
 LAST_BYTES: Final = 4096
+LOGS: Final = tuple(f"{stream}{which}" for which in ("", BESIDE) for stream in STREAMS)
+"""All logs of runs."""
 MARKS: Final = 3000
 """How often it is remembered how far a stream had come: a day, at two a minute."""
 
@@ -31,24 +38,29 @@ class Output:
         self._logs = logs
         self._memory = memory
         self._present = present
-        self._marks: dict[str, deque[tuple[int, int]]] = {stream: deque(maxlen=MARKS) for stream in STREAMS}
-        """How far each stream had come, and when (realm ms), the newest last."""
+        self._marks: dict[str, deque[tuple[int, int]]] = {stream: deque(maxlen=MARKS) for stream in LOGS}
+        """How far each log had come, and when (realm ms), the newest last."""
         self._looked: tuple[float, dict[str, int]] | None = None
         """When was trimmed last (boot-time s), and how far each stream had come then."""
 
-    def turn(self, bounds: Bounds, revision: int) -> None:
-        """A new run is about to begin, and nobody writes: note where it begins, and where the last one was."""
+    def turn(self, bounds: Bounds, revision: int, launch: Launch) -> Launch:
+        """A new run is about to begin: what it is to be started with. Note where it begins, and where the last one was.
+
+        It writes to logs to which nobody writes: where the copy before runs beside it, to others than that (rule 3).
+        """
         record = self._memory.record
+        run = Written(revision=revision, beside=_is_beside(record))
         ends, turned = {}, dict(record.turned)
-        places: dict[str, tuple[int, int, int | None]] = {}
-        for stream in STREAMS:
-            ends[stream] = end = self._logs.end(stream)
-            begun = self._logs.begin(stream, size_bytes=bounds.size_bytes, keep=bounds.keep)
+        for name in map(run.log, STREAMS):
+            ends[name] = end = self._logs.end(name)
+            begun = self._logs.begin(name, size_bytes=bounds.size_bytes, keep=bounds.keep)
             if begun.offset < end:
-                self._marks[stream].clear()
-                turned[stream] = turned.get(stream, 0) + 1
-            places[stream] = (turned.get(stream, 0), begun.offset, None)
-        self._memory.note(**after.begins_to_write(record, Written(revision=revision, places=places), ends, turned))
+                self._marks[name].clear()
+                turned[name] = turned.get(name, 0) + 1
+            run.places[name] = (turned.get(name, 0), begun.offset, None)
+        self._memory.note(**after.begins_to_write(record, run, ends, turned))
+        out, err = (self._logs.path(run.log(stream)) for stream in STREAMS)
+        return replace(launch, stdout=out, stderr=err)
 
     def not_begun(self) -> None:
         """It could not be begun."""
@@ -64,9 +76,9 @@ class Output:
 
     def trim(self, bounds: Bounds, now: float) -> float | None:
         """Free what is over the bounds, also while the program writes; in how many seconds to look again, if soon."""
-        for stream in STREAMS:
+        for stream in LOGS:
             self._logs.trim(stream, size_bytes=bounds.size_bytes, keep=bounds.keep)
-        ends = {stream: self._logs.end(stream) for stream in STREAMS}
+        ends = {stream: self._logs.end(stream) for stream in LOGS}
         before, self._looked = self._looked, (now, ends)
         if before is None:
             return look_again_s(0.0, max(ends.values()), bounds.size_bytes)
@@ -74,10 +86,12 @@ class Output:
         written = max(end - known[stream] if end >= known[stream] else end for stream, end in ends.items())
         return look_again_s(now - looked, written, bounds.size_bytes)
 
-    def place(self, stream: str, *, since_ms: int | None = None) -> int:
-        """Where the present run's output begins, or what it wrote since a time, and not much more (rule 1)."""
-        begin = self._begin(self._shown(), stream)
-        known = [place for at_ms, place in self._marks[stream] if since_ms is not None and at_ms <= since_ms]
+    def place(self, log: str, *, since_ms: int | None = None) -> int:
+        """Where what is shown begins in a log, or what it wrote there since a time, and not much more (rule 1)."""
+        turn, begin, _ = self.shown().places.get(log, (-1, 0, None))
+        if turn != self._memory.record.turned.get(log, 0):
+            return self._logs.end(log)
+        known = [place for at_ms, place in self._marks[log] if since_ms is not None and at_ms <= since_ms]
         return max(begin, known[-1]) if known else begin
 
     def since(self, stream: str, place: int, *, most: int, whole: bool = True) -> tuple[str, int]:
@@ -90,38 +104,37 @@ class Output:
         lines = raw[: raw.rfind(b"\n") + 1] if whole else raw
         return lines.decode(errors="replace"), end - (len(raw) - len(lines))
 
-    def previous(self, stream: str, *, most: int) -> str:
-        """The end of what the last run has written that has ended: where nothing runs, that is the one begun last."""
+    def previous(self) -> Written | None:
+        """The last run that has ended: where nothing runs, that is the one begun last."""
         record = self._memory.record
-        ended = record.writes is not None and not self._runs()
-        return self._read(record.writes if ended else _last(record), stream, most=most)
+        return _last(record) if record.writes is None or self._runs() else record.writes
 
-    def _shown(self) -> Written | None:
-        """What runs, the newer of two, or the last that has ended."""
+    def of(self, revision: int) -> Written | None:
+        """The last run of a revision, as far as that is known."""
+        record = self._memory.record
+        beside = None if record.outgoing is None else record.outgoing.writes
+        return next((one for one in (record.writes, beside, *record.wrote[::-1]) if one and one.revision == revision), None)
+
+    def shown(self) -> Written:
+        """What runs, the newer of two, or the last that has ended; where neither is known, whoever wrote."""
         record = self._memory.record
         if record.outgoing is not None and not self._runs():
-            return record.outgoing.writes
-        return _last(record) if record.writes is None else record.writes
+            return record.outgoing.writes or _UNKNOWN
+        return record.writes or _last(record) or _UNKNOWN
 
     def _runs(self) -> bool:
         """Whether what was begun last runs, and is not being ended as failed."""
         run = self._present.run
         return self._memory.record.process is not None if run is None else run.condemned is None
 
-    def _begin(self, one: Written | None, stream: str) -> int:
-        """Where a run's output begins, if its file is still the one that is written to; else its end."""
-        if one is None:
-            return 0
-        turn, begin, _ = one.places.get(stream, (0, 0, None))
-        return begin if turn == self._memory.record.turned.get(stream, 0) else self._logs.end(stream)
-
-    def _read(self, one: Written | None, stream: str, *, most: int) -> str:
+    def read(self, one: Written | None, stream: str, *, most: int) -> str:
         """The end of what a run has written, as far as that is kept."""
-        if one is None or stream not in one.places:
+        if one is None or one.log(stream) not in one.places:
             return ""
-        turn, begin, end = one.places[stream]
-        back = self._memory.record.turned.get(stream, 0) - turn
-        return self._logs.read(stream, begin, end, back=back, most=most).decode(errors="replace")
+        log = one.log(stream)
+        turn, begin, end = one.places[log]
+        back = self._memory.record.turned.get(log, 0) - turn
+        return self._logs.read(log, begin, end, back=back, most=most).decode(errors="replace")
 
     def read_step(self, step: str, *, most: int) -> str:
         """The end of what a step (`install`, `configure` ...) has written."""
@@ -137,7 +150,17 @@ class Output:
 
     def _last_words(self, stream: str, *, turned: bool) -> str:
         record = self._memory.record
-        return self._read(_last(record) if turned else record.writes, stream, most=LAST_BYTES)
+        return self.read(_last(record) if turned else record.writes, stream, most=LAST_BYTES)
+
+
+_UNKNOWN: Final = Written(revision=0, places=dict.fromkeys(STREAMS, (0, 0, None)))
+"""What an agent of an earlier version has begun."""
+
+
+def _is_beside(record: InstanceRecord) -> bool:
+    """Whether what begins writes to the second logs."""
+    old = record.outgoing
+    return old is not None and not (old.writes is not None and old.writes.beside)
 
 
 def _last(record: InstanceRecord) -> Written | None:

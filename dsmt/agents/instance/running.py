@@ -96,7 +96,7 @@ class Runner:
         """Start the program; meanwhile it is there, as starting."""
         component, clock = plan.component, self._deps.clock
         driver = driver_of(self._deps.drivers, component.driver)
-        self._failing.output.turn(component.logs, plan.revision)
+        launch = self._failing.output.turn(component.logs, plan.revision, launch)
         now = clock.boottime()
         run = Run(life.Life(self._supervision), plan.wanted, now, self._new_monitor(plan, now), None, plan, site, launch)
         self._present.run = run

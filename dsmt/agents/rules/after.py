@@ -176,7 +176,7 @@ def begins_to_write(record: InstanceRecord, begins: Written, ends: Mapping[str, 
 def _closed(one: Written, ends: Mapping[str, int]) -> Written:
     """The same where something else is begun behind it."""
     places = {
-        stream: (turn, begin, ends[stream] if end is None else end) for stream, (turn, begin, end) in one.places.items()
+        stream: (turn, begin, ends.get(stream) if end is None else end) for stream, (turn, begin, end) in one.places.items()
     }
     return replace(one, places=places)
 

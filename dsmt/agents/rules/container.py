@@ -15,6 +15,7 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 | `agent.json` | which process the agent is (`ProcessIdentity`) | the container manager |
 | `files/<install key>/` | the instance's directory, one for each installation | the agent |
 | `logs/` | `stdout.log`, `stderr.log`, a log for each step | the programs |
+| | `stdout-2.log`, `stderr-2.log`: of one that was begun beside another, which writes to the first | the programs |
 
 `{data}` is outside, below the node's data root: `<service>/<component>/<index>`; it survives the container.
 """

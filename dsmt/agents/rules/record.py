@@ -17,19 +17,26 @@ from dsmt.event.reason import Reason
 from dsmt.event.status import State
 from dsmt.ports.driver import Handle
 
+BESIDE: Final = "-2"
+"""What the name of a second log ends with."""
 WROTE_MOST: Final = 4
 """Of the last runs of so many revisions it is known where their output stands."""
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the output of one run stands.
+    """Where the output of one run stands: in the second log of each stream, where another one wrote beside it to the first.
 
-    `places` has for each stream how often its file had been put aside before, the run's begin in it, and its end (None: that
-    of the file, for no other run was begun behind it).
+    `places` has for each of its logs how often the file had been put aside before, the run's begin in it, and its end (None:
+    that of the file, for no other run was begun behind it).
     """
 
     revision: int
+    beside: bool = False
     places: dict[str, tuple[int, int, int | None]] = {}
+
+    def log(self, stream: str) -> str:
+        """The name of its log of a stream."""
+        return f"{stream}{BESIDE}" if self.beside else stream
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from dsmt.controllers.pinning import home_of, is_there
 from dsmt.event.reason import Reason
 from dsmt.operations.read.sight import Sight
 from dsmt.spec import nodeset
-from dsmt.view import SlotKey
+from dsmt.view import SlotEntry, SlotKey
 
 
 def advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
@@ -19,12 +19,18 @@ def advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
         case "place.empty_set":
             return _of_set(sight, key, why)
         case "rollout.rolled_back":
-            return msgspec.structs.replace(why, next=f"dsmt logs {key} --previous")
+            return msgspec.structs.replace(why, next=logs_of_refused(key, sight.view.slot(key)))
         case "wait.pinned":
             node = shut_home(sight, key)
             lossy = f"without its data: dsmt move {key} --accept-data-loss"
             return why if node is None else msgspec.structs.replace(why, next=f"dsmt node include {node}; {lossy}")
     return why
+
+
+def logs_of_refused(key: SlotKey, entry: SlotEntry | None) -> str:
+    """What shows the last run of the revision that was rolled back, also once other runs have ended."""
+    refused = None if entry is None or entry.fact is None else entry.fact.record.refuses
+    return f"dsmt logs {key} " + ("--previous" if refused is None else f"--revision r{refused.revision}")
 
 
 def shut_home(sight: Sight, key: SlotKey) -> str | None:

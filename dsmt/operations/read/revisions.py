@@ -15,6 +15,7 @@ import msgspec
 
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import Reason
+from dsmt.operations.read.advice import logs_of_refused
 from dsmt.operations.words.targets import Target
 from dsmt.spec.governing import Otherwise, as_it_was, otherwise
 from dsmt.view import ServiceEntry, SlotKey
@@ -72,7 +73,7 @@ def _advised(entry: ServiceEntry) -> Reason | None:
     told = [place for place, slot in sorted(entry.slots.items()) if slot.fact is not None and slot.fact.record.reason == why]
     if why is None or not told:
         return why
-    return msgspec.structs.replace(why, next=f"dsmt logs {SlotKey(entry.name, *told[0])} --previous")
+    return msgspec.structs.replace(why, next=logs_of_refused(SlotKey(entry.name, *told[0]), entry.slots[told[0]]))
 
 
 def same(before: SpecFact, own: str, spec: Mapping[str, Any], named: Collection[str]) -> tuple[str, ...]:

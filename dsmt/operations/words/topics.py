@@ -45,7 +45,7 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     "wait": ["dsmt wait web --for ready --timeout 1m"],
     "why": ["dsmt why web/app/1", "dsmt why node/n3"],
     "why-not": ["dsmt why-not web/app/1"],
-    "logs": ["dsmt logs web/app/1 -f", "dsmt logs web/app/1 --previous"],
+    "logs": ["dsmt logs web/app/1 -f", "dsmt logs web/app/1 --previous", "dsmt logs web/app/1 --revision r2"],
     "tail": ["dsmt tail service/web/", "dsmt tail -n 20 --no-follow"],
     "nodeset set": ["dsmt nodeset set good 'minus(all_nodes, failed)' --reason 'no broken ones'"],
     "nodeset use": ["dsmt nodeset use web/app good"],

@@ -5,6 +5,7 @@ Rule 2: who follows asks again when an answer ends, from the place behind it, so
 Rule 3: who follows goes with an instance to another node and to another agent, and is told of it; an agent that does not
     answer is asked again until it does.
 Rule 4: the time of a line is what its agent knows of it, else null; the time of the answer is another one.
+    Whose lines come from another program than those before is told: two may run side by side.
 Rule 5: of whom nothing was written that was asked for, that is told; of one that has ended on a node that it has left, and
     has not run where it is now, what became of what it wrote.
 """
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dsmt.agents.rules.record import BESIDE
 from dsmt.errors import NotFoundError, TimedOutError
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.instance import LogLines
@@ -37,12 +39,16 @@ MOST: Final = 10_000
 
 
 class LogQuery(msgspec.Struct, frozen=True):
-    """What is asked: the last `lines` of each stream, from `since_ms` on if it is given, or the log of one `step`."""
+    """What is asked: the last `lines` of each stream, from `since_ms` on if it is given, or the log of one `step`.
+
+    Of the run that is there, of the last that has ended (`previous`), or of the last one of a `revision`.
+    """
 
     lines: int
     since_ms: int | None = None
     follow: bool = False
     previous: bool = False
+    revision: int | None = None
     step: str | None = None
 
 
@@ -82,6 +88,8 @@ class _Asked:
     places: dict[str, int] = field(default_factory=dict)
     silent: bool = False
     spoken: bool = False
+    beside: bool | None = None
+    """Whether its last line was in a second log: of two programs that run side by side each has its own."""
 
 
 async def logs(bus: Bus, target: Target, wanted: LogQuery) -> AsyncIterator[list[Item]]:
@@ -138,6 +146,8 @@ class _Reader:
         first: dict[str, Any] = {"lines": self._wanted.lines, "previous": self._wanted.previous}
         if self._wanted.since_ms is not None:
             first["since_ms"] = self._wanted.since_ms
+        if self._wanted.revision is not None:
+            first["revision"] = self._wanted.revision
         if self._wanted.step is not None:
             first = {"lines": self._wanted.lines, "step": self._wanted.step}
         for key in slots_of(sight.view, self._target):
@@ -201,7 +211,14 @@ class _Reader:
             self._again.add(key)
             if not self._wanted.follow:
                 self.open.discard(key)
-        return [Line(str(key), node, stream, one, told.written_ms, event.time_ms) for one in told.lines]
+        name = stream.removesuffix(BESIDE)
+        found: list[Item] = [Line(str(key), node, name, one, told.written_ms, event.time_ms) for one in told.lines]
+        beside = stream != name
+        if found and asked.beside is not beside:
+            if asked.beside is not None:
+                found.insert(0, LogNotice(str(key), f"{key} on {node}: another of its programs writes, to {stream}.log"))
+            asked.beside = beside
+        return found
 
     def silence(self) -> list[Item]:
         """Somebody is overdue: who follows asks again. Raises `TimedOutError`."""
@@ -255,6 +272,8 @@ def _nothing(wanted: LogQuery, asked: _Asked) -> str:
         return f"its `{wanted.step}` command has written nothing, or has not run"
     if asked.ran_elsewhere:
         return asked.ran_elsewhere
+    if wanted.revision is not None:
+        return f"no run of r{wanted.revision} is known here of which anything is kept"
     if wanted.previous:
         return "the last run that has ended has written nothing that is kept, or none has ended here"
     since = "" if wanted.since_ms is None else " since then"
