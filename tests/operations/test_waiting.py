@@ -126,7 +126,7 @@ def test_a_removal_of_which_nothing_is_left_says_what_it_waits_for(realm: Realm)
         wait(heeding.ended, "web")
     for index in (0, 1):
         realm.status(key(index), realm.slot(index).node or "", State.GONE)
-    with pytest.raises(TimedOutError, match=r"\(nothing is left; a node that has more may say so until 5 s after"):
+    with pytest.raises(TimedOutError, match=r"\(all that is known of it has ended; whether a node has more"):
         wait(heeding.ended, "web")
 
 

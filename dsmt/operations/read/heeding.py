@@ -280,7 +280,7 @@ async def ended(
         return None
 
     def far(sight: Sight) -> str:
-        quiet = f"nothing is left; a node that has more may say so until {BURIAL_MS / 1000:g} s after the last has ended"
+        quiet = f"all that is known of it has ended; whether a node has more is known {BURIAL_MS / 1000:g} s after that"
         return f"left: {', '.join(left(sight))}" if left(sight) else quiet
 
     unmet = f"{service} is not gone"
