@@ -9,9 +9,10 @@ import pytest
 
 from dsmt.errors import NotFoundError, TimedOutError
 from dsmt.event.kinds.instance import LogLines
+from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Ended, Slot
 from dsmt.event.status import State
-from dsmt.operations.words.targets import Target
+from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import local
 from dsmt.operations.write import asking_logs
 from dsmt.operations.write.asking_logs import Item, Line, LogNotice, LogQuery, logs
@@ -214,3 +215,16 @@ def test_of_what_has_ended_on_a_node_that_it_has_left_it_is_told_what_became_of_
         assert read(answers.bus, wanted) == [LogNotice("web/app/0", f"web/app/0 on n1: {told}")]
     answers.bus = ScriptedBus([], view(realm), now_ms=START_MS)
     assert read(answers.bus, LogQuery(5, follow=True), count=1) == [LogNotice("web/app/0", f"web/app/0 on n1: {told}")]
+
+
+def test_of_a_service_that_was_removed_no_part_is_looked_for() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle()
+    realm.apply(web(1), removed=True)
+    realm.status(key(), "n1", State.GONE)
+    realm.settle(seconds=1)
+    realm.say("controller/c1", "tombstone/service/web", Tombstone(by="controller/c1", reason="removed"))
+    with pytest.raises(NotFoundError) as caught:
+        slots_of(realm.view, Target.parse("web/app/0"))
+    assert (caught.value.code, caught.value.next) == ("service.unknown", "dsmt history web")

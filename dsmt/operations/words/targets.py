@@ -77,6 +77,8 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
             keys.add(SlotKey(target.service, component, index))
     found = sorted(key for key in keys if target.takes(key))
     if not found and (target.index is not None or (target.component is not None and target.component not in components)):
+        if not keys and entry.spec is None:
+            raise no_service(view, target.service)
         raise NotFoundError("target.unknown", f"there is no {target}", next=f"dsmt ps {target.service} lists what there is")
     return found
 
