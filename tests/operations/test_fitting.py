@@ -82,3 +82,18 @@ def test_where_the_home_of_data_has_left_it_may_come_back() -> None:
         f"bring {home} back: dsmt up, or add it again, on the machine that has the data",
         "dsmt move web/app/0 --accept-data-loss: another node fits, and begins with no data",
     ]
+
+
+def test_what_was_on_a_node_that_is_dead_does_not_keep_itself_off_it() -> None:
+    realm = Realm("n1", "n2")
+    wants = "nodes: n1\nports: {http: 8080}\nreserve: {memory: 5GiB}"
+    realm.apply(web(1, component=wants))
+    realm.settle()
+    assert [one.clause for one in why_not(sight(realm), Target("web"), "n1").clauses] == ["ports", "memory"], (
+        "one more like it"
+    )
+    realm.close("n1")
+    realm.verdict("n1")
+    found = why_not(sight(realm), Target("web"))
+    assert [(one.clause, one.nodes) for one in found.clauses if "n1" in one.nodes] == [("dead", {"n1": "n1 is dead"})]
+    assert found.suggestions == ["bring n1 back: it is dead", "nodes: all_nodes: n2 fits"]

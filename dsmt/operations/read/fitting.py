@@ -61,8 +61,11 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
         raise NotFoundError("component.unknown", f"no service file asks for {key}", next=f"dsmt get {key.service}")
     if node is not None:
         find(sight, node)
-    chooser = Chooser(sight.fleet, key.service, spec)
     on = _place(sight, key)
+    allocations = sight.view.allocations.trial()
+    if on is None:
+        allocations.release(key)  # what it has on a dead node keeps nothing but others off
+    chooser = Chooser(sight.fleet, key.service, spec, allocations=allocations)
     every = sight.fleet.members if node is None else (node,)
     places = _places(sight, key) if spec.each_node else frozenset()
     names = [name for name in every if name not in places]
