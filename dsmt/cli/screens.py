@@ -200,7 +200,7 @@ def _acting(reason: Reason | None, then: str = "") -> list[str]:
     return told
 
 
-_ACTS = {"dsmt": "dsmt acts; look"}
+_ACTS = {"dsmt": "dsmt acts; look", "nobody": "nothing is left to do; look"}
 
 
 def status(told: RealmStatus, sight: Sight, move: Move | None = None) -> str:

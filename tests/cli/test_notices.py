@@ -24,6 +24,9 @@ def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
         seen.passing.keepers[f"node/{node}"] = (seen.now_ms - 40_000, KeeperReplaced(directory="/h", died=7, pid=9))
     told = [(one.target, one.message) for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]
     assert told == [("node/n1", "its spawner, pid 7, had died; pid 9 took its place 40 s ago")]
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+    shown = screens.status(status(seen, trust, []), seen)
+    assert "nothing is left to do; look: dsmt tail node/n1/keeper" in shown
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,10 @@ class OfService(Protocol):
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody may have to act on; `owner` is whom to call of a service, if its file says so."""
+    """What somebody may have to act on; `owner` is whom to call of a service, if its file says so.
+
+    `who` acts: `you`, `dsmt`, `world` (what it waits for), or `nobody` any more: it is told for who wonders what that was.
+    """
 
     target: str
     code: str
@@ -92,7 +95,7 @@ def alerts(
 def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> Alert:
     """The last death of a keeper that its source remembers; another one has kept the programs since."""
     told = f"{keeper_died(source, said)} {span(sight.now_ms - at_ms)} ago"
-    return Alert(target=source, code="keeper.died", message=told, next=f"dsmt tail {source}/keeper", who="dsmt")
+    return Alert(target=source, code="keeper.died", message=told, next=f"dsmt tail {source}/keeper", who="nobody")
 
 
 def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
