@@ -200,6 +200,10 @@ async def _down(ctx: CliContext, home: Home, run: str | None = None) -> None:
         print(f"ended {counted(ended.processes, 'process')}{killed}; keys, history and data stay in {home.root}")
     else:
         print(f"nothing was running; keys, history and data stay in {home.root}")
+    if ended.processes and home.is_joined and not ctx.json:
+        names = home.names("nodes")
+        said = f"{some(names)} {'count' if len(names) > 1 else 'counts'} as dead until dsmt up"
+        print(f"{said}: what ran there begins on other nodes, where it may")
     if ended.stuck:
         pids = ", ".join(map(str, ended.stuck))
         raise FailedError("stop.stuck", f"these processes do not die: {pids}", next="look at the machine's storage")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dsmt.errors import TransportError
+from dsmt.operations.local.ending import Down
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.controlling import Done
@@ -199,6 +200,33 @@ def test_down_says_whose_end_it_waits_for_when_that_takes_long(
     monkeypatch.setattr("dsmt.operations.local.ending.down", down)
     assert run("down", *more, home=made)[0] == AWAY
     assert sent == ([] if more else ["waiting for the end of the services\n"])
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_down_says_of_a_machine_that_has_joined_that_its_nodes_count_as_dead(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, *, joined: bool
+) -> None:
+    async def down(*_: Any, **__: Any) -> Down:
+        return Down(processes=7, killed=0, stuck=())
+
+    monkeypatch.setattr("dsmt.operations.local.ending.down", down)
+    monkeypatch.setattr("dsmt.operations.local.home.Home.is_joined", joined)
+    monkeypatch.setattr("dsmt.operations.local.home.Home.names", lambda *_: ["m-c"])
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert run("down", home=made)[0] == 0
+    said = "m-c counts as dead until dsmt up: what ran there begins on other nodes, where it may\n"
+    assert (said in out.getvalue()) is joined
+
+
+def test_a_rollback_prints_what_it_has_to_warn_of(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def rollback(*_: Any, **__: Any) -> Applied:
+        warned = ["r2 was refused when it was applied; it is tried again"]
+        return Applied(service="web", revision=4, plan=None, outcome="applied", ready=0, wanted=1, warnings=warned)
+
+    monkeypatch.setattr("dsmt.operations.write.rolling_back.rollback", rollback)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert "warning: r2 was refused when it was applied; it is tried again" in run("rollback", "web", home=made)[1]
 
 
 IN_USE = "attached with this key: nobody lets in who has it, or believes what it says, any more"
