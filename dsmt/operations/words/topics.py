@@ -84,7 +84,7 @@ TOPICS: Final[Mapping[str, str]] = {
         "  {directory} {data}          the instance's own directory, and the directory that outlives it (data: true)\n"
         "  {service} {component} {index} {instance}    web, app, 0, and web/app/0\n"
         "  {node} {node.label.KEY}     where it runs, and a label of that node;    {label.KEY} one of the service\n"
-        "  {revision}                  the number of the revision that it runs\n"
+        "  {revision}                  the number of the revision with which it was started\n"
         "  {{ }}                       literal braces\n\n"
         "dsmt fills them into commands, into env, and into files with `template: true`."
     ),
@@ -121,7 +121,7 @@ TOPICS: Final[Mapping[str, str]] = {
         "  _DSMT_COMPLETE     set by what dsmt completion prints\n\n"
         "A program of a service, its commands and its exec checks find\n\n"
         "  DSMT_SERVICE DSMT_COMPONENT DSMT_INDEX DSMT_INSTANCE    web, app, 0, and web/app/0\n"
-        "  DSMT_NODE DSMT_REVISION    where it runs, and the number of the revision that it runs\n"
+        "  DSMT_NODE DSMT_REVISION    where it runs, and the number of the revision with which it was started\n"
         "  DSMT_DATA                  the directory that outlives it (data: true)\n"
         "  PORT PORT_NAME             the number of its first port, and of the one that is called NAME\n"
         "  DSMT_TREE                  by which dsmt finds again what it has started: leave it as it is\n\n"
