@@ -166,10 +166,9 @@ class Sessions(Generic[Kept]):
         """What others that are no leaves say of their links to a broker."""
         return {by: held for by, held in self.of[_BROKER + broker].words.items() if by != broker and by not in leaves}
 
-    def _is_linked(self, links: Mapping[str, Kept], lost: Container[str], attached: str) -> bool:
+    def _is_linked(self, links: Mapping[str, Kept], lost: Container[str]) -> bool:
         """Whether one that is known and not lost is linked to whom these words are on (rule 3)."""
-        known = self.brokers | {attached}
-        return any(held.record.state == "open" and by in known and by not in lost for by, held in links.items())
+        return any(held.record.state == "open" and by in self.brokers and by not in lost for by, held in links.items())
 
     def _ended_ms(self, links: Mapping[str, Kept], lost: Container[str]) -> int:
         """When the last link that one had which is not lost ended (realm ms); 0 where none says so."""
@@ -187,11 +186,11 @@ class Sessions(Generic[Kept]):
             deciding = words.get(attached) or max(words.items(), key=_order, default=("", None))[1]
             if deciding is not None and deciding.record.state != "open":
                 found[broker] = deciding.record.since_ms
-        while passed := [broker for broker in found if self._is_linked(links[broker], found, attached)]:
+        while passed := [broker for broker in found if self._is_linked(links[broker], found)]:
             for broker in passed:
                 del found[broker]
         found = {broker: self._ended_ms(links[broker], found) or since_ms for broker, since_ms in found.items()}
-        for leaf in sorted(leaves - {attached}):
+        for leaf in sorted(leaves):
             if not self.upstream(leaf, found):
                 said = self.of[_BROKER + leaf].words.items()
                 found[leaf] = max(max(held.record.since_ms, found.get(broker, 0)) for broker, held in said)

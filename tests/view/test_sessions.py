@@ -128,6 +128,8 @@ LINKS = [
         {"b1": {"b3": 4, "b4": 5}, "b2": {"b3": 6}},
         {"b3": 6, "b4": 5},
     ),
+    ({"b2": ["b3"], "b3": ["b2"]}, {"b1": {"b2": 3, "b3": 4}}, {"b2": 3, "b3": 4}),  # of each other they say it later
+    ({}, {"b1": {"b2": 3, "b3": 4}, "b3": {"b2": 9}}, {"b2": 3, "b3": 4}),  # when b3's link to b2 ended it was lost itself
 ]
 
 
