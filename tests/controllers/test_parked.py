@@ -26,16 +26,19 @@ def test_a_parked_instance_whose_escalation_ends_in_a_move_moves_to_where_it_is_
     assert realm.after(1000).step() == []
 
 
-def test_it_is_moved_as_often_as_its_escalation_says_and_then_when_it_would_be_tried_again() -> None:
+@pytest.mark.parametrize(("retry", "waits"), [("7m", (420, 420)), ("1s", (2, 4))], ids=["when tried again", "backs off"])
+def test_it_is_moved_as_often_as_its_escalation_says_and_then_when_it_would_be_tried_again(
+    retry: str, waits: tuple[int, int]
+) -> None:
     """It was moved ten times in two minutes between two nodes, and said that it would be tried again in ten minutes."""
-    realm = running(1, "n1", "n2", "n3", component="restart: {park: {retry: 7m}}")
+    realm = running(1, "n1", "n2", "n3", component=f"restart: {{park: {{retry: {retry}}}}}")
     park(realm)
     realm.step()
     assert realm.slot(0).moves == 1
-    for moves in (2, 3):
+    for moves, wait in zip((2, 3), waits, strict=True):
         realm.obey()
         park(realm)
-        assert realm.after(419).step() == []
+        assert realm.after(wait - 1).step() == []
         realm.after(1).step()
         assert realm.slot(0).moves == moves
 

@@ -95,8 +95,9 @@ def test_a_node_has_what_its_node_says_less_what_its_slots_take() -> None:
     ledger.release(second)
     assert (n1.free(), n1.ports, ledger.own("web", "a")) == (Need(4, 1500, 7), {("tcp", 80): 1}, {"n1": 1})
     ledger.equip("n1", None)
-    assert (n1.free(), list(ledger.in_order(0))) == (Need(), [])
+    assert (n1.free(), list(ledger.in_order(0)), ledger.unequipped) == (Need(), [], {"n1"})
     ledger.release(first)
+    assert ledger.unequipped == set()
     assert ledger.own("web", "a") == ledger.own("db", "a") == {}
     assert ledger.node("n1") is not n1, "of a node of which nothing is known nothing is kept"
     assert (ledger.node("n1").node, ledger.node("n1").slots) == ("n1", {})
