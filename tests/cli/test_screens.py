@@ -381,3 +381,20 @@ def test_endpoints_are_a_line_for_each_port() -> None:
     realm.health(key(0), "n1", "ready")
     check("endpoints", endpoint_lines(endpoints(sight(realm), Target.parse("web"))), folds=False)
     assert endpoints(sight(realm)) == endpoints(sight(realm), Target.parse("web"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "revision", "told"),
+    [
+        ("rolled_back", 2, "two  r2 was refused for a, which runs r1; b runs r2; 2 of 2 ready"),
+        ("ready", 3, "two  r3  ready, 2 of 2 ready, a on r1 (r2 was refused)"),
+    ],
+)
+def test_what_became_of_a_revision_that_was_refused_in_part_names_the_components(
+    outcome: str, revision: int, told: str
+) -> None:
+    done = Applied(
+        service="two", revision=revision, plan=None, outcome=outcome, ready=2, wanted=2, running=[2, 1], refused=2,
+        refused_by=["a"], parts={"a": [1], "b": [2]},
+    )  # fmt: skip
+    assert screens.applied(done) == [told]
