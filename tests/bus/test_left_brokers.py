@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.others.others import TOGETHER_S, Others
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.operations.local.addresses import free_port
 from dsmt.ports.bus import Draft, Level
-from dsmt.ports.store import StoreFullError
+from dsmt.ports.store import Row, StoreFullError
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestClock, TestRealm, scenario
 from tests.waiting import until
@@ -217,3 +220,31 @@ async def test_who_was_away_while_the_others_moved_finds_them_where_it_is_config
     again = await r.broker("b2", identity=identities[1], address=own[0].address, others=at(moved), born=False)
     await until(lambda: linked(again) == 1 and held(again) == held(moved))
     assert again._others.copying.known[0].address == moved.address
+
+
+@pytest.mark.parametrize(
+    ("brings", "noted", "ended", "obeyed_at"),
+    [
+        (["broker/b3", "broker/b2"], True, False, 5.0 + TOGETHER_S),
+        (["broker/b2", "broker/b3"], True, False, 5.0 + TOGETHER_S),
+        (["broker/b3"], True, False, 5.0),
+        (["broker/b2"], True, True, 5.0),
+        (["broker/b2"], False, True, 5.0),
+        (["broker/b2"], False, False, None),
+    ],
+    ids=["it brings its own", "first", "another brings it", "a key has ended, too", "a key has ended", "nothing new"],
+)
+def test_the_words_by_which_who_brings_them_is_no_broker_any_more_are_obeyed_a_little_later(
+    brings: list[str], noted: bool, ended: bool, obeyed_at: float | None
+) -> None:
+    found: list[float] = []
+    own: Any = SimpleNamespace(
+        copying=SimpleNamespace(alone=True),
+        _note=lambda _: noted,
+        _are_removed=lambda names: "broker/b2" in names,
+        _clock=SimpleNamespace(boottime=lambda: 5.0),
+        _obeys_at=None,
+        _obey=lambda: found.append(5.0),
+    )
+    Others.stored(own, [cast("Row", SimpleNamespace(brought=one)) for one in brings], ended=ended)
+    assert [*found, own._obeys_at] == ([5.0, None] if obeyed_at == 5.0 else [obeyed_at])

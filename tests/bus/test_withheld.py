@@ -200,6 +200,36 @@ def test_another_owes_what_was_published_here_and_not_what_was_brought_nor_what_
     assert [one.sequence for one in made.owed("broker/b2")] == [1]
 
 
+@pytest.mark.parametrize(
+    ("newest", "plus_ms", "stored", "trimmed", "owes"),
+    [
+        (True, 0, 1, False, True),
+        (True, -1, 1, False, False),
+        (False, 0, 1, False, True),
+        (False, 1, 1, False, False),
+        (True, 0, 0, False, False),
+        (True, 0, None, False, False),
+        (True, 0, 1, True, False),
+    ],
+    ids=["just due", "too young", "just due still", "too old", "not held there", "not linked", "trimmed here"],
+)
+def test_another_owes_what_it_said_to_hold_between_two_ages(
+    newest: bool, plus_ms: int, stored: int | None, trimmed: bool, owes: bool
+) -> None:
+    def row(number: int, brought: str) -> Any:
+        signed = SimpleNamespace(id=EventId("node/n1", 1, number), event=SimpleNamespace(time_ms=9))
+        return SimpleNamespace(row=number, arrived_ms=0, brought=brought, read=lambda: signed)
+
+    rows, nothing = [row(1, ""), row(2, "broker/b3")], cast("Any", None)
+    log: Any = SimpleNamespace(rows=lambda after, most: [one for one in rows[trimmed:] if one.row > after][:most])
+    age_ms = (withheld.NEWEST_MS if newest else withheld.OLDEST_MS) + plus_ms
+    made = withheld.Withholding(
+        "broker/b1", log, nothing, now_ms=lambda: age_ms, stored=lambda _: stored, gave=nothing, disowns=lambda _: False
+    )
+    made.published(rows)
+    assert [one.sequence for one in made.owed("broker/b2")] == ([1] if owes else [])
+
+
 @pytest.mark.parametrize(("holder", "named"), [("broker/b3", {"broker/b3"}), ("broker/b2", set()), ("broker/b1", set())])
 def test_who_held_the_session_is_named_but_not_who_gives_it_now(holder: str, named: set[str]) -> None:
     log: Any = SimpleNamespace(leaf=lambda *_: None)

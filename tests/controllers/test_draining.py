@@ -1,5 +1,7 @@
 """A node that is drained or excluded is left one instance at a time, as each of them may be moved."""
 
+from dsmt.event.kinds.node import NodeControl
+
 from .build import key, web
 from .repairs import running
 
@@ -13,9 +15,17 @@ def test_a_drained_node_is_left_start_first() -> None:
     assert slot.node not in (node, None)
     assert (slot.previous.node, slot.previous.generation) == (node, generation)
     assert slot.previous.deadline_ms == realm.now_ms + 300_000
-    assert slot.reason.code == "node.drained"
+    assert (slot.reason.code, slot.reason.message) == ("node.drained", f"moved off {node}: drain by alice: kernel 6.8")
     assert slot.moves == 0
     assert f"node/{node}" in intent.to
+
+
+def test_a_drain_for_which_no_reason_was_given_says_so() -> None:
+    realm = running(1, "n1", "n2")
+    node = realm.slot(0).node
+    realm.say("operator/alice", f"node/{node}/control", NodeControl(mode="draining", by="alice", reason=""))
+    realm.step()
+    assert realm.slot(0).reason.message == f"moved off {node}: drain by alice: no reason given"
 
 
 def test_draining_goes_one_at_a_time_each_waiting_to_be_ready() -> None:

@@ -137,8 +137,10 @@ def test_a_parked_instance_that_must_stop_first_stops_and_starts_elsewhere(compo
         assert "stops on" in stopping[0]
         assert realm.step() == [], "it waits for the stop, and does not start where it was"
         realm.obey()
+        stopped = realm.view.slot(key(0)).fact.id  # type: ignore[union-attr]
         (moving,) = realm.step()
         assert "parked" in moving.because
+        assert moving.cause[0] == stopped, "nobody says any more that it was parked"
         seen.append(realm.slot(0).node)
         assert realm.slot(0).desired == "running"
     assert (len(set(seen[:2])), len(set(seen[1:]))) == (2, 2)

@@ -4,6 +4,7 @@ import pytest
 
 from dsmt.controllers.context import slot_intent
 from dsmt.controllers.good import gone
+from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.order import MAX_STEP
 from dsmt.event.status import Layer, State
 from dsmt.view import Fleet
@@ -206,7 +207,26 @@ def test_a_slot_leaves_a_node_that_can_no_longer_run_it() -> None:
     realm.attributes(node, drivers={})
     (intent,) = realm.step()
     assert realm.slot(0).node != node
+    assert realm.slot(0).moves == 1
     assert "driver" in intent.because
+
+
+@pytest.mark.parametrize("why", ["its node", "its set"])
+def test_slots_leave_a_node_where_they_cannot_stay_one_at_a_time_and_name_the_words_that_say_so(why: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.say("operator/alice", "nodeset/near", NodesetFact(expression="all_nodes", by="alice"))
+    applied = realm.apply(web(6, component="nodes: near"))
+    realm.settle(seconds=1)
+    realm.after(100)
+    before = realm.view.nodes["n1"].attributes
+    if why == "its node":
+        words = [realm.attributes("n1", drivers={})]
+    else:
+        words = [realm.say("operator/alice", "nodeset/near", NodesetFact(expression="minus(all_nodes, n1)", by="alice"))]
+        words += [before.signed] if before is not None else []
+    (intent,) = realm.step()
+    assert intent.cause == (applied.id, *(word.id for word in words))
+    assert realm.nodes_of().count("n1") == 1
 
 
 def test_less_room_than_before_is_no_cause_to_leave() -> None:

@@ -130,6 +130,16 @@ def test_who_joined_again_is_not_out_for_the_key_that_was_revoked_before() -> No
     assert out(realm) is None
 
 
+def test_who_attached_where_a_revocation_was_not_heard_of_yet_and_was_closed_for_it_is_out() -> None:
+    realm, _ = running()
+    realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))
+    realm.after(3).attach("n2", number=realm.now_ms + 3_000)
+    realm.after(6).close("n2")
+    told = out(realm)
+    assert told is not None
+    assert (told.why, told.key) == ("revoked", KEY)
+
+
 def test_who_was_heard_for_long_on_the_other_side_of_a_cut_is_out_all_the_same() -> None:
     realm, _ = running()
     realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))

@@ -1,11 +1,17 @@
-"""Stores that were set aside as damaged: how many of them stay on the disk."""
+"""Stores that were set aside as damaged: which are, and how many of them stay on the disk."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from dsmt.bus.store.sums import damaged
-from dsmt.programs.damage import KEPT, set_aside
+from dsmt.errors import FailedError
+from dsmt.programs import damage
+from dsmt.programs.damage import KEPT, open_sound, set_aside
 
 
 def test_of_the_stores_that_were_set_aside_the_newest_stay_and_of_the_others_nothing(tmp_path: Path) -> None:
@@ -20,3 +26,33 @@ def test_of_the_stores_that_were_set_aside_the_newest_stay_and_of_the_others_not
     new = [name for name in left if name not in {one + end for one in names for end in ("", "-wal")}]
     assert [name.partition("Z-")[2] for name in new] == ["row-40.db.new", "row-40.db.new-wal"]
     assert left == sorted([*new, *(name + end for name in names[-(KEPT - 1) :] for end in ("", "-wal"))])
+
+
+def open_files() -> list[str]:
+    found = []
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of this list itself
+            found.append(str(one.readlink()))
+    return found
+
+
+def test_a_store_that_another_broker_made_is_set_aside_and_nobody_has_it_open_any_more(tmp_path: Path) -> None:
+    open_sound(tmp_path, "broker/b1", synced=False).close()
+    for number, broker in enumerate(("broker/b1", "broker/b2", "broker/b2")):
+        store = open_sound(tmp_path, broker, synced=False)
+        aside = [path.name for path in tmp_path.glob("store.damaged-*.db.new")]
+        assert len(aside) == min(number, 1)
+        assert all("it-is-the-store-of-broker-b1" in name for name in aside)
+        assert not [path for path in open_files() if path.startswith(str(tmp_path)) and "damaged" in path]
+        store.close()
+
+
+def test_a_store_that_is_in_use_is_not_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_store(*_: Any, **__: Any) -> Any:
+        raise FailedError("store.locked", "the store is in use by another process")
+
+    open_sound(tmp_path, "broker/b1", synced=False).close()
+    monkeypatch.setattr(damage, "open_store", open_store)
+    with pytest.raises(FailedError, match="in use by another process"):
+        open_sound(tmp_path, "broker/b1", synced=False)
+    assert not list(tmp_path.glob("store.damaged-*"))
