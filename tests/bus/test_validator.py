@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dsmt.bus.nats import door
 from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import seal
@@ -202,3 +204,21 @@ def test_no_number_is_taken_that_is_so_far_above_what_is_held_that_nobody_can_fo
         code, message = admitted(signed(**{**usual, word: far}), at, own=own)
         assert code == "event.version"
         assert f"{word} {far}" in message
+
+
+@pytest.mark.parametrize(
+    ("held", "named", "stands"),
+    [(None, None, None), (1, None, 1), (None, 2, 2), (1, 2, 2), (2, 1, 2)],
+    ids=["nothing", "what is held", "what is replaced", "the newer one is replaced", "the newer one is held"],
+)
+def test_a_decision_stands_on_what_is_held_or_on_what_it_replaces_that_is_disowned_by_now_and_is_newer(
+    monkeypatch: pytest.MonkeyPatch, held: int | None, named: int | None, stands: int | None
+) -> None:
+    monkeypatch.setattr(door, "newer", lambda one, other: one > other)
+    asked: list[str] = []
+    signed: Any = [None, *(SimpleNamespace(event=number) for number in (1, 2))]
+    fold = SimpleNamespace(get=lambda _: signed[held or 0], ended=lambda thing: asked.append(thing) or 3)
+    look: Any = SimpleNamespace(fold=fold, disowned={} if named is None else {"its id": signed[named]})
+    event: Any = SimpleNamespace(topic="service/web/spec", replaces="its id", ends=False, epoch=4)
+    at = door._standing(event, look)
+    assert (at.winner, at.ended, asked) == (signed[stands or 0], 3, ["service/web"])

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from dsmt.errors import FailedError, TimedOutError
+from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
+from dsmt.event.kinds.realm import Revoked
 from dsmt.operations.local import coming_up
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import StartedRealm, left_out
@@ -19,6 +20,7 @@ from dsmt.operations.local.making import ensure_node, init
 from dsmt.operations.read import waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.simulator.engine.run import run
+from dsmt.trust.keys import key_id_of
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
 
@@ -136,3 +138,118 @@ def test_what_a_home_holds_is_named_where_fewer_were_asked_for(tmp_path: Path) -
     said = left_out(made, StartedRealm("r", (), controllers, nodes, made=False))
     assert said == ["n8, n9 of this home are not started: dsmt up, with no number, starts all of it"]
     assert left_out(made, StartedRealm("r", (), controllers, tuple(made.names("nodes")), made=False)) == []
+
+
+# What is said of brokers before nodes are waited for ------------------------------------------------------------------
+
+
+class Announcing:
+    """A home with brokers at which it is announced where they are: what each of them does then, and what was noted."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *brokers: str, nats: object = None) -> None:
+        self.does: dict[str, Exception | list[str]] = {}
+        self.told: list[str] = []
+        self.noted: set[str] = set()
+
+        @asynccontextmanager
+        async def connect(*_: object, brokers: Collection[str] = ("any",), **__: object) -> AsyncIterator[Any]:
+            (one,) = brokers
+            found = self.does.get(one, [])
+            if isinstance(found, Exception):
+                raise found
+            self.told.append(one)
+            yield SimpleNamespace(bus=found, by="operator/alice")
+
+        async def announce(gone: list[str], known: dict[str, str], *, by: str, made_ms: object) -> list[str]:
+            assert (set(known), by, made_ms) == (set(brokers), "operator/alice", {"b1": 5})
+            return gone
+
+        def note_announced(_: object, names: Collection[str]) -> None:
+            self.noted = {*names}
+
+        patch.setattr(coming_up, "connect", connect)
+        patch.setattr(coming_up, "announce", announce)
+        patch.setattr(coming_up, "meshed", lambda _: {one: one for one in brokers})
+        patch.setattr(coming_up, "made_ms", lambda _: {"b1": 5})
+        patch.setattr(coming_up, "note_announced", note_announced)
+        self._home: Any = SimpleNamespace(realm=lambda: SimpleNamespace(nats=nats), operator=lambda: None)
+
+    def amiss(self) -> list[str]:
+        return asyncio.run(coming_up.announced(self._home))
+
+
+def test_of_a_broker_that_is_alone_nothing_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Announcing(monkeypatch, "b1")
+    assert (made.amiss(), made.told, made.noted) == ([], [], set())
+
+
+def test_it_is_announced_at_each_of_two_brokers_and_at_any_of_those_of_nats(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Announcing(monkeypatch, "b1", "b2")
+    assert (made.amiss(), made.told, made.noted) == ([], ["b1", "b2"], {"b1", "b2"})
+    made = Announcing(monkeypatch, "b1", "b2", nats=object())
+    assert (made.amiss(), made.told, made.noted) == ([], ["any"], {"b1", "b2"})
+
+
+def test_who_cannot_be_told_and_who_was_removed_keeps_nobody_from_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Announcing(monkeypatch, "b1", "b2", "b3")
+    made.does = {
+        "b1": TransportError("bus.unreachable", "b1 does not answer"),
+        "b2": RefusedError("broker.left", "b2 is no broker any more"),
+        "b3": ["b2"],
+    }
+    removed = "broker b2 does not belong to the realm any more, but is still here: dsmt broker remove b2 ends it"
+    assert made.amiss() == ["b1 does not answer", removed]
+    assert (made.told, made.noted) == (["b3"], {"b1", "b3"})
+    made.does["b3"] = made.does["b1"]
+    made.amiss()
+    assert made.told == ["b3", "any"], "where none of them was told it is tried for longer, at any"
+
+
+# Who never comes ------------------------------------------------------------------------------------------------------
+
+KEY, OTHER = "ab" * 16, "cd" * 16
+
+
+def missing(realm: Realm, *brokers: bytes, revoked: Collection[bytes] = (), key: str = KEY) -> list[str]:
+    trust = SimpleNamespace(is_revoked=lambda one: one in [key_id_of(public) for public in revoked])
+    realm_file = SimpleNamespace(brokers=[("h:1", public) for public in brokers])
+    connection: Any = SimpleNamespace(trust=trust, realm=realm_file)
+    return coming_up._missing(connection, sight(realm), {"n1": key})
+
+
+@pytest.fixture
+def certificates(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The times (s) for which it was asked which certificates have ended; none has."""
+    asked: list[int] = []
+    monkeypatch.setattr(coming_up, "in_use", lambda _, now_s: asked.append(now_s))
+    monkeypatch.setattr(coming_up, "ended_brokers", lambda _, now_s: asked.append(now_s) or {})
+    return asked
+
+
+def test_who_is_attached_and_has_not_said_what_it_has_is_waited_for(certificates: list[int]) -> None:
+    realm = Realm()
+    assert missing(realm, b"1") == ["n1"]
+    realm.attach("n1")
+    assert missing(realm, b"1") == ["n1"]
+    assert certificates == [realm.now_ms // 1000] * 4
+    realm.attributes("n1")
+    assert missing(realm, b"1") == []
+    assert len(certificates) == 4, "where nobody is missing no certificate matters"
+
+
+def test_nobody_is_waited_for_whose_own_key_was_revoked(certificates: list[int]) -> None:
+    realm = Realm("n1")
+    realm.close("n1")
+    realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n1", reason="stolen"))
+    assert missing(realm, b"1", key=OTHER) == ["n1"], "it has another key by now"
+    with pytest.raises(FailedError, match="the key of node/n1 was revoked: it cannot attach") as revoked:
+        missing(realm, b"1")
+    assert (revoked.value.code, revoked.value.next) == ("node.revoked", "dsmt cert rotate node/n1, then dsmt up again")
+    assert certificates
+
+
+def test_nobody_is_waited_for_where_the_keys_of_all_brokers_were_revoked(certificates: list[int]) -> None:
+    assert missing(Realm("n1"), b"1", b"2", revoked=[b"2"]) == []
+    with pytest.raises(FailedError, match="the key of the only broker was revoked") as revoked:
+        missing(Realm("n1"), b"2", revoked=[b"2"])
+    assert (revoked.value.code, certificates) == ("broker.revoked", [])

@@ -5,6 +5,7 @@ import pytest
 from dsmt.event.phrases import (
     another_certificate,
     another_key,
+    counted,
     in_retrospect,
     person,
     quoted,
@@ -111,3 +112,8 @@ def test_how_long_a_silence_was_when_it_was_judged_is_told_in_the_past() -> None
     said = "n4 has been silent for 5.0 s; probes by n1 failed"
     assert in_retrospect(said) == "n4 had been silent for 5.0 s when that was judged; probes by n1 failed"
     assert in_retrospect("all 2 connections from n4 closed") == "all 2 connections from n4 closed"
+
+
+def test_things_are_counted_in_words() -> None:
+    assert [counted(number, "node") for number in (0, 1, 2)] == ["0 nodes", "1 node", "2 nodes"]
+    assert [counted(number, "process") for number in (1, 2)] == ["1 process", "2 processes"]

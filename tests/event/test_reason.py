@@ -7,7 +7,7 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.payload import _is_plain
-from dsmt.event.reason import REASONS, Who, reason
+from dsmt.event.reason import REASONS, Who, failed, reason
 from dsmt.event.records import to_data
 
 WHO_ACTS = {
@@ -124,3 +124,10 @@ def test_of_a_line_longer_than_four_kibibytes_the_end_is_kept(size):
     wide = reason("run.exited", last_output="é" * size).last_output
     assert wide == "é" * 2048
     assert reason("run.exited", last_output="é" * size + "x").last_output == "é" * 2047 + "x"
+
+
+def test_an_error_of_a_reason_says_what_is_to_be_done_about_it_unless_more_is_known() -> None:
+    told = reason("node.clock", node="n1", offset="9 s")
+    error, advised = (failed("node.clock", advice=advice, node="n1", offset="9 s") for advice in ("", "set it"))
+    assert (error.code, error.message, error.next) == ("node.clock", told.message, "fix time there")
+    assert (error.fields, advised.next) == ({"node": "n1", "offset": "9 s"}, "set it")

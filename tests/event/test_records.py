@@ -13,7 +13,7 @@ from dsmt.event.kinds.slot import Hold, Previous, Slot, SlotControl
 from dsmt.event.kinds.source import Heartbeat, Started
 from dsmt.event.payload import _is_plain, canonical
 from dsmt.event.reason import reason
-from dsmt.event.records import from_data, to_data
+from dsmt.event.records import from_data, readable, to_data
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State
 
@@ -92,3 +92,8 @@ def test_every_record_of_the_registry_is_a_struct_that_forgives_new_fields():
         if row.record is not None:
             assert issubclass(row.record, msgspec.Struct)
             assert not row.record.__struct_config__.forbid_unknown_fields
+
+
+def test_who_asks_whether_data_is_readable_is_told_so_of_what_is_no_record() -> None:
+    assert readable(Probe, to_data(Probe(result="passed", reason="", round_trip_s=0.1))) is not None
+    assert readable(Probe, {"result": 7}) is None

@@ -133,6 +133,9 @@ def test_a_command_hardly_waits_where_all_is_down_and_nobody_is_at_work(tmp_path
         write_record(str(record), own)
         assert asking.patience_s(home, realm) == waits, "it runs"
         record.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asking.Parts, "servers", lambda _: ["s1"])
+        assert asking.patience_s(home, realm) == waits, "a NATS server runs"
 
 
 def test_where_no_broker_is_here_it_is_said_what_runs_here_and_where_to_go(

@@ -54,6 +54,15 @@ def test_it_says_so_once_all_that_live_have_had_the_time_to_come_back(realm: Rea
     assert unknown.value.next == "bring it back, or dsmt node remove n9 --forget"
 
 
+def test_what_was_lost_with_it_does_not_wait_for_it(realm: Realm) -> None:
+    at: int = realm.index  # type: ignore[attr-defined]
+    realm.after(RETURN_MS / 1000)
+    realm.publish([one for one in realm.decide().intents if one.topic == "node/n9/verdict"])
+    row = instances(sight(realm))[at]
+    assert row.reason is not None
+    assert (row.node, row.state, row.reason.code) == ("n9", Shown.LOST, "node.lost")
+
+
 def again_ms(realm: Realm) -> int:
     """When the store began anew."""
     return realm.now_ms - RETURNED_MS

@@ -140,6 +140,28 @@ def test_who_attached_where_a_revocation_was_not_heard_of_yet_and_was_closed_for
     assert (told.why, told.key) == ("revoked", KEY)
 
 
+@pytest.mark.parametrize(("number", "is_out"), [(0, True), (1, False)], ids=["before", "after"])
+def test_a_revocation_ends_what_had_attached_by_then_and_nothing_later(number: int, is_out: bool) -> None:
+    """By the greatest attachment of any of its sources, however long it was heard."""
+    realm, _ = running()
+    realm.attach("n2", sources=["node/n2"], number=realm.now_ms + number)
+    realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))
+    realm.after(60).close("n2")
+    assert (out(realm) is not None) == is_out
+
+
+def test_of_a_node_of_whose_sessions_nothing_is_known_the_time_tells_and_the_key_of_another_one_does_not() -> None:
+    realm, _ = running()
+    for name in ("node/n3", "node/n9"):
+        realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name=name, reason="stolen"))
+        realm.close("n2")
+        assert out(realm) is None
+    realm.attributes("n9")
+    assert out(realm, node="n9") is not None
+    realm.after(60).attributes("n9")
+    assert out(realm, node="n9") is None
+
+
 def test_who_was_heard_for_long_on_the_other_side_of_a_cut_is_out_all_the_same() -> None:
     realm, _ = running()
     realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n2", reason="stolen"))
