@@ -1,16 +1,21 @@
 """One container of a node: its agent that dies again and again, and what that leaves when the node ends."""
 
 import asyncio
+import signal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dsmt.agents.node.container_keeper import ContainerKeeper
+from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
-from dsmt.agents.rules.container import CONFIG, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, AgentOutcome
+from dsmt.agents.rules.container import CONFIG, EXIT_STOPPED, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, AgentOutcome
 from dsmt.agents.rules.container import SLOT as FACT
 from dsmt.errors import FailedError
 from dsmt.event.reason import failed
 from dsmt.event.status import State
+from dsmt.ports.processes import UNSEEN, Exit
 
 from .managed import SLOT, Managed
 from .memory_machine import MemoryFiles
@@ -282,3 +287,22 @@ def test_who_finds_no_record_ends_what_runs_here_before_it_begins_another_one() 
         at.end()
 
     in_virtual_time(main)
+
+
+@pytest.mark.parametrize(
+    ("hung", "ended", "watched", "code"),
+    [
+        (True, Exit(None, signal.SIGKILL), True, "run.watchdog"),
+        (True, UNSEEN, True, "run.watchdog"),
+        (True, Exit(1, None), True, "dsmt.bug"),
+        (False, Exit(1, None), True, "dsmt.bug"),
+        (False, Exit(EXIT_STOPPED, None), True, "run.exited"),
+        (False, UNSEEN, False, "run.vanished"),
+    ],
+    ids=["it hung", "it hung, unseen", "it hung, and failed", "it failed", "it stopped", "it vanished"],
+)
+def test_why_an_agent_has_ended_is_told_by_how_it_did(hung: bool, ended: Exit, watched: bool, code: str) -> None:
+    own: Any = SimpleNamespace(_hung=hung, slot=SLOT, _config=SimpleNamespace(node="n1"), _files=SimpleNamespace(root="/c"))
+    why = ContainerKeeper._why_ended(own, ended, 2.0, watched=watched)
+    assert why.code == code
+    assert code != "run.watchdog" or f" {round(HUNG_AFTER_MS / 1000)}s " in why.message

@@ -113,6 +113,14 @@ def test_a_broker_takes_nothing_that_it_has_said_itself_and_that_is_no_fault_of_
     assert inward.ingest.dropped == 0
 
 
+def test_what_was_ended_in_the_same_batch_is_not_there_for_what_comes_after_it(inward):
+    pen, spec = Pen(inward.identity("operator/alice"), 7), {"spec": {}, "by": "alice", "reason": ""}
+    first = pen.write("service/web/spec", spec, version=1, epoch=1)
+    grave = pen.write("tombstone/service/web", GRAVE, version=1, epoch=1)
+    late = pen.write("service/web/spec", spec, version=2, epoch=1)
+    assert [inward.take("operator/alice", one) for one in (first, grave, late)] == [[], [], ["stale"]]
+
+
 def test_a_tombstone_of_the_same_epoch_may_follow_another_and_one_of_an_earlier_may_not(inward):
     pen = Pen(inward.identity("operator/alice"), 7)
     grave = pen.write("tombstone/service/web", GRAVE, version=1, epoch=2)
