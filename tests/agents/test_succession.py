@@ -1,6 +1,7 @@
 """Managers and agents that die, hang or are killed at any moment are followed by ones that take over what runs."""
 
 import asyncio
+import signal
 from typing import Any
 
 import pytest
@@ -180,8 +181,14 @@ def test_an_agent_that_hangs_is_ended_and_followed_by_one_that_takes_over_what_r
         await asyncio.sleep(120)
         assert len(at.node.agents.started) == 2
         assert at.node.machine.alive == [program]
-        reasons = [told["reason"]["code"] for told in at.told("agent") if told["reason"]]
-        assert reasons == ["run.watchdog"]
+
+        def reasons() -> list[str]:
+            return [told["reason"]["code"] for told in at.told("agent") if told["reason"]]
+
+        assert reasons() == ["run.watchdog"]
+        at.node.agents.started[1].signal(signal.SIGKILL)
+        await at.realm.until(lambda: len(at.node.agents.started) == 3, within=20)
+        assert reasons()[1:] == ["run.signal" if seen else "run.unseen"], "its successor did not hang"
         at.end()
 
     in_virtual_time(main)

@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from dsmt.bus.broker.depot import AGAIN_MS, UNFINISHED_MS, Depot
 from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.store.sums import damaged
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
+from dsmt.errors import FailedError
 from dsmt.ports.blobs import KEPT_SHARE
 from dsmt.ports.store import StoreFullError
 from tests.bus.stored import append, service, slot
@@ -168,6 +170,21 @@ def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later
     while shelf.depot.step():
         pass
     assert not shelf.depot._removing
+
+
+def test_a_damaged_store_is_no_full_disk(shelf, monkeypatch):
+    def broken(*_, **__):
+        raise damaged("store.db", "row 40")
+
+    shelf.put(content(2), finish=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf.depot, "_remove", broken)
+        with pytest.raises(FailedError, match="is damaged: row 40"):
+            shelf.depot.ended(sha256(content(2)).digest())
+    monkeypatch.setattr(shelf.store.blobs, "remove_chunks", broken)
+    shelf.depot._remove(sha256(content(2)).digest())
+    with pytest.raises(FailedError, match="is damaged: row 40"):
+        shelf.depot.step()
 
 
 def test_who_puts_what_a_full_disk_does_not_take_is_told_why(shelf, monkeypatch):
