@@ -90,8 +90,9 @@ def going_on_from_now(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_leaf_like_all_others(patch: pytest.MonkeyPatch) -> None:
-    """Who is attached to a leaf does not see by whom it is linked: nodes of the other side are not what they are (E5)."""
+    """A leaf is lost for all whose own broker is not linked to it: nodes of the other side are not what they are (E5)."""
     patch.setattr(Sessions, "_is_leaf", lambda *_: False)
+    patch.setattr(Sessions, "_is_linked", lambda *_: False)
 
 
 def anybody_at_the_leaf(patch: pytest.MonkeyPatch) -> None:
