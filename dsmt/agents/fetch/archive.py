@@ -314,6 +314,8 @@ def _zip_entries(path: str) -> Iterator[ArchiveMember]:
         for member in archive.infolist():
             if member.flag_bits & 1:
                 raise failed("install.unpack", file=shown(member.filename), error="it is encrypted")
+            if not member.filename:
+                raise zipfile.BadZipFile("a member has no name")
             kind, mode = _zip_kind(member)
             link = ""
             if kind is Kind.SYMLINK:

@@ -393,7 +393,7 @@ async def any_server(
 
 
 def _trusting(authority: str) -> ssl.SSLContext:
-    """Who trusts a realm's authority alone. Its certificates do not name its key (RFC 5280, 4.2.1.1), as Python 3.13 asks."""
+    """Trust in a realm's authority alone. Its certificates do not name its key (RFC 5280, 4.2.1.1), as Python 3.13 asks."""
     context = ssl.create_default_context(cadata=authority)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
