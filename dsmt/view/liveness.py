@@ -130,14 +130,12 @@ class Fleet:
         return None if attachments is None else word(attachments, self.lost_brokers)
 
     def hears(self, node: str) -> bool:
-        """Whether what is said here may come to a node's manager: it is at no broker that is lost here, and to others (F1).
+        """Whether what is said here may come to a node's manager: it is at no broker that is lost here (F1).
 
         One that is away for a moment comes back, and reads what was said meanwhile.
         """
         said = self.word_of(f"node/{node}")
-        if said is None or said.state != "unknown" or self.in_grace(said):
-            return True
-        return self.view.sessions.is_linked(said.broker, self.lost_brokers)
+        return said is None or said.state != "unknown" or self.in_grace(said)
 
     def words(self, node: str) -> list[Word[Held[Session]]]:
         """What counts of each of a node's sources (rule 3), the manager's first."""

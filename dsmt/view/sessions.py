@@ -145,12 +145,6 @@ class Sessions(Generic[Kept]):
         linked_ms = max((held.record.since_ms for of in links for held in of), default=0)
         return Twice(since_ms, sorted(at)) if now_ms - max(since_ms, linked_ms) >= TWICE_MS else None
 
-    def is_linked(self, broker: str, lost: Container[str]) -> bool:
-        """Whether a broker that is not lost is linked to one: what is said here comes there by it, if it is itself lost."""
-        known = self.of.get(_BROKER + broker)
-        words = {} if known is None else known.words
-        return any(held.record.state == "open" and by not in lost for by, held in words.items())
-
     def apart(self, lost: Container[str]) -> dict[str, dict[str, int]]:
         """Of brokers that are not lost, and no leaves: those that each does not reach, and since when (realm ms)."""
         leaves = {broker for broker in self.brokers if self._is_leaf(broker)}
