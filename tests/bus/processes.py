@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.offline import history
 from dsmt.operations.offline.proving import verify
@@ -14,7 +16,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.birth import birth_record, open_store
 from dsmt.programs.configuration import BrokerFile, RealmConfig, write_config
 from dsmt.trust.identity import Identity, dump
-from tests.bus.realm import TestRealm
+from tests.bus.realm import TestRealm, realm
 
 
 class KilledBroker:
@@ -56,6 +58,27 @@ def killed_brokers(r: TestRealm, *names: str) -> list[KilledBroker]:
     made[0].born(r, names[0])
     r.brokers = [one.address for one in made]
     return made
+
+
+def with_brokers(tmp_path: Path, scene: Callable[..., Awaitable[None]], *names: str, seconds: float = 50.0) -> None:
+    """Play a scene with brokers that run; whatever becomes of it, they are killed at its end."""
+
+    async def within() -> None:
+        network = ZmqNetwork()
+        try:
+            async with asyncio.timeout(seconds), realm(network, tmp_path) as r:
+                brokers = killed_brokers(r, *names)
+                try:
+                    for broker in brokers:
+                        broker.start()
+                    await scene(r, *brokers)
+                finally:
+                    for broker in brokers:
+                        broker.kill()
+        finally:
+            network.close()
+
+    asyncio.run(within())
 
 
 async def is_whole(r: TestRealm, broker: KilledBroker) -> None:

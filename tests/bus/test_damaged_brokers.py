@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Draft, Start
-from tests.bus.processes import KilledBroker, is_whole, killed_brokers
-from tests.bus.realm import TestRealm, reading, realm
+from tests.bus.processes import KilledBroker, is_whole, with_brokers
+from tests.bus.realm import TestRealm, reading
 from tests.waiting import until
 
 PAGE = 4096
@@ -49,25 +47,6 @@ async def _holds(r: TestRealm, broker: KilledBroker, wanted: set[EventId]) -> No
     await r.stop(reader)
 
 
-def _processes(tmp_path, scene, *names: str) -> None:
-    async def within() -> None:
-        network = ZmqNetwork()
-        try:
-            async with asyncio.timeout(50), realm(network, tmp_path) as r:
-                brokers = killed_brokers(r, *names)
-                try:
-                    for broker in brokers:
-                        broker.start()
-                    await scene(r, *brokers)
-                finally:
-                    for broker in brokers:
-                        broker.kill()
-        finally:
-            network.close()
-
-    asyncio.run(within())
-
-
 def _aside(broker: KilledBroker) -> list[str]:
     return [path.name for path in broker.directory.glob("store.damaged-*.db*")]
 
@@ -93,7 +72,7 @@ def test_a_broker_that_meets_a_wrong_byte_gives_it_to_nobody_and_is_filled_by_an
         assert b1.process.poll() is None
         await is_whole(r, b1)
 
-    _processes(tmp_path, scene, "b1", "b2")
+    with_brokers(tmp_path, scene, "b1", "b2")
 
 
 @pytest.mark.real
@@ -123,7 +102,7 @@ def test_a_broker_alone_goes_on_with_what_is_sound_when_pages_are_lost(tmp_path)
         assert "taken over" in said
         await is_whole(r, b1)
 
-    _processes(tmp_path, scene, "b1")
+    with_brokers(tmp_path, scene, "b1")
 
 
 @pytest.mark.real
@@ -144,7 +123,7 @@ def test_what_a_command_has_said_once_below_its_operator_is_taken_over_too(tmp_p
         await _holds(r, b1, {said.id})
         assert _aside(b1)
 
-    _processes(tmp_path, scene, "b1")
+    with_brokers(tmp_path, scene, "b1")
 
 
 @pytest.mark.real
@@ -171,4 +150,4 @@ def test_a_broker_that_was_given_the_store_of_another_takes_over_what_is_sound_i
         await _holds(r, b2, wanted)
         assert _aside(b2) == [name], "its own store is its own"
 
-    _processes(tmp_path, scene, "b1", "b2")
+    with_brokers(tmp_path, scene, "b1", "b2")

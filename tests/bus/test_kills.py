@@ -22,12 +22,11 @@ import pytest
 
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.store.sqlite import SqliteStore
-from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Arrived, Draft, Level, Start
-from tests.bus.processes import KilledBroker, is_whole, killed_brokers
-from tests.bus.realm import Reading, TestRealm, reading, realm
+from tests.bus.processes import KilledBroker, is_whole, with_brokers
+from tests.bus.realm import Reading, TestRealm, reading
 from tests.waiting import until
 
 PUBLISHERS = 3
@@ -39,22 +38,7 @@ pytestmark = pytest.mark.real
 
 
 def run(tmp_path, scene, *names: str, seconds: float = 60 + 15 * ROUNDS) -> None:
-    async def within() -> None:
-        network = ZmqNetwork()
-        try:
-            async with asyncio.timeout(seconds), realm(network, tmp_path) as r:
-                brokers = killed_brokers(r, *names or ("b1",))
-                try:
-                    for broker in brokers:
-                        broker.start()
-                    await scene(r, *brokers)
-                finally:
-                    for broker in brokers:
-                        broker.kill()
-        finally:
-            network.close()
-
-    asyncio.run(within())
+    with_brokers(tmp_path, scene, *names or ("b1",), seconds=seconds)
 
 
 class Publishers:
