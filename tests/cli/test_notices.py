@@ -5,7 +5,7 @@ import pytest
 from dsmt.cli import member_screens, screens
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
-from dsmt.operations.read.alerting import alerts
+from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import nodes
 from dsmt.operations.read.summaries import status
@@ -22,7 +22,7 @@ def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
     seen = sight(realm.after(60))
     for node in ("n1", "n2"):
         seen.passing.keepers[f"node/{node}"] = (seen.now_ms - 40_000, KeeperReplaced(directory="/h", died=7, pid=9))
-    told = [(one.target, one.message) for one in alerts(seen, nodes(seen), [], []) if one.code == "keeper.died"]
+    told = [(one.target, one.message) for one in alerts(seen, Found(nodes(seen))) if one.code == "keeper.died"]
     assert told == [("node/n1", "its spawner, pid 7, had died; pid 9 took its place 40 s ago")]
     trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
     shown = screens.status(status(seen, trust, []), seen)
@@ -39,7 +39,7 @@ def test_of_the_death_of_a_keeper_is_told_for_a_while_and_not_after_its_node_has
     heard = Heartbeat(incarnation=seen.now_ms - began_ms_ago, sequence=9, lag_s=0.0, emit_rate_s=1.0)
     seen.passing.heard["node/n1"] = (seen.now_ms, heard)
     seen.passing.keepers["node/n1"] = (seen.now_ms - died_ms_ago, KeeperReplaced(directory="/h", died=7, pid=9))
-    assert sum(one.code == "keeper.died" for one in alerts(seen, nodes(seen), [], [])) == told
+    assert sum(one.code == "keeper.died" for one in alerts(seen, Found(nodes(seen)))) == told
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_of_a_silence_that_was_judged_a_while_ago_it_is_told_how_long_it_was_the
     assert row.reason is not None
     assert then in row.reason.message
     assert then in member_screens.nodes(nodes(seen), seen)
-    assert any(then in one.message for one in alerts(seen, nodes(seen), [], []))
+    assert any(then in one.message for one in alerts(seen, Found(nodes(seen))))

@@ -22,7 +22,7 @@ from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.local.certificates import HeldCertificate
-from dsmt.operations.read.alerting import alerts
+from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.endpoints import endpoints
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import brokers, controllers, node_shown, nodes
@@ -263,9 +263,9 @@ def test_a_store_that_was_damaged_is_told_of_with_what_to_do_as_long_as_it_lies_
     stats = BrokerStats(store="s", head=1, head_hash=b"", pid=7, version="0.1", address="", **about)
     assert "damaged" not in to_data(stats)
     seen.passing.stats["b1"] = (seen.now_ms, stats)
-    assert [one for one in alerts(seen, [], [], []) if one.code == "broker.damaged"] == []
+    assert [one for one in alerts(seen, Found()) if one.code == "broker.damaged"] == []
     seen.passing.stats["b1"] = (seen.now_ms, msgspec.structs.replace(stats, damaged="/h/store.damaged-1-row-40.db"))
-    (told,) = [one for one in alerts(seen, [], [], []) if one.code == "broker.damaged"]
+    (told,) = [one for one in alerts(seen, Found()) if one.code == "broker.damaged"]
     assert (told.target, told.who) == ("broker/b1", "you")
     assert "is set aside as /h/store.damaged-1-row-40.db" in told.message
     assert "remove that file" in told.next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.alerting import alerts, of_silent_brokers
+from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.members import Broker, brokers, controllers, node_shown, nodes
 from dsmt.operations.read.summaries import service, status
 from dsmt.operations.words.times import rfc3339
@@ -199,7 +200,8 @@ def test_of_a_silent_broker_it_is_told_whether_it_answers_and_whether_it_is_to_b
 ) -> None:
     fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
     found = [Broker(**fields | {"broker": name, "address": f"{name}:1", "alive": name == "b1"}) for name in ("b1", "b2")]
-    (alert,) = of_silent_brokers(found, ended, answers)
+    seen = replace(sight(Realm("n1")), broker=answers)
+    (alert,) = alerts(seen, Found(brokers=found, revoked=ended))
     assert (alert.target, alert.next) == ("broker/b2", advice)
     assert alert.message.startswith(told)
 
@@ -207,7 +209,7 @@ def test_of_a_silent_broker_it_is_told_whether_it_answers_and_whether_it_is_to_b
 def test_of_a_broker_that_says_itself_what_is_wrong_that_is_told() -> None:
     fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
     found = Broker(**fields | {"broker": "b2", "address": "b2:1", "alive": False, "fault": "the disk of /b2 is full"})
-    (alert,) = of_silent_brokers([found], set(), "b1")
+    (alert,) = alerts(sight(Realm("n1")), Found(brokers=[found]))
     assert (alert.message, alert.next) == ("the disk of /b2 is full", "then it begins anew by itself")
 
 
@@ -241,7 +243,7 @@ def test_of_what_an_operator_holds_nobody_is_told_that_it_failed() -> None:
 def test_a_broker_whose_clock_is_far_off_is_told_whichever_way_that_is(ahead_s: float, told: str | None) -> None:
     seen = sight(Realm("n1"))
     seen.passing.stats["b1"] = (seen.now_ms, stats(clock_ahead_s=ahead_s))
-    off = [one for one in alerts(seen, [], [], []) if one.code == "broker.clock"]
+    off = [one for one in alerts(seen, Found()) if one.code == "broker.clock"]
     assert [one.message for one in off] == (
         [f"the clock of its machine is {told} realm time, so it is not followed"] if told else []
     )
@@ -251,14 +253,14 @@ def test_a_broker_whose_clock_is_far_off_is_told_whichever_way_that_is(ahead_s: 
 def test_a_broker_whose_time_is_behind_what_was_decided_is_told_however_little_that_is(early_s: float, told: int) -> None:
     seen = sight(Realm("n1"))
     seen.passing.stats["b1"] = (seen.now_ms, stats(early_s=early_s))
-    assert [one.code for one in alerts(seen, [], [], [])] == ["broker.behind"] * told
+    assert [one.code for one in alerts(seen, Found())] == ["broker.behind"] * told
 
 
 def test_a_set_with_the_name_of_a_node_is_told_and_no_other_one() -> None:
     realm = Realm("n1", "n2")
     for name in ("n2", "few"):
         realm.say("operator/alice", f"nodeset/{name}", NodesetFact(expression="n1", by="alice"))
-    assert [(one.target, one.code) for one in alerts(sight(realm), [], [], [])] == [("nodeset/n2", "nodeset.hides")]
+    assert [(one.target, one.code) for one in alerts(sight(realm), Found())] == [("nodeset/n2", "nodeset.hides")]
 
 
 def test_a_broker_that_has_just_said_how_it_is_lives_though_it_was_not_heard_yet() -> None:

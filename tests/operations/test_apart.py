@@ -1,6 +1,6 @@
 """Brokers that live and do not reach each other: a third passes on what they say, and an operator is told (F1)."""
 
-from dsmt.operations.read.alerting import alerts
+from dsmt.operations.read.alerting import Found, alerts
 from tests.controllers.build import Realm
 
 from .sights import sight
@@ -14,7 +14,7 @@ def test_of_two_brokers_that_live_and_do_not_reach_each_other_both_are_told_as_l
 
     def told() -> list[tuple[str, str]]:
         return [
-            (one.target, one.message.split(";")[0]) for one in alerts(sight(realm), [], [], []) if one.code == "broker.apart"
+            (one.target, one.message.split(";")[0]) for one in alerts(sight(realm), Found()) if one.code == "broker.apart"
         ]
 
     names = ("b1", "b2", "b3")

@@ -9,7 +9,7 @@ from dsmt.event.kinds.instance import LastExit, Step
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, Shown, State
-from dsmt.operations.read.alerting import alerts
+from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.fitting import why_not
@@ -318,7 +318,7 @@ def test_an_alert_of_a_service_says_whom_to_call() -> None:
     why = reason("run.exited", exit_code=1, time="0.4 s", target="web/app/0", last_output="")
     realm.status(key(0), "n1", State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000)
     seen = sight(realm)
-    (one,) = [alert for alert in alerts(seen, nodes(seen), services(seen), []) if alert.target == "web/app/0"]
+    (one,) = [alert for alert in alerts(seen, Found(nodes(seen), services=services(seen))) if alert.target == "web/app/0"]
     assert one.owner == "team-web"
 
 

@@ -3,7 +3,7 @@
 from dsmt.cli import member_screens
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.realm import Revoked
-from dsmt.operations.read.alerting import alerts
+from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.members import controllers, node_shown, nodes
 from tests.controllers.build import Realm
@@ -28,7 +28,7 @@ def test_a_node_whose_key_was_revoked_is_said_to_be_away_for_that() -> None:
     assert told.evidence is not None
     assert told.evidence.startswith('its key was revoked by alice: "stolen"')
     assert "dsmt cert rotate node/n2" in told.evidence
-    (alert,) = alerts(seen, nodes(seen), [], [])
+    (alert,) = alerts(seen, Found(nodes(seen)))
     assert (alert.next, alert.who) == (
         "dsmt cert rotate node/n2; on a host: dsmt node add it again, or dsmt join TOKEN, there",
         "you",

@@ -9,7 +9,7 @@ from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
-from dsmt.operations.read.alerting import alerts
+from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.members import controllers, nodes
 from dsmt.operations.read.summaries import service, services, status
@@ -122,7 +122,7 @@ def test_a_set_with_the_name_of_a_node_is_an_alert() -> None:
     realm = Realm("n1", "n2")
     realm.say("operator/alice", "nodeset/n1", NodesetFact(expression="n2", by="alice"))
     seen = sight(realm)
-    (alert,) = alerts(seen, nodes(seen), [], [])
+    (alert,) = alerts(seen, Found(nodes(seen)))
     assert (alert.target, alert.next) == ("nodeset/n1", "dsmt nodeset remove n1")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -14,13 +14,12 @@ from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Broker, Controller, Node, apart, clock, controllers, nobody_decides, withholding
-from dsmt.operations.read.outside import Outside, twice
+from dsmt.operations.read.outside import NO_CERTIFICATES, Outside, Used, twice
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import KEEPER_MS, Sight
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import off_by, span
 from dsmt.trust.certificate import Certificate
-from dsmt.trust.store import TrustStore
 
 _OUT: Final[Mapping[str, str]] = {
     "revoked": "node.revoked",
@@ -46,6 +45,21 @@ class OfService(Protocol):
         """The revision that was rolled back."""
 
 
+class Found(NamedTuple):
+    """What one look at a realm found, of which alerts tell.
+
+    `used` are the certificates in use, by name; `revoked` the names of those whose key is revoked, `left` of who has left.
+    """
+
+    nodes: Sequence[Node] = ()
+    brokers: Sequence[Broker] = ()
+    controllers: Sequence[Controller] = ()
+    services: Sequence[OfService] = ()
+    used: Used = NO_CERTIFICATES
+    revoked: Collection[str] = ()
+    left: Collection[str] = ()
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody may have to act on; `owner` is whom to call of a service, if its file says so.
 
@@ -60,25 +74,26 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
 
 
-def alerts(
-    sight: Sight, of_nodes: list[Node], of_services: Sequence[OfService], of_controllers: list[Controller]
-) -> list[Alert]:
+def alerts(sight: Sight, found: Found) -> list[Alert]:
     """Everything that is not as it should be, what needs a person first."""
-    found = [*_of_nodes(sight, of_nodes), *_of_brokers(sight)]
-    found += _of_controllers(sight, of_controllers) if of_services else []
-    found += [
-        _of_keeper(sight, source, at_ms, said)
-        for source, (at_ms, said) in sorted(sight.passing.keepers.items())
-        if at_ms >= max(sight.began_ms(source), sight.now_ms - KEEPER_MS)
-        and not (source.startswith("node/") and sight.fleet.state(source.removeprefix("node/")) == "left")
+    told = [
+        *_of_brokers(sight, found),
+        *_of_nodes(sight, found.nodes),
+        *_of_controllers(sight, found),
+        *_of_keepers(sight),
+        *(alert for one in found.services for alert in _of_service(sight, one)),
+        *_of_orphans(sight, {one.service for one in found.services}),
+        *_of_facts(sight),
     ]
-    found += [alert for one in of_services for alert in _of_service(sight, one)]
-    found += _of_orphans(sight, {one.service for one in of_services})
-    found += [
+    return sorted(told, key=lambda alert: alert.who != "you")
+
+
+def _of_facts(sight: Sight) -> list[Alert]:
+    """Facts that nobody can read, and nodesets that take a node's name from it."""
+    return [
         Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
         for topic, said in sorted(sight.view.quarantined.items())
-    ]
-    found += [
+    ] + [
         Alert(
             target=f"nodeset/{name}",
             code="nodeset.hides",
@@ -89,7 +104,16 @@ def alerts(
         for name in sorted(sight.view.nodesets)
         if name in sight.fleet.members
     ]
-    return sorted(found, key=lambda alert: alert.who != "you")
+
+
+def _of_keepers(sight: Sight) -> list[Alert]:
+    """The last death of each keeper, while its source and its node are those of then, and it is not long ago."""
+    return [
+        _of_keeper(sight, source, at_ms, said)
+        for source, (at_ms, said) in sorted(sight.passing.keepers.items())
+        if at_ms >= max(sight.began_ms(source), sight.now_ms - KEEPER_MS)
+        and not (source.startswith("node/") and sight.fleet.state(source.removeprefix("node/")) == "left")
+    ]
 
 
 def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> Alert:
@@ -98,7 +122,7 @@ def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> A
     return Alert(target=source, code="keeper.died", message=told, next=f"dsmt tail {source}/keeper", who="nobody")
 
 
-def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
+def _of_nodes(sight: Sight, of_nodes: Sequence[Node]) -> list[Alert]:
     """Nodes that are out, or not alive, and those whose clock is off."""
     return (
         [_out(node.node, node.out) for node in of_nodes if node.out is not None]
@@ -158,13 +182,27 @@ def _of_orphans(sight: Sight, services: Collection[str]) -> list[Alert]:
     return found
 
 
-def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Alert]:
-    """That none is alive, or who is not, but for those whose dead node is told, and those of whom that is not known yet."""
-    if nobody_decides(of_controllers):
+def _of_controllers(sight: Sight, found: Found) -> list[Alert]:
+    """Controllers that cannot attach; and where there are services, that none is alive, or who is not.
+
+    But for those whose dead node is told, and those of whom that is not known yet.
+    """
+    away = sorted(f"controller/{one.controller}" for one in found.controllers if not one.alive)
+    now_s = sight.now_ms // 1000
+    expired = [_expired(found.used[one]) for one in away if one in found.used and found.used[one].not_after < now_s]
+    if not found.services:
+        return expired
+    if nobody_decides(found.controllers):
         said = "no controller is alive: services keep running, but nothing is repaired elsewhere"
-        return [Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you")]
-    names = [f"controller/{one.controller}" for one in of_controllers]
-    return [_copied(name, both[1]) for name in names if (both := twice(sight, name)) is not None] + [
+        none = Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you")
+        return [*expired, none]
+    names = [f"controller/{one.controller}" for one in found.controllers]
+    copied = [_copied(name, both[1]) for name in names if (both := twice(sight, name)) is not None]
+    return expired + copied + _silent(sight, found.controllers, {one.target for one in expired})
+
+
+def _silent(sight: Sight, of_controllers: Iterable[Controller], expired: Collection[str]) -> list[Alert]:
+    return [
         Alert(
             target=f"controller/{one.controller}",
             code="controller.silent",
@@ -174,6 +212,7 @@ def _of_controllers(sight: Sight, of_controllers: list[Controller]) -> list[Aler
         )
         for one in of_controllers
         if not one.alive and not one.in_doubt and sight.fleet.state(one.controller) != "dead"
+        if f"controller/{one.controller}" not in expired
     ]
 
 
@@ -198,10 +237,16 @@ def _apart(sight: Sight) -> list[Alert]:
     ]
 
 
-def _of_brokers(sight: Sight) -> list[Alert]:
-    """Brokers whose clock is not followed, or too far behind, who do not reach others, withhold, or had a damaged store."""
+def _of_brokers(sight: Sight, found: Found) -> list[Alert]:
+    """Brokers that are not believed, alive, or as they should be."""
+    silent = [_of_silent_broker(sight, one, found.revoked) for one in found.brokers if not one.alive]
+    return _of_ended_brokers(sight, found) + silent + _apart(sight) + _of_stats(sight)
+
+
+def _of_stats(sight: Sight) -> list[Alert]:
+    """Brokers whose clock is not followed, or too far behind, who withhold, or had a damaged store."""
     said = sorted(sight.passing.stats.items())
-    off = _apart(sight) + [
+    off = [
         Alert(
             target=f"broker/{name}",
             code="broker.clock",
@@ -246,22 +291,14 @@ def _of_brokers(sight: Sight) -> list[Alert]:
     ]
 
 
-def of_silent_brokers(found: Sequence[Broker], ended: Collection[str], answers: str) -> list[Alert]:
-    """Brokers that are not alive, as far as this reader is told; `ended`: names of revoked keys, `answers`: who tells it."""
-    return [
-        _of_silent_broker(one, revoked=f"broker/{one.broker}" in ended, answers=one.broker == answers)
-        for one in found
-        if not one.alive
-    ]
-
-
-def _of_silent_broker(one: Broker, *, revoked: bool, answers: bool) -> Alert:
-    others = "who was attached to it has gone to another one, if there is one"
-    if revoked:
+def _of_silent_broker(sight: Sight, one: Broker, revoked: Collection[str]) -> Alert:
+    """A broker that is not alive, as far as this reader is told."""
+    others, is_revoked = "who was attached to it has gone to another one, if there is one", f"broker/{one.broker}" in revoked
+    if is_revoked:
         said = f"its key is revoked; {others}"
     elif one.fault is not None:
         said = one.fault
-    elif answers:
+    elif one.broker == sight.broker:
         said = "it answers, but says nothing of itself: it may store nothing"
     else:
         said = f"it is not alive; {others}"
@@ -270,30 +307,26 @@ def _of_silent_broker(one: Broker, *, revoked: bool, answers: bool) -> Alert:
         target=f"broker/{one.broker or one.address}",
         code="broker.silent",
         message=said,
-        next=f"dsmt broker remove {one.broker}" if revoked else asks,
+        next=f"dsmt broker remove {one.broker}" if is_revoked else asks,
         who="you",
     )
 
 
-def of_ended_brokers(trust: TrustStore, used: Mapping[str, Certificate], now_s: int, left: Collection[str]) -> list[Alert]:
+def _of_ended_brokers(sight: Sight, found: Found) -> list[Alert]:
     """Brokers whose certificate in use has ended, and what that does to the realm; not those that have left it."""
+    now_s, left = sight.now_ms // 1000, {*found.left}
     said = "its certificate has ended: nobody believes what it says, so"
-    stand = (one for one in used.values() if not trust.is_revoked(one.key_id, one.subject))
-    others = any(one.role == "broker" and one.not_after >= now_s and one.subject not in left for one in stand)
+    stand = [one for name, one in found.used.items() if name not in found.revoked and name not in left]
+    others = any(one.role == "broker" and one.not_after >= now_s for one in stand)
     meaning = "who was attached to it goes to another one" if others else "no dead node is replaced and no export verifies"
     return [
         Alert(target=name, code="broker.expired", message=f"{said} {meaning}", next=another_certificate(name), who="you")
-        for name in sorted(ended_brokers(used, now_s).keys() - set(left))
+        for name in sorted(ended_brokers(found.used, now_s).keys() - left)
     ]
 
 
-def of_ended_controllers(of_controllers: Sequence[Controller], used: Mapping[str, Certificate], now_s: int) -> list[Alert]:
-    """Controllers that are not alive and whose certificate has ended."""
-    away = sorted(f"controller/{one.controller}" for one in of_controllers if not one.alive)
-    return [_expired(used[one]) for one in away if one in used and used[one].not_after < now_s]
-
-
 def _expired(used: Certificate) -> Alert:
+    """A controller that is not alive, and whose certificate has ended."""
     said = f"its certificate ended at {rfc3339(used.not_after * 1000)}, and it cannot attach with it"
     next_ = another_certificate(used.subject)
     return Alert(target=used.subject, code="controller.expired", message=said, next=next_, who="you")

@@ -10,13 +10,7 @@ import msgspec
 from dsmt.controllers.brake import acts_above
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
-from dsmt.operations.read.alerting import (
-    Alert,
-    alerts,
-    of_ended_brokers,
-    of_ended_controllers,
-    of_silent_brokers,
-)
+from dsmt.operations.read.alerting import Alert, Found, alerts
 from dsmt.operations.read.braked import to_replace
 from dsmt.operations.read.certificates import STAND_IN, in_use
 from dsmt.operations.read.fitting import nowhere
@@ -242,14 +236,13 @@ def certs(used: Mapping[str, Certificate], now_ms: int, left: Collection[str] = 
 
 def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> RealmStatus:
     """The realm now."""
-    now_s = sight.now_ms // 1000
-    used = in_use(trust, now_s)
+    used = in_use(trust, sight.now_ms // 1000)
     of_nodes, of_brokers, of_controllers = nodes(sight, used), brokers(sight, known), controllers(sight)
     of_services = services(sight)
     left = {f"node/{name}" for name in sight.view.nodes if sight.fleet.state(name) == "left"}
     left |= {f"broker/{name}" for name in sight.passing.removed}
-    mute = of_ended_controllers(of_controllers, used, now_s)
-    told = {alert.target for alert in mute}
+    revoked = {name for name, one in used.items() if trust.is_revoked(one.key_id, name)}
+    found = Found(of_nodes, of_brokers, of_controllers, of_services, used, revoked, left)
     stands, valid = brake(sight), certs(used, sight.now_ms, left)
     return RealmStatus(
         realm=trust.realm.name,
@@ -278,16 +271,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
         controllers=_counted(of_controllers),
         brake=stands,
         certs=valid,
-        alerts=of_ended_brokers(trust, used, now_s, left)
-        + of_silent_brokers(
-            of_brokers, {name for name, one in used.items() if trust.is_revoked(one.key_id, name)}, sight.broker
-        )
-        + mute
-        + [
-            one
-            for one in alerts(sight, of_nodes, of_services, of_controllers)
-            if one.code != "controller.silent" or one.target not in told
-        ],
+        alerts=alerts(sight, found),
     )
 
 
