@@ -7,10 +7,11 @@ import pytest
 
 from dsmt.agents.rules.container import IDENTITY, KEPT_BY_RECREATION, LOGS, OUTCOME, PROCESS, RECORD, TOLD
 from dsmt.agents.rules.record import InstanceRecord, dump_record, load_record
+from dsmt.bus.rules.ended_keys import NAMESAKE
 from dsmt.errors import FailedError
 from dsmt.event.kinds.slot import Good, Previous
 from dsmt.event.slots import SlotKey
-from dsmt.ports.bus import Complete, Cursor
+from dsmt.ports.bus import Complete, Cursor, Notice
 from dsmt.ports.processes import Exit
 from dsmt.trust.identity import load
 from dsmt.trust.keys import SecretKey
@@ -322,6 +323,20 @@ def test_what_a_manager_has_said_it_says_again_to_another_store_that_may_not_hav
             at.realm.tell(Complete(Cursor(store, 1, 0), whole=True))
             await asyncio.sleep(5)
         assert [len(at.told(layer)) for layer in layers] == [one + anew for one in said]
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_a_manager_has_said_it_says_again_where_another_key_of_its_node_has_ended() -> None:
+    async def main() -> None:
+        at = await Managed.running()
+        layers = ("container", "agent")
+        said = [len(at.told(layer)) for layer in layers]
+        at.realm.tell(Notice("dsmt.notice.trimmed", "nothing to this node"))
+        at.realm.tell(NAMESAKE)
+        await asyncio.sleep(5)
+        assert [len(at.told(layer)) for layer in layers] == [one + 1 for one in said]
         at.end()
 
     in_virtual_time(main)

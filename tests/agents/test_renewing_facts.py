@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+from dsmt.bus.rules.ended_keys import NAMESAKE
 from dsmt.event.envelope import EventId
-from dsmt.ports.bus import Complete, Cursor
+from dsmt.ports.bus import Complete, Cursor, Notice
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
@@ -43,6 +44,22 @@ def test_what_an_agent_has_said_it_says_again_to_another_store_that_may_not_have
             site.realm.tell(Complete(Cursor(store, 1, 0), whole=True))
             await asyncio.sleep(5)
         assert len(site.statuses()) == said + anew
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_an_agent_has_said_it_says_again_where_another_key_of_its_node_has_ended() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(site.good)
+        said = len(site.statuses())
+        site.realm.tell(Notice("dsmt.notice.trimmed", "nothing to this agent"))
+        site.realm.tell(NAMESAKE)
+        await asyncio.sleep(5)
+        assert len(site.statuses()) == said + 1
         agent.kill()
 
     in_virtual_time(main)

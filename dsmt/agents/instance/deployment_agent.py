@@ -42,7 +42,7 @@ from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.instance import Command
 from dsmt.event.status import State
-from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Start
+from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Notice, Start
 from dsmt.ports.listening import listen
 
 
@@ -168,6 +168,8 @@ class DeploymentAgent:
                 if not whole or self._store not in ("", cursor.store):
                     self._reporter.again()
                 self._store = cursor.store
+            case Notice(type="dsmt.notice.namesake"):
+                self._reporter.again()
             case _:
                 pass
 

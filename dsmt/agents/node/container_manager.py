@@ -41,7 +41,7 @@ from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.event.status import Layer, State
 from dsmt.event.topic import PATTERNS_MOST
-from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
+from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Notice
 from dsmt.ports.files import Files
 from dsmt.ports.listening import listen
 
@@ -230,6 +230,9 @@ class ContainerManager:
                 self._store = cursor.store
                 if whole:
                     self._clear_left()
+            case Notice(type="dsmt.notice.namesake"):
+                for keeper in self._keepers.values():
+                    keeper.again()
             case _:
                 pass
         for slot, said in former.items():

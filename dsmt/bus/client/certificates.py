@@ -1,7 +1,7 @@
 """Shown certificates: those that a client was shown to verify what it reads, and the keys that have ended (rules D2, J3).
 
 Rule 1: it is told every revocation before anything else of an attachment (`ended_keys`), and brings those that its broker
-    lacks.
+    lacks. For a node, and what is below it, it minds the node's name: two may have been given that (J2).
 Rule 2: it asks now and then about some of the certificates, and lets go of those that its broker does not know any more:
     nothing is stored there that they verify.
 """
@@ -13,6 +13,7 @@ from typing import Final
 
 from dsmt.bus.rules.ended_keys import EndedKeys
 from dsmt.bus.rules.proofs import introduce, proof
+from dsmt.bus.rules.quota import charged
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
@@ -27,6 +28,8 @@ class ShownCertificates:
 
     def __init__(self, identity: Identity, trust: TrustStore, log: Logger) -> None:
         self._trust, self._log = trust, log
+        payer = charged(identity.chain)
+        self._node = payer if payer is not None and payer.role == "node" else None
         self._own = {(one.certificate.key_id, one.certificate.subject) for one in identity.chain}
         self._asked: Signer = (b"", "")
         """Up to whom it has asked."""
@@ -68,6 +71,11 @@ class ShownCertificates:
 
     def _held(self) -> set[Signer]:
         return {*self._trust.delegates()} - self._own
+
+    @property
+    def namesake_ended_ms(self) -> int:
+        """When the last other key of this client's node ended, in ms of realm time; 0 where none has, or it is no node's."""
+        return 0 if self._node is None else self._ended_keys.namesake_ended_ms(self._node)
 
     def revoked(self, raws: Sequence[bytes], *, complete: bool) -> list[SignedEvent]:
         """Take in revocations; when these were all, those that the broker lacks (rule 1)."""

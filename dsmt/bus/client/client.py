@@ -37,6 +37,7 @@ from dsmt.bus.client.together import until_one_fails
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.emitting import pending_of
+from dsmt.bus.rules.ended_keys import NAMESAKE
 from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.rules.quota import is_delegate
 from dsmt.bus.rules.realm_time import ROUND_TRIPS, offset_of
@@ -326,8 +327,10 @@ class BusClient:
                 self._certificates.forget(signers)
             case f.Revocations(all=complete):
                 missing = self._certificates.revoked(parts, complete=complete)
-                if missing and not self._reads:
+                if not self._reads:
                     self.offer(missing)
+                    if self._publisher.outlive(self._certificates.namesake_ended_ms):
+                        self._subscriptions.tell(NAMESAKE)
             case f.Brokers():
                 self.brokers.told(parts)
             case f.Keepalive(asks=True):
@@ -362,15 +365,11 @@ class BusClient:
         if frame.source != self.source:
             self._publisher.flush_soon()
             return
-        current = frame.incarnation == self._publisher.signer.incarnation
-        if current and (frame.restart or frame.code == "clock_ahead"):
-            ahead = frame.code == "clock_ahead"
+        ahead = frame.code == "clock_ahead"
+        if frame.incarnation == self._publisher.signer.incarnation and (frame.restart or ahead):
             if ahead:
                 self._time.begin(frame.realm_ms)
-            incarnation, now_ms = max(frame.incarnation + 1, self.now_ms()), self.now_ms()
-            if incarnation > now_ms + BOUND_MS:  # a broker takes that only if it has granted it
-                raise TransportError("link.time", "realm time went back", next="it attaches anew")
-            self._publisher.restart(incarnation, backwards=ahead)
+            self._publisher.begin_next(backwards=ahead)
         else:
             self._publisher.refused(identity, RefusedError(frame.code, frame.message, next=frame.next))
 

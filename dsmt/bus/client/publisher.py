@@ -30,6 +30,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError
 from dsmt.event.burst import in_portions, parts_of
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.hlc import BOUND_MS
 from dsmt.ports.bus import Ack, Cursor, Level
 from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import revoked_by
@@ -156,6 +157,24 @@ class Publisher:
         self._began(incarnation)
         self.flush()
         self.outbox.goes_first(incarnation)
+
+    def outlive(self, ended_ms: int) -> bool:
+        """Speak later than another key of our name, which has ended then; whether this incarnation is older (J3)."""
+        older = self.signer.incarnation <= ended_ms
+        if older:
+            self.begin_next()
+        return older
+
+    def begin_next(self, *, backwards: bool = False) -> None:
+        """Begin the next incarnation, in which everything unacknowledged is said again; `backwards` as in `restart`.
+
+        Raises `TransportError` where no broker would take it, which has not granted it.
+        """
+        now_ms = self._now_ms()
+        incarnation = max(self.signer.incarnation + 1, now_ms)
+        if incarnation > now_ms + BOUND_MS:
+            raise TransportError("link.time", "realm time went back", next="it attaches anew")
+        self.restart(incarnation, backwards=backwards)
 
     def restart(self, incarnation: int, *, backwards: bool, unheard: bool = False) -> None:
         """Start anew because the broker said so; `backwards`: the clock had run ahead (A2)."""

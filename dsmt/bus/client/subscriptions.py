@@ -56,6 +56,11 @@ class SubscriptionRegistry:
             subscription.begin(store)
             self._ask_wanted(subscription)
 
+    def tell(self, notice: Notice) -> None:
+        """Tell all readers what concerns each of them."""
+        for subscription in self._all.values():
+            subscription.tell(notice)
+
     def received(self, frame: Read, parts: tuple[bytes, ...], now: float, now_ms: int) -> None:
         """Take in a frame of the broker. Raises `TransportError` for one that cannot be."""
         subscription = self._all.get(frame.id)
