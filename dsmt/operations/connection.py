@@ -19,6 +19,7 @@ from typing import TypeVar
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.event.phrases import person
 from dsmt.ports.bus import Bus, BusReader
+from dsmt.ports.files import Files
 from dsmt.ports.realm import ENDED, KEPT_OUT, BrokerAddress
 from dsmt.programs.bus import running, the_bus
 from dsmt.programs.configuration import RealmConfig
@@ -64,10 +65,14 @@ async def reading(
     realm: RealmConfig,
     *,
     brokers: list[BrokerAddress] | None = None,
+    known: Files | None = None,
     patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[Reading]:
-    """Attach to the realm for the length of a block, in which nothing can be said. Raises as `connect`."""
-    async with _attached(operator, realm, brokers, patience_s, reads=True) as connection:
+    """Attach to the realm for the length of a block, in which nothing can be said. Raises as `connect`.
+
+    `known` keeps the brokers that another process has learnt of: all that the realm's file names may be gone (R8).
+    """
+    async with _attached(operator, realm, brokers, patience_s, known=known, reads=True) as connection:
         yield connection
 
 
@@ -110,7 +115,13 @@ async def attached(
 
 @asynccontextmanager
 async def _attached(
-    identity: Identity, realm: RealmConfig, brokers: list[BrokerAddress] | None, patience_s: float, *, reads: bool
+    identity: Identity,
+    realm: RealmConfig,
+    brokers: list[BrokerAddress] | None,
+    patience_s: float,
+    *,
+    known: Files | None = None,
+    reads: bool,
 ) -> AsyncIterator[Connection]:
     trust = TrustStore(realm.realm)
     try:
@@ -118,7 +129,7 @@ async def _attached(
     except UnusableEventError as error:  # no broker of the realm would think otherwise
         raise RefusedError(error.code, error.message, next=f"use a home whose operator belongs to {realm.name}") from error
     reached = brokers or realm.addresses
-    with the_bus(identity, trust, await _answering(reached), reads=reads, nats=realm.nats) as bus:
+    with the_bus(identity, trust, await _answering(reached), known=known, reads=reads, nats=realm.nats) as bus:
         async with running(bus):
             await _wait_attached(bus, reached, realm, patience_s)
             yield Connection(bus, identity, trust, realm, person(identity.name), reached)

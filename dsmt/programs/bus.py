@@ -35,18 +35,19 @@ def the_bus(
     *,
     address: str = "",
     kept: Files | None = None,
+    known: Files | None = None,
     reads: bool = False,
     nats: NatsTerms | None = None,
 ) -> Iterator[Bus]:
     """A source's bus for the length of a block, in which its `run` is to be run.
 
-    `address` is where this process serves, `kept` keeps its incarnation, and where brokers are; with `reads` nothing can be
-    said. With `nats` the brokers are NATS servers, and only where these are is kept. Raises `FailedError` where their client
-    is not installed.
+    `address` is where this process serves, `kept` keeps its incarnation, and where brokers are, which `known` alone keeps
+    without it; with `reads` nothing can be said. With `nats` the brokers are NATS servers, and only where these are is kept.
+    Raises `FailedError` where their client is not installed.
     """
     about = About(os.getpid(), __version__, address)
     if nats is not None:
-        yield _on_nats(identity, trust, brokers, nats, about, kept=kept, reads=reads)
+        yield _on_nats(identity, trust, brokers, nats, about, kept=kept or known, reads=reads)
         return
     network = ZmqNetwork()
     try:
@@ -59,6 +60,7 @@ def the_bus(
             entropy=SystemEntropy(),
             about=about,
             kept=kept,
+            known=known,
             reads=reads,
         )
     finally:

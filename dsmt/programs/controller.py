@@ -53,9 +53,8 @@ async def _serve(directory: Path) -> None:
 
 
 def _bus_of(identity: Identity, trust: TrustStore, realm: RealmConfig, directory: Path) -> AbstractContextManager[Bus]:
-    """The bus of a controller, or of the issuer beside it; on NATS it keeps where the servers are."""
-    kept = None if realm.nats is None else DiskFiles(str(directory), durable=False)
-    return the_bus(identity, trust, realm.addresses, kept=kept, nats=realm.nats)
+    """The bus of a controller, or of the issuer beside it; it keeps where the brokers are (rule R8), and nothing else."""
+    return the_bus(identity, trust, realm.addresses, known=DiskFiles(str(directory), durable=False), nats=realm.nats)
 
 
 async def _control(bus: Bus, trust: TrustStore, directory: Path) -> None:

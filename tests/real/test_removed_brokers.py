@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from dsmt.operations.connection import reading
+from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
+from dsmt.programs.configuration import ControllerFile
+from dsmt.system.records import process_of
 from tests.real.fleet import end
 from tests.real.seat import dsmt
+from tests.waiting import told
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 SPEC = """\
@@ -60,3 +65,36 @@ def test_a_node_whose_first_broker_was_replaced_starts_new_instances(tmp_path: P
             await end(home)
 
     asyncio.run(scenario())
+
+
+def test_what_runs_elsewhere_begins_anew_where_no_broker_is_left_that_it_was_made_with(tmp_path: Path) -> None:
+    """A host that was added is told of later brokers by the realm alone: its node, its controller, and `upgrade` there."""
+    home, there = Home(tmp_path / "home"), Home(tmp_path / "there")
+
+    async def scenario() -> None:
+        try:
+            await dsmt(home.root, "up", "--nodes", "1", "--controllers", "1", "--detach")
+            token = (await dsmt(home.root, "token", "create")).out.strip()
+            await dsmt(there.root, "join", token, "--name", "web-1")
+            first, controller = home.realm(), home.part("controllers", "c1")
+            await dsmt(home.root, "broker", "add", "b2")
+            await dsmt(home.root, "broker", "remove", "b1", "--yes")
+            await dsmt(there.root, "upgrade")
+
+            ControllerFile(realm=first).write(controller)  # as on such a host
+            former = process_of(controller, "controller")
+            assert former is not None
+            os.kill(former.pid, signal.SIGKILL)
+            await told(lambda: _alive_as_another(home, former.pid), "the controller is attached again", 60)
+        finally:
+            try:
+                await down(there)
+            finally:
+                await end(home)
+
+    asyncio.run(scenario())
+
+
+async def _alive_as_another(home: Home, pid: int) -> bool:
+    shown = (await dsmt(home.root, "controllers", "--json")).json
+    return any(one["alive"] and one["pid"] != pid for one in shown)

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from dsmt.bus.rules.brokers import FILE, BrokerWords
-from dsmt.errors import TransportError, UnusableEventError
+from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.files import Files
@@ -69,7 +69,8 @@ class KnownBrokers:
     def told(self, raws: Sequence[bytes]) -> None:
         """A broker tells what operators have said."""
         if self._take(raws) and self._files is not None:
-            self._files.write(FILE, self._words.kept())
+            with suppress(FailedError):  # a disk that is full: they are told again
+                self._files.write(FILE, self._words.kept())
 
     def _take(self, raws: Sequence[bytes]) -> bool:
         news = False

@@ -64,7 +64,7 @@ CAN: Final = Capabilities(Level.STORED, frozenset(Ability))
 class BusClient:
     """One source's connection to the realm. `run` keeps it attached until cancelled; everything else may be called any time.
 
-    `kept` is where the last incarnation is remembered; without it the broker's word is awaited before anything is signed.
+    `kept` remembers the last incarnation, without which the broker's word is awaited first, and brokers; `known` only these.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class BusClient:
         entropy: Entropy,
         about: About,
         kept: Files | None = None,
+        known: Files | None = None,
         reads: bool = False,
     ) -> None:
         self._identity, self._trust = identity, trust
         self._network, self._clock, self._entropy, self._about = network, clock, entropy, about
         self._kept, self._reads = KeptIncarnation(kept), reads
-        self._time = MeasuredTime(clock)
+        self._time, self._attachment = MeasuredTime(clock), 0
         self._queue: SendQueue | None = None
-        self._attachment = 0
         self._attached, self._asked = asyncio.Event(), asyncio.Event()
         self._asking = Asking(self._post, self._attached)
         self._publisher = Publisher(
@@ -99,7 +99,7 @@ class BusClient:
         self.can = CAN
         self.refusal: RefusedError | None = None
         self._log = Logger(source=identity.name)
-        self.brokers = KnownBrokers(brokers, trust, entropy, kept, self._log)
+        self.brokers = KnownBrokers(brokers, trust, entropy, known or kept, self._log)
         self._certificates = ShownCertificates(identity, trust, self._log)
         if self._kept.last is not None:
             self._publisher.begin(max(self._kept.next, clock.wall_ms()))

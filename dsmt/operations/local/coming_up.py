@@ -19,8 +19,10 @@ from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
 from dsmt.programs.configuration import IDENTITY, read_identity
+from dsmt.programs.node_process import bus_of_manager
 from dsmt.programs.pings import AGAIN_S, SILENT_S
 from dsmt.system.failures import little_left
+from dsmt.system.files import DiskFiles
 from dsmt.trust.keys import key_id_of
 
 PATIENCE_S = 30.0
@@ -74,8 +76,10 @@ async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIEN
     def far(_: Sight) -> str:
         return f"{len(keys) - len(missing)} of {len(keys)}; not {some(missing)}"
 
-    reader = read_identity(home.part("nodes", started.nodes[0]) / IDENTITY) if home.is_joined else home.operator()
-    async with reading(reader, home.realm(), patience_s=limit_s) as connection:
+    joined = home.part("nodes", started.nodes[0]) if home.is_joined else None
+    reader = home.operator() if joined is None else read_identity(joined / IDENTITY)
+    known = None if joined is None else DiskFiles(bus_of_manager(str(joined)), durable=False)
+    async with reading(reader, home.realm(), known=known, patience_s=limit_s) as connection:
         while missing:
             before, unmet = len(missing), "not all nodes are attached and alive"
             try:
