@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.errors import TransportError
+from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local import keeping, upgrading
+from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.home import Home
+from dsmt.operations.local.steadiness import stays
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs.configuration import ATTACHED
+from dsmt.programs.configuration import ATTACHED, BrokerFile, RealmConfig
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import record_path, write_record
 from tests.waiting import until
@@ -83,3 +85,48 @@ def test_no_agent_is_ended_before_the_next_manager_is_attached(tmp_path: Path, m
             for one in (agent, manager):
                 one.kill()
                 one.wait()
+
+
+def test_agents_of_before_stay_where_the_next_manager_ends_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is installed is broken: who ends them now has nobody who starts the next ones, and says that all is well."""
+    home = Home(tmp_path)
+    node = home.part("nodes", "n1")
+    monkeypatch.setattr(upgrading, "FOLLOW_S", 0.2)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as agent:
+        former = identity_of(agent.pid)
+        assert former is not None
+        write_record(record_path(str(node / "containers" / "web" / "app" / "0"), "deployment_agent"), former)
+        (node / "container_manager.log").write_text("Traceback (most recent call last):\nRuntimeError: broken build\n")
+        try:
+            with pytest.raises(
+                FailedError, match=r"manager of node n1 ends again and again .*: RuntimeError: broken build;"
+            ):
+                asyncio.run(upgrading._replace_agents(home, "n1", None))
+            assert is_alive(former)
+        finally:
+            agent.kill()
+            agent.wait()
+
+
+def test_a_broker_that_ends_again_and_again_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path)
+    directory = home.part("brokers", "b1")
+    realm = RealmConfig(name="r", roots=(bytes(32),), brokers=())
+    BrokerFile(realm=realm, address=f"127.0.0.1:{free_port()}").write(directory)
+    starts = iter(ProcessIdentity(pid=number, started=number, boot="b") for number in range(1, 100))
+    monkeypatch.setattr(upgrading, "process_of", lambda _directory, _program: next(starts))
+    with pytest.raises(FailedError, match="broker b1 ends again and again") as failed:
+        asyncio.run(upgrading._check_broker(home, "b1"))
+    assert str(directory / "broker.log") in failed.value.next
+
+
+def test_who_is_only_slow_stays() -> None:
+    one = ProcessIdentity(pid=1, started=1, boot="b")
+
+    async def never() -> bool:
+        return False
+
+    assert asyncio.run(stays(lambda: one, never, patience_s=0.1))
+    assert not asyncio.run(stays(lambda: None, never, patience_s=0.1))

@@ -7,7 +7,9 @@ Rule 2: of a node never all ends at once, for it would be dead to the others: fi
     process, for it alone is told how programs end whose agent is ended; one that cannot, of an earlier dsmt, ends.
 Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew:
     what is ended is written down before it is, until the keeper is there again, or `down` has ended all.
-Rule 4: of what something else keeps, as systemd, nodes are begun anew in the same way: that sees nothing of it. Brokers and
+Rule 4: where a broker, or the manager of a node, ends again and again as it is installed now (`steadiness`), all that would
+    come after it is left as it was: agents of before look after their programs until something that runs is installed.
+Rule 5: of what something else keeps, as systemd, nodes are begun anew in the same way: that sees nothing of it. Brokers and
     controllers it restarts itself.
 """
 
@@ -24,15 +26,17 @@ from typing import Final, NamedTuple
 
 from dsmt.agents.rules.container import OUTCOME, AgentOutcome
 from dsmt.errors import FailedError, RefusedError, TransportError
+from dsmt.operations.connection import listens
 from dsmt.operations.local.ending import end, end_program
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper, was_up
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
 from dsmt.operations.local.parts import NODE_PROGRAMS, Parts
+from dsmt.operations.local.steadiness import broken, stays
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs.configuration import ATTACHED
+from dsmt.programs.configuration import ATTACHED, BrokerFile
 from dsmt.programs.containers import agents_in, containers_in
 from dsmt.system.files import write_atomically
 from dsmt.system.processes import Request, SpawnedProcesses
@@ -61,8 +65,8 @@ class Upgraded(NamedTuple):
 async def upgrade(home: Home, tell: Tell, *, waits: Tell = silent) -> Upgraded:
     """Begin all of dsmt in a home anew; `tell` hears what is at its turn.
 
-    Raises `FailedError` where something does not start, and `RefusedError` where it is not up, or being moved; before
-    anything is ended OSError where a disk is full.
+    Raises `FailedError` where something does not start, or does not stay, and `RefusedError` where it is not up, or being
+    moved; before anything is ended OSError where a disk is full.
     """
     async with alone(home, waits):
         check_moved(home)
@@ -91,14 +95,24 @@ async def _replace_all(home: Home, tell: Tell) -> StartedRealm:
     await end_program(keeper_directory(home), "spawner", GRACE_S)  # it ends the others first
     await end([*parts.controllers(), *parts.bridges(), *parts.brokers()], GRACE_S)
     await start_keeper(home)
+    for broker in home.names("brokers") if home.realm().nats is None else ():
+        await _check_broker(home, broker)
     for node in home.names("nodes"):
         tell(node)
         await _replace_node(home, node)
     return await start_all(home)
 
 
+async def _check_broker(home: Home, broker: str) -> None:
+    """Raise `FailedError` where a broker that was begun anew does not stay (rule 4)."""
+    directory = home.part("brokers", broker)
+    address = BrokerFile.read(directory).address
+    if not await stays(lambda: process_of(directory, "broker"), lambda: listens(address), patience_s=FOLLOW_S):
+        raise broken(f"broker {broker}", directory / "broker.log", "nodes of this home, and services, run on as they were")
+
+
 async def _replace_former(home: Home, tell: Tell) -> StartedRealm:
-    """Rule 4."""
+    """Rule 5."""
     realm = home.realm()
     nodes = tuple(name for name in home.names("nodes") if process_of(home.part("nodes", name), "spawner") is not None)
     if not nodes:
@@ -140,10 +154,15 @@ async def _replace_agents(home: Home, node: str, former: ProcessIdentity | None)
     """One after the other, those that are older than the manager after the `former` one, once that is attached."""
     directory = home.part("nodes", node)
     await _followed(lambda: process_of(directory, "container_manager") not in {None, former})
-    manager = process_of(directory, "container_manager")
     containers = containers_in(directory)
-    if containers:
-        await _followed(lambda: process_of(directory, ATTACHED) not in {None, former})
+
+    async def attached() -> bool:
+        return process_of(directory, ATTACHED) not in {None, former}
+
+    if not await stays(lambda: process_of(directory, "container_manager"), attached, patience_s=FOLLOW_S):
+        log = directory / "container_manager.log"
+        raise broken(f"the manager of node {node}", log, "its agents, and its services, run on as they were")
+    manager = process_of(directory, "container_manager")
     for container in containers:
         if manager is not None:
             await _replace_agent(container, manager)

@@ -188,7 +188,7 @@ class Installation:
 
     def _run(self, *words: str) -> None:
         """Run a command of the dsmt that is installed here, about the home."""
-        run([str(self.dsmt), "--home", str(self.home), *words])
+        run([str(self.dsmt), "--home", str(self.home), *words, "--json"])
 
     def _managers(self) -> set[bytes]:
         """Who manages the nodes that are here, by their records."""

@@ -150,14 +150,14 @@ def test_what_runs_of_another_dsmt_is_begun_anew_though_who_brought_the_next_one
         return ran.copy()
 
     (tmp_path / "opt/dsmt").mkdir(parents=True)
-    assert started("a", again=False) == ["up --detach"]
-    assert started("a") == ["up --detach"]
-    assert started("b") == ["up --detach", "upgrade"]
-    assert started("a") == ["up --detach", "upgrade"], "an operator has gone back to the one before"
+    assert started("a", again=False) == ["up --detach --json"]
+    assert started("a") == ["up --detach --json"]
+    assert started("b") == ["up --detach --json", "upgrade --json"]
+    assert started("a") == ["up --detach --json", "upgrade --json"], "an operator has gone back to the one before"
     one = host(tmp_path, build="a", sums={})
     monkeypatch.setattr(Installation, "_environment", lambda *_: one.program.mkdir())
     one.install()  # and is killed: it has the same build, as when somebody works on it
-    assert started("a") == ["up --detach", "upgrade"]
+    assert started("a") == ["up --detach --json", "upgrade --json"]
 
 
 def test_a_former_program_is_removed_once_nothing_runs_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
