@@ -21,7 +21,7 @@ from dsmt.ports.bus import Bookmark, Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Row, StoreFullError
 from dsmt.trust.identity import YEAR_S
-from tests.bus.meshes import at, held, mesh
+from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario
 from tests.waiting import until
 
@@ -100,6 +100,19 @@ async def test_clients_learn_of_brokers_and_forget_those_that_are_removed(r: Tes
     await facts.publish("config/broker/b1", removed)
     await until(lambda: {one.address for one in node.brokers.all} == {b2.address})
     await until(lambda: b2._others.copying.alone)
+
+
+@scenario
+async def test_brokers_that_have_all_lost_their_disks_are_told_of_each_other_by_who_is_attached(r: TestRealm) -> None:
+    made = await mesh(r, "b1", "b2")
+    operator = await r.client("operator/a", brokers=at(made[0]))
+    for topic, word in words(made).items():
+        await Facts(operator).publish(topic, word)
+    node = await r.client("node/n1", brokers=at(made[0]))
+    await until(lambda: len(node.brokers.all) == 2)
+    await r.stop(operator)
+    blank = [await r.restarted(one, store=f"{r.directory}/blank-{number}.db") for number, one in enumerate(made)]
+    await until(lambda: any(linked(one) == 1 for one in blank))
 
 
 @scenario

@@ -25,14 +25,17 @@ L1, L2 = replace(L1, leaf=True), replace(L2, leaf=True)
 class Trust(Keys):
     """Believes these words, and no other."""
 
-    def __init__(self, *believed: SignedEvent) -> None:
+    def __init__(self, *believed: SignedEvent, disowned: SignedEvent | None = None) -> None:
         super().__init__()
-        self.believed = {one.raw: one for one in believed}
+        self.believed, self.disowned = {one.raw: one for one in believed}, disowned
 
     def open(self, raw: bytes) -> SignedEvent:
         if raw not in self.believed:
             raise UnusableEventError("event.signature", "it is signed by nobody")
         return self.believed[raw]
+
+    def disowns(self, one: SignedEvent) -> bool:
+        return one == self.disowned
 
     def proof(self, *_: Any) -> list[bytes]:
         return []
@@ -132,6 +135,14 @@ def test_what_is_told_of_brokers_is_kept_for_the_next_process_and_what_is_not_be
     assert files.read(FILE) is None, "it is no news"
     client.brokers.told([])
     assert Client(B1, trust=trust).brokers.all == (B1,)
+
+
+def test_a_broker_is_brought_the_words_that_it_lacks_and_of_those_that_it_has_only_newer_ones() -> None:
+    older, newer, other, disowned = word("b2"), word("b2", 2), word("b3"), word("b4")
+    client = Client(B1, trust=Trust(older, newer, other, disowned, disowned=disowned))
+    assert client.brokers.told([newer.raw, other.raw, disowned.raw]) == []
+    assert client.brokers.told([]) == [newer, other]
+    assert client.brokers.told([older.raw, other.raw]) == [newer]
 
 
 def test_what_was_kept_and_cannot_be_read_is_not_used_and_that_is_logged() -> None:

@@ -8,6 +8,7 @@ Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for
     hangs keeps nobody from the others, and under load all are given time.
 Rule 5: a leaf is for those that were configured with it (E5). They try it first, and others while it does not answer; who
     is attached to another one meanwhile looks now and then whether it is there again, and goes back (`homing`).
+Rule 6: a broker that lacks a word is brought it (R5): where all have lost their disks nobody else tells one of another.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 
 from dsmt.bus.rules.brokers import FILE, BrokerWords
 from dsmt.errors import FailedError, TransportError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.files import Files
@@ -43,7 +45,8 @@ class KnownBrokers:
         kept = None if files is None else files.read(FILE)
         if kept is not None:
             try:
-                self._take(self._words.restore(kept))
+                for one in self._opened(self._words.restore(kept)):
+                    self._words.take(one)
             except UnusableEventError as error:
                 self._log.warning("kept brokers not used", reason=str(error))
 
@@ -66,22 +69,22 @@ class KnownBrokers:
             return None
         return leaves[int(self._entropy.uniform(0, len(leaves)))]
 
-    def told(self, raws: Sequence[bytes]) -> None:
-        """A broker tells what operators have said."""
-        if self._take(raws) and self._files is not None:
+    def told(self, raws: Sequence[bytes]) -> list[SignedEvent]:
+        """A broker tells all that it has of what operators have said; what it lacks of what is known here (rule 6)."""
+        said = self._opened(raws)
+        if sum(self._words.take(one) for one in said) and self._files is not None:
             with suppress(FailedError):  # a disk that is full: they are told again
                 self._files.write(FILE, self._words.kept())
+        return self._words.beyond(said)
 
-    def _take(self, raws: Sequence[bytes]) -> bool:
-        news = False
+    def _opened(self, raws: Sequence[bytes]) -> list[SignedEvent]:
+        found = []
         for raw in raws:
             try:
-                one = self._trust.open(raw)
+                found.append(self._trust.open(raw))
             except UnusableEventError as error:
                 self._log.warning("word on a broker not believed", code=error.code, reason=error.message)
-                continue
-            news = self._words.take(one) or news
-        return news
+        return found
 
     def next(self) -> BrokerAddress:
         """The one to be tried now."""

@@ -147,8 +147,9 @@ class BusClient:
         return await self.emit(draft, level=level).acknowledged()
 
     def offer(self, signed: Sequence[SignedEvent]) -> None:
-        """Re-offer signed facts of anybody (rule R5)."""
-        self._publisher.offer(signed)
+        """Re-offer signed facts of anybody (rule R5); who only reads does not."""
+        if signed and not self._reads:
+            self._publisher.offer(signed)
 
     @property
     def early_s(self) -> float:
@@ -326,13 +327,11 @@ class BusClient:
             case f.Forget(signers=signers):
                 self._certificates.forget(signers)
             case f.Revocations(all=complete):
-                missing = self._certificates.revoked(parts, complete=complete)
-                if not self._reads:
-                    self.offer(missing)
-                    if self._publisher.outlive(self._certificates.namesake_ended_ms):
-                        self._subscriptions.tell(NAMESAKE)
+                self.offer(self._certificates.revoked(parts, complete=complete))
+                if not self._reads and self._publisher.outlive(self._certificates.namesake_ended_ms):
+                    self._subscriptions.tell(NAMESAKE)
             case f.Brokers():
-                self.brokers.told(parts)
+                self.offer(self.brokers.told(parts))
             case f.Keepalive(asks=True):
                 self._try_post(f.Keepalive())
                 self._asked.set()

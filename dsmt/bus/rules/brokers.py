@@ -77,6 +77,15 @@ class BrokerWords:
             self._said[one.event.topic] = one
         return news
 
+    def beyond(self, said: Iterable[SignedEvent]) -> list[SignedEvent]:
+        """Of the words that are known here those that these do not have, and whose signers were not revoked."""
+        held = {one.event.topic: one.event for one in said}
+        return [
+            one
+            for topic, one in self._said.items()
+            if (topic not in held or newer(one.event, held[topic])) and not self._trust.disowns(one)
+        ]
+
     def kept(self) -> bytes:
         """What the next process is to know, with what proves it."""
         proofs = (raw for one in self._said.values() for raw in self._trust.proof(one.key_id, one.event.source))

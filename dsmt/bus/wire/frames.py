@@ -220,7 +220,7 @@ class Revocations(_Frame, frozen=True):
 
 
 class Brokers(_Frame, frozen=True):
-    """Broker: the operators' words on which brokers there are, at the attachment and at each change. Parts: signed facts."""
+    """Broker: all operators' words on which brokers there are, at the attachment and at each change. Parts: signed facts."""
 
 
 class Known(_Frame, frozen=True):

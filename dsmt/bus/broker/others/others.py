@@ -176,9 +176,9 @@ class Others:
                 self.greet(session)
 
     def greet(self, session: Session) -> None:
-        """Tell who has attached which brokers there are."""
+        """Tell who has attached which brokers there are, also that nothing is known of them: who knows more brings it."""
         rows = list(self._words.values())
-        if rows and not session.by_broker and self._fan_out.introduce(session, rows):
+        if not session.by_broker and self._fan_out.introduce(session, rows):
             self._send(session, f.Brokers(), tuple(row.raw for row in rows))
 
     def _note(self, rows: Iterable[Row]) -> bool:
