@@ -10,10 +10,12 @@ import subprocess
 import pytest
 
 from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.store.sums import damaged
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, RefusedError
 from dsmt.ports.bus import Draft, Start
 from dsmt.ports.store import StoreFullError
+from dsmt.programs.damage import found_in
 from tests.bus.realm import Pen, TestRealm, reading, scenario
 from tests.waiting import until
 
@@ -76,6 +78,29 @@ async def test_who_only_reads_attaches_to_a_full_store_and_a_source_is_told_that
     await emission.acknowledged()
     await until(lambda: store.winner("broker/b1/session/broker/b9") is not None)
     assert store.winner("broker/b1/session/operator/bob") is None
+
+
+@scenario
+async def test_a_broker_that_finds_its_store_damaged_as_time_passes_ends_and_one_whose_disk_is_full_goes_on(r: TestRealm):
+    broker = await r.broker()
+    store, looks = broker._store, []
+
+    def full(_now_ms):
+        looks.append(1)
+        raise StoreFullError("store.full", "the disk is full", next="make room")
+
+    def wrong(_now_ms):
+        raise damaged("b1.db", "a row is not what was written")
+
+    store.expire = full
+    broker._upkeep._expire_at = 0.0
+    await until(lambda: len(looks) >= 2)
+    assert not r.tasks[broker].done()
+    store.expire = wrong
+    task = r.tasks.pop(broker)
+    await asyncio.wait({task}, timeout=20)
+    assert task.done()
+    assert found_in(task.exception(), "store.damaged")
 
 
 @pytest.mark.parametrize("small_disk", ["400k"], indirect=True)

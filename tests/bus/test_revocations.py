@@ -15,6 +15,8 @@ from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, TransportError
+from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import KEPT_OUT, About
 from dsmt.trust.identity import delegate, root_issued
@@ -103,6 +105,37 @@ async def test_a_late_reader_hears_of_a_revocation_before_any_fact(r: TestRealm)
     async with reading(late, "config/") as got:
         assert got.arrived == []
         assert {notice.fields["code"] for notice in got.notices} == {"trust.revoked"}
+
+
+@scenario
+async def test_a_broker_that_begins_again_on_its_store_lets_nobody_in_whom_it_had_sent_away(r: TestRealm):
+    broker = await r.broker()
+    eve = r.identity("operator/eve")
+    root = await r.client("root")
+    await asyncio.wait_for(root.publish(word(eve, "root")), 10)
+    await r.stop(root)
+    await r.restarted(broker)
+    client = await r.client(eve.name, identity=eve, wait=False)
+    await until(lambda: client.refusal or client.attached)
+    assert client.refusal is not None
+    assert client.refusal.code == "trust.revoked"
+    late = await r.raw("operator/late")
+    assert len((await late.next(f.Revocations))[1]) == 1
+
+
+@scenario
+async def test_who_attaches_hears_of_revocations_before_any_word_on_brokers_which_a_revoked_key_may_have_said(r: TestRealm):
+    broker = await r.broker()
+    eve, root = r.identity("operator/eve"), await r.client("root")
+    client = await r.client(eve.name, identity=eve)
+    said = BrokerWord(address="127.0.0.1:9", public=broker._identity.key.public, by="eve")
+    await asyncio.wait_for(client.publish(Draft("config/broker/b1", to_data(said), version=1)), 10)
+    await asyncio.wait_for(root.publish(word(eve, "root")), 10)
+    late = await r.raw("operator/late")
+    late.send(f.Subscribe(id=1, patterns=("config/",), start="facts"))
+    await late.next(f.CompleteFrame)
+    told = [frame for frame, _ in late.frames if isinstance(frame, f.Revocations | f.Brokers)]
+    assert [type(frame) for frame in told] == [f.Revocations, f.Revocations, f.Brokers]
 
 
 @scenario
