@@ -163,6 +163,12 @@ def test_of_two_members_with_one_name_the_later_counts(put):
     assert (target / "b").read_bytes() == b"first"
 
 
+def test_a_directory_that_its_archive_closes_to_its_owner_is_open_to_who_unpacks_it(put):
+    target = put(tar_of(("d", tarfile.DIRTYPE, {"mode": 0o055}), ("d/f", PLAIN, {"mode": 0o044})))
+    assert stat.S_IMODE((target / "d").stat().st_mode) == 0o755
+    assert stat.S_IMODE((target / "d/f").stat().st_mode) == 0o644
+
+
 def test_a_directory_may_stand_behind_what_is_in_it(put):
     target = put(tar_of(("d/a", b"one", {}), ("d", tarfile.DIRTYPE, {"mode": 0o700})))
     assert tree(target) == ["d", "d/a"]

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from dsmt.agents.node.clearing import clear
 from dsmt.agents.node.container_keeper import ContainerKeeper
 from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
-from dsmt.agents.rules.container import CONFIG, EXIT_STOPPED, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, AgentOutcome
+from dsmt.agents.rules.container import CONFIG, EXIT_STOPPED, FILES, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, AgentOutcome
 from dsmt.agents.rules.container import SLOT as FACT
 from dsmt.errors import FailedError
 from dsmt.event.reason import failed
@@ -166,6 +167,46 @@ def test_a_container_that_is_made_anew_beside_what_cannot_be_removed_begins_all_
         await at.realm.until(lambda: len(agents) == 2)
         await at.site.until("running")
         assert "failed" not in at.states("container")
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_makes_a_container_one_goes_first_and_last_what_its_program_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that cannot be removed, or who removes it is killed, it is no container any more."""
+    files, gone, remove = MemoryFiles(), list[str](), MemoryFiles.remove
+
+    def noted(where: MemoryFiles, path: str) -> None:
+        gone.append(path.removeprefix(f"{SLOT.directory}/"))
+        remove(where, path)
+
+    for name in (RECORD, FILES + "/program", CONFIG, FACT, "a.log"):
+        files.write(f"{SLOT.directory}/{name}", b"x")
+    monkeypatch.setattr(MemoryFiles, "remove", noted)
+    assert clear(files, SLOT) is None
+    assert (gone[0], gone[4]) == (CONFIG, FILES)
+
+
+def test_who_dies_while_a_container_is_made_anew_is_followed_by_one_that_makes_it_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What says so goes last."""
+    write, told = MemoryFiles.write, list[bytes | None]()
+
+    async def main() -> None:
+        at = await Managed.running()
+        agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
+
+        def noted(where: MemoryFiles, path: str, content: bytes, *, mode: int = 0o600) -> None:
+            if path == RECORD and not told:
+                told.append(files.read(OUTCOME))
+            write(where, path, content, mode=mode)
+
+        files.write(OUTCOME, AgentOutcome.RECREATE.encode())
+        monkeypatch.setattr(MemoryFiles, "write", noted)
+        agents[-1].process.kill()
+        await at.realm.until(lambda: len(agents) == 2)
+        assert told == [AgentOutcome.RECREATE.encode()]
         at.end()
 
     in_virtual_time(main)

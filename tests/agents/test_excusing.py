@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from dsmt.agents.node.excusing import end_excused
 from dsmt.agents.node.hearing import Hearing
 from dsmt.agents.rules import after
 from dsmt.agents.rules.container import OUTCOME, AgentOutcome
@@ -15,6 +16,7 @@ from dsmt.trust.keys import SecretKey
 
 from .managed import Managed
 from .memory_bus import EPOCH_MS
+from .memory_machine import MemoryFiles
 from .world import WEB, in_virtual_time
 
 INSTALLS = WEB + "    install: take time\n    restart: {park: {after: 2}}\n"
@@ -155,5 +157,24 @@ def test_who_was_ended_by_its_step_after_another_was_by_dsmt_counts_from_then_on
         await at.site.until("failed")
         assert codes(at)[-1] == "install.cut"
         at.end()
+
+    in_virtual_time(main)
+
+
+def test_an_agent_is_written_down_as_excused_before_it_is_ended() -> None:
+    """Who ends it may be killed at any moment after."""
+
+    async def main() -> None:
+        files, seen = MemoryFiles(), list[bytes | None]()
+
+        class Agent:
+            def signal(self, _number: int) -> None:
+                seen.append(files.read(OUTCOME))
+
+            async def wait(self) -> Exit:
+                return Exit(None, signal.SIGKILL)
+
+        await end_excused(Agent(), files)  # type: ignore[arg-type]
+        assert seen == [AgentOutcome.EXCUSED.encode()]
 
     in_virtual_time(main)

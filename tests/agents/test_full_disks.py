@@ -4,7 +4,9 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from dsmt.agents.rules.container import OUTCOME, SLOT, SPEC
+import pytest
+
+from dsmt.agents.rules.container import OUTCOME, PROCESS, SLOT, SPEC
 from dsmt.agents.shared.kept import kept
 from dsmt.agents.shared.patient import AGAIN_S
 from dsmt.agents.shared.surroundings import InstanceSurroundings
@@ -165,6 +167,28 @@ def test_what_comes_back_to_a_full_disk_before_it_could_leave_runs_again() -> No
 def reason_of(site: Site) -> str | None:
     reason = site.statuses()[-1].get("reason")
     return None if reason is None else str(reason["code"])
+
+
+def test_a_disk_with_no_room_for_who_an_agent_is_names_nobody_who_was_it_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    write, full = MemoryFiles.write, [False]
+
+    def wrote(files: MemoryFiles, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        if full[0] and path == PROCESS:
+            raise FailedError("fetch.no_space", "no space", need="1 KiB", path=path, free="0")
+        write(files, path, content, mode=mode)
+
+    async def main() -> None:
+        monkeypatch.setattr(MemoryFiles, "write", wrote)
+        at = await Managed.running()
+        agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
+        assert files.read(PROCESS) is not None
+        full[0] = True
+        agents[-1].process.kill()
+        await at.realm.until(lambda: len(agents) == 2 and at.states("agent")[-1] == "running")
+        assert files.read(PROCESS) is None
+        at.end()
+
+    in_virtual_time(main)
 
 
 def test_a_manager_whose_disk_has_no_room_for_a_container_says_so_and_makes_it_when_there_is() -> None:

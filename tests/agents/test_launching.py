@@ -228,3 +228,4 @@ def test_another_check_or_another_value_of_what_it_names_is_another_way_to_check
     assert usual == key(exec_check, port_http="1", index="1"), "it does not name its index"
     assert usual != key(exec_check, port_http="2", index="0")
     assert usual != key("{exec: 'check -v {port.http}'}", port_http="1", index="0")
+    assert key("{exec: 'check revision'}", revision="1") == key("{exec: 'check revision'}", revision="2")

@@ -122,7 +122,7 @@ def test_causes_are_ids_of_events_that_exist() -> None:
     in_virtual_time(main)
 
 
-def test_an_endpoint_is_renewed_before_it_dies() -> None:
+def test_an_endpoint_is_renewed_before_it_dies_also_where_one_word_is_lost() -> None:
     async def main() -> None:
         site = Site(Realm())
         site.place()
@@ -131,7 +131,7 @@ def test_an_endpoint_is_renewed_before_it_dies() -> None:
         topic = site.slot.on("endpoint", site.node)
         await asyncio.sleep(600)
         told = [signed.event.time_ms for signed in site.realm.log if signed.event.topic == topic]
-        assert max(after - before for before, after in pairwise(told)) < 90_000
+        assert 2 * max(after - before for before, after in pairwise(told)) < 90_000
         assert 10 <= len(told) <= 22
         agent.kill()
 

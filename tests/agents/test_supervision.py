@@ -164,6 +164,12 @@ def test_jitter_lengthens_or_shortens_a_delay_that_grew() -> None:
         assert delays([machine.failed(1.0, jitter=jitter)]) == pytest.approx([expected])
 
 
+def test_jitter_lengthens_no_delay_beyond_the_cap() -> None:
+    machine = Supervision(policy(first_s=1.0, cap_s=3.0))
+    found = [machine.failed(float(now), jitter=JITTER) for now in range(4)]
+    assert delays(found) == pytest.approx([1.0, 2.4, 3.0, 3.0])
+
+
 def test_an_end_is_a_failure_unless_it_is_said_to_be_a_success() -> None:
     assert isinstance(Supervision(policy(when="on_failure")).failed(0.0, jitter=0.0), Again)
 

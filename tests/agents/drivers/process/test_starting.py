@@ -52,6 +52,14 @@ def test_a_program_gets_its_directory_environment_logs_and_session(launch, tmp_p
     assert (tmp_path / "err").read_text() == "to the other\n"
 
 
+def test_what_a_program_writes_nobody_else_on_its_machine_may_read(launch, tmp_path):
+    async def main():
+        assert await (await ProcessDriver().start(launch("print('a secret')"))).wait() == Exit(0, None)
+
+    asyncio.run(main())
+    assert [(tmp_path / log).stat().st_mode & 0o777 for log in ("out", "err")] == [0o640, 0o640]
+
+
 def test_one_log_may_serve_both_outputs(launch, tmp_path, said):
     async def main():
         plain = launch("import sys; print('a', flush=True); print('b', file=sys.stderr, flush=True); print('c')")
