@@ -18,6 +18,7 @@ from dsmt.monitors.checks.check import RealChecks
 from dsmt.monitors.checks.http import BODY_LIMIT
 from dsmt.ports.check import Checks
 from dsmt.spec.health import Check, ExecCheck, HttpCheck, NotifyCheck, TcpCheck
+from dsmt.system.marks import bearing, make_mark
 from dsmt.system.procfs import identity_of, is_alive
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
@@ -127,12 +128,13 @@ def test_an_answer_is_judged_by_its_status_and_body(answer, changes, passed, evi
     assert 0 < result.took_s < 10
 
 
-def test_the_request_says_what_was_asked_for():
-    how = http("/a b?c=d&e=%20", method="POST", headers={"host": "web.example", "X-Probe": "yes"})
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_the_request_says_what_was_asked_for(method):
+    how = http("/a b?c=d&e=%20", method=method, headers={"host": "web.example", "X-Probe": "yes"})
     result, (request,) = against(reply(), how)
     assert result.passed
     lines = request.split("\r\n")
-    assert lines[0] == "POST /a%20b?c=d&e=%20 HTTP/1.1"
+    assert lines[0] == f"{method} /a%20b?c=d&e=%20 HTTP/1.1"
     assert {"host: web.example", "X-Probe: yes", "Connection: close", "Content-Length: 0"} <= set(lines)
     assert sum(line.lower().startswith("host:") for line in lines) == 1
 
@@ -306,11 +308,16 @@ def test_what_is_left_of_a_try_whose_process_was_killed_ends_with_the_next_of_it
             tries.kill()
             tries.wait()
         left.append(identity_of(int((owner / "pid").read_text())))
+    with bearing(make_mark(str(owners[0]), 1)) as marked:
+        program = subprocess.Popen(["/bin/sleep", "600"], env={**os.environ, **marked})
     try:
         assert all(map(is_alive, left))
         asyncio.run(RealChecks(str(owners[0])).clear())
         assert [*map(is_alive, left)] == [False, True]
+        assert program.poll() is None, "its owner's program is no try"
     finally:
+        program.kill()
+        program.wait()
         asyncio.run(RealChecks(str(owners[1])).clear())
 
 

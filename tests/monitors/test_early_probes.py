@@ -1,4 +1,4 @@
-"""Probes over clocks and timers that are a moment early."""
+"""A node whose clocks are off: what its monitor says of that, and its probes over timers that are a moment early."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from tests.agents.memory_bus import Clock
 from tests.agents.world import in_virtual_time
+from tests.monitors import test_node
 from tests.monitors.test_node import World
 
 
@@ -25,6 +26,28 @@ def test_a_probe_that_is_due_a_moment_early_is_said_all_the_same(monkeypatch: py
         at.silence("n2")
         await asyncio.sleep(41)
         assert len(at.probes("n2")) >= 20
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_clock_that_is_off_is_told_once_and_anew_when_it_is_off_by_another_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    off_ms = [5_000]
+
+    class Off(Clock):
+        def wall_ms(self) -> int:
+            return super().wall_ms() + off_ms[0]
+
+    monkeypatch.setattr(test_node, "Clock", Off)
+
+    async def main() -> None:
+        at = World()
+        at.start("n1")
+        await asyncio.sleep(29)
+        assert [said["clock_offset_s"] for said in at.said("n1")] == [5.0]
+        off_ms[0] = 3_500
+        await asyncio.sleep(6)
+        assert at.said("n1")[-1]["clock_offset_s"] == 3.5
         at.end()
 
     in_virtual_time(main)

@@ -111,6 +111,15 @@ def test_it_is_renewed_at_half_of_its_life_and_not_when_gone() -> None:
     assert machine.renew(TTL_MS * 3) == []
 
 
+@pytest.mark.parametrize("by_ms", [3_600_000, -3_600_000])
+def test_what_was_said_before_realm_time_was_read_is_renewed_at_half_of_its_life_by_realm_time(by_ms: int) -> None:
+    machine, said_ms = monitor(), TTL_MS
+    machine.pass_to(S.RUNNING, said_ms)
+    machine.put_right(by_ms)
+    assert machine.renew(said_ms + by_ms + TTL_MS // 2 - 1) == []
+    assert len(machine.renew(said_ms + by_ms + TTL_MS // 2)) == 1
+
+
 @given(
     st.sampled_from([Layer.CONTAINER, Layer.AGENT, Layer.APPLICATION]),
     st.lists(st.sampled_from([s for s in State if s is not State.UNDEFINED]), max_size=30),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,10 +15,10 @@ from msgspec.structs import replace
 
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.files import Files
-from dsmt.system.failures import no_space
+from dsmt.system.failures import full_disk_told, no_space
 from dsmt.system.files import DiskFiles
 from dsmt.system.procfs import identity_of
-from dsmt.system.records import read_record, record_path, write_record
+from dsmt.system.records import process_of, read_record, record_path, take_lock, write_record
 from dsmt.system.removing import mounted_in
 
 
@@ -50,6 +51,35 @@ def test_a_directory_is_removed_with_all_it_holds(files):
     files.write("d/e/f", b"1")
     files.remove("d")
     assert files.names("") == []
+
+
+def test_a_file_has_the_mode_that_it_is_to_have_whatever_is_masked(files):
+    masked = os.umask(0o077)
+    try:
+        files.write("run/me.json", b"{}", mode=0o644)
+    finally:
+        os.umask(masked)
+    assert Path(files.root, "run/me.json").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("durable", "done"), [(True, ["content", "renamed", "name"]), (False, ["renamed"])])
+def test_what_is_durable_is_on_the_disk_before_it_takes_the_place_of_another_and_so_is_its_name(
+    tmp_path, monkeypatch, durable, done
+):
+    seen, sync, rename = [], os.fsync, os.replace
+
+    def synced(descriptor):
+        seen.append("name" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "content")
+        sync(descriptor)
+
+    def renamed(source, target):
+        seen.append("renamed")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    DiskFiles(str(tmp_path), durable=durable).write("a", b"x")
+    assert seen == done
 
 
 def test_a_reader_of_a_replaced_file_keeps_the_old_content(files):
@@ -100,6 +130,13 @@ def test_a_full_disk_is_told_and_the_old_content_stays(small_disk):
     assert files.names("") == ["a"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=["full", "over its quota"])
+def test_a_disk_that_takes_nothing_more_is_told_as_full_whoever_says_so(number, tmp_path):
+    with pytest.raises(FailedError) as caught, full_disk_told(str(tmp_path), 1):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.code == "fetch.no_space"
+
+
 @pytest.mark.parametrize("small_disk", ["1m,nr_inodes=4"], indirect=True)
 def test_a_disk_on_which_no_directory_can_be_made_any_more_is_told_and_is_read_as_ever(small_disk):
     files = DiskFiles(str(small_disk))
@@ -144,19 +181,49 @@ def test_a_full_disk_takes_a_record_in_the_place_of_the_one_before_and_none_wher
         write_record(record_path(str(small_disk), "controller"), own)
 
 
+def test_who_finds_that_another_has_the_lock_of_a_directory_keeps_nothing_of_it_open(tmp_path):
+    lock = take_lock(str(tmp_path))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert take_lock(str(tmp_path)) is None
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    os.close(lock)
+
+
+def test_a_record_in_a_copy_of_a_home_names_nobody_there_while_the_home_that_was_copied_is_there(tmp_path):
+    home, copy = tmp_path / "home/n1", tmp_path / "copy/n1"
+    for directory in (home, copy):
+        directory.mkdir(parents=True)
+    code = "import time; print(flush=True); time.sleep(600)"
+    runs = subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE)
+    try:
+        runs.stdout.readline()
+        identity = identity_of(runs.pid)
+        for directory in (home, copy):
+            write_record(record_path(str(directory), "spawner"), identity)
+        assert process_of(home, "spawner") == identity
+        assert process_of(copy, "spawner") is None
+        home.rename(tmp_path / "moved")
+        assert process_of(copy, "spawner") == identity
+    finally:
+        runs.kill()
+        runs.communicate()
+
+
 @pytest.mark.parametrize("small_disk", ["1m,nr_inodes=20"], indirect=True)
 def test_a_disk_with_no_inode_left_takes_a_number_in_the_place_of_one_as_long_and_nothing_else(small_disk):
     files = DiskFiles(str(small_disk))
     files.write("incarnation", b"1700000000000")
+    files.write("facts", b"x" * 100)
     with suppress(OSError):
         for number in range(100):
             (small_disk / str(number)).touch()
     files.write("incarnation", b"1700000000001")
     assert files.read("incarnation") == b"1700000000001"
-    for path, content in (("incarnation", b"2"), ("another", b"1700000000001"), ("incarnation", bytes(100))):
+    for path, content in (("incarnation", b"2"), ("another", b"1700000000001"), ("facts", b"y" * 100)):
         with pytest.raises(FailedError, match="no inode free"):
             files.write(path, content)
     assert files.read("incarnation") == b"1700000000001"
+    assert files.read("facts") == b"x" * 100, "more than a number is never half written"
 
 
 @pytest.mark.parametrize("path", [".", "there", "file/below"])

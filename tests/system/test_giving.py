@@ -158,3 +158,23 @@ def test_users_are_names_or_numbers_with_or_without_a_group(monkeypatch: pytest.
 def test_who_is_nobody_is_no_user(user: str) -> None:
     with pytest.raises(FailedError, match="there is no user"):
         account_of(user)
+
+
+def test_what_is_given_is_on_the_disk_before_it_takes_the_place_of_the_one_before(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, sync, rename, account = list[str](), os.fsync, os.replace, account_of("www-data")
+
+    def synced(descriptor: int) -> None:
+        done.append("content")
+        sync(descriptor)
+
+    def renamed(source: str, target: str, **where: int) -> None:
+        done.append("renamed")
+        rename(source, target, **where)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    assert account is not None
+    write(str(node / TREE), "conf", b"x", account, 0o600)
+    assert done == ["content", "renamed"]

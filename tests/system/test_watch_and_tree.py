@@ -1,6 +1,7 @@
 """Processes: who they are, when they end, and what belongs to them."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.ports.processes import Exit
+from dsmt.system import tree
 from dsmt.system.marks import MARK, UNMARKED, number_of
 from dsmt.system.procfs import become_subreaper, children, descendants, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.tree import Orphans, Tree
@@ -251,3 +253,17 @@ def test_orphans_are_reaped_at_the_second_sweep(start):
         assert stat_of(orphan) is None
 
     asyncio.run(main())
+
+
+def test_who_was_stopped_to_be_killed_dies_also_where_the_next_look_fails(start):
+    identity, looks = identity_of(start("import time; time.sleep(600)").pid), []
+
+    def look():
+        looks.append(1)
+        if len(looks) > 1:
+            raise OSError(errno.EMFILE, "no descriptor is left")
+        return {identity}
+
+    with pytest.raises(OSError, match="no descriptor is left"):
+        asyncio.run(tree._kill_until_none(look, 5.0))
+    assert os.waitid(os.P_PID, identity.pid, os.WEXITED | os.WSTOPPED).si_status == signal.SIGKILL
