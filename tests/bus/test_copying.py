@@ -173,6 +173,28 @@ async def test_a_full_disk_does_not_end_a_broker_that_reads_others(r: TestRealm)
 
 
 @scenario
+async def test_a_full_disk_does_not_end_a_broker_to_which_others_bring_what_somebody_new_has_said(r: TestRealm) -> None:
+    """Each command line is somebody new, whose certificate is kept before what it has said."""
+    b1, b2 = await mesh(r, "b1", "b2")
+    certificates, tried = b2._store.certificates, list[bytes]()
+    put = certificates.put
+
+    def full(_key_id: bytes, raw: bytes) -> None:
+        tried.append(raw)
+        raise StoreFullError("store.full", "the disk is full", next="make room")
+
+    certificates.put = full  # type: ignore[method-assign]
+    operator = await r.client("operator/new", brokers=at(b1))
+    await operator.publish(Draft("config/x", {"n": 1}, version=1))
+    await until(lambda: len(tried) > 1 or r.tasks[b2].done())
+    assert not r.tasks[b2].done()
+    await until(lambda: not b2.whole)
+    assert b2._store.winner("config/x") is None
+    certificates.put = put  # type: ignore[method-assign]
+    await until(lambda: b2.whole and held(b2) == held(b1))
+
+
+@scenario
 async def test_what_is_live_does_not_wait_for_what_is_read_again(r: TestRealm) -> None:
     read_again, go_on = Rereading.read, asyncio.Event()
 

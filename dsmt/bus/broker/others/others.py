@@ -7,7 +7,8 @@ Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what 
     store anything, for its disk is full, while it is linked to another one: what is here is from before.
 Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8). Another broker is
     not: who reads one broker goes to no other one for it.
-Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
+Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1). Where the
+    disk has no room for either it waits.
 Rule 4: a broker that knows others is whole when it has read one that is whole, or all of them, to the end (A4).
     So it is when it stood still itself for longer than others wait for it: what was said meanwhile is with them.
 Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
@@ -51,7 +52,7 @@ from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, BusReader
 from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress, address_of
-from dsmt.ports.store import Row, Store
+from dsmt.ports.store import Row, Store, StoreFullError
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import TrustStore
@@ -327,7 +328,11 @@ class Others:
     def take(self, broker: str, events: Sequence[SignedEvent], proofs: Callable[[SignedEvent], tuple[bytes, ...]]) -> int:
         """Store events with their proofs; in how many ms it is to be tried again, 0 when they are stored."""
         ahead_ms = 0
-        self._introducing.introduce(events, proofs)
+        try:
+            self._introducing.introduce(events, proofs)
+        except StoreFullError as error:
+            self._recorder.ingest.full = error
+            return AGAIN_MS
         for each in events:
             ahead_ms = max(ahead_ms, self._recorder.ingest.brought(broker, each))
         if not self._commit():
