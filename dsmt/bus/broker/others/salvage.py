@@ -2,6 +2,7 @@
 
 Rule 1: an event is taken over when it is what was written and its signature is good; a blob when it has its digest.
 Rule 2: it is said, signed, that a store was damaged; and until all of it was looked at this broker is not whole.
+Rule 3: where the disk has no room, which may be since the damaged store fills it, it waits; the broker goes on.
 """
 
 from __future__ import annotations
@@ -76,26 +77,28 @@ class Salvage:
             hashed, chunks, put = sha256(), 0, self._blobs.get(digest) is None
             for _, payer, number, chunk in some:
                 if put and number == chunks:
-                    while not self._put(digest, number, chunk, payer):
-                        self._log.warning("a blob of a damaged store waits for room", digest=digest.hex())
-                        await asyncio.sleep(_AGAIN_S)
+                    putting = partial(self._blobs.put_chunk, digest, number, chunk, payer=payer, now_ms=self._now_ms())
+                    await self._done(digest, putting)
                     hashed.update(chunk)
                     chunks += 1
                     await asyncio.sleep(0)
             if put and hashed.digest() == digest:
-                self._blobs.keep(digest, chunks, now_ms=self._now_ms())
+                await self._done(digest, partial(self._blobs.keep, digest, chunks, now_ms=self._now_ms()))
                 count += 1
             elif put:
-                self._blobs.forget(digest)
+                await self._done(digest, partial(self._blobs.forget, digest))
         return count
 
-    def _put(self, digest: bytes, number: int, chunk: bytes, payer: str) -> bool:
-        """Keep a chunk; False while the disk is full."""
-        try:
-            self._blobs.put_chunk(digest, number, chunk, payer=payer, now_ms=self._now_ms())
-        except StoreFullError:
-            return False
-        return True
+    async def _done(self, digest: bytes, act: Callable[[], object]) -> None:
+        """Do something about a blob, as soon as the disk has room for that (rule 3)."""
+        while True:
+            try:
+                act()
+            except StoreFullError:
+                self._log.warning("a blob of a damaged store waits for room", digest=digest.hex())
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
 
 
 def _good(known: TrustStore, part: bytes) -> list[SignedEvent]:
