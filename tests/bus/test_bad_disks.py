@@ -144,6 +144,24 @@ async def test_a_store_that_cannot_be_written_for_another_reason_is_not_called_f
     await emission.acknowledged()
 
 
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (sqlite3.SQLITE_IOERR_READ, "store.damaged"),
+        (sqlite3.SQLITE_IOERR_SHORT_READ, "store.damaged"),
+        (sqlite3.SQLITE_CORRUPT, "store.damaged"),
+        (sqlite3.SQLITE_IOERR_WRITE, "store.full"),
+        (sqlite3.SQLITE_IOERR_FSYNC, "store.full"),
+        (sqlite3.SQLITE_FULL, "store.full"),
+    ],
+)
+def test_what_cannot_be_read_is_damaged_and_what_cannot_be_written_waits_for_room(tmp_path, number, code):
+    store, error = _store(tmp_path / "b.db"), sqlite3.OperationalError("it is so")
+    error.sqlite_errorcode = number
+    assert store._db._translated(error).code == code
+    store.close()
+
+
 def _store(path) -> SqliteStore:
     return SqliteStore(str(path), identity="0" * 16)
 

@@ -13,15 +13,16 @@ from dsmt.bus.broker import ingest
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.words import Words
 from dsmt.bus.store.sqlite import SqliteStore
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.instance import Endpoint, Status
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.event.status import Layer, State
-from dsmt.ports.store import StoreFullError
+from dsmt.ports.store import ROW_BYTES, StoreFullError
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import Realm, TrustStore
 from tests.bus.realm import Pen
 
@@ -84,6 +85,49 @@ def test_what_came_and_could_not_be_stored_is_missing_again(inward, monkeypatch)
     assert inward.take("operator/alice", second) == []
     assert inward.ingest.wanted("operator/alice") == (7, ((1, 1),))
     assert len(inward.ingest.commit()) == 1
+
+
+def test_a_fact_that_found_no_room_stands_when_it_is_said_again(inward, monkeypatch):
+    fact = Pen(inward.identity("operator/alice"), 7).write("user/f", {}, version=1)
+
+    def full(_batch: object) -> list[int]:
+        raise StoreFullError("store.full", "the disk is full", next="make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inward.store, "append", full)
+        assert inward.take("operator/alice", fact) == []
+        with pytest.raises(FailedError):
+            inward.ingest.commit()
+    assert inward.take("operator/alice", fact) == []
+    inward.ingest.commit()
+    assert inward.store.winner("user/f").read().id == fact.id
+
+
+def test_who_has_no_room_for_facts_may_still_end_a_key(inward, monkeypatch):
+    alice, bob = inward.identity("operator/alice"), inward.identity("operator/bob")
+    root = root_issued("root", ROOT, key=ROOT, now_s=inward.now_ms // 1000, serial=bytes(16))
+    inward.trust.add_all([one.raw for one in root.chain])
+
+    def over(*_: object) -> None:
+        raise UnusableEventError("quota", "it has as many live facts as its certificate allows")
+
+    monkeypatch.setattr(inward.ingest._accounts, "charge", over)
+    assert inward.take("operator/alice", Pen(alice, 7).write("user/f", {}, version=1)) == ["quota"]
+    word = Pen(root, 7).write(topic_of(bob.key.key_id, "root"), {"by": "root"})
+    assert inward.take("root", word) == []
+    inward.ingest.commit()
+    assert inward.store.winner(word.event.topic) is not None
+
+
+def test_who_takes_the_place_of_anothers_fact_is_charged_for_all_of_it(inward):
+    alice, bob = inward.identity("operator/alice"), inward.identity("operator/bob")
+    first = Pen(alice, 7).write("user/f", {}, version=1)
+    assert inward.take("operator/alice", first) == []
+    inward.ingest.commit()
+    second = Pen(bob, 7).write("user/f", {}, version=2, replaces=first.id)
+    assert inward.take("operator/bob", second) == []
+    charged = inward.ingest._accounts._live["operator/bob"]
+    assert charged == (1, second.size + ROW_BYTES)
 
 
 def test_what_another_has_brought_back_is_not_stored_again_when_its_source_says_it(inward):

@@ -239,3 +239,12 @@ def test_an_event_alone_is_no_run(pair, at_once):
     (alone,) = seal(pair.events(1), key)
     assert pair.runs.ingest.offered(ALICE, [alone.raw]).accepted
     assert at_once == []
+
+
+def test_no_run_is_taken_of_an_agent_whose_slot_is_not_on_its_node(pair):
+    agent = "agent/n1/web/app/0"
+    pair.alice, _ = (inward.identity(agent) for inward in pair.inwards)
+    for count in (1, 3):  # runs are taken of whom something has come before
+        run, alone = pair.take(pair.events(count, "app/web/t", source=agent), session=agent)
+        assert run == alone
+        assert [code for _, code, _ in run[1]] == ["trust.denied"] * count

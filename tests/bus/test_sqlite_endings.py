@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.ports.store import StoreFullError
 from tests.bus.stored import append
 
 
@@ -89,4 +92,17 @@ def test_a_store_that_is_synced_from_now_on_keeps_its_id_when_its_machine_ends_t
     killed(reopened(tmp_path, "boot-1", synced=True))
     again = reopened(tmp_path, "boot-2", synced=True)
     assert again.identity == "a" * 16
+    again.close()
+
+
+def test_a_store_that_found_no_room_for_rows_has_not_lost_them(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1")
+    store.append([append(1)])
+    pages = store._db.connection.execute("PRAGMA page_count").fetchone()[0]
+    store._db.connection.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(StoreFullError):
+        store.append([append(n, size=5000) for n in range(2, 20)])
+    killed(store)
+    again = reopened(tmp_path, "boot-1")
+    assert (again.identity, again.head) == ("a" * 16, 1)
     again.close()

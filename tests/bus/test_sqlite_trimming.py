@@ -13,6 +13,7 @@ from dsmt.bus.store.database import Database
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.store.tables import BUDGETS
 from dsmt.bus.store.trimming import RECORDS
+from dsmt.errors import FailedError
 from dsmt.event.kinds.slot import Good
 from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import RowTree
@@ -320,3 +321,23 @@ def test_trimming_keeps_up_with_a_long_history(store):
     assert turns <= 5
     assert store.rows(0, 10) == []
     assert time.process_time() - began < 10
+
+
+def test_what_cannot_be_noted_as_trimmed_has_not_gone(store):
+    store.append([append(n, budget="signal", arrived=n * 1000) for n in range(1, 31)])
+    with (
+        patch.object(store._trimmings, "went", side_effect=FailedError("store.full", "no room")),
+        pytest.raises(FailedError),
+    ):
+        store.trim(10_000_000)
+    assert [row.row for row in store.rows(0, 100)] == list(range(1, 31))
+    assert (store.untold(), store.trimmed) == ([], 0)
+
+
+def test_up_to_where_the_history_is_not_whole_goes_back_by_no_trimming_of_another_class(store):
+    store.append([append(1, budget="log", arrived=1000), append(2, budget="signal", arrived=1000)])
+    trimmer, (older, newer) = store._trimmer, [row.row for row in store.rows(0, 10)]
+    candidates = {one.row: one for one in trimmer._candidates(0, 10)}
+    trimmer._delete(candidates[newer].of, [candidates[newer]])
+    trimmer._delete(candidates[older].of, [candidates[older]])
+    assert (store.trimmed, store.meta.get("trimmed")) == (newer, str(newer).encode())
