@@ -94,17 +94,19 @@ class Recorder:
         return held is not None and held.read().id > row.read().id
 
     def say_anew(self) -> None:
-        """Say anew what was said under this broker's name, as others have brought it (rule 3)."""
+        """Say anew what was said under this broker's name, as others have brought it (rule 3).
+
+        Raises `StoreFullError`: then it is still to be said.
+        """
         if not self._past or not self.is_whole():
             return
-        now_ms, past, self._past = self.time.now_ms(), self._past, {}
-        said = [row for row in past.values() if not row.read().event.is_dead(now_ms) and not self._is_later(row)]
-        if not said:
-            return
-        greatest = max(row.read().event.incarnation for row in said)
+        now_ms, past = self.time.now_ms(), self._past.values()
+        said = [row for row in past if not row.read().event.is_dead(now_ms) and not self._is_later(row)]
+        greatest = max((row.read().event.incarnation for row in said), default=0)
         if greatest > self.words.chain.incarnation:
             before = self.words.begin(next_incarnation(self._store.meta, max(now_ms, greatest + 1)))
             self.reporter.began(before.incarnation, before.sequence)
+        self._past = {}
         for row in said:
             self.sessions.taken_over(row, self._clock.boottime(), now_ms, own=row.key_id == self._key_id)
 
