@@ -329,3 +329,11 @@ def test_hashing_goes_chunk_by_chunk(shelf):
     assert steps == 3
     assert answers[-1].ok
     assert answers[-1].size == 3
+
+
+def test_of_a_chunk_that_cannot_be_noted_nothing_is_kept(store):
+    """What stands in no list is found, and goes, at the next start only."""
+    store._db.do("CREATE TEMP TRIGGER full BEFORE INSERT ON blobs BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    with pytest.raises(FailedError, match="no room"):
+        store.blobs.put_chunk(bytes(32), 0, b"x", payer="operator/a", now_ms=1)
+    assert store.blobs.orphans() == []

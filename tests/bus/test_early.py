@@ -65,6 +65,11 @@ def test_what_was_taken_or_refused_for_good_is_waited_for_no_more(some):
     assert early.due(at(some[2])) == some[1:]
     early.wait(some[0])
     assert early.ahead_s == 0.001, "its time is there; that something waits is told all the same"
+    early.answered(some[0].id)
+    early.wait(some[2])
+    assert early.due(at(some[2]) - BOUND_MS) == [some[2]]
+    early.wait(some[0])
+    assert early.ahead_s == 0.001, "what was taken is ahead no more"
     early.clear()
     assert not early
     early.wait(some[0])

@@ -168,6 +168,12 @@ async def test_of_what_was_re_offered_over_a_lost_link_no_answer_is_awaited_and_
     assert made.offers
     made.attached(None)
     assert not made.offers
+    with patch.object(publishing, "OFFERS", 0):  # the broker has to answer first
+        attached(made)
+        made.offer([fact])
+        assert made.offers
+        made.attached(None)
+        assert not made.offers
     made.offer([fact])
     assert [one.id for one in attached(made).events() if one.event.source == bob.name] == [fact.id]
 

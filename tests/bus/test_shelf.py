@@ -20,6 +20,7 @@ from dsmt.bus.rules.quota import CERTIFICATES
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.ports.network import Peer
+from dsmt.ports.store import Shelved
 from dsmt.trust.certificate import MAX_BYTES, issue
 from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey
@@ -293,3 +294,13 @@ def test_no_certificate_is_larger_than_one_may_be(k):
     k.trust.add(k.node.chain[0].raw)
     with pytest.raises(UnusableEventError, match=rf"{MAX_BYTES} are the limit"):
         k.trust.add(issue(large, k.node.key).raw)
+
+
+def test_what_is_put_on_the_shelf_is_not_kept_beside_it(k):
+    """Or all of it would be in memory again at the next start."""
+    certificates, agent = k.store.certificates, k.agent(1)
+    own = agent.chain[0]
+    certificates.put(agent.key.key_id, own.raw)
+    certificates.shelve([Shelved(own.raw, agent.key.key_id, agent.name, own.issuer_key_id, k.node.name)])
+    assert certificates.shelved(agent.key.key_id) == [own.raw]
+    assert own.raw not in [raw for _, raw in certificates.all()]

@@ -17,6 +17,7 @@ from dsmt.errors import FailedError
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest
 from tests.bus.stored import append
+from tests.waiting import until
 
 AT = Cursor("s", 5, 900)
 
@@ -67,6 +68,32 @@ def test_how_far_a_reader_has_stored_is_said_once_and_again_over_another_link() 
     reading.registry.attached("broker/b1", "s", again=True)
     reading.subscription.stored(5)
     assert said() == [5]
+
+
+def test_what_a_reader_awaits_of_a_lost_link_it_asks_of_the_next_one() -> None:
+    """Or a controller would wait for its bookmark, and decide nothing, for ever."""
+    reading = Reading(conflate=True, bookmarks=True)
+    reading.subscription.mark(7)
+    reading.posted.clear()
+    reading.registry.attached("broker/b2", "s", again=True)
+    assert [type(one) for one in reading.posted] == [f.Subscribe, f.Mark]
+    assert reading.posted[-1].token == 7
+
+
+def test_of_a_question_that_was_answered_or_is_awaited_no_more_nothing_is_kept() -> None:
+    async def main() -> None:
+        asked, attached = list[Any](), asyncio.Event()
+        attached.set()
+        asking = Asking(lambda frame, *_: asked.append(frame), attached)
+        answered, given_up = (asyncio.ensure_future(asking.head()) for _ in range(2))
+        await until(lambda: len(asked) == 2)
+        asking.answered(asked[0].id, f.HeadIs(id=asked[0].id), (b"head",))
+        assert await answered == b"head"
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        assert asking._answers == {}
+
+    asyncio.run(main())
 
 
 def test_that_all_of_a_store_has_come_is_told_once_and_again_of_another_store() -> None:

@@ -81,6 +81,31 @@ def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_d
     assert {"sessions", "reporter", "overdue", "expire", "trim", "depot", "let go"} <= set(done)
 
 
+def test_what_is_to_be_trimmed_goes_on_with_the_next_look_and_no_time_is_kept_while_the_disk_is_full():
+    trims, more, kept = [], [True, True, False, False], []
+    nothing = SimpleNamespace(tick=lambda *_: None, step=lambda *_: None, expire=lambda *_: None, forget=lambda *_: None)
+    recorder = SimpleNamespace(
+        wholeness=SimpleNamespace(note=lambda _: None),
+        time=SimpleNamespace(now_ms=lambda: 0, ahead_s=0.0, early_s=0.0, keep=lambda: kept.append(1)),
+        sessions=nothing,
+        reporter=nothing,
+        ingest=SimpleNamespace(full=None, overdue=lambda: None, expire=lambda: None),
+        trim=lambda: trims.append(now) or more[len(trims) - 1],
+        say_anew=lambda: None,
+        dropped=0,
+    )
+    sessions = SimpleNamespace(by_name={}, signers=(), ask=lambda _: (), forgive=lambda _: None)
+    upkeep = Upkeep(recorder, sessions, nothing, nothing, SimpleNamespace(let_go=lambda *_: None))
+    upkeep.begin(0.0)
+    for now in (59.75, 60.0, 60.25, 60.5, 60.75, 120.25, 120.5):
+        upkeep.tick(now, "")
+    assert trims == [60.0, 60.25, 60.5, 120.5]
+    assert len(kept) == 7
+    recorder.ingest.full = FailedError("store.full", "no room")
+    upkeep.tick(121.0, "")
+    assert len(kept) == 7
+
+
 def test_it_waits_longer_while_facts_that_were_not_here_are_offered_but_not_for_ever(store):
     wholeness = Wholeness(store.meta, store.identity, born=False, now=100.0)
     wholeness.refilled(100.0 + AFTER_S - 0.1)
