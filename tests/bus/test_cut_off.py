@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker import places
+from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.others import copying
 from dsmt.bus.broker.others import others as knowing
+from dsmt.bus.rules.backoff import AttachBackoff
+from dsmt.bus.wire import frames as f
+from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft
 from tests.bus.meshes import at, held, linked, mesh
 from tests.bus.realm import Facts, TestRealm, scenario
@@ -110,3 +114,49 @@ async def test_a_fact_that_was_replaced_by_one_that_died_meanwhile_does_not_come
     again._ingest.expire()
     b2._ingest.expire()
     assert again._store.winner("config/x") == b2._store.winner("config/x")
+
+
+@scenario
+async def test_a_broker_sends_nobody_away_before_who_published_here_has_its_answer(r: TestRealm) -> None:
+    """Else a command that was done would be told that nobody knows whether it was."""
+    broker = await r.broker()
+    left, waits, looks = RefusedError("broker.left", "it is a broker no more"), [True], list[int]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Copied, "waits", property(lambda _: waits[0]))
+        patch.setattr(knowing.Others, "refusal", None)
+        raw, look = await r.raw("operator/a"), broker._requests.look
+        await until(lambda: "operator/a" in broker._sessions.by_name)
+        patch.setattr(knowing.Others, "refusal", left)
+        broker._requests.look = lambda: (looks.append(1), look())[1]
+        await until(lambda: len(looks) > 2)
+        assert not broker._sessions.by_name["operator/a"].refused
+        waits[0] = False
+        assert (await raw.next(f.Refused))[0].code == "broker.left"
+
+
+@scenario
+async def test_who_is_away_waits_longer_each_time_however_long_it_had_been_attached(r: TestRealm) -> None:
+    begun, failed = list[int](), list[float]()
+    attached, fails = AttachBackoff.attached, AttachBackoff.failed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AttachBackoff, "attached", lambda waits: (begun.append(1), attached(waits))[1])
+        patch.setattr(
+            AttachBackoff, "failed", lambda waits, error, **more: (failed.append(1), fails(waits, error, **more))[1]
+        )
+        broker = await r.broker()
+        await r.client("operator/a")
+        await r.stop(broker)
+        await until(lambda: len(failed) > 3)
+        assert len(begun) == 1
+
+
+@scenario
+async def test_who_is_sent_away_is_given_nothing_more(r: TestRealm) -> None:
+    broker = await r.broker()
+    raw, facts = await r.raw("operator/eve"), Facts(await r.client("operator/a"))
+    raw.send(f.Subscribe(id=1, patterns=("config/",), start="facts"))
+    await raw.next(f.CompleteFrame)
+    broker._refuse(broker._sessions.by_name["operator/eve"], RefusedError("trust.revoked", "operator/eve was revoked"))
+    await facts.publish("config/x", {"n": 1})
+    await raw.closed()
+    assert [frame for frame, _ in raw.frames if isinstance(frame, f.Deliver)] == []

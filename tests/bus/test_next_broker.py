@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dsmt.bus.client import brokers
+from dsmt.bus.client import brokers, homing
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.rules.brokers import FILE
 from dsmt.errors import TransportError, UnusableEventError
@@ -151,3 +151,22 @@ def test_what_was_kept_and_cannot_be_read_is_not_used_and_that_is_logged() -> No
     client = Client(B1, files=files)
     assert client.brokers.all == (B1,)
     assert client.logged[0].startswith("kept brokers not used: what was kept is none: ")
+
+
+def test_who_looks_whether_its_leaf_is_there_again_leaves_no_link_to_it_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(homing, "HOME_S", 0.0)
+    closed = list[BrokerAddress]()
+
+    async def main() -> None:
+        async def connect(there: BrokerAddress) -> Any:
+            async def close() -> None:
+                closed.append(there)
+
+            return SimpleNamespace(close=close)
+
+        entropy: Any = SimpleNamespace(uniform=lambda low, _high: low)
+        await homing.go_home(SimpleNamespace(home=L1), connect, entropy)  # type: ignore[arg-type]
+
+    with pytest.raises(TransportError, match="answers again"):
+        asyncio.run(main())
+    assert closed == [L1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +15,13 @@ from dsmt.bus.broker.others import rereading
 from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.others.other import Other
 from dsmt.bus.broker.others.rereading import Rereading
-from dsmt.bus.broker.places import read_place
+from dsmt.bus.broker.places import OVERLAP_MS, read_place
 from dsmt.bus.client.client import BusClient
-from dsmt.ports.bus import Arrived, Draft, Interest, Reattached
+from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.ports.bus import Arrived, Cursor, Draft, Interest, Reattached
 from dsmt.ports.realm import BrokerAddress
 from tests.bus.meshes import at, held, linked, mesh, words
-from tests.bus.realm import Facts, TestRealm, scenario
+from tests.bus.realm import Facts, TestClock, TestRealm, scenario
 from tests.bus.test_withheld import hide
 from tests.waiting import until
 
@@ -278,3 +280,19 @@ async def test_what_a_lost_broker_gave_to_one_is_read_from_it_by_who_was_down_wh
     b3._store.close()
     again = await r.broker("b3", identity=identity, address=address, born=False, others=others)
     await until(lambda: held(again) >= held(b2), 10)
+
+
+def test_how_far_a_broker_was_read_is_kept_with_the_moment_up_to_which_all_that_are_linked_were() -> None:
+    """Who starts may find that the others were lost meanwhile: what these had given it alone is read again from there."""
+    store = SqliteStore(":memory:", identity="a" * 16)
+    one, behind, away = (
+        SimpleNamespace(
+            name=name, place=Cursor("s", 7, at_ms), again_ms=None, kept_at=0.0, address=SimpleNamespace(public=name.encode())
+        )
+        for name, at_ms in (("b1", 900_000), ("b2", 700_000), ("", 100_000))
+    )
+    others = {each.address.public: each for each in (one, behind, away)}
+    copying: Any = SimpleNamespace(_clock=TestClock(), _others=others, _meta=store.meta)
+    Copying._keep_place(copying, one)  # type: ignore[arg-type]
+    assert read_place(store.meta, b"b1") == (one.place, 700_000 - OVERLAP_MS)
+    store.close()

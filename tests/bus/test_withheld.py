@@ -230,13 +230,24 @@ def test_another_owes_what_it_said_to_hold_between_two_ages(
     assert [one.sequence for one in made.owed("broker/b2")] == ([1] if owes else [])
 
 
-@pytest.mark.parametrize(("holder", "named"), [("broker/b3", {"broker/b3"}), ("broker/b2", set()), ("broker/b1", set())])
-def test_who_held_the_session_is_named_but_not_who_gives_it_now(holder: str, named: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("holder", "gave_ms", "named"),
+    [
+        ("broker/b3", 9_000, {"broker/b3"}),
+        ("broker/b3", 5_101, {"broker/b3"}),
+        ("broker/b3", 5_100, set()),
+        ("broker/b2", 9_000, set()),
+        ("broker/b1", 9_000, set()),
+    ],
+)
+def test_who_held_the_session_is_named_once_it_has_given_all_of_then_but_not_who_gives_it_now(
+    holder: str, gave_ms: int, named: set[str]
+) -> None:
     log: Any = SimpleNamespace(leaf=lambda *_: None)
     words: Any = SimpleNamespace(say=lambda *_, **__: None)
     nothing: Any = None
     made = withheld.Withholding(
-        "broker/b1", log, words, now_ms=nothing, stored=nothing, gave=lambda *_: (holder, 9_000), disowns=nothing
+        "broker/b1", log, words, now_ms=nothing, stored=nothing, gave=lambda *_: (holder, gave_ms), disowns=nothing
     )
     one: Any = SimpleNamespace(signed=SimpleNamespace(event=SimpleNamespace(source="node/n1", time_ms=1, version=None)))
     one.signed.id = EventId("node/n1", 1, 1)

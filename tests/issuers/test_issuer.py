@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -14,6 +15,8 @@ from dsmt.agents.node.renewing import renewed, returned
 from dsmt.errors import InputError, RefusedError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
+from dsmt.issuers import issuer as issuing
+from dsmt.issuers.issuer import Issuer
 from dsmt.operations.local.joining import _realm
 from dsmt.operations.write import node_control, tokens
 from dsmt.ports.bus import Draft
@@ -23,6 +26,7 @@ from dsmt.trust.joining import TOKENS, node_certificate, read_token
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import reading
 from tests.issuers.joining import ATTRIBUTES, Joining, new_key, scenario
+from tests.waiting import until
 
 
 @scenario
@@ -126,6 +130,7 @@ async def test_a_token_is_listed_and_revoked_and_then_good_for_nobody(j: Joining
     assert (listed[other.id].state, listed[other.id].member) == ("used", "web-1")
     done = await tokens.revoke(j.connection(), token.id[:8], reason="lost")
     assert done.state == "revoked"
+    assert (await tokens._facts(j.bus))[token.id].event.ttl > tokens.KEPT_S * 1000, "it is listed for as long as all others"
     assert (await j.ask(token, "web-9", new_key()))["code"] == "token.revoked"
     with pytest.raises(RefusedError) as caught:
         await tokens.revoke(j.connection(), other.id, reason="")
@@ -260,3 +265,37 @@ async def test_an_issuer_that_comes_later_or_again_knows_all_that_the_first_one_
     await j.issuer("i2")
     assert (await j.ask(used, "web-2", new_key()))["code"] == "token.used"
     assert (await j.ask(unused, "web-1", new_key()))["code"] == "token.taken"
+
+
+def test_a_name_is_nobodys_any_more_whose_certificate_has_ended() -> None:
+    until_s, now_ms = 1000, [0]
+    held = SimpleNamespace(certificate=SimpleNamespace(not_after=until_s))
+    trust = SimpleNamespace(certificate=lambda *_: held, is_revoked=lambda *_: False)
+    issuer = Issuer(SimpleNamespace(now_ms=lambda: now_ms[0]), SimpleNamespace(name="issuer/i1"), trust)  # type: ignore[arg-type]
+    for now_s, stands in ((until_s - 1, True), (until_s, False)):
+        now_ms[0] = now_s * 1000
+        assert issuer._stands("00" * 16, "node/web-1") == stands
+
+
+@scenario
+async def test_a_request_that_is_not_answered_in_time_keeps_nobody_from_an_answer(j: Joining) -> None:
+    await j.begin(issuers=0)
+    client = await j.realm.client("issuer/i1", identity=(identity := j.realm.identity("issuer/i1")))
+    publish, hung = client.publish, list[Draft]()
+
+    async def hangs(draft: Draft, **more: object) -> object:
+        if not hung:
+            hung.append(draft)
+            await asyncio.Event().wait()
+        return await publish(draft, **more)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(issuing, "ANSWER_S", 0.1)
+        patch.setattr(client, "publish", hangs)
+        await j.issuer("i1", client, identity)
+        key, token = new_key(), await j.token()
+        asks = await j.realm.client(token.identity.name, identity=token.identity)
+        asks.emit(Draft(f"joining/{token.id}/request", to_data(kinds.JoinRequest(name="web-1", public=key.public))))
+        await until(lambda: hung)
+        await j.realm.stop(asks)
+        assert (await j.ask(await j.token(), "web-2", new_key()))["member"] == "web-2"

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dsmt.cli import member_screens
 from dsmt.errors import NotFoundError, RefusedError
+from dsmt.event.hlc import PULL
 from dsmt.operations.read.members import brokers
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.summaries import status
@@ -100,3 +102,24 @@ def test_a_clock_that_is_near_enough_and_a_broker_that_nobody_knows_are_refused(
             await clocks.accept(bob, "b9", by="bob", reason="")
 
     run(tmp_path, scenario)
+
+
+def test_a_clock_that_is_behind_is_there_as_soon_as_realm_time_may_be_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[object]()
+
+    async def far(_bus: object, **_: object) -> object:
+        stats = SimpleNamespace(clock_ahead_s=ahead_s)
+        return SimpleNamespace(passing=SimpleNamespace(stats={"b1": (0, stats)}))
+
+    async def say(_bus: object, drafts: object) -> None:
+        said.append(drafts)
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    for name, does in (("look", far), ("say", say), ("stands", nothing)):
+        monkeypatch.setattr(clocks, name, does)
+    for ahead_s, there_in_s in ((-60.0, 60.0 / PULL), (60.0, 0.0)):
+        clock = asyncio.run(clocks.accept(SimpleNamespace(), "b1", by="bob", reason=""))  # type: ignore[arg-type]
+        assert (clock.ahead_s, clock.there_in_s) == (ahead_s, there_in_s)
+    assert len(said) == 2

@@ -176,3 +176,14 @@ def test_the_lock_of_a_home_is_of_the_user_that_the_home_is_of_whoever_made_it(h
     asyncio.run(work())
     made = (home.root / lock.LOCK_FILE).stat()
     assert (made.st_uid, made.st_gid) == (12_345, 12_345), "or its own user could do nothing more"
+
+
+def test_who_had_not_to_wait_is_told_of_nobody(home: Home) -> None:
+    told = list[str]()
+
+    async def work() -> None:
+        async with alone(home, told.append):
+            await asyncio.sleep(5 * lock.TOLD_S)
+
+    asyncio.run(work())
+    assert told == []

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.errors import DsmtError
-from dsmt.event.kinds.broker import Withheld
+from dsmt.event.kinds.broker import BrokerNotice, Withheld
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.topic import matches
 from dsmt.operations.read.instances import instances
@@ -150,3 +150,11 @@ def test_what_one_broker_says_is_withheld_no_more_another_may_still_miss() -> No
     for by, said in (("b1", lacks), ("b2", lacks), ("b1", replace(lacks, count=0)), ("b3", replace(lacks, count=0))):
         passing.take(signed(f"broker/{by}", f"broker/{by}/withheld/b9", said).event)
     assert passing.withheld == {"b9": {"b2": lacks}}
+
+
+def test_what_did_not_come_and_what_came_twice_are_both_told_of_the_stream() -> None:
+    passing = Passing()
+    for number, kind in enumerate(("gap", "equivocation", "clock"), 1):
+        told = BrokerNotice(kind=kind, source="operator/a", topic=None, first=1, last=1, message="it is so")
+        passing.take(signed("broker/b1", "broker/b1/notice", told, version=number).event)
+    assert passing.gaps == 2

@@ -56,3 +56,14 @@ def test_a_store_that_is_in_use_is_not_set_aside(tmp_path: Path, monkeypatch: py
     with pytest.raises(FailedError, match="in use by another process"):
         open_sound(tmp_path, "broker/b1", synced=False)
     assert not list(tmp_path.glob("store.damaged-*"))
+
+
+def test_the_log_of_a_store_is_set_aside_before_it_so_that_no_new_one_is_made_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, rename = list[str](), Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, to: (moved.append(path.name), rename(path, to))[1])
+    for end in ("", "-wal"):
+        (tmp_path / f"store.db{end}").write_bytes(b"damaged")
+    set_aside(tmp_path, damaged("it", "row 40"))
+    assert moved == ["store.db-wal", "store.db"]

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -267,3 +269,17 @@ def test_who_was_stopped_to_be_killed_dies_also_where_the_next_look_fails(start)
     with pytest.raises(OSError, match="no descriptor is left"):
         asyncio.run(tree._kill_until_none(look, 5.0))
     assert os.waitid(os.P_PID, identity.pid, os.WEXITED | os.WSTOPPED).si_status == signal.SIGKILL
+
+
+def test_of_who_has_ended_nothing_stays_open(start):
+    async def main():
+        for _ in range(3):
+            child = start("pass")
+            await watch(identity_of(child.pid)).wait()
+
+    asyncio.run(main())
+    opened = []
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of this list itself
+            opened.append(str(one.readlink()))
+    assert [one for one in opened if "pidfd" in one] == []
