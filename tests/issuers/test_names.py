@@ -17,11 +17,23 @@ from tests.issuers.joining import Joining, new_key, scenario
 @scenario
 async def test_of_two_machines_that_ask_for_one_name_at_once_with_two_tokens_one_has_it(j: Joining) -> None:
     await j.begin()
-    given = [await j.token(name="db-1") for _ in range(2)]
+    await one_of_two_has(j, "db-1")
+
+
+@scenario
+async def test_of_two_machines_that_ask_at_once_for_the_name_of_one_that_was_removed_one_has_it(j: Joining) -> None:
+    await j.begin()
+    await j.ask(await j.token(), "db-1", new_key())
+    assert await node_control.free(j.bus, "db-1", by="alice", reason="")
+    await one_of_two_has(j, "db-1")
+
+
+async def one_of_two_has(j: Joining, name: str) -> None:
+    given = [await j.token(name=name) for _ in range(2)]
     clients = [await j.realm.client(token.identity.name, identity=token.identity) for token in given]
     async with reading(j.bus, TOKENS, "joining/") as got:
         for client, token in zip(clients, given, strict=True):
-            asked = to_data(kinds.JoinRequest(name="db-1", public=new_key().public))
+            asked = to_data(kinds.JoinRequest(name=name, public=new_key().public))
             client.emit(Draft(f"joining/{token.id}/request", asked))
 
         def answers(r: Reading) -> list[str]:
@@ -29,7 +41,7 @@ async def test_of_two_machines_that_ask_for_one_name_at_once_with_two_tokens_one
             return names + [said["code"] for token in given for said in r.of(f"joining/{token.id}/refused")]
 
         await got.until(lambda r: len(answers(r)) == 2)
-        assert sorted(answers(got)) == ["db-1", "token.taken"]
+        assert sorted(answers(got)) == [name, "token.taken"]
 
 
 @scenario

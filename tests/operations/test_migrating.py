@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from dsmt.bus.nats.filler import Taken
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.cli import screens
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
@@ -26,12 +28,14 @@ from dsmt.operations.local.ways import way_to
 from dsmt.operations.read.summaries import status
 from dsmt.ports.bus import HistoryPage
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs import nats_server
+from dsmt.ports.store import Append
+from dsmt.programs import copying, nats_server
 from dsmt.programs.birth import is_birth_record, open_store
 from dsmt.programs.configuration import BrokerFile, CopiedFile, GateFile, MigrationFile, read_config, write_config
 from dsmt.programs.copying import check_store, end_of
 from dsmt.programs.kept import KeeperFile
 from dsmt.trust.store import TrustStore
+from tests.bus.realm import Pen, TestRealm, memory_network
 from tests.controllers.build import Realm as FleetRealm
 from tests.operations.scripted import ScriptedBus
 from tests.operations.sights import sight
@@ -359,3 +363,27 @@ def test_a_page_ends_with_its_last_row_that_is_there_was_trimmed_or_is_lost() ->
     assert end_of(HistoryPage("s", rows, (), ())) == 4
     assert end_of(HistoryPage("s", rows, nodes, ())) == 8, "a node of level 2 stands for four rows"
     assert end_of(HistoryPage("s", rows, nodes, lost)) == 11
+
+
+def test_of_a_second_store_all_is_copied_that_the_first_lacks_also_behind_a_page_of_what_that_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = TestRealm(memory_network(), tmp_path)
+    first, second = (SqliteStore(":memory:", identity=name * 16) for name in "ab")
+    pen = Pen(made.identity("operator/a"))
+    events = [pen.write("user/t", {"n": n}) for n in range(5)]
+    for store, some in ((first, events[:4]), (second, events)):
+        store.append([Append(one, 1000, "signal", fact=False, winner=False, expires_ms=None) for one in some])
+    places, taken, left = dict[str, int](), list[int](), list[int]()
+
+    async def take(store: str, rows: list[Taken], upto: int, _proof: object) -> list[object]:
+        taken.extend(one.row for one in rows)
+        places[store] = upto
+        return []
+
+    filler = SimpleNamespace(place=lambda store: places.get(store, 0), take=take)
+    monkeypatch.setattr(copying, "PAGE", 2)
+    asyncio.run(copying._Rest(second, filler, made.trust(), first, left.append).run())
+    assert (taken, left) == ([5], [3, 1, 0])
+    for store in (first, second):
+        store.close()
