@@ -271,7 +271,7 @@ def test_a_name_is_nobodys_any_more_whose_certificate_has_ended() -> None:
     until_s, now_ms = 1000, [0]
     held = SimpleNamespace(certificate=SimpleNamespace(not_after=until_s))
     trust = SimpleNamespace(certificate=lambda *_: held, is_revoked=lambda *_: False)
-    issuer = Issuer(SimpleNamespace(now_ms=lambda: now_ms[0]), SimpleNamespace(name="issuer/i1"), trust)  # type: ignore[arg-type]
+    issuer = Issuer(SimpleNamespace(now_ms=lambda: now_ms[0]), SimpleNamespace(name="issuer/i1"), trust)
     for now_s, stands in ((until_s - 1, True), (until_s, False)):
         now_ms[0] = now_s * 1000
         assert issuer._stands("00" * 16, "node/web-1") == stands
