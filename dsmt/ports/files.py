@@ -35,6 +35,13 @@ class Files(Protocol):
         """Write a file, as `write` does, below a directory that was given to a user, none of whose links is followed."""
         ...
 
+    async def synced(self, path: str) -> None:
+        """Wait until all that anybody has written below a directory survives a power cut.
+
+        Raises `FailedError`: `node.files` where that cannot be.
+        """
+        ...
+
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; empty when there is none. Raises `FailedError` (`node.files`) as `read` does."""
         ...

@@ -19,6 +19,7 @@ from dsmt.errors import InputError
 from dsmt.event.reason import failed
 from dsmt.system import giving
 from dsmt.system.failures import DISK_IS_FULL, full_disk_told
+from dsmt.system.libc import call
 from dsmt.system.reading import OTHERS, read_file
 from dsmt.system.removing import remove_tree, take_back_way
 from dsmt.system.users import account_of
@@ -110,6 +111,13 @@ class DiskFiles:
             place = self._place(path)
             with _told(f"{place}/{name}", "written", len(content)):
                 giving.write(place, name, content, account, mode)
+
+    async def synced(self, path: str) -> None:
+        """Wait until what anybody has written below a directory is on the disk. Raises `FailedError` where it cannot be."""
+        from dsmt.system.threads import in_thread  # noqa: PLC0415 - who has no event loop does without asyncio
+
+        place = self._place(path)
+        await in_thread(lambda _stop: self._do(place, "synced", lambda: _sync_file_system(place), None), patient=False)
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; empty when there is none. Raises `FailedError` where it cannot be read."""
@@ -222,6 +230,15 @@ def _sync_directory(directory: str) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(directory: str) -> None:
+    """Write out all that a directory's file system holds back (syncfs(2)): programs that end have synced nothing."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        call("syncfs", descriptor)
     finally:
         os.close(descriptor)
 

@@ -15,10 +15,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from functools import cache
-from typing import Any
 
 from dsmt.ports.logs import Begun
+from dsmt.system.libc import call
 from dsmt.system.removing import make_way, take_back_way
 
 _KEEP_SIZE = 1
@@ -118,11 +117,7 @@ def _punch(path: str, length: int) -> None:
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        _libc().fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(whole))
+        with contextlib.suppress(OSError):
+            call("fallocate", descriptor, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(whole))
     finally:
         os.close(descriptor)
-
-
-@cache
-def _libc() -> Any:
-    return ctypes.CDLL(None, use_errno=True)

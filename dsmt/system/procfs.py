@@ -23,6 +23,7 @@ import msgspec
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.libc import call
 
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
 EXEC_LOOKS: Final = 25
@@ -266,7 +267,7 @@ def set_title(title: str) -> None:
 
 def _prctl(option: int, value: int | ctypes.c_char_p) -> None:
     """Call prctl(2). Raises `FailedError` with code `start.driver`."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise FailedError("start.driver", f"the kernel refused prctl {option}: {os.strerror(number)}")
+    try:
+        call("prctl", option, value, 0, 0, 0)
+    except OSError as error:
+        raise FailedError("start.driver", f"the kernel refused prctl {option}: {error.strerror}") from error

@@ -53,6 +53,7 @@ class MemoryFiles:
         self.content = {} if content is None else content
         self.moment = moment
         self.stuck: set[str] = set()
+        self.on_sync: list[Callable[[], None]] = []
         self._root = root
 
     @property
@@ -76,6 +77,10 @@ class MemoryFiles:
     def write_given(self, path: str, name: str, content: bytes, *, user: str, mode: int) -> None:
         self.write(f"{path}/{name}", content, mode=mode)
 
+    async def synced(self, path: str) -> None:
+        for call in self.on_sync:
+            call()
+
     def names(self, path: str) -> list[str]:
         prefix = self._place(path) + "/"
         return sorted({key[len(prefix) :].split("/")[0] for key in self.content if key.startswith(prefix)})
@@ -91,6 +96,7 @@ class MemoryFiles:
     def below(self, path: str, *, made: bool = True) -> "MemoryFiles":
         below = MemoryFiles(self.content, self._place(path), self.moment)
         below.stuck = self.stuck
+        below.on_sync = self.on_sync
         return below
 
 

@@ -221,3 +221,20 @@ def test_times_of_before_a_boot_mean_nothing_after_it_and_what_was_said_stays() 
     before = same.last_status("n1", 5.0)
     assert before is not None
     assert before.parked
+
+
+@pytest.mark.parametrize(("more", "writes"), [("", False), ("    install: fill\n", True), ("fetches", True)])
+def test_what_is_installed_is_on_the_disk_before_it_is_remembered_as_that(more: str, writes: bool) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["fill"] = Exit(0, None)
+        known: list[tuple[str, ...]] = []
+        site.files.on_sync.append(lambda: known.append(site.record().installed))
+        site.place(FETCHES if more == "fetches" else WEB + more)
+        agent = site.start()
+        await site.until("running")
+        assert known == ([()] if writes else [])
+        assert site.record().installed
+        agent.kill()
+
+    in_virtual_time(main)

@@ -2,7 +2,8 @@
 
 Rule 1: every step may be cut off at any await and is done again from its beginning: what it does is repeatable.
 Rule 2: a step's command runs as the program would, its output in a log of its own, and leaves no process behind.
-Rule 3: an installation has a directory of its own, named by its key: what runs is never written over.
+Rule 3: an installation has a directory of its own, named by its key: what runs is never written over. It is whole when it
+    would be after a power cut: what is recorded as installed is never installed again.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class Installer:
             self._files.give(plan.place, component.user)
         if component.install is not None:
             await self._step("install", component.install, plan, site)
+        if component.artifacts or component.install is not None:
+            await self._files.synced(plan.place)
 
     async def configure(self, plan: RunPlan, site: Site) -> None:
         """Write the small files, then run `configure`. Raises `FailedError`."""

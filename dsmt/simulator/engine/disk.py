@@ -100,6 +100,9 @@ class SimFiles:
         """Write a file below a directory that was given."""
         self.write(f"{path}/{name}", content, mode=mode)
 
+    async def synced(self, path: str) -> None:
+        """Nothing is held back here."""
+
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted."""
         return self._disk.names(f"{self._root}/{path}")
