@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 
 import click
+from msgspec.structs import replace
 
 from dsmt.cli.command import CliContext, command, reason_option, seconds
 from dsmt.cli.printing import document, show, table, warn
@@ -133,7 +134,8 @@ def join(
         done = await joining.join(home, line, name=name, labels=given, address=address, waits=ctx.tell_waits)
         if not no_start:
             ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
-            await coming_up.attached(home, await machine.up(home, Wanted(), waits=ctx.tell_waits))
+            started = await machine.up(home, Wanted(), waits=ctx.tell_waits)
+            await coming_up.attached(home, replace(started, nodes=(done.node,)))  # another one may be let in no more
         return done
 
     done = asyncio.run(work())

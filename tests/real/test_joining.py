@@ -227,6 +227,22 @@ def test_what_does_not_join_says_why_and_leaves_no_realm(tmp_path: Path) -> None
     asyncio.run(play())
 
 
+def test_a_machine_whose_node_was_revoked_joins_under_another_name(tmp_path: Path) -> None:
+    """Its former name may have been given to another machine on the other side of a partition, and stays with that one."""
+
+    async def play() -> None:
+        there = tmp_path / "there"
+        async with realm(tmp_path, there) as home:
+            lines = [(await dsmt(home, "token", "create")).out.strip() for _ in range(2)]
+            await dsmt(there, "join", lines[0], "--name", "web-1")
+            await dsmt(home, "cert", "revoke", "node/web-1", "--yes", "--keep")
+            joined = await dsmt(there, "join", lines[1], "--name", "web-2", "--json")
+            assert (joined.json["node"], joined.json["made"]) == ("web-2", True)
+            assert await alive(home) == {"n1", "web-2"}
+
+    asyncio.run(play())
+
+
 def test_a_node_whose_certificate_is_half_over_lives_on_below_the_next_one(tmp_path: Path) -> None:
     async def play() -> None:
         (tmp_path / "web.yaml").write_text(SPEC.replace("    requires: {labels: {zone: a}}\n", ""))
