@@ -192,6 +192,7 @@ def _tell(ctx: CliContext, done: RevokedKey, *, only_broker: bool) -> None:
     if done.dropped:
         print(f"ended: {', '.join(done.dropped)}")
     tell_left(done.left)
+    warn(done.warnings)
 
 
 def tell_left(left: Sequence[str]) -> None:

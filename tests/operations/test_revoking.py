@@ -24,8 +24,13 @@ from dsmt.operations.write import revoking
 from dsmt.ports.bus import Draft
 from dsmt.programs.configuration import RealmConfig
 from dsmt.view import View
+from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import TestRealm, memory_network, realm
+from tests.bus.test_leaf import cut
 from tests.controllers.build import spec, web
+from tests.waiting import told, until
+
+from .test_past import applying_attributes
 
 
 class Seat:
@@ -339,3 +344,24 @@ def test_a_tombstone_of_a_revoked_operator_is_said_again_in_its_own_epoch(tmp_pa
         assert "nodeset/good" not in found
 
     seated(tmp_path, test)
+
+
+def test_who_ends_a_key_while_a_broker_is_not_heard_is_told_that_its_words_there_are_not_known(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            b1, b2 = await mesh(made, "b1", "b2")
+            await (await made.client("monitor/n1", brokers=at(b1))).publish(applying_attributes())
+            client = await made.client("operator/alice", brokers=at(b2))
+            config = RealmConfig(name=made.name, roots=(made.root.public,), brokers=())
+            alice = Connection(client, client._identity, client._trust, config, "alice", [])
+            await until(lambda: held(b1) == held(b2))
+            assert await revoking.unheard(alice) == []
+
+            async def warned() -> list[str]:
+                return await revoking.unheard(alice)
+
+            async with cut(made, b2, [b1]):
+                (said,) = await told(warned, "b1 is lost to who is at b2", 20)
+            assert said.startswith("b1 is not heard at b2: what the key has said there since is not known here")
+
+    asyncio.run(main())

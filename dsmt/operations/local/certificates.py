@@ -210,6 +210,7 @@ async def revoke(
     connection: Connection, root: SecretKey, found: Claim, *, drop: Sequence[str] = (), reason: str
 ) -> RevokedKey:
     """End a key; what stays of what it has said is said again first (`revoking`). Raises what `revoking` does."""
+    warnings = await revoking.unheard(connection)
     kept, dropped = await revoking.sign_anew(connection, found, drop=drop) if found.ours else ([], [])
     now_s = connection.bus.now_ms() // 1000
     if found.theirs:
@@ -219,7 +220,7 @@ async def revoke(
     async with attached(root_identity(root, now_s=now_s), connection.realm, connection.brokers) as itself:
         await revoking.revoke(itself, found, by=connection.by, reason=reason)
     left = await revoking.wait_for_successors(connection.bus, found.theirs)
-    return RevokedKey(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)
+    return RevokedKey(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left, warnings=warnings)
 
 
 def root_identity(root: SecretKey, *, now_s: int) -> Identity:

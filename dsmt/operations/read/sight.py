@@ -199,9 +199,14 @@ class Sight:
         return brake(self.fleet)
 
     @property
+    def unheard_brokers(self) -> list[str]:
+        """The brokers that are lost here, and were not removed."""
+        return sorted(self.fleet.lost_brokers.keys() - self.passing.removed)
+
+    @property
     def unheard(self) -> list[str]:
         """The warning, for who is told that all is so already, that what was said at a broker which is lost is not known."""
-        lost = sorted(self.fleet.lost_brokers.keys() - self.passing.removed)
+        lost = self.unheard_brokers
         if not lost:
             return []
         said = f"{some(lost)} {'are' if len(lost) > 1 else 'is'} not heard at {self.broker}"

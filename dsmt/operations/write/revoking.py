@@ -11,6 +11,7 @@ Rule 1: who comes after a revocation believes nothing that the key has signed. S
 Rule 2: what a controller's key had said is said again first, too, by a controller that is made for that: of those that
     run none may outlive the key, and who begins later sees nothing of it and could follow none of it. What the key says
     meanwhile the other controllers say again by themselves; it is waited for.
+Rule 3: what an operator's key says meanwhile at a broker that is not heard here nobody signs anew: who revokes is told.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, Refus
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.phrases import some
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.certificates import in_use
@@ -77,6 +79,7 @@ class RevokedKey(msgspec.Struct, frozen=True, kw_only=True):
     kept: list[str]
     dropped: list[str]
     left: list[str]
+    warnings: list[str] = []
 
 
 async def shared_facts(bus: BusReader) -> list[SignedEvent]:
@@ -153,6 +156,18 @@ async def live(connection: Reading, claim: Claim) -> list[str]:
     sessions, lost = sight.view.sessions.of, sight.fleet.lost_brokers
     said = {name: word(sessions[name], lost) for name in ended if name in sessions}
     return [name for name, one in said.items() if one is not None and one.state == "open"]
+
+
+async def unheard(connection: Reading) -> list[str]:
+    """The warning that what a key has said at a broker which is lost is neither known nor signed anew (rule 3)."""
+    sight = await look(connection.bus)
+    lost = sight.unheard_brokers
+    if not lost:
+        return []
+    said = f"{some(lost)} {'are' if len(lost) > 1 else 'is'} not heard at {sight.broker}: what the key has said there since"
+    said += " is not known here, and controllers there may go on with it when all are linked again"
+    then = "then compare dsmt ps with dsmt services; what is listed: dsmt apply another revision of it"
+    return [f"{said}; next: {then}; what is not listed: dsmt apply it, and dsmt remove it"]
 
 
 def _nodes_ended(before: TrustStore, after: TrustStore) -> list[str]:
