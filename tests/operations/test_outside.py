@@ -257,7 +257,8 @@ def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_brok
     shown = status(sight(realm), trust(), [])
     assert (shown.state, shown.nodes.out) == ("degraded", [])
     alerts = {one.target: one for one in shown.alerts}
-    said = f"at b1 and b2, since {rfc3339(since_ms)}"
+    said = "two processes are attached under its name, as if it was copied, or the name given again, "
+    said += f"at b1 and b2, since {rfc3339(since_ms)}"
     assert said in alerts["node/n2"].message
     assert said in alerts["controller/c1"].message
     assert (alerts["node/n2"].code, alerts["controller/c1"].code) == ("node.twice", "controller.twice")

@@ -109,8 +109,8 @@ def twice(sight: Sight, source: str) -> tuple[int, str] | None:
     if found is None:
         return None
     brokers = " and ".join(found.brokers)
-    said = f"two processes are attached with its key, as if it was copied, at {brokers}, since {rfc3339(found.since_ms)}"
-    return found.since_ms, said
+    said = f"two processes are attached under its name, as if it was copied, or the name given again, at {brokers}"
+    return found.since_ms, f"{said}, since {rfc3339(found.since_ms)}"
 
 
 def kept_out(sight: Sight, entry: NodeEntry) -> str | None:
