@@ -5,6 +5,8 @@ Rule 1: a reader that comes later believes nothing of a revoked key. So controll
 Rule 2: only what a controller may write; what operators said is for an operator to keep or drop (`dsmt cert revoke`).
     A successor has the causes of what it replaces, in their order: which verdict a slot was moved for stands nowhere else.
 Rule 3: while nothing new was revoked and nothing was left to say, nobody looks.
+Rule 4: what an operator's key said nobody says again: it was signed anew, or dropped, before its end. Where a winner is
+    such a word all the same (it came from the other side of a partition, or a moment before) its reader begins anew.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import from_data
 from dsmt.event.registry import lookup
-from dsmt.trust.grants import may_write
+from dsmt.trust.grants import is_said_again, may_write
 from dsmt.view import View
 
 IsRevoked = Callable[[SignedEvent], bool]
@@ -78,9 +80,18 @@ class Resaying:
 
     def __init__(self, name: str, is_revoked: IsRevoked, revocations: Callable[[], int]) -> None:
         self._name, self._is_revoked, self._revocations = name, is_revoked, revocations
-        self._settled = 0
+        self._settled = self._looked = 0
         self._since: dict[str, float] = {}
         self._said_until: dict[str, float] = {}
+
+    def is_misled(self, view: View) -> bool:
+        """Whether a view holds what nobody believes any more and nobody says again (rule 4)."""
+        known = self._revocations()
+        if known == self._looked:
+            return False
+        self._looked = known
+        said = (signed for signed in view.winners() if signed.event.version is not None)
+        return any(self._is_revoked(signed) and not is_said_again(signed.event.topic) for signed in said)
 
     def due(self, view: View, now: float, *, waits: Callable[[str], float], besides: Container[str]) -> list[Intent]:
         """What is to be said again now: what is wanted since `waits` seconds of its topic, and not on its way.

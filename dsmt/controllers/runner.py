@@ -135,8 +135,12 @@ class ControllerRunner:
     # --- what arrives --------------------------------------------------------------------------------------------
 
     def _fold(self, batch: Sequence[Delivery]) -> bool:
-        """Take in what came; False when it ends before what was read before: all facts are to be read anew."""
+        """Take in what came; False where all facts are to be read anew: the store ends before what was read, or rule 6."""
         now = self._clock.boottime()
+        if self._resaying.is_misled(self.view):
+            self._following.begin()
+            self._begin(View(), now)
+            return False
         for delivery in batch:
             held = self.view
             step = self._following.take(delivery)

@@ -180,11 +180,32 @@ class Log(Protocol):
         ...
 
 
+class Elections(Protocol):
+    """Which stored fact stands on a topic where nobody believes any more what stands there (rule J3)."""
+
+    def standing(self, role: str) -> list[Row]:
+        """The shared facts that stand of all sources of a role."""
+        ...
+
+    def beaten(self, topic: str) -> list[Row]:
+        """The shared facts on a topic, and below it, that are stored and do not stand."""
+        ...
+
+    def elect(self, rows: Sequence[Row]) -> None:
+        """Let each of these stand on its topic, in one commit. Raises `FailedError`."""
+        ...
+
+
 class Facts(Protocol):
     """The retained facts, and on whose account they are."""
 
     def winner(self, topic: str) -> Row | None:
         """The retained fact of a topic, dead or alive."""
+        ...
+
+    @property
+    def elections(self) -> Elections:
+        """Which other facts could be retained."""
         ...
 
     def live(self, payer: str | None = None) -> tuple[int, int]:

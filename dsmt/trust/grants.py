@@ -119,6 +119,11 @@ def may_write(name: str, topic: str) -> bool:
     return own and name.split("/", 1)[0] in match.row.roles
 
 
+def is_said_again(topic: str) -> bool:
+    """Whether controllers say again what a revoked key said on a topic: what they may write there themselves (rule J3)."""
+    return may_write("controller/-", topic)
+
+
 def may_say(certificate: Certificate, topic: str) -> bool:
     """Whether the holder of a certificate may write a topic under its name (rule 4)."""
     name, patterns = certificate.subject, certificate.publish

@@ -46,18 +46,19 @@ class ViewFollower:
                 return Step.FOLDED if self.view.apply(signed) else Step.NOTHING
             case Complete(cursor, whole) | Bookmark(cursor, whole):
                 if cursor.store == self.store and cursor.row < self.row:
-                    self._begin()
+                    self.begin()
                     return Step.BEHIND
                 self.store, self.row, self.as_of_ms = cursor.store, cursor.row, cursor.time_ms
                 self.complete, self.whole = True, whole
                 return Step.REACHED
             case Reattached(store=store) if store != self.store:
                 self.store = store
-                self._begin()
+                self.begin()
                 return Step.ANEW
             case _:
                 return Step.NOTHING
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begin with nothing: the subscription is to be begun anew."""
         self.view, self.row = View(), 0
         self.complete = self.whole = False

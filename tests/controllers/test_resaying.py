@@ -27,7 +27,7 @@ from .build import Realm, key, spec, web
 from .signing import signed
 from .test_run_in_fleet import joined
 
-SLOT = "service/web/slot/app/0"
+SLOT, SPEC = "service/web/slot/app/0", "service/web/spec"
 
 
 @asynccontextmanager
@@ -69,6 +69,38 @@ def test_a_revoked_controller_s_slots_stay_where_they_are_and_a_late_reader_sees
                     assert contents(fresh, "service/web/slot/") == before
                     assert contents(fresh, "service/") == contents(second.view, "service/")
                     assert {fresh.winner(topic).event.version for topic in before} == {2}
+
+    asyncio.run(main())
+
+
+def test_what_a_revoked_operator_said_since_counts_for_no_controller_and_what_stood_before_does(tmp_path: Path) -> None:
+    """It was said where nobody who could have signed it anew had heard of it."""
+
+    async def main() -> None:
+        async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
+            await made.broker()
+            await joined(made, "n1")
+            bob, eve = [await made.client(f"operator/{name}") for name in ("bob", "eve")]
+            good = bob.emit(
+                Draft("service/web/spec", to_data(SpecFact(spec=spec(web(1)), by="bob", reason="")), subject="web")
+            )
+            await good.acknowledged()
+            async with controlling(await made.client("controller/c1")) as one:
+                await until(lambda: SLOT in contents(one.view, SLOT))
+                poison = to_data(SpecFact(spec=spec(web(3)), by="eve", reason=""))
+                await eve.publish(Draft("service/web/spec", poison, subject="web", replaces=good))
+                await eve.publish(Draft("service/evil/spec", to_data(SpecFact(spec=spec(web(1)), by="eve", reason=""))))
+                await until(lambda: {key.event.topic for key in one.view.winners()} >= {"service/evil/slot/app/0"})
+                await until(lambda: len(contents(one.view, "service/web/slot/")) == 3)
+                slots = contents(one.view, "service/evil/slot/", "service/web/slot/")
+                await _revoke(made, eve._identity.key.key_id)
+                await until(lambda: _signer(one.view, SPEC) == "operator/bob" and contents(one.view, SLOT))
+                assert "service/evil/spec" not in contents(one.view, "service/")
+                await until(lambda: contents(one.view, "service/evil/slot/", "service/web/slot/") == slots)
+                anew = to_data(SpecFact(spec=spec(web(1)), by="bob", reason="again"))
+                await bob.publish(Draft(SPEC, anew, subject="web", replaces=good))
+                gone = "service/web/slot/app/2"
+                await until(lambda: dict(contents(one.view, gone)[gone])["desired"] == "gone")  # type: ignore[call-overload]
 
     asyncio.run(main())
 

@@ -178,6 +178,7 @@ class Broker:
                 self._session_words.restore(row, now, now_ms)
             self._dismissal.revoke(rows)
             self._others.begin(rows)
+        self._ingest.revoked()
         self._recorder.older.awaits(self._session_words.presence.are_open("node"), now)
         self._others.started()
         self._session_words.started()
@@ -329,7 +330,8 @@ class Broker:
         rows = self._recorder.commit()
         if rows:
             facts = [row for row in rows if row.fact]  # only those are to be obeyed
-            ended = self._dismissal.revoke(facts)
+            if ended := self._dismissal.revoke(facts):
+                self._ingest.revoked()
             self._fan_out.routed(rows)
             self._dismissal.judge(facts)
             self._recorder.accept(facts)

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from dsmt.bus.broker.accounts import Accounts
 from dsmt.bus.broker.batch import Batch
 from dsmt.bus.broker.receipts import Outcome, Refusal
+from dsmt.bus.broker.void import Void
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.early import CODES
@@ -70,8 +71,7 @@ class Ingest:
     ) -> None:
         self._was, self._words, self._founds = was, words, founds
         self._identity, self._trust, self._store, self._now_ms = identity, trust, store, now_ms
-        self._validator = EventValidator(trust)
-        self._pending = Batch()
+        self._validator, self._pending = EventValidator(trust), Batch()
         self._own: dict[EventId, Append] = {}
         self._winners: OrderedDict[str, SignedEvent | None] = OrderedDict()
         self._marks = Marks(store.high_mark)
@@ -80,7 +80,7 @@ class Ingest:
         self._reoffered: set[str] = set()
         """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
         self._accounts = Accounts(identity.certificate, trust, store)
-        self.dropped = 0
+        self._void, self.dropped = Void(store, trust), 0
         self.settled_ms: Callable[[], int | None] = lambda: None
         """What was missed before comes from no other broker any more; None where there is no other."""
         self.full: FailedError | None = None
@@ -197,14 +197,7 @@ class Ingest:
         event = signed.event
         check_runs(event, self._held)
         at = self._standing(event) if fact else NOWHERE
-        admitted = self._validator.admit(
-            signed,
-            match,
-            fact=fact,
-            at=at,
-            own=own,
-            now_ms=now_ms,
-        )
+        admitted = self._validator.admit(signed, match, fact=fact, at=at, own=own, now_ms=now_ms)
         if admitted.winner and not event.ends and revoked_by(event.topic) is None:  # what ends something always may
             self._accounts.charge(signed, at.winner)
         if own:
@@ -225,10 +218,14 @@ class Ingest:
         if topic in self._winners:
             self._winners.move_to_end(topic)
             return self._winners[topic]
-        row = self._store.winner(topic)
-        held = None if row is None else row.read()
+        held = self._void.standing(self._store.winner(topic))
         self._remember(topic, held)
         return held
+
+    def revoked(self) -> None:
+        """Keys have ended: what is void by that stands no more."""
+        self._winners.clear()
+        self._void.displace(self._now_ms())
 
     def _remember(self, topic: str, held: SignedEvent | None) -> None:
         self._winners[topic] = held
@@ -383,6 +380,8 @@ class Ingest:
         Of whom no mark is in memory what others have brought is in the store, where it is looked for.
         """
         self._accounts.renew()
+        if self._void.waits:
+            self.revoked()
         self._reoffered = {source for source in self._reoffered if self._marks.high(source) is not None}
         if self._store.expire(self._now_ms()):
             self._winners.clear()

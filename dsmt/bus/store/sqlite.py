@@ -29,6 +29,7 @@ from dsmt.bus.store.blobs import BLOB_TABLES, SqliteBlobs
 from dsmt.bus.store.bursts import SqliteBursts, bursts_of
 from dsmt.bus.store.certificates import SqliteCertificates
 from dsmt.bus.store.database import Database
+from dsmt.bus.store.elections import Elections
 from dsmt.bus.store.high_water import HighWater
 from dsmt.bus.store.named import Named
 from dsmt.bus.store.sums import sum_of
@@ -94,6 +95,7 @@ class SqliteStore:
         self.certificates = SqliteCertificates(self._db)
         self._bursts, named = SqliteBursts(self._db), Named(self._rows)
         self.blobs = SqliteBlobs(self._db, named)
+        self.elections = Elections(self._db, self._rows, lambda: self.head)
         self._trimmings = Trimmings(self._db.do, tuple(CLASSES))
         self._trimmer = Trimmer(
             self._db,

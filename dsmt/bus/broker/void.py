@@ -1,0 +1,65 @@
+"""Void: what a revoked key said, and nobody says again, stands no more, and what it had displaced stands again (rule J3).
+
+Rule 1: what controllers may write they say again themselves, by what stands; so that stays. What an operator's key said was
+    signed anew, or dropped, before its end; what it said elsewhere meanwhile, or on the other side of a partition, is void.
+Rule 2: of the facts that are stored the greatest one stands then that is believed, and that no believed tombstone hides.
+    Where there is none nothing else is known, and the void one stays: nobody who comes later believes it.
+Rule 3: a tombstone that is void hides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dsmt.event.envelope import TOMBSTONE, Event, SignedEvent, thing_of
+from dsmt.event.fold import Fold
+from dsmt.ports.store import Facts, Row, StoreFullError
+from dsmt.trust.grants import is_said_again
+from dsmt.trust.store import TrustStore
+
+
+class Void:
+    """What is void in a store, by what is trusted."""
+
+    def __init__(self, store: Facts, trust: TrustStore) -> None:
+        self._store, self._trust = store, trust
+        self.waits = False
+        """Whether something is to be displaced as soon as the disk has room for that."""
+
+    def standing(self, row: Row | None) -> SignedEvent | None:
+        """The fact of a row that stands; None for no row, and for one that is void."""
+        held = None if row is None else row.read()
+        return None if held is None or self._is_void(held) else held
+
+    def _is_void(self, signed: SignedEvent) -> bool:
+        event = signed.event
+        return event.version is not None and self._trust.disowns(signed) and not is_said_again(event.topic)
+
+    def displace(self, now_ms: int) -> None:
+        """Keys have ended: let what they had displaced stand again (rules 2 and 3)."""
+        void = [signed for row in self._store.elections.standing("operator") if self._is_void(signed := row.read())]
+        topics = {topic for signed in void for topic in _topics(signed.event)}
+        rivals = {row.row: row for topic in sorted(topics) for row in self._store.elections.beaten(topic)}
+        beside = {of for row in rivals.values() for of in (row.topic, TOMBSTONE + thing_of(row.topic))}
+        standing = [row for topic in sorted(beside) if (row := self._store.winner(topic)) is not None]
+        elected = [row for row in self._greatest([*standing, *rivals.values()], now_ms) if row.row in rivals]
+        try:
+            self._store.elections.elect(elected)
+            self.waits = False
+        except StoreFullError:
+            self.waits = True
+
+    def _greatest(self, rows: Iterable[Row], now_ms: int) -> list[Row]:
+        """Of each topic the greatest that is believed, and lives."""
+        fold, of = Fold(), {}
+        for row in rows:
+            signed = row.read()
+            if not self._trust.disowns(signed) and not signed.event.is_dead(now_ms):
+                of[signed.id] = row
+                fold.take(signed)
+        return [of[signed.id] for signed in fold]
+
+
+def _topics(void: Event) -> list[str]:
+    """Where a fact that is void had displaced, or hidden, something."""
+    return [void.topic, void.ends] if void.ends else [void.topic]

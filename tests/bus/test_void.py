@@ -1,0 +1,144 @@
+"""What a revoked key said on the other side of a partition: it stands nowhere when the sides meet (rule J3)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.client.client import BusClient
+from dsmt.bus.store.elections import Elections
+from dsmt.event.kinds.realm import Revoked
+from dsmt.event.records import to_data
+from dsmt.ports.bus import Draft
+from dsmt.ports.store import StoreFullError
+from dsmt.trust.revocations import topic_of
+from tests.bus.meshes import at, held, mesh
+from tests.bus.realm import Facts, TestRealm, reading, scenario
+from tests.bus.test_leaf import cut
+from tests.waiting import until
+
+CONTROL = {"mode": "active", "by": "bob", "reason": ""}
+GRAVE = {"by": "eve", "reason": "stolen"}
+SET = {"expression": "n1", "by": "bob"}
+
+
+class Sides(NamedTuple):
+    """Two brokers; `eve`, whose key is to end, is at the second one, `bob` at the first."""
+
+    b1: Broker
+    b2: Broker
+    eve: Facts
+    bob: Facts
+
+    async def alike(self) -> None:
+        await until(lambda: held(self.b1) == held(self.b2))
+
+
+@asynccontextmanager
+async def sides(r: TestRealm) -> AsyncIterator[Sides]:
+    b1, b2 = await mesh(r, "b1", "b2")
+    clients = [await r.client(f"operator/{name}", brokers=at(one)) for name, one in (("eve", b2), ("bob", b1))]
+    yield Sides(b1, b2, *map(Facts, clients))
+
+
+async def revoke(r: TestRealm, eve: Facts, there: Broker) -> None:
+    root = await r.client("root", identity=r.identity("root"), brokers=at(there))
+    said = Revoked(by="root", name=eve._client.source)
+    await root.publish(Draft(topic_of(eve._client._identity.key.key_id, "root"), to_data(said)))
+
+
+def stands(broker: Broker, topic: str) -> Any:
+    """Who said what stands on a topic in a broker's store, and its data."""
+    row = broker._store.winner(topic)
+    return None if row is None else (row.read().event.source, row.read().event.data)
+
+
+async def read(late: BusClient, *patterns: str) -> list[dict[str, Any]]:
+    """What who comes late is given."""
+    async with reading(late, *patterns) as got:
+        return [one.signed.event.data for one in got.arrived]
+
+
+@scenario
+async def test_what_was_signed_anew_stands_though_the_key_went_on_where_nobody_heard_of_its_end(r: TestRealm) -> None:
+    async with sides(r) as s:
+        first = await s.eve.publish("config/x", {"n": 1})
+        await s.alike()
+        async with cut(r, s.b2, [s.b1]):
+            for n in (2, 3):
+                await s.eve.publish("config/x", {"n": n})
+            s.bob._last["config/x"] = first
+            await s.bob.publish("config/x", {"n": 1})
+            await revoke(r, s.eve, s.b1)
+        await until(lambda: stands(s.b1, "config/x") == stands(s.b2, "config/x") == ("operator/bob", {"n": 1}))
+        assert await read(await r.client("operator/late", brokers=at(s.b2)), "config/x") == [{"n": 1}]
+        await s.bob.publish("config/x", {"n": 4})
+        await until(lambda: stands(s.b2, "config/x") == ("operator/bob", {"n": 4}))
+
+
+@scenario
+async def test_what_it_said_first_stands_for_nobody_who_comes_later_and_in_nobody_s_way(r: TestRealm) -> None:
+    async with sides(r) as s:
+        async with cut(r, s.b2, [s.b1]):
+            await s.eve.publish("config/x", {"n": 1})
+            await s.eve.publish("config/x", {"n": 2})
+            await revoke(r, s.eve, s.b1)
+        await until(lambda: s.b2._trust.is_revoked(s.eve._client._identity.key.key_id))
+        late = await r.client("operator/late", brokers=at(s.b2))
+        assert await read(late, "config/x") == []
+        await Facts(late).publish("config/x", {"n": 3})
+        await until(lambda: stands(s.b1, "config/x") == stands(s.b2, "config/x") == ("operator/late", {"n": 3}))
+
+
+@scenario
+async def test_what_its_tombstone_hid_is_not_hidden_and_what_another_one_had_ended_stays_ended(r: TestRealm) -> None:
+    async with sides(r) as s:
+        await s.bob.publish("node/n1/control", CONTROL)
+        await s.bob.publish("nodeset/few", SET)
+        await s.bob.publish("tombstone/nodeset/few", GRAVE)
+        await s.alike()
+        async with cut(r, s.b2, [s.b1]):
+            await s.eve.publish("tombstone/node/n1", GRAVE)
+            await s.eve.publish("nodeset/few", SET | {"by": "eve"}, epoch=2)
+            assert stands(s.b2, "node/n1/control") is None
+            await revoke(r, s.eve, s.b1)
+        await until(lambda: stands(s.b2, "node/n1/control") == ("operator/bob", CONTROL))
+        late = await r.client("operator/late", brokers=at(s.b2))
+        assert await read(late, "node/n1/control", "nodeset/") == [CONTROL]
+        await s.bob.publish("node/n1/control", CONTROL | {"mode": "excluded"})
+        await until(lambda: stands(s.b1, "node/n1/control") == stands(s.b2, "node/n1/control"))
+
+
+@scenario
+async def test_a_full_disk_delays_it_and_a_broker_that_ends_before_does_it_when_it_begins(r: TestRealm) -> None:
+    b1 = await r.broker()
+    eve, bob = Facts(await r.client("operator/eve")), Facts(await r.client("operator/bob"))
+    with pytest.MonkeyPatch.context() as patch:
+
+        def full(self: Elections, rows: Any) -> None:
+            raise StoreFullError("store.full", "no room", what="is full")
+
+        for topic in ("config/x", "config/y"):
+            bob._last[topic] = await bob.publish(topic, {"n": 1})
+            eve._last[topic] = bob._last[topic]
+            await eve.publish(topic, {"n": 2})
+        patch.setattr(Elections, "elect", full)
+        await revoke(r, eve, b1)
+        await until(lambda: b1._ingest._void.waits)
+        assert stands(b1, "config/x") == ("operator/eve", {"n": 2})
+    b1._ingest.expire()
+    assert not b1._ingest._void.waits
+    assert stands(b1, "config/x") == stands(b1, "config/y") == ("operator/bob", {"n": 1})
+    db = b1._store._db  # type: ignore[attr-defined]
+    for said in (0, 1):
+        db.do(
+            "UPDATE events SET winner = ? WHERE topic = 'config/y' AND source = ?",
+            (said, ("operator/bob", "operator/eve")[said]),
+        )
+    assert stands(b1, "config/y") == ("operator/eve", {"n": 2})
+    again = await r.restarted(b1)
+    assert stands(again, "config/y") == ("operator/bob", {"n": 1})
