@@ -21,7 +21,7 @@ from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied, Waited
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import controlling
+from dsmt.operations.write import controlling, removing
 from dsmt.operations.write.controlling import Done
 
 Act = Callable[..., Awaitable[Done]]
@@ -168,7 +168,7 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
         raise InputError("target.form", f"{service} is not a service", next="dsmt scale SERVICE/COMPONENT 0")
     if not yes:
         with suppress(TransportError):  # where no broker answers, the question is asked as before
-            controlling.spec_of(seen(ctx, named), service)
+            removing.epoch_of(seen(ctx, named), service)
         ctx.confirm(
             f"all of {service} is stopped and removed; data directories are kept",
             f"realm {ctx.home().realm().name}: remove {service}?",
@@ -179,8 +179,8 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
     async def work(connection: Connection) -> Done:
         epoch = None
         if wait is not None:
-            epoch = controlling.spec_of(await look(connection.bus, of=(service,)), service).signed.event.epoch
-        done = await controlling.remove(connection.bus, service, by=connection.by, reason=reason)
+            epoch = removing.epoch_of(await look(connection.bus, of=(service,)), service)
+        done = await removing.remove(connection.bus, service, by=connection.by, reason=reason)
         ctx.asked = f"the removal of {service}", f"dsmt ps {service}"
         if wait is not None:
             with ctx.progress() as tell:

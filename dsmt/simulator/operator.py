@@ -18,7 +18,7 @@ from dsmt.errors import DsmtError, NotFoundError
 from dsmt.operations.offline.history import export
 from dsmt.operations.read import heeding
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, braking, brokers, clocks, controlling, node_control
+from dsmt.operations.write import applying, braking, brokers, clocks, controlling, node_control, removing
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.engine.host import HostProcess
@@ -139,7 +139,7 @@ class SimOperator:
         async def remove(bus: Bus) -> None:
             nonlocal missing
             try:
-                await controlling.remove(bus, service, by=self.name, reason="not needed")
+                await removing.remove(bus, service, by=self.name, reason="not needed")
             except NotFoundError:
                 missing += 1
                 if missing * AGAIN_S < GONE_S:

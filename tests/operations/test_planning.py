@@ -15,7 +15,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.plan_words import HIDDEN
 from dsmt.operations.read.planning import ApplyPlan, check_plan, difference, left_data, plan, plan_id
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.write import applying, controlling
+from dsmt.operations.write import applying, removing
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
@@ -322,8 +322,8 @@ def test_who_removes_a_service_hears_on_which_nodes_its_data_stays(monkeypatch: 
     async def said(*_about: object) -> None:
         return None
 
-    monkeypatch.setattr(controlling, "look", seen)
-    monkeypatch.setattr(controlling, "say_spec", said)
+    monkeypatch.setattr(removing, "look", seen)
+    monkeypatch.setattr(removing, "say_spec", said)
     bus: Any = None
-    done = asyncio.run(controlling.remove(bus, "web", by="alice", reason=""))
+    done = asyncio.run(removing.remove(bus, "web", by="alice", reason=""))
     assert (done.instances, done.data) == (["web/app/0"], {"web/app/0": realm.nodes_of()[0]})

@@ -11,7 +11,7 @@ from dsmt.errors import NotFoundError
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.write.controlling import remove
+from dsmt.operations.write.removing import remove
 from tests.real.fleet import Fleet, attached, redis_spec
 from tests.real.https import Server
 

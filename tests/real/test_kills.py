@@ -19,7 +19,7 @@ from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.watching import watching
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import controlling
+from dsmt.operations.write import controlling, removing
 from dsmt.operations.write.node_control import set_mode
 from dsmt.ports.bus import Bus
 from dsmt.system.procfs import handles, identity_of, is_alive
@@ -230,7 +230,7 @@ def test_what_operators_decided_outlives_the_brokers_store(tmp_path):
             async with command(made) as bus:
                 await set_mode(bus, spare, "excluded", by="test", reason="broken")
             async with command(made) as bus:
-                await controlling.remove(bus, "old", by="test", reason="enough")
+                await removing.remove(bus, "old", by="test", reason="enough")
             await made.watch.until("the removal's end", lambda: made.watch.view.winner("tombstone/service/old"), 60)
             await eventually("one process", lambda: len(redis_processes(made)) == 1 and len(made.pids("store")) == 1)
             kept, before = decided(made.watch.view), made.pids("store")

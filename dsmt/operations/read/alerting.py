@@ -82,6 +82,7 @@ def alerts(sight: Sight, found: Found) -> list[Alert]:
         *_of_controllers(sight, found),
         *_of_keepers(sight),
         *(alert for one in found.services for alert in _of_service(sight, one)),
+        *_of_unsaid(sight),
         *_of_orphans(sight, {one.service for one in found.services}),
         *_of_facts(sight),
     ]
@@ -103,6 +104,21 @@ def _of_facts(sight: Sight) -> list[Alert]:
         )
         for name in sorted(sight.view.nodesets)
         if name in sight.fleet.members
+    ]
+
+
+def _of_unsaid(sight: Sight) -> list[Alert]:
+    """Services that run though nobody who is believed has said what they are: who did was revoked, or it was lost."""
+    return [
+        Alert(
+            target=name,
+            code="service.unsaid",
+            message=f"it runs, and nobody who is believed has applied it: {some(list(map(str, keys)))}",
+            next=f"dsmt remove {name}; or dsmt apply its file, if it is to stay",
+            who="you",
+        )
+        for name, keys in sight.unsaid.items()
+        if sight.whole
     ]
 
 

@@ -213,6 +213,16 @@ class Sight:
         return [f"{said}: what was said there since is not known here, and may come to stand; next: dsmt brokers"]
 
     @property
+    def unsaid(self) -> dict[str, list[SlotKey]]:
+        """Slots that are wanted, by service, of services of which nobody who is believed has said what they are (J3)."""
+        found = {}
+        for name, entry in sorted(self.view.services.items()):
+            if entry.spec is None and f"service/{name}/spec" not in self.view.quarantined:
+                placed = [at for at, slot in entry.slots.items() if slot.fact and slot.fact.record.desired != "gone"]
+                found[name] = [SlotKey(name, *at) for at in sorted(placed)]
+        return {name: keys for name, keys in found.items() if keys}
+
+    @property
     def age_s(self) -> float:
         """How old the view is, in seconds."""
         return max(0.0, (self.now_ms - self.as_of_ms) / 1000)

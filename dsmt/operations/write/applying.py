@@ -362,6 +362,7 @@ def _drafts_of(sight: Sight, fact: SpecFact, service: str) -> tuple[int, list[Dr
     """What says a spec after the one that stands, and its revision.
 
     A service that was removed is made anew, in the next epoch: what is left of the removal must not end it (rule A6).
+    It comes after what slots implement, too: that may have been said by a key that was revoked since (J3).
     Raises `BadSpecEventError` for one that nobody could read: its service would be none any more.
     """
     from_plain(fact.spec)
@@ -372,8 +373,9 @@ def _drafts_of(sight: Sight, fact: SpecFact, service: str) -> tuple[int, list[Dr
         data = left_by(sight.fleet, service)
         grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason, data=data)
         return 1, [grave, anew(sight.view, topic, fact, subject=service)]
-    draft, stood = follow(sight.view, topic, following(entry, fact), subject=service), sight.view.winner(topic)
-    return 1 + (0 if stood is None else stood.event.version or 0), [draft]
+    placed = () if entry is None else (slot.fact.record.revision for slot in entry.slots.values() if slot.fact is not None)
+    draft = follow(sight.view, topic, following(entry, fact), subject=service, above=max(placed, default=0))
+    return draft.version or 1, [draft]
 
 
 def current(sight: Sight, service: str) -> tuple[ServiceSpec, SpecFact]:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.controllers.left_data import data_of
 from dsmt.controllers.pinning import home_of, is_there
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.instance import Command
@@ -40,7 +39,7 @@ from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
 from dsmt.spec.supported import unsupported
 from dsmt.system.entropy import SystemEntropy
-from dsmt.view import Held, SlotEntry, SlotKey
+from dsmt.view import SlotEntry, SlotKey
 
 _TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 MANY_TIMES: Final = 10
@@ -374,23 +373,3 @@ async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpe
     revision = await say_spec(bus, sight, fact, after.service)
     warnings = [said for _, said in unknown_names(sight, after)]
     return msgspec.structs.replace(said_now(after, revision), warnings=warnings)
-
-
-def spec_of(sight: Sight, service: str) -> Held[SpecFact]:
-    """What was applied of a service last. Raises `NotFoundError`."""
-    entry = sight.view.services.get(service)
-    if entry is None or entry.spec is None:
-        raise no_service(sight.view, service)
-    return entry.spec
-
-
-async def remove(bus: Bus, service: str, *, by: str, reason: str) -> Done:
-    """End a service. Raises `NotFoundError`."""
-    sight = await look(bus, of=(service,))
-    spec = spec_of(sight, service)
-    names = [str(key) for key in slots_of(sight.view, Target(service))]
-    if spec.record.removed:
-        return Done(action="remove", target=service, instances=[], unchanged=names)
-    await say_spec(bus, sight, msgspec.structs.replace(spec.record, by=by, reason=reason, removed=True), service)
-    data = {str(SlotKey(service, *place)): home.node for place, home in sorted(data_of(sight.fleet, service).items())}
-    return Done(action="remove", target=service, instances=names, unchanged=[], data=data)

@@ -11,7 +11,8 @@ Rule 1: who comes after a revocation believes nothing that the key has signed. S
 Rule 2: what a controller's key had said is said again first, too, by a controller that is made for that: of those that
     run none may outlive the key, and who begins later sees nothing of it and could follow none of it. What the key says
     meanwhile the other controllers say again by themselves; it is waited for.
-Rule 3: what an operator's key says meanwhile at a broker that is not heard here nobody signs anew: who revokes is told.
+Rule 3: what an operator's key says meanwhile at a broker that is not heard here nobody signs anew: it is void (J3), and who
+    revokes is told.
 """
 
 from __future__ import annotations
@@ -165,9 +166,7 @@ async def unheard(connection: Reading) -> list[str]:
     if not lost:
         return []
     said = f"{some(lost)} {'are' if len(lost) > 1 else 'is'} not heard at {sight.broker}: what the key has said there since"
-    said += " is not known here, and controllers there may go on with it when all are linked again"
-    then = "then compare dsmt ps with dsmt services; what is listed: dsmt apply another revision of it"
-    return [f"{said}; next: {then}; what is not listed: dsmt apply it, and dsmt remove it"]
+    return [f"{said} is not known here; when all are linked again it counts no more, and what it has started runs on"]
 
 
 def _nodes_ended(before: TrustStore, after: TrustStore) -> list[str]:

@@ -1,0 +1,91 @@
+"""Removing a service of which nobody who is believed has said what it is: its operator's key was revoked (rule J3)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.controllers.runner import ControllerRunner
+from dsmt.errors import NotFoundError
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.records import to_data
+from dsmt.operations.read.alerting import Found, alerts
+from dsmt.operations.read.sight import look
+from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.write import removing
+from dsmt.operations.write.applying import say_spec
+from dsmt.ports.bus import Draft
+from dsmt.trust.revocations import topic_of
+from tests.bus.realm import TestRealm, memory_network, realm
+from tests.controllers.build import Realm, spec, web
+from tests.controllers.test_resaying import controlling
+from tests.controllers.test_run_in_fleet import joined
+from tests.operations.sights import sight
+from tests.waiting import until
+
+EVIL = "service/evil/spec"
+
+
+def of_evil(instances: int, by: str) -> dict[str, Any]:
+    return to_data(SpecFact(spec=spec(web(instances, service="evil")), by=by, reason=""))
+
+
+async def poisoned(made: TestRealm) -> None:
+    """A service runs at its second revision, and who has applied it is revoked."""
+    await made.broker()
+    await joined(made, "n1")
+    eve = await made.client("operator/eve")
+    first = eve.emit(Draft(EVIL, of_evil(1, "eve")))
+    await first.acknowledged()
+    await eve.publish(Draft(EVIL, of_evil(2, "eve"), replaces=first))
+
+
+async def revoke(made: TestRealm) -> None:
+    (eve,) = [one for one in made.tasks if getattr(one, "source", "") == "operator/eve"]
+    root = await made.client("root", identity=made.identity("root"))
+    await root.publish(Draft(topic_of(eve._identity.key.key_id, "root"), {"by": "root", "name": "operator/eve"}))  # type: ignore[attr-defined]
+
+
+def slots(one: ControllerRunner) -> list[Any]:
+    return list(one.view.services["evil"].slots.values()) if "evil" in one.view.services else []
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_runs_and_nobody_has_applied_is_told_and_removed_or_applied_anew(tmp_path: Path, ends: bool) -> None:
+    async def main() -> None:
+        async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
+            await poisoned(made)
+            async with controlling(await made.client("controller/c1")) as one:
+                await until(lambda: len(slots(one)) == 2)
+                await revoke(made)
+                await until(lambda: one.view.winner(EVIL) is None and "evil" in one.view.services)
+                bob = await made.client("operator/bob")
+                seen = await look(bob)
+                told = {alert.target: alert for alert in alerts(seen, Found())}
+                assert told["evil"].code == "service.unsaid"
+                assert "evil/app/0, evil/app/1" in told["evil"].message
+                if ends:
+                    done = await removing.remove(bob, "evil", by="bob", reason="")
+                    assert done.instances == ["evil/app/0", "evil/app/1"]
+                    await until(lambda: all(s.fact is None or s.fact.record.desired == "gone" for s in slots(one)))
+                else:
+                    record = SpecFact(spec=spec(web(1, service="evil")), by="bob", reason="")
+                    assert await say_spec(bob, seen, record, "evil") == 3
+                    await until(lambda: next(s.fact.record.revision for s in slots(one) if s.fact is not None) == 3)
+                assert "evil" not in {alert.target for alert in alerts(await look(bob), Found())}
+
+    asyncio.run(main())
+
+
+def test_of_what_an_operator_has_applied_or_has_removed_nobody_is_told_so() -> None:
+    made = Realm("n1")
+    made.apply(web(1))
+    made.settle()
+    assert alerts(sight(made), Found()) == []
+    assert removing.epoch_of(sight(made), "web") == 1
+    assert slots_of(made.view, Target("web"))
+    with pytest.raises(NotFoundError, match="there is no service other"):
+        removing.epoch_of(sight(made), "other")
