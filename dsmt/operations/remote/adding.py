@@ -142,9 +142,11 @@ class Adding:
                 await self._end_key(node, key)
             if not found["nodes"] or out is not None:
                 await self._join(address, host, {**told, "ends": out == "revoked"}, node)
+            again = bool(found["nodes"])
+            if again:
+                await host.do("settle", told)
             given = await self._roles.give(host, told, node)
             self._tell(address.typed, f"starts {node}")
-            again = bool(found["nodes"])
             kept = (await host.do("start", {**told, "again": again, "certified": given.certified}))["kept"]
         sight = await _alive(self._connection, node, place.roles)
         return HostOutcome(

@@ -148,6 +148,14 @@ class Installation:
         told: dict[str, Any] = json.loads(run(argv, given=json.dumps(asks)))
         return told
 
+    def settle(self) -> dict[str, Any]:
+        """Have the node that is here take the labels that were typed, and the address that its machine has now."""
+        argv = [str(self.program / "bin/python"), "-I", "-m", "dsmt.operations.local.settling", str(self.home)]
+        told: dict[str, Any] = json.loads(run(argv, given=json.dumps({"labels": self.told["labels"]})))
+        if told["changed"]:
+            self.runs.unlink(missing_ok=True)  # what runs is begun anew, by whoever comes next if we are cut off
+        return told
+
     def start(self) -> dict[str, Any]:
         """Have what is here run: by systemd, or as `dsmt up --detach` does; what is of another dsmt is begun anew."""
         newer = self.told["again"] and not (self.runs.exists() and self.runs.read_text() == self.told["build"])
@@ -315,6 +323,7 @@ VERBS: Final[Mapping[str, Callable[[Installation], dict[str, Any]]]] = {
     "join": Installation.join,
     "request": Installation.request,
     "accept": Installation.accept,
+    "settle": Installation.settle,
     "start": Installation.start,
     "remove": Installation.remove,
 }

@@ -138,6 +138,25 @@ def test_what_is_installed_by_another_one_meanwhile_is_left(tmp_path: Path) -> N
     assert (one.program / "complete").exists()
 
 
+def test_what_has_changed_is_begun_anew_by_who_comes_next_though_who_changed_it_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run(argv: list[str], **_: Any) -> str:
+        ran.append(" ".join(argv[3:]))
+        return json.dumps({"changed": True})
+
+    monkeypatch.setattr(on_host, "run", run)
+    (tmp_path / "opt/dsmt").mkdir(parents=True)
+    one = host(tmp_path, again=True, labels={"zone": "b"})
+    one.runs.write_text("b1")
+    assert one.settle() == {"changed": True}
+    ran.clear()
+    one.start()
+    assert ran == ["up --detach --json", "upgrade --json"]
+
+
 def test_what_runs_of_another_dsmt_is_begun_anew_though_who_brought_the_next_one_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
