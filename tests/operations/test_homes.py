@@ -14,8 +14,9 @@ from dsmt.operations.local import home as homes
 from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import write_kept
+from dsmt.operations.local.machine import check_broker
 from dsmt.operations.local.making import ensure_node, init
-from dsmt.programs.configuration import NodeFile
+from dsmt.programs.configuration import IDENTITY, BrokerFile, NodeFile, RealmConfig
 from dsmt.programs.kept import KeeperFile
 from dsmt.trust.keys import SecretKey
 
@@ -123,3 +124,29 @@ def test_a_node_that_is_being_removed_is_none_of_those_that_the_next_keeper_begi
     keeper_directory(home).mkdir()
     write_kept(home, without=str(home.part("nodes", "n1")))
     assert KeeperFile.read(keeper_directory(home)).nodes == (str(home.part("nodes", "n2")),)
+
+
+@pytest.mark.parametrize(
+    ("brokers", "joined", "advice"),
+    [
+        (1, False, "choose another one, for a new realm in another home"),
+        (2, False, "dsmt broker remove b1, while another broker of the realm answers, and dsmt up again"),
+        (2, True, "dsmt node remove b1, where the realm was made, and add it again"),
+    ],
+    ids=["it is the only one", "another machine took over", "an added host"],
+)
+def test_who_has_not_the_address_of_its_broker_is_told_what_helps_there(
+    tmp_path: Path, brokers: int, joined: bool, advice: str
+) -> None:
+    """A copy of a home is put back on another machine, or a machine was given another address."""
+    home = Home(tmp_path)
+    known = tuple((f"192.0.2.9{number}:4000", bytes([number]) * 32) for number in range(brokers))
+    realm = RealmConfig(name="r", roots=(bytes(32),), brokers=known)
+    realm.write(home.root)
+    BrokerFile(realm=realm, address=known[0][0]).write(home.part("brokers", "b1"))
+    if joined:
+        home.part("nodes", "b1").mkdir(parents=True)
+        (home.part("nodes", "b1") / IDENTITY).touch()
+    with pytest.raises(FailedError, match="is no address of this machine") as told:
+        check_broker(home, "b1")
+    assert told.value.next == f"give it that address; or {advice}"

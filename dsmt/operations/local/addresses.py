@@ -87,14 +87,18 @@ def check_address(listen: str) -> None:
         raise InputError("home.address", said, next="write HOST:PORT")
 
 
-def check_free(address: str, who: str, *, then: str) -> None:
-    """Raise `FailedError` when a TCP port cannot be listened on: its holder is named, or that the host is another one."""
+NEW_REALM: Final = "choose another one, for a new realm in another home"
+
+
+def check_free(address: str, who: str, *, then: str, moved: str = NEW_REALM) -> None:
+    """Raise `FailedError` when a TCP port cannot be listened on: its holder is named, or that the host is another one.
+
+    `then` says what to do about the holder, and `moved` what else helps but that address.
+    """
     host, _, port = address.rpartition(":")
     if not is_here(host):
         said = f"{who} cannot listen on {address}: {host} is no address of this machine"
-        raise FailedError(
-            "start.address", said, next="give it that address; or choose another one, for a new realm in another home"
-        )
+        raise FailedError("start.address", said, next=f"give it that address; or {moved}")
     holder = LinuxSockets().holder(int(port), host.strip("[]"), "tcp")
     if holder is not None:
         raise FailedError(

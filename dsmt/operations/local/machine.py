@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from dsmt.errors import InputError, RefusedError
-from dsmt.operations.local.addresses import check_free
+from dsmt.operations.local.addresses import NEW_REALM, check_free
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up
 from dsmt.operations.local.keeping import ask_keeper, begin, keep, start_keeper
@@ -194,7 +194,16 @@ def check_broker(home: Home, name: str) -> None:
         read_identity(identity)
     listens = "broker" if config.realm.nats is None else "nats_server"
     if process_of(directory, listens) is None:
-        check_free(config.address, f"broker {name}", then="stop it, then try again")
+        check_free(config.address, f"broker {name}", then="stop it, then try again", moved=_moved(home, name))
+
+
+def _moved(home: Home, broker: str) -> str:
+    """What is to be done where the machine has not the address of a broker of this home, but that address."""
+    if home.is_joined:
+        return f"dsmt node remove {broker}, where the realm was made, and add it again"
+    if len(home.realm().brokers) > 1:
+        return f"dsmt broker remove {broker}, while another broker of the realm answers, and dsmt up again"
+    return NEW_REALM
 
 
 def damaged(home: Home) -> list[str]:
