@@ -28,7 +28,8 @@ from dsmt.spec.quantities import format_duration
 def whatif(ctx: CliContext, kill: tuple[str, ...], drain: tuple[str, ...], spec: tuple[str, ...]) -> None:
     """Show what would follow if nodes died or were drained, as controllers would decide it. Changes nothing.
 
-    It runs on a copy of the present state, in which every living node does what it is told.
+    It runs on a copy of the present state, in which every living node does what it is told. Brokers and controllers
+    on the machines of these nodes go on in it: whether enough of them would be left is not asked.
     """
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 
