@@ -24,7 +24,7 @@ from benchmarks.stamps import Stamp, Stamps, compile_program, now_ns
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.write.controlling import remove
+from dsmt.operations.write.removing import remove
 from dsmt.system.records import living, record_path
 
 ID: Final = "P3"

@@ -12,7 +12,7 @@ from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.alerting import Found, alerts
+from dsmt.operations.read.alerting import START_AGAIN, Found, alerts
 from dsmt.operations.read.members import Broker, brokers, controllers, node_shown, nodes
 from dsmt.operations.read.summaries import service, status
 from dsmt.operations.words.times import rfc3339
@@ -123,7 +123,7 @@ def test_of_a_dead_node_it_is_said_that_dsmt_acts_only_while_something_is_to_go_
 
     assert told()[0] == who
     realm.settle(seconds=1)
-    assert told() == ("you", "dsmt up on its machine, or dsmt node remove n2 --forget; look: dsmt why node/n2")
+    assert told() == ("you", f"{START_AGAIN}; or dsmt node remove n2 --forget; look: dsmt why node/n2")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_nodes_tells_of_a_node_that_is_not_alive_what_status_tells_with_the_comm
         seen = sight(realm)
         (alert,) = (one for one in status(seen, trust, []).alerts if one.target == "node/n2")
         assert alert.message.endswith(says)
-        assert "dsmt up on its machine" in alert.next
+        assert "dsmt node add, of an added host" in alert.next
         for shown in (member_screens.nodes(nodes(seen), seen), member_screens.node_shown(node_shown(seen, "n2"), seen)):
             assert shown.count(alert.message) == 1
             assert f"next: {alert.next}" in shown

@@ -17,7 +17,7 @@ from dsmt.operations.read.explaining import Explained, why
 from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, braking, brokers, controlling, node_control, nodesets
+from dsmt.operations.write import applying, braking, brokers, controlling, node_control, nodesets, removing
 from dsmt.operations.write.writing import anew
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
@@ -100,7 +100,7 @@ def test_a_hold_on_a_service_that_was_removed_and_made_anew_on_the_other_side_is
             await controlling.stop(ann, Target.parse("web/app/1"), by="ann", reason="says ann")
             await until(lambda: held(b1) == held(b2))
             async with cut(made, b2, [b1]):
-                await controlling.remove(ann, "web", by="ann", reason="")
+                await removing.remove(ann, "web", by="ann", reason="")
                 await applying.say_spec(ann, await look(ann), fact, "web")
                 placed = Slot(
                     node="n1", spec=str((await look(ann)).view.services["web"].spec.id), revision=1, desired="running"

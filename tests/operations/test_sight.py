@@ -15,7 +15,7 @@ from dsmt.event.topic import matches
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.sight import Passing, Sight, look
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import controlling
+from dsmt.operations.write import controlling, removing
 from dsmt.operations.write.controlling import following
 from dsmt.operations.write.rolling_back import rollback
 from dsmt.ports.bus import Complete, Cursor, Interest
@@ -134,7 +134,7 @@ def test_a_command_that_names_no_service_reads_the_whole_realm() -> None:
         lambda bus: controlling.retry(bus, Target("web"), by="a", reason=""),
         lambda bus: controlling.scale(bus, Target("web", "app"), 2, by="a", reason=""),
         lambda bus: controlling.use_nodes(bus, Target("web", "app"), "n1", by="a", reason=""),
-        lambda bus: controlling.remove(bus, "web", by="a", reason=""),
+        lambda bus: removing.remove(bus, "web", by="a", reason=""),
         lambda bus: rollback(bus, "web", None, by="a", reason=""),
     ],
 )

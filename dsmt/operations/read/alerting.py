@@ -21,6 +21,8 @@ from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import off_by, span
 from dsmt.trust.certificate import Certificate
 
+START_AGAIN: Final = "dsmt up on its machine (dsmt node add, of an added host)"
+"""How a node is had back. On a host that was added `dsmt up` would make another realm, in another home."""
 _OUT: Final[Mapping[str, str]] = {
     "revoked": "node.revoked",
     "expired": "node.expired",
@@ -172,10 +174,10 @@ def _away(sight: Sight, node: Node) -> Alert:
         said = f"{evidence}; {why.message}"
         return Alert(target=about, code="node.lost", message=said, next=why.next, who=why.who)
     if node.liveness == "dead" and not is_to_leave(sight, node.node):
-        back = f"dsmt up on its machine, or dsmt node remove {node.node} --forget; look: dsmt why {about}"
+        back = f"{START_AGAIN}; or dsmt node remove {node.node} --forget; look: dsmt why {about}"
         return Alert(target=about, code="node.lost", message=evidence, next=back, who="you")
     said = evidence if node.liveness == "dead" else f"{evidence}; whether it is dead is not decided yet"
-    back = f"dsmt why {about}; to have it back: dsmt up on its machine"
+    back = f"dsmt why {about}; to have it back: {START_AGAIN}"
     return Alert(target=about, code="node.lost", message=said, next=back, who="dsmt")
 
 
