@@ -235,7 +235,8 @@ class Ingest:
 
     def _standing(self, event: Event) -> Standing:
         """What is held where a fact wants to stand; what a tombstone of this very batch hides is not held any more."""
-        at = standing(event, self._held(event.topic), lambda: self._ended(thing_of(event.topic)))
+        held = self._void.followed(event, self._held(event.topic))
+        at = standing(event, held, lambda: self._ended(thing_of(event.topic)))
         hidden = at.winner is not None and is_over(at.winner.event, at.ended)
         return Standing(None, at.ended) if hidden else at
 

@@ -3,7 +3,8 @@
 Rule 1: what controllers may write they say again themselves, by what stands; so that stays. What an operator's key said was
     signed anew, or dropped, before its end; what it said elsewhere meanwhile, or on the other side of a partition, is void.
 Rule 2: of the facts that are stored the greatest one stands then that is believed, and that no believed tombstone hides.
-    Where there is none nothing else is known, and the void one stays: nobody who comes later believes it.
+    Where there is none nothing else is known, and the void one stays: nobody who comes later believes it. Who was there may
+    replace it, in either case.
 Rule 3: a tombstone that is void hides nothing.
 """
 
@@ -13,7 +14,8 @@ from collections.abc import Iterable
 
 from dsmt.event.envelope import TOMBSTONE, Event, SignedEvent, thing_of
 from dsmt.event.fold import Fold
-from dsmt.ports.store import Facts, Row, StoreFullError
+from dsmt.event.order import newer
+from dsmt.ports.store import Events, Row, StoreFullError
 from dsmt.trust.grants import is_said_again
 from dsmt.trust.store import TrustStore
 
@@ -21,7 +23,7 @@ from dsmt.trust.store import TrustStore
 class Void:
     """What is void in a store, by what is trusted."""
 
-    def __init__(self, store: Facts, trust: TrustStore) -> None:
+    def __init__(self, store: Events, trust: TrustStore) -> None:
         self._store, self._trust = store, trust
         self.waits = False
         """Whether something is to be displaced as soon as the disk has room for that."""
@@ -30,6 +32,16 @@ class Void:
         """The fact of a row that stands; None for no row, and for one that is void."""
         held = None if row is None else row.read()
         return None if held is None or self._is_void(held) else held
+
+    def followed(self, event: Event, held: SignedEvent | None) -> SignedEvent | None:
+        """What a fact follows: what is held, or the void one that it names, if that is greater: its source believed it."""
+        if event.replaces is None or (held is not None and held.id == event.replaces):
+            return held
+        row = self._store.event(*event.replaces)
+        named = None if row is None or row.topic != event.topic else row.read()
+        if named is None or not self._is_void(named) or (held is not None and newer(held.event, named.event)):
+            return held
+        return named
 
     def _is_void(self, signed: SignedEvent) -> bool:
         event = signed.event
