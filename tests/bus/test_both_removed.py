@@ -89,3 +89,29 @@ async def test_another_broker_is_added_to_all_of_which_none_counts_as_removed(r:
     await until(lambda: held(b1) == held(b2))
     assert await names(two) == {"b1", "b2", "b3"}
     assert [broker._others.refusal for broker in every] == [None] * 2
+
+
+@scenario
+async def test_who_was_removed_by_a_stolen_key_on_one_side_is_a_broker_again_when_its_end_is_heard(
+    r: TestRealm,
+) -> None:
+    b1, b2, b3 = every = await mesh(r, "b1", "b2", "b3")
+    one, eve = await r.client("operator/a", brokers=at(b1)), await r.client("operator/eve", brokers=at(b2))
+    late = await r.client("operator/late", brokers=at(b2))
+    await announce(one, {broker._identity.name.removeprefix("broker/"): at(broker)[0] for broker in every}, by="a")
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    async with cut(r, b1, [b2, b3]):
+        await leaves_out(eve, "b1")
+        await until(lambda: asked(b2) == asked(b3) == {at(b1)[0].public} and "b1" in late.brokers._words.removed)
+        key = eve._identity.key.key_id
+        said = Draft(topic_of(key, "root"), {"by": "root", "name": eve.source})
+        await (await r.client("root", identity=r.identity("root"), brokers=at(b1))).publish(said)
+    await until(lambda: all(broker._trust.is_revoked(key) for broker in every), 30)
+    await until(lambda: all(linked(broker) == 2 for broker in every), 30)
+    await one.publish(Draft("config/x", {"n": 1}))
+    await until(lambda: held(b1) <= held(b2) == held(b3))
+    assert asked(b2) == asked(b3) == set()
+    await until(lambda: "b1" in late.brokers._words.present)
+    again = await r.restarted(b2)
+    await until(lambda: linked(again) == 2, 30)
+    assert asked(again) == set()

@@ -240,8 +240,10 @@ def test_the_words_by_which_who_brings_them_is_no_broker_any_more_are_obeyed_a_l
     brings: list[str], noted: bool, ended: bool, obeyed_at: float | None
 ) -> None:
     found: list[float] = []
+    recalled: list[bool] = []
     own: Any = SimpleNamespace(
         copying=SimpleNamespace(alone=True),
+        _recall=lambda: recalled.append(True),
         _note=lambda _: noted,
         _are_removed=lambda names: "broker/b2" in names,
         _clock=SimpleNamespace(boottime=lambda: 5.0),
@@ -250,3 +252,4 @@ def test_the_words_by_which_who_brings_them_is_no_broker_any_more_are_obeyed_a_l
     )
     Others.stored(own, [cast("Row", SimpleNamespace(brought=one)) for one in brings], ended=ended)
     assert [*found, own._obeys_at] == ([5.0, None] if obeyed_at == 5.0 else [obeyed_at])
+    assert recalled == [True] * ended, "what the key had said on brokers counts no more"

@@ -72,7 +72,8 @@ class BrokerWords:
     def take(self, one: SignedEvent) -> bool:
         """Take in a word that was checked; whether it is news."""
         held = self._said.get(one.event.topic)
-        news = one.event.topic.startswith(TOPIC) and (held is None or newer(one.event, held.event))
+        gives_way = held is None or self._trust.disowns(held) or newer(one.event, held.event)
+        news = one.event.topic.startswith(TOPIC) and gives_way
         if news:
             self._said[one.event.topic] = one
         return news

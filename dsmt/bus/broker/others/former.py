@@ -1,7 +1,7 @@
-"""Former brokers: those that were removed are asked for the words on brokers, and for nothing else (rule R8).
+"""Former brokers: those that were removed are asked for words on brokers and keys, and for nothing else (rule R8).
 
 Rule 1: each side of a partition may have removed the brokers of the other one. Neither reads the other then, and only by
-    this do they hear of it: where every broker was removed none was.
+    this do they hear of it: where every broker was removed none was. Nor was who was removed by a key that has ended (J3).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dsmt.bus.broker.others.copying import Reach
 from dsmt.bus.rules.brokers import TOPIC
 from dsmt.ports.bus import Arrived, BusReader, Interest
 from dsmt.ports.realm import BrokerAddress
+from dsmt.trust.revocations import REVOKED
 
 ASK_S: Final = 10.0
 ANSWER_S: Final = 5.0
@@ -48,7 +49,7 @@ class Former:
             running = asyncio.get_running_loop().create_task(bus.run())
             try:
                 await bus.wait_attached()
-                async with bus.subscribe(Interest((f"{TOPIC}+",), signals=False, follow=False)) as batches:
+                async with bus.subscribe(Interest((f"{TOPIC}+", REVOKED), signals=False, follow=False)) as batches:
                     async for batch in batches:
                         self._take(bus.broker, [each for each in batch if isinstance(each, Arrived)], bus)
             finally:

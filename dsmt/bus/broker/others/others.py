@@ -154,6 +154,7 @@ class Others:
 
     def started(self) -> None:
         """All retained facts were seen: whoever is known is read from now on."""
+        self._recall()
         self._know()
         if not self.copying.alone:
             self._recorder.wholeness.awaits_others(self._clock.boottime())
@@ -163,6 +164,8 @@ class Others:
         if not self.copying.alone:
             self._withholding.published(rows)
             self._withholding.restore(row for row in rows if row.brought)
+        if ended:
+            self._recall()
         noted = self._note(rows)
         if noted and not ended and self._are_removed({row.brought for row in rows}):
             self._obeys_at = self._clock.boottime() + TOGETHER_S
@@ -181,6 +184,12 @@ class Others:
         rows = list(self._words.values())
         if not session.by_broker and self._fan_out.introduce(session, rows):
             self._send(session, f.Brokers(), tuple(row.raw for row in rows))
+
+    def _recall(self) -> None:
+        """Of what keys that have ended said on brokers nothing counts but what stands in its place (J3)."""
+        for topic in [topic for topic, one in self._said.items() if self._trust.disowns(one)]:
+            del self._said[topic], self._words[topic]
+        self._note(row for row in self._store.facts(TOPIC, f"{TOPIC}~", 2**31) if not self._trust.disowns(row.read()))
 
     def _note(self, rows: Iterable[Row]) -> bool:
         found = False
