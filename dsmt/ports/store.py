@@ -187,8 +187,8 @@ class Elections(Protocol):
         """The shared facts that stand of all sources of a role."""
         ...
 
-    def beaten(self, topic: str) -> list[Row]:
-        """The shared facts on a topic, and below it, that are stored and do not stand."""
+    def beaten(self, topics: frozenset[str]) -> list[Row]:
+        """The shared facts on some topics, and below them, that are stored and do not stand."""
         ...
 
     def elect(self, rows: Sequence[Row]) -> None:

@@ -142,3 +142,38 @@ async def test_a_full_disk_delays_it_and_a_broker_that_ends_before_does_it_when_
     assert stands(b1, "config/y") == ("operator/eve", {"n": 2})
     again = await r.restarted(b1)
     assert stands(again, "config/y") == ("operator/bob", {"n": 1})
+
+
+@scenario
+async def test_who_is_a_broker_is_told_by_what_stands_then_and_the_brokers_read_each_other_again(r: TestRealm) -> None:
+    async with sides(r) as s:
+        said = words([s.b1, s.b2])
+        for topic, data in said.items():
+            await s.bob.publish(topic, data)
+        await s.alike()
+        topic, reader = "config/broker/b1", await r.client("operator/reader", brokers=at(s.b2))
+        s.eve._last[topic] = s.bob._last[topic]
+        async with cut(r, s.b2, [s.b1]):
+            await s.eve.publish(topic, said[topic] | {"removed": True, "by": "eve"})
+            await until(lambda: "b1" in reader.brokers._words.removed and not s.b2._others.copying.known)
+            await revoke(r, s.eve, s.b2)
+            await until(lambda: stands(s.b2, topic) == ("operator/bob", said[topic]))
+        await until(lambda: linked(s.b1) == linked(s.b2) == 1)
+        await until(lambda: "b1" in reader.brokers._words.present)
+
+
+@scenario
+async def test_the_history_is_looked_through_once_and_not_where_nothing_new_is_void(r: TestRealm) -> None:
+    b1 = await r.broker()
+    eve = Facts(await r.client("operator/eve"))
+    for n in range(3):
+        await eve.publish(f"config/x{n}", {"n": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        looked, real = [], Elections.beaten
+        patch.setattr(Elections, "beaten", lambda self, topics: looked.append(topics) or real(self, topics))
+        for node in ("n1", "n2"):
+            await revoke_key(r, r.identity(f"node/{node}"), b1)
+        assert looked == []
+        await revoke(r, eve, b1)
+        await revoke_key(r, r.identity("node/n3"), b1)
+        assert looked == [{"config/x0", "config/x1", "config/x2"}]

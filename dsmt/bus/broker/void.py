@@ -25,6 +25,8 @@ class Void:
 
     def __init__(self, store: Events, trust: TrustStore) -> None:
         self._store, self._trust = store, trust
+        self._seen: set[int] = set()
+        """The rows that are void, of which it was seen to that: what comes for their places since then stands at once."""
         self.waits = False
         """Whether something is to be displaced as soon as the disk has room for that."""
 
@@ -49,14 +51,19 @@ class Void:
 
     def displace(self, now_ms: int) -> None:
         """Keys have ended: let what they had displaced stand again (rules 2 and 3)."""
-        void = [signed for row in self._store.elections.standing("operator") if self._is_void(signed := row.read())]
-        topics = {topic for signed in void for topic in _topics(signed.event)}
-        rivals = {row.row: row for topic in sorted(topics) for row in self._store.elections.beaten(topic)}
+        standing = (row for row in self._store.elections.standing("operator") if row.row not in self._seen)
+        void = {row.row: signed.event for row in standing if self._is_void(signed := row.read())}
+        if not void:
+            self.waits = False
+            return
+        topics = frozenset(topic for event in void.values() for topic in _topics(event))
+        rivals = {row.row: row for row in self._store.elections.beaten(topics)}
         beside = {of for row in rivals.values() for of in (row.topic, TOMBSTONE + thing_of(row.topic))}
-        standing = [row for topic in sorted(beside) if (row := self._store.winner(topic)) is not None]
-        elected = [row for row in self._greatest([*standing, *rivals.values()], now_ms) if row.row in rivals]
+        stand = [row for topic in sorted(beside) if (row := self._store.winner(topic)) is not None]
+        elected = [row for row in self._greatest([*stand, *rivals.values()], now_ms) if row.row in rivals]
         try:
             self._store.elections.elect(elected)
+            self._seen.update(void)
             self.waits = False
         except StoreFullError:
             self.waits = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from dsmt.bus.store.database import Database
@@ -10,6 +10,11 @@ from dsmt.ports.store import Row
 
 _ROLES: Final = ("controller", "operator")
 """Who says shared facts: rows of others are not looked at, of which there are many more."""
+_BEATEN: Final = (
+    "SELECT row, topic FROM events WHERE source > ? AND source < ? AND fact = 1 AND winner = 0 AND epoch IS NOT NULL"
+)
+_AT_ONCE: Final = 500
+"""How many rows are fetched by one question."""
 Find = Callable[[str, Sequence[Any]], list[Row]]
 """Gives the rows of a store for which a condition on its columns holds."""
 
@@ -24,13 +29,19 @@ class Elections:
         """The shared facts that stand of all sources of a role."""
         return self._find("winner = 1 AND epoch IS NOT NULL AND source > ? AND source < ?", (f"{role}/", f"{role}0"))
 
-    def beaten(self, topic: str) -> list[Row]:
-        """The shared facts on a topic, and below it, that are stored and do not stand."""
-        said = "source > ? AND source < ? AND fact = 1 AND winner = 0 AND epoch IS NOT NULL"
-        where = f"{said} AND (topic = ? OR topic > ? AND topic < ?)"
-        return [
-            one for role in _ROLES for one in self._find(where, (f"{role}/", f"{role}0", topic, f"{topic}/", f"{topic}0"))
+    def beaten(self, topics: frozenset[str]) -> list[Row]:
+        """The shared facts on some topics, and below them, that are stored and do not stand.
+
+        All that these roles have said is looked through once, however many topics these are: no index has what is beaten.
+        """
+        found = [
+            row
+            for role in _ROLES
+            for row, topic in self._db.do(_BEATEN, (f"{role}/", f"{role}0"))
+            if topic in topics or not topics.isdisjoint(_above(topic))
         ]
+        parts = (found[first : first + _AT_ONCE] for first in range(0, len(found), _AT_ONCE))
+        return [one for part in parts for one in self._find(f"row IN ({','.join('?' * len(part))})", part)]
 
     def elect(self, rows: Sequence[Row]) -> None:
         """Let each of these stand on its topic, in one commit. Raises `FailedError`."""
@@ -40,3 +51,11 @@ class Elections:
                     "UPDATE events SET winner = 0, ended = ? WHERE topic = ? AND winner = 1", (self._head(), one.topic)
                 )
                 db.execute("UPDATE events SET winner = 1, ended = NULL WHERE row = ?", (one.row,))
+
+
+def _above(topic: str) -> Iterator[str]:
+    """The topics that a topic is below."""
+    end = topic.find("/")
+    while end > 0:
+        yield topic[:end]
+        end = topic.find("/", end + 1)
