@@ -2,9 +2,10 @@
 
 Rule 1: a store lacks what was held if it is another one than was read before, or ends before the row that was read there:
     it is one that was lost, or an old one that has come back.
-Rule 2: all durable winners are offered, what ends or restrains before what it ends or restrains: who is cut short leaves
-    no service running that was removed, no instance starting that was held, and no node in use that was excluded. What
-    wins no more and slots name comes last: it changes nothing, and is waited for by the nodes that need it.
+Rule 2: all durable winners are offered that are not void (J3), what ends or restrains before what it ends or restrains:
+    who is cut short leaves no service running that was removed, no instance starting that was held, and no node in use
+    that was excluded. What wins no more and slots name comes last: it changes nothing, and is waited for by the nodes
+    that need it.
     Before them the newest word that each broker has signed: it is no fact for the next store, but the broker's own on realm
     time, which does not go back behind it (J4).
 Rule 3: nothing is decided before all of it has come back, or what wins over it, or the tombstone that ended it. What has
@@ -33,8 +34,13 @@ BEHIND: Final = "behind what was known before"
 class Offering:
     """What is yet to be taken over by the store that is read now. `offer` sends; `complain` hears what did not come back."""
 
-    def __init__(self, offer: Callable[[Sequence[SignedEvent]], None], complain: Callable[[str], None]) -> None:
-        self._offer, self._complain = offer, complain
+    def __init__(
+        self,
+        offer: Callable[[Sequence[SignedEvent]], None],
+        complain: Callable[[str], None],
+        is_void: Callable[[SignedEvent], bool] = lambda _signed: False,
+    ) -> None:
+        self._offer, self._complain, self._is_void = offer, complain, is_void
         self._held: View | None = None
         self._named: dict[EventId, SignedEvent] = {}
         self._missing: dict[str, SignedEvent] = {}
@@ -56,7 +62,9 @@ class Offering:
         self._whole_since = None
         if self._held is None:
             return
-        durable = in_order(signed for signed in self._held.winners() if signed.event.expires_ms is None)
+        durable = in_order(
+            signed for signed in self._held.winners() if signed.event.expires_ms is None and not self._is_void(signed)
+        )
         self._missing = {signed.event.topic: signed for signed in durable}
         self._offer([*_words(self._held), *durable, *self._named.values()])
 

@@ -11,7 +11,7 @@ Rule 4: what an operator's key said nobody says again: it was signed anew, or dr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import from_data
 from dsmt.event.registry import lookup
+from dsmt.ports.bus import Arrived, Delivery
 from dsmt.trust.grants import is_said_again, may_write
 from dsmt.view import View
 
@@ -84,14 +85,22 @@ class Resaying:
         self._since: dict[str, float] = {}
         self._said_until: dict[str, float] = {}
 
-    def is_misled(self, view: View) -> bool:
-        """Whether a view holds what nobody believes any more and nobody says again (rule 4)."""
+    def is_misled(self, view: View, folded: Sequence[Delivery]) -> bool:
+        """Whether a view holds what nobody believes any more and nobody says again (rule 4).
+
+        `folded` came last. What waited for its reader may have been checked before that was told.
+        """
         known = self._revocations()
-        if known == self._looked:
+        if not known:
             return False
+        topics = [one.signed.event.topic for one in folded if isinstance(one, Arrived)]
+        held = view.winners() if known != self._looked else [view.winner(topic) for topic in topics]
         self._looked = known
-        said = (signed for signed in view.winners() if signed.event.version is not None)
-        return any(self._is_revoked(signed) and not is_said_again(signed.event.topic) for signed in said)
+        return any(signed is not None and self.is_void(signed) for signed in held)
+
+    def is_void(self, signed: SignedEvent) -> bool:
+        """Whether nobody believes a fact any more, and nobody says it again."""
+        return signed.event.version is not None and self._is_revoked(signed) and not is_said_again(signed.event.topic)
 
     def due(self, view: View, now: float, *, waits: Callable[[str], float], besides: Container[str]) -> list[Intent]:
         """What is to be said again now: what is wanted since `waits` seconds of its topic, and not on its way.

@@ -102,7 +102,7 @@ class ControllerRunner:
         self._dearest_s = 0.0
         """What the dearest part has taken of the present look at everything."""
         self._following = ViewFollower()
-        self._offering, self._named = Offering(bus.offer, complain), NamedSpecs()
+        self._offering, self._named = Offering(bus.offer, complain, self._resaying.is_void), NamedSpecs()
         self._subscription: Subscription | None = None
         self._broker = ""
         self._could_accuse = False
@@ -137,10 +137,6 @@ class ControllerRunner:
     def _fold(self, batch: Sequence[Delivery]) -> bool:
         """Take in what came; False where all facts are to be read anew: the store ends before what was read, or rule 6."""
         now = self._clock.boottime()
-        if self._resaying.is_misled(self.view):
-            self._following.begin()
-            self._begin(View(), now)
-            return False
         for delivery in batch:
             held = self.view
             step = self._following.take(delivery)
@@ -160,6 +156,10 @@ class ControllerRunner:
                     self._attached(broker, now, lost=held if step is Step.ANEW else None)
                 case _:
                     pass
+        if self._resaying.is_misled(self.view, batch):
+            self._following.begin()
+            self._begin(View(), now)
+            return False
         return True
 
     def _reached(self, cursor: Cursor, token: int | None, now: float, *, whole: bool) -> None:
