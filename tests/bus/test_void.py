@@ -177,3 +177,18 @@ async def test_the_history_is_looked_through_once_and_not_where_nothing_new_is_v
         await revoke(r, eve, b1)
         await revoke_key(r, r.identity("node/n3"), b1)
         assert looked == [{"config/x0", "config/x1", "config/x2"}]
+
+
+@scenario
+async def test_what_had_died_meanwhile_lets_nothing_stand_again_that_it_had_displaced(r: TestRealm) -> None:
+    b1 = await r.broker()
+    eve, bob = await r.client("operator/eve"), await r.client("operator/bob")
+    before = None
+    for who, ttl_ms in ((bob, None), (bob, 100), (eve, None)):
+        said = who.emit(Draft("config/x", {"ttl_ms": ttl_ms}, replaces=before, ttl_ms=ttl_ms))
+        await said.acknowledged()
+        before = said
+    dead_ms = b1.now_ms() + 200
+    await until(lambda: b1.now_ms() > dead_ms)
+    await revoke(r, Facts(eve), b1)
+    assert stands(b1, "config/x") == ("operator/eve", {"ttl_ms": None})

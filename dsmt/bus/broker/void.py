@@ -69,14 +69,14 @@ class Void:
             self.waits = True
 
     def _greatest(self, rows: Iterable[Row], now_ms: int) -> list[Row]:
-        """Of each topic the greatest that is believed, and lives."""
+        """Of each topic the greatest that is believed, where that one lives: what a dead one had displaced is over."""
         fold, of = Fold(), {}
         for row in rows:
             signed = row.read()
-            if not self._trust.disowns(signed) and not signed.event.is_dead(now_ms):
+            if not self._trust.disowns(signed):
                 of[signed.id] = row
                 fold.take(signed)
-        return [of[signed.id] for signed in fold]
+        return [of[signed.id] for signed in fold if not signed.event.is_dead(now_ms)]
 
 
 def _topics(void: Event) -> list[str]:
