@@ -11,6 +11,7 @@ import pytest
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.store.elections import Elections
+from dsmt.errors import RefusedError
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
@@ -192,3 +193,20 @@ async def test_what_had_died_meanwhile_lets_nothing_stand_again_that_it_had_disp
     await until(lambda: b1.now_ms() > dead_ms)
     await revoke(r, Facts(eve), b1)
     assert stands(b1, "config/x") == ("operator/eve", {"ttl_ms": None})
+
+
+@scenario
+async def test_the_next_one_counts_on_from_numbers_that_were_raised_step_by_step_and_are_void(r: TestRealm) -> None:
+    b1 = await r.broker()
+    eve, bob = await r.client("operator/eve"), await r.client("operator/bob")
+    held = await Facts(bob).publish("config/x", {"by": "bob"})
+    before = held
+    for version in (2**20, 2**21):
+        said = eve.emit(Draft("config/x", {"by": "eve"}, replaces=before, version=version))
+        await said.acknowledged()
+        before = said
+    await revoke(r, Facts(eve), b1)
+    for topic, version, follows in (("config/x", 2**21 + 2**20 + 1, held), ("config/y", 2**21, None)):
+        with pytest.raises(RefusedError, match="far above"):
+            await bob.publish(Draft(topic, {"by": "bob"}, replaces=follows, version=version))
+    await bob.publish(Draft("config/x", {"by": "bob"}, replaces=held, version=2**21 + 1))

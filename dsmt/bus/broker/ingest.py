@@ -238,7 +238,7 @@ class Ingest:
         held = self._void.followed(event, self._held(event.topic))
         at = standing(event, held, lambda: self._ended(thing_of(event.topic)))
         hidden = at.winner is not None and is_over(at.winner.event, at.ended)
-        return Standing(None, at.ended) if hidden else at
+        return Standing(None if hidden else at.winner, at.ended, lambda: self._void.numbers(event.topic))
 
     def _ended(self, thing: str) -> int:
         tombstone = self._held(TOMBSTONE + thing)

@@ -49,6 +49,12 @@ class Void:
         event = signed.event
         return event.version is not None and self._trust.disowns(signed) and not is_said_again(event.topic)
 
+    def numbers(self, topic: str) -> tuple[int, int]:
+        """The greatest epoch and version of what is void on a topic; the history is looked through for that."""
+        rows = [*self._store.elections.beaten(frozenset({topic})), *filter(None, [self._store.winner(topic)])]
+        void = [signed.event for row in rows if row.topic == topic and self._is_void(signed := row.read())]
+        return max((one.epoch or 0 for one in void), default=0), max((one.version or 0 for one in void), default=0)
+
     def displace(self, now_ms: int) -> None:
         """Keys have ended: let what they had displaced stand again (rules 2 and 3)."""
         standing = (row for row in self._store.elections.standing("operator") if row.row not in self._seen)

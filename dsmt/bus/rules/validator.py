@@ -44,6 +44,8 @@ class Standing(msgspec.Struct, frozen=True):
 
     winner: SignedEvent | None
     ended: int = 0
+    void: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    """Asked for the greatest epoch and version that were said there and are void: others may count on from these (J3)."""
 
 
 def standing(event: Event, held: SignedEvent | None, ended: Callable[[], int]) -> Standing:
@@ -160,7 +162,9 @@ def _check_step(event: Event, at: Standing, *, own: bool) -> None:
     held = None if at.winner is None else at.winner.event
     above = (at.ended, 0) if held is None else (max(at.ended, held.epoch or 0), held.version or 0)
     for word, number, known in (("epoch", event.epoch, above[0]), ("version", event.version, above[1])):
-        if number is not None and number > max(known + MAX_STEP, 0 if own else event.time_ms):
+        if number is None or number <= max(known + MAX_STEP, 0 if own else event.time_ms):
+            continue
+        if number > at.void()[word == "version"] + MAX_STEP:
             raise UnusableEventError("event.version", f"{word} {number} of {event.topic} is far above {known}")
 
 
