@@ -182,6 +182,8 @@ class Admission:
                 continue
             self._revocations[row.topic] = row
             found.append(row)
+        if found:
+            self._words.clear()
         return found
 
     def is_revoked(self, session: Session) -> bool:
