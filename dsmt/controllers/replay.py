@@ -12,7 +12,8 @@ Rule 5: what the store's broker had said in an earlier life, and others brought 
     that store, as the broker says all of that anew: it is not folded. Where a store was written before its broker ran,
     as when a realm comes back from NATS, all that was written then was a fact in it.
 Rule 6: who begins after a revocation is never given what that key had said. So where the digest is not that of rule 1, the
-    view is tried of who began with this incarnation: the winners of then that were believed, and what came since.
+    view is tried of who began with this incarnation, or folded anew with a key's end, for the view held what was void by
+    that: the winners of then that were believed, with what void ones had displaced, and what came since.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import TOMBSTONE, Event, SignedEvent, thing_of
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.records import from_data
+from dsmt.trust.grants import is_said_again
 from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.view import View
@@ -162,8 +164,9 @@ class _Reading:
 
     def __init__(self, history: _History, broker: str, ended: RevokedAt) -> None:
         self._history, self._broker, self._ended = history, broker, ended
-        self._anew: set[int] = set()
-        self.view, self._since = View(), 0
+        self._tried: set[tuple[int, float]] = set()
+        self._ends: list[float] | None = None
+        self.view, self._since = View(), 0.0
         self._rows = history.facts(broker)
         self._next = next(self._rows, None)
 
@@ -173,22 +176,35 @@ class _Reading:
         self.view.expire(decision.now_ms)
         if self.view.digest == decision.view_digest:
             return True
-        if event.incarnation in self._anew:
-            return False
-        self._anew.add(event.incarnation)
-        return self._begin(decision, event)
+        return any(self._begin(decision, place) for place in self._places(decision, event))
 
-    def _fold(self, upto: int) -> None:
+    def _places(self, decision: Decision, event: Event) -> Iterator[float]:
+        """Where who decided may have begun: with its incarnation, or where something became void, the last first; each once.
+
+        Each try folds all rows anew.
+        """
+        if self._ends is None:
+            void = {self._ended(one) for _, one in self._history.rows if one.event.version is not None and _may_be_void(one)}
+            self._ends = sorted(void - {inf}, reverse=True)
+        began = self._history.began(event)
+        for place in (began, *(one for one in self._ends if one <= decision.row)):
+            if (event.incarnation, place) not in self._tried:
+                self._tried.add((event.incarnation, place))
+                yield min(place, decision.row)
+
+    def _fold(self, upto: float, *, beginning: bool = False) -> None:
+        """Fold the rows up to one; `beginning`: there nobody believes a key that had ended, but for what is said again."""
+        since = upto if beginning else self._since
         while self._next is not None and self._next[0] <= upto:
-            if self._ended(self._next[1]) > self._since:
-                self.view.apply(self._next[1])
+            signed = self._next[1]
+            if self._ended(signed) > since or (beginning and not _may_be_void(signed)):
+                self.view.apply(signed)
             self._next = next(self._rows, None)
 
-    def _begin(self, decision: Decision, event: Event) -> bool:
+    def _begin(self, decision: Decision, began: float) -> bool:
         """Rule 6. Whether that is the view; else all stays as it was."""
         other = _Reading(self._history, self._broker, self._ended)
-        began = min(self._history.began(event), decision.row)
-        other._fold(began)
+        other._fold(began, beginning=True)
         believed, other.view = [one for one in other.view.winners() if self._ended(one) > began], View()
         for one in believed:
             other.view.apply(one)
@@ -199,6 +215,11 @@ class _Reading:
             return False
         self.view, self._since = other.view, began
         return True
+
+
+def _may_be_void(signed: SignedEvent) -> bool:
+    """Whether nobody says a fact again whose key has ended (J3)."""
+    return not is_said_again(signed.event.topic)
 
 
 def _replay_one(

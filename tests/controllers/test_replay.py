@@ -9,9 +9,10 @@ from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replay import Report, _Reading, fold_and_decide
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
+from dsmt.event.kinds.service import SpecFact
 from dsmt.view import View
 
-from .build import Realm, web
+from .build import Realm, spec, web
 from .scenario import Life
 from .signing import signed
 
@@ -257,6 +258,29 @@ def test_who_began_between_two_revocations_goes_on_with_what_the_second_key_had_
 
     def ended(one: SignedEvent) -> float:
         return revoked.get(one.event.source.partition("/")[2], inf)
+
+    assert [one.outcome for one in fold_and_decide(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 2
+
+
+def test_what_is_decided_by_who_folds_anew_for_a_void_spec_replays_with_the_one_that_it_had_displaced() -> None:
+    life = Life(0)
+    realm = life.realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    before, stood = realm.view.winner("service/web/spec"), realm.view.copy()
+    void = realm.say("operator/eve", "service/web/spec", SpecFact(spec=spec(web(4)), by="eve", reason=""))
+    life.decide(realm.decide())
+    realm.obey()
+    revoked = len(realm.rows)
+    held = [one for one in realm.view.winners() if one != void]
+    realm.view = stood
+    for one in held:
+        realm.view.apply(one)
+    assert realm.view.winner("service/web/spec") == before
+    realm.apply(web(1, service="other"))
+    life.decide(realm.after(1).decide())
+
+    def ended(one: SignedEvent) -> float:
+        return revoked if one.event.source == "operator/eve" else inf
 
     assert [one.outcome for one in fold_and_decide(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 2
 
