@@ -165,18 +165,19 @@ async def test_who_is_a_broker_is_told_by_what_stands_then_and_the_brokers_read_
 
 @scenario
 async def test_the_history_is_looked_through_once_and_not_where_nothing_new_is_void(r: TestRealm) -> None:
-    b1 = await r.broker()
+    await r.broker()
     eve = Facts(await r.client("operator/eve"))
     for n in range(3):
         await eve.publish(f"config/x{n}", {"n": 1})
     with pytest.MonkeyPatch.context() as patch:
         looked, real = [], Elections.beaten
         patch.setattr(Elections, "beaten", lambda self, topics: looked.append(topics) or real(self, topics))
-        for node in ("n1", "n2"):
-            await revoke_key(r, r.identity(f"node/{node}"), b1)
-        assert looked == []
-        await revoke(r, eve, b1)
-        await revoke_key(r, r.identity("node/n3"), b1)
+        root, counts = await r.client("root"), []
+        for one in (r.identity("node/n1"), eve._client._identity, r.identity("node/n2")):
+            said = Revoked(by="root", name=one.name)
+            await root.publish(Draft(topic_of(one.key.key_id, "root"), to_data(said)))
+            counts.append(len(looked))
+        assert counts == [0, 1, 1]
         assert looked == [{"config/x0", "config/x1", "config/x2"}]
 
 
