@@ -17,7 +17,7 @@ from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.store import StoreFullError
 from dsmt.trust.revocations import topic_of
-from tests.bus.meshes import at, held, mesh
+from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestRealm, reading, scenario
 from tests.bus.test_leaf import cut
 from tests.waiting import until
