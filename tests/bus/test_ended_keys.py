@@ -24,10 +24,10 @@ EVE, MALLORY = named(1, "node/eve"), named(2, "node/mallory")
 ROOTS = root_issued("root", ROOT, key=ROOT, now_s=NOW_S - 60, serial=bytes(16))
 
 
-def revoked(who: Identity, sequence: int, *, by: str = "root", key: SecretKey = ROOT) -> SignedEvent:
+def revoked(who: Identity, sequence: int, *, by: str = "root", key: SecretKey = ROOT, at_s: int = NOW_S) -> SignedEvent:
     event = Event(
         source=by, incarnation=1, sequence=sequence, chain=ChainLink(1, NO_LEAF), type="dsmt.revoked",
-        topic=topic_of(who.key.key_id, by), subject=who.name, time=hlc(NOW_S * 1000), data={"by": by},
+        topic=topic_of(who.key.key_id, by), subject=who.name, time=hlc(at_s * 1000), data={"by": by, "name": who.name},
     )  # fmt: skip
     return seal([event], key)[0]
 
@@ -63,3 +63,17 @@ def test_what_the_next_broker_does_not_tell_is_missing_there() -> None:
     assert [one.id for one in ended.missing()] == [first.id, second.id]
     ended.told([second.raw])
     assert [one.id for one in ended.missing()] == [first.id]
+
+
+def test_of_others_that_had_its_name_the_one_that_ended_last_counts_and_nobody_else() -> None:
+    trust, ended = client()
+    others = [named(number, EVE.name) for number in (3, 4, 5)]
+    for one in others:
+        trust.add_all([signed.raw for signed in one.chain])
+    assert ended.namesake_ended_ms(EVE.certificate) == 0
+    ended.told([revoked(MALLORY, 1, at_s=NOW_S + 50).raw, revoked(EVE, 2, at_s=NOW_S + 40).raw])
+    assert ended.namesake_ended_ms(EVE.certificate) == 0
+    ended.told(
+        [revoked(one, 3 + n, at_s=NOW_S + at).raw for n, (one, at) in enumerate(zip(others, (5, 20, 10), strict=True))]
+    )
+    assert ended.namesake_ended_ms(EVE.certificate) == (NOW_S + 20) * 1000

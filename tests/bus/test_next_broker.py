@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,14 @@ from msgspec.structs import replace
 
 from dsmt.bus.client import brokers, homing
 from dsmt.bus.client.brokers import KnownBrokers
+from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.brokers import FILE
-from dsmt.errors import TransportError, UnusableEventError
+from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.bus import the_bus
 from tests.agents.memory_machine import MemoryFiles
+from tests.bus.realm import TestRealm, memory_network
 from tests.bus.test_known_brokers import Keys, seed, word
 
 B1, B2, B3, L1, L2 = (seed(name) for name in ("b1", "b2", "b3", "l1", "l2"))
@@ -170,3 +174,27 @@ def test_who_looks_whether_its_leaf_is_there_again_leaves_no_link_to_it_behind(m
     with pytest.raises(TransportError, match="answers again"):
         asyncio.run(main())
     assert closed == [L1]
+
+
+def test_what_a_full_disk_does_not_keep_of_brokers_is_known_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, files = word("b2"), MemoryFiles()
+
+    def full(*_: object, **__: object) -> None:
+        raise FailedError("node.files", "the disk is full")
+
+    monkeypatch.setattr(files, "write", full)
+    client = Client(B1, files=files, trust=Trust(there))
+    assert client.brokers.told([there.raw]) == []
+    assert len(client.brokers.all) == 2
+
+
+@pytest.mark.parametrize(("kept", "known"), [(True, False), (False, True), (True, True)])
+def test_where_brokers_are_is_kept_where_alone_they_are_kept_or_beside_the_incarnation(
+    kept: bool, known: bool, tmp_path: Path
+) -> None:
+    """A controller keeps nothing else, and knows where brokers are that nobody had when it was made."""
+    made, both, alone = TestRealm(memory_network(), tmp_path), MemoryFiles(), MemoryFiles()
+    identity, trust = made.identity("operator/a"), made.trust()
+    with the_bus(identity, trust, [B1], kept=both if kept else None, known=alone if known else None) as bus:
+        assert isinstance(bus, BusClient)
+        assert bus.brokers._files is (alone if known else both)

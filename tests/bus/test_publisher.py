@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
 from dsmt.bus.client import publisher as publishing
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.publisher import Publisher
@@ -22,6 +24,7 @@ from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.event.codec import decode_part
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.hlc import BOUND_MS
 from dsmt.ports.network import Message
 from tests.bus.realm import Pen, TestRealm, scenario
 
@@ -300,3 +303,22 @@ async def test_an_incarnation_is_kept_before_anything_is_signed_in_it(r: TestRea
     made.attached(None)
     assert isinstance(emission.error, FailedError)
     assert seen == [[]]
+
+
+@scenario
+async def test_who_outlives_a_namesake_begins_anew_once_and_never_further_ahead_than_a_broker_takes(r: TestRealm):
+    made = publisher(r, "node/n1")
+    attached(made)
+    began = made.signer.incarnation
+    assert not made.outlive(began - 1)
+    assert made.outlive(began)
+    assert made.signer.incarnation == began + 1
+    assert not made.outlive(began)
+    made.signer.clock.last = ahead = 2**62
+    made.begin_next()
+    assert made.signer.clock.last >= ahead
+    made.begin_next(backwards=True)
+    assert made.signer.clock.last < ahead
+    made.begin(began + BOUND_MS)
+    with pytest.raises(TransportError, match="realm time went back"):
+        made.begin_next()

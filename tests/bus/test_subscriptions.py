@@ -12,6 +12,7 @@ from dsmt.bus.client.asking import Asking
 from dsmt.bus.client.subscription import CREDIT, MAIL, ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
 from dsmt.bus.nats.deliveries import Deliveries
+from dsmt.bus.rules.ended_keys import NAMESAKE
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
 from dsmt.event.topic import PATTERNS_MOST
@@ -240,3 +241,10 @@ def test_more_patterns_than_a_subscription_has_are_refused_where_they_are_asked_
     ClientSubscription(1, Interest(("a",) * PATTERNS_MOST), lambda _frame: None)
     with pytest.raises(ValueError, match="257 patterns of one subscription, and 256 are the most"):
         ClientSubscription(1, Interest(("a",) * (PATTERNS_MOST + 1)), lambda _frame: None)
+
+
+def test_what_concerns_every_reader_each_is_told() -> None:
+    reading = Reading(conflate=True)
+    other = reading.registry.begin(Interest(("config/",)))
+    reading.registry.tell(NAMESAKE)
+    assert [[one for batch, _ in each._queue for one in batch] for each in (reading.subscription, other)] == [[NAMESAKE]] * 2
