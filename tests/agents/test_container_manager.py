@@ -331,12 +331,16 @@ def test_what_a_manager_has_said_it_says_again_to_another_store_that_may_not_hav
 def test_what_a_manager_has_said_it_says_again_where_another_key_of_its_node_has_ended() -> None:
     async def main() -> None:
         at = await Managed.running()
-        layers = ("container", "agent")
-        said = [len(at.told(layer)) for layer in layers]
+        second = SlotKey("web", "app", 1)
+        other = at.node.agents.site(second)
+        other.place()
+        await other.until("running")
+        topics = [f"{slot.on('status', 'n1')}/{layer}" for slot in (SLOT, second) for layer in ("container", "agent")]
+        said = [len(at.realm.told(topic)) for topic in topics]
         at.realm.tell(Notice("dsmt.notice.trimmed", "nothing to this node"))
         at.realm.tell(NAMESAKE)
         await asyncio.sleep(5)
-        assert [len(at.told(layer)) for layer in layers] == [one + 1 for one in said]
+        assert [len(at.realm.told(topic)) for topic in topics] == [one + 1 for one in said]
         at.end()
 
     in_virtual_time(main)
