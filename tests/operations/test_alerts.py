@@ -16,6 +16,7 @@ from dsmt.operations.read.alerting import START_AGAIN, Found, alerts
 from dsmt.operations.read.members import Broker, brokers, controllers, node_shown, nodes
 from dsmt.operations.read.summaries import service, status
 from dsmt.operations.words.times import rfc3339
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
@@ -318,3 +319,39 @@ def test_of_one_whose_broker_was_lost_nothing_is_told_beside_one_that_lives_befo
     assert told() == []
     realm.after(11)
     assert told() == ["controller.silent"]
+
+
+def certified(now_s: int, **ends_s: int) -> dict[str, Certificate]:
+    """Certificates of brokers and controllers, `broker_b1`, that end so many seconds from now."""
+    root, made = SecretKey(bytes(32)), {}
+    for name, left_s in ((name.replace("_", "/"), left_s) for name, left_s in ends_s.items()):
+        made[name] = root_issued(
+            name, root, key=root, now_s=now_s - 7200, serial=bytes(16), lifetime_s=7200 + left_s
+        ).certificate
+    return made
+
+
+@pytest.mark.parametrize(
+    ("revoked", "left", "other"),
+    [(set(), set(), True), ({"broker/b2"}, set(), False), (set(), {"broker/b2"}, False)],
+    ids=["another one stands", "it is revoked", "it has left"],
+)
+def test_who_was_attached_to_a_broker_whose_certificate_has_ended_goes_to_one_that_is_believed_if_there_is_one(
+    revoked: set[str], left: set[str], other: bool
+) -> None:
+    seen = sight(Realm("n1"))
+    used = certified(seen.now_ms // 1000, broker_b1=-60, broker_b2=3600, controller_c1=3600)
+    (alert,) = alerts(seen, Found(used=used, revoked=revoked, left=left))
+    assert (alert.target, alert.code) == ("broker/b1", "broker.expired")
+    assert ("who was attached to it goes to another one" in alert.message) == other
+    assert alerts(seen, Found(used=used, left={"broker/b1"})) == []
+
+
+def test_of_a_controller_whose_certificate_has_ended_it_is_told_also_where_there_is_no_service_yet() -> None:
+    realm = Realm("n1")
+    realm.controller("c1")
+    realm.session("controller/c1", "closed", how="peer")
+    seen = sight(realm)
+    used = certified(seen.now_ms // 1000, controller_c1=-60)
+    told = alerts(seen, Found(controllers=controllers(seen), used=used))
+    assert [(one.target, one.code) for one in told] == [("controller/c1", "controller.expired")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.errors import NotFoundError
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.sight import look
@@ -89,3 +91,46 @@ def test_of_what_an_operator_has_applied_or_has_removed_nobody_is_told_so() -> N
     assert slots_of(made.view, Target("web"))
     with pytest.raises(NotFoundError, match="there is no service other"):
         removing.epoch_of(sight(made), "other")
+
+
+def left_alone(*slots: str, desired: str = "running") -> Realm:
+    """Slots that are wanted though no spec of their service is believed."""
+    made = Realm("n1")
+    for slot in slots:
+        made.say("controller/c1", f"service/{slot}", Slot(node="n1", spec="operator/eve@1-1", revision=1, desired=desired))
+    return made
+
+
+def test_slots_that_are_to_go_and_services_that_nobody_can_read_are_not_said_to_run_though_nobody_has_applied_them() -> None:
+    made = left_alone("evil/slot/app/0", "evil/slot/db/0", "evil/slot/app/1", "odd/slot/app/0")
+    for slot in ("evil/slot/app/1", "old/slot/app/0"):
+        made.say("controller/c1", f"service/{slot}", Slot(node="n1", spec="operator/eve@1-1", revision=1, desired="gone"))
+    made.say("operator/bob", "service/odd/spec", {"spec": 7})
+    seen = sight(made)
+    assert {name: list(map(str, keys)) for name, keys in seen.unsaid.items()} == {"evil": ["evil/app/0", "evil/db/0"]}
+    assert [one.target for one in alerts(seen, Found()) if one.code == "service.unsaid"] == ["evil"]
+    assert not [one for one in alerts(replace(seen, whole=False), Found()) if one.code == "service.unsaid"]
+    with pytest.raises(NotFoundError, match="there is no service old"):
+        removing.epoch_of(seen, "old")
+
+
+def test_what_ends_slots_whose_spec_nobody_believes_names_each_of_their_components_once() -> None:
+    made = left_alone("evil/slot/app/0", "evil/slot/app/1", "evil/slot/db/0")
+    assert set(removing._stood(sight(made), "evil").spec["components"]) == {"app", "db"}
+
+
+def test_a_service_that_was_removed_and_is_not_buried_yet_is_not_removed_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
+            await made.broker()
+            bob = await made.client("operator/bob")
+            await bob.publish(Draft(EVIL, of_evil(1, "bob"), version=1))
+            await removing.remove(bob, "evil", by="bob", reason="it is not needed")
+            again = await removing.remove(bob, "evil", by="eve", reason="")
+            assert again.action == "remove"
+            entry = (await look(bob)).view.services["evil"]
+            assert entry.spec is not None
+            said = entry.spec.record
+            assert (said.removed, said.by, said.reason) == (True, "bob", "it is not needed")
+
+    asyncio.run(main())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -19,10 +21,12 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.records import to_data
 from dsmt.operations.connection import Connection
+from dsmt.operations.local import certificates
 from dsmt.operations.read.explaining import why
 from dsmt.operations.write import revoking
 from dsmt.ports.bus import Draft
 from dsmt.programs.configuration import RealmConfig
+from dsmt.trust.keys import SecretKey
 from dsmt.view import View
 from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import TestRealm, memory_network, realm
@@ -365,3 +369,21 @@ def test_who_ends_a_key_while_a_broker_is_not_heard_is_told_that_its_words_there
             assert said.startswith("b1 is not heard at b2: what the key has said there since is not known here")
 
     asyncio.run(main())
+
+
+def test_who_ends_a_key_is_told_where_nobody_has_heard_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives(of: object, name: str, found: object) -> None:
+        async def given(*_: object, **__: object) -> object:
+            return found
+
+        monkeypatch.setattr(of, name, given)
+
+    for name, found in (("unheard", ["b2 is not heard"]), ("sign_anew", ([], [])), ("revoke", None)):
+        gives(revoking, name, found)
+    gives(revoking, "wait_for_successors", [])
+    monkeypatch.setattr(certificates, "attached", lambda *_: nullcontext())
+    monkeypatch.setattr(certificates, "root_identity", lambda *_, **__: None)
+    claim: Any = SimpleNamespace(name="operator/eve", key="aa", ours=(), theirs=())
+    connection: Any = SimpleNamespace(bus=SimpleNamespace(now_ms=lambda: 0), realm=None, brokers=[], by="alice")
+    done = asyncio.run(certificates.revoke(connection, SecretKey(bytes(32)), claim, reason="stolen"))
+    assert done.warnings == ["b2 is not heard"]

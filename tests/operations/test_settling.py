@@ -63,3 +63,11 @@ def test_a_broker_whose_address_has_gone_is_not_moved_in_silence(tmp_path: Path)
     with pytest.raises(RefusedError, match=r"broker m5 listens at 192\.0\.2\.6:4000, and 192\.0\.2\.6 is no address of"):
         settle(home, Settling(labels={"zone": "c"}))
     assert told(home)[1] == {}, "nothing was done"
+
+
+def test_of_several_nodes_each_takes_what_is_typed(tmp_path: Path) -> None:
+    home = added(tmp_path, "127.0.0.1")
+    NodeFile(node="m6", realm=REALM, address="127.0.0.1", labels={}).write(home.part("nodes", "m6"))
+    (home.part("nodes", "m6") / "identity").touch()
+    assert settle(home, Settling(labels={"zone": "c"}))
+    assert [NodeFile.read(home.part("nodes", node)).labels for node in ("m5", "m6")] == [{"zone": "c"}] * 2

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local import keeping, upgrading
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.steadiness import stays
+from dsmt.operations.local.steadiness import ENDS, stays
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED, BrokerFile, RealmConfig
 from dsmt.system.procfs import identity_of, is_alive
@@ -130,3 +131,40 @@ def test_who_is_only_slow_stays() -> None:
 
     assert asyncio.run(stays(lambda: one, never, patience_s=0.1))
     assert not asyncio.run(stays(lambda: None, never, patience_s=0.1))
+
+
+def test_who_has_ended_no_more_than_a_few_times_and_then_does_what_it_is_there_for_stays() -> None:
+    starts = [ProcessIdentity(pid=number, started=number, boot="b") for number in range(ENDS)]
+    seen, left = list[ProcessIdentity | None]([None]), iter([None, *starts])
+
+    async def there() -> bool:
+        return seen[-1] is starts[-1]
+
+    def look() -> ProcessIdentity | None:
+        seen.append(next(left))
+        return seen[-1]
+
+    assert asyncio.run(stays(look, there, patience_s=10))
+
+
+def test_no_node_is_begun_anew_where_a_broker_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "keeper").mkdir()
+    done, nobody = list[str](), SimpleNamespace(controllers=list, bridges=list, brokers=list)
+    monkeypatch.setattr(Home, "names", lambda _home, kind: [kind])
+    monkeypatch.setattr(Home, "realm", lambda _home: RealmConfig(name="r", roots=(bytes(32),), brokers=()))
+    monkeypatch.setattr(upgrading, "Parts", lambda *_: nobody)
+
+    def act(name: str, *, fails: bool = False) -> None:
+        async def acts(*_: object) -> None:
+            done.append(name)
+            if fails:
+                raise FailedError("upgrade.broken", "it ends again and again")
+
+        monkeypatch.setattr(upgrading, name, acts)
+
+    for name in ("end_program", "end", "start_keeper", "_replace_node", "start_all"):
+        act(name)
+    act("_check_broker", fails=True)
+    with pytest.raises(FailedError, match="again and again"):
+        asyncio.run(upgrading._replace_all(Home(tmp_path), lambda _: None))
+    assert done[-2:] == ["start_keeper", "_check_broker"]

@@ -15,6 +15,7 @@ from dsmt.errors import FailedError, RefusedError
 from dsmt.operations.local.home import Home
 from dsmt.operations.remote import adding
 from dsmt.operations.remote.hosts import address_of
+from dsmt.operations.remote.on_host import VERBS
 from dsmt.operations.remote.places import NodePlace, keep_place, place_of, places
 from dsmt.operations.remote.wheels import Wheels
 from dsmt.ports.realm import NatsTerms
@@ -94,3 +95,39 @@ def test_of_a_machine_its_other_living_nodes_are_told() -> None:
     fleet = SimpleNamespace(state=lambda name: "dead" if name == "dead" else "alive")
     sight: Any = SimpleNamespace(view=SimpleNamespace(nodes=nodes), fleet=fleet)
     assert adding._on_machine_of(sight, "one") == ("two",)
+
+
+@pytest.mark.parametrize(("nodes", "done"), [(["n1"], ["state", "settle", "start"]), ([], ["state", "start"])])
+def test_a_host_that_was_added_before_takes_what_is_typed_before_it_is_started(
+    nodes: list[str], done: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    @asynccontextmanager
+    async def reached(address: Any, **_: Any) -> AsyncIterator[Any]:
+        yield SimpleNamespace(address=address, platform=None, do=do)
+
+    async def do(verb: str, told: dict[str, Any]) -> dict[str, Any]:
+        ran.append(verb)
+        assert verb in VERBS
+        assert told["labels"] == {"zone": "b"}
+        return {"ours": True, "more": False, "nodes": nodes, "installed": True, "hostname": "one", "kept": True}
+
+    async def nothing(*_: Any, **__: Any) -> Any:
+        return Wheels(files={}) if "what" in __ else (None, None)
+
+    async def give(*_: Any) -> Any:
+        return SimpleNamespace(certified=[], broker=None)
+
+    monkeypatch.setattr(adding, "reached", reached)
+    for name in ("collected", "_out", "_alive"):
+        monkeypatch.setattr(adding, name, nothing)
+    monkeypatch.setattr(adding.Adding, "_join", nothing)
+    monkeypatch.setattr(adding, "_on_machine_of", lambda *_: ())
+    realm = RealmConfig(name="test", roots=(bytes(32),), brokers=(("10.0.0.1:1", bytes(32)),))
+    connection, operator, roles = SimpleNamespace(realm=realm), None, SimpleNamespace(all=(), give=give)
+    work = adding.Adding(
+        connection, operator, Home(tmp_path), labels={"zone": "b"}, roles=roles, user=True, tell=lambda *_: None
+    )  # type: ignore[arg-type]
+    asyncio.run(work.add([address_of("one")], lambda _: None))
+    assert ran == done
