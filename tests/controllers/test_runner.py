@@ -378,3 +378,13 @@ def test_of_what_was_thrown_away_nothing_is_forgotten_that_had_come_since_it_dec
     assert hand.turn() == []
     monkeypatch.undo()
     assert hand.slots() == ["service/db/slot/app/0"]
+
+
+def test_who_was_misled_decides_nothing_before_it_has_read_all_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand = applied()
+    assert hand.slots() == SLOTS
+    assert hand.runner._gate.place(hand.clock.now) is not None
+    monkeypatch.setattr(hand.runner._resaying, "is_misled", lambda *_: True)
+    assert not hand.runner._fold([])
+    assert len(hand.runner.view) == 0
+    assert hand.runner._gate.place(hand.clock.now) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError
-from dsmt.system import files, libc
+from dsmt.system import files, libc, logs
 from dsmt.system.files import DiskFiles
 
 
@@ -43,3 +43,15 @@ def test_a_disk_that_cannot_be_written_out_is_told(tmp_path: Path, monkeypatch: 
     with pytest.raises(FailedError, match="cannot be synced") as caught:
         asyncio.run(DiskFiles(str(tmp_path)).synced(""))
     assert caught.value.code == "node.files"
+
+
+def test_a_log_whose_file_system_cannot_free_a_part_of_it_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(name: str, *_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(logs, "call", call)
+    (tmp_path / "out").write_bytes(bytes(2**20))
+    logs._punch(str(tmp_path / "out"), 2**20)
+    assert (tmp_path / "out").read_bytes() == bytes(2**20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from dsmt.errors import FailedError
 from dsmt.system import procfs
 
 MARK = "DSMT_TREE"
@@ -113,3 +115,14 @@ def test_a_process_handles_a_signal_from_when_it_has_a_handler_for_it_and_nobody
         program.stdin.flush()
         program.wait(20)
         assert procfs.handles(program.pid, signal.SIGURG)
+
+
+def test_what_the_kernel_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not the parent of its programs' orphans would not know of them."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(procfs, "call", refused)
+    with pytest.raises(FailedError, match="the kernel refused prctl 36: Operation not permitted"):
+        procfs.become_subreaper()
