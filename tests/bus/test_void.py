@@ -135,6 +135,8 @@ async def test_a_full_disk_delays_it_and_a_broker_that_ends_before_does_it_when_
     assert not b1._ingest._void.waits
     assert stands(b1, "config/x") == stands(b1, "config/y") == ("operator/bob", {"n": 1})
     db = b1._store._db  # type: ignore[attr-defined]
+    kept = "SELECT topic FROM events WHERE fact = 1 AND (winner = 1) = (ended IS NOT NULL)"
+    assert db.connection.execute(kept).fetchall() == [], "what stands no more is trimmed one day, and what stands is not"
     for said in (0, 1):
         db.do(
             "UPDATE events SET winner = ? WHERE topic = 'config/y' AND source = ?",
@@ -211,3 +213,29 @@ async def test_the_next_one_counts_on_from_numbers_that_were_raised_step_by_step
         with pytest.raises(RefusedError, match="far above"):
             await bob.publish(Draft(topic, {"by": "bob"}, replaces=follows, version=version))
     await bob.publish(Draft("config/x", {"by": "bob"}, replaces=held, version=2**21 + 1))
+
+
+@scenario
+async def test_what_another_one_had_ended_stays_so_where_a_void_word_had_ended_it_again(r: TestRealm) -> None:
+    async with sides(r) as s:
+        await s.bob.publish("nodeset/few", SET)
+        s.eve._last["tombstone/nodeset/few"] = await s.bob.publish("tombstone/nodeset/few", GRAVE | {"by": "bob"})
+        await s.alike()
+        await s.eve.publish("tombstone/nodeset/few", GRAVE, epoch=2)
+        await until(lambda: stands(s.b1, "tombstone/nodeset/few") == ("operator/eve", GRAVE))
+        await revoke(r, s.eve, s.b1)
+        for one in (s.b1, s.b2):
+            await until(lambda one=one: stands(one, "tombstone/nodeset/few") == ("operator/bob", GRAVE | {"by": "bob"}))  # type: ignore[misc]
+        assert await read(await r.client("operator/late", brokers=at(s.b2)), "nodeset/") == []
+
+
+@scenario
+async def test_what_a_revoked_controller_said_stands_until_another_one_says_it_again(r: TestRealm) -> None:
+    b1 = await r.broker()
+    eve = Facts(await r.client("controller/eve"))
+    await eve.publish("service/web/barrier/begin/released", {"at_ms": 7})
+    await revoke(r, eve, b1)
+    await until(lambda: b1._trust.is_revoked(eve._client._identity.key.key_id))
+    held_now = b1._ingest._held("service/web/barrier/begin/released")
+    assert held_now is not None
+    assert held_now.event.source == "controller/eve"
