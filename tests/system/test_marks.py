@@ -89,9 +89,10 @@ place = sys.argv[1]
 bear(place)
 with bearing(make_mark(place + "/other", 1)) as marked:
     child = subprocess.Popen(["sleep", "600"], env=marked)
-print(borne_by(child.pid) == number_of(marked["DSMT_TREE"]), flush=True)
+own = borne_by(child.pid) == number_of(marked["DSMT_TREE"])
 child.kill()
 child.wait()
+print(own, flush=True)
 sys.stdin.read()
 """
     pipe = subprocess.PIPE
