@@ -35,12 +35,15 @@ def of_evil(instances: int, by: str) -> dict[str, Any]:
     return to_data(SpecFact(spec=spec(web(instances, service="evil")), by=by, reason=""))
 
 
-async def poisoned(made: TestRealm) -> None:
-    """A service runs at its second revision, and who has applied it is revoked."""
+async def poisoned(made: TestRealm, *, buried: bool = False) -> None:
+    """A service runs at its second revision; `buried`: that of somebody else was ended before."""
     await made.broker()
     await joined(made, "n1")
     eve = await made.client("operator/eve")
-    first = eve.emit(Draft(EVIL, of_evil(1, "eve")))
+    if buried:
+        await (await made.client("operator/al")).publish(Draft(EVIL, of_evil(1, "al")))
+        await eve.publish(Draft("tombstone/service/evil", {"by": "eve", "reason": ""}))
+    first = eve.emit(Draft(EVIL, of_evil(1, "eve"), epoch=1 + buried))
     await first.acknowledged()
     await eve.publish(Draft(EVIL, of_evil(2, "eve"), replaces=first))
 
@@ -55,11 +58,14 @@ def slots(one: ControllerRunner) -> list[Any]:
     return list(one.view.services["evil"].slots.values()) if "evil" in one.view.services else []
 
 
+@pytest.mark.parametrize("buried", [False, True])
 @pytest.mark.parametrize("ends", [True, False])
-def test_what_runs_and_nobody_has_applied_is_told_and_removed_or_applied_anew(tmp_path: Path, ends: bool) -> None:
+def test_what_runs_and_nobody_has_applied_is_told_and_removed_or_applied_anew(
+    tmp_path: Path, ends: bool, buried: bool
+) -> None:
     async def main() -> None:
         async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
-            await poisoned(made)
+            await poisoned(made, buried=buried)
             async with controlling(await made.client("controller/c1")) as one:
                 await until(lambda: len(slots(one)) == 2)
                 await revoke(made)

@@ -5,7 +5,7 @@ Rule 1: what controllers may write they say again themselves, by what stands; so
 Rule 2: of the facts that are stored the greatest one stands then that is believed, and that no believed tombstone hides.
     Where there is none nothing else is known, and the void one stays: nobody who comes later believes it. Who was there may
     replace it, in either case.
-Rule 3: a tombstone that is void hides nothing.
+Rule 3: a tombstone that is void hides nothing. That of a service never is: controllers may write it, too (rule 1).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Void:
         fold, of = Fold(), {}
         for row in rows:
             signed = row.read()
-            if not self._trust.disowns(signed):
+            if not (self._is_void(signed) if signed.event.ends else self._trust.disowns(signed)):
                 of[signed.id] = row
                 fold.take(signed)
         return [of[signed.id] for signed in fold if not signed.event.is_dead(now_ms)]
