@@ -52,7 +52,7 @@ async def test_who_attaches_under_ever_new_names_is_refused_with_a_sentence_and_
 @scenario
 async def test_who_attaches_and_detaches_in_a_loop_is_refused_and_attaches_when_it_has_waited(r: TestRealm):
     broker = await r.broker()
-    broker._admission._comings = Rates(1.0, 2.5)
+    broker._admission._comings = Rates(0.3, 2.5)
     node = r.identity("node/n1")
     for _ in range(3):
         await r.raw(node.name, identity=node)
