@@ -23,7 +23,8 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import from_data
 from dsmt.event.registry import lookup
 from dsmt.ports.bus import Arrived, Delivery
-from dsmt.trust.grants import is_said_again, may_write
+from dsmt.trust.grants import may_write
+from dsmt.trust.revocations import is_void
 from dsmt.view import View
 
 IsRevoked = Callable[[SignedEvent], bool]
@@ -100,7 +101,7 @@ class Resaying:
 
     def is_void(self, signed: SignedEvent) -> bool:
         """Whether nobody believes a fact any more, and nobody says it again."""
-        return signed.event.version is not None and self._is_revoked(signed) and not is_said_again(signed.event.topic)
+        return is_void(signed, self._is_revoked)
 
     def due(self, view: View, now: float, *, waits: Callable[[str], float], besides: Container[str]) -> list[Intent]:
         """What is to be said again now: what is wanted since `waits` seconds of its topic, and not on its way.

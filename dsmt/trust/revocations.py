@@ -8,11 +8,11 @@ Rule 3: what is taken in here is a claim; what it ends is judged where certifica
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from dsmt.event.envelope import Event
-from dsmt.trust.grants import is_name
+from dsmt.event.envelope import Event, SignedEvent
+from dsmt.trust.grants import is_name, is_said_again
 
 REVOKED: Final = "trust/revoked/"
 KEY_ID_BYTES: Final = 16
@@ -33,6 +33,12 @@ def revoked_by(topic: str) -> bytes | None:
     except ValueError:
         return None
     return key_id if len(key_id) == KEY_ID_BYTES and is_name(source) else None
+
+
+def is_void(signed: SignedEvent, is_revoked: Callable[[SignedEvent], bool]) -> bool:
+    """Whether a shared fact is one of a revoked key that nobody says again: it stands for nobody."""
+    event = signed.event
+    return event.version is not None and is_revoked(signed) and not is_said_again(event.topic)
 
 
 class Revocations:

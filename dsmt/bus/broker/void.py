@@ -16,7 +16,7 @@ from dsmt.event.envelope import TOMBSTONE, Event, SignedEvent, thing_of
 from dsmt.event.fold import Fold
 from dsmt.event.order import newer
 from dsmt.ports.store import Events, Row, StoreFullError
-from dsmt.trust.grants import is_said_again
+from dsmt.trust.revocations import is_void
 from dsmt.trust.store import TrustStore
 
 
@@ -46,8 +46,7 @@ class Void:
         return named
 
     def _is_void(self, signed: SignedEvent) -> bool:
-        event = signed.event
-        return event.version is not None and self._trust.disowns(signed) and not is_said_again(event.topic)
+        return is_void(signed, self._trust.disowns)
 
     def numbers(self, topic: str) -> tuple[int, int]:
         """The greatest epoch and version of what is void on a topic; the history is looked through for that."""

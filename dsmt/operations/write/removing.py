@@ -35,8 +35,9 @@ def epoch_of(sight: Sight, service: str) -> int:
 
 def _stood(sight: Sight, service: str) -> SpecFact:
     """What was applied of a service last; a stand-in for what nobody believes any more."""
-    if service in sight.unsaid:
-        return _stand_in(service, sight.unsaid[service])
+    left = sight.unsaid.get(service)
+    if left is not None:
+        return _stand_in(service, left)
     entry = sight.view.services.get(service)
     if entry is None or entry.spec is None:
         raise no_service(sight.view, service)
