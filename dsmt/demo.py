@@ -40,7 +40,8 @@ from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.members import processes
 from dsmt.operations.read.watching import Seen, Watch, watching
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write.applying import apply, read_files
+from dsmt.operations.write.applying import apply
+from dsmt.operations.write.declaring import read_files
 from dsmt.ports.bus import Ability
 from dsmt.spec.health import HttpCheck
 

@@ -27,9 +27,9 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
     """Create or change services as FILES say (service files, directories, or `-`). Done when this is stored."""
     from dsmt.cli import screens  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.read import waiting  # noqa: PLC0415 - the parser of YAML is slow to import
-    from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.write import applying, declaring  # noqa: PLC0415 - the parser of YAML is slow to import
 
-    declared = applying.read_files(files)
+    declared = declaring.read_files(files)
     limit = seconds(wait)
 
     async def work(connection: Connection) -> tuple[list[waiting.Applied], FailedError | TimedOutError | None]:
@@ -62,9 +62,9 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
 def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
     """Show what apply would do with FILES: what differs, each step and where, and the plan's id. Changes nothing."""
     from dsmt.operations.read.planning import ApplyPlan  # noqa: PLC0415 - with it
-    from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.write import applying, declaring  # noqa: PLC0415 - the parser of YAML is slow to import
 
-    declared = applying.read_files(files)
+    declared = declaring.read_files(files)
 
     async def work(connection: Reading) -> list[ApplyPlan]:
         return await applying.plan_all(connection.bus, declared, by=connection.by)
@@ -84,9 +84,9 @@ def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
 def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
     """Show what differs between FILES and what is applied."""
     from dsmt.operations.read.planning import Difference  # noqa: PLC0415 - with it
-    from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.write import applying, declaring  # noqa: PLC0415 - the parser of YAML is slow to import
 
-    declared = applying.read_files(files)
+    declared = declaring.read_files(files)
 
     async def work(connection: Reading) -> list[Difference]:
         return await applying.diff_all(connection.bus, declared)

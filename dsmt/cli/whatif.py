@@ -31,11 +31,11 @@ def whatif(ctx: CliContext, kill: tuple[str, ...], drain: tuple[str, ...], spec:
     It runs on a copy of the present state, in which every living node does what it is told. Brokers and controllers
     on the machines of these nodes go on in it: whether enough of them would be left is not asked.
     """
-    from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.write import applying, declaring  # noqa: PLC0415 - the parser of YAML is slow to import
 
     if not (kill or drain or spec):
         raise InputError("whatif.nothing", "nothing is to happen", next="dsmt whatif --kill NODE, --drain NODE, --spec FILE")
-    declared = applying.read_files(spec) if spec else []
+    declared = declaring.read_files(spec) if spec else []
 
     async def work(connection: Reading) -> WhatIf:
         return await applying.foresee(connection.bus, declared, kill=kill, drain=drain, by=connection.by)

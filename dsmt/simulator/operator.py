@@ -18,7 +18,7 @@ from dsmt.errors import DsmtError, NotFoundError
 from dsmt.operations.offline.history import export
 from dsmt.operations.read import heeding
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, braking, brokers, clocks, controlling, node_control, removing
+from dsmt.operations.write import applying, braking, brokers, clocks, controlling, declaring, node_control, removing
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.engine.host import HostProcess
@@ -123,7 +123,7 @@ class SimOperator:
 
     def apply(self, *specs: dict[str, Any], reason: str = "a simulation") -> None:
         """Apply specs, as plain values, with one command."""
-        declared = [applying.Declared(from_plain(spec), Path("/"), ()) for spec in specs]
+        declared = [declaring.Declared(from_plain(spec), Path("/"), ()) for spec in specs]
 
         def applied() -> None:
             for spec in specs:

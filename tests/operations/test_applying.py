@@ -12,7 +12,7 @@ from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, controlling
+from dsmt.operations.write import applying, controlling, declaring
 from dsmt.operations.write.writing import Said
 from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.nodeset import NodeSetError
@@ -40,7 +40,7 @@ def test_a_spec_that_no_event_can_hold_is_refused_before_anything_is_planned_or_
     monkeypatch.setattr(applying, "look", look)
     monkeypatch.setattr(applying, "say", say)
     declared = [
-        applying.Declared(spec=parse(text, file="t")[0], directory=Path(), warnings=(), file=f"{name}.yaml")
+        declaring.Declared(spec=parse(text, file="t")[0], directory=Path(), warnings=(), file=f"{name}.yaml")
         for name, text in (("web", web(1)), ("large", LARGE))
     ]
     bus: Any = None
@@ -57,7 +57,7 @@ def test_a_spec_that_no_event_can_hold_is_refused_before_anything_is_planned_or_
 
 def test_a_file_without_an_end_is_too_large() -> None:
     with pytest.raises(SpecErrors) as caught:
-        applying.read_files(["/dev/zero"])
+        declaring.read_files(["/dev/zero"])
     assert "larger than" in caught.value.mistakes[0].message
 
 
@@ -123,7 +123,7 @@ def test_a_service_whose_spec_cannot_be_read_is_not_said_to_be_none_and_its_next
     with pytest.raises(FailedError, match="what was applied of web last cannot be read here") as caught:
         applying.current(sight(realm), "web")
     assert caught.value.code == "spec.unreadable"
-    declared, bus = applying.Declared(parse(web(1), file="t")[0], Path(), (), "web.yaml"), cast("Any", None)
+    declared, bus = declaring.Declared(parse(web(1), file="t")[0], Path(), (), "web.yaml"), cast("Any", None)
     (done,) = asyncio.run(applying.apply(bus, [declared], by="operator/alice", reason=""))
     assert (done.revision, done.outcome) == (3, "applied")
     assert realm.view.quarantined == {}
@@ -150,11 +150,11 @@ def test_that_one_broker_of_several_has_stored_what_was_applied_is_told(
     monkeypatch.setattr(applying, "announced", announced)
     bus: Any = SimpleNamespace(broker="broker/b1")
     declared = [
-        applying.Declared(parse(web(n, service=name), file="t")[0], Path(), ()) for n, name in ((2, "web"), (1, "b"))
+        declaring.Declared(parse(web(n, service=name), file="t")[0], Path(), ()) for n, name in ((2, "web"), (1, "b"))
     ]
     done = asyncio.run(applying.apply(bus, declared, by="operator/alice", reason=""))
     assert [[one.partition("; next: ")[0] for one in each.warnings] for each in done] == [told, told]
-    stands = [applying.Declared(parse(web(1), file="t")[0], Path(), ())]
+    stands = [declaring.Declared(parse(web(1), file="t")[0], Path(), ())]
     (again,) = asyncio.run(applying.apply(bus, stands, by="operator/alice", reason=""))
     assert (again.outcome, again.warnings) == ("unchanged", [])
 
@@ -177,7 +177,7 @@ def test_what_is_another_file_when_it_is_put_than_it_was_in_the_plan_is_not_appl
         (tmp_path / name).write_text("as planned")
     bus: Any = SimpleNamespace(broker="broker/b1", put_blob=put_blob)
     text = web(1, component="artifact: [{url: a}, {url: b}]\n")
-    declared = [applying.Declared(parse(text, file="t")[0], tmp_path, ())]
+    declared = [declaring.Declared(parse(text, file="t")[0], tmp_path, ())]
     (planned,) = asyncio.run(applying.plan_all(bus, declared, by="operator/alice"))
     with pytest.raises(RefusedError, match="does not match this file") as caught:
         asyncio.run(applying.apply(bus, declared, by="operator/alice", reason="", plans=(planned.id,)))

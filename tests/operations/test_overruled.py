@@ -17,7 +17,7 @@ from dsmt.operations.read.explaining import Explained, why
 from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, braking, brokers, controlling, node_control, nodesets, removing
+from dsmt.operations.write import applying, braking, brokers, controlling, declaring, node_control, nodesets, removing
 from dsmt.operations.write.writing import anew
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
@@ -146,7 +146,7 @@ def test_who_says_what_is_so_already_is_told_of_a_broker_that_is_not_heard(tmp_p
             b1, b2 = await mesh(made, "b1", "b2")
             ann, eve = await made.client("operator/ann", brokers=at(b1)), await made.client("operator/eve", brokers=at(b2))
             await (await made.client("monitor/n1", brokers=at(b1))).publish(applying_attributes())
-            declared = [applying.Declared(parse(web(2), file="t")[0], tmp_path, ())]
+            declared = [declaring.Declared(parse(web(2), file="t")[0], tmp_path, ())]
             await applying.apply(ann, declared, by="ann", reason="")
             controller = await made.client("controller/c1", brokers=at(b1))
             seen = (await look(ann)).view

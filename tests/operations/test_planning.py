@@ -15,7 +15,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.plan_words import HIDDEN
 from dsmt.operations.read.planning import ApplyPlan, check_plan, difference, left_data, plan, plan_id
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.write import applying, removing
+from dsmt.operations.write import applying, declaring, removing
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
@@ -209,7 +209,7 @@ def planned(realm: Realm, specs: list[ServiceSpec], monkeypatch: pytest.MonkeyPa
         return sight(realm)
 
     monkeypatch.setattr(applying, "look", look)
-    declared = [applying.Declared(one, Path(), ()) for one in specs]
+    declared = [declaring.Declared(one, Path(), ()) for one in specs]
     return asyncio.run(applying.plan_all(None, declared, by="alice"))  # type: ignore[arg-type]
 
 

@@ -27,7 +27,7 @@ from dsmt.operations.read.revisions import (
 )
 from dsmt.operations.read.summaries import service
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying
+from dsmt.operations.write import applying, declaring
 from dsmt.operations.write.writing import Said
 from dsmt.spec.parsing import parse
 from tests.controllers.build import Realm, key, spec, web
@@ -153,7 +153,7 @@ def applied(realm: Realm, text: str, monkeypatch: Any) -> SpecFact:
 
     monkeypatch.setattr(applying, "look", look)
     monkeypatch.setattr(applying, "say", say)
-    declared = applying.Declared(spec=parse(text, file="t")[0], directory=Path(), warnings=())
+    declared = declaring.Declared(spec=parse(text, file="t")[0], directory=Path(), warnings=())
     bus: Any = None
     (done,) = asyncio.run(applying.apply(bus, [declared], by="operator/alice", reason=""))
     assert (done.outcome, done.revision) == ("applied", 3)

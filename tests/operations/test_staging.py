@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from dsmt.bus.broker.depot import Depot
-from dsmt.errors import FailedError
-from dsmt.operations.write import applying
+from dsmt.errors import FailedError, InputError
+from dsmt.operations.write import declaring
+from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.parsing import parse
 from tests.bus.meshes import at, mesh
 from tests.bus.realm import memory_network, realm
@@ -23,8 +24,8 @@ def test_an_artifact_is_put_from_its_beginning_at_another_broker_when_the_first_
     content = bytes(range(256)) * 8000
     (tmp_path / "a.tar").write_bytes(content)
     text = web(1, component="artifact: {url: a.tar}\n")
-    declared = applying.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
-    whole, begun = applying._chunks, []
+    declared = declaring.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
+    whole, begun = declaring._chunks, []
 
     async def main() -> None:
         async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
@@ -41,8 +42,8 @@ def test_an_artifact_is_put_from_its_beginning_at_another_broker_when_the_first_
                         await made.stop(first)
                         await until(lambda: alice.attached and alice.broker != first._identity.name)
 
-            monkeypatch.setattr(applying, "_chunks", lost_in_the_middle)
-            await applying.stage(declared, alice)
+            monkeypatch.setattr(declaring, "_chunks", lost_in_the_middle)
+            await declaring.stage(declared, alice)
             assert b"".join([piece async for piece in alice.get_blob(sha256(content).digest())]) == content
             assert len(begun) == 2
 
@@ -53,7 +54,7 @@ def test_an_archive_that_changes_while_it_is_put_is_named_and_not_applied(tmp_pa
     path = tmp_path / "a.tar"
     path.write_bytes(b"as it was read first")
     text = web(1, component="artifact: {url: a.tar}\n")
-    declared = applying.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
+    declared = declaring.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
 
     async def main() -> None:
         async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
@@ -67,7 +68,7 @@ def test_an_archive_that_changes_while_it_is_put_is_named_and_not_applied(tmp_pa
 
             alice.put_blob = changing  # type: ignore[method-assign]
             with pytest.raises(FailedError, match=f"{path} changed while it was put into the depot") as caught:
-                await applying.stage(declared, alice)
+                await declaring.stage(declared, alice)
             assert caught.value.code == "depot.mismatch"
 
     asyncio.run(main())
@@ -78,7 +79,7 @@ def test_what_a_broker_is_busy_with_is_put_again(tmp_path: Path, monkeypatch: py
     content = bytes(range(256)) * 8000
     (tmp_path / "a.tar").write_bytes(content)
     text = web(1, component="artifact: {url: a.tar}\n")
-    declared = applying.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
+    declared = declaring.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
     digest, checks, busy = sha256(content).digest(), Depot.step, []
 
     async def main() -> None:
@@ -86,7 +87,7 @@ def test_what_a_broker_is_busy_with_is_put_again(tmp_path: Path, monkeypatch: py
             broker = await made.broker()
             alice, bob = [await made.client(f"operator/{name}") for name in ("alice", "bob")]
             monkeypatch.setattr(Depot, "step", lambda _: False)
-            first = asyncio.create_task(applying.stage(declared, alice))
+            first = asyncio.create_task(declaring.stage(declared, alice))
             put = bob.put_blob
 
             async def once(chunks: AsyncIterator[bytes], digest: bytes) -> None:
@@ -100,9 +101,64 @@ def test_what_a_broker_is_busy_with_is_put_again(tmp_path: Path, monkeypatch: py
 
             monkeypatch.setattr(bob, "put_blob", once)
             await until(lambda: broker._depot._checks)
-            await applying.stage(declared, bob)
+            await declaring.stage(declared, bob)
             await first
             assert b"".join([piece async for piece in bob.get_blob(digest)]) == content
         assert busy[0] == ("depot.busy", "put it again")
 
     asyncio.run(main())
+
+
+def _file(tmp_path: Path) -> str:
+    """The content with which `a.txt` of a directory travels in a spec."""
+    text = web(1, component="files: [{from: a.txt, to: a.txt}]\n")
+    declared = declaring.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
+    (file,) = asyncio.run(declaring.stage(declared, None)).components["app"].files
+    assert file.content is not None
+    return file.content
+
+
+def test_a_text_travels_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("ends as on Windows\r\nändert nichts\r\n".encode())
+    assert _file(tmp_path) == "ends as on Windows\r\nändert nichts\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("é".encode("latin-1"), "is not text in UTF-8"),
+        (b"a" * 16_385, "has over 16384 characters"),
+        (b"a" + "é".encode() * 500_000, "has over 16384 characters"),
+    ],
+    ids=["latin-1", "long", "cut within a character"],
+)
+def test_what_is_no_small_text_is_to_be_an_artifact(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(InputError, match=f"{tmp_path}/a.txt {said}") as caught:
+        _file(tmp_path)
+    assert caught.value.next == "make it an artifact"
+
+
+def test_the_longest_text_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("é" * 16_384)
+    assert len(_file(tmp_path)) == 16_384
+
+
+def test_a_text_that_the_machine_does_not_give_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to("/proc/self/mem")
+    with pytest.raises(InputError, match=r"a\.txt cannot be read: Input/output error") as caught:
+        _file(tmp_path)
+    assert caught.value.next == "name another file"
+
+
+def test_what_this_user_may_not_read_is_a_mistake_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All mistakes are told at once, and root may read everything: so it is asked, and not tried."""
+    for name in ("a.txt", "b.tar"):
+        (tmp_path / name).write_text("secret")
+    (tmp_path / "web.yaml").write_text(web(1, component="files: [{from: a.txt, to: a}]\nartifact: {url: b.tar}\n"))
+    monkeypatch.setattr("os.access", lambda path, _mode: path.name == "web.yaml")
+    with pytest.raises(SpecErrors) as caught:
+        declaring.read_files([str(tmp_path / "web.yaml")])
+    assert [(one.message.partition(": ")[2], one.suggestion) for one in caught.value.mistakes] == [
+        (f"{tmp_path}/{name} cannot be read: Permission denied", "check its owner and mode") for name in ("a.txt", "b.tar")
+    ]

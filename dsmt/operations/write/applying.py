@@ -1,26 +1,19 @@
-"""Applying: service files read, staged into the depot and said as spec facts.
+"""Applying: what service files declare is planned, compared, and said as spec facts.
 
-Rule 1: every file is read and checked before anything is done; all mistakes are told at once.
-Rule 2: what this version does not act on is refused, never ignored.
-Rule 3: a path becomes content in the depot, named by its sha256, before the spec that needs it is said.
-Rule 4: a spec that says what stands already makes no new revision.
+Rule 1: nothing is said before all of it is checked, and all that it names is in the depot.
+Rule 2: a spec that says what stands already makes no new revision.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from dsmt.controllers.left_data import left_by
-from dsmt.errors import FailedError, InputError, NotFoundError
+from dsmt.errors import NotFoundError
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.payload import MAX_BODY_BYTES, canonical
 from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.planning import ApplyPlan, Difference, base_of, check_plan, difference, left_data, plan, plan_id
 from dsmt.operations.read.revisions import following, refused
@@ -29,210 +22,16 @@ from dsmt.operations.read.waiting import Applied
 from dsmt.operations.read.whatif import WhatIf, what_if
 from dsmt.operations.words.targets import Target, no_service
 from dsmt.operations.write.brokers import announced
+from dsmt.operations.write.declaring import Declared, stage
 from dsmt.operations.write.nodesets import nodes_of, unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
 from dsmt.ports.bus import Bus, BusReader, Draft
-from dsmt.spec.mistakes import Mistake, SpecErrors
-from dsmt.spec.parsing import Places, read
 from dsmt.spec.plain import from_plain, to_plain
-from dsmt.spec.records import Artifact, ComponentSpec, ServiceSpec, TextFile
-from dsmt.spec.supported import unsupported
-from dsmt.spec.yamltree import LARGEST_TEXT
+from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.view import View
 
-MOST_PUTS: Final = 8
-"""How often an artifact is put from its beginning, for the broker to which it was put is gone."""
-BUSY_S: Final = 20.0
-AGAIN_S: Final = 0.2
-_CHUNK: Final = 256 * 1024
-MAX_TEXT: Final = 16 * 1024
-"""A small file travels in the spec itself, which must fit into an event."""
-MOST_BYTES: Final = MAX_BODY_BYTES - 2048
-"""How large a spec may be: one event says it, with who applied it and why, and what slots may go back to (A18)."""
 SAID_AT_ONCE: Final = 256
 """Specs that are said before the answers to them are awaited."""
-STDIN: Final = "-"
-
-
-class Declared(msgspec.Struct, frozen=True):
-    """One service of a file: its spec, where its paths begin, and what may be worth a look."""
-
-    spec: ServiceSpec
-    directory: Path
-    warnings: tuple[str, ...]
-    file: str = ""
-    places: Places = msgspec.field(default_factory=lambda: Places({}, {}))
-
-
-def read_files(names: Iterable[str]) -> list[Declared]:
-    """Read service files, directories of them, and `-`. Raises `SpecErrors` with everything that is wrong (rule 1)."""
-    declared: list[Declared] = []
-    mistakes: list[Mistake] = []
-    places: dict[str, str] = {}
-    for name in names:
-        for file, text in _texts(name):
-            directory = Path.cwd() if file == STDIN else Path(file).parent
-            try:
-                parsed = read(text, file=file)
-            except SpecErrors as error:
-                mistakes.extend(error.mistakes)
-                continue
-            warnings = tuple(f"{w.file}:{w.line}: {w.message}: {w.suggestion}" for w in parsed.warnings)
-            for spec, of_spec in zip(parsed.specs, parsed.places, strict=True):
-                mistakes += [
-                    Mistake(file, *of_spec.of(one.path, key=one.key), str(one), one.advice) for one in unsupported(spec)
-                ]
-                mistakes += _missing(spec, of_spec, directory, file)
-                declared.append(Declared(spec, directory, warnings, file, of_spec))
-                line, column = of_spec.of(("service",))
-                if spec.service in places:
-                    also = f"keep one; the other is at {places[spec.service]}"
-                    mistakes.append(Mistake(file, line, column, f"the service `{spec.service}` is declared twice", also))
-                places[spec.service] = f"{file}:{line}"
-    if mistakes:
-        raise SpecErrors(mistakes)
-    return declared
-
-
-def _beginning(path: Path) -> bytes:
-    """A file up to where it is too large: a device may have no end."""
-    with path.open("rb") as file:
-        return file.read(LARGEST_TEXT + 1)
-
-
-def _texts(name: str) -> list[tuple[str, bytes]]:
-    if name == STDIN:
-        return [(STDIN, sys.stdin.buffer.read(LARGEST_TEXT + 1))]
-    if not name:  # a variable of a script that is not set, and never all that is in this directory
-        raise InputError("file.none", f"{name!r} names no file", next="name a service file, or . for all that are here")
-    path = Path(name)
-    try:
-        if path.is_dir():
-            files = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml"))
-            if not files:
-                raise InputError(
-                    "file.none", f"there is no service file in {name}", next="service files end in .yaml or .yml"
-                )
-            return [(str(one), _beginning(one)) for one in files]
-        return [(name, _beginning(path))]
-    except FileNotFoundError as error:
-        raise NotFoundError("file.missing", f"there is no file {name}", next="dsmt example prints one") from error
-    except OSError as error:
-        said = f"{name} cannot be read: {error.strerror}"
-        raise InputError("file.unreadable", said, next="dsmt example prints one") from error
-
-
-def _missing(spec: ServiceSpec, places: Places, directory: Path, file: str) -> list[Mistake]:
-    """Paths that lead nowhere."""
-    found = []
-    for name, component in spec.components.items():
-        artifacts, files = enumerate(component.artifacts), enumerate(component.files)
-        paths = [(one.url, ("artifact", str(n), "url")) for n, one in artifacts if one.origin == "path"]
-        paths += [(one.source, ("files", str(n), "from")) for n, one in files if one.source is not None]
-        for path, key in paths:
-            wrong, advice = _no_file(directory / path)
-            if wrong:
-                line, column = places.of(("components", name, *key))
-                found.append(Mistake(file, line, column, f"components.{name}.{key[0]}.{key[2]}: {wrong}", advice))
-    return found
-
-
-def _no_file(path: Path) -> tuple[str, str]:
-    """What is wrong with a path that is to be a file, and what helps; nothing of one that is."""
-    try:
-        if path.is_file():
-            return "", ""
-        if path.is_dir():
-            return f"{path} is a directory, and a file is expected", "pack what is in it: tar czf FILE -C DIRECTORY ."
-        if path.exists():
-            return f"{path} is not a regular file", "name another file"
-    except OSError:  # a name that is too long, a directory that is closed to us
-        pass
-    return f"there is no file {path}", "a path is relative to the service file"
-
-
-async def stage(declared: Declared, bus: Bus | None) -> ServiceSpec:
-    """The spec with its paths replaced by content (rule 3); with no bus nothing is put anywhere, as for a plan.
-
-    Raises `InputError` for one that no event can hold, and for files that are not as it says.
-    """
-    components = {}
-    for name, component in declared.spec.components.items():
-        artifacts = [await _artifact(artifact, declared.directory, bus) for artifact in component.artifacts]
-        components[name] = msgspec.structs.replace(
-            component, artifacts=tuple(artifacts), files=tuple(_text(one, declared.directory) for one in component.files)
-        )
-    spec = msgspec.structs.replace(declared.spec, components=components)
-    size = len(canonical(to_plain(spec)))
-    if size > MOST_BYTES:
-        said = f"{spec.service} takes {size} bytes with its texts, and {MOST_BYTES} are the limit; nothing was done"
-        where = f"{declared.file}: " if declared.file else ""
-        raise InputError("spec.too_big", where + said, next="put large texts into an artifact")
-    return spec
-
-
-async def _artifact(artifact: Artifact, directory: Path, bus: Bus | None) -> Artifact:
-    if artifact.origin != "path":
-        return artifact
-    path = directory / artifact.url
-    digest = _digest(path)
-    if artifact.sha256 is not None and artifact.sha256 != digest.hex():
-        raise InputError(
-            "fetch.mismatch",
-            f"{path} has sha256 {digest.hex()}, declared {artifact.sha256}; not used",
-            next="find out who changed it",
-        )
-    if bus is not None:
-        await _put(bus, path, digest)
-    return msgspec.structs.replace(artifact, url=f"depot:{path.name}", sha256=digest.hex())
-
-
-async def _put(bus: Bus, path: Path, digest: bytes) -> None:
-    """Put a file into the depot: from its beginning at each broker to which the link moves, and while one is busy with it.
-
-    Raises `FailedError`.
-    """
-    loop, moves = asyncio.get_running_loop(), 0
-    until = loop.time() + BUSY_S
-    while True:
-        try:
-            return await bus.put_blob(_chunks(path), digest)
-        except FailedError as error:
-            if error.code == "depot.mismatch":
-                said = f"{path} changed while it was put into the depot; its service was not applied"
-                raise FailedError(error.code, said, next="apply it again when nobody writes to that file") from error
-            moves += error.code == "depot.moved"
-            if error.code == "depot.busy" and loop.time() < until:
-                await asyncio.sleep(AGAIN_S)
-            elif error.code != "depot.moved" or moves == MOST_PUTS:
-                raise
-
-
-def _digest(path: Path) -> bytes:
-    whole = sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            whole.update(chunk)
-    return whole.digest()
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-def _text(file: TextFile, directory: Path) -> TextFile:
-    if file.source is None:
-        return file
-    path = directory / file.source
-    try:
-        content = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("file.unreadable", f"{path} cannot be read as text: {error}", next="`files` are text") from error
-    if len(content) > MAX_TEXT:
-        raise InputError("file.too_big", f"{path} has over {MAX_TEXT} characters", next="make it an artifact")
-    return msgspec.structs.replace(file, source=None, content=content)
 
 
 def _services(declared: Iterable[Declared]) -> list[str]:
