@@ -23,6 +23,7 @@ export class Link {
       curveSecretKey: z85(key.linkSecret()),
       reconnectInterval: -1,
       linger: 1000,
+      ipv6: address.startsWith("["),
     });
     const link = new Link(socket);
     const shaken = new Promise((resolve, reject) => {

@@ -11,6 +11,7 @@ from dsmt.cli.command import CliContext, command
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.errors import InputError
+from dsmt.event.addresses import host_port
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.asking import asked
 from dsmt.operations.read.endpoints import Reached
@@ -85,9 +86,8 @@ def endpoints(ctx: CliContext, target: str | None) -> None:
 
 def endpoint_lines(found: list[Reached]) -> str:
     """A line for each port that can be reached."""
-    return "\n".join(
-        f"{one.instance}  {name}  {one.address}:{port}  {one.node}" for one in found for name, port in one.ports.items()
-    )
+    ports = ((one, name, port) for one in found for name, port in one.ports.items())
+    return "\n".join(f"{one.instance}  {name}  {host_port(one.address, port)}  {one.node}" for one, name, port in ports)
 
 
 @command()

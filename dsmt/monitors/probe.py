@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from dsmt.errors import DsmtError, TransportError, UnusableEventError
+from dsmt.event.addresses import host_port
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeAttributes, Probe
 from dsmt.event.records import from_data, readable, to_data
@@ -163,7 +164,7 @@ class Prober:
 
         began = self._clock.boottime()
         try:
-            endpoint = await self._datagrams.bind("::" if at.address.count(":") > 1 else "0.0.0.0", 0, receive)  # noqa: S104 - any way out
+            endpoint = await self._datagrams.bind("::" if at.address.startswith("[") else "0.0.0.0", 0, receive)  # noqa: S104 - any way out
         except TransportError as error:
             return _failed(str(error))
         try:
@@ -189,9 +190,9 @@ def _place(delivery: Delivery) -> _Place | None:
     if not isinstance(delivery, Arrived):
         return None
     said = readable(NodeAttributes, delivery.signed.event.data)
-    return (
-        None if said is None or said.udp_port is None else _Place(f"{said.address}:{said.udp_port}", delivery.signed.key_id)
-    )
+    if said is None or said.udp_port is None:
+        return None
+    return _Place(host_port(said.address, said.udp_port), delivery.signed.key_id)
 
 
 def _failed(why: str) -> Probe:

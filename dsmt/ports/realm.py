@@ -22,11 +22,6 @@ class BrokerAddress(msgspec.Struct, frozen=True):
     """Of a NATS server that has others: where it listens for them, `host:port`."""
 
 
-def host_of(address: str) -> str:
-    """The host of `host:port`; an IPv6 address without its brackets."""
-    return address.rpartition(":")[0].strip("[]")
-
-
 def address_of(word: BrokerWord) -> BrokerAddress:
     """Where a broker is, by an operator's word on it."""
     return BrokerAddress(word.address, word.public, leaf=bool(word.leaf), route=word.route or "")

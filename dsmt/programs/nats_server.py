@@ -20,8 +20,9 @@ from dsmt.bus.rules.brokers import FILE, BrokerWords
 from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config, server_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.event.addresses import host_of
 from dsmt.ports.bus import BusReader
-from dsmt.ports.realm import NatsTerms, host_of
+from dsmt.ports.realm import NatsTerms
 from dsmt.programs.bus import nats_missing
 from dsmt.programs.configuration import (
     BIRTH,

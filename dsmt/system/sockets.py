@@ -1,10 +1,21 @@
-"""Linux sockets: whether a port can be bound now, and who holds it if not (bind(2), ip(7))."""
+"""Linux sockets: whether a port can be bound now, and who holds it if not (bind(2), ip(7), ipv6(7))."""
 
 from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 from typing import Literal
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """The kind of address at which a host is reached, or listens: that of IPv4 where it has one. A name is looked up."""
+    if ":" in host:
+        return socket.AF_INET6
+    with suppress(OSError):
+        kinds = {one[0] for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        return socket.AF_INET6 if kinds == {socket.AF_INET6} else socket.AF_INET
+    return socket.AF_INET
 
 
 class LinuxSockets:
@@ -12,9 +23,8 @@ class LinuxSockets:
 
     def holder(self, port: int, address: str, protocol: Literal["tcp", "udp"]) -> str | None:
         """Who holds a port at a local address; None when it is free. What is not local here is nobody's."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-        with socket.socket(family, kind) as probe:
+        with socket.socket(family_of(address), kind) as probe:
             if protocol == "tcp":  # as servers do; a UDP port could be shared so, and is not free then
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -12,7 +12,6 @@ from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.rules.brokers import FILE
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.errors import RefusedError
-from dsmt.operations.local.addresses import is_here
 from dsmt.operations.local.home import write_secret
 from dsmt.operations.write import brokers
 from dsmt.ports.realm import BrokerAddress, NatsTerms
@@ -24,6 +23,7 @@ from dsmt.trust.store import TrustStore
 from tests.bus.nats_servers import NatsServers
 from tests.bus.realm import TestClock, TestEntropy
 from tests.bus.test_nats_door import Kept, on_nats
+from tests.ipv6 import on_ipv6
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
@@ -40,7 +40,7 @@ async def remove(bus: NatsBus, n: int) -> None:
     await brokers.remove(bus, f"b{n}", {}, by="alice", reason="")
 
 
-@pytest.mark.skipif(not is_here("::1"), reason="this machine has no IPv6")
+@on_ipv6
 def test_a_server_at_an_ipv6_address_is_known_by_its_certificate() -> None:
     async def main() -> None:
         servers = NatsServers(1, tls=True, host="[::1]")

@@ -15,12 +15,30 @@ from dsmt.bus.zeromq.network import CONNECT_S, ZmqNetwork
 from dsmt.bus.zeromq.sockets import HANDSHAKE_S
 from dsmt.errors import TransportError
 from dsmt.ports.network import Arrival, Closed, How, Link, Received
+from tests.ipv6 import on_ipv6
 
 
 async def sends_on(link: Link) -> None:
     while True:
         link.send((b"more",))
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("address", [pytest.param("[::1]:0", marks=on_ipv6), "localhost:0"])
+def test_it_is_reached_at_an_address_of_ipv6_and_by_its_name(address: str) -> None:
+    async def play() -> None:
+        network, secret = ZmqNetwork(), os.urandom(32)
+        listener = await network.listen(address, secret, admit=lambda _: True, writable=lambda _: None)
+        host, port = address.rpartition(":")[0], listener.address.rpartition(":")[2]
+        link = await network.connect(f"{host}:{port}", os.urandom(32), server_key=crypto_scalarmult_base(secret))
+        assert link.send((b"first",))
+        (first,) = await listener.receive()
+        assert isinstance(first, Received)
+        await link.close()
+        await listener.close()
+        network.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
 
 
 def test_of_a_peer_that_was_disconnected_nothing_is_taken_that_comes_behind_and_it_is_told_who_left() -> None:

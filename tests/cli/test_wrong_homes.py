@@ -44,7 +44,7 @@ HOMES: list[tuple[Callable[[Path], None], list[str], int, str]] = [
     (shutil.rmtree, ["init", "--listen", "x"], WRONG, "'x' is not an address to listen at"),
     (shutil.rmtree, ["init", "--listen", "h:0"], WRONG, "a port is a number from 1 to 65535"),
     (shutil.rmtree, ["init", "--listen", "h:99999"], WRONG, "a port is a number from 1 to 65535"),
-    (shutil.rmtree, ["init", "--listen", "192.0.2.99:4222", "--brokers", "3"], WRONG, "192.0.2.99 is no IPv4 address of this machine"),
+    (shutil.rmtree, ["init", "--listen", "192.0.2.99:4222", "--brokers", "3"], WRONG, "192.0.2.99 is no address of this machine"),
     (shutil.rmtree, ["init", "--brokers", "0"], WRONG, "a realm has 1 to 7 brokers"),
     (shutil.rmtree, ["init", "--brokers", "2", "--engine", "nats"], WRONG, "a realm has 1, 3 or 5 of them"),
     *((_cut("realm.cbor", raw), ["ps"], WRONG, "realm.cbor is damaged: it holds no configuration. Next: restore it from a backup")

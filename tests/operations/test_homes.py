@@ -19,6 +19,7 @@ from dsmt.operations.local.making import ensure_node, init
 from dsmt.programs.configuration import IDENTITY, BrokerFile, NodeFile, RealmConfig
 from dsmt.programs.kept import KeeperFile
 from dsmt.trust.keys import SecretKey
+from tests.ipv6 import on_ipv6
 
 
 def only(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
@@ -44,7 +45,7 @@ def test_a_port_is_free_where_the_broker_is_to_listen(tmp_path: Path, monkeypatc
 
 
 def test_where_a_realm_is_refused_for_its_address_no_root_key_is_left(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no IPv4 address of this machine"):
+    with pytest.raises(InputError, match="no address of this machine"):
         init(Home(tmp_path / "home"), name="test", listen="192.0.2.99:4222", brokers=3)
     assert not (tmp_path / "home").exists()
 
@@ -73,9 +74,18 @@ def test_where_a_broker_is_to_listen_at_an_address_of_another_machine_that_is_sa
     assert told.value.code == "start.address"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.9", "localhost", "0.0.0.0"])
+@pytest.mark.parametrize("host", ["127.0.0.9", "localhost", "0.0.0.0", pytest.param("[::1]", marks=on_ipv6)])
 def test_every_address_of_this_machine_may_be_listened_at(host: str) -> None:
-    check_free(f"{host}:{addresses.free_port()}", "broker b1", then="")
+    check_free(f"{host}:{addresses.free_port(host.strip('[]'))}", "broker b1", then="")
+
+
+@on_ipv6
+def test_brokers_and_nodes_are_at_the_address_of_ipv6_at_which_a_realm_is_made(tmp_path: Path) -> None:
+    realm = init(Home(tmp_path), name="test", listen="[::1]:1", brokers=2)
+    (first, _), (second, _) = realm.brokers
+    assert (first, second.rpartition(":")[0]) == ("[::1]:1", "[::1]")
+    assert addresses.own_address(second) == "::1"
+    assert addresses.free_everywhere("::1").startswith("[::1]:")
 
 
 def test_in_an_empty_directory_there_is_no_program(tmp_path: Path) -> None:

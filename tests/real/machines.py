@@ -20,7 +20,7 @@ import pytest
 from tests import warm
 from tests.waiting import seen
 
-NETWORK = "10.213.77"
+NETWORK, NETWORK6 = "10.213.77.", "fd77::"
 OWN = ("/opt", "/var/lib", "/root", "/home", "/etc/systemd/system", "/tmp")
 SSHD = "/usr/sbin/sshd"
 CONFIG = """\
@@ -99,10 +99,19 @@ class Lab:
 
     directory: Path
     name: str
+    six: bool = False
+    """Whether there is nothing on this network, and on its machines, but IPv6."""
     machines: list[Machine] = field(default_factory=list)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    address = f"{NETWORK}.1"
+    def at(self, number: int) -> str:
+        """An address of this network."""
+        return f"{NETWORK6 if self.six else NETWORK}{number}"
+
+    @property
+    def address(self) -> str:
+        """That of the operator."""
+        return self.at(1)
 
     @property
     def home(self) -> Path:
@@ -124,8 +133,7 @@ class Lab:
         (self.home / ".ssh").mkdir(parents=True, mode=0o700)
         sh(f"ssh-keygen -q -t ed25519 -N '' -f {self.home}/.ssh/id_ed25519; touch {self.home}/.ssh/known_hosts")
         sh(f"ip netns add {self.name}")
-        sh(f"ip link add lab type bridge; ip addr add {self.address}/24 dev lab; ip link set lab up", *self.within)
-        sh("ip link set lo up", *self.within)
+        sh(f"ip link set lo up; ip link add lab type bridge; {self._addressed(self.address, 'lab')}", *self.within)
 
     def machine(self, name: str, *, known: bool = True, more: str = "", before: str = "") -> Machine:
         """A machine that runs its sshd; with `known` the operator knows its host key.
@@ -152,12 +160,12 @@ class Lab:
         children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
         until(lambda: children.read_text().split(), f"the first process of {name}")
         number = len(self.machines) + 2
-        made = Machine(name, f"{NETWORK}.{number}", directory, int(children.read_text().split()[0]))
+        made = Machine(name, self.at(number), directory, int(children.read_text().split()[0]))
         sh(
             f"ip link add v{number} type veth peer name eth0 netns {made.pid}; ip link set v{number} master lab up",
             *self.within,
         )
-        made.run(f"ip link set lo up; ip addr add {made.address}/24 dev eth0; ip link set eth0 up")
+        made.run(f"ip link set lo up; {self._addressed(made.address, 'eth0')}")
         self.machines.append(made)
         with (self.home / ".ssh/config").open("a") as config:
             config.write(f"Host {name}\n  HostName {made.address}\n  User root\n")
@@ -194,8 +202,14 @@ class Lab:
         process.kill()
         process.wait()
 
+    def _addressed(self, address: str, link: str) -> str:
+        """What gives a link its address, and brings it up."""
+        if not self.six:
+            return f"ip addr add {address}/24 dev {link}; ip link set {link} up"
+        return f"ip addr del 127.0.0.1/8 dev lo; ip addr add {address}/64 dev {link} nodad; ip link set {link} up"
+
     def _link(self, machine: Machine) -> str:
-        return f"v{machine.address.rpartition('.')[2]}"
+        return f"v{self.machines.index(machine) + 2}"
 
     def know(self, machine: Machine) -> None:
         """Have the operator know a machine's host key."""
@@ -213,9 +227,9 @@ class Lab:
 
 
 @contextmanager
-def lab(directory: Path) -> Iterator[Lab]:
+def lab(directory: Path, *, six: bool = False) -> Iterator[Lab]:
     """A lab for the length of a block; nothing is left of it, whatever happens in it."""
-    made = Lab(directory, f"lab-{os.getpid()}-{len(str(directory))}")
+    made = Lab(directory, f"lab-{os.getpid()}-{len(str(directory))}", six)
     try:
         made.begin()
         yield made

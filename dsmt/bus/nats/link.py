@@ -26,8 +26,9 @@ from nats.aio.subscription import Subscription
 from dsmt.bus.rules.nats_config import ALL, CALLOUT_S
 from dsmt.bus.wire.nkeys import user_nkey
 from dsmt.errors import RefusedError, TransportError
+from dsmt.event.addresses import host_of
 from dsmt.ports.bus import Ability, Capabilities, Level
-from dsmt.ports.realm import KEPT_OUT, NatsTerms, host_of
+from dsmt.ports.realm import KEPT_OUT, NatsTerms
 from dsmt.trust.keys import Key
 
 OLDEST: Final = (2, 12, 3)

@@ -35,7 +35,9 @@ from dsmt.bus.zeromq.sockets import (
     secure,
 )
 from dsmt.errors import FailedError
+from dsmt.event.addresses import host_of
 from dsmt.ports.network import Arrival, Closed, How, Message, Peer, Received
+from dsmt.system.sockets import family_of
 
 MAX_FRAME: Final = 512 * 1024
 BATCH: Final = 1000
@@ -66,6 +68,7 @@ class ZmqListener:
         self._router.setsockopt(zmq.TCP_KEEPALIVE, 1)
         self._router.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_S * 1000))
         self._monitor = self._router.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED)
+        self._router.setsockopt(zmq.IPV6, int(family_of(host_of(address)) is socket.AF_INET6))
         try:
             self._router.bind(f"tcp://{address}")
         except zmq.ZMQError as error:

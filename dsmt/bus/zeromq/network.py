@@ -7,7 +7,9 @@ Rule 2: where no machine answers a connection is given up before the handshake i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from socket import AF_INET6, AddressFamily
 from typing import Any, Final
 
 import zmq
@@ -16,7 +18,9 @@ from dsmt.bus.zeromq.link import ZmqLink
 from dsmt.bus.zeromq.listener import ZmqListener
 from dsmt.bus.zeromq.sockets import LINGER_MS, secure
 from dsmt.errors import TransportError
+from dsmt.event.addresses import host_of, is_number
 from dsmt.ports.network import Peer
+from dsmt.system.sockets import family_of
 
 _FAILED: Final = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _LOST: Final = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
@@ -50,6 +54,7 @@ class ZmqNetwork:
         monitor = dealer.get_monitor_socket(_FAILED | _LOST | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         link = ZmqLink(dealer, monitor, address)
         try:
+            dealer.setsockopt(zmq.IPV6, int(await _family(host_of(address)) is AF_INET6))
             dealer.connect(f"tcp://{address}")
             await link.shaken()
         except zmq.ZMQError as error:
@@ -65,3 +70,8 @@ class ZmqNetwork:
         if self._context is not None:
             self._context.term()
             self._context = None
+
+
+async def _family(host: str) -> AddressFamily:
+    """What kind of address a host has; a name is looked up beside the loop."""
+    return family_of(host) if is_number(host) else await asyncio.to_thread(family_of, host)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
+from dsmt.event.addresses import host_port
 from dsmt.ports.check import Result
 from dsmt.spec.health import HttpCheck
 from dsmt.version import __version__
@@ -33,7 +34,7 @@ async def try_http(check: HttpCheck, host: str, port: int) -> Result:
     wrong = next((name for name, value in check.headers.items() if {"\r", "\n"} & set(name + value)), None)
     if wrong is not None:
         return Result(passed=False, evidence=f"header {wrong!r} has a line break", took_s=0.0, broken=True)
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    authority = host_port(host, port)
     context = _tls() if check.scheme == "https" else None
     reader, writer = await asyncio.open_connection(host, port, limit=HEADER_LIMIT, ssl=context)
     what = f"{check.method} {check.scheme}://{authority}{check.path}"

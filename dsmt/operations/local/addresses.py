@@ -10,8 +10,9 @@ from contextlib import suppress
 from typing import Final
 
 from dsmt.errors import FailedError, InputError
+from dsmt.event.addresses import host_of, host_port
 from dsmt.system.entropy import SystemEntropy
-from dsmt.system.sockets import LinuxSockets
+from dsmt.system.sockets import LinuxSockets, family_of
 
 PORTS = (10_000, 19_999)
 """Where a broker's port is looked for: below what the kernel gives to outgoing connections. Clients that try to reach a
@@ -26,13 +27,13 @@ let a server that is to listen there bind as servers do, with SO_REUSEADDR. They
 HELD: Final = 64
 
 
-def free_port(address: str = "127.0.0.1") -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that nobody holds or was given a moment ago. Raises `FailedError` when none is found."""
-    entropy = SystemEntropy()
+    entropy, family = SystemEntropy(), family_of(host)
     for _ in range(1000):
         port = int(entropy.uniform(PORTS[0], PORTS[1] + 1))
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((address, port))
+        with socket.socket(family) as probe, suppress(OSError):
+            probe.bind((host, port))
             if port not in _given:
                 _given.append(port)
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -48,12 +49,11 @@ def keep_free(address: str) -> None:
     _given.append(int(address.rpartition(":")[2]))
 
 
-def is_here(host: str, family: int = socket.AF_UNSPEC) -> bool:
+def is_here(host: str) -> bool:
     """Whether a name or an address is one at which this machine can listen."""
     try:
-        found, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), 0, family, socket.SOCK_STREAM)[0]
-        with socket.socket(found, kind) as probe:
-            probe.bind(where)
+        with socket.socket(family_of(host)) as probe:
+            probe.bind((host, 0))
     except OSError:
         return False
     return True
@@ -61,11 +61,10 @@ def is_here(host: str, family: int = socket.AF_UNSPEC) -> bool:
 
 def own_address(broker: str) -> str:
     """The address of this machine on the way to a broker: where its services are reached."""
-    host, _, port = broker.rpartition(":")
+    host, port = host_of(broker), int(broker.rpartition(":")[2])
     try:
-        family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(where)
+        with socket.socket(family_of(host), socket.SOCK_DGRAM) as probe:
+            probe.connect((host, port))
             return str(probe.getsockname()[0])
     except OSError:
         return "127.0.0.1"
@@ -73,15 +72,23 @@ def own_address(broker: str) -> str:
 
 def free_address(host: str) -> str:
     """An address at a host with a free port. Raises `InputError` for a host that is another one."""
-    if not is_here(host, socket.AF_INET):
-        said = f"{host} is no IPv4 address of this machine, at which several brokers could listen"
+    if not is_here(host):
+        said = f"{host} is no address of this machine, at which several brokers could listen"
         raise InputError("home.address", said, next="--listen HOST:PORT with one that is; or one broker")
-    return f"{host}:{free_port(host)}"
+    return host_port(host, free_port(host))
+
+
+def free_everywhere(host: str) -> str:
+    """An address at a host with a port that is free at all addresses of this machine."""
+    return host_port(host, free_port("::" if family_of(host) is socket.AF_INET6 else "0.0.0.0"))  # noqa: S104 - none is held
 
 
 def check_address(listen: str) -> None:
     """Raise `InputError` for what is no HOST:PORT."""
     host, _, port = listen.rpartition(":")
+    if ":" in host.strip("[]") and not re.fullmatch(r"\[[^]]+\]", host):
+        said = f"{listen!r} is not an address to listen at: one of IPv6 is in brackets"
+        raise InputError("home.address", said, next="write [ADDRESS]:PORT")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
         said = f"{listen!r} is not an address to listen at: a port is a number from 1 to 65535"
         raise InputError("home.address", said, next="write HOST:PORT")
@@ -95,11 +102,11 @@ def check_free(address: str, who: str, *, then: str, moved: str = NEW_REALM) -> 
 
     `then` says what to do about the holder, and `moved` what else helps but that address.
     """
-    host, _, port = address.rpartition(":")
+    host, port = host_of(address), int(address.rpartition(":")[2])
     if not is_here(host):
         said = f"{who} cannot listen on {address}: {host} is no address of this machine"
         raise FailedError("start.address", said, next=f"give it that address; or {moved}")
-    holder = LinuxSockets().holder(int(port), host.strip("[]"), "tcp")
+    holder = LinuxSockets().holder(port, host, "tcp")
     if holder is not None:
         raise FailedError(
             "start.port_in_use", f"{who} cannot listen on {address}: port {port} is held by {holder}", next=then

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.event.addresses import host_of
 from dsmt.operations.local.addresses import check_address, check_free, free_address, keep_free, own_address
 from dsmt.operations.local.home import Home, check_part, write_secret
 from dsmt.programs.configuration import (
@@ -63,7 +64,7 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
     if listen is not None:
         check_address(listen)
         keep_free(listen)
-        host = listen.rpartition(":")[0]
+        host = host_of(listen)
     addresses = {f"b{n}": listen if listen and n == 1 else free_address(host) for n in range(1, brokers + 1)}
     if not home.root_key_file.exists():
         write_secret(home.root_key_file, SystemEntropy().bytes(SEED_BYTES))
@@ -164,7 +165,7 @@ def broker_host(home: Home) -> str:
     """Where brokers of a home listen: where the first one does."""
     made = (home.part("brokers", name) for name in home.names("brokers"))
     first = next((one for one in made if (one / IDENTITY).exists()), None)
-    return "127.0.0.1" if first is None else BrokerFile.read(first).address.rpartition(":")[0]
+    return "127.0.0.1" if first is None else host_of(BrokerFile.read(first).address)
 
 
 def reach_at(home: Home, realm: RealmConfig) -> None:

@@ -19,7 +19,8 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
-from dsmt.operations.local.addresses import free_port
+from dsmt.event.addresses import host_of
+from dsmt.operations.local.addresses import free_everywhere
 from dsmt.operations.local.ending import end, end_own
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up, write_secret
 from dsmt.operations.local.keeping import ask_keeper, start_keeper, write_kept
@@ -92,8 +93,8 @@ def _make(home: Home, engine: str, way: Way) -> None:
     made, names, realm = home.root / "migration.new", home.names("brokers"), home.realm()
     shutil.rmtree(made, ignore_errors=True)
     identities = [read_identity(home.part("brokers", name) / IDENTITY) for name in names]
-    hosts = {public: address.rpartition(":")[0] for address, public in realm.brokers}  # who is elsewhere reaches these
-    reached = tuple((f"{hosts[one.certificate.public]}:{free_port('')}", one.certificate.public) for one in identities)
+    hosts = {public: host_of(address) for address, public in realm.brokers}  # who is elsewhere reaches these
+    reached = tuple((free_everywhere(hosts[one.certificate.public]), one.certificate.public) for one in identities)
     directories = [made / "brokers" / name for name in names]
     try:
         way.make(home, directories, msgspec.structs.replace(realm, brokers=reached, nats=None))

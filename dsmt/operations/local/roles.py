@@ -21,7 +21,7 @@ import msgspec
 
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.operations.local import servers
-from dsmt.operations.local.addresses import check_address, check_free, free_port
+from dsmt.operations.local.addresses import check_address, check_free, free_address
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.certificates import begin_anew
 from dsmt.operations.local.home import Home, write_secret
@@ -163,8 +163,7 @@ def _certified(home: Home, source: str, file: Path, raw: str) -> Identity:
 def _address(told: RoleOrder) -> str:
     """Where the broker is to listen: where it was said, or at a free port. Raises `InputError`, `FailedError`."""
     if told.listen is None:
-        host = f"[{told.reached}]" if ":" in told.reached else told.reached
-        return f"{host}:{free_port(told.reached)}"
+        return free_address(told.reached)
     check_address(told.listen)
     check_free(told.listen, f"broker {told.name}", then="choose another with --listen")
     return told.listen

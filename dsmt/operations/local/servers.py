@@ -16,13 +16,14 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
+from dsmt.event.addresses import host_of
 from dsmt.operations.local.addresses import free_address
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.members import brokers as brokers_of
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.telling import Tell
 from dsmt.ports.bus import BusReader
-from dsmt.ports.realm import BrokerAddress, host_of
+from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_server
 from dsmt.programs.configuration import BrokerFile, RealmConfig, ServersKey
 
@@ -86,14 +87,13 @@ def signed(realm: RealmConfig, key: ServersKey, address: str, public: str) -> st
 
 def write(directory: Path, file: BrokerFile, public: bytes, *, order: ServerOrder, brought: Brought, tls_key: str) -> None:
     """Write what a server and its gate need besides an identity."""
-    host = file.address.rpartition(":")[0]
     nats_server.add_server(
         directory,
         file,
         public=public,
         secrets=(bytes.fromhex(brought.system), bytes.fromhex(brought.issuer)),
         routes=order.routes,
-        cluster=free_address(host),
+        cluster=free_address(host_of(file.address)),
         tls=(order.certificate, tls_key),
     )
 

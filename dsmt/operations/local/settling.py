@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from dsmt.errors import DsmtError, RefusedError
+from dsmt.event.addresses import host_of
 from dsmt.operations.local.addresses import is_here, own_address
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home
@@ -36,7 +37,7 @@ class Settling(msgspec.Struct, frozen=True, kw_only=True):
 def settle(home: Home, told: Settling) -> bool:
     """Whether a node of a home has other labels or another address now. Raises `RefusedError` for a broker (rule 3)."""
     for name, at in of_home(home).items():
-        host = at.address.rpartition(":")[0]
+        host = host_of(at.address)
         if not is_here(host):
             said = f"broker {name} listens at {at.address}, and {host} is no address of this machine any more"
             advice = f"give the machine that address; or dsmt node remove {name}, and add it again with its roles"

@@ -16,8 +16,9 @@ from typing import Final, Protocol
 import msgspec
 
 from dsmt.errors import NotFoundError, RefusedError
+from dsmt.event.addresses import host_of
 from dsmt.event.phrases import some
-from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.addresses import free_everywhere
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import SERVERS, Home, write_secret
 from dsmt.operations.local.wanted import NATS_SERVERS
@@ -120,7 +121,7 @@ class ToNats:
     def make(self, home: Home, directories: Sequence[Path], planned: RealmConfig) -> None:
         """Make servers and gates, with a key for the bridge."""
         del home
-        routes = tuple(f"{address.rpartition(':')[0]}:{free_port('')}" for address, _ in planned.brokers)
+        routes = tuple(free_everywhere(host_of(address)) for address, _ in planned.brokers)
         beside = directories[0].parents[1]
         make_servers(directories, planned, routes, home=beside, bridge=SystemEntropy().bytes(32))
 

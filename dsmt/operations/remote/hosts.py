@@ -23,6 +23,7 @@ import asyncssh
 import msgspec
 
 from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError, TransportError
+from dsmt.event.addresses import is_number
 from dsmt.operations.remote import on_host
 from dsmt.operations.remote.wheels import Platform
 
@@ -65,7 +66,7 @@ class HostAddress(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_number(self) -> bool:
         """Whether it is an address in numbers, which is no name for a node."""
-        return ":" in self.host or re.fullmatch(r"[0-9.]+", self.host) is not None
+        return is_number(self.host)
 
 
 def address_of(typed: str) -> HostAddress:
