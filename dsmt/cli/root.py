@@ -65,8 +65,12 @@ class LazyGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; a wrong verb is never guessed, only told with the one that was probably meant."""
         if args[0] not in self._table and not args[0].startswith("-"):
+            from dsmt.cli.meaning import meant  # noqa: PLC0415 - lazily, for quick help
+
             path = ctx.command_path
-            raise UnknownCommandError(f"there is no command `{path} {args[0]}`", ctx, meant=_meant(args[0], self._table))
+            raise UnknownCommandError(
+                f"there is no command `{path} {args[0]}`", ctx, meant=meant(path, args[0], self._table)
+            )
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -86,16 +90,7 @@ class UnknownCommandError(click.UsageError):
 
     def __init__(self, message: str, ctx: click.Context, *, meant: str) -> None:
         super().__init__(message, ctx)
-        self.advice = f"did you mean `{ctx.command_path} {meant}`?" if meant else ""
-
-
-def _meant(verb: str, table: Mapping[str, Entry | Group]) -> str:
-    """The command that a wrong verb probably stands for, as `node drain` for `drain`; empty for none."""
-    from dsmt.spec.mistakes import nearest  # noqa: PLC0415 - lazily, for quick help
-
-    groups = {name: entry for name, entry in table.items() if isinstance(entry, Group) and name not in HIDDEN}
-    below = [f"{name} {verb}" for name, entry in groups.items() if verb in entry.commands]
-    return nearest(verb, set(table) - HIDDEN) or (below[0] if len(below) == 1 else "")
+        self.advice = f"did you mean `{meant}`?" if meant else ""
 
 
 def _sentence(text: str) -> str:
