@@ -53,8 +53,8 @@ def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: s
     if ctx.json:
         document({"realm": name, "home": str(home.root), "brokers": addresses, "root_key": str(home.root_key_file)})
         return
-    what = "broker b1 listens" if brokers == 1 else f"{brokers} brokers listen"
-    print(f"realm {name} is in {home.root}; its {what} at {', '.join(addresses)} once it runs")
+    what, runs = ("broker b1 listens", "it runs") if brokers == 1 else (f"{brokers} brokers listen", "they run")
+    print(f"realm {name} is in {home.root}; its {what} at {', '.join(addresses)} once {runs}")
     print(f"the root key is {home.root_key_file}: keep it off the fleet")
     print("next: dsmt up")
 
