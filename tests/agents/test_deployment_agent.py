@@ -201,16 +201,17 @@ def test_what_is_parked_is_parked_in_the_words_of_the_next_agent_with_the_same_r
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_who_goes_into_the_background_is_told_to_stay_in_the_foreground(code: int) -> None:
+@pytest.mark.parametrize("checked", [True, False])
+def test_who_goes_into_the_background_is_told_to_stay_in_the_foreground(code: int, *, checked: bool) -> None:
     async def main() -> None:
         site = Site(Realm())
         site.machine.steps["sleep"] = Exit(code, None)
         site.checks.passed = False
-        site.place(CHECKED + "    restart: {escalate: [{restart: 2}]}\n")
+        site.place((CHECKED if checked else WEB) + "    restart: {escalate: [{restart: 2}]}\n")
         agent = site.start()
         await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
         told = [one["reason"] for one in site.statuses() if one["state"] == "failed"]
-        assert {one["code"] for one in told} == {"start.exited", "run.flapping"}
+        assert {one["code"] for one in told} == {"start.exited" if checked else "run.exited", "run.flapping"}
         assert {one["message"].endswith("`run` must stay in the foreground") for one in told} == {code == 0}
         agent.kill()
 

@@ -120,7 +120,7 @@ class Failing:
         `generation` is that of the run that failed, if it was a run.
         """
         step, delay_s, parked = endings.follows(verdict)
-        background, why = endings.in_the_background(why, verdict), self._as_flapping(why, verdict)
+        background, why = endings.in_the_background(why, verdict, last), self._as_flapping(why, verdict)
         if background:
             why = endings.foreground(why)
         elif self._present.old is not None:

@@ -17,6 +17,7 @@ from dsmt.spec.quantities import format_duration
 
 _FLAPS: Final = ("run.", "health.", "start.exited", "start.timeout")
 """What, repeated until it is parked, is flapping; anything else stays its own reason."""
+AT_ONCE_S: Final = 1.0
 _TAKEN: Final = re.compile(
     r"in use|EADDRINUSE|EWOULDBLOCK|temporarily unavailable|already (running|exists|open|listening|locked)"
     r"|\block(ed|file)?\b",
@@ -104,9 +105,13 @@ def beside(why: Reason, written: str) -> Reason:
     return msgspec.structs.replace(why, message=f"{why.message}; {hint}")
 
 
-def in_the_background(why: Reason, verdict: Verdict) -> bool:
-    """Whether a program may have gone into the background: it has ended with 0 before it was ready, and is to run on."""
-    return why.code == "start.exited" and why.exit_code == 0 and not isinstance(verdict, Finished)
+def in_the_background(why: Reason, verdict: Verdict, last: LastExit | None) -> bool:
+    """Whether a program may have gone into the background: it has ended with 0 before it was ready, and is to run on.
+
+    Where nothing checks whether it is ready, it has ended at once.
+    """
+    at_once = why.code == "run.exited" and last is not None and last.ran_s < AT_ONCE_S
+    return (why.code == "start.exited" or at_once) and why.exit_code == 0 and not isinstance(verdict, Finished)
 
 
 def foreground(why: Reason) -> Reason:
