@@ -38,6 +38,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["uncordon", "n1"], WRONG, "Next: did you mean `dsmt node include`?"),
     (["node", "uncordon", "n1"], WRONG, "Next: did you mean `dsmt node include`?"),
     (["node", "ls"], WRONG, "Next: did you mean `dsmt nodes`?"),
+    (["brake", "list"], WRONG, "there is no command `dsmt brake list`. Next: dsmt brake --help"),
     (["cert", "ls"], WRONG, "Next: did you mean `dsmt cert list`?"),
     (["token", "rm", "x"], WRONG, "Next: did you mean `dsmt token revoke`?"),
     (["nodeset", "delete", "good"], WRONG, "Next: did you mean `dsmt nodeset remove`?"),
