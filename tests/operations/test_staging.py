@@ -162,3 +162,40 @@ def test_what_this_user_may_not_read_is_a_mistake_of_the_file(tmp_path: Path, mo
     assert [(one.message.partition(": ")[2], one.suggestion) for one in caught.value.mistakes] == [
         (f"{tmp_path}/{name} cannot be read: Permission denied", "check its owner and mode") for name in ("a.txt", "b.tar")
     ]
+
+
+def test_a_directory_stands_for_the_service_files_in_it_in_their_order(tmp_path: Path) -> None:
+    for name, service in (("b.yaml", "beta"), ("a.yml", "alpha"), ("c.txt", "gamma")):
+        (tmp_path / name).write_text(web(1, service=service))
+    found = declaring.read_files([str(tmp_path)])
+    assert [(one.spec.service, one.directory, one.file) for one in found] == [
+        ("alpha", tmp_path, f"{tmp_path}/a.yml"),
+        ("beta", tmp_path, f"{tmp_path}/b.yaml"),
+    ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="there is no service file in"):
+        declaring.read_files([str(tmp_path / "empty")])
+
+
+def test_what_is_no_path_is_looked_for_on_no_disk_and_a_text_in_the_file_stays(tmp_path: Path) -> None:
+    """Of an artifact from elsewhere, and a text that the file holds, nothing is to be read here."""
+    sha = "0" * 64
+    more = f"artifact: {{url: 'https://example.com/a.tar', sha256: '{sha}'}}\nfiles: [{{content: text, to: a}}]\n"
+    (tmp_path / "web.yaml").write_text(web(1, component=more))
+    (declared,) = declaring.read_files([str(tmp_path / "web.yaml")])
+    assert asyncio.run(declaring.stage(declared, None)) == declared.spec
+
+
+@pytest.mark.parametrize("declared_as", ["right", "wrong"])
+def test_an_artifact_is_put_only_if_it_is_the_one_that_is_declared(tmp_path: Path, declared_as: str) -> None:
+    digest = sha256(b"content").hexdigest()
+    (tmp_path / "a.tar").write_bytes(b"content" if declared_as == "right" else b"another")
+    text = web(1, component=f"artifact: {{url: a.tar, sha256: '{digest}'}}\n")
+    declared = declaring.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
+    if declared_as == "right":
+        (artifact,) = asyncio.run(declaring.stage(declared, None)).components["app"].artifacts
+        assert (artifact.url, artifact.sha256) == ("depot:a.tar", digest)
+        return
+    with pytest.raises(InputError, match=f"declared {digest}; not used") as caught:
+        asyncio.run(declaring.stage(declared, None))
+    assert caught.value.code == "fetch.mismatch"
