@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from dsmt.bus.rules.follower import CREDIT, MAIL, ChainFollower, MissingPart
+from dsmt.bus.rules.follower import CREDIT, MAIL, ChainFollower, Closing, MissingPart
 from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Stored, Subscribe
 from dsmt.event.envelope import EventId
 from dsmt.event.topic import PATTERNS_MOST, matches
@@ -138,7 +138,8 @@ class ClientSubscription:
     def repaired(self, repair: Repaired, arrived: Sequence[Arrived], now: float) -> None:
         """Take in the answer to what was wanted."""
         if self._reader is not None:
-            self._read(self._reader.repaired(repair, arrived, now), 0)
+            closing = Closing(repair.source, repair.topic, repair.before, repair.closing)
+            self._read(self._reader.repaired(closing, arrived, now), 0)
 
     def reached(self, mark: Complete | Bookmark) -> None:
         """Take in a completion or a bookmark; of completions in one store the first is told as such."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from dsmt.event.chain import ChainReader, Judged, Verdict
 from dsmt.event.envelope import Event
@@ -41,37 +41,14 @@ class MissingPart(NamedTuple):
     before: int
 
 
-class Repair(Protocol):
-    """An answer: what of a source's words on a topic before a sequence number there is, and what becomes of the rest."""
-
-    @property
-    def source(self) -> str:
-        """Who said it."""
-        ...
-
-    @property
-    def topic(self) -> str:
-        """Where."""
-        ...
-
-    @property
-    def before(self) -> int:
-        """The sequence number before which it was asked for."""
-        ...
-
-    @property
-    def closing(self) -> str:
-        """What becomes of the rest: `lost`, `trimmed` or `declared`."""
-        ...
-
-
 class Closing(NamedTuple):
-    """The answer of who looks for itself what there is of a missing part; a `Repair`."""
+    """The answer to it: of the part before this sequence number, what becomes of what did not come with it."""
 
     source: str
     topic: str
     before: int
     closing: str
+    """`lost` or `trimmed`; `more`: it is asked for again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -191,7 +168,7 @@ class ChainFollower:
 
     # --- gaps close ----------------------------------------------------------------------------------------------
 
-    def repaired(self, repair: Repair, arrivals: Sequence[Arrived], now: float) -> list[Delivery]:
+    def repaired(self, repair: Closing, arrivals: Sequence[Arrived], now: float) -> list[Delivery]:
         """Take in the broker's answer to what was wanted."""
         pair, before, closing = (repair.source, repair.topic), repair.before, repair.closing
         found: list[Delivery] = []
