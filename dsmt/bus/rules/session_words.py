@@ -189,7 +189,7 @@ class SessionWords:
         gone = frozenset(broker for broker, since_ms in lost.items() if now_ms >= since_ms + REATTACH_GRACE_MS)
         if gone != self._gone:
             changed, self._gone = gone ^ self._gone, gone
-            self._end(self._note(source for source in self._known.of if self._holder(source) in changed))
+            self._end(self._note(source for source in self._known.of if self._last(source)[0] in changed))
             for node in self._observers.unheard:  # who is the first of those that are left may have changed
                 self._say_again(node)
         self._observers.keep(lambda source: source in self._known.of)
@@ -210,20 +210,17 @@ class SessionWords:
     def _put(self, broker: str, source: str, record: SessionFact | None) -> None:
         self._known.put(broker, source, None if record is None or record.instead_of else _Held(record))
 
-    def _holder(self, source: str) -> str:
-        """The broker at which a source has attached last; empty when none is known."""
+    def _last(self, source: str) -> tuple[str, SessionFact | None]:
+        """The broker at which a source has attached last, and its word on that; empty, and None, when none is known."""
         known = self._known.of.get(source)
-        return "" if known is None or known.newest is None else known.newest[0]
-
-    def _record(self, source: str) -> SessionFact | None:
-        known = self._known.of.get(source)
-        return None if known is None or known.newest is None else known.newest[1].record
+        holder, held = ("", None) if known is None or known.newest is None else known.newest
+        return holder, None if held is None else held.record
 
     def _note(self, sources: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
         """Note how these are now; by node that is heard again, to whom that is said."""
-        found = [(source, record, self._holder(source)) for source in sources if (record := self._record(source))]
+        found = [(source, *self._last(source)) for source in sources]
         return self._observers.noted(
-            (source, "silent" if holder in self._gone else record.state) for source, record, holder in found
+            (source, "silent" if holder in self._gone else record.state) for source, holder, record in found if record
         )
 
     def _name(self) -> None:
@@ -233,7 +230,7 @@ class SessionWords:
 
     def _say_again(self, node: str) -> None:
         for source in (f"{role}/{node}" for role in ROLES):
-            record, holder = self._record(source), self._holder(source)
+            holder, record = self._last(source)
             if record is not None and holder == self._own and record.state != "open":
                 self._publish(source, record, self._observers.addressed(source))
             elif record is not None and holder in self._gone and self._is_first:
@@ -252,7 +249,7 @@ class SessionWords:
         """Say that nodes are heard again to those who were named here (rule 4)."""
         for node, to in ended.items():
             for source in (f"{role}/{node}" for role in ROLES):
-                record, holder = self._record(source), self._holder(source)
+                holder, record = self._last(source)
                 if record is None or source not in self._addressed:
                     continue
                 if holder != self._own:
