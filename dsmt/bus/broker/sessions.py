@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.bus.broker.session import Session
-from dsmt.bus.rules.quiet import DOUBT_S, is_to_ask, quiet_s
+from dsmt.bus.rules.quiet import is_to_ask
 from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError
 from dsmt.logs import Logger
@@ -99,8 +99,7 @@ class Sessions:
 
     def _is_to_ask(self, session: Session, now: float) -> bool:
         ancestor = self.by_name.get(session.payer) if session.payer != session.name else None
-        speaks = ancestor is not None and now - ancestor.heard < DOUBT_S
-        return is_to_ask(now, session.heard, session.asked, quiet_s(delegate=speaks))
+        return is_to_ask(now, session.heard, session.asked, None if ancestor is None else ancestor.heard)
 
     def signers(self) -> set[Signer]:
         """The keys and names of who is attached, or about to be, also to read only: what ends above them is to end them."""

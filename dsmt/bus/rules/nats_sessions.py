@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from dsmt.bus.rules.presence import How
-from dsmt.bus.rules.quiet import DOUBT_S, is_to_ask, quiet_s
+from dsmt.bus.rules.quiet import is_to_ask
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.event.hlc import BOUND_MS
 from dsmt.trust.certificate import Certificate
@@ -145,8 +145,7 @@ class NatsSessions:
         found = []
         for session in self._by_name.values():
             ancestor = self._by_name.get(session.payer) if session.payer != session.name else None
-            speaks = ancestor is not None and now - ancestor.heard < DOUBT_S
-            if is_to_ask(now, session.heard, session.asked, quiet_s(delegate=speaks)):
+            if is_to_ask(now, session.heard, session.asked, None if ancestor is None else ancestor.heard):
                 session.asked = now
                 if session.attached:
                     self._words.presence.asked(session.name, now)

@@ -30,9 +30,10 @@ def quiet_s(*, delegate: bool) -> float:
     return DELEGATE_QUIET_S if delegate else QUIET_S
 
 
-def is_to_ask(now: float, heard: float, asked: float, quiet: float) -> bool:
-    """Whether who may be quiet for so long, was heard and asked at these times, is asked now (rule 1)."""
-    return now - asked >= QUIET_S if asked > heard else now - heard >= quiet
+def is_to_ask(now: float, heard: float, asked: float, ancestor: float | None) -> bool:
+    """Whether who was heard and asked at these times is asked now (rules 1, 2); `ancestor`: when that one was heard."""
+    speaks = ancestor is not None and now - ancestor < DOUBT_S
+    return now - asked >= QUIET_S if asked > heard else now - heard >= quiet_s(delegate=speaks)
 
 
 def patience_s(*, delegate: bool) -> float:
