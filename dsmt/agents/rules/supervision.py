@@ -100,7 +100,8 @@ class Supervision:
     def __init__(self, policy: RestartPolicy, history: RestartHistory | None = None) -> None:
         self.policy = policy
         self.history = history or RestartHistory()
-        self._healthy_since: float | None = None
+        self.healthy_since: float | None = None
+        """Since when the present run has been ready; None when it is not."""
         self._was_healthy = False
 
     def __repr__(self) -> str:
@@ -117,23 +118,18 @@ class Supervision:
 
     def started(self) -> None:
         """A run has begun."""
-        self._healthy_since = None
+        self.healthy_since = None
         self._was_healthy = False
-
-    @property
-    def healthy_since(self) -> float | None:
-        """Since when the present run has been ready; None when it is not."""
-        return self._healthy_since
 
     def healthy(self, now: float) -> None:
         """The instance is ready."""
         self._was_healthy = True
-        if self._healthy_since is None:
-            self._healthy_since = now
+        if self.healthy_since is None:
+            self.healthy_since = now
 
     def unhealthy(self) -> None:
         """The instance is not ready any more."""
-        self._healthy_since = None
+        self.healthy_since = None
 
     def failed(self, now: float, *, jitter: float, clean: bool = False) -> Verdict:
         """A run has ended by itself, or an installation or start has failed. `clean` is an exit that is a success."""
@@ -158,7 +154,7 @@ class Supervision:
         self.history = RestartHistory(recent=self.history.recent)
 
     def _forget_if_stable(self, now: float) -> None:
-        since = self._healthy_since
+        since = self.healthy_since
         if since is not None and now - since >= max(self.policy.reset_s, 10 * self.history.last_delay_s):
             self.cause_changed()
 

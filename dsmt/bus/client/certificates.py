@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dsmt.bus.rules.ended_keys import EndedKeys
-from dsmt.bus.rules.proofs import introduce, proof
+from dsmt.bus.rules.proofs import introduce
 from dsmt.bus.rules.quota import charged
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
@@ -46,10 +46,6 @@ class ShownCertificates:
             self._trust.add_all(raws)
         except UnusableEventError as error:
             self._log.warning("certificate refused", reason=str(error))
-
-    def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
-        """The certificates of who signed a fact, up to the root's."""
-        return proof(self._trust, signed)
 
     def introduce(self, certificates: Sequence[bytes]) -> None:
         """Take in what was kept with a fact."""

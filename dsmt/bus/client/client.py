@@ -38,6 +38,7 @@ from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.emitting import pending_of
 from dsmt.bus.rules.ended_keys import NAMESAKE
+from dsmt.bus.rules.proofs import proof
 from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.rules.quota import is_delegate
 from dsmt.bus.rules.realm_time import ROUND_TRIPS, offset_of
@@ -81,10 +82,10 @@ class BusClient:
         known: Files | None = None,
         reads: bool = False,
     ) -> None:
-        self._identity, self._trust = identity, trust
+        self._identity, self._trust, self.source = identity, trust, identity.name
         self._network, self._clock, self._entropy, self._about = network, clock, entropy, about
         self._kept, self._reads = KeptIncarnation(kept), reads
-        self._time, self._attachment = MeasuredTime(clock), 0
+        self._time, self.attachment = MeasuredTime(clock), 0
         self._queue: SendQueue | None = None
         self._attached, self._asked = asyncio.Event(), asyncio.Event()
         self._asking = Asking(self._post, self._attached)
@@ -107,19 +108,9 @@ class BusClient:
     # --- the port ------------------------------------------------------------------------------------------------
 
     @property
-    def source(self) -> str:
-        """The name this connection publishes under."""
-        return self._identity.name
-
-    @property
     def attached(self) -> bool:
         """Whether a broker holds our attachment now."""
         return self._attached.is_set()
-
-    @property
-    def attachment(self) -> int:
-        """The number of the last attachment; 0 before the first."""
-        return self._attachment
 
     async def wait_attached(self) -> None:
         """Wait until a broker holds our attachment."""
@@ -158,7 +149,7 @@ class BusClient:
 
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
         """The certificates of who signed a fact, up to the root's."""
-        return self._certificates.proof(signed)
+        return proof(self._trust, signed)
 
     def introduce(self, certificates: Sequence[bytes]) -> None:
         """Take in certificates that were kept with a fact; what cannot be used is left out."""
@@ -272,12 +263,12 @@ class BusClient:
             self._trust,
             self._about,
             incarnation=self._publisher.signer.incarnation,
-            attachment=self._attachment + 1,
+            attachment=self.attachment + 1,
             reads=self._reads,
         )
         if welcome.incarnation != self._publisher.signer.incarnation:
             self._publisher.begin(welcome.incarnation)
-        self._attachment = welcome.attachment
+        self.attachment = welcome.attachment
         sign_attachment(link, self._identity, welcome)
         self._lost_broker, self.broker, self._store = self.broker, welcome.broker, welcome.store
 
@@ -287,7 +278,7 @@ class BusClient:
         What was said by the machine's own clock, before anybody could hear it, is said again by realm time (J4); and an
         incarnation that is ahead of realm time is given up: no broker takes it (A11).
         """
-        signer, heard = self._publisher.signer, self._attachment > 0
+        signer, heard = self._publisher.signer, self.attachment > 0
         realm_ms, by_ms = self._time.measured(offset_ms)
         wrong = not heard and self._publisher.put_right(by_ms)
         if signer.chain is not None and (wrong or signer.incarnation > realm_ms + BOUND_MS):

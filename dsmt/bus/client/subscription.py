@@ -36,12 +36,13 @@ class ClientSubscription:
         self._here = asyncio.Event()
         self._reader = None if interest.conflate or interest.copies is not None else ChainFollower()
         self.cursor: Cursor | None = None
-        self.completed = self._ended = False
+        self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._mail: OrderedDict[EventId, None] = OrderedDict()
         self._marks: list[Complete | Bookmark] = []
         self._taken = 0
         self._complete_in = ""
+        """The store in which it was complete last; empty while it never was."""
         self._token: int | None = None
         self._stored = -1
         """Up to which row the broker was told that its reader has stored."""
@@ -76,7 +77,7 @@ class ClientSubscription:
             self._reader.again()
         interest, cursor = self.interest, self.cursor
         start, row, time_ms, of_store = interest.start, None, None, None
-        begun = self.completed or interest.start is Start.HISTORY
+        begun = self._complete_in or interest.start is Start.HISTORY
         if begun and cursor is not None and (cursor.store == store or not interest.conflate):
             start, row, time_ms, of_store = Start.HISTORY, cursor.row, cursor.time_ms, cursor.store
         elif isinstance(interest.since, Cursor):
@@ -148,7 +149,7 @@ class ClientSubscription:
             if self._complete_in == mark.cursor.store:
                 mark = Bookmark(mark.cursor, mark.whole)
             else:
-                self.completed, self._complete_in = True, mark.cursor.store
+                self._complete_in = mark.cursor.store
         if self._reader is not None and self._reader.deadline is not None:
             last = self._marks[-1] if self._marks else None
             if isinstance(mark, Bookmark) and isinstance(last, Bookmark):

@@ -81,7 +81,8 @@ class Copying:
         self._seeds = tuple(seeds)
         self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
         self._withholding, self._is_attached, self._handed_ms = withholding, is_attached, handed_ms
-        self._leaf = False
+        self.leaf = False
+        """Whether this broker is a leaf itself (rule 5)."""
         self._upstream: Other | None = None
         """Whom it reads, when it is a leaf itself."""
         self._others: dict[bytes, Other] = {}
@@ -92,11 +93,6 @@ class Copying:
         """Of which there was no place, and which is read now."""
 
     # --- who is there --------------------------------------------------------------------------------------------
-
-    @property
-    def leaf(self) -> bool:
-        """Whether this broker is a leaf itself (rule 5)."""
-        return self._leaf
 
     @property
     def alone(self) -> bool:
@@ -111,7 +107,7 @@ class Copying:
     @property
     def complete(self) -> bool:
         """Whether all others that are to be read were read to their end since the start; a leaf never reads all."""
-        return not self._leaf and all(other.complete for other in self._others.values() if self._is_wanted(other))
+        return not self.leaf and all(other.complete for other in self._others.values() if self._is_wanted(other))
 
     @property
     def reads(self) -> bool:
@@ -162,7 +158,7 @@ class Copying:
         """These are all brokers of the realm: who is new is read, who has left no more."""
         every = {one.public: one for one in brokers}
         own = every.pop(self._own.public, self._own)
-        wanted, self._leaf = every, own.leaf
+        wanted, self.leaf = every, own.leaf
         for public, other in list(self._others.items()):
             if wanted.get(public) != other.address:
                 del self._others[public]
@@ -199,7 +195,7 @@ class Copying:
 
     def _is_wanted(self, other: Other) -> bool:
         """Whether another is to be read now (rule 5)."""
-        if self._leaf:
+        if self.leaf:
             return not other.address.leaf and self._upstream in (None, other)
         return not other.address.leaf or self._is_attached(other.address.public)
 
@@ -210,7 +206,7 @@ class Copying:
         """Where the link to the upstream is lost, or there was none: the first that answers is the next (rule 5)."""
         if self._upstream is None or not self._upstream.name or self._upstream not in self._others.values():
             candidates = (other for other in self._others.values() if other.name and not other.address.leaf)
-            self._upstream = next(candidates, None) if self._leaf else None
+            self._upstream = next(candidates, None) if self.leaf else None
 
     def _look(self) -> None:
         """See who is linked; where that has changed all are asked anew (rule 2). What a leaf has comes by all ways."""
@@ -221,7 +217,7 @@ class Copying:
         lost = self._linked.look(other for other in mesh if other.name and other.place and self._is_wanted(other))
         if lost is None:
             return
-        self._rereading.changed(lost, (other for other in mesh if other is self._upstream or not self._leaf))
+        self._rereading.changed(lost, (other for other in mesh if other is self._upstream or not self.leaf))
         self._change()
 
     def _change(self) -> None:
@@ -258,7 +254,7 @@ class Copying:
         other.moved_at = self._clock.boottime()
         goes_on = False
         while True:
-            chosen = self._is_wanted(other) and not (self._leaf and self._upstream is None)
+            chosen = self._is_wanted(other) and not (self.leaf and self._upstream is None)
             if chosen and not goes_on:
                 self._go_on(other)
                 goes_on = True
@@ -269,11 +265,11 @@ class Copying:
 
     def _go_on(self, other: Other) -> None:
         """See where the reading over a leaf's link begins (rule 5)."""
-        if not (self._leaf or other.address.leaf):
+        if not (self.leaf or other.address.leaf):
             return
-        places = [(one.place.time_ms, one) for one in self._others.values() if one.place is not None] if self._leaf else []
+        places = [(one.place.time_ms, one) for one in self._others.values() if one.place is not None] if self.leaf else []
         last_ms, last = max(places, key=lambda one: one[0], default=(0, None))
-        if last is other or (self._leaf and last is None):
+        if last is other or (self.leaf and last is None):
             return
         handed_ms = self._handed_ms(other.address, None if last is None else last.address, last_ms)
         since_ms = max(0, (handed_ms or 0) - OVERLAP_MS)

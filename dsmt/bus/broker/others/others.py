@@ -130,7 +130,7 @@ class Others:
             clock=self._clock,
             now_ms=self._recorder.time.now_ms,
             take=self._take,
-            whole=self._whole,
+            whole=self._recorder.wholeness.filled,
             withholding=self._withholding,
             is_attached=self._is_attached,
             handed_ms=self._handed_ms,
@@ -347,9 +347,6 @@ class Others:
         if not self._commit():
             return AGAIN_MS
         return ahead_ms
-
-    def _whole(self) -> None:
-        self._recorder.wholeness.filled()
 
     def look(self, now: float) -> None:
         """Look at how far they were read (rule 4), and what was said of them (rule 8). `now` is boot-time seconds."""
