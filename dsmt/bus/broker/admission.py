@@ -94,8 +94,11 @@ class Admission:
         except UnusableEventError:
             return []  # whoever reads it says why not
 
-    def _is_shelved(self, raw: bytes) -> bool:
-        return raw in self._beside(raw)
+    def _take_one(self, raw: bytes) -> None:
+        """Take in and keep a certificate, unless it is on the shelf: it is found there. Raises as `_take_in`, and `add`."""
+        if raw not in self._beside(raw):
+            self._take_in((raw,))
+            self._keep(self._trust.add(raw))
 
     def _ancestor(self, raw: bytes, beside: tuple[bytes, ...]) -> str:
         """Who pays for a certificate that comes with others; empty when nobody known has signed it."""
@@ -128,22 +131,16 @@ class Admission:
         if len(raws) > f.MAX_CERTIFICATES:
             raise InputError("bus.frame", f"{session.name} brought {len(raws)} certificates at once")
         for raw in raws:
-            if self._is_shelved(raw):
-                continue  # it is found there
             try:
-                self._take_in((raw,))
-                self._keep(self._trust.add(raw))
+                self._take_one(raw)
             except UnusableEventError as error:
                 self._log.warning("certificate refused", session=session.name, code=error.code, reason=error.message)
 
     def brought(self, proof: Iterable[bytes]) -> None:
         """Take in the certificates of who has signed what another broker brings; issuers come last (rule 3)."""
         for raw in reversed(tuple(proof)):
-            if self._is_shelved(raw):
-                continue
             try:
-                self._take_in((raw,))
-                self._keep(self._trust.add(raw))
+                self._take_one(raw)
             except (RefusedError, UnusableEventError) as error:
                 self._log.warning("certificate refused", code=error.code, reason=error.message)
 
