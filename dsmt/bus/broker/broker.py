@@ -46,7 +46,6 @@ from dsmt.ports.store import Store, StoreFullError
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 
-_HOW: Final[dict[str, How]] = {"peer": "peer", "local": "local"}
 PAUSE_S: Final = 0.01
 """How soon those are looked at again who may have nothing done now."""
 
@@ -225,7 +224,7 @@ class Broker:
                 self._look(session, message, published)
         self._publishing.store(published)
         for session, arrival in closed:
-            self._closed(session, _HOW[arrival.how.value])
+            self._closed(session, "peer" if arrival.how == "peer" else "local")
         if self._inbox.turns:
             if taken:
                 self._to_work.set()

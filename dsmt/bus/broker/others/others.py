@@ -32,7 +32,7 @@ from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut, Send
-from dsmt.bus.broker.introducing import Introducing
+from dsmt.bus.broker.introducing import Introducing, Proofs
 from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.broker.others.former import Former
@@ -40,7 +40,7 @@ from dsmt.bus.broker.others.salvage import Salvage
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
-from dsmt.bus.broker.withheld import Withholding
+from dsmt.bus.broker.withheld import LATE_MS, Withholding
 from dsmt.bus.rules.brokers import TOPIC, known, leaves, words_of
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, UnusableEventError
@@ -58,13 +58,11 @@ from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import TrustStore
 
 TOGETHER_S: Final = 0.5
-AGAIN_MS = 1000
+AGAIN_MS: Final = 1000
 """After how long what could not be stored is tried again."""
 MOST_MS: Final = 60_000
 STOOD_S: Final = 3.0
 """After standing still for so long a broker is one that was away."""
-LATE_MS: Final = 2_000
-"""By how much the clocks of two brokers may differ."""
 
 
 class Others:
@@ -334,7 +332,7 @@ class Others:
         """Store what another broker has; in how many ms it is to be tried again, 0 when it is stored (rule 3)."""
         return self.take(broker, [each.signed for each in arrived], bus.proof)
 
-    def take(self, broker: str, events: Sequence[SignedEvent], proofs: Callable[[SignedEvent], tuple[bytes, ...]]) -> int:
+    def take(self, broker: str, events: Sequence[SignedEvent], proofs: Proofs) -> int:
         """Store events with their proofs; in how many ms it is to be tried again, 0 when they are stored."""
         ahead_ms = 0
         try:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from itertools import groupby
 from typing import Final
 
+from dsmt.bus.broker.introducing import Proofs
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.proofs import proof
 from dsmt.errors import UnusableEventError
@@ -24,7 +25,6 @@ from dsmt.ports.blobs import Blobs
 from dsmt.ports.store import Remains, StoreFullError
 from dsmt.trust.store import TrustStore
 
-Proofs = Callable[[SignedEvent], tuple[bytes, ...]]
 _AGAIN_S: Final = 1.0
 
 
