@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.launching import RunPlan, Site
@@ -13,6 +13,8 @@ from dsmt.agents.rules.life import Life, State
 from dsmt.event.reason import Reason
 from dsmt.monitors.rules.health import HealthMonitor
 from dsmt.ports.driver import Instance, Launch
+
+UNKNOWN_HEALTHY_AFTER_S: Final = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +64,14 @@ class Run:
         """It need not be ended any more."""
         if self.turning is not None:
             self.turning.cancel()
+
+
+def monitor_of(plan: RunPlan | None, now: float, *, resumed: bool | None = None, anew: bool = False) -> HealthMonitor:
+    """The health monitor of a run by its plan, if that is known; the rest as in `HealthMonitor`."""
+    spec, after_s = None, UNKNOWN_HEALTHY_AFTER_S
+    if plan is not None:
+        spec, after_s = plan.component.health, plan.component.update.healthy_after_s
+    return HealthMonitor(spec, healthy_after_s=after_s, now=now, resumed=resumed, anew=anew)
 
 
 class Tasks:

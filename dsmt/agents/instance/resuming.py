@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from dsmt.agents.instance.context import Context
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import HandOver
-from dsmt.agents.instance.present import Run
+from dsmt.agents.instance.present import Run, monitor_of
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import after
@@ -20,8 +18,6 @@ from dsmt.event.status import State as Told
 from dsmt.monitors.rules.health import HealthMonitor
 from dsmt.ports.driver import Handle, Instance
 from dsmt.ports.processes import UNSEEN, Exit
-
-UNKNOWN_HEALTHY_AFTER_S: Final = 10.0
 
 
 class Resuming:
@@ -41,6 +37,7 @@ class Resuming:
         """Take over what lives, and tell what is gone. `plan` is what was obeyed last."""
         record = self._memory.record
         handle, outgoing = record.process, record.outgoing
+        same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
         if plan is not None and handle is not None:
             self._failing.supervision.policy = plan.component.restart
         before = instance = None
@@ -62,10 +59,10 @@ class Resuming:
                 stays=said is not None and (said.is_left_alone or said.state is Told.STOPPED),
             )
             if row.holds(left):
-                await self._do(row.do, plan, before, instance)
+                await self._do(row.do, same, before, instance)
 
     async def _do(  # noqa: C901 - an act a line
-        self, do: First, plan: RunPlan | None, before: Instance | None, instance: Instance | None
+        self, do: First, same: RunPlan | None, before: Instance | None, instance: Instance | None
     ) -> None:
         record = self._memory.record
         match do:
@@ -78,11 +75,10 @@ class Resuming:
             case First.LOSE_BEFORE:
                 self._memory.save(**after.before_ended(record))
             case First.TAKE if instance is not None:
-                self._adopt(instance, plan)
+                self._adopt(instance, same)
             case First.SWEEP:
                 await self._runner.sweep()
             case First.TELL_ENDED if record.process is not None:
-                same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
                 self._failing.gone(await self._ended(record.process, record.driver), same)
             case First.TELL_AGAIN:
                 self._reporter.again()
@@ -103,20 +99,21 @@ class Resuming:
 
     def _adopt_before(self, instance: Instance, old: Outgoing) -> None:
         """Take over the copy that an earlier agent has let go."""
-        run = self._run(instance, old.ran, old.began_s, self._monitor(None, resumed=True))
+        run = self._run(instance, old.ran, old.began_s, ready=True)
         self._runner.watch(run)
         self._handover.resume(run)
 
-    def _adopt(self, instance: Instance, plan: RunPlan | None) -> None:
+    def _adopt(self, instance: Instance, same: RunPlan | None) -> None:
+        """Take over what runs; `same` is its plan, if that is what was obeyed last."""
         record = self._memory.record
-        same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
-        run = self._run(instance, record.ran, record.began_s, self._monitor(None, resumed=record.ready))
+        run = self._run(instance, record.ran, record.began_s, ready=record.ready)
         self._present.run = run
         if same is not None:
             self._runner.give_plan(run, same)
             self._present.prepared = same.wanted.run_key
         anew = run.check != "" and record.check not in ("", run.check)
-        run.health = self._monitor(same, resumed=record.ready if record.started else None, anew=anew)
+        resumed, now = record.ready if record.started else None, self._deps.clock.boottime()
+        run.health = monitor_of(same, now, resumed=resumed, anew=anew)
         run.life = self._life(run.health)
         self._reporter.again(pid=instance.pid)
         if run.health.is_ready:
@@ -127,7 +124,8 @@ class Resuming:
             self._serving.go_on()
         self._runner.begin_checks(run)
 
-    def _run(self, instance: Instance, wanted: Goal, began: float, health: HealthMonitor) -> Run:
+    def _run(self, instance: Instance, wanted: Goal, began: float, *, ready: bool) -> Run:
+        health = monitor_of(None, self._deps.clock.boottime(), resumed=ready)
         run = Run(self._life(health), wanted, began, health, instance)
         run.begun.set()
         return run
@@ -136,9 +134,3 @@ class Resuming:
         """The life of what runs already."""
         running = State.READY if health.is_ready else State.RUNNING
         return Life(self._failing.supervision, running if health.started else State.STARTED)
-
-    def _monitor(self, plan: RunPlan | None, *, resumed: bool | None, anew: bool = False) -> HealthMonitor:
-        component = None if plan is None else plan.component
-        after = UNKNOWN_HEALTHY_AFTER_S if component is None else component.update.healthy_after_s
-        spec, now = None if component is None else component.health, self._deps.clock.boottime()
-        return HealthMonitor(spec, healthy_after_s=after, now=now, resumed=resumed, anew=anew)

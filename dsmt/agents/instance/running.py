@@ -18,7 +18,7 @@ from dsmt.agents.instance.context import Context
 from dsmt.agents.instance.deciding import Deciding
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import HandOver
-from dsmt.agents.instance.present import Run
+from dsmt.agents.instance.present import Run, monitor_of
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.stopping import Stopper, way_of
 from dsmt.agents.instance.taking_turns import its_turn
@@ -33,7 +33,6 @@ from dsmt.monitors.rules.health import (
     FOREVER,
     Broken,
     Effect,
-    HealthMonitor,
     Live,
     NotLive,
     Ready,
@@ -98,7 +97,7 @@ class Runner:
         driver = driver_of(self._deps.drivers, component.driver)
         launch = self._failing.output.turn(component.logs, plan.revision, launch)
         now = clock.boottime()
-        run = Run(life.Life(self._supervision), plan.wanted, now, self._new_monitor(plan, now), None, plan, site, launch)
+        run = Run(life.Life(self._supervision), plan.wanted, now, monitor_of(plan, now), None, plan, site, launch)
         self._present.run = run
         try:
             run.instance = await driver.start(launch)
@@ -112,14 +111,9 @@ class Runner:
         run.began = clock.boottime()
         self._supervision.policy = component.restart
         run.life.started()
-        run.health = self._new_monitor(plan, run.began)
+        run.health = monitor_of(plan, run.began)
         run.check = check_key(component.health, site.values)
         return run
-
-    @staticmethod
-    def _new_monitor(plan: RunPlan, now: float) -> HealthMonitor:
-        component = plan.component
-        return HealthMonitor(component.health, healthy_after_s=component.update.healthy_after_s, now=now)
 
     def _note_start(self, run: Run, plan: RunPlan) -> None:
         """Write down what runs (rule 2)."""
@@ -183,9 +177,7 @@ class Runner:
         self.give_plan(run, plan)
         if before != run.check:
             now, served = self._deps.clock.boottime(), run.health.serves
-            component, resumed = plan.component, served if run.health.started else None
-            good_s = component.update.healthy_after_s
-            run.health = HealthMonitor(component.health, healthy_after_s=good_s, now=now, resumed=resumed, anew=True)
+            run.health = monitor_of(plan, now, resumed=served if run.health.started else None, anew=True)
             run.life.unready()
             self.watch(run)
         self._reporter.tell(State.RUNNING if run.health.started else State.INSTANTIATED, **self._about(run))
