@@ -12,8 +12,8 @@ import base64
 import json
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, Final, NamedTuple
 
@@ -259,8 +259,14 @@ class NatsLink:
         """Send a message that need not be answered. Raises `TransportError`."""
         if self.lost.done():
             raise TransportError("link.lost", f"{self._name} lost its NATS server")
-        try:
+        with self._translated():
             await self._client.publish(entry.subject, entry.payload, reply=reply, headers=dict(entry.headers) or None)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """A block in which the client may find that its server is lost. Raises `TransportError` (rule 3)."""
+        try:
+            yield
         except (OSError, nats.errors.Error) as error:
             raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
 
@@ -295,10 +301,8 @@ class NatsLink:
     async def listen(self) -> tuple[str, asyncio.Queue[Msg]]:
         """An inbox of its own, and where its messages go until `deaf`. Raises `TransportError`."""
         inbox, queue = self._client.new_inbox(), asyncio.Queue[Msg]()
-        try:
+        with self._translated():
             self._inboxes[inbox] = await self._client.subscribe(inbox, cb=queue.put), queue
-        except (OSError, nats.errors.Error) as error:
-            raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
         return inbox, queue
 
     def inbox(self, name: str) -> str:
@@ -310,20 +314,14 @@ class NatsLink:
 
         Raises `TransportError`.
         """
-        try:
+        with self._translated():
             await self._client.subscribe(subject, queue=queue, cb=call)
-        except (OSError, nats.errors.Error) as error:
-            raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
 
     async def heard(self) -> None:
         """Wait until the server has all that was asked of it, what is heard too. Raises `TransportError`."""
         while True:
-            try:
+            with self._translated(), suppress(nats.errors.FlushTimeoutError):  # it is asked again while the link lasts
                 return await self._client.flush()
-            except nats.errors.FlushTimeoutError:  # it is asked again for as long as the link lasts
-                continue
-            except (OSError, nats.errors.Error) as error:
-                raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
 
     async def answer(self, asked: str, answer: str) -> None:
         """Send something on one subject, now and whenever something comes on another. Raises `TransportError`."""
