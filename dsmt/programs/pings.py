@@ -7,7 +7,7 @@ Rule 2: who has not for `SILENT_S` is given `AGAIN_S` more, in which the spawner
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from dsmt.ports.processes import ProcessIdentity
 
@@ -46,8 +46,3 @@ class Pings:
             elif until <= now:
                 self._until[who] = now + self._again_s, True
         return found
-
-
-def as_json(identity: ProcessIdentity) -> dict[str, Any]:
-    """An identity as the answer to a client."""
-    return {"pid": identity.pid, "started": identity.started, "boot": identity.boot}

@@ -29,7 +29,7 @@ from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.programs.anew import ENDING, NOTHING, Family, Forked, Past, begin_anew, past_of
-from dsmt.programs.pings import Pings, as_json
+from dsmt.programs.pings import Pings
 from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork, load
@@ -255,24 +255,22 @@ class Spawner:
         self._reap()
 
     def _answer(self, message: bytes) -> bytes:
-        """Do what a client asks."""
-        return msgspec.json.encode(self._act(message))
-
-    def _act(self, message: bytes) -> dict[str, Any]:
         """Do what a client asks; what prevents it is an answer too."""
         try:
-            return self._do_request(msgspec.json.decode(message, type=Request))
+            told = self._do_request(msgspec.json.decode(message, type=Request))
         except msgspec.DecodeError as error:
-            return {"error": {"code": "spawner.request", "message": f"not understood: {error}"}}
+            told = {"error": {"code": "spawner.request", "message": f"not understood: {error}"}}
         except OSError as error:
-            return {"error": {"code": "start.driver", "message": f"the spawner could not: {error}"}}
+            told = {"error": {"code": "start.driver", "message": f"the spawner could not: {error}"}}
         except DsmtError as error:
-            return {"error": {"code": error.code, "message": error.message}}
+            told = {"error": {"code": error.code, "message": error.message}}
+        return msgspec.json.encode(told)
 
     def _do_request(self, request: Request) -> dict[str, Any]:
         match request.op:
             case "start":
-                return as_json(self._fork(request.program, request.directory, request.record))
+                forked: dict[str, Any] = msgspec.to_builtins(self._fork(request.program, request.directory, request.record))
+                return forked
             case "keep" | "release":
                 return self._keep(request.program, request.directory, wanted=request.op == "keep")
             case "status":
@@ -312,11 +310,10 @@ class Spawner:
 
     def _list(self) -> list[dict[str, Any]]:
         """Itself, the kept programs and its other children."""
-        rows = [{"program": "spawner", "directory": self._directory} | as_json(_own_identity())]
-        known = {kept.identity: kept for kept in self._kept if kept.identity is not None}
-        rows += [{"program": one.program, "directory": one.directory} | as_json(who) for who, one in known.items()]
-        others = {who: one for who, one in self.family.children.items() if who not in known}
-        return rows + [{"program": one.name, "directory": one.directory} | as_json(who) for who, one in others.items()]
+        kept = {one.identity: (one.program, one.directory) for one in self._kept if one.identity is not None}
+        others = {who: (one.name, one.directory) for who, one in self.family.children.items() if who not in kept}
+        every = {_own_identity(): ("spawner", self._directory), **kept, **others}
+        return [{"program": name, "directory": at, **msgspec.to_builtins(who)} for who, (name, at) in every.items()]
 
     def _close(self) -> None:
         """Close everything, in each child after its fork."""

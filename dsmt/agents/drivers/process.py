@@ -73,8 +73,7 @@ class ProcessInstance:
     @property
     def handle(self) -> Handle:
         """Its process: the pid with its start time and the boot."""
-        who = self._watch.identity
-        return Handle({"pid": who.pid, "started": who.started, "boot": who.boot})
+        return Handle(msgspec.to_builtins(self._watch.identity))
 
     @property
     def pid(self) -> int:
