@@ -70,10 +70,6 @@ class Failing:
             self.note_good(self._present.run)
         verdict = self.supervision.failed(now, jitter=self.jitter())
         self.note(verdict, now, counts=counts)
-        self.tell_error(error, verdict)
-
-    def tell_error(self, error: FailedError, verdict: Verdict) -> None:
-        """Say why something did not work, and what comes next."""
         why = self._reporter.why_failed(error)
         self.tell(why, verdict, endings.last_exit(UNSEEN, 0.0, why, self._deps.bus.now_ms()))
 

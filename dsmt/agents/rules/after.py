@@ -154,9 +154,9 @@ def writes_on(record: InstanceRecord, revision: int) -> Changes:
     return {"writes": None if record.writes is None else replace(record.writes, revision=revision)}
 
 
-def stayed(record: InstanceRecord, wanted: Goal, revision: Good) -> Changes:
+def stayed(record: InstanceRecord, wanted: Goal, good: Good) -> Changes:
     """What has ended is what a new generation wants; where that was good once, so is the revision that asks for no more."""
-    return {**taken_over(wanted), "good": revision if record.good_key == wanted.run_key else record.good}
+    return {**taken_over(wanted), "good": good if record.good_key == wanted.run_key else record.good}
 
 
 def came_ended(wanted: Goal, good: Good, last: LastExit) -> Changes:

@@ -42,7 +42,9 @@ class PatientWriter:
     def forget(self, path: str) -> None:
         """What waits of a file is not wanted any more."""
         self._waiting.pop(path, None)
-        self._rest()
+        if not self._waiting:
+            self.lacking = None
+            self._written.set()
 
     async def written(self) -> None:
         """Wait until nothing waits."""
@@ -53,11 +55,6 @@ class PatientWriter:
     def _write(self, path: str) -> None:
         self._files.write(path, self._waiting[path])
         self.forget(path)
-
-    def _rest(self) -> None:
-        if not self._waiting:
-            self.lacking = None
-            self._written.set()
 
     def _wait(self, error: FailedError) -> None:
         self.lacking = error

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 import cbor2
 from msgspec.structs import replace
@@ -33,16 +33,6 @@ from dsmt.trust.store import TrustStore
 TOPIC: Final = "config/broker/"
 FILE: Final = "brokers"
 """Where a process keeps them for the next one."""
-
-
-class Keys(Protocol):
-    """What is known of keys."""
-
-    def sole_name(self, key_id: bytes) -> str | None:
-        """The name that a key is known by; None when there are several, or none."""
-
-    def is_revoked(self, key_id: bytes) -> bool:
-        """Whether a key has ended."""
 
 
 class BrokerWords:
@@ -124,14 +114,14 @@ class BrokerWords:
 
 
 def known(
-    seeds: Sequence[BrokerAddress], said: Iterable[SignedEvent], keys: Keys, *, on_nats: bool = False
+    seeds: Sequence[BrokerAddress], said: Iterable[SignedEvent], trust: TrustStore, *, on_nats: bool = False
 ) -> tuple[BrokerAddress, ...]:
     """All brokers of a realm, those that were given at the start first; none twice."""
     words = words_of(said)
-    found = _known(seeds, words, keys, on_nats=on_nats)
+    found = _known(seeds, words, trust, on_nats=on_nats)
     if on_nats or any(not one.leaf for one in found):
         return found
-    return _known(seeds, standing(words), keys, on_nats=False)
+    return _known(seeds, standing(words), trust, on_nats=False)
 
 
 def words_of(said: Iterable[SignedEvent]) -> dict[str, BrokerWord]:
@@ -144,20 +134,20 @@ def words_of(said: Iterable[SignedEvent]) -> dict[str, BrokerWord]:
 
 
 def _known(
-    seeds: Sequence[BrokerAddress], words: Mapping[str, BrokerWord], keys: Keys, *, on_nats: bool
+    seeds: Sequence[BrokerAddress], words: Mapping[str, BrokerWord], trust: TrustStore, *, on_nats: bool
 ) -> tuple[BrokerAddress, ...]:
     found = {seed.public: seed for seed in seeds}
     for name, word in words.items():
         if not word.removed and bool(word.route) != on_nats:
             continue
         for seed in seeds:
-            if seed.public != word.public and keys.sole_name(key_id_of(seed.public)) == f"broker/{name}":
+            if seed.public != word.public and trust.sole_name(key_id_of(seed.public)) == f"broker/{name}":
                 found.pop(seed.public, None)
         if word.removed:
             found.pop(word.public, None)
         else:
             found[word.public] = address_of(word)
-    return tuple(one for one in found.values() if not keys.is_revoked(key_id_of(one.public)))
+    return tuple(one for one in found.values() if not trust.is_revoked(key_id_of(one.public)))
 
 
 def leaves(said: Iterable[SignedEvent]) -> dict[str, bytes]:

@@ -28,14 +28,11 @@ class SqliteBlobs:
     def put_chunk(self, digest: bytes, number: int, chunk: bytes, *, payer: str, now_ms: int) -> None:
         """Keep a chunk of a blob that is being put."""
         with self._db.transaction():
-            self._put_chunk(digest, number, chunk, payer, now_ms)
-
-    def _put_chunk(self, digest: bytes, number: int, chunk: bytes, payer: str, now_ms: int) -> None:
-        before = self._db.one("SELECT length(chunk) FROM chunks WHERE digest = ? AND number = ?", (digest, number))
-        grown = len(chunk) - (0 if before is None else before[0])
-        self._db.do("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", (digest, number, chunk))
-        self._db.do("INSERT OR IGNORE INTO blobs VALUES (?, 0, 0, 0, ?, 0)", (digest, payer))
-        self._db.do("UPDATE blobs SET size = size + ?, at = ? WHERE digest = ?", (grown, now_ms, digest))
+            before = self._db.one("SELECT length(chunk) FROM chunks WHERE digest = ? AND number = ?", (digest, number))
+            grown = len(chunk) - (0 if before is None else before[0])
+            self._db.do("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", (digest, number, chunk))
+            self._db.do("INSERT OR IGNORE INTO blobs VALUES (?, 0, 0, 0, ?, 0)", (digest, payer))
+            self._db.do("UPDATE blobs SET size = size + ?, at = ? WHERE digest = ?", (grown, now_ms, digest))
 
     def so_far(self, digest: bytes, number: int) -> bytes | None:
         """One chunk of a blob that is being put."""
