@@ -188,14 +188,11 @@ class Facts:
         return self._spec is not None and self._slot is not None and str(self._spec.id) == self._slot.spec
 
     def _take_slot(self, signed: SignedEvent) -> bool:
-        return readable(Slot, signed.event.data) is not None and self._greatest.take(signed) and self._read_slot()
-
-    def _read_slot(self) -> bool:
-        """Another slot fact is to be obeyed."""
-        if self._signed is None:
+        slot = readable(Slot, signed.event.data)
+        if slot is None or not self._greatest.take(signed):
             return False
-        self._slot = readable(Slot, self._signed.event.data)
-        self._writer.write(SLOT, proven(self._signed, self._deps.bus))
+        self._slot = slot
+        self._writer.write(SLOT, proven(signed, self._deps.bus))
         if self._seen is not None:
             self.take_spec(self._seen)
         return True

@@ -103,14 +103,11 @@ class ContainerManager:
     async def shutdown(self, patience_s: float = PATIENCE_S) -> None:
         """End the node: have every agent stop its instance; kill what does not in time; then `run` returns."""
         self._closing = True
-        asked = [slot for slot, keeper in self._keepers.items() if keeper.close()]
-        waiting = [self._running[slot] for slot in asked if slot in self._running]
+        waiting = [self._running[slot] for slot, keeper in self._keepers.items() if keeper.close()]
         if waiting:
             await asyncio.wait(waiting, timeout=patience_s)
         for slot, keeper in list(self._keepers.items()):
-            running = self._running.get(slot)
-            if running is not None and not running.done():
-                running.cancel()
+            self._running[slot].cancel()
             await keeper.kill()
         self._ended.set()
 
