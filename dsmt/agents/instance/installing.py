@@ -17,7 +17,7 @@ from dsmt.agents.rules.endings import words
 from dsmt.agents.rules.launching import RunPlan, Site, mounts_of, working_directory
 from dsmt.agents.shared.launching import prepared
 from dsmt.errors import DsmtError, FailedError
-from dsmt.event.reason import REASONS, reason
+from dsmt.event.reason import REASONS, failed, reason
 from dsmt.ports.artifacts import Artifacts
 from dsmt.ports.clock import Clock
 from dsmt.ports.driver import KILL_S, Driver, Launch
@@ -64,11 +64,11 @@ class Installer:
                         url = artifact.url
                         await self._artifacts.install(artifact, site.directory, self._reporter.progress)
         except TimeoutError as error:
-            raise _unreachable(url, f"not here in {words(component.install_timeout_s)}") from error
+            raise failed("fetch.unreachable", host=url, error=f"not here in {words(component.install_timeout_s)}") from error
         except DsmtError as error:
             if error.code in REASONS:
                 raise
-            raise _unreachable(url, error.message) from error
+            raise failed("fetch.unreachable", host=url, error=error.message) from error
         if component.user is not None:
             self._files.give(plan.place, component.user)
         if component.install is not None:
@@ -144,8 +144,3 @@ class Installer:
             if instance is not None:
                 await instance.kill(deadline=KILL_S)
             self._logs.trim(log, size_bytes=_STEP_LOG_BYTES, keep=_STEP_LOGS_KEPT)
-
-
-def _unreachable(url: str, error: str) -> FailedError:
-    """`fetch.unreachable`: it may be there another time."""
-    return FailedError("fetch.unreachable", reason("fetch.unreachable", host=url, error=error).message, host=url)

@@ -45,7 +45,8 @@ class LogAnswers:
         """Send what was asked for, then what comes while it is followed."""
         wanted = command.arguments
         if wanted.get("step") in STEPS:
-            self._answer_step(command, cause, wanted["step"])
+            text = self._output.read_step(wanted["step"], most=MOST_BYTES)
+            self._say(command, cause, wanted["step"], _last(text, wanted), last=True)
             return
         streams = [s for s in STREAMS if wanted.get("stream") in (None, s)]
         follow = min(FOLLOW_S, float(_whole(wanted.get("follow_s"), 0)))
@@ -95,11 +96,6 @@ class LogAnswers:
         log = run.log(stream)
         begin = self._output.place(log, since_ms=since_ms)
         return _last(self._output.since(log, begin, most=MOST_BYTES, whole=False)[0], wanted)
-
-    def _answer_step(self, command: Command, cause: EventId, step: str) -> None:
-        lines = self._output.read_step(step, most=MOST_BYTES).splitlines()
-        count = _whole(command.arguments.get("lines"), LINES)
-        self._say(command, cause, step, lines[-count:] if count else [], last=True)
 
     def _say(
         self,
