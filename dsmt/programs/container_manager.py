@@ -30,7 +30,7 @@ from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.ports.driver import KILL_S
-from dsmt.programs.configuration import ATTACHED, NodeFile, RealmConfig
+from dsmt.programs.configuration import ATTACHED, IDENTITY, NodeFile, RealmConfig
 from dsmt.programs.containers import owners_in
 from dsmt.programs.following import Follower
 from dsmt.programs.kept import keeper_teller, on_the_bus
@@ -61,9 +61,7 @@ async def _serve(directory: Path) -> int:
     told, identity = read_node(directory)
     realm = told.realm
     trust, kept = _known(realm.realm, identity, directory), bus_of_manager(str(directory))
-    async with client(
-        identity, realm.realm, realm.brokers, nats=realm.nats, directory=kept, address=told.address, trust=trust
-    ) as bus:
+    async with client(identity, realm, directory=kept, address=told.address, trust=trust) as bus:
         spawner = KnownSpawner(directory, keeper_teller(on_the_bus(bus), directory))
         bus.on_attached(lambda: _note_attached(directory))
         bus.on_attached(spawner.attached)
@@ -163,7 +161,7 @@ async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Pat
         renewed_as = await _next(bus, identity, trust)
         try:
             files.write(FORMER, dump(identity))
-            files.write("identity", dump(renewed_as))
+            files.write(IDENTITY, dump(renewed_as))
         except FailedError as error:
             Logger(node=identity.name).warning("the renewed certificate is not kept", reason=error.message)
             await asyncio.sleep(LOOK_S)  # then it is asked for again

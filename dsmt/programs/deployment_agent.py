@@ -18,7 +18,7 @@ from dsmt.agents.shared.kept import own
 from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.programs.bus import hand_on_brokers
-from dsmt.programs.configuration import read_identity
+from dsmt.programs.configuration import RealmConfig, read_identity
 from dsmt.programs.node_process import bus_of_agent, bus_of_manager, client
 from dsmt.programs.running import on_signals, run
 from dsmt.system.clock import LinuxClock
@@ -29,7 +29,6 @@ from dsmt.system.marks import bear
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import boot
 from dsmt.system.sockets import LinuxSockets
-from dsmt.trust.store import Realm
 
 
 def main(directory: str) -> int:
@@ -47,13 +46,13 @@ async def _serve(directory: str) -> int:
     files, quick = (DiskFiles(node, durable=safe).below(directory.removeprefix(f"{node}/")) for safe in (True, False))
     identity = read_identity(Path(directory) / container.IDENTITY)
     spawner = SpawnedProcesses(config.node_directory)
-    realm = Realm(name=config.realm, roots=config.roots)
+    realm = RealmConfig(name=config.realm, roots=config.roots, brokers=config.brokers, nats=config.nats)
     checks = RealChecks(directory)
     if own(files, container.RECORD) is not None:  # there was an agent before, which may have been killed
         await checks.clear()
     learnt = bus_of_agent(files)
     hand_on_brokers(DiskFiles(bus_of_manager(config.node_directory), durable=False), quick.below("bus"))
-    async with client(identity, realm, config.brokers, nats=config.nats, directory=learnt, address=config.address) as bus:
+    async with client(identity, realm, directory=learnt, address=config.address) as bus:
         agent = DeploymentAgent(
             config,
             InstanceSurroundings(

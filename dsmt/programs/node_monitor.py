@@ -52,14 +52,7 @@ async def _serve(directory: Path) -> None:
     files.write(MONITOR_IDENTITY, raw)
     identity = load(raw, where=str(directory / MONITOR_IDENTITY))
     realm = told.realm
-    async with client(
-        identity,
-        realm.realm,
-        realm.brokers,
-        nats=realm.nats,
-        directory=str(directory / "bus" / "monitor"),
-        address=told.address,
-    ) as bus:
+    async with client(identity, realm, directory=str(directory / "bus" / "monitor"), address=told.address) as bus:
         monitor = NodeMonitor(
             MonitorConfig(
                 node=told.node,

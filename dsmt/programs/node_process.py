@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from dsmt.ports.bus import Bus
-from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import IDENTITY, NodeFile, read_identity
+from dsmt.programs.configuration import IDENTITY, NodeFile, RealmConfig, read_identity
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Realm, TrustStore
+from dsmt.trust.store import TrustStore
 
 MONITOR_IDENTITY: Final = "monitor.identity"
 
@@ -46,22 +45,14 @@ def bus_of_agent(container: DiskFiles) -> str:
 
 @asynccontextmanager
 async def client(
-    identity: Identity,
-    realm: Realm,
-    brokers: tuple[tuple[str, bytes], ...],
-    *,
-    nats: NatsTerms | None,
-    directory: str,
-    address: str,
-    trust: TrustStore | None = None,
+    identity: Identity, realm: RealmConfig, *, directory: str, address: str, trust: TrustStore | None = None
 ) -> AsyncIterator[Bus]:
     """A client of the bus that keeps itself attached while the block lasts; `directory` keeps its incarnation.
 
     What it is shown is in `trust`.
     """
-    reached = [BrokerAddress(where, public) for where, public in brokers]
-    kept = DiskFiles(directory, durable=False)
-    with the_bus(identity, trust or TrustStore(realm), reached, address=address, kept=kept, nats=nats) as bus:
+    trust, kept = trust or TrustStore(realm.realm), DiskFiles(directory, durable=False)
+    with the_bus(identity, trust, realm.addresses, address=address, kept=kept, nats=realm.nats) as bus:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(bus.run())
             yield bus
