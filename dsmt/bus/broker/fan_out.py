@@ -54,7 +54,6 @@ LATE_MS: Final = 1_000
 
 Sub = Subscription[Session]
 Send = Callable[[Session, Frame, tuple[bytes, ...]], bool]
-Proofs = Mapping[Signer, tuple[bytes, ...]]
 
 
 class _Parcel(NamedTuple):
@@ -63,7 +62,7 @@ class _Parcel(NamedTuple):
     rows: tuple[int, ...]
     parts: tuple[bytes, ...]
     size: int
-    proofs: Proofs
+    proofs: Mapping[Signer, tuple[bytes, ...]]
 
 
 class FanOut:
@@ -339,10 +338,10 @@ class FanOut:
         """Send a session the certificates of those who signed these rows, as far as it has not had them."""
         return self._introduce(session, self._proofs(rows))
 
-    def _proofs(self, rows: Sequence[Row]) -> Proofs:
+    def _proofs(self, rows: Sequence[Row]) -> Mapping[Signer, tuple[bytes, ...]]:
         return {signer: self._trust.proof(*signer) for signer in self._signers(rows)}
 
-    def _introduce(self, session: Session, proofs: Proofs) -> bool:
+    def _introduce(self, session: Session, proofs: Mapping[Signer, tuple[bytes, ...]]) -> bool:
         new = {signer: proof for signer, proof in proofs.items() if session.known.get(signer, ()) != proof}
         if not new:
             return True

@@ -44,7 +44,7 @@ class Publishing:
     def __init__(
         self,
         name: str,
-        log: Log,
+        store: Log,
         clock: Clock,
         *,
         recorder: Recorder,
@@ -53,7 +53,7 @@ class Publishing:
         refuse: Callable[[Session, DsmtError], None],
         commit: Callable[[], bool],
     ) -> None:
-        self._name, self._store, self._clock, self._recorder, self._copied = name, log, clock, recorder, copied
+        self._name, self._store, self._clock, self._recorder, self._copied = name, store, clock, recorder, copied
         self._send, self._refuse, self._commit, self._log = send, refuse, commit, Logger(broker=name)
 
     def store(self, published: Published) -> None:

@@ -40,7 +40,7 @@ class Requests:
 
     def __init__(
         self,
-        log: Kept,
+        store: Kept,
         clock: Clock,
         *,
         fan_out: FanOut,
@@ -55,9 +55,9 @@ class Requests:
         pump: Callable[[], None],
         settled_ms: Callable[[], int | None],
     ) -> None:
-        self._log, self._clock, self._fan_out, self._copied, self._ingest = log, clock, fan_out, copied, recorder.ingest
+        self._store, self._clock, self._fan_out, self._copied, self._ingest = store, clock, fan_out, copied, recorder.ingest
         self._admission, self._depot, self._rates = admission, depot, rates
-        self._past = Past(log, fan_out, send, now_ms=recorder.time.now_ms, settled_ms=settled_ms)
+        self._past = Past(store, fan_out, send, now_ms=recorder.time.now_ms, settled_ms=settled_ms)
         self.look, self._look_older = self._past.look, recorder.older.look
         self._send, self._head, self._when_here, self._pump = send, head, when_here, pump
 
@@ -122,7 +122,7 @@ class Requests:
 
     def _fetch(self, session: Session, asked: f.Fetch) -> None:
         granted = () if session.certificate is None else session.certificate.read
-        found = (self._log.event(*one) for one in asked.ids)
+        found = (self._store.event(*one) for one in asked.ids)
         rows = [row for row in found if row is not None and (session.name in row.to or may(granted, row.topic))]
         self._fan_out.introduce(session, rows)
         self._answer(session, f.Fetched(id=asked.id), tuple(raws_of(row.sealed for row in rows)))

@@ -43,7 +43,7 @@ class Withholding:
     def __init__(
         self,
         name: str,
-        log: Log,
+        store: Log,
         words: Words,
         *,
         now_ms: Callable[[], int],
@@ -51,7 +51,7 @@ class Withholding:
         gave: Callable[[str, int], tuple[str, int]],
         disowns: Callable[[SignedEvent], bool],
     ) -> None:
-        self._name, self._log, self._words, self.now_ms = name, log, words, now_ms
+        self._name, self._store, self._words, self.now_ms = name, store, words, now_ms
         self._stored, self._gave, self._disowns = stored, gave, disowns
         self._said: deque[tuple[int, int]] = deque(maxlen=MOST)
         """Row and arrival of what was published here."""
@@ -75,7 +75,7 @@ class Withholding:
         if stored is None:
             return []
         rows = [row for row, at_ms in self._said if row <= stored and NEWEST_MS <= now_ms - at_ms <= OLDEST_MS]
-        found = (one.read() for row in rows for one in self._log.rows(row - 1, 1) if one.row == row)
+        found = (one.read() for row in rows for one in self._store.rows(row - 1, 1) if one.row == row)
         return [one.id for one in found if now_ms - one.event.time_ms <= OLDEST_MS and not self._disowns(one)]
 
     def missed(self, given: Iterable[Arrived]) -> list[Arrived]:
@@ -84,7 +84,7 @@ class Withholding:
         return [one for one in given if one.signed.event.time_ms <= until_ms and not self._has(one)]
 
     def _has(self, one: Arrived) -> bool:
-        return self._log.leaf(*one.signed.id) is not None
+        return self._store.leaf(*one.signed.id) is not None
 
     def found(self, giver: str, missed: Sequence[Arrived], seen_ms: int) -> list[Arrived]:
         """What of these is to be taken from who gave it, which had it then (realm ms), for it has not come (rule 2)."""
