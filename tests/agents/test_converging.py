@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -167,7 +167,7 @@ class Agent:
             case Do.TAKE_BACK:
                 assert self.record.outgoing is not None
                 self.run, self.old = self.old, None
-                self.write(**after.taken_back(self.record.outgoing, check=""))
+                self.write(**after.taken_back(self.record, self.record.outgoing, check=""))
             case Do.TAKE_OVER:
                 assert self.run is not None
                 assert wanted is not None
@@ -356,6 +356,7 @@ def test_there_are_two_programs_at_once_only_while_one_hands_over(events: list[t
 
 @settings(max_examples=400)
 @given(LIVES, st.sampled_from(SPECS))
+@example([("updates", ("i1", "r1"), 0), ("updates", ("i1", "r3"), 0), ("exits",)], ("i1", "r1"))  # the first is taken back
 def test_what_is_to_run_runs_when_every_step_succeeds(events: list[tuple[Any, ...]], spec: tuple[str, str]) -> None:
     agent = Agent()
     live(agent, events)
