@@ -13,14 +13,14 @@ from dsmt.cli.printing import document, table, warn
 from dsmt.cli.printing import show as show_text
 from dsmt.cli.screens import NONE
 from dsmt.errors import InputError, RefusedError, TransportError
-from dsmt.event.phrases import counted
+from dsmt.event.phrases import counted, person, quoted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import HeldCertificate
 from dsmt.operations.local.dating import Dated, dated
 from dsmt.operations.local.lock import alone
 from dsmt.operations.write import revoking
-from dsmt.operations.write.revoking import Claim, RevokedKey
+from dsmt.operations.write.revoking import Claim, EndedKey, RevokedKey
 from dsmt.trust.store import TrustStore
 
 _SHOWN = 20
@@ -30,7 +30,7 @@ def _known(ctx: CliContext) -> list[HeldCertificate]:
     """What the home holds, with what the realm says when it answers, also to who has no valid certificate itself."""
     home = ctx.home()
 
-    async def work(connection: Reading) -> tuple[TrustStore, int, Mapping[str, str]]:
+    async def work(connection: Reading) -> tuple[TrustStore, int, Mapping[str, EndedKey]]:
         revoked = await revoking.revoked_keys(connection.bus)
         return connection.trust, connection.bus.now_ms() // 1000, revoked
 
@@ -52,7 +52,7 @@ def _dated(ctx: CliContext) -> Dated:
 
 @command("list")
 def list_all(ctx: CliContext) -> None:
-    """List the certificates of the realm that are known here, and when each expires."""
+    """List the certificates of the realm that are known here, when each expires, and who has ended which key, and why."""
     _print(ctx, _known(ctx))
 
 
@@ -71,12 +71,20 @@ def _print(ctx: CliContext, found: list[HeldCertificate]) -> None:
 
 
 def _cells(one: HeldCertificate) -> tuple[str, ...]:
-    return one.name, one.state, one.expires or NONE, one.issuer or NONE, "here" if one.here else "", one.key
+    return one.name or NONE, one.state, one.expires or NONE, one.issuer or NONE, "here" if one.here else "", one.key
+
+
+def _end_of(one: HeldCertificate) -> list[str]:
+    """Who has revoked a key, when and why."""
+    if one.revoked is None:
+        return []
+    who = "" if one.revoked.key == one.key else f"{one.revoked.name or one.revoked.key}, above it, was "
+    return [f"{who}revoked by {person(one.revoked.by)} at {one.revoked.at}{quoted(one.revoked.reason)}"]
 
 
 def listed(found: list[HeldCertificate]) -> str:
     """Every certificate in a line, and what is to be done next."""
-    rows = [(_cells(one), ()) for one in found]
+    rows = [(_cells(one), _end_of(one)) for one in found]
     due = [f"next: dsmt cert rotate {one.name}" for one in found if one.state in ("renew", "expired", "early") and one.here]
     return "\n".join([table(("NAME", "STATE", "EXPIRES", "ISSUER", "", "KEY"), rows), *due])
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from dsmt.cli import cert, member_screens, screens
+from dsmt.cli import member_screens, screens
 from dsmt.cli.listing import endpoint_lines
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import difference as difference_screen
@@ -21,7 +21,6 @@ from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
-from dsmt.operations.local.certificates import HeldCertificate
 from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.endpoints import endpoints
 from dsmt.operations.read.instances import instances
@@ -350,26 +349,6 @@ def test_a_service_without_endpoints_is_said_to_have_none(
     assert main(["endpoints"]) == 0
     told = capsys.readouterr()
     assert (told.out, told.err) == ("", "there is no endpoint: no instance is ready and has ports; dsmt ps shows them\n")
-
-
-def test_certificates_are_shown_with_what_is_to_be_done() -> None:
-    def held(name: str, state: str, *, here: bool) -> HeldCertificate:
-        times = {"issued": "2026-01-01T00:00:00Z", "renew": "2026-07-01T00:00:00Z", "expires": "2027-01-01T00:00:00Z"}
-        return HeldCertificate(name=name, key="0123456789abcdef", state=state, issuer="root", here=here, **times)  # type: ignore[arg-type]
-
-    agent_name = "agent/a-node-with-a-long-name.example.com/web/app/0"
-    check(
-        "certs",
-        cert.listed(
-            [
-                held("operator/alice", "ok", here=True),
-                held("node/n1", "renew", here=True),
-                held("node/n2", "renew", here=False),
-                held(agent_name, "expired", here=True),
-                held("controller/c1", "revoked", here=False),
-            ]
-        ),
-    )
 
 
 def test_endpoints_are_a_line_for_each_port() -> None:

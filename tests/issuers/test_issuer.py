@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
@@ -17,8 +18,10 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
 from dsmt.issuers import issuer as issuing
 from dsmt.issuers.issuer import Issuer
+from dsmt.operations.local import certificates
+from dsmt.operations.local.home import Home
 from dsmt.operations.local.joining import _realm
-from dsmt.operations.write import node_control, tokens
+from dsmt.operations.write import node_control, revoking, tokens
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import NatsTerms
 from dsmt.trust.identity import Identity, root_issued
@@ -167,6 +170,13 @@ async def test_what_an_issuer_gave_for_a_token_of_which_another_use_stands_it_re
         assert got.of(topic)[0]["name"] == "node/web-2"
         assert got.of(topic)[0]["reason"] == "its token was used twice, and web-1 was first"
     assert node is not None
+    late = await j.realm.client("operator/late", reads=True)
+    (ended,) = (await revoking.revoked_keys(late)).values()
+    listed = certificates.listing(late._trust, Home(Path("nowhere")), int(time.time()), {ended.key: ended})
+    told = [(one.name, one.state, one.revoked) for one in listed if one.key == lost.key_id.hex()]
+    assert told == [("node/web-2", "revoked", ended)], "nobody shows its certificate to who comes later"
+    assert (ended.by, ended.reason) == (ended.signer, "its token was used twice, and web-1 was first")
+    assert ended.signer == "issuer/i1"
 
 
 @scenario

@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dsmt.bus.zeromq.network import ZmqNetwork
@@ -21,9 +22,12 @@ from dsmt.operations.read.certificates import in_use, state_of
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import certs, status
 from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write.revoking import EndedKey
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import SKEW_S, YEAR_S
+from dsmt.trust.joining import node_certificate
+from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
 
@@ -52,7 +56,8 @@ def test_a_certificate_is_to_be_renewed_from_half_of_its_life_and_ends_after_a_y
         (YEAR_S + DAY, "expired"),
     ):
         assert set(states(home, now + after).values()) == {state}
-    assert set(states(home, now)) == {"broker/b1", "node/n1", home.operator().name}
+    ensure_node(home, "n2.example.com")
+    assert set(states(home, now)) == {"broker/b1", "node/n1", "node/n2.example.com", home.operator().name}
 
 
 def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_or_an_issuer_keeps_its_own(home: Home) -> None:
@@ -238,20 +243,47 @@ def test_a_certificate_is_named_by_its_name_or_by_the_beginning_of_its_key_but_n
             certificates.one(found, little)
 
 
+ENDED = EndedKey(key=bytes(16).hex(), name="", by="alice", at="2026-11-20T09:00:00.000Z", reason="stolen", signer="root")
+THIEF = msgspec.structs.replace(ENDED, by="issuer/c1", signer="issuer/c1")
+
+
 @pytest.mark.parametrize(
     ("name", "ended", "shown"),
     [
-        ("controller/c9", True, True),
-        ("controller/c9", False, False),
-        ("agent/n1/web/app/0", True, False),
-        ("controller/stand-in-1", True, False),
+        ("controller/c9", ENDED, True),
+        ("node/n9", THIEF, True),
+        ("controller/c9", THIEF, False),
+        ("", ENDED, True),
+        ("", THIEF, False),
+        ("agent/n1/web/app/0", ENDED, False),
+        ("operator/eve.a59acdca", ENDED, False),
+        ("controller/stand-in-1", ENDED, False),
     ],
 )
 def test_a_revoked_key_of_a_member_is_listed_though_nobody_shows_its_certificate(
-    home: Home, name: str, *, ended: bool, shown: bool
+    home: Home, name: str, ended: EndedKey, *, shown: bool
 ) -> None:
-    trust, key = TrustStore(home.realm().realm), bytes(16)
-    trust = trust.without(key) if ended else trust
-    found = certificates.listing(trust, home, NOW.now_s, {key.hex(): name})
-    assert [one.state for one in found if one.name == name] == (["revoked"] if shown else [])
+    key, ended = bytes(16).hex(), msgspec.structs.replace(ended, name=name)
+    found = certificates.listing(TrustStore(home.realm().realm), home, NOW.now_s, {key: ended})
+    told = [(one.name, one.state, one.revoked) for one in found if one.key == key]
+    assert told == ([(name, "revoked", ended)] if shown else [])
     assert "node/n1" in {one.name for one in found}
+    if shown:
+        assert certificates.one(found, key[:8])
+
+
+def test_of_a_key_that_was_revoked_it_is_told_who_did_and_of_one_below_a_revoked_issuer_who_revoked_that(home: Home) -> None:
+    ensure_controller(home, "c1")
+    issuer = read_identity(certificates.here(home)["issuer/c1"])
+    joined = node_certificate(issuer, "n9", SecretKey(bytes(32)).public, now_s=NOW.now_s, serial=b"1")
+    trust = TrustStore(home.realm().realm)
+    certificates.learn(trust, home)
+    trust.add(joined.raw)
+    trust = trust.without(issuer.key.key_id)
+    ended = msgspec.structs.replace(ENDED, key=issuer.key.key_id.hex(), name="issuer/c1")
+    told = {
+        one.name: (one.state, one.revoked)
+        for one in certificates.listing(trust, home, NOW.now_s, {issuer.key.key_id.hex(): ended})
+    }
+    assert told["issuer/c1"] == told["node/n9"] == ("revoked", ended)
+    assert told["node/n1"] == ("valid", None)

@@ -98,7 +98,9 @@ def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(t
         assert seat.thief is not None
         assert seat.thief._trust.is_revoked(seat.stolen.key.key_id)
         late = await seat.made.client("operator/late", reads=True)
-        assert await revoking.revoked_keys(late) == {seat.stolen.key.key_id.hex(): "operator/eve"}
+        (told,) = (await revoking.revoked_keys(late)).values()
+        assert (told.key, told.name, told.signer) == (seat.stolen.key.key_id.hex(), "operator/eve", "root")
+        assert (told.by, told.reason) == ("alice", "stolen")
 
     seated(tmp_path, test)
 

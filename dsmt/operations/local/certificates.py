@@ -22,10 +22,10 @@ from dsmt.operations.connection import Connection, attached
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, is_up, write_secret
 from dsmt.operations.local.making import ensure_broker, had_address, issue
-from dsmt.operations.read.certificates import SHOWN, STAND_IN, State, in_use, state_of
+from dsmt.operations.read.certificates import STAND_IN, State, in_use, is_listed, state_of
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import revoking
-from dsmt.operations.write.revoking import Claim, RevokedKey
+from dsmt.operations.write.revoking import Claim, EndedKey, RevokedKey
 from dsmt.programs.configuration import IDENTITY, ISSUER, read_identity
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.records import ask_to_end
@@ -40,7 +40,10 @@ _PROGRAMS: Final = {"broker": "broker", "controller": "controller", "node": "con
 
 
 class HeldCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """One certificate. `here`: its key is in this home. Of a revoked key no more may be known than its name."""
+    """One certificate. `here`: its key is in this home. Of a revoked key no more may be known than who has `revoked` it.
+
+    Who stands below a key that was revoked has ended with that: `revoked` is the end of it then.
+    """
 
     name: str
     key: str
@@ -50,6 +53,7 @@ class HeldCertificate(msgspec.Struct, frozen=True, kw_only=True):
     expires: str | None
     issuer: str | None
     here: bool
+    revoked: EndedKey | None = None
 
 
 class Rotated(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,34 +103,54 @@ def learn(trust: TrustStore, home: Home, *, role: str = "") -> set[bytes]:
 
 
 def listing(
-    trust: TrustStore, home: Home, now_s: int, revoked: Mapping[str, str] = MappingProxyType({})
+    trust: TrustStore, home: Home, now_s: int, revoked: Mapping[str, EndedKey] = MappingProxyType({})
 ) -> list[HeldCertificate]:
-    """Every certificate that is known here, by name, and each `revoked` key (id, name); `trust` learns those of the home."""
+    """Every certificate that is known here, by name, and each `revoked` key (by id); `trust` learns those of the home."""
     keys = learn(trust, home)
     newest = in_use(trust, now_s)
-    found = [
-        _held(one, state_of(one, trust, now_s, newest[one.subject]), here=one.key_id in keys)
-        for one in trust.certificates(now_s)
-        if one.subject in newest
-    ]
+    found = []
+    for one in trust.certificates(now_s):
+        if one.subject in newest:
+            state = state_of(one, trust, now_s, newest[one.subject])
+            ended = _end_of(one, trust, revoked) if state == "revoked" else None
+            found.append(_held(one, state, here=one.key_id in keys, revoked=ended))
     known = {held.key for held in found}
-    found += [_ended(key, name) for key, name in revoked.items() if key not in known and _is_ended(trust, key, name)]
+    found += [_ended(one) for one in revoked.values() if one.key not in known and _is_known(one)]
     return sorted(found, key=lambda held: (held.name, held.issued or "", held.key))
 
 
-def _is_ended(trust: TrustStore, key: str, name: str) -> bool:
-    """Whether a key is revoked and its certificate, which nobody shows any more, would be listed."""
-    listed = name.partition("/")[0] in SHOWN and not name.startswith(STAND_IN)
-    return listed and trust.is_revoked(bytes.fromhex(key), name)
+def _end_of(certificate: Certificate, trust: TrustStore, revoked: Mapping[str, EndedKey]) -> EndedKey | None:
+    """How a certificate has ended: by the end of its key, or of the nearest one above it."""
+    keys = (one.certificate.key_id.hex() for one in trust.chain(certificate.key_id, certificate.subject))
+    return next((revoked[key] for key in keys if key in revoked), None)
 
 
-def _ended(key: str, name: str) -> HeldCertificate:
+def _is_known(ended: EndedKey) -> bool:
+    """Whether a key would be listed of which nobody shows a certificate any more. An issuer ends nodes, and nobody else.
+
+    Brokers take a revocation from nobody else than who may end the key. Of one that was named by its key alone nobody
+    knows whose it was.
+    """
+    if ended.signer.startswith("issuer/"):
+        return ended.name.startswith("node/")
+    return not ended.name or (is_listed(ended.name) and not ended.name.startswith(STAND_IN))
+
+
+def _ended(ended: EndedKey) -> HeldCertificate:
     return HeldCertificate(
-        name=name, key=key, state="revoked", issued=None, renew=None, expires=None, issuer=None, here=False
+        name=ended.name,
+        key=ended.key,
+        state="revoked",
+        issued=None,
+        renew=None,
+        expires=None,
+        issuer=None,
+        here=False,
+        revoked=ended,
     )
 
 
-def _held(certificate: Certificate, state: State, *, here: bool) -> HeldCertificate:
+def _held(certificate: Certificate, state: State, *, here: bool, revoked: EndedKey | None) -> HeldCertificate:
     return HeldCertificate(
         name=certificate.subject,
         key=certificate.key_id.hex(),
@@ -136,6 +160,7 @@ def _held(certificate: Certificate, state: State, *, here: bool) -> HeldCertific
         expires=_when(certificate.not_after),
         issuer=certificate.issuer,
         here=here,
+        revoked=revoked,
     )
 
 

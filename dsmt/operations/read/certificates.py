@@ -33,10 +33,16 @@ def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Ce
     return "renew" if now_s >= certificate.renew_s else "valid"
 
 
+def is_listed(name: str) -> bool:
+    """Whether the certificates of a source are listed: of an operator's, not those of its programs, which it certifies."""
+    role, _, rest = name.partition("/")
+    return role in SHOWN and not (role == "operator" and "." in rest)
+
+
 def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
     """By name, the newest certificate that is not revoked and has begun, or else the newest; of members and operators."""
     found: dict[str, Certificate] = {}
-    known = [one for one in trust.certificates(now_s) if one.role in SHOWN and "." not in one.subject]
+    known = [one for one in trust.certificates(now_s) if is_listed(one.subject)]
 
     def order(one: Certificate) -> tuple[bool, bool, int]:
         return not trust.is_revoked(one.key_id, one.subject), one.not_before <= now_s, one.issued

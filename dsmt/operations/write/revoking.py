@@ -36,6 +36,7 @@ from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.revisions import earlier
 from dsmt.operations.read.sight import look, patience, retained
+from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft
 from dsmt.trust.grants import may_write
@@ -72,6 +73,17 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """The nodes that an issuer has certified, and that end with it."""
 
 
+class EndedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose key was ended, by whom, when and why; `signer`: the source that has said so."""
+
+    key: str
+    name: str
+    by: str
+    at: str
+    reason: str
+    signer: str
+
+
 class RevokedKey(msgspec.Struct, frozen=True, kw_only=True):
     """What was done: what was signed anew, what was ended, and what nobody has said again yet."""
 
@@ -89,11 +101,17 @@ async def shared_facts(bus: BusReader) -> list[SignedEvent]:
     return list({one.event.topic: one for one in found if one.event.version is not None}.values())
 
 
-async def revoked_keys(bus: BusReader) -> dict[str, str]:
-    """The ids of the keys that a revocation names, with the names that they had; all the realm's certificates are shown."""
-    told = (signed.event for signed in await retained(bus, "/", "the realm's facts"))
-    keys = ((revoked_by(event.topic), event.data.get("name")) for event in told)
-    return {key.hex(): str(name) for key, name in keys if key is not None and name}
+async def revoked_keys(bus: BusReader) -> dict[str, EndedKey]:
+    """By their ids the keys that a revocation names, each with the first one; all the realm's certificates are shown."""
+    found: dict[str, EndedKey] = {}
+    told = [signed.event for signed in await retained(bus, "/", "the realm's facts")]
+    for event in sorted(told, key=lambda event: event.time_ms):
+        key_id = revoked_by(event.topic)
+        if key_id is not None:
+            said, at = from_data(Revoked, event.data), rfc3339(event.time_ms) or ""
+            one = EndedKey(key=key_id.hex(), name=said.name, by=said.by, at=at, reason=said.reason, signer=event.source)
+            found.setdefault(one.key, one)
+    return found
 
 
 def key_of(connection: Reading, what: str) -> tuple[bytes, str]:
