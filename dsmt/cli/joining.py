@@ -14,7 +14,7 @@ from dsmt.cli.command import CliContext, command, reason_option, seconds
 from dsmt.cli.printing import document, show, table, warn
 from dsmt.errors import InputError
 from dsmt.operations.connection import Connection
-from dsmt.operations.local import coming_up, joining, machine
+from dsmt.operations.local import coming_up, joining, machine, upgrading
 from dsmt.operations.local.joining import Joined
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.write import tokens
@@ -111,7 +111,7 @@ def revoke(ctx: CliContext, token: str, reason: str) -> None:
 
 
 @command()
-@click.argument("token")
+@click.argument("token", required=False)
 @click.option(
     "--name", default=None, metavar="NAME", help="The node's name; by default that of the token, or of this machine."
 )
@@ -124,9 +124,13 @@ def revoke(ctx: CliContext, token: str, reason: str) -> None:
 @click.option("--no-start", is_flag=True, help="Do not start the node; dsmt node run or an init system does.")
 @label_option
 def join(
-    ctx: CliContext, token: str, name: str | None, address: str | None, labels: tuple[str, ...], *, no_start: bool
+    ctx: CliContext, token: str | None, name: str | None, address: str | None, labels: tuple[str, ...], *, no_start: bool
 ) -> None:
-    """Make this machine a node of the realm that made TOKEN, and start it; `-` reads the token from standard input."""
+    """Make this machine a node of the realm that made TOKEN, and start it; `-` reads the token from standard input.
+
+    A machine that has joined needs no TOKEN: it takes the labels and the address that are typed, or the address that it
+    has now.
+    """
     home, given = ctx.home(), labels_of(labels)
     line = sys.stdin.readline() if token == "-" else token  # noqa: S105 - the sign for standard input
 
@@ -135,17 +139,20 @@ def join(
         if not no_start:
             ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
             started = await machine.up(home, Wanted(), waits=ctx.tell_waits)
+        await upgrading.begin_settled(home, waits=ctx.tell_waits)
+        if not no_start:
             await coming_up.attached(home, replace(started, nodes=(done.node,)))  # another one may be let in no more
         return done
 
     done = asyncio.run(work())
     ctx.done = True
     if ctx.json:
-        document(
-            {"node": done.node, "realm": done.realm, "home": str(home.root), "made": done.made, "started": not no_start}
-        )
+        told = {"node": done.node, "realm": done.realm, "home": str(home.root), "made": done.made, "started": not no_start}
+        document({**told, "address": done.address, "changed": done.changed})
         return
     print(f"{done.node} is a node of realm {done.realm}{'' if done.made else ' already'}; home {home.root}")
+    if done.changed:
+        print(f"it has what was typed now, and serves at {done.address}; services go on")
     if no_start:
         print(f"next: dsmt node run {done.node}")
     else:

@@ -130,7 +130,8 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
     with ctx.lasting() as waits, ctx.progress() as tell:
         waits("the start of dsmt's own programs")
         started = await machine.up(home, wanted, waits=ctx.tell_waits, begins=begins)
-        warn([*machine.damaged(home), *machine.left_out(home, started)])
+        warn([*machine.damaged(home), *machine.left_out(home, started), *started.moved])
+        await upgrading.begin_settled(home, waits=ctx.tell_waits)
         waits(f"an answer at {some(started.brokers)}")
         try:
             warn(await coming_up.announced(home))

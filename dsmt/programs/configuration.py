@@ -164,13 +164,17 @@ class ControllerFile(ConfigFile, frozen=True, kw_only=True):
 
 
 class NodeFile(ConfigFile, frozen=True, kw_only=True):
-    """What a node's programs are told. `address` is where its services listen."""
+    """What a node's programs are told. `address` is where its services listen; `elsewhere`: it is not one of its machine.
+
+    So it is behind NAT: somebody has typed it, and it stays.
+    """
 
     FILE = "node.cbor"
     node: str
     realm: RealmConfig
     address: str = "127.0.0.1"
     labels: dict[str, str] = {}
+    elsewhere: bool = False
 
 
 def brokers_in(directory: Path) -> list[Path]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from dsmt.errors import RefusedError
-from dsmt.operations.local import settling
+from dsmt.errors import FailedError, RefusedError
+from dsmt.operations.local import settling, upgrading
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.settling import Settling, settle
+from dsmt.operations.local.settling import Settling, settle, settle_nodes
 from dsmt.programs.configuration import BrokerFile, NodeFile, RealmConfig
+from dsmt.system.procfs import identity_of
+from dsmt.system.records import record_path, write_record
 from dsmt.trust.identity import dump
 from tests.bus.realm import TestRealm, memory_network
 
@@ -71,3 +75,68 @@ def test_of_several_nodes_each_takes_what_is_typed(tmp_path: Path) -> None:
     (home.part("nodes", "m6") / "identity").touch()
     assert settle(home, Settling(labels={"zone": "c"}))
     assert [NodeFile.read(home.part("nodes", node)).labels for node in ("m5", "m6")] == [{"zone": "c"}] * 2
+
+
+def test_an_address_that_was_typed_and_is_reached_from_elsewhere_stays_and_one_of_this_machine_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "own_address", lambda _broker: "10.9.9.20")
+    home = added(tmp_path, "127.0.0.1")
+    for typed, elsewhere in (("192.0.2.6", True), ("127.0.0.2", False), ("192.0.2.7", True)):
+        assert settle(home, Settling(address=typed))
+        held = NodeFile.read(home.part("nodes", "m5"))
+        assert (held.address, held.elsewhere) == (typed, elsewhere)
+        assert settle_nodes(home) == []
+        assert told(home)[0] == typed
+
+
+def test_who_comes_up_is_told_which_node_serves_at_another_address_and_what_runs_is_to_be_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "own_address", lambda _broker: "10.9.9.20")
+    home = added(tmp_path, "192.0.2.6")
+    node = home.part("nodes", "m5")
+    own = identity_of(os.getpid())
+    assert own is not None
+    write_record(record_path(str(node), "spawner"), own)
+    (said,) = settle_nodes(home)
+    assert said.startswith("node m5 serves at 10.9.9.20 now: 192.0.2.6 is no address of this machine")
+    assert (node / settling.SETTLED).exists()
+    (node / settling.SETTLED).unlink()
+    assert settle_nodes(home) == []
+    assert not (node / settling.SETTLED).exists()
+
+
+def test_a_node_whose_file_is_damaged_keeps_no_other_one_from_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "own_address", lambda _broker: "10.9.9.20")
+    home = added(tmp_path, "192.0.2.6")
+    other = home.part("nodes", "a1")
+    other.mkdir()
+    (other / NodeFile.FILE).write_bytes(b"nonsense")
+    assert len(settle_nodes(home)) == 1
+
+
+def test_what_was_settled_while_it_ran_is_begun_anew_by_whoever_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, begun = added(tmp_path, "127.0.0.1"), list[str]()
+    node = home.part("nodes", "m5")
+
+    async def replace(_home: Home, name: str) -> None:
+        begun.append(name)
+        if len(begun) == 1:
+            raise FailedError("upgrade.broken", "it was cut off")
+
+    monkeypatch.setattr(upgrading, "_replace_node", replace)
+    asyncio.run(upgrading.begin_settled(home))
+    own = identity_of(os.getpid())
+    assert own is not None
+    write_record(record_path(str(node), "spawner"), own)
+    assert settle(home, Settling(labels={"zone": "b"}))
+    with pytest.raises(FailedError):
+        asyncio.run(upgrading.begin_settled(home))
+    asyncio.run(upgrading.begin_settled(home))
+    asyncio.run(upgrading.begin_settled(home))
+    assert begun == ["m5", "m5"]

@@ -34,6 +34,16 @@ components:
     requires: {labels: {zone: a}}
     run: sleep 1000
 """
+SERVES = """\
+service: web
+components:
+  app:
+    instances: 1
+    nodes: web-1
+    run: python3 -m http.server {port.http} --bind 0.0.0.0
+    ports: {http: auto}
+    health: {http: {port: http, path: /}}
+"""
 
 
 @asynccontextmanager
@@ -109,6 +119,37 @@ def test_a_machine_that_was_away_learns_from_a_token_where_its_realm_is_now(tmp_
             assert await alive(home) == {"n1", "web-1"}
 
     asyncio.run(play())
+
+
+def test_a_machine_that_has_joined_takes_what_is_typed_again_while_its_services_run_and_needs_no_token(
+    tmp_path: Path,
+) -> None:
+    async def play() -> None:
+        there = tmp_path / "there"
+        async with realm(tmp_path, there) as home:
+            assert (await dsmt(there, "join", "--json", code=2)).error["code"] == "token.none"
+            token = (await dsmt(home, "token", "create", "--label", "zone=a")).out.strip()
+            await dsmt(there, "join", token, "--name", "web-1")
+            spec = tmp_path / "web.yaml"
+            spec.write_text(SERVES)
+            await dsmt(home, "apply", str(spec), "--wait=60s")
+            before = (await dsmt(home, "ps", "web", "--json")).json[0]["pid"]
+            assert (await dsmt(there, "join", "--json", "--label", "zone=a")).json["changed"] is False
+            told = await dsmt(there, "join", "--address", "127.0.0.2", "--label", "disk=ssd", "--json")
+            assert (told.json["made"], told.json["changed"], told.json["address"]) == (False, True, "127.0.0.2")
+            await until(lambda: _serves(home, "127.0.0.2"))
+            shown = {one["node"]: one for one in (await dsmt(home, "nodes", "--json")).json}["web-1"]
+            assert (shown["address"], shown["labels"]) == ("127.0.0.2", {"zone": "a", "disk": "ssd"})
+            assert [one["pid"] for one in (await dsmt(home, "ps", "web", "--json")).json] == [before]
+            assert (await dsmt(there, "join", "--name", "web-2", "--json", code=4)).error["code"] == "token.none"
+
+    asyncio.run(play())
+
+
+async def _serves(home: Path, address: str) -> bool:
+    """Whether the only instance is ready at an address."""
+    told = (await dsmt(home, "endpoints", "web", "--json")).json
+    return [one["address"] for one in told] == [address]
 
 
 async def _gone(home: Path, node: str) -> bool:

@@ -3,9 +3,9 @@
 Rule 1: the node's key is made here and never leaves; it is kept before it is shown to anybody, so who is interrupted goes on
     with the same key, for which the token is good again.
 Rule 2: nothing stands in the home before the certificate has come; the realm's file is written last.
-Rule 3: a home that has a node of this realm needs no token any more: it is told, and nothing is changed. If the
-    realm does not let it in any more, it joins anew under its name: with its key, where only its certificate has ended.
-    One that runs goes on as who it is now.
+Rule 3: a home that has a node of this realm needs no token any more: it is told, and the node takes the labels and the
+    address that are typed, or the address that its machine has now (`settling`). If the realm does not let it in any more,
+    it joins anew under its name: with its key, where only its certificate has ended. One that runs goes on as who it is now.
 Rule 4: where nobody answers at the addresses that the home knows, and somebody does where the token says, the home knows
     those from then on: a realm may have got other brokers, or another engine, while this machine was away.
 """
@@ -25,10 +25,11 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level, level_of
 from dsmt.operations.connection import Connection, attached, reading
-from dsmt.operations.local.addresses import own_address
+from dsmt.operations.local.addresses import is_here, own_address
 from dsmt.operations.local.home import Home, check_part, write_secret
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import let_users_pass, reach_at
+from dsmt.operations.local.settling import Settling, settle_node
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
 from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms
@@ -46,29 +47,37 @@ ASK_AGAIN_S: Final = 2.0
 
 
 class Joined(msgspec.Struct, frozen=True):
-    """What `join` did; `made` is False where the home had a node of this realm already."""
+    """What `join` did; `made` is False where the home had a node of this realm already.
+
+    `changed`: it has another address, or other labels, than it had.
+    """
 
     node: str
     realm: str
     brokers: tuple[str, ...]
     made: bool
+    address: str
+    changed: bool = False
 
 
 async def join(
     home: Home,
-    line: str,
+    line: str | None,
     *,
     name: str | None = None,
     labels: Mapping[str, str] | None = None,
     address: str | None = None,
     waits: Tell = silent,
 ) -> Joined:
-    """Make this machine a node of the token's realm; the node is not started yet.
+    """Make this machine a node of the token's realm; the node is not started yet. One that is a node already needs no token.
 
     Raises `InputError`, `RefusedError` that says why not, `TransportError`.
     """
-    token = read_token(line)
-    realm = _realm(token)
+    token = None if line is None else read_token(line)
+    if token is None and not home.is_joined:
+        said = f"{home.root} has joined no realm yet: a machine joins with a token"
+        raise InputError("token.none", said, next="dsmt token create, where the realm was made; then here: dsmt join TOKEN")
+    realm = home.realm() if token is None else _realm(token)
     if name is not None:
         check_part("node", name)
     async with alone(home, waits):
@@ -76,7 +85,9 @@ async def join(
         held = None if known is None else read_identity(home.part("nodes", known) / IDENTITY)
         ended = "" if held is None else await _how_it_ended(home, held, realm)
         if known is not None and not ended:
-            return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
+            return _settled(home, known, Settling(labels=dict(labels or {}), address=address))
+        if token is None:
+            raise _needs_token(home, known or name)
         async with _asking(token, realm) as connection:
             keeps = held is not None and not _is_revoked(held, ended, connection.trust)
             key = held.key if held is not None and keeps else _key(home, held)
@@ -84,15 +95,29 @@ async def join(
         node = identity.name.partition("/")[2]
         directory = home.part("nodes", node)
         where = address or own_address(realm.brokers[0][0])
-        own = NodeFile(node=node, realm=realm, address=where, labels={**told.labels, **(labels or {})})
-        own.write(directory)
+        typed, elsewhere = {**told.labels, **(labels or {})}, address is not None and not is_here(address)
+        NodeFile(node=node, realm=realm, address=where, labels=typed, elsewhere=elsewhere).write(directory)
         write_secret(directory / IDENTITY, dump(identity))
         ask_to_end(directory, "container_manager")  # who ran as who the node was; its spawner starts the next one
         if not home.exists:
             realm.write(home.root)
         let_users_pass(home, directory)
         (home.root / KEY_FILE).unlink(missing_ok=True)
-    return Joined(node, realm.name, tuple(at for at, _ in realm.brokers), made=True)
+    return Joined(node, realm.name, tuple(at for at, _ in realm.brokers), made=True, address=where)
+
+
+def _settled(home: Home, node: str, told: Settling) -> Joined:
+    """A node that is here takes what was typed, and the address that its machine has now."""
+    before, now = settle_node(home.part("nodes", node), told)
+    brokers = tuple(at for at, _ in home.realm().brokers)
+    return Joined(node, home.realm().name, brokers, made=False, address=now.address, changed=before != now)
+
+
+def _needs_token(home: Home, node: str | None) -> RefusedError:
+    """Why a token is needed here all the same."""
+    here = node in home.names("nodes")
+    said = f"node {node} of this home is let in no more" if here else f"{home.root} holds no node {node}"
+    return RefusedError("token.none", said, next="dsmt token create, where the realm was made; then here: dsmt join TOKEN")
 
 
 def _realm(token: Token) -> RealmConfig:

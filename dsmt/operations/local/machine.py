@@ -26,6 +26,7 @@ from dsmt.operations.local.making import (
     lacks_issuer,
 )
 from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.settling import settle_nodes
 from dsmt.operations.local.wanted import Wanted, check_brokers, check_counts, check_running, check_same, names_of
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
@@ -49,6 +50,8 @@ class StartedRealm(msgspec.Struct, frozen=True):
     controllers: tuple[str, ...]
     nodes: tuple[str, ...]
     made: bool
+    moved: tuple[str, ...] = ()
+    """In words, which nodes serve at another address from now on."""
 
 
 def abandoned(home: Home) -> list[ProcessIdentity]:
@@ -77,7 +80,9 @@ async def up(
     async with alone(home, waits):
         await _check(home, wanted)
         begins(is_up(home), begin(home))
-        return await _up(home, wanted)
+        moved = settle_nodes(home) if home.exists else []
+        started = await _up(home, wanted)
+        return msgspec.structs.replace(started, moved=tuple(moved)) if moved else started
 
 
 async def _check(home: Home, wanted: Wanted) -> None:

@@ -33,6 +33,7 @@ from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
 from dsmt.operations.local.parts import NODE_PROGRAMS, Parts
+from dsmt.operations.local.settling import SETTLED
 from dsmt.operations.local.steadiness import broken, stays
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
@@ -75,6 +76,19 @@ async def upgrade(home: Home, tell: Tell, *, waits: Tell = silent) -> Upgraded:
         kept = await _is_kept(home, parts)
         started = await _replace_all(home, tell) if kept else await _replace_former(home, tell)
         return Upgraded(started, home.names("brokers") if kept else [], len(ran), sum(map(is_alive, ran)))
+
+
+async def begin_settled(home: Home, *, waits: Tell = silent) -> None:
+    """Begin each node anew that runs with another address, or other labels, than it has now (`settling`, rule 4)."""
+    if not any((home.part("nodes", node) / SETTLED).exists() for node in home.names("nodes")):
+        return
+    async with alone(home, waits):
+        for node in home.names("nodes"):
+            marked = home.part("nodes", node) / SETTLED
+            if marked.exists():
+                if process_of(marked.parent, "spawner") is not None:
+                    await _replace_node(home, node)
+                marked.unlink()
 
 
 async def _is_kept(home: Home, parts: Parts) -> bool:

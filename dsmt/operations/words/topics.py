@@ -32,7 +32,7 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     "bus migrate": ["dsmt bus migrate nats", "dsmt bus migrate --cut"],
     "token create": ["dsmt token create --ttl 10m", "dsmt token create --name 'web-*' --label zone=a --reason 'rack 4'"],
     "token revoke": ["dsmt token revoke 5f3a91c2 --reason 'not needed'"],
-    "join": ["dsmt join TOKEN", "dsmt join - --name web-4 --label zone=a"],
+    "join": ["dsmt join TOKEN", "dsmt join - --name web-4 --label zone=a", "dsmt join --address 10.0.0.7"],
     "history": ["dsmt history web"],
     "rollback": ["dsmt rollback web", "dsmt rollback web --to r3 --wait"],
     "scale": ["dsmt scale web/app 5 --wait"],
