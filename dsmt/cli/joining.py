@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from dsmt.cli.command import CliContext, command, reason_option, seconds
 from dsmt.cli.printing import document, show, table, warn
-from dsmt.errors import InputError
+from dsmt.errors import InputError, RefusedError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import coming_up, joining, machine, upgrading
 from dsmt.operations.local.joining import Joined
@@ -141,7 +141,12 @@ def join(
             started = await machine.up(home, Wanted(), waits=ctx.tell_waits)
         await upgrading.begin_settled(home, waits=ctx.tell_waits)
         if not no_start:
-            await coming_up.attached(home, replace(started, nodes=(done.node,)))  # another one may be let in no more
+            out: dict[str, str] = {}
+            await coming_up.attached(
+                home, replace(started, nodes=(done.node,)), out=out
+            )  # another one may be let in no more
+            if out:
+                raise RefusedError("node.out", out[done.node])
         return done
 
     done = asyncio.run(work())

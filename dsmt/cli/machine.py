@@ -18,7 +18,10 @@ from dsmt.operations.local.asking import unreached
 from dsmt.operations.local.home import Home, is_up
 from dsmt.operations.local.keeping import check_goes_on
 from dsmt.operations.local.lock import has_lock
+from dsmt.operations.local.machine import StartedRealm
+from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.wanted import Wanted
+from dsmt.system.procfs import is_alive
 from dsmt.version import __version__
 
 LOOK_S = 0.5
@@ -73,12 +76,15 @@ def up(
 
 async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     """Start it and go; who fails after the start says that what was started goes on."""
+    found: list[tuple[bool, str]] = []
 
-    def asked(_was_up: bool, _run: str) -> None:
+    def asked(was_up: bool, run: str) -> None:
+        found.append((was_up, run))
         ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
 
     try:
-        await _start(ctx, home, wanted, asked)
+        if not await _start(ctx, home, wanted, asked):
+            await _end_begun(home, *found[0])
     except (FailedError, RefusedError) as error:
         if ctx.asked is None or not is_up(home):
             raise
@@ -100,7 +106,7 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
     waiting, watching = asyncio.ensure_future(interrupted.wait()), asyncio.ensure_future(_watched(home, found))
     await asyncio.wait({working, waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
-    if working.done() and working.exception() is None:
+    if working.done() and working.exception() is None and working.result():
         await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
     over = watching.exception() if watching.done() else None
     for one in (waiting, watching, working):
@@ -113,9 +119,22 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
         return
     if over is not None:
         raise over
-    if home.exists and found and not found[0][0]:  # it did not come up: what was begun is not left behind
+    await _end_by_itself(home, found, working)
+
+
+async def _end_by_itself(home: Home, found: Sequence[tuple[bool, str]], working: asyncio.Future[bool]) -> None:
+    """Nothing is to be kept, or it did not come up: what was begun is not left behind. Raises why it did not."""
+    if working.exception() is None:
+        await _end_begun(home, *found[0])
+    elif home.exists and found and not found[0][0]:
         await ending.down(home, run=found[0][1])
     working.result()
+
+
+async def _end_begun(home: Home, was_up: bool, run: str) -> None:
+    """Nothing that is here is let in: end what was begun for it, but nothing that ran before, as a service may still do."""
+    if not was_up and not any(map(is_alive, Parts(home).instances())):
+        await ending.down(home, run=run)
 
 
 async def _watched(home: Home, found: Sequence[tuple[bool, str]]) -> None:
@@ -126,7 +145,9 @@ async def _watched(home: Home, found: Sequence[tuple[bool, str]]) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool, str], None]) -> None:
+async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool, str], None]) -> bool:
+    """Start it, and tell what runs. Whether anything that is here is let in: else nothing is to be kept."""
+    out: dict[str, str] = {}
     with ctx.lasting() as waits, ctx.progress() as tell:
         waits("the start of dsmt's own programs")
         started = await machine.up(home, wanted, waits=ctx.tell_waits, begins=begins)
@@ -135,22 +156,30 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
         waits(f"an answer at {some(started.brokers)}")
         try:
             warn(await coming_up.announced(home))
-            warn(await coming_up.attached(home, started, tell=lambda text: (waits(""), tell(text))))
+            warn(await coming_up.attached(home, started, tell=lambda text: (waits(""), tell(text)), out=out))
         except TransportError as error:
             raise unreached(home, error) from error
+    living = [node for node in started.nodes if node not in out]
+    keeps = bool(not out or living or home.names("brokers") or home.names("controllers"))
     if ctx.json:
-        document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
+        told = {"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes}
+        document({**told, "out": sorted(out)})
         sys.stdout.flush()
+    elif keeps:
+        _tell_up(home, started, living)
+    return keeps
+
+
+def _tell_up(home: Home, started: StartedRealm, nodes: Sequence[str]) -> None:
+    made = " (made now)" if started.made else ""
+    brokers = "broker" if len(started.brokers) == 1 else "brokers"
+    parts = f"{brokers} {', '.join(started.brokers)}, {counted(len(started.controllers), 'controller')}"
+    print(f"realm {started.realm}{made}: {parts}, {counted(len(nodes), 'node')}")
+    print(f"home {home.root}")
+    if home.is_joined:
+        print("next: dsmt status, where the realm was made", flush=True)
     else:
-        made = " (made now)" if started.made else ""
-        brokers = "broker" if len(started.brokers) == 1 else "brokers"
-        parts = f"{brokers} {', '.join(started.brokers)}, {counted(len(started.controllers), 'controller')}"
-        print(f"realm {started.realm}{made}: {parts}, {counted(len(started.nodes), 'node')}")
-        print(f"home {home.root}")
-        if home.is_joined:
-            print("next: dsmt status, where the realm was made", flush=True)
-        else:
-            print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
+        print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
 
 
 @command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,6 +41,11 @@ def status(ctx: CliContext, target: str | None) -> None:
     RESTARTS counts how often an instance's program was begun again on its node after a failure, whatever revision failed
     there; an installation that is tried again does not count.
     """
+    home = ctx.home()
+    if home.exists and home.is_joined and not home.operator_file.exists():
+        from dsmt.operations.local.letting_in import check_let_in  # noqa: PLC0415 - only where no operator is
+
+        asyncio.run(check_let_in(home))
     if target is None:
         _realm(ctx)
     else:

@@ -38,6 +38,12 @@ def another_certificate(who: str) -> str:
     return f"dsmt cert rotate {who}; on an added host: its dsmt node add again"
 
 
+def another_name(node: str) -> str:
+    """What is typed on a machine whose name as a node is another machine's by now, so that it is a node again, or none."""
+    joins = "dsmt join TOKEN --name NAME makes it a node under another name"
+    return f"on a machine that is not {node} any more: {joins}; or dsmt down, and remove its home"
+
+
 def another_key(who: str, key: str) -> str:
     """What an operator does so that somebody is let in again whose `key`, by its id, two processes have used."""
     role, _, rest = who.partition("/")

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.client import BusClient
-from dsmt.bus.rules.brokers import FILE
+from dsmt.bus.rules.brokers import FILE, BrokerWords
 from dsmt.bus.rules.realm_time import offset_of
 from dsmt.bus.zeromq.network import ZmqNetwork
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, UnusableEventError
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.files import Files
 from dsmt.ports.realm import About, BrokerAddress, NatsTerms
+from dsmt.programs.configuration import RealmConfig
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.reading import read_what_is_there
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import TrustStore
@@ -122,6 +125,21 @@ async def realm_ms(broker: BrokerAddress) -> int:
             await link.close()
     finally:
         network.close()
+
+
+def kept_brokers(directory: Path) -> bytes | None:
+    """What a client that keeps its files in a directory has kept of the realm's brokers; None for nothing."""
+    return read_what_is_there(str(directory / FILE))
+
+
+def learnt_brokers(realm: RealmConfig, kept: Iterable[bytes]) -> list[BrokerAddress]:
+    """The brokers that a realm is known to have, by what clients of one home have kept; what cannot be used is left."""
+    trust, own = TrustStore(realm.realm), {public for _, public in realm.brokers}
+    words = BrokerWords(realm.addresses, trust, on_nats=realm.nats is not None)
+    for one in kept:
+        with suppress(UnusableEventError):
+            words.recall(one)
+    return [one for one in words.all if not one.leaf or one.public in own] or realm.addresses
 
 
 def hand_on_brokers(known: Files, own: Files) -> None:

@@ -18,7 +18,7 @@ from dsmt.event.kinds.node import DriverAttributes
 from dsmt.logs import Logger
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.programs.following import written
-from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, read_node
+from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_monitor, client, data_root, read_node
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.datagrams import UdpDatagrams
@@ -52,7 +52,7 @@ async def _serve(directory: Path) -> None:
     files.write(MONITOR_IDENTITY, raw)
     identity = load(raw, where=str(directory / MONITOR_IDENTITY))
     realm = told.realm
-    async with client(identity, realm, directory=str(directory / "bus" / "monitor"), address=told.address) as bus:
+    async with client(identity, realm, directory=bus_of_monitor(str(directory)), address=told.address) as bus:
         monitor = NodeMonitor(
             MonitorConfig(
                 node=told.node,

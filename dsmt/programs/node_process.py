@@ -34,6 +34,11 @@ def bus_of_manager(node: str) -> str:
     return f"{node}/bus/manager"
 
 
+def bus_of_monitor(node: str) -> str:
+    """The same of its monitor's."""
+    return f"{node}/bus/monitor"
+
+
 def bus_of_agent(container: DiskFiles) -> str:
     """Where the client of an agent keeps what it has learnt: nothing, where its program has put something else there."""
     place = f"{container.root}/bus"

@@ -15,6 +15,7 @@ from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.event.kinds.realm import Revoked
 from dsmt.operations.local import coming_up
 from dsmt.operations.local.home import Home
+from dsmt.operations.local.letting_in import by_fact
 from dsmt.operations.local.machine import StartedRealm, left_out
 from dsmt.operations.local.making import ensure_node, init
 from dsmt.operations.read import waiting
@@ -242,9 +243,15 @@ def test_nobody_is_waited_for_whose_own_key_was_revoked(certificates: list[int])
     realm.close("n1")
     realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/n1", reason="stolen"))
     assert missing(realm, b"1", key=OTHER) == ["n1"], "it has another key by now"
-    with pytest.raises(FailedError, match="the key of node/n1 was revoked: it cannot attach") as revoked:
-        missing(realm, b"1")
-    assert (revoked.value.code, revoked.value.next) == ("node.revoked", "dsmt cert rotate node/n1, then dsmt up again")
+    assert coming_up._ended(sight(realm), {"n1": OTHER}) == {}
+    (ended,) = coming_up._ended(sight(realm), {"n1": KEY, "n2": OTHER}).values()
+    own: Any = SimpleNamespace(is_joined=False)
+    said = by_fact(own, "n1", ended)
+    assert said.startswith("the key of node/n1 was revoked by alice at ")
+    assert said.endswith(
+        ': "stolen": it is let in no more. '
+        "Next: dsmt cert rotate node/n1 gives it another key; or dsmt node remove n1 ends it for good"
+    )
     assert certificates
 
 

@@ -141,7 +141,7 @@ def test_a_machine_that_has_joined_takes_what_is_typed_again_while_its_services_
             shown = {one["node"]: one for one in (await dsmt(home, "nodes", "--json")).json}["web-1"]
             assert (shown["address"], shown["labels"]) == ("127.0.0.2", {"zone": "a", "disk": "ssd"})
             assert [one["pid"] for one in (await dsmt(home, "ps", "web", "--json")).json] == [before]
-            assert (await dsmt(there, "join", "--name", "web-2", "--json", code=4)).error["code"] == "token.none"
+            assert (await dsmt(there, "join", "--name", "web-2", "--json", code=4)).error["code"] == "token.needed"
 
     asyncio.run(play())
 

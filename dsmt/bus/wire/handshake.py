@@ -17,7 +17,7 @@ from dsmt.event.burst import assemble
 from dsmt.event.codec import open_envelope, protected_header, sig_structure
 from dsmt.event.hlc import rfc3339
 from dsmt.event.payload import canonical, load_plain
-from dsmt.event.phrases import another_certificate
+from dsmt.event.phrases import another_certificate, another_name
 from dsmt.trust.certificate import Certificate, read
 from dsmt.trust.keys import Key, link_key
 from dsmt.trust.store import TrustStore
@@ -65,10 +65,28 @@ def check_valid(trust: TrustStore, certificate: Certificate, now_ms: int) -> Non
     """Check that a certificate is not revoked and valid now. Raises `RefusedError`."""
     name = certificate.subject
     if trust.is_revoked(certificate.key_id, name):
-        raise RefusedError("trust.revoked", f"{name} was revoked", next=another_certificate(name))
+        raise revoked(trust, name, now_ms)
     error = out_of_time(certificate, now_ms)
     if error is not None:
         raise error
+
+
+def revoked(trust: TrustStore, name: str, now_ms: int) -> RefusedError:
+    """Why nobody lets in who has a key that was revoked; it is told where the name has another one since.
+
+    So the machine that had the name of a node before learns that it is out for good, and what to do.
+    """
+    role, _, rest = name.partition("/")
+    node = f"node/{rest.partition('/')[0]}" if role in ("node", "monitor", "agent") else ""
+    if any(one.subject == node and is_valid(trust, one, now_ms) for one in trust.certificates()):
+        said = f"{name} was revoked, and {node.removeprefix('node/')} is another machine, or has another key, by now"
+        return RefusedError("trust.revoked", said, next=another_name(node))
+    return RefusedError("trust.revoked", f"{name} was revoked", next=another_certificate(name))
+
+
+def is_valid(trust: TrustStore, certificate: Certificate, now_ms: int) -> bool:
+    """Whether a certificate stands and is valid at a realm time."""
+    return not trust.is_revoked(certificate.key_id, certificate.subject) and out_of_time(certificate, now_ms) is None
 
 
 def out_of_time(certificate: Certificate, now_ms: int) -> RefusedError | None:

@@ -46,7 +46,8 @@ def unreached(home: Home, error: TransportError) -> TransportError:
     if error.code == "bus.unreachable" and not home.names("brokers"):
         runs = [one for one in Parts(home).things() if one.startswith("node/")]
         said = f"; {some(runs)} {'runs' if len(runs) == 1 else 'run'} here, and will attach when one does" if runs else ""
-        return TransportError(error.code, f"{error.message}{said}", next="dsmt up on a machine that has a broker")
+        learns = "; dsmt join TOKEN here, where the realm has others by now" if home.is_joined else ""
+        return TransportError(error.code, f"{error.message}{said}", next=f"dsmt up on a machine that has a broker{learns}")
     full = [str(one) for one in (home.part("brokers", name) for name in home.names("brokers")) if _is_full(one)]
     if not full:
         return error

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
+from dsmt.event.envelope import SignedEvent
 from dsmt.event.phrases import another_certificate, counted, some
 from dsmt.operations.connection import Reading, connect, reading
 from dsmt.operations.local import following
 from dsmt.operations.local.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.home import Home
+from dsmt.operations.local.letting_in import by_broker, by_fact, learnt, members
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.read.certificates import ended_brokers, in_use
 from dsmt.operations.read.outside import revoked
@@ -18,11 +21,10 @@ from dsmt.operations.read.waiting import until
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
+from dsmt.ports.realm import ENDED
 from dsmt.programs.configuration import IDENTITY, read_identity
-from dsmt.programs.node_process import bus_of_manager
 from dsmt.programs.pings import AGAIN_S, SILENT_S
 from dsmt.system.failures import little_left
-from dsmt.system.files import DiskFiles
 from dsmt.trust.keys import key_id_of
 
 PATIENCE_S = 30.0
@@ -59,54 +61,105 @@ async def announced(home: Home) -> list[str]:
     return [*unheard, *removed]
 
 
-async def attached(home: Home, started: StartedRealm, *, limit_s: float = PATIENCE_S, tell: Tell = silent) -> list[str]:
+async def attached(
+    home: Home,
+    started: StartedRealm,
+    *,
+    limit_s: float = PATIENCE_S,
+    tell: Tell = silent,
+    out: dict[str, str] | None = None,
+) -> list[str]:
     """Wait until all nodes are attached and alive, as long as within the limit one more of them is, and then controllers.
 
-    Which controllers are not alive after a while, in words; they are started, and one that hangs is ended (C15).
-    Raises `TimedOutError`, and `FailedError` where a key has ended.
+    Which nodes are let in no more, in words, which are `out` by their names, too: nobody waits for these. And which
+    controllers are not alive after a while; they are started, and one that hangs is ended (C15).
+    Raises `TimedOutError`, and `FailedError` where a key of brokers has ended.
     """
+    out = {} if out is None else out
     keys = {node: read_identity(home.part("nodes", node) / IDENTITY).certificate.key_id.hex() for node in started.nodes}
-    missing = list(started.nodes)
+    late: list[str] = []
+    async with _reading(home, started.nodes, out, limit_s) as connection:
+        if connection is not None:
+            await _all_come(connection, home, keys, out, limit_s=limit_s, tell=tell)
+            late = await following.here(connection.bus, started.controllers)
+    hangs = f"not alive yet; one that hangs is ended after {round(SILENT_S + AGAIN_S)} s, and started again"
+    return [*out.values(), *(f"controller {one} is {hangs}" for one in late)]
+
+
+async def _all_come(
+    connection: Reading, home: Home, keys: Mapping[str, str], out: dict[str, str], *, limit_s: float, tell: Tell
+) -> None:
+    """Wait for the nodes with these keys that are not `out`, as long as one more comes. Raises `TimedOutError`."""
+    missing = list(keys)
 
     def all_alive(sight: Sight) -> bool | None:
         nonlocal missing
-        missing = _missing(connection, sight, keys)
+        out.update({node: by_fact(home, node, ended) for node, ended in _ended(sight, keys).items()})
+        missing = _missing(connection, sight, _without(keys, out))
         return None if missing else True
 
     def far(_: Sight) -> str:
-        return f"{len(keys) - len(missing)} of {len(keys)}; not {some(missing)}"
+        every = len(_without(keys, out))
+        return f"{every - len(missing)} of {every}; not {some(missing)}"
 
-    joined = home.part("nodes", started.nodes[0]) if home.is_joined else None
-    reader = home.operator() if joined is None else read_identity(joined / IDENTITY)
-    known = None if joined is None else DiskFiles(bus_of_manager(str(joined)), durable=False)
-    async with reading(reader, home.realm(), known=known, patience_s=limit_s) as connection:
-        while missing:
-            before, unmet = len(missing), "not all nodes are attached and alive"
+    while missing:
+        before, unmet = len(missing), "not all nodes are attached and alive"
+        try:
+            await until(connection.bus, all_alive, limit_s=limit_s, unmet=unmet, look="dsmt nodes", far=far, tell=tell)
+        except TimedOutError as error:
+            if len(missing) >= before:
+                every = len(_without(keys, out))
+                here = f"{every - len(missing)} of {counted(every, 'node')} attached and alive"
+                said = f"{here}; no other node came within {limit_s:g} s: {some(missing)} did not; the start goes on"
+                full = little_left(str(home.root))
+                said, advice = (f"{said}; {full}", "free space there") if full else (said, error.next)
+                raise TimedOutError(error.code, said, next=advice) from error
+
+
+@asynccontextmanager
+async def _reading(home: Home, nodes: Sequence[str], out: dict[str, str], limit_s: float) -> AsyncIterator[Reading | None]:
+    """Attached as the operator; on a machine that has joined as its first member that is let in, None where none is.
+
+    Which of its nodes were asked, and are not, is added to `out`.
+    """
+    if not home.is_joined:
+        async with reading(home.operator(), home.realm(), patience_s=limit_s) as connection:
+            yield connection
+        return
+    realm = learnt(home)
+    async with AsyncExitStack() as stack:
+        for member in members(home, nodes):
             try:
-                await until(connection.bus, all_alive, limit_s=limit_s, unmet=unmet, look="dsmt nodes", far=far, tell=tell)
-            except TimedOutError as error:
-                if len(missing) >= before:
-                    here = f"{len(keys) - before} of {counted(len(keys), 'node')} attached and alive"
-                    said = f"{here}; no other node came within {limit_s:g} s: {some(missing)} did not; the start goes on"
-                    full = little_left(str(home.root))
-                    said, advice = (f"{said}; {full}", "free space there") if full else (said, error.next)
-                    raise TimedOutError(error.code, said, next=advice) from error
-        late = await following.here(connection.bus, started.controllers)
-    hangs = f"not alive yet; one that hangs is ended after {round(SILENT_S + AGAIN_S)} s, and started again"
-    return [f"controller {one} is {hangs}" for one in late]
+                attached = reading(member.identity, realm, known=member.known, patience_s=limit_s)
+                connection = await stack.enter_async_context(attached)
+            except RefusedError as error:
+                if error.code not in ENDED:
+                    raise
+                role, _, name = member.name.partition("/")
+                out.update({name: by_broker(home, name, error)} if role == "node" else {})
+            else:
+                yield connection
+                return
+        yield None
+
+
+def _without(keys: Mapping[str, str], out: Collection[str]) -> dict[str, str]:
+    return {node: key for node, key in keys.items() if node not in out}
+
+
+def _ended(sight: Sight, keys: Mapping[str, str]) -> dict[str, SignedEvent]:
+    """Of the nodes with these keys those whose key was revoked: they cannot attach."""
+    known = sight.view.nodes
+    facts = {node: revoked(sight, known[node]) for node in keys if node in known}
+    return {node: one for node, one in facts.items() if one is not None and one.event.topic.split("/")[2] == keys[node]}
 
 
 def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list[str]:
-    """The nodes that are not attached and alive, of those with these keys. Raises `FailedError` where one never will be."""
+    """The nodes that are not attached and alive, of those with these keys. Raises `FailedError` where none ever will be."""
     if all(connection.trust.is_revoked(key_id_of(public)) for _, public in connection.realm.brokers):
         said = f"the key of the only broker was revoked: {NO_BROKER}"
         raise FailedError("broker.revoked", said, next=WAY_BACK)
     known = sight.view.nodes
-    for node, key in keys.items():
-        ended = revoked(sight, known[node]) if node in known else None
-        if ended is not None and ended.event.topic.split("/")[2] == key:
-            said = f"the key of node/{node} was revoked: it cannot attach"
-            raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
     missing = [node for node in keys if sight.fleet.state(node) != "alive" or not known[node].attributes]
     ours = {public for _, public in connection.realm.brokers}  # one that was removed does not matter any more
     now_s = sight.now_ms // 1000

@@ -27,6 +27,7 @@ from dsmt.event.topic import is_level, level_of
 from dsmt.operations.connection import Connection, attached, reading
 from dsmt.operations.local.addresses import is_here, own_address
 from dsmt.operations.local.home import Home, check_part, write_secret
+from dsmt.operations.local.letting_in import learnt
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import let_users_pass, reach_at
 from dsmt.operations.local.settling import Settling, settle_node
@@ -117,7 +118,7 @@ def _needs_token(home: Home, node: str | None) -> RefusedError:
     """Why a token is needed here all the same."""
     here = node in home.names("nodes")
     said = f"node {node} of this home is let in no more" if here else f"{home.root} holds no node {node}"
-    return RefusedError("token.none", said, next="dsmt token create, where the realm was made; then here: dsmt join TOKEN")
+    return RefusedError("token.needed", said, next="dsmt token create, where the realm was made; then here: dsmt join TOKEN")
 
 
 def _realm(token: Token) -> RealmConfig:
@@ -140,7 +141,7 @@ def _node_here(home: Home, realm: RealmConfig, name: str | None) -> str | None:
 
 async def _how_it_ended(home: Home, node: Identity, realm: RealmConfig) -> str:
     """How the identity of this home's node has ended, by the word of a broker; empty where none says that (rule 4)."""
-    ended = await _ended(node, home.realm())
+    ended = await _ended(node, learnt(home))
     if ended is None and home.realm() != realm:
         ended = await _ended(node, realm)
         if ended is not None:

@@ -15,6 +15,7 @@ from dsmt.operations.local.addresses import NEW_REALM, check_free
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up
 from dsmt.operations.local.keeping import ask_keeper, begin, keep, start_keeper
+from dsmt.operations.local.letting_in import learnt
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import (
     check_name,
@@ -176,7 +177,7 @@ async def start(
     await keep(home, "controllers", "controller", controllers)
     for node in nodes:  # the keeper forks one after the other, and each may take long
         await ask_keeper(home, "start", "spawner", home.part("nodes", node))
-    realm = home.realm()
+    realm = learnt(home)
     addresses = tuple(address for address, _ in realm.brokers)
     return StartedRealm(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made)
 
