@@ -31,7 +31,7 @@ BIRTH: Final = "birth"
 ANEW: Final = "anew"
 """With this file in its directory the gate of one of several NATS servers makes the realm's streams anew."""
 ATTACHED: Final = "attached"
-"""The record of a node's manager that was attached since its start."""
+"""The record of a node's manager, or of a controller, that was attached since its start."""
 RESTORE: Final = "restore it from a backup, or choose another home: --home DIR"
 
 

@@ -30,19 +30,19 @@ from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.ports.driver import KILL_S
-from dsmt.programs.configuration import ATTACHED, IDENTITY, NodeFile, RealmConfig
+from dsmt.programs.configuration import IDENTITY, NodeFile, RealmConfig
 from dsmt.programs.containers import owners_in
 from dsmt.programs.following import Follower
 from dsmt.programs.kept import keeper_teller, on_the_bus
 from dsmt.programs.known_spawner import KnownSpawner
 from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_manager, client, data_root, read_node
-from dsmt.programs.running import on_signals, run
+from dsmt.programs.running import note_attached, on_signals, run
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.system.processes import PAUSE_S, SpawnedProcesses, keep_asking, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, send_signal
-from dsmt.system.records import ask_to_end, record_path, write_record
+from dsmt.system.records import ask_to_end
 from dsmt.system.tree import kill_owned
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
@@ -63,7 +63,7 @@ async def _serve(directory: Path) -> int:
     trust, kept = _known(realm.realm, identity, directory), bus_of_manager(str(directory))
     async with client(identity, realm, directory=kept, address=told.address, trust=trust) as bus:
         spawner = KnownSpawner(directory, keeper_teller(on_the_bus(bus), directory))
-        bus.on_attached(lambda: _note_attached(directory))
+        bus.on_attached(lambda: note_attached(directory))  # so the node lives without its agents
         bus.on_attached(spawner.attached)
         manager = ContainerManager(_config(told, identity, directory), _surroundings(bus, identity, directory))
         running = asyncio.ensure_future(manager.run())
@@ -131,14 +131,6 @@ def _surroundings(bus: Bus, identity: Identity, directory: Path) -> NodeSurround
 
 async def _clear(containers: Collection[str]) -> None:
     await kill_owned(*(owner for place in containers for owner in owners_in(Path(place))), deadline=KILL_S)
-
-
-def _note_attached(directory: Path) -> None:
-    """Tell who begins the node's agents anew that the node lives without them (C18)."""
-    own = identity_of(os.getpid())
-    with contextlib.suppress(OSError):  # a full disk: who waits for it goes on a little later
-        if own is not None:
-            write_record(record_path(str(directory), ATTACHED), own)
 
 
 def _known(realm: Realm, identity: Identity, directory: Path) -> TrustStore:

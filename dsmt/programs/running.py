@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from dsmt.errors import DsmtError, leaves
 from dsmt.logs import Logger, to_stderr
+from dsmt.programs.configuration import ATTACHED
 from dsmt.system.clock import BootTimeLoop
 from dsmt.system.garbage import leave_all
+from dsmt.system.procfs import identity_of
+from dsmt.system.records import record_path, write_record
 
 CONFIG_EXIT: Final = 2
 
@@ -50,6 +56,14 @@ def run_until_signalled(serve: Callable[[], Awaitable[None]]) -> int:
         return 0
 
     return run(main)
+
+
+def note_attached(directory: Path) -> None:
+    """Tell who begins a program of a directory anew that the next one does its work (C18)."""
+    own = identity_of(os.getpid())
+    with suppress(OSError):  # a full disk: who waits for it goes on a little later
+        if own is not None:
+            write_record(record_path(str(directory), ATTACHED), own)
 
 
 def on_signals(calls: Mapping[signal.Signals, Callable[[], object]]) -> None:

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from dsmt.errors import FailedError, TransportError
-from dsmt.operations.local import keeping, upgrading
+from dsmt.operations.local import keeping, steadiness, upgrading
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.steadiness import ENDS, stays
+from dsmt.operations.local.steadiness import ENDS, check_imports, follows, stays
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED, BrokerFile, RealmConfig
 from dsmt.system.procfs import identity_of, is_alive
@@ -168,3 +168,41 @@ def test_no_node_is_begun_anew_where_a_broker_does_not_stay(tmp_path: Path, monk
     with pytest.raises(FailedError, match="again and again"):
         asyncio.run(upgrading._replace_all(Home(tmp_path), lambda _: None))
     assert done[-2:] == ["start_keeper", "_check_broker"]
+
+
+@pytest.mark.parametrize(
+    ("named", "lives", "begins", "stays_"),
+    [
+        ([], False, False, True),  # who starts them is slow
+        ([1], True, False, True),  # it is slow itself
+        ([1], False, False, False),
+        ([1], False, True, False),  # it had begun, and has ended
+        ([1, 2, 3, 4], True, False, False),  # the last one had just begun
+        ([1], True, True, True),
+        ([], False, True, True),  # its slot has left
+    ],
+)
+def test_who_follows_stays_unless_it_ends_and_ends(
+    monkeypatch: pytest.MonkeyPatch, named: list[int], *, lives: bool, begins: bool, stays_: bool
+) -> None:
+    monkeypatch.setattr(steadiness, "is_alive", lambda _: lives)
+    seen, left = set[ProcessIdentity](), iter(named)
+
+    def look() -> set[ProcessIdentity]:
+        number = next(left, None)
+        if number is not None:
+            seen.clear()
+            seen.add(ProcessIdentity(pid=number, started=number, boot="b"))
+        return seen.copy()
+
+    assert asyncio.run(follows(look, lambda: begins, patience_s=0.3, lives_s=0.05)) == stays_
+
+
+def test_what_ends_its_process_by_its_import_or_hangs_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(check_imports("spawner"))
+    monkeypatch.setattr(steadiness, "TRIED", "another word")
+    with pytest.raises(FailedError, match="a program ends by its import; nothing was ended"):
+        asyncio.run(check_imports("spawner"))
+    monkeypatch.setattr(steadiness, "IMPORT_S", 0.01)
+    with pytest.raises(FailedError, match="its programs are not imported within"):
+        asyncio.run(check_imports("spawner"))

@@ -2,11 +2,15 @@
 
 Rule 1: who has ended `ENDS` times before it does what it is there for, or is not there when patience ends, does not stay.
 Rule 2: who is only slow, or reaches nobody, stays: that is no fault of what is installed.
+Rule 3: what cannot even be imported is found before anything that runs is ended (`check_imports`).
+Rule 4: of who follows somebody, its record tells that it was there, though it lived for no longer than a look: where nobody
+    has followed yet, who starts them is slow.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,10 +18,14 @@ from typing import Final
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.programs.trial import TRIED
+from dsmt.system.procfs import is_alive
 from dsmt.version import __version__
 
 ENDS: Final = 3
 LOOK_S: Final = 0.02
+IMPORT_S: Final = 60
+"""How long the import of all programs may take."""
 
 
 async def stays(
@@ -35,6 +43,48 @@ async def stays(
             return found is not None
         await asyncio.sleep(LOOK_S)
     return True
+
+
+async def follows(
+    look: Callable[[], set[ProcessIdentity]], there: Callable[[], bool], *, patience_s: float, lives_s: float = 0.0
+) -> bool:
+    """Wait, at most so long, until who followed is `there`, and lives so long; False where none stays (rules 1 and 4).
+
+    `look` tells who is named by records as having followed, alive or not.
+    """
+    seen, clock = set[ProcessIdentity](), time.monotonic
+    deadline, since = clock() + patience_s, clock()
+    while True:
+        found = look()
+        if not found <= seen:
+            seen, since = seen | found, clock()
+        lives = any(map(is_alive, found))
+        if there() and (lives or not found) and clock() >= since + (lives_s if found else 0.0):
+            return True
+        if len(seen) > ENDS:
+            return False
+        if clock() > deadline:
+            return lives or not seen
+        await asyncio.sleep(LOOK_S)
+
+
+async def check_imports(who: str) -> None:
+    """Raise `FailedError` that names the program which cannot be imported, of those that a keeper or a spawner forks."""
+    command = [sys.executable, "-m", "dsmt.programs.trial", who]
+    pipe = asyncio.subprocess.PIPE
+    where, nothing = "/", asyncio.subprocess.DEVNULL  # where spawners are: Python looks there first
+    process = await asyncio.create_subprocess_exec(*command, stdin=nothing, stdout=pipe, stderr=pipe, cwd=where)
+    try:
+        async with asyncio.timeout(IMPORT_S):
+            out, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        out, err = b"", f"its programs are not imported within {IMPORT_S:g} s".encode()
+        await process.wait()
+    if not out.decode(errors="replace").endswith(TRIED):
+        lines = err.decode(errors="replace").strip().splitlines() or ["a program ends by its import"]
+        said = f"dsmt {__version__} cannot run: {lines[-1].strip()}; nothing was ended, and all runs on as it was"
+        raise FailedError("upgrade.broken", said, next="install the dsmt that ran before, or a whole one, and type it again")
 
 
 def broken(what: str, log: Path, then: str) -> FailedError:

@@ -7,8 +7,9 @@ Rule 2: of a node never all ends at once, for it would be dead to the others: fi
     process, for it alone is told how programs end whose agent is ended; one that cannot, of an earlier dsmt, ends.
 Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew:
     what is ended is written down before it is, until the keeper is there again, or `down` has ended all.
-Rule 4: where a broker, or the manager of a node, ends again and again as it is installed now (`steadiness`), all that would
-    come after it is left as it was: agents of before look after their programs until something that runs is installed.
+Rule 4: where a program cannot be imported as it is installed now, nothing is ended. Where a broker, a controller, a node's
+    manager or an agent ends again and again (`steadiness`), all that would come after it is left as it was: agents of before
+    look after their programs until something that runs is installed.
 Rule 5: of what something else keeps, as systemd, nodes are begun anew in the same way: that sees nothing of it. Brokers and
     controllers it restarts itself.
 """
@@ -24,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dsmt.agents.rules.container import OUTCOME, AgentOutcome
+from dsmt.agents.rules.container import CONFIG, OUTCOME, AgentOutcome
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.operations.connection import listens
 from dsmt.operations.local.ending import end, end_program
@@ -34,15 +35,16 @@ from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
 from dsmt.operations.local.parts import NODE_PROGRAMS, Parts
 from dsmt.operations.local.settling import SETTLED
-from dsmt.operations.local.steadiness import broken, stays
+from dsmt.operations.local.steadiness import broken, check_imports, follows, stays
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED, BrokerFile
-from dsmt.programs.containers import agents_in, containers_in
+from dsmt.programs.containers import agents_in, containers_in, records_of_agents
 from dsmt.system.files import write_atomically
 from dsmt.system.processes import Request, SpawnedProcesses
 from dsmt.system.procfs import is_alive, send_signal
-from dsmt.system.records import process_of
+from dsmt.system.reading import read_what_is_there
+from dsmt.system.records import process_of, read_record
 
 GRACE_S: Final = 10.0
 """How long a program may take to end."""
@@ -50,8 +52,12 @@ FOLLOW_S: Final = 10.0
 """How long who follows it may take to be there: it is started all the same later."""
 KEEPER_S: Final = 5.0
 """How long those that a keeper kept may take to have started another one."""
+STEADY_S: Final = 1.0
+"""How long the first agent that is begun anew on a node has to live, before the next one ends."""
 LOOK_S: Final = 0.02
 ROOM_BYTES: Final = 2**17
+_BEFORE: Final = frozenset({AgentOutcome.FOLLOWED, AgentOutcome.EXCUSED})
+"""What stands in a container until the next agent has begun its work."""
 
 
 class Upgraded(NamedTuple):
@@ -104,6 +110,7 @@ async def _is_kept(home: Home, parts: Parts) -> bool:
 async def _replace_all(home: Home, tell: Tell) -> StartedRealm:
     parts = Parts(home)
     _check_room(home)
+    await check_imports("keeper")
     tell("brokers and controllers")
     (keeper_directory(home) / BEGUN_ANEW).touch()
     await end_program(keeper_directory(home), "spawner", GRACE_S)  # it ends the others first
@@ -111,6 +118,7 @@ async def _replace_all(home: Home, tell: Tell) -> StartedRealm:
     await start_keeper(home)
     for broker in home.names("brokers") if home.realm().nats is None else ():
         await _check_broker(home, broker)
+    await asyncio.gather(*(_check_controller(home, controller) for controller in home.names("controllers")))
     for node in home.names("nodes"):
         tell(node)
         await _replace_node(home, node)
@@ -125,6 +133,21 @@ async def _check_broker(home: Home, broker: str) -> None:
         raise broken(f"broker {broker}", directory / "broker.log", "nodes of this home, and services, run on as they were")
 
 
+async def _check_controller(home: Home, controller: str) -> None:
+    """The same of a controller."""
+    directory = home.part("controllers", controller)
+
+    def look() -> ProcessIdentity | None:
+        return process_of(directory, "controller")
+
+    async def attached() -> bool:
+        return (own := look()) is not None and process_of(directory, ATTACHED) == own
+
+    if not await stays(look, attached, patience_s=FOLLOW_S):
+        then = "nodes of this home, and services, run on as they were, and are not repaired by it"
+        raise broken(f"controller {controller}", directory / "controller.log", then)
+
+
 async def _replace_former(home: Home, tell: Tell) -> StartedRealm:
     """Rule 5."""
     realm = home.realm()
@@ -133,6 +156,7 @@ async def _replace_former(home: Home, tell: Tell) -> StartedRealm:
         said = f"the realm in {home.root} is not kept by dsmt up"
         raise RefusedError("upgrade.down", said, next="dsmt up starts what is installed; systemd restarts what it keeps")
     _check_room(home)
+    await check_imports("spawner")
     for node in nodes:
         tell(node)
         await _replace_node(home, node)
@@ -177,20 +201,44 @@ async def _replace_agents(home: Home, node: str, former: ProcessIdentity | None)
         log = directory / "container_manager.log"
         raise broken(f"the manager of node {node}", log, "its agents, and its services, run on as they were")
     manager = process_of(directory, "container_manager")
+    lives_s = STEADY_S
     for container in containers:
-        if manager is not None:
-            await _replace_agent(container, manager)
+        if manager is not None and await _replace_agent(container, manager, lives_s=lives_s):
+            lives_s = 0.0  # all have one program
 
 
-async def _replace_agent(container: Path, manager: ProcessIdentity) -> None:
+async def _replace_agent(container: Path, manager: ProcessIdentity, *, lives_s: float) -> bool:
+    """Whether there was one. Raises `FailedError` where the next one does not stay (rule 4)."""
     former = [one for one in agents_in(container) if one.started < manager.started]
     if former:  # its manager tells no failure
         with suppress(OSError):  # it tells one, then: what is wrong with one container keeps no other one waiting
             write_atomically(str(container / OUTCOME), AgentOutcome.FOLLOWED.encode(), durable=False)
+    known = _named(container)
     for agent in former:
         send_signal(agent, signal.SIGKILL)
-    if former:
-        await _followed(lambda: set(agents_in(container)).difference(former))
+    if former and not await _is_followed(container, known.union(former), lives_s):
+        slot = "/".join(container.parts[-3:])
+        then = "its program, all other agents, and their services, run on as they were"
+        raise broken(f"the agent of {slot}", container / "deployment_agent.log", then)
+    return bool(former)
+
+
+def _named(container: Path) -> set[ProcessIdentity]:
+    """Whom the records of a container's agent name, alive or not."""
+    return {one for record in records_of_agents(container) if (one := read_record(record)) is not None}
+
+
+async def _is_followed(container: Path, former: set[ProcessIdentity], lives_s: float) -> bool:
+    """Whether an agent has begun its work in the place of these, or will; or its slot has left."""
+
+    def look() -> set[ProcessIdentity]:
+        return _named(container) - former
+
+    def begun() -> bool:
+        waits = (read_what_is_there(str(container / OUTCOME)) or b"").decode(errors="replace") in _BEFORE
+        return not (container / CONFIG).exists() or bool(look() and not waits)
+
+    return await follows(look, begun, patience_s=FOLLOW_S, lives_s=lives_s)
 
 
 async def _followed(there: Callable[[], object]) -> None:
