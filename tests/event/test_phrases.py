@@ -70,6 +70,7 @@ def test_of_many_names_the_first_are_said_and_how_many_more_there_are(names, sai
     ("who", "certificate", "key"),
     [
         ("operator/alice", "dsmt cert rotate operator/alice", "dsmt cert rotate operator/alice"),
+        ("operator/alice.55a0e3ed", "dsmt cert rotate operator/alice", "dsmt cert rotate operator/alice"),
         (
             "broker/b1",
             "dsmt cert rotate broker/b1; on an added host: its dsmt node add again",
