@@ -134,6 +134,10 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
             "revoke": Entry("dsmt.cli.cert:revoke", "revoke a key for good, and keep or drop what it has signed"),
         },
     ),
+    "operator": Group(
+        "operators: add",
+        {"add": Entry("dsmt.cli.operator:add", "make the home of a further operator, with a key of their own")},
+    ),
     "token": Group(
         "tokens, with which machines join the realm",
         {

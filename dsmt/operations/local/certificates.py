@@ -19,6 +19,7 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError, UnusableEventError
 from dsmt.operations.connection import Connection, attached
+from dsmt.operations.local import operators
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, is_up, write_secret
 from dsmt.operations.local.making import ensure_broker, had_address, issue
@@ -99,6 +100,9 @@ def learn(trust: TrustStore, home: Home, *, role: str = "") -> set[bytes]:
         with suppress(UnusableEventError):  # it is of another realm, and says nothing in this one
             trust.add_all([signed.raw for signed in identity.chain])
         keys.add(identity.key.key_id)
+    for raw in operators.noted(home) if "operator/".startswith(role) else ():
+        with suppress(UnusableEventError):
+            trust.add(raw)
     return keys
 
 
@@ -196,6 +200,9 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
     root = home.root_key()
     same_key = before.certificate.role in ("broker", "issuer")
     made = issue(root, name, now_s=now.now_s, key=before.key if same_key else None)
+    if made.certificate.role == "operator":
+        for one in (before, made):  # the former stays good until it ends
+            operators.note(home, one)
     write_secret(path, dump(made))
     return _rotated(home, made, before.key.key_id, now)
 

@@ -4,6 +4,7 @@ realm.cbor                 name, root public keys, brokers
 root.key                   the realm's root key (mode 0600): move it off the fleet
 servers.key                of a realm on NATS: what makes further servers (mode 0600); as the root key
 operator/identity          whose word the command line gives
+operators/                 the certificates of operators whose keys were made here
 brokers/<name>/ controllers/<name>/ nodes/<name>/      one directory for each program (programs/configuration.py)
 home.lock                  held by who makes, starts or ends what is here
 migration/                 of a move to or from NATS: its bridge, and in brokers/ what it moves to, until that is the realm's
@@ -127,6 +128,11 @@ class Home(msgspec.Struct, frozen=True):
     def operator_file(self) -> Path:
         """Where the operator's identity is."""
         return self.root / "operator" / IDENTITY
+
+    @property
+    def operators(self) -> Path:
+        """Where the certificates of operators are whose keys were made here."""
+        return self.root / "operators"
 
     @property
     def root_key_file(self) -> Path:

@@ -51,6 +51,7 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     "nodeset use": ["dsmt nodeset use web/app good"],
     "brake hold": ["dsmt brake hold --reason 'new switches'", "dsmt brake release"],
     "export": ["dsmt export history.dsmt", "dsmt verify history.dsmt"],
+    "operator add": ["dsmt operator add bob", "dsmt operator add bob --into bob-2"],
     "completion": ["dsmt completion bash > ~/.local/share/bash-completion/completions/dsmt"],
 }
 """By command."""

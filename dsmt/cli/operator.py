@@ -1,0 +1,37 @@
+"""`operator add`: a further person with a key of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from dsmt.cli.command import CliContext, command
+from dsmt.cli.printing import document
+from dsmt.operations.local import operators
+from dsmt.operations.local.dating import dated
+from dsmt.operations.local.lock import alone
+
+
+@command()
+@click.argument("name")
+@click.option(
+    "--into", "into", default=None, metavar="DIR", help="The home to make; a directory called NAME, here, by default."
+)
+def add(ctx: CliContext, name: str, into: str | None) -> None:
+    """Make the home of a further operator, with a key of their own. Needs the root key in this home."""
+    home, made = ctx.home(), Path(into or name).absolute()
+
+    async def work() -> operators.Added:
+        async with alone(home, ctx.tell_waits):
+            return operators.add(home, name, made, await dated(home.realm().clocks))
+
+    done = asyncio.run(work())
+    ctx.done = True
+    if ctx.json:
+        document(done)
+        return
+    print(f"{done.name} has a key until {done.expires}; it is in {done.home}, and nowhere else")
+    print("bring that directory to where it is used, so that nobody else reads it, and remove it here")
+    print(f"next: there, dsmt --home DIR status; here, to end the key, dsmt cert revoke {done.name}")

@@ -1,0 +1,64 @@
+"""Operators: each person has a key of their own, and a home in which the command line finds it.
+
+Rule 1: a further operator's home is made where the root key is, and brought to that person; that key is nowhere else.
+Rule 2: the certificate stays here, too. So a key that has said nothing yet is known, and ends with its name.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from dsmt.errors import RefusedError
+from dsmt.operations.local.dating import Dated
+from dsmt.operations.local.home import Home, check_part, write_secret
+from dsmt.operations.local.making import issue
+from dsmt.operations.words.times import rfc3339
+from dsmt.trust.identity import Identity, dump
+
+
+class Added(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator that was added: the name, the id of the key, until when it is valid, and the home that was made."""
+
+    name: str
+    key: str
+    expires: str
+    home: str
+
+
+def add(home: Home, name: str, into: Path, now: Dated) -> Added:
+    """Make the home of an operator of this name. Raises `InputError`, and `RefusedError` for a taken place."""
+    check_part("operator", name)
+    root, realm, made = home.root_key(), home.realm(), Home(into)
+    if into.exists():
+        raise RefusedError("home.taken", f"{into} is there already", next="name another directory: --into DIR")
+    identity = issue(root, f"operator/{name}", now_s=now.now_s)
+    into.mkdir(parents=True, mode=0o700)
+    try:
+        write_secret(made.operator_file, dump(identity))
+        realm.write(into)
+        note(home, identity)
+    except OSError:
+        shutil.rmtree(into, ignore_errors=True)
+        raise
+    return Added(
+        name=identity.name,
+        key=identity.key.key_id.hex(),
+        expires=rfc3339(identity.certificate.not_after * 1000) or "",
+        home=str(into),
+    )
+
+
+def note(home: Home, operator: Identity) -> None:
+    """Keep an operator's certificate here (rule 2)."""
+    name = operator.name.partition("/")[2]
+    write_secret(home.operators / f"{name}.{operator.key.key_id.hex()}", operator.chain[0].raw)
+
+
+def noted(home: Home) -> Iterator[bytes]:
+    """The certificates of operators whose keys were made here."""
+    for path in sorted(home.operators.glob("*")):
+        yield path.read_bytes()
