@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,19 +13,23 @@ import pytest
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.store.elections import Elections
+from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.records import to_data
+from dsmt.operations.read.sight import watch
 from dsmt.ports.bus import Draft
 from dsmt.ports.store import StoreFullError
+from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import topic_of
 from tests.bus.meshes import at, held, linked, mesh, words
-from tests.bus.realm import Facts, TestRealm, reading, scenario
+from tests.bus.realm import Facts, Pen, TestRealm, memory_network, reading, realm, scenario
 from tests.bus.test_leaf import cut
 from tests.waiting import until
 
 CONTROL = {"mode": "active", "by": "bob", "reason": ""}
 GRAVE = {"by": "eve", "reason": "stolen"}
+FOLDS = {"conflate": True, "signals": False}
 SET = {"expression": "n1", "by": "bob"}
 
 
@@ -62,6 +68,10 @@ async def read(late: BusClient, *patterns: str) -> list[dict[str, Any]]:
     """What who comes late is given."""
     async with reading(late, *patterns) as got:
         return [one.signed.event.data for one in got.arrived]
+
+
+def full(self: Elections, rows: Any) -> None:
+    raise StoreFullError("store.full", "no room", what="is full")
 
 
 @scenario
@@ -119,10 +129,6 @@ async def test_a_full_disk_delays_it_and_a_broker_that_ends_before_does_it_when_
     b1 = await r.broker()
     eve, bob = Facts(await r.client("operator/eve")), Facts(await r.client("operator/bob"))
     with pytest.MonkeyPatch.context() as patch:
-
-        def full(self: Elections, rows: Any) -> None:
-            raise StoreFullError("store.full", "no room", what="is full")
-
         for topic in ("config/x", "config/y"):
             bob._last[topic] = await bob.publish(topic, {"n": 1})
             eve._last[topic] = bob._last[topic]
@@ -258,3 +264,105 @@ async def test_what_a_revoked_controller_said_stands_until_another_one_says_it_a
     held_now = b1._ingest._held("service/web/barrier/begin/released")
     assert held_now is not None
     assert held_now.event.source == "controller/eve"
+
+
+@scenario
+async def test_who_knew_of_the_end_before_its_broker_is_told_what_stands_again(r: TestRealm) -> None:
+    b1 = await r.broker()
+    eve, bob = Facts(await r.client("operator/eve")), Facts(await r.client("operator/bob"))
+    eve._last["config/x"] = await bob.publish("config/x", {"n": 1})
+    await eve.publish("config/x", {"n": 2})
+    late = await r.client("operator/late")
+    late._trust._end(eve._client._identity.key.key_id, key_id_of(r.root.public))
+    async with reading(late, "config/x", **FOLDS) as got:
+        assert got.arrived == []
+        await revoke(r, eve, b1)
+        await until(lambda: [one.signed.event.data for one in got.arrived] == [{"n": 1}])
+
+
+@scenario
+async def test_what_stands_again_later_for_the_disk_was_full_is_told_then_also_who_is_a_broker(r: TestRealm) -> None:
+    async with sides(r) as s:
+        said = words([s.b1, s.b2])
+        for topic, data in said.items():
+            await s.bob.publish(topic, data)
+        await s.alike()
+        topic, reader = "config/broker/b1", await r.client("operator/reader", brokers=at(s.b2))
+        s.eve._last[topic] = s.bob._last[topic]
+        async with cut(r, s.b2, [s.b1]):
+            await s.eve.publish(topic, said[topic] | {"removed": True, "by": "eve"})
+            await until(lambda: "b1" in reader.brokers._words.removed and not s.b2._others.copying.known)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Elections, "elect", full)
+                await revoke(r, s.eve, s.b2)
+                await until(lambda: s.b2._ingest._void.waits)
+            async with reading(await r.client("operator/late", brokers=at(s.b2)), topic, **FOLDS) as got:
+                assert got.arrived == []
+                s.b2._ingest.expire()
+                await until(lambda: [one.signed.event.data for one in got.arrived] == [said[topic]])
+        await until(lambda: linked(s.b1) == linked(s.b2) == 1)
+        await until(lambda: "b1" in reader.brokers._words.present)
+
+
+@scenario
+async def test_who_was_away_when_it_came_to_stand_again_reads_on_from_there(r: TestRealm) -> None:
+    b1 = await r.broker()
+    eve, bob = Facts(await r.client("operator/eve")), Facts(await r.client("operator/bob"))
+    eve._last["config/x"] = await bob.publish("config/x", {"n": 1})
+    await eve.publish("config/x", {"n": 2})
+    late = await r.client("operator/late")
+    late._trust._end(eve._client._identity.key.key_id, key_id_of(r.root.public))
+    async with reading(late, "config/x", **FOLDS) as got:
+        await r.stop(late)
+        await revoke(r, eve, b1)
+        await until(lambda: stands(b1, "config/x") == ("operator/bob", {"n": 1}))
+        r.tasks[late] = asyncio.get_running_loop().create_task(late.run())
+        await until(lambda: [one.signed.event.data for one in got.arrived] == [{"n": 1}])
+
+
+@scenario
+async def test_a_command_that_looks_on_sees_what_stands_when_a_key_has_ended(r: TestRealm) -> None:
+    b1 = await r.broker()
+    eve, bob = Facts(await r.client("operator/eve")), Facts(await r.client("operator/bob"))
+    eve._last["nodeset/few"] = await bob.publish("nodeset/few", SET)
+    await eve.publish("nodeset/few", SET | {"expression": "n2"})
+    await eve.publish("nodeset/evil", SET)
+    said = []
+    async with asyncio.timeout(20), aclosing(watch(await r.client("operator/carol", reads=True))) as sights:
+        async for sight in sights:
+            stand = {topic: sight.view.winner(topic) for topic in ("nodeset/few", "nodeset/evil")}
+            said.append({topic: one.event.data["expression"] for topic, one in stand.items() if one is not None})
+            if len(said) == 1:
+                await revoke(r, eve, b1)
+            if said[-1] == {"nodeset/few": "n1"}:
+                break
+    assert said[0] == {"nodeset/few": "n2", "nodeset/evil": "n1"}
+
+
+@pytest.mark.parametrize("brought", [False, True])
+def test_a_revocation_whose_time_is_to_come_ends_its_key_and_holds_nothing_against_anybody(
+    brought: bool, tmp_path: Path
+) -> None:
+    async def test(r: TestRealm) -> None:
+        b1 = await r.broker()
+        eve, bob = Facts(await r.client("operator/eve")), Facts(await r.client("operator/bob"))
+        eve._last["config/x"] = await bob.publish("config/x", {"n": 1})
+        await eve.publish("config/x", {"n": 2})
+        root, key_id = r.identity("root"), eve._client._identity.key.key_id
+        said = Pen(root).write(topic_of(key_id, "root"), to_data(Revoked(by="root", name="operator/eve")), ahead_s=60)
+        if brought:
+            assert b1._ingest.brought("broker/b2", said) > 0
+        else:
+            raw = await r.raw(root.name, identity=root)
+            raw.send(f.Publish(), said.raw)
+            assert (await raw.next(f.Nacked))[0].code == "clock_ahead"
+        assert b1._trust.is_revoked(key_id)
+        assert stands(b1, "config/x") == ("operator/eve", {"n": 2}), "nobody was told: nothing else stands yet"
+        await Facts(await r.client("operator/late")).publish("config/x", {"n": 3})
+        assert stands(b1, "config/x") == ("operator/late", {"n": 3})
+
+    async def main() -> None:
+        async with asyncio.timeout(40), realm(memory_network(), tmp_path) as r:
+            await test(r)
+
+    asyncio.run(main())

@@ -113,7 +113,7 @@ class FanOut:
         if start is Start.FACTS:
             return 0
         if asked.row is not None and asked.store == self._store.identity and self._had(asked.row, asked.time_ms, head):
-            return asked.row
+            return self._router.place(asked.row, asked.time_ms or 0, goes_back=asked.conflate and not asked.signals)
         if asked.time_ms is None:
             return 0
         return self._store.row_at(min(asked.time_ms, self._now_ms()) - (OVERLAP_MS if asked.row is not None else 0))
@@ -184,6 +184,14 @@ class FanOut:
                 self._router.set_live(subscription, live=False)
             elif subscription.bookmarks:
                 self._mark(subscription)
+
+    def elected(self, rows: Sequence[Row]) -> None:
+        """These stand again: who reads what stands is told."""
+        self._pages.clear()
+        for one in self._router.elected(rows, self._now_ms()):
+            taken = [row for row in rows if one.takes(row)]
+            if not (one.live and self._push(one, self._parcels(taken, one.began)) == len(taken)):
+                self._router.go_back(one)
 
     def pump(self) -> bool:
         """Read about one page for readers that are behind and have credit, in turns; whether there is more to do."""

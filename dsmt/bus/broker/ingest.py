@@ -13,6 +13,7 @@ Rule 7: what another broker brings was judged where it was stored first, and is 
     another version, or with a number that nobody can follow (A3).
 Rule 8: new signals of a source on a topic, each the next one, are judged once if they come as a run: by the latest of them,
     and by their place. Where that does not do each is looked at, and refused for its own reason.
+Rule 9: a revocation whose time is yet to come ends its key; what was displaced stands again when it is stored (`void`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dsmt.bus.broker.batch import Batch
 from dsmt.bus.broker.receipts import Outcome, Refusal
 from dsmt.bus.broker.void import Void
 from dsmt.bus.broker.words import Words
-from dsmt.bus.rules.authority import check_runs
+from dsmt.bus.rules.authority import check_runs, obeys
 from dsmt.bus.rules.early import CODES
 from dsmt.bus.rules.marks import ASK_MS, Hole, Marks
 from dsmt.bus.rules.validator import HARMLESS, NOWHERE, OWN, Admitted, EventValidator, Standing, standing
@@ -81,6 +82,7 @@ class Ingest:
         """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
         self._accounts = Accounts(identity.certificate, trust, store)
         self._void, self.dropped = Void(store, trust), 0
+        self.elected: list[Row] = []  # what stands again, of which nobody was told yet
         self.settled_ms: Callable[[], int | None] = lambda: None
         """What was missed before comes from no other broker any more; None where there is no other."""
         self.full: FailedError | None = None
@@ -157,8 +159,8 @@ class Ingest:
                 outcome.refused.append(self._equivocation(signed))
         except UnusableEventError as error:
             self._refuse(identity, error, told, outcome)
-            if told.again and error.code in CODES:
-                self._look_ahead(signed, outcome)
+            if error.code in CODES:
+                self._look_ahead(signed, outcome if told.again else Outcome())
 
     def _refuse(self, identity: EventId | None, error: UnusableEventError, told: PublishedBy, outcome: Outcome) -> None:
         self.dropped += error.code not in HARMLESS
@@ -173,8 +175,10 @@ class Ingest:
             raise UnusableEventError(OWN, said, next="offer what others have said")
 
     def _look_ahead(self, signed: SignedEvent, outcome: Outcome) -> None:
-        """Note what a fact that is ahead tells of realm time (rule 6)."""
+        """Note what a fact that is ahead tells of realm time (rule 6); obey it where it ends a key (rule 9)."""
         event = signed.event
+        if obeys(self._trust, signed):
+            self._winners.clear()
         if event.source == self._identity.name and self._has_signed(signed):
             self._was(event.time_ms)
         elif event.source.split("/")[0] in _WHO_DECIDE:
@@ -225,7 +229,7 @@ class Ingest:
     def revoked(self) -> None:
         """Keys have ended: what is void by that stands no more."""
         self._winners.clear()
-        self._void.displace(self._now_ms())
+        self.elected += self._void.displace(self._now_ms())
 
     def _remember(self, topic: str, held: SignedEvent | None) -> None:
         self._winners[topic] = held

@@ -5,7 +5,10 @@ Rule 1: what controllers may write they say again themselves, by what stands; so
 Rule 2: of the facts that are stored the greatest one stands then that is believed, and that no believed tombstone hides.
     Where there is none nothing else is known, and the void one stays: nobody who comes later believes it. Who was there may
     replace it, in either case.
-Rule 3: a tombstone that is void hides nothing. That of a service never is: controllers may write it, too (rule 1).
+Rule 3: it does so in the turn in which all are told that the key has ended. A broker that has heard of that, and cannot
+    store it yet for its time is to come, holds nothing void against anybody, and displaces nothing: who reads later would
+    decide by what stands again, and who has read before, and was not told, by what is void.
+Rule 4: a tombstone that is void hides nothing. That of a service never is: controllers may write it, too (rule 1).
 """
 
 from __future__ import annotations
@@ -54,13 +57,13 @@ class Void:
         void = [signed.event for row in rows if row.topic == topic and self._is_void(signed := row.read())]
         return max((one.epoch or 0 for one in void), default=0), max((one.version or 0 for one in void), default=0)
 
-    def displace(self, now_ms: int) -> None:
-        """Keys have ended: let what they had displaced stand again (rules 2 and 3)."""
+    def displace(self, now_ms: int) -> list[Row]:
+        """Keys have ended: let what they had displaced stand again (rules 2 and 3); what that is."""
         standing = (row for row in self._store.elections.standing("operator") if row.row not in self._seen)
         void = {row.row: signed.event for row in standing if self._is_void(signed := row.read())}
         if not void:
             self.waits = False
-            return
+            return []
         topics = frozenset(topic for event in void.values() for topic in _topics(event))
         rivals = {row.row: row for row in self._store.elections.beaten(topics)}
         beside = {of for row in rivals.values() for of in (row.topic, TOMBSTONE + thing_of(row.topic))}
@@ -68,10 +71,12 @@ class Void:
         elected = [row for row in self._greatest([*stand, *rivals.values()], now_ms) if row.row in rivals]
         try:
             self._store.elections.elect(elected)
-            self._seen.update(void)
-            self.waits = False
         except StoreFullError:
             self.waits = True
+            return []
+        self._seen.update(void)
+        self.waits = False
+        return elected
 
     def _greatest(self, rows: Iterable[Row], now_ms: int) -> list[Row]:
         """Of each topic the greatest that is believed, where that one lives: what a dead one had displaced is over."""

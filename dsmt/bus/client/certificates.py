@@ -2,21 +2,23 @@
 
 Rule 1: it is told every revocation before anything else of an attachment (`ended_keys`), and brings those that its broker
     lacks. For a node, and what is below it, it minds the node's name: two may have been given that (J2).
+    Who folds is told of each that is news, but for those of the first attachment: what they hold may be void.
 Rule 2: it asks now and then about some of the certificates, and lets go of those that its broker does not know any more:
     nothing is stored there that they verify.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from dsmt.bus.rules.ended_keys import EndedKeys
+from dsmt.bus.rules.ended_keys import ENDED, EndedKeys
 from dsmt.bus.rules.proofs import introduce
 from dsmt.bus.rules.quota import charged
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
+from dsmt.ports.bus import Notice
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Signer, TrustStore
 
@@ -26,8 +28,10 @@ ASKED_AT_ONCE: Final = 256
 class ShownCertificates:
     """Of one client."""
 
-    def __init__(self, identity: Identity, trust: TrustStore, log: Logger) -> None:
-        self._trust, self._log = trust, log
+    def __init__(
+        self, identity: Identity, trust: TrustStore, log: Logger, tell: Callable[[Notice], None] = lambda _notice: None
+    ) -> None:
+        self._trust, self._log, self._tell, self._was_told = trust, log, tell, False
         payer = charged(identity.chain)
         self._node = payer if payer is not None and payer.role == "node" else None
         self._own = {(one.certificate.key_id, one.certificate.subject) for one in identity.chain}
@@ -75,6 +79,10 @@ class ShownCertificates:
 
     def revoked(self, raws: Sequence[bytes], *, complete: bool) -> list[SignedEvent]:
         """Take in revocations; when these were all, those that the broker lacks (rule 1)."""
+        known = self._trust.revocations
         for error in self._ended_keys.told(raws):
             self._log.warning("revocation not believed", code=error.code, reason=error.message)
+        if self._was_told and self._trust.revocations > known:
+            self._tell(ENDED)
+        self._was_told = self._was_told or complete
         return self._ended_keys.missing() if complete else []

@@ -101,7 +101,7 @@ class BusClient:
         self.refusal: RefusedError | None = None
         self._log = Logger(source=identity.name)
         self.brokers = KnownBrokers(brokers, trust, entropy, known or kept, self._log)
-        self._certificates = ShownCertificates(identity, trust, self._log)
+        self._certificates = ShownCertificates(identity, trust, self._log, self._subscriptions.tell_who_fold)
         if self._kept.last is not None:
             self._publisher.begin(max(self._kept.next, clock.wall_ms()))
 

@@ -61,6 +61,12 @@ class SubscriptionRegistry:
         for subscription in self._all.values():
             subscription.tell(notice)
 
+    def tell_who_fold(self, notice: Notice) -> None:
+        """Tell the readers that keep what they have read."""
+        for subscription in self._all.values():
+            if subscription.interest.conflate:
+                subscription.tell(notice)
+
     def received(self, frame: Read, parts: tuple[bytes, ...], now: float, now_ms: int) -> None:
         """Take in a frame of the broker. Raises `TransportError` for one that cannot be."""
         subscription = self._all.get(frame.id)

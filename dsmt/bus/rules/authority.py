@@ -10,6 +10,7 @@ Rule 3: a certificate also says what its holder may read. A source asks itself f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
@@ -45,6 +46,17 @@ def check_revocation(trust: TrustStore, signed: SignedEvent) -> None:
             f"{event.source} may not revoke key {key_id.hex()}",
             next="the root may revoke any key but its own; an issuer, a node or an operator the keys below its own",
         )
+
+
+def obeys(trust: TrustStore, signed: SignedEvent) -> bool:
+    """Whether an event is a revocation that may be said: its key has ended then, also where its time is yet to come (J3)."""
+    if revoked_by(signed.event.topic) is None:
+        return False
+    with suppress(UnusableEventError):
+        check_revocation(trust, signed)
+        trust.revoke(signed)
+        return True
+    return False
 
 
 def check_runs(event: Event, held: Held) -> None:

@@ -21,6 +21,8 @@ from dsmt.trust.store import TrustStore
 
 NAMESAKE: Final = Notice("dsmt.notice.namesake", "another key that had this name has ended: what it said may count as newer")
 
+ENDED: Final = Notice("dsmt.notice.ended", "a key has ended: what it said, and nobody says again, is void")
+
 
 class EndedKeys:
     """The revocations that one client knows, by topic."""

@@ -15,6 +15,9 @@ Rule 6: who reads the history of few topics, all of signals that are evidence (c
     costs that comes, or comes back, does not grow with what others have said.
 Rule 7: a broker that keeps a copy is not sent what is live and was brought by itself, or by another that sends it to it.
     What it reads as history it is sent whole: so nothing is missing where one of them was lost in between (E1).
+Rule 8: what stands again, for what had displaced it is void (J3), stands in an older row than readers have: who conflates is
+    sent it beside what is new, or reads on from there, also who was away then. But who takes signals is not sent back:
+    it would get them twice.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from dsmt.bus.rules.interests import Interests, Range, behind, next_topic
+from dsmt.bus.rules.interests import Interests, Range, behind, next_topic, ranges_of
 from dsmt.event.registry import is_evidence
 from dsmt.event.topic import check_pattern, matches
 from dsmt.ports.store import Row
@@ -149,6 +152,8 @@ class Router(Generic[Owner]):
         self._behind: dict[Subscription[Owner], None] = {}
         self._copies: dict[Subscription[Owner], None] = {}
         """Those by which a copy is kept: asked for with each acknowledgement, so they are not looked for among all."""
+        self._again = 2**63, -1
+        """Behind which row something stands again, and when that came to stand at the latest (realm ms)."""
 
     def add(self, subscription: Subscription[Owner]) -> None:
         """Take in a subscription; it takes the place of one with the same number. Raises `InputError` for a bad pattern."""
@@ -192,6 +197,27 @@ class Router(Generic[Owner]):
             self._behind.pop(subscription, None)
         else:
             self._behind[subscription] = None
+
+    def elected(self, rows: Iterable[Row], now_ms: int) -> list[Subscription[Owner]]:
+        """These stand again: to whom that is to be told (rule 8)."""
+        first = min(row.row for row in rows)
+        self._again = min(first - 1, self._again[0]), now_ms
+        return [one for one in self._all.values() if one.conflate]
+
+    def go_back(self, subscription: Subscription[Owner]) -> None:
+        """Who could not be told what stands again reads on from there (rule 8)."""
+        if subscription.signals:
+            return
+        if subscription.snapshot is not None:
+            mail = None if subscription.name is None else 0
+            subscription.snapshot = Snapshot(ranges_of(subscription.patterns), mail)
+        subscription.after = min(subscription.after, self._again[0])
+        self.set_live(subscription, live=False)
+
+    def place(self, row: int, time_ms: int, *, goes_back: bool) -> int:
+        """From where a reader goes on that was away: it has read up to a row, and that at a time (rule 8)."""
+        after, at_ms = self._again
+        return min(row, after) if goes_back and time_ms <= at_ms else row
 
     def behind(self) -> list[Subscription[Owner]]:
         """Who is not live and has credit."""

@@ -27,7 +27,7 @@ from dsmt.event.records import from_data
 from dsmt.event.slots import SlotKey
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.words.telling import Tell, silent
-from dsmt.ports.bus import Arrived, BusReader, Interest, Start
+from dsmt.ports.bus import Arrived, BusReader, Delivery, Interest, Notice, Start
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import NO_SLOT, PATTERNS, Fleet, Held, SlotEntry, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
@@ -41,6 +41,7 @@ STATS_MS: Final = 70_000
 """Brokers say their stats each 30 s."""
 KEEPER_MS: Final = 300_000
 """How long `status` tells of the death of a keeper or spawner."""
+ENDED: Final = "dsmt.notice.ended"
 _OF_BROKERS: Final = Interest(("config/broker/+", "broker/+/withheld/+"), conflate=True, signals=False, follow=False)
 HEARD_MS: Final = 5_000
 """How far back heartbeats are looked for."""
@@ -285,12 +286,20 @@ async def watch(bus: BusReader) -> AsyncGenerator[Sight, None]:
     while True:
         async with bus.subscribe(Interest(PATTERNS, conflate=True, signals=False, bookmarks=True)) as batches:
             async for batch in batches:
-                if any(following.take(delivery) is Step.BEHIND for delivery in batch):
+                if any(_begins_anew(following, delivery) for delivery in batch):
                     break  # what is left of the batch is of the subscription that ends
                 if following.complete:
                     yield sight_of(following, bus)
             else:
                 return
+
+
+def _begins_anew(following: ViewFollower, delivery: Delivery) -> bool:
+    """Take in what came; whether all is to be read anew: where a key has ended, what is held may be void (J3)."""
+    if isinstance(delivery, Notice) and delivery.type == ENDED:
+        following.begin()
+        return True
+    return following.take(delivery) is Step.BEHIND
 
 
 def sight_of(following: ViewFollower, bus: BusReader, told: Passing | None = None) -> Sight:

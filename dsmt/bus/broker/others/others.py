@@ -152,6 +152,7 @@ class Others:
 
     def started(self) -> None:
         """All retained facts were seen: whoever is known is read from now on."""
+        self._stands_again()
         self._recall()
         self._know()
         if not self.copying.alone:
@@ -163,12 +164,20 @@ class Others:
             self._withholding.published(rows)
             self._withholding.restore(row for row in rows if row.brought)
         if ended:
+            self._stands_again()
             self._recall()
         noted = self._note(rows)
         if noted and not ended and self._are_removed({row.brought for row in rows}):
             self._obeys_at = self._clock.boottime() + TOGETHER_S
         elif noted or ended:
             self._obey()
+
+    def _stands_again(self) -> bool:
+        """Tell readers what stands again, for it was displaced by what is void (J3); whether anything does."""
+        elected, self._recorder.ingest.elected = self._recorder.ingest.elected, []
+        if elected:
+            self._fan_out.elected(elected)
+        return bool(elected)
 
     def _obey(self) -> None:
         self._obeys_at = math.inf
@@ -348,6 +357,9 @@ class Others:
 
     def look(self, now: float) -> None:
         """Look at how far they were read (rule 4), and what was said of them (rule 8). `now` is boot-time seconds."""
+        if self._stands_again():
+            self._recall()
+            self._obey()
         if now >= self._obeys_at:
             self._obey()
         wholeness, stood_s, self._looked = self._recorder.wholeness, now - self._looked, now
