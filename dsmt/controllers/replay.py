@@ -13,7 +13,8 @@ Rule 5: what the store's broker had said in an earlier life, and others brought 
     as when a realm comes back from NATS, all that was written then was a fact in it.
 Rule 6: who begins after a revocation is never given what that key had said. So where the digest is not that of rule 1, the
     view is tried of who began with this incarnation, or folded anew with a key's end, for the view held what was void by
-    that: the winners of then that were believed, with what void ones had displaced, and what came since.
+    that: the winners of then that were believed, with what void ones had displaced, and what came since. Where the broker
+    had no room yet to let that stand again (`bus/broker/void`) it is tried without it, too.
 """
 
 from __future__ import annotations
@@ -164,7 +165,8 @@ class _Reading:
 
     def __init__(self, history: _History, broker: str, ended: RevokedAt) -> None:
         self._history, self._broker, self._ended = history, broker, ended
-        self._tried: set[tuple[int, float]] = set()
+        self._tried: set[tuple[int, float, bool]] = set()
+        self._begun: set[tuple[float, bool]] = set()
         self._ends: list[float] | None = None
         self.view, self._since = View(), 0.0
         self._rows = history.facts(broker)
@@ -178,33 +180,39 @@ class _Reading:
             return True
         return any(self._begin(decision, place) for place in self._places(decision, event))
 
-    def _places(self, decision: Decision, event: Event) -> Iterator[float]:
-        """Where who decided may have begun: with its incarnation, or where something became void, the last first; each once.
+    def _places(self, decision: Decision, event: Event) -> Iterator[tuple[float, bool]]:
+        """Where who decided may have begun: with its incarnation, or where something became void, the last first.
 
-        Each try folds all rows anew.
+        Each is given with whether the broker was late to let stand again what had been displaced, and once, until one of
+        them is found for the first time: each try folds all rows anew.
         """
         if self._ends is None:
             void = {self._ended(one) for _, one in self._history.rows if one.event.version is not None and _may_be_void(one)}
             self._ends = sorted(void - {inf}, reverse=True)
         began = self._history.began(event)
-        for place in (began, *(one for one in self._ends if one <= decision.row)):
-            if (event.incarnation, place) not in self._tried:
-                self._tried.add((event.incarnation, place))
-                yield min(place, decision.row)
+        ends = [(one, late) for one in self._ends if one <= decision.row for late in (False, True)]
+        for place, late in ((began, False), *ends):
+            if (event.incarnation, place, late) not in self._tried:
+                self._tried.add((event.incarnation, place, late))
+                yield min(place, decision.row), late
 
-    def _fold(self, upto: float, *, beginning: bool = False) -> None:
-        """Fold the rows up to one; `beginning`: there nobody believes a key that had ended, but for what is said again."""
+    def _fold(self, upto: float, *, beginning: bool = False, late: bool = False) -> None:
+        """Fold the rows up to one; `beginning`: there nobody believes a key that had ended, but for what is said again.
+
+        `late`: what it had said stands there all the same.
+        """
         since = upto if beginning else self._since
         while self._next is not None and self._next[0] <= upto:
             signed = self._next[1]
-            if self._ended(signed) > since or (beginning and not _may_be_void(signed)):
+            if self._ended(signed) > since or (beginning and (late or not _may_be_void(signed))):
                 self.view.apply(signed)
             self._next = next(self._rows, None)
 
-    def _begin(self, decision: Decision, began: float) -> bool:
+    def _begin(self, decision: Decision, place: tuple[float, bool]) -> bool:
         """Rule 6. Whether that is the view; else all stays as it was."""
+        began, late = place
         other = _Reading(self._history, self._broker, self._ended)
-        other._fold(began, beginning=True)
+        other._fold(began, beginning=True, late=late)
         believed, other.view = [one for one in other.view.winners() if self._ended(one) > began], View()
         for one in believed:
             other.view.apply(one)
@@ -214,6 +222,9 @@ class _Reading:
         if other.view.digest != decision.view_digest:
             return False
         self.view, self._since = other.view, began
+        if place not in self._begun:
+            self._begun.add(place)
+            self._tried.clear()
         return True
 
 

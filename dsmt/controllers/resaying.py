@@ -7,12 +7,14 @@ Rule 2: only what a controller may write; what operators said is for an operator
 Rule 3: while nothing new was revoked and nothing was left to say, nobody looks.
 Rule 4: what an operator's key said nobody says again: it was signed anew, or dropped, before its end. Where a winner is
     such a word all the same (it came from the other side of a partition, or a moment before) its reader begins anew.
+Rule 5: who begins anew does not read again what rule 1 has yet to be said of, and says it again all the same, for `LEFT_S`:
+    a tombstone that nobody else knows would hide a service at its own broker, and nowhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +22,7 @@ from dsmt.controllers.echoes import ECHO_S
 from dsmt.controllers.intents import Intent
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.order import newer
 from dsmt.event.records import from_data
 from dsmt.event.registry import lookup
 from dsmt.ports.bus import Arrived, Delivery
@@ -28,6 +31,8 @@ from dsmt.trust.revocations import is_void
 from dsmt.view import View
 
 IsRevoked = Callable[[SignedEvent], bool]
+LEFT_S: Final = 30.0
+"""Longer than it takes to read all anew."""
 
 
 class Again(Intent, frozen=True):
@@ -85,9 +90,12 @@ class Resaying:
         self._settled = self._looked = 0
         self._since: dict[str, float] = {}
         self._said_until: dict[str, float] = {}
+        self._left: list[SignedEvent] = []
+        """What is to be said again by rule 5."""
+        self._left_until = 0.0
 
-    def is_misled(self, view: View, folded: Sequence[Delivery]) -> bool:
-        """Whether a view holds what nobody believes any more and nobody says again (rule 4).
+    def is_misled(self, view: View, folded: Sequence[Delivery], now: float) -> bool:
+        """Whether a view holds what nobody believes any more and nobody says again: all is to be read anew (rules 4 and 5).
 
         `folded` came last. What waited for its reader may have been checked before that was told.
         """
@@ -97,7 +105,25 @@ class Resaying:
         topics = [one.signed.event.topic for one in folded if isinstance(one, Arrived)]
         held = view.winners() if known != self._looked else [view.winner(topic) for topic in topics]
         self._looked = known
-        return any(signed is not None and self.is_void(signed) for signed in held)
+        misled = any(signed is not None and self.is_void(signed) for signed in held)
+        if misled:
+            self._keep(view, now)
+        return misled
+
+    def _keep(self, view: View, now: float) -> None:
+        """Keep what is yet to be said again of a view that is given up (rule 5)."""
+        held = _by_topic(*view.winners(), *self._left_of(view))
+        self._left = [one for one in held if self._is_revoked(one) and may_write(self._name, one.event.topic)]
+        self._left_until, self._settled = now + LEFT_S, 0
+
+    def _left_of(self, view: View) -> list[SignedEvent]:
+        """What is still to be said by rule 5: nobody has said anything in its place."""
+        found = []
+        for signed in self._left:
+            winner = view.winner(signed.event.topic)
+            if (winner is None or newer(signed.event, winner.event)) and not view.is_over(signed.event):
+                found.append(signed)
+        return found
 
     def is_void(self, signed: SignedEvent) -> bool:
         """Whether nobody believes a fact any more, and nobody says it again."""
@@ -111,7 +137,8 @@ class Resaying:
         known = self._revocations()
         if known == self._settled:
             return []
-        wanted = again(view.winners(), self._name, self._is_revoked)
+        self._left = self._left_of(view) if now < self._left_until else []
+        wanted = again(_by_topic(*view.winners(), *self._left), self._name, self._is_revoked)
         if not wanted:
             self._settled = known
             self._since.clear()
@@ -124,6 +151,11 @@ class Resaying:
                 self._said_until[topic] = now + ECHO_S
                 due.append(intent)
         return due
+
+
+def _by_topic(*facts: SignedEvent) -> list[SignedEvent]:
+    """Of each topic the last of these."""
+    return list({signed.event.topic: signed for signed in facts}.values())
 
 
 def nobody() -> Resaying:

@@ -156,7 +156,7 @@ class ControllerRunner:
                     self._attached(broker, now, lost=held if step is Step.ANEW else None)
                 case _:
                     pass
-        if self._resaying.is_misled(self.view, batch):
+        if self._resaying.is_misled(self.view, batch, now):
             self._following.begin()
             self._begin(View(), now)
             return False

@@ -285,6 +285,31 @@ def test_what_is_decided_by_who_folds_anew_for_a_void_spec_replays_with_the_one_
     assert [one.outcome for one in fold_and_decide(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 2
 
 
+def test_what_is_decided_before_the_one_that_it_had_displaced_stands_again_replays_without_it_and_then_with_it() -> None:
+    """The broker's disk was full."""
+    life = Life(0)
+    realm = life.realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    before = realm.view.winner("service/web/spec")
+    void = realm.say("operator/eve", "service/web/spec", SpecFact(spec=spec(web(4)), by="eve", reason=""))
+    life.decide(realm.decide())
+    realm.obey()
+    revoked = len(realm.rows)
+    held, realm.view = [one for one in realm.view.winners() if one != void], View()
+    for one in held:
+        realm.view.apply(one)
+    for name in ("other", "third"):
+        realm.apply(web(1, service=name))
+        life.decide(realm.after(1).decide())
+        assert before is not None
+        realm.view.apply(before)
+
+    def ended(one: SignedEvent) -> float:
+        return revoked if one.event.source == "operator/eve" else inf
+
+    assert [one.outcome for one in fold_and_decide(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 3
+
+
 def test_whether_somebody_began_after_a_revocation_is_tried_once_for_each_time_it_began(monkeypatch) -> None:
     """Each try folds all rows anew: a file that lacks some would be replayed for hours."""
     life, tried = lived(3), []
