@@ -85,7 +85,7 @@ class Issuer:
 
     def _learn(self, token: str, signed: SignedEvent) -> None:
         held = self._facts.get(token)
-        if held is None or newer(signed.event, held.event):
+        if held is None or self._trust.disowns(held) or newer(signed.event, held.event):
             said = from_data(TokenFact, signed.event.data)
             self._facts[token] = signed
             self._tokens[token] = Use(signed.event.time_ms, signed.event.version or 0, token, said)

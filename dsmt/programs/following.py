@@ -6,6 +6,7 @@ Rule 2: while nobody carries the realm where it was, the place to which it moves
 Rule 3: who is let in writes down that it has moved, for its home first, and ends, to be started again. What else
     runs in its directory sees that there, while nobody carries the realm where it was, and ends likewise. What services run
     goes on.
+Rule 4: where the realm moves by the word of a key that has ended nobody goes (J3): what stands is read anew when a key ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
 from dsmt.event.records import from_data, to_data
 from dsmt.logs import Logger
-from dsmt.ports.bus import Arrived, Bus, Draft, Interest
+from dsmt.ports.bus import Arrived, Bus, Complete, Delivery, Draft, Interest, Notice
 from dsmt.ports.realm import NatsTerms
 from dsmt.programs.bus import running, the_bus
 from dsmt.programs.configuration import NodeFile, RealmConfig, read_config, set_realm, write_config
@@ -33,6 +34,7 @@ from dsmt.trust.store import TrustStore
 
 PLAN: Final = "moves.cbor"
 """In a member's directory: the realm as it will be."""
+ENDED: Final = "dsmt.notice.ended"
 TRY_S: Final = 1.0
 ANSWER_S: Final = 5.0
 LACKS: Final = "lacks the client of NATS: dsmt node add HOST again, or pip install 'dsmt[nats-client]' there"
@@ -69,11 +71,29 @@ class Follower:
                 self._say(self._said.word, plan)
 
     async def _hear(self) -> None:
-        async with self._bus.subscribe(Interest((ENGINE,), signals=False)) as batches:
-            async for batch in batches:
-                for one in batch:
-                    while isinstance(one, Arrived) and not self._keep(one.signed):  # noqa: ASYNC110 - a full disk
-                        await asyncio.sleep(TRY_S)
+        ended = False
+        while True:
+            async with self._bus.subscribe(Interest((ENGINE,), conflate=True, signals=False)) as batches:
+                stands = False
+                async for batch in batches:
+                    if any(isinstance(one, Notice) and one.type == ENDED for one in batch):
+                        ended = True
+                        break  # all that stands is read anew
+                    for one in batch:
+                        while isinstance(one, Arrived) and not self._keep(one.signed):  # noqa: ASYNC110 - a full disk
+                            await asyncio.sleep(TRY_S)
+                        stands = stands or isinstance(one, Arrived)
+                        if _is_disowned(one) or (isinstance(one, Complete) and one.whole and ended and not stands):
+                            self._forget()
+                else:
+                    return
+
+    def _forget(self) -> None:
+        """Go nowhere: who has said that the realm moves is believed no more (rule 4)."""
+        try:
+            self._plan.unlink(missing_ok=True)
+        except OSError as error:
+            Logger(source=self._bus.source).warning("a void plan to move is kept", reason=str(error))
 
     def _keep(self, signed: SignedEvent) -> bool:
         """Keep what is said of where the realm moves, and say so (rule 1); False on a full disk."""
@@ -132,6 +152,11 @@ def _realm_of(directory: Path, known: RealmConfig) -> RealmConfig:
     with suppress(InputError):
         return NodeFile.read(directory).realm
     return known
+
+
+def _is_disowned(one: Delivery) -> bool:
+    """Whether what stands is the word of a key that has ended."""
+    return isinstance(one, Notice) and one.fields.get("code") == "trust.revoked"
 
 
 async def _lets_in(identity: Identity, realm: RealmConfig) -> bool:

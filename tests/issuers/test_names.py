@@ -10,6 +10,7 @@ from dsmt.operations.write import node_control, tokens
 from dsmt.ports.bus import Draft
 from dsmt.trust.identity import Identity
 from dsmt.trust.joining import TOKENS, node_certificate
+from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Reading, reading
 from tests.issuers.joining import Joining, new_key, scenario
 
@@ -104,3 +105,19 @@ async def test_who_calls_a_token_used_that_somebody_has_used_ends_nothing(j: Joi
         await j.come(node)
         await j.ask(await j.token(), "web-3", new_key())  # heard after all that
         assert got.arrived == []
+
+
+@scenario
+async def test_a_token_that_a_stolen_key_has_revoked_is_good_again_when_that_key_has_ended(j: Joining) -> None:
+    """An issuer that was there takes what stands again for what it holds: its word was void (rule J3)."""
+    await j.begin()
+    token, thief = await j.token(), j.realm.identity("operator/eve")
+    eve = await j.realm.client(thief.name, identity=thief)
+    async with reading(eve, f"{TOKENS}{token.id}") as got:
+        (made,) = got.arrived
+        said = made.signed.event.data | {"revoked": True, "by": "eve"}
+        await eve.publish(Draft(f"{TOKENS}{token.id}", said, replaces=made.signed))
+    assert (await j.ask(token, "web-9", new_key()))["code"] == "token.revoked"
+    root = await j.realm.client("root", identity=j.realm.identity("root"))
+    await root.publish(Draft(topic_of(thief.key.key_id, "root"), {"by": "alice", "name": thief.name, "reason": ""}))
+    assert (await j.ask(token, "web-9", new_key()))["member"] == "web-9"

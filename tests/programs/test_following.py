@@ -21,10 +21,12 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.read.sight import stands
 from dsmt.operations.write import engine
 from dsmt.operations.write.engine import tell, unheard
+from dsmt.ports.bus import Draft
 from dsmt.ports.realm import NatsTerms
 from dsmt.programs import container_manager, following
 from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
 from dsmt.programs.following import LACKS, PLAN, Follower, written
+from dsmt.trust.revocations import topic_of
 from tests.bus.realm import TestRealm, memory_network, realm
 from tests.controllers.signing import signed
 from tests.operations.scripted import ScriptedBus
@@ -139,6 +141,32 @@ async def test_who_has_kept_where_the_realm_moves_says_so_and_goes_there_when_it
     assert read_config(member.home / "realm.cbor", RealmConfig) == THERE
     assert read_config(member.directory / "node.cbor", NodeFile) == NodeFile(node="n1", realm=THERE)
     assert member.plan is None
+
+
+@scenario
+async def test_nobody_goes_where_the_word_of_a_key_that_has_ended_has_sent_it(alice: Any, member: Member) -> None:
+    """Nor who was away when the key ended, and finds the word of another one, or none, in its place."""
+    async with member.running():
+        await tell(alice, TO_NATS)
+        await until(lambda: member.plan)
+        eve = await member._made.client("operator/eve")
+        before = await stands(alice, ENGINE)
+        await eve.publish(Draft(ENGINE, to_data(replace(TO_NATS, by="operator/eve")), replaces=before))
+        await end(member._made, eve)
+        await until(lambda: member.bus._trust.is_revoked(eve._identity.key.key_id))
+        assert member.plan == THERE, "what it had displaced stands again, and says the same"
+        await end(member._made, alice)
+        await until(lambda: member.plan is None)
+    write_config(member.directory / PLAN, THERE)
+    async with member.running():
+        await until(lambda: member.plan is None)
+    assert member.logged == []
+
+
+async def end(made: TestRealm, client: Any) -> None:
+    """The root ends a client's key."""
+    root, key_id = await made.client("root", identity=made.identity("root")), client._identity.key.key_id
+    await root.publish(Draft(topic_of(key_id, "root"), {"by": "root", "name": client.source, "reason": ""}))
 
 
 @scenario
