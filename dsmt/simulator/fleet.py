@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
@@ -27,6 +27,8 @@ from dsmt.simulator.will import Will
 from dsmt.simulator.world import World
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
+from dsmt.trust.revocations import is_void, revoked_by
+from dsmt.trust.store import TrustStore
 from dsmt.view import Fleet as ViewedFleet
 from dsmt.view import SlotEntry, SlotKey, View
 
@@ -90,6 +92,8 @@ class Fleet:
             if all(host is not broker.host for broker in self.brokers) and self.stream.chance(scale.skewed):
                 host.clock.offset_s = self.stream.uniform(-SKEW_S, SKEW_S)
         self._views: dict[SimStore, tuple[View, int]] = {}
+        self._trusts: dict[SimStore, TrustStore] = {}
+        """By store, what its rows say of whom nobody believes any more (J3); of stores that end a key."""
         self._held: dict[SimStore, tuple[int, list[tuple[Row, SignedEvent]]]] = {}
         """By store, how many of its rows were gone when it was read, and what it held."""
         self.recent: deque[bytes] = deque(maxlen=RECENT)
@@ -125,7 +129,15 @@ class Fleet:
     def declare(
         self, service: str, *, instances: int, revision: int = 1, more: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """A service of one component, which differs from service to service, but not by chance, as it is to be.
+        """A service, as it is to be: see `spec_of`."""
+        plain = self.spec_of(service, instances=instances, revision=revision, more=more)
+        self.specs[service] = plain
+        return plain
+
+    def spec_of(
+        self, service: str, *, instances: int, revision: int = 1, more: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """A service of one component, which differs from service to service, but not by chance.
 
         `more` are other keys of the component, as they stand in a service file.
         """
@@ -139,9 +151,7 @@ class Fleet:
             **(more or {}),
         }
         lines = [f"service: {service}", "components:", "  app:", *(f"    {key}: {value}" for key, value in keys.items())]
-        plain = to_plain(parse("\n".join(lines), file=f"{service}.yaml")[0])
-        self.specs[service] = plain
-        return plain
+        return to_plain(parse("\n".join(lines), file=f"{service}.yaml")[0])
 
     def remove(self, service: str) -> None:
         """The operator removes a service."""
@@ -287,7 +297,9 @@ class Fleet:
             rows = []
         last = rows[-1][0].row if rows else 0
         if store.head > last:
-            rows = [*rows, *self._read(store, last)]
+            new = list(self._read(store, last))
+            self._end_keys(store, [signed for _, signed in new])
+            rows = [*rows, *new]
         self._held[store] = gone, rows
         return rows
 
@@ -301,20 +313,45 @@ class Fleet:
             for row in rows:
                 yield row, self.world.reader.read(row.sealed)
 
+    def _end_keys(self, store: SimStore, facts: Sequence[SignedEvent]) -> None:
+        """Believe nobody any more whose key these end."""
+        for signed in facts:
+            if revoked_by(signed.event.topic) is not None:
+                self._trusts.setdefault(store, self.world.trust_in_all()).revoke(signed)
+
     def view(self) -> View:
-        """The broker's present store folded, up to now by its realm time: what has expired is gone, as for all readers."""
+        """The broker's present store folded, up to now by its realm time: what has expired is gone, as for all readers.
+
+        Where a key has ended, it is folded anew without what is void: so all readers do (J3).
+        """
         store = self.broker.store
         view, row = self._views.get(store) or (View(), 0)
         if store.head > row:
             held = self.held(store)
-            for one, signed in held[bisect_right(held, row, key=_number) :]:
+            new = held[bisect_right(held, row, key=_number) :]
+            if any(revoked_by(signed.event.topic) for _, signed in new):
+                view, new = View(), held
+            for one, signed in new:
+                row = one.row
+                if self.is_void(store, signed):
+                    continue
                 if view.apply(signed) or not self.recent:
                     self.recent.append(view.digest)
-                row = one.row
         self._views[store] = (view, row)
         if view.expire(self.broker.now_ms):
             self.recent.append(view.digest)
         return view
+
+    def is_void(self, store: SimStore, signed: SignedEvent) -> bool:
+        """Whether nobody who reads a store believes a fact any more, and nobody says it again (J3)."""
+        trust = self._trusts.get(store)
+        return trust is not None and is_void(signed, trust.disowns)
+
+    def winners(self, store: SimStore) -> list[SignedEvent]:
+        """What stands in a store for who comes later."""
+        self.held(store)
+        stand = (self.world.reader.read(row.sealed) for row in store.rows(0, 1 << 30, winners_only=True))
+        return [signed for signed in stand if not self.is_void(store, signed)]
 
     def digest(self) -> str:
         """A hash over all rows of all stores, in order: what two runs of a seed are compared by."""

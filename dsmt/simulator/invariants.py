@@ -12,12 +12,13 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from dsmt.controllers.replay import fold_and_decide
+from dsmt.controllers.replay import RevokedAt, fold_and_decide
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.records import from_data
 from dsmt.event.registry import is_fact
 from dsmt.operations.offline.proving import verify as verify_history
+from dsmt.operations.offline.replaying import revoked_at
 from dsmt.simulator.contention import speaking_for
 from dsmt.simulator.engine.keys import verify
 from dsmt.simulator.engine.rng import Stream
@@ -40,15 +41,15 @@ NAMED_MOST: Final = 3
 
 def replicas(fleet: Fleet, stream: Stream) -> list[str]:
     """12.3: all replicas are one state: the store folded in any order, with duplicates; its winners; controllers' views."""
-    facts, now_ms = [signed for _, signed in fleet.rows() if is_fact(signed.event)], fleet.broker.now_ms
+    store, now_ms = fleet.broker.store, fleet.broker.now_ms
+    facts = [one for _, one in fleet.rows(store) if is_fact(one.event) and not fleet.is_void(store, one)]
     view = folded(facts, now_ms)
     wrong = []
     doubled = [signed for signed in facts for _ in range(2 if stream.chance(TWICE) else 1)]
     digests = [folded(stream.shuffled(doubled), now_ms).digest for _ in range(SHUFFLES)]
     if digests != [view.digest] * SHUFFLES:
         wrong.append("12.3: a replica that got all facts in another order differs")
-    winners = [fleet.world.reader.read(row.sealed) for row in fleet.broker.store.rows(0, 1 << 30, winners_only=True)]
-    if folded(winners, now_ms).digest != view.digest:
+    if folded(fleet.winners(store), now_ms).digest != view.digest:
         wrong.append("12.3: the retained facts of the store are not the winners of its history")
     if view.digest != fleet.view().digest:
         wrong.append("12.3: a replica that got all facts as they came differs from one that got them at the end")
@@ -138,18 +139,19 @@ def replayed(fleet: Fleet) -> list[str]:
         stores.setdefault(store.identity, list(fleet.rows(store)))
     decisions = [signed for store in fleet.stores for _, signed in fleet.rows(store) if _is_decision(signed)]
     for identity, rows in stores.items():
-        there = frozenset(str(signed.id) for _, signed in rows)
+        there, ended = frozenset(str(signed.id) for _, signed in rows), revoked_at(rows, fleet.world.trust_in_all())
         of_this = [signed for signed in decisions if _is_whole(signed, identity, there)]
         for speaker in sorted({signed.event.source for signed in of_this}):
             with speaking_for(speaker.removeprefix("controller/")):
-                wrong += _replayed(rows, [signed for signed in of_this if signed.event.source == speaker], identity)
+                of_one = [signed for signed in of_this if signed.event.source == speaker]
+                wrong += _replayed(rows, of_one, identity, ended)
     return wrong
 
 
-def _replayed(rows: list[tuple[int, SignedEvent]], decisions: list[SignedEvent], store: str) -> list[str]:
+def _replayed(rows: list[tuple[int, SignedEvent]], decisions: list[SignedEvent], store: str, ended: RevokedAt) -> list[str]:
     return [
         f"12.10: {finding.decision.id} is {finding.outcome}: {'; '.join(finding.details)[:300]}"
-        for finding in fold_and_decide(rows, decisions, store=store, check=verify).findings
+        for finding in fold_and_decide(rows, decisions, store=store, check=verify, ended=ended).findings
         if finding.outcome not in ("same", "other ruleset")  # what another one decided is not ours to decide again
     ]
 

@@ -15,12 +15,26 @@ from pathlib import Path
 from typing import Any, Final
 
 from dsmt.errors import DsmtError, NotFoundError
+from dsmt.operations.connection import Connection
 from dsmt.operations.offline.history import export
 from dsmt.operations.read import heeding
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, braking, brokers, clocks, controlling, declaring, node_control, removing
+from dsmt.operations.write import (
+    applying,
+    braking,
+    brokers,
+    clocks,
+    controlling,
+    declaring,
+    node_control,
+    nodesets,
+    removing,
+    revoking,
+)
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.bus import running
+from dsmt.programs.configuration import RealmConfig
 from dsmt.simulator.engine.host import HostProcess
 from dsmt.simulator.members import KeptMember
 from dsmt.simulator.will import Will
@@ -68,6 +82,13 @@ class SimOperator:
         """Whether everything that was asked for is acknowledged."""
         return not self._wishes
 
+    @property
+    def _realm(self) -> RealmConfig:
+        realm = self.world.realm
+        return RealmConfig(
+            name=realm.name, roots=realm.roots, brokers=tuple((b.address, b.public) for b in self.world.brokers)
+        )
+
     async def _main(self, process: HostProcess) -> None:
         self.trust = self.world.trust()
         self.bus = bus = self.world.client(process, self.identity, trust=self.trust)
@@ -110,6 +131,29 @@ class SimOperator:
     def announce(self, which: dict[str, BrokerAddress]) -> None:
         """Say where brokers are, and which of them are leaves."""
         self._ask(Wish("announce brokers", lambda bus: brokers.announce(bus, which, by=self.name)))
+
+    def rotate(self) -> None:
+        """Speak with a new key from now on, and have the root end the former one: what stands is signed anew before."""
+        former, self.identity = self.identity, self.world.identity(self.identity.name)
+        self.kept.kill()
+        root = self.world.root_identity()
+
+        async def ended(bus: Bus) -> None:
+            if self.trust.is_revoked(former.key.key_id):
+                return
+            own = Connection(bus, self.identity, self.trust, self._realm, self.name, [])
+            claim = await revoking.claim(own, former.key.key_id.hex())
+            await revoking.sign_anew(own, claim, drop=())
+            process = self.kept.process
+            if process is None:
+                raise RuntimeError("the operator does not run")
+            client = self.world.client(process, root)
+            async with running(client):
+                speaking = Connection(client, root, self.trust, self._realm, self.name, [])
+                await revoking.revoke(speaking, claim, by=self.name, reason="it was stolen")
+
+        self._wishes.appendleft(Wish("end the former key", ended))
+        self.will.asked.insert(0, "end the former key")
 
     def export(self) -> None:
         """Export the history of the broker that it is attached to."""
@@ -195,6 +239,14 @@ class SimOperator:
     def accept_clock(self, broker: str) -> None:
         """Have a broker take its machine's clock for realm time."""
         self._ask(Wish(f"accept the clock of {broker}", lambda bus: clocks.accept(bus, broker, by=self.name, reason="")))
+
+    def define(self, name: str, expression: str) -> None:
+        """Name a set of nodes."""
+        self._ask(Wish(f"define {name}", lambda bus: nodesets.define(bus, name, expression, by=self.name)))
+
+    def undefine(self, name: str) -> None:
+        """Name a set of nodes no more."""
+        self._ask(Wish(f"remove the node set {name}", lambda bus: nodesets.forget(bus, name, by=self.name, used=True)))
 
     def restart(self, target: str) -> None:
         """Have instances restarted."""

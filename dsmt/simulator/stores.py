@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
+from dsmt.bus.store.elections import Elections
 from dsmt.bus.store.sqlite import GIB, SqliteStore
 from dsmt.event.fold import Fold
 from dsmt.event.registry import lookup
-from dsmt.ports.store import Append, Row, Store
+from dsmt.ports.store import Append, Row, Store, StoreFullError
 
 PAGE: Final = 1000
 KEPT_META: Final = ("incarnation",)
 """Small values that were on the disk long before."""
+
+
+class _SimElections(Elections):
+    """Elections of a disk that may have no room for them."""
+
+    has_room = True
+
+    def elect(self, rows: Sequence[Row]) -> None:
+        """Let each of these stand on its topic. Raises `StoreFullError` where there is no room."""
+        if not self.has_room:
+            raise StoreFullError("store.full", "the disk is full", what="is full")
+        super().elect(rows)
 
 
 class SimStore(SqliteStore):
@@ -24,6 +38,7 @@ class SimStore(SqliteStore):
         self._content = content
         super().__init__(":memory:", identity=identity, boot=boot, limit_bytes=limit_bytes)
         self._content = None
+        self.elections: _SimElections = _SimElections(self._db, self._rows, lambda: self.head)
 
     def _open(self, path: str) -> sqlite3.Connection:
         db = super()._open(path)

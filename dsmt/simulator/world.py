@@ -66,6 +66,7 @@ class World:
         """By host of a site, its leaf: what everything there is configured with (E5)."""
         self.reader = Reader()
         self._keys = self.stream.stream("keys")
+        self._made: list[Identity] = []
         self.root = self.key()
 
     @property
@@ -82,6 +83,12 @@ class World:
         """A trust store for one process."""
         return TrustStore(self.realm, verify=verify, decode=self.reader.decode)
 
+    def trust_in_all(self) -> TrustStore:
+        """A trust store that knows all identities that were made."""
+        trust = self.trust()
+        trust.add_all([signed.raw for one in self._made for signed in one.chain])
+        return trust
+
     def key(self) -> SimKey:
         """A new key."""
         return SimKey(self._keys.bytes(32))
@@ -90,8 +97,15 @@ class World:
         """A new identity, under the root or below another."""
         serial = self._keys.bytes(16)
         if parent is None:
-            return root_issued(name, self.root, key=self.key(), now_s=NOW_S, serial=serial)
-        return delegate(name, parent, key=self.key(), now_s=NOW_S, serial=serial)
+            made = root_issued(name, self.root, key=self.key(), now_s=NOW_S, serial=serial)
+        else:
+            made = delegate(name, parent, key=self.key(), now_s=NOW_S, serial=serial)
+        self._made.append(made)
+        return made
+
+    def root_identity(self) -> Identity:
+        """The root's, to end a key with."""
+        return root_issued("root", self.root, key=self.root, now_s=NOW_S, serial=self._keys.bytes(16))
 
     def host(self, name: str, address: str) -> Host:
         """A new machine."""

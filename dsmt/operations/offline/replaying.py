@@ -55,7 +55,7 @@ def replay_file(raw: bytes, trust: TrustStore) -> Replayed:
     rows = list(history.believed(raw, known))
     decisions = [signed for _, signed in rows if signed.event.type == "dsmt.decision"]
     store = "" if found.history is None else found.history.store
-    report = replay_elsewhere(rows, decisions, store=store, ended=_ended(rows, known))
+    report = replay_elsewhere(rows, decisions, store=store, ended=revoked_at(rows, known))
     places = {signed.id: row for row, signed in rows}
     return Replayed(
         ok=report.ok and found.ok,
@@ -70,7 +70,7 @@ def replay_file(raw: bytes, trust: TrustStore) -> Replayed:
     )
 
 
-def _ended(rows: Sequence[tuple[int, SignedEvent]], trust: TrustStore) -> RevokedAt:
+def revoked_at(rows: Sequence[tuple[int, SignedEvent]], trust: TrustStore) -> RevokedAt:
     """Which keys the rows revoke, in the order in which their broker had that."""
     signers = {(signed.key_id, signed.event.source): signed for _, signed in rows}
     ended: dict[tuple[bytes, str], int] = {}
