@@ -6,11 +6,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data
+from dsmt.operations.read.planning import plan
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, controlling, declaring
 from dsmt.operations.write.writing import Said
@@ -193,3 +195,22 @@ def test_who_applies_what_is_just_being_removed_says_where_its_data_is() -> None
     realm.apply(keeps, removed=True)
     _, (grave, _) = applying._drafts_of(sight(realm), SpecFact(spec=spec(keeps), by="alice", reason=""), "web")
     assert [one.home for one in from_data(Tombstone, grave.data).data] == [home]
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_what_stands_is_applied_again_where_slots_have_another_one_of_its_number_or_a_later_one(later: int) -> None:
+    """It was overruled, or is void: nothing else says for sure that they get what stands (rules E2, J3)."""
+    made = Realm("n1", "n2")
+    made.apply(web(1))
+    made.settle()
+    plain = parse(web(1), file="t")[0]
+    said, drafts = applying._to_say(sight(made), plain, by="operator/alice", reason="", planned=False)
+    assert (said.outcome, drafts) == ("unchanged", [])
+    slot = replace(made.slot(), spec="operator/eve@1-1", revision=1 + later)
+    made.say("controller/c1", "service/web/slot/app/0", slot)
+    said, (draft,) = applying._to_say(sight(made), plain, by="operator/alice", reason="", planned=False)
+    assert (said.outcome, said.revision, draft.version) == ("applied", 2 + later, 2 + later)
+    (warned,) = [
+        one for one in plan(sight(made), plain, by="operator/alice", warnings=[]).warnings if "nothing differs" in one
+    ]
+    assert f"r{1 + later} runs, which stands no more" in warned

@@ -21,7 +21,7 @@ from dsmt.event.payload import canonical
 from dsmt.operations.read.past import good_now
 from dsmt.operations.read.plan_words import masked, promises
 from dsmt.operations.read.rehearsal import Rehearsal
-from dsmt.operations.read.revisions import Refused, refused, running, was_refused
+from dsmt.operations.read.revisions import Refused, names_of, overtaken, refused, running, was_refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.trial import PlannedStep, Unplaced
 from dsmt.spec.changes import Change, changes
@@ -147,8 +147,12 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial
 def _again(sight: Sight, spec: ServiceSpec) -> list[str]:
     """That what stands was refused, and would be tried again: who applies it as it stands asks for just that."""
     entry = sight.view.services[spec.service]
-    denied = refused(entry)
-    if denied is None or entry.spec is None or entry.spec.record.spec != to_plain(spec):
+    denied, others = refused(entry), overtaken(entry)
+    if entry.spec is None or entry.spec.record.spec != to_plain(spec):
+        return []
+    if denied is None and others:
+        return [f"nothing differs, but {names_of(others, None)} runs, which stands no more, and would be replaced"]
+    if denied is None:
         return []
     why = "" if denied.reason is None else f": {denied.reason.message}"
     return [f"nothing differs, but {was_refused(denied)}, and would be tried again{why}"]

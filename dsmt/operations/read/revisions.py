@@ -67,6 +67,17 @@ def refused(entry: ServiceEntry) -> Refused | None:
     )
 
 
+def overtaken(entry: ServiceEntry) -> list[int]:
+    """The revisions that slots have instead of what stands, and that were said as it was, or after it.
+
+    Such a one was overruled (E2), or nobody believes it any more (J3): no rollout goes on from there for sure.
+    """
+    facts = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
+    stands = 0 if entry.spec is None else entry.spec.version
+    found = {one.revision for one in facts if one.desired != "gone" and not entry.says_again(one.spec)}
+    return sorted(one for one in found if one >= stands > 0)
+
+
 def _advised(entry: ServiceEntry) -> Reason | None:
     """Why what stands was refused, with where its last words are."""
     why = entry.refused_because()

@@ -1,7 +1,8 @@
 """Applying: what service files declare is planned, compared, and said as spec facts.
 
 Rule 1: nothing is said before all of it is checked, and all that it names is in the depot.
-Rule 2: a spec that says what stands already makes no new revision.
+Rule 2: a spec that says what stands already makes no new revision, unless that was refused, or a slot has another one of
+    its number, or a later one: it was overruled, or is void.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dsmt.errors import NotFoundError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.planning import ApplyPlan, Difference, base_of, check_plan, difference, left_data, plan, plan_id
-from dsmt.operations.read.revisions import following, refused
+from dsmt.operations.read.revisions import following, overtaken, refused
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.read.whatif import WhatIf, what_if
@@ -130,7 +131,7 @@ def _to_say(sight: Sight, spec: ServiceSpec, *, by: str, reason: str, planned: b
     fact = SpecFact(spec=to_plain(spec), by=by, reason=reason)
     if entry is not None and entry.spec is not None and not entry.spec.record.removed:
         before = entry.spec.record
-        if before.spec == fact.spec and refused(entry) is None:  # what was refused is tried again
+        if before.spec == fact.spec and refused(entry) is None and not overtaken(entry):  # else it is tried again
             return unchanged(sight, spec.service, base, plan=identity), []
     revision, drafts = _drafts_of(sight, fact, spec.service)
     return said_now(spec, revision, plan=identity), drafts

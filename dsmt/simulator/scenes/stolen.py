@@ -66,6 +66,8 @@ async def stolen(play: Play) -> None:
     play.wrong += of_one_mind(fleet) + displaced(fleet)
     await fleet.say_again()
     await play.settled(90.0, "after the owner has said again what is to be")
+    owner.unhold(slot)  # no further slot gets what stands while that is stopped by hand in one (A18)
+    await play.settled(30.0, "when nothing is held any more")
     play.wrong += await _void_runs(play) + await _never_quiet(play) + of_one_mind(fleet) + displaced(fleet)
 
 
