@@ -1,11 +1,14 @@
 """Members: what is said of a node that is away."""
 
+import pytest
+
 from dsmt.cli import member_screens
 from dsmt.event.kinds.controller import ControllerState
-from dsmt.event.kinds.realm import Revoked
+from dsmt.event.kinds.realm import BrokerWord, Revoked
 from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.explaining import roots
-from dsmt.operations.read.members import controllers, node_shown, nodes
+from dsmt.operations.read.members import brokers, controllers, node_shown, nodes
+from dsmt.ports.realm import BrokerAddress
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
 
@@ -74,3 +77,18 @@ def test_a_node_that_has_left_has_no_processes_and_no_mode() -> None:
     said = member_screens.node_shown(shown, seen)
     assert said.startswith("n1   left\n")
     assert "PID" not in said
+
+
+@pytest.mark.parametrize(("removed", "anew", "listed"), [(False, False, {"b2"}), (True, False, set()), (True, True, {None})])
+def test_a_broker_that_was_removed_from_another_home_is_none_though_this_home_names_it_still(
+    removed: bool, anew: bool, listed: set[str | None]
+) -> None:
+    """The address of it may be another one's, with another key, of which nothing is said yet."""
+    own, far = BrokerAddress("10.0.0.1:1", bytes(32)), BrokerAddress("10.0.0.2:1", bytes([2] * 32))
+    realm = Realm("n1")
+    seen = sight(realm)
+    for name, at in (("b1", own), ("b2", far)):
+        word = BrokerWord(address=at.address, public=at.public, by="bob", removed=removed and at == far)
+        seen.passing.take(realm.say("operator/bob", f"config/broker/{name}", word).event)
+    known = [own, BrokerAddress(far.address, bytes([3] * 32)) if anew else far]
+    assert {one.broker for one in brokers(seen, known) if one.address == far.address} == listed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import filterfalse
 from typing import Any, Final, Literal
 
 import msgspec
@@ -310,7 +311,10 @@ def apart(sight: Sight) -> dict[str, list[str]]:
 
 
 def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
-    """The realm's brokers, by name; those that have said nothing lately, and were not announced, by their address alone."""
+    """The realm's brokers, by name; those that have said nothing lately, and were not announced, by their address alone.
+
+    A home may name one that was removed from another home: that is none.
+    """
     found = []
     lost = sight.fleet.lost_brokers
     for name, (_, told) in sorted(sight.passing.stats.items()):
@@ -341,8 +345,8 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
             )
         )
     addresses = {broker.address for broker in found}
-    names = {address: name for name, address in sight.passing.announced.items() if name not in sight.passing.removed}
-    for one in known:
+    names = {at.address: name for name, at in sight.passing.announced.items() if name not in sight.passing.removed}
+    for one in filterfalse(sight.passing.is_none, known):
         if one.address not in addresses and not (len(known) == 1 and found):
             said = {"broker": names.get(one.address), "address": one.address, "alive": False}
             fields = dict.fromkeys(Broker.__struct_fields__) | said

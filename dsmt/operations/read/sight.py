@@ -28,6 +28,7 @@ from dsmt.event.slots import SlotKey
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, BusReader, Delivery, Interest, Notice, Start
+from dsmt.ports.realm import BrokerAddress, address_of
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import NO_SLOT, PATTERNS, Fleet, Held, SlotEntry, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
@@ -112,8 +113,8 @@ class Passing:
     """By source: the last death of a keeper that it saw, and when."""
     heard: dict[str, tuple[int, Heartbeat]] = field(default_factory=dict)
     """By source: when it was heard last."""
-    announced: dict[str, str] = field(default_factory=dict)
-    """By broker, the address that an operator has announced."""
+    announced: dict[str, BrokerAddress] = field(default_factory=dict)
+    """By broker, where an operator has announced it; also of one that was removed."""
     removed: set[str] = field(default_factory=set)
     """The brokers that an operator has removed."""
     leaves: set[str] = field(default_factory=set)
@@ -125,6 +126,11 @@ class Passing:
         """Whether a broker has been heard of late."""
         said_ms = self.stats[broker][0] if broker in self.stats else -HEARD_MS
         return f"broker/{broker}" in self.heard or now_ms - said_ms < HEARD_MS
+
+    def is_none(self, broker: BrokerAddress) -> bool:
+        """Whether what a home names was removed: by its key, for its address may be another one's by now (R8)."""
+        named = [name for name, at in self.announced.items() if at.public == broker.public]
+        return bool(named) and self.removed.issuperset(named)
 
     def take(self, event: Event) -> None:
         """Take in one signal; what cannot be read says nothing."""
@@ -138,7 +144,7 @@ class Passing:
                 self.keepers[event.source] = (event.time_ms, from_data(KeeperReplaced, event.data))
             elif event.type == "dsmt.config.broker":
                 word = from_data(BrokerWord, event.data)
-                self.announced[levels[2]] = word.address
+                self.announced[levels[2]] = address_of(word)
                 (self.removed.add if word.removed else self.removed.discard)(levels[2])
                 (self.leaves.add if word.leaf else self.leaves.discard)(levels[2])
             elif event.type == "dsmt.broker.withheld":
