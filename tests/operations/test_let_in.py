@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +14,12 @@ import pytest
 from dsmt.errors import FailedError, RefusedError
 from dsmt.operations import connection
 from dsmt.operations.connection import while_let_in
+from dsmt.operations.local import joining
+from dsmt.operations.local.home import Home
 from dsmt.ports.realm import KEPT_OUT
+from dsmt.trust.identity import root_issued
+from dsmt.trust.joining import Token, joining_identity
+from dsmt.trust.keys import SecretKey
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +66,36 @@ def test_what_the_work_raises_is_raised() -> None:
 
     with pytest.raises(FailedError, match="it failed"):
         asyncio.run(while_let_in(bus("trust.expired"), fails()))
+
+
+def test_who_joins_with_a_token_that_expires_before_an_issuer_answers_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waiting(SimpleNamespace):
+        @asynccontextmanager
+        async def subscribe(self, _interest: Any) -> AsyncIterator[AsyncIterator[Any]]:
+            async def nothing() -> AsyncIterator[Any]:
+                await asyncio.Event().wait()
+                yield ()
+
+            yield nothing()
+
+    @asynccontextmanager
+    async def attached(*_: Any) -> AsyncIterator[Any]:
+        here = bus("trust.expired")
+        yield SimpleNamespace(bus=Waiting(attached=here.attached, refusal=here.refusal), realm=SimpleNamespace(name="test"))
+
+    root, key = SecretKey(b"r" * 32), SecretKey(b"t" * 32)
+    operator = root_issued("operator/a", root, key=SecretKey(b"o" * 32), now_s=1_800_000_000, serial=bytes(16))
+    holder = joining_identity(operator, key=key, token_id=bytes(16), now_s=1_800_000_000, lifetime_s=60)
+    token = Token(
+        realm="test",
+        roots=(root.public,),
+        brokers=(("10.0.0.1:1", bytes(32)),),
+        seed=key.seed,
+        chain=tuple(signed.raw for signed in holder.chain),
+    )
+    monkeypatch.setattr(joining, "attached", attached)
+    with pytest.raises(RefusedError) as refused:
+        asyncio.run(asyncio.wait_for(joining.join(Home(tmp_path / "home"), token.line(), name="n1", address="10.0.0.2"), 10))
+    assert refused.value.code == "token.expired"

@@ -24,7 +24,7 @@ from dsmt.errors import InputError, RefusedError, TransportError, UnusableEventE
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level, level_of
-from dsmt.operations.connection import Connection, attached, reading
+from dsmt.operations.connection import Connection, attached, reading, while_let_in
 from dsmt.operations.local.addresses import is_here, own_address
 from dsmt.operations.local.home import Home, check_part, write_secret
 from dsmt.operations.local.letting_in import learnt
@@ -92,7 +92,8 @@ async def join(
         async with _asking(token, realm) as connection:
             keeps = held is not None and not _is_revoked(held, ended, connection.trust)
             key = held.key if held is not None and keeps else _key(home, held)
-            told, identity = await _certified(connection, token, key, known or name)
+            asked = _certified(connection, token, key, known or name)
+            told, identity = await while_let_in(connection.bus, asked)  # the token may expire meanwhile
         node = identity.name.partition("/")[2]
         directory = home.part("nodes", node)
         where = address or own_address(realm.brokers[0][0])
