@@ -4,7 +4,8 @@
 
 Rule 1: the keys are made here and never leave. `request` tells the public ones; `accept` takes the certificates for them.
 Rule 2: a key is kept before it is told, so who is interrupted goes on with the same one. What has its certificate stays;
-    from half of its life on it is given the next one for the same key, and begun anew with that.
+    from half of its life on it is given the next one for the same key, and begun anew with that. A controller or an issuer
+    whose key was revoked is given another key.
 Rule 3: an `identity` is written last of its directory, and what has one can run.
 """
 
@@ -55,6 +56,8 @@ class RoleOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are there already: address and public key."""
     certificates: dict[str, str] = {}
     """By the name of the source."""
+    anew: tuple[str, ...] = ()
+    """The sources that need another key, for theirs was revoked."""
     removed: bool = False
     """Whether the realm has no broker of this name (any more): one that runs here has to learn anew where the others are."""
     server: ServerOrder | None = None
@@ -66,6 +69,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Public keys that need a certificate, by the name of the source; the broker of this machine when it has one."""
 
     asked: dict[str, str] = {}
+    held: dict[str, str] = {}
+    """Those of a controller and its issuer that have one."""
     address: str | None = None
     public: str | None = None
     tls: str | None = None
@@ -95,19 +100,22 @@ def request(home: Home, told: RoleOrder) -> Answer:
     if here is not None and told.listen not in (None, here.address):
         said = f"broker {told.name} listens at {here.address} already, not at {told.listen}"
         raise RefusedError("broker.address", said, next="leave --listen out; or dsmt node remove, and add it again")
-    asked = {}
+    asked, held = {}, {}
     for source, file in _identities(home, told).items():
-        if not file.exists():
+        known = read_identity(file) if file.exists() else None
+        if known is not None and not source.startswith("broker/"):
+            held[source] = known.key.public.hex()
+        if known is None or source in told.anew:
             key = _key_file(home, source)
             if not key.exists():
                 write_secret(key, SystemEntropy().bytes(32))
             asked[source] = SecretKey(key.read_bytes()).public.hex()
-        elif told.now_s >= (held := read_identity(file)).certificate.renew_s:
-            asked[source] = held.key.public.hex()
+        elif told.now_s >= known.certificate.renew_s:
+            asked[source] = known.key.public.hex()
     public = asked.get(f"broker/{told.name}") if here is None else here.public.hex()
     tls = _tls_key(home) if told.server is not None and here is None and f"broker/{told.name}" in asked else None
     shown = None if tls is None else public_of(tls)
-    return Answer(asked=asked, address=None if here is None else here.address, public=public, tls=shown)
+    return Answer(asked=asked, held=held, address=None if here is None else here.address, public=public, tls=shown)
 
 
 def _tls_key(home: Home) -> str:

@@ -2,7 +2,8 @@
 
 Rule 1: the root key stays here, and the keys stay there (`dsmt.operations.local.roles`).
 Rule 2: no name is given twice: a broker or a controller of another machine keeps its own.
-Rule 3: it may be repeated: what is certified there is only announced, where that was not done.
+Rule 3: it may be repeated: what is certified there is only announced, where that was not done. A controller whose key was
+    revoked, as of one that was removed, comes back with another key.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import ServersKey
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import YEAR_S, certify
-from dsmt.trust.keys import SecretKey
+from dsmt.trust.keys import SecretKey, key_id_of
 
 
 class Given(NamedTuple):
@@ -79,7 +80,7 @@ class Roles:
             removed="broker" in self.all and name not in {**announced, **of_home(self._home)},
             server=self._order(announced),
         )
-        asked = await self._said(host, "request", told, asks)
+        asked = await self._asked(host, told, asks)
         self._check(host, name, asked, announced)
         names = {f"{role}/{name}" for role in (*self.all, *(("issuer",) if "controller" in self.all else ()))}
         if strange := sorted(asked.asked.keys() - names):
@@ -104,6 +105,18 @@ class Roles:
             if (at.address, at.public) not in realm.brokers:
                 reach_at(self._home, msgspec.structs.replace(realm, brokers=(*realm.brokers, (at.address, at.public))))
         return given
+
+    async def _asked(self, host: ReachedHost, told: Mapping[str, Any], asks: RoleOrder) -> Answer:
+        """What a host asks for; once more, with other keys, where some that it has were revoked."""
+        asked = await self._said(host, "request", told, asks)
+        revoked = self._revoked(asked)
+        return await self._said(host, "request", told, msgspec.structs.replace(asks, anew=revoked)) if revoked else asked
+
+    def _revoked(self, told: Answer) -> tuple[str, ...]:
+        """The sources of a host whose keys were revoked: who asks for their role wants them back, with others (J3)."""
+        trust = self._connection.trust
+        held = ((source, key_id_of(bytes.fromhex(public))) for source, public in told.held.items())
+        return tuple(source for source, key in held if trust.is_revoked(key, source))
 
     def _order(self, announced: Mapping[str, BrokerAddress]) -> ServerOrder | None:
         """Of a realm on NATS: where a further server finds the others."""

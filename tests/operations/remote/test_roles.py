@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import init
 from dsmt.operations.local.roles import RoleOrder, accept, request
-from dsmt.operations.remote.roles import _certificate
+from dsmt.operations.remote.roles import Roles, _certificate
 from dsmt.programs.configuration import ISSUER, BrokerFile, read_identity, write_config
 from dsmt.trust.identity import YEAR_S
 from dsmt.trust.keys import SecretKey
@@ -74,6 +76,29 @@ def test_what_has_a_certificate_is_given_the_next_one_for_its_key_from_half_of_i
         assert (of_home(host.home), host.home.realm()) == before, "nothing else has changed"
         assert host.asked(due_s) == {}
     assert not (host.home.root / "asked").exists()
+
+
+def test_a_controller_whose_key_was_revoked_is_given_another_one(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.given(NOW_S, host.asked(NOW_S))
+    before = host.keys
+    assert request(host.home, host.order(NOW_S)).held == {one: before[one] for one in ("controller/one", "issuer/one")}
+    again = host.order(NOW_S, anew=("controller/one",))
+    asked = request(host.home, again).asked
+    assert asked.keys() == {"controller/one"}
+    assert request(host.home, again).asked == asked, "who was interrupted goes on with the same one"
+    assert host.keys == before, "nothing has another key before that has a certificate"
+    host.given(NOW_S, asked)
+    assert host.keys == {**before, **asked} != before
+    assert host.asked(NOW_S) == {}
+
+
+def test_of_a_host_s_keys_those_that_were_revoked_are_known(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.given(NOW_S, host.asked(NOW_S))
+    ended = (read_identity(host.files["controller/one"]).key.key_id, "controller/one")
+    roles: Any = SimpleNamespace(_connection=SimpleNamespace(trust=SimpleNamespace(is_revoked=lambda *one: one == ended)))
+    assert Roles._revoked(roles, request(host.home, host.order(NOW_S))) == ("controller/one",)
 
 
 def test_a_certificate_of_another_key_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
