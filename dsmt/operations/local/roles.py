@@ -70,7 +70,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     asked: dict[str, str] = {}
     held: dict[str, str] = {}
-    """Those of a controller and its issuer that have one."""
+    """Those that have one, of all but a NATS server."""
     address: str | None = None
     public: str | None = None
     tls: str | None = None
@@ -103,7 +103,7 @@ def request(home: Home, told: RoleOrder) -> Answer:
     asked, held = {}, {}
     for source, file in _identities(home, told).items():
         known = read_identity(file) if file.exists() else None
-        if known is not None and not source.startswith("broker/"):
+        if known is not None and (told.server is None or not source.startswith("broker/")):
             held[source] = known.key.public.hex()
         if known is None or source in told.anew:
             key = _key_file(home, source)

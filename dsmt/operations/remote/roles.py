@@ -3,7 +3,7 @@
 Rule 1: the root key stays here, and the keys stay there (`dsmt.operations.local.roles`).
 Rule 2: no name is given twice: a broker or a controller of another machine keeps its own.
 Rule 3: it may be repeated: what is certified there is only announced, where that was not done. A controller whose key was
-    revoked, as of one that was removed, comes back with another key.
+    revoked, as of one that was removed, comes back with another key. A broker does not: what it stores ends with its key.
 """
 
 from __future__ import annotations
@@ -107,9 +107,13 @@ class Roles:
         return given
 
     async def _asked(self, host: ReachedHost, told: Mapping[str, Any], asks: RoleOrder) -> Answer:
-        """What a host asks for; once more, with other keys, where some that it has were revoked."""
+        """What a host asks for; once more, with other keys, where some that it has were revoked. Raises `RefusedError`."""
         asked = await self._said(host, "request", told, asks)
         revoked = self._revoked(asked)
+        if f"broker/{asks.name}" in revoked:
+            said = f"{host.address}: the key of broker {asks.name}, which it has, was revoked: nobody reads that broker"
+            advice = f"dsmt node remove {asks.name}, then dsmt node add {host.address} again"
+            raise RefusedError("trust.revoked", said, next=advice)
         return await self._said(host, "request", told, msgspec.structs.replace(asks, anew=revoked)) if revoked else asked
 
     def _revoked(self, told: Answer) -> tuple[str, ...]:

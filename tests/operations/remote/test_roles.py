@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from dsmt.errors import DsmtError
+from dsmt.errors import DsmtError, RefusedError
 from dsmt.operations.local import certificates
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home
@@ -82,7 +84,7 @@ def test_a_controller_whose_key_was_revoked_is_given_another_one(tmp_path: Path)
     host = Host(tmp_path)
     host.given(NOW_S, host.asked(NOW_S))
     before = host.keys
-    assert request(host.home, host.order(NOW_S)).held == {one: before[one] for one in ("controller/one", "issuer/one")}
+    assert request(host.home, host.order(NOW_S)).held == before
     again = host.order(NOW_S, anew=("controller/one",))
     asked = request(host.home, again).asked
     assert asked.keys() == {"controller/one"}
@@ -93,12 +95,28 @@ def test_a_controller_whose_key_was_revoked_is_given_another_one(tmp_path: Path)
     assert host.asked(NOW_S) == {}
 
 
-def test_of_a_host_s_keys_those_that_were_revoked_are_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["broker/one", "controller/one", "issuer/one"])
+def test_what_has_a_revoked_key_is_asked_for_another_one_and_a_broker_is_refused(tmp_path: Path, source: str) -> None:
     host = Host(tmp_path)
     host.given(NOW_S, host.asked(NOW_S))
-    ended = (read_identity(host.files["controller/one"]).key.key_id, "controller/one")
-    roles: Any = SimpleNamespace(_connection=SimpleNamespace(trust=SimpleNamespace(is_revoked=lambda *one: one == ended)))
-    assert Roles._revoked(roles, request(host.home, host.order(NOW_S))) == ("controller/one",)
+    ended = (read_identity(host.files[source]).key.key_id, source)
+
+    class Reached:
+        address = "host-1"
+
+        async def do(self, _verb: str, told: Mapping[str, Any], *, given: str) -> Any:
+            return msgspec.to_builtins(request(host.home, msgspec.convert(told["asks"], RoleOrder)))
+
+    roles = Roles.__new__(Roles)
+    trust: Any = SimpleNamespace(is_revoked=lambda *one: one == ended)
+    roles._connection = SimpleNamespace(trust=trust)  # type: ignore[assignment]
+    asking = roles._asked(Reached(), {}, host.order(NOW_S))  # type: ignore[arg-type]
+    if source == "broker/one":
+        with pytest.raises(RefusedError, match="was revoked") as refused:
+            asyncio.run(asking)
+        assert refused.value.next == "dsmt node remove one, then dsmt node add host-1 again"
+    else:
+        assert asyncio.run(asking).asked.keys() == {source}
 
 
 def test_a_certificate_of_another_key_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
