@@ -127,7 +127,8 @@ def test_a_rollback_says_the_last_good_revision_again_as_a_new_one(tmp_path: Pat
 def test_a_rollback_to_what_was_never_good_names_it(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
         assert (await rollback(alice, "web", None, by="alice", reason="")).warnings == []
-        (said,) = (await rollback(alice, "web", None, by="alice", reason="")).warnings
+        twice, said = (await rollback(alice, "web", None, by="alice", reason="")).warnings
+        assert twice == 'r4 was a rollback itself, by alice: "back to r2"; dsmt rollback web --to 4 is the way back to it'
         assert said.startswith("no revision before was good in each component: this is r1 again, the one before")
 
     run(tmp_path, work)

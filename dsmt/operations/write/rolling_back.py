@@ -1,14 +1,18 @@
 """Rolling back: an earlier revision, said again as a new one.
 
 Rule 1: what was there before stays in the history: a rollback is a revision like any other, and can be rolled back.
+Rule 2: who rolls a rollback back is told so: two may have typed the same at once, or one it again.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import msgspec
 
 from dsmt.errors import NotFoundError
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.phrases import person, quoted
 from dsmt.operations.read.past import ServicePast, past
 from dsmt.operations.read.revisions import refused, same
 from dsmt.operations.read.sight import look
@@ -16,6 +20,10 @@ from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.applying import current, said_now, say_spec, unchanged
 from dsmt.ports.bus import Bus
 from dsmt.spec.plain import from_plain
+from dsmt.view import ServiceEntry
+
+BACK: Final = "back to r"
+"""With what the reason of a rollback begins."""
 
 
 async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: str) -> Applied:
@@ -37,20 +45,34 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     stays = denied and standing is not None and bool(same(fact, str(standing.id), before.spec, ()))
     if before.spec == fact.spec and not denied:
         return unchanged(sight, service, 0 if standing is None else standing.version)
-    why = f"back to r{number}" + (f": {reason}" if reason else "")
+    why = f"{BACK}{number}" + (f": {reason}" if reason else "")
     again = msgspec.structs.replace(before, by=by, reason=why, removed=False)
     spec = from_plain(again.spec)  # one that nobody can read is not applied
+    twice = _twice(sight.view.services[service], service) if to is None else []
     revision = await say_spec(bus, sight, again, service)
-    done = said_now(spec, revision)
-    if to is not None and told.was_refused(number) and not told.was_good(number):
+    told_so = [*twice, *_heeded(service, number, told, named=to is not None, stays=stays)]
+    return msgspec.structs.replace(said_now(spec, revision), warnings=told_so)
+
+
+def _twice(entry: ServiceEntry, service: str) -> list[str]:
+    """What is said of a rollback that stood, and is rolled back by no number (rule 2)."""
+    if entry.spec is None or not entry.spec.record.reason.startswith(BACK):
+        return []
+    number, fact = entry.spec.version, entry.spec.record
+    by = f"{person(fact.by)}{quoted(fact.reason)}"
+    return [f"r{number} was a rollback itself, by {by}; dsmt rollback {service} --to {number} is the way back to it"]
+
+
+def _heeded(service: str, number: int, told: ServicePast, *, named: bool, stays: bool) -> list[str]:
+    """What is to be heeded of a revision that is applied again: whether it was refused, or never good."""
+    if named and told.was_refused(number) and not told.was_good(number):
         why = told.refusal(told.said[number])
         then = "it stays so, for only the number of instances is another one" if stays else "it is tried again"
-        said = f"r{number} was refused when it was applied{f': {why}' if why else ''}; {then}"
-        return msgspec.structs.replace(done, warnings=[said])
-    if to is not None or told.was_good(number):
-        return done
+        return [f"r{number} was refused when it was applied{f': {why}' if why else ''}; {then}"]
+    if named or told.was_good(number):
+        return []
     never = f"no revision before was good in each component: this is r{number} again, the one before"
-    return msgspec.structs.replace(done, warnings=[f"{never}; dsmt history {service} lists the others"])
+    return [f"{never}; dsmt history {service} lists the others"]
 
 
 def _chosen(service: str, fact: SpecFact, told: ServicePast) -> int:
