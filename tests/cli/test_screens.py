@@ -213,7 +213,7 @@ def test_a_broker_that_is_not_alive_is_shown_with_what_is_wrong_and_status_says_
 
 def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unless_it_was_removed() -> None:
     seen, known = sight(Realm("n1")), [BrokerAddress("h:1", b"key")]
-    seen.passing.announced |= {"b1": "h:1", "b2": "h:1"}
+    seen.passing.announced |= dict.fromkeys(("b1", "b2"), BrokerAddress("h:1", b"another"))
     seen.passing.removed.add("b2")
     assert [one.broker for one in brokers(seen, known)] == ["b1"]
     seen.passing.removed.add("b1")
