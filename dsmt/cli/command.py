@@ -102,6 +102,7 @@ class CliContext:
             from dsmt.operations.connection import PATIENCE_S, while_let_in  # noqa: PLC0415 - the same
             from dsmt.operations.local.home import is_up  # noqa: PLC0415 - the same
             from dsmt.operations.read.sight import SLOW  # noqa: PLC0415 - the same
+            from dsmt.system.files import DiskFiles  # noqa: PLC0415 - the same
 
             operator, reached, waits_s = home.operator(), None, PATIENCE_S
             if named is not None:
@@ -114,7 +115,8 @@ class CliContext:
                 waits_s = patience_s(home, realm)
             with self.lasting() as waits:
                 waits(f"an answer at {some([one.address for one in reached or realm.addresses])}")
-                async with how(operator, realm, brokers=reached, patience_s=waits_s) as connection:
+                known = DiskFiles(str(home.operator_file.parent), durable=False)  # where brokers are by now
+                async with how(operator, realm, brokers=reached, known=known, patience_s=waits_s) as connection:
                     waits("")
                     SLOW.set(silent if self.json else _slow)
                     return await while_let_in(connection.bus, work(connection))

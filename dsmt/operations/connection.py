@@ -70,7 +70,7 @@ async def reading(
 ) -> AsyncIterator[Reading]:
     """Attach to the realm for the length of a block, in which nothing can be said. Raises as `connect`.
 
-    `known` keeps the brokers that another process has learnt of: all that the realm's file names may be gone (R8).
+    `known` keeps which brokers there are by now: all that the realm's file names may be gone (R8).
     """
     async with _attached(operator, realm, brokers, patience_s, known=known, reads=True) as connection:
         yield connection
@@ -82,10 +82,11 @@ async def connect(
     realm: RealmConfig,
     *,
     brokers: list[BrokerAddress] | None = None,
+    known: Files | None = None,
     patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[Connection]:
     """Attach to the realm for the length of a block. Raises `TransportError`, or `RefusedError` that says why."""
-    async with attached(_program(operator), realm, brokers, patience_s) as connection:
+    async with _attached(_program(operator), realm, brokers, patience_s, known=known, reads=False) as connection:
         yield connection
 
 
