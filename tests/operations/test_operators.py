@@ -66,8 +66,9 @@ def test_nothing_is_overwritten_and_what_is_no_name_makes_nothing(home: Home, tm
     (tmp_path / "there").mkdir()
     with pytest.raises(RefusedError, match="is there already"):
         operators.add(home, "bob", tmp_path / "there", NOW)
-    with pytest.raises(InputError, match="is not a name for a operator"):
-        operators.add(home, "Bob!", tmp_path / "bob", NOW)
+    for name in ("Bob!", "", "bob.smith", "a/b", "b" * 41, "bob\n"):
+        with pytest.raises(InputError, match="is not a name for an operator"):
+            operators.add(home, name, tmp_path / "bob", NOW)
     home.root_key_file.unlink()
     with pytest.raises(NotFoundError, match="the root key is not in"):
         operators.add(home, "bob", tmp_path / "bob", NOW)

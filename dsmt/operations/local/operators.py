@@ -6,18 +6,23 @@ Rule 2: the certificate stays here, too. So a key that has said nothing yet is k
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from dsmt.errors import RefusedError
+from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local.dating import Dated
-from dsmt.operations.local.home import Home, check_part, write_secret
+from dsmt.operations.local.home import Home, write_secret
 from dsmt.operations.local.making import issue
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.identity import Identity, dump
+
+NAME: Final = "[a-z0-9-]{1,40}"
+"""A dot parts it from the names of its programs."""
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +36,9 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
 
 def add(home: Home, name: str, into: Path, now: Dated) -> Added:
     """Make the home of an operator of this name. Raises `InputError`, and `RefusedError` for a taken place."""
-    check_part("operator", name)
+    if not re.fullmatch(NAME, name):
+        said = f"{name!r} is not a name for an operator: at most 40 of a-z, 0-9, `-`"
+        raise InputError("home.part", said, next="name it another way, as in bob or anna-2")
     root, realm, made = home.root_key(), home.realm(), Home(into)
     if into.exists():
         raise RefusedError("home.taken", f"{into} is there already", next="name another directory: --into DIR")
