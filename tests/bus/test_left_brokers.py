@@ -241,8 +241,10 @@ def test_the_words_by_which_who_brings_them_is_no_broker_any_more_are_obeyed_a_l
 ) -> None:
     found: list[float] = []
     recalled: list[bool] = []
+    stands: list[bool] = []
     own: Any = SimpleNamespace(
         copying=SimpleNamespace(alone=True),
+        _stands_again=lambda: stands.append(True),
         _recall=lambda: recalled.append(True),
         _note=lambda _: noted,
         _are_removed=lambda names: "broker/b2" in names,
@@ -252,4 +254,4 @@ def test_the_words_by_which_who_brings_them_is_no_broker_any_more_are_obeyed_a_l
     )
     Others.stored(own, [cast("Row", SimpleNamespace(brought=one)) for one in brings], ended=ended)
     assert [*found, own._obeys_at] == ([5.0, None] if obeyed_at == 5.0 else [obeyed_at])
-    assert recalled == [True] * ended, "what the key had said on brokers counts no more"
+    assert recalled == stands == [True] * ended, "what the key had said on brokers counts no more"

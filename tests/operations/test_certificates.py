@@ -235,7 +235,7 @@ def test_what_is_damaged_in_a_home_keeps_nobody_from_seeing_the_certificates_of_
 
 
 def test_a_certificate_is_named_by_its_name_or_by_the_beginning_of_its_key_but_not_by_too_little_of_it(home: Home) -> None:
-    found = certificates.listing(TrustStore(home.realm().realm), home, NOW.now_s)
+    found = certificates.listing(TrustStore(home.realm().realm), home, int(time.time()))
     node = next(held for held in found if held.name == "node/n1")
     assert certificates.one(found, "node/n1") == certificates.one(found, node.key[:8]) == [node]
     for little in ("", node.key[:3]):
@@ -264,7 +264,7 @@ def test_a_revoked_key_of_a_member_is_listed_though_nobody_shows_its_certificate
     home: Home, name: str, ended: EndedKey, *, shown: bool
 ) -> None:
     key, ended = bytes(16).hex(), msgspec.structs.replace(ended, name=name)
-    found = certificates.listing(TrustStore(home.realm().realm), home, NOW.now_s, {key: ended})
+    found = certificates.listing(TrustStore(home.realm().realm), home, int(time.time()), {key: ended})
     told = [(one.name, one.state, one.revoked) for one in found if one.key == key]
     assert told == ([(name, "revoked", ended)] if shown else [])
     assert "node/n1" in {one.name for one in found}
@@ -275,7 +275,8 @@ def test_a_revoked_key_of_a_member_is_listed_though_nobody_shows_its_certificate
 def test_of_a_key_that_was_revoked_it_is_told_who_did_and_of_one_below_a_revoked_issuer_who_revoked_that(home: Home) -> None:
     ensure_controller(home, "c1")
     issuer = read_identity(certificates.here(home)["issuer/c1"])
-    joined = node_certificate(issuer, "n9", SecretKey(bytes(32)).public, now_s=NOW.now_s, serial=b"1")
+    now_s = int(time.time())
+    joined = node_certificate(issuer, "n9", SecretKey(bytes(32)).public, now_s=now_s, serial=b"1")
     trust = TrustStore(home.realm().realm)
     certificates.learn(trust, home)
     trust.add(joined.raw)
@@ -283,7 +284,7 @@ def test_of_a_key_that_was_revoked_it_is_told_who_did_and_of_one_below_a_revoked
     ended = msgspec.structs.replace(ENDED, key=issuer.key.key_id.hex(), name="issuer/c1")
     told = {
         one.name: (one.state, one.revoked)
-        for one in certificates.listing(trust, home, NOW.now_s, {issuer.key.key_id.hex(): ended})
+        for one in certificates.listing(trust, home, now_s, {issuer.key.key_id.hex(): ended})
     }
     assert told["issuer/c1"] == told["node/n9"] == ("revoked", ended)
     assert told["node/n1"] == ("valid", None)

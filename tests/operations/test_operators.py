@@ -17,7 +17,9 @@ from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import YEAR_S
 from dsmt.trust.store import TrustStore
 
-NOW = Dated(int(time.time()), "realm")
+
+def now() -> Dated:
+    return Dated(int(time.time()), "realm")
 
 
 @pytest.fixture
@@ -28,20 +30,20 @@ def home(tmp_path: Path) -> Home:
 
 
 def known(home: Home, name: str) -> list[HeldCertificate]:
-    found = certificates.listing(TrustStore(home.realm().realm), home, NOW.now_s)
+    found = certificates.listing(TrustStore(home.realm().realm), home, now().now_s)
     return [one for one in found if one.name == name]
 
 
 def test_a_further_operator_has_a_home_with_a_key_and_nothing_of_the_root_in_it(home: Home, tmp_path: Path) -> None:
-    done = operators.add(home, "bob", tmp_path / "new" / "bob", NOW)
+    done = operators.add(home, "bob", tmp_path / "new" / "bob", now())
     made = Home(tmp_path / "new" / "bob")
     identity = made.operator()
     assert (done.name, identity.name, made.realm()) == ("operator/bob", "operator/bob", home.realm())
     assert (done.key, done.home) == (identity.key.key_id.hex(), str(made.root))
-    assert identity.certificate.not_after == pytest.approx(NOW.now_s + YEAR_S, abs=YEAR_S / 100)
+    assert identity.certificate.not_after == pytest.approx(now().now_s + YEAR_S, abs=YEAR_S / 100)
     trust = TrustStore(made.realm().realm)
     trust.add_all([one.raw for one in identity.chain])
-    assert [one.subject for one in trust.certificates(NOW.now_s)] == ["operator/bob"]
+    assert [one.subject for one in trust.certificates(now().now_s)] == ["operator/bob"]
     assert sorted(path.name for path in made.root.rglob("*")) == ["identity", "operator", "realm.cbor"]
     assert stat.S_IMODE(made.root.stat().st_mode) == 0o700
     with pytest.raises(NotFoundError, match="the root key is not in"):
@@ -49,8 +51,8 @@ def test_a_further_operator_has_a_home_with_a_key_and_nothing_of_the_root_in_it(
 
 
 def test_what_was_made_is_listed_where_it_was_though_it_has_said_nothing(home: Home, tmp_path: Path) -> None:
-    first = operators.add(home, "bob", tmp_path / "first", NOW)
-    second = operators.add(home, "bob", tmp_path / "second", NOW)
+    first = operators.add(home, "bob", tmp_path / "first", now())
+    second = operators.add(home, "bob", tmp_path / "second", now())
     found = known(home, "operator/bob")
     assert {one.key for one in found} == {first.key, second.key}
     assert not any(one.here for one in found)
@@ -58,20 +60,20 @@ def test_what_was_made_is_listed_where_it_was_though_it_has_said_nothing(home: H
 
 def test_the_former_key_of_an_operator_is_listed_after_a_rotation(home: Home) -> None:
     own = home.operator().name
-    done = certificates.rotate(home, own, NOW)
+    done = certificates.rotate(home, own, now())
     assert {one.key: one.here for one in known(home, own)} == {done.before: False, done.key: True}
 
 
 def test_nothing_is_overwritten_and_what_is_no_name_makes_nothing(home: Home, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(RefusedError, match="is there already"):
-        operators.add(home, "bob", tmp_path / "there", NOW)
+        operators.add(home, "bob", tmp_path / "there", now())
     for name in ("Bob!", "", "bob.smith", "a/b", "b" * 41, "bob\n"):
         with pytest.raises(InputError, match="is not a name for an operator"):
-            operators.add(home, name, tmp_path / "bob", NOW)
+            operators.add(home, name, tmp_path / "bob", now())
     home.root_key_file.unlink()
     with pytest.raises(NotFoundError, match="the root key is not in"):
-        operators.add(home, "bob", tmp_path / "bob", NOW)
+        operators.add(home, "bob", tmp_path / "bob", now())
     assert not (tmp_path / "bob").exists()
     assert known(home, "operator/bob") == []
 
@@ -84,5 +86,5 @@ def test_where_the_disk_takes_no_more_no_half_of_a_home_is_left(
 
     monkeypatch.setattr(RealmConfig, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        operators.add(home, "bob", tmp_path / "bob", NOW)
+        operators.add(home, "bob", tmp_path / "bob", now())
     assert not (tmp_path / "bob").exists()
