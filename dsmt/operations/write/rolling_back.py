@@ -1,16 +1,18 @@
 """Rolling back: an earlier revision, said again as a new one.
 
 Rule 1: what was there before stays in the history: a rollback is a revision like any other, and can be rolled back.
-Rule 2: who rolls a rollback back is told so: two may have typed the same at once, or one it again.
+Rule 2: it is said which artifacts are gone, and not refused: nodes may have kept them.
+Rule 3: who rolls a rollback back is told so: two may have typed the same at once, or one it again.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from dsmt.errors import NotFoundError
+from dsmt.errors import FailedError, NotFoundError, TransportError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.phrases import person, quoted
 from dsmt.operations.read.past import ServicePast, past
@@ -20,6 +22,7 @@ from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.applying import current, said_now, say_spec, unchanged
 from dsmt.ports.bus import Bus
 from dsmt.spec.plain import from_plain
+from dsmt.spec.records import ServiceSpec
 from dsmt.view import ServiceEntry
 
 BACK: Final = "back to r"
@@ -50,12 +53,28 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     spec = from_plain(again.spec)  # one that nobody can read is not applied
     twice = _twice(sight.view.services[service], service) if to is None else []
     revision = await say_spec(bus, sight, again, service)
-    told_so = [*twice, *_heeded(service, number, told, named=to is not None, stays=stays)]
-    return msgspec.structs.replace(said_now(spec, revision), warnings=told_so)
+    heeded = _heeded(service, number, told, named=to is not None, stays=stays)
+    return msgspec.structs.replace(said_now(spec, revision), warnings=[*twice, *heeded, *await _lacking(bus, spec, number)])
+
+
+async def _lacking(bus: Bus, spec: ServiceSpec, number: int) -> list[str]:
+    """What is said of artifacts that no broker has any more: what is used by no revision that stands is let go of."""
+    artifacts = [one for component in spec.components.values() for one in component.artifacts if one.origin == "depot"]
+    gone = []
+    for digest, name in {one.sha256: one.url.removeprefix("depot:") for one in artifacts if one.sha256 is not None}.items():
+        with suppress(FailedError, TransportError):  # it is rolled back all the same
+            try:
+                await anext(bus.get_blob(bytes.fromhex(digest)), None)
+            except NotFoundError:
+                gone.append(name)
+    if not gone:
+        return []
+    said = f"r{number} names {', '.join(gone)}, which is in the depot no more: it is not installed where no node has kept it"
+    return [f"{said}; next: apply its file again, with that"]
 
 
 def _twice(entry: ServiceEntry, service: str) -> list[str]:
-    """What is said of a rollback that stood, and is rolled back by no number (rule 2)."""
+    """What is said of a rollback that stood, and is rolled back by no number (rule 3)."""
     if entry.spec is None or not entry.spec.record.reason.startswith(BACK):
         return []
     number, fact = entry.spec.version, entry.spec.record
