@@ -18,7 +18,7 @@ from dsmt.operations.read.overruled import OverruledWord
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, brokers, controlling, declaring, node_control, nodesets, removing
-from dsmt.operations.write.writing import anew
+from dsmt.operations.write.writing import anew, follow, say
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
@@ -32,6 +32,7 @@ from tests.waiting import until
 from .test_past import applying_attributes
 
 Says = Callable[[BusClient, str, bool], Awaitable[object]]
+TARGET = Target.parse("web/app/0")
 TRUST = TrustStore(RealmName(name="test", roots=(bytes(32),)))
 
 
@@ -82,6 +83,41 @@ def test_a_word_that_was_overruled_is_told_by_why_at_each_broker(says: Says, tar
             for first in (False, True):
                 await says(eve, "eve", first)
                 assert (await told(ann)).overruled == [], "it is settled by her next word"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+def test_a_move_that_was_overruled_is_told_by_why_unless_it_was_made(is_made: bool, tmp_path: Path) -> None:
+    """Who repeats one that was made moves it once more."""
+
+    async def main() -> None:
+        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+            b1, b2 = await mesh(made, "b1", "b2")
+            ann, eve = await made.client("operator/ann", brokers=at(b1)), await made.client("operator/eve", brokers=at(b2))
+            controller = await made.client("controller/c1", brokers=at(b2))
+            await (await made.client("monitor/n1", brokers=at(b1))).publish(applying_attributes())
+            fact = SpecFact(spec=spec(web(2)), by="ann", reason="")
+            await applying.say_spec(ann, await look(ann), fact, "web")
+            await until(lambda: held(b1) == held(b2))
+            async with cut(made, b2, [b1]):
+                await controlling.restart(ann, TARGET, by="ann", reason="")
+                await controlling.stop(ann, TARGET, by="ann", reason="")
+                await controlling.move(eve, TARGET, None, accept_data_loss=False, by="eve", reason="")
+                there = (await look(eve)).view
+                asked = there.slot(key())
+                assert asked is not None
+                slot = Slot(
+                    node="n2",
+                    spec=str(there.services["web"].spec.id),  # type: ignore[union-attr]
+                    revision=1,
+                    desired="running",
+                    move_number=asked.will.move_number if is_made else 0,
+                )
+                await say(controller, [follow(there, key().topic, slot, subject=str(key()))])
+            await until(lambda: held(b1) == held(b2))
+            found = (await why(ann, TRUST, "web/app/0")).explained.overruled
+            assert [one.event["data"]["by"] for one in found] == ([] if is_made else ["eve"])
 
     asyncio.run(main())
 

@@ -10,8 +10,10 @@ import msgspec
 
 from dsmt.event.envelope import EventId, SignedEvent, thing_of
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
+from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
+from dsmt.event.slots import SlotKey
 from dsmt.operations.read.sight import Sight, ever_said
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
@@ -45,7 +47,8 @@ async def overruled_on(bus: BusReader, sight: Sight, topics: tuple[str, ...]) ->
     for signed in await ever_said(bus, topics, "what operators have said of it"):
         said[signed.event.topic].append(signed)
     lost = {signed.id: signed for topic in topics for signed in _lost(sight, topic, said[topic])}
-    return sorted(lost.values(), key=lambda signed: signed.event.time, reverse=True)
+    stays = [one for one in lost.values() if not _has_moved(sight, one, said[one.event.topic])]
+    return sorted(stays, key=lambda signed: signed.event.time, reverse=True)
 
 
 async def overruled_words(
@@ -93,6 +96,19 @@ def _lost(sight: Sight, topic: str, said: list[SignedEvent]) -> list[SignedEvent
     follows, first = _follows(stands, {one.id: one for one in said})
     others = (one for one in said if one.event.epoch == stands.event.epoch and one.id not in follows)
     return lost + [one for one in others if (one.event.version or 0) >= first and one.event.data != stands.event.data]
+
+
+def _has_moved(sight: Sight, word: SignedEvent, said: list[SignedEvent]) -> bool:
+    """Whether a word asked for a move that was made on its side, by the slot's fact: who repeated it would move it again."""
+    levels = word.event.topic.split("/")
+    if levels[0] != "service":
+        return False
+    slot = sight.view.slot(SlotKey(levels[1], levels[3], int(levels[4])))
+    before = next((one for one in said if one.id == word.event.replaces), None)
+    if slot is None or slot.fact is None or (before is None and word.event.replaces is not None):
+        return False
+    earlier = 0 if before is None else from_data(SlotControl, before.event.data).move_number
+    return earlier != from_data(SlotControl, word.event.data).move_number == slot.fact.record.move_number
 
 
 def _follows(stands: SignedEvent, known: dict[EventId, SignedEvent]) -> tuple[set[EventId], int]:
