@@ -34,7 +34,8 @@ LOOK_S: Final = 0.25
 QUIET_S: Final = 8.0
 """Where no slot's generation rises for so long, nobody contends for any."""
 CALM_S: Final = 80.0
-"""Until then all is quiet: what nobody wants any more was given the time to end that anything is (`UNKNOWN_MS`)."""
+"""Until then all is quiet: what nobody wants any more was given the time to end that anything is (`UNKNOWN_MS`), and a slot
+whose fact follows a void word is decided about, for who decides waited as long for that word."""
 VOID: Final = 65
 """What the thief applies has this number, or a greater one."""
 EVIL: Final = "evil"
@@ -67,7 +68,7 @@ async def stolen(play: Play) -> None:
     await fleet.say_again()
     await play.settled(90.0, "after the owner has said again what is to be")
     owner.unhold(slot)  # no further slot gets what stands while that is stopped by hand in one (A18)
-    await play.settled(30.0, "when nothing is held any more")
+    await play.settled(CALM_S, "when nothing is held any more")
     play.wrong += await _void_runs(play) + await _never_quiet(play) + of_one_mind(fleet) + displaced(fleet)
 
 
