@@ -136,6 +136,8 @@ async def _meet(play: Play, thief: SimOperator) -> None:
     broker.store.elections.has_room = has_room
     play.world.join()
     play.faults.note("the sides meet")
+    excluded_s = play.fleet.will.excluded_s
+    excluded_s.update(dict.fromkeys(excluded_s, play.now))  # until now the thief may have had it in use
     thief.apply(play.fleet.spec_of(EVIL, instances=3, revision=VOID + 4))
     if not has_room:
         await asyncio.sleep(play.between(0.5, 3.0))
