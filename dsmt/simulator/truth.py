@@ -72,12 +72,13 @@ def never_ready(fleet: Fleet) -> list[str]:
 
 
 def placed_on_excluded(fleet: Fleet) -> list[str]:
-    """No slot comes to a node that was excluded when it did (rule 4)."""
-    last: dict[str, str | None] = {}
+    """No slot comes to a node that was excluded when it did, by the fact that each follows (rule 4)."""
+    named: dict[EventId, str | None] = {}
     wrong = []
     start_ms = fleet.world.now_ms - fleet.world.loop.time() * 1000
     for slot, signed, node in fleet.named_in_turn():
-        before, last[slot] = last.get(slot), node
+        named[signed.id] = node
+        before = None if signed.event.replaces is None else named.get(signed.event.replaces)
         since = fleet.will.excluded_s.get(node or "")
         if node == before or since is None or signed.event.data["desired"] == "gone":
             continue

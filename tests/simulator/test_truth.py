@@ -46,12 +46,24 @@ def test_a_move_that_was_asked_for_is_made_once(nodes: list[str], told: list[str
 
 
 @pytest.mark.parametrize(
-    ("nodes", "told"), [(["n2", "n2"], []), (["n1", "n2"], ["12.2: web/app/0 came to n2, which is excluded (a#1-2)"])]
+    ("nodes", "follows", "told"),
+    [
+        (["n2", "n2"], 1, []),
+        (["n1", "n2"], 1, ["12.2: web/app/0 came to n2, which is excluded (a#1-2)"]),
+        (["n2", "n1", "n2"], 1, []),
+        (["n1", "n2", "n2"], 1, [f"12.2: web/app/0 came to n2, which is excluded (a#1-{n})" for n in (2, 3)]),
+        (["n1", "n2"], None, ["12.2: web/app/0 came to n2, which is excluded (a#1-2)"]),
+    ],
+    ids=["it stays", "it comes", "another was overruled", "it comes twice", "it follows nothing"],
 )
-def test_what_was_on_a_node_before_it_was_excluded_may_stay_there(nodes: list[str], told: list[str]) -> None:
+def test_what_was_on_a_node_before_it_was_excluded_may_stay_there(
+    nodes: list[str], follows: int | None, told: list[str]
+) -> None:
     facts = [said(n, "dsmt.slot", node=node, desired="running") for n, node in enumerate(nodes, 1)]
-    for fact, at_s in zip(facts, (1, 60), strict=True):
-        fact.event.time_ms = at_s * 1000
+    for fact, at_s in zip(facts, (1, 60, 70), strict=False):
+        fact.event.time_ms, fact.event.replaces = at_s * 1000, None
+    for fact in facts[1:]:
+        fact.event.replaces = None if follows is None else facts[follows - 1].id
     world = SimpleNamespace(now_ms=100_000, loop=SimpleNamespace(time=lambda: 100.0))
     will = SimpleNamespace(excluded_s={"n2": 30.0})
     fleet: Any = SimpleNamespace(
