@@ -56,6 +56,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32)))
     monkeypatch.setattr(coming_up, "read_identity", lambda _: identity)
+    monkeypatch.setattr(coming_up, "process_of", lambda *_: SimpleNamespace(pid=1))
     made = SimpleNamespace(
         is_joined=False, operator=lambda: None, realm=lambda: None, part=lambda *_: Path(), root=Path("/")
     )
@@ -97,6 +98,22 @@ def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:
         return asyncio.get_running_loop().time()
 
     assert run(main()) == 3 * EACH_S
+
+
+@pytest.mark.parametrize("now", [None, SimpleNamespace(pid=7)], ids=["it has not begun", "another one runs now"])
+def test_a_node_of_whose_former_manager_a_broker_has_heard_no_end_is_waited_for(
+    home: Home, monkeypatch: pytest.MonkeyPatch, now: object
+) -> None:
+    """All ended at once, the broker too: it takes that one for alive for a moment when it begins anew."""
+    began = {"n1": now}
+    monkeypatch.setattr(coming_up, "process_of", lambda _, program: began["n1"] if program == "container_manager" else None)
+
+    async def main() -> float:
+        asyncio.get_running_loop().call_later(EACH_S + 5.0, began.__setitem__, "n1", SimpleNamespace(pid=1))
+        await coming_up.attached(home, StartedRealm("r", (), (), NODES[:1], made=False), limit_s=30.0)
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == pytest.approx(EACH_S + 5.0, abs=1.0)
 
 
 def test_up_returns_when_its_controllers_are_there_too(home: Home) -> None:

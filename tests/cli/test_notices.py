@@ -8,6 +8,7 @@ from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import nodes
+from dsmt.operations.read.sight import KeeperDeath
 from dsmt.operations.read.summaries import status
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
@@ -21,7 +22,8 @@ def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
     realm.verdict("n2", state="left")
     seen = sight(realm.after(60))
     for node in ("n1", "n2"):
-        seen.passing.keepers[f"node/{node}"] = (seen.now_ms - 40_000, KeeperReplaced(directory="/h", died=7, pid=9))
+        said = KeeperReplaced(directory="/h", died=7, pid=9)
+        seen.passing.keepers[f"node/{node}"] = KeeperDeath(seen.now_ms - 40_000, seen.began_ms(f"node/{node}"), said)
     told = [(one.target, one.message) for one in alerts(seen, Found(nodes(seen))) if one.code == "keeper.died"]
     assert told == [("node/n1", "its spawner, pid 7, had died; pid 9 took its place 40 s ago")]
     trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
@@ -30,15 +32,19 @@ def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("began_ms_ago", "died_ms_ago", "told"), [(400_000, 299_000, 1), (400_000, 301_000, 0), (1000, 2000, 0)]
+    ("began_ms_ago", "died_ms_ago", "later", "told"),
+    [(400_000, 299_000, 0, 1), (400_000, 301_000, 0, 0), (1000, 2000, 0, 1), (2000, 1000, 1, 0)],
+    ids=["it is told", "long ago", "its incarnation is ahead of its clock", "it has begun anew"],
 )
 def test_of_the_death_of_a_keeper_is_told_for_a_while_and_not_after_its_node_has_begun_anew(
-    began_ms_ago: int, died_ms_ago: int, told: int
+    began_ms_ago: int, died_ms_ago: int, later: int, told: int
 ) -> None:
     seen = sight(Realm("n1").after(1000))
-    heard = Heartbeat(incarnation=seen.now_ms - began_ms_ago, sequence=9, lag_s=0.0, emit_rate_s=1.0)
+    incarnation = seen.now_ms - began_ms_ago
+    heard = Heartbeat(incarnation=incarnation + later, sequence=9, lag_s=0.0, emit_rate_s=1.0)
     seen.passing.heard["node/n1"] = (seen.now_ms, heard)
-    seen.passing.keepers["node/n1"] = (seen.now_ms - died_ms_ago, KeeperReplaced(directory="/h", died=7, pid=9))
+    said = KeeperReplaced(directory="/h", died=7, pid=9)
+    seen.passing.keepers["node/n1"] = KeeperDeath(seen.now_ms - died_ms_ago, incarnation, said)
     assert sum(one.code == "keeper.died" for one in alerts(seen, Found(nodes(seen)))) == told
 
 

@@ -15,6 +15,7 @@ import pytest
 from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.programs.known_spawner import KNOWN
 from tests.real.fleet import attached, eventually, gone, processes_of, redis_spec
 from tests.real.homes import at, everybody, name_of, run
 from tests.real.seat import dsmt
@@ -102,6 +103,7 @@ def test_a_spawner_that_dies_with_its_manager_is_told_by_the_next_one_and_none_t
         spawner, manager = (at(home, "nodes", "n1", one)() for one in ("spawner", "container_manager"))
         assert spawner is not None
         assert manager is not None
+        await eventually("its manager knows it", at(home, "nodes", "n1", KNOWN))
         for one in (spawner, manager):
             os.kill(one.pid, signal.SIGKILL)
         await gone(spawner, manager)

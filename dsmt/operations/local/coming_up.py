@@ -25,6 +25,7 @@ from dsmt.ports.realm import ENDED
 from dsmt.programs.configuration import IDENTITY, read_identity
 from dsmt.programs.pings import AGAIN_S, SILENT_S
 from dsmt.system.failures import little_left
+from dsmt.system.records import process_of
 from dsmt.trust.keys import key_id_of
 
 PATIENCE_S = 30.0
@@ -95,7 +96,8 @@ async def _all_come(
     def all_alive(sight: Sight) -> bool | None:
         nonlocal missing
         out.update({node: by_fact(home, node, ended) for node, ended in _ended(sight, keys).items()})
-        missing = _missing(connection, sight, _without(keys, out))
+        wanted = _without(keys, out)
+        missing = _missing(connection, sight, wanted) or [node for node in wanted if not _is_attached(home, sight, node)]
         return None if missing else True
 
     def far(_: Sight) -> str:
@@ -152,6 +154,12 @@ def _ended(sight: Sight, keys: Mapping[str, str]) -> dict[str, SignedEvent]:
     known = sight.view.nodes
     facts = {node: revoked(sight, known[node]) for node in keys if node in known}
     return {node: one for node, one in facts.items() if one is not None and one.event.topic.split("/")[2] == keys[node]}
+
+
+def _is_attached(home: Home, sight: Sight, node: str) -> bool:
+    """Whether the manager that runs now is the one that is attached: a broker may take one of before for alive."""
+    session, own = sight.newest_session(f"node/{node}"), process_of(home.part("nodes", node), "container_manager")
+    return session is not None and own is not None and session.record.pid in (None, own.pid)
 
 
 def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list[str]:

@@ -127,9 +127,10 @@ def _of_unsaid(sight: Sight) -> list[Alert]:
 def _of_keepers(sight: Sight) -> list[Alert]:
     """The last death of each keeper, while its source and its node are those of then, and it is not long ago."""
     return [
-        _of_keeper(sight, source, at_ms, said)
-        for source, (at_ms, said) in sorted(sight.passing.keepers.items())
-        if at_ms >= max(sight.began_ms(source), sight.now_ms - KEEPER_MS)
+        _of_keeper(sight, source, one.at_ms, one.said)
+        for source, one in sorted(sight.passing.keepers.items())
+        if one.incarnation >= sight.began_ms(source)
+        and one.at_ms >= sight.now_ms - KEEPER_MS
         and not (source.startswith("node/") and sight.fleet.state(source.removeprefix("node/")) == "left")
     ]
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from dsmt.controllers.brake import Brake, brake
 from dsmt.controllers.rollout import Governing
@@ -102,6 +102,14 @@ async def stands(bus: BusReader, topic: str) -> SignedEvent | None:
     return next(reversed(await retained(bus, topic, f"what was said on {topic}")), None)
 
 
+class KeeperDeath(NamedTuple):
+    """When a source said that its keeper, or its node's spawner, had died (realm ms), in which incarnation, and of whom."""
+
+    at_ms: int
+    incarnation: int
+    said: KeeperReplaced
+
+
 @dataclass(slots=True)
 class Passing:
     """What signals of the last minutes have said, and what of brokers themselves: which were removed, and which withhold."""
@@ -109,8 +117,8 @@ class Passing:
     stats: dict[str, tuple[int, BrokerStats]] = field(default_factory=dict)
     """By broker: when, and what."""
     gaps: int = 0
-    keepers: dict[str, tuple[int, KeeperReplaced]] = field(default_factory=dict)
-    """By source: the last death of a keeper that it saw, and when."""
+    keepers: dict[str, KeeperDeath] = field(default_factory=dict)
+    """By source: the last death of a keeper that it saw."""
     heard: dict[str, tuple[int, Heartbeat]] = field(default_factory=dict)
     """By source: when it was heard last."""
     announced: dict[str, BrokerAddress] = field(default_factory=dict)
@@ -141,7 +149,8 @@ class Passing:
             elif event.type == "dsmt.notice":
                 self.gaps += from_data(BrokerNotice, event.data).kind in ("gap", "equivocation")
             elif event.type == "dsmt.keeper":
-                self.keepers[event.source] = (event.time_ms, from_data(KeeperReplaced, event.data))
+                said = from_data(KeeperReplaced, event.data)
+                self.keepers[event.source] = KeeperDeath(event.time_ms, event.incarnation, said)
             elif event.type == "dsmt.config.broker":
                 word = from_data(BrokerWord, event.data)
                 self.announced[levels[2]] = address_of(word)
