@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -199,3 +201,26 @@ def test_an_artifact_is_put_only_if_it_is_the_one_that_is_declared(tmp_path: Pat
     with pytest.raises(InputError, match=f"declared {digest}; not used") as caught:
         asyncio.run(declaring.stage(declared, None))
     assert caught.value.code == "fetch.mismatch"
+
+
+@pytest.mark.parametrize(("code", "tries"), [("depot.full", 1), ("depot.busy", 0), ("depot.moved", 8)])
+def test_who_refuses_an_artifact_is_asked_again_only_while_that_may_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, tries: int
+) -> None:
+    """One that is busy for as long as anybody waits, and one that moves again and again, are given up."""
+    (tmp_path / "a.tar").write_bytes(b"content")
+    declared = declaring.Declared(
+        spec=parse(web(1, component="artifact: {url: a.tar}\n"), file="t")[0], directory=tmp_path, warnings=()
+    )
+    tried: list[str] = []
+
+    async def put_blob(_chunks: Any, _digest: bytes) -> None:
+        tried.append(code)
+        raise FailedError(code, "no", next="")
+
+    monkeypatch.setattr(declaring, "BUSY_S", 2.0)
+    bus: Any = SimpleNamespace(put_blob=put_blob)
+    with pytest.raises(FailedError) as caught:
+        asyncio.run(declaring.stage(declared, bus))
+    assert caught.value.code == code
+    assert len(tried) == tries if code != "depot.busy" else 2 <= len(tried) <= 11
