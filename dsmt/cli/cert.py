@@ -39,12 +39,13 @@ def _known(ctx: CliContext) -> list[HeldCertificate]:
     except (TransportError, RefusedError) as error:
         if isinstance(error, RefusedError) and error.code != "trust.expired":
             raise
-        trust, now_s, revoked = TrustStore(home.realm().realm), _dated(ctx).now_s, {}
+        trust, now_s, revoked = TrustStore(home.realm().realm), date(ctx).now_s, {}
         warn([f"only what this home has is listed, and not which keys are revoked: {error.message}"])
     return certificates.listing(trust, home, now_s, revoked)
 
 
-def _dated(ctx: CliContext) -> Dated:
+def date(ctx: CliContext) -> Dated:
+    """What time it is for a new certificate, by the brokers that are named, or the realm's."""
     realm = ctx.home().realm()
     named = None if realm.nats else ctx.brokers(realm)
     return asyncio.run(dated(realm.clocks if named is None else named))
@@ -99,7 +100,7 @@ async def _rotated(ctx: CliContext, name: str, now: Dated) -> certificates.Rotat
 @click.argument("name")
 def rotate(ctx: CliContext, name: str) -> None:
     """Give NAME, a member of this home, a new key and certificate. The former ones stay valid until they end."""
-    done = asyncio.run(_rotated(ctx, name, _dated(ctx)))
+    done = asyncio.run(_rotated(ctx, name, date(ctx)))
     ctx.done = True
     if ctx.json:
         document(done)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from dsmt.cli.cert import date
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import document
 from dsmt.operations.local import operators
-from dsmt.operations.local.dating import dated
 from dsmt.operations.local.lock import alone
 
 
@@ -21,11 +21,11 @@ from dsmt.operations.local.lock import alone
 )
 def add(ctx: CliContext, name: str, into: str | None) -> None:
     """Make the home of a further operator, with a key of their own. Needs the root key in this home."""
-    home, made = ctx.home(), Path(into or name).absolute()
+    home, made, now = ctx.home(), Path(into or name).absolute(), date(ctx)
 
     async def work() -> operators.Added:
         async with alone(home, ctx.tell_waits):
-            return operators.add(home, name, made, await dated(home.realm().clocks))
+            return operators.add(home, name, made, now)
 
     done = asyncio.run(work())
     ctx.done = True

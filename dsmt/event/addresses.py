@@ -18,3 +18,8 @@ def is_number(host: str) -> bool:
 def host_of(address: str) -> str:
     """The host of `host:port`, without brackets."""
     return address.rpartition(":")[0].strip("[]")
+
+
+def parted(address: str) -> tuple[str, int]:
+    """The host of `host:port`, without brackets, and the port. Raises `ValueError` for what is no number."""
+    return host_of(address), int(address.rpartition(":")[2])

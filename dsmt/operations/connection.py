@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.event.addresses import parted
 from dsmt.event.phrases import person
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.files import Files
@@ -215,10 +216,9 @@ async def _answering(brokers: list[BrokerAddress]) -> list[BrokerAddress]:
 
 async def listens(address: str) -> bool:
     """Whether anybody takes a TCP connection there."""
-    host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(REFUSED_S):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            _, writer = await asyncio.open_connection(*parted(address))
     except (OSError, ValueError, OverflowError):
         return False
     writer.close()

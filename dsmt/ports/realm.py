@@ -43,6 +43,8 @@ class About(msgspec.Struct, frozen=True):
     address: str = ""
 
 
+KEY_ENDED: Final = "dsmt.notice.ended"
+"""The type of a notice to who folds: what is held may be void, and is read anew (J3)."""
 KEPT_OUT: Final = "trust.denied"
 """The code of an error: the gate of a NATS server does not let somebody in, and has no way to tell why."""
 ENDED: Final = frozenset({"trust.revoked", "trust.expired", KEPT_OUT})

@@ -26,7 +26,7 @@ from dsmt.event.kinds.source import Following
 from dsmt.event.records import from_data, to_data
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Bus, Complete, Delivery, Draft, Interest, Notice
-from dsmt.ports.realm import NatsTerms
+from dsmt.ports.realm import KEY_ENDED, NatsTerms
 from dsmt.programs.bus import running, the_bus
 from dsmt.programs.configuration import NodeFile, RealmConfig, read_config, set_realm, write_config
 from dsmt.trust.identity import Identity
@@ -34,7 +34,6 @@ from dsmt.trust.store import TrustStore
 
 PLAN: Final = "moves.cbor"
 """In a member's directory: the realm as it will be."""
-ENDED: Final = "dsmt.notice.ended"
 TRY_S: Final = 1.0
 ANSWER_S: Final = 5.0
 LACKS: Final = "lacks the client of NATS: dsmt node add HOST again, or pip install 'dsmt[nats-client]' there"
@@ -76,7 +75,7 @@ class Follower:
             async with self._bus.subscribe(Interest((ENGINE,), conflate=True, signals=False)) as batches:
                 stands = False
                 async for batch in batches:
-                    if any(isinstance(one, Notice) and one.type == ENDED for one in batch):
+                    if any(isinstance(one, Notice) and one.type == KEY_ENDED for one in batch):
                         ended = True
                         break  # all that stands is read anew
                     for one in batch:

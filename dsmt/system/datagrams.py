@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from dsmt.errors import TransportError
+from dsmt.event.addresses import host_port, parted
 from dsmt.ports.datagrams import Receive
 
 
@@ -26,9 +27,8 @@ class UdpEndpoint(asyncio.DatagramProtocol):
 
     def send(self, content: bytes, to: str) -> None:
         """Send to `host:port`, an address and not a name."""
-        host, _, port = to.rpartition(":")
-        if self._transport is not None and port.isdigit():
-            self._transport.sendto(content, (host.strip("[]"), int(port)))
+        if self._transport is not None and to.rpartition(":")[2].isdigit():
+            self._transport.sendto(content, parted(to))
 
     def close(self) -> None:
         """Stop receiving."""
@@ -41,7 +41,7 @@ class UdpEndpoint(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """A datagram has come."""
-        self._receive(data, f"{addr[0]}:{addr[1]}")
+        self._receive(data, host_port(addr[0], addr[1]))
 
 
 class UdpDatagrams:

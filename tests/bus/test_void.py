@@ -153,20 +153,27 @@ async def test_a_full_disk_delays_it_and_a_broker_that_ends_before_does_it_when_
     assert stands(again, "config/y") == ("operator/bob", {"n": 1})
 
 
+@asynccontextmanager
+async def removed(r: TestRealm, s: Sides) -> AsyncIterator[tuple[str, dict[str, Any], BusClient]]:
+    """Eve has removed b1 at b2, which is cut off from it: the topic of the word on b1, what Bob had said there, a reader."""
+    said = words([s.b1, s.b2])
+    for topic, data in said.items():
+        await s.bob.publish(topic, data)
+    await s.alike()
+    topic, reader = "config/broker/b1", await r.client("operator/reader", brokers=at(s.b2))
+    s.eve._last[topic] = s.bob._last[topic]
+    async with cut(r, s.b2, [s.b1]):
+        await s.eve.publish(topic, said[topic] | {"removed": True, "by": "eve"})
+        await until(lambda: "b1" in reader.brokers._words.removed and not s.b2._others.copying.known)
+        yield topic, said[topic], reader
+
+
 @scenario
 async def test_who_is_a_broker_is_told_by_what_stands_then_and_the_brokers_read_each_other_again(r: TestRealm) -> None:
     async with sides(r) as s:
-        said = words([s.b1, s.b2])
-        for topic, data in said.items():
-            await s.bob.publish(topic, data)
-        await s.alike()
-        topic, reader = "config/broker/b1", await r.client("operator/reader", brokers=at(s.b2))
-        s.eve._last[topic] = s.bob._last[topic]
-        async with cut(r, s.b2, [s.b1]):
-            await s.eve.publish(topic, said[topic] | {"removed": True, "by": "eve"})
-            await until(lambda: "b1" in reader.brokers._words.removed and not s.b2._others.copying.known)
+        async with removed(r, s) as (topic, said, reader):
             await revoke(r, s.eve, s.b2)
-            await until(lambda: stands(s.b2, topic) == ("operator/bob", said[topic]))
+            await until(lambda: stands(s.b2, topic) == ("operator/bob", said))
         await until(lambda: linked(s.b1) == linked(s.b2) == 1)
         await until(lambda: "b1" in reader.brokers._words.present)
 
@@ -283,15 +290,7 @@ async def test_who_knew_of_the_end_before_its_broker_is_told_what_stands_again(r
 @scenario
 async def test_what_stands_again_later_for_the_disk_was_full_is_told_then_also_who_is_a_broker(r: TestRealm) -> None:
     async with sides(r) as s:
-        said = words([s.b1, s.b2])
-        for topic, data in said.items():
-            await s.bob.publish(topic, data)
-        await s.alike()
-        topic, reader = "config/broker/b1", await r.client("operator/reader", brokers=at(s.b2))
-        s.eve._last[topic] = s.bob._last[topic]
-        async with cut(r, s.b2, [s.b1]):
-            await s.eve.publish(topic, said[topic] | {"removed": True, "by": "eve"})
-            await until(lambda: "b1" in reader.brokers._words.removed and not s.b2._others.copying.known)
+        async with removed(r, s) as (topic, said, reader):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(Elections, "elect", full)
                 await revoke(r, s.eve, s.b2)
@@ -299,7 +298,7 @@ async def test_what_stands_again_later_for_the_disk_was_full_is_told_then_also_w
             async with reading(await r.client("operator/late", brokers=at(s.b2)), topic, **FOLDS) as got:
                 assert got.arrived == []
                 s.b2._ingest.expire()
-                await until(lambda: [one.signed.event.data for one in got.arrived] == [said[topic]])
+                await until(lambda: [one.signed.event.data for one in got.arrived] == [said])
         await until(lambda: linked(s.b1) == linked(s.b2) == 1)
         await until(lambda: "b1" in reader.brokers._words.present)
 

@@ -15,13 +15,14 @@ from typing import Final
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.bus import Notice
+from dsmt.ports.realm import KEY_ENDED
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import TrustStore
 
 NAMESAKE: Final = Notice("dsmt.notice.namesake", "another key that had this name has ended: what it said may count as newer")
 
-ENDED: Final = Notice("dsmt.notice.ended", "a key has ended: what it said, and nobody says again, is void")
+ENDED: Final = Notice(KEY_ENDED, "a key has ended: what it said, and nobody says again, is void")
 
 
 class EndedKeys:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from dsmt.errors import FailedError, InputError
-from dsmt.event.addresses import host_of, host_port
+from dsmt.event.addresses import host_port, parted
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.sockets import LinuxSockets, family_of
 
@@ -46,7 +46,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 def keep_free(address: str) -> None:
     """Give nobody the port of an address that was named."""
-    _given.append(int(address.rpartition(":")[2]))
+    _given.append(parted(address)[1])
 
 
 def is_here(host: str) -> bool:
@@ -61,7 +61,7 @@ def is_here(host: str) -> bool:
 
 def own_address(broker: str) -> str:
     """The address of this machine on the way to a broker: where its services are reached."""
-    host, port = host_of(broker), int(broker.rpartition(":")[2])
+    host, port = parted(broker)
     try:
         with socket.socket(family_of(host), socket.SOCK_DGRAM) as probe:
             probe.connect((host, port))
@@ -102,7 +102,7 @@ def check_free(address: str, who: str, *, then: str, moved: str = NEW_REALM) -> 
 
     `then` says what to do about the holder, and `moved` what else helps but that address.
     """
-    host, port = host_of(address), int(address.rpartition(":")[2])
+    host, port = parted(address)
     if not is_here(host):
         said = f"{who} cannot listen on {address}: {host} is no address of this machine"
         raise FailedError("start.address", said, next=f"give it that address; or {moved}")

@@ -61,10 +61,8 @@ def settle_node(directory: Path, told: Settling) -> tuple[NodeFile, NodeFile]:
     """What a node's file said, and what it says now. Raises `InputError` for a damaged one."""
     held = NodeFile.read(directory)
     address = _address(held) if told.address is None else told.address
-    elsewhere = held.elsewhere if told.address is None else not is_here(address)
-    now = msgspec.structs.replace(
-        held, labels={**held.labels, **told.labels}, address=address, elsewhere=elsewhere and not is_here(address)
-    )
+    elsewhere = (held.elsewhere or told.address is not None) and not is_here(address)
+    now = msgspec.structs.replace(held, labels={**held.labels, **told.labels}, address=address, elsewhere=elsewhere)
     if now != held:
         if process_of(directory, "spawner") is not None:
             (directory / SETTLED).touch()

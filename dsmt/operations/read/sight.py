@@ -28,7 +28,7 @@ from dsmt.event.slots import SlotKey
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, BusReader, Delivery, Interest, Notice, Start
-from dsmt.ports.realm import BrokerAddress, address_of
+from dsmt.ports.realm import KEY_ENDED, BrokerAddress, address_of
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import NO_SLOT, PATTERNS, Fleet, Held, SlotEntry, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
@@ -42,7 +42,6 @@ STATS_MS: Final = 70_000
 """Brokers say their stats each 30 s."""
 KEEPER_MS: Final = 300_000
 """How long `status` tells of the death of a keeper or spawner."""
-ENDED: Final = "dsmt.notice.ended"
 _OF_BROKERS: Final = Interest(("config/broker/+", "broker/+/withheld/+"), conflate=True, signals=False, follow=False)
 HEARD_MS: Final = 5_000
 """How far back heartbeats are looked for."""
@@ -311,7 +310,7 @@ async def watch(bus: BusReader) -> AsyncGenerator[Sight, None]:
 
 def _begins_anew(following: ViewFollower, delivery: Delivery) -> bool:
     """Take in what came; whether all is to be read anew: where a key has ended, what is held may be void (J3)."""
-    if isinstance(delivery, Notice) and delivery.type == ENDED:
+    if isinstance(delivery, Notice) and delivery.type == KEY_ENDED:
         following.begin()
         return True
     return following.take(delivery) is Step.BEHIND
