@@ -24,6 +24,7 @@ from dsmt.trust.certificate import issue
 from dsmt.trust.grants import read_patterns
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Facts, Pen, reading
 from tests.bus.test_nats_door import Kept, on_nats
 from tests.waiting import until
@@ -157,6 +158,38 @@ async def test_what_an_answer_of_a_server_overwrites_stands_again_within_a_momen
                 assert now.subject == stood.subject
     async with reading(bus, "user/", start=Start.FACTS) as got:
         assert (got.of("user/f"), got.types()) == ([{"n": 2}], [])
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_what_a_stolen_key_says_where_its_owner_has_said_it_anew_does_not_stay_when_it_has_ended(tmp_path, is_away) -> None:
+    """Both have one name, so the later word takes the place of the one that is believed: also while no gate is there."""
+
+    async def within(k: Kept) -> None:
+        root, bob = await k.bus(k.made.identity("root")), await k.bus(k.identities["operator/bob"])
+        administrator = await k.servers.administrator()
+        subject = k.subjects.event("operator/alice", "nodeset/few", fact=True)
+        words = []
+        for identity in (k.made.identity("operator/alice"), k.identities["operator/alice"]):
+            link = await k.servers.link(identity)
+            await NatsOpener(k.made.trust(), k.subjects, lambda: 0.0).introduce(link, identity)
+            said = {"expression": f"n{len(words)}", "by": "alice"}
+            words.append(Pen(identity).write("nodeset/few", said, version=1 + len(words)).raw)
+            await link.publish(Publication(subject, words[-1], {}))
+        assert (await last_on(administrator, k.subjects.history, subject)).raw == words[1]
+        if is_away:
+            await k.gates.close(0)
+        stolen = k.identities["operator/alice"].key.key_id
+        await root.publish(Draft(topic_of(stolen, "root"), {"by": "root", "reason": "stolen"}))
+        if is_away:
+            k.gates.open(0)
+        async with asyncio.timeout(20):
+            while (now := await last_on(administrator, k.subjects.facts, subject)).raw != words[0]:
+                assert now.raw == words[1]
+                await asyncio.sleep(0.02)
+        async with reading(bob, "nodeset/", start=Start.FACTS) as got:
+            assert got.of("nodeset/few") == [{"expression": "n0", "by": "alice"}]
+
+    on_nats(within)(tmp_path)
 
 
 @on_nats

@@ -100,11 +100,13 @@ class NatsGate:
         )
         self._members = NatsMembers(self.bus, self._subjects, dismissed)
         self._accounts = NatsAccounts(self.bus, trust, clock)
-        self._presence = NatsPresence(self.bus, trust, clock, about, accounts=self._accounts, full=full)
         self._questions = NatsQuestions(self.bus, self._subjects)
         self._blobs = NatsBlobs(self.bus, self._subjects)
         self._room = NatsRoom(self.bus, self._subjects, self._blobs, low)
         self._guard = NatsGuard(self.bus, self._subjects, NatsOpener(trust, self._subjects, clock.boottime))
+        self._presence = NatsPresence(
+            self.bus, trust, clock, about, accounts=self._accounts, ended=self._guard.ended, full=full
+        )
         self._answering: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._log = Logger(gate=identity.name)

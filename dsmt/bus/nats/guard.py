@@ -5,7 +5,10 @@ Rule 1: a server answers on whatever subject was named by who asked, and needs n
 Rule 2: what comes on a subject that is retained, and is not an event of its source on its topic (or certificates of its
     key) that is newer than what was heard there, is doubted: what stream H has on the subject is read, and the newest that
     may be believed is put there again, if it is not the last.
-Rule 3: of several gates one hears each message. What was overwritten after its history was trimmed is lost to those who come
+Rule 3: who has a stolen key may have said something where the owner of its name has said it anew with another key. When the
+    first key has ended, what an operator had said before stands again, if that may be believed (J3). Each gate sees to it,
+    also when it begins. Under other names each one's words stand side by side, and readers choose.
+Rule 4: of several gates one hears each message. What was overwritten after its history was trimmed is lost to those who come
     later, until who holds it offers it (R5).
 """
 
@@ -22,11 +25,13 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
-from dsmt.bus.nats.opener import NatsOpener
+from dsmt.bus.nats.opener import ENDED, NatsOpener
 from dsmt.bus.nats.streams import Stored
 from dsmt.bus.wire.subjects import SPOKEN, Subjects
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.event.codec import decode_part
 from dsmt.logs import Logger
+from dsmt.trust.revocations import is_void
 
 NEW_MS: Final = 10_000
 """What was said longer ago, and is heard on a subject of which nothing was heard, is looked at."""
@@ -49,6 +54,7 @@ class NatsGuard:
         """By subject: the number of the newest that was heard."""
         self._doubted: OrderedDict[str, tuple[bytes, int]] = OrderedDict()
         """By subject: what was heard there, and how often it is still looked."""
+        self._revocations, self._revoked = 0, asyncio.Event()
         self._work = asyncio.Event()
         self._log = Logger(gate=bus.source)
 
@@ -56,6 +62,7 @@ class NatsGuard:
         """Hear what comes, and put right what is doubted, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hearing.run())
+            group.create_task(self._look_back())
             while True:
                 await self._work.wait()
                 self._work.clear()
@@ -69,6 +76,38 @@ class NatsGuard:
                         self._doubt(subject, heard, left - 1)
                 if self._doubted:
                     await asyncio.sleep(RETRY_S)
+
+    def ended(self, revocations: int) -> None:
+        """So many revocations are known."""
+        if revocations != self._revocations:
+            self._revocations = revocations
+            self._revoked.set()
+
+    async def _look_back(self) -> Never:
+        """Doubt what operators have said with keys that have ended (rule 3)."""
+        while True:
+            await self._revoked.wait()
+            self._revoked.clear()
+            try:
+                link = await self._bus.held()
+                facts = all_of(link, self._subjects.facts, self._subjects.retained("f"), sizes=True)
+                found = {self._subjects.speaker(one.subject) async for one in facts}
+                for name in sorted(name for name in found if name.startswith("operator/")):
+                    await self._doubt_void(link, name)
+            except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
+                self._revoked.set()
+                await asyncio.sleep(RETRY_S)
+
+    async def _doubt_void(self, link: NatsLink, name: str) -> None:
+        """Doubt the last words on their subjects that are void. Raises `TransportError`."""
+        own, _ = self._subjects.of(name)
+        last = {stored.subject: stored async for stored in all_of(link, self._subjects.history, [own])}
+        for stored in last.values():
+            try:
+                await self._opener.open(link, stored)
+            except UnusableEventError as error:
+                if error.code == ENDED and is_void(decode_part(stored.raw).events[0], lambda _: True):
+                    self._doubt(stored.subject, stored.raw)
 
     async def _heard(self, message: Msg) -> None:
         stored = Stored(message.subject, 0, self._bus.now_ms(), message.data)

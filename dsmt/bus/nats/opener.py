@@ -33,6 +33,8 @@ from dsmt.trust.revocations import REVOKED
 from dsmt.trust.store import TrustStore
 
 UNKNOWN: Final = frozenset({"trust.stranger", "trust.name"})
+ENDED: Final = "trust.revoked"
+"""Why nobody believes what a key says that was revoked."""
 ASK_AGAIN_S: Final = 1.0
 _REMEMBERED: Final = 4096
 

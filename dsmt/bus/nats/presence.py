@@ -83,7 +83,10 @@ class BusWords:
 
 
 class NatsPresence:
-    """That of the server at which a gate listens. `ready` is set when the past was read, and who attaches is heard."""
+    """That of the server at which a gate listens. `ready` is set when the past was read, and who attaches is heard.
+
+    `ended` is told how many revocations are known, whenever there may be more.
+    """
 
     def __init__(
         self,
@@ -93,9 +96,11 @@ class NatsPresence:
         about: About,
         *,
         accounts: NatsAccounts,
+        ended: Callable[[int], object] = lambda _: None,
         full: Callable[[], str] = str,
     ) -> None:
         self._bus, self._trust, self._clock, self._about, self._full = bus, trust, clock, about, full
+        self._tell_ended = ended
         self._accounts = accounts
         self._subjects = Subjects(trust.realm.name)
         self._words = SessionWords(bus.source, BusWords(bus), clock.boottime())
@@ -136,6 +141,7 @@ class NatsPresence:
         async with self._bus.subscribe(Interest(patterns, conflate=True)) as subscription:
             async for batch in subscription:
                 said = [one.signed for one in batch if isinstance(one, Arrived)]
+                self._tell_ended(self._trust.revocations)
                 if self._restored.is_set():
                     self._words.stored(_row(one) for one in said if one.event.source != self._bus.source)
                     await self._expel(link, self._trust.is_revoked)
