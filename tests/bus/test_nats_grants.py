@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from dsmt.errors import RefusedError, TransportError
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.payload import canonical
 from dsmt.event.records import to_data
+from dsmt.operations.read.sight import watch
 from dsmt.ports.bus import Draft, Interest, Start
 from dsmt.trust.certificate import issue
 from dsmt.trust.grants import read_patterns
@@ -190,6 +192,26 @@ def test_what_a_stolen_key_says_where_its_owner_has_said_it_anew_does_not_stay_w
             assert got.of("nodeset/few") == [{"expression": "n0", "by": "alice"}]
 
     on_nats(within)(tmp_path)
+
+
+@on_nats
+async def test_a_command_that_looks_on_sees_what_stands_when_a_key_has_ended(k: Kept) -> None:
+    root, eve, alice = [Facts(await k.bus(k.made.identity(name))) for name in ("root", "operator/eve", "operator/alice")]
+    said = {"expression": "n1", "by": "alice"}
+    eve._last["nodeset/few"] = await alice.publish("nodeset/few", said)
+    await eve.publish("nodeset/few", said | {"expression": "n2"})
+    await eve.publish("nodeset/evil", said)
+    seen = []
+    async with asyncio.timeout(20), aclosing(watch(await k.bus(k.identities["operator/bob"]))) as sights:
+        async for sight in sights:
+            stand = {topic: sight.view.winner(topic) for topic in ("nodeset/few", "nodeset/evil")}
+            seen.append({topic: one.event.data["expression"] for topic, one in stand.items() if one is not None})
+            if len(seen) == 1:
+                stolen = eve._client._identity.key.key_id
+                await root._client.publish(Draft(topic_of(stolen, "root"), {"by": "root", "reason": "stolen"}))
+            if seen[-1] == {"nodeset/few": "n1"}:
+                break
+    assert seen[0] == {"nodeset/few": "n2", "nodeset/evil": "n1"}
 
 
 @on_nats

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dsmt.bus.rules.ended_keys import ENDED, EndedKeys
+from dsmt.bus.rules.ended_keys import KEY_HAS_ENDED, EndedKeys
 from dsmt.bus.rules.proofs import introduce
 from dsmt.bus.rules.quota import charged
 from dsmt.errors import UnusableEventError
@@ -83,6 +83,6 @@ class ShownCertificates:
         for error in self._ended_keys.told(raws):
             self._log.warning("revocation not believed", code=error.code, reason=error.message)
         if self._was_told and self._trust.revocations > known:
-            self._tell(ENDED)
+            self._tell(KEY_HAS_ENDED)
         self._was_told = self._was_told or complete
         return self._ended_keys.missing() if complete else []

@@ -46,6 +46,11 @@ class NatsOpener:
         self._trust, self._subjects, self._now = trust, subjects, now
         self._missed: dict[tuple[str, bytes], float] = {}
 
+    @property
+    def revocations(self) -> int:
+        """How many revocations are known."""
+        return self._trust.revocations
+
     async def open(self, link: NatsLink, stored: Stored) -> SignedEvent:
         """The event of a message. Raises `UnusableEventError` that says why it is none, `TransportError`."""
         said = self._subjects.said(stored.subject)

@@ -7,6 +7,7 @@ Rule 2: a token of its reader is published, too, and comes back in its place in 
 Rule 3: it goes on behind its last row, over lost links; one that was overtaken by the trimming begins anew, unless it
     reads the history: that is told what was trimmed.
 Rule 4: its marks say whether the streams are whole (`rules.refilling`).
+Rule 5: its reader is told when a key has ended since it began: what that said may be void (J3).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.page import Page, read_page, set_mark
 from dsmt.bus.nats.streams import Head, Stored, head
+from dsmt.bus.rules.ended_keys import KEY_HAS_ENDED
 from dsmt.bus.rules.follower import MissingPart
 from dsmt.bus.rules.nats_config import ALL
 from dsmt.bus.rules.refilling import Refilling
@@ -65,7 +67,7 @@ class NatsSubscription:
         self._held, self._now, self._now_ms = held, now, now_ms
         self._deliveries = Deliveries(conflate=interest.conflate)
         self._number = os.urandom(9).hex()
-        self._store, self._refilling = "", Refilling()
+        self._store, self._refilling, self._revocations = "", Refilling(), 0
         self._began = self._after = self._covered = 0
         self._since_ms: int | None = None
         self._older_ms = 0
@@ -157,6 +159,7 @@ class NatsSubscription:
             if self._interest.start is Start.FACTS:
                 self._snapshot(await self._page(link))
             self._after = self._began
+        self._revocations = self._revocations if self._store else self._opener.revocations
         self._store = at.store
         if self._interest.start is not Start.HISTORY:
             self._complete(again=anew)
@@ -261,6 +264,9 @@ class NatsSubscription:
         for stored in _conflated(batch) if self._interest.conflate else batch:
             await self._one(link, stored)
             self._after, self._since_ms = stored.row, None
+        if self._opener.revocations > self._revocations:
+            self._revocations = self._opener.revocations
+            self._deliveries.tell(KEY_HAS_ENDED)
         now = self._now()
         self._deliveries.tick(now)
         while (missing := self._deliveries.overdue(now)) is not None:

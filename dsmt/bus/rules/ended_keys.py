@@ -22,7 +22,7 @@ from dsmt.trust.store import TrustStore
 
 NAMESAKE: Final = Notice("dsmt.notice.namesake", "another key that had this name has ended: what it said may count as newer")
 
-ENDED: Final = Notice(KEY_ENDED, "a key has ended: what it said, and nobody says again, is void")
+KEY_HAS_ENDED: Final = Notice(KEY_ENDED, "a key has ended: what it said, and nobody says again, is void")
 
 
 class EndedKeys:
