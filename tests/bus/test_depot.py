@@ -99,10 +99,25 @@ def test_what_a_spec_names_that_slots_still_implement_is_never_given_for_room(sh
 def test_one_operator_cannot_fill_it(shelf):
     for n in range(5):
         assert shelf.put(content(n)).ok
+        shelf.names(content(n))
     refused = shelf.put(content(5))
     assert not refused.ok
     assert "operator/a" in refused.message
     assert shelf.put(content(6), payer="operator/b").ok
+
+
+def test_who_puts_one_revision_after_another_is_never_refused_for_the_former_ones(shelf):
+    """Of its part the oldest gives way that nothing names any more, and nothing of anybody else's."""
+    assert shelf.put(content(100), payer="operator/b").ok
+    shelf.put(content(0))
+    shelf.names(content(0))
+    for n in range(1, 12):
+        assert shelf.put(content(n)).ok
+        shelf.names(content(n))
+        if n > 1:
+            shelf.names_no_more(content(n - 1))
+    assert [n for n in range(12) if shelf.has(content(n))] == [0, 8, 9, 10, 11]
+    assert shelf.has(content(100))
 
 
 def test_what_was_begun_and_not_gone_on_with_is_removed(shelf):

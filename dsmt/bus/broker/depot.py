@@ -1,9 +1,9 @@
 """The depot's broker side: blobs by their sha256, in chunks, kept in the broker's store.
 
 Rule 1: a complete blob is never written again, whoever asks; only operators put.
-Rule 2: it is bounded in bytes, and each operator's part of it. For room the oldest blobs go that no live fact names; what
-    was begun and not gone on with for `UNFINISHED_MS` goes first (D2). So it is with room on the disk, of which
-    some is kept for events (`ports.blobs.kept_for_events`).
+Rule 2: it is bounded in bytes, and each operator's part of it. For room the oldest blobs go that no live fact names, for
+    room in an operator's part those of that operator; what was begun and not gone on with for `UNFINISHED_MS` goes first
+    (D2). So it is with room on the disk, of which some is kept for events (`ports.blobs.kept_for_events`).
     What is fetched from another broker (`filling`) is nobody's part, and nobody else writes it meanwhile.
 Rule 3: hashing and removing are done in steps of a few chunks, between which the loop does what else is due.
 Rule 4: what is fetched from here is looked at, too, once in `AGAIN_MS`: a disk may have given other bytes than it was given.
@@ -117,7 +117,7 @@ class Depot:
             raise InputError("bus.frame", "a chunk is one part of 1 to 256 KiB, of a blob that has at most 2^20 of them")
         if self._is_busy(frame.digest):
             return _busy(frame, "this blob is just being checked or removed")
-        said = self._part(payer, len(parts[0])) or self._room(frame.digest, len(parts[0]))
+        said = self._part(frame.digest, len(parts[0]), payer) or self._room(frame.digest, len(parts[0]))
         if not said:
             try:
                 self._blobs.put_chunk(frame.digest, frame.number, parts[0], payer=payer, now_ms=self._now_ms())
@@ -181,18 +181,20 @@ class Depot:
 
     # --- room ----------------------------------------------------------------------------------------------------
 
-    def _part(self, payer: str, size: int) -> str:
+    def _part(self, digest: bytes, size: int, payer: str) -> str:
         """Why somebody may not keep more; empty when they may."""
-        if sum(one.size for one in self._blobs.all() if one.payer == payer) + size <= self._limit * PAYER_SHARE:
+        most = int(self._limit * PAYER_SHARE)
+        over = sum(one.size for one in self._blobs.all() if one.payer == payer) + size - most
+        if over <= self._give(over, (one for one in self._spare(digest) if one.payer == payer)):
             return ""
-        return f"{payer} keeps as much in the depot as one operator may: {int(self._limit * PAYER_SHARE)} bytes"
+        return f"{payer} keeps as much in the depot as one operator may, {most} bytes, and live facts name all of it"
 
     def _room(self, digest: bytes, size: int) -> str:
         """Why there is no room for a chunk; empty when there is."""
         blobs = self._blobs.all()
         over = sum(one.size for one in blobs) + size - self._limit
         short = self._short(size)
-        given = self._give(max(over, short), (one for one in self._spare() if one.digest != digest))
+        given = self._give(max(over, short), self._spare(digest))
         if over > given:
             return f"the depot holds {self._limit} bytes, and live facts name all of it"
         if short > given:
@@ -214,11 +216,12 @@ class Depot:
             given += blob.size
         return given
 
-    def _spare(self) -> Iterator[Blob]:
-        """What may go, in the order in which it goes (rule 2); looked for when the first is asked for."""
+    def _spare(self, digest: bytes = b"") -> Iterator[Blob]:
+        """What may go but for one, in the order in which it goes (rule 2); looked for when the first is asked for."""
         named = self._blobs.named()
         late = self._now_ms() - UNFINISHED_MS
-        spare = [one for one in self._blobs.all() if (one.digest not in named if one.whole else one.at_ms < late)]
+        others = (one for one in self._blobs.all() if one.digest != digest)
+        spare = [one for one in others if (one.digest not in named if one.whole else one.at_ms < late)]
         yield from sorted(spare, key=lambda one: (one.whole, one.at_ms, one.digest))
 
     def expire(self) -> None:
