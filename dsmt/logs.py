@@ -1,14 +1,20 @@
 """Logs of dsmt's own processes: structlog, imported with the first line that is written.
 
-What is logged is for people who look after dsmt itself; what happens to services are events, not log lines.
+What is logged is for people who look after dsmt itself; what happens to services are events, not log lines. A process may
+run for years, and say each second that a broker does not answer: whoever has a log of its own is asked now and then to keep
+it small.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from types import ModuleType
 from typing import Any, Final
+
+LINES: Final = 256
+"""After so many lines the log is looked at."""
 
 
 class Logger:
@@ -17,6 +23,9 @@ class Logger:
     __slots__ = ("_bound",)
 
     enabled = False
+    _lines = 0
+    keep_small: Callable[[], object] = staticmethod(lambda: None)
+    """Is called after each `LINES` lines."""
 
     def __init__(self, **bound: Any) -> None:
         self._bound = bound
@@ -37,6 +46,9 @@ class Logger:
         if Logger.enabled:
             with suppress(OSError):  # a full disk takes no lines; that must end nothing
                 _configured().get_logger().bind(**self._bound).log(_LEVELS[level], event, **fields)
+                Logger._lines += 1
+                if Logger._lines % LINES == 0:
+                    Logger.keep_small()
 
 
 _LEVELS: Final = {"info": 20, "warning": 30, "error": 40}

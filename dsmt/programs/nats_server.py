@@ -46,12 +46,18 @@ def main(directory: str) -> int:
     """Become the server of a directory; the exit code where that was removed. Raises `FailedError`: none is installed."""
     config = Path(directory) / "server.conf"
     try:
-        write_atomically(str(config), configuration(Path(directory)).encode())
+        write_atomically(str(config), configuration(Path(directory), log=_own_log(Path(directory))).encode())
     except RefusedError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit
     binary = program()
     return os.execv(binary, [binary, "-c", str(config)])  # noqa: S606 - it takes the place of this process
+
+
+def _own_log(directory: Path) -> str:
+    """The log to which this program was begun to write; empty for whatever else its standard error is."""
+    log = directory / "nats_server.log"
+    return str(log) if log.exists() and os.path.samestat(log.stat(), os.fstat(2)) else ""
 
 
 def program() -> str:
@@ -63,8 +69,8 @@ def program() -> str:
     return found
 
 
-def configuration(directory: Path) -> str:
-    """What the server of a directory is told. Raises `RefusedError` for one that was removed."""
+def configuration(directory: Path, *, log: str = "") -> str:
+    """What the server of a directory is told; in `log` it says how it is. Raises `RefusedError` for one that was removed."""
     told = BrokerFile.read(directory)
     keys = GateFile.read(directory)
     words = _words(directory, told.realm)
@@ -81,6 +87,7 @@ def configuration(directory: Path) -> str:
         cluster=cluster_of(told, keys),
         routes=tuple(one for one in routes if one not in gone),
         synced=told.synced,
+        log=log,
         tls=Tls(*(str(directory / name) for name in ("server.pem", "server.key", "authority.pem"))),
     )
     bridge = SecretKey(keys.bridge).public if keys.bridge else b""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from dsmt.errors import FailedError
+from dsmt.logs import Logger
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.garbage import keeping_all
 from dsmt.system.procfs import identity_of, set_name, set_title
@@ -30,7 +32,7 @@ Main = Callable[[str], int]
 """A program: takes its directory, returns its exit code."""
 
 LOG_CAP: Final = 1 << 20
-"""A log larger than this at start is put aside as `.1`."""
+"""A log that is larger, at its start or when it is looked at, is put aside as `.1`."""
 
 _APPENDED: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -113,6 +115,15 @@ def open_log(directory: str, name: str) -> int:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
+def go_on_in(directory: str, name: str) -> None:
+    """Go on in the log of this name, where the one that is written has grown too large; where none is to be had, in that."""
+    log = open_log(directory, name)
+    if stat.S_ISREG(os.fstat(log).st_mode):
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    os.close(log)
+
+
 def _be(program: Program, close: Callable[[], None]) -> NoReturn:
     """The child: never returns to the parent's code."""
     code = BUG
@@ -121,6 +132,7 @@ def _be(program: Program, close: Callable[[], None]) -> NoReturn:
         _default_signals()
         close()
         _redirect(open_log(program.directory, program.name))
+        Logger.keep_small = lambda: go_on_in(program.directory, program.name)
         set_name(f"dsmt-{program.name}")
         set_title(f"dsmt-{program.name} {program.directory}")
         _own_record(program.record)

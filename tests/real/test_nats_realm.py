@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -29,6 +30,7 @@ from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import nats_server
 from dsmt.programs.configuration import ServersKey, read_config
+from dsmt.system.fork import LOG_CAP
 from dsmt.system.procfs import is_alive
 from dsmt.system.records import process_of
 from dsmt.trust.revocations import topic_of
@@ -76,6 +78,10 @@ def test_the_demo_repairs_an_instance_and_a_node_on_nats_and_leaves_nothing() ->
 
 @on_nats(nodes=2)
 async def test_a_killed_server_and_a_killed_gate_come_back_and_nothing_was_lost(made: Fleet) -> None:
+    log = made.home.part("brokers", "b1") / "nats_server.log"
+    told = json.loads((log.parent / "server.conf").read_text())
+    assert (told["log_file"], told["logfile_size_limit"]) == (str(log), LOG_CAP), "it bounds its log itself"
+    assert "Server is ready" in log.read_text()
     await made.apply(WEB)
     await made.ready("web", 2)
     before = made.pids("web")

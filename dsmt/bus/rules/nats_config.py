@@ -35,6 +35,7 @@ LISTED: Final = 65_536
 ADDED: Final = "~"
 RETRIES: Final = 1_000_000
 """How often a server tries a route of which it was told by another one, each second: as long as those it was given."""
+LOG_BYTES: Final = 1 << 20
 REPORT_EACH: Final = 3600
 """Of so many attempts to reach another server one is told in the log."""
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -80,6 +81,8 @@ class Server(msgspec.Struct, frozen=True):
     routes: tuple[str, ...] = ()
     synced: bool = False
     tls: Tls | None = None
+    log: str = ""
+    """The file in which it says how it is, of which it keeps so much as anybody of a log; empty for its standard error."""
 
 
 def server_name(broker: str, public: bytes) -> str:
@@ -123,6 +126,8 @@ def server_config(server: Server, gate: Gate | None = None) -> str:
         "ping_max": 2,
         "jetstream": {"store_dir": server.directory},
     }
+    if server.log:
+        told |= {"log_file": server.log, "logfile_size_limit": LOG_BYTES, "logfile_max_num": 2}
     if server.synced:
         told["jetstream"]["sync_interval"] = "always"
     if server.cluster:
