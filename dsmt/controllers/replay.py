@@ -19,6 +19,7 @@ Rule 6: who begins after a revocation is never given what that key had said. So 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import TOMBSTONE, Event, SignedEvent, thing_of
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.records import from_data
+from dsmt.event.registry import row_of
 from dsmt.trust.grants import is_said_again
 from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
@@ -74,18 +76,39 @@ class Report:
         return sum(finding.stale for finding in self.findings)
 
 
-class _History:
-    """The rows of one store, in order, and what is looked up in them."""
+class Rows:
+    """Of the rows of one store those that a replay needs, in order, and the numbers of all: most of a history nobody folds.
+
+    Needed are what is folded, what controllers say, the first word of each source, key and incarnation, and the first two of
+    all, which say how the store began.
+    """
 
     def __init__(self, rows: Iterable[tuple[int, SignedEvent]]) -> None:
-        self.rows = list(rows)
+        self.needed: list[tuple[int, SignedEvent]] = []
+        self.numbers = array("Q")
+        begun: set[tuple[str, int, bytes]] = set()
+        for row, signed in rows:
+            event = signed.event
+            self.numbers.append(row)
+            speaker, kind = (event.source, event.incarnation, signed.key_id), row_of(event.topic)
+            folds = kind is not None and kind.folded
+            if folds or len(self.numbers) <= 2 or speaker not in begun or event.source.startswith("controller/"):
+                self.needed.append((row, signed))
+                begun.add(speaker)
+
+
+class _History:
+    """The rows of one store, and what is looked up in them."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self._numbers = rows.needed, rows.numbers
         self.by_id = {str(signed.id): (row, signed) for row, signed in self.rows}
         self._by_topic: dict[str, list[tuple[int, Event]]] = {}
         self._began: dict[tuple[str, int], int] = {}
         for row, signed in self.rows:
             self._by_topic.setdefault(signed.event.topic, []).append((row, signed.event))
             self._began.setdefault((signed.event.source, signed.event.incarnation), row)
-        self._first_absent = next((n for n, (row, _) in enumerate(self.rows, 1) if row != n), len(self.rows) + 1)
+        self._first_absent = next((n for n, row in enumerate(self._numbers, 1) if row != n), len(self._numbers) + 1)
 
     def began(self, event: Event) -> int:
         """The row with which its source began its incarnation, as far as it is there."""
@@ -121,12 +144,12 @@ class _History:
     def without(self, upto: int) -> str:
         """Why the rows up to one give another view."""
         said = f"the rows up to {upto} do not give the view that it was made from"
-        absent = upto - bisect_right(self.rows, upto, key=lambda each: each[0])
+        absent = upto - bisect_right(self._numbers, upto)
         return f"{said}: {absent} of them not in the file, row {self._first_absent} the first" if absent > 0 else said
 
 
 def fold_and_decide(
-    rows: Iterable[tuple[int, SignedEvent]],
+    rows: Rows | Iterable[tuple[int, SignedEvent]],
     decisions: Iterable[SignedEvent],
     *,
     store: str | None = None,
@@ -138,7 +161,7 @@ def fold_and_decide(
     `store` is the id of that store: decisions on another one's rows have incomplete inputs. None trusts the rows.
     `check` verifies the signatures of those who answered probes; `ended` tells which keys were revoked.
     """
-    history = _History(rows)
+    history = _History(rows if isinstance(rows, Rows) else Rows(rows))
     by_controller: dict[str, list[tuple[Decision, SignedEvent]]] = {}
     report = Report()
     for signed in decisions:

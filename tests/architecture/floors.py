@@ -102,7 +102,7 @@ OUTSIDE = {
 """Rooms on which others of their own floor may stand."""
 
 PURE_IMPORTS = frozenset({
-    "__future__", "abc", "ast", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses",
+    "__future__", "abc", "array", "ast", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses",
     "datetime", "decimal", "difflib", "enum", "errno", "fnmatch", "fractions", "functools", "graphlib", "hashlib",
     "heapq", "hmac", "ipaddress", "itertools", "json", "keyword", "math", "numbers", "operator", "re", "shlex",
     "statistics", "string", "struct", "textwrap", "types", "typing", "unicodedata", "urllib.parse", "warnings", "zlib",

@@ -1,12 +1,14 @@
 """Recorded inputs give the same decisions, and a defect shows as a difference, missing inputs as missing."""
 
+import re
 from math import inf
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from dsmt.controllers.placement import Chooser
-from dsmt.controllers.replay import Report, _Reading, fold_and_decide
+from dsmt.controllers.replay import Report, Rows, _Reading, fold_and_decide
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.kinds.service import SpecFact
@@ -105,6 +107,26 @@ def test_what_the_stores_broker_said_before_is_a_fact_in_a_store_that_was_writte
     head = signed("broker/b1", "broker/b1/stats", {"pid": None, "address": ""}, incarnation=first.event.incarnation + 1)
     report = fold_and_decide([(0, head), *life.realm.rows], life.decisions, store="s1")
     assert report.count("same") == len(life.decisions)
+
+
+def test_what_nobody_folds_is_not_kept_in_memory_and_its_rows_count_as_there() -> None:
+    """Most of a long history is that: heartbeats, figures, what users say."""
+    life = lived(2)
+    said = [signed("operator/bob", "user/said", {"n": n}) for n in range(9)]
+    filled = [(10 * row + n, one) for row, event in life.realm.rows for n, one in enumerate((event, *said), -9)]
+    rows = Rows(filled)
+    assert len(rows.needed) <= len(life.realm.rows) + 1
+    assert len(rows.numbers) == len(filled)
+    decisions = [_moved(one, 10 * one.event.data["row"]) for one in life.decisions]
+    assert fold_and_decide(rows, decisions, store="s1").count("same") == len(decisions)
+    lacking = [each for each in filled if not each[1].event.topic.endswith("/spec")]
+    found = [one.details[0] for one in fold_and_decide(lacking, decisions, store="s1").findings if one.details]
+    assert re.search(r"view that it was made from: 1 of them not in the file, row \d+1 the first", found[0])
+
+
+def _moved(decision: SignedEvent, row: int) -> SignedEvent:
+    """The same, made from the rows up to another one."""
+    return replace(decision, event=replace(decision.event, data={**decision.event.data, "row": row}))
 
 
 def test_a_missing_row_is_incomplete_and_never_different() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.store.tables import DAY_MS
-from dsmt.controllers.replay import Report, fold_and_decide
+from dsmt.controllers.replay import Report, Rows, fold_and_decide
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
@@ -72,12 +72,12 @@ def test_decisions_on_the_rows_of_another_broker_are_decided_again_where_these_c
     for _ in life.live(40):
         pass
     other = [(2 * row + 7, signed) for row, signed in life.realm.rows]  # it has more rows, of what no view folds
-    assert replay_elsewhere(other, life.decisions, store="s1", ended=lambda _: inf).count("same") == 0
-    report = replay_elsewhere(other, life.decisions, store="another", ended=lambda _: inf)
+    assert replay_elsewhere(Rows(other), life.decisions, store="s1", ended=lambda _: inf).count("same") == 0
+    report = replay_elsewhere(Rows(other), life.decisions, store="another", ended=lambda _: inf)
     assert report.count("same") == len(report.findings) == len(life.decisions)
     ever = [n for n, (_, signed) in enumerate(other) if life.realm.view.winner(signed.event.topic) is signed]
     lacking = [one for n, one in enumerate(other) if n != ever[0]]
-    report = replay_elsewhere(lacking, life.decisions, store="another", ended=lambda _: inf)
+    report = replay_elsewhere(Rows(lacking), life.decisions, store="another", ended=lambda _: inf)
     assert report.count("different") == 0
     told = [detail for finding in report.findings if finding.outcome == "inputs incomplete" for detail in finding.details]
     assert told
@@ -113,7 +113,8 @@ def test_a_key_has_ended_with_the_first_row_of_a_file_that_revokes_it(
     run = asyncio.run(lived())
     monkeypatch.setattr(replaying, "replay_elsewhere", fold)
     assert replay_file(b"".join(run.items), run.trust()).ok
-    by_topic = {signed.event.topic: (row, signed) for row, signed in told["rows"]}
+    by_topic = {signed.event.topic: (row, signed) for row, signed in told["rows"].needed}
     first, second = sorted(row for topic, (row, _) in by_topic.items() if topic.startswith("trust/revoked/"))
-    ended = [told["ended"](by_topic[f"user/{name}/said"][1]) for name in ("eve", "mallory", "bob")]
+    by_source = {signed.event.source: signed for _, signed in told["rows"].needed}
+    ended = [told["ended"](by_source[f"operator/{name}"]) for name in ("eve", "mallory", "bob")]
     assert ended == [first, second, inf]

@@ -12,14 +12,12 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from dsmt.controllers.replay import Report, RevokedAt, fold_and_decide
+from dsmt.controllers.replay import Report, RevokedAt, Rows, fold_and_decide
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.records import from_data
 from dsmt.view import View
-
-Rows = Sequence[tuple[int, SignedEvent]]
 
 
 def replay_elsewhere(rows: Rows, decisions: Sequence[SignedEvent], *, store: str, ended: RevokedAt) -> Report:
@@ -39,7 +37,7 @@ def _as_here(rows: Rows, decisions: Sequence[SignedEvent], store: str) -> list[S
             if told.store != store:
                 sought.setdefault(told.view_digest, []).append(signed)
     found, view = [], View()
-    for row, signed in rows if sought else ():
+    for row, signed in rows.needed if sought else ():
         view.apply(signed)
         view.expire(signed.event.time_ms)
         for one in sought.pop(view.digest, ()):

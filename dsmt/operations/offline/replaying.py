@@ -12,7 +12,7 @@ from math import inf
 
 import msgspec
 
-from dsmt.controllers.replay import Finding, RevokedAt
+from dsmt.controllers.replay import Finding, RevokedAt, Rows
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
@@ -52,11 +52,11 @@ def replay_file(raw: bytes, trust: TrustStore) -> Replayed:
         raise InputError("history.form", "the file is not a history", next="dsmt export FILE writes one")
     found = verify(raw, trust)
     known = trust.fresh()
-    rows = list(history.believed(raw, known))
-    decisions = [signed for _, signed in rows if signed.event.type == "dsmt.decision"]
+    rows = Rows(history.believed(raw, known))
+    decisions = [signed for _, signed in rows.needed if signed.event.type == "dsmt.decision"]
     store = "" if found.history is None else found.history.store
-    report = replay_elsewhere(rows, decisions, store=store, ended=revoked_at(rows, known))
-    places = {signed.id: row for row, signed in rows}
+    report = replay_elsewhere(rows, decisions, store=store, ended=revoked_at(rows.needed, known))
+    places = {signed.id: row for row, signed in rows.needed}
     return Replayed(
         ok=report.ok and found.ok,
         verified=found.ok,
