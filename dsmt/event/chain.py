@@ -11,7 +11,6 @@ Rule 5: at most `max_pairs` pairs are followed; the least recently read is forgo
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -20,6 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
+from dsmt.newest import Newest
 
 MAX_MISSING: Final = 64
 
@@ -105,8 +105,7 @@ class ChainReader:
     """Follows the chains of all (source, topic) pairs that one reader reads."""
 
     def __init__(self, *, max_pairs: int = 100_000) -> None:
-        self._pairs: OrderedDict[tuple[str, str], _Pair] = OrderedDict()
-        self._max_pairs = max_pairs
+        self._pairs: Newest[tuple[str, str], _Pair] = Newest(max_pairs)
 
     def judge(self, signed: SignedEvent) -> Judged:
         """Say what an event is, and take note of it."""
@@ -151,9 +150,6 @@ class ChainReader:
 
     def _begin(self, key: tuple[str, str], incarnation: int, number: int, leaf: bytes, *, before: _Pair | None) -> Judged:
         self._pairs[key] = _Pair(incarnation, number, number, leaf)
-        self._pairs.move_to_end(key)
-        if len(self._pairs) > self._max_pairs:
-            self._pairs.popitem(last=False)
         abandoned = () if before is None else tuple((gap.low, gap.high) for gap in before.missing)
         return Judged(Verdict.BASELINE, abandoned=abandoned)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
@@ -18,6 +17,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from dsmt.errors import FailedError
+from dsmt.newest import Newest
 from dsmt.ports.processes import Exit, ProcessIdentity
 
 EXITS_REMEMBERED: Final = 1024
@@ -48,13 +48,12 @@ class Family:
 
     def __init__(self, past: Past) -> None:
         self.children = dict(past.children)
-        self.exits = OrderedDict(past.exits)
+        self.exits: Newest[ProcessIdentity, Exit] = Newest(EXITS_REMEMBERED)
+        self.exits.update(past.exits)
 
     def ended(self, who: ProcessIdentity, how: Exit) -> Forked | None:
         """Keep how a process ended, and forget the oldest; what it was, if it was forked here."""
         self.exits[who] = how
-        if len(self.exits) > EXITS_REMEMBERED:
-            self.exits.popitem(last=False)
         return self.children.pop(who, None)
 
     def past(self) -> Past:

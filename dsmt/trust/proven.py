@@ -6,12 +6,12 @@ Rule 2: but a broker hears the same from each other one, and remembers all that 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
 from dsmt.event.codec import Part
+from dsmt.newest import Newest
 
 Verify = Callable[[int, bytes, bytes, bytes], bool]
 _REMEMBERED: Final = 1024
@@ -21,7 +21,7 @@ _ROOT_BYTES: Final = 128
 
 def remembering(verify: Verify, most: int) -> Verify:
     """The same, but what it found good is not checked again until so many others were."""
-    good: OrderedDict[bytes, None] = OrderedDict()
+    good: Newest[bytes, None] = Newest(most)
 
     def check(algorithm: int, public: bytes, message: bytes, signature: bytes) -> bool:
         parts = b"%d %d %d " % (algorithm, len(public), len(signature))
@@ -31,8 +31,6 @@ def remembering(verify: Verify, most: int) -> Verify:
         if not verify(algorithm, public, message, signature):
             return False
         good[proven] = None
-        if len(good) > most:
-            good.popitem(last=False)
         return True
 
     return check

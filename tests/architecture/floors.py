@@ -26,6 +26,7 @@ class Place(NamedTuple):
 ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.backoff": (-1, "pure"),
     "dsmt.errors": (-1, "pure"),
+    "dsmt.newest": (-1, "pure"),
     "dsmt.version": (-1, "pure"),
     "dsmt.event": (0, "pure"),
     "dsmt.trust": (1, "pure"),

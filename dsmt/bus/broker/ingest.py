@@ -18,7 +18,7 @@ Rule 9: a revocation whose time is yet to come ends its key; what was displaced 
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -38,6 +38,7 @@ from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.order import is_over
 from dsmt.event.registry import Match
+from dsmt.newest import Newest
 from dsmt.ports.store import Append, Events, Row
 from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import revoked_by
@@ -74,7 +75,7 @@ class Ingest:
         self._identity, self._trust, self._store, self._now_ms = identity, trust, store, now_ms
         self._validator, self._pending = EventValidator(trust), Batch()
         self._own: dict[EventId, Append] = {}
-        self._winners: OrderedDict[str, SignedEvent | None] = OrderedDict()
+        self._winners: Newest[str, SignedEvent | None] = Newest(_WINNERS_REMEMBERED)
         self._marks = Marks(store.high_mark)
         self._owed: deque[tuple[int, Hole]] = deque()
         """What is missing of a source that does not have it, since when (realm ms): another broker may."""
@@ -215,27 +216,20 @@ class Ingest:
         signed, event = admitted.signed, admitted.signed.event
         payer = payer or self._accounts.payer(signed).subject
         if admitted.winner:
-            self._remember(event.topic, signed)
+            self._winners[event.topic] = signed
         return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms, payer, brought)
 
     def _held(self, topic: str) -> SignedEvent | None:
         if topic in self._winners:
             self._winners.move_to_end(topic)
             return self._winners[topic]
-        held = self._void.standing(self._store.winner(topic))
-        self._remember(topic, held)
+        held = self._winners[topic] = self._void.standing(self._store.winner(topic))
         return held
 
     def revoked(self) -> None:
         """Keys have ended: what is void by that stands no more."""
         self._winners.clear()
         self.elected += self._void.displace(self._now_ms())
-
-    def _remember(self, topic: str, held: SignedEvent | None) -> None:
-        self._winners[topic] = held
-        self._winners.move_to_end(topic)
-        if len(self._winners) > _WINNERS_REMEMBERED:
-            self._winners.popitem(last=False)
 
     def _standing(self, event: Event) -> Standing:
         """What is held where a fact wants to stand; what a tombstone of this very batch hides is not held any more."""

@@ -13,7 +13,7 @@ Rule 6: the last token that the reader sent is sent again with each new asking: 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from dsmt.bus.rules.follower import CREDIT, MAIL, ChainFollower, Closing, Missin
 from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Stored, Subscribe
 from dsmt.event.envelope import EventId
 from dsmt.event.topic import PATTERNS_MOST, matches
+from dsmt.newest import Newest
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
 
 
@@ -38,7 +39,7 @@ class ClientSubscription:
         self.cursor: Cursor | None = None
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
-        self._mail: OrderedDict[EventId, None] = OrderedDict()
+        self._mail: Newest[EventId, None] = Newest(MAIL)
         self._marks: list[Complete | Bookmark] = []
         self._taken = 0
         self._complete_in = ""
@@ -128,8 +129,6 @@ class ClientSubscription:
         if one.signed.id in self._mail:
             return []
         self._mail[one.signed.id] = None
-        if len(self._mail) > MAIL:
-            self._mail.popitem(last=False)
         return [one]
 
     def wanted(self) -> list[MissingPart]:

@@ -12,7 +12,6 @@ Rule 4: of several gates one checks each blob, and it remembers what was right: 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from contextlib import suppress
 from typing import Final, Never
 
@@ -27,6 +26,7 @@ from dsmt.bus.nats.streams import close_blobs, held_on, purge
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.logs import Logger
+from dsmt.newest import Newest
 from dsmt.ports.blobs import UNFINISHED_MS, digests_in
 
 SAY_S: Final = 60.0
@@ -45,7 +45,7 @@ class NatsBlobs:
         self._bus, self._subjects = bus, subjects
         self._hearing = Hearing(bus, {subjects.all_counts: self._heard}, queue="blobs")
         self._put: asyncio.Queue[str] = asyncio.Queue(WAITING)
-        self._right: OrderedDict[str, int] = OrderedDict()
+        self._right: Newest[str, int] = Newest(KNOWN)
         """By subject, in which row it was said how many pieces there are."""
         self._said: bool | None = None
         self._said_at = 0.0
@@ -83,8 +83,6 @@ class NatsBlobs:
             copy = depot.copy_of(sayer, stored.raw)
             if copy is not None and await depot.is_whole(depot.over(link), self._subjects, copy, digest):
                 self._right[subject] = stored.sequence
-                if len(self._right) > KNOWN:
-                    self._right.popitem(last=False)
             else:
                 await self._purge(link, self._subjects.blob(digest, sayer))
                 self._log.warning("what was put is not the blob, and is held no more", blob=digest.hex(), name=sayer)

@@ -9,12 +9,13 @@ Rule 3: what came only because it is addressed to this source is in no chain tha
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 from dsmt.bus.rules.follower import CREDIT, MAIL, ChainFollower, Closing, MissingPart
 from dsmt.event.envelope import EventId
+from dsmt.newest import Newest
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Delivery
 
 LATE_S: Final = 2.0
@@ -30,7 +31,7 @@ class Deliveries:
         self._size = self._bytes = 0
         self._marks: list[Complete | Bookmark] = []
         self._missing: deque[tuple[float, MissingPart]] = deque()
-        self._mail: OrderedDict[EventId, None] = OrderedDict()
+        self._mail: Newest[EventId, None] = Newest(MAIL)
         self._changed = asyncio.Event()
         self._ended = False
         self._error: BaseException | None = None
@@ -53,8 +54,6 @@ class Deliveries:
             self._mail[one.signed.id] = None
             self._found.append(one)
             self._size += one.signed.size
-            if len(self._mail) > MAIL:
-                self._mail.popitem(last=False)
 
     def mark(self, mark: Complete | Bookmark) -> None:
         """Everything before this was read."""

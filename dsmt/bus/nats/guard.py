@@ -15,7 +15,6 @@ Rule 4: of several gates one hears each message. What was overwritten after its 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from contextlib import aclosing, suppress
 from typing import Final, Never
 
@@ -31,6 +30,7 @@ from dsmt.bus.wire.subjects import SPOKEN, Subjects
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.event.codec import decode_part
 from dsmt.logs import Logger
+from dsmt.newest import Newest
 from dsmt.trust.revocations import is_void
 
 NEW_MS: Final = 10_000
@@ -50,9 +50,9 @@ class NatsGuard:
     def __init__(self, bus: NatsBus, subjects: Subjects, opener: NatsOpener) -> None:
         self._bus, self._subjects, self._opener = bus, subjects, opener
         self._hearing = Hearing(bus, dict.fromkeys(subjects.retained(SPOKEN), self._heard), queue="guard")
-        self._newest: OrderedDict[str, _Number] = OrderedDict()
+        self._newest: Newest[str, _Number] = Newest(KNOWN)
         """By subject: the number of the newest that was heard."""
-        self._doubted: OrderedDict[str, tuple[bytes, int]] = OrderedDict()
+        self._doubted: Newest[str, tuple[bytes, int]] = Newest(DOUBTED)
         """By subject: what was heard there, and how often it is still looked."""
         self._revocations, self._revoked = 0, asyncio.Event()
         self._work = asyncio.Event()
@@ -66,7 +66,7 @@ class NatsGuard:
             while True:
                 await self._work.wait()
                 self._work.clear()
-                doubted, self._doubted = self._doubted, OrderedDict()
+                doubted, self._doubted = self._doubted, Newest(DOUBTED)
                 for subject, (heard, left) in doubted.items():
                     try:
                         done = await self._put_right(await self._bus.held(), subject, heard)
@@ -119,7 +119,7 @@ class NatsGuard:
         before = self._newest.get(stored.subject, _NONE)
         if number < before or (before == _NONE and said_ms < stored.stored_ms - NEW_MS):
             self._doubt(stored.subject, stored.raw)
-        self._note(stored.subject, max(number, before))
+        self._newest[stored.subject] = max(number, before)
 
     async def _read(self, link: NatsLink, stored: Stored) -> tuple[_Number, int]:
         """The number of an event (certificates have none), and when it was said; what is offered is old as a rule.
@@ -135,15 +135,7 @@ class NatsGuard:
 
     def _doubt(self, subject: str, heard: bytes, left: int = LOOKS) -> None:
         self._doubted[subject] = heard, left
-        if len(self._doubted) > DOUBTED:
-            self._doubted.popitem(last=False)
         self._work.set()
-
-    def _note(self, subject: str, number: _Number) -> None:
-        self._newest[subject] = number
-        self._newest.move_to_end(subject)
-        if len(self._newest) > KNOWN:
-            self._newest.popitem(last=False)
 
     async def _put_right(self, link: NatsLink, subject: str, heard: bytes) -> bool:
         """Have the newest be the last on a subject (rule 2); False while what was heard does not stand there yet.
@@ -160,7 +152,7 @@ class NatsGuard:
                         newest, good = number, stored.raw
         if good and good != last:
             await link.publish(Publication(subject, good, {}))
-            self._note(subject, newest)
+            self._newest[subject] = newest
             self._log.warning("what stood on a subject was overwritten, and stands again", subject=subject)
             return True
         return heard == last

@@ -10,13 +10,13 @@ Rule 4: the first event of a topic or of a newer incarnation is a baseline; what
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from dsmt.event.chain import ChainReader, Judged, Verdict
 from dsmt.event.envelope import Event
+from dsmt.newest import Newest
 from dsmt.ports.bus import Arrived, Delivery, Notice
 
 HOLD_BACK: Final = 0.2
@@ -66,7 +66,7 @@ class ChainFollower:
 
     def __init__(self) -> None:
         self._chains = ChainReader()
-        self._places: OrderedDict[Pair, int] = OrderedDict()
+        self._places: Newest[Pair, int] = Newest(_PLACES)
         self._gaps: dict[Pair, list[_Gap]] = {}
         self._held: dict[Pair, tuple[float, list[Delivery | _Gap]]] = {}
         self._wanted: list[MissingPart] = []
@@ -106,14 +106,8 @@ class ChainFollower:
                 return [arrived, Notice("dsmt.notice.equivocation", message, _number(event))]
             case _:
                 return []
-        self._place(pair, event.sequence)
+        self._places[pair] = event.sequence
         return [*self._declared(event), *found]
-
-    def _place(self, pair: Pair, sequence: int) -> None:
-        self._places[pair] = sequence
-        self._places.move_to_end(pair)
-        if len(self._places) > _PLACES:
-            self._places.popitem(last=False)
 
     def _in_order(self, pair: Pair, arrived: Arrived) -> list[Delivery]:
         held = self._held.get(pair)

@@ -25,6 +25,7 @@ from dsmt.bus.rules.presence import How
 from dsmt.bus.rules.quiet import is_to_ask
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.event.hlc import BOUND_MS
+from dsmt.newest import Newest
 from dsmt.trust.certificate import Certificate
 
 GONE_KNOWN: Final = 4096
@@ -79,7 +80,7 @@ class NatsSessions:
         self._by_name: dict[str, NatsSession] = {}
         self.to_end: dict[Connection, NatsSession] = {}
         """Those that are to be ended for another one of their name (rule 6)."""
-        self._gone: dict[Connection, None] = {}
+        self._gone: Newest[Connection, None] = Newest(GONE_KNOWN)
         """Those that have ended last: a list that was written before may have them still. No server gives a number twice."""
 
     def opened(self, session: NatsSession, now: float, now_ms: int) -> None:
@@ -105,8 +106,6 @@ class NatsSessions:
         session = self.at.pop(at, None)
         self.to_end.pop(at, None)
         self._gone[at] = None
-        if len(self._gone) > GONE_KNOWN:
-            del self._gone[next(iter(self._gone))]
         if session is None or session.reads:
             return session
         if self._by_name.get(session.name) is session:

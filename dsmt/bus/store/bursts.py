@@ -6,7 +6,6 @@ Rule 2: a burst is known by its first row, and goes with the last of its rows.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
@@ -15,6 +14,7 @@ from dsmt.bus.store.database import Database
 from dsmt.bus.store.sums import damaged, sum_of
 from dsmt.bus.store.tables import BURST, DROP_BURSTS
 from dsmt.event.burst import RUN_EVENTS, Burst, burst_of
+from dsmt.newest import Newest
 from dsmt.ports.store import Append
 
 _REMEMBERED: Final = 64
@@ -25,7 +25,7 @@ class SqliteBursts:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._remembered: OrderedDict[int, Burst] = OrderedDict()
+        self._remembered: Newest[int, Burst] = Newest(_REMEMBERED)
 
     def get(self, first: int) -> Burst:
         """A burst. Raises `FailedError` (`store.damaged`) when it is lost."""
@@ -34,19 +34,13 @@ class SqliteBursts:
             row = self._db.one(BURST, (first,))
             if row is None or sum_of(*row[:-1]) != row[-1]:
                 raise damaged(self._db.path, f"it lacks what proves row {first}")
-            found = Burst(*row[2:5])
-            self._remember(first, found)
+            found = self._remembered[first] = Burst(*row[2:5])
         return found
-
-    def _remember(self, first: int, burst: Burst) -> None:
-        self._remembered[first] = burst
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
 
     def stored(self, bursts: Sequence[tuple[int, int, Burst]]) -> None:
         """These (first row, last row, burst) are in the store now."""
         for first, _, burst in bursts[-_REMEMBERED:]:
-            self._remember(first, burst)
+            self._remembered[first] = burst
 
     def trimmed(self, first: int, last: int) -> None:
         """Drop what stood for rows between two only that were trimmed, both included."""

@@ -13,7 +13,7 @@ Rule 5: a lost connection is told while it lasts; when it is back, how long that
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,6 +24,7 @@ import msgspec
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.registry import is_fact, row_of
+from dsmt.newest import Newest
 from dsmt.operations.read.sight import short
 from dsmt.operations.words.patterns import some_topic
 from dsmt.operations.words.sentences import predicate
@@ -209,7 +210,7 @@ class _Reading:
         self._held: deque[Item] = deque()
         self._events = 0
         self._missed: _Missed | None = None
-        self._said: OrderedDict[str, str] = OrderedDict()
+        self._said: Newest[str, str] = Newest(_SAID)
         self.satisfied = False
 
     async def read(self, bus: BusReader, since_ms: int | None) -> AsyncIterator[list[Item]]:
@@ -283,11 +284,8 @@ class _Reading:
         """Whether a fact says what it said before (rule 4)."""
         if self._wanted.repeats or not is_fact(event):
             return False
-        said = predicate(event)
-        before = self._said.pop(event.topic, None)
+        said, before = predicate(event), self._said.get(event.topic)
         self._said[event.topic] = said
-        if len(self._said) > _SAID:
-            self._said.popitem(last=False)
         return said == before
 
     def _sought(self, signed: SignedEvent) -> bool:
