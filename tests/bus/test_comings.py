@@ -69,7 +69,7 @@ async def test_who_falls_silent_and_speaks_again_and_again_is_sent_away(r: TestR
     await until(lambda: broker._sessions.by_name)
     session, presence = broker._sessions.by_name["operator/eve"], broker._session_words.presence
     for _ in range(2):
-        presence._known["operator/eve"].state = "silent"
+        presence._known["operator/eve"].becomes("silent", 0)
         broker._heard(session)
     await raw.closed()
     assert session.refused

@@ -11,6 +11,7 @@ from dsmt.bus.rules.presence import RENEW_AFTER, Presence
 from dsmt.bus.wire import frames
 from dsmt.errors import DsmtError
 from dsmt.ports.bus import Draft
+from tests.bus.attached import attached
 from tests.bus.realm import memory_network, realm
 
 
@@ -58,9 +59,7 @@ def test_only_an_operator_puts_blobs_and_a_whole_blob_stays_as_it_is(tmp_path):
 
 def test_an_attachment_is_said_again_before_its_fact_dies():
     presence = Presence(0.0)
-    presence.opened(
-        "node/n1", attachment=1, issued=1, incarnation=1, claimed=0, pid=1, version="", address="", now=0.0, now_ms=0
-    )
+    presence.opened(attached("node/n1"), 0.0, 0)
     said = []
     now = 0.0
     while now < 2 * RENEW_AFTER + 60:

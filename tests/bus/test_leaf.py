@@ -256,7 +256,7 @@ async def test_a_leaf_that_fell_silent_is_read_again_only_when_it_was_said_to_be
     presence, other = above._recorder.sessions.presence, next(iter(above._others.copying._others.values()))
     inside = Facts(await r.client("operator/l", brokers=at(leaf)))
     heard, presence.heard = presence.heard, lambda *_: None  # type: ignore[method-assign,assignment]
-    presence._known["broker/site"].state = "silent"  # its uplink is cut, and its connection here is not ended yet
+    presence._known["broker/site"].becomes("silent", 0)  # its uplink is cut, and its connection here is not ended yet
     await until(lambda: other.task is None)
     said = await inside.publish("config/i", {"n": 1})
     presence.heard = heard  # type: ignore[method-assign]

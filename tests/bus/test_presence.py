@@ -12,24 +12,13 @@ from msgspec.structs import replace
 from dsmt.bus.rules import presence as module
 from dsmt.bus.rules.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, Presence
 from dsmt.event.kinds.broker import SILENT_S, Session
+from tests.bus.attached import attached
 
 TICK = 0.25
 
 
-def opened(presence, now, *, attachment=1, name="node/n1", issued=1, incarnation=1, payer=""):
-    return presence.opened(
-        name,
-        attachment=attachment,
-        issued=issued,
-        incarnation=incarnation,
-        claimed=0,
-        pid=1,
-        version="v",
-        address="a",
-        now=now,
-        now_ms=int(now * 1000),
-        payer=payer,
-    )
+def opened(presence, now, **about):
+    return presence.opened(attached(**about), now, int(now * 1000))
 
 
 def ticks(presence, start, end):

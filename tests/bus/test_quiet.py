@@ -15,6 +15,7 @@ from dsmt.bus.rules.quiet import DELEGATE_QUIET_S, DOUBT_S, QUIET_S, LinkWatch
 from dsmt.bus.wire import frames as f
 from dsmt.logs import Logger
 from dsmt.ports.network import Peer
+from tests.bus.attached import attached
 
 TICK = TICK_S
 NODE, AGENT = "node/n1", "agent/n1/web/app/0"
@@ -40,10 +41,7 @@ class Broker:
         session.heard = self.now
         if not reads:
             self.sessions.attached(session)
-            self.presence.opened(
-                name, attachment=1, issued=0, incarnation=1, claimed=1, pid=1, version="", address="",
-                now=self.now, now_ms=int(self.now * 1000), payer=payer,
-            )  # fmt: skip
+            self.presence.opened(attached(name, claimed=1, payer=payer), self.now, int(self.now * 1000))
         self.answering |= {name} if answers else set()
         self.talking |= {name} if talks else set()
         return session

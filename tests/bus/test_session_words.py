@@ -12,6 +12,7 @@ from dsmt.bus.rules.session_words import PASSED_TTL_MS, SessionWords
 from dsmt.event.kinds.broker import Session
 from dsmt.event.records import to_data
 from dsmt.view.liveness import REATTACH_GRACE_MS
+from tests.bus.attached import attached
 from tests.controllers.signing import signed
 
 NOW_MS = 1_800_000_000_000
@@ -39,11 +40,15 @@ class Broker:
 
     def open(self, *sources: str, attachment: int = 1) -> None:
         for source in sources:
-            self.words.opened(attached(source, attachment), self.now, self.now_ms)
+            self.words.opened(
+                attached(source, attachment=attachment, claimed=attachment, payer=source), self.now, self.now_ms
+            )
 
     def close(self, *sources: str, attachment: int = 1) -> None:
         for source in sources:
-            self.words.closed(attached(source, attachment), "peer", self.now, self.now_ms)
+            self.words.closed(
+                attached(source, attachment=attachment, claimed=attachment, payer=source), "peer", self.now, self.now_ms
+            )
 
     def tick(self, after_ms: int = 0) -> list[tuple[str, str, tuple[str, ...]]]:
         """Time passes; what is said then. Sessions that are open are heard meanwhile."""
@@ -55,11 +60,8 @@ class Broker:
         return self.said[before:]
 
 
-def attached(source: str, attachment: int) -> Any:
-    return SimpleNamespace(
-        name=source, certificate=None, incarnation=1, claimed=attachment, follows=None, attachment=attachment, pid=None,
-        version="", address="", payer=source,
-    )  # fmt: skip
+def one(source: str, attachment: int) -> Any:
+    return attached(source, attachment=attachment, claimed=attachment, payer=source)
 
 
 def row(broker: str, source: str, state: str, *, to: tuple[str, ...] = (), attachment: int = 1, **about: Any) -> Any:

@@ -6,19 +6,10 @@ from typing import Any
 
 from dsmt.bus.rules.presence import EXCHANGE_WINDOW, EXCHANGES, FORGET_AFTER, RENEW_AFTER, Presence
 from dsmt.event.kinds.broker import Session
+from tests.bus.attached import attached
 
 NAME = "node/n1"
-ONE_INCARNATION: dict[str, Any] = {
-    "issued": 1,
-    "key": "ab",
-    "incarnation": 7,
-    "claimed": 7,
-    "pid": 1,
-    "version": "",
-    "address": "",
-    "now": 1.0,
-    "now_ms": 1,
-}
+ONE_INCARNATION: dict[str, Any] = {"key": "ab", "incarnation": 7, "claimed": 7}
 
 
 class Door:
@@ -33,20 +24,10 @@ class Door:
         """Attach with the incarnation that a process says it has; the one that it is given."""
         self.now += 1.0
         self.incarnation = max(claimed, self.incarnation + 1)
-        self.presence.opened(
-            NAME,
-            attachment=self.incarnation,
-            issued=1,
-            key="ab",
-            incarnation=self.incarnation,
-            claimed=claimed,
-            pid=1,
-            version="test",
-            address="",
-            now=self.now,
-            now_ms=int(self.now * 1000),
-        )
-        return self.incarnation
+        own = self.incarnation
+        who = attached(NAME, attachment=own, key="ab", incarnation=own, claimed=claimed)
+        self.presence.opened(who, self.now, int(self.now * 1000))
+        return own
 
     @property
     def contested(self) -> bool:
@@ -64,29 +45,18 @@ def test_a_process_that_attaches_again_is_not_two() -> None:
     door = Door()
     own = door.attach(1000)
     for _ in range(20):
-        door.presence.opened(
-            NAME,
-            attachment=own,
-            issued=1,
-            incarnation=own,
-            claimed=own,
-            pid=1,
-            version="test",
-            address="",
-            now=door.now,
-            now_ms=0,
-        )
+        door.presence.opened(attached(NAME, attachment=own, incarnation=own, claimed=own), door.now, 0)
     assert not door.contested
 
 
 def test_two_that_were_copied_while_they_ran_are_two_by_what_they_know_of_their_attachments() -> None:
     known = {"one": 1, "copy": 1}
     door = Door()
-    door.presence.opened(NAME, attachment=1, follows=0, **ONE_INCARNATION)
+    door.presence.opened(attached(NAME, follows=0, **ONE_INCARNATION), 1.0, 1)
     turns = 0
     while not door.presence.contested(NAME, 1):
         who, turns = ("copy", "one")[turns % 2], turns + 1
-        door.presence.opened(NAME, attachment=1 + turns, follows=known[who], **ONE_INCARNATION)
+        door.presence.opened(attached(NAME, attachment=1 + turns, follows=known[who], **ONE_INCARNATION), 1.0, 1)
         known[who] = 1 + turns
     assert turns == EXCHANGES + 1, "the first that comes knows of the last attachment, as who attaches again does"
 
@@ -145,10 +115,7 @@ def kept_out(record: Session | None) -> str | None:
 def newer(door: Door) -> Session:
     """The true one attaches with a newer certificate."""
     own = door.incarnation + 1
-    return door.presence.opened(
-        NAME, attachment=own, issued=2, key="cd", incarnation=own, claimed=0, pid=1, version="test", address="",
-        now=door.now, now_ms=0,
-    )  # fmt: skip
+    return door.presence.opened(attached(NAME, attachment=own, issued=2, key="cd", incarnation=own), door.now, 0)
 
 
 def test_what_is_said_of_who_is_kept_out_names_the_key_until_a_newer_certificate_attaches() -> None:

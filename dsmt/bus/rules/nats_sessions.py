@@ -42,7 +42,7 @@ class Connection(NamedTuple):
 
 @dataclass(slots=True)
 class NatsSession:
-    """Who is connected; fulfils `session_words.Attached`."""
+    """Who is connected; fulfils `presence.Attached`."""
 
     at: Connection
     name: str

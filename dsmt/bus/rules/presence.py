@@ -28,9 +28,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from dsmt.bus.rules.quiet import STALL_S, asked_patience_s, patience_s
 from dsmt.errors import RefusedError
@@ -51,6 +52,23 @@ RENEW_AFTER: Final = 12 * 3600.0
 How = Literal["peer", "timeout", "local"]
 
 
+class Attached(Protocol):
+    """What is known of who has attached."""
+
+    name: str
+    certificate: Certificate | None
+    incarnation: int
+    claimed: int
+    """The incarnation that it had said it has."""
+    follows: int | None
+    """The number of its attachment before, if it told it."""
+    attachment: int
+    pid: int | None
+    version: str
+    address: str
+    payer: str
+
+
 class _Contest(NamedTuple):
     """What two processes of one name have shown: the issue time of their certificate, and the id of its key."""
 
@@ -60,20 +78,25 @@ class _Contest(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class _Known:
-    attachment: int
-    issued: int
-    incarnation: int
-    pid: int | None
-    version: str
-    address: str
+    record: Session
+    """Without who is kept out."""
     heard: float
-    since_ms: int
-    state: Literal["open", "silent", "closed"]
     grace: float
     """How long after its last word it is silent."""
-    how: How | None = None
-    said: float = 0.0
+    said: float
+    issued: int = 0
     payer: str = ""
+
+    @property
+    def state(self) -> Literal["open", "silent", "closed"]:
+        return self.record.state
+
+    def becomes(self, state: Literal["open", "silent", "closed"], since_ms: int, how: How | None = None) -> None:
+        self.record = replace(self.record, state=state, since_ms=since_ms, how=how)
+
+    def last_ms(self, now: float, now_ms: int) -> int:
+        """When its last word was."""
+        return now_ms - int((now - self.heard) * 1000)
 
 
 class Presence:
@@ -93,27 +116,15 @@ class Presence:
 
     def restore(self, source: str, record: Session, now: float, now_ms: int) -> Session | None:
         """Take in a session fact of this broker's own past (rule 4); what is to be said anew of it (rule 5)."""
-        self._known[source] = _Known(
-            attachment=record.attachment,
-            issued=0,
-            incarnation=record.incarnation,
-            pid=record.pid,
-            version=record.version,
-            address=record.address,
-            heard=now,
-            since_ms=record.since_ms,
-            state=record.state,
-            grace=REATTACH_GRACE,
-            how=record.how,
-            said=now,
-        )
+        unset = dict.fromkeys(("leaf", "kept_out", "kept_out_issued"), msgspec.UNSET)
+        bare = replace(record, instead_of="", **unset)
+        known = self._known[source] = _Known(record=bare, heard=now, grace=REATTACH_GRACE, said=now)
         if record.kept_out and record.kept_out_issued is not msgspec.UNSET:
             self._contested[source] = _Contest(record.kept_out_issued, record.kept_out)
             return None
         if not source.startswith("node/") or record.state != "closed":
             return None
-        known = self._known[source]
-        known.state, known.how, known.since_ms = "silent", None, now_ms
+        known.becomes("silent", now_ms)
         return self._record(source, known)
 
     def renew(self) -> None:
@@ -128,7 +139,7 @@ class Presence:
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number known of a source; 0 for none."""
         known = self._known.get(source)
-        return 0 if known is None else known.attachment
+        return 0 if known is None else known.record.attachment
 
     def record_of(self, source: str) -> Session | None:
         """What is so of a source's session; None when it is not known."""
@@ -143,7 +154,7 @@ class Presence:
     def incarnation_of(self, source: str) -> int:
         """The greatest incarnation that a source was granted or attached with; 0 for none."""
         known = self._known.get(source)
-        return max(self._granted.get(source, 0), 0 if known is None else known.incarnation)
+        return max(self._granted.get(source, 0), 0 if known is None else known.record.incarnation)
 
     def granted(self, source: str, incarnation: int) -> None:
         """A source was granted an incarnation: nobody else gets it, even if two said hello at once."""
@@ -178,11 +189,12 @@ class Presence:
         known = ((source, self._known.get(source)) for source in settled)
         return [(source, self._record(source, one)) for source, one in known if one is not None and one.state == "closed"]
 
-    def _exchanged(self, source: str, claimed: int, follows: int | None, shown: _Contest, now: float) -> None:
+    def _exchanged(self, session: Attached, shown: _Contest, now: float) -> None:
+        source, claimed, follows = session.name, session.claimed, session.follows
         before = self._known.get(source)
         if before is None or before.state == "closed" or not claimed or claimed not in self._attached.get(source, ()):
             return
-        if before.incarnation == claimed and (follows is None or follows >= before.attachment):
+        if before.record.incarnation == claimed and (follows is None or follows >= before.record.attachment):
             return
         turns = [at for at in self._exchanges.get(source, ()) if now - at < EXCHANGE_WINDOW]
         self._exchanges[source] = [*turns, now]
@@ -190,43 +202,24 @@ class Presence:
             self._contested[source] = shown
             del self._exchanges[source]
 
-    def opened(
-        self,
-        source: str,
-        *,
-        attachment: int,
-        issued: int,
-        key: str = "",
-        incarnation: int,
-        claimed: int,
-        follows: int | None = None,
-        pid: int | None,
-        version: str,
-        address: str,
-        now: float,
-        now_ms: int,
-        payer: str = "",
-    ) -> Session:
-        """A source has attached.
-
-        `claimed` is the incarnation that it had said it has; `follows` the number of its attachment before, if it told it.
-        """
-        self._exchanged(source, claimed, follows, _Contest(issued, key), now)
-        self._attached[source] = [*self._attached.get(source, ()), incarnation][-ATTACHED_KNOWN:]
-        known = _Known(
-            attachment=attachment,
-            issued=issued,
-            incarnation=incarnation,
-            pid=pid,
-            version=version,
-            address=address,
-            heard=now,
-            since_ms=now_ms,
+    def opened(self, session: Attached, now: float, now_ms: int) -> Session:
+        """A source has attached."""
+        source, own, payer = session.name, session.certificate, session.payer
+        shown = _Contest(0, "") if own is None else _Contest(own.issued, own.key_id.hex())
+        self._exchanged(session, shown, now)
+        self._attached[source] = [*self._attached.get(source, ()), session.incarnation][-ATTACHED_KNOWN:]
+        record = Session(
+            attachment=session.attachment,
             state="open",
-            grace=_patience(source, payer),
-            said=now,
-            payer=payer,
+            how=None,
+            since_ms=now_ms,
+            incarnation=session.incarnation,
+            pid=session.pid,
+            version=session.version,
+            address=session.address,
         )
+        grace = _patience(source, payer)
+        known = _Known(record=record, heard=now, grace=grace, said=now, issued=shown.issued, payer=payer)
         self._known[source] = known
         return self._record(source, known)
 
@@ -238,7 +231,7 @@ class Presence:
         known.heard, known.grace = now, _patience(source, known.payer)
         if known.state == "open":
             return None
-        known.state, known.since_ms = "open", now_ms
+        known.becomes("open", now_ms)
         return self._record(source, known)
 
     def asked(self, source: str, now: float) -> None:
@@ -250,15 +243,13 @@ class Presence:
     def closed(self, source: str, attachment: int, how: How, now: float, now_ms: int) -> Session | None:
         """An attachment has ended; a record unless a greater one has taken its place."""
         known = self._known.get(source)
-        if known is None or known.attachment != attachment or known.state == "closed":
+        if known is None or known.record.attachment != attachment or known.state == "closed":
             return None
         if known.state == "silent":
-            how = "timeout"
-        if how != "timeout":
-            known.since_ms = now_ms
-        elif known.state == "open":
-            known.since_ms = now_ms - int((now - known.heard) * 1000)
-        known.state, known.how, known.heard = "closed", how, now
+            known.becomes("closed", known.record.since_ms, "timeout")
+        else:
+            known.becomes("closed", known.last_ms(now, now_ms) if how == "timeout" else now_ms, how)
+        known.heard = now
         return self._record(source, known)
 
     def tick(self, now: float, now_ms: int, expected: float) -> list[tuple[str, Session]]:
@@ -271,8 +262,7 @@ class Presence:
             if lag > STALL_S:
                 known.heard = min(now, known.heard + lag)
             if known.state == "open" and now - known.heard > known.grace:
-                known.state = "silent"
-                known.since_ms = now_ms - int((now - known.heard) * 1000)
+                known.becomes("silent", known.last_ms(now, now_ms))
                 fallen.append((source, self._record(source, known)))
             elif now - known.said > RENEW_AFTER and self._is_to_be_said(source, known, now):
                 known.said = now
@@ -304,20 +294,9 @@ class Presence:
 
     def _record(self, source: str, known: _Known) -> Session:
         contest = self._contested.get(source)
-        if contest is not None and (known.state != "closed" or known.issued > contest.issued):
-            contest = None
-        return Session(
-            attachment=known.attachment,
-            state=known.state,
-            how=known.how,
-            since_ms=known.since_ms,
-            incarnation=known.incarnation,
-            pid=known.pid,
-            version=known.version,
-            address=known.address,
-            kept_out=msgspec.UNSET if contest is None else contest.key,
-            kept_out_issued=msgspec.UNSET if contest is None else contest.issued,
-        )
+        if contest is None or known.state != "closed" or known.issued > contest.issued:
+            return known.record
+        return replace(known.record, kept_out=contest.key, kept_out_issued=contest.issued)
 
 
 def two_of_one_name(own: Certificate) -> RefusedError:

@@ -22,12 +22,11 @@ from typing import Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from dsmt.bus.rules.observers import Observers
-from dsmt.bus.rules.presence import How, Presence
+from dsmt.bus.rules.presence import Attached, How, Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
-from dsmt.trust.certificate import Certificate
 from dsmt.view.liveness import REATTACH_GRACE_MS, ROLES
 from dsmt.view.sessions import Sessions
 
@@ -60,21 +59,6 @@ class Says(Protocol):
     ) -> None:
         """Say something of the broker's own."""
         ...
-
-
-class Attached(Protocol):
-    """What is known of who has attached."""
-
-    name: str
-    certificate: Certificate | None
-    incarnation: int
-    claimed: int
-    follows: int | None
-    attachment: int
-    pid: int | None
-    version: str
-    address: str
-    payer: str
 
 
 class SessionWords:
@@ -141,22 +125,7 @@ class SessionWords:
 
     def opened(self, session: Attached, now: float, now_ms: int) -> None:
         """A session has attached."""
-        opened = self.presence.opened(
-            session.name,
-            attachment=session.attachment,
-            issued=0 if session.certificate is None else session.certificate.issued,
-            key="" if session.certificate is None else session.certificate.key_id.hex(),
-            incarnation=session.incarnation,
-            claimed=session.claimed,
-            follows=session.follows,
-            pid=session.pid,
-            version=session.version,
-            address=session.address,
-            now=now,
-            now_ms=now_ms,
-            payer=session.payer,
-        )
-        self._say([(session.name, opened)])
+        self._say([(session.name, self.presence.opened(session, now, now_ms))])
 
     def heard(self, session: Attached, now: float, now_ms: int) -> bool:
         """A session has said something; whether it had been silent."""
