@@ -118,12 +118,12 @@ async def test_a_publisher_keeps_only_a_window_in_flight(r: TestRealm):
     for n in range(5000):  # in one turn of the loop: no broker answers in between
         last = alice.emit(user(n))
     alice._publisher.flush()
-    outbox = alice._publisher.outbox
+    outbox = alice._publisher.said.outbox
     events, size = outbox._flying, outbox._flying_bytes
     assert 0 < events <= min(WINDOW_EVENTS, 4999)
     assert size <= WINDOW_BYTES + last.signed.size
     await last.acknowledged()
-    assert len(alice._publisher.outbox) == 0
+    assert len(alice._publisher.said.outbox) == 0
 
 
 # --- re-offering, facts, tombstones --------------------------------------------------------------------------------------

@@ -245,7 +245,7 @@ async def test_who_is_asked_and_does_not_answer_is_silent_and_one_that_answers_i
     async with reading(bob, "broker/s0/session/") as got:
         await got.until(lambda g: states(g, "node/n1") == ["open", "silent"])
         assert states(got, "operator/bob") == ["open"]
-        await node.publish(Draft("node/n1/heartbeat", node._signer.heartbeat(0.0, 1.0)))
+        await node.publish(Draft("node/n1/heartbeat", node._said.signer.heartbeat(0.0, 1.0)))
         await got.until(lambda g: states(g, "node/n1")[-1] == "open")
 
 

@@ -297,7 +297,7 @@ async def test_shared_facts_that_are_stored_one_after_the_other_on_nats_are_not_
 async def test_an_incarnation_is_kept_before_anything_is_signed_in_it(r: TestRealm):
     """Or who is killed in between is followed by one that gives its numbers again."""
     made, seen = publisher(r, "operator/alice"), list[list[EventId]]()
-    made._began = lambda begun: seen.append([one for one in made.outbox._kept if one.incarnation == begun])
+    made._began = lambda begun: seen.append([one for one in made.said.outbox._kept if one.incarnation == begun])
     attached(made)
     emission = await said(made, "config/x", version=1)
     made.attached(None)

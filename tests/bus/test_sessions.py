@@ -285,10 +285,10 @@ async def test_no_heartbeat_is_kept_for_a_broker_to_come(r: TestRealm):
     node = await r.client("node/n1")
     await r.stop(broker)
     await until(lambda: not node.attached)
-    waiting = len(node._publisher.outbox)
+    waiting = len(node._publisher.said.outbox)
     for _ in range(100):
         node.heartbeat("node/n1/heartbeat", 1.0)
-    assert len(node._publisher.outbox) == waiting
+    assert len(node._publisher.said.outbox) == waiting
 
 
 @scenario

@@ -92,7 +92,7 @@ class BusClient:
         self._publisher = Publisher(
             identity, trust, about.version, now_ms=self.now_ms, began=self._kept.began, previous=self._kept.last
         )
-        self.on_time_known = self._publisher.on_time_known
+        self.on_time_known = self._publisher.said.on_time_known
         self._subscriptions = SubscriptionRegistry(trust, lambda: self._publisher.signer.clock, self._try_post)
         self._on_attached: list[Callable[[], None]] = []
         self._watch: LinkWatch | None = None
@@ -280,7 +280,7 @@ class BusClient:
         """
         signer, heard = self._publisher.signer, self.attachment > 0
         realm_ms, by_ms = self._time.measured(offset_ms)
-        wrong = not heard and self._publisher.put_right(by_ms)
+        wrong = not heard and self._publisher.said.put_right(by_ms)
         if signer.chain is not None and (wrong or signer.incarnation > realm_ms + BOUND_MS):
             incarnation = max(realm_ms, self._kept.next if self._kept.next <= realm_ms + BOUND_MS else 0)
             self._publisher.restart(incarnation, backwards=True, unheard=not heard)

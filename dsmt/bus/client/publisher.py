@@ -24,10 +24,9 @@ from typing import Final
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.send_queue import SendQueue
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
-from dsmt.bus.rules.outbox import Outbox
-from dsmt.bus.rules.signer import EventSigner, PendingEvent, put_right, restate
+from dsmt.bus.rules.unanswered import Unanswered
 from dsmt.bus.wire import frames as f
-from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError
+from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.event.burst import in_portions, parts_of
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS
@@ -58,18 +57,15 @@ class Publisher:
         began: Callable[[int], None],
         previous: int | None,
     ) -> None:
-        self.signer = EventSigner(identity.name, identity.key, version)
-        self.outbox = Outbox()
+        self.said = Unanswered[ClientEmission](identity, version, now_ms)
+        self.signer = self.said.signer
         self._own, self._trust, self._now_ms, self._began = [one.raw for one in identity.chain], trust, now_ms, began
         self._previous: tuple[int, int | None] | None = None if previous is None else (previous, None)
-        self._emissions: dict[EventId, ClientEmission] = {}
-        self._waiting: list[ClientEmission] = []
         self._offers: dict[EventId, SignedEvent] = {}
         self._offered: dict[EventId, SignedEvent] = {}
         """Re-offers that the broker has not answered."""
         self._early = Early()
         self._probe_at = 0.0
-        self.on_time_known: list[Callable[[int], None]] = []
         self._queue: SendQueue | None = None
         self._introduced: set[bytes] = set()
         """The certificates that the broker of this attachment has had from us."""
@@ -79,11 +75,7 @@ class Publisher:
 
     def say(self, emission: ClientEmission) -> None:
         """Say something as soon as that can be. Raises `InputError` over 64 KiB."""
-        pending = emission.pending
-        if not self.signer.say(pending, self._now_ms(), declares=self.outbox.declare(pending.topic)):
-            self._waiting.append(emission)
-        elif pending.id is not None:
-            self._emissions[pending.id] = emission
+        self.said.say(emission)
         self.flush_soon()
 
     def offer(self, signed: Sequence[SignedEvent]) -> None:
@@ -109,54 +101,33 @@ class Publisher:
             if first is not None and first.id not in self._offered:
                 self.offer([first])
 
-    def put_right(self, by_ms: int) -> bool:
-        """Realm time is later by so much than was guessed, and nobody has heard anything yet; whether that matters (J4)."""
-        matters = put_right((one.pending for one in (*self._emissions.values(), *self._waiting)), by_ms)
-        for call in self.on_time_known if matters else ():
-            call(by_ms)
-        return matters
-
     def begin(self, incarnation: int, *, unheard: bool = False) -> None:
         """Start an incarnation; what is not acknowledged is said again under it.
 
         `unheard`: nobody has heard anything of the one before, so it was none.
         """
-        again = list(self._emissions.values())
-        self._emissions.clear()
-        self.outbox = Outbox()
-        self.signer.sign()
         if self.signer.chain is not None and not unheard:
             self._previous = (self.signer.incarnation, self.signer.chain.sequence)
-        self.signer.begin(incarnation, self._now_ms(), previous=self._previous)
+        self.said.begin_anew(incarnation, previous=self._previous)
         self._began(incarnation)
-        waiting, self._waiting = self._waiting, []
-        for emission in waiting:
-            if emission.pending.id is not None:
-                self._emissions[emission.pending.id] = emission
-        fresh: dict[PendingEvent, PendingEvent] = {}
-        for emission in again:
-            former, emission.pending = emission.pending, restate(emission.pending, fresh)
-            fresh[former] = emission.pending
-            if self.signer.say(emission.pending, self._now_ms()) and emission.pending.id is not None:
-                self._emissions[emission.pending.id] = emission
 
     def _give_up(self) -> None:
         """A link is lost: nobody knows whether shared facts that are not acknowledged were stored (rule 4)."""
         self.flush()
-        lost, chain = self.outbox.unanswered(), self.signer.chain
+        outbox, chain = self.said.outbox, self.signer.chain
+        lost = outbox.unanswered()
         if not lost or chain is None:
             return
-        self._previous = (chain.incarnation, self.outbox.before(chain.incarnation, chain.sequence))
+        self._previous = (chain.incarnation, outbox.before(chain.incarnation, chain.sequence))
         for identity in lost:
-            self.outbox.settled(identity)
-            said = f"the link was lost before {identity} was acknowledged: it may be stored or not"
-            self._settle(identity, None, FailedError("unanswered", said, next="see what it says now, and try again"))
+            why = f"the link was lost before {identity} was acknowledged: it may be stored or not"
+            self.said.given_up(identity, FailedError("unanswered", why, next="see what it says now, and try again"))
         incarnation = max(chain.incarnation + 1, self._now_ms())
-        self.outbox.declare_from(incarnation)
-        self.signer.begin(incarnation, self._now_ms(), previous=self._previous)
+        outbox.declare_from(incarnation)
+        self.said.begin(incarnation, previous=self._previous)
         self._began(incarnation)
         self.flush()
-        self.outbox.goes_first(incarnation)
+        outbox.goes_first(incarnation)
 
     def outlive(self, ended_ms: int) -> bool:
         """Speak later than another key of our name, which has ended then; whether this incarnation is older (J3)."""
@@ -195,7 +166,7 @@ class Publisher:
             self._early.clear()
         if lost is not None and queue is None:
             self._give_up()
-        self.outbox.again()
+        self.said.outbox.again()
 
     def flush_soon(self) -> None:
         """Sign and send now, or at the end of this turn of the loop (rule 1)."""
@@ -210,11 +181,7 @@ class Publisher:
 
     def flush(self) -> None:
         """Sign what was said, and send what is due."""
-        for pending in self.signer.sign():
-            if pending.signed is not None:
-                for dropped in self.outbox.add(pending.signed, fact=pending.fact, evidence=pending.evidence):
-                    error = FailedError("outbox.full", f"{dropped} was dropped: too much is unacknowledged")
-                    self._settle(dropped, None, error)
+        self.said.sign()
         with suppress(TransportError):
             self._send_due()
 
@@ -225,7 +192,7 @@ class Publisher:
         if offers:
             self._introduce(self._queue, offers)
             self._post(self._queue, f.Publish(offered=True), offers)
-        self._post(self._queue, f.Publish(), self.outbox.due())
+        self._post(self._queue, f.Publish(), self.said.outbox.due())
 
     @staticmethod
     def _post(queue: SendQueue, frame: f.Publish, due: Iterable[SignedEvent]) -> None:
@@ -285,8 +252,7 @@ class Publisher:
         for source, incarnation, first, last in frame.ranges:
             if self._offered:
                 self._taken(source, incarnation, first, last)
-            for identity in self.outbox.acknowledged(source, incarnation, first, last):
-                self._settle(identity, ack, None)
+            self.said.acknowledged(source, incarnation, first, last, ack)
         self._offer_due(frame.time_ms)
         self._send_due()
 
@@ -294,7 +260,7 @@ class Publisher:
         """A broker misses these sequences: what is kept is sent again; the ranges that are not."""
         gone: list[tuple[int, int]] = []
         for first, last in ranges:
-            held = self.outbox.resend(self.signer.name, incarnation, first, last)
+            held = self.said.outbox.resend(self.signer.name, incarnation, first, last)
             ends = [first - 1, *held, last + 1]
             gone += [(low + 1, high - 1) for low, high in pairwise(ends) if high > low + 1]
         self._send_due()
@@ -302,11 +268,5 @@ class Publisher:
 
     def refused(self, identity: EventId, error: RefusedError) -> None:
         """A broker will never store this one (rule 2)."""
-        self.outbox.refused(identity)
-        self._settle(identity, None, error)
+        self.said.refused(identity, error)
         self._send_due()
-
-    def _settle(self, identity: EventId, ack: Ack | None, error: DsmtError | None) -> None:
-        emission = self._emissions.pop(identity, None)
-        if emission is not None:
-            emission.settle(ack, error)

@@ -19,9 +19,9 @@ from dsmt.bus.memory.subscription import MemorySubscription
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
 from dsmt.bus.rules.emitting import Underway, pending_of
-from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.proofs import introduce, proof
-from dsmt.bus.rules.signer import EventSigner, PendingEvent
+from dsmt.bus.rules.signer import PendingEvent
+from dsmt.bus.rules.unanswered import Unanswered
 from dsmt.errors import DsmtError, FailedError, NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.ports.bus import (
@@ -52,6 +52,11 @@ class MemoryEmission(Underway):
         super().__init__(pending)
         self._realm = realm
 
+    def settle(self, ack: Ack | None, error: DsmtError | None) -> None:
+        """The realm has answered."""
+        super().settle(ack, error)
+        self._realm.wake()
+
     async def acknowledged(self) -> Ack:
         """Wait for the acknowledgement. Raises `RefusedError`, `FailedError` (see the port)."""
         while not self.answered:
@@ -66,13 +71,10 @@ class MemoryBus:
         self.can, self.source, self.attachment, self.broker = CAN, identity.name, 0, ""
         self.refusal: RefusedError | None = None
         self._identity, self._realm = identity, realm
-        self._signer = EventSigner(identity.name, identity.key, __version__)
-        self._outbox, self._early = Outbox(), Early()
-        self._emissions: dict[EventId, MemoryEmission] = {}
-        self._unsigned: list[MemoryEmission] = []
+        self._said, self._early = Unanswered[MemoryEmission](identity, __version__, self.now_ms), Early()
         self._subscriptions: list[MemorySubscription] = []
         self._on_attached: list[Callable[[], None]] = []
-        self.on_time_known: list[Callable[[int], None]] = []
+        self.on_time_known = self._said.on_time_known
         self._link = 0
         realm.trust.add_all([signed.raw for signed in identity.chain])
 
@@ -106,11 +108,9 @@ class MemoryBus:
     def _attach(self) -> None:
         now_ms, again = self.now_ms(), self.attachment > 0
         self.attachment, self.broker = self._realm.attachment(self.source), BROKER
-        if self._signer.chain is None:
+        if self._said.signer.chain is None:
             previous = self._realm.last.get(self.source)
-            self._signer.begin(max(now_ms, previous[0] + 1 if previous else 0), now_ms, previous=previous)
-            self._emissions.update((one.id, one) for one in self._unsigned if one.id is not None)
-            self._unsigned.clear()
+            self._said.begin(max(now_ms, previous[0] + 1 if previous else 0), previous=previous)
         for subscription in self._subscriptions if again else ():
             subscription.tell(Reattached(BROKER, self._realm.store))
         for call in self._on_attached:
@@ -125,22 +125,15 @@ class MemoryBus:
     def emit(self, draft: Draft, *, level: Level | None = None) -> MemoryEmission:
         """Sign and say, without waiting."""
         self.can.check_level(level)
-        emission = MemoryEmission(pending_of(self._signer, draft), self._realm)
-        self._signer.say(emission.pending, self.now_ms(), declares=self._outbox.declare(draft.topic))
-        if emission.id is None:
-            self._unsigned.append(emission)
-        else:
-            self._emissions[emission.id] = emission
+        emission = MemoryEmission(pending_of(self._said.signer, draft), self._realm)
+        self._said.say(emission)
         self.flush()
         return emission
 
     def flush(self) -> None:
         """Sign what was emitted, and say it if that can be."""
-        for pending in self._signer.sign():
-            if pending.signed is not None:
-                for dropped in self._outbox.add(pending.signed, fact=pending.fact, evidence=pending.evidence):
-                    self._settle(dropped, None, FailedError("outbox.full", f"{dropped} was dropped: too much waits"))
-        while self.attached and (due := self._outbox.due()):
+        self._said.sign()
+        while self.attached and (due := self._said.outbox.due()):
             for signed in due:
                 self._say(signed)
 
@@ -148,17 +141,10 @@ class MemoryBus:
         try:
             row = self._realm.take(signed.raw, self.source, granted=signed.event.incarnation)
         except UnusableEventError as error:
-            self._outbox.refused(signed.id)
-            self._settle(signed.id, None, RefusedError(error.code, error.message, next=error.next))
+            self._said.refused(signed.id, RefusedError(error.code, error.message, next=error.next))
         else:
-            self._outbox.settled(signed.id)
-            self._settle(signed.id, Ack(self.can.level, 1, False, Cursor(self._realm.store, row, self.now_ms())), None)
-
-    def _settle(self, identity: EventId, ack: Ack | None, error: DsmtError | None) -> None:
-        emission = self._emissions.pop(identity, None)
-        if emission is not None:
-            emission.settle(ack, error)
-            self._realm.wake()
+            cursor = Cursor(self._realm.store, row, self.now_ms())
+            self._said.stored(signed.id, Ack(self.can.level, 1, synced=False, cursor=cursor))
 
     async def publish(self, draft: Draft, *, level: Level | None = None) -> Ack:
         """`emit`, then wait for the acknowledgement."""
@@ -235,7 +221,7 @@ class MemoryBus:
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
         """Emit a heartbeat that vouches for all facts of this source, if anybody hears it."""
         if self.attached:
-            self.emit(Draft(topic, self._signer.heartbeat(0.0, emit_rate_s), subject=self.source))
+            self.emit(Draft(topic, self._said.signer.heartbeat(0.0, emit_rate_s), subject=self.source))
 
     def on_attached(self, call: Callable[[], None]) -> None:
         """Call this after each attachment."""

@@ -30,10 +30,10 @@ from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.nats_config import ALL, broker_of
-from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.bus.rules.realm_time import MEASURE_S, ROUND_TRIPS, RealmTime, Sample, offset_of
-from dsmt.bus.rules.signer import EventSigner, PendingEvent, put_right
+from dsmt.bus.rules.signer import PendingEvent
+from dsmt.bus.rules.unanswered import Unanswered
 from dsmt.bus.wire.handshake import out_of_time
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
@@ -99,14 +99,12 @@ class NatsBus:
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
         door = NatsDoor(trust, self._subjects, self._opener, clock.boottime)
-        self._signer, self._outbox = EventSigner(identity.name, identity.key, __version__), Outbox()
-        self._sender = NatsSender(self._subjects, door, self._outbox, self.now_ms, self._settled)
+        self._said = Unanswered[NatsEmission](identity, __version__, self.now_ms)
+        self._sender = NatsSender(self._subjects, door, self._said.outbox, self.now_ms, self._settled)
         self._offers = NatsOffers(self.source, self._subjects, self._opener, door, self.now_ms)
-        self._emissions: dict[EventId, NatsEmission] = {}
-        self._unsigned: list[NatsEmission] = []
         self._subscriptions: list[NatsSubscription] = []
         self._on_attached: list[Callable[[], None]] = []
-        self.on_time_known: list[Callable[[int], None]] = []
+        self.on_time_known = self._said.on_time_known
         self._link: NatsLink | None = None
         self._store = ""
         self._attached, self._flushing = asyncio.Event(), False
@@ -148,7 +146,7 @@ class NatsBus:
         """A link to one of the servers, for the attachment of this number; or for none. Raises as `any_server`."""
         servers, own = self.known.addresses or self._realm.servers, self._realm.own
         chosen = servers.index(own) if own in servers else int(self._entropy.uniform(0, len(servers)))
-        incarnation = self._signer.incarnation if self._signer.chain is not None else 0
+        incarnation = self._said.signer.incarnation
         name = connection_name(self.source, self._about, number, incarnation, reads=self._reads or not number)
         key, shows = self._identity.key, self._shows if self._realm.gated else ""
         try:
@@ -180,12 +178,10 @@ class NatsBus:
                 task.cancel()
             await asyncio.wait(tasks)
             self.flush()
-            self._sender.give_up(self._outbox.unanswered())
+            self._sender.give_up(self._said.outbox.unanswered())
 
     async def _attach(self, link: NatsLink) -> None:
-        by_ms = await self._measure(link)
-        for call in self.on_time_known if put_right((one.pending for one in self._unsigned), by_ms) else ():
-            call(by_ms)
+        self._said.put_right(await self._measure(link))
         at = await head(link, self._subjects.history)
         if at.replicas < self._realm.replicas:
             said = f"stream {self._subjects.history} has {at.replicas} replicas, not {self._realm.replicas}"
@@ -195,7 +191,7 @@ class NatsBus:
         await set_mark(link, mark, "attached")
         page = await read_page(link, self._subjects, self._opener, [REVOKED, BROKERS], mark=mark, text="attached")
         await self.known.hear(link, self._subjects, self._opener, self.now_ms, page)
-        if self._signer.chain is None and not self._reads:
+        if self._said.signer.chain is None and not self._reads:
             await self._begin_incarnation(link)
         if self._realm.gated and not self._reads:
             await link.answer(self._subjects.asked(self.source), self._subjects.answer(self.source))
@@ -215,9 +211,7 @@ class NatsBus:
                 except UnusableEventError:
                     continue
         now_ms = self.now_ms()
-        self._signer.begin(max(now_ms, previous[0] + 1 if previous else 0), now_ms, previous=previous)
-        self._emissions.update((one.id, one) for one in self._unsigned if one.id is not None)
-        self._unsigned.clear()
+        self._said.begin(max(now_ms, previous[0] + 1 if previous else 0), previous=previous)
 
     def _begin_link(self, link: NatsLink, number: int) -> None:
         again, self._link = self.attachment > 0, link
@@ -271,12 +265,8 @@ class NatsBus:
         if len(draft.to) >= BATCH:
             said = f"{draft.topic} is addressed to {len(draft.to)}: NATS stores {BATCH - 1} copies at most with an event"
             raise RefusedError("bus.unable", said, next="address fewer")
-        emission = NatsEmission(pending_of(self._signer, draft))
-        self._signer.say(emission.pending, self.now_ms(), declares=self._outbox.declare(draft.topic))
-        if emission.id is None:
-            self._unsigned.append(emission)
-        else:
-            self._emissions[emission.id] = emission
+        emission = NatsEmission(pending_of(self._said.signer, draft))
+        self._said.say(emission)
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self.flush)
@@ -285,11 +275,7 @@ class NatsBus:
     def flush(self) -> None:
         """Sign what was emitted, and let it be sent."""
         self._flushing = False
-        for pending in self._signer.sign():
-            if pending.signed is not None:
-                for dropped in self._outbox.add(pending.signed, fact=pending.fact, evidence=pending.evidence):
-                    error = FailedError("outbox.full", f"{dropped} was dropped: too much is unacknowledged")
-                    self._settle(dropped, None, error)
+        self._said.sign()
         self._sender.wake()
 
     async def publish(self, draft: Draft, *, level: Level | None = None) -> Ack:
@@ -299,15 +285,10 @@ class NatsBus:
     def _settled(self, identity: EventId, row: int, error: RefusedError | FailedError | None) -> None:
         if error is not None:
             self._log.warning("event not stored", event_id=str(identity), code=error.code, reason=error.message)
-            self._settle(identity, None, error)
+            self._said.refused(identity, error)
             return
         cursor = Cursor(self._store, row, self.now_ms())
-        self._settle(identity, Ack(self.can.level, self._realm.replicas // 2 + 1, self._realm.synced, cursor), None)
-
-    def _settle(self, identity: EventId, ack: Ack | None, error: DsmtError | None) -> None:
-        emission = self._emissions.pop(identity, None)
-        if emission is not None:
-            emission.settle(ack, error)
+        self._said.stored(identity, Ack(self.can.level, self._realm.replicas // 2 + 1, self._realm.synced, cursor))
 
     def offer(self, signed: Sequence[SignedEvent]) -> None:
         """Re-offer signed facts of anybody (rule R5)."""
@@ -320,8 +301,8 @@ class NatsBus:
 
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
         """Emit a heartbeat that vouches for all facts of this source, if anybody hears it."""
-        if self._signer.chain is not None and self.attached:
-            self.emit(Draft(topic, self._signer.heartbeat(0.0, emit_rate_s), subject=self.source))
+        if self._said.signer.chain is not None and self.attached:
+            self.emit(Draft(topic, self._said.signer.heartbeat(0.0, emit_rate_s), subject=self.source))
 
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
         """The certificates of who signed a fact, up to the root's."""

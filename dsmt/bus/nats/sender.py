@@ -72,7 +72,7 @@ def lifetime(event: Event) -> dict[str, str]:
 
 
 class NatsSender:
-    """Publishes an outbox. `settle` is told of each event its row, or why it was refused."""
+    """Publishes an outbox. `settle` is told of each event its row, or why it was refused; it lets go of it there."""
 
     def __init__(
         self, subjects: Subjects, door: NatsDoor, outbox: Outbox, now_ms: Callable[[], int], settle: Settle
@@ -100,7 +100,6 @@ class NatsSender:
         """Let go of shared facts of which nobody knows whether they were stored, or will be (rule 3)."""
         for identity in identities:
             said = f"{identity} was not acknowledged in time: it may be stored or not"
-            self._outbox.refused(identity)
             self._settle(identity, 0, FailedError("unanswered", said, next="see what it says now, and try again"))
 
     async def _publish(self, link: NatsLink, batch: list[Due]) -> None:
@@ -156,7 +155,7 @@ class NatsSender:
             try:
                 row = (await link.publish(*entries))["seq"] - len(entries) + 1
             except RefusedError as error:
-                self._refuse(signed, error)
+                self._settle(signed.id, 0, error)
                 return
             except ApiError as error:
                 self._door.forget(signed.event.topic)
@@ -174,16 +173,11 @@ class NatsSender:
         try:
             return await self._door.judge(link, due.raw, self._now_ms())
         except UnusableEventError as error:
-            self._refuse(due.signed, RefusedError(error.code, error.message, next=error.next))
+            self._settle(due.signed.id, 0, RefusedError(error.code, error.message, next=error.next))
             return None
-
-    def _refuse(self, signed: SignedEvent, error: RefusedError) -> None:
-        self._outbox.refused(signed.id)
-        self._settle(signed.id, 0, error)
 
     def _stored(self, signed: SignedEvent, row: int) -> None:
         self._door.stored(signed, row)
-        self._outbox.settled(signed.id)
         self._settle(signed.id, row, None)
 
 
