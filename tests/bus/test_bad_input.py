@@ -211,7 +211,7 @@ async def test_a_session_has_a_bounded_number_of_subscriptions(r: TestRealm):
 @scenario
 async def test_a_node_that_mints_names_without_end_is_refused(r: TestRealm):
     broker = await r.broker()
-    broker._admission._certified._most = 3
+    broker._keyring._certified._most = 3
     node = r.identity("node/n1")
     raw = await r.raw(node.name, identity=node)
     made = [r.identity(f"agent/n1/web/app/{n}", parent=node) for n in range(4)]

@@ -32,7 +32,7 @@ async def test_what_is_said_of_a_nodes_sessions_is_on_its_account(r: TestRealm):
 @scenario
 async def test_who_attaches_under_ever_new_names_is_refused_with_a_sentence_and_its_node_is_not(r: TestRealm):
     broker = await r.broker()
-    broker._admission._comings = Rates(0.01, 4.5)
+    broker._admission.comings = Rates(0.01, 4.5)
     nodes = {name: r.identity(f"node/{name}") for name in ("n1", "n2")}
     for i in range(5):
         name = f"agent/n1/web/app/{i}"
@@ -52,7 +52,7 @@ async def test_who_attaches_under_ever_new_names_is_refused_with_a_sentence_and_
 @scenario
 async def test_who_attaches_and_detaches_in_a_loop_is_refused_and_attaches_when_it_has_waited(r: TestRealm):
     broker = await r.broker()
-    broker._admission._comings = Rates(0.3, 2.5)
+    broker._admission.comings = Rates(0.3, 2.5)
     node = r.identity("node/n1")
     for _ in range(3):
         await r.raw(node.name, identity=node)
@@ -64,7 +64,7 @@ async def test_who_attaches_and_detaches_in_a_loop_is_refused_and_attaches_when_
 @scenario
 async def test_who_falls_silent_and_speaks_again_and_again_is_sent_away(r: TestRealm):
     broker = await r.broker()
-    broker._admission._comings = Rates(0.01, 1.5)
+    broker._admission.comings = Rates(0.01, 1.5)
     raw = await r.raw("operator/eve")
     await until(lambda: broker._sessions.by_name)
     session, presence = broker._sessions.by_name["operator/eve"], broker._session_words.presence

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from dsmt.bus.broker import introducing
+from dsmt.bus.broker import keyring
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
@@ -238,13 +238,13 @@ async def test_a_broker_whose_clock_is_ahead_keeps_no_other_from_being_whole(r: 
 @scenario
 async def test_of_no_more_signers_than_a_bound_it_is_remembered_what_others_brought(r: TestRealm) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(introducing, "REMEMBERED", 3)
+        patch.setattr(keyring, "REMEMBERED", 3)
         b1, b2 = await mesh(r, "b1", "b2")
         for n in range(8):
             operator = await r.client(f"operator/{n}", brokers=at(b1))
             await operator.publish(Draft("user/x", {"n": n}))
             await until(lambda: held(b2) == held(b1))
-            assert len(b2._others._introducing._proofs) <= 3
+            assert len(b2._keyring._brought) <= 3
 
 
 @scenario

@@ -67,7 +67,7 @@ async def test_a_key_goes_with_its_last_event_though_its_name_lives_on_with_anot
     node = r.identity("node/n1")
     old, new = (r.identity(AGENT, parent=node) for _ in range(2))
     controller = await r.client("controller/c1")
-    counted = broker._admission._certified
+    counted = broker._keyring._certified
     async with reading(controller, "service/") as got:
         first = await r.client(AGENT, identity=old)
         await asyncio.wait_for(first.publish(Draft(TOPIC, status(1))), 10)
@@ -183,6 +183,6 @@ async def test_what_somebody_has_shown_who_was_refused_is_on_no_account_once_it_
     thief.send(hello(r, below), *(signed.raw for signed in below.chain))
     refused, _ = await asyncio.wait_for(thief.next(f.Refused), 10)
     assert refused.code == "trust.stranger"
-    assert broker._admission._certified._kept[alice.name] >= {below.chain[0].raw}
+    assert broker._keyring._certified._kept[alice.name] >= {below.chain[0].raw}
     await until(lambda: not broker._trust.names(below.key.key_id))
-    assert below.chain[0].raw not in broker._admission._certified._kept.get(alice.name, set())
+    assert below.chain[0].raw not in broker._keyring._certified._kept.get(alice.name, set())

@@ -212,7 +212,7 @@ def test_each_minute_what_is_over_is_forgotten_and_again_at_once_while_there_is_
     recorder, sessions, rates, depot = (MagicMock() for _ in range(4))
     recorder.trim.side_effect = [True, True, False, False]
     sessions.ask.return_value = []
-    upkeep = Upkeep(recorder, sessions, rates, depot, MagicMock())
+    upkeep = Upkeep(recorder, sessions, [rates], depot, MagicMock())
     upkeep.begin(0.0)
     done = []
     for tick in range(int(2.5 * EXPIRE_S / TICK)):

@@ -13,6 +13,7 @@ import pytest
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest, Outcome
+from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.passed import ROUND_S, STEP
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.words import Words
@@ -47,7 +48,8 @@ class Kept:
 
     def begin(self) -> None:
         self.trust = self.r.trust()
-        self.admission = Admission(self.broker, self.trust, self.store, self.store.certificates)
+        self.keyring = Keyring(self.broker, self.trust, self.store)
+        self.admission = Admission(self.broker, self.trust, self.store, self.keyring)
         self.ingest = Ingest(self.broker, self.trust, self.store, Words(self.broker, 1, _now_ms), now_ms=_now_ms)
         self.session = Session(Peer(b"1"), bytes(32), name="node/n1")
         self.here: set[tuple[bytes, str]] = set()
@@ -68,7 +70,7 @@ class Kept:
 
     def said(self, who: Identity, *, topic: str = "", key: int = 0) -> Outcome:
         """Somebody's fact is brought, with its certificates, as whoever holds it brings it."""
-        self.admission.introduced(self.session, tuple(one.raw for one in reversed(who.chain)))
+        self.keyring.introduced(self.session.name, tuple(one.raw for one in reversed(who.chain)))
         place = who.name.rpartition("/")[2]
         signed = Pen(who).write(topic or f"service/web/status/app/{place}/n1/application", status(key))
         return self.ingest.offered(self.session.name, [signed.raw], again=True)
@@ -79,10 +81,10 @@ class Kept:
         for _ in range(count):
             self.now += ROUND_S
             for _ in range(len(self.trust.delegated()) // STEP + 1):
-                self.admission.let_go(lambda: self.here, self.now)
+                self.keyring.let_go(lambda: self.here, self.now)
 
     def counted(self) -> int:
-        return len(self.admission._certified._kept.get("node/n1", ()))
+        return len(self.keyring._certified._kept.get("node/n1", ()))
 
     def in_memory(self) -> int:
         return len(self.trust.certificates())
@@ -142,7 +144,7 @@ def test_who_is_away_for_less_than_a_round_has_not_passed_however_often_it_is_lo
     k.said(k.agent(1))
     k.rounds(1)
     for _ in range(10):
-        k.admission.let_go(lambda: k.here, k.now + ROUND_S - 0.1)
+        k.keyring.let_go(lambda: k.here, k.now + ROUND_S - 0.1)
     assert k.in_memory() == 3
     k.rounds(1)
     assert k.in_memory() == 2
@@ -172,7 +174,7 @@ def test_who_comes_again_is_in_memory_and_counted_until_it_has_passed_again(k):
     k.here = set()
     k.rounds()
     assert (k.counted(), k.in_memory(), k.store.certificates.shelved(agent.key.key_id)) == (1, 2, [agent.chain[0].raw])
-    assert k.admission.knows(agent.key.key_id, agent.name)
+    assert k.keyring.knows(agent.key.key_id, agent.name)
 
 
 def test_what_is_on_the_shelf_is_not_taken_in_again_by_who_offers_its_facts(k):
@@ -193,7 +195,7 @@ def test_a_certificate_goes_from_the_store_in_the_moment_when_no_event_is_by_its
     k.trim()
     assert [k.store.certificates.shelved(one.key.key_id) for one in (old, new)] == [[], [new.chain[0].raw]]
     assert k.store.certificates.shelf_bytes("node/n1") == k.store.certificates.shelf_bytes() > 0
-    assert not k.admission.knows(old.key.key_id, old.name)
+    assert not k.keyring.knows(old.key.key_id, old.name)
     assert verified(k) == [new.name]
 
 
@@ -246,7 +248,7 @@ def test_a_full_shelf_takes_no_more_and_what_is_counted_is_refused_as_before(tmp
         assert 0 < sum(on_shelf) < 60
         assert k.counted() == 61 - sum(on_shelf)
         assert len(verified(k)) == 60
-        k.admission._certified._most = k.counted()
+        k.keyring._certified._most = k.counted()
         with pytest.raises(RefusedError):
             k.said(k.agent(100))
     finally:

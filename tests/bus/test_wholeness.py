@@ -74,7 +74,7 @@ def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_d
         dropped=0,
     )
     sessions = SimpleNamespace(by_name={}, signers=(), ask=lambda _: (), forgive=does("forgive"))
-    about = (sessions, SimpleNamespace(forget=does("forget")), SimpleNamespace(expire=does("depot")))
+    about = (sessions, [SimpleNamespace(forget=does("forget"))], SimpleNamespace(expire=does("depot")))
     upkeep = Upkeep(recorder, *about, SimpleNamespace(let_go=does("let go")))
     with pytest.raises(FailedError):
         upkeep.tick(100.0, "")
@@ -95,7 +95,7 @@ def test_what_is_to_be_trimmed_goes_on_with_the_next_look_and_no_time_is_kept_wh
         dropped=0,
     )
     sessions = SimpleNamespace(by_name={}, signers=(), ask=lambda _: (), forgive=lambda _: None)
-    upkeep = Upkeep(recorder, sessions, nothing, nothing, SimpleNamespace(let_go=lambda *_: None))
+    upkeep = Upkeep(recorder, sessions, [nothing], nothing, SimpleNamespace(let_go=lambda *_: None))
     upkeep.begin(0.0)
     for now in (59.75, 60.0, 60.25, 60.5, 60.75, 120.25, 120.5):
         upkeep.tick(now, "")

@@ -1,161 +1,53 @@
-"""Admission: who may attach to a broker, as what, and whose certificates it keeps (rule A11, F1, J3).
+"""Admission: who may attach to a broker, and as what (rule A11, F1, J3).
 
 Rule 1: the greater certificate of one name stays; two processes that take turns under one name are both kept out.
 Rule 2: an incarnation is above all that the store or this broker knows of the name, unless the process's own disk
     knows the last one; an attachment number is above all that were granted or attached before, and at least the realm's
     ms: a broker forgets who is away for long, a verdict that judged them does not. Nobody gets a number by claiming it
     that is more than 10 s ahead of realm time: it would be the name's greatest for ever.
-Rule 3: a certificate is kept in the store when its holder attaches, or when a fact of its holder is re-offered (R5).
-Rule 4: a revocation (J3) ends a key for good; who attaches is told all of them before anything else, who is attached each.
-Rule 5: who only reads is no source (D2): it is given no incarnation and no number, any number of readers of one name may be
+Rule 3: a revocation (J3) ends a key for good; who attaches is told all of them before anything else, who is attached each.
+Rule 4: who only reads is no source (D2): it is given no incarnation and no number, any number of readers of one name may be
     attached, and nothing of them is kept. But another broker, which reads, is one that others look after (F1): it is
     given a number, unless its name is another one's by an operator's newest word (R8).
-Rule 6: of the certificates below one ancestor a bounded number is taken in (`quota`, rule D2); what is on the shelf is taken
-    in when its holder comes again, and not when others bring it (`passed`).
-Rule 7: each attachment of a source, and each return from silence, is paid for by its ancestor (`quota`, rule D2), and so is
+Rule 5: each attachment of a source, and each return from silence, is paid for by its ancestor (`quota`, rule D2), and so is
     the session fact of one that has none yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 
-from dsmt.bus.broker.passed import Passed
+from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.rules.judged import judged_of
 from dsmt.bus.rules.presence import Presence, two_of_one_name
-from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, CERTIFICATES, Certified, Live, Rates, charged, over_live
+from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, Live, Rates, over_live
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello
-from dsmt.errors import InputError, RefusedError, UnusableEventError
+from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import from_data
 from dsmt.logs import Logger
-from dsmt.ports.store import Certificates, Events, Row
-from dsmt.trust.certificate import Certificate, SignedCertificate, read
+from dsmt.ports.store import Events, Row
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import revoked_by
-from dsmt.trust.store import Signer, TrustStore
+from dsmt.trust.store import TrustStore
 
 
 class Admission:
     """Decides about sessions. `now_ms` is realm time."""
 
-    def __init__(self, identity: Identity, trust: TrustStore, store: Events, certificates: Certificates) -> None:
-        self._identity, self._trust, self._store, self._certificates = identity, trust, store, certificates
-        self._kept: set[bytes] = set()
-        self._passed = Passed(trust, certificates, limit_bytes=store.limit_bytes)
+    def __init__(self, identity: Identity, trust: TrustStore, store: Events, keyring: Keyring) -> None:
+        self._identity, self._trust, self._store, self._keyring = identity, trust, store, keyring
         self._revocations: dict[str, Row] = {}
         self._words: dict[str, BrokerWord | None] = {}
         """What was read of the words on brokers since each was said, by name."""
-        self._certified = Certified()
-        self._comings = Rates(ATTACH_RATE, ATTACH_BURST)
+        self.comings = Rates(ATTACH_RATE, ATTACH_BURST)
         self._log = Logger(broker=identity.name)
-        self._restore()
-        trust.add_all([signed.raw for signed in identity.chain])
-        self._keep(identity.certificate)
-
-    # --- certificates --------------------------------------------------------------------------------------------
-
-    def _restore(self) -> None:
-        kept = [raw for _, raw in self._certificates.all()]
-        self._kept.update(kept)
-        try:
-            self._trust.add_all(kept)  # at once: an issuer's may come after those that it has signed
-        except UnusableEventError as error:
-            self._log.warning("kept certificate not used", reason=str(error))
-        for raw in kept:
-            self._take_in((raw,))
-
-    def _keep(self, certificate: Certificate) -> None:
-        for raw in self._trust.proof(certificate.key_id, certificate.subject):
-            if raw not in self._kept:
-                self._certificates.put(read(raw)[0].certificate.key_id, raw)
-                self._kept.add(raw)
-
-    def _take_in(self, raws: tuple[bytes, ...]) -> None:
-        """Count certificates for their ancestors (rule 6). Raises `RefusedError` for one too many, with nothing counted."""
-        raws = (*raws, *(raw for one in raws for raw in self._beside(one)))
-        counted = [(ancestor, raw) for raw in raws if (ancestor := self._ancestor(raw, raws))]
-        for ancestor, raw in counted:
-            if not self._certified.may(ancestor, raw):
-                said = f"{CERTIFICATES} certificates below {ancestor} are known here, which is the limit"
-                raise RefusedError("quota", said, next=f"revoke {ancestor} if it is not you who made them")
-        for ancestor, raw in counted:
-            self._certified.take(ancestor, raw)
-
-    def _beside(self, raw: bytes) -> list[bytes]:
-        """What is on the shelf of the key that a certificate names: it is in memory with it."""
-        try:
-            return self._certificates.shelved(read(raw)[0].certificate.key_id)
-        except UnusableEventError:
-            return []  # whoever reads it says why not
-
-    def _take_one(self, raw: bytes) -> None:
-        """Take in and keep a certificate, unless it is on the shelf: it is found there. Raises as `_take_in`, and `add`."""
-        if raw not in self._beside(raw):
-            self._take_in((raw,))
-            self._keep(self._trust.add(raw))
-
-    def _ancestor(self, raw: bytes, beside: tuple[bytes, ...]) -> str:
-        """Who pays for a certificate that comes with others; empty when nobody known has signed it."""
-        known: dict[bytes, SignedCertificate] = {}
-        chain: list[SignedCertificate] = []
-        try:
-            known = {one.certificate.key_id: one for one in (read(other)[0] for other in beside)}
-            signed: SignedCertificate | None = read(raw)[0]
-        except UnusableEventError:
-            return ""  # whoever reads it says why not
-        while signed is not None and signed not in chain:
-            chain.append(signed)
-            held = self._trust.above(signed)
-            chain.extend(held)
-            signed = None if held else known.get(signed.issuer_key_id)
-        payer = charged(chain)
-        return "" if payer is None else payer.subject
-
-    def _charged(self, certificate: Certificate) -> Certificate | None:
-        """Whose certificate pays for what the holder of a certificate does."""
-        return charged(self._trust.chain(certificate.key_id, certificate.subject))
-
-    def _payer(self, certificate: Certificate) -> str:
-        """Who that is."""
-        payer = self._charged(certificate)
-        return "" if payer is None else payer.subject
-
-    def introduced(self, session: Session, raws: tuple[bytes, ...]) -> None:
-        """Take in the certificates of those whose facts are re-offered next (rule 3). Raises `InputError` for too many."""
-        if len(raws) > f.MAX_CERTIFICATES:
-            raise InputError("bus.frame", f"{session.name} brought {len(raws)} certificates at once")
-        for raw in raws:
-            try:
-                self._take_one(raw)
-            except UnusableEventError as error:
-                self._log.warning("certificate refused", session=session.name, code=error.code, reason=error.message)
-
-    def brought(self, proof: Iterable[bytes]) -> None:
-        """Take in the certificates of who has signed what another broker brings; issuers come last (rule 3)."""
-        for raw in reversed(tuple(proof)):
-            try:
-                self._take_one(raw)
-            except (RefusedError, UnusableEventError) as error:
-                self._log.warning("certificate refused", code=error.code, reason=error.message)
-
-    def knows(self, key_id: bytes, name: str) -> bool:
-        """Whether a key is known by a name."""
-        return name in self._trust.names(key_id)
-
-    def let_go(self, attached: Callable[[], Container[Signer]], now: float) -> None:
-        """Let go of certificates of passed sources, a few at a time. `now` is boot-time seconds."""
-        self._comings.forget(now)
-        for signed in self._passed.step(attached, now):
-            self._certified.drop(signed.raw)
-            if signed.raw in self._kept:
-                self._kept.discard(signed.raw)
-                self._certificates.drop(signed.raw)
 
     # --- revocations ---------------------------------------------------------------------------------------------
 
@@ -165,7 +57,7 @@ class Admission:
         return list(self._revocations.values())
 
     def revoked(self, rows: Iterable[Row]) -> list[Row]:
-        """Obey the revocations among stored rows; which those are (rule 4). Words on brokers are read anew."""
+        """Obey the revocations among stored rows; which those are (rule 3). Words on brokers are read anew."""
         found = []
         for row in rows:
             if row.topic.startswith(BROKERS):
@@ -191,19 +83,19 @@ class Admission:
     # --- sessions ------------------------------------------------------------------------------------------------
 
     def pay(self, session: Session, now: float) -> None:
-        """A source comes, or comes back from silence (rule 7). `now` is boot-time seconds. Raises `RefusedError`."""
+        """A source comes, or comes back from silence (rule 5). `now` is boot-time seconds. Raises `RefusedError`."""
         own = session.certificate
-        payer = "" if own is None else self._payer(own)
+        payer = "" if own is None else self._keyring.payer(own)
         account = f"{payer}/" if session.name != payer else payer
-        if not self._comings.may(account, now):
+        if not self.comings.may(account, now):
             who = payer if session.name == payer else f"what {payer} has certified"
             said = f"{who} attaches again and again: {ATTACH_RATE:g} times a second is the limit"
             raise RefusedError("quota", said, next=f"it tries again by itself; see what runs below {payer}, or revoke it")
-        self._comings.spend(account, 1.0, now)
+        self.comings.spend(account, 1.0, now)
 
     def _check_room(self, name: str, certificate: Certificate, presence: Presence) -> None:
-        """Raises `RefusedError` where one more session fact is more than the ancestor of a source may have (rule 7)."""
-        payer = self._charged(certificate)
+        """Raises `RefusedError` where one more session fact is more than the ancestor of a source may have (rule 5)."""
+        payer = self._keyring.charged(certificate)
         if payer is None or presence.attachment_of(name):
             return
         own, every = Live(*self._store.live(payer.subject)), Live(*self._store.live(None))
@@ -228,7 +120,7 @@ class Admission:
         Raises `RefusedError` that says why not.
         """
         if len(parts) <= MAX_CHAIN:
-            self._take_in(parts)
+            self._keyring.take_in(parts)
         certificate = check_hello(self._trust, hello, parts, session.key, now_ms)
         if hello.reads:
             return self._welcome_reader(session, hello, certificate, presence, nonce=nonce, now_ms=now_ms)
@@ -242,7 +134,7 @@ class Admission:
         session.name, session.certificate = hello.name, certificate
         self._check_room(hello.name, certificate, presence)
         self.pay(session, now)
-        self._keep(certificate)
+        self._keyring.keep(certificate)
         stored = self._store.high_mark(hello.name)
         greatest = max(0 if stored is None else stored[0], presence.incarnation_of(hello.name))
         ahead_ms = hello.incarnation - max(now_ms, greatest + 1 - BOUND_MS)
@@ -272,7 +164,7 @@ class Admission:
         nonce: bytes,
         now_ms: int,
     ) -> f.Welcome:
-        """Rule 5."""
+        """Rule 4."""
         session.name, session.certificate, session.reads = hello.name, certificate, True
         session.incarnation = session.attachment = 0
         session.displaced = self.is_displaced(session)
@@ -316,4 +208,4 @@ class Admission:
             said = f"{session.name} has attached anew meanwhile"
             raise RefusedError("trust.superseded", said, next="see that only one process has this name")
         session.nonce, session.attached = b"", True
-        session.payer = self._payer(session.certificate)
+        session.payer = self._keyring.payer(session.certificate)

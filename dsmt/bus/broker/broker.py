@@ -24,6 +24,7 @@ from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.dismissal import Dismissal
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.inbox import TOKEN_BYTES, Inbox
+from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.others.copying import Reach
 from dsmt.bus.broker.others.others import Others
 from dsmt.bus.broker.outgoing import Outgoing
@@ -73,12 +74,12 @@ class Broker:
         self._sessions = Sessions(
             self._log, self._send, lambda peer, s: asyncio.get_running_loop().call_later(s, self._disconnect, peer)
         )
-        self._outgoing = Outgoing(self._disconnect, lambda: entropy.bytes(TOKEN_BYTES))
-        self._rates = Rates()
+        self._outgoing, self._rates = Outgoing(self._disconnect, lambda: entropy.bytes(TOKEN_BYTES)), Rates()
         self._inbox = Inbox(
             self._sessions, self._outgoing, self._rates, clock, synced=store.synced, heard=self._heard, refuse=self._refuse
         )
-        self._admission = Admission(identity, trust, store, store.certificates)
+        self._keyring = Keyring(identity, trust, store)
+        self._admission = Admission(identity, trust, store, self._keyring)
         self._recorder = recorder = Recorder(config, identity, trust, store, clock)
         self._ingest, self._reporter, self._session_words = recorder.ingest, recorder.reporter, recorder.sessions
         self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
@@ -96,7 +97,7 @@ class Broker:
             refuse=self._refuse,
             commit=self._commit,
         )
-        self._upkeep = Upkeep(self._recorder, self._sessions, self._rates, self._depot, self._admission)
+        self._upkeep = Upkeep(recorder, self._sessions, (self._rates, self._admission.comings), self._depot, self._keyring)
         self._requests = self._made_requests()
 
     def _made_others(self, reach: Reach) -> Others:
@@ -108,7 +109,7 @@ class Broker:
             reach,
             trust=self._trust,
             recorder=self._recorder,
-            admission=self._admission,
+            keyring=self._keyring,
             fan_out=self._fan_out,
             sessions=self._sessions,
             send=self._send,
@@ -123,7 +124,7 @@ class Broker:
             fan_out=self._fan_out,
             copied=self._copied,
             recorder=self._recorder,
-            admission=self._admission,
+            keyring=self._keyring,
             depot=self._depot,
             rates=self._rates,
             send=self._send,

@@ -17,7 +17,7 @@ from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import DEPOT_BYTES
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.ingest import Ingest
-from dsmt.bus.broker.introducing import Introducing, Proofs
+from dsmt.bus.broker.keyring import Keyring, Proofs
 from dsmt.bus.broker.passed import ROUND_S, STEP
 from dsmt.bus.broker.places import keep_place
 from dsmt.bus.broker.recorder import next_incarnation
@@ -50,14 +50,13 @@ class Founding:
     ) -> None:
         self.identity, self._store, self._version, self._now = identity, store, version, now
         self._words = Words(identity, next_incarnation(store.meta, now_ms()), now_ms)
-        self._admission = Admission(identity, trust, store, store.certificates)
-        self._introducing = Introducing(self._admission)
+        self._keyring = Keyring(identity, trust, store)
         self._at_ms = max((row.arrived_ms for row in store.rows(max(0, store.head - 1), 1)), default=0)
         self._ingest = Ingest(identity, trust, store, self._words, now_ms=lambda: self._at_ms, founds=True)
         self._depot = Depot(store.blobs, limit=DEPOT_BYTES, now_ms=now_ms, due=lambda: None)
         self._round_s = 0.0
         """Nobody is attached: who has signed goes onto the shelf as soon as a batch was taken in which it has not."""
-        self._admission.revoked(self.revocations)
+        Admission(identity, trust, store, self._keyring).revoked(self.revocations)
 
     # --- events --------------------------------------------------------------------------------------------------
 
@@ -95,14 +94,14 @@ class Founding:
 
     def take(self, taken: Sequence[PastEvent], proofs: Proofs) -> None:
         """Take in events, in one commit."""
-        self._introducing.introduce([one.signed for one in taken], proofs)
+        self._keyring.brought([one.signed for one in taken], proofs)
         for stored_ms, signed in taken:
             self._at_ms = max(self._at_ms, stored_ms)
             self._ingest.brought("", signed)
         self._ingest.commit()
         for _ in range(2 + 2 * len(taken) // STEP):
             self._round_s += ROUND_S
-            self._admission.let_go(frozenset, self._round_s)
+            self._keyring.let_go(frozenset, self._round_s)
 
     def reached(self, stream: str, row: int) -> None:
         """All of a stream was taken up to a row (rule 3)."""

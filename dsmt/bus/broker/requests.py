@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut, Send
+from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.past import Past
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
@@ -46,7 +46,7 @@ class Requests:
         fan_out: FanOut,
         copied: Copied,
         recorder: Recorder,
-        admission: Admission,
+        keyring: Keyring,
         depot: Depot,
         rates: Rates,
         send: Send,
@@ -56,7 +56,7 @@ class Requests:
         settled_ms: Callable[[], int | None],
     ) -> None:
         self._store, self._clock, self._fan_out, self._copied, self._ingest = store, clock, fan_out, copied, recorder.ingest
-        self._admission, self._depot, self._rates = admission, depot, rates
+        self._keyring, self._depot, self._rates = keyring, depot, rates
         self._past = Past(store, fan_out, send, now_ms=recorder.time.now_ms, settled_ms=settled_ms)
         self.look, self._look_older = self._past.look, recorder.older.look
         self._send, self._head, self._when_here, self._pump = send, head, when_here, pump
@@ -92,7 +92,7 @@ class Requests:
             case f.Known(signers=signers):
                 self._known(session, signers)
             case f.Certificates():
-                self._admission.introduced(session, parts)
+                self._keyring.introduced(session.name, parts)
             case f.Fetch():
                 self._fetch(session, frame)
             case f.HistoryAsked():
@@ -114,7 +114,7 @@ class Requests:
 
     def _known(self, session: Session, signers: Iterable[Signer]) -> None:
         """Say whose certificates are needed no more; who is told so is shown them again with the next that they sign."""
-        passed = tuple(signer for signer in signers if not self._admission.knows(*signer))
+        passed = tuple(signer for signer in signers if not self._keyring.knows(*signer))
         for signer in passed:
             session.known.pop(signer, None)
         if passed:

@@ -6,11 +6,11 @@ Rule 2: how late a look comes is the broker's lag, which it tells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.depot import Depot
+from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.reporter import Condition
 from dsmt.bus.broker.sessions import Sessions
@@ -27,12 +27,12 @@ class Upkeep:
         self,
         recorder: Recorder,
         sessions: Sessions,
-        rates: Rates,
+        rates: Iterable[Rates],
         depot: Depot,
-        admission: Admission,
+        keyring: Keyring,
     ) -> None:
         self._recorder, self._sessions, self._rates = recorder, sessions, rates
-        self._depot, self._admission = depot, admission
+        self._depot, self._keyring = depot, keyring
         self._expire_at = self._before = self.lag = 0.0
 
     def begin(self, now: float) -> None:
@@ -53,11 +53,12 @@ class Upkeep:
         recorder.ingest.overdue()
         if now >= self._expire_at:
             recorder.ingest.expire()
-            self._rates.forget(now)
+            for rates in self._rates:
+                rates.forget(now)
             self._sessions.forgive(now)
             self._depot.expire()
             self._expire_at = now + (0.0 if recorder.trim() else EXPIRE_S)
-        self._admission.let_go(self._sessions.signers, now)
+        self._keyring.let_go(self._sessions.signers, now)
         recorder.wholeness.note(now)
 
     def condition(self, address: str) -> Condition:

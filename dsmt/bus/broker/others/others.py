@@ -28,11 +28,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut, Send
-from dsmt.bus.broker.introducing import Introducing, Proofs
+from dsmt.bus.broker.keyring import Keyring, Proofs
 from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.broker.others.former import Former
@@ -78,7 +77,7 @@ class Others:
         *,
         trust: TrustStore,
         recorder: Recorder,
-        admission: Admission,
+        keyring: Keyring,
         fan_out: FanOut,
         sessions: Sessions,
         send: Send,
@@ -86,7 +85,7 @@ class Others:
         commit: Callable[[], bool],
     ) -> None:
         self._sessions = sessions
-        self._clock, self._recorder, self._admission, self._fan_out = clock, recorder, admission, fan_out
+        self._clock, self._recorder, self._keyring, self._fan_out = clock, recorder, keyring, fan_out
         self._store, self._trust, self._own = store, trust, identity
         self._looked = clock.boottime()
         self._obeys_at = math.inf
@@ -97,7 +96,6 @@ class Others:
         self._leaves: Mapping[str, bytes] = {}
         """The keys of those that are leaves, by name."""
         self._said: dict[str, SignedEvent] = {}
-        self._introducing = Introducing(admission)
         self._withholding = Withholding(
             identity.name,
             store,
@@ -345,7 +343,7 @@ class Others:
         """Store events with their proofs; in how many ms it is to be tried again, 0 when they are stored."""
         ahead_ms = 0
         try:
-            self._introducing.introduce(events, proofs)
+            self._keyring.brought(events, proofs)
         except StoreFullError as error:
             self._recorder.ingest.full = error
             return AGAIN_MS

@@ -15,7 +15,7 @@ from hashlib import sha256
 from itertools import groupby
 from typing import Final
 
-from dsmt.bus.broker.introducing import Proofs
+from dsmt.bus.broker.keyring import Proofs
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.proofs import proof
 from dsmt.errors import UnusableEventError
