@@ -9,7 +9,7 @@ import pytest
 
 from dsmt.bus.broker import places
 from dsmt.bus.broker.copied import Copied
-from dsmt.bus.broker.others import copying
+from dsmt.bus.broker.others import copying, holders
 from dsmt.bus.broker.others import others as knowing
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
@@ -25,7 +25,7 @@ from tests.waiting import until
 def soon() -> Iterator[None]:
     """What lasts for a minute lasts for a fifth of a second."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((copying, "OVERLAP_MS"), (places, "OVERLAP_MS"), (knowing, "MOST_MS")):
+        for module, name in ((copying, "OVERLAP_MS"), (places, "OVERLAP_MS"), (knowing, "MOST_MS"), (holders, "LASTING_MS")):
             patch.setattr(module, name, 200)
         yield
 

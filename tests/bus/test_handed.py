@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker.others.others import MOST_MS, Others
+from dsmt.bus.broker.others.holders import LASTING_MS, Holders
 from dsmt.ports.realm import BrokerAddress
 
-NOW, LONG, LATELY = 10 * MOST_MS, 9 * MOST_MS, 9 * MOST_MS + 1
+NOW, LONG, LATELY = 10 * LASTING_MS, 9 * LASTING_MS, 9 * LASTING_MS + 1
 B1, B2 = (BrokerAddress(f"127.0.0.1:{n}", f"b{n}".encode()) for n in (1, 2))
 
 
@@ -21,10 +21,10 @@ def word(state: str = "open", since_ms: int = LONG, leaf: str = "") -> Any:
 def broker(said: dict[tuple[str, str], Any], *leaves: BrokerAddress) -> Any:
     """A broker, `own`, that knows what these have said of these."""
     return SimpleNamespace(
-        _own=SimpleNamespace(name="broker/own"),
-        _leaves={one.address: one.public for one in leaves},
+        _own="broker/own",
+        leaves={one.address: one.public for one in leaves},
         _name_of=lambda public: f"broker/{public.decode()}",
-        _sessions_of=lambda of: {f"broker/{by}": told for (by, whom), told in said.items() if f"broker/{whom}" == of},
+        _said_of=lambda of: {f"broker/{by}": told for (by, whom), told in said.items() if f"broker/{whom}" == of},
         copying=SimpleNamespace(read_ms=lambda public: {B1.public: NOW}[public]),
     )
 
@@ -45,7 +45,7 @@ def broker(said: dict[tuple[str, str], Any], *leaves: BrokerAddress) -> Any:
 def test_what_two_that_have_read_each_other_for_long_have_came_by_way_of_either(
     said: dict[tuple[str, str], Any], shared: int | None
 ) -> None:
-    assert Others._shared_ms(broker(said), B1.public, B2.public) == shared
+    assert Holders._shared_ms(broker(said), B1.public, B2.public) == shared
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_two_that_have_read_each_other_for_long_have_came_by_way_of_either(
     ids=["read to its end", "behind", "read until it left", "it has left since"],
 )
 def test_what_a_leaf_has_came_by_way_of_who_had_read_it_to_its_end(told: Any, shared: int | None) -> None:
-    assert Others._shared_ms(broker({("b1", "b2"): told}, B2), B1.public, B2.public) == shared
+    assert Holders._shared_ms(broker({("b1", "b2"): told}, B2), B1.public, B2.public) == shared
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_what_a_leaf_has_came_by_way_of_who_had_read_it_to_its_end(told: Any, sh
 def test_a_leaf_goes_on_where_its_upstream_had_all_of_it_and_of_the_next_one(
     said: dict[tuple[str, str], Any], handed: int | None
 ) -> None:
-    assert Others._handed_ms(broker(said), B2, B1, NOW) == handed
+    assert Holders.handed_ms(broker(said), B2, B1, NOW) == handed

@@ -14,7 +14,7 @@ import pytest
 
 from dsmt.bus.broker import places
 from dsmt.bus.broker.broker import Broker
-from dsmt.bus.broker.others import copying
+from dsmt.bus.broker.others import copying, holders
 from dsmt.bus.broker.others import others as knowing
 from dsmt.bus.client import homing
 from dsmt.errors import TransportError
@@ -184,7 +184,9 @@ async def test_what_only_the_leaf_has_of_a_dead_upstream_is_with_all_when_it_is_
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What lasts for a minute lasts for a fifth of a second."""
-    for module, name in ((copying, "OVERLAP_MS"), (places, "OVERLAP_MS"), (knowing, "MOST_MS"), (copying, "LAG_MS")):
+    for module in (copying, places):
+        monkeypatch.setattr(module, "OVERLAP_MS", 200)
+    for module, name in ((knowing, "MOST_MS"), (holders, "LASTING_MS"), (copying, "LAG_MS")):
         monkeypatch.setattr(module, name, 200)
 
 
@@ -241,7 +243,7 @@ async def test_a_site_works_on_while_its_uplink_is_down_and_both_sides_have_all_
     leaf, *made = await site(r, "b1", "b2")
     inside, outside = [Facts(await r.client(f"operator/{n}", brokers=at(one))) for n, one in enumerate((leaf, made[0]))]
     async with cut(r, leaf, made):
-        await until(lambda: linked(leaf) == 0 and not any(one._others._is_attached(key(leaf)) for one in made))
+        await until(lambda: linked(leaf) == 0 and not any(one._others.holders.is_attached(key(leaf)) for one in made))
         for n in range(20):
             await inside.publish("config/i", {"n": n})
             await outside.publish("config/o", {"n": n})
@@ -293,12 +295,12 @@ async def test_who_reads_a_leaf_for_the_first_time_goes_on_where_another_has_end
     above, (other,) = split(leaf, made)
 
     def handed_ms() -> int:
-        return other._others._handed_ms(at(leaf)[0], None, 0) or 0
+        return other._others.holders.handed_ms(at(leaf)[0], None, 0) or 0
 
     before_ms = other.now_ms()
     await until(lambda: handed_ms() >= before_ms)  # it is read now, by one that is linked
     async with cut(r, leaf, made):
-        await until(lambda: not above._others._is_attached(key(leaf)))
+        await until(lambda: not above._others.holders.is_attached(key(leaf)))
         closed_ms = above.now_ms()
         await until(lambda: before_ms - 1_000 < handed_ms() <= closed_ms)
 

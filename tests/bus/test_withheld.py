@@ -12,7 +12,7 @@ import pytest
 from dsmt.bus.broker import withheld
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import copying, examining
-from dsmt.bus.broker.others.others import Others
+from dsmt.bus.broker.others.holders import Holders
 from dsmt.cli import member_screens
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import Withheld
@@ -174,9 +174,9 @@ def test_who_had_a_source_when_it_said_something_must_give_it(told: dict[str, An
         f"broker/{name}": SimpleNamespace(state=state, attachment=attachment, since_ms=since_ms)
         for name, (state, attachment, since_ms) in told.items()
     }
-    own: Any = SimpleNamespace(_sessions_of=lambda _: sessions, copying=SimpleNamespace(gave_ms=lambda _: 9))
-    assert Others._gave(own, "node/n1", 6) == gave
-    assert Others._gave(own, "broker/b2", 6) == ("broker/b2", 9)
+    own: Any = SimpleNamespace(_said_of=lambda _: sessions, copying=SimpleNamespace(gave_ms=lambda _: 9))
+    assert Holders.gave(own, "node/n1", 6) == gave
+    assert Holders.gave(own, "broker/b2", 6) == ("broker/b2", 9)
 
 
 def test_another_owes_what_was_published_here_and_not_what_was_brought_nor_what_a_revoked_key_said() -> None:

@@ -282,7 +282,7 @@ class Broker:
             nonce=self._entropy.bytes(16),
             now=self._clock.boottime(),
             now_ms=self.now_ms(),
-            elsewhere=self._others.attachment_of(hello.name),
+            elsewhere=self._others.holders.attachment_of(hello.name),
         )
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
 

@@ -13,7 +13,7 @@ Rule 4: a broker that knows others is whole when it has read one that is whole, 
     So it is when it stood still itself for longer than others wait for it: what was said meanwhile is with them.
 Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
     `MOST_MS` where one cannot be (B1, B2).
-Rule 6: a leaf is read while it is attached here, and reads one other at a time itself (E5).
+Rule 6: a leaf is read while it is attached here (`holders`), and reads one other at a time itself (E5).
 Rule 7: one that does not give what it has said to hold is named (`withheld`, E4).
 Rule 8: words by which the broker that brings them is one no more are obeyed after `TOGETHER_S`. Of several that an operator
     has said at once the first alone may say so, and the others come by that broker alone (R8).
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -35,6 +35,7 @@ from dsmt.bus.broker.keyring import Keyring, Proofs
 from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.broker.others.former import Former
+from dsmt.bus.broker.others.holders import Holders
 from dsmt.bus.broker.others.salvage import Salvage
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
@@ -44,9 +45,7 @@ from dsmt.bus.rules.brokers import TOPIC, known, leaves, words_of
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.order import newer
-from dsmt.event.records import from_data
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, BusReader
 from dsmt.ports.clock import Clock
@@ -93,24 +92,25 @@ class Others:
         """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
         self._words: dict[str, Row] = {}
-        self._leaves: Mapping[str, bytes] = {}
-        """The keys of those that are leaves, by name."""
         self._said: dict[str, SignedEvent] = {}
+        presence = recorder.sessions.presence
+        self.holders = Holders(identity.name, store, trust=trust, sessions=sessions, presence=presence, words=self._words)
         self._withholding = Withholding(
             identity.name,
             store,
             recorder.words,
             now_ms=recorder.time.now_ms,
             stored=self._stored_by,
-            gave=self._gave,
+            gave=self.holders.gave,
             disowns=trust.disowns,
         )
         self._log = Logger(broker=identity.name)
         self.copying = self._made_copying(BrokerAddress(config.address, identity.key.public), reach)
+        self.holders.copying = self.copying
         self._former = Former(reach, self._take)
         self.filling = Filling(depot, lambda: self.copying.readers, clock, self._log)
         depot.wrong = partial(recorder.words.fault, "damaged", identity.name)
-        recorder.sessions.leaves = self._vouched
+        recorder.sessions.leaves = self.holders.vouched
         recorder.ingest.settled_ms = self.settled_ms
         words, now_ms = recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
@@ -128,8 +128,8 @@ class Others:
             take=self._take,
             whole=self._recorder.wholeness.filled,
             withholding=self._withholding,
-            is_attached=self._is_attached,
-            handed_ms=self._handed_ms,
+            is_attached=self.holders.is_attached,
+            handed_ms=self.holders.handed_ms,
             log=self._log,
         )
 
@@ -215,7 +215,7 @@ class Others:
         own = BrokerAddress("", self._own.key.public)
         every = known([own, *self._seeds], self._said.values(), self._trust)
         self.copying.know(every)
-        self._leaves = leaves(self._said.values())
+        self.holders.leaves = leaves(self._said.values())
         self._left = not self.copying.alone and all(one.public != own.public for one in every)
         gone = (address_of(word) for word in words_of(self._said.values()).values() if word.removed and not word.route)
         self._former.know(one for one in gone if not self._left and self._is_former(one, every))
@@ -260,73 +260,9 @@ class Others:
         known = {one.public for one in self.copying.known}
         return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
 
-    def _is_attached(self, public: bytes) -> bool:
-        """Whether the leaf of a key is attached here, and not silent: until that is said all at it is unknown (F1)."""
-        presence = self._recorder.sessions.presence
-        said = ((name, presence.record_of(name)) for name, key in self._leaves.items() if key == public)
-        names = [name for name, record in said if record is not None and record.state == "open"]
-        found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and not one.refused]
-        return any(one.certificate is not None and one.certificate.public == public for one in found)
-
-    def _vouched(self) -> dict[str, bool]:
-        """The leaves; whether each is read to its end here, by one that has what the others of the mesh have (E5)."""
-        there = self._sessions.by_name
-        keeps_up = bool(self._leaves) and self.copying.keeps_up(lambda public: self._name_of(public) in there)
-        return {name: keeps_up and self.copying.has_read(key) for name, key in self._leaves.items()}
-
-    def _name_of(self, public: bytes) -> str:
-        """The name that the key of a broker is known by; empty when there is none, or several."""
-        return self._trust.sole_name(key_id_of(public)) or ""
-
-    def _handed_ms(self, other: BrokerAddress, last: BrokerAddress | None, last_ms: int) -> int | None:
-        """Up to when all that another has surely is here by way of others (see `copying`, E1, E5)."""
-        if last is None:
-            found = (self._shared_ms(by.public, other.public) for by in self.copying.known)
-            return max((one for one in found if one is not None), default=None)
-        name, before = self._name_of(other.public), self._name_of(last.public)
-        word, own = (self._sessions_of(one).get(before) for one in (name, self._own.name))
-        read = own is not None and own.leaf == "read"
-        return last_ms if read and word is not None and _is_lasting(word, last_ms) else None
-
-    def _shared_ms(self, by: bytes, other: bytes) -> int | None:
-        """Up to when all that another has surely came here by way of one; None where it does not."""
-        name, through = self._name_of(other), self._name_of(by)
-        word, back = self._sessions_of(name).get(through), self._sessions_of(through).get(name)
-        if word is None:
-            return None
-        read_ms = self.copying.read_ms(by)
-        until_ms = read_ms if word.state == "open" else min(read_ms, word.since_ms)
-        if other in self._leaves.values():
-            return until_ms if word.leaf == "read" else None
-        return until_ms if back is not None and _is_lasting(word, until_ms) and _is_lasting(back, until_ms) else None
-
-    def attachment_of(self, source: str) -> int:
-        """The greatest attachment number of a source that another broker has said; 0 for none."""
-        return max((one.attachment for name, one in self._sessions_of(source).items() if name != self._own.name), default=0)
-
-    def _sessions_of(self, source: str) -> dict[str, SessionFact]:
-        """What all brokers have said of a source."""
-        names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names, {self._own.name})
-        rows = ((name, self._store.winner(f"{name}/session/{source}")) for name in sorted(names))
-        found = {}
-        for name, row in rows:
-            if row is not None:
-                with suppress(UnusableEventError):
-                    found[name] = from_data(SessionFact, row.read().event.data)
-        return found
-
     def _stored_by(self, broker: str) -> int | None:
         """Up to which row another broker has said to hold all that is here; None where it keeps no copy now."""
         return next((one.stored for one in self.copies(self._fan_out.copying) if one.name == broker), None)
-
-    def _gave(self, source: str, at_ms: int) -> tuple[str, int]:
-        """The broker to which a source is attached, and was at a time, and up to when that one has given everything."""
-        if source.startswith("broker/"):  # where it reads, it is attached too
-            return source, self.copying.gave_ms(source)
-        sessions = self._sessions_of(source)
-        holder = max(sessions, key=lambda name: sessions[name].attachment, default="")
-        held = bool(holder) and sessions[holder].state == "open" and sessions[holder].since_ms < at_ms
-        return (holder, self.copying.gave_ms(holder)) if held else ("", 0)
 
     def settled_ms(self) -> int | None:
         """What was missed before (realm ms) comes from no other broker any more (rule 5); None where there is no other."""
@@ -370,8 +306,3 @@ class Others:
             wholeness.reading(now)
         elif self.copying.complete:
             wholeness.all_read()
-
-
-def _is_lasting(word: SessionFact, at_ms: int) -> bool:
-    """Whether a session is open for so long that who holds it has what was there when it began."""
-    return word.state == "open" and word.since_ms <= at_ms - MOST_MS

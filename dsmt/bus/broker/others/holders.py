@@ -1,0 +1,115 @@
+"""Holders: at which brokers a source is attached, by the words of all brokers on sessions, and what follows of what is here.
+
+Rule 1: a leaf is read while it is attached here; whether it is read to its end is told (`vouched`, E5).
+Rule 2: what another broker has surely handed on came here by way of who has read it long enough (`handed_ms`, E1, E5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from dsmt.bus.broker.others.copying import Copying
+from dsmt.bus.broker.sessions import Sessions
+from dsmt.bus.rules.brokers import TOPIC
+from dsmt.bus.rules.presence import Presence
+from dsmt.errors import UnusableEventError
+from dsmt.event.kinds.broker import Session as SessionFact
+from dsmt.event.records import from_data
+from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.store import Events
+from dsmt.trust.keys import key_id_of
+from dsmt.trust.store import TrustStore
+
+LASTING_MS: Final = 60_000
+"""Who has read another for so long has what was there when it began."""
+
+
+class Holders:
+    """As the broker `own` knows them. `words` are the topics of all words on brokers."""
+
+    def __init__(
+        self,
+        own: str,
+        store: Events,
+        *,
+        trust: TrustStore,
+        sessions: Sessions,
+        presence: Presence,
+        words: Iterable[str],
+    ) -> None:
+        self._own, self._store, self._trust = own, store, trust
+        self._sessions, self._presence, self._words = sessions, presence, words
+        self.copying: Copying
+        """What reads the others: each asks the other one."""
+        self.leaves: Mapping[str, bytes] = {}
+        """The keys of the brokers that are leaves, by name."""
+
+    def attachment_of(self, source: str) -> int:
+        """The greatest attachment number of a source that another broker has said; 0 for none."""
+        return max((one.attachment for name, one in self._said_of(source).items() if name != self._own), default=0)
+
+    def gave(self, source: str, at_ms: int) -> tuple[str, int]:
+        """The broker to which a source is attached, and was at a time, and up to when that one has given everything."""
+        if source.startswith("broker/"):  # where it reads, it is attached too
+            return source, self.copying.gave_ms(source)
+        said = self._said_of(source)
+        holder = max(said, key=lambda name: said[name].attachment, default="")
+        held = bool(holder) and said[holder].state == "open" and said[holder].since_ms < at_ms
+        return (holder, self.copying.gave_ms(holder)) if held else ("", 0)
+
+    def is_attached(self, public: bytes) -> bool:
+        """Whether the leaf of a key is attached here, and not silent: until that is said all at it is unknown (F1)."""
+        said = ((name, self._presence.record_of(name)) for name, key in self.leaves.items() if key == public)
+        names = [name for name, record in said if record is not None and record.state == "open"]
+        found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and not one.refused]
+        return any(one.certificate is not None and one.certificate.public == public for one in found)
+
+    def vouched(self) -> dict[str, bool]:
+        """The leaves; whether each is read to its end here, by one that has what the others of the mesh have (E5)."""
+        there = self._sessions.by_name
+        keeps_up = bool(self.leaves) and self.copying.keeps_up(lambda public: self._name_of(public) in there)
+        return {name: keeps_up and self.copying.has_read(key) for name, key in self.leaves.items()}
+
+    def handed_ms(self, other: BrokerAddress, last: BrokerAddress | None, last_ms: int) -> int | None:
+        """Up to when all that another has surely is here by way of others (see `copying`, E1, E5)."""
+        if last is None:
+            found = (self._shared_ms(by.public, other.public) for by in self.copying.known)
+            return max((one for one in found if one is not None), default=None)
+        name, before = self._name_of(other.public), self._name_of(last.public)
+        word, own = (self._said_of(one).get(before) for one in (name, self._own))
+        read = own is not None and own.leaf == "read"
+        return last_ms if read and word is not None and _is_lasting(word, last_ms) else None
+
+    def _shared_ms(self, by: bytes, other: bytes) -> int | None:
+        """Up to when all that another has surely came here by way of one; None where it does not."""
+        name, through = self._name_of(other), self._name_of(by)
+        word, back = self._said_of(name).get(through), self._said_of(through).get(name)
+        if word is None:
+            return None
+        read_ms = self.copying.read_ms(by)
+        until_ms = read_ms if word.state == "open" else min(read_ms, word.since_ms)
+        if other in self.leaves.values():
+            return until_ms if word.leaf == "read" else None
+        return until_ms if back is not None and _is_lasting(word, until_ms) and _is_lasting(back, until_ms) else None
+
+    def _name_of(self, public: bytes) -> str:
+        """The name that the key of a broker is known by; empty when there is none, or several."""
+        return self._trust.sole_name(key_id_of(public)) or ""
+
+    def _said_of(self, source: str) -> dict[str, SessionFact]:
+        """What all brokers have said of a source."""
+        names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names, {self._own})
+        rows = ((name, self._store.winner(f"{name}/session/{source}")) for name in sorted(names))
+        found = {}
+        for name, row in rows:
+            if row is not None:
+                with suppress(UnusableEventError):
+                    found[name] = from_data(SessionFact, row.read().event.data)
+        return found
+
+
+def _is_lasting(word: SessionFact, at_ms: int) -> bool:
+    """Whether a session is open for so long that who holds it has what was there when it began."""
+    return word.state == "open" and word.since_ms <= at_ms - LASTING_MS
