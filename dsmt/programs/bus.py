@@ -93,7 +93,7 @@ def _on_nats(
 ) -> Bus:
     try:
         from dsmt.bus.nats.bus import NatsBus  # noqa: PLC0415 - only where it is installed
-        from dsmt.bus.nats.link import NatsRealm  # noqa: PLC0415 - the same
+        from dsmt.bus.nats.connecting import NatsRealm  # noqa: PLC0415 - the same
         from dsmt.bus.nats.servers import KnownServers  # noqa: PLC0415 - the same
     except ImportError as error:
         raise nats_missing("its client") from error

@@ -11,8 +11,8 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.filler import NatsFiller, Taken
-from dsmt.bus.nats.link import NatsRealm
 from dsmt.bus.store.blobs import named_in
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import NotFoundError, RefusedError, UnusableEventError

@@ -57,8 +57,8 @@ def serve(directory: str) -> int:
 
 async def _serve(directory: Path) -> None:
     try:
+        from dsmt.bus.nats.connecting import NatsRealm  # noqa: PLC0415 - the same
         from dsmt.bus.nats.gate import GateKeys, NatsGate  # noqa: PLC0415 - only where it is installed
-        from dsmt.bus.nats.link import NatsRealm  # noqa: PLC0415 - the same
         from dsmt.bus.nats.servers import KnownServers  # noqa: PLC0415 - the same
     except ImportError as error:
         raise nats_missing("its client") from error

@@ -17,7 +17,8 @@ from typing import Final
 
 from dsmt.bus.broker.founding import Founding
 from dsmt.bus.nats.bus import NatsBus
-from dsmt.bus.nats.link import NatsLink, NatsRealm, any_server
+from dsmt.bus.nats.connecting import NatsRealm
+from dsmt.bus.nats.link import NatsLink, any_server
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.past import NatsPast, PastPage
 from dsmt.bus.rules.proofs import proof

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.gate import GateKeys, NatsGate
-from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm
+from dsmt.bus.nats.link import ApiError, NatsLink
 from dsmt.bus.nats.streams import make_streams
 from dsmt.bus.nats.tls import issue_servers
 from dsmt.bus.rules import nats_config as config

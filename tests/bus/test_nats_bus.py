@@ -8,10 +8,11 @@ import os
 
 import pytest
 
-from dsmt.bus.nats import link, offers, streams
+from dsmt.bus.nats import connecting, offers, streams
 from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.door import Verdict
-from dsmt.bus.nats.link import NatsLink, NatsRealm
+from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.ports.bus import Draft, Start
@@ -256,7 +257,7 @@ async def test_where_no_streams_are_nobody_attaches(e: NatsEngine) -> None:
 @on_nats
 async def test_a_server_that_is_too_old_is_refused_with_the_version_that_would_do(e: NatsEngine) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(link, "OLDEST", (99, 0, 0))
+        patch.setattr(connecting, "OLDEST", (99, 0, 0))
         alice = await e.bus("operator/alice", wait=False)
         await until(lambda: alice.refusal)
         assert alice.refusal is not None

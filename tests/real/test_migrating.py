@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.bus.nats.link import NatsLink, NatsRealm
+from dsmt.bus.nats.connecting import NatsRealm
+from dsmt.bus.nats.link import NatsLink
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.connection import connect
 from dsmt.operations.local import migrating

@@ -16,8 +16,9 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from dsmt.bus.nats import depot, fetch
+from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.door import NatsDoor
-from dsmt.bus.nats.link import NatsLink, NatsRealm, any_server
+from dsmt.bus.nats.link import NatsLink, any_server
 from dsmt.bus.nats.offers import NatsOffers
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.page import read_page, set_mark

@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 import cbor2
 
 from dsmt.bus.nats import depot
+from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.door import Verdict
-from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm, Publication, any_server
+from dsmt.bus.nats.link import ApiError, NatsLink, Publication, any_server
 from dsmt.bus.nats.sender import BATCH, BATCH_BYTES, Due, entries_of
 from dsmt.bus.nats.streams import EXPECTED_LAST, MSG_ID, NOT_LAST_CODES, last_on, make_streams
 from dsmt.bus.wire.subjects import Subjects

@@ -31,8 +31,9 @@ from nats.aio.msg import Msg
 from dsmt.bus.nats.accounts import NatsAccounts
 from dsmt.bus.nats.blobs import NatsBlobs
 from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.guard import NatsGuard
-from dsmt.bus.nats.link import ApiError, NatsLink, NatsRealm
+from dsmt.bus.nats.link import ApiError, NatsLink
 from dsmt.bus.nats.members import NatsMembers
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.presence import NatsPresence

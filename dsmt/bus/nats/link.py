@@ -8,42 +8,22 @@ Rule 3: foreign errors end here: a lost or silent connection is a `TransportErro
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import logging
-import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from dsmt.bus.rules.nats_config import ALL, CALLOUT_S
-from dsmt.bus.wire.nkeys import user_nkey
+from dsmt.bus.nats.connecting import NatsClient, NatsRealm
+from dsmt.bus.rules.nats_config import ALL
 from dsmt.errors import RefusedError, TransportError
-from dsmt.event.addresses import host_of
-from dsmt.ports.bus import Ability, Capabilities, Level
-from dsmt.ports.realm import KEPT_OUT, NatsTerms
 from dsmt.trust.keys import Key
 
-OLDEST: Final = (2, 12, 3)
-"""Those before it store a batch twice whose acknowledgement was lost, or know no batches."""
 ANSWER_S: Final = 2.0
-CONNECT_S: Final = 2.0
-CANCEL_S: Final = 0.1
-PING_S: Final = 2.0
-_ABILITIES: Final = frozenset({Ability.HISTORY, Ability.MARKS, Ability.FETCH, Ability.BLOBS})
-WATCH_S: Final = 0.5
-_UNKNOWN: Final = "authorization violation"
-_PERHAPS: Final = "its key was revoked, or it has said too much, perhaps"
-_LOOK: Final = (
-    "see dsmt cert list, where the realm was made, and the server's log; a node that has joined joins again: dsmt join TOKEN"
-)
 _DENIED: Final = "permissions violation for publish to "
 
 
@@ -63,66 +43,11 @@ class Publication(NamedTuple):
     headers: Mapping[str, str]
 
 
-class NatsRealm(msgspec.Struct, frozen=True):
-    """Where a realm's NATS servers are, and what was promised of them: none of it can be asked of a server.
-
-    `replicas` is how many servers hold each stream, `synced` whether each commits to its disk before it answers
-    (`sync_interval: always`), `authority` the certificate in PEM that has signed those of the servers; without it links
-    are not encrypted. `gated`: each server has a gate beside it, which lets in who shows its certificates, and tells who
-    is attached.
-    """
-
-    servers: tuple[str, ...]
-    replicas: int = 1
-    synced: bool = False
-    authority: str = ""
-    gated: bool = False
-    own: str = ""
-    """The server that is tried first: of a gate that beside which it stands."""
-
-    @classmethod
-    def of(cls, addresses: Iterable[str], terms: NatsTerms) -> NatsRealm:
-        """The servers at these addresses, each with its gate."""
-        return cls(tuple(dict.fromkeys(addresses)), terms.replicas, authority=terms.authority, gated=True)
-
-    @property
-    def can(self) -> Capabilities:
-        """What a bus to these servers can do: with three replicas an acknowledgement is a majority's."""
-        level = Level.SAFE if self.replicas > 1 else Level.STORED
-        return Capabilities(level, _ABILITIES | ({Ability.PRESENCE} if self.gated else set()))
-
-
-class _Client(Client):
-    """The library's, which signs a server's nonce with a key of ours: else it wants a package more, and a seed as text."""
-
-    def __init__(self, key: Key) -> None:
-        super().__init__()
-        self._key = key
-
-    def _setup_nkeys_seed_connect(self) -> None:
-        self._public_nkey = user_nkey(self._key.public)
-        self._signature_cb = self._signed
-
-    def _signed(self, nonce: str) -> bytes:
-        return base64.b64encode(self._key.sign(nonce.encode()))
-
-
-def _kept_out(server: str, name: str, error: Exception, *, late: bool) -> TransportError | RefusedError:
-    """Why a connection was not made; `late` when a gate had all the time that it has."""
-    if _UNKNOWN not in str(error).lower():
-        return TransportError("link.lost", f"no NATS server answers at {server}: {error}")
-    if late:
-        said = f"the gate of the NATS server at {server} does not answer"
-        return TransportError("link.nobody", said, next="it is started again by itself")
-    said = f"the gate of the NATS server at {server} does not let {name} in: {_PERHAPS}"
-    return RefusedError(KEPT_OUT, said, next=_LOOK)
-
-
 class NatsLink:
     """One connection. `lost` is done when it has ended."""
 
     def __init__(self, name: str, key: Key) -> None:
-        self._client = _Client(key)
+        self._client = NatsClient(key, erred=self._erred, ended=self._ended)
         self._name, self._numbers = name, count(1)
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._inboxes: dict[str, tuple[Subscription, asyncio.Queue[Msg]]] = {}
@@ -130,7 +55,6 @@ class NatsLink:
         self._asks = "$JS.API"
         self.reads: tuple[str, ...] = ALL
         """The patterns that may be read over it."""
-        self._watching: asyncio.Task[None] | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -140,78 +64,29 @@ class NatsLink:
         Raises `TransportError`, `RefusedError`.
         """
         link = cls(name.split(" ", maxsplit=1)[0], key)
-        logging.getLogger("asyncio").addFilter(_is_told)
-        context = _trusting(realm.authority) if realm.authority else None
-        prefix, began = f"_INBOX_{user_nkey(key.public)}", asyncio.get_running_loop().time()
         try:
-            await _apart(
-                link._client.connect(
-                    servers=[f"{'tls' if context else 'nats'}://{server}"],
-                    name=name,
-                    allow_reconnect=False,
-                    max_reconnect_attempts=1,
-                    reconnect_time_wait=0,
-                    connect_timeout=2,
-                    ping_interval=int(PING_S),
-                    max_outstanding_pings=2,
-                    inbox_prefix=prefix,
-                    tls=context,
-                    tls_hostname=host_of(server) if context else None,
-                    nkeys_seed_str="its own" if realm.gated else None,
-                    token=shows or None,
-                    error_cb=link._erred,
-                    disconnected_cb=link._ended,
-                    closed_cb=link._ended,
-                )
-            )
+            await link._client.dial(server, realm, name=name, shows=shows)
             link._inbox = link._client.new_inbox()
-            await link._client.subscribe(f"{link._inbox}.*", cb=link._came)
-        except (OSError, TimeoutError, nats.errors.Error) as error:
-            await link.close()
-            late = asyncio.get_running_loop().time() > began + CALLOUT_S
-            raise _kept_out(server, link._name, error, late=late) from error
-        except BaseException:  # who connects is ended meanwhile
+            with link._translated():
+                await link._client.subscribe(f"{link._inbox}.*", cb=link._came)
+        except BaseException:  # it may be that who connects is ended meanwhile
             await link.close()
             raise
-        link._watching = asyncio.create_task(link._watch())
-        version = link._client.connected_server_version
-        if (version.major, version.minor, version.patch) < OLDEST:
-            await link.close()
-            said = f"the NATS server at {server} is {version}, and {'.'.join(map(str, OLDEST))} is the oldest that will do"
-            raise RefusedError("nats.version", said, next="take a newer one")
         return link
 
     @property
     def server(self) -> str:
         """What the server is called."""
-        return self._told("server_name")
+        return self._client.told("server_name")
 
     @property
     def server_id(self) -> str:
         """By what the server is asked in the system account."""
-        return self._told("server_id")
-
-    def _told(self, what: str) -> str:
-        return str(self._client._server_info.get(what, ""))  # noqa: SLF001 - the client tells nobody
-
-    async def _watch(self) -> None:
-        """See that the client has given up: over TLS it tells so only when its shutdown was answered, or after 30 s."""
-        while self._client.is_connected:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(WATCH_S)
-        await self._ended()
+        return self._client.told("server_id")
 
     async def close(self) -> None:
-        """End it: no socket is left, also where the server is gone, which would answer the end of a TLS connection."""
-        if self._watching is not None:
-            self._watching.cancel()
-        await self._ended()
-        try:
-            with suppress(OSError, TimeoutError, nats.errors.Error):
-                await _apart(self._client.close())
-        finally:
-            writer = getattr(self._client._transport, "_bare_io_writer", None)  # noqa: SLF001 - the client leaves it open
-            if writer is not None:
-                writer.transport.abort()
+        """End it."""
+        await self._client.hang_up()
 
     async def _ended(self) -> None:
         if not self.lost.done():
@@ -351,25 +226,6 @@ class NatsLink:
         return message
 
 
-def _is_told(record: logging.LogRecord) -> bool:
-    """Whether what asyncio complains of is to be told: not that the client ends a TLS connection as it does any other."""
-    return "eof_received" not in str(record.msg)
-
-
-async def _apart(work: Coroutine[Any, Any, None]) -> None:
-    """Do something in a task of its own: the client swallows it when who waits is cancelled. Raises `TimeoutError`."""
-    task = asyncio.create_task(work)
-    try:
-        done, _ = await asyncio.wait({task}, timeout=CONNECT_S)
-    finally:
-        while not task.done():  # `wait_for` swallows a cancellation in the moment in which what it waits for comes
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_S)
-    if not done:
-        raise TimeoutError
-    await task
-
-
 def answered(message: Msg) -> dict[str, Any]:
     """What JetStream has answered. Raises `ApiError`."""
     told: dict[str, Any] = json.loads(message.data)
@@ -389,10 +245,3 @@ async def any_server(
         except TransportError as error:
             failed = error
     raise failed or TransportError("link.lost", f"{name} knows no NATS server", next="name one")
-
-
-def _trusting(authority: str) -> ssl.SSLContext:
-    """Trust in a realm's authority alone. Its certificates do not name its key (RFC 5280, 4.2.1.1), as Python 3.13 asks."""
-    context = ssl.create_default_context(cadata=authority)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
