@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from dsmt.bus.client.asking import Asking
-from dsmt.bus.client.subscription import CREDIT, MAIL, ClientSubscription
+from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
 from dsmt.bus.nats.deliveries import Deliveries
 from dsmt.bus.rules.ended_keys import NAMESAKE
+from dsmt.bus.rules.follower import CREDIT, MAIL
+from dsmt.bus.rules.ordered import Ordered
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
 from dsmt.event.topic import PATTERNS_MOST
@@ -132,33 +134,34 @@ def test_credit_that_is_used_up_in_small_parts_is_given_back_whole() -> None:
 
 
 def test_mail_that_comes_twice_is_read_once_however_much_came_before_it() -> None:
-    reading = Reading(inbox=True)
+    ordered = Ordered(follows=True)
     mail: list[Any] = [SimpleNamespace(signed=SimpleNamespace(id=("source", 1, n))) for n in range(MAIL + 3)]
-    assert all(reading.subscription._new_mail(one) == [one] for one in mail)
-    assert [reading.subscription._new_mail(one) for one in mail[-MAIL:]] == [[]] * MAIL
-    assert len(reading.subscription._mail) == MAIL
+    assert all(ordered.mail(one) == [one] for one in mail)
+    assert [ordered.mail(one) for one in mail[-MAIL:]] == [[]] * MAIL
+    assert len(ordered._mail) == MAIL
 
 
 def test_of_bookmarks_that_wait_for_what_is_missing_the_last_is_told_with_the_token_of_any() -> None:
     reading = Reading()
-    held_back: Any = SimpleNamespace(deadline=2.0)
-    reading.subscription._reader = held_back
+    held_back: Any = SimpleNamespace(deadline=2.0, timer=lambda _: [])
+    reading.subscription._ordered._follower = held_back
     reading.receives(bookmark(3, token=7))
     reading.receives(bookmark(5))
     assert reading.got() == []
     held_back.deadline = None
-    reading.subscription._read([], 0)
+    reading.subscription._fire(2.0)
     assert reading.got() == [Bookmark(AT, True, 7)]
 
 
 def test_of_bookmarks_that_wait_on_nats_no_token_is_lost() -> None:
     deliveries = Deliveries(conflate=False)
-    held_back: Any = SimpleNamespace(deadline=2.0)
-    deliveries._follower = held_back
+    held_back: Any = SimpleNamespace(deadline=2.0, timer=lambda _: [])
+    deliveries._ordered._follower = held_back
     for token in (None, 7, None, 8, None):
         deliveries.mark(Bookmark(AT, True, token))
     assert not deliveries.hand_on()
     held_back.deadline = None
+    deliveries.tick(2.0)
     assert deliveries.hand_on()
     assert asyncio.run(deliveries.next()) == [Bookmark(AT, True, 7), Bookmark(AT, True, 8)]
 
@@ -170,7 +173,7 @@ def test_of_no_more_mail_than_a_bound_the_ids_are_remembered_on_nats_the_newest(
         deliveries.mail(one)
     assert deliveries.hand_on()
     assert asyncio.run(deliveries.next()) == mail
-    assert len(deliveries._mail) == MAIL
+    assert len(deliveries._ordered._mail) == MAIL
 
 
 def test_a_part_that_is_missing_is_asked_for_again_at_the_next_broker() -> None:
