@@ -11,7 +11,7 @@ from typing import Final
 
 from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.client import BusClient
-from dsmt.bus.rules.brokers import FILE, BrokerWords
+from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
 from dsmt.bus.rules.realm_time import offset_of
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import FailedError, UnusableEventError
@@ -129,7 +129,7 @@ async def realm_ms(broker: BrokerAddress) -> int:
 
 def kept_brokers(directory: Path) -> bytes | None:
     """What a client that keeps its files in a directory has kept of the realm's brokers; None for nothing."""
-    return read_what_is_there(str(directory / FILE))
+    return read_what_is_there(str(directory / BROKERS_FILE))
 
 
 def learnt_brokers(realm: RealmConfig, kept: Iterable[bytes]) -> list[BrokerAddress]:
@@ -147,7 +147,7 @@ def hand_on_brokers(known: Files, own: Files) -> None:
 
     Those of its configuration may all be gone: it would reach nobody who told it of others.
     """
-    words = known.read(FILE)
+    words = known.read(BROKERS_FILE)
     if words is not None:
         with suppress(FailedError):  # a full disk: those of its configuration are tried
-            own.write(FILE, words)
+            own.write(BROKERS_FILE, words)

@@ -18,6 +18,7 @@ from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.burst import raws_of
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import BROKERS
 from dsmt.ports.blobs import Blob
 from dsmt.ports.bus import BusReader, Complete, HistoryPage, Interest
 from dsmt.ports.store import Row
@@ -67,7 +68,7 @@ class Live:
 
     async def begin(self) -> None:
         """See how much there is. Raises `TransportError`."""
-        async with self._bus.subscribe(Interest(("config/broker/+",), signals=False, follow=False)) as batches:
+        async with self._bus.subscribe(Interest((f"{BROKERS}+",), signals=False, follow=False)) as batches:
             async for batch in batches:
                 self._head = max((one.cursor.row for one in batch if isinstance(one, Complete)), default=self._head)
 

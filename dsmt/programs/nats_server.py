@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.bus.rules.brokers import FILE, BrokerWords
+from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
 from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config, server_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, UnusableEventError
@@ -98,7 +98,7 @@ def _words(directory: Path, realm: RealmConfig) -> BrokerWords:
     """What the gate beside a server has heard of brokers."""
     words = BrokerWords(realm.addresses, TrustStore(realm.realm), on_nats=True)
     with suppress(UnusableEventError, FileNotFoundError):
-        words.recall((directory / FILE).read_bytes())
+        words.recall((directory / BROKERS_FILE).read_bytes())
     return words
 
 

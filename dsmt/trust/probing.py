@@ -16,7 +16,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.burst import assemble
 from dsmt.event.codec import Signing, open_envelope, protected_header, sig_structure
 from dsmt.event.hlc import LAST_MS
-from dsmt.event.kinds.numbers import MOST
+from dsmt.event.kinds.numbers import GREATEST_COUNT
 from dsmt.event.payload import canonical
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.proven import Verify
@@ -64,7 +64,7 @@ def answered(content: bytes, nonce: bytes, node: str, key_id: bytes, check: Veri
         return None
     if not check(envelope.algorithm, public, envelope.to_be_signed(), envelope.signature):
         return None
-    return Answered(attachment, time_ms) if 0 <= attachment <= MOST and 0 <= time_ms <= LAST_MS else None
+    return Answered(attachment, time_ms) if 0 <= attachment <= GREATEST_COUNT and 0 <= time_ms <= LAST_MS else None
 
 
 def _map(content: bytes) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def soon() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examining, "SETTLE_S", 0.4)
         patch.setattr(withheld, "NEWEST_MS", 200)
-        patch.setattr(withheld, "LATE_MS", withheld.LATE_MS / 10)
+        patch.setattr(withheld, "GIVEN_MS", withheld.GIVEN_MS / 10)
         yield
 
 

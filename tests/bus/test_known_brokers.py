@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.rules.brokers import TOPIC, known, leaves
+from dsmt.bus.rules.brokers import known, leaves
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.keys import key_id_of
 from tests.controllers.signing import signed
@@ -38,7 +38,7 @@ def seed(name: str) -> BrokerAddress:
 
 def word(name: str, version: int = 1, **about: Any) -> SignedEvent:
     record = BrokerWord(**{"address": f"{name}.said:4000", "public": key(name), "by": "alice"} | about)
-    return signed("operator/alice", f"{TOPIC}{name}", record, version=version)
+    return signed("operator/alice", f"{BROKERS}{name}", record, version=version)
 
 
 def names(found: tuple[BrokerAddress, ...]) -> list[str]:
@@ -65,7 +65,7 @@ def test_a_broker_whose_key_was_revoked_is_none() -> None:
 
 
 def test_a_word_that_cannot_be_read_says_nothing_and_hides_no_other() -> None:
-    bad = signed("operator/alice", f"{TOPIC}b1", {"address": 7}, version=2)
+    bad = signed("operator/alice", f"{BROKERS}b1", {"address": 7}, version=2)
     assert names(known([seed("b1")], [bad, word("b2")], Keys())) == ["b1.first:4000", "b2.said:4000"]
     assert leaves([bad, word("b2", leaf=True)]) == {"broker/b2": key("b2")}
 

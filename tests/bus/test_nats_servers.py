@@ -9,7 +9,7 @@ import pytest
 
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.servers import KnownServers
-from dsmt.bus.rules.brokers import FILE
+from dsmt.bus.rules.brokers import BROKERS_FILE
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home import write_secret
@@ -114,7 +114,7 @@ async def test_a_servers_routes_are_of_what_its_gate_has_heard_and_one_that_was_
     await say(alice, 2, route="127.0.0.1:1002", address=k.servers.addresses[0])
     running = asyncio.create_task(bus.run())
     try:
-        await until(lambda: (directory / FILE).exists() and "nats://127.0.0.1:1002" in cluster()["routes"])
+        await until(lambda: (directory / BROKERS_FILE).exists() and "nats://127.0.0.1:1002" in cluster()["routes"])
         await remove(alice, 1)
         await until(lambda: cluster()["routes"] == ["nats://127.0.0.1:1002"])
         await brokers.announce(alice, {"b0": BrokerAddress(FAR, own.key.public, route="127.0.0.1:1000")}, by="alice")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from dsmt.bus.client import brokers, homing
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.client.client import BusClient
-from dsmt.bus.rules.brokers import FILE
+from dsmt.bus.rules.brokers import BROKERS_FILE
 from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.realm import BrokerAddress
@@ -134,9 +134,9 @@ def test_what_is_told_of_brokers_is_kept_for_the_next_process_and_what_is_not_be
     assert [one.address for one in client.brokers.all] == ["b1.first:4000", "b2.said:4000"], "a leaf is for who was given it"
     later = Client(B1, files=files, trust=trust)
     assert later.brokers.all == client.brokers.all
-    files.remove(FILE)
+    files.remove(BROKERS_FILE)
     client.brokers.told([there.raw])
-    assert files.read(FILE) is None, "it is no news"
+    assert files.read(BROKERS_FILE) is None, "it is no news"
     client.brokers.told([])
     assert Client(B1, trust=trust).brokers.all == (B1,)
 
@@ -151,7 +151,7 @@ def test_a_broker_is_brought_the_words_that_it_lacks_and_of_those_that_it_has_on
 
 def test_what_was_kept_and_cannot_be_read_is_not_used_and_that_is_logged() -> None:
     files = MemoryFiles()
-    files.write(FILE, b"spoiled")
+    files.write(BROKERS_FILE, b"spoiled")
     client = Client(B1, files=files)
     assert client.brokers.all == (B1,)
     assert client.logged[0].startswith("kept brokers not used: what was kept is none: ")

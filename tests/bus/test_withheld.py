@@ -35,7 +35,7 @@ def often() -> Iterator[None]:
         patch.setattr(copying, "ASK_S", 0.5)
         patch.setattr(examining, "SETTLE_S", 0.3)
         patch.setattr(withheld, "NEWEST_MS", 200)
-        patch.setattr(withheld, "LATE_MS", 100)
+        patch.setattr(withheld, "GIVEN_MS", 100)
         yield
 
 

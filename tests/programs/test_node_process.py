@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dsmt.bus.rules.brokers import FILE
+from dsmt.bus.rules.brokers import BROKERS_FILE
 from dsmt.programs.bus import hand_on_brokers
 from dsmt.system.files import DiskFiles
 
@@ -10,9 +10,9 @@ from dsmt.system.files import DiskFiles
 def test_an_agent_begins_with_the_brokers_that_its_manager_knows(tmp_path: Path) -> None:
     """Those with which the node was made may all have been removed, and nobody would tell the agent of others (R8)."""
     own, managers = DiskFiles(str(tmp_path / "agent")), DiskFiles(str(tmp_path / "node"))
-    own.write(FILE, b"of its last life")
+    own.write(BROKERS_FILE, b"of its last life")
     hand_on_brokers(managers, own)
-    assert own.read(FILE) == b"of its last life"
-    managers.write(FILE, b"what the manager knows")
+    assert own.read(BROKERS_FILE) == b"of its last life"
+    managers.write(BROKERS_FILE, b"what the manager knows")
     hand_on_brokers(managers, own)
-    assert own.read(FILE) == b"what the manager knows"
+    assert own.read(BROKERS_FILE) == b"what the manager knows"

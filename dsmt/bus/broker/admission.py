@@ -20,7 +20,6 @@ from contextlib import suppress
 
 from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.session import Session
-from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.rules.judged import judged_of
 from dsmt.bus.rules.presence import Presence, two_of_one_name
 from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, Live, Rates, over_live
@@ -28,7 +27,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.hlc import BOUND_MS
-from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.records import from_data
 from dsmt.logs import Logger
 from dsmt.ports.store import Events, Row

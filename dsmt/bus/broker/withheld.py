@@ -27,9 +27,9 @@ from dsmt.ports.store import Log, Row
 OLDEST_MS: Final = 7_000
 NEWEST_MS: Final = 2_000
 """Of which age an event is that is asked for."""
-LATE_MS: Final = 2_000
+GIVEN_MS: Final = 2_000
 """By how much the clocks of two brokers may differ: so long after an event was seen its own one must have given all."""
-MOST: Final = 1024
+COMPARED: Final = 1024
 """How many events are remembered as published here, or looked at that another one has and are not here."""
 
 
@@ -53,7 +53,7 @@ class Withholding:
     ) -> None:
         self._name, self._store, self._words, self.now_ms = name, store, words, now_ms
         self._stored, self._gave, self._disowns = stored, gave, disowns
-        self._said: deque[tuple[int, int]] = deque(maxlen=MOST)
+        self._said: deque[tuple[int, int]] = deque(maxlen=COMPARED)
         """Row and arrival of what was published here."""
         self._named: set[str] = set()
 
@@ -92,7 +92,7 @@ class Withholding:
         for one in left:
             event = one.signed.event
             broker, gave_ms = self._gave(event.source, event.time_ms)
-            if broker not in ("", giver, self._name) and event.version is None and gave_ms > seen_ms + LATE_MS:
+            if broker not in ("", giver, self._name) and event.version is None and gave_ms > seen_ms + GIVEN_MS:
                 self.judged(broker, [one.signed.id])
         return left
 

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from dsmt.bus.rules.brokers import FILE, BrokerWords
+from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
 from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
@@ -42,7 +42,7 @@ class KnownBrokers:
         self._last: bytes | None = None
         self._tried: set[str] = set()
         """Those that were tried since the last attachment."""
-        kept = None if files is None else files.read(FILE)
+        kept = None if files is None else files.read(BROKERS_FILE)
         if kept is not None:
             try:
                 for one in self._opened(self._words.restore(kept)):
@@ -74,7 +74,7 @@ class KnownBrokers:
         said = self._opened(raws)
         if sum(self._words.take(one) for one in said) and self._files is not None:
             with suppress(FailedError):  # a disk that is full: they are told again
-                self._files.write(FILE, self._words.kept())
+                self._files.write(BROKERS_FILE, self._words.kept())
         return self._words.beyond(said)
 
     def _opened(self, raws: Sequence[bytes]) -> list[SignedEvent]:

@@ -28,7 +28,6 @@ from dsmt.bus.nats.streams import head, last_on
 from dsmt.bus.nats.subscription import NatsSubscription
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.backoff import AttachBackoff
-from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.nats_config import ALL, broker_of
 from dsmt.bus.rules.proofs import introduce, proof
@@ -40,6 +39,7 @@ from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.kinds.realm import BROKERS
 from dsmt.logs import Logger
 from dsmt.ports.bus import Ability, Ack, Cursor, Draft, HistoryPage, Interest, Level, Reattached, Subscription
 from dsmt.ports.clock import Clock

@@ -18,10 +18,11 @@ from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.page import Page
 from dsmt.bus.nats.streams import Stored, last_of_each
-from dsmt.bus.rules.brokers import FILE, TOPIC, BrokerWords
+from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import BROKERS
 from dsmt.ports.files import Files
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.store import TrustStore
@@ -32,7 +33,7 @@ class KnownServers:
 
     def __init__(self, seeds: Sequence[BrokerAddress], trust: TrustStore, files: Files | None = None) -> None:
         self.words, self._files, self._news = BrokerWords(seeds, trust, on_nats=True), files, asyncio.Event()
-        kept = None if files is None else files.read(FILE)
+        kept = None if files is None else files.read(BROKERS_FILE)
         if kept is not None:
             with suppress(UnusableEventError):  # what cannot be used is said again
                 self.words.recall(kept)
@@ -48,7 +49,7 @@ class KnownServers:
             return
         if self._files is not None:
             with suppress(FailedError):  # a disk that is full: they are said again
-                self._files.write(FILE, self.words.kept())
+                self._files.write(BROKERS_FILE, self.words.kept())
         self._news.set()
 
     async def news(self) -> None:
@@ -67,11 +68,11 @@ class KnownServers:
             with suppress(UnusableEventError, TransportError):
                 self.told([await opener.open(link, stored)])
 
-        for subject in subjects.taken_by([TOPIC], signals=False):
+        for subject in subjects.taken_by([BROKERS], signals=False):
             await link.hear(subject, came)
 
     async def look(self, link: NatsLink, subjects: Subjects, opener: NatsOpener) -> None:
         """Take in the words that are retained. Raises `TransportError`."""
-        for stored in await last_of_each(link, subjects.facts, subjects.taken_by([TOPIC], signals=False)):
+        for stored in await last_of_each(link, subjects.facts, subjects.taken_by([BROKERS], signals=False)):
             with suppress(UnusableEventError):
                 self.told([await opener.open(link, stored)])

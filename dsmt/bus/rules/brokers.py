@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.order import newer
 from dsmt.event.payload import canonical
 from dsmt.event.records import from_data
@@ -30,8 +30,7 @@ from dsmt.ports.realm import BrokerAddress, address_of, standing
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import TrustStore
 
-TOPIC: Final = "config/broker/"
-FILE: Final = "brokers"
+BROKERS_FILE: Final = "brokers"
 """Where a process keeps them for the next one."""
 
 
@@ -63,7 +62,7 @@ class BrokerWords:
         """Take in a word that was checked; whether it is news."""
         held = self._said.get(one.event.topic)
         gives_way = held is None or self._trust.disowns(held) or newer(one.event, held.event)
-        news = one.event.topic.startswith(TOPIC) and gives_way
+        news = one.event.topic.startswith(BROKERS) and gives_way
         if news:
             self._said[one.event.topic] = one
         return news
@@ -109,7 +108,7 @@ class BrokerWords:
             with suppress(UnusableEventError):
                 word = from_data(BrokerWord, one.event.data)
                 if word.removed == removed and (removed or bool(word.route) == self._on_nats):
-                    found[topic.removeprefix(TOPIC)] = address_of(word)
+                    found[topic.removeprefix(BROKERS)] = address_of(word)
         return found
 
 
@@ -129,7 +128,7 @@ def words_of(said: Iterable[SignedEvent]) -> dict[str, BrokerWord]:
     words: dict[str, BrokerWord] = {}
     for topic, one in sorted(_newest(said).items()):
         with suppress(UnusableEventError):
-            words[topic.removeprefix(TOPIC)] = from_data(BrokerWord, one.event.data)
+            words[topic.removeprefix(BROKERS)] = from_data(BrokerWord, one.event.data)
     return words
 
 

@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.wire.nkeys import account_nkey, user_nkey
 from dsmt.bus.wire.subjects import Subjects
+from dsmt.event.kinds.realm import BROKERS
 from dsmt.trust.certificate import Certificate
 
 PAYLOAD_BYTES: Final = 256 * 1024

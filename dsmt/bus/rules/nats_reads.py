@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
-from dsmt.bus.rules.brokers import TOPIC as BROKERS
 from dsmt.bus.wire.subjects import Question, Subjects, token
 from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.event.envelope import TOMBSTONE
+from dsmt.event.kinds.realm import BROKERS
 from dsmt.event.topic import check_pattern
 from dsmt.trust.grants import subset
 from dsmt.trust.revocations import REVOKED

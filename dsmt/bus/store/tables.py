@@ -9,11 +9,10 @@ from typing import Any, Final
 from dsmt.bus.store.database import Database
 from dsmt.bus.store.sums import damaged, is_event, of_event
 from dsmt.event.burst import Burst, Member, raw_of
-from dsmt.event.kinds.row import Budget
+from dsmt.event.kinds.row import DAY_MS, Budget
 from dsmt.event.rowtree import RowTree
 from dsmt.ports.store import ROW_BYTES, Append, Row
 
-DAY_MS: Final = 24 * 3600 * 1000
 GREATEST: Final = 2**63 - 1
 """No number in SQLite is greater."""
 BUDGETS: Final[dict[Budget, tuple[float, int]]] = {

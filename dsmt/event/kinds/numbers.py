@@ -14,7 +14,7 @@ from msgspec import Meta
 from dsmt.event.hlc import LAST_MS
 
 LONGEST_S: Final = LAST_MS / 1000
-MOST: Final = 2**62
+GREATEST_COUNT: Final = 2**62
 
 Ms = Annotated[int, Meta(ge=0, le=LAST_MS)]
 """A realm time: what RFC 3339 can write, from 1970 on."""
@@ -22,7 +22,7 @@ Seconds = Annotated[float, Meta(ge=0, le=LONGEST_S)]
 """A span."""
 Offset = Annotated[float, Meta(ge=-LONGEST_S, le=LONGEST_S)]
 """A difference between two clocks."""
-Count = Annotated[int, Meta(ge=0, le=MOST)]
+Count = Annotated[int, Meta(ge=0, le=GREATEST_COUNT)]
 """How many, how often, how many bytes, or the number of something: as wide as in frames, of which brokers tell."""
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Load = Annotated[float, Meta(ge=0, le=1e6)]

@@ -14,6 +14,8 @@ from dsmt.event.phrases import person, quoted
 
 MAX_BROKERS: Final = 7
 """How many brokers a realm may have (R8)."""
+BROKERS: Final = "config/broker/"
+"""Where an operator says which brokers there are, each below its name."""
 ENGINE: Final = "config/engine"
 """Where the realm moves, says an operator there."""
 
@@ -144,7 +146,7 @@ ROWS: Final[tuple[KindRow, ...]] = (
     _ends("nodeset/<name>", "operator"),
     fact("config/brake", "dsmt.config.brake", _OPERATOR, BrakeWord, _brake, folded=True),
     fact("config/clock/<broker>", "dsmt.config.clock", _OPERATOR, ClockWord, _clock),
-    fact("config/broker/<broker>", "dsmt.config.broker", _OPERATOR, BrokerWord, _broker),
+    fact(f"{BROKERS}<broker>", "dsmt.config.broker", _OPERATOR, BrokerWord, _broker),
     fact(ENGINE, "dsmt.config.engine", _OPERATOR, EngineWord, _engine),
     KindRow("config/<name/>", "dsmt.config", "fact", _OPERATOR),
     fact("trust/revoked/<key>/<source/>", "dsmt.trust.revoked", "<source/>", Revoked, _revoked, folded=True),

@@ -20,7 +20,7 @@ from dsmt.controllers.rollout import Governing
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Session, Withheld
-from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.phrases import some
 from dsmt.event.records import from_data
@@ -42,7 +42,7 @@ STATS_MS: Final = 70_000
 """Brokers say their stats each 30 s."""
 KEEPER_MS: Final = 300_000
 """How long `status` tells of the death of a keeper or spawner."""
-_OF_BROKERS: Final = Interest(("config/broker/+", "broker/+/withheld/+"), conflate=True, signals=False, follow=False)
+_OF_BROKERS: Final = Interest((f"{BROKERS}+", "broker/+/withheld/+"), conflate=True, signals=False, follow=False)
 HEARD_MS: Final = 5_000
 """How far back heartbeats are looked for."""
 CONTROLLER_EACH_S: Final = 30

@@ -11,14 +11,12 @@ from msgspec.structs import replace
 
 from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.read.sight import retained
 from dsmt.operations.write.writing import decided_again, say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.ports.realm import BrokerAddress, address_of, standing
-
-TOPIC = "config/broker/"
 
 
 async def announce(
@@ -124,7 +122,7 @@ def _word(at: BrokerAddress, *, by: str, reason: str, removed: bool = False) -> 
 
 
 def _draft(name: str, word: BrokerWord, held: tuple[SignedEvent, BrokerWord] | None) -> Draft:
-    topic = f"{TOPIC}{name}"
+    topic = f"{BROKERS}{name}"
     return Draft(topic, to_data(word), subject=f"broker/{name}", replaces=None if held is None else held[0])
 
 
@@ -142,9 +140,9 @@ def _restored(said: Mapping[str, tuple[SignedEvent, BrokerWord]], drafts: Sequen
 async def _said(bus: BusReader) -> dict[str, tuple[SignedEvent, BrokerWord]]:
     """The last word on each broker; seen from a removed one, where all were removed none counts as removed (R8)."""
     found, words = {}, {}
-    for signed in await retained(bus, TOPIC, "what was said of brokers"):
+    for signed in await retained(bus, BROKERS, "what was said of brokers"):
         with suppress(UnusableEventError):
-            name = signed.event.topic.removeprefix(TOPIC)
+            name = signed.event.topic.removeprefix(BROKERS)
             found[name], words[name] = signed, from_data(BrokerWord, signed.event.data)
     own = words.get(bus.broker.removeprefix("broker/"))
     counted = standing(words) if own is not None and own.removed else words

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dsmt.bus.broker.withheld import MOST, Withholding
+from dsmt.bus.broker.withheld import COMPARED, Withholding
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 
@@ -39,5 +39,5 @@ async def _last(bus: BusReader, withholding: Withholding, owed: Sequence[EventId
         async for batch in batches:
             arrived = [one for one in batch if isinstance(one, Arrived)]
             had.update({one.signed.id for one in arrived}.intersection(owed))
-            missed += withholding.missed(arrived)[: MOST - len(missed)]
+            missed += withholding.missed(arrived)[: COMPARED - len(missed)]
     return [one for one in owed if one not in had], missed

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from dsmt.bus.broker.others.copying import Reach
-from dsmt.bus.rules.brokers import TOPIC
+from dsmt.event.kinds.realm import BROKERS
 from dsmt.ports.bus import Arrived, BusReader, Interest
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.revocations import REVOKED
@@ -49,7 +49,7 @@ class Former:
             running = asyncio.get_running_loop().create_task(bus.run())
             try:
                 await bus.wait_attached()
-                async with bus.subscribe(Interest((f"{TOPIC}+", REVOKED), signals=False, follow=False)) as batches:
+                async with bus.subscribe(Interest((f"{BROKERS}+", REVOKED), signals=False, follow=False)) as batches:
                     async for batch in batches:
                         self._take(bus.broker, [each for each in batch if isinstance(each, Arrived)], bus)
             finally:

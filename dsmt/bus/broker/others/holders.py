@@ -12,10 +12,10 @@ from typing import Final
 
 from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.sessions import Sessions
-from dsmt.bus.rules.brokers import TOPIC
 from dsmt.bus.rules.presence import Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.broker import Session as SessionFact
+from dsmt.event.kinds.realm import BROKERS
 from dsmt.event.records import from_data
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Events
@@ -100,7 +100,7 @@ class Holders:
 
     def _said_of(self, source: str) -> dict[str, SessionFact]:
         """What all brokers have said of a source."""
-        names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names, {self._own})
+        names = {f"broker/{topic.removeprefix(BROKERS)}" for topic in self._words}.union(self.copying.names, {self._own})
         rows = ((name, self._store.winner(f"{name}/session/{source}")) for name in sorted(names))
         found = {}
         for name, row in rows:

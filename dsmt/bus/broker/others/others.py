@@ -40,11 +40,12 @@ from dsmt.bus.broker.others.salvage import Salvage
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
-from dsmt.bus.broker.withheld import LATE_MS, Withholding
-from dsmt.bus.rules.brokers import TOPIC, known, leaves, words_of
+from dsmt.bus.broker.withheld import GIVEN_MS, Withholding
+from dsmt.bus.rules.brokers import known, leaves, words_of
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import BROKERS
 from dsmt.event.order import newer
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, BusReader
@@ -194,12 +195,12 @@ class Others:
         """Of what keys that have ended said on brokers nothing counts but what stands in its place (J3)."""
         for topic in [topic for topic, one in self._said.items() if self._trust.disowns(one)]:
             del self._said[topic], self._words[topic]
-        self._note(row for row in self._store.facts(TOPIC, f"{TOPIC}~", 2**31) if not self._trust.disowns(row.read()))
+        self._note(row for row in self._store.facts(BROKERS, f"{BROKERS}~", 2**31) if not self._trust.disowns(row.read()))
 
     def _note(self, rows: Iterable[Row]) -> bool:
         found = False
         for row in rows:
-            if row.fact and row.topic.startswith(TOPIC):
+            if row.fact and row.topic.startswith(BROKERS):
                 with suppress(UnusableEventError):
                     word, held = row.read(), self._said.get(row.topic)
                     if held is None or newer(word.event, held.event):  # an older one may come later, as history
@@ -267,7 +268,7 @@ class Others:
     def settled_ms(self) -> int | None:
         """What was missed before (realm ms) comes from no other broker any more (rule 5); None where there is no other."""
         held_ms, now_ms = self.copying.held_ms, self._recorder.time.now_ms()
-        return None if held_ms is None else max(min(held_ms, now_ms) - LATE_MS, now_ms - MOST_MS)
+        return None if held_ms is None else max(min(held_ms, now_ms) - GIVEN_MS, now_ms - MOST_MS)
 
     # --- what they have ------------------------------------------------------------------------------------------
 
