@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest, Outcome
 from dsmt.bus.broker.keyring import Keyring
@@ -49,7 +48,6 @@ class Kept:
     def begin(self) -> None:
         self.trust = self.r.trust()
         self.keyring = Keyring(self.broker, self.trust, self.store)
-        self.admission = Admission(self.broker, self.trust, self.store, self.keyring)
         self.ingest = Ingest(self.broker, self.trust, self.store, Words(self.broker, 1, _now_ms), now_ms=_now_ms)
         self.session = Session(Peer(b"1"), bytes(32), name="node/n1")
         self.here: set[tuple[bytes, str]] = set()
@@ -233,7 +231,7 @@ def test_a_node_pays_for_the_facts_and_may_end_the_keys_that_are_on_the_shelf(k)
     k.session.name = "node/n1"
     word = Pen(k.node).write(topic_of(agent.key.key_id, "node/n1"), {"by": "node/n1"})
     assert k.ingest.offered("node/n1", [word.raw], granted=int(time.time() * 1000) + 10_000).accepted
-    k.admission.revoked(k.ingest.commit())
+    k.keyring.revoked(k.ingest.commit())
     assert k.trust.disowns(signed)
 
 

@@ -5,7 +5,7 @@ Rule 2: an incarnation is above all that the store or this broker knows of the n
     knows the last one; an attachment number is above all that were granted or attached before, and at least the realm's
     ms: a broker forgets who is away for long, a verdict that judged them does not. Nobody gets a number by claiming it
     that is more than 10 s ahead of realm time: it would be the name's greatest for ever.
-Rule 3: a revocation (J3) ends a key for good; who attaches is told all of them before anything else, who is attached each.
+Rule 3: who attaches is told all revocations (J3) before anything else, who is attached each.
 Rule 4: who only reads is no source (D2): it is given no incarnation and no number, any number of readers of one name may be
     attached, and nothing of them is kept. But another broker, which reads, is one that others look after (F1): it is
     given a number, unless its name is another one's by an operator's newest word (R8).
@@ -15,7 +15,7 @@ Rule 5: each attachment of a source, and each return from silence, is paid for b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 
 from dsmt.bus.broker.keyring import Keyring
@@ -29,48 +29,28 @@ from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.records import from_data
-from dsmt.logs import Logger
 from dsmt.ports.store import Events, Row
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
-from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import TrustStore
 
 
 class Admission:
     """Decides about sessions. `now_ms` is realm time."""
 
-    def __init__(self, identity: Identity, trust: TrustStore, store: Events, keyring: Keyring) -> None:
-        self._identity, self._trust, self._store, self._keyring = identity, trust, store, keyring
-        self._revocations: dict[str, Row] = {}
+    def __init__(self, identity: Identity, trust: TrustStore, store: Events, keyring: Keyring, presence: Presence) -> None:
+        self._identity, self._trust, self._store = identity, trust, store
+        self.keyring, self._presence = keyring, presence
         self._words: dict[str, BrokerWord | None] = {}
         """What was read of the words on brokers since each was said, by name."""
         self.comings = Rates(ATTACH_RATE, ATTACH_BURST)
-        self._log = Logger(broker=identity.name)
 
     # --- revocations ---------------------------------------------------------------------------------------------
 
-    @property
-    def revocations(self) -> list[Row]:
-        """All that were obeyed."""
-        return list(self._revocations.values())
-
-    def revoked(self, rows: Iterable[Row]) -> list[Row]:
-        """Obey the revocations among stored rows; which those are (rule 3). Words on brokers are read anew."""
-        found = []
-        for row in rows:
-            if row.topic.startswith(BROKERS):
-                self._words.clear()
-            if revoked_by(row.topic) is None:
-                continue
-            try:
-                self._trust.revoke(self._trust.open(row.raw))
-            except UnusableEventError as error:
-                self._log.warning("revocation not obeyed", topic=row.topic, code=error.code, reason=error.message)
-                continue
-            self._revocations[row.topic] = row
-            found.append(row)
-        if found:
+    def revoked(self, rows: Sequence[Row]) -> list[Row]:
+        """Obey the revocations among stored rows; which those are. Words on brokers are read anew."""
+        found = self.keyring.revoked(rows)
+        if found or any(row.topic.startswith(BROKERS) for row in rows):
             self._words.clear()
         return found
 
@@ -84,7 +64,7 @@ class Admission:
     def pay(self, session: Session, now: float) -> None:
         """A source comes, or comes back from silence (rule 5). `now` is boot-time seconds. Raises `RefusedError`."""
         own = session.certificate
-        payer = "" if own is None else self._keyring.payer(own)
+        payer = "" if own is None else self.keyring.payer(own)
         account = f"{payer}/" if session.name != payer else payer
         if not self.comings.may(account, now):
             who = payer if session.name == payer else f"what {payer} has certified"
@@ -92,10 +72,10 @@ class Admission:
             raise RefusedError("quota", said, next=f"it tries again by itself; see what runs below {payer}, or revoke it")
         self.comings.spend(account, 1.0, now)
 
-    def _check_room(self, name: str, certificate: Certificate, presence: Presence) -> None:
+    def _check_room(self, name: str, certificate: Certificate) -> None:
         """Raises `RefusedError` where one more session fact is more than the ancestor of a source may have (rule 5)."""
-        payer = self._keyring.charged(certificate)
-        if payer is None or presence.attachment_of(name):
+        payer = self.keyring.charged(certificate)
+        if payer is None or self._presence.attachment_of(name):
             return
         own, every = Live(*self._store.live(payer.subject)), Live(*self._store.live(None))
         why = over_live(payer, own, every, size=0, adds=1, limit=self._store.limit_bytes)
@@ -108,7 +88,6 @@ class Admission:
         hello: f.Hello,
         parts: tuple[bytes, ...],
         *,
-        presence: Presence,
         nonce: bytes,
         now: float,
         now_ms: int,
@@ -119,23 +98,23 @@ class Admission:
         Raises `RefusedError` that says why not.
         """
         if len(parts) <= MAX_CHAIN:
-            self._keyring.take_in(parts)
+            self.keyring.take_in(parts)
         certificate = check_hello(self._trust, hello, parts, session.key, now_ms)
         if hello.reads:
-            return self._welcome_reader(session, hello, certificate, presence, nonce=nonce, now_ms=now_ms)
-        if presence.contested(hello.name, certificate.issued):
-            presence.refused(hello.name, now)
+            return self._welcome_reader(session, hello, certificate, nonce=nonce, now_ms=now_ms)
+        if self._presence.contested(hello.name, certificate.issued):
+            self._presence.refused(hello.name, now)
             raise two_of_one_name(certificate)
-        if not presence.supersedes(hello.name, certificate.issued):
+        if not self._presence.supersedes(hello.name, certificate.issued):
             raise RefusedError(
                 "trust.superseded", f"{hello.name} is attached with a newer certificate", next="revoke one of the two"
             )
         session.name, session.certificate = hello.name, certificate
-        self._check_room(hello.name, certificate, presence)
+        self._check_room(hello.name, certificate)
         self.pay(session, now)
-        self._keyring.keep(certificate)
+        self.keyring.keep(certificate)
         stored = self._store.high_mark(hello.name)
-        greatest = max(0 if stored is None else stored[0], presence.incarnation_of(hello.name))
+        greatest = max(0 if stored is None else stored[0], self._presence.incarnation_of(hello.name))
         ahead_ms = hello.incarnation - max(now_ms, greatest + 1 - BOUND_MS)
         if ahead_ms > BOUND_MS:
             raise RefusedError(
@@ -146,9 +125,9 @@ class Admission:
         firm = hello.firm and hello.incarnation >= greatest
         session.claimed, session.follows = hello.incarnation, hello.attachment - 1
         session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
-        presence.granted(hello.name, session.incarnation)
+        self._presence.granted(hello.name, session.incarnation)
         above = max(elsewhere, judged_of(hello.name, self._store.winner)) + 1
-        session.attachment = presence.grant(hello.name, max(min(hello.attachment, now_ms + BOUND_MS), above), now_ms)
+        session.attachment = self._presence.grant(hello.name, max(min(hello.attachment, now_ms + BOUND_MS), above), now_ms)
         session.nonce = nonce
         session.pid, session.version, session.address = hello.pid, hello.version, hello.address
         return self._granted(session, now_ms)
@@ -158,7 +137,6 @@ class Admission:
         session: Session,
         hello: f.Hello,
         certificate: Certificate,
-        presence: Presence,
         *,
         nonce: bytes,
         now_ms: int,
@@ -168,7 +146,7 @@ class Admission:
         session.incarnation = session.attachment = 0
         session.displaced = self.is_displaced(session)
         if session.is_broker:
-            session.attachment = presence.grant(hello.name, min(hello.attachment, now_ms + BOUND_MS), now_ms)
+            session.attachment = self._presence.grant(hello.name, min(hello.attachment, now_ms + BOUND_MS), now_ms)
             session.pid, session.version, session.address = hello.pid, hello.version, hello.address
         session.nonce = nonce
         return self._granted(session, now_ms)
@@ -198,13 +176,13 @@ class Admission:
             store=self._store.identity,
         )
 
-    def attach(self, session: Session, attach: f.Attach, presence: Presence, now_ms: int) -> None:
+    def attach(self, session: Session, attach: f.Attach, now_ms: int) -> None:
         """Check what a welcomed session has signed: it is attached. Raises `RefusedError` that says why not."""
         if session.certificate is None or not session.nonce:
             raise RefusedError("bus.order", "say hello first")
         check_attach(self._trust, attach.statement, session, self._identity.name, now_ms)
-        if not session.reads and session.attachment <= presence.attachment_of(session.name):
+        if not session.reads and session.attachment <= self._presence.attachment_of(session.name):
             said = f"{session.name} has attached anew meanwhile"
             raise RefusedError("trust.superseded", said, next="see that only one process has this name")
         session.nonce, session.attached = b"", True
-        session.payer = self._keyring.payer(session.certificate)
+        session.payer = self.keyring.payer(session.certificate)

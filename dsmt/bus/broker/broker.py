@@ -79,9 +79,9 @@ class Broker:
             self._sessions, self._outgoing, self._rates, clock, synced=store.synced, heard=self._heard, refuse=self._refuse
         )
         self._keyring = Keyring(identity, trust, store)
-        self._admission = Admission(identity, trust, store, self._keyring)
         self._recorder = recorder = Recorder(config, identity, trust, store, clock)
         self._ingest, self._reporter, self._session_words = recorder.ingest, recorder.reporter, recorder.sessions
+        self._admission = Admission(identity, trust, store, self._keyring, recorder.sessions.presence)
         self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)
@@ -278,7 +278,6 @@ class Broker:
             session,
             hello,
             parts,
-            presence=self._session_words.presence,
             nonce=self._entropy.bytes(16),
             now=self._clock.boottime(),
             now_ms=self.now_ms(),
@@ -287,7 +286,7 @@ class Broker:
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
 
     def _attach(self, session: Session, attach: f.Attach) -> None:
-        self._admission.attach(session, attach, self._session_words.presence, self.now_ms())
+        self._admission.attach(session, attach, self.now_ms())
         self._dismissal.greet(session)
         self._others.greet(session)
         if not session.is_told:

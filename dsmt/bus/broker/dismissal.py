@@ -51,7 +51,7 @@ class Dismissal:
 
     def greet(self, session: Session) -> None:
         """Tell who has attached all that was revoked; the last message says that this was all."""
-        self._tell(session, self._admission.revocations)
+        self._tell(session, self._admission.keyring.revocations)
         self._send(session, f.Revocations(all=True), ())
 
     def revoke(self, rows: Sequence[Row]) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import DEPOT_BYTES
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.ingest import Ingest
@@ -56,7 +55,7 @@ class Founding:
         self._depot = Depot(store.blobs, limit=DEPOT_BYTES, now_ms=now_ms, due=lambda: None)
         self._round_s = 0.0
         """Nobody is attached: who has signed goes onto the shelf as soon as a batch was taken in which it has not."""
-        Admission(identity, trust, store, self._keyring).revoked(self.revocations)
+        self._keyring.revoked(self.revocations)
 
     # --- events --------------------------------------------------------------------------------------------------
 

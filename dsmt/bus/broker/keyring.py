@@ -1,14 +1,15 @@
-"""The keyring: the certificates that a broker keeps: of whom, for how long, and at whose cost.
+"""The keyring: the certificates that a broker keeps, of whom, for how long, at whose cost; and what has ended a key.
 
 Rule 1: a certificate is kept in the store when its holder attaches, or when a fact of its holder is re-offered (R5), or
     brought by another broker (E1).
 Rule 2: of the certificates below one ancestor a bounded number is taken in (`quota`, rule D2); what is on the shelf is taken
     in when its holder comes again, and not when others bring it (`passed`).
+Rule 3: a revocation (J3) ends a key for good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final
 
 from dsmt.bus.broker.passed import Passed
@@ -18,9 +19,10 @@ from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
 from dsmt.newest import Newest
-from dsmt.ports.store import Store
+from dsmt.ports.store import Row, Store
 from dsmt.trust.certificate import Certificate, SignedCertificate, read
 from dsmt.trust.identity import Identity
+from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import Signer, TrustStore
 
 Proofs = Callable[[SignedEvent], tuple[bytes, ...]]
@@ -37,6 +39,7 @@ class Keyring:
         self._kept: set[bytes] = set()
         self._passed = Passed(trust, store.certificates, limit_bytes=store.limit_bytes)
         self._certified = Certified()
+        self._revocations: dict[str, Row] = {}
         self._brought: Newest[Signer, tuple[bytes, ...]] = Newest(REMEMBERED)
         self._log = Logger(broker=identity.name)
         self._restore()
@@ -138,6 +141,30 @@ class Keyring:
     def knows(self, key_id: bytes, name: str) -> bool:
         """Whether a key is known by a name."""
         return name in self._trust.names(key_id)
+
+    # --- revocations ---------------------------------------------------------------------------------------------
+
+    @property
+    def revocations(self) -> list[Row]:
+        """All that were obeyed."""
+        return list(self._revocations.values())
+
+    def revoked(self, rows: Iterable[Row]) -> list[Row]:
+        """Obey the revocations among stored rows (rule 3); which those are."""
+        found = []
+        for row in rows:
+            if revoked_by(row.topic) is None:
+                continue
+            try:
+                self._trust.revoke(self._trust.open(row.raw))
+            except UnusableEventError as error:
+                self._log.warning("revocation not obeyed", topic=row.topic, code=error.code, reason=error.message)
+                continue
+            self._revocations[row.topic] = row
+            found.append(row)
+        return found
+
+    # --- what nobody needs any more ------------------------------------------------------------------------------
 
     def let_go(self, attached: Callable[[], Container[Signer]], now: float) -> None:
         """Let go of certificates of passed sources, a few at a time. `now` is boot-time seconds."""
