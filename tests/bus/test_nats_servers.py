@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.rules.brokers import BROKERS_FILE
-from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
+from dsmt.bus.rules.nats_config import Server, broker_of, peer_of, server_config, server_name
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home import write_secret
 from dsmt.operations.write import brokers
@@ -20,7 +22,7 @@ from dsmt.programs.nats_server import configuration
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import dump
 from dsmt.trust.store import TrustStore
-from tests.bus.nats_servers import NatsServers
+from tests.bus.nats_servers import BINARY, NatsServers
 from tests.bus.realm import TestClock, TestEntropy
 from tests.bus.test_nats_door import Kept, on_nats
 from tests.ipv6 import on_ipv6
@@ -125,6 +127,13 @@ async def test_a_servers_routes_are_of_what_its_gate_has_heard_and_one_that_was_
     finally:
         running.cancel()
         await asyncio.wait({running})
+
+
+def test_a_server_understands_its_configuration_in_a_directory_of_any_name(tmp_path: Path) -> None:
+    config = tmp_path / "server.conf"
+    config.write_bytes(server_config(Server("s0", "127.0.0.1:1", f'{tmp_path}/é "x"/😀')).encode())
+    told = subprocess.run([BINARY, "-t", "-c", config], capture_output=True, text=True, timeout=20, check=False)
+    assert told.returncode == 0, told.stderr
 
 
 def test_a_server_that_is_added_has_a_name_of_its_own_that_tells_its_broker() -> None:

@@ -312,6 +312,17 @@ def test_a_bridge_that_copies_nothing_gets_no_further_though_there_is_more_and_m
         asyncio.run(asyncio.wait_for(migrating.level(home, lambda _: None), 5))
 
 
+def test_who_waits_for_a_bridge_that_cannot_go_on_hears_why(home: Home, monkeypatch) -> None:
+    looks, told = (
+        iter([CopiedFile(head=9), CopiedFile(head=9, why="no server answers"), CopiedFile(row=9, head=9, level=True)]),
+        [],
+    )
+    monkeypatch.setattr(migrating, "copied", lambda _: next(looks))
+    under_way(home)
+    asyncio.run(asyncio.wait_for(migrating.level(home, told.append), 5))
+    assert told == ["0 of 9 rows copied", "0 of 9 rows copied: no server answers", "9 of 9 rows copied"]
+
+
 def test_a_move_that_is_cut_goes_on_or_back_and_nothing_else_starts_it(home: Home) -> None:
     under_way(home, cut=True)
     assert migrating.is_cut(home)

@@ -140,7 +140,7 @@ def server_config(server: Server, gate: Gate | None = None) -> str:
             told["cluster"]["tls"] = server.tls.settings(peers=True)
     if gate is not None:
         told |= _gated(gate)
-    return json.dumps(told, indent=1, sort_keys=True) + "\n"
+    return json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n"  # nats-server knows no `\u` of JSON
 
 
 def _gated(gate: Gate) -> dict[str, Any]:

@@ -133,7 +133,7 @@ async def level(home: Home, tell: Tell) -> CopiedFile:
         now = copied(home.migration)
         if now != told:
             told, since = now, (since if now.row == told.row else time.monotonic())
-            tell(behind(told))
+            tell(_so_far(told))
         if time.monotonic() > since + STUCK_S:
             why = told.why or "nothing comes"
             said = f"the bridge got no further for {STUCK_S:.0f} s, at row {told.row} of {told.head}: {why}"
@@ -146,6 +146,10 @@ async def level(home: Home, tell: Tell) -> CopiedFile:
 def behind(told: CopiedFile) -> str:
     """How far it is, in words."""
     return f"{told.row} of {told.head} rows copied"
+
+
+def _so_far(told: CopiedFile) -> str:
+    return f"{behind(told)}: {told.why}" if told.why else behind(told)
 
 
 # --- back --------------------------------------------------------------------------------------------------------------
@@ -237,10 +241,7 @@ def serves(home: Home) -> bool:
 def _check_level(home: Home, engine: str) -> None:
     told = copied(home.migration)
     if not told.level:
-        why = f": {told.why}" if told.why else ""
-        raise RefusedError(
-            "migrate.behind", f"{behind(told)}{why}", next=f"dsmt bus migrate {engine} waits until it is level"
-        )
+        raise RefusedError("migrate.behind", _so_far(told), next=f"dsmt bus migrate {engine} waits until it is level")
 
 
 async def cut(home: Home, *, tell: Tell, waits: Tell = silent, members: Mapping[str, int] | None = None) -> StartedRealm:
