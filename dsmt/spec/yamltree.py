@@ -141,6 +141,9 @@ def _read_one(text: str, first_line: int, file: str, mistakes: list[Mistake]) ->
     return None
 
 
+_INNER_BRACE: Final = re.compile(r"^expected ',' or '[]}]', but got '\{'$")
+_FLOW_VALUE: Final = re.compile(r": +|, *|\[ *")
+_LONGEST_SHOWN: Final = 60
 _ENTRY: Final = re.compile(r"(\s*(?:(?:- +)+(?:[\w.-]+: +)?|[\w.-]+: +))(\S.*?)\s*\r?")
 
 
@@ -160,6 +163,11 @@ def _repair(lines: list[str], error: MarkedYAMLError, first_line: int, file: str
         if reached(lines[at]) > at:
             return mistake
         raise _GivenUpError(mistake)
+    if mark is not None and _INNER_BRACE.search(str(error.problem)):
+        lines[at], mistake = _braced(line, mark.column, first_line + at + 1, file)
+        if reached(lines[at]) > at:
+            return mistake
+        raise _GivenUpError(mistake)
     match = _ENTRY.fullmatch(line)
     if match is None or match[2][0] in "'\"|>#" or _is_flow(match[2]):
         raise _GivenUpError(_syntax(error, first_line, file))
@@ -171,6 +179,20 @@ def _repair(lines: list[str], error: MarkedYAMLError, first_line: int, file: str
     quote = "'" if "'" not in value else '"'
     message = f"a value that {what} must be quoted"
     return Mistake(file, first_line + at + 1, len(match[1]) + 1, message, f"write {quote}{value[:60]}{quote}")
+
+
+def _braced(line: str, at: int, number: int, file: str) -> tuple[str, Mistake]:
+    """Quote the value of a flow map or list around the `{` at `at`; return the line, and the mistake."""
+    begun = [found.end() for found in _FLOW_VALUE.finditer(line, 0, at)]
+    begin, depth, end = begun[-1] if begun else at, 0, at
+    while end < len(line) and not (depth == 0 and line[end] in ",]}"):
+        depth += {"{": 1, "}": -1}.get(line[end], 0)
+        end += 1
+    value = line[begin:end].rstrip()
+    quoted = f"'{value.replace(chr(39), chr(39) * 2)}'"
+    message = "a value that holds `{` must be quoted here"
+    mistake = Mistake(file, number, begin + 1, message, f"write {quoted}" if len(value) <= _LONGEST_SHOWN else "")
+    return f"{line[:begin]}{quoted}{line[begin + len(value) :]}", mistake
 
 
 def _blank(lines: list[str], error: _OddBlankError, first_line: int, file: str) -> Mistake:
@@ -221,6 +243,11 @@ def _syntax(error: MarkedYAMLError, first_line: int, file: str) -> Mistake:
     line, column = (mark.line, mark.column) if mark is not None else (0, 0)
     problem = str(error.problem or error.context or "this is not YAML").strip()
     hint = ""
+    if problem.startswith("expected '<document start>'"):  # the parser shows what it found as Python does
+        problem, hint = (
+            "more follows where the document has ended",
+            "begin with `service: NAME`, and write `key: value` in a line",
+        )
     if error.context_mark is not None and error.context_mark.line != line:
         began = first_line + error.context_mark.line + 1
         hint = f"it began on line {began}: a quote, a bracket or the indentation is not closed"

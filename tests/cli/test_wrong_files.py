@@ -39,6 +39,8 @@ FILES: list[tuple[str | bytes, str]] = [
     (app("env: !!str x"), "5:10: tags (`!...`) are not used here"),
     (app("env: {A: *b}"), "5:14: `*b` has no `&b` before it"),
     (app("env: {A: 'b}"), "not YAML"),
+    (app("health: {exec: check {port.h} now}", "ports: {h: auto}"), "5:20: a value that holds `{` must be quoted here (write 'check {port.h} now')"),
+    ("[Unit]\nDescription=x\n", "2:1: this is not YAML: more follows where the document has ended (begin with `service: NAME`"),
     (app("\tinstances: 2"), "5:5: a tab is not allowed here"),
     ("[" * 100, "nested too deep"),
     ("x" * 1_100_000, "1:1: the file is larger than"),

@@ -230,6 +230,38 @@ def test_what_quotes_would_not_mend_is_told_in_the_words_of_the_parser(text, say
     assert message.startswith(f"this is not YAML: {says}")
 
 
+@pytest.mark.parametrize(
+    ("text", "root", "column", "write"),
+    [
+        ("a: {b: c -p {d} e}\n", {"a": {"b": "c -p {d} e"}}, 8, "'c -p {d} e'"),
+        ("a: [b, c {d},  e]\n", {"a": ["b", "c {d}", "e"]}, 8, "'c {d}'"),
+        ("a: {b: x{d}{e}:1 , c: 2}\n", {"a": {"b": "x{d}{e}:1", "c": 2}}, 8, "'x{d}{e}:1'"),
+        ("a: [it's {d}]\n", {"a": ["it's {d}"]}, 5, "'it''s {d}'"),
+        ("a: [{b: c {d}, e: 1}]\n", {"a": [{"b": "c {d}", "e": 1}]}, 9, "'c {d}'"),
+    ],
+)
+def test_a_value_with_braces_in_a_flow_map_or_list_is_to_be_quoted(text, root, column, write):
+    told = [(1, column, "a value that holds `{` must be quoted here", f"write {write}")]
+    assert read(text) == ([root], told)
+
+
+def test_of_a_value_with_braces_in_a_map_that_is_not_closed_both_are_told():
+    roots, (braces, end) = read("a: {b: c {d} e\n")
+    assert (roots, braces[2]) == ([], "a value that holds `{` must be quoted here")
+    assert end[2].startswith("this is not YAML: expected ',' or '}'")
+
+
+def test_what_is_no_file_of_ours_is_told_without_words_of_python():
+    assert read("[Unit]\nDescription=x\n")[1] == [
+        (
+            2,
+            1,
+            "this is not YAML: more follows where the document has ended",
+            "begin with `service: NAME`, and write `key: value` in a line",
+        )
+    ]
+
+
 def test_a_tab_that_no_spaces_mend_is_told_and_the_document_given_up():
     assert read("a: 1\nb: x\ty: z\n---\nc: 1\n") == ([{"c": 1}], [(2, 5, *TAB)])
 
