@@ -61,6 +61,7 @@ def check_service(reader: Reader, service: Plain) -> None:
         reader.mistake(reader.mark(path), message, hint_for(path, hint))
 
 
+_TREE: Final = "DSMT_TREE"
 _SECRET: Final = re.compile(r"PASSW|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE)
 
 
@@ -211,6 +212,9 @@ def _files(case: Case) -> Iterator[Wrong]:
     written: set[str] = set()
     for index, file in enumerate(case.component["files"] if case.trusted("files") else ()):
         to = "/".join(part for part in file["to"].split("/") if part not in ("", "."))
+        if not to or file["to"].endswith(("/", "/.")):
+            yield ("files", str(index), "to"), f"`{file['to']}` is a directory", "name the file that is to be in it"
+            continue
         if to in written:
             yield ("files", str(index), "to"), f"`{file['to']}` is written twice", "keep one of the two"
         for other in sorted(written):
@@ -222,6 +226,11 @@ def _files(case: Case) -> Iterator[Wrong]:
         written.add(to)
         if (file["content"] is None) == (file["source"] is None):
             yield ("files", str(index)), "a file has its text from one place", "either `content` or `from`"
+
+
+def _own_variable(case: Case) -> Iterator[Wrong]:
+    if _TREE in case.component["env"]:
+        yield ("env", _TREE), f"`{_TREE}` is set by dsmt, which finds by it what it has started", "remove it"
 
 
 def _shares(case: Case) -> Iterator[Wrong]:
@@ -304,6 +313,7 @@ def _known(word: str, known: set[str], *, none: str = "there are none here") -> 
 
 
 COMPONENT_CHECKS: Final[tuple[Callable[[Case], Iterator[Wrong]], ...]] = (
-    _program, _partition, _ports, _health, _resources, _delays, _secrets, _artifacts, _files, _shares, _jobs, _neighbours,
+    _program, _partition, _ports, _health, _resources, _delays, _secrets, _artifacts, _files,
+    _own_variable, _shares, _jobs, _neighbours,
 )  # fmt: skip
 SERVICE_CHECKS: Final[tuple[Callable[[Reader, Plain], Iterator[Wrong]], ...]] = (_cycles, _barriers, check_templates)

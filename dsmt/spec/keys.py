@@ -247,7 +247,7 @@ NEIGHBOURS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("replicas", "count", "scale"), "instances"),
     **dict.fromkeys(("command", "cmd", "entrypoint", "exec_start", "args"), "run"),
     **dict.fromkeys(("environment", "environ", "env_vars"), "env"),
-    **dict.fromkeys(("depends_on", "requires_after", "wants"), "after"),
+    **dict.fromkeys(("depends_on", "requires_after", "wants", "needs", "depends", "dependencies"), "after"),
     **dict.fromkeys(("healthcheck", "health_check", "probes", "check", "checks"), "health"),
     "resources": "limits` and `reserve",
     "restart_policy": "restart",

@@ -23,6 +23,7 @@ from dsmt.spec.mistakes import Mistake, WrongValueError, nearest
 from dsmt.spec.scalars import READERS, show, whole
 from dsmt.spec.shapes import (
     KEY_PATTERNS,
+    KEY_WORDS,
     MOST_TIMES,
     Health,
     KeyKind,
@@ -40,6 +41,7 @@ from dsmt.spec.words import unknown_key
 
 Path = tuple[str, ...]
 _ENV: Final = "env"
+_NO_LIST: Final = {"node_set": "write one expression, as in union(n1, n2)", "status": "write it as 200-299 or 200,204"}
 _MAPPING: Final = re.compile(r"(?:[\d.]+:)?\d+:(\d+)(?:/(tcp|udp))?")
 
 
@@ -113,6 +115,7 @@ class Reader:
     def _present(self, name: Scalar, value: Node, key: Key, path: Path) -> Any:
         if isinstance(value, Scalar) and value.plain and resolve(value) is None:
             hint = "write `{}` for its defaults" if isinstance(key.shape, Nested) else "write one, or remove the line"
+            hint = "write one" if key.required else hint
             self.mistake(name, f"`{key.name}` has no value", hint)
             raise _BadError
         return self._value(value, key.shape, path)
@@ -167,6 +170,8 @@ class Reader:
             raise WrongValueError(f"`{text}` without quotes is a map in YAML", f"quote it: '{text}'")
         what = "a map" if isinstance(node, Mapping) else "a list"
         wanted = kind.replace("_", " ") or "value"
+        if isinstance(node, Sequence) and kind in _NO_LIST:
+            raise WrongValueError(f"{what} cannot be here", _NO_LIST[kind])
         raise WrongValueError(f"{what} cannot be here", f"a single {wanted} is expected")
 
     def _argv(self, node: Sequence, shape: Single, path: Path) -> Any:
@@ -253,7 +258,7 @@ class Reader:
 
     def _entry(self, name: Scalar, child: Node, item: Shape, keys: KeyKind, path: Path) -> Any:
         if not re.fullmatch(KEY_PATTERNS[keys], name.text):
-            self.mistake(name, f"`{show(name)}` is not a {_called(keys)}", f"allowed is {KEY_PATTERNS[keys]}")
+            self.mistake(name, f"`{show(name)}` is not a {_called(keys)}", f"allowed are {KEY_WORDS[keys]}")
             raise _BadError
         return self._value(child, item, path)
 

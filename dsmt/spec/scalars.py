@@ -281,6 +281,8 @@ def _variable(node: Scalar, _: Single) -> str:
 def _flag_or_size(node: Scalar, _: Single) -> bool | int:
     if isinstance(resolve(node), bool) or node.text.lower() in _YES_NO:
         return _flag(node, _)
+    if not re.match(r"[-+.]?\d", node.text):
+        raise WrongValueError(f"`{show(node)}` is neither true nor false", "write true: `{data}` is where the directory is")
     return quantities.parse_size(node.text)
 
 

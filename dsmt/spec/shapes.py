@@ -102,6 +102,14 @@ KEY_PATTERNS: Final[dict[KeyKind, str]] = {
     "variable": r"[A-Za-z_][A-Za-z0-9_]{0,255}",
     "header": r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}",
 }
+KEY_WORDS: Final[dict[KeyKind, str]] = {
+    "name": "1-63 of a-z 0-9 - . _, a letter or digit at both ends",
+    "port_name": "1-32 of a-z 0-9 - _, a letter first, a letter or digit last",
+    "label": "1-63 of A-Z a-z 0-9 - . _ /, a letter or digit at both ends",
+    "variable": "1-256 of A-Z a-z 0-9 _, no digit first",
+    "header": "1-128 letters, digits and !#$%&'*+.^_`|~-",
+}
+"""The patterns in words, for who has mistyped a key."""
 
 
 def suffix(shape: Shape) -> str:

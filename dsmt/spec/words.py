@@ -41,6 +41,9 @@ def unknown_key(name: str, group: str, *, placeholder: bool = False) -> tuple[st
     if elsewhere and snake not in {"to", "from", "by", "after", "min", "max"}:
         place = PLACES[elsewhere[0].group]
         return message, f"`{snake}` belongs under `{place}`" if place else f"`{snake}` belongs to the top level"
+    meant = NEIGHBOURS.get(nearest(snake, NEIGHBOURS), "")
+    if meant in known:
+        return message, f"here it is `{meant}`"
     if ours is not None and group in {"service", "component"}:
         place = "at the top level" if ours in GROUPS["service"] else "under components.NAME"
         return message, f"here it is `{ours}`, {place}"

@@ -30,7 +30,7 @@ FILES: list[tuple[str | bytes, str]] = [
     ("service: web\ncomponents: [a]\n", "2:13: components: a map is expected here"),
     ("service: web\ncomponents: {a: x}\n", "2:17: components.a: a map is expected here (as in `run: ./server`)"),
     ("service: Web\ncomponents: {a: {run: x}}\n", "1:10: service: `Web` is not a name"),
-    ("service:\ncomponents: {a: {run: x}}\n", "1:1: `service` has no value"),
+    ("service:\ncomponents: {a: {run: x}}\n", "1:1: `service` has no value (write one)"),
     ("service: 5\ncomponents: {a: {run: x}}\n", "1:10: service: `5` is a number in YAML"),
     ("service: a\nservice: b\ncomponents: {a: {run: x}}\n", "2:1: `service` is here twice (the first is on line 1)"),
     ("service: web\ncomponents: {A: {run: x}}\n", "2:14: `A` is not a name to use here"),
@@ -85,9 +85,13 @@ FILES: list[tuple[str | bytes, str]] = [
     (app("<<: {env: {}}"), "5:5: merge keys (`<<`) are not in YAML 1.2 (use `defaults:`"),
     (app("ports:", "  <<: {a: 1}"), "6:7: merge keys (`<<`) are not in YAML 1.2"),
     (app("? [a]", ": b"), "a key must be a word"),
-    (app("env: {A-B: c}"), "5:11: `A-B` is not a variable name"),
-    (app("ports: {Http: 1}"), "5:13: `Http` is not a port name"),
-    (app("instances:"), "5:5: `instances` has no value"),
+    (app("env: {A-B: c}"), "5:11: `A-B` is not a variable name (allowed are 1-256 of A-Z a-z 0-9 _, no digit first)"),
+    (app("ports: {Http: 1}"), "5:13: `Http` is not a port name (allowed are 1-32 of a-z 0-9 - _, a letter first, a letter or digit last)"),
+    (app("instances:"), "5:5: `instances` has no value (write one, or remove the line)"),
+    (app().replace("x", ""), "4:5: `run` has no value (write one, or remove the line)"),
+    (app("enviroment: 1"), "5:5: there is no key `enviroment` in `components.NAME` (here it is `env`)"),
+    (app("volume: 1"), "5:5: there is no key `volume` in `components.NAME` (here it is `data`)"),
+    (app("needs: db"), "5:5: there is no key `needs` in `components.NAME` (here it is `after`, which is not built yet; "),
     (app("instances: 2", "instances: 3"), "6:5: `instances` is here twice (the first is on line 5)"),
     (app("nodes: a", "plan: b"), "6:5: `plan` means `nodes`, which is here already"),
     # --- numbers, with their key -----------------------------------------------------------------------------------
@@ -146,6 +150,12 @@ FILES: list[tuple[str | bytes, str]] = [
     (app("files: [{to: ../a, content: x}]"), "files.to: `../a` leads out of the instance's directory"),
     (app("files: [{to: a, content: x, mode: 0644}]"), "files.mode: `0644` is a number in YAML, and not octal in 1.2"),
     (app("files: [{to: a}]"), "a file has its text from one place"),
+    (app("files: [{to: ., content: x}]"), "5:18: `.` is a directory (name the file that is to be in it)"),
+    (app("files: [{to: a/, content: x}]"), "5:18: `a/` is a directory"),
+    (app("env: {DSMT_TREE: x}"), "5:22: `DSMT_TREE` is set by dsmt, which finds by it what it has started (remove it)"),
+    (app("nodes: [n1, n2]"), "5:12: nodes: a list cannot be here (write one expression, as in union(n1, n2))"),
+    (app("health: {http: {status: [200]}}", "ports: {a: 1}"), "http.status: a list cannot be here (write it as 200-299 or 200,204)"),
+    (app("data: /var/lib/x"), "5:11: data: `/var/lib/x` is neither true nor false (write true: `{data}` is where the directory is)"),
     (app("artifact: {url: http://h/x}"), "artifact.url: `http:` is not fetched"),
     (app("artifact: {url: https://h/x}"), "`sha256` is missing for `https:`"),
     (app("artifact: {url: a, sha256: abc}"), "artifact.sha256: `abc` is not a SHA-256"),
@@ -212,6 +222,41 @@ def test_a_size_may_have_a_point(run: Run, made: Path, tmp_path: Path, size: str
     (tmp_path / "web.yaml").write_text(app(f"reserve: {{memory: {size}}}", "frob: 1"))
     _, told = run("plan", "web.yaml", home=made)
     assert "memory" not in told
+
+
+def test_what_is_wrong_with_one_file_of_a_directory_is_told_of_it(run: Run, made: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(app())
+    (tmp_path / "old.yaml").symlink_to("nowhere.yaml")
+    code, told = run("apply", ".", home=made)
+    assert (
+        told
+        == "dsmt: old.yaml is a link to nowhere.yaml, which is not there. Next: remove it, or name the files one by one\n"
+    )
+    assert code == WRONG
+    (tmp_path / "old.yaml").unlink()
+    (tmp_path / "old.yaml").mkdir()
+    code, told = run("apply", ".", home=made)
+    assert told == "dsmt: old.yaml cannot be read: Is a directory. Next: name another file\n"
+    assert code == WRONG
+
+
+WANTS = [
+    ("artifact: {url: a, sha256: %s}" % ("0" * 64), "5:32: components.app.artifact.sha256: a has sha256 "),
+    ("files: [{to: a, from: b}]", "5:27: components.app.files.from: b has over 16384 characters. Next: make it an artifact"),
+    ("files: [{to: a, from: c}]", "5:27: components.app.files.from: c is not text in UTF-8. Next: make it an artifact"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), WANTS, ids=["mismatch", "long", "latin-1"])
+def test_a_file_that_is_not_as_it_says_is_told_with_the_place_that_names_it(
+    run: Run, made: Path, tmp_path: Path, line: str, said: str
+) -> None:
+    (tmp_path / "web.yaml").write_text(app(line))
+    for name, content in (("a", b"x"), ("b", b"x" * 20_000), ("c", b"\xff")):
+        (tmp_path / name).write_bytes(content)
+    code, told = run("plan", "web.yaml", home=made)
+    assert told.startswith(f"dsmt: web.yaml:{said}")
+    assert code == WRONG
 
 
 def test_one_service_in_two_files_is_told_with_both_places(run: Run, made: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -100,12 +101,23 @@ def _texts(name: str) -> list[tuple[str, bytes]]:
                 raise InputError(
                     "file.none", f"there is no service file in {name}", next="service files end in .yaml or .yml"
                 )
-            return [(str(one), _beginning(one)) for one in files]
+            return [(str(one), _one_of(one)) for one in files]
         return [(name, _beginning(path))]
     except FileNotFoundError as error:
         raise NotFoundError("file.missing", f"there is no file {name}", next="dsmt example prints one") from error
     except OSError as error:
         raise _unreadable(name, error) from error
+
+
+def _one_of(path: Path) -> bytes:
+    """One file of a directory: what is wrong with it is told of it, and not of the directory."""
+    try:
+        return _beginning(path)
+    except FileNotFoundError as error:
+        said = f"{path} is a link to {path.readlink()}, which is not there" if path.is_symlink() else f"{path} is gone"
+        raise InputError("file.unreadable", said, next="remove it, or name the files one by one") from error
+    except OSError as error:
+        raise _unreadable(str(path), error) from error
 
 
 def _unreadable(name: str, error: OSError) -> InputError:
@@ -149,10 +161,15 @@ async def stage(declared: Declared, bus: Bus | None) -> ServiceSpec:
     """
     components = {}
     for name, component in declared.spec.components.items():
-        artifacts = [await _artifact(artifact, declared.directory, bus) for artifact in component.artifacts]
-        components[name] = msgspec.structs.replace(
-            component, artifacts=tuple(artifacts), files=tuple(_text(one, declared.directory) for one in component.files)
-        )
+        artifacts = []
+        for n, artifact in enumerate(component.artifacts):
+            with _in_place(declared, name, "artifact", n, "sha256"):
+                artifacts.append(await _artifact(artifact, declared.directory, bus))
+        texts = []
+        for n, text in enumerate(component.files):
+            with _in_place(declared, name, "files", n, "from"):
+                texts.append(_text(text, declared.directory))
+        components[name] = msgspec.structs.replace(component, artifacts=tuple(artifacts), files=tuple(texts))
     spec = msgspec.structs.replace(declared.spec, components=components)
     size = len(canonical(to_plain(spec)))
     if size > MOST_BYTES:
@@ -160,6 +177,19 @@ async def stage(declared: Declared, bus: Bus | None) -> ServiceSpec:
         where = f"{declared.file}: " if declared.file else ""
         raise InputError("spec.too_big", where + said, next="put large texts into an artifact")
     return spec
+
+
+@contextmanager
+def _in_place(declared: Declared, component: str, key: str, n: int, inner: str) -> Iterator[None]:
+    """Tell what is wrong with a file with the place in the service file that names it."""
+    try:
+        yield
+    except InputError as error:
+        if not declared.file:
+            raise
+        line, column = declared.places.of(("components", component, key, str(n), inner))
+        where = f"{declared.file}:{line}:{column}: components.{component}.{key}.{inner}"
+        raise InputError(error.code, f"{where}: {error.message}", next=error.next) from error
 
 
 async def _artifact(artifact: Artifact, directory: Path, bus: Bus | None) -> Artifact:
@@ -171,7 +201,7 @@ async def _artifact(artifact: Artifact, directory: Path, bus: Bus | None) -> Art
         raise InputError(
             "fetch.mismatch",
             f"{path} has sha256 {digest.hex()}, declared {artifact.sha256}; not used",
-            next="find out who changed it",
+            next="correct `sha256`, or find out who changed the file",
         )
     if bus is not None:
         await _put(bus, path, digest)
