@@ -119,7 +119,7 @@ REASONS: Final[Mapping[str, Template]] = {
         "you",
     ),
     "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run` or `directory`, or `chmod +x`", "you"),
-    "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or `auto`", "world"),
+    "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or write `auto` for this port", "world"),
     "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target> --previous", "dsmt"),
     "start.exited": Template(
         "exited with <code> <time> after start, before it was ready", "dsmt logs <target> --previous", "dsmt"
@@ -145,7 +145,7 @@ REASONS: Final[Mapping[str, Template]] = {
         "dsmt",
     ),
     "run.flapping": Template(
-        "failed <n> times in <time>; parked, tried again after <pause> or when <cause> changes",
+        "failed <n> times in <time>, the last time: <last>; parked, tried again after <pause> or when <cause> changes",
         "dsmt why <target>, then dsmt retry <target>",
         "you",
     ),

@@ -213,6 +213,8 @@ def test_who_goes_into_the_background_is_told_to_stay_in_the_foreground(code: in
         told = [one["reason"] for one in site.statuses() if one["state"] == "failed"]
         assert {one["code"] for one in told} == {"start.exited" if checked else "run.exited", "run.flapping"}
         assert {one["message"].endswith("`run` must stay in the foreground") for one in told} == {code == 0}
+        last = f"the last time: {told[-2]['message'].split(';')[0].split(' after ')[0]}"
+        assert last in told[-1]["message"], "what fails again and again is told with how it failed"
         agent.kill()
 
     in_virtual_time(main)

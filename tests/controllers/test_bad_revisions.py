@@ -40,11 +40,12 @@ def test_a_revision_whose_instance_parks_is_rolled_back() -> None:
 
 def test_what_is_said_of_a_refusal_announces_no_next_try_of_what_is_parked() -> None:
     realm = failed_rollout()
-    why = reason("run.flapping", n=3, time="0.3s", pause="10m", cause="its spec or its node", target="web/app/0")
+    why = reason("run.flapping", n=3, time="0.3s", last="exited", pause="10m", cause="its spec or its node")
     why = msgspec.structs.replace(why, message=f"{why.message}; the copy before runs beside it")
     realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True, reason=why)
     realm.step()
-    assert realm.slot(0).reason.message == "r2 failed (failed 3 times in 0.3s; the copy before runs beside it); back on r1"
+    failed = "failed 3 times in 0.3s, the last time: exited; the copy before runs beside it"
+    assert realm.slot(0).reason.message == f"r2 failed ({failed}); back on r1"
 
 
 def test_what_was_rolled_back_is_not_tried_again() -> None:

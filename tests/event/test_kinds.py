@@ -23,7 +23,7 @@ from dsmt.event.status import Layer, State
 
 NOW_MS = 1_700_000_000_000
 WHY = reason("run.exited", exit_code=3, time="2 s")
-FLAPS = reason("run.flapping", n=10, time="1m", pause="10m", cause="its spec")
+FLAPS = reason("run.flapping", n=10, time="1m", last="exited", pause="10m", cause="its spec")
 EXITED = "exited with code 3 after 2 s"
 INSTANCE = "service/web/status/app/0/n1"
 AT = "2026-07-01T12:00:00.000Z"

@@ -163,7 +163,7 @@ def test_an_update_beside_what_is_served_makes_no_service_start() -> None:
 
 
 def test_a_lost_instance_that_no_other_node_takes_says_since_when_and_why_and_that_it_is_for_you() -> None:
-    parked = reason("run.flapping", n=3, time="1 s", pause="10m", cause="its spec", target="web/app/0")
+    parked = reason("run.flapping", n=3, time="1 s", last="exited", pause="10m", cause="its spec", target="web/app/0")
     realm = Realm("n1", "n2")
     realm.apply(web(1, component="nodes: n1"))
     realm.settle()

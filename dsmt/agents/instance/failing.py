@@ -155,6 +155,7 @@ class Failing:
             "run.flapping",
             n=verdict.failures,
             time=endings.words(verdict.span_s),
+            last=why.message,
             pause=endings.words(verdict.retry_s),
             cause="its spec or its node",
             last_output=why.last_output,
