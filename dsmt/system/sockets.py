@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import suppress
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
+
+_INSTANCE: Final = b"DSMT_INSTANCE="
 
 
 def family_of(host: str) -> socket.AddressFamily:
@@ -37,6 +40,16 @@ class LinuxSockets:
         return None
 
 
+def _instance(pid: int) -> str:
+    """Of which instance a process is, where it is of one, and we may look."""
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    found = next((one for one in environment if one.startswith(_INSTANCE)), b"")
+    return f", of {found.removeprefix(_INSTANCE).decode(errors='replace')}" if found else ""
+
+
 def _named(port: int, protocol: str) -> str:
     """The process behind a port, as far as we may look; or what the kernel keeps of one that set no SO_REUSEADDR."""
     import psutil  # noqa: PLC0415 - lazily: 0.9 MB that a process which finds its ports free does not need
@@ -45,7 +58,7 @@ def _named(port: int, protocol: str) -> str:
         there = [one for one in psutil.net_connections(protocol) if one.laddr and one.laddr.port == port]
         for one in sorted(there, key=lambda one: one.status not in ("LISTEN", "NONE")):
             if one.pid:
-                return f"pid {one.pid} {psutil.Process(one.pid).name()}"
+                return f"pid {one.pid} {psutil.Process(one.pid).name()}{_instance(one.pid)}"
     except psutil.Error:
         return "another process"
     if there and all(one.status == "TIME_WAIT" for one in there):

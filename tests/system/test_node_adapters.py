@@ -34,6 +34,21 @@ def test_a_listening_port_names_its_holder_and_a_free_one_nobody() -> None:
     assert LinuxSockets().holder(port, "127.0.0.1", "tcp") is None
 
 
+def test_a_port_that_an_instance_holds_names_it() -> None:
+    program = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "DSMT_INSTANCE": "web/app/0"}
+    ) as child:
+        try:
+            assert child.stdout is not None
+            holder = LinuxSockets().holder(int(child.stdout.readline()), "127.0.0.1", "tcp")
+        finally:
+            child.kill()
+    assert holder is not None
+    assert (holder.startswith(f"pid {child.pid} "), holder.endswith(", of web/app/0")) == (True, True)
+
+
 def test_a_udp_port_is_held_by_whoever_bound_it() -> None:
     with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
         tcp.bind(("127.0.0.1", 0))  # so that nobody else has the number: who is bound and does not listen holds nothing
