@@ -62,6 +62,8 @@ def check_service(reader: Reader, service: Plain) -> None:
 
 
 _TREE: Final = "DSMT_TREE"
+_WHOLE_ZIP: Final = re.compile(r"\.(?:whl|jar|war|ear|pyz|egg)\Z", re.IGNORECASE)
+"""Files that are zips inside, and that programs take as they are."""
 _SECRET: Final = re.compile(r"PASSW|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE)
 
 
@@ -78,6 +80,13 @@ def warn_service(reader: Reader, service: Plain) -> Iterator[Mistake]:
                 node = reader.mark(("components", name, "env", variable))
                 message, hint = f"env.{variable} looks like a secret", "use {file: PATH}, which is read on the node"
                 yield Mistake(reader.file, node.line, node.column, message, hint)
+        for index, artifact in enumerate(component["artifacts"]):
+            if artifact["unpack"] == "auto" and _WHOLE_ZIP.search(artifact["url"] or ""):
+                node = reader.mark(("components", name, "artifact", str(index), "url"))
+                message = f"`{artifact['url'].rpartition('/')[2][:60]}` is a zip, and is unpacked like one"
+                yield Mistake(
+                    reader.file, node.line, node.column, message, "`unpack: no` keeps it whole; `zip` says it is meant"
+                )
 
 
 def _program(case: Case) -> Iterator[Wrong]:

@@ -98,7 +98,7 @@ _WHAT: Final = (
     Key("artifact", "url", Single("url"), None, "a path is relative to this file and is put into the depot by `apply`; or `https:`, `depot:`", required=True),
     Key("artifact", "sha256", Single("sha256"), None, "what is fetched must have it", note="computed for a path, else required"),
     Key("artifact", "signature", TEXT, None, "path or `https:` of a minisign or COSE signature that must verify too, by a key of the realm"),
-    Key("artifact", "unpack", Word(("auto", "no", "tar", "zip")), "auto", "by content, not by name; `..`, absolute paths and devices are refused"),
+    Key("artifact", "unpack", Word(("auto", "no", "tar", "zip")), "auto", "by content, not by name: a wheel or a jar is a zip, which `no` keeps whole; `..`, absolute paths and devices are refused"),
     Key("artifact", "strip", _whole(0, 100), 0, "leading path parts to drop"),
     Key("artifact", "to", PATH, ".", "a directory inside the instance's own; a plain file keeps its name there"),
     Key("artifact", "mode", Single("octal"), "0755", "of one plain file, as quoted octal"),

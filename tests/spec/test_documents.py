@@ -64,6 +64,21 @@ def test_warnings_come_by_their_line_beside_the_services():
     assert read(WEB.replace("DB_PASSWORD: x", "DB_PASSWORD: ''").replace("API_KEY", "API"), file="f").warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("artifact", "warned"),
+    [
+        ("d/app-1.0-py3-none-any.whl", "`app-1.0-py3-none-any.whl` is a zip, and is unpacked like one"),
+        ("{url: app.JAR}", "`app.JAR` is a zip, and is unpacked like one"),
+        ("{url: app.jar, unpack: no}", None), ("{url: app.jar, unpack: zip}", None), ("a.zip", None), ("a.whl.tgz", None),
+    ],
+)  # fmt: skip
+def test_who_names_a_zip_that_programs_take_whole_is_warned_that_it_is_unpacked(artifact, warned):
+    text = f"service: a\ncomponents:\n  a:\n    run: x\n    artifact: {artifact}\n"
+    hint = "`unpack: no` keeps it whole; `zip` says it is meant"
+    told = [(one.line, one.message, one.suggestion) for one in read(text, file="f").warnings]
+    assert told == ([] if warned is None else [(5, warned, hint)])
+
+
 TWO = "service: a\ncomponents: {a: {run: x}}\n"
 BEGIN = "begin with `service: NAME`"
 
