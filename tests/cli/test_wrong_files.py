@@ -202,6 +202,7 @@ FILES: list[tuple[str | bytes, str]] = [
     (app("artifact: no.tgz"), "5:15: components.app.artifact.url: there is no file"),
     (app("artifact:", "  - {url: no.tgz}"), "6:15: components.app.artifact.url: there is no file"),
     (app("files:", "  - to: a", "    from: no.txt"), "7:15: components.app.files.from: there is no file"),
+    (app("artifact: ~/no.tgz"), "there is no file ~/no.tgz (`~` is no home directory here: write the whole path)"),
     (app(f"artifact: {'n' * 300}"), "5:15: components.app.artifact.url: there is no file"),
 ]  # fmt: skip
 

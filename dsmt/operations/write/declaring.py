@@ -151,6 +151,8 @@ def _no_file(path: Path) -> tuple[str, str]:
             return f"{path} is not a regular file", "name another file"
     except OSError:  # a name that is too long, a directory that is closed to us
         pass
+    if "~" in path.parts:
+        return f"there is no file {path}", "`~` is no home directory here: write the whole path"
     return f"there is no file {path}", "a path is relative to the service file"
 
 
