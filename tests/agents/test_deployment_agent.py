@@ -220,6 +220,24 @@ def test_who_goes_into_the_background_is_told_to_stay_in_the_foreground(code: in
     in_virtual_time(main)
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_ends_with_0_again_and_again_is_told_how_that_is_allowed(code: int) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB + "    restart: {escalate: [{restart: 2}]}\n")
+        agent = site.start()
+        while not (site.statuses() and site.statuses()[-1]["parked"]):
+            if site.machine.alive:
+                await asyncio.sleep(3)  # of virtual time
+                site.machine.alive[0].end(Exit(code, None))
+            await asyncio.sleep(0.1)
+        told = [one["reason"]["message"] for one in site.statuses() if one["state"] == "failed"]
+        assert [one.endswith("needs `restart: on_failure`") for one in told] == [False] * (len(told) - 1) + [code == 0]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_program_that_died_while_no_agent_lived_is_told_and_started_again() -> None:
     async def main() -> None:
         site = Site(Realm())

@@ -121,6 +121,8 @@ class Failing:
             why = endings.foreground(why)
         elif self._present.old is not None:
             why = endings.beside(why, self._last_words or self.output.all_last_words(turned=False))
+        else:
+            why = endings.has_an_end(why)
         self._last_words = ""
         record, run = self._memory.record, self._present.run
         there = run or self._present.old

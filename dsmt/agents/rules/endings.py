@@ -114,6 +114,14 @@ def in_the_background(why: Reason, verdict: Verdict, last: LastExit | None) -> b
     return (why.code == "start.exited" or at_once) and why.exit_code == 0 and not isinstance(verdict, Finished)
 
 
+def has_an_end(why: Reason) -> Reason:
+    """A reason of what is parked for it ends with 0 each time, with what to do."""
+    if why.code != "run.flapping" or why.exit_code != 0:
+        return why
+    hint = "what is to end by itself needs `restart: on_failure`"
+    return msgspec.structs.replace(why, message=f"{why.message}; {hint}")
+
+
 def foreground(why: Reason) -> Reason:
     """A reason of what may have gone into the background, with what to do."""
     hint = "what goes into the background is ended with it: `run` must stay in the foreground"
