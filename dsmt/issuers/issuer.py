@@ -4,7 +4,8 @@ Rule 1: it keeps nothing: what tokens are good for and who has used them are fac
     broker compares with what stands; so any number of issuers answer side by side, and one of them is heard.
 Rule 2: what it has certified for a token of which something else stands, or under a name that had been given, it revokes
     whenever it sees both.
-Rule 3: a request that it does not answer in time is asked again; none makes it fail.
+Rule 3: a request that it does not answer in time is asked again; none makes it fail, and no word of a token does.
+Rule 4: who has a name is known by what was shown of it and, where nobody holds that any more (D2), by the token it used.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from dsmt.event.order import newer
 from dsmt.event.records import from_data, to_data
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
-from dsmt.trust.certificate import Certificate
+from dsmt.trust.certificate import Certificate, SignedCertificate
 from dsmt.trust.identity import Identity
-from dsmt.trust.joining import TOKENS, Use, check_request, is_due, lost, node_certificate
+from dsmt.trust.joining import ID_BYTES, TOKENS, Use, check_request, is_due, lost, node_certificate
 from dsmt.trust.keys import key_id_of
-from dsmt.trust.revocations import topic_of
+from dsmt.trust.revocations import KEY_ID_BYTES, topic_of
 from dsmt.trust.store import TrustStore
 
 INTEREST: Final = Interest(
@@ -84,6 +85,8 @@ class Issuer:
             self._log.warning("not answered", topic=event.topic, code=error.code, reason=error.message)
 
     def _learn(self, token: str, signed: SignedEvent) -> None:
+        if not _is_id(token, ID_BYTES):
+            return
         held = self._facts.get(token)
         if held is None or self._trust.disowns(held) or newer(signed.event, held.event):
             said = from_data(TokenFact, signed.event.data)
@@ -105,12 +108,24 @@ class Issuer:
         node = name.partition("/")[2]
         if self._left.get(node, 0) > self._heard.get(node, 0):
             return []
-        return [one for one in {one.key_id for one in self._trust.certificates()} if self._stands(one.hex(), name)]
+        known = {one.key_id.hex() for one in self._trust.certificates()}
+        known.update(one.fact.key for one in self._tokens.values() if one.fact.member == node)
+        return [bytes.fromhex(one) for one in known if self._stands(one, name)]
 
     def _stands(self, key: str, name: str) -> bool:
+        if not _is_id(key, KEY_ID_BYTES):
+            return False
         key_id, now_s = bytes.fromhex(key), self._bus.now_ms() // 1000
-        held = self._trust.certificate(key_id, name)
+        held = self._trust.certificate(key_id, name) or self._recalled(key_id, name)
         return held is not None and held.certificate.not_after > now_s and not self._trust.is_revoked(key_id, name)
+
+    def _recalled(self, key_id: bytes, name: str) -> SignedCertificate | None:
+        """What a token gave to a key, of which no broker holds anything any more (rule 4)."""
+        for use in self._tokens.values():
+            if use.fact.key == key_id.hex():
+                with suppress(UnusableEventError):
+                    self._trust.add(use.fact.certificate)
+        return self._trust.certificate(key_id, name)
 
     async def _answer(self, token: str, asked: JoinRequest, request: SignedEvent) -> None:
         key, topic = key_id_of(asked.public), f"joining/{token}/refused"
@@ -164,3 +179,11 @@ class Issuer:
             with suppress(TransportError, RefusedError):  # no broker has heard of it yet: when its node comes
                 draft = Draft(topic_of(one.key_id, self._identity.name), to_data(said), subject=one.subject)
                 await self._bus.publish(draft)
+
+
+def _is_id(text: str, size: int) -> bool:
+    """Whether a text is an id of so many bytes, as all write it: whoever signs with a good key may write anything else."""
+    try:
+        return len(text) == 2 * size and bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
