@@ -9,7 +9,6 @@ Rule 5: a slot that was to be moved has been there, or elsewhere, since it was s
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 from dsmt.event.envelope import EventId, SignedEvent
@@ -94,12 +93,16 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
     numbers: dict[tuple[str, int | None], int] = {}
     words: set[EventId] = set()
     last: dict[str, str | None] = {}
-    moved: Counter[tuple[str, EventId]] = Counter()
+    moved: dict[tuple[str, EventId], set[int | None]] = {}
+    ended: dict[str, int] = {}
+    followed: set[EventId] = set()
+    """What slots were moved for: on the other side of a partition a word may be obeyed before it is here."""
     for signed in fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"):
         event, data = signed.event, signed.event.data
         if event.type == "dsmt.tombstone":
-            service, ended = event.topic.rpartition("/")[2], event.epoch or 0
-            over = [slot for slot in asked if slot.split("/")[0] == service and (asked[slot][0].event.epoch or 0) <= ended]
+            service = event.topic.rpartition("/")[2]
+            ended[service] = epoch = max(event.epoch or 0, ended.get(service, 0))
+            over = [slot for slot in asked if slot.split("/")[0] == service and (asked[slot][0].event.epoch or 0) <= epoch]
             asked = {slot: one for slot, one in asked.items() if slot not in over}
             continue
         _, service, _, component, index = event.topic.split("/")
@@ -111,20 +114,26 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
                 if node == to or (not to and node != (leaves or before)):
                     del asked[slot]
             if None not in (node, before) and node != before:
-                moved.update((slot, cause) for cause in event.cause if cause in words)
+                for cause in words.intersection(event.cause):  # of two of one version only one stands (E2)
+                    moved.setdefault((slot, cause), set()).add(event.version)
+                followed.update(event.cause)
             last[slot] = node
             continue
         if data["move"] is not None and data["move_number"] > numbers.get((slot, event.epoch), 0):
             words.add(signed.id)  # another word, such as that it be restarted, may come with a move for a node that died
             numbers[slot, event.epoch] = data["move_number"]
-            if signed.id in kept_now:
+            if signed.id in kept_now - followed and (event.epoch or 0) > ended.get(service, -1):
                 asked[slot] = (signed, data["move"], data.get("leave", ""))
     known = frozenset(fleet.wanted())
     return [
         f"12.2: {slot} was to be moved to {to or 'another node'}, and never was ({signed.id})"
         for slot, (signed, to, _) in asked.items()
         if slot in known and (not to or fleet.will.mode(to) == "active")
-    ] + [f"12.2: {slot} was moved {count} times for one word ({word})" for (slot, word), count in moved.items() if count > 1]
+    ] + [
+        f"12.2: {slot} was moved {len(each)} times for one word ({word})"
+        for (slot, word), each in moved.items()
+        if len(each) > 1
+    ]
 
 
 def all_true(fleet: Fleet) -> list[str]:

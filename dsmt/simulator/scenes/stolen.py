@@ -69,7 +69,7 @@ async def stolen(play: Play) -> None:
     await play.settled(90.0, "after the owner has said again what is to be")
     owner.unhold(slot)  # no further slot gets what stands while that is stopped by hand in one (A18)
     await play.settled(CALM_S, "when nothing is held any more")
-    play.wrong += await _void_runs(play) + await _never_quiet(play) + of_one_mind(fleet) + displaced(fleet)
+    play.wrong += await _void_runs(play) + await never_quiet(play) + of_one_mind(fleet) + displaced(fleet)
 
 
 def _parted(play: Play) -> SimOperator:
@@ -208,7 +208,7 @@ async def _void_runs(play: Play) -> list[str]:
     return [f"J3: {one} runs, which nobody has applied who is believed" for one in void]
 
 
-async def _never_quiet(play: Play) -> list[str]:
+async def never_quiet(play: Play) -> list[str]:
     """The slots whose generations go on rising, though all is as it is to be."""
     until, risen = play.now + CALM_S, ["?"]
     while risen and play.now < until:
