@@ -9,10 +9,13 @@ Rule 5: a slot that was to be moved has been there, or elsewhere, since it was s
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.instance import Status
+from dsmt.event.order import newer
 from dsmt.event.records import from_data
 from dsmt.event.status import State
 from dsmt.simulator.fleet import Fleet
@@ -93,12 +96,16 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
     numbers: dict[tuple[str, int | None], int] = {}
     words: set[EventId] = set()
     last: dict[str, str | None] = {}
-    moved: dict[tuple[str, EventId], set[int | None]] = {}
+    moved: Counter[tuple[str, EventId]] = Counter()
     ended: dict[str, int] = {}
     followed: set[EventId] = set()
     """What slots were moved for: on the other side of a partition a word may be obeyed before it is here."""
-    for signed in fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"):
+    said = list(fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"))
+    lost = overruled(said)
+    for signed in said:
         event, data = signed.event, signed.event.data
+        if signed.id in lost:
+            continue
         if event.type == "dsmt.tombstone":
             service = event.topic.rpartition("/")[2]
             ended[service] = epoch = max(event.epoch or 0, ended.get(service, 0))
@@ -114,8 +121,7 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
                 if node == to or (not to and node != (leaves or before)):
                     del asked[slot]
             if None not in (node, before) and node != before:
-                for cause in words.intersection(event.cause):  # of two of one version only one stands (E2)
-                    moved.setdefault((slot, cause), set()).add(event.version)
+                moved.update((slot, cause) for cause in event.cause if cause in words)
                 followed.update(event.cause)
             last[slot] = node
             continue
@@ -129,11 +135,25 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
         f"12.2: {slot} was to be moved to {to or 'another node'}, and never was ({signed.id})"
         for slot, (signed, to, _) in asked.items()
         if slot in known and (not to or fleet.will.mode(to) == "active")
-    ] + [
-        f"12.2: {slot} was moved {len(each)} times for one word ({word})"
-        for (slot, word), each in moved.items()
-        if len(each) > 1
-    ]
+    ] + [f"12.2: {slot} was moved {count} times for one word ({word})" for (slot, word), count in moved.items() if count > 1]
+
+
+def overruled(facts: Sequence[SignedEvent]) -> set[EventId]:
+    """The shared facts in whose place another one of their version stands, and those that follow it (E2)."""
+    by_id = {signed.id: signed for signed in facts}
+    ends: dict[tuple[str, int | None], SignedEvent] = {}
+    for signed in facts:
+        place = signed.event.topic, signed.event.epoch
+        if place not in ends or newer(signed.event, ends[place].event):
+            ends[place] = signed
+    stands: dict[tuple[str, int | None, int | None], EventId] = {}
+    for end in ends.values():
+        one: SignedEvent | None = end
+        while one is not None:
+            stands[one.event.topic, one.event.epoch, one.event.version] = one.id
+            one = None if one.event.replaces is None else by_id.get(one.event.replaces)
+    place_of = ((one.id, (one.event.topic, one.event.epoch, one.event.version)) for one in facts)
+    return {identity for identity, place in place_of if stands.get(place, identity) != identity}
 
 
 def all_true(fleet: Fleet) -> list[str]:

@@ -18,7 +18,8 @@ SLOT = "web/app/0"
 def said(number: int, kind: str, cause: tuple[int, ...] = (), **data: Any) -> Any:
     topic = f"service/web/{'control' if kind.endswith('control') else 'slot'}/app/0"
     causes = tuple(EventId("a", 1, one) for one in cause)
-    event = SimpleNamespace(type=kind, topic=topic, epoch=1, version=number, cause=causes, data=data)
+    order: Any = {"version": number, "time": number, "source": "a", "incarnation": 1, "sequence": number, "replaces": None}
+    event = SimpleNamespace(type=kind, topic=topic, epoch=1, cause=causes, data=data, **order)
     return SimpleNamespace(id=EventId("a", 1, number), event=event)
 
 
