@@ -10,7 +10,7 @@ Rule 5: a slot that was to be moved has been there, or elsewhere, since it was s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from dsmt.event.envelope import EventId, SignedEvent
@@ -97,19 +97,13 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
     words: set[EventId] = set()
     last: dict[str, str | None] = {}
     moved: Counter[tuple[str, EventId]] = Counter()
-    ended: dict[str, int] = {}
     followed: set[EventId] = set()
     """What slots were moved for: on the other side of a partition a word may be obeyed before it is here."""
-    said = list(fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"))
-    lost = overruled(said)
-    for signed in said:
+    for signed in not_lost(list(fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"))):
         event, data = signed.event, signed.event.data
-        if signed.id in lost:
-            continue
         if event.type == "dsmt.tombstone":
-            service = event.topic.rpartition("/")[2]
-            ended[service] = epoch = max(event.epoch or 0, ended.get(service, 0))
-            over = [slot for slot in asked if slot.split("/")[0] == service and (asked[slot][0].event.epoch or 0) <= epoch]
+            service, ended = event.topic.rpartition("/")[2], event.epoch or 0
+            over = [slot for slot in asked if slot.split("/")[0] == service and (asked[slot][0].event.epoch or 0) <= ended]
             asked = {slot: one for slot, one in asked.items() if slot not in over}
             continue
         _, service, _, component, index = event.topic.split("/")
@@ -128,7 +122,7 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
         if data["move"] is not None and data["move_number"] > numbers.get((slot, event.epoch), 0):
             words.add(signed.id)  # another word, such as that it be restarted, may come with a move for a node that died
             numbers[slot, event.epoch] = data["move_number"]
-            if signed.id in kept_now - followed and (event.epoch or 0) > ended.get(service, -1):
+            if signed.id in kept_now - followed:
                 asked[slot] = (signed, data["move"], data.get("leave", ""))
     known = frozenset(fleet.wanted())
     return [
@@ -136,6 +130,19 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
         for slot, (signed, to, _) in asked.items()
         if slot in known and (not to or fleet.will.mode(to) == "active")
     ] + [f"12.2: {slot} was moved {count} times for one word ({word})" for (slot, word), count in moved.items() if count > 1]
+
+
+def not_lost(facts: Sequence[SignedEvent]) -> Iterator[SignedEvent]:
+    """Those that come from the other side of a partition, and lose or are hidden here, are left out (E2)."""
+    lost, ended = overruled(facts), dict[str, int]()
+    for signed in facts:
+        event = signed.event
+        if event.type == "dsmt.tombstone":
+            service = event.topic.rpartition("/")[2]
+            ended[service] = max(event.epoch or 0, ended.get(service, 0))
+            yield signed
+        elif signed.id not in lost and (event.epoch or 0) > ended.get(event.topic.split("/")[1], -1):
+            yield signed
 
 
 def overruled(facts: Sequence[SignedEvent]) -> set[EventId]:
