@@ -163,6 +163,8 @@ class Issuer:
             return
         name, old = source.partition("/")[2], held.certificate
         made = node_certificate(self._identity, name, old.public, now_s=now_s, serial=old.serial)
+        if made.certificate.not_after <= old.not_after:  # this issuer ends before: the node would ask again in a minute
+            return
         said = Renewed(certificate=made.raw)
         await self._bus.publish(Draft(f"node/{name}/certificate", to_data(said), subject=source, cause=(request.id,)))
 

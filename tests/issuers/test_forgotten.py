@@ -1,8 +1,9 @@
-"""A name is given once, also where all have let go of the certificate of who has it; and no word ends an issuer (J2, D2)."""
+"""What issuers know by tokens though nobody holds a certificate any more, and what they keep from doing (J1, J2, D2)."""
 
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -12,7 +13,7 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
 from dsmt.operations.write import node_control
 from dsmt.ports.bus import Draft
-from dsmt.trust.identity import Identity, certify
+from dsmt.trust.identity import Identity, certify, root_issued
 from dsmt.trust.joining import TOKENS
 from tests.bus.realm import reading
 from tests.issuers.joining import OPERATOR, Joining, new_key, scenario
@@ -87,3 +88,22 @@ async def test_a_token_whose_name_is_no_id_lets_nobody_in_and_ends_no_issuer(j: 
         assert [one["code"] for one in got.of("joining/no-id/refused")] == ["token.unknown"]
     assert (await j.ask(await j.token(), "db-2", new_key()))["member"] == "db-2"
     assert not j.realm.tasks["i1"].done()
+
+
+@scenario
+async def test_an_issuer_that_ends_before_a_node_gives_it_no_next_certificate_and_another_one_does(j: Joining) -> None:
+    """It would be asked for one each minute for the rest of its time, and each would be stored for a week."""
+    await j.begin(issuers=0)
+    now = int(time.time())
+    old = root_issued("node/n1", j.realm.root, key=new_key(), now_s=now - 100, serial=os.urandom(16), lifetime_s=190)
+    short = root_issued("issuer/i1", j.realm.root, key=new_key(), now_s=now, serial=os.urandom(16), lifetime_s=60)
+    await j.issuer("i1", identity=short, client=await j.realm.client("issuer/i1", identity=short))
+    node = await j.realm.client("node/n1", identity=old)
+    async with reading(node, "node/n1/certificate") as got:
+        node.emit(Draft("node/n1/renewal", to_data(kinds.RenewalRequest(expires_ms=1))))
+        await j.ask(await j.token(), "web-1", new_key())  # asked for later, and answered
+        assert got.of("node/n1/certificate") == []
+        await j.issuer("i2")
+        node.emit(Draft("node/n1/renewal", to_data(kinds.RenewalRequest(expires_ms=1))))
+        await got.until(lambda r: r.of("node/n1/certificate"))
+        assert {one.signed.event.source for one in got.arrived} == {"issuer/i2"}
