@@ -16,7 +16,7 @@ from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local import keeping, steadiness, upgrading
 from dsmt.operations.local.addresses import free_port
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.steadiness import ENDS, check_imports, follows, stays
+from dsmt.operations.local.steadiness import ENDS, check_programs, follows, stays
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED, BrokerFile, RealmConfig
 from dsmt.system.procfs import identity_of, is_alive
@@ -71,6 +71,7 @@ def test_no_agent_is_ended_before_the_next_manager_is_attached(tmp_path: Path, m
         async def main() -> None:
             before = record(node, "container_manager", os.getpid())
             record(node, ATTACHED, os.getpid())
+            record(node, "node_monitor", os.getpid())
             replacing = asyncio.create_task(upgrading._replace_agents(home, "n1", before))
             await until(lambda: asked.count("container_manager") > 2)
             record(node, "container_manager", manager.pid)
@@ -199,10 +200,10 @@ def test_who_follows_stays_unless_it_ends_and_ends(
 
 
 def test_what_ends_its_process_by_its_import_or_hangs_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    asyncio.run(check_imports("spawner"))
+    asyncio.run(check_programs("spawner"))
     monkeypatch.setattr(steadiness, "TRIED", "another word")
     with pytest.raises(FailedError, match="a program ends by its import; nothing was ended"):
-        asyncio.run(check_imports("spawner"))
-    monkeypatch.setattr(steadiness, "IMPORT_S", 0.01)
-    with pytest.raises(FailedError, match="its programs are not imported within"):
-        asyncio.run(check_imports("spawner"))
+        asyncio.run(check_programs("spawner"))
+    monkeypatch.setattr(steadiness, "TRIAL_S", 0.01)
+    with pytest.raises(FailedError, match="its programs have not begun within"):
+        asyncio.run(check_programs("spawner"))

@@ -22,7 +22,12 @@ from tests.real.seat import dsmt, start
 from tests.real.test_upgrading import SPEC, own, shown
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
-ENDS = "def main(*_):\n    raise RuntimeError('broken build')\n\n\nif __name__"
+AT_ONCE = "def main(*_):\n    raise RuntimeError('broken build')\n\n\nif __name__"
+"""A program that ends whatever there is."""
+ENDS = AT_ONCE.replace("(*_)", "(directory, *_, began=main)").replace(
+    "raise", "if not Path(directory).exists():\n        return began(directory)\n    raise"
+)
+"""One that ends only where it has files."""
 AT_ROOT = ("env", "-C", "/")
 """Python looks first where it is started: not here, where dsmt is whole."""
 
@@ -91,6 +96,38 @@ def test_where_a_program_cannot_be_imported_nothing_is_ended(tmp_path: Path, mod
         assert "nothing was ended" in error["message"]
         assert all(map(is_alive, ran))
         assert await shown(made.home) == before
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("module", ["deployment_agent", "controller", "node_monitor", "container_manager", "broker"])
+def test_where_a_program_ends_as_it_begins_nothing_is_ended(tmp_path: Path, module: str) -> None:
+    async def scenario(made: Installed) -> None:
+        before = await made.begin()
+        ran = own(made.home)
+        made.replace(module, "if __name__", AT_ONCE)
+        error = await made.upgrade()
+        said = f"the program {module} ends as it begins, with code 70: RuntimeError: broken build; nothing was ended"
+        assert said in error["message"]
+        assert all(map(is_alive, ran))
+        assert await shown(made.home) == before
+
+    play(tmp_path, scenario)
+
+
+def test_a_monitor_that_ends_again_and_again_is_told_before_any_agent_is_begun_anew(tmp_path: Path) -> None:
+    async def scenario(made: Installed) -> None:
+        before = await made.begin()
+        ran = made.agents()
+        runs = made.replace("node_monitor", "if __name__", ENDS)
+        error = await made.upgrade()
+        assert error["message"].startswith("the monitor of node n1 ends again and again")
+        assert "RuntimeError: broken build" in error["message"]
+        assert "node_monitor.log" in error["next"]
+        assert all(map(is_alive, ran))
+        (made._place / "dsmt" / "programs" / "node_monitor.py").write_text(runs)
+        assert (await made.upgrade())["done"]["untouched"] == 3
+        assert [row[:3] for row in await shown(made.home)] == [row[:3] for row in before]
 
     play(tmp_path, scenario)
 

@@ -2,7 +2,7 @@
 
 Rule 1: who has ended `ENDS` times before it does what it is there for, or is not there when patience ends, does not stay.
 Rule 2: who is only slow, or reaches nobody, stays: that is no fault of what is installed.
-Rule 3: what cannot even be imported is found before anything that runs is ended (`check_imports`).
+Rule 3: what cannot even be imported, or ends as it begins, is found before anything that runs is ended (`check_programs`).
 Rule 4: of who follows somebody, its record tells that it was there, though it lived for no longer than a look: where nobody
     has followed yet, who starts them is slow.
 """
@@ -24,8 +24,8 @@ from dsmt.version import __version__
 
 ENDS: Final = 3
 LOOK_S: Final = 0.02
-IMPORT_S: Final = 60
-"""How long the import of all programs may take."""
+TRIAL_S: Final = 60
+"""How long the trial of all programs may take."""
 
 
 async def stays(
@@ -68,18 +68,18 @@ async def follows(
         await asyncio.sleep(LOOK_S)
 
 
-async def check_imports(who: str) -> None:
-    """Raise `FailedError` that names the program which cannot be imported, of those that a keeper or a spawner forks."""
+async def check_programs(who: str) -> None:
+    """Raise `FailedError` that names the program which does not even begin, of those that a keeper or a spawner forks."""
     command = [sys.executable, "-m", "dsmt.programs.trial", who]
     pipe = asyncio.subprocess.PIPE
     where, nothing = "/", asyncio.subprocess.DEVNULL  # where spawners are: Python looks there first
     process = await asyncio.create_subprocess_exec(*command, stdin=nothing, stdout=pipe, stderr=pipe, cwd=where)
     try:
-        async with asyncio.timeout(IMPORT_S):
+        async with asyncio.timeout(TRIAL_S):
             out, err = await process.communicate()
     except TimeoutError:
         process.kill()
-        out, err = b"", f"its programs are not imported within {IMPORT_S:g} s".encode()
+        out, err = b"", f"its programs have not begun within {TRIAL_S:g} s".encode()
         await process.wait()
     if not out.decode(errors="replace").endswith(TRIED):
         lines = err.decode(errors="replace").strip().splitlines() or ["a program ends by its import"]

@@ -7,9 +7,9 @@ Rule 2: of a node never all ends at once, for it would be dead to the others: fi
     process, for it alone is told how programs end whose agent is ended; one that cannot, of an earlier dsmt, ends.
 Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew:
     what is ended is written down before it is, until the keeper is there again, or `down` has ended all.
-Rule 4: where a program cannot be imported as it is installed now, nothing is ended. Where a broker, a controller, a node's
-    manager or an agent ends again and again (`steadiness`), all that would come after it is left as it was: agents of before
-    look after their programs until something that runs is installed.
+Rule 4: where a program cannot be imported as it is installed now, or ends as it begins (`programs.trial`), nothing is ended.
+    Where a broker, a controller, a node's manager or monitor, or an agent ends again and again (`steadiness`), all that
+    would come after it is left as it was: agents of before look after their programs until something that runs is installed.
 Rule 5: of what something else keeps, as systemd, nodes are begun anew in the same way: that sees nothing of it. Brokers and
     controllers it restarts itself.
 """
@@ -17,6 +17,7 @@ Rule 5: of what something else keeps, as systemd, nodes are begun anew in the sa
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -35,11 +36,12 @@ from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
 from dsmt.operations.local.parts import NODE_PROGRAMS, Parts
 from dsmt.operations.local.settling import SETTLED
-from dsmt.operations.local.steadiness import broken, check_imports, follows, stays
+from dsmt.operations.local.steadiness import broken, check_programs, follows, stays
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED, BrokerFile
 from dsmt.programs.containers import agents_in, containers_in, records_of_agents
+from dsmt.system.clock import LinuxClock
 from dsmt.system.files import write_atomically
 from dsmt.system.processes import Request, SpawnedProcesses
 from dsmt.system.procfs import is_alive, send_signal
@@ -53,8 +55,9 @@ FOLLOW_S: Final = 10.0
 KEEPER_S: Final = 5.0
 """How long those that a keeper kept may take to have started another one."""
 STEADY_S: Final = 1.0
-"""How long the first agent that is begun anew on a node has to live, before the next one ends."""
+"""How long a node's monitor, and the first agent that is begun anew there, have to live before the next agent ends."""
 LOOK_S: Final = 0.02
+TICKS: Final = os.sysconf("SC_CLK_TCK")
 ROOM_BYTES: Final = 2**17
 _BEFORE: Final = frozenset({AgentOutcome.FOLLOWED, AgentOutcome.EXCUSED})
 """What stands in a container until the next agent has begun its work."""
@@ -110,7 +113,7 @@ async def _is_kept(home: Home, parts: Parts) -> bool:
 async def _replace_all(home: Home, tell: Tell) -> StartedRealm:
     parts = Parts(home)
     _check_room(home)
-    await check_imports("keeper")
+    await check_programs("keeper")
     tell("brokers and controllers")
     (keeper_directory(home) / BEGUN_ANEW).touch()
     await end_program(keeper_directory(home), "spawner", GRACE_S)  # it ends the others first
@@ -156,7 +159,7 @@ async def _replace_former(home: Home, tell: Tell) -> StartedRealm:
         said = f"the realm in {home.root} is not kept by dsmt up"
         raise RefusedError("upgrade.down", said, next="dsmt up starts what is installed; systemd restarts what it keeps")
     _check_room(home)
-    await check_imports("spawner")
+    await check_programs("spawner")
     for node in nodes:
         tell(node)
         await _replace_node(home, node)
@@ -200,11 +203,26 @@ async def _replace_agents(home: Home, node: str, former: ProcessIdentity | None)
     if not await stays(lambda: process_of(directory, "container_manager"), attached, patience_s=FOLLOW_S):
         log = directory / "container_manager.log"
         raise broken(f"the manager of node {node}", log, "its agents, and its services, run on as they were")
+    await _check_monitor(directory)
     manager = process_of(directory, "container_manager")
     lives_s = STEADY_S
     for container in containers:
         if manager is not None and await _replace_agent(container, manager, lives_s=lives_s):
             lives_s = 0.0  # all have one program
+
+
+async def _check_monitor(directory: Path) -> None:
+    """Raise `FailedError` where the monitor of a node does not stay (rule 4): nobody tells when it does its work."""
+
+    def look() -> ProcessIdentity | None:
+        return process_of(directory, "node_monitor")
+
+    async def lives() -> bool:
+        return (own := look()) is not None and LinuxClock().boottime() - own.started / TICKS >= STEADY_S
+
+    if not await stays(look, lives, patience_s=FOLLOW_S):
+        log = directory / "node_monitor.log"
+        raise broken(f"the monitor of node {directory.name}", log, "its agents, and its services, run on as they were")
 
 
 async def _replace_agent(container: Path, manager: ProcessIdentity, *, lives_s: float) -> bool:
