@@ -30,7 +30,7 @@ from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.ports.driver import KILL_S
-from dsmt.programs.configuration import IDENTITY, NodeFile, RealmConfig
+from dsmt.programs.configuration import IDENTITY, NodeFile
 from dsmt.programs.containers import owners_in
 from dsmt.programs.following import Follower
 from dsmt.programs.kept import keeper_teller, on_the_bus
@@ -69,7 +69,7 @@ async def _serve(directory: Path) -> int:
         running = asyncio.ensure_future(manager.run())
         watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=spawner.replaced))
         renewing = asyncio.ensure_future(_renew(bus, identity, trust, directory, running))
-        moving = asyncio.ensure_future(_follow(bus, identity, directory, realm, running))
+        moving = asyncio.ensure_future(_follow(Follower(bus, identity, directory, realm, trust), directory, running))
         ending: list[asyncio.Task[None]] = []
         asking: list[asyncio.Task[Never]] = []
 
@@ -162,9 +162,9 @@ async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Pat
             running.cancel()
 
 
-async def _follow(bus: Bus, identity: Identity, directory: Path, realm: RealmConfig, running: asyncio.Future[None]) -> None:
+async def _follow(follower: Follower, directory: Path, running: asyncio.Future[None]) -> None:
     """Go where the realm goes: there this process is another one."""
-    await Follower(bus, identity, directory, realm).run()
+    await follower.run()
     await _has_spawner(directory)
     running.cancel()
 

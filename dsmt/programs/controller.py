@@ -43,7 +43,7 @@ async def _serve(directory: Path) -> None:
     with _bus_of(identity, trust, config.realm, directory) as bus:
         bus.on_attached(lambda: note_attached(directory))
         controlling = asyncio.ensure_future(_control(bus, trust, directory))
-        moving = asyncio.ensure_future(Follower(bus, identity, directory, config.realm).run())
+        moving = asyncio.ensure_future(Follower(bus, identity, directory, config.realm, trust).run())
         try:  # when the realm has moved this process ends: the next one is where it is
             done, _ = await asyncio.wait((controlling, moving), return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()

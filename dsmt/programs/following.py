@@ -7,6 +7,7 @@ Rule 3: who is let in writes down that it has moved, for its home first, and end
     runs in its directory sees that there, while nobody carries the realm where it was, and ends likewise. What services run
     goes on.
 Rule 4: where the realm moves by the word of a key that has ended nobody goes (J3): what stands is read anew when a key ends.
+    The word is kept with the place, and who has signed it: who was away when that key ended finds no such word any more.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from dsmt.errors import DsmtError, InputError, UnusableEventError
+from dsmt.event.codec import decode
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
@@ -39,11 +41,21 @@ ANSWER_S: Final = 5.0
 LACKS: Final = "lacks the client of NATS: dsmt node add HOST again, or pip install 'dsmt[nats-client]' there"
 
 
-class Follower:
-    """A node, or a controller, of this directory, that is attached to the realm where it is now."""
+class Plan(RealmConfig, frozen=True, kw_only=True, omit_defaults=True):
+    """The realm as it will be, by whose word, and what proves who said that."""
 
-    def __init__(self, bus: Bus, identity: Identity, directory: Path, realm: RealmConfig) -> None:
-        self._bus, self._identity, self._realm = bus, identity, realm
+    word: bytes = b""
+    proof: tuple[bytes, ...] = ()
+
+
+class Follower:
+    """A node, or a controller, of this directory, that is attached to the realm where it is now.
+
+    `trust` is that of its bus.
+    """
+
+    def __init__(self, bus: Bus, identity: Identity, directory: Path, realm: RealmConfig, trust: TrustStore) -> None:
+        self._bus, self._identity, self._realm, self._trust = bus, identity, realm, trust
         self._directory, self._plan = directory, directory / PLAN
         self._heard = asyncio.Event()
         self._said: Following | None = None
@@ -106,7 +118,7 @@ class Follower:
             if not told.brokers or plan.engine == self._realm.engine:
                 self._plan.unlink(missing_ok=True)
                 return True
-            write_config(self._plan, plan)
+            write_config(self._plan, Plan(**asdict(plan), word=signed.raw, proof=self._bus.proof(signed)))
         except OSError as error:  # who moves the realm is not told that it was heard
             Logger(source=self._bus.source).warning("where the realm moves is not kept", reason=str(error))
             return False
@@ -123,9 +135,21 @@ class Follower:
     def _planned(self) -> RealmConfig | None:
         """To what the realm moves, if it is not there."""
         with suppress(InputError, OSError):
-            plan = read_config(self._plan, RealmConfig)
-            return None if plan.engine == self._realm.engine else plan
+            kept = read_config(self._plan, Plan)
+            plan = replace(self._realm, brokers=kept.brokers, nats=kept.nats)
+            if plan.engine != self._realm.engine and not self._is_void(kept):
+                return plan
         return None
+
+    def _is_void(self, kept: Plan) -> bool:
+        """Whether who said so is believed no more (rule 4): it is forgotten."""
+        with suppress(UnusableEventError):  # an earlier dsmt kept no word
+            word = decode(kept.word)
+            self._trust.add_all(kept.proof)
+            if self._trust.disowns(word):
+                self._forget()
+                return True
+        return False
 
     def _settled(self, realm: RealmConfig) -> bool:
         """Write down where the realm is now (rule 3); False on a full disk."""

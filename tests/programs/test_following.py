@@ -68,12 +68,15 @@ class Member:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
         self.bus = self.bus or await self._made.client("node/n1")
-        task = asyncio.create_task(Follower(self, None, self.directory, self._realm).run())  # type: ignore[arg-type]
+        task = asyncio.create_task(self._follower().run())
         try:
             yield task
         finally:
             task.cancel()
             await asyncio.wait({task})
+
+    def _follower(self) -> Follower:
+        return Follower(self, None, self.directory, self._realm, self.bus._trust)  # type: ignore[arg-type]
 
     @property
     def plan(self) -> RealmConfig | None:
@@ -161,6 +164,20 @@ async def test_nobody_goes_where_the_word_of_a_key_that_has_ended_has_sent_it(al
     async with member.running():
         await until(lambda: member.plan is None)
     assert member.logged == []
+
+
+@scenario
+async def test_who_was_away_when_a_key_ended_goes_nowhere_though_no_store_has_its_word(alice: Any, member: Member) -> None:
+    """As where only the broker of the other side of a partition had it, and was removed."""
+    async with member.running():
+        await tell(alice, TO_NATS)
+        await until(lambda: member.plan)
+    await end(member._made, alice)
+    member.bus = await member._made.client("node/n1", identity=member.bus._identity)
+    member.attached, member.opens, member.bus.subscribe = False, True, lambda _: silence()
+    async with member.running():
+        await until(lambda: member.plan is None)
+        assert member.tries == 0
 
 
 async def end(made: TestRealm, client: Any) -> None:
@@ -315,7 +332,7 @@ def test_of_a_controller_it_is_its_file(tmp_path: Path) -> None:
     directory = Home(tmp_path).part("controllers", "c1")
     write_config(directory / "controller.cbor", ControllerFile(realm=HERE))
     nobody: Any = None
-    assert Follower(nobody, nobody, directory, HERE)._settled(THERE)
+    assert Follower(nobody, nobody, directory, HERE, nobody)._settled(THERE)
     assert read_config(directory / "controller.cbor", ControllerFile).realm == THERE
     assert not (tmp_path / "realm.cbor").exists(), "a home that has none is given none"
 
@@ -327,7 +344,7 @@ def said(word: object) -> Any:
 
 def test_a_word_that_cannot_be_read_and_one_that_changes_nothing_hold_up_none_that_follow(tmp_path: Path) -> None:
     nobody: Any = None
-    follower = Follower(nobody, nobody, tmp_path, HERE)
+    follower = Follower(nobody, nobody, tmp_path, HERE, nobody)
     assert follower._keep(said({"of": "another form"}))
     assert follower._keep(said(STAYS)), "it has heard of no move, as who came after that was broken off"
     assert not (tmp_path / PLAN).exists()
@@ -344,10 +361,12 @@ def test_who_says_twice_that_it_has_heard_is_waited_for_no_more() -> None:
 
 
 def test_a_realm_that_leaves_nats_goes_to_brokers(tmp_path: Path) -> None:
-    bus, nobody = ScriptedBus([], now_ms=0), cast("Any", None)
-    assert Follower(cast("Any", bus), nobody, tmp_path, THERE)._keep(said(replace(TO_NATS, authority="", replicas=0)))
+    bus, nobody = cast("Any", ScriptedBus([], now_ms=0)), cast("Any", None)
+    bus.proof = lambda _signed: ()
+    word = signed("operator/alice", ENGINE, replace(TO_NATS, authority="", replicas=0), version=2)
+    assert Follower(bus, nobody, tmp_path, THERE, nobody)._keep(word)
     assert read_config(tmp_path / PLAN, RealmConfig) == replace(THERE, nats=None)
-    assert [draft.data for draft in bus.emitted] == [to_data(Following(word="an id"))]
+    assert [draft.data for draft in bus.emitted] == [to_data(Following(word=str(word.id)))]
 
 
 def test_who_looks_where_the_realm_goes_is_let_in_by_its_brokers_alone_and_leaves_no_trace(
@@ -377,5 +396,5 @@ def test_that_a_realm_on_nats_stays_there_is_no_place_to_go_to(tmp_path: Path) -
     write_config(tmp_path / PLAN, HERE)
     bus: Any = SimpleNamespace(source="node/n1")
     nobody: Any = None
-    assert Follower(bus, nobody, tmp_path, THERE)._keep(signed("operator/alice", ENGINE, STAYS, version=2))
+    assert Follower(bus, nobody, tmp_path, THERE, nobody)._keep(signed("operator/alice", ENGINE, STAYS, version=2))
     assert not (tmp_path / PLAN).exists()
