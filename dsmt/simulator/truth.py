@@ -97,8 +97,8 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
     words: set[EventId] = set()
     last: dict[str, str | None] = {}
     moved: Counter[tuple[str, EventId]] = Counter()
-    followed: set[EventId] = set()
-    """What slots were moved for: on the other side of a partition a word may be obeyed before it is here."""
+    done: set[tuple[str, int]] = set()
+    """By slot, the numbers of moves that were made: what comes from the other side of a partition comes in any order."""
     for signed in not_lost(list(fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"))):
         event, data = signed.event, signed.event.data
         if event.type == "dsmt.tombstone":
@@ -116,13 +116,13 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
                     del asked[slot]
             if None not in (node, before) and node != before:
                 moved.update((slot, cause) for cause in event.cause if cause in words)
-                followed.update(event.cause)
+                done.add((slot, data.get("move_number", 0)))
             last[slot] = node
             continue
         if data["move"] is not None and data["move_number"] > numbers.get((slot, event.epoch), 0):
             words.add(signed.id)  # another word, such as that it be restarted, may come with a move for a node that died
             numbers[slot, event.epoch] = data["move_number"]
-            if signed.id in kept_now - followed:
+            if signed.id in kept_now and (slot, data["move_number"]) not in done:
                 asked[slot] = (signed, data["move"], data.get("leave", ""))
     known = frozenset(fleet.wanted())
     return [
