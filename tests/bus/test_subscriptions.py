@@ -16,7 +16,7 @@ from dsmt.bus.rules.ended_keys import NAMESAKE
 from dsmt.bus.rules.follower import CREDIT, MAIL
 from dsmt.bus.rules.ordered import Ordered
 from dsmt.bus.wire import frames as f
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, TransportError
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest
 from tests.bus.stored import append
@@ -238,6 +238,35 @@ def test_a_link_that_is_lost_as_an_answer_has_come_loses_neither_the_answer_nor_
 
     asyncio.run(asyncio.wait_for(ask(), 20))
     assert [one.after for one in asked] == [3, 4, 4]
+
+
+def test_what_could_not_be_asked_over_a_link_that_was_lost_in_that_moment_is_asked_over_the_next_one() -> None:
+    """Who asks is woken a turn after the attachment; it waited for an answer to what was never sent, for ever."""
+    asked: list[Any] = []
+
+    async def ask() -> None:
+        attached = asyncio.Event()
+
+        def post(frame: Any, *_: bytes) -> None:
+            if not attached.is_set():
+                raise TransportError("link.lost", "no broker is attached")
+            asked.append(frame)
+
+        asking = Asking(post, attached)
+        head = asyncio.create_task(asking.head())
+        await asyncio.sleep(0)
+        attached.set()
+        attached.clear()
+        asking.lost()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert asked == []
+        attached.set()
+        await until(lambda: asked)
+        asking.answered(asked[0].id, f.HeadIs(id=asked[0].id), (b"head",))
+        assert await head == b"head"
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
 
 
 def test_more_patterns_than_a_subscription_has_are_refused_where_they_are_asked_for() -> None:

@@ -53,8 +53,11 @@ class Asking:
             answer: asyncio.Future[tuple[f.Frame, Parts] | None] = asyncio.get_running_loop().create_future()
             self._answers[frame.id] = answer
             try:
-                with suppress(TransportError):
+                try:
                     self._post(frame, *parts)
+                except TransportError:
+                    if not self._attached.is_set():  # it was lost before this task was woken, and `lost` was called
+                        continue
                 found = await answer
             finally:
                 del self._answers[frame.id]
