@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 
 from dsmt.bus.client.incarnation import FILE, KeptIncarnation
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import statement
+from dsmt.errors import FailedError
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.keys import SecretKey
 from tests.agents.memory_machine import MemoryFiles
@@ -114,6 +116,32 @@ async def test_an_attachment_that_was_not_granted_cannot_be_signed(r: TestRealm)
     raw.send(f.Attach(statement=signed))
     refused, _ = await raw.next(f.Refused)
     assert refused.code in ("trust.attach", "trust.signature")
+
+
+class _TakesNothing(MemoryFiles):
+    """A disk that has become read-only."""
+
+    def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        raise FailedError("node.files", f"{path} cannot be written: read-only file system")
+
+
+@scenario
+async def test_who_cannot_keep_its_incarnation_goes_by_the_broker_s_word_and_loses_nothing_that_it_has_said(r: TestRealm):
+    await r.broker()
+    empty, of_before = _TakesNothing(), _TakesNothing()
+    await (eve := await r.client("operator/eve")).publish(Draft("user/t", {"n": 1}))
+    last = eve._publisher.signer.incarnation
+    await r.stop(eve)
+    MemoryFiles.write(of_before, FILE, str(last).encode())
+    clients = [
+        await r.client(f"operator/{name}", kept=kept, wait=False) for name, kept in (("bob", empty), ("eve", of_before))
+    ]
+    said = [one.emit(Draft("user/t", {"n": 2})) for one in clients]
+    assert [one.id for one in said] == [None, None], "they await the broker's word"
+    for one in said:
+        await asyncio.wait_for(one.acknowledged(), 10)
+    assert said[1].id is not None
+    assert said[1].id.incarnation > last
 
 
 def test_each_process_of_a_name_begins_above_the_one_before_whose_incarnation_was_kept():

@@ -102,8 +102,8 @@ class BusClient:
         self._log = Logger(source=identity.name)
         self.brokers = KnownBrokers(brokers, trust, entropy, known or kept, self._log)
         self._certificates = ShownCertificates(identity, trust, self._log, self._subscriptions.tell_who_fold)
-        if self._kept.last is not None:
-            self._publisher.begin(max(self._kept.next, clock.wall_ms()))
+        if self._kept.last is not None and self._kept.began(first := max(self._kept.next, clock.wall_ms())):
+            self._publisher.begin(first)
 
     # --- the port ------------------------------------------------------------------------------------------------
 

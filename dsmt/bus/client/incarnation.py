@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dsmt.errors import FailedError
 from dsmt.ports.files import Files
 
 FILE: Final = "incarnation"
@@ -23,7 +24,11 @@ class KeptIncarnation:
         """The least that comes after it; 0 when it is not known."""
         return 0 if self.last is None else self.last + 1
 
-    def began(self, incarnation: int) -> None:
-        """Keep one before anything is signed in it."""
-        if self._files is not None:
-            self._files.write(FILE, str(incarnation).encode())
+    def began(self, incarnation: int) -> bool:
+        """Keep one before anything is signed in it; whether it is kept: else the broker's word alone counts."""
+        try:
+            if self._files is not None:
+                self._files.write(FILE, str(incarnation).encode())
+        except FailedError:  # a disk that takes nothing keeps nobody from the bus
+            return False
+        return True

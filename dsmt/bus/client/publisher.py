@@ -54,7 +54,7 @@ class Publisher:
         version: str,
         *,
         now_ms: Callable[[], int],
-        began: Callable[[int], None],
+        began: Callable[[int], object],
         previous: int | None,
     ) -> None:
         self.said = Unanswered[ClientEmission](identity, version, now_ms)
