@@ -38,6 +38,7 @@ export class Client {
   #unacknowledged = new Map();
   #flushing = false;
   #awaited = null;
+  #over = null;
   #heard = performance.now();
   #measured = performance.now();
 
@@ -97,8 +98,12 @@ export class Client {
 
   // --- saying ------------------------------------------------------------------------------------------------------------
 
-  /** Say something: `{topic, data, ...}`; resolves with the acknowledgement. All that is said in one turn is one burst. */
+  /**
+   * Say something: `{topic, data, ...}`; resolves with the acknowledgement. All that is said in one turn is one burst.
+   * Throws for what no reader would take, which is not said then, and when the link has ended.
+   */
   publish(draft) {
+    if (this.#over) throw this.#over;
     if (this.#unanswered.size >= WINDOW) throw new Unusable("bus.window", `${WINDOW} events are not acknowledged yet: wait`);
     const sequence = this.#sayer.say(draft, this.nowMs());
     if (!this.#flushing) {
@@ -151,6 +156,7 @@ export class Client {
 
   /** Follow topics: `tell` is given {event, row, live}, {refused, row}, {gap} and {complete}. */
   subscribe(patterns, tell, { start = "facts" } = {}) {
+    if (this.#over) throw this.#over;
     const id = (this.#numbers += 1);
     this.#subscriptions.set(id, { tell, chains: new Map(), taken: 0 });
     this.#send({ t: "subscribe", id, patterns, start, credit: CREDIT });
@@ -290,6 +296,7 @@ export class Client {
   #lost(why) {
     clearInterval(this.#watch);
     const error = why ?? new Error("the client was closed");
+    this.#over = error;
     this.#awaited?.reject(error);
     for (const { reject } of this.#unanswered.values()) reject(error);
     this.#unanswered.clear();

@@ -6,6 +6,7 @@ import { sha256 } from "./keys.js";
 const EDDSA = -8;
 const PATH = -70010;
 const MAX_EVENT = 64 * 1024;
+const MAX_BODY = MAX_EVENT - 1024;
 const RUN_EVENTS = 64;
 const RUN_BYTES = 16 * 1024;
 const ENVELOPE_BYTES = 98;
@@ -204,6 +205,13 @@ function faultIn(told) {
 }
 
 // --- writing -------------------------------------------------------------------------------------------------------------
+
+/** A payload that readers take. Throws for one that is too big, or no event. */
+export function checked(body) {
+  if (body.length > MAX_BODY) throw new Unusable("event.too_big", `it has ${body.length} bytes, and ${MAX_BODY} are the most`);
+  eventOf(body);
+  return body;
+}
 
 /** Prepared payloads in portions that one signature may stand over. */
 function portions(bodies) {

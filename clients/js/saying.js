@@ -1,6 +1,6 @@
 // Saying: a source's own numbers, chains and clock (docs/reference/protocol.md, "Publishing").
 import { Unusable, encode } from "./cbor.js";
-import { NO_LEAF, leafHash, protectedHeader, seal } from "./event.js";
+import { NO_LEAF, checked, leafHash, protectedHeader, seal } from "./event.js";
 import { lookup } from "./grants.js";
 
 const COUNTER = 16n;
@@ -18,7 +18,7 @@ export class Sayer {
     this.say({ topic: `source/${name}`, data: started }, nowMs);
   }
 
-  /** Number and chain one draft; its sequence. What is said until `sealed` is under one signature. */
+  /** Number and chain one draft; its sequence. What is said until `sealed` is under one signature. Throws, as `checked`. */
   say(draft, nowMs) {
     const found = lookup(draft.topic);
     if (!found) throw new Unusable("event.topic", `there is no topic ${draft.topic}; docs/reference/topics.md lists them`);
@@ -40,7 +40,7 @@ export class Sayer {
     const more = { ttl: draft.ttl ?? row.ttl_ms, cause: draft.cause, to: draft.to, replaces: draft.replaces };
     if (version !== undefined) Object.assign(more, { version, epoch: draft.epoch ?? 1 });
     for (const [key, value] of Object.entries(more)) if (value !== undefined && value !== null) event[key] = value;
-    const body = encode(event);
+    const body = checked(encode(event));
     this.#sequence += 1;
     this.#heads.set(draft.topic, [number + 1, leafHash(protectedHeader(this.key.keyId), body)]);
     this.#waiting.push(body);

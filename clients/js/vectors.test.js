@@ -6,6 +6,7 @@ import { decode, encode } from "./cbor.js";
 import { decodePart, openEnvelope, rootOf, seal } from "./event.js";
 import { covers, matches, mayWrite } from "./grants.js";
 import { SecretKey, keyIdOf, linkKey, verify } from "./keys.js";
+import { Sayer } from "./saying.js";
 import { Trust, readCertificate } from "./trust.js";
 import { PROTOCOL, pack, statement, unpack } from "./wire.js";
 
@@ -102,6 +103,16 @@ test("revocations: by whom a key ends, and by whom not", () => {
     });
     assert.equal(made.open(event)[0].refused?.code ?? "", one.code, one.what);
   }
+});
+
+test("what no reader would take is not said, and the next event is numbered as if it had not been", () => {
+  const sayer = new Sayer("operator/alice.p1", PROGRAM, 1000, "test", 1000);
+  const say = (data) => sayer.say({ topic: "user/greeting", data }, 1000);
+  assert.throws(() => say({ text: "x".repeat(70_000) }), { code: "event.too_big" });
+  for (const data of [{ n: NaN }, { n: undefined }, [1], null]) assert.throws(() => say(data), { code: "event.form" });
+  assert.equal(say({ text: "hello" }), 2);
+  const [started, greeting] = sayer.sealed().flatMap((part) => decodePart(part).events);
+  assert.deepEqual([started.id[1], greeting.id[1], greeting.chain[0]], [1, 2, 1]);
 });
 
 test("the attach statement", () => {

@@ -68,12 +68,17 @@ class Node:
         return self.process.returncode or 0, err.decode()
 
 
-@asynccontextmanager
-async def node(r: TestRealm, identity: Identity, *words: str) -> AsyncIterator[Node]:
-    """`dsmt.js`, as an identity of a realm."""
+def files_of(r: TestRealm, identity: Identity) -> None:
+    """What a client of a realm is given, in its directory."""
     brokers = tuple((broker.address, broker.public) for broker in r.brokers)
     write_config(r.directory / "realm.cbor", RealmConfig(name=r.name, roots=(r.root.public,), brokers=brokers))
     (r.directory / "identity").write_bytes(dump(identity))
+
+
+@asynccontextmanager
+async def node(r: TestRealm, identity: Identity, *words: str) -> AsyncIterator[Node]:
+    """`dsmt.js`, as an identity of a realm."""
+    files_of(r, identity)
     files = ("--realm", str(r.directory / "realm.cbor"), "--identity", str(r.directory / "identity"))
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec("node", str(CLIENT / "dsmt.js"), *files, *words, stdout=pipe, stderr=pipe)
@@ -161,6 +166,28 @@ def test_what_the_client_may_not_say_is_refused_and_it_says_why(tmp_path):
             code, err = await stranger.end()
         assert code == 1
         assert "controller/c9 may not publish user/greeting" in err
+
+    on_a_realm(test, tmp_path)
+
+
+AFTER_ITS_END = """
+import { Client, readIdentity, readRealm } from %s;
+const client = await Client.attach(readRealm("realm.cbor"), readIdentity("identity"));
+client.close();
+const draft = { topic: "user/greeting", data: {} };
+for (const say of [() => client.publish(draft), () => client.subscribe(["user/"], () => {})]) {
+  await Promise.resolve().then(say).catch((error) => console.log(error.message));
+}
+"""
+
+
+def test_who_says_something_when_its_link_has_ended_is_told_so_and_does_not_wait_for_ever(tmp_path):
+    async def test(r: TestRealm, _: LyingNetwork) -> None:
+        files_of(r, r.identity("operator/alice"))
+        words = ("--input-type=module", "--eval", AFTER_ITS_END % json.dumps(str(CLIENT / "client.js")))
+        ended = await asyncio.create_subprocess_exec("node", *words, cwd=r.directory, stdout=asyncio.subprocess.PIPE)
+        said, _err = await asyncio.wait_for(ended.communicate(), 30)
+        assert (ended.returncode, said.decode()) == (0, "the client was closed\n" * 2)
 
     on_a_realm(test, tmp_path)
 
