@@ -15,6 +15,7 @@ from dsmt.agents.rules.container import CONFIG, EXIT_STOPPED, FILES, IDENTITY, O
 from dsmt.agents.rules.container import SLOT as FACT
 from dsmt.errors import FailedError
 from dsmt.event.reason import failed
+from dsmt.event.slots import SlotKey
 from dsmt.event.status import State
 from dsmt.ports.processes import UNSEEN, Exit
 
@@ -36,6 +37,32 @@ def test_an_agent_that_dies_as_soon_as_it_lives_is_not_started_again_at_once() -
             await at.realm.until(lambda count=count: len(agents) > count)
             pauses.append(round(loop.time() - died, 1))
         assert min(pauses) > 0
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_keeps_one_instance_from_being_ended_keeps_no_other_one_nor_the_node_s_end() -> None:
+    async def main() -> None:
+        at = Managed()
+        drivers, refused = at.node.machine.drivers, set[str]()
+
+        def driving(place: str) -> Any:
+            if place in refused:
+                raise FailedError("node.files", "too many open files")
+            return drivers(place)
+
+        at.node.machine.drivers = driving  # type: ignore[method-assign]
+        process, stubborn = at.start(), at.site.spec("service: web\ncomponents:\n  app:\n    run: sleep stubborn\n")
+        other = at.node.agents.site(SlotKey("web", "app", 1))
+        for site in (at.site, other):
+            site.assign(stubborn)
+            await site.until("running")
+        refused.add(f"/n1/{SLOT.directory}")
+        assert at.manager is not None
+        process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown(patience_s=0.1)))  # type: ignore[union-attr]
+        assert (await asyncio.wait_for(process.wait(), 60)).code == 0
+        assert [program.owner for program in at.node.machine.alive] == [f"/n1/{SLOT.directory}"]
         at.end()
 
     in_virtual_time(main)

@@ -33,6 +33,7 @@ from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.kept import own
 from dsmt.agents.shared.surroundings import NodeSurroundings
+from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.fold import Fold
@@ -41,6 +42,7 @@ from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.event.status import Layer, State
 from dsmt.event.topic import PATTERNS_MOST
+from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Notice
 from dsmt.ports.files import Files
 from dsmt.ports.listening import listen
@@ -101,14 +103,21 @@ class ContainerManager:
                 one.cancel()
 
     async def shutdown(self, patience_s: float = PATIENCE_S) -> None:
-        """End the node: have every agent stop its instance; kill what does not in time; then `run` returns."""
+        """End the node: have every agent stop its instance; kill what does not in time; then `run` returns.
+
+        What cannot be killed keeps no other one from being ended, nor the node: it would neither end nor go on.
+        """
         self._closing = True
         waiting = [self._running[slot] for slot, keeper in self._keepers.items() if keeper.close()]
         if waiting:
             await asyncio.wait(waiting, timeout=patience_s)
         for slot, keeper in list(self._keepers.items()):
             self._running[slot].cancel()
-            await keeper.kill()
+            try:
+                await keeper.kill()
+            except Exception as error:  # noqa: BLE001 - see above
+                why = as_failed(error)
+                Logger(node=self._config.node).error("cannot be ended", slot=str(slot), code=why.code, reason=str(why))
         self._ended.set()
 
     def _patterns(self) -> tuple[str, ...]:
