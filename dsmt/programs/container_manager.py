@@ -36,7 +36,7 @@ from dsmt.programs.following import Follower
 from dsmt.programs.kept import keeper_teller, on_the_bus
 from dsmt.programs.known_spawner import KnownSpawner
 from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_manager, client, data_root, read_node
-from dsmt.programs.running import note_attached, on_signals, run
+from dsmt.programs.running import note_attached, on_signals, run, until_over
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
@@ -80,15 +80,10 @@ async def _serve(directory: Path) -> int:
                 ending.append(asyncio.ensure_future(manager.shutdown()))
 
         on_signals({signal.SIGTERM: running.cancel, signal.SIGINT: running.cancel, signal.SIGUSR1: end_the_node})
-        await asyncio.wait((running, moving), return_when=asyncio.FIRST_COMPLETED)
-        if moving.done():  # who cannot follow would be left behind, and nobody would see it: that is a crash
-            moving.result()
-        await asyncio.wait((running,))
+        await until_over(running, moving, renewing, watching)
         watching.cancel()
         renewing.cancel()
         moving.cancel()
-        if not running.cancelled():
-            running.result()
         for one in ending:
             await one
             asking[0].cancel()
@@ -146,7 +141,9 @@ async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Pat
     """Keep the node's certificate valid: the next one takes the place of this process."""
     await bus.wait_attached()
     files = DiskFiles(str(directory))
-    monitor = files.read(MONITOR_IDENTITY)
+    monitor = None
+    with contextlib.suppress(FailedError):  # the monitor tells what is wrong with it
+        monitor = files.read(MONITOR_IDENTITY)
     if monitor is not None and not is_below(monitor, identity):
         ask_to_end(directory, "node_monitor")
     while not running.cancelled():

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dsmt.errors import DsmtError, leaves
 from dsmt.logs import Logger, to_stderr
@@ -56,6 +56,19 @@ def run_until_signalled(serve: Callable[[], Awaitable[None]]) -> int:
         return 0
 
     return run(main)
+
+
+async def until_over(running: asyncio.Future[None], *beside: asyncio.Future[Any]) -> None:
+    """Wait until something is over. What is done beside it and fails is a crash: else nobody would see that it is not done.
+
+    Who cancels `running` has it end in order; so has who cancels one of the others it alone.
+    """
+    left: set[asyncio.Future[Any]] = {running, *beside}
+    while running in left:
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        for one in done:
+            if not one.cancelled():
+                one.result()
 
 
 def note_attached(directory: Path) -> None:

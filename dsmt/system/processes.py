@@ -128,13 +128,13 @@ class SpawnedProcesses:
 
     async def is_silent(self) -> bool:
         """Whether the spawner takes a question and does not answer it (rule 4). It hears so that we are there."""
-        own = identity_of(os.getpid())
         try:
+            own = identity_of(os.getpid())
             await self.request(Request("ping", pid=os.getpid(), started=0 if own is None else own.started))
         except TransportError as error:
             why = error.__cause__
             return isinstance(why, TimeoutError) or (isinstance(why, OSError) and why.errno in _SILENT)
-        except FailedError:
+        except (FailedError, OSError):  # it answers; or we have no descriptor left to ask with
             return False
         return False
 
@@ -262,9 +262,9 @@ async def watch_spawner(
         try:
             known = spawner_of(directory)
             identity = known or start_spawner(directory, argv)
+            watched = None if identity is None else watch(identity)
         except (FailedError, OSError):  # a full table of processes or files: later
-            known = identity = None
-        watched = None if identity is None else watch(identity)
+            known = identity = watched = None
         if identity is None or watched is None:
             keeping.start_failed(loop.time())
             continue

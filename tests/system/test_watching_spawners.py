@@ -1,0 +1,47 @@
+"""Who watches a spawner while this machine is short of means."""
+
+import asyncio
+import errno
+import os
+from typing import Any, Never
+
+import pytest
+
+from dsmt.system import processes
+from dsmt.system.processes import SpawnedProcesses, watch_spawner
+from dsmt.system.procfs import identity_of
+from tests.waiting import until
+
+
+def _no_descriptor(*_: object) -> Never:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_who_has_no_descriptor_left_for_a_moment_goes_on_to_watch_its_spawner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody starts another one when it dies, and nobody knows that until then."""
+    own, asked, watched = identity_of(os.getpid()), list[bool](), list[Any]()
+
+    def watch(*about: Any, really: Any = processes.watch) -> Any:
+        watched.append(about)
+        return _no_descriptor() if len(watched) == 1 else really(*about)
+
+    async def is_silent(spawned: SpawnedProcesses, really: Any = SpawnedProcesses.is_silent) -> bool:
+        asked.append(await really(spawned))
+        return asked[-1]
+
+    monkeypatch.setattr(processes, "spawner_of", lambda _: own)
+    monkeypatch.setattr(processes, "watch", watch)
+    monkeypatch.setattr(SpawnedProcesses, "is_silent", is_silent)
+
+    async def main() -> None:
+        watching = asyncio.ensure_future(watch_spawner("/nowhere", pause_s=0.0, ask_s=0.01))
+        await until(lambda: watching.done() or len(watched) == 2)
+        monkeypatch.setattr(processes, "identity_of", _no_descriptor)
+        asked.clear()
+        await until(lambda: watching.done() or len(asked) == 4)
+        assert not any(asked), "who cannot ask it knows nothing of it"
+        assert not watching.done()
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    asyncio.run(main())
