@@ -67,7 +67,7 @@ class DiskLogs:
             return 0
 
     def trim(self, name: str, *, size_bytes: int, keep: int) -> None:
-        """Free the oldest bytes over the bound (rules 2, 3)."""
+        """Free the oldest bytes over the bound (rules 2, 3). What does not let itself be freed keeps them (rule 4)."""
         path, allowed = self.path(name), max(size_bytes, _BLOCK) * (keep + 1)
         taken = _taken(path)
         if taken > allowed:
@@ -76,7 +76,8 @@ class DiskLogs:
         for number in range(1, keep + 1):
             taken += _taken(f"{path}.{number}")
             if taken > allowed:
-                self._drop_from(path, number)
+                with contextlib.suppress(OSError):
+                    self._drop_from(path, number)
                 return
 
     def read(self, name: str, start: int, end: int | None, *, back: int = 0, most: int = 65536) -> bytes:
@@ -94,11 +95,10 @@ class DiskLogs:
     @staticmethod
     def _drop_from(path: str, number: int) -> None:
         """Remove the old files from a number on."""
-        while True:
-            try:
-                os.unlink(f"{path}.{number}")
-            except FileNotFoundError:
-                return
+        while os.path.lexists(old := f"{path}.{number}"):
+            make_way(old)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(old)
             number += 1
 
 
@@ -111,13 +111,13 @@ def _taken(path: str) -> int:
 
 
 def _punch(path: str, length: int) -> None:
-    """Free the first `length` bytes of a file, in whole blocks. A file system that cannot is left alone."""
+    """Free the first `length` bytes of a file, in whole blocks. What is no file, or cannot be freed, is left alone."""
     whole = length // _BLOCK * _BLOCK
     if whole <= 0:
         return
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
             call("fallocate", descriptor, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(whole))
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)

@@ -105,3 +105,22 @@ def test_who_has_no_descriptor_left_does_not_take_a_record_for_none(tmp_path: Pa
     with pytest.raises(FailedError, match="cannot be read: too many open files") as told:
         DiskFiles(str(tmp_path)).read(PROCESS)
     assert told.value.fields["other"] is False
+
+
+def test_what_stands_in_the_place_of_a_log_or_goes_while_it_is_looked_at_ends_nobody_who_frees_what_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that met it would be started again, and meet it again."""
+    logs, large, other = DiskLogs(str(tmp_path / "logs")), bytes(300_000), tmp_path / "another"
+    other.write_bytes(large.replace(b"\0", b"x"))
+    Path(logs.path("stdout")).write_bytes(large.replace(b"\0", b"x"))
+    beside = Path(logs.path("stdout") + ".1")
+    beside.mkdir()
+    (beside / "held").touch()
+    logs.trim("stdout", size_bytes=100_000, keep=1)
+    assert not beside.exists()
+    Path(logs.path("stderr")).symlink_to(other)
+    logs.trim("stderr", size_bytes=100_000, keep=1)
+    assert other.read_bytes() == large.replace(b"\0", b"x"), "what is no log of this instance is left alone"
+    monkeypatch.setattr("dsmt.system.logs._taken", lambda _: 10**6)
+    logs.trim("gone", size_bytes=100_000, keep=1)
