@@ -1,6 +1,7 @@
 """What nobody foresaw in a step, and what cannot be removed: neither stops an agent (C13)."""
 
 import asyncio
+import signal
 from typing import Any
 
 import pytest
@@ -50,6 +51,28 @@ def test_what_nobody_foresaw_in_a_step_is_that_steps_failure_and_the_agent_goes_
         await site.until("running")
         assert agent.alive
         agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_nobody_foresaw_in_a_stop_command_does_not_end_the_agent_and_the_signal_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fails(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        site = Site(Realm())
+        site.place(WEB + "    stop: {command: end it}\n")
+        agent = site.start()
+        await site.until("running")
+        monkeypatch.setattr(Installer, "command", fails)
+        site.assign(site.spec_of(), version=2, desired="gone")
+        assert (await agent.wait()).code == EXIT_GONE
+        assert site.machine.programs[-1].signals == [signal.SIGTERM]
+        codes = [status["reason"]["code"] for status in site.statuses() if status.get("reason") is not None]
+        assert codes == ["dsmt.bug"]
 
     in_virtual_time(main)
 

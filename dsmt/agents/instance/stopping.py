@@ -17,7 +17,7 @@ from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.under_way import under_way
 from dsmt.agents.rules.endings import words
 from dsmt.agents.rules.life import STUCK_S, Ask, Effect, Failed, Kill, Signal, State, Stays, Way
-from dsmt.errors import FailedError
+from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.event.reason import Reason
 from dsmt.ports.driver import KILL_S, Handle, Instance
 from dsmt.ports.processes import Exit
@@ -109,5 +109,5 @@ class Stopper:
             with under_way(self._context, "stop", run.wanted):
                 self._installer.begin_log("stop")
                 await self._installer.command(argv, plan, site, log="stop", timeout_s=policy.grace_s)
-        except FailedError as error:
-            self._reporter.note(reason=self._reporter.why_failed(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the command's
+            self._reporter.note(reason=self._reporter.why_failed(as_failed(error)))
