@@ -265,14 +265,17 @@ def test_who_reads_no_answers_is_passed_over_until_it_is_gone():
 
 
 class Wire:
-    """A listener whose network takes everything."""
+    """A listener whose network takes as many messages as it has `room` for."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, ...]] = []
+        self.room = 2**31
 
     def send(self, _peer, message) -> bool:
-        self.sent.append(message)
-        return True
+        if self.room > 0:
+            self.sent.append(message)
+        self.room -= 1
+        return self.room >= 0
 
 
 def outgoing() -> tuple[Outgoing, Wire, list[Peer]]:
@@ -299,6 +302,19 @@ def test_nothing_more_is_delivered_to_who_has_not_shown_to_have_read():
     assert not made.is_full(peer)
     made.tallied(peer, tallies[-1].token)
     assert made._ways[peer].unread < TALLY_BYTES + 60_000
+
+
+def test_what_must_not_be_lost_waits_for_room_and_goes_in_its_order_however_little_there_is_at_a_time():
+    made, wire, _ = outgoing()
+    peer = Peer(b"p")
+    wire.room = 1
+    for number in range(5):
+        assert made.send(peer, f.Fetched(id=number))
+    assert not made.send(peer, f.Deliver(id=1, rows=(1,), live=True), (b"event",)), "it would overtake what waits"
+    for room in (1, 0, 2, 9):
+        wire.room = room
+        made.writable(peer)
+    assert [unpack(message)[0].id for message in wire.sent] == [0, 1, 2, 3, 4]
 
 
 def test_who_stays_deaf_to_what_must_not_be_lost_is_cut_off():

@@ -12,7 +12,7 @@ from dsmt.bus.client.asking import Asking
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
 from dsmt.bus.nats.deliveries import Deliveries
-from dsmt.bus.rules.ended_keys import NAMESAKE
+from dsmt.bus.rules.ended_keys import KEY_HAS_ENDED, NAMESAKE
 from dsmt.bus.rules.follower import CREDIT, MAIL
 from dsmt.bus.rules.ordered import Ordered
 from dsmt.bus.wire import frames as f
@@ -81,6 +81,13 @@ def test_what_a_reader_awaits_of_a_lost_link_it_asks_of_the_next_one() -> None:
     reading.registry.attached("broker/b2", "s", again=True)
     assert [type(one) for one in reading.posted] == [f.Subscribe, f.Mark]
     assert reading.posted[-1].token == 7
+
+
+def test_that_a_key_has_ended_is_told_to_those_who_keep_what_they_have_read_and_to_nobody_else() -> None:
+    folds, follows = Reading(conflate=True), Reading(conflate=False)
+    for reading in (folds, follows):
+        reading.registry.tell_who_fold(KEY_HAS_ENDED)
+    assert (folds.got(), list(follows.subscription._queue)) == ([KEY_HAS_ENDED], [])
 
 
 def test_of_a_question_that_was_answered_or_is_awaited_no_more_nothing_is_kept() -> None:
