@@ -78,6 +78,33 @@ def test_what_only_the_manager_hears_ends_what_runs_within_two_seconds(pokes: Po
     in_virtual_time(main)
 
 
+def test_what_only_an_agent_has_heard_is_obeyed_by_the_next_one_though_neither_it_nor_the_manager_hears_it(
+    pokes: Pokes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manager writes down what is the greatest that it knows itself, and no lesser fact over a greater one."""
+    hears = memory_bus.wants
+    pokes.deaf = False
+
+    def heard(interest: Interest, source: str, event: Event) -> bool:
+        return hears(interest, source, event) and (source, event.topic, event.version) != ("node/n1", KEY.topic, 2)
+
+    monkeypatch.setattr(memory_bus, "wants", heard)
+
+    async def main() -> None:
+        at = await Managed.running()
+        at.site.assign(at.site.spec_of(), version=2, desired="stopped")
+        await at.site.until("stopped")
+        pokes.deaf = True
+        at.node.agents.started[-1].process.kill()
+        await at.realm.until(lambda: len(at.node.agents.started) == 2)
+        await asyncio.sleep(SOON_S)
+        assert (at.site.state(), at.site.statuses()[-1]["generation"]) == ("stopped", 2)
+        assert not at.node.machine.alive
+        at.end()
+
+    in_virtual_time(main)
+
+
 def test_a_copy_that_is_previous_by_a_fact_that_only_the_manager_heard_stays_until_the_deadline(pokes: Pokes) -> None:
     async def main() -> None:
         at = Managed()
