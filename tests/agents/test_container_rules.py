@@ -6,8 +6,8 @@ import pytest
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.rules.container import RECORD, AgentConfig, NodeConfig, dump_config, load_config
 from dsmt.agents.rules.endings import beside, ending, follows, is_flapping, last_exit, signal_name, with_step, words
-from dsmt.agents.rules.record import InstanceRecord, Written, carried, dump_record, load_record, remembered
-from dsmt.agents.rules.supervision import Again, Finished, Parked
+from dsmt.agents.rules.record import Done, InstanceRecord, Written, carried, dump_record, load_record, remembered
+from dsmt.agents.rules.supervision import Again, Finished, Parked, RestartHistory
 from dsmt.errors import InputError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
@@ -87,13 +87,15 @@ def test_a_configuration_that_cannot_be_read_is_refused_with_its_file(raw):
 
 
 WORDS = InstanceRecord(
-    boot="b", epoch=2, generation=3, revision=4, state=State.RUNNING, attempt=5, since_ms=6, ports={"http": 80},
+    boot="b", epoch=2, generation=3, revision=4, state=State.RUNNING, attempt=5, since_ms=6, taken_ms=7, ports={"http": 80},
     restarts=8, not_before_s=9.0, last_exit=LastExit(code=1, signal=None, at_ms=1, ran_s=1.0, reason=None),
-    good=Good(spec="s", revision=1), good_key="k", commands=("c1",), last_command="c1", held=10, trigger=("x",),
+    good=Good(spec="s", revision=1), good_key="k", done=Done(run_key="d", restart=1, at_ms=1, ran_s=1.0), begun={"d": 1},
+    doing="install i r", cut=1, commands=("c1",), last_command="c1", held=10, trigger=("x",),
+    history=RestartHistory(failures=1),
     writes=Written(revision=4, places={"stdout": (1, 0, None)}), wrote=(Written(revision=3),), turned={"stdout": 1},
     reason=reason("run.exited", code="code 1", exit_code=1, time="1.0s", target="web/app/0"), next_try_ms=11, parked=True,
 )  # fmt: skip
-"""What a new container inherits, every field of it set but the history."""
+"""What a new container inherits, every field of it set."""
 
 
 def test_a_new_container_inherits_counters_ports_and_words_and_where_its_output_stands_and_no_process_nor_installation():
@@ -103,6 +105,9 @@ def test_a_new_container_inherits_counters_ports_and_words_and_where_its_output_
         "installed": ("i",), "configured": "c", "finished": True, "step": "install",
     }  # fmt: skip
     assert carried(msgspec.structs.replace(WORDS, **files)) == WORDS
+    bare = InstanceRecord(boot="b")
+    set_ = {name for name in WORDS.__struct_fields__ if getattr(WORDS, name) != getattr(bare, name)}
+    assert {*WORDS.__struct_fields__} - set_ - files.keys() == {"boot", "outgoing", "check"}, "nothing is forgotten"
 
 
 RESTED = {"finished": True, "last_exit": LastExit(code=0, signal=None, at_ms=1, ran_s=1.0, reason=None)}
@@ -126,7 +131,8 @@ def test_after_a_boot_or_in_a_new_container_only_what_has_ended_well_is_not_run_
     files.write(RECORD, dump_record(record))
     assert Memory(files, "another boot").record.finished is ended_well
     kept = {"finished": True, "last_exit": record.last_exit, **OF_THE_GOOD} if ended_well else {}
-    assert remembered(record) == InstanceRecord(boot="b", good=WORDS.good, good_key="k", **kept)
+    of_the_good = {"good": WORDS.good, "good_key": "k", "done": WORDS.done, "begun": WORDS.begun}
+    assert remembered(record) == InstanceRecord(boot="b", **of_the_good, **kept)
     assert remembered(msgspec.structs.replace(record, good=None)) is None
 
 

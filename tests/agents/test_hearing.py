@@ -115,6 +115,12 @@ def test_what_was_seen_before_a_late_look_or_while_it_was_cut_off_is_no_evidence
     at.bus.attached = True
     assert at.look(LOOKS) == frozenset()
     assert at.look() == {AGENT}
+    late = Manager()
+    late.says(AGENT, "silent")
+    late.look(LOOKS)
+    assert late.look(each_s=HEAR_EACH_S + LATE_S + 0.1) == frozenset(), "it has stood still itself"
+    assert late.look(LOOKS - 1) == frozenset()
+    assert late.look() | late.look() == {AGENT}
 
 
 def test_a_step_of_realm_time_is_no_silence_and_a_silence_that_a_broker_just_told_is_none_yet() -> None:

@@ -8,12 +8,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
 from dsmt.agents.node.renewing import renewed, returned
 from dsmt.errors import InputError, RefusedError
+from dsmt.event.envelope import EventId
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
 from dsmt.issuers import issuer as issuing
@@ -26,7 +28,9 @@ from dsmt.ports.bus import Draft
 from dsmt.ports.realm import NatsTerms
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.joining import TOKENS, node_certificate, read_token
+from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
+from dsmt.trust.store import Realm, TrustStore
 from tests.bus.realm import reading
 from tests.issuers.joining import ATTRIBUTES, Joining, new_key, scenario
 from tests.waiting import until
@@ -227,6 +231,28 @@ async def test_a_node_whose_time_has_not_come_is_given_nothing_whatever_it_asks(
         token, key = await j.token(), new_key()
         await j.ask(token, "web-1", key)  # asked for later, and answered
         assert got.of("node/n1/certificate") == []
+
+
+def test_who_is_revoked_after_it_has_asked_is_given_no_other_certificate() -> None:
+    """What was asked before is answered later: an issuer does one thing after the other."""
+    now, root, published = int(time.time()), SecretKey(bytes(32)), list[Draft]()
+    issuer, node = (
+        root_issued(name, root, key=new_key(), now_s=now - 100, serial=os.urandom(16), lifetime_s=150)
+        for name in ("issuer/i1", "node/n1")
+    )
+    trust = TrustStore(Realm(name="test", roots=(root.public,)))
+    trust.add_all([one.raw for one in (*issuer.chain, *node.chain)])
+
+    async def publish(draft: Draft) -> None:
+        published.append(draft)
+
+    bus: Any = SimpleNamespace(now_ms=lambda: now * 1000, publish=publish)
+    event = SimpleNamespace(source=node.name)
+    asked: Any = SimpleNamespace(event=event, key_id=node.key.key_id, id=EventId(node.name, 1, 1))
+    asyncio.run(Issuer(bus, issuer, trust.without(node.key.key_id))._renew(asked))
+    assert published == []
+    asyncio.run(Issuer(bus, issuer, trust)._renew(asked))
+    assert [draft.topic for draft in published] == ["node/n1/certificate"]
 
 
 @scenario

@@ -155,6 +155,7 @@ def carried(record: InstanceRecord) -> InstanceRecord:
         state=record.state,
         attempt=record.attempt,
         since_ms=record.since_ms,
+        taken_ms=record.taken_ms,
         ports=record.ports,
         writes=record.writes,
         wrote=record.wrote,
