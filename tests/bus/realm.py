@@ -39,6 +39,7 @@ from dsmt.programs.damage import found_in
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import Realm, TrustStore
+from tests.bus.idle import run_alone
 from tests.bus.raw_session import RawSession
 
 
@@ -87,7 +88,7 @@ def scenario(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
                 if isinstance(network, ZmqNetwork):
                     network.close()
 
-        asyncio.run(within())
+        (asyncio.run if network_kind == "zeromq" else run_alone)(within())
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run

@@ -21,6 +21,7 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.joining import TOKENS, Token, node_certificate, read_token
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
+from tests.bus.idle import run_alone
 from tests.bus.realm import TestRealm, memory_network, reading, realm
 
 OPERATOR = "operator/alice"
@@ -102,7 +103,7 @@ def scenario(test: Callable[[Joining], Awaitable[None]]) -> Callable[..., None]:
             async with asyncio.timeout(45), realm(memory_network(), tmp_path) as made:
                 await test(Joining(made))
 
-        asyncio.run(within())
+        run_alone(within())
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run

@@ -24,6 +24,7 @@ from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.ports.bus import Bus
 from dsmt.ports.network import Network
 from dsmt.trust.identity import Identity
+from tests.bus.idle import run_alone
 from tests.bus.nats_servers import Gates, NatsServers, Way
 from tests.bus.realm import TestClock, TestEntropy, TestRealm, memory_network, realm
 
@@ -303,7 +304,7 @@ def contract(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             async with asyncio.timeout(45), engine(engine_kind, tmp_path) as e:
                 await test(e)
 
-        asyncio.run(within())
+        (asyncio.run if engine_kind in REAL else run_alone)(within())
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
