@@ -356,7 +356,7 @@ def test_who_goes_on_where_another_has_ended_reads_nothing_of_before_again() -> 
         own,
         nothing,
         meta=SimpleNamespace(get=lambda _: None),
-        clock=nothing,
+        clock=SimpleNamespace(boottime=lambda: 1.0),
         now_ms=lambda: 10_000_000,
         take=nothing,
         whole=nothing,
@@ -370,6 +370,10 @@ def test_who_goes_on_where_another_has_ended_reads_nothing_of_before_again() -> 
     other.place, other.again_ms = Cursor("s", 5, 1_000_000), 0
     read._go_on(other)
     assert (other.place, other.since, other.again_ms) == (None, 9_000_000 - places.OVERLAP_MS, None)
+    other.since, other.complete, other.place, read._first = None, True, Cursor("s", 5, 1), other
+    other.moved_at, other.bus = 0.0, SimpleNamespace(attached=True, broker="broker/site")
+    assert read._may_begin(other)
+    assert other.since == 9_000_000 - places.OVERLAP_MS
 
 
 def test_the_processes_of_a_node_go_home_one_after_the_other() -> None:
