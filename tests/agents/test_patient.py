@@ -68,6 +68,26 @@ def test_a_full_disk_is_tried_once_each_time_by_what_waits_longest_however_much_
     in_virtual_time(main)
 
 
+def test_what_cannot_be_written_for_another_reason_keeps_nothing_waiting_that_there_is_room_for() -> None:
+    """A program may have put something in its place while the disk was full."""
+
+    async def main() -> None:
+        disk = Disk()
+        writer = PatientWriter(disk)
+        disk.full = {"a", "b"}
+        for path in ("a", "b"):
+            writer.write(path, b"1")
+        disk.full, disk.code = {"a"}, "node.files"
+        await asyncio.sleep(1.5 * AGAIN_S)
+        assert (disk.read("a"), disk.read("b")) == (None, b"1")
+        assert writer.lacking is not None
+        disk.full = set()
+        await asyncio.wait_for(writer.written(), 2 * AGAIN_S)
+        assert (disk.read("a"), writer.lacking) == (b"1", None)
+
+    in_virtual_time(main)
+
+
 def test_who_waits_goes_on_waiting_for_what_came_while_the_rest_was_written() -> None:
     async def main() -> None:
         disk = Disk()

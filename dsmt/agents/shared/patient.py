@@ -2,7 +2,8 @@
 
 Rule 1: who writes goes on at once. Of each path what was to be written last is what comes to the disk, the path that has
     waited longest first.
-Rule 2: a disk that is full is tried again each `AGAIN_S`; any other failure is that of who writes, when it happens at once.
+Rule 2: a disk that is full is tried again each `AGAIN_S`; any other failure is that of who writes, when it happens at once,
+    and later keeps nothing else waiting.
 """
 
 from __future__ import annotations
@@ -63,8 +64,10 @@ class PatientWriter:
 
     def _try_again(self) -> None:
         self._again = None
-        try:
-            for path in list(self._waiting):
+        for path in list(self._waiting):
+            try:
                 self._write(path)
-        except FailedError as error:
-            self._wait(error)
+            except FailedError as error:
+                self._wait(error)
+                if error.code in WAITS_FOR_DISK:  # there is no room for the others either
+                    return
