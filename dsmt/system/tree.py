@@ -232,7 +232,9 @@ class Orphans:
         self._dead = dead - self._dead
 
     def _again(self) -> None:
-        """Sweep and wait for the next time."""
+        """Sweep and wait for the next time, whatever keeps it from being done now."""
         self._timer = None
-        self.sweep()
-        self.start()
+        try:
+            self.sweep()
+        finally:
+            self.start()

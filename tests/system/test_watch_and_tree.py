@@ -287,3 +287,25 @@ def test_of_who_has_ended_nothing_stays_open(start):
     before = watching()  # what other tests of this process have begun may be watched still
     asyncio.run(main())
     assert watching() <= before
+
+
+def test_who_sweeps_up_orphans_goes_on_after_a_sweep_for_which_no_descriptor_was_left(monkeypatch):
+    looks = []
+
+    def nobody(pid):
+        looks.append(pid)
+        if len(looks) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return []
+
+    monkeypatch.setattr(tree, "children", nobody)
+    monkeypatch.setattr(Orphans, "PERIOD", 0.01)
+
+    async def main():
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        Orphans().start()
+        await until(lambda: len(looks) == 3)
+        assert [type(error) for error in told] == [OSError]
+
+    asyncio.run(main())
