@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -22,11 +23,10 @@ class _Idle(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.passed_s = 0.0
-        self.waits: Callable[[], bool] = lambda: False
-        """Whether a thread is awaited."""
+        self._threads = threading.active_count()
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        alone = len(self.get_map()) <= 1 and not self.waits()  # the loop's own way to be woken is there always
+        alone = len(self.get_map()) <= 1 and threading.active_count() <= self._threads  # it holds its own wakeup always
         found = super().select(0 if alone and timeout is not None else timeout)
         if alone and not found and timeout:
             self.passed_s += timeout
@@ -48,12 +48,7 @@ def _clocks_of_its_own() -> Iterator[Callable[[], asyncio.AbstractEventLoop]]:
     def later(name: str) -> Callable[..., float]:
         return lambda *which: real[name](*which) + selector.passed_s
 
-    def made() -> asyncio.AbstractEventLoop:
-        loop = asyncio.SelectorEventLoop(selector)
-        selector.waits = lambda: loop._default_executor is not None  # type: ignore[attr-defined]
-        return loop
-
     with pytest.MonkeyPatch.context() as patched:
         for name in real:
             patched.setattr(time, name, later(name))
-        yield made
+        yield lambda: asyncio.SelectorEventLoop(selector)

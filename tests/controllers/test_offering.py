@@ -18,6 +18,7 @@ from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.view import View
+from tests.bus.idle import run_alone
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
 from tests.waiting import until
 
@@ -42,7 +43,7 @@ def run(directory: Path, scenario) -> None:
         async with realm(memory_network(), directory) as made, asyncio.timeout(40):
             await scenario(made)
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 async def command(made: TestRealm, *drafts: Draft) -> list[SignedEvent]:

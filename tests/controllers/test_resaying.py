@@ -20,6 +20,7 @@ from dsmt.operations.read.sight import look
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.view import View
+from tests.bus.idle import run_alone
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
 from tests.waiting import until
 
@@ -70,7 +71,7 @@ def test_a_revoked_controller_s_slots_stay_where_they_are_and_a_late_reader_sees
                     assert contents(fresh, "service/") == contents(second.view, "service/")
                     assert {fresh.winner(topic).event.version for topic in before} == {2}
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def test_what_a_revoked_operator_said_since_counts_for_no_controller_and_what_stood_before_does(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_what_a_revoked_operator_said_since_counts_for_no_controller_and_what_st
                 gone = "service/web/slot/app/2"
                 await until(lambda: dict(contents(one.view, gone)[gone])["desired"] == "gone")  # type: ignore[call-overload]
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 async def _revoke(made: TestRealm, key_id: bytes) -> None:

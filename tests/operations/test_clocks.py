@@ -16,6 +16,7 @@ from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.summaries import status
 from dsmt.operations.write import clocks
 from dsmt.ports.bus import BusReader
+from tests.bus.idle import run_alone
 from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, realm
 from tests.waiting import until
 
@@ -25,7 +26,7 @@ def run(directory: Path, scenario: Callable[[TestRealm], Awaitable[None]]) -> No
         async with asyncio.timeout(40), realm(memory_network(), directory) as made:
             await scenario(made)
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def test_a_clock_a_day_ahead_is_shown_with_what_to_do_and_accepted_twice_in_a_row(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_whose_certificate_a_jump_would_end_is_foreseen_and_of_a_lesser_jump_nob
             assert abs(jump.to_ms - clock.wall_ms()) < 20_000
 
     async def told(bob: BusReader) -> int:
-        await asyncio.sleep(0.05)  # a broker says it each half minute, and whoever looks all the time keeps it from that
+        await asyncio.sleep(0.5)  # a broker says it each half minute, and whoever looks all the time keeps it from that
         stats = (await look(bob, passing=True)).passing.stats.get("b1")
         return 0 if stats is None else round(stats[1].clock_ahead_s / 86_400)
 

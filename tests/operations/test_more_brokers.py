@@ -24,6 +24,7 @@ from dsmt.operations.write.brokers import announce, announced
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY
 from dsmt.programs.kept import KeeperFile
+from tests.bus.idle import run_alone
 from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm as Fleet
 from tests.operations.sights import sight
@@ -41,7 +42,7 @@ def on_a_bus(tmp_path: Path, test: Callable[[Any], Awaitable[None]]) -> None:
             await made.broker("elsewhere")
             await test(await made.client("operator/alice"))
 
-    asyncio.run(within())
+    run_alone(within())
 
 
 async def remove(home: Home, bus: Any, name: str) -> BrokerAddress:

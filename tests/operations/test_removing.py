@@ -21,6 +21,7 @@ from dsmt.operations.write import removing
 from dsmt.operations.write.applying import say_spec
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
+from tests.bus.idle import run_alone
 from tests.bus.realm import TestRealm, memory_network, realm
 from tests.controllers.build import Realm, spec, web
 from tests.controllers.test_resaying import controlling
@@ -85,7 +86,7 @@ def test_what_runs_and_nobody_has_applied_is_told_and_removed_or_applied_anew(
                     await until(lambda: next(s.fact.record.revision for s in slots(one) if s.fact is not None) == 3)
                 assert "evil" not in {alert.target for alert in alerts(await look(bob), Found())}
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def test_of_what_an_operator_has_applied_or_has_removed_nobody_is_told_so() -> None:
@@ -139,4 +140,4 @@ def test_a_service_that_was_removed_and_is_not_buried_yet_is_not_removed_again(t
             said = entry.spec.record
             assert (said.removed, said.by, said.reason) == (True, "bob", "it is not needed")
 
-    asyncio.run(main())
+    run_alone(main())

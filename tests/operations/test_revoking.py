@@ -28,6 +28,7 @@ from dsmt.ports.bus import Draft
 from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.keys import SecretKey
 from dsmt.view import View
+from tests.bus.idle import run_alone
 from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import TestRealm, memory_network, realm
 from tests.bus.test_leaf import cut
@@ -84,7 +85,7 @@ def seated(tmp_path: Path, test: Callable[[Seat], Coroutine[Any, Any, None]]) ->
             await seat.begin()
             await test(seat)
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(tmp_path: Path) -> None:
@@ -370,7 +371,7 @@ def test_who_ends_a_key_while_a_broker_is_not_heard_is_told_that_its_words_there
                 (said,) = await told(warned, "b1 is lost to who is at b2", 20)
             assert said.startswith("b1 is not heard at b2: what the key has said there since is not known here")
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def test_who_ends_a_key_is_told_where_nobody_has_heard_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from dsmt.errors import FailedError, InputError
 from dsmt.operations.write import declaring
 from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.parsing import parse
+from tests.bus.idle import run_alone
 from tests.bus.meshes import at, mesh
 from tests.bus.realm import memory_network, realm
 from tests.controllers.build import web
@@ -49,7 +50,7 @@ def test_an_artifact_is_put_from_its_beginning_at_another_broker_when_the_first_
             assert b"".join([piece async for piece in alice.get_blob(sha256(content).digest())]) == content
             assert len(begun) == 2
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def test_an_archive_that_changes_while_it_is_put_is_named_and_not_applied(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_an_archive_that_changes_while_it_is_put_is_named_and_not_applied(tmp_pa
                 await declaring.stage(declared, alice)
             assert caught.value.code == "depot.mismatch"
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def test_what_a_broker_is_busy_with_is_put_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +109,7 @@ def test_what_a_broker_is_busy_with_is_put_again(tmp_path: Path, monkeypatch: py
             assert b"".join([piece async for piece in bob.get_blob(digest)]) == content
         assert busy[0] == ("depot.busy", "put it again")
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def _file(tmp_path: Path) -> str:
