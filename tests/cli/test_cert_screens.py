@@ -1,6 +1,12 @@
 """The screen of certificates, as it is printed."""
 
+from types import SimpleNamespace
+from typing import Any, Never
+
+import pytest
+
 from dsmt.cli import cert
+from dsmt.errors import RefusedError
 from dsmt.operations.local.certificates import HeldCertificate
 from dsmt.operations.write.revoking import EndedKey
 from tests.cli.screens import check
@@ -34,3 +40,12 @@ def test_certificates_are_shown_with_what_is_to_be_done() -> None:
             ]
         ),
     )  # fmt: skip
+
+
+def test_who_is_refused_for_anything_but_its_own_time_is_told_that_and_no_list_of_what_its_home_has() -> None:
+    def refuses(_work: object) -> Never:
+        raise RefusedError("trust.revoked", "operator/alice was revoked")
+
+    ctx: Any = SimpleNamespace(home=lambda: None, ask=refuses)
+    with pytest.raises(RefusedError, match="operator/alice was revoked"):
+        cert._known(ctx)

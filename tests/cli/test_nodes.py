@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dsmt.cli.command import CliContext
+from dsmt.cli.joining import labels_of
 from dsmt.cli.root import main
 from dsmt.errors import TransportError
 from dsmt.operations.local.home import Home
@@ -21,6 +22,10 @@ from dsmt.operations.write.node_control import Controlled, LastNode
 from tests.cli.in_process import AWAY, NO, NO_YES, WRONG, Run, Stub
 
 Say = Callable[..., str]
+
+
+def test_a_label_is_cut_at_its_first_equals_sign_for_a_value_may_have_more() -> None:
+    assert labels_of(["zone=a", "image=sha256=0f"]) == {"zone": "a", "image": "sha256=0f"}
 
 
 @pytest.fixture

@@ -22,6 +22,11 @@ from tests.waiting import until
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
 
+def watched_by(pid: int) -> int:
+    """How many processes that are none of its children a spawner has open."""
+    return sum("pidfd" in str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def test_a_second_spawner_of_a_directory_leaves_with_a_sentence(node):
     async def main():
         node.start()
@@ -97,6 +102,7 @@ def test_a_spawner_that_was_killed_is_followed_by_one_that_adopts(node):
         await until(lambda: (now := node.program("container_manager")) and now != manager)
         await until(lambda: node.log("container_manager").count("started") == 2)
         assert node.program("node_monitor") == monitor
+        assert watched_by(later.pid) == 1, "of who was adopted and has ended nothing stays open"
         agent.signal(signal.SIGKILL)
         assert await agent.wait() == Exit(None, None)
 

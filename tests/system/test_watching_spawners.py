@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import os
+import signal
+from types import SimpleNamespace
 from typing import Any, Never
 
 import pytest
@@ -45,3 +47,27 @@ def test_who_has_no_descriptor_left_for_a_moment_goes_on_to_watch_its_spawner(mo
         await asyncio.wait({watching})
 
     asyncio.run(main())
+
+
+def test_a_spawner_is_killed_that_has_not_answered_three_times_in_a_row_and_not_for_more_of_them_in_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, killed = iter([True, True, False] * 3 + [True] * 3), list[int]()
+
+    async def main() -> None:
+        over = asyncio.get_running_loop().create_future()
+
+        async def is_silent(_: SpawnedProcesses) -> bool:
+            assert not killed
+            return next(answers)
+
+        def signalled(number: int) -> None:
+            killed.append(number)
+            over.set_result(None)
+
+        monkeypatch.setattr(SpawnedProcesses, "is_silent", is_silent)
+        watched: Any = SimpleNamespace(wait=lambda: asyncio.shield(over), signal=signalled)
+        await processes._ended_or_killed("/nowhere", watched, 0.001)
+
+    asyncio.run(main())
+    assert (killed, list(answers)) == ([signal.SIGKILL], [])
