@@ -102,6 +102,10 @@ test("revocations: by whom a key ends, and by whom not", () => {
       made.revoke(revocation);
     });
     assert.equal(made.open(event)[0].refused?.code ?? "", one.code, one.what);
+    const shortly = trust();
+    assert.deepEqual(shortly.addAll(certificates), []);
+    one.revocations.flatMap((part) => shortly.open(part)).forEach((revocation) => shortly.revoke({ ...revocation, ttl: 1000 }));
+    assert.equal(shortly.open(event)[0].refused, null, "what has a time to live ends no key for good");
   }
 });
 
