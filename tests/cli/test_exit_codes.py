@@ -1,15 +1,20 @@
 """Exit codes: what each means is said in one place, and each reason why nothing was done has the one that it means."""
 
 import ast
+import io
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dsmt import errors
-from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
+from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError
+from dsmt.operations.local.ending import Down
 from dsmt.operations.words.topics import TOPICS
+from tests.cli.in_process import Run
 
 HOUSE = Path(errors.__file__).parent
 DONE_NOTHING = {kind.__name__: kind for kind in (InputError, RefusedError, NotFoundError)}
@@ -56,3 +61,16 @@ def test_why_nothing_was_done_decides_the_exit_code(code: str, exit_code: int) -
 def test_each_exit_code_of_an_error_is_explained() -> None:
     told = {line.split()[0] for line in TOPICS["exit-codes"].splitlines() if line.startswith("  ")}
     assert {str(kind.exit) for kind in (DsmtError, *DsmtError.__subclasses__())} <= told
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_down_fails_for_who_does_not_die_however_it_answers(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    async def down(*_: Any, **__: Any) -> Down:
+        return Down(processes=7, killed=1, stuck=(4711,))
+
+    monkeypatch.setattr("dsmt.operations.local.ending.down", down)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    code, said = run("down", *more, home=made)
+    assert (code, "these processes do not die: 4711" in said) == (FailedError.exit, True)
