@@ -79,6 +79,26 @@ def test_one_partys_evidence_does_not_evict_anothers(tmp_path):
     store.close()
 
 
+def test_who_has_given_what_it_owed_gives_its_oldest_next_however_far_another_had_to_be_read(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, limit_bytes=100_000)
+
+    def left_after(first, count, payer):
+        for n in range(first, first + count):
+            store.append([replace(append(n, source=f"node/{payer}", budget="evidence", size=700), payer=payer)])
+        while store.trim(2000):
+            pass
+        return [row.row for row in store.rows(0, 1000)]
+
+    left_after(1, 40, "a")
+    left = left_after(41, 90, "b")
+    assert 1 not in left, "both have given"
+    assert left[0] < 41
+    first = left[0]
+    assert left_after(131, 10, "a")[0] > first, "the oldest of what is left of it, behind which the other one was read"
+    assert [row.row for row in store.rows(130, 1000)] == list(range(131, 141))
+    store.close()
+
+
 def test_after_an_hour_who_is_over_its_share_gives_what_was_superseded_since_before_what_is_newer(tmp_path):
     store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, limit_bytes=100_000)
 
