@@ -72,7 +72,7 @@ async def _serve(directory: Path) -> None:
 async def _to_nats(bus: BusReader, directory: Path) -> AsyncIterator[Copying]:
     """Copying from the first broker, which is read over the port, to NATS servers."""
     try:
-        from dsmt.programs.copying import Live, filler_of  # noqa: PLC0415 - only where the client of NATS is installed
+        from dsmt.programs.bridge_copies import Live, filler_of  # noqa: PLC0415 - only where the client of NATS is installed
     except ImportError as error:
         raise nats_missing("its client") from error
     async with filler_of(directory) as filler:

@@ -40,10 +40,10 @@ from dsmt.programs.running import note_attached, on_signals, run, until_over
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
+from dsmt.system.process_tree import kill_owned
 from dsmt.system.processes import PAUSE_S, SpawnedProcesses, keep_asking, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, send_signal
 from dsmt.system.records import ask_to_end
-from dsmt.system.tree import kill_owned
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore

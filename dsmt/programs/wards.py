@@ -21,9 +21,9 @@ from typing import Final, NamedTuple
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, owners_in, roots_in
 from dsmt.system.marks import UNMARKED, bearers
+from dsmt.system.process_tree import Tree
 from dsmt.system.procfs import is_alive, open_pidfd, send_signal
 from dsmt.system.records import process_of
-from dsmt.system.tree import Tree
 
 GRACE_S: Final = 0.3
 LOOK_AGAIN_S: Final = 0.05

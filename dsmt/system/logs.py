@@ -5,7 +5,7 @@ Rule 2: while the program writes, the oldest bytes of its file are freed by punc
     keeps its offsets, the program its descriptor, and no byte that is younger is touched. `du` tells the truth, `ls -l` the
     offset. A file system that cannot do it keeps the bytes until the next start.
 Rule 3: what is kept of one log, old files and all, is at most `size` x (`keep` + 1) and what is written between two trims
-    (when these come: `dsmt.agents.rules.trimming`).
+    (when these come: `dsmt.agents.rules.output_trimming`).
 Rule 4: a program that has our uid may put anything in the place of a log. That goes before the next start, and until then
     nothing can be read.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dsmt.agents.instance.taking_turns import LOOK_S, SETTLE_S, its_turn
-from dsmt.agents.rules.liveness import Turn, start_s_of, turn
+from dsmt.agents.rules.taking_turns import Turn, start_s_of, turn
 from dsmt.event.kinds.instance import Health
 from dsmt.event.records import to_data
 from dsmt.event.slots import SlotKey

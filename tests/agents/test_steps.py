@@ -10,9 +10,9 @@ from dsmt.agents.instance.output import Output
 from dsmt.agents.instance.present import Present
 from dsmt.agents.rules.container import FILES, RECORD
 from dsmt.agents.rules.launching import place_of
+from dsmt.agents.rules.output_trimming import look_again_s
 from dsmt.agents.rules.record import InstanceRecord, dump_record
 from dsmt.agents.rules.supervision import RestartHistory
-from dsmt.agents.rules.trimming import look_again_s
 from dsmt.errors import TransportError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.status import State

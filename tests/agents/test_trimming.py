@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.agents.rules.trimming import LATEST_S, SOONEST_S, look_again_s
+from dsmt.agents.rules.output_trimming import LATEST_S, SOONEST_S, look_again_s
 
 SIZES = st.integers(4096, 2**40)
 

@@ -89,7 +89,7 @@ BEHIND_A_PORT = {
         "dsmt.programs.damage": "sets a broker's store aside",
         "dsmt.programs.nats_server": "makes and configures NATS servers",
         "dsmt.programs.nats_gate": "runs the gate of one",
-        "dsmt.programs.copying": "reads a broker's store for the bridge, and fills NATS servers",
+        "dsmt.programs.bridge_copies": "reads a broker's store for the bridge, and fills NATS servers",
         "dsmt.programs.returning": "reads NATS servers for the bridge, and fills brokers' stores",
         "dsmt.simulator": "runs brokers and clients on its own network, clocks and disks",
     },

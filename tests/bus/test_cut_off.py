@@ -11,7 +11,7 @@ from dsmt.bus.broker import places
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.others import copying, holders
 from dsmt.bus.broker.others import others as knowing
-from dsmt.bus.rules.backoff import AttachBackoff
+from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft

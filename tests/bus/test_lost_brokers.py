@@ -10,7 +10,7 @@ import pytest
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.client.brokers import ATTACH_S
-from dsmt.bus.rules.marks import ASK_MS
+from dsmt.bus.rules.source_marks import ASK_MS
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.event.kinds.broker import Session

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.rules.marks import ASK_MS, MAX_MISSING, Hole, Marks
+from dsmt.bus.rules.source_marks import ASK_MS, MAX_MISSING, Hole, Marks
 
 
 def marks(stored=None):

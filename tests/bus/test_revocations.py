@@ -12,7 +12,7 @@ import pytest
 
 from dsmt.bus.broker.dismissal import Dismissal
 from dsmt.bus.client.attaching import greet, sign_attachment
-from dsmt.bus.rules.backoff import AttachBackoff
+from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.kinds.realm import BrokerWord

@@ -16,7 +16,7 @@ import pytest
 from dsmt.bus.client import client as clients
 from dsmt.bus.client.incarnation import KeptIncarnation
 from dsmt.bus.rules import presence
-from dsmt.bus.rules.backoff import WAIT_S, AttachBackoff
+from dsmt.bus.rules.attach_backoff import WAIT_S, AttachBackoff
 from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError, RefusedError, TransportError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.client import client as client_module
-from dsmt.bus.rules.backoff import ENDED_S
+from dsmt.bus.rules.attach_backoff import ENDED_S
 from dsmt.errors import TransportError
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data

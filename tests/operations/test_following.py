@@ -12,7 +12,7 @@ import pytest
 from dsmt.cli.root import main
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.realm import EngineWord
-from dsmt.operations.local import following, migrating, moving
+from dsmt.operations.local import far_members, migrating, moving
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.making import ensure_controller, ensure_node, init
@@ -40,13 +40,13 @@ def test_a_session_of_before_is_not_taken_for_one_where_the_realm_is_now(monkeyp
         assert bus is nobody
         return next(looks)
 
-    monkeypatch.setattr(following, "look", look)
-    monkeypatch.setattr(following, "LOOK_S", 0.0)
-    assert asyncio.run(following.come(nobody, {"node/a": 1000, "node/b": 1000})) == []
+    monkeypatch.setattr(far_members, "look", look)
+    monkeypatch.setattr(far_members, "LOOK_S", 0.0)
+    assert asyncio.run(far_members.come(nobody, {"node/a": 1000, "node/b": 1000})) == []
     assert next(looks, None) is None, "it looked until both had come"
     looks = iter([before])
-    monkeypatch.setattr(following, "COME_S", -1.0)
-    assert asyncio.run(following.come(nobody, {"node/a": 1000, "node/b": 1000})) == ["node/a", "node/b"]
+    monkeypatch.setattr(far_members, "COME_S", -1.0)
+    assert asyncio.run(far_members.come(nobody, {"node/a": 1000, "node/b": 1000})) == ["node/a", "node/b"]
 
 
 def test_members_are_who_is_not_in_this_home_and_none_of_them_may_be_dead(
@@ -68,18 +68,18 @@ def test_members_are_who_is_not_in_this_home_and_none_of_them_may_be_dead(
         assert sight is seen
         return [SimpleNamespace(controller=one, alive=state) for one, state in living.items()]
 
-    monkeypatch.setattr(following, "nodes", nodes)
-    monkeypatch.setattr(following, "controllers", controllers)
-    assert following._elsewhere(seen, home) == ["node/n7", "node/n8", "controller/far"]
+    monkeypatch.setattr(far_members, "nodes", nodes)
+    monkeypatch.setattr(far_members, "controllers", controllers)
+    assert far_members._elsewhere(seen, home) == ["node/n7", "node/n8", "controller/far"]
     found["n1"] = "dead"
-    assert following._elsewhere(seen, home)[:1] == ["node/n7"], "what is here is started here"
+    assert far_members._elsewhere(seen, home)[:1] == ["node/n7"], "what is here is started here"
     found["n7"] = "dead"
     with pytest.raises(RefusedError, match="node n7 would not hear where the realm goes: it is dead") as told:
-        following._elsewhere(seen, home)
+        far_members._elsewhere(seen, home)
     assert (told.value.code, told.value.next) == ("migrate.away", "bring it back, or dsmt node remove --forget, first")
     found["n8"] = "dead"
     with pytest.raises(RefusedError, match="node n7, n8 would not hear where the realm goes: they are dead"):
-        following._elsewhere(seen, home)
+        far_members._elsewhere(seen, home)
 
 
 class Realm:
@@ -90,7 +90,7 @@ class Realm:
         self.said: list[EngineWord] = []
         self._home, self._seen = home, sight(**sessions)
         for name in ("look", "_elsewhere", "tell", "unheard"):
-            monkeypatch.setattr(following, name, getattr(self, name))
+            monkeypatch.setattr(far_members, name, getattr(self, name))
 
     async def look(self, bus: Any, *, passing: bool = False) -> Any:
         assert bus is self
@@ -106,7 +106,7 @@ class Realm:
         return "its id"
 
     async def unheard(self, bus: Any, word: str, members: list[str], *, limit_s: float) -> dict[str, str]:
-        assert (bus, word, members, limit_s) == (self, "its id", self.members, following.HEAR_S)
+        assert (bus, word, members, limit_s) == (self, "its id", self.members, far_members.HEAR_S)
         return self.left
 
 
@@ -118,7 +118,7 @@ def test_members_are_told_where_the_realm_will_be_and_all_of_them_are_to_hear_it
     init(home, name="test", nats=engine == "dsmt")
     migrating._make(home, engine, way_to(home, engine))
     realm: Any = Realm(monkeypatch, home, n1=("open", 500), n7=("open", 1000), n8=("silent", 2000))
-    assert asyncio.run(following.told(realm, home, by="operator/alice")) == {"node/n7": 1000, "node/n8": 0}
+    assert asyncio.run(far_members.told(realm, home, by="operator/alice")) == {"node/n7": 1000, "node/n8": 0}
     (word,) = realm.said
     assert word.brokers == tuple((one.address, one.public) for one in migrating.planned(home).values())
     assert (word.by, word.replicas) == ("operator/alice", 1 if engine == "nats" else 0)
@@ -126,7 +126,7 @@ def test_members_are_told_where_the_realm_will_be_and_all_of_them_are_to_hear_it
     realm.left = {"node/n8": "lacks the client", "node/n7": "has not heard of it"}
     said = "not everybody can follow the realm: node/n7 has not heard of it; node/n8 lacks the client"
     with pytest.raises(RefusedError, match=f"^{said}") as refused:
-        asyncio.run(following.told(realm, home, by="operator/alice"))
+        asyncio.run(far_members.told(realm, home, by="operator/alice"))
     assert refused.value.code == "migrate.away"
     assert refused.value.next == "see to it, then dsmt bus migrate --cut again; or --abort"
 
@@ -137,9 +137,9 @@ def test_where_nobody_is_elsewhere_nobody_is_told_and_of_a_move_that_is_broken_o
     home = Home(tmp_path / "home")
     realm: Any = Realm(monkeypatch, home)
     realm.members = []
-    assert asyncio.run(following.told(realm, home, by="operator/alice")) == {}
+    assert asyncio.run(far_members.told(realm, home, by="operator/alice")) == {}
     assert realm.said == []
-    asyncio.run(following.stays(realm, by="operator/alice"))
+    asyncio.run(far_members.stays(realm, by="operator/alice"))
     assert realm.said == [EngineWord(brokers=(), by="operator/alice")]
 
 
@@ -179,12 +179,12 @@ def test_a_cut_is_over_when_the_controllers_of_this_home_are_alive_and_waits_for
     def controllers(seen: dict[str, bool]) -> list[Any]:
         return [SimpleNamespace(controller=name, alive=alive) for name, alive in seen.items()]
 
-    monkeypatch.setattr(following, "look", look)
-    monkeypatch.setattr(following, "controllers", controllers)
-    monkeypatch.setattr(following, "LOOK_S", 0.0)
+    monkeypatch.setattr(far_members, "look", look)
+    monkeypatch.setattr(far_members, "controllers", controllers)
+    monkeypatch.setattr(far_members, "LOOK_S", 0.0)
     nobody: Any = None
-    asyncio.run(following.here(nobody, ("c1", "c2")))
+    asyncio.run(far_members.here(nobody, ("c1", "c2")))
     assert next(looks, None) is None, "it looked until both were there"
     looks = iter([{"c1": True}])
-    monkeypatch.setattr(following, "HERE_S", -1.0)
-    asyncio.run(following.here(nobody, ("c1", "c2")))
+    monkeypatch.setattr(far_members, "HERE_S", -1.0)
+    asyncio.run(far_members.here(nobody, ("c1", "c2")))

@@ -29,10 +29,10 @@ from dsmt.operations.read.summaries import status
 from dsmt.ports.bus import HistoryPage
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Append
-from dsmt.programs import copying, nats_server
+from dsmt.programs import bridge_copies, nats_server
 from dsmt.programs.birth import is_birth_record, open_store
+from dsmt.programs.bridge_copies import check_store, end_of
 from dsmt.programs.configuration import BrokerFile, CopiedFile, GateFile, MigrationFile, read_config, write_config
-from dsmt.programs.copying import check_store, end_of
 from dsmt.programs.kept import KeeperFile
 from dsmt.trust.store import TrustStore
 from tests.bus.realm import Pen, TestRealm, memory_network
@@ -393,8 +393,8 @@ def test_of_a_second_store_all_is_copied_that_the_first_lacks_also_behind_a_page
         return []
 
     filler = SimpleNamespace(place=lambda store: places.get(store, 0), take=take)
-    monkeypatch.setattr(copying, "PAGE", 2)
-    asyncio.run(copying._Rest(second, filler, made.trust(), first, left.append).run())
+    monkeypatch.setattr(bridge_copies, "PAGE", 2)
+    asyncio.run(bridge_copies._Rest(second, filler, made.trust(), first, left.append).run())
     assert (taken, left) == ([5], [3, 1, 0])
     for store in (first, second):
         store.close()

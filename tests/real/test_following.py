@@ -12,7 +12,7 @@ import pytest
 
 from dsmt.errors import RefusedError
 from dsmt.operations.connection import connect
-from dsmt.operations.local import following
+from dsmt.operations.local import far_members
 from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
 from tests.real.seat import dsmt
@@ -107,7 +107,7 @@ async def _is_forgotten(plan: Path) -> bool:
 def test_a_realm_is_not_cut_while_a_member_elsewhere_has_not_heard_and_one_that_stays_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "HEAR_S", 2.0)
+    monkeypatch.setattr(far_members, "HEAR_S", 2.0)
 
     async def play() -> None:
         there = tmp_path / "there"
@@ -118,7 +118,7 @@ def test_a_realm_is_not_cut_while_a_member_elsewhere_has_not_heard_and_one_that_
             plan.mkdir()  # as a full disk would, it keeps the member from writing it down
             async with connect(Home(home).operator(), Home(home).realm()) as connection:
                 with pytest.raises(RefusedError, match="node/web-1 has not heard of it"):
-                    await following.told(connection.bus, Home(home), by=connection.by)
+                    await far_members.told(connection.bus, Home(home), by=connection.by)
             assert await pids(home) == before
             plan.rmdir()
             await down(Home(home))

@@ -11,8 +11,8 @@ import pytest
 
 from dsmt.system import procfs
 from dsmt.system.marks import MARK, UNMARKED, bearers, bearing, borne_by, make_mark, number_of, numbers_of, owners_below
+from dsmt.system.process_tree import kill_owned
 from dsmt.system.procfs import descendants, identity_of, is_alive, soft_limit
-from dsmt.system.tree import kill_owned
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]

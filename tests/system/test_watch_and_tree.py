@@ -14,10 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.ports.processes import Exit
-from dsmt.system import tree
+from dsmt.system import process_tree
 from dsmt.system.marks import MARK, UNMARKED, number_of
+from dsmt.system.process_tree import Orphans, Tree
 from dsmt.system.procfs import become_subreaper, children, descendants, identity_of, is_alive, open_pidfd, stat_of
-from dsmt.system.tree import Orphans, Tree
 from dsmt.system.watch import watch
 from tests.waiting import until
 
@@ -267,7 +267,7 @@ def test_who_was_stopped_to_be_killed_dies_also_where_the_next_look_fails(start)
         return {identity}
 
     with pytest.raises(OSError, match="no descriptor is left"):
-        asyncio.run(tree._kill_until_none(look, 5.0))
+        asyncio.run(process_tree._kill_until_none(look, 5.0))
     assert os.waitid(os.P_PID, identity.pid, os.WEXITED | os.WSTOPPED).si_status == signal.SIGKILL
 
 

@@ -3,7 +3,7 @@
 Rule 1: a start is vfork and exec with nothing of ours run between, so what is slow is only the kernel; limits hold
         before the program's first instruction (`dsmt.agents.drivers.limits`). Who becomes another user is forked (2 ms).
 Rule 2: the agent is a subreaper: whatever an instance forks stays among the agent's descendants.
-Rule 3: what belongs to an instance is told by session, ancestry and mark (`dsmt.system.tree`), so the agent's other
+Rule 3: what belongs to an instance is told by session, ancestry and mark (`dsmt.system.process_tree`), so the agent's other
         children, health checks and install commands, are never killed for it.
 Rule 4: an instance that outlived its agent is the spawner's child; how it ended is asked there.
 Rule 5: when an instance is gone at adoption, what it left in its session is killed at once: only its pid names that.
@@ -29,6 +29,7 @@ from dsmt.event.reason import failed
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
 from dsmt.system.marks import bearers, bearing, borne_by, make_mark, number_of, numbers_of
+from dsmt.system.process_tree import Orphans, Tree, kill_owned
 from dsmt.system.procfs import (
     become_subreaper,
     identity_of,
@@ -37,7 +38,6 @@ from dsmt.system.procfs import (
     stat_of,
     with_all_below,
 )
-from dsmt.system.tree import Orphans, Tree, kill_owned
 from dsmt.system.users import Account, account_of, becoming, check_way, environment_of, users_here
 from dsmt.system.watch import Ask, ProcessWatch, nobody, watch
 

@@ -2,7 +2,7 @@
 
 Rule 1: a program writes its files itself, so nobody knows the time of a line; but how far they had come is noted now and
     then, and what stands behind that was written later.
-Rule 2: what is over the bounds is freed as often as the rate of writing asks for (`rules.trimming`); of what is not
+Rule 2: what is over the bounds is freed as often as the rate of writing asks for (`rules.output_trimming`); of what is not
     written to nothing is looked at but with a heartbeat.
 Rule 3: no two programs write to one file: each stream has two logs, and where the copy before runs beside a new one
     (`update.order: start_first`), the new one writes to those that the other does not.
@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
 from dsmt.agents.rules import after
+from dsmt.agents.rules.output_trimming import look_again_s
 from dsmt.agents.rules.record import BESIDE, InstanceRecord, Written
-from dsmt.agents.rules.trimming import look_again_s
 from dsmt.ports.driver import Launch
 from dsmt.ports.logs import STREAMS, Logs
 from dsmt.spec.records import Logs as Bounds

@@ -24,8 +24,8 @@ from dsmt.agents.instance.stopping import Stopper, way_of
 from dsmt.agents.instance.taking_turns import its_turn
 from dsmt.agents.rules import after, endings, life
 from dsmt.agents.rules.launching import RunPlan, Site, check_key
-from dsmt.agents.rules.liveness import Turn, start_s_of, try_s_of
 from dsmt.agents.rules.supervision import Verdict
+from dsmt.agents.rules.taking_turns import Turn, start_s_of, try_s_of
 from dsmt.agents.shared.launching import driver_of, launch_at, prepared, site_of
 from dsmt.errors import FailedError
 from dsmt.event.status import State

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.reporting import Reporter
-from dsmt.agents.rules.liveness import Turn
 from dsmt.agents.rules.served import Input, Said, Served
+from dsmt.agents.rules.taking_turns import Turn
 from dsmt.event.kinds.instance import STARTED, Endpoint, Health
 from dsmt.event.reason import Reason
 from dsmt.monitors.rules.health import Broken, Starting

@@ -1,4 +1,4 @@
-"""Taking turns: one instance that is not live waits, by the bus alone, for its turn to be restarted (`rules.liveness`)."""
+"""Taking turns: one instance that is not live waits, by the bus alone, for its turn to be restarted (rule A22)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Final
 
 from dsmt.agents.rules.container import AgentConfig
-from dsmt.agents.rules.liveness import Turn, turn
+from dsmt.agents.rules.taking_turns import Turn, turn
 from dsmt.errors import DsmtError
 from dsmt.event.kinds.instance import Health
 from dsmt.event.records import readable

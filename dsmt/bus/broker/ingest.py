@@ -2,8 +2,8 @@
 
 Rule 1: everything that came in one turn of the loop is stored in one commit, then routed and acknowledged.
 Rule 2: an event that is stored already is acknowledged again; one with a stored id and another hash is equivocation.
-Rule 3: a hole in a source's sequence (`marks`), for what comes over its own session, is asked of it; what it cannot give is
-    noticed (`dsmt.notice` of kind `gap`).
+Rule 3: a hole in a source's sequence (`source_marks`), for what comes over its own session, is asked of it; what it cannot
+    give is noticed (`dsmt.notice` of kind `gap`).
 Rule 4: what the broker says itself (`words`) is signed with the commit.
 Rule 5: when the disk is full nothing of the batch is stored or acknowledged; what the broker has signed is kept.
 Rule 6: what this broker said and others bring back is its word, on realm time (J4) too, until it says it anew (`recorder`).
@@ -29,7 +29,7 @@ from dsmt.bus.broker.void import Void
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.authority import check_runs, obeys
 from dsmt.bus.rules.early import CODES
-from dsmt.bus.rules.marks import ASK_MS, Hole, Marks
+from dsmt.bus.rules.source_marks import ASK_MS, Hole, Marks
 from dsmt.bus.rules.validator import HARMLESS, NOWHERE, OWN, Admitted, EventValidator, Standing, standing
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode_part

@@ -34,8 +34,8 @@ from dsmt.bus.client.slices import in_slices
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
 from dsmt.bus.client.together import until_one_fails
+from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.rules.authority import check_reads
-from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.emitting import pending_of
 from dsmt.bus.rules.ended_keys import NAMESAKE
 from dsmt.bus.rules.proofs import proof

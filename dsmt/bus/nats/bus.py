@@ -26,8 +26,8 @@ from dsmt.bus.nats.sender import BATCH, GIVE_UP_S, NatsSender
 from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.nats.streams import head, last_on
 from dsmt.bus.nats.subscription import NatsSubscription
+from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.rules.authority import check_reads
-from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.nats_config import ALL, broker_of
 from dsmt.bus.rules.proofs import introduce, proof

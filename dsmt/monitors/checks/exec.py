@@ -17,7 +17,7 @@ from dsmt.errors import FailedError
 from dsmt.ports.check import Result
 from dsmt.ports.processes import Exit
 from dsmt.system.marks import bearing, make_mark, number_of
-from dsmt.system.tree import Tree, kill_owned
+from dsmt.system.process_tree import Tree, kill_owned
 from dsmt.system.users import account_of, becoming, environment_of
 from dsmt.system.watch import ProcessWatch
 

@@ -9,7 +9,7 @@ from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.phrases import another_certificate, counted, some
 from dsmt.operations.connection import Reading, connect, reading
-from dsmt.operations.local import following
+from dsmt.operations.local import far_members
 from dsmt.operations.local.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.letting_in import by_broker, by_fact, learnt, members
@@ -82,7 +82,7 @@ async def attached(
     async with _reading(home, started.nodes, out, limit_s) as connection:
         if connection is not None:
             await _all_come(connection, home, keys, out, limit_s=limit_s, tell=tell)
-            late = await following.here(connection.bus, started.controllers)
+            late = await far_members.here(connection.bus, started.controllers)
     hangs = f"not alive yet; one that hangs is ended after {round(SILENT_S + AGAIN_S)} s, and started again"
     return [*out.values(), *(f"controller {one} is {hangs}" for one in late)]
 

@@ -42,10 +42,10 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, marked_in, owners_in
 from dsmt.programs.known_spawner import forget_spawner
 from dsmt.system.files import write_atomically
+from dsmt.system.process_tree import kill_owned
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import process_of, take_lock
-from dsmt.system.tree import kill_owned
 
 GRACE_S: Final = 15.0
 """How long agents may take to stop their services before they are killed."""

@@ -247,7 +247,7 @@ def _check_level(home: Home, engine: str) -> None:
 async def cut(home: Home, *, tell: Tell, waits: Tell = silent, members: Mapping[str, int] | None = None) -> StartedRealm:
     """Move the realm: no service is restarted. It may be called again, wherever it was interrupted, until `finish`.
 
-    `members` on other machines have been told (`following`), and are kept for who goes on with it. Raises `RefusedError`,
+    `members` on other machines have been told (`far_members`), and are kept for who goes on with it. Raises `RefusedError`,
     `FailedError`, `TransportError`.
     """
     async with alone(home, waits):

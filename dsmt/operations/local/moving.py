@@ -7,7 +7,7 @@ from typing import Final
 
 from dsmt.errors import RefusedError
 from dsmt.operations.connection import Connection, connect, reading
-from dsmt.operations.local import coming_up, following, migrating
+from dsmt.operations.local import coming_up, far_members, migrating
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home, is_up
 from dsmt.operations.local.machine import StartedRealm
@@ -27,7 +27,7 @@ async def check(home: Home, way: Way) -> None:
 
 
 async def tell_where(home: Home) -> dict[str, int]:
-    """Say where the realm will be: which members on other machines have heard it (`following.told`).
+    """Say where the realm will be: which members on other machines have heard it (`far_members.told`).
 
     Of dsmt's brokers, which do not run yet, each must know the others as it starts (R8).
     """
@@ -35,7 +35,7 @@ async def tell_where(home: Home) -> dict[str, int]:
         said = f"the realm in {home.root} is not up: members on other machines would not hear where it goes"
         raise RefusedError("migrate.down", said, next="dsmt up --detach, then dsmt bus migrate --cut again")
     async with connect(home.operator(), home.realm()) as connection:
-        members = await following.told(connection.bus, home, by=connection.by)
+        members = await far_members.told(connection.bus, home, by=connection.by)
         if migrating.under_way(home) == "dsmt":
             await _announce(connection, migrating.planned(home))
         return members
@@ -45,7 +45,7 @@ async def stays(home: Home, engine: str) -> None:
     """Say that the realm stays where it is, if it is up: a cut to `engine` may have said where it would be."""
     if is_up(home):
         async with connect(home.operator(), home.realm()) as connection:
-            await following.stays(connection.bus, by=connection.by)
+            await far_members.stays(connection.bus, by=connection.by)
             if engine == "dsmt":
                 await _announce(connection, of_home(home))
 
@@ -55,7 +55,7 @@ async def attached(home: Home, started: StartedRealm, members: Mapping[str, int]
     await coming_up.attached(home, started, limit_s=ATTACHED_S)
     async with connect(home.operator(), home.realm()) as connection:
         await _announce(connection, of_home(home))
-        return await following.come(connection.bus, members) if members else []
+        return await far_members.come(connection.bus, members) if members else []
 
 
 async def _announce(connection: Connection, known: Mapping[str, BrokerAddress]) -> None:

@@ -137,7 +137,7 @@ class ToNats:
 
     def drain(self) -> Drain:
         """What reads the brokers' stores."""
-        from dsmt.programs.copying import drain  # noqa: PLC0415 - only where the client of NATS is installed
+        from dsmt.programs.bridge_copies import drain  # noqa: PLC0415 - only where the client of NATS is installed
 
         return drain
 

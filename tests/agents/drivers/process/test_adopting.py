@@ -17,8 +17,8 @@ from dsmt.agents.drivers.process import ProcessDriver, ProcessInstance
 from dsmt.errors import InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.system.marks import UNMARKED, borne_by
+from dsmt.system.process_tree import Tree, kill_owned
 from dsmt.system.procfs import identity_of, is_alive, pids, stat_of
-from dsmt.system.tree import Tree, kill_owned
 from tests.waiting import until
 
 from .programs import DAEMON, handle_of, who

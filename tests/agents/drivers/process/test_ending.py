@@ -15,8 +15,8 @@ import pytest
 from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.ports.processes import Exit
 from dsmt.system.marks import UNMARKED
+from dsmt.system.process_tree import Tree
 from dsmt.system.procfs import children, identity_of, is_alive, stat_of
-from dsmt.system.tree import Tree
 from tests.waiting import until
 
 from .programs import DAEMON, who
