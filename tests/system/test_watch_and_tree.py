@@ -298,7 +298,7 @@ def test_who_sweeps_up_orphans_goes_on_after_a_sweep_for_which_no_descriptor_was
             raise OSError(errno.EMFILE, "Too many open files")
         return []
 
-    monkeypatch.setattr(tree, "children", nobody)
+    monkeypatch.setattr(process_tree, "children", nobody)
     monkeypatch.setattr(Orphans, "PERIOD", 0.01)
 
     async def main():
