@@ -162,19 +162,21 @@ class Prober:
             if told is not None and not answer_to.done():
                 answer_to.set_result((told, content))
 
-        began = self._clock.boottime()
+        endpoint: Endpoint | None = None
         try:
-            endpoint = await self._datagrams.bind("::" if at.address.startswith("[") else "0.0.0.0", 0, receive)  # noqa: S104 - any way out
-        except TransportError as error:
-            return _failed(str(error))
-        try:
-            endpoint.send(request(nonce), at.address)
             async with asyncio.timeout(TIMEOUT_S):
+                address = await self._datagrams.found(at.address)
+                began = self._clock.boottime()
+                endpoint = await self._datagrams.bind("::" if address.startswith("[") else "0.0.0.0", 0, receive)  # noqa: S104 - any way out
+                endpoint.send(request(nonce), address)
                 said, content = await answer_to
         except TimeoutError:
             return _failed(f"no signed answer from {at.address} in {TIMEOUT_S:g} s")
+        except TransportError as error:
+            return _failed(str(error))
         finally:
-            endpoint.close()
+            if endpoint is not None:
+                endpoint.close()
         took = self._clock.boottime() - began
         return Probe(
             result="passed",

@@ -21,7 +21,7 @@ class Endpoint(Protocol):
         ...
 
     def send(self, content: bytes, to: str) -> None:
-        """Send to `host:port`; it may be lost, and nothing is raised for that."""
+        """Send to `host:port`, an address and no name; it may be lost, and nothing is raised for that."""
         ...
 
     def close(self) -> None:
@@ -31,6 +31,13 @@ class Endpoint(Protocol):
 
 class Datagrams(Protocol):
     """Where sockets come from."""
+
+    async def found(self, to: str) -> str:
+        """`host:port` with an address in the place of a name; who answers late for that keeps nobody else waiting.
+
+        Raises `TransportError` (`datagrams.unknown`).
+        """
+        ...
 
     async def bind(self, address: str, port: int, receive: Receive) -> Endpoint:
         """Bind to a local address; port 0 takes a free one. Raises `TransportError` (`datagrams.bind`)."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from dsmt.errors import TransportError
-from dsmt.event.addresses import host_port, parted
+from dsmt.event.addresses import host_of, host_port, is_number, parted
 from dsmt.ports.datagrams import Receive
 
 
@@ -26,8 +27,8 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         return number
 
     def send(self, content: bytes, to: str) -> None:
-        """Send to `host:port`, an address and not a name."""
-        if self._transport is not None and to.rpartition(":")[2].isdigit():
+        """Send to `host:port`: a name would be looked up here and now, and all else would stand still."""
+        if self._transport is not None and is_number(host_of(to)) and to.rpartition(":")[2].isdigit():
             self._transport.sendto(content, parted(to))
 
     def close(self) -> None:
@@ -46,6 +47,17 @@ class UdpEndpoint(asyncio.DatagramProtocol):
 
 class UdpDatagrams:
     """The `Datagrams` port."""
+
+    async def found(self, to: str) -> str:
+        """Look a name up in a thread. Raises `TransportError` (`datagrams.unknown`)."""
+        if is_number(host_of(to)):
+            return to
+        host, port = parted(to)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError) as error:
+            raise TransportError("datagrams.unknown", f"{host} is not found: {error}") from error
+        return host_port(str(found[0][4][0]), port)
 
     async def bind(self, address: str, port: int, receive: Receive) -> UdpEndpoint:
         """Bind a UDP socket. Raises `TransportError` (`datagrams.bind`)."""

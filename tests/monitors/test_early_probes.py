@@ -31,6 +31,34 @@ def test_a_probe_that_is_due_a_moment_early_is_said_all_the_same(monkeypatch: py
     in_virtual_time(main)
 
 
+def test_a_node_under_a_name_that_is_not_found_in_time_keeps_no_other_one_from_being_probed() -> None:
+    """A node says itself under which address it is reached."""
+    asked: list[str] = []
+
+    async def main() -> None:
+        at = World()
+
+        async def found(to: str) -> str:
+            asked.append(to)
+            await asyncio.sleep(30 if to.startswith("10.0.0.2:") else 0)
+            return to
+
+        at.network.found = found  # type: ignore[method-assign]
+        for node in ("n1", "n2", "n3"):
+            at.start(node)
+        await asyncio.sleep(1)
+        for node in ("n2", "n3"):
+            at.silence(node)
+        await asyncio.sleep(1.5)
+        assert [("n1", "passed") in at.probes(node) for node in ("n2", "n3")] == [False, True]
+        await asyncio.sleep(1)
+        assert ("n1", "failed") in at.probes("n2")
+        at.end()
+
+    in_virtual_time(main)
+    assert any(to.startswith("10.0.0.2:") for to in asked)
+
+
 def test_a_clock_that_is_off_is_told_once_and_anew_when_it_is_off_by_another_second(monkeypatch: pytest.MonkeyPatch) -> None:
     off_ms = [5_000]
 

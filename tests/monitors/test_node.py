@@ -39,6 +39,9 @@ class Network:
         self.copies = 1
         self.ports = iter(range(1000, 60000))
 
+    async def found(self, to: str) -> str:
+        return to
+
     def at(self, address: str) -> "Datagrams":
         return Datagrams(self, address)
 
@@ -47,6 +50,9 @@ class Datagrams:
     def __init__(self, network: Network, address: str) -> None:
         self.network = network
         self.address = address
+
+    async def found(self, to: str) -> str:
+        return await self.network.found(to)
 
     async def bind(self, address: str, port: int, receive: Any) -> "Endpoint":
         if address not in (self.address, "0.0.0.0", "::"):

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dsmt.system.machine import LinuxMachine
 from dsmt.system.procfs import boot, identity_of
 from dsmt.system.records import record_path, write_record
 from dsmt.system.sockets import LinuxSockets
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -172,6 +174,37 @@ def test_a_machine_tells_its_figures_and_its_programs(tmp_path: Path) -> None:
     assert own is not None
     write_record(record_path(str(tmp_path), "spawner"), own)
     assert machine.pid_of("spawner") == os.getpid()
+
+
+def test_a_name_is_looked_up_before_anything_is_sent_and_nothing_waits_for_that_meanwhile(monkeypatch) -> None:
+    looked_up, go_on = threading.Event(), threading.Event()
+
+    def slow(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        looked_up.set()
+        assert go_on.wait(20)
+        if host == "nobody":
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("2001:db8::7", port, 0, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, *_, **more: slow(host, port, **more))
+
+    async def main() -> None:
+        udp, came = UdpDatagrams(), asyncio.Event()
+        there = await udp.bind("127.0.0.1", 0, lambda *_: came.set())
+        finding = asyncio.ensure_future(udp.found("n7:4000"))
+        await until(looked_up.is_set)
+        there.send(b"to a name", "n7:4000")  # it is no address: nothing is looked up here
+        there.send(b"hello", await udp.found(f"127.0.0.1:{there.port}"))
+        async with asyncio.timeout(10):
+            await came.wait()
+        assert not finding.done()
+        go_on.set()
+        assert await finding == "[2001:db8::7]:4000"
+        with pytest.raises(TransportError, match="nobody is not found: "):
+            await udp.found("nobody:1")
+        there.close()
+
+    asyncio.run(main())
 
 
 def test_datagrams_go_there_and_back() -> None:

@@ -66,6 +66,11 @@ class SimDatagrams:
     def __init__(self, hosts: Hosts, process: HostProcess) -> None:
         self._hosts, self._process = hosts, process
 
+    @staticmethod
+    async def found(to: str) -> str:
+        """There are no names."""
+        return to
+
     async def bind(self, address: str, port: int, receive: Receive) -> SimEndpoint:
         """Bind to a local address; port 0 takes a free one. Raises `TransportError` (`datagrams.bind`)."""
         udp = self._process.host.udp
