@@ -18,6 +18,7 @@ from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft, Start
+from dsmt.ports.store import StoreFullError
 from tests.bus.realm import TestClock, TestRealm, reading, scenario
 from tests.waiting import until
 
@@ -226,3 +227,13 @@ def test_a_clock_that_an_operator_accepted_is_kept_at_once(monkeypatch: pytest.M
     assert keeper.obey([])
     (word,) = kept
     assert BrokerTime("boot", START_MS, 100.0, kept=word).now_ms(100.0) == START_MS + DAY_MS
+
+    def full(*_: object) -> None:
+        raise StoreFullError("store.full", "the disk has filled since the word was stored")
+
+    meta.put = full
+    clock.ms += DAY_MS
+    assert keeper.obey([]), "it is obeyed"
+    meta.put = lambda _, what: kept.append(what)
+    keeper.keep()
+    assert len(kept) == 2, "and kept with the next tick"

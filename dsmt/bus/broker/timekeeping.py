@@ -20,7 +20,7 @@ from dsmt.bus.broker.wholeness import EARLY_S
 from dsmt.bus.rules.broker_time import BrokerTime, accepted
 from dsmt.event.hlc import FAR_MS
 from dsmt.ports.clock import Clock
-from dsmt.ports.store import Log, Meta, Row
+from dsmt.ports.store import Log, Meta, Row, StoreFullError
 
 KEEP_S: Final = 5.0
 KEPT: Final = "time"
@@ -108,7 +108,10 @@ class Timekeeper:
             return False
         self._time.seen(self._clock.wall_ms(), self._clock.boottime())
         taken = self._time.accept(ahead_s)
-        self._keep()
+        try:
+            self._keep()
+        except StoreFullError:  # the word was stored, and the next tick that has room for it keeps the time
+            self._keep_at = self._clock.boottime()
         return taken
 
     def keep(self) -> None:
