@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -109,6 +110,31 @@ def test_who_reaches_no_broker_at_all_hears_of_a_disk_of_this_home_that_is_full(
     assert told.next == "free space there; it goes on by itself"
     other = TransportError("blob.missing", "another thing")
     assert asking.unreached(home, other) is other
+
+
+@pytest.mark.parametrize("nats", [False, True])
+def test_who_reaches_no_broker_is_told_why_the_one_of_this_home_does_not_stay(nats: bool, tmp_path: Path) -> None:
+    """`dsmt up` had waited for half a minute, and said to type what had just been typed."""
+    home, error = (
+        Home(tmp_path / "home"),
+        TransportError("bus.unreachable", "no broker answers at 10.0.0.2:1", next="dsmt up"),
+    )
+    init(home, name="test", nats=nats)
+    program, last = ("nats_server", "[FTL] no JetStream") if nats else ("broker", "the store cannot be used")
+    line = last if nats else json.dumps({"event": "cannot go on", "reason": last})
+    log = home.part("brokers", "b1") / f"{program}.log"
+    log.write_text(f"before\n{line}\n")
+    assert asking.unreached(home, error) is error, "it is down"
+    own = identity_of(os.getpid())
+    write_record(record_path(str(keeper_directory(home)), "spawner"), own)
+    told = asking.unreached(home, error)
+    assert told.message == f"{error.message}: broker b1 of this home ends again and again: {last}"
+    assert told.next == f"see {log}; it goes on by itself when it can"
+    write_record(record_path(str(log.parent), program), own)
+    assert asking.unreached(home, error) is error, "it runs"
+    Path(record_path(str(log.parent), program)).unlink()
+    log.unlink()
+    assert asking.unreached(home, error) is error
 
 
 def test_a_command_hardly_waits_where_all_is_down_and_nobody_is_at_work(tmp_path: Path) -> None:

@@ -16,13 +16,15 @@ from dsmt.errors import RefusedError, TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
 from dsmt.operations.connection import connect
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.keeping import is_kept, was_up
+from dsmt.operations.local.home import Home, is_up
+from dsmt.operations.local.keeping import broker_programs, is_kept, was_up
 from dsmt.operations.local.lock import is_held
 from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.steadiness import last_words
 from dsmt.operations.read.members import Broker
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
+from dsmt.system.records import process_of
 from dsmt.trust.identity import Identity
 
 PATIENCE_S = 1.5
@@ -40,7 +42,7 @@ def patience_s(home: Home, realm: RealmConfig) -> float:
 
 
 def unreached(home: Home, error: TransportError) -> TransportError:
-    """Why no broker answers, or lets anybody in: the disk of one of this home may be full, or none is here."""
+    """Why no broker answers, or lets anybody in: one of this home ends, or has a full disk, or none is here."""
     if error.code not in ("bus.unreachable", "bus.stranger"):
         return error
     if error.code == "bus.unreachable" and not home.names("brokers"):
@@ -48,11 +50,28 @@ def unreached(home: Home, error: TransportError) -> TransportError:
         said = f"; {some(runs)} {'runs' if len(runs) == 1 else 'run'} here, and will attach when one does" if runs else ""
         learns = "; dsmt join TOKEN here, where the realm has others by now" if home.is_joined else ""
         return TransportError(error.code, f"{error.message}{said}", next=f"dsmt up on a machine that has a broker{learns}")
-    full = [str(one) for one in (home.part("brokers", name) for name in home.names("brokers")) if _is_full(one)]
-    if not full:
+    brokers = {name: home.part("brokers", name) for name in home.names("brokers")}
+    full = [str(directory) for directory in brokers.values() if _is_full(directory)]
+    if full:
+        said = f"{error.message}: the disk of {' and of '.join(full)} is full"
+        return TransportError(error.code, said, next="free space there; it goes on by itself")
+    ended = (
+        [(name, *last) for name, directory in brokers.items() if (last := _ended(home, directory))] if is_up(home) else []
+    )
+    if not ended:
         return error
-    said = f"{error.message}: the disk of {' and of '.join(full)} is full"
-    return TransportError(error.code, said, next="free space there; it goes on by itself")
+    why = "; ".join(f"broker {name} of this home ends again and again: {words}" for name, words, _ in ended)
+    advice = f"see {' and '.join(str(log) for _, _, log in ended)}; it goes on by itself when it can"
+    return TransportError(error.code, f"{error.message}: {why}", next=advice)
+
+
+def _ended(home: Home, directory: Path) -> tuple[str, Path] | None:
+    """The last words of a broker that its keeper has still to start again, or of its server, and where they stand."""
+    for program in broker_programs(home.realm()):
+        log = directory / f"{program}.log"
+        if process_of(directory, program) is None and (words := last_words(log)):
+            return words, log
+    return None
 
 
 def _is_full(directory: Path) -> bool:

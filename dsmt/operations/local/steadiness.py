@@ -10,9 +10,11 @@ Rule 4: of who follows somebody, its record tells that it was there, though it l
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -89,14 +91,19 @@ async def check_programs(who: str) -> None:
 
 def broken(what: str, log: Path, then: str) -> FailedError:
     """Why what is installed does not run: `what` ends again and again, and `then` is what was left as it is."""
-    lines = [line for line in _tail(log).splitlines() if line.strip()]
-    last = f": {lines[-1].strip()}" if lines else ""
+    words = last_words(log)
+    last = f": {words}" if words else ""
     said = f"{what} ends again and again with dsmt {__version__}{last}; {then}"
     return FailedError("upgrade.broken", said, next=f"see {log}; or install the dsmt that ran before, and type it again")
 
 
-def _tail(log: Path) -> str:
+def last_words(log: Path) -> str:
+    """What a program has said last, of a line of its own log (`dsmt.logs`) the reason; empty for nothing."""
     try:
-        return log.read_bytes()[-4096:].decode("utf-8", "replace")
+        lines = log.read_bytes()[-4096:].decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    with suppress(ValueError, TypeError, AttributeError):
+        last = str(json.loads(last).get("reason") or last)
+    return last
