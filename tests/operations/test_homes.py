@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from dsmt.errors import FailedError, InputError, RefusedError
-from dsmt.operations.local import addresses, brokers, making
+from dsmt.operations.local import addresses, brokers, letting_in, making
 from dsmt.operations.local import home as homes
 from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.machine import check_broker
-from dsmt.operations.local.making import ensure_node, init
+from dsmt.operations.local.making import ensure_controller, ensure_node, init
 from dsmt.programs.configuration import IDENTITY, BrokerFile, NodeFile, RealmConfig
 from dsmt.programs.kept import KeeperFile
 from dsmt.trust.keys import SecretKey
@@ -160,3 +163,33 @@ def test_who_has_not_the_address_of_its_broker_is_told_what_helps_there(
     with pytest.raises(FailedError, match="is no address of this machine") as told:
         check_broker(home, "b1")
     assert told.value.next == f"give it that address; or {advice}"
+
+
+@pytest.mark.parametrize(
+    ("has_node", "advice"),
+    [
+        (True, "dsmt join TOKEN here makes this machine a node again, with --name under another name"),
+        (False, "dsmt node add --roles controller HOST, where the realm was made, gives controller/c1 another key"),
+    ],
+)
+def test_a_machine_of_which_nobody_is_let_in_is_told_what_helps_its_first_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_node: bool, advice: str
+) -> None:
+    home = Home(tmp_path)
+    init(home, name="test")
+    if has_node:
+        ensure_node(home, "n1")
+    else:
+        ensure_controller(home, "c1")
+    for file in (home.operator_file, home.root / "root.key", home.part("brokers", "b1") / "birth"):
+        file.unlink()
+
+    @asynccontextmanager
+    async def refused(*_: object, **__: object) -> AsyncIterator[None]:
+        raise RefusedError("trust.revoked", "its key was revoked")
+        yield
+
+    monkeypatch.setattr(letting_in, "reading", refused)
+    with pytest.raises(RefusedError, match="its key was revoked") as told:
+        asyncio.run(letting_in.check_let_in(home))
+    assert told.value.next.startswith(advice)

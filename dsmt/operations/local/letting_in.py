@@ -69,7 +69,7 @@ def members(home: Home, nodes: Sequence[str]) -> Iterator[Member]:
 
 
 async def check_let_in(home: Home) -> None:
-    """Raise `RefusedError` for a machine that has joined where none of its nodes is let in; where nobody tells, not."""
+    """Raise `RefusedError` for a machine that has joined where none of its members is let in; where nobody tells, not."""
     refused, realm = None, learnt(home)
     for member in members(home, home.names("nodes")):
         try:
@@ -79,10 +79,16 @@ async def check_let_in(home: Home) -> None:
         except RefusedError as error:
             if error.code not in ENDED:
                 return
-            node = member.name.removeprefix("node/")
-            refused = refused or RefusedError(error.code, error.message, next=mend(home, node))
+            refused = refused or RefusedError(error.code, error.message, next=_mend_member(home, member.name))
     if refused is not None:
         raise refused
+
+
+def _mend_member(home: Home, member: str) -> str:
+    role, _, name = member.partition("/")
+    if role == "node":
+        return mend(home, name)
+    return f"dsmt node add --roles {role} HOST, where the realm was made, gives {member} another key"
 
 
 def by_broker(home: Home, node: str, error: RefusedError) -> str:
