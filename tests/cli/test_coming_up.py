@@ -52,7 +52,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(coming_up, "reading", reading)
     monkeypatch.setattr(coming_up, "ended_brokers", lambda *_: {})
     monkeypatch.setattr(waiting, "watch", watch)
-    monkeypatch.setattr(coming_up.following, "here", waits_for_controllers)
+    monkeypatch.setattr(coming_up.far_members, "here", waits_for_controllers)
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32)))
     monkeypatch.setattr(coming_up, "read_identity", lambda _: identity)

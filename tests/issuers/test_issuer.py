@@ -237,8 +237,8 @@ def test_who_is_revoked_after_it_has_asked_is_given_no_other_certificate() -> No
     """What was asked before is answered later: an issuer does one thing after the other."""
     now, root, published = int(time.time()), SecretKey(bytes(32)), list[Draft]()
     issuer, node = (
-        root_issued(name, root, key=new_key(), now_s=now - 100, serial=os.urandom(16), lifetime_s=150)
-        for name in ("issuer/i1", "node/n1")
+        root_issued(name, root, key=new_key(), now_s=now - 100, serial=os.urandom(16), lifetime_s=lifetime_s)
+        for name, lifetime_s in (("issuer/i1", 100_000), ("node/n1", 150))
     )
     trust = TrustStore(Realm(name="test", roots=(root.public,)))
     trust.add_all([one.raw for one in (*issuer.chain, *node.chain)])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dsmt.errors import RefusedError
-from dsmt.operations.local import coming_up, following, migrating, moving
+from dsmt.operations.local import coming_up, far_members, migrating, moving
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.making import init
@@ -43,9 +43,9 @@ class Seen:
         patch.setattr(migrating, "planned", lambda _: PLANNED)
         patch.setattr(moving, "announced", announced)
         patch.setattr(moving, "announce", self._does("announce", None))
-        patch.setattr(following, "told", self._does("told", {"node/n7": 5}))
-        patch.setattr(following, "stays", self._does("stays", None))
-        patch.setattr(following, "come", self._does("come", ["node/n7"]))
+        patch.setattr(far_members, "told", self._does("told", {"node/n7": 5}))
+        patch.setattr(far_members, "stays", self._does("stays", None))
+        patch.setattr(far_members, "come", self._does("come", ["node/n7"]))
         patch.setattr(coming_up, "attached", self._does("attached", []))
 
     def _does(self, what: str, gives: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.others.copying import Copying
-from dsmt.bus.broker.others.others import Others
+from dsmt.bus.broker.others.holders import Holders
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.rules.session_words import SessionWords
@@ -86,7 +86,7 @@ def test_a_broker_that_forgets_its_past_is_caught(
 
 def going_on_from_now(patch: pytest.MonkeyPatch) -> None:
     """Over a leaf's link it is read on from now, whatever the upstream before had of it, and the leaf of that one (E5)."""
-    patch.setattr(Others, "_handed_ms", lambda self, *_: self._recorder.time.now_ms())
+    patch.setattr(Holders, "handed_ms", lambda self, *_: self.copying._now_ms())
 
 
 def a_leaf_like_all_others(patch: pytest.MonkeyPatch) -> None:
