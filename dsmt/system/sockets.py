@@ -15,7 +15,7 @@ def family_of(host: str) -> socket.AddressFamily:
     """The kind of address at which a host is reached, or listens: that of IPv4 where it has one. A name is looked up."""
     if ":" in host:
         return socket.AF_INET6
-    with suppress(OSError):
+    with suppress(OSError, UnicodeError):  # the second for a label that no name can have, which is found by nobody
         kinds = {one[0] for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         return socket.AF_INET6 if kinds == {socket.AF_INET6} else socket.AF_INET
     return socket.AF_INET

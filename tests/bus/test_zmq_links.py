@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from nacl.bindings import crypto_scalarmult_base
@@ -85,3 +87,44 @@ def test_where_no_machine_answers_a_connection_is_given_up_soon() -> None:
         return took
 
     assert CONNECT_S * 0.9 < asyncio.run(asyncio.wait_for(play(), 30)) < HANDSHAKE_S
+
+
+@pytest.mark.parametrize("host", ["a..b", "a b"])
+def test_what_an_operator_gave_as_the_address_of_a_broker_and_is_none_ends_nobody_who_tries_it(host: str) -> None:
+    async def play() -> None:
+        network = ZmqNetwork()
+        with pytest.raises(TransportError) as refused:
+            await network.connect(f"{host}:1", os.urandom(32), server_key=os.urandom(32))
+        assert refused.value.code == "link.refused"
+        network.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_who_has_no_descriptor_left_for_a_link_tries_again_later() -> None:
+    async def play() -> None:
+        network, secret = ZmqNetwork(), os.urandom(32)
+        listener = await network.listen("127.0.0.1:0", secret, admit=lambda _: True, writable=lambda _: None)
+        server_key = crypto_scalarmult_base(secret)
+        await (await network.connect(listener.address, os.urandom(32), server_key=server_key)).close()
+        for more in range(5):
+            with few_descriptors(more), suppress(TransportError):
+                await (await network.connect(listener.address, os.urandom(32), server_key=server_key)).close()
+        link = await network.connect(listener.address, os.urandom(32), server_key=server_key)
+        await link.close()
+        await listener.close()
+        network.close()
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+
+
+@contextmanager
+def few_descriptors(more: int) -> Iterator[None]:
+    """So many more descriptors can be opened here."""
+    before, lowest = resource.getrlimit(resource.RLIMIT_NOFILE), os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from socket import AF_INET6, AddressFamily
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -26,6 +27,11 @@ class ZmqLink:
         self._loop = asyncio.get_running_loop()
         self._edges = Edges(self._drain, dealer, monitor)
         self._edges.begin()
+
+    def reach(self, family: AddressFamily) -> None:
+        """Begin to connect. Raises `zmq.ZMQError` for what is no address."""
+        self._dealer.setsockopt(zmq.IPV6, int(family is AF_INET6))
+        self._dealer.connect(f"tcp://{self._address}")
 
     async def shaken(self) -> None:
         """Wait for the end of the handshake. Raises `TransportError`."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from socket import AF_INET6, AddressFamily
+from socket import AddressFamily
 from typing import Any, Final
 
 import zmq
 
 from dsmt.bus.zeromq.link import ZmqLink
 from dsmt.bus.zeromq.listener import ZmqListener
-from dsmt.bus.zeromq.sockets import LINGER_MS, secure
+from dsmt.bus.zeromq.sockets import secure
 from dsmt.errors import TransportError
 from dsmt.event.addresses import host_of, is_number
 from dsmt.ports.network import Peer
@@ -43,33 +43,46 @@ class ZmqNetwork:
 
     async def connect(self, address: str, secret: bytes, *, server_key: bytes) -> ZmqLink:
         """Connect within `CONNECT_S`, and finish the handshake within 5 seconds. Raises `TransportError`."""
-        if self._context is None:
-            self._context = zmq.Context()
-        dealer = self._context.socket(zmq.DEALER)
-        secure(dealer, secret)
-        dealer.setsockopt(zmq.CURVE_SERVERKEY, server_key)
-        dealer.setsockopt(zmq.RECONNECT_IVL, -1)
-        dealer.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECT_S * 1000))
-        dealer.setsockopt(zmq.LINGER, LINGER_MS)
-        monitor = dealer.get_monitor_socket(_FAILED | _LOST | zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        link = ZmqLink(dealer, monitor, address)
         try:
-            dealer.setsockopt(zmq.IPV6, int(await _family(host_of(address)) is AF_INET6))
-            dealer.connect(f"tcp://{address}")
+            link = self._made(address, secret, server_key)
+        except zmq.ZMQError as error:  # no descriptor is left
+            raise _refused(address, error) from error
+        try:
+            link.reach(await _family(host_of(address)))
             await link.shaken()
         except zmq.ZMQError as error:
             await link.close()
-            raise TransportError("link.refused", f"cannot connect to {address}: {error.strerror}") from error
+            raise _refused(address, error) from error
         except BaseException:
             await link.close()
             raise
         return link
+
+    def _made(self, address: str, secret: bytes, server_key: bytes) -> ZmqLink:
+        """A link that does not connect yet. Raises `zmq.ZMQError`, and then holds nothing."""
+        if self._context is None:
+            self._context = zmq.Context()
+        dealer = self._context.socket(zmq.DEALER)
+        try:
+            secure(dealer, secret)
+            dealer.setsockopt(zmq.CURVE_SERVERKEY, server_key)
+            dealer.setsockopt(zmq.RECONNECT_IVL, -1)
+            dealer.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECT_S * 1000))
+            monitor = dealer.get_monitor_socket(_FAILED | _LOST | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        except zmq.ZMQError:
+            dealer.close(linger=0)
+            raise
+        return ZmqLink(dealer, monitor, address)
 
     def close(self) -> None:
         """End the context; links must be closed before."""
         if self._context is not None:
             self._context.term()
             self._context = None
+
+
+def _refused(address: str, error: zmq.ZMQError) -> TransportError:
+    return TransportError("link.refused", f"cannot connect to {address}: {error.strerror}")
 
 
 async def _family(host: str) -> AddressFamily:
