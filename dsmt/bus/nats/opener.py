@@ -16,11 +16,11 @@ from typing import Final
 
 import cbor2
 
-from dsmt.bus.nats.link import NatsLink, Publication
+from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.streams import Stored, held_on, last_of_each
 from dsmt.bus.rules.authority import check_revocation
 from dsmt.bus.wire.subjects import SubjectParts, Subjects
-from dsmt.errors import UnusableEventError
+from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.codec import decode_part
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.hlc import BOUND_MS
@@ -121,7 +121,10 @@ class NatsOpener:
 
     async def introduce(self, link: NatsLink, sayer: Identity) -> None:
         """Put a source's own certificates where readers look for them, unless they are there. Raises `TransportError`."""
-        await self._put(link, sayer.name, sayer.name, sayer.key.key_id, [one.raw for one in sayer.chain])
+        try:
+            await self._put(link, sayer.name, sayer.name, sayer.key.key_id, [one.raw for one in sayer.chain])
+        except ApiError as error:  # a disk is full, perhaps
+            raise TransportError("nats.stream", f"the certificates of {sayer.name} were not stored: {error}") from error
 
     async def vouch(self, link: NatsLink, sayer: str, signed: SignedEvent) -> None:
         """Put the certificates of who signed a re-offered fact beside it."""

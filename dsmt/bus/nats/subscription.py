@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -42,6 +43,7 @@ BOOKMARK_S: Final = 0.25
 IDLE_S: Final = 5.0
 """How long it waits for anything; then it looks whether its mark is still to come."""
 RETRY_S: Final = 0.1
+_TOKEN: Final = re.compile(rb"[0-9]{1,18}")
 
 Held = Callable[[], Awaitable[NatsLink]]
 
@@ -310,8 +312,8 @@ class NatsSubscription:
             if stored.row >= self._began and not self._completed:
                 self._complete()
             return
-        token = int(stored.raw)
-        if token > self._echoed:
+        token = int(stored.raw) if _TOKEN.fullmatch(stored.raw) else 0  # a server answers on whatever subject it is told
+        if self._echoed < token <= self._token:
             self._echoed = token
             self._deliveries.mark(Bookmark(self._cursor(stored.row), self._is_whole, token))
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
 import cbor2
+import msgspec
 
 from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.bus.wire.nkeys import account_nkey
@@ -43,18 +44,22 @@ def read_connection_name(name: str, realm: str) -> Hello:
     if len(words) != _WORDS or not all(one.isdecimal() and len(one) < 20 for one in words[1:4]):
         raise UnusableEventError("nats.name", f"{name[:200]!r} is not how a source of dsmt calls its connection")
     attachment, incarnation, pid = map(int, words[1:4])
-    return Hello(
-        protocol=PROTOCOL,
-        realm=realm,
-        name=words[0],
-        incarnation=incarnation,
-        firm=False,
-        attachment=attachment,
-        pid=pid or None,
-        version=words[4],
-        address="" if words[5] == "-" else words[5],
-        reads=words[6] == _READS,
-    )
+    hello = {
+        "protocol": PROTOCOL,
+        "realm": realm,
+        "name": words[0],
+        "incarnation": incarnation,
+        "firm": False,
+        "attachment": attachment,
+        "pid": pid or None,
+        "version": words[4],
+        "address": "" if words[5] == "-" else words[5],
+        "reads": words[6] == _READS,
+    }
+    try:
+        return msgspec.convert(hello, Hello)  # its numbers go into facts
+    except msgspec.ValidationError as error:
+        raise UnusableEventError("nats.name", f"{name[:200]!r} is not how a source calls its connection: {error}") from error
 
 
 def certificates_token(raws: Sequence[bytes]) -> str:

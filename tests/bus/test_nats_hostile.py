@@ -1,0 +1,84 @@
+"""What NATS or a member may put where a source reads, and ends nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.bus.nats.link import ApiError
+from dsmt.bus.nats.opener import NatsOpener
+from dsmt.bus.nats.streams import Stored
+from dsmt.bus.nats.subscription import NatsSubscription
+from dsmt.bus.wire.nats_tokens import connection_name, read_connection_name
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import TransportError, UnusableEventError
+from dsmt.event.kinds.numbers import GREATEST_COUNT
+from dsmt.ports.bus import Bookmark, Interest
+from dsmt.ports.realm import About
+from dsmt.trust.identity import root_issued
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm, TrustStore
+
+SUBJECTS = Subjects("r")
+
+
+def subscription() -> NatsSubscription:
+    opener: Any = SimpleNamespace(revocations=0)
+    return NatsSubscription(
+        "operator/alice",
+        Interest(("user/",), bookmarks=True),
+        subjects=SUBJECTS,
+        opener=opener,
+        held=lambda: asyncio.sleep(3600),  # type: ignore[arg-type, return-value]
+        now=lambda: 0.0,
+        now_ms=lambda: 1000,
+    )
+
+
+@pytest.mark.parametrize("raw", [b"", b'{"type":"io.nats.jetstream.api.v1.info"}', b"-1", b"\xff", b"9" * 5000, b"1_0"])
+def test_what_a_server_answers_where_a_reader_has_its_tokens_ends_no_reader(raw: bytes) -> None:
+    """Who asks a server says on which subject it answers, and needs no permission for that."""
+
+    async def play() -> None:
+        one, link = subscription(), Any
+        one.mark(3)
+        place = SUBJECTS.mark("operator/alice", one._number, begins=False)
+        await one._one(link, Stored(place, 1, 1000, raw))  # type: ignore[arg-type]
+        await one._one(link, Stored(place, 2, 1000, b"4"))  # type: ignore[arg-type]  # nobody has asked for it yet
+        await one._one(link, Stored(place, 3, 1000, b"3"))  # type: ignore[arg-type]
+        one._deliveries.hand_on()
+        marks = [told for told in await one._deliveries.next() if isinstance(told, Bookmark)]
+        assert [mark.token for mark in marks] == [3]
+
+    asyncio.run(play())
+
+
+def test_that_no_certificates_are_stored_is_tried_again_by_who_attaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of a server may be full: who has just been born has none there yet."""
+    key = SecretKey(os.urandom(32))
+    trust = TrustStore(Realm(name="r", roots=(key.public,)))
+    sayer = root_issued("operator/alice", key, key=key, now_s=0, serial=bytes(16))
+
+    class Link:
+        async def publish(self, *_: object) -> None:
+            raise ApiError(10047, "insufficient storage resources available")
+
+    async def nothing(*_: object) -> list[Stored]:
+        return []
+
+    monkeypatch.setattr("dsmt.bus.nats.opener.last_of_each", nothing)
+    link: Any = Link()
+    with pytest.raises(TransportError, match="insufficient storage"):
+        asyncio.run(NatsOpener(trust, SUBJECTS, lambda: 0.0).introduce(link, sayer))
+
+
+@pytest.mark.parametrize("numbers", [(GREATEST_COUNT + 1, 1, 1), (1, GREATEST_COUNT + 1, 1), (1, 1, GREATEST_COUNT + 1)])
+def test_a_connection_that_names_a_number_of_which_no_fact_can_tell_is_no_source(numbers: tuple[int, int, int]) -> None:
+    """A gate's words of one turn are said together: none of the others would be."""
+    attachment, incarnation, pid = numbers
+    with pytest.raises(UnusableEventError):
+        read_connection_name(connection_name("operator/a", About(pid, "1", ""), attachment, incarnation), "r")
