@@ -9,6 +9,7 @@ Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; a
 Rule 6: `start` is idempotent: while the process of the record lives, it is the answer.
 Rule 7: a kept program that asked, and has ceased to, hangs: it is killed, and so started again (`pings`).
 Rule 8: `anew` has it end the kept programs, and then begin anew in this very process (`anew`).
+Rule 9: that there is no descriptor or no memory for a moment ends it never: what is due is tried again (`again`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -28,6 +30,7 @@ import msgspec
 from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
+from dsmt.programs.again import Again
 from dsmt.programs.anew import ENDING, NOTHING, Family, Forked, Past, begin_anew, past_of
 from dsmt.programs.pings import Pings
 from dsmt.programs.wards import Wards
@@ -88,14 +91,12 @@ class Spawner:
         self.family = Family(past)
         self.anew = ""  # the Python with which to go on when `run` has returned
         self._clock = LinuxClock()
-        now = self._clock.boottime()
-        self._kept = [KeptProgram(program, where or directory, Keeping(now=now)) for program, where in kept]
+        self._kept = [KeptProgram(one, where or directory, Keeping(now=self._clock.boottime())) for one, where in kept]
         self._selector = selectors.DefaultSelector()
-        self._stopping = False
-        self._descriptors = {lock}
+        self._stopping, self._descriptors = False, {lock}
         self._wakeups = socket.socketpair()
         self._wards = Wards(nodes, self._selector, self._descriptors, self._clock.boottime, begin=self._begin_node)
-        self._pings = Pings()
+        self._pings, self._again = Pings(), Again(_say)
         self._catch_signals()
         self._socket = MessageSocket(directory, SOCKET, self._selector, self._answer)
 
@@ -104,20 +105,23 @@ class Spawner:
         _record(record_path(self._directory, "spawner"), _own_identity())
         self._reap()
         while not (self._stopping and all(kept.identity is None for kept in self._kept)):
-            for kept in self._kept:
-                self._do(kept, kept.keeping.tick(self._clock.boottime()))
-            self._wards.tick()
-            if told := self._socket.tick(self._clock.boottime()):
-                _say(told)
-            for identity in self._pings.hung(self._clock.boottime()):
-                _send(identity, signal.SIGKILL)
-            for key, _events in self._selector.select(self._timeout()):
-                call: Callable[[], None] = key.data
-                call()
+            self._again.all((self._reap, *(partial(self._tick, kept) for kept in self._kept), self._wards.tick, self._look))
+            self._again.all([key.data for key, _events in self._selector.select(self._timeout())])
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # from now on these wait for the next spawner (sigprocmask(2))
-        self._on_signals(self._wakeups[0])
+        self._again.all((partial(self._on_signals, self._wakeups[0]),))
+
+    def _look(self) -> None:
+        """See whether the socket is in its place, and whether somebody hangs."""
+        now = self._clock.boottime()
+        if told := self._socket.tick(now):
+            _say(told)
+        for identity in self._pings.hung(now):
+            _send(identity, signal.SIGKILL)
 
     # -- the kept programs
+
+    def _tick(self, kept: KeptProgram) -> None:
+        self._do(kept, kept.keeping.tick(self._clock.boottime()))
 
     def _do(self, kept: KeptProgram, effects: Sequence[Effect]) -> None:
         """Do what the machine of a kept program asks for."""
@@ -133,15 +137,15 @@ class Spawner:
     def _start(self, kept: KeptProgram) -> None:
         """Watch the process that a spawner before this one left alive, or fork one."""
         now = self._clock.boottime()
-        identity = process_of(kept.directory, kept.program)
-        descriptor = None if identity is None else open_pidfd(identity)
-        if identity is not None and descriptor is not None:
-            kept.identity = identity
-            self._descriptors.add(descriptor)
-            self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._adopted_ended(identity, descriptor))
-            self._do(kept, kept.keeping.started(now, began=identity.started / TICKS))
-            return
         try:
+            identity = process_of(kept.directory, kept.program)
+            descriptor = None if identity is None else open_pidfd(identity)
+            if identity is not None and descriptor is not None:
+                kept.identity = identity
+                self._descriptors.add(descriptor)
+                self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._adopted_ended(identity, descriptor))
+                self._do(kept, kept.keeping.started(now, began=identity.started / TICKS))
+                return
             kept.identity = self._fork(kept.program, kept.directory, "")
             self._do(kept, kept.keeping.started(now))
         except (DsmtError, OSError) as error:
@@ -150,10 +154,10 @@ class Spawner:
 
     def _adopted_ended(self, identity: ProcessIdentity, descriptor: int) -> None:
         """A kept program that is no child of ours has ended; nobody can say how."""
+        self._reap()  # first: where that fails it is tried again
         self._selector.unregister(descriptor)
         self._descriptors.discard(descriptor)
         os.close(descriptor)
-        self._reap()
         self._kept_ended(identity)
 
     def _kept_ended(self, identity: ProcessIdentity) -> None:
@@ -378,9 +382,10 @@ def _record(path: str, identity: ProcessIdentity) -> None:
 
 
 def _send(identity: ProcessIdentity | None, number: int) -> None:
-    """Send a signal to this very process, if there is one."""
-    if identity is not None:
-        send_signal(identity, number)
+    """Send a signal to this very process, if there is one. Who is asked in vain is killed, again and again (`keeping`)."""
+    with contextlib.suppress(OSError):
+        if identity is not None:
+            send_signal(identity, number)
 
 
 def _say(sentence: str) -> None:

@@ -72,7 +72,7 @@ class MessageSocket:
             client.close()
 
     def _accept(self) -> None:
-        """Take a client."""
+        """Take a client. Raises OSError where there is no descriptor for it: it waits."""
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             client, _address = self._listening.accept()
             client.setblocking(False)
@@ -112,14 +112,15 @@ def _bind(directory: str, name: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     before = os.umask(0o177)
     try:
-        listening.bind(f"/proc/self/fd/{descriptor}/{name}")
-        listening.listen(CLIENTS)
-    except OSError:
-        listening.close()
-        raise
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            listening.bind(f"/proc/self/fd/{descriptor}/{name}")
+            listening.listen(CLIENTS)
+        except OSError:
+            listening.close()
+            raise
     finally:
         os.umask(before)
         os.close(descriptor)
