@@ -7,6 +7,8 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +255,32 @@ def test_what_cannot_be_read_here_and_there_does_not_end_what_is_given_of_a_stor
     monkeypatch.setattr(left, "_rows", rows)
     assert len(list(left.parts())) == len(asked)
     assert asked == list(range(21))
+
+
+DIGEST = sha256(b"ab").digest()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "UPDATE blobs SET chunks = 1 << 60",
+        "UPDATE blobs SET chunks = 'many'",
+        "UPDATE blobs SET chunks = 1e300",
+        "UPDATE blobs SET payer = x'ff'",
+        "UPDATE blobs SET digest = 'text'",
+        "UPDATE chunks SET chunk = 'text' WHERE number = 1",
+        "UPDATE chunks SET number = 'text' WHERE number = 1",
+    ],
+)
+def test_any_value_of_a_damaged_depot_ends_nobody_who_takes_it_over(tmp_path: Path, wrong: str) -> None:
+    with closing(SqliteStore(str(tmp_path / "s.db"), identity="a" * 16)) as store:
+        for number, chunk in enumerate((b"a", b"b")):
+            store.blobs.put_chunk(DIGEST, number, chunk, payer="operator/a", now_ms=1000)
+        store.blobs.keep(DIGEST, 2, now_ms=1000)
+        assert store.blobs.get(DIGEST) is not None
+    with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as db:
+        db.execute(wrong)
+    found = list(islice(StoreRemains(str(tmp_path / "s.db")).chunks(), 1000))
+    assert len(found) <= 2
+    assert all(isinstance(digest, bytes) and isinstance(payer, str) for digest, payer, _, _ in found)
+    assert all(isinstance(chunk, bytes) for _, _, _, chunk in found)

@@ -1,6 +1,6 @@
 """Remains: what is sound in a damaged store on SQLite that was set aside (rule B11).
 
-Rule 1: it is read row by row; what cannot be read, or is not what was written, is passed over.
+Rule 1: it is read row by row; what cannot be read, or is not what was written, is passed over. Any value may be anything.
 Rule 2: nothing in it is trusted: who takes events over checks their signatures, and of blobs the digest.
 """
 
@@ -19,6 +19,8 @@ from dsmt.event.burst import Burst, parts_of
 from dsmt.ports.store import Row
 
 _ROWS: Final = 200
+_UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What is raised where something cannot be read; the second where a damaged page is put into words."""
 _MISSED: Final = 100_000
 """After so many rows that cannot be read one behind the other there are no more."""
 
@@ -57,7 +59,7 @@ class StoreRemains:
                 last = max(last, one[3]) if isinstance(one[3], int) else last
                 with suppress(FailedError, sqlite3.Error, TypeError, ValueError):
                     found.append(row_of(one, lambda first: self._burst(db, first), self._path))
-        except sqlite3.Error:
+        except _UNREADABLE:
             return found, last, False
         return found, last, count < _ROWS
 
@@ -71,9 +73,10 @@ class StoreRemains:
         """The chunks of whole blobs that can be read: digest, payer, number, chunk; those of each in their order."""
         with closing(self._opened()) as db:
             for digest, payer, count in _each(db, "SELECT digest, payer, chunks FROM blobs WHERE whole = 1"):
-                for number in range(count):
-                    asked = "SELECT chunk FROM chunks WHERE digest = ? AND number = ?"
-                    yield from ((digest, payer, number, chunk) for (chunk,) in _each(db, asked, (digest, number)))
+                if isinstance(digest, bytes) and isinstance(payer, str):
+                    asked = "SELECT number, chunk FROM chunks WHERE digest = ? AND number < ? ORDER BY number"
+                    found = _each(db, asked, (digest, count))  # not so many as it says: that may be any number
+                    yield from ((digest, payer, number, chunk) for number, chunk in found if isinstance(chunk, bytes))
 
     def _opened(self) -> sqlite3.Connection:
         db = Database(self._path, lambda path: sqlite3.connect(path, isolation_level=None)).connection
@@ -85,5 +88,5 @@ class StoreRemains:
 
 def _each(db: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
     """What a statement finds, as far as it can be read."""
-    with suppress(sqlite3.Error):
+    with suppress(*_UNREADABLE):
         yield from db.execute(statement, values)
