@@ -22,7 +22,7 @@ from dsmt.programs.bus import realm_ms, the_bus
 from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, read_identity
 from dsmt.programs.damage import found_in, open_sound, remains, set_aside, told
 from dsmt.programs.kept import keep_keeper
-from dsmt.programs.running import run_until_signalled
+from dsmt.programs.running import run_beside, run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.procfs import boot
@@ -98,11 +98,7 @@ async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile, o
         entropy=SystemEntropy(),
         reach=lambda there: the_bus(identity, TrustStore(config.realm.realm, verify=check), there, reads=True),
     )
-    keeping = asyncio.ensure_future(keep_keeper("broker", directory, lambda record: broker.say("keeper", record)))
-    try:
-        await broker.run()
-    finally:
-        keeping.cancel()
+    await run_beside(broker.run(), keep_keeper("broker", directory, lambda record: broker.say("keeper", record)))
 
 
 async def _told_ms(others: list[BrokerAddress]) -> int | None:

@@ -42,8 +42,9 @@ class SetAside:
         return f"the store was damaged, and is set aside as {lies}; what is sound in it is taken over into a new one"
 
     def taken(self) -> None:
-        """All that is sound was taken over."""
-        _rename(self._path, self._path.with_name(self._path.name.removesuffix(_NEW)))
+        """All that is sound was taken over; where a disk does not let that be said it is taken over once more later."""
+        with suppress(OSError):
+            _rename(self._path, self._path.with_name(self._path.name.removesuffix(_NEW)))
 
 
 def open_sound(directory: Path, broker: str, *, synced: bool) -> SqliteStore:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Never
 
@@ -21,7 +22,7 @@ from dsmt.ports.realm import About
 from dsmt.programs.bus import nats_missing
 from dsmt.programs.configuration import ANEW, BIRTH, IDENTITY, BrokerFile, GateFile, read_identity
 from dsmt.programs.kept import keep_keeper, on_the_bus
-from dsmt.programs.running import run_until_signalled
+from dsmt.programs.running import run_beside, run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
@@ -48,8 +49,9 @@ def serve(directory: str) -> int:
     with subprocess.Popen(argv) as server:
         try:
             running = identity_of(server.pid)
-            if running is not None:
-                write_record(record_path(directory, "nats_server"), running)
+            with suppress(OSError):  # a full disk takes no records
+                if running is not None:
+                    write_record(record_path(directory, "nats_server"), running)
             return main(directory)
         finally:
             server.terminate()
@@ -89,13 +91,8 @@ async def _serve(directory: Path) -> None:
         full=lambda: str(directory) if disk.is_full else "",
         low=lambda: disk.is_low,
     )
-    keeping = asyncio.ensure_future(keep_keeper("broker", directory, on_the_bus(gate.bus)))
-    looking = asyncio.ensure_future(disk.look(lambda: ask_to_end(directory, "nats_server")))
-    try:
-        await gate.run()
-    finally:
-        keeping.cancel()
-        looking.cancel()
+    keeping = keep_keeper("broker", directory, on_the_bus(gate.bus))
+    await run_beside(gate.run(), keeping, disk.look(lambda: ask_to_end(directory, "nats_server")))
 
 
 class ServerDisk:

@@ -50,6 +50,10 @@ def main(directory: str) -> int:
     except RefusedError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit
+    except OSError as error:  # a full disk keeps no server from what it holds: it starts as it did before
+        if not config.exists():
+            raise
+        sys.stderr.write(f"{error}: the server starts with the configuration that it had\n")
     binary = program()
     return os.execv(binary, [binary, "-c", str(config)])  # noqa: S606 - it takes the place of this process
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +69,17 @@ async def until_over(running: asyncio.Future[None], *beside: asyncio.Future[Any]
         for one in done:
             if not one.cancelled():
                 one.result()
+
+
+async def run_beside(work: Coroutine[Any, Any, None], *beside: Coroutine[Any, Any, Any]) -> None:
+    """Do something until it is over, and others beside it for as long (`until_over`); none of it goes on behind this."""
+    tasks = [asyncio.ensure_future(one) for one in (work, *beside)]
+    try:
+        await until_over(*tasks)
+    finally:
+        for one in tasks:
+            one.cancel()
+        await asyncio.wait(tasks)
 
 
 def note_attached(directory: Path) -> None:

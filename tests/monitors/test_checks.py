@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import socket
@@ -351,3 +352,18 @@ def test_a_command_that_closes_its_output_and_goes_on_costs_nothing_meanwhile(mo
     result = asyncio.run(RealChecks().run(told, address="", ports={}, env={}, directory=str(tmp_path)))
     assert (result.passed, result.evidence) == (True, "/bin/sh: exit code 0: closed")
     assert len(reads) < 10
+
+
+def test_a_command_whose_end_nobody_could_see_does_not_go_on(tmp_path, monkeypatch):
+    pids = []
+
+    def none_left(pid):
+        pids.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(exec_check.os, "pidfd_open", none_left)
+    result = try_once(ExecCheck(command=("sleep", "600")))
+    monkeypatch.undo()
+    assert (result.passed, result.broken) == (False, True)
+    assert "Too many open files" in result.evidence
+    assert identity_of(pids[0]) is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
 
-from dsmt.programs import nats_gate
+from dsmt.programs import nats_gate, nats_server
 from dsmt.programs.configuration import read_config, write_config
 from dsmt.programs.kept import KeeperFile
 from dsmt.programs.nats_gate import FULL_BYTES, ROOM_BYTES, ServerDisk
@@ -71,3 +72,23 @@ def test_of_a_disk_with_less_than_what_is_kept_for_events_little_is_left(
 
     asyncio.run(main())
     assert disk.is_low == low
+
+
+def test_a_server_starts_on_a_full_disk_with_the_configuration_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+
+    def full(place: str, _content: bytes, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", place)
+
+    monkeypatch.setattr(nats_server, "configuration", lambda *_, **__: "server_name: b1")
+    monkeypatch.setattr(nats_server, "program", lambda: "/bin/nats-server")
+    monkeypatch.setattr(nats_server.os, "execv", lambda _, argv: started.append(argv))
+    nats_server.main(str(tmp_path))
+    monkeypatch.setattr(nats_server, "write_atomically", full)
+    nats_server.main(str(tmp_path))
+    assert started == [["/bin/nats-server", "-c", str(tmp_path / "server.conf")]] * 2
+    (tmp_path / "server.conf").unlink()
+    with pytest.raises(OSError, match="No space left"):
+        nats_server.main(str(tmp_path))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dsmt.programs.running import until_over
+from dsmt.programs.running import run_beside, until_over
 
 
 def test_what_fails_beside_a_program_s_work_ends_it_and_what_is_cancelled_there_does_not() -> None:
@@ -37,3 +37,37 @@ def test_a_program_whose_work_is_over_ends_whatever_is_done_beside_it(how: str) 
         assert not beside.done()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["fails", "is over", "is cancelled"])
+def test_nothing_that_is_done_beside_a_broker_fails_unseen_nor_goes_on_behind_it(how: str) -> None:
+    """A broker that keeps its keeper no more, or a gate that looks at its disk no more, would be found out by nobody."""
+    ended: list[str] = []
+
+    async def lasts(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(name)
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise OSError("no descriptor is left")
+
+    async def main() -> None:
+        work = asyncio.sleep(0) if how == "is over" else lasts("work")
+        running = asyncio.ensure_future(run_beside(work, lasts("beside"), *([fails()] if how == "fails" else [])))
+        await asyncio.sleep(0)
+        if how == "is cancelled":
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        elif how == "fails":
+            with pytest.raises(OSError, match="no descriptor"):
+                await running
+        else:
+            await running
+        assert sorted(ended) == (["beside"] if how == "is over" else ["beside", "work"])
+
+    asyncio.run(asyncio.wait_for(main(), 10))

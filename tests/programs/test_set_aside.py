@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from dsmt.bus.store.sums import damaged
 from dsmt.errors import FailedError
 from dsmt.programs import damage
-from dsmt.programs.damage import KEPT, open_sound, set_aside
+from dsmt.programs.damage import KEPT, open_sound, remains, set_aside
 
 
 def test_of_the_stores_that_were_set_aside_the_newest_stay_and_of_the_others_nothing(tmp_path: Path) -> None:
@@ -67,3 +68,22 @@ def test_the_log_of_a_store_is_set_aside_before_it_so_that_no_new_one_is_made_be
         (tmp_path / f"store.db{end}").write_bytes(b"damaged")
     set_aside(tmp_path, damaged("it", "row 40"))
     assert moved == ["store.db-wal", "store.db"]
+
+
+def test_a_disk_that_does_not_let_it_be_said_that_all_was_taken_over_ends_no_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken over once more at the next start."""
+
+    def full(path: Path, _to: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    open_sound(tmp_path, "broker/b1", synced=False).close()
+    set_aside(tmp_path, damaged(str(tmp_path / "store.db"), "row 40"))
+    monkeypatch.setattr(Path, "rename", full)
+    for one in remains(tmp_path):
+        one.taken()
+    monkeypatch.undo()
+    assert len(remains(tmp_path)) == 1
+    remains(tmp_path)[0].taken()
+    assert remains(tmp_path) == ()

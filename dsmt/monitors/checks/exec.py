@@ -107,9 +107,15 @@ def _start(argv: tuple[str, ...], env: Mapping[str, str], directory: str, output
         start_new_session=True,
         **becoming(account),
     )
-    child.returncode = 0  # or Popen would reap it and warn; the watch does that
     output.close_write_end()
-    return ProcessWatch(child.pid, os.pidfd_open(child.pid))
+    try:
+        watched = ProcessWatch(child.pid, os.pidfd_open(child.pid))
+    except OSError:  # nobody would see its end
+        child.kill()
+        child.wait()
+        raise
+    child.returncode = 0  # or Popen would reap it and warn; the watch does that
+    return watched
 
 
 def _told(program: str, ended: Exit, last_line: str) -> str:

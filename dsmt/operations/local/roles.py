@@ -15,6 +15,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -144,13 +145,20 @@ def accept(home: Home, told: RoleOrder) -> Answer:
         ControllerFile(realm=realm).write(home.part("controllers", told.name))
     for source, identity in identities.items():
         write_secret(files[source], dump(identity))
-        _key_file(home, source).unlink(missing_ok=True)
-    if (home.root / ASKED).exists():
+    for source, file in files.items():
+        _let_go(_key_file(home, source), file)
+    with suppress(OSError):  # keys of other roles, for which nobody has come back
         (home.root / ASKED).rmdir()
     reach_at(home, realm)
     begin_anew(home, {*identities, *([f"broker/{told.name}"] if told.removed else [])})
     here: BrokerAddress | None = of_home(home).get(told.name)
     return Answer() if here is None else Answer(address=here.address, public=here.public.hex(), route=here.route)
+
+
+def _let_go(key: Path, identity: Path) -> None:
+    """Remove a key that has its certificate; who was killed in between has left it."""
+    if key.exists() and identity.exists() and SecretKey(key.read_bytes()).public == read_identity(identity).key.public:
+        key.unlink()
 
 
 def _make_broker(home: Home, told: RoleOrder, file: BrokerFile, public: bytes) -> None:

@@ -147,3 +147,32 @@ def test_a_broker_that_was_removed_and_is_given_again_is_begun_anew_with_where_t
     ((directory, program, known),) = begun
     assert (directory, program) == (file, "broker")
     assert there[0] in known, "it was written before"
+
+
+def test_who_was_killed_while_it_took_certificates_goes_on_and_no_key_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(tmp_path)
+    first, real = host.asked(NOW_S), Path.unlink
+
+    def killed(path: Path, **more: bool) -> None:
+        if path.parent.name == "asked":
+            raise KeyboardInterrupt
+        real(path, **more)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        host.given(NOW_S, {"issuer/one": first["issuer/one"]})
+    monkeypatch.undo()
+    again = host.asked(NOW_S)
+    assert again == {source: public for source, public in first.items() if source != "issuer/one"}
+    host.given(NOW_S, again)
+    assert host.keys == first
+    assert not (host.home.root / "asked").exists()
+
+
+def test_keys_of_a_role_for_which_nobody_came_back_keep_no_other_one_waiting(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    first = host.asked(NOW_S)
+    host.given(NOW_S, {source: public for source, public in first.items() if source != "broker/one"})
+    assert host.asked(NOW_S) == {"broker/one": first["broker/one"]}, "it goes on with its key"
