@@ -9,6 +9,7 @@ Rule 4: what was trimmed is said, exactly, in the turn in which it went (B6).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -19,7 +20,7 @@ from dsmt.event.kinds.broker import BrokerStats, TrimRecord
 from dsmt.event.kinds.source import Heartbeat, Started
 from dsmt.event.records import from_data
 from dsmt.event.rowset import RowSet
-from dsmt.ports.store import Kept, Row
+from dsmt.ports.store import Kept, Row, StoreFullError
 
 FRESH_S: Final = 1.0
 
@@ -74,7 +75,8 @@ class BrokerReporter:
             if row.topic == self._stats_topic:
                 self.signed_head = row.raw
             elif row.topic == self._trimmed_topic:
-                self._store.told(from_data(TrimRecord, row.read().event.data).number, row.row)
+                with suppress(StoreFullError):  # the record is stored: it is said once more with the next trimming
+                    self._store.told(from_data(TrimRecord, row.read().event.data).number, row.row)
 
     def trimmed(self) -> None:
         """Say what was trimmed and not said yet."""

@@ -56,7 +56,7 @@ from dsmt.errors import FailedError
 from dsmt.event.burst import Burst, share_of
 from dsmt.event.kinds.row import Budget
 from dsmt.event.rowtree import Node
-from dsmt.ports.store import Append, Lost, Meta, Row, Trim
+from dsmt.ports.store import Append, Lost, Meta, Row, StoreFullError, Trim
 
 GIB: Final = 1024**3
 _MEMORY: Final = "file:store?vfs=memdb"
@@ -218,7 +218,8 @@ class SqliteStore:
         self._bursts.stored(bursts)
         self._tree.add_all((one.arrived_ms, one.signed.leaf) for one in batch)
         if self.head // EDGE_ROWS > (self.head - len(batch)) // EDGE_ROWS:
-            self._db.put("tree", self._tree.dump())
+            with suppress(StoreFullError):  # the rows are stored: who starts next makes more of the tree anew
+                self._db.put("tree", self._tree.dump())
         return numbers
 
     def _hide(self, db: sqlite3.Connection, thing: str, ended: int) -> None:
@@ -247,8 +248,7 @@ class SqliteStore:
 
     def winner(self, topic: str) -> Row | None:
         """The retained fact of a topic, dead or alive."""
-        found = self._rows("topic = ? AND winner = 1", (topic,))
-        return found[0] if found else None
+        return next(iter(self._rows("topic = ? AND winner = 1", (topic,))), None)
 
     def rows(self, after: int, limit: int, *, winners_only: bool = False, signals: bool = False) -> list[Row]:
         """Up to `limit` rows after a row number, in order."""
