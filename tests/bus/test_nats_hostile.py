@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.nats.link import ApiError
+from dsmt.bus.nats.connecting import NatsRealm
+from dsmt.bus.nats.link import ApiError, any_server
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import Stored
 from dsmt.bus.nats.subscription import NatsSubscription
@@ -82,3 +83,14 @@ def test_a_connection_that_names_a_number_of_which_no_fact_can_tell_is_no_source
     attachment, incarnation, pid = numbers
     with pytest.raises(UnusableEventError):
         read_connection_name(connection_name("operator/a", About(pid, "1", ""), attachment, incarnation), "r")
+
+
+@pytest.mark.parametrize("authority", ["", "no certificate"])
+@pytest.mark.parametrize("server", ["x:99999999", "[::1:1", "a..b:1", "", ":1", "[zz]:1"])
+def test_what_an_operator_gave_as_the_address_of_a_server_and_is_none_ends_nobody_who_tries_it(
+    server: str, authority: str
+) -> None:
+    realm = NatsRealm((server,), 1, synced=False, authority=authority)
+    with pytest.raises(TransportError) as refused:
+        asyncio.run(any_server((server,), 0, realm, key=SecretKey(os.urandom(32)), name="operator/a"))
+    assert refused.value.code == "link.lost"

@@ -92,9 +92,9 @@ class NatsClient(Client):
     async def dial(self, server: str, realm: NatsRealm, *, name: str, shows: str) -> None:
         """Connect as a source to a server; `shows` are its certificates. Raises `TransportError`, `RefusedError`."""
         logging.getLogger("asyncio").addFilter(_is_told)
-        context = _trusting(realm.authority) if realm.authority else None
         began = asyncio.get_running_loop().time()
         try:
+            context = _trusting(realm.authority) if realm.authority else None
             await _apart(
                 self.connect(
                     servers=[f"{'tls' if context else 'nats'}://{server}"],
@@ -115,7 +115,7 @@ class NatsClient(Client):
                     closed_cb=self._ended,
                 )
             )
-        except (OSError, TimeoutError, nats.errors.Error) as error:
+        except (OSError, TimeoutError, ValueError, nats.errors.Error) as error:  # what is no address is a ValueError
             late = asyncio.get_running_loop().time() > began + CALLOUT_S
             raise _kept_out(server, name.split(" ", maxsplit=1)[0], error, late=late) from error
         self._watching = asyncio.create_task(self._watch())
@@ -140,7 +140,7 @@ class NatsClient(Client):
             self._watching.cancel()
         await self._ended()
         try:
-            with suppress(OSError, TimeoutError, nats.errors.Error):
+            with suppress(OSError, TimeoutError, AssertionError, nats.errors.Error):  # the third: it was never connected
                 await _apart(self.close())
         finally:
             writer = getattr(self._transport, "_bare_io_writer", None)  # the library leaves it open
