@@ -10,6 +10,7 @@ import pytest
 from dsmt.bus.broker.copied import SAFE_S
 from dsmt.bus.broker.others import other
 from dsmt.bus.wire import frames as f
+from dsmt.event.kinds.numbers import GREATEST_COUNT
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Level
@@ -117,3 +118,16 @@ async def test_who_lets_others_wait_is_waited_for_once_until_it_has_caught_up(r:
     await until(lambda: b1._sessions.all() and b1._copied._hopes())
     await until(lambda: held(b1) == held(b2))
     assert (await facts.emit("config/x", {"n": 9}).acknowledged()).level is Level.SAFE
+
+
+@scenario
+async def test_the_greatest_number_of_an_attachment_keeps_who_was_given_it_from_no_other_broker(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    client = await r.client("operator/a", brokers=at(b1) + at(b2))
+    await until(lambda: client.attached)
+    client.attachment = GREATEST_COUNT  # as the other one has said
+    here = b1 if client.broker == "broker/b1" else b2
+    there = b2 if here is b1 else b1
+    await r.stop(here)
+    await until(lambda: client.attached and client.broker == there._identity.name, 20)
+    assert 0 < client.attachment < GREATEST_COUNT

@@ -47,6 +47,7 @@ from dsmt.bus.wire.framing import unpack
 from dsmt.errors import DsmtError, RefusedError, TransportError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS
+from dsmt.event.kinds.numbers import GREATEST_COUNT
 from dsmt.logs import Logger
 from dsmt.ports.bus import Ability, Ack, Capabilities, Draft, HistoryPage, Interest, Level
 from dsmt.ports.clock import Clock
@@ -263,7 +264,7 @@ class BusClient:
             self._trust,
             self._about,
             incarnation=self._publisher.signer.incarnation,
-            attachment=self.attachment + 1,
+            attachment=min(self.attachment + 1, GREATEST_COUNT),
             reads=self._reads,
         )
         if welcome.incarnation != self._publisher.signer.incarnation:
