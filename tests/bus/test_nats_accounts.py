@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from dsmt.bus.nats.streams import Stored
 from dsmt.bus.rules.nats_quota import BURST, LENIENCE, RATE, UNIT_BYTES
 from dsmt.bus.rules.nats_sessions import Connection
 from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import TransportError
 from dsmt.event.payload import canonical
 from dsmt.trust.grants import QUOTAS
 from dsmt.trust.identity import Identity
@@ -279,3 +281,14 @@ async def test_what_is_dated_out_of_its_certificate_counts_though_nobody_believe
     assert await gate.accounts._count_held()
     assert gate.over(gate.agent)
     assert gate.removed == []
+
+
+def test_a_server_that_says_why_it_cannot_tell_ends_no_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(TestRealm(memory_network(), tmp_path), monkeypatch)
+
+    async def refused(_: Any) -> Any:
+        return SimpleNamespace(data=json.dumps({"error": {"code": 503, "description": "shutting down"}}).encode())
+
+    gate.link.request = refused
+    with pytest.raises(TransportError, match="shutting down"):
+        asyncio.run(gate.accounts._count_work(gate.link, gate.sessions))

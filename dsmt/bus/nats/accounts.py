@@ -107,11 +107,11 @@ class NatsAccounts:
         raise AssertionError
 
     async def _count_work(self, link: NatsLink, sessions: Sessions) -> bool:
-        received = (await self._asked(link, "STATSZ"))["statsz"]["received"]
+        received = (await self._asked(link, "STATSZ", "statsz"))["received"]
         sent: float = received["msgs"] + received["bytes"] / UNIT_BYTES
         busy = sent - self._sent >= RATE * LOOK_S
         if busy:
-            told = (await self._asked(link, "CONNZ", {"acc": ACCOUNT, "limit": LISTED}))["data"]
+            told = await self._asked(link, "CONNZ", "data", {"acc": ACCOUNT, "limit": LISTED})
             listed = ((Connection(link.server_id, one["cid"]), one) for one in told["connections"])
             found = {at: _counted(sessions.get(at), one["in_msgs"], one["in_bytes"]) for at, one in listed}
             self._work.counted(found, self._clock.boottime())
@@ -119,11 +119,13 @@ class NatsAccounts:
         return busy
 
     @staticmethod
-    async def _asked(link: NatsLink, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What a gate's own server says of itself. Raises `TransportError`."""
+    async def _asked(link: NatsLink, what: str, part: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a gate's own server says of itself. Raises `TransportError`, also where it says why it cannot tell."""
         asked = Publication(f"$SYS.REQ.SERVER.{link.server_id}.{what}", json.dumps(body or {}).encode(), {})
-        told: dict[str, Any] = json.loads((await link.request(asked)).data)
-        return told
+        told: dict[str, dict[str, Any]] = json.loads((await link.request(asked)).data)
+        if part not in told:
+            raise TransportError("link.nobody", f"the NATS server does not tell {what}: {told.get('error')}")
+        return told[part]
 
     async def _count_held(self) -> bool:
         link = await self._bus.held()
