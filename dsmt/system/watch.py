@@ -13,11 +13,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
 from dsmt.system.procfs import handles, identity_of, open_pidfd
 
+AGAIN_S: Final = 0.1
 Ask = Callable[[ProcessIdentity], Awaitable[Exit]]
 """Tells how a process ended that is no child of ours; `UNSEEN` when it does not know. Never raises."""
 
@@ -81,8 +83,11 @@ class ProcessWatch:
     def _on_end(self) -> None:
         """The pidfd is readable: the process has ended."""
         self._loop.remove_reader(self._descriptor)
-        if self._identity is None:
-            self._identity = identity_of(self.pid)
+        try:
+            self._identity = self._identity or identity_of(self.pid)
+        except OSError:  # no descriptor is left to look with: it stays as it is until there is one
+            self._loop.call_later(AGAIN_S, self._on_end)
+            return
         seen = reap(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from dsmt.ports.processes import Exit
 from dsmt.system import process_tree
+from dsmt.system import watch as watching
 from dsmt.system.marks import MARK, UNMARKED, number_of
 from dsmt.system.process_tree import Orphans, Tree
 from dsmt.system.procfs import become_subreaper, children, descendants, identity_of, is_alive, open_pidfd, stat_of
@@ -307,5 +308,24 @@ def test_who_sweeps_up_orphans_goes_on_after_a_sweep_for_which_no_descriptor_was
         Orphans().start()
         await until(lambda: len(looks) == 3)
         assert [type(error) for error in told] == [OSError]
+
+    asyncio.run(main())
+
+
+def test_the_end_of_a_child_is_seen_though_there_was_no_descriptor_to_see_who_it_was(start, monkeypatch):
+    tried, child = [], start("raise SystemExit(7)")
+
+    def none_left(pid):
+        tried.append(pid)
+        if len(tried) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return identity_of(pid)
+
+    async def main():
+        monkeypatch.setattr(watching, "identity_of", none_left)
+        watched = watching.ProcessWatch(child.pid, os.pidfd_open(child.pid))
+        assert await asyncio.wait_for(watched.wait(), 20) == Exit(7, None)
+        assert watched.identity.pid == child.pid
+        assert len(tried) == 3
 
     asyncio.run(main())
