@@ -64,6 +64,6 @@ class UdpDatagrams:
         loop = asyncio.get_running_loop()
         try:
             _, endpoint = await loop.create_datagram_endpoint(lambda: UdpEndpoint(receive), local_addr=(address, port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise TransportError("datagrams.bind", f"cannot bind UDP {address}:{port}: {error}") from error
         return endpoint

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from dsmt.bus.nats import gate
 from dsmt.bus.nats.connecting import NatsRealm
+from dsmt.bus.nats.gate import NatsGate
 from dsmt.bus.nats.link import ApiError, any_server
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import Stored
@@ -94,3 +96,24 @@ def test_what_an_operator_gave_as_the_address_of_a_server_and_is_none_ends_nobod
     with pytest.raises(TransportError) as refused:
         asyncio.run(any_server((server,), 0, realm, key=SecretKey(os.urandom(32)), name="operator/a"))
     assert refused.value.code == "link.lost"
+
+
+def test_who_asks_a_gate_that_is_not_open_is_not_kept_waiting_longer_than_its_server_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a majority nobody is let in for hours, and all ask again and again: each question would stay in memory."""
+
+    async def play() -> None:
+        made = NatsGate.__new__(NatsGate)
+        made._open, made._answering = asyncio.Event(), set()
+        message: Any = SimpleNamespace(data=b"")
+        for _ in range(3):
+            await made._asked(message)
+        assert len(made._answering) == 3
+        await asyncio.wait(set(made._answering), timeout=20)
+        assert not made._answering
+
+    asked: Any = SimpleNamespace(name="node/n1 0 0 0 1 - says")
+    monkeypatch.setattr(gate, "read_asked", lambda _: asked)
+    monkeypatch.setattr(gate, "CALLOUT_S", 0.01, raising=False)
+    asyncio.run(play())

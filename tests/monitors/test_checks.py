@@ -367,3 +367,11 @@ def test_a_command_whose_end_nobody_could_see_does_not_go_on(tmp_path, monkeypat
     assert (result.passed, result.broken) == (False, True)
     assert "Too many open files" in result.evidence
     assert identity_of(pids[0]) is None
+
+
+@pytest.mark.parametrize("how", [TcpCheck(port="http"), http()])
+@pytest.mark.parametrize("address", ["a..b", "x" * 70])
+def test_an_address_that_can_be_none_fails_and_ends_no_agent(how, address):
+    result = try_once(how, port=80, address=address)
+    assert (result.passed, result.broken) == (False, False)
+    assert "label" in result.evidence

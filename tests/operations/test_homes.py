@@ -193,3 +193,11 @@ def test_a_machine_of_which_nobody_is_let_in_is_told_what_helps_its_first_member
     with pytest.raises(RefusedError, match="its key was revoked") as told:
         asyncio.run(letting_in.check_let_in(home))
     assert told.value.next.startswith(advice)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "\u00fc" * 80])
+def test_a_name_that_none_can_have_is_no_address_of_this_machine(host: str) -> None:
+    assert not addresses.is_here(host)
+    assert addresses.own_address(f"{host}:1") == "127.0.0.1"
+    with pytest.raises(InputError, match="is no address of this machine"):
+        addresses.free_address(host)

@@ -225,3 +225,10 @@ def test_datagrams_go_there_and_back() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("address", ["a..b", "x" * 70])
+def test_where_no_machine_can_be_no_port_is_bound(address):
+    with pytest.raises(TransportError) as refused:
+        asyncio.run(UdpDatagrams().bind(address, 0, lambda *_: None))
+    assert refused.value.code == "datagrams.bind"

@@ -41,7 +41,7 @@ from dsmt.bus.nats.questions import NatsQuestions
 from dsmt.bus.nats.room import NatsRoom
 from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.nats.streams import make_streams, opened
-from dsmt.bus.rules.nats_config import ACCOUNT, permissions
+from dsmt.bus.rules.nats_config import ACCOUNT, CALLOUT_S, permissions
 from dsmt.bus.wire.handshake import check_hello
 from dsmt.bus.wire.nats_tokens import Asked, kept_out, let_in, read_asked, read_connection_name
 from dsmt.bus.wire.nkeys import public_of
@@ -190,8 +190,8 @@ class NatsGate:
         except UnusableEventError as error:
             self._log.warning("kept out", reason=error.message)
             return  # the server keeps it out by itself, in time
-        if not asked.name.startswith("broker/"):
-            await self._open.wait()
+        if not asked.name.startswith("broker/") and not await self._is_open():
+            return  # nor does it wait for an answer any more
         now_ms = self.bus.now_ms()
         try:
             certificate = self._checked(asked, now_ms)
@@ -204,6 +204,13 @@ class NatsGate:
             answer = let_in(asked, self._keys.issuer, ACCOUNT, allowed, now_s=now_ms // 1000, until_s=until_s)
         with suppress(nats.errors.Error):  # the server has gone, and who asked with it
             await message.respond(answer)
+
+    async def _is_open(self) -> bool:
+        """Wait until others than brokers are let in, as long as a server waits for an answer; whether they are."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * CALLOUT_S):
+                await self._open.wait()
+        return self._open.is_set()
 
     def _checked(self, asked: Asked, now_ms: int) -> Certificate:
         """The certificate of who comes (rule 1). Raises `RefusedError`, `UnusableEventError`."""

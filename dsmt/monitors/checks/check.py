@@ -57,8 +57,9 @@ class RealChecks:
                 result = await _try(check, _LOOPBACK.get(address, address), ports, env, (directory, user, self._owner))
         except TimeoutError:
             result = _failed(f"{_target(check, address, ports)}: no answer within {check.timeout_s:g} s")
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        except (OSError, UnicodeError) as error:  # the second for a name that none can have
+            number = error.errno if isinstance(error, OSError) else None
+            why = os.strerror(number) if number and number > 0 else str(error)
             result = _failed(f"{_target(check, address, ports)}: {why}")
         return replace(result, took_s=loop.time() - began)
 

@@ -54,7 +54,7 @@ def is_here(host: str) -> bool:
     try:
         with socket.socket(family_of(host)) as probe:
             probe.bind((host, 0))
-    except OSError:
+    except (OSError, TypeError):  # the second for a name that none can have
         return False
     return True
 
@@ -66,7 +66,7 @@ def own_address(broker: str) -> str:
         with socket.socket(family_of(host), socket.SOCK_DGRAM) as probe:
             probe.connect((host, port))
             return str(probe.getsockname()[0])
-    except OSError:
+    except (OSError, TypeError):
         return "127.0.0.1"
 
 
