@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.store import sqlite
+from dsmt.bus.store import sqlite, trimming
 from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.store.trimming import Candidate
 from dsmt.event.rowset import RowSet
 from dsmt.ports.bus import Draft
 from dsmt.ports.store import StoreFullError, Trim
@@ -56,3 +57,34 @@ async def test_a_record_of_trimming_whose_row_is_not_noted_ends_no_broker_and_is
         await alice.publish(Draft("user/t", {"n": 2}))
         await got.until(lambda g: len(g.of("user/t")) == 2)
     assert full.tried == 1
+
+
+def test_records_of_trimming_that_are_put_together_are_not_told_twice_where_that_is_not_done_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trimming, "RECORDS", 2)
+    path = str(tmp_path / "s.db")
+    store = SqliteStore(path, identity="a" * 16, boot="one")
+    for number in range(1, 5):
+        with store._db.transaction():
+            store._trimmings.went(0, [Candidate(number, 0, number, 10, 0, bytes(32), "node/n1", "user/t")])
+        for trim in store.untold() if number < 4 else ():
+            store.told(trim.number, 100 + number)
+    pins, real = set(store._trimmings.pins), store._trimmings._do
+
+    def full(statement: str, values: tuple[Any, ...] = ()) -> Any:
+        if statement.startswith("DELETE FROM trims"):
+            raise StoreFullError("store.full", "the disk is full", next="make room")
+        return real(statement, values)
+
+    store._trimmings._do = full
+    for _ in range(3):
+        with pytest.raises(StoreFullError):
+            store.untold()
+    assert store._trimmings.pins == pins
+    store._trimmings._do = real
+    rows = [row for (raw,) in store._db.do("SELECT rows FROM trims") for row in RowSet.read(bytes(raw)).runs]
+    assert sum(last - first + 1 for first, last in rows) == 4
+    store.untold()
+    assert store._trimmings.between(0, 1, 4) == 4
+    store.close()

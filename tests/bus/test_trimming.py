@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_what_is_too_old_goes_whoever_pays_and_pinned_rows_and_those_of_other_cl
 def test_the_rows_of_records_that_were_put_together_are_kept_no_longer():
     db = sqlite3.connect(":memory:")
     db.executescript(SCHEMA)
-    trimmings = Trimmings(lambda statement, values=(): db.execute(statement, values).fetchall(), ["signal"])
+    trimmings = Trimmings(lambda statement, values=(): db.execute(statement, values).fetchall(), ["signal"], nullcontext)
     for number in range(1, RECORDS + 2):
         trimmings.went(0, [row(number, ended=number)])
         for trim in trimmings.untold():

@@ -96,7 +96,7 @@ class SqliteStore:
         self._bursts, named = SqliteBursts(self._db), Named(self._rows)
         self.blobs = SqliteBlobs(self._db, named)
         self.elections = Elections(self._db, self._rows, lambda: self.head)
-        self._trimmings = Trimmings(self._db.do, tuple(CLASSES))
+        self._trimmings = Trimmings(self._db.do, tuple(CLASSES), self._db.transaction)
         self._trimmer = Trimmer(
             self._db,
             self._trimmings,

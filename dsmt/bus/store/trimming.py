@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
 from dsmt.event.kinds.row import Budget
@@ -95,10 +96,13 @@ def oldest_first(
 
 
 class Trimmings:
-    """What is kept in the place of trimmed rows. `do` runs a statement, within the transaction of the caller."""
+    """What is kept in the place of trimmed rows. `do` runs a statement, within the transaction of the caller.
 
-    def __init__(self, do: Do, classes: Sequence[Budget]) -> None:
-        self._do, self._classes = do, classes
+    What is done within a block of `one` is one commit, for who calls outside of any.
+    """
+
+    def __init__(self, do: Do, classes: Sequence[Budget], one: Callable[[], AbstractContextManager[object]]) -> None:
+        self._do, self._classes, self._one = do, classes, one
         self.pins = {row for (row,) in do("SELECT record FROM trims WHERE record IS NOT NULL")}
         """The rows of trim records that stay (rule 4)."""
 
@@ -144,27 +148,31 @@ class Trimmings:
     # --- what the broker says of it ------------------------------------------------------------------------------
 
     def untold(self) -> list[Trim]:
-        """What no record says yet; what has become too many records is put together first."""
-        for of in range(len(self._classes)):
-            self._put_together(of)
+        """What no record says yet; what has become too many records is put together first, whole or not at all."""
+        loose = set[int]()
+        with self._one():
+            for of in range(len(self._classes)):
+                loose.update(self._put_together(of))
+        self.pins -= loose
         found = self._do("SELECT number, class, first, last, rows FROM trims WHERE record IS NULL ORDER BY number")
         return [Trim(number, self._classes[of], first, last, bytes(rows)) for number, of, first, last, rows in found]
 
-    def _put_together(self, of: int) -> None:
+    def _put_together(self, of: int) -> list[int]:
+        """The rows of the records that are not needed any more."""
         told = self._do(
             "SELECT number, rows, record FROM trims WHERE class = ? AND record IS NOT NULL ORDER BY number", (of,)
         )
         if len(told) <= RECORDS:
-            return
+            return []
         older = told[: len(told) // 2 + 1]
         together = RowSet(run for _, rows, _ in older for run in RowSet.read(bytes(rows)).runs)
         parts = list(together.parts(RECORD_BYTES))
         if len(parts) > len(older) // 2:
-            return  # they are as full as they can be
+            return []  # they are as full as they can be
         self._note(of, together)
-        for number, _, record in older:
+        for number, _, _ in older:
             self._do("DELETE FROM trims WHERE number = ?", (number,))
-            self.pins.discard(record)
+        return [record for _, _, record in older]
 
     def told(self, number: int, row: int) -> None:
         """A record that says it stands in a row."""
