@@ -85,7 +85,10 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class Trim(msgspec.Struct, frozen=True):
-    """Rows of one class that went, as a `RowSet` that lies between two rows; to be said by a signed record (rule B6)."""
+    """Rows that went, as a `RowSet` that lies between two rows; to be said by a signed record (rule B6).
+
+    They are of one class, or of all, which `evidence` stands for.
+    """
 
     number: int
     budget: Budget

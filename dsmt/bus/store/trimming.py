@@ -7,8 +7,12 @@ Rule 2: of a fact that was superseded goes only what was superseded before the c
 Rule 3: in the same commit as the rows go, their hashes enter `nodes`, where siblings become their parent; and their numbers
     enter `trims`, until a signed record says them. So at no crash is anything gone of which nobody knows that it was
     trimmed.
-Rule 4: the row of a trim record stays as long as what it explains is not said by a later one. When there are more than
-    `RECORDS` of a class, the older half is said anew, together: runs of rows that have met are one run then.
+Rule 4: the row of a trim record stays as long as what it explains is not said by a later one.
+Rule 5: what records say is put together, and said anew by fewer of them: of a class, when it has more than `RECORDS` that
+    have room; of all classes, as far as evidence has gone, where records overlap. Rows of one class alone never meet, for
+    those of the others lie between; what is left of all is as much as there are runs of rows in the store.
+Rule 6: a step of that reads a few records, of which nothing is read that is put together already: so it costs the same
+    after any number of rows.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
 from dsmt.event.kinds.row import Budget
@@ -23,10 +28,17 @@ from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import Node, joined, row_hash
 from dsmt.ports.store import Lost, Row, Trim
 
-RECORD_BYTES: Final = 32 * 1024
+RECORD_BYTES: Final = 8 * 1024
 """How many bytes of rows one record says."""
 RECORDS: Final = 128
-"""How many records of a class there may be before they are put together."""
+"""How many records of a class with room there may be before they are put together."""
+ALL: Final = -1
+"""The class of a record that says rows of all classes."""
+ROOM_BYTES: Final = RECORD_BYTES // 4
+"""A record with no more has room."""
+STEP_BYTES: Final = 2 * RECORD_BYTES
+"""How many bytes of records are read in one step."""
+_EVIDENCE: Final = 0
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS nodes (first INTEGER PRIMARY KEY, level INTEGER NOT NULL, hash BLOB NOT NULL);
@@ -151,28 +163,48 @@ class Trimmings:
         """What no record says yet; what has become too many records is put together first, whole or not at all."""
         loose = set[int]()
         with self._one():
-            for of in range(len(self._classes)):
+            for of in (*range(len(self._classes)), ALL):
                 loose.update(self._put_together(of))
+            loose.update(self._put_classes_together())
         self.pins -= loose
         found = self._do("SELECT number, class, first, last, rows FROM trims WHERE record IS NULL ORDER BY number")
-        return [Trim(number, self._classes[of], first, last, bytes(rows)) for number, of, first, last, rows in found]
+        return [Trim(number, self._class(of), first, last, bytes(rows)) for number, of, first, last, rows in found]
+
+    def _class(self, of: int) -> Budget:
+        return self._classes[max(of, _EVIDENCE)]
 
     def _put_together(self, of: int) -> list[int]:
-        """The rows of the records that are not needed any more."""
-        told = self._do(
-            "SELECT number, rows, record FROM trims WHERE class = ? AND record IS NOT NULL ORDER BY number", (of,)
+        """Of a class the oldest records that have room, when these are too many (rule 5); the rows that are loose then."""
+        small = self._do(
+            "SELECT number, length(rows) FROM trims WHERE class = ? AND record IS NOT NULL AND length(rows) <= ?"
+            " ORDER BY number",
+            (of, ROOM_BYTES),
         )
-        if len(told) <= RECORDS:
-            return []
-        older = told[: len(told) // 2 + 1]
-        together = RowSet(run for _, rows, _ in older for run in RowSet.read(bytes(rows)).runs)
-        parts = list(together.parts(RECORD_BYTES))
-        if len(parts) > len(older) // 2:
-            return []  # they are as full as they can be
-        self._note(of, together)
-        for number, _, _ in older:
+        return self._say_together(of, small[: len(small) // 2 + 1]) if len(small) > RECORDS else []
+
+    def _put_classes_together(self) -> list[int]:
+        """Of all classes the first full records that overlap, as far as evidence has gone (rule 5); the same."""
+        full = "record IS NOT NULL AND (class = ? OR length(rows) > ?)"
+        told = self._do(
+            f"SELECT number, length(rows), first, last FROM trims WHERE {full} AND last <="  # noqa: S608 - no input
+            f" (SELECT max(last) FROM trims WHERE {full} AND class IN (?, ?)) ORDER BY first",
+            (ALL, ROOM_BYTES, ALL, ROOM_BYTES, _EVIDENCE, ALL),
+        )
+        for place, (before, after) in enumerate(pairwise(told)):
+            if after[2] <= before[3]:
+                return self._say_together(ALL, [(number, size) for number, size, _, _ in told[place:]])
+        return []
+
+    def _say_together(self, of: int, records: Sequence[tuple[int, int]]) -> list[int]:
+        """Say anew what the first of these records say, whose numbers and bytes these are (rule 6); in which rows they stand."""
+        ends = list(accumulate(size for _, size in records))
+        numbers = [number for place, (number, _) in enumerate(records) if place < 2 or ends[place] <= STEP_BYTES]
+        one = "SELECT number, rows, record FROM trims WHERE number = ?"
+        told = [found for number in numbers for found in self._do(one, (number,))]
+        self._note(of, RowSet(run for _, rows, _ in told for run in RowSet.read(bytes(rows)).runs))
+        for number, _, _ in told:
             self._do("DELETE FROM trims WHERE number = ?", (number,))
-        return [record for _, _, record in older]
+        return [record for _, _, record in told]
 
     def told(self, number: int, row: int) -> None:
         """A record that says it stands in a row."""
@@ -180,8 +212,8 @@ class Trimmings:
         self.pins.add(row)
 
     def between(self, of: int, first: int, last: int) -> int:
-        """How many rows of a class were trimmed between two, both included."""
-        found = self._do("SELECT rows FROM trims WHERE class = ? AND last >= ? AND first <= ?", (of, first, last))
+        """How many rows of a class were trimmed between two, both included; or of any, where all classes have gone."""
+        found = self._do("SELECT rows FROM trims WHERE class IN (?, ?) AND last >= ? AND first <= ?", (of, ALL, first, last))
         return sum(RowSet.read(bytes(rows)).within(first, last) for (rows,) in found)
 
     def nodes(self, after: int, limit: int) -> list[Node]:

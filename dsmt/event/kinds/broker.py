@@ -95,8 +95,9 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrimRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows of a store its broker let go (B6): `count` rows of one class between two, as the bytes of a `RowSet`.
+    """Which rows of a store its broker let go (B6): `count` rows between two, as the bytes of a `RowSet`.
 
+    They are of one class, `budget`. Where records of all classes were put together, that is `evidence`.
     `number` is the store's own, for the broker to know that it has said it.
     """
 
@@ -139,7 +140,8 @@ def _withheld(event: Event, said: Withheld) -> str:
 
 
 def _trimmed(_: Event, said: TrimRecord) -> str:
-    return f"drops {said.count} old rows of {said.budget}, from #{said.first} to #{said.last}"
+    of = "" if said.budget == "evidence" else f" of {said.budget}"
+    return f"drops {said.count} old rows{of}, from #{said.first} to #{said.last}"
 
 
 ROWS: Final[tuple[KindRow, ...]] = (
