@@ -32,6 +32,11 @@ class SourceChain:
         self.sequence = 0
         self._heads: dict[str, ChainLink] = {}
 
+    @property
+    def topics(self) -> int:
+        """On how many topics something was said."""
+        return len(self._heads)
+
     def next(self, topic: str) -> tuple[int, ChainLink]:
         """The sequence and link of the next event on a topic; it takes effect by `signed`."""
         head = self._heads.get(topic)

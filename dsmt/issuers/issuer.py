@@ -5,15 +5,16 @@ Rule 1: it keeps nothing: what tokens are good for and who has used them are fac
 Rule 2: what it has certified for a token of which something else stands, or under a name that had been given, it revokes
     whenever it sees both.
 Rule 3: a request that it does not answer in time is asked again; none makes it fail, and no word of a token does.
+    What it has to end by tokens is looked for once for all that come together: at a start those are all that there are.
 Rule 4: who has a name is known by what was shown of it and, where nobody holds that any more (D2), by the token it used.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -57,32 +58,37 @@ class Issuer:
         """Answer until cancelled."""
         async with self._bus.subscribe(INTEREST) as batches:
             async for batch in batches:
-                for one in batch:
-                    if isinstance(one, Arrived):
-                        await self._take(one.signed)
+                came = [one.signed for one in batch if isinstance(one, Arrived)]
+                for signed in came:
+                    await self._in_time(signed.event.topic, self._take(signed))
+                if any(signed.event.topic.startswith(TOKENS) for signed in came):
+                    await self._in_time(TOKENS, self._end(self._trust.certificates()))
+
+    async def _in_time(self, topic: str, work: Coroutine[Any, Any, None]) -> None:
+        """Rule 3."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await work
+        except TimeoutError:
+            self._log.warning("not answered in time", topic=topic)
+        except DsmtError as error:
+            self._log.warning("not answered", topic=topic, code=error.code, reason=error.message)
 
     async def _take(self, signed: SignedEvent) -> None:
         event = signed.event
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                match event.type:
-                    case "dsmt.trust.token":
-                        self._learn(event.topic.removeprefix(TOKENS), signed)
-                        await self._end(self._trust.certificates())
-                    case "dsmt.joining.request":
-                        await self._answer(event.topic.split("/")[1], from_data(JoinRequest, event.data), signed)
-                    case "dsmt.node.renewal":
-                        await self._renew(signed)
-                    case "dsmt.node.verdict":
-                        if from_data(NodeVerdict, event.data).state == "left":
-                            self._left[event.topic.split("/")[1]] = event.time_ms
-                    case _:
-                        self._hear(event.topic.split("/")[1], event.time_ms)
-                        await self._end(self._above(signed))
-        except TimeoutError:
-            self._log.warning("not answered in time", topic=event.topic)
-        except DsmtError as error:
-            self._log.warning("not answered", topic=event.topic, code=error.code, reason=error.message)
+        match event.type:
+            case "dsmt.trust.token":
+                self._learn(event.topic.removeprefix(TOKENS), signed)
+            case "dsmt.joining.request":
+                await self._answer(event.topic.split("/")[1], from_data(JoinRequest, event.data), signed)
+            case "dsmt.node.renewal":
+                await self._renew(signed)
+            case "dsmt.node.verdict":
+                if from_data(NodeVerdict, event.data).state == "left":
+                    self._left[event.topic.split("/")[1]] = event.time_ms
+            case _:
+                self._hear(event.topic.split("/")[1], event.time_ms)
+                await self._end(self._above(signed))
 
     def _learn(self, token: str, signed: SignedEvent) -> None:
         if not _is_id(token, ID_BYTES):

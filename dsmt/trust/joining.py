@@ -188,15 +188,22 @@ def lost(
     was said by somebody who knew of it, and ends nothing.
     """
     given: dict[str, list[Use]] = {}
-    for other in tokens.values():
-        given.setdefault(other.fact.member, []).append(other)
     for one in certificates:
         use = tokens.get(one.serial.hex())
         if one.role != "node" or use is None or use.version != USE:
             continue
         young = now_ms < 1000 * one.issued + YOUNG_MS
+        if young and not given:
+            given = _by_member(tokens)
         if why := _in_vain(one, use, given[use.fact.member] if young else (), stands):
             yield one, why
+
+
+def _by_member(tokens: Mapping[str, Use]) -> dict[str, list[Use]]:
+    found: dict[str, list[Use]] = {}
+    for one in tokens.values():
+        found.setdefault(one.fact.member, []).append(one)
+    return found
 
 
 def _in_vain(one: Certificate, use: Use, given: Sequence[Use], stands: Stands) -> str:

@@ -1,13 +1,17 @@
-"""Growth: what a reader costs the broker does not grow with what others have said. Counted at two sizes, in rows read."""
+"""Growth: neither what a reader costs grows with what others have said, nor a broker with who has gone."""
 
 from __future__ import annotations
 
 import pytest
 
+from dsmt.bus.broker import recorder
 from dsmt.bus.broker.fan_out import PAGE_ROWS
 from dsmt.bus.store.sqlite import CHECKPOINT_PAGES, SqliteStore
+from dsmt.operations.offline.followed import Followed
+from tests.bus.realm import TestRealm, reading, scenario
 from tests.bus.stored import append
 from tests.bus.test_routing import Wire
+from tests.waiting import until
 
 COMMANDS = "service/web/command/app/0"
 
@@ -91,3 +95,25 @@ def test_the_file_of_a_store_that_is_trimmed_while_it_is_read_grows_no_more(tmp_
     assert sizes[-1] < 1.1 * sizes[20], "what was trimmed is filled again"
     assert store._db.do("PRAGMA integrity_check") == [("ok",)]
     store.close()
+
+
+@scenario
+async def test_a_broker_remembers_what_it_said_of_a_bounded_number_of_passed_commands(r: TestRealm):
+    """A realm in which a command is typed each minute has half a million of them in a year, each with a name of its own."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(recorder, "TOPICS", 12)
+        broker = await r.broker()
+        words, watcher = broker._recorder.words, await r.client("operator/watcher")
+        first = words.chain.incarnation
+        async with reading(watcher, "broker/b1/", "source/broker/b1") as got:
+            for number in range(40):
+                await r.stop(await r.client(f"operator/alice.{number:08x}"))
+                await until(lambda: words.chain.topics <= 12)
+            assert words.chain.incarnation > first
+            await got.until(lambda g: any(one["previous_incarnation"] == first for one in g.of("source/broker/b1")))
+            assert not got.notices
+        await until(lambda: broker._store.winner(f"broker/b1/session/operator/alice.{39:08x}"))
+        followed = Followed()
+        for row in broker._store.rows(0, 10_000):
+            followed.add(row.read(), row.row)
+        assert (followed.chains(), list(followed.sequences()), followed.equivocations) == ([], [], [])

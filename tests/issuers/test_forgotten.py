@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from unittest.mock import MagicMock, patch
 
 import pytest
 
@@ -11,10 +12,12 @@ from dsmt.bus.broker import passed
 from dsmt.bus.client import measuring
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
+from dsmt.issuers import issuer as issuing
 from dsmt.operations.write import node_control
 from dsmt.ports.bus import Draft
 from dsmt.trust.identity import Identity, certify, root_issued
 from dsmt.trust.joining import TOKENS
+from dsmt.trust.keys import SecretKey
 from tests.bus.realm import reading
 from tests.issuers.joining import OPERATOR, Joining, new_key, scenario
 from tests.waiting import until
@@ -107,3 +110,24 @@ async def test_an_issuer_that_ends_before_a_node_gives_it_no_next_certificate_an
         node.emit(Draft("node/n1/renewal", to_data(kinds.RenewalRequest(expires_ms=1))))
         await got.until(lambda r: r.of("node/n1/certificate"))
         assert {one.signed.event.source for one in got.arrived} == {"issuer/i2"}
+
+
+@scenario
+async def test_at_a_start_what_is_to_end_is_looked_for_once_however_many_tokens_there_are(j: Joining) -> None:
+    """A realm that lets a hundred machines in each day has ten thousand tokens after some months."""
+    await j.begin(issuers=0)
+    for _ in range(12):
+        await j.token()
+    client, identity = await j.other_side()
+    with patch.object(issuing, "lost", side_effect=issuing.lost) as looked:
+        await j.issuer("i2", client, identity)
+        assert (await j.ask(await j.token(), "db-1", new_key()))["member"] == "db-1"
+    assert looked.call_count <= 6
+
+
+def test_who_is_no_young_node_costs_no_look_at_all_tokens() -> None:
+    tokens = MagicMock()
+    tokens.get.return_value = None
+    alice = root_issued("node/n1", SecretKey(bytes(32)), key=SecretKey(b"1" * 32), now_s=1_800_000_000, serial=bytes(16))
+    assert list(issuing.lost([alice.certificate], tokens, lambda *_: True, now_ms=0)) == []
+    assert not tokens.values.called

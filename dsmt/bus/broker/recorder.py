@@ -6,6 +6,8 @@ Rule 2: when realm time has stepped ahead who is attached is said anew with the 
 Rule 3: what others bring of what was said under this one's name is its past: before its disk was lost, or by a broker with
     another key on the other side of a partition. Once this one is whole, and has its last words, it says them anew, in an
     incarnation that is greater: else nobody would take them (R8). Of what it has said later itself nothing is said anew.
+Rule 4: it remembers the last word on each topic of its incarnation, and each command of an operator is a topic. After
+    `TOPICS` of them it goes on in the next incarnation, which remembers nothing of before.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from dsmt.trust.store import TrustStore
 TRIM_ROWS: Final = 1500
 CHECK_ROWS: Final = 2000
 """How many rows are looked at with each trimming: all of a large store in some hours (B11)."""
+TOPICS: Final = 1 << 16
+"""On how many topics a broker says something in one incarnation: 16 MB of memory."""
 
 
 class Recorder:
@@ -104,11 +108,19 @@ class Recorder:
         said = [row for row in past if not row.read().event.is_dead(now_ms) and not self._is_later(row)]
         greatest = max((row.read().event.incarnation for row in said), default=0)
         if greatest > self.words.chain.incarnation:
-            before = self.words.begin(next_incarnation(self._store.meta, max(now_ms, greatest + 1)))
-            self.reporter.began(before.incarnation, before.sequence)
+            self._begin(max(now_ms, greatest + 1))
         self._past = {}
         for row in said:
             self.sessions.taken_over(row, self._clock.boottime(), now_ms, own=row.key_id == self._key_id)
+
+    def go_on(self) -> None:
+        """Go on in the next incarnation where this one is long enough (rule 4). Raises `StoreFullError`."""
+        if self.words.chain.topics > TOPICS:
+            self._begin(self.time.now_ms())
+
+    def _begin(self, least: int) -> None:
+        before = self.words.begin(next_incarnation(self._store.meta, least))
+        self.reporter.began(before.incarnation, before.sequence)
 
     @property
     def dropped(self) -> int:

@@ -49,6 +49,7 @@ class Upkeep:
         """Do what is due. Raises `FailedError` when the disk is full."""
         recorder = self._recorder
         recorder.say_anew()
+        recorder.go_on()
         self._say_due(now, address)
         recorder.ingest.overdue()
         if now >= self._expire_at:
