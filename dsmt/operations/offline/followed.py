@@ -5,6 +5,7 @@ Rule 1: each topic's chain of each source is followed from the first event of it
 Rule 2: a source's sequence is followed from its first heartbeat on, up to what its last one vouches for; that of a
     source with no heartbeats, from its `started`.
 Rule 3: what a key signed that was revoked counts for nothing.
+Rule 4: what many events have alike is kept once: each is read with names, ids and hashes of its own.
 
 What is added was `opened` (B9): a type stands on its own topic, with its record.
 """
@@ -12,10 +13,10 @@ What is added was `opened` (B9): a type stands on its own topic, with its record
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -25,6 +26,7 @@ from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.records import from_data
 from dsmt.trust.store import Signer
 
+_T = TypeVar("_T", bound=Hashable)
 _HEARTBEAT: Final = "dsmt.heartbeat"
 _BEGINNINGS: Final = (_HEARTBEAT, "dsmt.source.started")
 
@@ -68,7 +70,10 @@ class Followed:
     def __init__(self) -> None:
         self.equivocations: list[Equivocation] = []
         self.duplicates = 0
-        self._known: dict[EventId, bytes] = {}
+        self._known: dict[tuple[str, int], dict[int, bytes]] = defaultdict(dict)
+        """By source and incarnation, the leaf of each sequence."""
+        self._alike: dict[Hashable, Any] = {}
+        """Rule 4."""
         self._chains: dict[tuple[str, str, int], dict[int, _Seen]] = defaultdict(dict)
         self._times: dict[Signer, tuple[int, int]] = {}
         self._notices: list[tuple[Signer, BrokerNotice]] = []
@@ -78,17 +83,22 @@ class Followed:
     def add(self, signed: SignedEvent, row: int = 0) -> bool:
         """Take in an event; False for one that is there already."""
         event = signed.event
-        held = self._known.setdefault(event.id, signed.leaf)
+        source, incarnation, key_id = self._once(event.source), self._once(event.incarnation), self._once(signed.key_id)
+        held = self._known[source, incarnation].setdefault(event.sequence, signed.leaf)
         if held is not signed.leaf and held == signed.leaf:
             self.duplicates += 1
             return False
         if held != signed.leaf:
             self.equivocations.append(Equivocation(event.id, "two different events have this id"))
-        seen = _Seen(event.sequence, signed.leaf, event.chain.previous, event.declares, signed.key_id, row)
-        other = self._chains[event.source, event.topic, event.incarnation].setdefault(event.chain.number, seen)
+        chain = self._chains[source, event.topic, incarnation]
+        before, previous = chain.get(event.chain.number - 1), event.chain.previous
+        if before is not None and before.leaf == previous:
+            previous = before.leaf
+        seen = _Seen(event.sequence, signed.leaf, previous, event.declares, key_id, row)
+        other = chain.setdefault(event.chain.number, seen)
         if other.leaf != signed.leaf and other.sequence != event.sequence:
             self.equivocations.append(Equivocation(event.id, f"{event.topic} #{event.chain.number} was signed twice"))
-        signer = (signed.key_id, event.source)
+        signer = (key_id, source)
         first, last = self._times.get(signer, (event.time_ms, event.time_ms))
         self._times[signer] = min(first, event.time_ms), max(last, event.time_ms)
         if event.type in _BEGINNINGS:
@@ -96,6 +106,9 @@ class Followed:
         elif event.type == "dsmt.notice":
             self._notices.append((signer, from_data(BrokerNotice, event.data)))
         return True
+
+    def _once(self, value: _T) -> _T:
+        return cast(_T, self._alike.setdefault(value, value))
 
     def _vouch(self, signed: SignedEvent) -> None:
         event = signed.event
