@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 import click
+import msgspec
 
 from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import document, warn
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TransportError
 from dsmt.event.phrases import counted, some
 from dsmt.operations.local import coming_up, ending, machine, upgrading
-from dsmt.operations.local.asking import unreached
+from dsmt.operations.local.asking import unreached, while_they_stay
 from dsmt.operations.local.home import Home, is_up
 from dsmt.operations.local.keeping import check_goes_on
 from dsmt.operations.local.lock import has_lock
@@ -151,12 +152,20 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
     with ctx.lasting() as waits, ctx.progress() as tell:
         waits("the start of dsmt's own programs")
         started = await machine.up(home, wanted, waits=ctx.tell_waits, begins=begins)
-        warn([*machine.damaged(home), *machine.left_out(home, started), *started.moved])
+        damaged = machine.damaged(home)
+        warn([*started.amiss.values(), *damaged.values(), *machine.left_out(home, started), *started.moved])
+        out.update({node: said for node in started.nodes if (said := damaged.get(f"node {node}"))})
+        controllers = tuple(one for one in started.controllers if f"controller {one}" not in damaged)
+        started = msgspec.structs.replace(started, controllers=controllers)
         await upgrading.begin_settled(home, waits=ctx.tell_waits)
         waits(f"an answer at {some(started.brokers)}")
-        try:
-            warn(await coming_up.announced(home))
+
+        async def come_up() -> None:
+            warn(await coming_up.announced(home, started.amiss))
             warn(await coming_up.attached(home, started, tell=lambda text: (waits(""), tell(text)), out=out))
+
+        try:
+            await while_they_stay(home, come_up())
         except TransportError as error:
             raise unreached(home, error) from error
     living = [node for node in started.nodes if node not in out]
@@ -187,6 +196,7 @@ def upgrade(ctx: CliContext) -> None:
     """Restart all of dsmt that runs in this home, with the installed version. Services keep running, with the same pids."""
     home = ctx.home()
     if not home.exists:
+        home.check_lost()
         raise _no_realm(home)
     ctx.asked = f"what was begun anew in {home.root}", "dsmt upgrade begins the rest anew"
     asyncio.run(_upgrade(ctx, home))

@@ -92,6 +92,32 @@ def test_up_that_nobody_came_to_names_the_full_disk_of_the_home(home: Home, smal
     assert missed.next == "free space there"
 
 
+def test_up_that_nobody_came_to_says_why_a_node_ends_again_and_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, told = Path("/home/nodes/n1/container_manager.log"), list[str]()
+    monkeypatch.setattr(coming_up, "ended", lambda *_: ("Is a directory: 'incarnation'", log))
+
+    async def main() -> TimedOutError:
+        with pytest.raises(TimedOutError) as missed:
+            await coming_up.attached(home, StartedRealm("r", (), (), NODES[:4], made=False), limit_s=30.0, tell=told.append)
+        return missed.value
+
+    missed = run(main())
+    assert missed.message.endswith("the start goes on; n4 ends again and again: Is a directory: 'incarnation'")
+    assert missed.next == f"see {log}; it goes on by itself when it can"
+    assert told[-1].endswith("; not n4; n4 ends again and again: Is a directory: 'incarnation'")
+
+
+def test_up_does_not_wait_for_nodes_of_which_it_is_known_that_they_cannot_come(home: Home) -> None:
+    """It waited for half a minute for one whose file it had just said to be missing."""
+    out = dict.fromkeys(NODES[3:], "its file is missing")
+
+    async def main() -> float:
+        assert await coming_up.attached(home, StartedRealm("r", (), (), NODES, made=False), limit_s=30.0, out=out) == []
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == 3 * EACH_S
+
+
 def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:
     async def main() -> float:
         await coming_up.attached(home, StartedRealm("r", (), (), NODES[:3], made=False), limit_s=30.0)
@@ -187,8 +213,8 @@ class Announcing:
 
         patch.setattr(coming_up, "connect", connect)
         patch.setattr(coming_up, "announce", announce)
-        patch.setattr(coming_up, "meshed", lambda _: {one: one for one in brokers})
-        patch.setattr(coming_up, "made_ms", lambda _: {"b1": 5})
+        patch.setattr(coming_up, "meshed", lambda *_: {one: one for one in brokers})
+        patch.setattr(coming_up, "made_ms", lambda *_: {"b1": 5})
         patch.setattr(coming_up, "note_announced", note_announced)
         self._home: Any = SimpleNamespace(realm=lambda: SimpleNamespace(nats=nats), operator=lambda: None)
 

@@ -32,6 +32,11 @@ def _as_directory(path: str) -> Callable[[Path], None]:
     return spoil
 
 
+def _lost(home: Path) -> None:
+    (home / "brokers" / "b1" / "broker.log").write_text("it has run")
+    (home / "realm.cbor").unlink()
+
+
 HOMES: list[tuple[Callable[[Path], None], list[str], int, str]] = [
     (shutil.rmtree, ["ps"], MISSING, "there is no realm in "),
     (shutil.rmtree, ["down"], MISSING, "there is no realm in "),
@@ -50,9 +55,12 @@ HOMES: list[tuple[Callable[[Path], None], list[str], int, str]] = [
     *((_cut("realm.cbor", raw), ["ps"], WRONG, "realm.cbor is damaged: it holds no configuration. Next: restore it from a backup")
       for raw in (b"", b"nonsense", b"\x80", b"\xff" * 9, b"\x7a\x00\x00\xff\x41abc")),
     (_as_directory("realm.cbor"), ["ps"], NO, "realm.cbor: is a directory"),
+    (_lost, ["status"], WRONG, "realm.cbor is missing, and broker b1 of its realm is here"),
+    (_lost, ["upgrade"], WRONG, "realm.cbor is missing, and broker b1 of its realm is here"),
     *((_cut("operator/identity", None), [verb, "web"], MISSING, "the operator's key, which commands need to talk to the realm. Next: dsmt up makes a new one") for verb in ("ps", "stop", "logs")),
     (_cut("operator/identity", b""), ["ps"], WRONG, "operator/identity is damaged: it holds no identity. Next: restore it"),
     (_cut("operator/identity", b"\x80"), ["ps"], WRONG, "operator/identity is damaged"),
+    (_cut("operator/identity", b"\x80"), ["ps"], WRONG, "restore it from a backup; or remove it, and dsmt up makes a new one"),
     (_cut("root.key", None), ["cert", "rotate", "broker/b1"], MISSING, "the root key is not in"),
     (_cut("root.key", b"short"), ["node", "run"], WRONG, "root.key is damaged: a root key has 32 bytes, and this has 5"),
     (_cut("brokers/b1/broker.cbor", None), ["broker", "run"], WRONG, "broker.cbor is missing. Next: restore it from a backup"),

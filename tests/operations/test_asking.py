@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import init
 from dsmt.operations.read.members import Broker
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.ports.realm import BrokerAddress
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
@@ -135,6 +137,58 @@ def test_who_reaches_no_broker_is_told_why_the_one_of_this_home_does_not_stay(na
     Path(record_path(str(log.parent), program)).unlink()
     log.unlink()
     assert asking.unreached(home, error) is error
+
+
+@contextmanager
+def held(home: Home) -> Iterator[None]:
+    """Another program has the port of the broker of a home."""
+    ((address, _),) = home.realm().brokers
+    host, _, port = address.rpartition(":")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind((host, int(port)))
+        other.listen()
+        yield
+
+
+def test_who_is_let_in_by_nobody_is_told_which_other_program_has_the_port(tmp_path: Path) -> None:
+    home, error = Home(tmp_path / "home"), TransportError("bus.stranger", "it lets nobody in", next="try again")
+    init(home, name="test")
+    assert asking.unreached(home, error) is error
+    with held(home):
+        told = asking.unreached(home, error)
+        assert told.message.startswith("broker b1 cannot listen on 127.0.0.1:")
+        assert f"is held by pid {os.getpid()} " in told.message
+        assert told.next == "stop it, then dsmt up"
+        record = record_path(str(home.part("brokers", "b1")), "broker")
+        write_record(record, identity_of(os.getpid()))
+        assert asking.unreached(home, error) is error, "it is the broker"
+
+
+def test_a_start_whose_only_broker_ends_again_and_again_waits_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited half a minute for it."""
+    home, lives = Home(tmp_path / "home"), iter(range(1, 99))
+    init(home, name="test")
+
+    def process(*_: object) -> ProcessIdentity | None:
+        life = next(lives)
+        return None if life % 2 == 0 else ProcessIdentity(life, 1, "boot")
+
+    monkeypatch.setattr(asking, "process_of", process)
+    with pytest.raises(TransportError, match=r"no broker answers at 127\.0\.0\.1:") as told:
+        asyncio.run(asking.while_they_stay(home, asyncio.sleep(60)))
+    assert told.value.code == "bus.unreachable"
+
+
+def test_a_start_waits_for_a_broker_that_stays_or_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    with held(home):
+        assert asyncio.run(asking.while_they_stay(home, asyncio.sleep(0.3, "came"))) == "came"
+    monkeypatch.setattr(Home, "names", lambda *_: [])
+    assert asyncio.run(asking.while_they_stay(home, asyncio.sleep(0.3, "came"))) == "came"
 
 
 def test_a_command_hardly_waits_where_all_is_down_and_nobody_is_at_work(tmp_path: Path) -> None:

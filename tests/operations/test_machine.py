@@ -87,11 +87,12 @@ def test_of_controllers_and_nodes_it_is_told_which_file_is_damaged(home: Home, f
     for name in ("c1", "c2"):
         ensure_controller(home, name)
     ensure_node(home, "n1")
-    assert machine.damaged(home) == []
+    assert machine.damaged(home) == {}
     (home.root / file).write_bytes((home.root / file).read_bytes()[:7])
-    (said,) = machine.damaged(home)
+    ((whose, said),) = machine.damaged(home).items()
     assert said.startswith(f"{home.root / file} is damaged: it holds no ")
     who = file.split("/")
+    assert whose == f"{who[0].removesuffix('s')} {who[1]}"
     assert f"; {who[0].removesuffix('s')} {who[1]} lacks it. Next: restore it from a backup" in said
 
 

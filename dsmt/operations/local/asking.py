@@ -1,35 +1,40 @@
 """Asking a broker that is not alive what is wrong with it: who is attached to another one hears nothing of it.
 
-Where nobody is attached to any, the disks of those of this home tell.
+Where nobody is attached to any, the disks of those of this home tell, and how they have ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec.structs import replace
 
-from dsmt.errors import RefusedError, TransportError
+from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
-from dsmt.operations.connection import connect
+from dsmt.operations.connection import connect, listens
+from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.home import Home, is_up
 from dsmt.operations.local.keeping import broker_programs, is_kept, was_up
 from dsmt.operations.local.lock import is_held
 from dsmt.operations.local.parts import Parts
-from dsmt.operations.local.steadiness import last_words
+from dsmt.operations.local.steadiness import LOOK_S, ended, stays
 from dsmt.operations.read.members import Broker
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.configuration import RealmConfig
+from dsmt.programs.configuration import BrokerFile, RealmConfig
 from dsmt.system.records import process_of
 from dsmt.trust.identity import Identity
 
+Result = TypeVar("Result")
 PATIENCE_S = 1.5
 DOWN_PATIENCE_S = 0.5
 """How long a command tries where everything is down."""
+STAYS_S = 20.0
+"""How long it is looked whether the brokers of this home stay."""
 FULL_BYTES = 2**20
 """With less room than this on its disk a broker cannot start: it opens its store, and writes."""
 
@@ -55,23 +60,66 @@ def unreached(home: Home, error: TransportError) -> TransportError:
     if full:
         said = f"{error.message}: the disk of {' and of '.join(full)} is full"
         return TransportError(error.code, said, next="free space there; it goes on by itself")
-    ended = (
-        [(name, *last) for name, directory in brokers.items() if (last := _ended(home, directory))] if is_up(home) else []
-    )
-    if not ended:
+    if error.code == "bus.stranger" and (held := _held(home)):
+        return TransportError(error.code, held, next=f"stop it{'' if is_up(home) else ', then dsmt up'}")
+    if not is_up(home):
         return error
-    why = "; ".join(f"broker {name} of this home ends again and again: {words}" for name, words, _ in ended)
-    advice = f"see {' and '.join(str(log) for _, _, log in ended)}; it goes on by itself when it can"
+    programs = broker_programs(home.realm())
+    found = [(name, *last) for name, directory in brokers.items() if (last := ended(directory, programs))]
+    if not found:
+        return error
+    why = "; ".join(f"broker {name} of this home ends again and again: {words}" for name, words, _ in found)
+    advice = f"see {' and '.join(str(log) for _, _, log in found)}; it goes on by itself when it can"
     return TransportError(error.code, f"{error.message}: {why}", next=advice)
 
 
-def _ended(home: Home, directory: Path) -> tuple[str, Path] | None:
-    """The last words of a broker that its keeper has still to start again, or of its server, and where they stand."""
-    for program in broker_programs(home.realm()):
-        log = directory / f"{program}.log"
-        if process_of(directory, program) is None and (words := last_words(log)):
-            return words, log
-    return None
+async def while_they_stay(home: Home, work: Awaitable[Result]) -> Result:
+    """What some work comes to that begins with a broker's answer.
+
+    Raises `TransportError` as soon as it is clear that none comes: all brokers are of this home, and none of them stays.
+    """
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(_none_stays(home))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done() and watching.result():
+            addresses = [address for address, _ in home.realm().brokers]
+            raise TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}")
+        return await working
+    finally:
+        for one in (working, watching):
+            one.cancel()
+        await asyncio.wait({working, watching})
+
+
+async def _none_stays(home: Home) -> bool:
+    """Whether all brokers of the realm are of this home, and each ends again and again before it listens."""
+    names = home.names("brokers")
+    at = {name: BrokerFile.read(home.part("brokers", name)).address for name in names}
+    if home.realm().nats is not None or not {address for address, _ in home.realm().brokers} <= set(at.values()):
+        return False
+
+    async def ends(name: str, address: str) -> bool:
+        directory = home.part("brokers", name)
+        if await stays(lambda: process_of(directory, "broker"), lambda: listens(address), patience_s=STAYS_S):
+            return False
+        while process_of(directory, "broker") is not None:  # noqa: ASYNC110 - no event: its next life, which is as short
+            await asyncio.sleep(LOOK_S)
+        return True
+
+    return all(await asyncio.gather(*(ends(name, address) for name, address in at.items())))
+
+
+def _held(home: Home) -> str:
+    """Which other program has the port of a broker of this home, which does not run; empty where none has."""
+    for name in home.names("brokers"):
+        directory = home.part("brokers", name)
+        if all(process_of(directory, program) is None for program in ("broker", "nats_server")):
+            try:
+                check_free(BrokerFile.read(directory).address, f"broker {name}", then="")
+            except (DsmtError, OSError) as error:
+                if isinstance(error, FailedError) and error.code == "start.port_in_use":
+                    return error.message
+    return ""
 
 
 def _is_full(directory: Path) -> bool:
@@ -109,4 +157,5 @@ async def _fault(operator: Identity, realm: RealmConfig, broker: BrokerAddress, 
             return error.message
         if _is_full(directory):
             return f"{error.message}: it cannot start, for the disk of {directory} is full: free space there"
-        return f"{error.message}; what it said last is in {directory / 'broker.log'}"
+        words, log = ended(directory, ("broker",)) or ("", directory / "broker.log")
+        return f"{error.message}; what it said last is in {log}{f': {words}' if words else ''}"

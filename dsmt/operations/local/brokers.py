@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
@@ -45,10 +45,10 @@ LOOK_S = 1.0
 """How long the realm's own brokers are asked for one at an address that is not theirs: there may be none but that one."""
 
 
-def of_home(home: Home) -> dict[str, BrokerAddress]:
-    """The brokers that live here, by name."""
+def of_home(home: Home, without: Collection[str] = ()) -> dict[str, BrokerAddress]:
+    """The brokers that live here, by name, without some, whose files are damaged."""
     found = {}
-    for name in home.names("brokers"):
+    for name in (name for name in home.names("brokers") if name not in without):
         directory = home.part("brokers", name)
         if (directory / IDENTITY).exists():
             told = BrokerFile.read(directory)
@@ -57,14 +57,14 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
     return found
 
 
-def made_ms(home: Home) -> dict[str, int]:
+def made_ms(home: Home, without: Collection[str] = ()) -> dict[str, int]:
     """When the brokers that live here were given the certificates that they have (ms), by name.
 
     0 for one that was announced with the key that it has: any word that gives its name to another key is later for it, also
     the earlier one of two of both sides of a partition, and whenever its certificate was renewed (C19).
     """
     found = {}
-    for name, at in of_home(home).items():
+    for name, at in of_home(home, without).items():
         directory = home.part("brokers", name)
         announced = (directory / ANNOUNCED).exists() and (directory / ANNOUNCED).read_bytes() == at.public
         found[name] = 0 if announced else 1000 * read_identity(directory / IDENTITY).certificate.issued
@@ -76,7 +76,8 @@ def note_announced(home: Home, names: Iterable[str]) -> None:
 
     A disk that takes nothing keeps nobody from anything: it is noted by who comes next.
     """
-    here = of_home(home)
+    names = set(names)
+    here = of_home(home, set(home.names("brokers")) - names)
     for name in names:
         file = home.part("brokers", name) / ANNOUNCED
         with suppress(OSError):
@@ -84,10 +85,10 @@ def note_announced(home: Home, names: Iterable[str]) -> None:
                 write_atomically(str(file), here[name].public)
 
 
-def meshed(home: Home) -> dict[str, BrokerAddress]:
+def meshed(home: Home, without: Collection[str] = ()) -> dict[str, BrokerAddress]:
     """Those of them with which all of this home is configured: no leaf is, whatever was said of it (E5, C19)."""
     configured = set(home.realm().brokers)
-    return {name: at for name, at in of_home(home).items() if (at.address, at.public) in configured}
+    return {name: at for name, at in of_home(home, without).items() if (at.address, at.public) in configured}
 
 
 async def located(home: Home, operator: Identity, realm: RealmConfig, named: list[BrokerAddress]) -> list[BrokerAddress]:

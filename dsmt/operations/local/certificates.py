@@ -89,13 +89,13 @@ def here(home: Home) -> dict[str, Path]:
 def learn(trust: TrustStore, home: Home, *, role: str = "") -> set[bytes]:
     """Have a trust store know the certificates of this home, or those of a role; the ids of the keys that are here.
 
-    What is damaged holds none, and keeps nobody from seeing the others: `dsmt up` names it.
+    What is damaged, or somebody else's, holds none, and keeps nobody from seeing the others: `dsmt up` names it.
     """
     keys = set()
     for path in (path for name, path in here(home).items() if name.startswith(role)):
         try:
             identity = read_identity(path)
-        except InputError:
+        except (InputError, OSError):
             continue
         with suppress(UnusableEventError):  # it is of another realm, and says nothing in this one
             trust.add_all([signed.raw for signed in identity.chain])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.event.envelope import SignedEvent
@@ -14,6 +15,7 @@ from dsmt.operations.local.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.letting_in import by_broker, by_fact, learnt, members
 from dsmt.operations.local.machine import StartedRealm
+from dsmt.operations.local.steadiness import ended
 from dsmt.operations.read.certificates import ended_brokers, in_use
 from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.sight import Sight
@@ -31,12 +33,13 @@ from dsmt.trust.keys import key_id_of
 PATIENCE_S = 30.0
 
 
-async def announced(home: Home) -> list[str]:
+async def announced(home: Home, without: Collection[str] = ()) -> list[str]:
     """Say which brokers are here, before nodes are waited for: those that ran already know of a new one by this alone.
 
-    It is said at each of them: what the new one alone is told no other one hears. What went amiss is returned.
+    It is said at each of them, `without` those that are not started: what the new one alone is told no other one hears.
+    What went amiss is returned.
     """
-    known, made, realm = meshed(home), made_ms(home), home.realm()
+    known, made, realm = meshed(home, without), made_ms(home, without), home.realm()
     if len(known) < 2:
         return []
     asked = [] if realm.nats is not None else [[one] for one in known.values()]
@@ -72,19 +75,22 @@ async def attached(
 ) -> list[str]:
     """Wait until all nodes are attached and alive, as long as within the limit one more of them is, and then controllers.
 
-    Which nodes are let in no more, in words, which are `out` by their names, too: nobody waits for these. And which
-    controllers are not alive after a while; they are started, and one that hangs is ended (C15).
+    Which nodes are let in no more, in words, which are `out` by their names, too: nobody waits for these, nor for those
+    that are `out` before. And which controllers are not alive after a while; they are started, and one that hangs is
+    ended (C15).
     Raises `TimedOutError`, and `FailedError` where a key of brokers has ended.
     """
     out = {} if out is None else out
-    keys = {node: read_identity(home.part("nodes", node) / IDENTITY).certificate.key_id.hex() for node in started.nodes}
-    late: list[str] = []
-    async with _reading(home, started.nodes, out, limit_s) as connection:
+    before, late = dict(out), list[str]()
+    nodes = [node for node in started.nodes if node not in out]
+    keys = {node: read_identity(home.part("nodes", node) / IDENTITY).certificate.key_id.hex() for node in nodes}
+    async with _reading(home, nodes, out, limit_s) as connection:
         if connection is not None:
             await _all_come(connection, home, keys, out, limit_s=limit_s, tell=tell)
             late = await far_members.here(connection.bus, started.controllers)
     hangs = f"not alive yet; one that hangs is ended after {round(SILENT_S + AGAIN_S)} s, and started again"
-    return [*out.values(), *(f"controller {one} is {hangs}" for one in late)]
+    heard = [words for node, words in out.items() if node not in before]
+    return [*heard, *(f"controller {one} is {hangs}" for one in late)]
 
 
 async def _all_come(
@@ -95,14 +101,15 @@ async def _all_come(
 
     def all_alive(sight: Sight) -> bool | None:
         nonlocal missing
-        out.update({node: by_fact(home, node, ended) for node, ended in _ended(sight, keys).items()})
+        out.update({node: by_fact(home, node, fact) for node, fact in _ended(sight, keys).items()})
         wanted = _without(keys, out)
         missing = _missing(connection, sight, wanted) or [node for node in wanted if not _is_attached(home, sight, node)]
         return None if missing else True
 
     def far(_: Sight) -> str:
         every = len(_without(keys, out))
-        return f"{every - len(missing)} of {every}; not {some(missing)}"
+        why = _ended_one(home, missing)[0]
+        return f"{every - len(missing)} of {every}; not {some(missing)}{f'; {why}' if why else ''}"
 
     while missing:
         before, unmet = len(missing), "not all nodes are attached and alive"
@@ -113,9 +120,22 @@ async def _all_come(
                 every = len(_without(keys, out))
                 here = f"{every - len(missing)} of {counted(every, 'node')} attached and alive"
                 said = f"{here}; no other node came within {limit_s:g} s: {some(missing)} did not; the start goes on"
+                advice = error.next
+                why, log = _ended_one(home, missing)
+                if why:
+                    said, advice = f"{said}; {why}", f"see {log}; it goes on by itself when it can"
                 full = little_left(str(home.root))
-                said, advice = (f"{said}; {full}", "free space there") if full else (said, error.next)
+                said, advice = (f"{said}; {full}", "free space there") if full else (said, advice)
                 raise TimedOutError(error.code, said, next=advice) from error
+
+
+def _ended_one(home: Home, nodes: Sequence[str]) -> tuple[str, Path | None]:
+    """Of the first of these nodes that has ended, why, and the log that tells."""
+    for node in nodes:
+        found = ended(home.part("nodes", node), ("spawner", "container_manager"))
+        if found is not None:
+            return f"{node} ends again and again: {found[0]}", found[1]
+    return "", None
 
 
 @asynccontextmanager

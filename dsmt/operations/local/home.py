@@ -90,12 +90,26 @@ class Home(msgspec.Struct, frozen=True):
         return True
 
     def realm(self) -> RealmConfig:
-        """The realm. Raises `NotFoundError` when none was made here."""
+        """The realm. Raises `NotFoundError` when none was made here, and `InputError` where its file is lost or damaged."""
         if not self.exists:
+            self.check_lost()
             raise NotFoundError(
                 "home.empty", f"there is no realm in {self.root}", next="dsmt up starts one; or set DSMT_HOME"
             )
         return RealmConfig.read(self.root)
+
+    def check_lost(self) -> None:
+        """Raise `InputError` where members of a realm are: another realm would not be theirs.
+
+        Controllers and nodes are made after its file; a broker is made before it, and has its log when it has run.
+        """
+        left = [f"broker {name}" for name in self.names("brokers") if (self.part("brokers", name) / "broker.log").exists()]
+        left += [f"{kind.removesuffix('s')} {name}" for kind in ("controllers", "nodes") for name in self.names(kind)]
+        if left:
+            file = self.root / RealmConfig.FILE
+            said = f"{file} is missing, and {left[0]} of its realm is here; no other one is made over it"
+            again = "where this machine was to join a realm, dsmt join again"
+            raise InputError("config.missing", said, next=f"{RESTORE}; {again}")
 
     def operator(self) -> Identity:
         """The operator whose word the command line gives. Raises `NotFoundError`, or `InputError` for a damaged file."""
@@ -107,7 +121,11 @@ class Home(msgspec.Struct, frozen=True):
             if not rooted and self.is_joined:
                 advice = "type it where the realm was made; this machine has joined it"
             raise NotFoundError("home.operator", said, next=advice)
-        return read_identity(path)
+        try:
+            return read_identity(path)
+        except InputError as error:
+            anew = "; or remove it, and dsmt up makes a new one" if self.root_key_file.exists() else ""
+            raise InputError(error.code, error.message, next=f"{error.next}{anew}") from error
 
     @property
     def is_joined(self) -> bool:

@@ -63,7 +63,7 @@ def check_goes_on(home: Home, run: str) -> None:
 
 
 def _run_of(home: Home) -> str:
-    with suppress(OSError):
+    with suppress(OSError, UnicodeDecodeError):  # one that is damaged is none
         return (keeper_directory(home) / RUN).read_text("ascii")
     return ""
 

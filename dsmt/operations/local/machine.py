@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
-from dsmt.errors import InputError, RefusedError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local.addresses import NEW_REALM, check_free
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up
@@ -53,6 +53,8 @@ class StartedRealm(msgspec.Struct, frozen=True):
     made: bool
     moved: tuple[str, ...] = ()
     """In words, which nodes serve at another address from now on."""
+    amiss: dict[str, str] = {}
+    """In words, what is wrong with the brokers without which the others were started, by name."""
 
 
 def abandoned(home: Home) -> list[ProcessIdentity]:
@@ -79,39 +81,59 @@ async def up(
     if wanted.name is not None:
         check_name(wanted.name)
     async with alone(home, waits):
-        await _check(home, wanted)
+        amiss = await _check(home, wanted)
         begins(is_up(home), begin(home))
         moved = settle_nodes(home) if home.exists else []
-        started = await _up(home, wanted)
-        return msgspec.structs.replace(started, moved=tuple(moved)) if moved else started
+        started = await _up(home, wanted, without=amiss)
+        if not moved and not amiss:
+            return started
+        return msgspec.structs.replace(started, moved=tuple(moved), amiss=amiss)
 
 
-async def _check(home: Home, wanted: Wanted) -> None:
-    """Raise where a home, as it is, cannot be started as it is wanted."""
+async def _check(home: Home, wanted: Wanted) -> dict[str, str]:
+    """Raise where a home, as it is, cannot be started as it is wanted; in words, which brokers it is started without."""
+    if not home.exists:
+        home.check_lost()
     check_abandoned(home)
     check_moved(home)
     if not home.exists:
         if wanted.listen is not None:
             check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
-        return
+        return {}
     if home.is_joined:
         _check_joined(home, wanted)
     else:
         check_same(home, wanted)
         check_running(home, wanted)
         await check_brokers(home, wanted)
-    for name in home.names("brokers"):
-        check_broker(home, name)
+    return _amiss(home)
 
 
-async def _up(home: Home, wanted: Wanted) -> StartedRealm:
+def _amiss(home: Home) -> dict[str, str]:
+    """What is wrong with which brokers of a home; raises where that is so of all: one that is whole carries the realm."""
+    names, found = home.names("brokers"), dict[str, str]()
+    for name in names:
+        try:
+            check_broker(home, name)
+        except (InputError, FailedError, OSError) as error:
+            if len(found) == len(names) - 1:
+                raise
+            if isinstance(error, OSError):
+                said = f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}"
+            else:
+                said = f"{error.message}. Next: {error.next}"
+            found[name] = f"broker {name} does not start, and the others do without it: {said}"
+    return found
+
+
+async def _up(home: Home, wanted: Wanted, *, without: Collection[str] = ()) -> StartedRealm:
     made = not home.exists
     if not made and home.is_joined:
         return await start_all(home)
     if made:
         name = "local" if wanted.name is None else wanted.name
         init(home, name=name, listen=wanted.listen, brokers=wanted.brokers or 1, nats=wanted.engine == "nats")
-    brokers = names_of(home, "brokers", wanted.brokers, else_=0)
+    brokers = [one for one in names_of(home, "brokers", wanted.brokers, else_=0) if one not in without]
     controllers = names_of(home, "controllers", wanted.controllers, else_=2)
     nodes = names_of(home, "nodes", wanted.nodes, else_=1)
     held = (("brokers", brokers), ("controllers", controllers), ("nodes", nodes))
@@ -212,20 +234,23 @@ def _moved(home: Home, broker: str) -> str:
     return NEW_REALM
 
 
-def damaged(home: Home) -> list[str]:
-    """What is wrong with the files of controllers and nodes of a home: whose they are does not start, and all else does."""
-    found = []
+def damaged(home: Home) -> dict[str, str]:
+    """What is wrong with the files of controllers and nodes of a home, by whose: these do not start, and all else does."""
+    found: dict[str, str] = {}
     files: dict[str, type[ConfigFile]] = {"controllers": ControllerFile, "nodes": NodeFile}
     for kind, file in files.items():
         for name in home.names(kind):
-            directory = home.part(kind, name)
+            directory, who = home.part(kind, name), f"{kind.removesuffix('s')} {name}"
             try:
                 file.read(directory)
                 for path in (directory / IDENTITY, directory / ISSUER):
                     if path.exists():
                         read_identity(path)
             except InputError as error:
-                found.append(f"{error.message}; {kind.removesuffix('s')} {name} lacks it. Next: {error.next}")
+                found[who] = f"{error.message}; {who} lacks it. Next: {error.next}"
+            except OSError as error:  # it is somebody else's, or no file at all
+                said = f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}; {who} lacks it"
+                found[who] = f"{said}. Next: see to its owner and mode, or restore it from a backup"
     return found
 
 

@@ -20,7 +20,6 @@ from dsmt.programs.configuration import (
     BIRTH,
     IDENTITY,
     ISSUER,
-    RESTORE,
     BrokerFile,
     ControllerFile,
     NodeFile,
@@ -58,7 +57,7 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
     """
     if home.exists:
         raise RefusedError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
-    _check_lost(home)
+    home.check_lost()
     check_name(name)
     host = "127.0.0.1"
     if listen is not None:
@@ -87,15 +86,6 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
     write_secret(home.operator_file, dump(issue(root, f"operator/{operator_name()}")))
     config.write(home.root)
     return config
-
-
-def _check_lost(home: Home) -> None:
-    """Raise `InputError` where members of a realm are: they are made after its file, and another realm is not theirs."""
-    left = [f"{kind.removesuffix('s')} {name}" for kind in ("controllers", "nodes") for name in home.names(kind)]
-    if left:
-        said = f"{home.root / RealmConfig.FILE} is missing, and {left[0]} of its realm is here; no other one is made over it"
-        again = "where this machine was to join a realm, dsmt join again"
-        raise InputError("config.missing", said, next=f"{RESTORE}; {again}")
 
 
 def _bear(directory: Path, realm: str, root: SecretKey) -> None:

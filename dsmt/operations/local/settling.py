@@ -73,11 +73,11 @@ def settle_node(directory: Path, told: Settling) -> tuple[NodeFile, NodeFile]:
 def settle_nodes(home: Home) -> list[str]:
     """Have all nodes of a home serve at an address of this machine (rule 1); in words, which do so from now on.
 
-    One whose file is damaged is left: who starts it says so.
+    One whose file is damaged, or somebody else's, is left: who starts it says so.
     """
     said = []
     for node in home.names("nodes"):
-        with suppress(InputError):
+        with suppress(InputError, OSError):
             before, now = settle_node(home.part("nodes", node), Settling())
             if before.address != now.address:
                 said.append(

@@ -13,7 +13,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from dsmt.errors import FailedError
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.trial import TRIED
 from dsmt.system.procfs import is_alive
+from dsmt.system.records import process_of
 from dsmt.version import __version__
 
 ENDS: Final = 3
@@ -95,6 +96,15 @@ def broken(what: str, log: Path, then: str) -> FailedError:
     last = f": {words}" if words else ""
     said = f"{what} ends again and again with dsmt {__version__}{last}; {then}"
     return FailedError("upgrade.broken", said, next=f"see {log}; or install the dsmt that ran before, and type it again")
+
+
+def ended(directory: Path, programs: Iterable[str]) -> tuple[str, Path] | None:
+    """The last words of the first of these programs that does not run, and the log in which they stand."""
+    for program in programs:
+        log = directory / f"{program}.log"
+        if process_of(directory, program) is None and (words := last_words(log)):
+            return words, log
+    return None
 
 
 def last_words(log: Path) -> str:

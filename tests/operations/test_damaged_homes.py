@@ -1,0 +1,78 @@
+"""What of a home is damaged is told by its name, and what is whole is started without it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from dsmt.errors import InputError
+from dsmt.operations.local import certificates, keeping, machine
+from dsmt.operations.local.brokers import made_ms, meshed, note_announced
+from dsmt.operations.local.home import Home, keeper_directory
+from dsmt.operations.local.machine import StartedRealm, up
+from dsmt.operations.local.making import ensure_node, init
+from dsmt.operations.local.settling import settle_nodes
+from dsmt.operations.local.wanted import Wanted
+from dsmt.programs.configuration import read_identity
+from dsmt.trust.store import TrustStore
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def test_of_a_file_that_is_none_it_is_told_whose_it_is(home: Home) -> None:
+    """`up` ended by it, and had begun all the rest."""
+    init(home, name="test")
+    ensure_node(home, "n1")
+    ensure_node(home, "n2")
+    for file in ("nodes/n1/identity", "nodes/n2/node.cbor"):
+        (home.root / file).unlink()
+        (home.root / file).mkdir()
+    assert settle_nodes(home) == []
+    told = machine.damaged(home)
+    assert list(told) == ["node n1", "node n2"]
+    assert told["node n1"].startswith(f"{home.root / 'nodes/n1/identity'} cannot be read: is a directory; node n1 lacks it")
+    assert certificates.learn(TrustStore(home.realm().realm), home, role="node/") == {
+        read_identity(home.root / "nodes/n2/identity").key.key_id
+    }
+
+
+def test_a_broker_whose_files_are_damaged_keeps_no_other_one_from_starting(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three one was damaged, and after a power cut the realm stayed down."""
+    begun: list[list[str]] = []
+
+    async def start(_: Home, brokers: list[str], *__: object, **___: object) -> StartedRealm:
+        begun.append(brokers)
+        return StartedRealm("test", (), (), (), made=False)
+
+    monkeypatch.setattr(machine, "start", start)
+    init(home, name="test", brokers=3)
+    damaged, lost, whole = (home.part("brokers", name) / "identity" for name in ("b1", "b2", "b3"))
+    damaged.write_bytes(b"x")
+    (lost.parent / "broker.log").write_text("")
+    lost.unlink()
+    started = asyncio.run(up(home, Wanted(nodes=0, controllers=1)))
+    assert begun == [["b3"]]
+    assert not lost.exists()
+    assert list(started.amiss) == ["b1", "b2"]
+    said = f"broker b1 does not start, and the others do without it: {damaged} is damaged: it holds no identity"
+    assert started.amiss["b1"].startswith(f"{said}. Next: restore it from a backup")
+    assert list(meshed(home, started.amiss)) == ["b3"]
+    note_announced(home, ["b3"])
+    assert made_ms(home, started.amiss) == {"b3": 0}
+    whole.write_bytes(b"x")
+    with pytest.raises(InputError, match=f"{whole} is damaged"):
+        asyncio.run(up(home, Wanted()))
+
+
+def test_what_names_a_run_and_is_damaged_names_none(home: Home) -> None:
+    init(home, name="test")
+    run = keeping.begin(home)
+    (keeper_directory(home) / keeping.RUN).write_bytes(b"\xcd\xff")
+    assert keeping.begin(home) != run
