@@ -186,6 +186,17 @@ async def _exchange(directory: str, message: bytes) -> bytes:
     return answer
 
 
+_HELPS: Final = {
+    errno.EACCES: "see to its owner and mode, then try again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then try again",
+    errno.ENFILE: "see who has so many files open, then try again",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or end some, then try again",
+    errno.ENOSPC: "free space there, then try again",
+    errno.EROFS: "have that disk writable, then try again",
+}
+"""What to do about what the machine refuses."""
+
+
 def spawner_of(directory: str) -> ProcessIdentity | None:
     """The living spawner of a node's directory."""
     return process_of(directory, "spawner")
@@ -209,7 +220,8 @@ def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessI
         finally:
             os.close(lock)
     except OSError as error:
-        raise FailedError("start.driver", f"cannot start the spawner of {where}: {error}") from error
+        said = f"cannot start the spawner of {where}: {error}"
+        raise FailedError("start.driver", said, next=_HELPS.get(error.errno or 0, "see to that, then try again")) from error
     identity = identity_of(child)
     if identity is None:
         raise FailedError("start.driver", "the spawner was reaped by somebody else", pid=child)

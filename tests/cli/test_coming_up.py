@@ -102,9 +102,9 @@ def test_up_that_nobody_came_to_says_why_a_node_ends_again_and_again(home: Home,
         return missed.value
 
     missed = run(main())
-    assert missed.message.endswith("the start goes on; n4 ends again and again: Is a directory: 'incarnation'")
+    assert missed.message.endswith("the start goes on; n4 does not run, and said last: Is a directory: 'incarnation'")
     assert missed.next == f"see {log}; it goes on by itself when it can"
-    assert told[-1].endswith("; not n4; n4 ends again and again: Is a directory: 'incarnation'")
+    assert told[-1].endswith("; not n4; n4 does not run, and said last: Is a directory: 'incarnation'")
 
 
 def test_up_does_not_wait_for_nodes_of_which_it_is_known_that_they_cannot_come(home: Home) -> None:
@@ -154,6 +154,15 @@ def test_up_names_a_controller_that_hangs_and_says_what_becomes_of_it(home: Home
     started = StartedRealm("r", (), ("c1", "hangs"), NODES[:3], made=False)
     said = run(coming_up.attached(home, started, limit_s=30.0))
     assert said == ["controller hangs is not alive yet; one that hangs is ended after 70 s, and started again"]
+
+
+def test_of_a_controller_that_does_not_run_up_tells_its_last_words(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was said to hang, and that it is ended."""
+    log = Path("/home/controllers/hangs/controller.log")
+    monkeypatch.setattr(coming_up, "ended", lambda *_: ("too many open files", log))
+    started = StartedRealm("r", (), ("c1", "hangs"), NODES[:3], made=False)
+    said = f"controller hangs is not alive yet; it does not run, and said last: too many open files. Next: see {log}"
+    assert run(coming_up.attached(home, started, limit_s=30.0)) == [said]
 
 
 @pytest.mark.parametrize("of_the_realm", [True, False])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from dsmt.errors import InputError
+from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import certificates, keeping, machine
 from dsmt.operations.local.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.home import Home, keeper_directory
@@ -16,6 +18,7 @@ from dsmt.operations.local.making import ensure_node, init
 from dsmt.operations.local.settling import settle_nodes
 from dsmt.operations.local.wanted import Wanted
 from dsmt.programs.configuration import read_identity
+from dsmt.system import processes
 from dsmt.trust.store import TrustStore
 
 
@@ -69,6 +72,22 @@ def test_a_broker_whose_files_are_damaged_keeps_no_other_one_from_starting(
     whole.write_bytes(b"x")
     with pytest.raises(InputError, match=f"{whole} is damaged"):
         asyncio.run(up(home, Wanted()))
+
+
+@pytest.mark.parametrize(
+    ("number", "helps"), [(errno.EMFILE, "ulimit -n"), (errno.EACCES, "owner and mode"), (errno.EISDIR, "try again")]
+)
+def test_what_keeps_a_keeper_from_starting_is_told_with_what_helps(
+    home: Home, monkeypatch: pytest.MonkeyPatch, number: int, helps: str
+) -> None:
+    def take_lock(_: str) -> None:
+        raise OSError(number, os.strerror(number), "spawner.lock")
+
+    init(home, name="test")
+    monkeypatch.setattr(processes, "take_lock", take_lock)
+    with pytest.raises(FailedError, match=f"cannot start the spawner of {keeper_directory(home)}: ") as failed:
+        asyncio.run(keeping.start_keeper(home))
+    assert helps in failed.value.next
 
 
 def test_what_names_a_run_and_is_damaged_names_none(home: Home) -> None:

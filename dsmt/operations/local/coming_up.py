@@ -88,9 +88,10 @@ async def attached(
         if connection is not None:
             await _all_come(connection, home, keys, out, limit_s=limit_s, tell=tell)
             late = await far_members.here(connection.bus, started.controllers)
-    hangs = f"not alive yet; one that hangs is ended after {round(SILENT_S + AGAIN_S)} s, and started again"
+    hangs = f"one that hangs is ended after {round(SILENT_S + AGAIN_S)} s, and started again"
+    said = {one: found for one in late if (found := ended(home.part("controllers", one), ("controller",)))}
     heard = [words for node, words in out.items() if node not in before]
-    return [*heard, *(f"controller {one} is {hangs}" for one in late)]
+    return [*heard, *(f"controller {one} is not alive yet; {_last(said.get(one)) or hangs}" for one in late)]
 
 
 async def _all_come(
@@ -129,12 +130,16 @@ async def _all_come(
                 raise TimedOutError(error.code, said, next=advice) from error
 
 
+def _last(said: tuple[str, Path] | None) -> str:
+    return "" if said is None else f"it does not run, and said last: {said[0]}. Next: see {said[1]}"
+
+
 def _ended_one(home: Home, nodes: Sequence[str]) -> tuple[str, Path | None]:
-    """Of the first of these nodes that has ended, why, and the log that tells."""
+    """Of the first of these nodes that does not run, what it said last, and the log that tells."""
     for node in nodes:
         found = ended(home.part("nodes", node), ("spawner", "container_manager"))
         if found is not None:
-            return f"{node} ends again and again: {found[0]}", found[1]
+            return f"{node} does not run, and said last: {found[0]}", found[1]
     return "", None
 
 
