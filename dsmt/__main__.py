@@ -5,6 +5,14 @@ from __future__ import annotations
 import sys
 
 
+def _incomplete(error: ImportError | SyntaxError) -> int:
+    from dsmt.errors import incomplete  # noqa: PLC0415 - it needs nothing that may be missing
+
+    told = incomplete(error, sys.executable)
+    sys.stderr.write(f"dsmt: {told.message}. Next: {told.next}\n")
+    return told.exit
+
+
 def main() -> int:
     """Run the command line; the exit code. An interrupt before its first line or after its last ends it without a word."""
     try:
@@ -14,8 +22,11 @@ def main() -> int:
         heard = signal.getsignal(signal.SIGINT)
         if heard is signal.default_int_handler:  # not where it is ignored, as in a shell's background
             signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-        from dsmt.cli.root import main as run  # noqa: PLC0415 - whoever imports this module for `main` pays nothing yet
-        from dsmt.system.garbage import collect_seldom, leave_all  # noqa: PLC0415 - the same
+        try:
+            from dsmt.cli.root import main as run  # noqa: PLC0415 - whoever imports this module for `main` pays nothing yet
+            from dsmt.system.garbage import collect_seldom, leave_all  # noqa: PLC0415 - the same
+        except (ImportError, SyntaxError) as error:
+            return _incomplete(error)
 
         collect_seldom()
         quiet = signal.signal(signal.SIGINT, heard)

@@ -83,6 +83,12 @@ class FailedError(DsmtError):
     """It was tried and did not work: a command, a fetch, a start."""
 
 
+def incomplete(error: ImportError | SyntaxError, python: str) -> FailedError:
+    """What is installed for a Python lacks a module, or has one that is damaged: nothing was done."""
+    said = f"what is installed of dsmt, or of what it needs, is not whole: {error}"
+    return FailedError("dsmt.incomplete", said, next=f"install it again with the pip of {python}; what runs goes on")
+
+
 def leaves(group: BaseExceptionGroup[One]) -> Iterator[One]:
     """The errors in a group, and in the groups in it, in their order."""
     for error in group.exceptions:

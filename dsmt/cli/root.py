@@ -24,7 +24,7 @@ from click.shell_completion import CompletionItem, shell_complete
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
 from dsmt.cli.command import CliContext, common_options
 from dsmt.cli.printing import UNWRITTEN, Escaping, one_line
-from dsmt.errors import DsmtError, FailedError, RefusedError, leaves
+from dsmt.errors import DsmtError, FailedError, RefusedError, incomplete, leaves
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
@@ -197,6 +197,8 @@ def _failed(ctx: CliContext, arguments: Sequence[str], error: BaseException) -> 
         raise error
     if isinstance(error, OSError) and error.errno is not None:
         error = _misfortune(error)
+    if isinstance(error, ImportError | SyntaxError):
+        error = incomplete(error, sys.executable)
     if isinstance(error, DsmtError):
         if error.code == UNWRITTEN:
             _close_pipe()
@@ -237,7 +239,9 @@ def _interrupted(ctx: CliContext, arguments: Sequence[str]) -> int:
 def _misfortune(error: OSError) -> DsmtError:
     """What the machine said no to, as a sentence."""
     said = f"{error.filename or 'the machine'}: {(error.strerror or str(error)).lower()}"
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+    if error.errno == errno.EROFS:
+        return RefusedError("machine.denied", said, next="have that disk writable again, or choose another home: --home DIR")
+    if error.errno in {errno.EACCES, errno.EPERM}:
         return RefusedError("machine.denied", said, next="check its owner and mode, or choose another home: --home DIR")
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return FailedError("machine.full", said, next="free space there")

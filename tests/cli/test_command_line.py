@@ -1,5 +1,6 @@
 """The command line as a process, where no realm is needed: help, verbs, mistakes, exit codes, closed pipes."""
 
+import errno
 import json
 import os
 import subprocess
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
-from dsmt.cli.root import LazyGroup, root
+from dsmt.cli.root import LazyGroup, main, root
+from dsmt.errors import RefusedError
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import init
 from tests import warm
 
 BAD = """\
@@ -149,6 +153,32 @@ def test_an_interrupt_before_the_command_line_is_imported_is_no_traceback(comes:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("module", ["click", "cbor2"])
+def test_what_is_installed_and_not_whole_is_told_in_a_sentence(module: str, tmp_path: Path) -> None:
+    """One of them is needed by the command line itself, one by the command. It was a traceback, or an error of ours."""
+    code = f"import sys; sys.modules[{module!r}] = None; from dsmt.__main__ import main; sys.exit(main())"
+    init(Home(tmp_path), name="test")
+    command = [sys.executable, "-c", code, "--home", str(tmp_path), "status"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.startswith("dsmt: what is installed of dsmt, or of what it needs, is not whole: ")
+    assert module in done.stderr
+    assert f"Next: install it again with the pip of {sys.executable}" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 1
+
+
+def test_a_disk_that_is_read_only_is_not_said_to_lack_a_mode(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def home(_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/realm.cbor")
+
+    monkeypatch.setattr("dsmt.cli.command.CliContext.home", home)
+    assert main(["status"]) == RefusedError.exit
+    said = "dsmt: /home/realm.cbor: read-only file system. Next: have that disk writable again"
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_an_error_is_one_object_on_stderr_with_json(tmp_path: Path) -> None:

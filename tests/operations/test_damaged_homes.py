@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,18 @@ def test_what_keeps_a_keeper_from_starting_is_told_with_what_helps(
     with pytest.raises(FailedError, match=f"cannot start the spawner of {keeper_directory(home)}: ") as failed:
         asyncio.run(keeping.start_keeper(home))
     assert helps in failed.value.next
+
+
+def test_a_keeper_that_ends_as_it_begins_is_told_with_its_last_words(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was begun fifty times a second for half a minute, and then did not answer."""
+    init(home, name="test")
+    end = "print('no broker.py here', flush=True)"
+    monkeypatch.setattr(keeping, "command_of", lambda _: [sys.executable, "-c", end])
+    began = time.monotonic()
+    with pytest.raises(FailedError, match=r"the keeper ends as it begins, again and again: no broker\.py here") as failed:
+        asyncio.run(keeping.start_keeper(home))
+    assert str(keeper_directory(home) / "spawner.log") in failed.value.next
+    assert time.monotonic() - began < keeping.START_S / 2
 
 
 def test_what_names_a_run_and_is_damaged_names_none(home: Home) -> None:

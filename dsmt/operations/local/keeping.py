@@ -14,6 +14,8 @@ from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import SERVERS, Home, is_up, keeper_directory
 from dsmt.operations.local.lock import is_held
 from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.steadiness import ENDS, last_words
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import MigrationFile, RealmConfig
 from dsmt.programs.kept import KeeperFile, command_of
 from dsmt.system.files import write_atomically
@@ -109,21 +111,27 @@ def _servers_of(home: Home, move: MigrationFile) -> list[tuple[str, str]]:
 async def start_keeper(home: Home) -> None:
     """Start the keeper of a home, unless it runs; it answers when this returns. Raises `FailedError`.
 
-    One that is just ending keeps others from starting, and answers nobody: the next one is started when it has.
+    One that is just ending keeps others from starting, and answers nobody: the next one is started when it has. Who ends
+    `ENDS` times before it answers will not.
     """
     directory = keeper_directory(home)
     write_kept(home)
     answering = SpawnedProcesses(str(directory))
-    deadline = time.monotonic() + START_S
+    deadline, begun = time.monotonic() + START_S, set[ProcessIdentity]()
     while True:
-        start_spawner(str(directory), command_of(directory))
+        started = start_spawner(str(directory), command_of(directory))
+        begun.update([] if started is None else [started])
+        if len(begun) > ENDS:
+            log = directory / "spawner.log"
+            said = f"the keeper ends as it begins, again and again: {last_words(log)}"
+            raise FailedError("up.keeper", said, next=f"see {log}; where something is missing there, install dsmt again")
         try:
             await answering.request(Request("list"))
         except TransportError as error:
             if time.monotonic() > deadline:
-                raise FailedError(
-                    "up.keeper", "the keeper does not answer", next=f"its log is {directory}/spawner.log"
-                ) from error
+                hangs = "those that it keeps end one that hangs, within a minute: try again then; " if is_up(home) else ""
+                advice = f"{hangs}its log is {directory}/spawner.log"
+                raise FailedError("up.keeper", "the keeper does not answer", next=advice) from error
             await asyncio.sleep(0.02)
         else:
             if (directory / BEGUN_ANEW).exists():  # a disk that has become read-only takes no removal, not even of nothing
