@@ -165,14 +165,16 @@ def test_who_is_let_in_by_nobody_is_told_which_other_program_has_the_port(tmp_pa
         assert asking.unreached(home, error) is error, "it is the broker"
 
 
+@pytest.mark.parametrize("nats", [False, True])
 def test_a_start_whose_only_broker_ends_again_and_again_waits_no_longer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nats: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waited half a minute for it."""
     home, lives = Home(tmp_path / "home"), iter(range(1, 99))
-    init(home, name="test")
+    init(home, name="test", nats=nats)
 
-    def process(*_: object) -> ProcessIdentity | None:
+    def process(_: Path, program: str) -> ProcessIdentity | None:
+        assert program == ("nats_server" if nats else "broker")
         life = next(lives)
         return None if life % 2 == 0 else ProcessIdentity(life, 1, "boot")
 

@@ -14,7 +14,7 @@ import pytest
 from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import certificates, keeping, machine
 from dsmt.operations.local.brokers import made_ms, meshed, note_announced
-from dsmt.operations.local.home import Home, keeper_directory
+from dsmt.operations.local.home import Home, is_up, keeper_directory
 from dsmt.operations.local.machine import StartedRealm, up
 from dsmt.operations.local.making import ensure_node, init
 from dsmt.operations.local.settling import settle_nodes
@@ -101,6 +101,7 @@ def test_a_keeper_that_ends_as_it_begins_is_told_with_its_last_words(home: Home,
     with pytest.raises(FailedError, match=r"the keeper ends as it begins, again and again: no broker\.py here") as failed:
         asyncio.run(keeping.start_keeper(home))
     assert str(keeper_directory(home) / "spawner.log") in failed.value.next
+    assert not is_up(home), "it is not said to go on"
     assert time.monotonic() - began < keeping.START_S / 2
 
 

@@ -95,14 +95,15 @@ async def _none_stays(home: Home) -> bool:
     """Whether all brokers of the realm are of this home, and each ends again and again before it listens."""
     names = home.names("brokers")
     at = {name: BrokerFile.read(home.part("brokers", name)).address for name in names}
-    if home.realm().nats is not None or not {address for address, _ in home.realm().brokers} <= set(at.values()):
+    listener = broker_programs(home.realm())[0]
+    if not {address for address, _ in home.realm().brokers} <= set(at.values()):
         return False
 
     async def ends(name: str, address: str) -> bool:
         directory = home.part("brokers", name)
-        if await stays(lambda: process_of(directory, "broker"), lambda: listens(address), patience_s=STAYS_S):
+        if await stays(lambda: process_of(directory, listener), lambda: listens(address), patience_s=STAYS_S):
             return False
-        while process_of(directory, "broker") is not None:  # noqa: ASYNC110 - no event: its next life, which is as short
+        while process_of(directory, listener) is not None:  # noqa: ASYNC110 - no event: its next life, which is as short
             await asyncio.sleep(LOOK_S)
         return True
 

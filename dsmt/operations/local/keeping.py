@@ -20,8 +20,11 @@ from dsmt.programs.configuration import MigrationFile, RealmConfig
 from dsmt.programs.kept import KeeperFile, command_of
 from dsmt.system.files import write_atomically
 from dsmt.system.processes import Request, SpawnedProcesses, start_spawner
+from dsmt.system.procfs import is_alive
 
 START_S = 30.0
+LIVES_S = 2.0
+"""A keeper that cannot begin has ended by then."""
 BEGUN_ANEW = "begun_anew"
 """Stands beside the keeper from when `upgrade` ends all until the keeper answers again, or `down` has ended it."""
 
@@ -121,7 +124,7 @@ async def start_keeper(home: Home) -> None:
     while True:
         started = start_spawner(str(directory), command_of(directory))
         begun.update([] if started is None else [started])
-        if len(begun) > ENDS:
+        if len(begun) > ENDS and not await _lives(begun):
             log = directory / "spawner.log"
             said = f"the keeper ends as it begins, again and again: {last_words(log)}"
             raise FailedError("up.keeper", said, next=f"see {log}; where something is missing there, install dsmt again")
@@ -137,6 +140,14 @@ async def start_keeper(home: Home) -> None:
             if (directory / BEGUN_ANEW).exists():  # a disk that has become read-only takes no removal, not even of nothing
                 (directory / BEGUN_ANEW).unlink()
             return
+
+
+async def _lives(begun: Iterable[ProcessIdentity]) -> bool:
+    """Whether one of these lives in the end, and not only for a moment."""
+    until = time.monotonic() + LIVES_S
+    while (living := any(map(is_alive, begun))) and time.monotonic() < until:  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.02)
+    return living
 
 
 async def keep(home: Home, kind: str, program: str, names: Iterable[str]) -> None:
