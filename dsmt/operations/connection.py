@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
-from dsmt.event.addresses import parted
-from dsmt.event.phrases import person
+from dsmt.event.addresses import host_of, parted
+from dsmt.event.phrases import person, some
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.files import Files
 from dsmt.ports.realm import ENDED, KEPT_OUT, BrokerAddress
@@ -36,7 +36,7 @@ REFUSED_S = 1.0
 LOOK_S = 0.1
 ENDED_LOOK_S = 0.5
 """How often who does something is looked after, whether it is let in."""
-_UP_AGAIN = "dsmt up starts this home's realm again"
+UP_AGAIN = "dsmt up starts this home's realm again"
 _LOST = "when several have all lost their disks, broker.log beside each says so"
 _LOOK = "if it stays so, see there which process listens (ss -ltnp); end it if it hangs, and dsmt starts it again"
 
@@ -193,7 +193,11 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
         one = len(answering) == 1
         said = f"{', '.join(answering)} {'takes' if one else 'take'} connections, but {hang if one else hangs}"
         return TransportError("bus.stranger", said, next=f"try again in a minute; {_LOOK}")
-    advice = f"check --bus (DSMT_BUS): this home names {', '.join(sorted(own))}" if named else _UP_AGAIN
+    unknown = [host for host in dict.fromkeys(map(host_of, addresses)) if not await _resolves(host)]
+    if unknown:
+        said = f"no broker answers at {', '.join(addresses)}: this machine knows no address of {some(unknown)}"
+        return TransportError("bus.unreachable", said, next=f"see to its name: getent hosts {unknown[0]}; then try again")
+    advice = f"check --bus (DSMT_BUS): this home names {', '.join(sorted(own))}" if named else UP_AGAIN
     return TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}", next=advice)
 
 
@@ -212,6 +216,18 @@ async def _answering(brokers: list[BrokerAddress]) -> list[BrokerAddress]:
         task.cancel()
     await asyncio.wait(asked)
     return found or brokers
+
+
+async def _resolves(host: str) -> bool:
+    """Whether a name leads to an address; one that nobody answers for in time may."""
+    try:
+        async with asyncio.timeout(REFUSED_S):
+            await asyncio.get_running_loop().getaddrinfo(host, None)
+    except TimeoutError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 async def listens(address: str) -> bool:

@@ -348,6 +348,9 @@ def test_who_answers_and_is_no_broker_of_the_realm_is_told_apart_from_nobody(mad
         assert nobody.next == "check --bus (DSMT_BUS): this home names 127.0.0.1:1"
         own = await _unreachable(["127.0.0.1:1"], realm)
         assert own.next == "dsmt up starts this home's realm again"
+        unknown = await _unreachable(["a..b:1"], realm)
+        assert unknown.message == "no broker answers at a..b:1: this machine knows no address of a..b"
+        assert unknown.next == "see to its name: getent hosts a..b; then try again"
         assert {there.exit, nobody.exit, own.exit} == {AWAY}
 
     asyncio.run(scenario())

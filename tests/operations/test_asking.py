@@ -16,6 +16,7 @@ import pytest
 
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
+from dsmt.operations.connection import UP_AGAIN
 from dsmt.operations.local import asking
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import write_kept
@@ -137,6 +138,20 @@ def test_who_reaches_no_broker_is_told_why_the_one_of_this_home_does_not_stay(na
     Path(record_path(str(log.parent), program)).unlink()
     log.unlink()
     assert asking.unreached(home, error) is error
+
+
+def test_who_reaches_no_broker_of_a_realm_that_is_up_is_not_told_to_start_it_again(tmp_path: Path) -> None:
+    home, error = Home(tmp_path / "home"), TransportError("bus.unreachable", "no broker answers at x:1", next=UP_AGAIN)
+    init(home, name="test")
+    own, directory = identity_of(os.getpid()), home.part("brokers", "b1")
+    write_record(record_path(str(directory), "broker"), own)
+    assert asking.unreached(home, error) is error, "it is down"
+    write_record(record_path(str(keeper_directory(home)), "spawner"), own)
+    told = asking.unreached(home, error)
+    assert told.message == f"{error.message}: broker b1 of this home runs, pid {own.pid}, and does not listen there"
+    assert told.next == f"try again in a minute; if it stays so, see {directory / 'broker.log'}"
+    other = TransportError("bus.unreachable", "no broker answers at y:1", next="check --bus")
+    assert asking.unreached(home, other) is other
 
 
 @contextmanager

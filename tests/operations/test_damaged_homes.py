@@ -16,7 +16,7 @@ from dsmt.operations.local import certificates, keeping, machine
 from dsmt.operations.local.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.home import Home, is_up, keeper_directory
 from dsmt.operations.local.machine import StartedRealm, up
-from dsmt.operations.local.making import ensure_node, init
+from dsmt.operations.local.making import ensure_controller, ensure_node, init
 from dsmt.operations.local.settling import settle_nodes
 from dsmt.operations.local.wanted import Wanted
 from dsmt.programs.configuration import read_identity
@@ -74,6 +74,25 @@ def test_a_broker_whose_files_are_damaged_keeps_no_other_one_from_starting(
     whole.write_bytes(b"x")
     with pytest.raises(InputError, match=f"{whole} is damaged"):
         asyncio.run(up(home, Wanted()))
+
+
+@pytest.mark.parametrize("file", ["nodes/n1/identity", "nodes/n1/node.cbor", "controllers/c1/issuer"])
+def test_of_a_file_of_another_realm_it_is_told_whose_it_is(home: Home, file: str, tmp_path: Path) -> None:
+    """`up` waited half a minute for the node."""
+    for one in (home, other := Home(tmp_path / "other")):
+        init(one, name=one.root.name)
+        ensure_node(one, "n1")
+        ensure_controller(one, "c1")
+    assert machine.damaged(home) == {}
+    (home.root / file).write_bytes((other.root / file).read_bytes())
+    kind, name, _ = file.split("/")
+    ((whose, said),) = machine.damaged(home).items()
+    assert whose == f"{kind.removesuffix('s')} {name}"
+    assert said.startswith(f"{home.root / file} is ")
+    assert f"; {whose} lacks it. Next: restore it from a backup" in said
+    (home.root / "brokers/b1/broker.cbor").write_bytes((other.root / "brokers/b1/broker.cbor").read_bytes())
+    with pytest.raises(InputError, match=r"broker\.cbor is of another realm than home, the one of this home"):
+        machine.check_broker(home, "b1")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
-from dsmt.operations.connection import connect, listens
+from dsmt.operations.connection import UP_AGAIN, connect, listens
 from dsmt.operations.local.addresses import check_free
 from dsmt.operations.local.home import Home, is_up
 from dsmt.operations.local.keeping import broker_programs, is_kept, was_up
@@ -67,7 +67,7 @@ def unreached(home: Home, error: TransportError) -> TransportError:
     programs = broker_programs(home.realm())
     found = [(name, *last) for name, directory in brokers.items() if (last := ended(directory, programs))]
     if not found:
-        return error
+        return _unheard(error, brokers, programs[-1])
     why = "; ".join(f"broker {name} of this home ends again and again: {words}" for name, words, _ in found)
     advice = f"see {' and '.join(str(log) for _, _, log in found)}; it goes on by itself when it can"
     return TransportError(error.code, f"{error.message}: {why}", next=advice)
@@ -108,6 +108,19 @@ async def _none_stays(home: Home) -> bool:
         return True
 
     return all(await asyncio.gather(*(ends(name, address) for name, address in at.items())))
+
+
+def _unheard(error: TransportError, brokers: Mapping[str, Path], program: str) -> TransportError:
+    """Where all is up already, `dsmt up` starts nothing again: the broker runs, and is not reached."""
+    running = {name: one.pid for name, directory in brokers.items() if (one := process_of(directory, program)) is not None}
+    if error.next != UP_AGAIN or not running:
+        return error
+    said = ", ".join(
+        f"broker {name} of this home runs, pid {pid}, and does not listen there" for name, pid in running.items()
+    )
+    log = brokers[next(iter(running))] / f"{program}.log"
+    advice = f"try again in a minute; if it stays so, see {log}"
+    return TransportError(error.code, f"{error.message}: {said}", next=advice)
 
 
 def _held(home: Home) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import msgspec
 
-from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.errors import FailedError, InputError, RefusedError, UnusableEventError
 from dsmt.operations.local.addresses import NEW_REALM, check_free
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up
@@ -34,13 +35,15 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import (
     IDENTITY,
     ISSUER,
+    RESTORE,
     BrokerFile,
-    ConfigFile,
     ControllerFile,
     NodeFile,
+    RealmConfig,
     read_identity,
 )
 from dsmt.system.records import process_of
+from dsmt.trust.store import TrustStore
 
 
 class StartedRealm(msgspec.Struct, frozen=True):
@@ -211,6 +214,7 @@ def check_broker(home: Home, name: str) -> None:
     """
     directory = home.part("brokers", name)
     config = BrokerFile.read(directory)
+    check_realm(home, directory / BrokerFile.FILE, config.realm)
     identity = directory / IDENTITY
     if not identity.exists() and (directory / "broker.log").exists():  # it has run, and is known by its key
         said = f"{identity} is missing: broker {name} is known by the key in it to all who have joined"
@@ -237,21 +241,37 @@ def _moved(home: Home, broker: str) -> str:
 def damaged(home: Home) -> dict[str, str]:
     """What is wrong with the files of controllers and nodes of a home, by whose: these do not start, and all else does."""
     found: dict[str, str] = {}
-    files: dict[str, type[ConfigFile]] = {"controllers": ControllerFile, "nodes": NodeFile}
+    files: dict[str, type[ControllerFile | NodeFile]] = {"controllers": ControllerFile, "nodes": NodeFile}
     for kind, file in files.items():
         for name in home.names(kind):
             directory, who = home.part(kind, name), f"{kind.removesuffix('s')} {name}"
             try:
-                file.read(directory)
+                check_realm(home, directory / file.FILE, file.read(directory).realm)
                 for path in (directory / IDENTITY, directory / ISSUER):
                     if path.exists():
-                        read_identity(path)
+                        _check_trusted(home, path)
             except InputError as error:
                 found[who] = f"{error.message}; {who} lacks it. Next: {error.next}"
             except OSError as error:  # it is somebody else's, or no file at all
                 said = f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}; {who} lacks it"
                 found[who] = f"{said}. Next: see to its owner and mode, or restore it from a backup"
     return found
+
+
+def check_realm(home: Home, file: Path, told: RealmConfig) -> None:
+    """Raise `InputError` for the file of a member of another realm, as one that was copied into the wrong home."""
+    ours = home.realm()
+    if told.roots != ours.roots:
+        raise InputError("config.realm", f"{file} is of another realm than {ours.name}, the one of this home", next=RESTORE)
+
+
+def _check_trusted(home: Home, path: Path) -> None:
+    """Raise `InputError` for an identity that is damaged, or of another realm."""
+    identity = read_identity(path)
+    try:
+        TrustStore(home.realm().realm).add_all([signed.raw for signed in identity.chain])
+    except UnusableEventError as error:
+        raise InputError("config.realm", f"{path} is not of this home: {error.message}", next=RESTORE) from error
 
 
 def check_alone(directory: str, program: str) -> None:
