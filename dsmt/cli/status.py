@@ -12,6 +12,7 @@ from dsmt.cli import screens, service_screen
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
+from dsmt.event.phrases import some
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.certificates import learn
 from dsmt.operations.local.home import Home
@@ -45,7 +46,12 @@ def status(ctx: CliContext, target: str | None) -> None:
     if home.exists and home.is_joined and not home.operator_file.exists():
         from dsmt.operations.local.letting_in import check_let_in  # noqa: PLC0415 - only where no operator is
 
-        asyncio.run(check_let_in(home))
+        async def let_in() -> None:
+            with ctx.lasting() as waits:
+                waits(f"an answer at {some([address for address, _ in home.realm().brokers])}")
+                await check_let_in(home)
+
+        asyncio.run(let_in())
     if target is None:
         _realm(ctx)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -93,6 +94,23 @@ def test_of_a_file_of_another_realm_it_is_told_whose_it_is(home: Home, file: str
     (home.root / "brokers/b1/broker.cbor").write_bytes((other.root / "brokers/b1/broker.cbor").read_bytes())
     with pytest.raises(InputError, match=r"broker\.cbor is of another realm than home, the one of this home"):
         machine.check_broker(home, "b1")
+
+
+@pytest.mark.parametrize("content", [None, b"x"], ids=["missing", "damaged"])
+def test_a_machine_that_has_joined_and_lost_its_only_key_begins_nothing(home: Home, content: bytes | None) -> None:
+    init(home, name="test")
+    identity = ensure_node(home, "n1") / "identity"
+    for made in (home.root_key_file, home.operator_file, home.root / "brokers/b1/birth"):
+        made.unlink()
+    shutil.rmtree(home.root / "brokers")
+    assert (home.is_joined, machine.damaged(home)) == (True, {})
+    identity.unlink()
+    if content is not None:
+        identity.write_bytes(content)
+    with pytest.raises(InputError, match="node n1 lacks it; nothing else is here to start") as failed:
+        asyncio.run(up(home, Wanted()))
+    assert failed.value.next.startswith("restore it from a backup")
+    assert not keeper_directory(home).exists()
 
 
 @pytest.mark.parametrize(

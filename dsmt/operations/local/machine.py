@@ -105,6 +105,7 @@ async def _check(home: Home, wanted: Wanted) -> dict[str, str]:
         return {}
     if home.is_joined:
         _check_joined(home, wanted)
+        _check_whole(home)
     else:
         check_same(home, wanted)
         check_running(home, wanted)
@@ -179,6 +180,14 @@ def _check_joined(home: Home, wanted: Wanted) -> None:
         raise RefusedError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
 
 
+def _check_whole(home: Home) -> None:
+    """Raise `InputError` where of a machine that has joined nothing is whole: there is nothing to start."""
+    members, found = [*home.names("controllers"), *home.names("nodes")], damaged(home)
+    if not home.names("brokers") and len(found) == len(members):
+        said, _, advice = next(iter(found.values())).partition(". Next: ")
+        raise InputError("config.broken", f"{said}; nothing else is here to start", next=advice)
+
+
 def left_out(home: Home, started: StartedRealm) -> list[str]:
     """What a home holds and was not started, for fewer were asked for, in a sentence; nothing where all was."""
     left = sorted({*home.names("controllers"), *home.names("nodes")} - {*started.controllers, *started.nodes})
@@ -248,7 +257,7 @@ def damaged(home: Home) -> dict[str, str]:
             try:
                 check_realm(home, directory / file.FILE, file.read(directory).realm)
                 for path in (directory / IDENTITY, directory / ISSUER):
-                    if path.exists():
+                    if path.exists() or (path.name == IDENTITY and home.is_joined):  # elsewhere it is made anew
                         _check_trusted(home, path)
             except InputError as error:
                 found[who] = f"{error.message}; {who} lacks it. Next: {error.next}"
