@@ -196,7 +196,7 @@ class Trimmings:
         return []
 
     def _say_together(self, of: int, records: Sequence[tuple[int, int]]) -> list[int]:
-        """Say anew what the first of these records say, whose numbers and bytes these are (rule 6); in which rows they stand."""
+        """Say anew what the first of these records say, whose numbers and bytes these are (rule 6); where they stood."""
         ends = list(accumulate(size for _, size in records))
         numbers = [number for place, (number, _) in enumerate(records) if place < 2 or ends[place] <= STEP_BYTES]
         one = "SELECT number, rows, record FROM trims WHERE number = ?"
