@@ -118,6 +118,25 @@ def test_who_has_no_descriptor_left_for_a_link_tries_again_later() -> None:
     asyncio.run(asyncio.wait_for(play(), 60))
 
 
+def test_a_peer_is_sent_away_though_no_descriptor_is_left() -> None:
+    async def play() -> None:
+        network, secret = ZmqNetwork(), os.urandom(32)
+        listener = await network.listen("127.0.0.1:0", secret, admit=lambda _: True, writable=lambda _: None)
+        link = await network.connect(listener.address, os.urandom(32), server_key=crypto_scalarmult_base(secret))
+        assert link.send((b"first",))
+        (first,) = await listener.receive()
+        with few_descriptors(0):
+            listener.disconnect(first.peer)
+        with pytest.raises(TransportError) as lost:
+            await asyncio.wait_for(sends_on(link), 10)
+        assert lost.value.code == "link.lost"
+        await link.close()
+        await listener.close()
+        network.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
 @contextmanager
 def few_descriptors(more: int) -> Iterator[None]:
     """So many more descriptors can be opened here."""

@@ -11,7 +11,6 @@ Rule 4: few messages are taken from the socket at once, so that the loop stays f
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -140,8 +139,12 @@ class ZmqListener:
         if descriptor is None:
             return
         self._closing.add(peer)
-        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as double:
-            double.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            same = socket.socket(fileno=descriptor)  # no double of it: there may be no descriptor left for one
+            try:
+                same.shutdown(socket.SHUT_RDWR)
+            finally:
+                same.detach()
 
     async def close(self) -> None:
         """Send what is queued (at most one second), then close every connection and the port."""
