@@ -7,10 +7,12 @@ import os
 import time
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from dsmt.bus.broker.dismissal import Dismissal
+from dsmt.bus.broker import outgoing as ways
+from dsmt.bus.broker.dismissal import REVOCATIONS, Dismissal
 from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
@@ -252,7 +254,16 @@ async def test_a_node_that_certifies_another_s_agent_first_keeps_nobody_out(r: T
 def test_a_broker_that_was_revoked_is_sent_away_when_it_has_stored_that_or_two_seconds_after_the_last_one():
     refused: list[str] = []
     other = SimpleNamespace(
-        name="broker/b2", attached=True, by_broker=True, is_broker=True, displaced=False, stored=5, certificate=None
+        name="broker/b2",
+        attached=True,
+        by_broker=True,
+        is_broker=True,
+        displaced=False,
+        stored=5,
+        certificate=None,
+        untold=(),
+        gone=False,
+        peer=b"",
     )
     admission: Any = SimpleNamespace(revoked=lambda rows: rows, is_revoked=lambda _: True, is_displaced=lambda _: False)
     sessions: Any = SimpleNamespace(all=lambda: [other])
@@ -266,9 +277,8 @@ def test_a_broker_that_was_revoked_is_sent_away_when_it_has_stored_that_or_two_s
         dismissal.expire(now_ms)
         return refused == ["broker/b2"]
 
-    dismissal = Dismissal(
-        admission, sessions, fan_out, send=lambda *_: True, refuse=lambda session, _: refused.append(session.name)
-    )
+    outgoing: Any = SimpleNamespace(is_full=lambda _: False, send=lambda *_: True)
+    dismissal = Dismissal(admission, sessions, fan_out, outgoing, refuse=lambda session, _: refused.append(session.name))
     revoke(7)
     assert [sent_away(now_ms) for now_ms in (1_000, 2_999, 3_000)] == [False, False, True]
     revoke(9)
@@ -278,3 +288,40 @@ def test_a_broker_that_was_revoked_is_sent_away_when_it_has_stored_that_or_two_s
     assert not sent_away(5_000)
     other.stored = 11
     assert sent_away(5_001), "it has stored that"
+
+
+@scenario
+async def test_who_attaches_is_told_all_that_was_revoked_as_it_reads_however_much_that_is(r: TestRealm):
+    """Fifteen thousand revoked keys are more than a session may leave unread: nobody was let in any more, for ever."""
+    broker, count = await r.broker(), 3 * REVOCATIONS
+    root = await r.client("root", identity=r.identity("root"))
+    for number in range(count):
+        about = {"by": "root", "name": f"node/n{number}", "reason": "gone"}
+        root.emit(Draft(topic_of(os.urandom(16), "root"), about))
+    await until(lambda: len(broker._admission.keyring.revocations) == count)
+    with (
+        patch.object(ways, "TALLY_BYTES", 4_096),
+        patch.object(ways, "UNREAD_BYTES", 100_000),
+        patch.object(ways, "MOST_UNREAD_BYTES", 300_000),
+    ):
+        late = await r.client("operator/late")
+        async with reading(late, "trust/revoked/") as got:
+            assert late._trust.revocations == count, "before anything that it asks for"
+            await got.until(lambda g: len(g.arrived) == count)
+    assert broker._dismissal._telling == []
+
+
+@scenario
+async def test_who_reads_nothing_of_what_was_revoked_and_goes_has_gone(r: TestRealm):
+    broker = await r.broker()
+    root = await r.client("root", identity=r.identity("root"))
+    for number in range(2 * REVOCATIONS):
+        root.emit(Draft(topic_of(os.urandom(16), "root"), {"by": "root", "name": f"node/n{number}", "reason": "gone"}))
+    await until(lambda: len(broker._admission.keyring.revocations) == 2 * REVOCATIONS)
+    with patch.object(ways, "UNREAD_BYTES", 1_000):
+        mute = await r.raw("operator/mute")
+        await until(lambda: broker._dismissal._telling)
+        await mute.link.close()
+        await until(lambda: "operator/mute" not in broker._sessions.by_name)
+        broker._dismissal.go_on()
+        assert broker._dismissal._telling == []

@@ -84,7 +84,7 @@ class Broker:
         self._admission = Admission(identity, trust, store, self._keyring, recorder.sessions.presence)
         self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
-        self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)
+        self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, self._outgoing, refuse=self._refuse)
         self._copied = Copied(self._send, lambda: self._others.copies(self._fan_out.copying))
         self._others = self._made_others(reach)
         self._publishing = Publishing(
@@ -358,6 +358,7 @@ class Broker:
         while True:
             await self._to_pump.wait()
             self._to_pump.clear()
+            self._dismissal.go_on()
             if self._fan_out.pump():
                 self._to_pump.set()
                 await asyncio.sleep(0)

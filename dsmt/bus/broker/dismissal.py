@@ -1,8 +1,9 @@
 """Dismissal: whose sessions end by what was stored: a revocation of their key, or a verdict on their attachment; or by time.
 
 Rule 1: a revocation ends a key here, at once and for good; everybody is told it before anything that is stored with it, and
-    who attaches hears of all before anything else (J3). Another broker is sent away when it has stored the revocation, or
-    `MOST_MS` later: so it knows that it is one no more, and whoever is attached to it hears of it.
+    who attaches hears of all before anything else (J3), as it reads them: however many there are. Another broker is sent
+    away when it has stored the revocation, or `MOST_MS` later: so it knows that it is one no more, and whoever is attached
+    to it hears of it.
 Rule 2: who is judged dead and speaks all the same is asked to attach anew (`judged`, F4).
     Who reads under a broker's name attaches anew when that is given to another key, or to its own (R8).
 Rule 3: who is attached with a certificate that ends is sent away then, by realm time: what it says is believed no more,
@@ -15,7 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dsmt.bus.broker.admission import Admission
-from dsmt.bus.broker.fan_out import FanOut, Send
+from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.rules.judged import judged, must_attach_anew
@@ -38,12 +40,14 @@ class Dismissal:
         admission: Admission,
         sessions: Sessions,
         fan_out: FanOut,
+        outgoing: Outgoing,
         *,
-        send: Send,
         refuse: Callable[[Session, DsmtError], None],
     ) -> None:
         self._admission, self._sessions, self._fan_out = admission, sessions, fan_out
-        self._send, self._refuse = send, refuse
+        self._outgoing, self._refuse = outgoing, refuse
+        self._telling: list[Session] = []
+        """Those that have attached and have yet to be told something."""
         self._revoked = 0
         """The row of the newest revocation."""
         self._until_ms: int | None = None
@@ -51,8 +55,24 @@ class Dismissal:
 
     def greet(self, session: Session) -> None:
         """Tell who has attached all that was revoked; the last message says that this was all."""
-        self._tell(session, self._admission.keyring.revocations)
-        self._send(session, f.Revocations(all=True), ())
+        session.untold.extend(self._admission.keyring.revocations)
+        self._telling.append(session)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Tell those that have yet to be told something what they have room for."""
+        telling, self._telling = [one for one in self._telling if not one.gone and not one.refused], []
+        for session in telling:
+            while session.untold and not self._outgoing.is_full(session.peer):
+                self._tell(session, [session.untold.popleft() for _ in range(min(REVOCATIONS, len(session.untold)))])
+            if session.untold:
+                self._telling.append(session)
+            else:
+                self._send(session, f.Revocations(all=True))
+
+    def _send(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...] = ()) -> None:
+        if not session.gone:
+            self._outgoing.send(session.peer, frame, parts)
 
     def revoke(self, rows: Sequence[Row]) -> bool:
         """Obey the revocations among rows that are stored now (rule 1); whether there were any."""
@@ -60,7 +80,9 @@ class Dismissal:
         if found:
             self._revoked, self._until_ms = found[-1].row, None
         for session in self._sessions.all() if found else ():
-            if session.attached:
+            if session.untold:
+                session.untold.extend(found)
+            elif session.attached:
                 self._tell(session, found)
             if not session.is_broker:
                 self._end(session)

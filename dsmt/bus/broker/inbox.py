@@ -49,7 +49,7 @@ class Inbox:
             rates,
             turn=TURN_SYNCED if synced else TURN,
             payer=lambda one: one.payer,
-            held=lambda one: outgoing.is_full(one.peer),
+            held=lambda one: bool(one.untold) or outgoing.is_full(one.peer),
         )
 
     def arrived(self, arrival: Arrival) -> bool:
@@ -59,6 +59,7 @@ class Inbox:
             self._outgoing.forget(arrival.peer)
             if session is not None:
                 session.gone = True
+                session.untold.clear()
                 self.turns.add(session, arrival)
             return False
         if session is None:

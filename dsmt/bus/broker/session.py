@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from dsmt.ports.network import Peer
+from dsmt.ports.store import Row
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import Signer
 
@@ -48,6 +50,8 @@ class Session:
     """When it last said no more than that it is there, or asked no more than that."""
     served: int = 0
     """When a page was last read for it, in pages."""
+    untold: deque[Row] = field(default_factory=deque)
+    """Revocations that it has yet to be told; until then nothing more of it is looked at."""
     known: dict[Signer, tuple[bytes, ...]] = field(default_factory=dict)
     """Which certificates it has been sent of whom."""
 
