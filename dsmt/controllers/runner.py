@@ -345,12 +345,7 @@ class ControllerRunner:
             draft = draft_of(intent, version=intent.next_version, epoch=self._epoch(intent))
             self._wanted.pop(intent.topic, None)
             self._echoes.said(intent.topic, self._place_of(intent), now)
-            try:
-                emissions.append(self._bus.emit(draft))
-                topics.append(intent.topic)
-                self._echoes.sent(intent.topic)
-            except InputError as error:
-                self._complain(f"{intent.because}, but that cannot be said on {intent.topic}: {error}")
+            self._emit(intent, draft, emissions, topics)
         ids: list[EventId] = [emission.id for emission in emissions if emission.id is not None]
         if ids:
             data = to_data(inputs) | {"produced": [str(one) for one in ids]}
@@ -361,18 +356,23 @@ class ControllerRunner:
         self.decisions += 1
         group.create_task(self._await_answers(emissions, topics))
 
-    def _say_again(self, group: asyncio.TaskGroup, now: float, peers: Sequence[str]) -> None:
-        """Rule 6; what it wants to say otherwise, or has just said, stays as decided."""
-
-        def waits(topic: str) -> float:
-            return RANK_S * rank(subject_of(topic), self._name, peers)
-
-        emissions: list[Emission] = []
-        topics: list[str] = []
-        for intent in self._resaying.due(self.view, now, waits=waits, besides={*self._wanted, *self._echoes.topics}):
-            emissions.append(self._bus.emit(draft_of(intent)))
+    def _emit(self, intent: Intent, draft: Draft, emissions: list[Emission], topics: list[str]) -> None:
+        """Say it, if it can be said (rule 7)."""
+        try:
+            emissions.append(self._bus.emit(draft))
             topics.append(intent.topic)
             self._echoes.sent(intent.topic)
+        except InputError as error:
+            self._complain(f"{intent.because}, but that cannot be said on {intent.topic}: {error}")
+
+    def _say_again(self, group: asyncio.TaskGroup, now: float, peers: Sequence[str]) -> None:
+        """Rule 6; what it wants to say otherwise, or has just said, stays as decided."""
+        emissions: list[Emission] = []
+        topics: list[str] = []
+        besides = {*self._wanted, *self._echoes.topics}
+        rank_s = lambda topic: RANK_S * rank(subject_of(topic), self._name, peers)  # noqa: E731 - of a line
+        for intent in self._resaying.due(self.view, now, waits=rank_s, besides=besides):
+            self._emit(intent, draft_of(intent), emissions, topics)
         if emissions:
             self._bus.flush()
             group.create_task(self._await_answers(emissions, topics))

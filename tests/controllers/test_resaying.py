@@ -200,3 +200,26 @@ def test_it_is_said_once_by_turns_and_not_where_something_else_is_decided(beside
 
     said = [] if besides else [SLOT]
     assert [due(now) for now in (0.0, 0.4, 0.6, 1.0, 5.5, 5.7)] == [[], [], said, [], [], said]
+
+
+def test_what_was_said_by_a_later_version_and_cannot_be_said_by_this_one_ends_no_controller(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
+            await made.broker()
+            client, complaints = await made.client("controller/c1"), list[str]()
+            left = again(
+                [signed("controller/eve", SLOT, {"of": "another version"}, version=4, ttl=5)],
+                "controller/c1",
+                lambda _: True,
+            )
+            resaying: Any = Resaying(client.source, lambda _: False, lambda: 0)
+            resaying.due = lambda *_, **__: left
+            runner = ControllerRunner(client, TestClock(), version="test", resaying=resaying, complain=complaints.append)
+            task = asyncio.create_task(runner.run())
+            await until(lambda: complaints or task.done())
+            assert not task.done()
+            assert "cannot be said on service/web/slot/app/0" in complaints[0]
+            task.cancel()
+            await asyncio.wait({task})
+
+    run_alone(main())
