@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dsmt.monitors.checks import check as checking
 from dsmt.monitors.checks import exec as exec_check
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.monitors.checks.http import BODY_LIMIT
@@ -285,6 +286,7 @@ def test_nothing_of_a_command_is_left_after_its_try(tmp_path, rest, passed):
 
 TRIES = """
 import asyncio, os, sys
+from dsmt.monitors.checks import check as checking
 from dsmt.monitors.checks import exec as exec_check
 from dsmt.monitors.checks.check import RealChecks
 from tests.monitors.test_checks import ExecCheck, check
@@ -375,3 +377,14 @@ def test_an_address_that_can_be_none_fails_and_ends_no_agent(how, address):
     result = try_once(how, port=80, address=address)
     assert (result.passed, result.broken) == (False, False)
     assert "label" in result.evidence
+
+
+@pytest.mark.parametrize(("number", "broken"), [(errno.EMFILE, True), (errno.ENFILE, True), (errno.ECONNREFUSED, False)])
+def test_that_who_asks_has_no_descriptor_left_says_nothing_of_the_service(monkeypatch, number, broken):
+    async def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(checking, "try_tcp", refused)
+    result = try_once(TcpCheck(port="http"), port=80)
+    assert (result.passed, result.broken) == (False, broken)
+    assert result.evidence.endswith(os.strerror(number))

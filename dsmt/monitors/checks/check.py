@@ -8,6 +8,7 @@ Rule 3: the arguments of an `exec` check come with their placeholders filled in.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Mapping
 from typing import Final
@@ -23,6 +24,8 @@ from dsmt.system.procfs import become_subreaper
 
 _LOOPBACK: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 """Where to reach what listens everywhere."""
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What says nothing of the service, but of who asks it: no check that failed may restart it for that."""
 
 
 class RealChecks:
@@ -60,7 +63,7 @@ class RealChecks:
         except (OSError, UnicodeError) as error:  # the second for a name that none can have
             number = error.errno if isinstance(error, OSError) else None
             why = os.strerror(number) if number and number > 0 else str(error)
-            result = _failed(f"{_target(check, address, ports)}: {why}")
+            result = replace(_failed(f"{_target(check, address, ports)}: {why}"), broken=number in _OURS)
         return replace(result, took_s=loop.time() - began)
 
 
