@@ -19,6 +19,7 @@ from dsmt.operations.local.home import Home, is_up, keeper_directory
 from dsmt.operations.local.machine import StartedRealm, up
 from dsmt.operations.local.making import ensure_controller, ensure_node, init
 from dsmt.operations.local.settling import settle_nodes
+from dsmt.operations.local.steadiness import last_words
 from dsmt.operations.local.wanted import Wanted
 from dsmt.programs.configuration import read_identity
 from dsmt.system import processes
@@ -94,6 +95,24 @@ def test_of_a_file_of_another_realm_it_is_told_whose_it_is(home: Home, file: str
     (home.root / "brokers/b1/broker.cbor").write_bytes((other.root / "brokers/b1/broker.cbor").read_bytes())
     with pytest.raises(InputError, match=r"broker\.cbor is of another realm than home, the one of this home"):
         machine.check_broker(home, "b1")
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("", ""),
+        ("\n \n", ""),
+        ("it begins\nTraceback (most recent call last):\n  File x, line 1\nKeyError: 'a'\n", "KeyError: 'a'"),
+        ("KeyError: 'a'\nTraceback (most recent call last):\n", "KeyError: 'a'"),
+        ("KeyError: 'a'\nTraceback (most recent call last):\n  File x, line 1\n    ^^^^\n", "KeyError: 'a'"),
+        ("Traceback (most recent call last):\n", "Traceback (most recent call last):"),
+        ('{"event": "cannot go on", "reason": "the store cannot be used"}\n', "the store cannot be used"),
+    ],
+)
+def test_last_words_are_those_of_a_life_that_has_ended(log: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "broker.log").write_text(log)
+    assert last_words(tmp_path / "broker.log") == words
+    assert last_words(tmp_path / "none.log") == ""
 
 
 @pytest.mark.parametrize("content", [None, b"x"], ids=["missing", "damaged"])

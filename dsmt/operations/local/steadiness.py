@@ -108,12 +108,17 @@ def ended(directory: Path, programs: Iterable[str]) -> tuple[str, Path] | None:
 
 
 def last_words(log: Path) -> str:
-    """What a program has said last, of a line of its own log (`dsmt.logs`) the reason; empty for nothing."""
+    """What a program has said last, of a line of its own log (`dsmt.logs`) the reason; empty for nothing.
+
+    Of a traceback that is its last line; of one that is still being written, by the next life, it is what was said before.
+    """
     try:
         lines = log.read_bytes()[-4096:].decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    said = [line for line in lines if line.strip()]
+    whole = [line for line in said if not line[0].isspace() and not line.startswith("Traceback (")] or said
+    last = whole[-1].strip() if whole else ""
     with suppress(ValueError, TypeError, AttributeError):
         last = str(json.loads(last).get("reason") or last)
     return last
