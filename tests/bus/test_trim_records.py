@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from contextlib import nullcontext
 from unittest.mock import patch
 
 import pytest
@@ -25,7 +26,7 @@ class Said:
         db = sqlite3.connect(":memory:", isolation_level=None)
         db.executescript(SCHEMA)
         self.do = lambda statement, values=(): db.execute(statement, values).fetchall()
-        self.trimmings = Trimmings(self.do, tuple(BUDGETS))
+        self.trimmings = Trimmings(self.do, tuple(BUDGETS), nullcontext)
         self.stream, self.head, self.stay, self.row = random.Random(1), 0, [], 1 << 60
 
     def say(self) -> None:

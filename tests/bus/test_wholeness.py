@@ -71,6 +71,7 @@ def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_d
         ingest=SimpleNamespace(full=None, overdue=does("overdue"), expire=does("expire")),
         trim=does("trim"),
         say_anew=lambda: None,
+        go_on=lambda: None,
         dropped=0,
     )
     sessions = SimpleNamespace(by_name={}, signers=(), ask=lambda _: (), forgive=does("forgive"))
@@ -92,6 +93,7 @@ def test_what_is_to_be_trimmed_goes_on_with_the_next_look_and_no_time_is_kept_wh
         ingest=SimpleNamespace(full=None, overdue=lambda: None, expire=lambda: None),
         trim=lambda: trims.append(now) or more[len(trims) - 1],
         say_anew=lambda: None,
+        go_on=lambda: None,
         dropped=0,
     )
     sessions = SimpleNamespace(by_name={}, signers=(), ask=lambda _: (), forgive=lambda _: None)
