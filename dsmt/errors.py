@@ -22,6 +22,11 @@ from typing import Any, ClassVar, TypeVar
 One = TypeVar("One", bound=BaseException)
 
 
+def unreadable(what: object, error: OSError) -> str:
+    """That something cannot be read, and why."""
+    return f"{what} cannot be read: {(error.strerror or str(error)).lower()}"
+
+
 class DsmtError(Exception):
     """The root. An error carries fields; only the command line and the console turn them into prose.
 

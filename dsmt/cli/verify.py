@@ -10,7 +10,7 @@ import click
 
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import document, one_line
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import InputError, NotFoundError, unreadable
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
@@ -46,8 +46,7 @@ def read_file(file: str) -> bytes:
     except FileNotFoundError as error:
         raise NotFoundError("file.missing", f"{file} does not exist", next="dsmt export FILE writes one") from error
     except OSError as error:
-        said = f"{file} cannot be read: {(error.strerror or str(error)).lower()}"
-        raise InputError("file.unreadable", said, next="name what dsmt export FILE wrote") from error
+        raise InputError("file.unreadable", unreadable(file, error), next="name what dsmt export FILE wrote") from error
     if not raw:
         raise InputError("history.form", f"{file} is empty: it is not a history", next="dsmt export FILE writes one")
     if not (is_history(raw) or is_recording(raw)):

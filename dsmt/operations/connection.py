@@ -193,12 +193,13 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
         one = len(answering) == 1
         said = f"{', '.join(answering)} {'takes' if one else 'take'} connections, but {hang if one else hangs}"
         return TransportError("bus.stranger", said, next=f"try again in a minute; {_LOOK}")
+    said = f"no broker answers at {', '.join(addresses)}"
     unknown = [host for host in dict.fromkeys(map(host_of, addresses)) if not await _resolves(host)]
     if unknown:
-        said = f"no broker answers at {', '.join(addresses)}: this machine knows no address of {some(unknown)}"
+        said = f"{said}: this machine knows no address of {some(unknown)}"
         return TransportError("bus.unreachable", said, next=f"see to its name: getent hosts {unknown[0]}; then try again")
     advice = f"check --bus (DSMT_BUS): this home names {', '.join(sorted(own))}" if named else UP_AGAIN
-    return TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}", next=advice)
+    return TransportError("bus.unreachable", said, next=advice)
 
 
 async def _answering(brokers: list[BrokerAddress]) -> list[BrokerAddress]:

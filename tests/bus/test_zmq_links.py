@@ -16,7 +16,8 @@ from nacl.bindings import crypto_scalarmult_base
 from dsmt.bus.zeromq.network import CONNECT_S, ZmqNetwork
 from dsmt.bus.zeromq.sockets import HANDSHAKE_S
 from dsmt.errors import TransportError
-from dsmt.ports.network import Arrival, Closed, How, Link, Received
+from dsmt.ports.network import Arrival, Closed, How, Link
+from tests.bus.linked import linked
 from tests.ipv6 import on_ipv6
 
 
@@ -29,41 +30,28 @@ async def sends_on(link: Link) -> None:
 @pytest.mark.parametrize("address", [pytest.param("[::1]:0", marks=on_ipv6), "localhost:0"])
 def test_it_is_reached_at_an_address_of_ipv6_and_by_its_name(address: str) -> None:
     async def play() -> None:
-        network, secret = ZmqNetwork(), os.urandom(32)
-        listener = await network.listen(address, secret, admit=lambda _: True, writable=lambda _: None)
-        host, port = address.rpartition(":")[0], listener.address.rpartition(":")[2]
-        link = await network.connect(f"{host}:{port}", os.urandom(32), server_key=crypto_scalarmult_base(secret))
-        assert link.send((b"first",))
-        (first,) = await listener.receive()
-        assert isinstance(first, Received)
-        await link.close()
-        await listener.close()
-        network.close()
+        async with linked(at=address):
+            pass
 
     asyncio.run(asyncio.wait_for(play(), 30))
 
 
 def test_of_a_peer_that_was_disconnected_nothing_is_taken_that_comes_behind_and_it_is_told_who_left() -> None:
     async def play() -> None:
-        network, secret = ZmqNetwork(), os.urandom(32)
-        listener = await network.listen("127.0.0.1:0", secret, admit=lambda _: True, writable=lambda _: None)
-        link = await network.connect(listener.address, os.urandom(32), server_key=crypto_scalarmult_base(secret))
-        assert link.send((b"first",))
-        (first,) = await listener.receive()
-        assert isinstance(first, Received)
-        assert link.send((b"second",))
-        assert listener._router.poll(10_000), "it is here, and was not taken"
-        listener.disconnect(first.peer)
-        with pytest.raises(TransportError) as lost:
-            await sends_on(link)
-        assert (lost.value.code, lost.value.message) == ("link.lost", f"the broker at {listener.address} closed the link")
-        came: list[Arrival] = []
-        while not came or not isinstance(came[-1], Closed):
-            came += await listener.receive()
-        assert came == [Closed(first.peer, first.key, How.LOCAL)]
-        await link.close()
-        await listener.close()
-        network.close()
+        async with linked() as (listener, link, first):
+            assert link.send((b"second",))
+            assert listener._router.poll(10_000), "it is here, and was not taken"
+            listener.disconnect(first.peer)
+            with pytest.raises(TransportError) as lost:
+                await sends_on(link)
+            assert (lost.value.code, lost.value.message) == (
+                "link.lost",
+                f"the broker at {listener.address} closed the link",
+            )
+            came: list[Arrival] = []
+            while not came or not isinstance(came[-1], Closed):
+                came += await listener.receive()
+            assert came == [Closed(first.peer, first.key, How.LOCAL)]
 
     asyncio.run(asyncio.wait_for(play(), 30))
 
@@ -120,19 +108,12 @@ def test_who_has_no_descriptor_left_for_a_link_tries_again_later() -> None:
 
 def test_a_peer_is_sent_away_though_no_descriptor_is_left() -> None:
     async def play() -> None:
-        network, secret = ZmqNetwork(), os.urandom(32)
-        listener = await network.listen("127.0.0.1:0", secret, admit=lambda _: True, writable=lambda _: None)
-        link = await network.connect(listener.address, os.urandom(32), server_key=crypto_scalarmult_base(secret))
-        assert link.send((b"first",))
-        (first,) = await listener.receive()
-        with few_descriptors(0):
-            listener.disconnect(first.peer)
-        with pytest.raises(TransportError) as lost:
-            await asyncio.wait_for(sends_on(link), 10)
-        assert lost.value.code == "link.lost"
-        await link.close()
-        await listener.close()
-        network.close()
+        async with linked() as (listener, link, first):
+            with few_descriptors(0):
+                listener.disconnect(first.peer)
+            with pytest.raises(TransportError) as lost:
+                await asyncio.wait_for(sends_on(link), 10)
+            assert lost.value.code == "link.lost"
 
     asyncio.run(asyncio.wait_for(play(), 30))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +26,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.ports.realm import BrokerAddress
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
+from tests.operations.listening import listening
 
 OPERATOR: Any = object()
 FULL, GONE, CUT_OFF, WELL = (BrokerAddress(f"10.0.0.{n}:1", bytes([n])) for n in range(1, 5))
@@ -154,23 +154,11 @@ def test_who_reaches_no_broker_of_a_realm_that_is_up_is_not_told_to_start_it_aga
     assert asking.unreached(home, other) is other
 
 
-@contextmanager
-def held(home: Home) -> Iterator[None]:
-    """Another program has the port of the broker of a home."""
-    ((address, _),) = home.realm().brokers
-    host, _, port = address.rpartition(":")
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind((host, int(port)))
-        other.listen()
-        yield
-
-
 def test_who_is_let_in_by_nobody_is_told_which_other_program_has_the_port(tmp_path: Path) -> None:
     home, error = Home(tmp_path / "home"), TransportError("bus.stranger", "it lets nobody in", next="try again")
     init(home, name="test")
     assert asking.unreached(home, error) is error
-    with held(home):
+    with listening(home.realm().brokers[0][0]):
         told = asking.unreached(home, error)
         assert told.message.startswith("broker b1 cannot listen on 127.0.0.1:")
         assert f"is held by pid {os.getpid()} " in told.message
@@ -202,7 +190,7 @@ def test_a_start_whose_only_broker_ends_again_and_again_waits_no_longer(
 def test_a_start_waits_for_a_broker_that_stays_or_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path / "home")
     init(home, name="test")
-    with held(home):
+    with listening(home.realm().brokers[0][0]):
         assert asyncio.run(asking.while_they_stay(home, asyncio.sleep(0.3, "came"))) == "came"
     monkeypatch.setattr(Home, "names", lambda *_: [])
     assert asyncio.run(asking.while_they_stay(home, asyncio.sleep(0.3, "came"))) == "came"

@@ -34,6 +34,7 @@ from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
 from dsmt.system.sockets import LinuxSockets
 from dsmt.trust.keys import key_id_of
+from tests.operations.listening import listening
 
 
 @pytest.fixture
@@ -150,17 +151,6 @@ def test_a_broker_that_lost_its_key_is_given_another_one_at_its_address_when_it_
     assert BrokerFile.read(home.part("brokers", "b2")).realm == home.realm()
     with pytest.raises(NotFoundError, match="broker/b3 is not a member of this home"):
         certificates.rotate(home, "broker/b3", Dated(1_800_000_000, "machine"))
-
-
-@contextmanager
-def listening(address: str) -> Iterator[None]:
-    """Somebody is at an address."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind((host, int(port)))
-        other.listen()
-        yield
 
 
 def test_in_a_home_that_was_restored_without_its_brokers_none_is_made_that_nobody_knows(

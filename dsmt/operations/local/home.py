@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.errors import InputError, NotFoundError, RefusedError, unreadable
 from dsmt.event.topic import is_level
 from dsmt.programs.configuration import (
     IDENTITY,
@@ -85,8 +85,7 @@ class Home(msgspec.Struct, frozen=True):
         except NotADirectoryError as error:
             raise RefusedError("home.file", f"{self.root} is not a directory, and a home must be one", next=WHERE) from error
         except OSError as error:
-            said = f"the home {self.root} cannot be read: {(error.strerror or str(error)).lower()}"
-            raise RefusedError("home.unreadable", said, next=WHERE) from error
+            raise RefusedError("home.unreadable", unreadable(f"the home {self.root}", error), next=WHERE) from error
         return True
 
     def realm(self) -> RealmConfig:

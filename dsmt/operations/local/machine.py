@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from dsmt.errors import FailedError, InputError, RefusedError, UnusableEventError
+from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, UnusableEventError, unreadable
 from dsmt.operations.local.addresses import NEW_REALM, check_free
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up
@@ -122,10 +122,7 @@ def _amiss(home: Home) -> dict[str, str]:
         except (InputError, FailedError, OSError) as error:
             if len(found) == len(names) - 1:
                 raise
-            if isinstance(error, OSError):
-                said = f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}"
-            else:
-                said = f"{error.message}. Next: {error.next}"
+            said = unreadable(error.filename, error) if isinstance(error, OSError) else _told(error)
             found[name] = f"broker {name} does not start, and the others do without it: {said}"
     return found
 
@@ -182,10 +179,10 @@ def _check_joined(home: Home, wanted: Wanted) -> None:
 
 def _check_whole(home: Home) -> None:
     """Raise `InputError` where of a machine that has joined nothing is whole: there is nothing to start."""
-    members, found = [*home.names("controllers"), *home.names("nodes")], damaged(home)
+    members, found = [*home.names("controllers"), *home.names("nodes")], _damage(home)
     if not home.names("brokers") and len(found) == len(members):
-        said, _, advice = next(iter(found.values())).partition(". Next: ")
-        raise InputError("config.broken", f"{said}; nothing else is here to start", next=advice)
+        first = next(iter(found.values()))
+        raise InputError("config.broken", f"{first.message}; nothing else is here to start", next=first.next)
 
 
 def left_out(home: Home, started: StartedRealm) -> list[str]:
@@ -249,7 +246,15 @@ def _moved(home: Home, broker: str) -> str:
 
 def damaged(home: Home) -> dict[str, str]:
     """What is wrong with the files of controllers and nodes of a home, by whose: these do not start, and all else does."""
-    found: dict[str, str] = {}
+    return {who: _told(error) for who, error in _damage(home).items()}
+
+
+def _told(error: DsmtError) -> str:
+    return f"{error.message}. Next: {error.next}"
+
+
+def _damage(home: Home) -> dict[str, InputError]:
+    found: dict[str, InputError] = {}
     files: dict[str, type[ControllerFile | NodeFile]] = {"controllers": ControllerFile, "nodes": NodeFile}
     for kind, file in files.items():
         for name in home.names(kind):
@@ -260,10 +265,10 @@ def damaged(home: Home) -> dict[str, str]:
                     if path.exists() or (path.name == IDENTITY and home.is_joined):  # elsewhere it is made anew
                         _check_trusted(home, path)
             except InputError as error:
-                found[who] = f"{error.message}; {who} lacks it. Next: {error.next}"
+                found[who] = InputError(error.code, f"{error.message}; {who} lacks it", next=error.next)
             except OSError as error:  # it is somebody else's, or no file at all
-                said = f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}; {who} lacks it"
-                found[who] = f"{said}. Next: see to its owner and mode, or restore it from a backup"
+                said = f"{unreadable(error.filename, error)}; {who} lacks it"
+                found[who] = InputError("config.broken", said, next="see to its owner and mode, or restore it from a backup")
     return found
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dsmt.errors import InputError
+from dsmt.errors import InputError, unreadable
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.sight import patience
 from dsmt.ports.bus import BusReader, Interest, Start
@@ -67,8 +67,7 @@ def from_file(path: Path) -> TrustStore:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        said = f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
-        raise InputError("trust.file", said, next="dsmt trust export FILE writes one") from error
+        raise InputError("trust.file", unreadable(path, error), next="dsmt trust export FILE writes one") from error
     return TrustStore.from_export(raw)
 
 
