@@ -15,6 +15,17 @@ const QUIET_MS = 2000;
 const LOST_MS = 5000;
 const MEASURE_MS = 60_000;
 const WINDOW = 4096;
+const CHAINS = 100_000;
+const HOLES = 64;
+
+/** Take a number from what is missing; whether it was. */
+function take(missing, number) {
+  const at = missing.findIndex(([low, high]) => low <= number && number <= high);
+  if (at < 0) return false;
+  const [low, high] = missing[at];
+  missing.splice(at, 1, ...[[low, number - 1], [number + 1, high]].filter(([a, b]) => a <= b));
+  return true;
+}
 
 /** What dsmt keeps in an `identity` file: a key, and its certificates up to the root's. */
 export function readIdentity(path) {
@@ -195,19 +206,32 @@ export class Client {
     }
   }
 
+  /** What was read of the chain of an event; it begins with the first that comes, of which nothing before is a gap. */
+  #chain({ chains }, event) {
+    const line = `${event.source} ${event.topic} ${event.id[0]}`;
+    const number = event.chain[0] - 1;
+    const chain = chains.get(line) ?? { number, leaf: event.chain[1], missing: number ? [[1, number]] : [] };
+    chains.delete(line); // the newest is the last
+    chains.set(line, chain);
+    if (chains.size > CHAINS) chains.delete(chains.keys().next().value);
+    return chain;
+  }
+
   #read(subscription, event, row, live) {
-    const pair = `${event.source} ${event.topic}`;
-    const before = subscription.chains.get(pair);
-    const [incarnation, number] = [event.id[0], event.chain[0]];
-    if (before?.incarnation === incarnation) {
-      if (number <= before.number) return; // at least once: it was read
-      const next = number === before.number + 1;
-      if (!next) subscription.tell({ gap: { source: event.source, topic: event.topic, after: before.number, before: number } });
-      else if (!event.chain[1].equals(before.leaf)) {
+    const number = event.chain[0];
+    const chain = this.#chain(subscription, event);
+    if (number <= chain.number) {
+      if (!take(chain.missing, number)) return; // at least once: it was read
+    } else {
+      if (number > chain.number + 1) {
+        chain.missing.push([chain.number + 1, number - 1]);
+        subscription.tell({ gap: { source: event.source, topic: event.topic, after: chain.number, before: number } });
+      } else if (!event.chain[1].equals(chain.leaf)) {
         subscription.tell({ refused: new Unusable("event.chain", `${event.source} said two things as one`), row });
       }
-    } else if (before && incarnation < before.incarnation) return;
-    subscription.chains.set(pair, { incarnation, number, leaf: event.leaf });
+      Object.assign(chain, { number, leaf: event.leaf });
+    }
+    if (chain.missing.length > HOLES) chain.missing.shift();
     this.trust.revoke(event);
     this.#sayer.seen(event.time, this.nowMs());
     subscription.tell({ event, row, live });

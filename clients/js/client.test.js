@@ -66,19 +66,36 @@ async function attached(t) {
 
 /** One event of the client's own source, in an incarnation. */
 function said(incarnation, data) {
-  const sayer = new Sayer(NAME, KEY, incarnation, "test", NOW_MS);
-  sayer.sealed();
-  sayer.say({ topic: TOPIC, data }, NOW_MS);
-  return sayer.sealed()[0];
+  return saidInARow(incarnation, 1, data)[0];
 }
 
-test("of what a source said in an earlier incarnation nothing is told after what it said in a later one", async (t) => {
+/** So many events, each sealed by itself. */
+function saidInARow(incarnation, count, data) {
+  const sayer = new Sayer(NAME, KEY, incarnation, "test", NOW_MS);
+  sayer.sealed();
+  return Array.from({ length: count }, (_, i) => {
+    sayer.say({ topic: TOPIC, data: data ?? { n: i + 1 } }, NOW_MS);
+    return sayer.sealed()[0];
+  });
+}
+
+test("each incarnation of a source is a chain of its own: what comes late of an earlier one is told, and once", async (t) => {
   const [{ broker, client }, got] = [await attached(t), []];
   client.subscribe([TOPIC], ({ event, refused }) => got.push(refused?.code ?? event.data.n));
-  for (const [row, incarnation] of [2000, 1500, 3000].entries()) {
+  for (const [row, incarnation] of [2000, 1500, 3000, 1500, 2000].entries()) {
     broker.tell({ t: "deliver", id: 1, rows: [row + 1], live: true }, said(incarnation, { n: incarnation }));
   }
-  assert.deepEqual(got, [2000, 3000]);
+  assert.deepEqual(got, [2000, 1500, 3000]);
+});
+
+test("what comes late is told once, also what is before the first that came, of which nothing is a gap", async (t) => {
+  const [{ broker, client }, got] = [await attached(t), []];
+  client.subscribe([TOPIC], ({ event, gap }) => got.push(gap ? [gap.after, gap.before] : event.data.n));
+  const run = saidInARow(2000, 7);
+  for (const [row, n] of [3, 7, 2, 5, 1, 2, 3, 4, 6, 5].entries()) {
+    broker.tell({ t: "deliver", id: 1, rows: [row + 1], live: true }, run[n - 1]);
+  }
+  assert.deepEqual(got, [3, [3, 7], 7, 2, 5, 1, 4, 6]);
 });
 
 test("a delivery with more rows than events ends the link", async (t) => {

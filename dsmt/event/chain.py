@@ -2,16 +2,19 @@
 
 Rule 1: a source numbers all its events 1, 2, 3... in an incarnation, and those of each topic 1, 2, 3... beside it, each
     with the leaf hash of the one before on that topic (zeros for the first).
-Rule 2: a reader keeps (incarnation, number, hash) for each (source, topic) it reads, and says of each event what it is.
-Rule 3: at most `MAX_MISSING` missing ranges are remembered for a pair; the oldest is then lost, and so is what an older
-    incarnation still owed when a newer one begins. What was given up and comes nevertheless is `old`.
+Rule 2: a reader keeps number and hash for each (source, topic, incarnation) it reads, and says of each event what it is.
+    Of what was before the first that it read nothing is missing; what comes of that nevertheless is `earlier`.
+Rule 3: at most `MAX_MISSING` missing ranges are remembered for a chain; the oldest is then lost. What was given up and
+    comes nevertheless is taken for a duplicate.
 Rule 4: a missing range remembers the hashes at its edges, so that what fills it must link on both sides.
-Rule 5: at most `max_pairs` pairs are followed; the least recently read is forgotten and begins anew as a baseline (B7).
+Rule 5: at most `most` chains are followed; the least recently read is forgotten and begins anew as a baseline (B7).
+Rule 6: each incarnation is a chain of its own: what one has said may come after what a later one says, where a broker had
+    it alone and was away.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -53,129 +56,133 @@ class Verdict(StrEnum):
 
     NEXT = "next"
     BASELINE = "baseline"
-    """The first event read of this topic or of a newer incarnation: nothing is known of what was before."""
+    """The first event read of this chain: nothing is known of what was before."""
+    EARLIER = "earlier"
+    """It is before the baseline, and was not read."""
     GAP = "gap"
     """It is beyond the next one: `missing` names the range between."""
     LATE = "late"
     """It was missing and has come."""
     DUPLICATE = "duplicate"
-    OLD = "old"
-    """It is before everything that this reader knows or still waits for, or of an older incarnation."""
+    """It was read, or given up."""
     EQUIVOCATION = "equivocation"
     """Its source signed two different events with one number."""
 
 
 class _Range(msgspec.Struct, frozen=True):
-    """Numbers not seen, both ends included; the hash of the event before them and the one after links to, if known."""
+    """Numbers not seen, both ends included; the hash of the event before them and the one after links to, if known.
+
+    `owed` is False for what was before the baseline.
+    """
 
     low: int
     high: int
     before: bytes | None
     after: bytes | None
+    owed: bool = True
 
 
 @dataclass(slots=True)
-class _Pair:
-    incarnation: int
-    first: int
+class _Chain:
     number: int
     leaf: bytes
-    missing: list[_Range] = field(default_factory=list)
+    sequence: int
+    missing: list[_Range]
     """Lowest first."""
 
     def give_up_oldest(self) -> tuple[int, int] | None:
+        """Have no more than are remembered; the range that is lost, if one is."""
         if len(self.missing) <= MAX_MISSING:
             return None
-        oldest = self.missing.pop(0)
-        self.first = oldest.high + 1
-        return oldest.low, oldest.high
+        oldest = next((gap for gap in self.missing if gap.owed), self.missing[0])
+        self.missing.remove(oldest)
+        return (oldest.low, oldest.high) if oldest.owed else None
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What `ChainReader.judge` says: the verdict, the range that is missing (GAP), the range given up (rule 3).
+    """What `ChainReader.judge` says: the verdict, and the range that is given up for it (rule 3).
 
-    `abandoned` (BASELINE) are the ranges that the incarnation before still owed.
+    `missing` (GAP) is the range that is missing, and `after` the sequence of the event before it.
     """
 
     verdict: Verdict
     missing: tuple[int, int] | None = None
+    after: int = 0
     lost: tuple[int, int] | None = None
-    abandoned: tuple[tuple[int, int], ...] = ()
 
 
-_NEXT, _OLD, _DUPLICATE, _EQUIVOCATION = map(Judged, (Verdict.NEXT, Verdict.OLD, Verdict.DUPLICATE, Verdict.EQUIVOCATION))
+_BASELINE, _NEXT = Judged(Verdict.BASELINE), Judged(Verdict.NEXT)
+_DUPLICATE, _EQUIVOCATION = Judged(Verdict.DUPLICATE), Judged(Verdict.EQUIVOCATION)
+
+
+Line = tuple[str, str, int]
+"""A chain: source, topic and incarnation."""
 
 
 class ChainReader:
-    """Follows the chains of all (source, topic) pairs that one reader reads."""
+    """Follows all the chains that one reader reads."""
 
-    def __init__(self, *, max_pairs: int = 100_000) -> None:
-        self._pairs: Newest[tuple[str, str], _Pair] = Newest(max_pairs)
+    def __init__(self, *, most: int = 100_000) -> None:
+        self._chains: Newest[Line, _Chain] = Newest(most)
 
     def judge(self, signed: SignedEvent) -> Judged:
         """Say what an event is, and take note of it."""
         event = signed.event
-        key = (event.source, event.topic)
-        pair = self._pairs.get(key)
-        number = event.chain.number
-        if pair is None or event.incarnation > pair.incarnation:
-            return self._begin(key, event.incarnation, number, signed.leaf, before=pair)
-        self._pairs.move_to_end(key)
-        if event.incarnation < pair.incarnation or number < pair.first:
-            return _OLD
-        previous = event.chain.previous
-        if number == pair.number + 1:
-            linked = previous == pair.leaf
-            pair.number, pair.leaf = number, signed.leaf
-            return _NEXT if linked else _EQUIVOCATION
-        if number > pair.number:
-            return self._gap(pair, number, previous, signed.leaf)
-        return self._behind(pair, number, previous, signed.leaf)
+        line = (event.source, event.topic, event.incarnation)
+        chain = self._chains.get(line)
+        number, previous = event.chain.number, event.chain.previous
+        if chain is None:
+            before = [_Range(1, number - 1, NO_LEAF, previous, owed=False)] if number > 1 else []
+            self._chains[line] = _Chain(number, signed.leaf, event.sequence, before)
+            return _BASELINE
+        self._chains.move_to_end(line)
+        if number <= chain.number:
+            return self._behind(chain, signed)
+        if number > chain.number + 1:
+            judged = self._gap(chain, signed)
+        else:
+            judged = _NEXT if previous == chain.leaf else _EQUIVOCATION
+        chain.number, chain.leaf, chain.sequence = number, signed.leaf, event.sequence
+        return judged
 
-    def missing(self, source: str, topic: str) -> list[tuple[int, int]]:
-        """The ranges still missing of a pair."""
-        pair = self._pairs.get((source, topic))
-        return [] if pair is None else [(gap.low, gap.high) for gap in pair.missing]
+    def missing(self, line: Line) -> list[tuple[int, int]]:
+        """The ranges still missing of a chain."""
+        chain = self._chains.get(line)
+        return [] if chain is None else [(gap.low, gap.high) for gap in chain.missing if gap.owed]
 
-    def forgive(self, source: str, topic: str, low: int, high: int) -> None:
+    def forgive(self, line: Line, low: int, high: int) -> None:
         """What was missing between two numbers, both included, was trimmed or declared: nobody waits for it."""
-        pair = self._pairs.get((source, topic))
-        if pair is None:
+        chain = self._chains.get(line)
+        if chain is None:
             return
         left = []
-        for gap in pair.missing:
+        for gap in chain.missing:
             if gap.high < low or high < gap.low:
                 left.append(gap)
                 continue
             below, above = replace(gap, high=low - 1, after=None), replace(gap, low=high + 1, before=None)
             left += [part for part in (below, above) if part.low <= part.high]
-        pair.missing = left
-        if not left or left[0].low > high:
-            pair.first = max(pair.first, min(high + 1, pair.number))
-
-    def _begin(self, key: tuple[str, str], incarnation: int, number: int, leaf: bytes, *, before: _Pair | None) -> Judged:
-        self._pairs[key] = _Pair(incarnation, number, number, leaf)
-        abandoned = () if before is None else tuple((gap.low, gap.high) for gap in before.missing)
-        return Judged(Verdict.BASELINE, abandoned=abandoned)
+        chain.missing = left
 
     @staticmethod
-    def _gap(pair: _Pair, number: int, previous: bytes, leaf: bytes) -> Judged:
-        gap = _Range(pair.number + 1, number - 1, pair.leaf, previous)
-        pair.missing.append(gap)
-        pair.number, pair.leaf = number, leaf
-        return Judged(Verdict.GAP, (gap.low, gap.high), pair.give_up_oldest())
+    def _gap(chain: _Chain, signed: SignedEvent) -> Judged:
+        link = signed.event.chain
+        gap = _Range(chain.number + 1, link.number - 1, chain.leaf, link.previous)
+        chain.missing.append(gap)
+        return Judged(Verdict.GAP, (gap.low, gap.high), chain.sequence, chain.give_up_oldest())
 
     @staticmethod
-    def _behind(pair: _Pair, number: int, previous: bytes, leaf: bytes) -> Judged:
-        for i, gap in enumerate(pair.missing):
+    def _behind(chain: _Chain, signed: SignedEvent) -> Judged:
+        number, previous, leaf = signed.event.chain.number, signed.event.chain.previous, signed.leaf
+        for i, gap in enumerate(chain.missing):
             if gap.low <= number <= gap.high:
                 if (number == gap.low and gap.before not in (None, previous)) or (
                     number == gap.high and gap.after not in (None, leaf)
                 ):
                     return _EQUIVOCATION
                 below, above = replace(gap, high=number - 1, after=previous), replace(gap, low=number + 1, before=leaf)
-                pair.missing[i : i + 1] = [part for part in (below, above) if part.low <= part.high]
-                return Judged(Verdict.LATE, lost=pair.give_up_oldest())
-        if number == pair.number and leaf != pair.leaf:
+                chain.missing[i : i + 1] = [part for part in (below, above) if part.low <= part.high]
+                return Judged(Verdict.LATE if gap.owed else Verdict.EARLIER, lost=chain.give_up_oldest())
+        if number == chain.number and leaf != chain.leaf:
             return _EQUIVOCATION
         return _DUPLICATE

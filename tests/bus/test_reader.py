@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from unittest.mock import patch
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.rules import follower
-from dsmt.bus.rules.follower import HOLD_BACK, ChainFollower, MissingPart
+from dsmt.bus.rules.follower import HOLD_BACK, ChainFollower, Closing, MissingPart
 from dsmt.event.chain import MAX_MISSING
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.merkle import leaf_hash
 from dsmt.ports.bus import Arrived, Notice
 
 TOPIC = "user/t"
-
-
-@dataclass
-class Answer:
-    source: str
-    topic: str
-    before: int
-    closing: str
 
 
 def chain(length: int, *, incarnation: int = 1, topic: str = TOPIC, declares=None) -> list[Arrived]:
@@ -76,7 +64,7 @@ def test_what_is_missing_is_wanted_and_repaired_in_order_without_a_word():
     assert reader.deadline == HOLD_BACK
     assert reader.wanted() == [MissingPart("operator/a", 1, TOPIC, 10, 40)]
     assert reader.wanted() == []
-    found = reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), events[1:3], 0.01)
+    found = reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), events[1:3], 0.01)
     assert shown(found) == [2, 3, 4, 5]
     assert reader.deadline is None
     reader.again()
@@ -86,7 +74,7 @@ def test_what_is_missing_is_wanted_and_repaired_in_order_without_a_word():
 def test_what_nobody_has_is_said_to_be_lost_where_it_is_missing():
     reader, events = ChainFollower(), chain(5)
     feed(reader, [events[0], events[3]])
-    found = reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), [], 0.01)
+    found = reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), [], 0.01)
     assert shown(found) == [("gap", 2, 3), ("lost", 2, 3), 4]
     assert feed(reader, [events[4], events[1]]) == [5], "what was given up is not delivered out of order"
 
@@ -97,7 +85,7 @@ def test_a_gap_that_is_not_answered_in_time_is_told_and_filled_later():
     assert reader.timer(HOLD_BACK - 0.01) == []
     assert shown(reader.timer(HOLD_BACK)) == [("gap", 2, 3), 4]
     assert feed(reader, [events[1]]) == [2, ("filled", 2)]
-    found = reader.repaired(Answer("operator/a", TOPIC, 40, "trimmed"), [events[2]], 1.0)
+    found = reader.repaired(Closing("operator/a", 1, TOPIC, 40, "trimmed"), [events[2]], 1.0)
     assert shown(found) == [3, ("filled", 3)]
     assert feed(reader, [events[4]]) == [5]
 
@@ -129,11 +117,11 @@ def test_what_is_missing_before_a_gap_that_is_closed_comes_or_is_told_all_the_sa
         reader, events = ChainFollower(), chain(8, declares={7: (5, 6)} if word == "declared" else {})
         assert feed(reader, [events[0], events[3], events[6]]) == [1]
         if word == "trimmed":
-            assert reader.repaired(Answer("operator/a", TOPIC, 70, "trimmed"), [], 0.01) == []
+            assert reader.repaired(Closing("operator/a", 1, TOPIC, 70, "trimmed"), [], 0.01) == []
         return reader, events
 
     closed = [("declared", 5, 6)] if word == "declared" else [("gap", 5, 6), ("trimmed", 5, 6)]
-    answer = Answer("operator/a", TOPIC, 40, "lost")
+    answer = Closing("operator/a", 1, TOPIC, 40, "lost")
     reader, events = ahead()
     assert shown(reader.repaired(answer, events[1:3], 0.01)) == [2, 3, 4, *closed, 7]
     reader, events = ahead()
@@ -168,20 +156,15 @@ def test_a_broker_that_has_more_and_sends_nothing_has_lost_it():
     reader, events = ChainFollower(), chain(4)
     feed(reader, [events[0], events[3]])
     reader.wanted()
-    found = reader.repaired(Answer("operator/a", TOPIC, 40, "more"), [], 0.01)
+    found = reader.repaired(Closing("operator/a", 1, TOPIC, 40, "more"), [], 0.01)
     assert shown(found) == [("gap", 2, 3), ("lost", 2, 3), 4]
     assert reader.wanted() == []
 
 
-def test_what_is_missing_of_a_topic_that_was_not_read_for_long_is_wanted_from_its_beginning_on():
-    with patch.object(follower, "_PLACES", 2):
-        reader, long_ago = ChainFollower(), chain(5)
-        feed(reader, [long_ago[0], chain(1, topic="user/b")[0]])
-        feed(reader, [long_ago[1]])
-        feed(reader, [long_ago[3]])
-        feed(reader, [chain(1, topic=topic)[0] for topic in ("user/c", "user/d")])
-        feed(reader, [long_ago[4], chain(3, topic="user/d")[2], chain(3, topic="user/b")[2]])
-    assert [(wanted.topic, wanted.after) for wanted in reader.wanted()] == [(TOPIC, 20), ("user/d", 10), ("user/b", 0)]
+def test_what_is_missing_of_a_topic_is_wanted_from_the_last_that_was_read_of_it_on():
+    reader, first, second, third = ChainFollower(), chain(6), chain(4, topic="user/b"), chain(3, topic="user/c")
+    feed(reader, [first[0], second[0], first[1], first[3], third[0], first[4], third[2], second[3]])
+    assert [(wanted.topic, wanted.after) for wanted in reader.wanted()] == [(TOPIC, 20), ("user/c", 10), ("user/b", 10)]
 
 
 def test_a_notice_names_whose_word_it_is_about_and_where_that_stands():
@@ -189,7 +172,7 @@ def test_a_notice_names_whose_word_it_is_about_and_where_that_stands():
     forged = Arrived(SignedEvent(events[3].signed.event, b"", b"x" * 32, b"k"), 9, live=True)
     found = [one for arrived in (events[0], events[3], forged) for one in reader.arrived(arrived, 0.0)]
     found += reader.timer(1.0) + reader.arrived(events[1], 1.0)
-    found += reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), [], 1.0)
+    found += reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), [], 1.0)
     notices = [one for one in found if isinstance(one, Notice)]
     assert [one.type.rpartition(".")[2] for one in notices] == ["equivocation", "gap", "filled", "lost"]
     for notice in notices:
@@ -203,8 +186,8 @@ def test_an_answer_to_what_is_missing_no_more_changes_nothing():
     reader, events = ChainFollower(), chain(6, declares={5: (2, 3)})
     feed(reader, [events[0], events[3]])
     assert feed(reader, [events[4]]) == [("declared", 2, 3), 4, 5]
-    assert reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), events[1:3], 0.01) == []
-    assert reader.repaired(Answer("operator/b", TOPIC, 40, "lost"), [], 0.01) == []
+    assert reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), events[1:3], 0.01) == []
+    assert reader.repaired(Closing("operator/b", 1, TOPIC, 40, "lost"), [], 0.01) == []
     assert feed(reader, [events[5]]) == [6]
 
 
@@ -212,22 +195,52 @@ def test_a_long_gap_is_repaired_in_parts():
     reader, events = ChainFollower(), chain(9)
     feed(reader, [events[0], events[8]])
     reader.wanted()
-    found = reader.repaired(Answer("operator/a", TOPIC, 90, "more"), events[1:4], 0.01)
+    found = reader.repaired(Closing("operator/a", 1, TOPIC, 90, "more"), events[1:4], 0.01)
     assert found == [], "it stays held back, at most as long as anything is"
     assert [(w.after, w.before) for w in reader.wanted()] == [(40, 90)]
-    found = reader.repaired(Answer("operator/a", TOPIC, 90, "lost"), events[4:8], 0.02)
+    found = reader.repaired(Closing("operator/a", 1, TOPIC, 90, "lost"), events[4:8], 0.02)
     assert shown(found) == [2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_a_new_incarnation_is_a_baseline_and_what_the_old_one_owed_is_lost():
+def test_a_new_incarnation_is_a_baseline_and_waits_for_what_is_held_back_of_the_one_before():
     reader = ChainFollower()
     old, new = chain(4), chain(2, incarnation=2)
     feed(reader, [old[0], old[3]])
-    assert feed(reader, new) == [4, ("lost", 2, 3), 1, 2]
-    assert feed(reader, [old[1]]) == []
-    reader.wanted()
-    reader.again()
+    assert feed(reader, new) == []
+    assert shown(reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), old[1:3], 0.01)) == [2, 3, 4, 1, 2]
+
+
+def test_what_an_incarnation_owes_is_told_though_a_newer_one_has_begun():
+    reader = ChainFollower()
+    old, new = chain(5), chain(2, incarnation=2)
+    feed(reader, [old[0], old[3], *new])
+    assert shown(reader.timer(HOLD_BACK)) == [("gap", 2, 3), 4, 1, 2]
+    assert feed(reader, [old[1], old[4]]) == [2, ("filled", 2), 5]
+    assert shown(reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), [], 0.3)) == [("lost", 3, 3)]
+
+
+def test_what_an_incarnation_has_said_comes_though_it_was_not_heard_of_before_a_newer_one():
+    """A broker had it alone, and was away."""
+    reader, old = ChainFollower(), chain(4)
+    assert feed(reader, chain(2, incarnation=2)) == [1, 2]
+    assert feed(reader, [*old[2:], *old[:2], *old]) == [3, 4, 1, 2]
     assert reader.wanted() == []
+
+
+def test_of_two_incarnations_that_miss_the_same_numbers_the_one_is_closed_that_is_answered_for():
+    reader, old, new = ChainFollower(), chain(4), chain(4, incarnation=2)
+    feed(reader, [old[0], old[3], new[0], new[3]])
+    assert [(one.incarnation, one.after, one.before) for one in reader.wanted()] == [(1, 10, 40), (2, 10, 40)]
+    assert reader.repaired(Closing("operator/a", 2, TOPIC, 40, "trimmed"), [], 0.01) == []
+    found = reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), old[1:3], 0.02)
+    assert shown(found) == [2, 3, 4, 1, ("gap", 2, 3), ("trimmed", 2, 3), 4]
+    assert [one.fields["incarnation"] for one in found if isinstance(one, Notice)] == [2, 2]
+
+
+def test_an_answer_that_does_not_say_of_which_incarnation_closes_the_gap_that_ends_there():
+    reader, events = ChainFollower(), chain(4)
+    feed(reader, [events[0], events[3]])
+    assert shown(reader.repaired(Closing("operator/a", 0, TOPIC, 40, "lost"), events[1:3], 0.01)) == [2, 3, 4]
 
 
 def test_two_events_with_one_number_are_both_delivered_and_noticed():
@@ -259,7 +272,7 @@ def test_any_interleaving_is_delivered_once_and_every_hole_is_said(data):
         there = [
             e for n, e in enumerate(events, 1) if n not in lost and wanted.after < e.signed.event.sequence < wanted.before
         ]
-        found.extend(reader.repaired(Answer("operator/a", TOPIC, wanted.before, "lost"), there, now))
+        found.extend(reader.repaired(Closing("operator/a", 1, TOPIC, wanted.before, "lost"), there, now))
 
     for one in live:
         now += data.draw(st.sampled_from([0.0, 0.05, 0.3]))

@@ -13,7 +13,11 @@ from dsmt.trust.keys import SecretKey
 
 KEY = SecretKey(bytes(32))
 TOPIC = "node/n1/heartbeat"
-DELIVERED = {Verdict.BASELINE, Verdict.NEXT, Verdict.GAP, Verdict.LATE}
+DELIVERED = {Verdict.BASELINE, Verdict.NEXT, Verdict.GAP, Verdict.LATE, Verdict.EARLIER}
+
+
+def line(incarnation=1):
+    return "node/n1", TOPIC, incarnation
 
 
 class Source:
@@ -71,8 +75,8 @@ def read_all(events, most=3):
                 delivered.append(event.event.chain.number)
             if judged.lost:
                 lost += numbers([judged.lost])
-            assert len(reader.missing("node/n1", TOPIC)) <= most
-    return delivered, lost, numbers(reader.missing("node/n1", TOPIC))
+            assert len(reader.missing(line())) <= most
+    return delivered, lost, numbers(reader.missing(line()))
 
 
 @given(st.lists(st.integers(0, 24), min_size=1, max_size=60))
@@ -80,43 +84,55 @@ def read_all(events, most=3):
 def test_delivered_missing_and_lost_are_together_what_was_sent(places):
     """Any order, any losses, any duplicates: from the baseline to the greatest that came, each number exactly once."""
     delivered, lost, missing = read_all([RUN[i] for i in places])
-    expected = list(range(places[0] + 1, max(places) + 2))
-    assert sorted(delivered + lost + missing) == expected
+    baseline = places[0] + 1
+    assert len(delivered) == len(set(delivered))
+    assert sorted(n for n in delivered + lost + missing if n >= baseline) == list(range(baseline, max(places) + 2))
+    assert min(lost + missing, default=baseline) >= baseline, "of what was before the baseline nothing is owed"
     assert set(missing).isdisjoint(i + 1 for i in places)
 
 
+@given(st.lists(st.integers(0, 24), min_size=1, max_size=60))
+def test_what_comes_of_before_the_baseline_is_read_once(places):
+    delivered, lost, _ = read_all([RUN[i] for i in places], most=64)
+    assert sorted(delivered) == sorted({i + 1 for i in places})
+    assert not lost
+
+
 @given(st.permutations(range(20)))
-def test_a_run_that_comes_whole_in_any_order_leaves_nothing_missing_after_its_baseline(order):
+def test_a_run_that_comes_whole_in_any_order_leaves_nothing_missing(order):
     delivered, lost, missing = read_all([RUN[i] for i in order], most=64)
-    assert sorted(delivered) == list(range(order[0] + 1, 21))
+    assert sorted(delivered) == list(range(1, 21))
     assert not lost
     assert not missing
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 11)), min_size=1, max_size=40))
-def test_a_new_incarnation_gives_up_what_the_old_one_still_owed_and_says_so(arrivals):
-    reader, incarnation = ChainReader(), 0
+def test_each_incarnation_is_a_chain_of_its_own_in_whatever_order_they_come(arrivals):
+    reader = ChainReader()
+    apart = {of: ChainReader() for of in RUNS}
     for of, i in arrivals:
-        owed = reader.missing("node/n1", TOPIC)
-        judged = reader.judge(RUNS[of][i])
-        if of > incarnation:
-            assert judged.verdict is Verdict.BASELINE
-            assert list(judged.abandoned) == owed
-            assert reader.missing("node/n1", TOPIC) == []
-            incarnation = of
-        elif of < incarnation:
-            assert judged.verdict is Verdict.OLD
-            assert reader.missing("node/n1", TOPIC) == owed
+        assert reader.judge(RUNS[of][i]) == apart[of].judge(RUNS[of][i])
+        assert [reader.missing(line(n)) for n in RUNS] == [apart[n].missing(line(n)) for n in RUNS]
 
 
-def test_more_holes_than_are_remembered_lose_the_oldest_and_one_that_comes_too_late_is_old():
+def test_what_was_before_the_baseline_goes_last_when_there_are_too_many_holes():
+    reader = ChainReader()
+    with patch.object(chain, "MAX_MISSING", 3):
+        judged = [reader.judge(RUN[i]) for i in (9, 11, 13, 15)]
+        assert [j.lost for j in judged] == [None, None, None, (11, 11)]
+        assert reader.judge(RUN[4]) == chain.Judged(Verdict.EARLIER, lost=(13, 13))
+        told = [reader.judge(RUN[i]).verdict for i in (10, 3, 4, 14)]
+    assert told == [Verdict.DUPLICATE, Verdict.EARLIER, Verdict.DUPLICATE, Verdict.LATE]
+
+
+def test_more_holes_than_are_remembered_lose_the_oldest_and_one_that_comes_too_late_is_none():
     reader = ChainReader()
     odd = RUN[0 : 2 * (chain.MAX_MISSING + 3) : 2]
     judged = [reader.judge(event) for event in odd]
     assert [j.lost for j in judged if j.lost] == [(2, 2), (4, 4)]
-    assert len(reader.missing("node/n1", TOPIC)) == chain.MAX_MISSING
+    assert len(reader.missing(line())) == chain.MAX_MISSING
     told = [reader.judge(RUN[i]).verdict for i in (1, 3, 4, 5)]
-    assert told == [Verdict.OLD, Verdict.OLD, Verdict.DUPLICATE, Verdict.LATE]
+    assert told == [Verdict.DUPLICATE, Verdict.DUPLICATE, Verdict.DUPLICATE, Verdict.LATE]
 
 
 def test_every_second_of_a_long_gap_does_not_make_more_holes_than_are_remembered():
@@ -124,7 +140,7 @@ def test_every_second_of_a_long_gap_does_not_make_more_holes_than_are_remembered
     reader.judge(RUN[0])
     assert reader.judge(RUN[199]).missing == (2, 199)
     lost = [judged.lost for i in range(2, 198, 2) if (judged := reader.judge(RUN[i])).lost]
-    left = reader.missing("node/n1", TOPIC)
+    left = reader.missing(line())
     assert len(left) == chain.MAX_MISSING
     assert sorted(numbers(lost) + numbers(left)) == [n for n in range(2, 200) if n % 2 == 0 or n == 199]
 
@@ -134,16 +150,16 @@ def test_what_is_forgiven_is_waited_for_no_more_and_the_rest_still_is(low, more,
     reader, high = ChainReader(), low + more
     for number in sorted(came):
         reader.judge(RUN[number - 1])
-    before = numbers(reader.missing("node/n1", TOPIC))
-    reader.forgive("node/n1", TOPIC, low, high)
-    assert numbers(reader.missing("node/n1", TOPIC)) == [n for n in before if not low <= n <= high]
+    before = numbers(reader.missing(line()))
+    reader.forgive(line(), low, high)
+    assert numbers(reader.missing(line())) == [n for n in before if not low <= n <= high]
     for number in before:
         late = reader.judge(RUN[number - 1]).verdict
         if low <= number <= high:
-            assert late in (Verdict.OLD, Verdict.DUPLICATE)
+            assert late is Verdict.DUPLICATE
         else:
             assert late is Verdict.LATE
-    assert reader.missing("node/n1", TOPIC) == []
+    assert reader.missing(line()) == []
     assert reader.judge(RUN[max(came)]).verdict is Verdict.NEXT
 
 
@@ -175,7 +191,7 @@ def test_a_forged_event_cannot_fill_a_gap_unseen(order, place):
     reader.judge(RUN[9])
     verdicts = [reader.judge(another(RUN[i]) if i == place else RUN[i]).verdict for i in order]
     assert Verdict.EQUIVOCATION in verdicts
-    assert reader.missing("node/n1", TOPIC)
+    assert reader.missing(line())
 
 
 def test_what_fills_a_gap_must_link_to_what_stands_before_it():
@@ -187,7 +203,7 @@ def test_what_fills_a_gap_must_link_to_what_stands_before_it():
     reader = ChainReader()
     told = [reader.judge(event).verdict for event in (source.sent[0], fork.sent[2], fork.sent[1])]
     assert told == [Verdict.BASELINE, Verdict.GAP, Verdict.EQUIVOCATION]
-    assert reader.missing("node/n1", TOPIC) == [(2, 2)]
+    assert reader.missing(line()) == [(2, 2)]
 
 
 def test_a_fork_is_followed_after_it_was_told_once():
@@ -206,7 +222,7 @@ def test_a_fork_is_followed_after_it_was_told_once():
         Verdict.NEXT,
         Verdict.DUPLICATE,
     ]
-    assert reader.missing("node/n1", TOPIC) == []
+    assert reader.missing(line()) == []
 
 
 def test_chains_of_other_topics_and_sources_are_apart():
@@ -216,7 +232,7 @@ def test_chains_of_other_topics_and_sources_are_apart():
 
 
 def test_the_pair_that_was_read_longest_ago_is_forgotten_and_begins_as_a_baseline():
-    reader, source = ChainReader(max_pairs=2), Source()
+    reader, source = ChainReader(most=2), Source()
     for topic in ("a", "b"):
         reader.judge(source.say(topic))
     reader.judge(source.say("a"))

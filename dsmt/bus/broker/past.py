@@ -74,8 +74,15 @@ class Past:
                 return
             closing = "more"  # it asks for the rest, if that is not all
         self._fan_out.introduce(session, found)
-        numbers, source, topic = tuple(row.row for row in found), asked.source, asked.topic
-        frame = Repaired(id=asked.id, source=source, topic=topic, before=asked.before, rows=numbers, closing=closing)
+        frame = Repaired(
+            id=asked.id,
+            source=asked.source,
+            incarnation=asked.incarnation,
+            topic=asked.topic,
+            before=asked.before,
+            rows=tuple(row.row for row in found),
+            closing=closing,
+        )
         self._send(session, frame, tuple(raws_of(row.sealed for row in found)))
 
     def _wait(self, session: Session, asked: Repair) -> None:

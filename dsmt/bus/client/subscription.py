@@ -122,7 +122,7 @@ class ClientSubscription:
 
     def repaired(self, repair: Repaired, arrived: Sequence[Arrived], now: float) -> None:
         """Take in the answer to what was wanted."""
-        closing = Closing(repair.source, repair.topic, repair.before, repair.closing)
+        closing = Closing(repair.source, repair.incarnation, repair.topic, repair.before, repair.closing)
         self._put(self._ordered.repaired(closing, arrived, now), 0)
 
     def reached(self, mark: Complete | Bookmark) -> None:

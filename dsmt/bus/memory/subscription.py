@@ -108,6 +108,6 @@ class MemorySubscription:
         for wanted in self._follower.wanted():
             parts = [Arrived(one.signed, one.row, one.row > self._began) for one in self._realm.part(wanted)]
             closing = "trimmed" if self._realm.trimmed else "lost"
-            repair = Closing(wanted.source, wanted.topic, wanted.before, closing)
+            repair = Closing(wanted.source, wanted.incarnation, wanted.topic, wanted.before, closing)
             found += self._follower.repaired(repair, parts, now)
         return found

@@ -70,7 +70,8 @@ class Deliveries:
     def close(self, missing: MissingPart, word: str, now: float) -> None:
         """Close what was overdue, as `trimmed` or `lost`."""
         self._missing.popleft()
-        self._found += self._ordered.repaired(Closing(missing.source, missing.topic, missing.before, word), (), now)
+        closing = Closing(missing.source, missing.incarnation, missing.topic, missing.before, word)
+        self._found += self._ordered.repaired(closing, (), now)
 
     def hand_on(self) -> bool:
         """Give the reader what was taken in; whether there was anything."""

@@ -5,7 +5,8 @@ Rule 2: beyond a gap: the missing part is `wanted` from the broker, and what is 
     seconds. If it comes in that time, all is delivered in order and nobody is told.
 Rule 3: else a notice says that there is a gap, and it is closed by another: `filled` when what was missing comes, `declared`
     when its source says that it dropped it, `trimmed` or `lost` when the broker has it no more.
-Rule 4: the first event of a topic or of a newer incarnation is a baseline; what the one before still owed is lost.
+Rule 4: the first event of a topic or of an incarnation is a baseline: nothing is missing before it. What comes of that
+    nevertheless is delivered, and so is what an incarnation has said when a later one has begun.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from dsmt.event.chain import ChainReader, Judged, Verdict
+from dsmt.event.chain import ChainReader, Judged, Line, Verdict
 from dsmt.event.envelope import Event
-from dsmt.newest import Newest
 from dsmt.ports.bus import Arrived, Delivery, Notice
 
 HOLD_BACK: Final = 0.2
@@ -24,8 +24,6 @@ CREDIT: Final = 2 * 1024 * 1024
 """How far a subscription is filled ahead of its reader, in bytes."""
 MAIL: Final = 4096
 """How many ids of what was addressed to its reader are remembered."""
-_PLACES: Final = 100_000
-"""How many pairs' last sequence numbers are remembered, as many as chains (B7)."""
 
 Pair = tuple[str, str]
 """Source and topic."""
@@ -45,6 +43,8 @@ class Closing(NamedTuple):
     """The answer to it: of the part before this sequence number, what becomes of what did not come with it."""
 
     source: str
+    incarnation: int
+    """0: it does not say which."""
     topic: str
     before: int
     closing: str
@@ -60,13 +60,20 @@ class _Gap:
     wanted: MissingPart
     told: bool = False
 
+    @property
+    def line(self) -> Line:
+        return self.wanted.source, self.wanted.topic, self.wanted.incarnation
+
+    def has(self, event: Event) -> bool:
+        """Whether this event of its pair is of this range."""
+        return event.incarnation == self.wanted.incarnation and self.low <= event.chain.number <= self.high
+
 
 class ChainFollower:
     """Follows one unconflated subscription. `now` is boot-time seconds."""
 
     def __init__(self) -> None:
         self._chains = ChainReader()
-        self._places: Newest[Pair, int] = Newest(_PLACES)
         self._gaps: dict[Pair, list[_Gap]] = {}
         self._held: dict[Pair, tuple[float, list[Delivery | _Gap]]] = {}
         self._wanted: list[MissingPart] = []
@@ -93,21 +100,20 @@ class ChainFollower:
         pair = (event.source, event.topic)
         judged = self._chains.judge(arrived.signed)
         match judged.verdict:
-            case Verdict.NEXT:
-                found = self._in_order(pair, arrived)
-            case Verdict.BASELINE:
-                found = [*self._begin(pair, judged), arrived]
+            case Verdict.NEXT | Verdict.BASELINE:
+                return [*self._declared(event), *self._in_order(pair, arrived)]
             case Verdict.GAP:
                 found = self._gap(pair, arrived, judged, now)
+                return [*self._declared(event), *found]
             case Verdict.LATE:
-                return [*self._lost(pair, judged), *self._late(pair, arrived)]
+                return [*self._lost(event, judged), *self._late(pair, arrived)]
+            case Verdict.EARLIER:
+                return [*self._lost(event, judged), arrived]
             case Verdict.EQUIVOCATION:
                 message = f"{event.source} signed two different events as {event.topic} #{event.chain.number}"
                 return [arrived, Notice("dsmt.notice.equivocation", message, _number(event))]
             case _:
                 return []
-        self._places[pair] = event.sequence
-        return [*self._declared(event), *found]
 
     def _in_order(self, pair: Pair, arrived: Arrived) -> list[Delivery]:
         held = self._held.get(pair)
@@ -116,33 +122,27 @@ class ChainFollower:
         held[1].append(arrived)
         return []
 
-    def _begin(self, pair: Pair, judged: Judged) -> list[Delivery]:
-        found = self._release(pair)
-        self._gaps.pop(pair, None)
-        return [*found, *(_closed(pair, "lost", low, high) for low, high in judged.abandoned)]
-
     def _gap(self, pair: Pair, arrived: Arrived, judged: Judged, now: float) -> list[Delivery]:
         event = arrived.signed.event
         low, high = judged.missing or (0, 0)
-        after = self._places.get(pair, 0)
-        gap = _Gap(low, high, MissingPart(event.source, event.incarnation, event.topic, after, event.sequence))
+        gap = _Gap(low, high, MissingPart(event.source, event.incarnation, event.topic, judged.after, event.sequence))
         self._gaps.setdefault(pair, []).append(gap)
         if event.declares is None or not event.declares[0] <= low <= high <= event.declares[1]:
             self._wanted.append(gap.wanted)
         held = self._held.setdefault(pair, (now + HOLD_BACK, []))
         held[1].extend([gap, arrived])
-        return self._lost(pair, judged)
+        return self._lost(event, judged)
 
     def _late(self, pair: Pair, arrived: Arrived) -> list[Delivery]:
         """What was missing has come: it takes its place among what is held back, or is delivered as late."""
         event = arrived.signed.event
-        gap = next(g for g in self._gaps[pair] if g.low <= event.chain.number <= g.high)
+        gap = next(g for g in self._gaps[pair] if g.has(event))
         if gap.told:
             said = f"{event.topic} #{event.chain.number} has come"
             return [arrived, Notice("dsmt.notice.filled", said, _number(event))]
         held = self._held[pair][1]
         place = held.index(gap) + 1
-        while place < len(held) and _goes_before(held[place], event.chain.number):
+        while place < len(held) and _goes_before(held[place], event):
             place += 1
         held.insert(place, arrived)
         return []
@@ -152,45 +152,47 @@ class ChainFollower:
         pair = (event.source, event.topic)
         if event.declares is None or pair not in self._gaps:
             return []
-        return self._close(pair, "declared", *event.declares)
+        return self._close((*pair, event.incarnation), "declared", *event.declares)
 
-    def _lost(self, pair: Pair, judged: Judged) -> list[Delivery]:
+    def _lost(self, event: Event, judged: Judged) -> list[Delivery]:
         if judged.lost is None:
             return []
-        self._gaps[pair] = [gap for gap in self._gaps.get(pair, ()) if gap.high > judged.lost[1]]
-        return [_closed(pair, "lost", *judged.lost)]
+        pair, line = (event.source, event.topic), (event.source, event.topic, event.incarnation)
+        self._gaps[pair] = [gap for gap in self._gaps.get(pair, ()) if gap.line != line or gap.high > judged.lost[1]]
+        return [_closed(line, "lost", *judged.lost)]
 
     # --- gaps close ----------------------------------------------------------------------------------------------
 
     def repaired(self, repair: Closing, arrivals: Sequence[Arrived], now: float) -> list[Delivery]:
         """Take in the broker's answer to what was wanted."""
-        pair, before, closing = (repair.source, repair.topic), repair.before, repair.closing
+        pair, closing = (repair.source, repair.topic), repair.closing
         found: list[Delivery] = []
         for one in arrivals:
             found.extend(self.arrived(one, now))
-        gap = next((g for g in self._gaps.get(pair, ()) if g.wanted.before == before), None)
+        gap = next((g for g in self._gaps.get(pair, ()) if _answers(repair, g.wanted)), None)
         if gap is None:
             return found
-        if closing == "more" and arrivals and self._open_parts(pair, gap):
+        if closing == "more" and arrivals and self._open_parts(gap):
             gap.wanted = gap.wanted._replace(after=arrivals[-1].signed.event.sequence)
             self._wanted.append(gap.wanted)
             return found
-        return [*found, *self._close(pair, "lost" if closing == "more" else closing, gap.low, gap.high)]
+        return [*found, *self._close(gap.line, "lost" if closing == "more" else closing, gap.low, gap.high)]
 
-    def _close(self, pair: Pair, word: str, low: int, high: int) -> list[Delivery]:
-        """Close all of a pair's gaps within a range; release what was held back once none is left open."""
+    def _close(self, line: Line, word: str, low: int, high: int) -> list[Delivery]:
+        """Close all of a chain's gaps within a range; release what its pair holds back once none is left open."""
+        pair = line[:2]
         found: list[Delivery] = []
         left = []
         for gap in self._gaps.get(pair, []):
-            if not low <= gap.low <= gap.high <= high:
+            if gap.line != line or not low <= gap.low <= gap.high <= high:
                 left.append(gap)
                 continue
             notices: list[Delivery] = []
-            for part in self._open_parts(pair, gap):
+            for part in self._open_parts(gap):
                 if not gap.told and word != "declared":
-                    notices.append(_told(pair, *part))
-                notices.append(_closed(pair, word, *part))
-            self._chains.forgive(*pair, gap.low, gap.high)
+                    notices.append(_told(line, *part))
+                notices.append(_closed(line, word, *part))
+            self._chains.forgive(line, gap.low, gap.high)
             held = self._held.get(pair)
             if gap.told or held is None:
                 found.extend(notices)
@@ -204,8 +206,8 @@ class ChainFollower:
             found.extend(self._release(pair))
         return found
 
-    def _open_parts(self, pair: Pair, gap: _Gap) -> list[tuple[int, int]]:
-        missing = self._chains.missing(*pair)
+    def _open_parts(self, gap: _Gap) -> list[tuple[int, int]]:
+        missing = self._chains.missing(gap.line)
         return [(max(a, gap.low), min(b, gap.high)) for a, b in missing if a <= gap.high and gap.low <= b]
 
     def timer(self, now: float) -> list[Delivery]:
@@ -221,26 +223,34 @@ class ChainFollower:
         for one in self._held.pop(pair, (0.0, []))[1]:
             if isinstance(one, _Gap):
                 one.told = True
-                found.extend(_told(pair, *part) for part in self._open_parts(pair, one))
+                found.extend(_told(one.line, *part) for part in self._open_parts(one))
             else:
                 found.append(one)
         return found
 
 
-def _goes_before(one: Delivery | _Gap, number: int) -> bool:
-    return isinstance(one, Arrived) and one.signed.event.chain.number < number
+def _goes_before(one: Delivery | _Gap, late: Event) -> bool:
+    if not isinstance(one, Arrived):
+        return False
+    event = one.signed.event
+    return event.incarnation == late.incarnation and event.chain.number < late.chain.number
+
+
+def _answers(repair: Closing, wanted: MissingPart) -> bool:
+    return repair.before == wanted.before and repair.incarnation in (0, wanted.incarnation)
 
 
 def _number(event: Event) -> dict[str, object]:
-    return {"source": event.source, "topic": event.topic, "number": event.chain.number}
+    return {"source": event.source, "incarnation": event.incarnation, "topic": event.topic, "number": event.chain.number}
 
 
-def _range(pair: Pair, low: int, high: int) -> dict[str, object]:
-    return {"source": pair[0], "topic": pair[1], "from": low, "to": high}
+def _range(line: Line, low: int, high: int) -> dict[str, object]:
+    source, topic, incarnation = line
+    return {"source": source, "incarnation": incarnation, "topic": topic, "from": low, "to": high}
 
 
-def _told(pair: Pair, low: int, high: int) -> Notice:
-    return Notice("dsmt.notice.gap", f"{pair[1]} #{low}..#{high} of {pair[0]}: not seen yet", _range(pair, low, high))
+def _told(line: Line, low: int, high: int) -> Notice:
+    return Notice("dsmt.notice.gap", f"{line[1]} #{low}..#{high} of {line[0]}: not seen yet", _range(line, low, high))
 
 
 _WHY: Final = {
@@ -250,6 +260,6 @@ _WHY: Final = {
 }
 
 
-def _closed(pair: Pair, word: str, low: int, high: int) -> Notice:
-    said = f"{pair[1]} #{low}..#{high} of {pair[0]}: {_WHY[word]}"
-    return Notice(f"dsmt.notice.{word}", said, _range(pair, low, high))
+def _closed(line: Line, word: str, low: int, high: int) -> Notice:
+    said = f"{line[1]} #{low}..#{high} of {line[0]}: {_WHY[word]}"
+    return Notice(f"dsmt.notice.{word}", said, _range(line, low, high))

@@ -285,6 +285,7 @@ class Repaired(_Frame, frozen=True):
     before: Count
     rows: tuple[Count, ...]
     closing: Closing
+    incarnation: Count = 0
 
 
 class Tally(_Frame, frozen=True):
