@@ -237,6 +237,22 @@ def test_of_two_incarnations_that_miss_the_same_numbers_the_one_is_closed_that_i
     assert [one.fields["incarnation"] for one in found if isinstance(one, Notice)] == [2, 2]
 
 
+def test_what_comes_late_of_one_incarnation_is_none_of_what_another_misses():
+    reader, old, new = ChainFollower(), chain(5), chain(5, incarnation=2)
+    feed(reader, [old[0], old[4], new[0], new[4]])
+    assert feed(reader, [new[3], old[2], new[1]]) == []
+    told = shown(reader.timer(HOLD_BACK))
+    assert told == [("gap", 2, 2), ("gap", 4, 4), 3, 5, 1, ("gap", 3, 3), 2, 4, 5]
+
+
+def test_what_one_incarnation_loses_is_no_loss_of_another():
+    reader, old, new = ChainFollower(), chain(3), chain(2 * MAX_MISSING + 3, incarnation=2)
+    feed(reader, [old[0], old[2], *new[::2]])
+    reader.wanted()
+    reader.again()
+    assert [(one.incarnation, one.before) for one in reader.wanted()][:2] == [(1, 30), (2, 50)]
+
+
 def test_an_answer_that_does_not_say_of_which_incarnation_closes_the_gap_that_ends_there():
     reader, events = ChainFollower(), chain(4)
     feed(reader, [events[0], events[3]])

@@ -241,6 +241,14 @@ def test_the_pair_that_was_read_longest_ago_is_forgotten_and_begins_as_a_baselin
     assert reader.judge(source.say("b")).verdict is Verdict.BASELINE
 
 
+def test_what_is_forgiven_of_a_chain_that_is_forgotten_is_nothing():
+    reader, source = ChainReader(most=1), Source()
+    reader.judge(source.say("a"))
+    reader.judge(source.say("b"))
+    reader.forgive(("node/n1", "a", 1), 2, 3)
+    assert reader.missing(("node/n1", "a", 1)) == []
+
+
 def test_a_source_numbers_its_events_and_links_each_topic_from_zeros():
     source = Source()
     first, other, second = source.say("a"), source.say("b"), source.say("a")

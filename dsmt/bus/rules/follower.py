@@ -11,8 +11,9 @@ Rule 4: the first event of a topic or of an incarnation is a baseline: nothing i
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from dsmt.event.chain import ChainReader, Judged, Line, Verdict
@@ -59,6 +60,8 @@ class _Gap:
     high: int
     wanted: MissingPart
     told: bool = False
+    came: list[Arrived] = field(default_factory=list)
+    """What has come of it while it was not told, in order."""
 
     @property
     def line(self) -> Line:
@@ -140,11 +143,7 @@ class ChainFollower:
         if gap.told:
             said = f"{event.topic} #{event.chain.number} has come"
             return [arrived, Notice("dsmt.notice.filled", said, _number(event))]
-        held = self._held[pair][1]
-        place = held.index(gap) + 1
-        while place < len(held) and _goes_before(held[place], event):
-            place += 1
-        held.insert(place, arrived)
+        insort(gap.came, arrived, key=lambda one: one.signed.event.chain.number)
         return []
 
     def _declared(self, event: Event) -> list[Delivery]:
@@ -198,7 +197,7 @@ class ChainFollower:
                 found.extend(notices)
             else:
                 place = held[1].index(gap)
-                held[1][place : place + 1] = notices
+                held[1][place : place + 1] = [*notices, *gap.came]
         if left:
             self._gaps[pair] = left
         else:
@@ -224,16 +223,10 @@ class ChainFollower:
             if isinstance(one, _Gap):
                 one.told = True
                 found.extend(_told(one.line, *part) for part in self._open_parts(one))
+                found.extend(one.came)
             else:
                 found.append(one)
         return found
-
-
-def _goes_before(one: Delivery | _Gap, late: Event) -> bool:
-    if not isinstance(one, Arrived):
-        return False
-    event = one.signed.event
-    return event.incarnation == late.incarnation and event.chain.number < late.chain.number
 
 
 def _answers(repair: Closing, wanted: MissingPart) -> bool:
