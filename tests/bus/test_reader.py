@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.bus.rules.follower import HOLD_BACK, ChainFollower, Closing, MissingPart
-from dsmt.event.chain import MAX_MISSING
+from dsmt.event.chain import MAX_MISSING, ChainReader
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.merkle import leaf_hash
 from dsmt.ports.bus import Arrived, Notice
@@ -76,7 +76,7 @@ def test_what_nobody_has_is_said_to_be_lost_where_it_is_missing():
     feed(reader, [events[0], events[3]])
     found = reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), [], 0.01)
     assert shown(found) == [("gap", 2, 3), ("lost", 2, 3), 4]
-    assert feed(reader, [events[4], events[1]]) == [5], "what was given up is not delivered out of order"
+    assert feed(reader, [events[4], events[1]]) == [5, 2, ("filled", 2)], "it comes late all the same, and is told"
 
 
 def test_a_gap_that_is_not_answered_in_time_is_told_and_filled_later():
@@ -128,7 +128,7 @@ def test_what_is_missing_before_a_gap_that_is_closed_comes_or_is_told_all_the_sa
     assert shown(reader.repaired(answer, events[1:2], 0.01)) == [("gap", 3, 3), ("lost", 3, 3), 2, 4, *closed, 7]
     reader, events = ahead()
     assert shown(reader.timer(HOLD_BACK)) == [("gap", 2, 3), 4, *closed, 7]
-    assert feed(reader, [events[2], events[7], events[4]]) == [3, ("filled", 3), 8]
+    assert feed(reader, [events[2], events[7], events[4]]) == [3, ("filled", 3), 8, 5, ("filled", 5)]
 
 
 def test_of_two_gaps_each_is_told_where_it_is():
@@ -182,10 +182,39 @@ def test_a_notice_names_whose_word_it_is_about_and_where_that_stands():
     assert all("operator/a" in one.message for one in notices if one.type != "dsmt.notice.filled")
 
 
-def test_an_answer_to_what_is_missing_no_more_changes_nothing():
+@pytest.mark.parametrize("word", ["lost", "trimmed", "declared"])
+def test_what_was_closed_and_comes_all_the_same_is_delivered_once_and_told(word):
+    """A broker had it alone, and was away for longer than others wait for it."""
+    reader, events = ChainFollower(), chain(6, declares={5: (2, 3)} if word == "declared" else {})
+    feed(reader, [events[0], events[3]])
+    assert shown(reader.timer(1.0)) == [("gap", 2, 3), 4]
+    closed = reader.repaired(Closing("operator/a", 1, TOPIC, 40, word), [], 2.0) if word != "declared" else []
+    assert [*shown(closed), *feed(reader, [events[4]])][0] == (word, 2, 3)
+    assert feed(reader, [events[2], events[1], *events]) == [3, ("filled", 3), 2, ("filled", 2), 6]
+    assert reader.wanted()[1:] == [], "it is asked for once"
+    reader.again()
+    assert reader.wanted() == []
+
+
+def test_a_gap_is_closed_when_its_chain_is_forgotten_for_there_are_too_many(monkeypatch):
+    reader, events = ChainFollower(), chain(5)
+    monkeypatch.setattr(reader, "_chains", ChainReader(most=2))
+    feed(reader, [events[0], events[3]])
+    assert shown(reader.timer(1.0)) == [("gap", 2, 3), 4]
+    assert feed(reader, [events[1], *chain(1, topic="user/b")]) == [2, ("filled", 2), 1]
+    assert feed(reader, chain(1, topic="user/c")) == [("lost", 3, 3), 1]
+    assert reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), [], 2.0) == []
+    reader.again()
+    assert feed(reader, [events[4]]) == [5]
+    assert reader.wanted() == []
+
+
+def test_an_answer_to_what_is_missing_no_more_closes_nothing_twice():
     reader, events = ChainFollower(), chain(6, declares={5: (2, 3)})
     feed(reader, [events[0], events[3]])
     assert feed(reader, [events[4]]) == [("declared", 2, 3), 4, 5]
+    late = reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), events[1:3], 0.01)
+    assert shown(late) == [2, ("filled", 2), 3, ("filled", 3)]
     assert reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), events[1:3], 0.01) == []
     assert reader.repaired(Closing("operator/b", 1, TOPIC, 40, "lost"), [], 0.01) == []
     assert feed(reader, [events[5]]) == [6]

@@ -13,7 +13,7 @@ from dsmt.trust.keys import SecretKey
 
 KEY = SecretKey(bytes(32))
 TOPIC = "node/n1/heartbeat"
-DELIVERED = {Verdict.BASELINE, Verdict.NEXT, Verdict.GAP, Verdict.LATE, Verdict.EARLIER}
+DELIVERED = {Verdict.BASELINE, Verdict.NEXT, Verdict.GAP, Verdict.LATE, Verdict.EARLIER, Verdict.FOUND}
 
 
 def line(incarnation=1):
@@ -125,6 +125,27 @@ def test_what_was_before_the_baseline_goes_last_when_there_are_too_many_holes():
     assert told == [Verdict.DUPLICATE, Verdict.EARLIER, Verdict.DUPLICATE, Verdict.LATE]
 
 
+def test_what_was_given_up_goes_first_when_there_are_too_many_holes():
+    reader = ChainReader()
+    with patch.object(chain, "MAX_MISSING", 3):
+        for i in (9, 11, 13, 15):
+            reader.judge(RUN[i])  # 11 is given up here, for 13 and 15 are missing, too
+        reader.forgive(line(), 14, 15)
+        assert reader.judge(RUN[17]).lost is None
+        assert reader.missing(line()) == [(13, 13), (17, 17)]
+        told = [reader.judge(RUN[i]).verdict for i in (14, 12, 4)]
+    assert told == [Verdict.DUPLICATE, Verdict.LATE, Verdict.EARLIER]
+
+
+def test_what_was_given_up_must_link_to_what_stands_around_it():
+    reader = ChainReader()
+    for i in (0, 3):
+        reader.judge(RUN[i])
+    reader.forgive(line(), 2, 3)
+    told = [reader.judge(one).verdict for one in (another(RUN[2]), RUN[2], another(RUN[1]), RUN[1])]
+    assert told == [Verdict.EQUIVOCATION, Verdict.FOUND, Verdict.EQUIVOCATION, Verdict.FOUND]
+
+
 def test_more_holes_than_are_remembered_lose_the_oldest_and_one_that_comes_too_late_is_none():
     reader = ChainReader()
     odd = RUN[0 : 2 * (chain.MAX_MISSING + 3) : 2]
@@ -155,10 +176,8 @@ def test_what_is_forgiven_is_waited_for_no_more_and_the_rest_still_is(low, more,
     assert numbers(reader.missing(line())) == [n for n in before if not low <= n <= high]
     for number in before:
         late = reader.judge(RUN[number - 1]).verdict
-        if low <= number <= high:
-            assert late is Verdict.DUPLICATE
-        else:
-            assert late is Verdict.LATE
+        assert late is (Verdict.FOUND if low <= number <= high else Verdict.LATE)
+        assert reader.judge(RUN[number - 1]).verdict is Verdict.DUPLICATE
     assert reader.missing(line()) == []
     assert reader.judge(RUN[max(came)]).verdict is Verdict.NEXT
 

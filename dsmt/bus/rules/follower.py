@@ -4,7 +4,8 @@ Rule 1: next in its chain: delivered. Known with the same hash: dropped. Known w
 Rule 2: beyond a gap: the missing part is `wanted` from the broker, and what is behind it held back, at most `HOLD_BACK`
     seconds. If it comes in that time, all is delivered in order and nobody is told.
 Rule 3: else a notice says that there is a gap, and it is closed by another: `filled` when what was missing comes, `declared`
-    when its source says that it dropped it, `trimmed` or `lost` when the broker has it no more.
+    when its source says that it dropped it, `trimmed` or `lost` when the broker has it no more. What comes when that was
+    closed is delivered all the same, and told as `filled`: a broker that was away for long had it alone.
 Rule 4: the first event of a topic or of an incarnation is a baseline: nothing is missing before it. What comes of that
     nevertheless is delivered, and so is what an incarnation has said when a later one has begun.
 """
@@ -104,14 +105,15 @@ class ChainFollower:
         judged = self._chains.judge(arrived.signed)
         match judged.verdict:
             case Verdict.NEXT | Verdict.BASELINE:
-                return [*self._declared(event), *self._in_order(pair, arrived)]
+                return [*self._forgotten(judged), *self._declared(event), *self._in_order(pair, arrived)]
             case Verdict.GAP:
                 found = self._gap(pair, arrived, judged, now)
                 return [*self._declared(event), *found]
             case Verdict.LATE:
                 return [*self._lost(event, judged), *self._late(pair, arrived)]
-            case Verdict.EARLIER:
-                return [*self._lost(event, judged), arrived]
+            case Verdict.EARLIER | Verdict.FOUND as verdict:
+                filled = [_filled(event)] if verdict is Verdict.FOUND else []
+                return [*self._lost(event, judged), arrived, *filled]
             case Verdict.EQUIVOCATION:
                 message = f"{event.source} signed two different events as {event.topic} #{event.chain.number}"
                 return [arrived, Notice("dsmt.notice.equivocation", message, _number(event))]
@@ -141,8 +143,7 @@ class ChainFollower:
         event = arrived.signed.event
         gap = next(g for g in self._gaps[pair] if g.has(event))
         if gap.told:
-            said = f"{event.topic} #{event.chain.number} has come"
-            return [arrived, Notice("dsmt.notice.filled", said, _number(event))]
+            return [arrived, _filled(event)]
         insort(gap.came, arrived, key=lambda one: one.signed.event.chain.number)
         return []
 
@@ -159,6 +160,16 @@ class ChainFollower:
         pair, line = (event.source, event.topic), (event.source, event.topic, event.incarnation)
         self._gaps[pair] = [gap for gap in self._gaps.get(pair, ()) if gap.line != line or gap.high > judged.lost[1]]
         return [_closed(line, "lost", *judged.lost)]
+
+    def _forgotten(self, judged: Judged) -> list[Delivery]:
+        """Of a chain that is followed no more nothing is waited for."""
+        if judged.forgotten is None:
+            return []
+        line, missing = judged.forgotten
+        left = [gap for gap in self._gaps.pop(line[:2], ()) if gap.line != line]
+        if left:
+            self._gaps[line[:2]] = left
+        return [_closed(line, "lost", *part) for part in missing]
 
     # --- gaps close ----------------------------------------------------------------------------------------------
 
@@ -231,6 +242,10 @@ class ChainFollower:
 
 def _answers(repair: Closing, wanted: MissingPart) -> bool:
     return repair.before == wanted.before and repair.incarnation in (0, wanted.incarnation)
+
+
+def _filled(event: Event) -> Notice:
+    return Notice("dsmt.notice.filled", f"{event.topic} #{event.chain.number} has come", _number(event))
 
 
 def _number(event: Event) -> dict[str, object]:
