@@ -15,6 +15,7 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Final, NamedTuple
 
+from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.interests import ranges_of
@@ -73,6 +74,8 @@ class FanOut:
     ) -> None:
         self._store, self._trust, self._send = store, trust, send
         self._now_ms, self._whole = now_ms, whole
+        self.had: Callable[[str, int], int] = lambda _store, _time_ms: ALL
+        """Up to which row the broker of another store had everything at a time (`lags`)."""
         self._pages: dict[tuple[str, ...] | tuple[int, ...], list[Row]] = {}
         self._router: Router[Session] = Router()
         self._served = 0
@@ -108,15 +111,14 @@ class FanOut:
             self._mark_at(subscription, subscription.after)  # what it has read since is not of this store
 
     def _begin(self, asked: Subscribe, start: Start, head: int) -> int:
-        if start is Start.LIVE:
-            return head
-        if start is Start.FACTS:
-            return 0
+        if start is not Start.HISTORY:
+            return head if start is Start.LIVE else 0
         if asked.row is not None and asked.store == self._store.identity and self._had(asked.row, asked.time_ms, head):
             return self._router.place(asked.row, asked.time_ms or 0, goes_back=asked.conflate and not asked.signals)
         if asked.time_ms is None:
             return 0
-        return self._store.row_at(min(asked.time_ms, self._now_ms()) - (OVERLAP_MS if asked.row is not None else 0))
+        since_ms = min(asked.time_ms, self._now_ms()) - (OVERLAP_MS if asked.row is not None else 0)
+        return min(self._store.row_at(since_ms), self.had(asked.store or "", since_ms))
 
     def _had(self, row: int, time_ms: int | None, head: int) -> bool:
         """Whether a reader can have had a row of this store, and not of a copy of it that went further.

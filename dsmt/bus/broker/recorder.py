@@ -17,6 +17,7 @@ from typing import Final
 
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.broker.lags import Lags
 from dsmt.bus.broker.older import OlderCopy
 from dsmt.bus.broker.reporter import BrokerReporter, Self
 from dsmt.bus.broker.timekeeping import Timekeeper
@@ -61,6 +62,7 @@ class Recorder:
         self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
         self.words = Words(identity, next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
         self.ingest = Ingest(identity, trust, store, self.words, now_ms=self.time.now_ms, was=self._was)
+        self.lags = Lags(store.meta, now_ms=self.time.now_ms)
         self.older = OlderCopy(store, now_ms=self.time.now_ms, known=bool(config.older))
         if config.older:
             self.words.fault("older", identity.name, config.older)

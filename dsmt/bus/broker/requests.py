@@ -58,7 +58,7 @@ class Requests:
         self._store, self._clock, self._fan_out, self._copied, self._ingest = store, clock, fan_out, copied, recorder.ingest
         self._keyring, self._depot, self._rates = keyring, depot, rates
         self._past = Past(store, fan_out, send, now_ms=recorder.time.now_ms, settled_ms=settled_ms)
-        self.look, self._look_older = self._past.look, recorder.older.look
+        self.look, self._look_older, self._lags = self._past.look, recorder.older.look, recorder.lags
         self._send, self._head, self._when_here, self._pump = send, head, when_here, pump
 
     def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
@@ -78,7 +78,7 @@ class Requests:
                 self._look_older(session.name, frame)
                 self._pump()
             case f.Stored(id=number, row=row) if session.is_broker:
-                self._copied.stored(session, min(row, self._fan_out.given(session, number)))
+                self._stored(session, min(row, self._fan_out.given(session, number)))
             case f.Stored() if session.by_broker:
                 pass  # its name is another one's: what it holds is no copy, and it reads on, by which it learns so (R8)
             case f.Unsubscribe(id=number):
@@ -111,6 +111,12 @@ class Requests:
                 self._answer(session, *self._depot.asked(frame))
             case _:
                 raise InputError("bus.frame", f"a client does not send {type(frame).__name__.lower()}")
+
+    def _stored(self, session: Session, row: int) -> None:
+        """Another broker has everything up to a row."""
+        self._copied.stored(session, row)
+        if session.certificate is not None:
+            self._lags.stored(session.certificate.public, row)
 
     def _known(self, session: Session, signers: Iterable[Signer]) -> None:
         """Say whose certificates are needed no more; who is told so is shown them again with the next that they sign."""

@@ -124,6 +124,7 @@ class ClientSubscription:
         """Take in the answer to what was wanted."""
         closing = Closing(repair.source, repair.incarnation, repair.topic, repair.before, repair.closing)
         self._put(self._ordered.repaired(closing, arrived, now), 0)
+        self._arm(now)
 
     def reached(self, mark: Complete | Bookmark) -> None:
         """Take in a completion or a bookmark; of completions in one store the first is told as such."""

@@ -154,6 +154,11 @@ class Copying:
         """Up to when (realm ms) a linked one has given everything; 0 for none."""
         return max((one.place.time_ms for one in self._others.values() if one.name == broker and one.place), default=0)
 
+    def whose(self, store: str) -> bytes | None:
+        """The key of the broker that has a store; None where that is not known."""
+        places = ((public, other.place) for public, other in self._others.items())
+        return next((public for public, place in places if place is not None and place.store == store), None)
+
     def know(self, brokers: Iterable[BrokerAddress]) -> None:
         """These are all brokers of the realm: who is new is read, who has left no more."""
         every = {one.public: one for one in brokers}

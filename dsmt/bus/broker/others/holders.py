@@ -82,6 +82,14 @@ class Holders:
         read = own is not None and own.leaf == "read"
         return last_ms if read and word is not None and _is_lasting(word, last_ms) else None
 
+    def had_by_another(self, public: bytes, at_ms: int) -> bool:
+        """Whether another, which was not attached here at a time, had by then what is here by way of a third one."""
+        said, there = self._said_of(self._name_of(public)), self._sessions.by_name
+        own = said.pop(self._own, None)
+        if own is not None and (own.state == "open") == (own.since_ms <= at_ms):
+            return False
+        return public in self.leaves.values() or any(_is_lasting(said[name], at_ms) for name in said if name in there)
+
     def _shared_ms(self, by: bytes, other: bytes) -> int | None:
         """Up to when all that another has surely came here by way of one; None where it does not."""
         name, through = self._name_of(other), self._name_of(by)

@@ -1,0 +1,149 @@
+"""A reader that goes on at another broker: what that one has had alone comes to it, however long ago that was (rule D3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dsmt.bus.broker import fan_out, lags
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.lags import ALL, Lags
+from dsmt.bus.broker.others import holders
+from dsmt.errors import DsmtError
+from dsmt.ports.bus import Cursor, Draft, Start
+from dsmt.ports.store import StoreFullError
+from tests.bus.meshes import at, held, linked, mesh, move
+from tests.bus.realm import TestRealm, reading, scenario
+from tests.bus.test_leaf import cut
+from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def soon() -> Iterator[None]:
+    """What lasts for a minute lasts for a fifth of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, short_ms in ((fan_out, "OVERLAP_MS", 200), (holders, "LASTING_MS", 200), (lags, "EACH_MS", 50)):
+            patch.setattr(module, name, short_ms)
+        yield
+
+
+async def passed(broker: Broker, ms: int) -> None:
+    late_ms = broker.now_ms() + ms
+    await until(lambda: broker.now_ms() > late_ms)
+
+
+async def say(r: TestRealm, broker: Broker, topic: str) -> Cursor:
+    """Have somebody say something at a broker."""
+    client = await r.client(f"operator/{topic.replace('/', '-')}", brokers=at(broker))
+    said = await client.publish(Draft(topic, {"at": broker._identity.name}))
+    await r.stop(client)
+    return said.cursor
+
+
+@scenario
+async def test_what_a_broker_took_in_while_it_was_cut_off_comes_to_who_goes_there(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    reader = await r.client("operator/c", brokers=at(b1) + at(b2))
+    first, second = (b1, b2) if reader.broker == b1._identity.name else (b2, b1)
+    async with reading(reader, "user/", start=Start.HISTORY) as got, cut(r, second, [first]):
+        await until(lambda: linked(first) == linked(second) == 0)
+        await say(r, second, "user/alone")
+        await passed(first, 500)
+        await say(r, first, "user/here")
+        await got.until(lambda g: g.of("user/here"))
+        await move(reader, first, second)
+        await say(r, second, "user/there")
+        await got.until(lambda g: g.of("user/there"))
+        assert len(got.of("user/alone")) == 1
+        assert got.types() == []
+
+
+@scenario
+async def test_it_comes_to_who_was_away_until_all_was_with_both_and_that_broker_began_anew(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    await until(lambda: b2._recorder.lags._all)
+    async with cut(r, b2, [b1]):
+        await until(lambda: linked(b1) == linked(b2) == 0)
+        await say(r, b2, "user/alone")
+        await passed(b1, 500)
+        last = await say(r, b1, "user/here")
+        b2 = await r.restarted(b2, others=b2._config.brokers)
+        await passed(b1, 500)
+    await until(lambda: held(b1) == held(b2))
+    await passed(b1, 500)
+    reader = await r.client("operator/c", brokers=at(b2))
+    async with reading(reader, "user/", start=Start.HISTORY, since=last) as got:
+        assert len(got.of("user/alone")) == 1
+
+
+@scenario
+async def test_what_a_broker_has_not_stored_yet_of_another_comes_to_who_goes_there(r: TestRealm) -> None:
+    """All are linked; it is behind, for it was down for long, or its disk is full."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    await until(lambda: b2._recorder.lags._all)
+    await passed(b1, 1000)
+    b1._others.copying._take = lambda *_: 100
+    await say(r, b2, "user/alone")
+    await until(lambda: held(b2) == held(b3))
+    await passed(b1, 1000)
+    last = await say(r, b1, "user/here")
+    reader = await r.client("operator/c", brokers=at(b2))
+    async with reading(reader, "user/", start=Start.HISTORY, since=last) as got:
+        assert len(got.of("user/alone")) == 1
+
+
+@scenario
+async def test_who_goes_on_where_another_broker_had_all_by_a_third_is_given_nothing_of_long_ago(r: TestRealm) -> None:
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    await until(lambda: b2._recorder.lags._all)
+    reader = await r.client("operator/c", brokers=at(b1))
+    async with cut(r, b2, [b1]):
+        await until(lambda: linked(b1) == linked(b2) == 1)
+        await say(r, b2, "user/long-ago")
+        await until(lambda: held(b1) == held(b2) == held(b3))
+        await passed(b1, 1000)
+        last = await say(r, b1, "user/here")
+        reader = await r.client("operator/d", brokers=at(b2))
+        async with reading(reader, "user/", start=Start.HISTORY, since=last) as got:
+            await say(r, b2, "user/there")
+            await got.until(lambda g: g.of("user/there"))
+            assert got.of("user/long-ago") == []
+
+
+class Kept:
+    """A store's meta."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, bytes] = {}
+        self.full: DsmtError | None = None
+
+    def get(self, key: str) -> bytes | None:
+        return self.all.get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        if self.full is not None:
+            raise self.full
+        self.all[key] = value
+
+
+def test_what_another_broker_had_at_a_time_is_known_for_as_many_times_as_are_remembered(monkeypatch: Any) -> None:
+    monkeypatch.setattr(lags, "POINTS", 3)
+    now_ms, meta = [1000], Kept()
+    one = Lags(meta, now_ms=lambda: now_ms[0])
+    for at_ms, row in ((1000, 10), (1040, 11), (1100, 12), (5000, 40), (5100, 50)):
+        now_ms[0] = at_ms
+        one.stored(b"a", row)
+    assert [one.had(b"a", at_ms) for at_ms in (1000, 1099, 1100, 4999, 5000, 9999)] == [ALL, ALL, 12, 12, 40, 50]
+    assert one.had(b"b", 5000) == ALL
+    again = Lags(meta, now_ms=lambda: 9000)
+    assert [again.had(b"a", at_ms) for at_ms in (5000, 6000)] == [ALL, 50]
+
+
+def test_on_a_full_disk_it_is_remembered_all_the_same() -> None:
+    meta = Kept()
+    meta.full = StoreFullError("store.full", "no room")
+    one = Lags(meta, now_ms=lambda: 1000)
+    one.stored(b"a", 10)
+    assert one.had(b"a", 1000) == 10
