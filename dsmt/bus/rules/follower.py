@@ -24,8 +24,8 @@ from dsmt.ports.bus import Arrived, Delivery, Notice
 HOLD_BACK: Final = 0.2
 CREDIT: Final = 2 * 1024 * 1024
 """How far a subscription is filled ahead of its reader, in bytes."""
-MAIL: Final = 4096
-"""How many ids of what was addressed to its reader are remembered."""
+MAIL: Final = 16 * 1024
+"""How many ids of what was addressed to its reader are remembered: more than come in the minute that is read again."""
 
 Pair = tuple[str, str]
 """Source and topic."""
