@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dsmt.cli.printing import one_line, page, table, word
-from dsmt.event.phrases import another_certificate, counted, quoted, stepped
+from dsmt.event.phrases import another_certificate, counted, quoted, some, stepped
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import Hold, InstanceRow
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 NONE = "-"
 """What stands in a cell of which nothing is known."""
+WELL_MOST = 20
+"""Services that are well, up to which `status` lists them."""
+SICK_MOST = 50
+"""Of services that are not well, and of what else is wrong, so many are shown."""
+NODES_MOST = 5
 _FIRST = "next: dsmt example > web.yaml; dsmt apply web.yaml --wait; dsmt status"
 
 
@@ -146,7 +151,9 @@ def services(found: Sequence[Service], sight: Sight) -> str:
         applied = f"{age(one.at, sight.now_ms)} ago by {one.by}{quoted(one.note)}"
         row = (one.service, _ready(one), revisions(one), one.state, applied)
         laid.append((row, _service_below(one, sight.now_ms)))
-    last = f"{counted(len(found), 'service')}.   {freshness(sight)}"
+    states = Counter(one.state for one in found)
+    summary = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    last = f"{counted(len(found), 'service')}{f': {summary}' if summary else ''}.   {freshness(sight)}"
     return f"{table(header, laid)}\n{last}" if found else _first_step(sight, last)
 
 
@@ -210,24 +217,47 @@ def status(told: RealmStatus, sight: Sight, move: Move | None = None) -> str:
     lines = [f"{head}{at:>{max(1, 72 - len(f'realm {told.realm}   {told.state}'))}}"]
     lines += [f"  {name:<9} {one_line(said)}" for name, said in (*_realm(told, sight.now_ms), *_moving(move))]
     if told.services:
-        header = ("SERVICE", "READY", "REVISION", "STATE")
-        laid = []
-        for one in told.services:
-            row = (one.service, _ready(one), revisions(one), loud(one.state))
-            laid.append((row, _service_below(one, sight.now_ms)))
-        lines += ["", *(f"  {line}" for line in table(header, laid).split("\n"))]
+        lines += ["", *(f"  {line}" for line in _services(told.services, sight.now_ms))]
     else:
         lines += ["", "  no service is applied yet", f"  {_FIRST}"]
-    rest = [alert for alert in told.alerts if alert.target.split("/")[0] not in {one.service for one in told.services}]
+    shown = {one.service for one in told.services}
+    rest = [alert for alert in told.alerts if alert.target.split("/")[0] not in shown]
     if rest:
         lines.append("")
-        for alert in rest:
+        for alert in rest[:SICK_MOST]:
             lines += [f"  {alert.target}: {alert.message}", f"    {_ACTS.get(alert.who, alert.who)}: {alert.next}"]
+    if len(rest) > SICK_MOST:
+        lines.append(f"  and {len(rest) - SICK_MOST} more that are wrong: dsmt status --json tells all")
     view = told.view
     seen = f"{view.brokers_seen} of {counted(view.brokers_total, 'broker')}"
     hidden = _hidden(view.gaps, whole=view.whole)
     lines.append(f"view: {view.age_s:.1f} s old, from broker {view.broker}, {seen}, {hidden}")
     return page(lines)
+
+
+def _services(found: Sequence[Service], now_ms: int) -> list[str]:
+    """The services of `status`: what is wrong first; where many are well these are counted."""
+    laid = []
+    for one in found:
+        row = (one.service, _ready(one), revisions(one), loud(one.state))
+        laid.append((one, (row, _service_below(one, now_ms))))
+    wrong = [at for at in laid if _is_loud(at[0])]
+    news = [at for at in laid if not _is_loud(at[0]) and (at[1][1] or at[0].state not in ("ok", "held"))]
+    known = {one.service for one, _ in (*wrong, *news)}
+    well = [at for at in laid if at[0].service not in known]
+    shown = [*wrong, *news][:SICK_MOST] + (well if len(well) <= WELL_MOST else [])
+    named = {one.service for one, _ in shown}
+    left = Counter(loud(one.state) for one in found if one.service not in named)
+    lines = table(("SERVICE", "READY", "REVISION", "STATE"), [cells for _, cells in shown]).split("\n") if shown else []
+    if left:
+        states = ", ".join(f"{count} {state}" for state, count in left.most_common())
+        more = "more " if shown else ""
+        lines.append(f"{counted(left.total(), f'{more}service')}: {states}; dsmt services lists all")
+    return lines
+
+
+def _is_loud(one: Service) -> bool:
+    return loud(one.state) != one.state
 
 
 def _moving(move: Move | None) -> Iterable[tuple[str, str]]:
@@ -244,10 +274,16 @@ def _moving(move: Move | None) -> Iterable[tuple[str, str]]:
 
 def _realm(told: RealmStatus, now_ms: int) -> Iterable[tuple[str, str]]:
     nodes_ = told.nodes
-    notes = [f"{name} DEAD" for name in nodes_.dead] + [f"{name} suspect" for name in nodes_.suspect]
-    notes += [f"{name} OUT" for name in nodes_.out]
-    notes += [f"{name} {'drained' if name in nodes_.drained else 'draining'}" for name in nodes_.draining]
-    notes += [f"{name} excluded" for name in nodes_.excluded]
+    drained = set(nodes_.drained)
+    noted = {
+        "DEAD": nodes_.dead,
+        "suspect": nodes_.suspect,
+        "OUT": nodes_.out,
+        "draining": [name for name in nodes_.draining if name not in drained],
+        "drained": nodes_.drained,
+        "excluded": nodes_.excluded,
+    }
+    notes = [note for state, names in noted.items() for note in _noted(names, state)]
     yield "nodes", f"{nodes_.alive} of {nodes_.total} alive" + (f"    {', '.join(notes)}" if notes else "")
     leaves = "".join(f"; leaf {leaf} is linked to {above or 'none'}" for leaf, above in told.leaves.items())
     yield "brokers", f"{told.brokers.alive} of {told.brokers.total} alive{leaves}"
@@ -263,6 +299,11 @@ def _realm(told: RealmStatus, now_ms: int) -> Iterable[tuple[str, str]]:
         else:
             yield "certs", f"{said}    next to renew: {certs.next} in {span(left_ms)}"
     yield "brake", brake_line(told)
+
+
+def _noted(names: Sequence[str], state: str) -> list[str]:
+    """Each node that is in a state; of many the first, and how many more."""
+    return [f"{name} {state}" for name in names] if len(names) <= NODES_MOST else [f"{len(names)} {state} ({some(names)})"]
 
 
 def brake_line(told: RealmStatus) -> str:

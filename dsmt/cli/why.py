@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import click
 
 from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import columns, document, one_line, page, table
 from dsmt.cli.why_screen import screen
-from dsmt.event.phrases import counted
+from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Reading
 from dsmt.operations.read import explaining, fitting
 from dsmt.operations.read.explaining import Explained
 from dsmt.operations.read.fitting import Fitting
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
+
+NAMED: Final = 10
+"""Of how many nodes `why-not` shows the name, and what keeps each off."""
 
 
 @command()
@@ -55,7 +61,7 @@ def why_not(ctx: CliContext, target: str, node: str | None) -> None:
 
 def why_not_lines(found: Fitting) -> list[str]:
     """The screen of `dsmt why-not`: what several nodes fail in the same words is said once."""
-    fits, nodes = ", ".join(found.fits) or "-", counted(found.nodes, "node")
+    fits, nodes = some(found.fits, NAMED) or "-", counted(found.nodes, "node")
     fit = f"{len(found.fits)} of {nodes} fit: {fits}"
     if found.on is not None:
         lines = [f"{found.target} has a place: it is on {found.on}", f"for one more like it {fit}"]
@@ -63,18 +69,24 @@ def why_not_lines(found: Fitting) -> list[str]:
         lines = [f"{found.target}: {fit}"]
     else:
         lines = [
-            f"{found.target}: one on each node that fits: on {len(found.has)} of {nodes}: {', '.join(found.has) or '-'}"
+            f"{found.target}: one on each node that fits: on {len(found.has)} of {nodes}: {some(found.has, NAMED) or '-'}"
         ]
         lines += [f"of the others {len(found.fits)} fit: {fits}"] if found.fits else []
     if found.reason is not None:
         lines.append(f"it waits: {one_line(found.reason.message)}   {found.reason.code}")
     if found.clauses:
         laid = [
-            ((one.clause, f"{one.removes} of {found.nodes}", str(one.alone)), list(dict.fromkeys(one.nodes.values())))
+            ((one.clause, f"{one.removes} of {found.nodes}", str(one.alone)), _first([*dict.fromkeys(one.nodes.values())]))
             for one in found.clauses
         ]
         lines += ["", table(("CLAUSE", "REMOVES", "ALONE"), laid, right=("ALONE",))]
         lines.append("REMOVES: nodes that fail it.  ALONE: nodes that fail nothing else.")
     if found.suggestions:
-        lines += ["", "  smallest changes that would give it a place", *(f"    {one}" for one in found.suggestions)]
+        lines += ["", "  smallest changes that would give it a place", *(f"    {one}" for one in _first(found.suggestions))]
     return lines
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    """The first of many lines, and how many more there are."""
+    more = len(lines) - NAMED
+    return [*lines[:NAMED], f"and {more} more: --json has all, --node tells of one node"] if more > 1 else list(lines)

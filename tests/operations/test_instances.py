@@ -192,7 +192,7 @@ def test_no_target_is_guessed_from_a_part_of_its_name(text: str) -> None:
         ("c1", "c1 is a controller: dsmt controllers, dsmt why controller/c1"),
         ("controller/c1", "dsmt controllers, or dsmt why controller/c1"),
         ("1700000000000-42", "an event's id has its source before it: dsmt why SOURCE#1700000000000-42"),
-        ("webb", "dsmt services lists them"),
+        ("webb", "did you mean web? dsmt services lists them"),
     ],
 )
 def test_who_names_something_else_than_a_service_is_told_how_that_is_looked_at(text: str, meant: str) -> None:

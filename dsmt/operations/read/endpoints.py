@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.names import in_order
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.view.served import served
 
@@ -22,7 +23,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
 def endpoints(sight: Sight, target: Target | None = None) -> list[Reached]:
     """Where a target's instances, or all, are reached, sorted; those that are not are left out. Raises `NotFoundError`."""
     found = []
-    targets = [target] if target is not None else [Target(name) for name in sorted(sight.view.services)]
+    targets = [target] if target is not None else [Target(name) for name in in_order(sight.view.services)]
     for key in (key for one in targets for key in slots_of(sight.view, one)):
         slot = sight.view.slot(key)
         one = None if slot is None else served(sight.fleet, slot)

@@ -17,6 +17,7 @@ from dsmt.operations.read.advice import advised
 from dsmt.operations.read.members import find
 from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.names import in_order
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.view import SlotKey
 
@@ -66,7 +67,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     if on is None:
         allocations.release(key)  # what it has on a dead node keeps nothing but others off
     chooser = Chooser(sight.fleet, key.service, spec, allocations=allocations)
-    every = sight.fleet.members if node is None else (node,)
+    every = in_order(sight.fleet.members) if node is None else [node]
     places = _places(sight, key) if spec.each_node else frozenset()
     names = [name for name in every if name not in places]
     goes_on = spec.each_node and on is not None
@@ -158,7 +159,8 @@ def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]]
     """The smallest changes that would give it a place: for nodes that fail one clause only."""
     if any(not each for each in faults.values()):
         return []
-    one = ((node, each[0].clause) for node, each in faults.items() if len(each) == 1)
+    one = [(node, each[0].clause) for node, each in faults.items() if len(each) == 1]
+    one.sort(key=lambda at: -getattr(chooser.allocations.node(at[0]).free(), at[1], 0))  # the smallest change is the first
     said = (_suggestion(sight, chooser, node, clause, key) for node, clause in one)
     found = [*_home_again(sight, key), *(text for text in said if text is not None)]
     return sorted(dict.fromkeys(found), key=lambda text: _LOSES in text)

@@ -14,6 +14,7 @@ from dsmt.event.kinds.instance import Status
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import ON_ITS_WAY, InstanceRow, row
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.names import in_order
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.words.times import milliseconds
 from dsmt.view import SlotEntry, SlotKey
@@ -39,7 +40,7 @@ def instances(
     what is wanted no more, until it has ended.
     Raises `NotFoundError` for a target that is not there.
     """
-    names = [target.service] if target is not None else sorted(sight.view.services)
+    names = [target.service] if target is not None else in_order(sight.view.services)
     if target is not None and not slots_of(sight.view, target, gone=everything):
         _still_there(sight, target.service)
     rows: list[InstanceRow] = []

@@ -20,6 +20,7 @@ from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.outside import NO_CERTIFICATES, Outside, Used, last_seen_ms, outside
 from dsmt.operations.read.sight import CONTROLLER_EACH_S, Sight
 from dsmt.operations.words.event_objects import plain
+from dsmt.operations.words.names import meant, natural
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry, SlotKey
@@ -129,9 +130,8 @@ def nodes(sight: Sight, used: Used = NO_CERTIFICATES) -> list[Node]:
     """Every node that has not left, sorted."""
     entries = sight.view.nodes.values()
     known = [entry for entry in entries if entry.attributes is not None or f"node/{entry.name}" in entry.sources]
-    return [
-        node(sight, entry, used) for entry in sorted(known, key=lambda e: e.name) if sight.fleet.state(entry.name) != "left"
-    ]
+    known.sort(key=lambda entry: natural(entry.name))
+    return [node(sight, entry, used) for entry in known if sight.fleet.state(entry.name) != "left"]
 
 
 def node(sight: Sight, entry: NodeEntry, used: Used = NO_CERTIFICATES) -> Node:
@@ -191,11 +191,11 @@ def find(sight: Sight, name: str) -> NodeEntry:
     entry = sight.view.nodes.get(name)
     if entry is None or not sight.fleet.knows(name):
         kind, _, bare = name.partition("/")
-        known = f"write {bare}, without node/" if kind == "node" and bare in sight.view.nodes else "dsmt nodes lists them"
+        lists = f"{meant(name, sight.fleet.members)}dsmt nodes lists them"
+        known = f"write {bare}, without node/" if kind == "node" and bare in sight.view.nodes else lists
         if is_only_named(sight, name):
-            said = (
-                f"nothing is known of {name} but what is to run there: {some(list(map(str, sorted(_given(sight, name)))))}"
-            )
+            given = some([str(key) for key in sorted(_given(sight, name))])
+            said = f"nothing is known of {name} but what is to run there: {given}"
             raise NotFoundError("node.unknown", said, next=f"bring it back, or dsmt node remove {name} --forget")
         raise NotFoundError("node.unknown", f"there is no node {name or repr(name)}", next=known)
     return entry
@@ -317,7 +317,7 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
     """
     found = []
     lost = sight.fleet.lost_brokers
-    for name, (_, told) in sorted(sight.passing.stats.items()):
+    for name, (_, told) in sorted(sight.passing.stats.items(), key=lambda one: natural(one[0])):
         if name in sight.passing.removed and name != sight.broker:
             continue
         heard = sight.passing.heard.get(f"broker/{name}")
@@ -362,7 +362,7 @@ def _sessions(sight: Sight, broker: str) -> int:
 def controllers(sight: Sight) -> list[Controller]:
     """The controllers whose state is known, by name, but those that went with their node, which they are named after."""
     found = []
-    for name, held in sorted(sight.view.controllers.items()):
+    for name, held in sorted(sight.view.controllers.items(), key=lambda one: natural(one[0])):
         said = sight.fleet.word_of(f"controller/{name}")
         alive = said is not None and said.state == "open"
         in_doubt = said is not None and sight.fleet.in_grace(said)

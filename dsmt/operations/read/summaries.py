@@ -20,6 +20,7 @@ from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nobody_decides, nodes
 from dsmt.operations.read.revisions import Refused, by_component, refused, running
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.names import in_order
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
@@ -141,7 +142,7 @@ class RealmStatus(msgspec.Struct, frozen=True, kw_only=True):
 def services(sight: Sight) -> list[Service]:
     """Every service that has a spec, sorted."""
     found = []
-    for name in sorted(sight.view.services):
+    for name in in_order(sight.view.services):
         one = service(sight, name)
         if one is not None:
             found.append(one)
@@ -216,7 +217,7 @@ def brake(sight: Sight) -> Brake:
         reason=fact.record.reason if fact is not None and held else None,
         since=rfc3339(fact.time_ms) if fact is not None and held else None,
         quarantined=sorted(sight.view.quarantined),
-        dead=[name for name in sorted(sight.view.nodes) if sight.fleet.state(name) == "dead"],
+        dead=[name for name in in_order(sight.view.nodes) if sight.fleet.state(name) == "dead"],
     )
 
 

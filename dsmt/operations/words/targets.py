@@ -8,6 +8,7 @@ from typing import Final
 
 from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError
 from dsmt.event.topic import is_level
+from dsmt.operations.words.names import meant
 from dsmt.view import SlotKey, View
 
 _LISTED: Final = ("broker", "controller")
@@ -94,9 +95,15 @@ def no_service(view: View, service: str, advice: str = "") -> DsmtError:
     if why is None:
         removed = was_removed(view, service)
         said = f"there is no service {service}{' any more: it was removed' * removed}"
-        return NotFoundError("service.unknown", said, next=advice or (f"dsmt history {service}" if removed else LISTS))
+        advice = advice or (f"dsmt history {service}" if removed else _lists(view, service))
+        return NotFoundError("service.unknown", said, next=advice)
     said = f"what was applied of {service} last cannot be read here: {why}"
     return FailedError("spec.unreadable", said, next="apply its file again, or use the dsmt that has applied it")
+
+
+def _lists(view: View, service: str) -> str:
+    """What to do about a name that no service has."""
+    return f"{meant(service, (name for name, entry in view.services.items() if entry.spec is not None))}{LISTS}"
 
 
 def was_removed(view: View, service: str) -> bool:
