@@ -12,7 +12,7 @@ from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.past import history as of_service
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.sight import Sight, look_at
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write import rolling_back
 
@@ -26,7 +26,7 @@ def history(ctx: CliContext, service: str) -> None:
     """
 
     async def work(connection: Reading) -> tuple[list[Revision], Sight]:
-        sight = await look(connection.bus, passing=True)
+        sight = await look_at(connection.bus, service, passing=True)
         return await of_service(connection.bus, sight, service), sight
 
     found, sight = ctx.ask(work)

@@ -107,13 +107,13 @@ def get(ctx: CliContext, service: str) -> None:
     """Print SERVICE's file, as it was last applied. If that revision was refused, the first line says so."""
     from dsmt.operations.read.planning import base_of  # noqa: PLC0415 - with it
     from dsmt.operations.read.revisions import refused, running, was_refused  # noqa: PLC0415 - with it
-    from dsmt.operations.read.sight import look  # noqa: PLC0415 - with it
+    from dsmt.operations.read.sight import look_at  # noqa: PLC0415 - with it
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.spec.writing import document as as_document  # noqa: PLC0415 - with it
     from dsmt.spec.yamltext import to_yaml  # noqa: PLC0415 - with it
 
     async def work(connection: Reading) -> tuple[Any, Any, int, Any]:
-        sight = await look(connection.bus)
+        sight = await look_at(connection.bus, service)
         spec, fact = applying.current(sight, service)
         return spec, fact, base_of(sight.view, service), sight.view.services[service]
 

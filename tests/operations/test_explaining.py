@@ -27,6 +27,7 @@ from dsmt.operations.words.times import local
 from dsmt.ports.bus import Bus, Interest, Start
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
+from dsmt.view import PATTERNS, patterns_of
 from tests.controllers.build import Realm, agent, key, web
 from tests.controllers.test_rollback import BAD, SHORT, ready, running
 from tests.operations.scripted import ScriptedBus, ScriptedSubscription, came, complete
@@ -55,6 +56,28 @@ def explain(realm: Realm, target: str, depth: int = 64) -> Explained:
     events = [event for _, event in realm.rows]
     bus = Recorded([[*came(*events), complete(realm.now_ms)]], now_ms=realm.now_ms, events=events)
     return asyncio.run(why(cast("Bus", bus), TRUST, target, depth=depth)).explained
+
+
+def test_what_is_asked_of_one_service_reads_of_services_only_that_one_unless_none_has_that_name() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Asked(Recorded):
+        @asynccontextmanager
+        async def subscribe(self, interest: Interest) -> AsyncIterator[ScriptedSubscription]:
+            asked.append(interest.patterns)
+            async with super().subscribe(interest) as every:
+                yield every
+
+    realm = killed()
+    events = [event for _, event in realm.rows]
+    bus = Asked([[*came(*events), complete(realm.now_ms)]], now_ms=realm.now_ms, events=events)
+    asyncio.run(why(cast("Bus", bus), TRUST, "web/app/0"))
+    assert asked[0] == patterns_of(("web",))
+    assert PATTERNS not in asked
+    asked.clear()
+    with pytest.raises(NotFoundError, match="there is no service wep"):
+        asyncio.run(why(cast("Bus", bus), TRUST, "wep"))
+    assert asked == [patterns_of(("wep",)), PATTERNS]
 
 
 def kinds(told: Explained) -> list[str]:

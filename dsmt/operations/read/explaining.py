@@ -29,7 +29,7 @@ from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.members import find
 from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.overruled import overruled
-from dsmt.operations.read.sight import Sight, look, patience
+from dsmt.operations.read.sight import Sight, look, look_at, patience
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target, slots_of
@@ -87,7 +87,8 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
         if not begin:
             raise NotFoundError("event.unknown", f"the history does not hold {target}", next="dsmt tail --since 1h")
     else:
-        sight = await look(bus)
+        is_member = target.partition("/")[0] in ("node", "broker", "controller")
+        sight = await look(bus) if is_member else await look_at(bus, Target.parse(target).service)
         begin = roots(sight, target)
         begin += await _fetch(bus, starts(sight, target))
         begin += await _downs(bus, sight, target)

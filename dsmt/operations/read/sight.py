@@ -268,6 +268,12 @@ async def look(bus: BusReader, *, passing: bool = False, of: Collection[str] = (
         return sight
 
 
+async def look_at(bus: BusReader, service: str, *, passing: bool = False) -> Sight:
+    """See one service, and no other; all of the realm where none has that name. Raises `TransportError`."""
+    sight = await look(bus, passing=passing, of=(service,))
+    return sight if service in sight.view.services else await look(bus, passing=passing)
+
+
 async def _passing(bus: BusReader, told: Passing) -> None:
     now_ms = bus.now_ms()
     windows = (
