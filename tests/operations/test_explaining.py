@@ -21,6 +21,7 @@ from dsmt.event.topic import matches
 from dsmt.operations.read.answers import _gone_back
 from dsmt.operations.read.explaining import Explained, why
 from dsmt.operations.read.instances import instances
+from dsmt.operations.read.sight import look_at
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import local
@@ -78,6 +79,9 @@ def test_what_is_asked_of_one_service_reads_of_services_only_that_one_unless_non
     with pytest.raises(NotFoundError, match="there is no service wep"):
         asyncio.run(why(cast("Bus", bus), TRUST, "wep"))
     assert asked == [patterns_of(("wep",)), PATTERNS]
+    asked.clear()
+    asyncio.run(look_at(cast("Bus", bus), "no name"))
+    assert asked == [PATTERNS]
 
 
 def kinds(told: Explained) -> list[str]:

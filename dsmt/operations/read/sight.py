@@ -25,7 +25,7 @@ from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.phrases import some
 from dsmt.event.records import from_data
 from dsmt.event.slots import SlotKey
-from dsmt.event.topic import PATTERNS_MOST
+from dsmt.event.topic import PATTERNS_MOST, is_level
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, BusReader, Delivery, Interest, Notice, Start
 from dsmt.ports.realm import KEY_ENDED, BrokerAddress, address_of
@@ -269,9 +269,12 @@ async def look(bus: BusReader, *, passing: bool = False, of: Collection[str] = (
 
 
 async def look_at(bus: BusReader, service: str, *, passing: bool = False) -> Sight:
-    """See one service, and no other; all of the realm where none has that name. Raises `TransportError`."""
-    sight = await look(bus, passing=passing, of=(service,))
-    return sight if service in sight.view.services else await look(bus, passing=passing)
+    """See one service, and no other; all of the realm where none has that name, or can have it. Raises `TransportError`."""
+    if is_level(service):
+        sight = await look(bus, passing=passing, of=(service,))
+        if service in sight.view.services:
+            return sight
+    return await look(bus, passing=passing)
 
 
 async def _passing(bus: BusReader, told: Passing) -> None:
