@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dsmt.cli.printing import one_line, page, table, word
-from dsmt.event.phrases import another_certificate, counted, quoted, some, stepped
+from dsmt.event.phrases import another_certificate, counted, cut, quoted, some, stepped
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import Hold, InstanceRow
@@ -29,6 +29,8 @@ WELL_MOST = 20
 SICK_MOST = 50
 """Of services that are not well, and of what else is wrong, so many are shown."""
 NODES_MOST = 5
+REASON_MOST = 240
+"""Characters of a reason in a list of services."""
 _FIRST = "next: dsmt example > web.yaml; dsmt apply web.yaml --wait; dsmt status"
 
 
@@ -192,16 +194,20 @@ def _ready(one: Service) -> str:
 
 def _service_below(one: Service, now_ms: int) -> list[str]:
     """Why it is not as it should be, and, of one that is not well, whom to call."""
-    refusal = [] if one.refused is None else _acting(one.refused.reason)
+    whole = f"dsmt why {one.service}"
+    refusal = [] if one.refused is None else _acting(one.refused.reason, whole=whole)
     owner = [f"owner: {one.owner}"] if one.owner and one.state in ("degraded", "down") else []
-    return [*refusal, *_acting(one.reason, _next_try(one.next_try_at, now_ms)), *owner]
+    return [*refusal, *_acting(one.reason, _next_try(one.next_try_at, now_ms), whole=whole), *owner]
 
 
-def _acting(reason: Reason | None, then: str = "") -> list[str]:
-    """The reason, who acts and what to type."""
+def _acting(reason: Reason | None, then: str = "", *, whole: str = "") -> list[str]:
+    """The reason, who acts and what to type; a long one in short, where a command tells the `whole`."""
     if reason is None:
         return []
-    told = [f"{reason.code}: {reason.message}{then}"]
+    said = reason.message
+    if whole and len(said) > REASON_MOST:
+        said = f"{cut(said, REASON_MOST)} ({whole} tells all of it)"
+    told = [f"{reason.code}: {said}{then}"]
     if reason.next:
         told.append(f"{_ACTS.get(reason.who, reason.who)}: {reason.next}")
     return told
@@ -241,7 +247,7 @@ def _services(found: Sequence[Service], now_ms: int) -> list[str]:
     for one in found:
         row = (one.service, _ready(one), revisions(one), loud(one.state))
         laid.append((one, (row, _service_below(one, now_ms))))
-    wrong = [at for at in laid if _is_loud(at[0])]
+    wrong = sorted((at for at in laid if _is_loud(at[0])), key=lambda at: _urgency(at[0]))
     news = [at for at in laid if not _is_loud(at[0]) and (at[1][1] or at[0].state not in ("ok", "held"))]
     known = {one.service for one, _ in (*wrong, *news)}
     well = [at for at in laid if at[0].service not in known]
@@ -254,6 +260,11 @@ def _services(found: Sequence[Service], now_ms: int) -> list[str]:
         more = "more " if shown else ""
         lines.append(f"{counted(left.total(), f'{more}service')}: {states}; dsmt services lists all")
     return lines
+
+
+def _urgency(one: Service) -> tuple[bool, bool]:
+    """What waits for a person stands first, and what is down before what is degraded."""
+    return one.reason is None or one.reason.who != "you", one.state != "down"
 
 
 def _is_loud(one: Service) -> bool:

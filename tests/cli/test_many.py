@@ -65,6 +65,24 @@ def test_what_is_wrong_is_in_the_first_screenful_and_what_is_well_is_counted(man
     assert "  59 more services: 58 ok, 1 held; dsmt services lists all" in lines
 
 
+def test_what_waits_for_a_person_stands_first_and_a_long_reason_is_told_in_short() -> None:
+    realm = Realm("n1", "n2")
+    for name in ("a", "b", "c"):
+        realm.apply(web(2, service=name, component=SMALL))
+    realm.settle()
+    long = reason("start.cannot_exec", program="./app", dir="/x", error="e" * 490)
+    retried = reason("run.exited", exit_code=1, time="0.4 s", target="a/app/0")
+    for name, why in (("a", retried), ("c", long)):
+        at = key(service=name)
+        realm.status(at, on(realm, at), State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000)
+    lines = _status(sight(realm)).splitlines()
+    first, second = (next(n for n, line in enumerate(lines) if line.startswith(f"  {name} ")) for name in ("c", "a"))
+    assert (retried.who, long.who) == ("dsmt", "you")
+    assert first < second
+    assert lines[first + 1].endswith("e... (dsmt why c tells all of it); next try in 20 s")
+    assert len(lines[first + 1]) < 330
+
+
 def test_many_dead_nodes_are_counted_and_the_first_of_them_named(many: Sight) -> None:
     assert "nodes     24 of 30 alive    6 DEAD (d101, d102, d103 and 3 more)" in _status(many)
 
