@@ -18,6 +18,8 @@ from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of
 
 FILE: Final = "seen.json"
+MANY: Final = 50
+"""Names to complete to: of more, only those that end before the next `/`."""
 
 
 def remember(ctx: CliContext, sight: Sight) -> None:
@@ -49,7 +51,10 @@ class _Seen(click.ParamType[str]):
             names: list[str] = msgspec.json.decode(raw, type=dict[str, list[str]]).get(self._kind, [])
         except (OSError, msgspec.DecodeError, InputError):
             return []
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        found = [name for name in names if name.startswith(incomplete)]
+        if len(found) > MANY:
+            found = [name for name in found if "/" not in name[len(incomplete) :]]
+        return [CompletionItem(name) for name in found]
 
 
 TARGET: Final = _Seen("target", "targets")

@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 
 from dsmt.cli.printing import fitted, one_line, page, table
-from dsmt.event.phrases import counted
+from dsmt.event.phrases import counted, some
 from dsmt.operations.read.planning import ApplyPlan, Difference
 from dsmt.operations.read.revisions import was_refused
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
 
+SAME_MOST = 3
+"""Services up to which one that does not differ is told by itself."""
 _LONGEST = 44
 _CONTEXT = 12
 """Characters of what is equal that are shown on both sides of what differs."""
@@ -23,19 +25,28 @@ _CONTEXT = 12
 def screens(plans: Sequence[ApplyPlan], files: Sequence[str]) -> str:
     """Plans as people read them; the last line does all of them, or none."""
     source = f"     (file {files[0]})" if len(files) == 1 else ""
-    told = [_screen(plan, source) for plan in plans]
+    same = [plan.service for plan in plans if not _changes_any(plan) and not plan.warnings]
+    named = set(same) if len(plans) > SAME_MOST else set()
+    told = [_screen(plan, source) for plan in plans if plan.service not in named]
+    told += [f"nothing differs of {counted(len(same), 'service')}: {some(same)}"] * bool(named)
     steps = sum(len(plan.steps) for plan in plans)
-    if any(plan.changes or plan.base_revision != plan.revision for plan in plans):
+    changed = sum(map(_changes_any, plans))
+    if changed:
         ids = [f"--plan {plan.id}" for plan in plans]
-        told.append(f"{counted(steps, 'step')}.  {' '.join(('dsmt apply', *files, *ids))}")
+        of = f" of {counted(changed, 'service')}" if changed > 1 else ""
+        told.append(f"{counted(steps, 'step')}{of}.  {' '.join(('dsmt apply', *files, *ids))}")
     return "\n\n".join(told)
+
+
+def _changes_any(plan: ApplyPlan) -> bool:
+    return bool(plan.changes) or plan.base_revision != plan.revision
 
 
 def _screen(plan: ApplyPlan, source: str) -> str:
     base = f"r{plan.base_revision} -> r{plan.revision}" if plan.base_revision else f"new: r{plan.revision}"
     lines = [f"{plan.service}  {base}{source}"]
     warnings = [f"  warning  {warning}" for warning in plan.warnings]
-    if not plan.changes and plan.base_revision == plan.revision:
+    if not _changes_any(plan):
         return page([*lines, "", "nothing differs.", *warnings])
     lines += _changes(plan.changes)
     if plan.steps:

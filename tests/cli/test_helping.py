@@ -110,6 +110,16 @@ def test_commands_are_completed_and_names_that_were_seen_last(tmp_path: Path) ->
     assert completed(tmp_path / "none", "status", "w") == []
 
 
+def test_of_many_names_only_the_next_part_is_offered(tmp_path: Path) -> None:
+    realm = Realm("n1")
+    for number in range(30):
+        realm.apply(web(1, service=f"s{number}"))
+    ctx: Any = SimpleNamespace(home=lambda: SimpleNamespace(root=tmp_path))
+    remember(ctx, sight(realm))
+    assert len(completed(tmp_path, "status", "s")) == 30
+    assert completed(tmp_path, "status", "s7") == ["s7", "s7/app", "s7/app/0"]
+
+
 def test_every_placeholder_and_every_state_is_among_the_words() -> None:
     assert [name for name in SIMPLE if f"{{{name}}}" not in TOPICS["placeholders"]] == []
     assert [state.value for state in Shown if state.value not in TOPICS["states"].replace(",", " ").split()] == []

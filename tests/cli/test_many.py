@@ -5,6 +5,7 @@ import re
 import pytest
 
 from dsmt.cli import member_screens, screens
+from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.why import why_not_lines
 from dsmt.errors import NotFoundError
 from dsmt.event.reason import reason
@@ -12,9 +13,11 @@ from dsmt.event.status import State
 from dsmt.operations.read.fitting import why_not
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import controllers, find, nodes
+from dsmt.operations.read.planning import plan
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import services, status
 from dsmt.operations.words.targets import Target
+from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.cli.screens import on
@@ -81,6 +84,21 @@ def test_what_waits_for_a_person_stands_first_and_a_long_reason_is_told_in_short
     assert first < second
     assert lines[first + 1].endswith("e... (dsmt why c tells all of it); next try in 20 s")
     assert len(lines[first + 1]) < 330
+
+
+def test_a_plan_of_many_services_counts_those_of_which_nothing_differs() -> None:
+    realm = Realm("n1", "n2")
+    specs = []
+    for number in range(1, 31):
+        text = web(1, service=f"s{number}", component=SMALL)
+        realm.apply(text)
+        specs.append(parse(text.replace("./app", "./new") if number in {7, 8} else text, file="all.yaml")[0])
+    realm.settle()
+    told = plan_screens([plan(sight(realm), spec, by="alice", warnings=[]) for spec in specs], ("all.yaml",))
+    heads = [line for line in told.splitlines() if re.match("s[0-9]+ ", line)]
+    assert heads == ["s7  r1 -> r2     (file all.yaml)", "s8  r1 -> r2     (file all.yaml)"]
+    assert "nothing differs of 28 services: s1, s2, s3 and 25 more" in told.splitlines()
+    assert told.splitlines()[-1].startswith("2 steps of 2 services.  dsmt apply all.yaml --plan p-")
 
 
 def test_many_dead_nodes_are_counted_and_the_first_of_them_named(many: Sight) -> None:
