@@ -150,6 +150,13 @@ class Log(Protocol):
         """Up to `limit` rows after a row number, in order: all, retained facts only, or those and the signals between."""
         ...
 
+    def among(self, ranges: Sequence[tuple[str, str]], after: int, last: int, limit: int) -> list[Row]:
+        """Up to `limit` rows behind a row number up to another, in order, in ranges of topics or addressed to anybody.
+
+        What a row costs that is not among them is a fraction of what one costs that is read.
+        """
+        ...
+
     def signals(self, topics: Sequence[str], after: int, limit: int) -> list[Row]:
         """Up to `limit` signals that are evidence, on some topics, after a row number, in order: none but these are read."""
         ...

@@ -44,9 +44,11 @@ class Shelf:
 
     def rows(self, after, limit, *, winners_only=False, signals=False):
         winning = set(self.winners.values())
-        return [row for row in self.kept[after:] if not winners_only or row.row in winning or (signals and not row.fact)][
-            : min(limit, 512)
-        ]
+        found = [row for row in self.kept[after:] if not winners_only or row.row in winning or (signals and not row.fact)]
+        return found[: min(limit, 512)]
+
+    def among(self, ranges, after, last, limit):
+        return [row for row in self.kept[after:last] if row.to or any(a <= row.topic < b for a, b in ranges)][:limit]
 
     def signals(self, topics, after, limit):
         return [row for row in self.kept[after:] if not row.fact and row.topic in topics][:limit]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -232,25 +233,30 @@ class FanOut:
         if subscription.snapshot is not None:
             return self._page_of_facts(subscription, subscription.snapshot)
         self._tell_trimmed(subscription)
-        after, winners = subscription.after, subscription.conflate
-        signals = winners and subscription.signals
-        if subscription.evidence:
-            rows = self._store.signals(subscription.evidence, after, PAGE_ROWS)
-        else:
-            rows = self._cached(
-                (after, winners, signals),
-                lambda: self._store.rows(after, PAGE_ROWS, winners_only=winners, signals=signals),
-            )
+        last = subscription.stretch(self._store.head)
+        rows = self._rows(subscription, last)
         taken = [row for row in rows if subscription.takes(row)]
         sent = self._push(subscription, self._parcels(taken, subscription.began))
         if sent < len(taken):
             subscription.after = taken[sent].row - 1
             return len(rows), False
-        if rows:
+        if last and len(rows) < PAGE_ROWS:
+            subscription.after = last
+        elif rows:
             subscription.after = max(subscription.after, rows[-1].row)
-        if len(rows) == PAGE_ROWS:
-            return len(rows), subscription.credit > 0
+        if last or len(rows) == PAGE_ROWS:
+            return PAGE_ROWS, subscription.credit > 0
         return len(rows), not self._caught_up(subscription)
+
+    def _rows(self, subscription: Sub, last: int) -> list[Row]:
+        after, winners = subscription.after, subscription.conflate
+        if subscription.evidence:
+            return self._store.signals(subscription.evidence, after, PAGE_ROWS)
+        if last:
+            return self._store.among(subscription.ranges, after, last, PAGE_ROWS)
+        signals = winners and subscription.signals
+        read = partial(self._store.rows, after, PAGE_ROWS, winners_only=winners, signals=signals)
+        return self._cached((after, winners, signals), read)
 
     def _page_of_facts(self, subscription: Sub, left: Snapshot) -> tuple[int, bool]:
         """Read and send one page of retained facts: of a range of topics, at last of what is addressed to the reader."""
@@ -390,11 +396,6 @@ class FanOut:
 
     def _mark_at(self, subscription: Sub, row: int, token: int | None = None) -> bool:
         frame = BookmarkFrame(
-            id=subscription.id,
-            store=self._store.identity,
-            row=row,
-            time_ms=self._now_ms(),
-            whole=self._whole(),
-            token=token,
+            id=subscription.id, store=self._store.identity, row=row, time_ms=self._now_ms(), whole=self._whole(), token=token
         )
         return self._send(subscription.owner, frame, ())

@@ -13,6 +13,8 @@ Rule 5: a reader's token is answered in the order of the stream, when it has eve
     `ASKS` looks after that no bookmark is sent to it but for what is new: it would be woken twice to learn the same.
 Rule 6: who reads the history of few topics, all of signals that are evidence (commands), reads nothing else: what an agent
     costs that comes, or comes back, does not grow with what others have said.
+    Who reads the history of any other part of the topics (`ranges`) and is far behind has the store look for that part, in
+    stretches of `STRETCH` rows: what the answer to one question costs grows little with what others have said.
 Rule 7: a broker that keeps a copy is not sent what is live and was brought by itself, or by another that sends it to it.
     What it reads as history it is sent whole: so nothing is missing where one of them was lost in between (E1).
 Rule 8: what stands again, for what had displaced it is void (J3), stands in an older row than readers have: who conflates is
@@ -26,7 +28,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from dsmt.bus.rules.interests import Interests, Range, behind, next_topic, ranges_of
+from dsmt.bus.rules.interests import EVERYTHING, Interests, Range, behind, next_topic, ranges_of
 from dsmt.event.registry import is_evidence
 from dsmt.event.topic import check_pattern, matches
 from dsmt.ports.store import Row
@@ -35,6 +37,8 @@ Owner = TypeVar("Owner")
 ASKS: Final = 4
 OVERLAP_MS: Final = 60_000
 """How far a cursor of another store is rewound (rule D3)."""
+STRETCH: Final = 4096
+"""In how many rows the store looks for what a reader takes; who is no further behind reads the pages that others read."""
 INDEXED: Final = 16
 """Of how many topics a reader may be for the store to look for them one by one."""
 
@@ -100,6 +104,8 @@ class Subscription(Generic[Owner]):
     """When its last page was read, in pages."""
     evidence: tuple[str, ...] = ()
     """Its topics when all of them are of signals that are evidence: the store has an index of these (rule 6)."""
+    ranges: tuple[Range, ...] = ()
+    """Where its topics stand, when it reads history and takes not all of them (rule 6)."""
     _exact: frozenset[str] = frozenset()
     _subtrees: tuple[str, ...] = ()
     _others: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -114,6 +120,12 @@ class Subscription(Generic[Owner]):
         self._others = {one: tuple(pattern for first, pattern in others if first in (one, "+")) for one in firsts}
         if self.signals and self.name is None and len(self._exact) == len(self.patterns) <= INDEXED:
             self.evidence = self.patterns if all(map(is_evidence, self.patterns)) else ()
+        found = [] if self.conflate or self.evidence else ranges_of(self.patterns)
+        self.ranges = tuple(found) if EVERYTHING not in found and len(found) <= INDEXED else ()
+
+    def stretch(self, head: int) -> int:
+        """Up to which row the store looks for what it takes; 0 where it reads all rows (rule 6)."""
+        return self.after + STRETCH if self.ranges and head - self.after > STRETCH else 0
 
     def takes(self, row: Row) -> bool:
         """Whether it takes a row."""

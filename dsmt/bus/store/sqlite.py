@@ -44,6 +44,7 @@ from dsmt.bus.store.tables import (
     SCHEMA,
     SIGNERS,
     STEPS,
+    among,
     checked,
     lacking,
     restored_tree,
@@ -98,13 +99,7 @@ class SqliteStore:
         self.elections = Elections(self._db, self._rows, lambda: self.head)
         self._trimmings = Trimmings(self._db.do, tuple(CLASSES), self._db.transaction)
         self._trimmer = Trimmer(
-            self._db,
-            self._trimmings,
-            self._tree,
-            self.row_at,
-            bursts=self._bursts,
-            named=named,
-            limit_bytes=limit_bytes,
+            self._db, self._trimmings, self._tree, self.row_at, bursts=self._bursts, named=named, limit_bytes=limit_bytes
         )
 
     @property
@@ -236,15 +231,13 @@ class SqliteStore:
 
     def event(self, source: str, incarnation: int, sequence: int) -> Row | None:
         """One stored event by its id."""
-        found = self._rows("source = ? AND incarnation = ? AND sequence = ?", (source, incarnation, sequence))
-        return found[0] if found else None
+        of = "source = ? AND incarnation = ? AND sequence = ?"
+        return next(iter(self._rows(of, (source, incarnation, sequence))), None)
 
     def chain(self, source: str, incarnation: int, topic: str, *, after: int, before: int, limit: int) -> list[Row]:
         """What a source said on a topic between two of its sequence numbers, in order."""
-        return self._rows(
-            "source = ? AND incarnation = ? AND sequence > ? AND sequence < ? AND topic = ? ORDER BY sequence LIMIT ?",
-            (source, incarnation, after, before, topic, limit),
-        )
+        where = "source = ? AND incarnation = ? AND sequence > ? AND sequence < ? AND topic = ? ORDER BY sequence LIMIT ?"
+        return self._rows(where, (source, incarnation, after, before, topic, limit))
 
     def winner(self, topic: str) -> Row | None:
         """The retained fact of a topic, dead or alive."""
@@ -255,10 +248,13 @@ class SqliteStore:
         only = ("AND (winner = 1 OR fact = 0)" if signals else "AND winner = 1") if winners_only else ""
         return self._rows(f"row > ? {only} ORDER BY row LIMIT ?", (after, limit))
 
+    def among(self, ranges: Sequence[tuple[str, str]], after: int, last: int, limit: int) -> list[Row]:
+        """Up to `limit` rows behind a row number up to another, in order, in ranges of topics or addressed to anybody."""
+        return self._rows(*among(ranges, after, last, limit))
+
     def signals(self, topics: Sequence[str], after: int, limit: int) -> list[Row]:
         """Up to `limit` signals that are evidence, on some topics, after a row number, in order."""
-        places = ",".join("?" * len(topics))
-        where = f"fact = 0 AND class = 0 AND topic IN ({places}) AND row > ? ORDER BY row LIMIT ?"
+        where = f"fact = 0 AND class = 0 AND topic IN ({','.join('?' * len(topics))}) AND row > ? ORDER BY row LIMIT ?"
         return self._rows(where, (*topics, after, limit))
 
     def facts(self, low: str, high: str, limit: int) -> list[Row]:
@@ -294,8 +290,7 @@ class SqliteStore:
     def high_mark(self, source: str) -> tuple[int, int] | None:
         """The greatest (incarnation, sequence) stored of a source."""
         newest = "SELECT incarnation, sequence FROM events WHERE source = ? ORDER BY incarnation DESC, sequence DESC LIMIT 1"
-        found = self._db.one(newest, (source,))
-        return None if found is None else (found[0], found[1])
+        return None if (found := self._db.one(newest, (source,))) is None else (found[0], found[1])
 
     def lacking(self, source: str, incarnation: int, first: int, last: int) -> list[tuple[int, int]]:
         """Which of a range of a source's sequence numbers are not stored, as ranges."""

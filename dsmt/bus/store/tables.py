@@ -188,6 +188,13 @@ def restored_tree(db: Database) -> RowTree:
     return tree
 
 
+def among(ranges: Sequence[tuple[str, str]], after: int, last: int, limit: int) -> tuple[str, tuple[Any, ...]]:
+    """What selects the rows of a stretch that are on topics in some ranges, or addressed to anybody."""
+    topics = " OR ".join(["(topic >= ? AND topic < ?)"] * len(ranges))
+    where = f"row > ? AND row <= ? AND ({topics} OR addressed <> '') ORDER BY row LIMIT ?"
+    return where, (after, last, *(end for one in ranges for end in one), limit)
+
+
 def lacking(db: Database, source: str, incarnation: int, first: int, last: int) -> list[tuple[int, int]]:
     """Which of a range of a source's sequence numbers have no row, as ranges."""
     found = db.do(
