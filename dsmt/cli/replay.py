@@ -6,7 +6,7 @@ import click
 
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import document
-from dsmt.cli.verify import read_with_trust
+from dsmt.cli.verify import read_with_trust, told
 from dsmt.controllers.decide import RULESET
 from dsmt.event.phrases import counted, some
 from dsmt.operations.offline.replaying import Replayed, replay_file
@@ -20,7 +20,9 @@ def replay(ctx: CliContext, file: str, trust_file: str | None) -> int:
 
     Ends with 1 when a decision comes out different, or the history does not verify.
     """
-    done = replay_file(*read_with_trust(ctx, file, trust_file))
+    raw, trust = read_with_trust(ctx, file, trust_file)
+    with told(ctx):
+        done = replay_file(raw, trust)
     if ctx.json:
         document(done)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from dsmt.event.phrases import counted
 from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import BEGINS, is_history
+from dsmt.operations.offline.items import READ
 from dsmt.operations.offline.proving import verify as check
 from dsmt.operations.offline.verifying import HistoryHead, Verified, is_recording
 from dsmt.trust.store import TrustStore
@@ -26,12 +28,27 @@ from dsmt.trust.store import TrustStore
 def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
     """Check a file of `dsmt export` or `dsmt tail --raw`: signatures, chains, completeness. `-` is standard input."""
     raw, trust = read_with_trust(ctx, file, trust_file)
-    found = check(raw, trust)
+    with told(ctx):
+        found = check(raw, trust)
     if ctx.json:
         document(found)
     else:
         _show(file, found)
     return 0 if found.ok else 1
+
+
+@contextlib.contextmanager
+def told(ctx: CliContext) -> Iterator[None]:
+    """Tell on a terminal how much of a large file is read."""
+    if ctx.json or not sys.stderr.isatty():
+        yield
+        return
+    with ctx.progress() as tell:
+        before = READ.set(tell)
+        try:
+            yield
+        finally:
+            READ.reset(before)
 
 
 def read_file(file: str) -> bytes:

@@ -1,22 +1,33 @@
-"""Items of a CBOR sequence (RFC 8742), as they stand; definite lengths only."""
+"""Items of a CBOR sequence (RFC 8742), as they stand; definite lengths only.
+
+Rule 1: who has begun to read a file hears how far that is (`READ`): at each `PIECE` of it, and so not of a small one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Final
 
 from dsmt.errors import UnusableEventError
+from dsmt.event.phrases import size_in_words
+from dsmt.operations.words.telling import Tell, silent
 
+READ: Final[ContextVar[Tell]] = ContextVar("READ", default=silent)
+PIECE: Final = 4 * 1024 * 1024
 _MAX_DEPTH: Final = 16
 
 
 def items(raw: bytes) -> Iterator[bytes]:
     """The items, one after the other. Raises `UnusableEventError` where it is no sequence of them."""
-    at = 0
+    at, told = 0, PIECE
     while at < len(raw):
         end = _end(raw, at, 0)
         yield raw[at:end]
         at = end
+        if at >= told:
+            told = at + PIECE
+            READ.get()(f"{100 * at // len(raw)} % of {size_in_words(len(raw))} are read")
 
 
 def _end(raw: bytes, at: int, depth: int) -> int:
