@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from dsmt.cli.printing import fitted, one_line, painted
+from dsmt.cli.printing import columns_of, fitted, one_line, painted
 from dsmt.event.envelope import Event
 from dsmt.event.phrases import counted, speaker
 from dsmt.operations.words.sentences import needs_a_person, predicate, severity, subject
@@ -35,7 +35,7 @@ def event_line(event: Event, width: int | None) -> str:
     head = f"{local(event.time_ms, milli=True)} {mark} {one_line(subject(event)):<{_SUBJECT}} "
     said, who = one_line(predicate(event)), speaker(event.source)
     text = f"{head}{said:<{_SAID}} {who}"
-    if width is not None and len(text) > width:
+    if width is not None and columns_of(text) > width:
         room = max(_LEAST, width - len(head) - len(who) - 1)
         text = fitted(f"{head}{fitted(said, room):<{room}} {who}", width)
     return painted(text, severity(event))

@@ -33,6 +33,11 @@ UNWRITTEN: Final = "output.unwritten"
 _COLOUR: Final = "\ud800"
 """Begins a colour of ours: a lone surrogate, which no text of others can hold, since none can be encoded."""
 _PAINT: Final = re.compile("\ud800[0-9]*m")
+_FILL: Final = "\udfff"
+"""Stands before a character that takes two columns, where columns are counted: a lone surrogate, too."""
+_WIDE: Final = re.compile(
+    "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\U0001f300-\U0001faff\U00020000-\U0003fffd]"
+)
 _SHOWN: Final = {
     **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
     **{code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))},
@@ -130,18 +135,31 @@ def folded(text: str, width: int | None) -> str:
 
 
 def _folded(line: str, width: int) -> list[str]:
-    if len(_PAINT.sub("", line)) <= width:
+    filled = _filled(line)
+    if len(_PAINT.sub("", filled)) <= width:
         return [line]
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    first, *rest = textwrap.wrap(
-        line, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
+    parts = textwrap.wrap(
+        filled, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
     )
-    return [first, *rest]
+    return [part.replace(_FILL, "") for part in parts]
 
 
 def fitted(text: str, width: int | None) -> str:
     """A text of at most `width` columns: what is cut off shows as `...`."""
-    return text if width is None or len(text) <= width else f"{text[: max(0, width - 3)]}..."
+    if width is None or columns_of(text) <= width:
+        return text
+    return f"{_filled(text)[: max(0, width - 3)].replace(_FILL, '')}..."
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    return len(_filled(text))
+
+
+def _filled(text: str) -> str:
+    """A text that has as many characters as columns."""
+    return text if text.isascii() else _WIDE.sub(rf"{_FILL}\g<0>", text)
 
 
 def document(value: Any) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import unicodedata
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from dsmt.cli.command import CliContext
 from dsmt.cli.logs import written
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import screens as plan_screens
-from dsmt.cli.printing import Escaping, document, one_line
+from dsmt.cli.printing import Escaping, document, fitted, folded, one_line
 from dsmt.cli.root import main
 from dsmt.cli.why import why_not_lines
 from dsmt.errors import InputError
@@ -59,6 +60,21 @@ def test_tail_is_fitted_to_eighty_columns_and_whole_into_a_pipe() -> None:
     check("tail", screen(80), folds=False)
     check("tail_pipe", screen(None), folds=False)
     assert all(len(line) <= 80 for line in screen(80).splitlines())
+
+
+def test_a_character_that_takes_two_columns_counts_as_two() -> None:
+    wide = "日本語 " * 30
+    assert max(map(shown_columns, folded(f"  {wide}", 40).splitlines())) <= 40
+    assert folded(f"  {wide}", 40).split() == wide.split()
+    for width in range(10, 20):
+        cut = fitted("日本語" * 10, width)
+        assert cut.endswith("...")
+        assert width - 1 <= shown_columns(cut) <= width
+    assert fitted("日本", 4) == "日本"
+
+
+def shown_columns(text: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(one) == "W") for one in text)
 
 
 def test_a_line_is_coloured_by_how_bad_it_is_and_only_on_a_terminal_that_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
