@@ -36,7 +36,7 @@ from dsmt.programs.following import Follower
 from dsmt.programs.kept import keeper_teller, on_the_bus
 from dsmt.programs.known_spawner import KnownSpawner
 from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_manager, client, data_root, read_node
-from dsmt.programs.running import note_attached, on_signals, run, until_over
+from dsmt.programs.running import Attached, on_signals, run, until_over
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
@@ -63,7 +63,7 @@ async def _serve(directory: Path) -> int:
     trust, kept = _known(realm.realm, identity, directory), bus_of_manager(str(directory))
     async with client(identity, realm, directory=kept, address=told.address, trust=trust) as bus:
         spawner = KnownSpawner(directory, keeper_teller(on_the_bus(bus), directory))
-        bus.on_attached(lambda: note_attached(directory))  # so the node lives without its agents
+        bus.on_attached(Attached(directory).note)  # so the node lives without its agents
         bus.on_attached(spawner.attached)
         manager = ContainerManager(_config(told, identity, directory), _surroundings(bus, identity, directory))
         running = asyncio.ensure_future(manager.run())

@@ -18,7 +18,7 @@ from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import IDENTITY, ISSUER, ControllerFile, RealmConfig, read_identity
 from dsmt.programs.following import Follower
 from dsmt.programs.kept import keep_keeper, on_the_bus
-from dsmt.programs.running import note_attached, run_until_signalled
+from dsmt.programs.running import Attached, run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.files import DiskFiles
 from dsmt.system.garbage import collect_seldom
@@ -41,7 +41,7 @@ async def _serve(directory: Path) -> None:
     trust = TrustStore(config.realm.realm)
     identity = read_identity(directory / IDENTITY)
     with _bus_of(identity, trust, config.realm, directory) as bus:
-        bus.on_attached(lambda: note_attached(directory))
+        bus.on_attached(Attached(directory).note)
         controlling = asyncio.ensure_future(_control(bus, trust, directory))
         moving = asyncio.ensure_future(Follower(bus, identity, directory, config.realm, trust).run())
         try:  # when the realm has moved this process ends: the next one is where it is

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
 
 CONFIG_EXIT: Final = 2
+NOTE_AGAIN_S: Final = 2.0
 
 
 def run(serve: Callable[[], Awaitable[int]]) -> int:
@@ -82,12 +82,24 @@ async def run_beside(work: Coroutine[Any, Any, None], *beside: Coroutine[Any, An
         await asyncio.wait(tasks)
 
 
-def note_attached(directory: Path) -> None:
-    """Tell who begins a program of a directory anew that the next one does its work (C18)."""
-    own = identity_of(os.getpid())
-    with suppress(OSError):  # a full disk: who waits for it goes on a little later
-        if own is not None:
-            write_record(record_path(str(directory), ATTACHED), own)
+class Attached:
+    """Tells who begins a program of a directory anew that the next one does its work (C18)."""
+
+    def __init__(self, directory: Path) -> None:
+        self._record, self._own = record_path(str(directory), ATTACHED), identity_of(os.getpid())
+        self._again: asyncio.TimerHandle | None = None
+
+    def note(self) -> None:
+        """Write it; where a full disk, or one that is read-only, does not let us, again and again."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if self._own is None:
+            return
+        try:
+            write_record(self._record, self._own)
+        except OSError:
+            self._again = asyncio.get_running_loop().call_later(NOTE_AGAIN_S, self.note)
 
 
 def on_signals(calls: Mapping[signal.Signals, Callable[[], object]]) -> None:

@@ -6,7 +6,7 @@ Rule 3: when a kept program is started, started again and ended `dsmt.agents.rul
     spawner left alive is watched, not started a second time.
 Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with code 0.
 Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
-Rule 6: `start` is idempotent: while the process of the record lives, it is the answer.
+Rule 6: `start` is idempotent: while the process of the record lives, it is the answer; so is one without (`recorded`).
 Rule 7: a kept program that asked, and has ceased to, hangs: it is killed, and so started again (`pings`).
 Rule 8: `anew` has it end the kept programs, and then begin anew in this very process (`anew`).
 Rule 9: that there is no descriptor or no memory for a moment ends it never: what is due is tried again (`again`).
@@ -14,13 +14,13 @@ Rule 9: that there is no descriptor or no memory for a moment ends it never: wha
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -28,17 +28,19 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dsmt.agents.rules.keeping import Effect, Keeping
-from dsmt.errors import DsmtError, FailedError, InputError
+from dsmt.errors import DsmtError, InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.programs.again import Again
 from dsmt.programs.anew import ENDING, NOTHING, Family, Forked, Past, begin_anew, past_of
 from dsmt.programs.pings import Pings
+from dsmt.programs.recorded import Recorded, own_identity, say
+from dsmt.programs.recorded import record as write_down
 from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork, load
 from dsmt.system.processes import SOCKET, Request
 from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd, send_signal
-from dsmt.system.records import living, make_lock, process_of, record_path, take_lock, write_record
+from dsmt.system.records import make_lock, record_path, take_lock
 from dsmt.system.seqpacket import MessageSocket
 from dsmt.system.watch import exit_of
 
@@ -96,13 +98,13 @@ class Spawner:
         self._stopping, self._descriptors = False, {lock}
         self._wakeups = socket.socketpair()
         self._wards = Wards(nodes, self._selector, self._descriptors, self._clock.boottime, begin=self._begin_node)
-        self._pings, self._again = Pings(), Again(_say)
+        self._pings, self._again, self._recorded = Pings(), Again(say), Recorded()
         self._catch_signals()
         self._socket = MessageSocket(directory, SOCKET, self._selector, self._answer)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until it is to begin anew."""
-        _record(record_path(self._directory, "spawner"), _own_identity())
+        write_down(record_path(self._directory, "spawner"), own_identity())
         self._reap()
         while not (self._stopping and all(kept.identity is None for kept in self._kept)):
             self._again.all((self._reap, *(partial(self._tick, kept) for kept in self._kept), self._wards.tick, self._look))
@@ -111,10 +113,11 @@ class Spawner:
         self._again.all((partial(self._on_signals, self._wakeups[0]),))
 
     def _look(self) -> None:
-        """See whether the socket is in its place, and whether somebody hangs."""
+        """See whether the socket and the records are in their place, and whether somebody hangs."""
         now = self._clock.boottime()
         if told := self._socket.tick(now):
-            _say(told)
+            say(told)
+        self._recorded.tick(now, self._all())
         for identity in self._pings.hung(now):
             _send(identity, signal.SIGKILL)
 
@@ -138,7 +141,7 @@ class Spawner:
         """Watch the process that a spawner before this one left alive, or fork one."""
         now = self._clock.boottime()
         try:
-            identity = process_of(kept.directory, kept.program)
+            identity = self._recorded.find(kept.directory, kept.program)
             descriptor = None if identity is None else open_pidfd(identity)
             if identity is not None and descriptor is not None:
                 kept.identity = identity
@@ -150,7 +153,7 @@ class Spawner:
             self._do(kept, kept.keeping.started(now))
         except (DsmtError, OSError) as error:
             kept.keeping.start_failed(now)
-            _say(f"{kept.program} cannot be started: {error}; next try in {kept.keeping.delay:.1f} s")
+            say(f"{kept.program} cannot be started: {error}; next try in {kept.keeping.delay:.1f} s")
 
     def _adopted_ended(self, identity: ProcessIdentity, descriptor: int) -> None:
         """A kept program that is no child of ours has ended; nobody can say how."""
@@ -168,12 +171,12 @@ class Spawner:
                 self._pings.gone(identity)
                 kept.keeping.ended(self._clock.boottime())
                 then = "as asked" if self._stopping else f"next start in {kept.keeping.delay:.1f} s"
-                _say(f"{kept.program} (pid {identity.pid}) ended; {then}")
+                say(f"{kept.program} (pid {identity.pid}) ended; {then}")
 
     def _timeout(self) -> float:
         """Seconds until something is due."""
-        known = (self._wards.due, self._pings.due, self._socket.due, *(kept.keeping.due for kept in self._kept))
-        dues = [due for due in known if due is not None]
+        looks = (self._wards.due, self._pings.due, self._socket.due, self._recorded.due)
+        dues = [due for due in (*looks, *(kept.keeping.due for kept in self._kept)) if due is not None]
         return max(0.0, min(dues) - self._clock.boottime())
 
     def _stop(self, anew: str = "") -> None:
@@ -191,8 +194,8 @@ class Spawner:
 
     def _begin_node(self, directory: str) -> None:
         """Start the spawner of a node that is half dead; where that fails it is tried again (`wards`)."""
-        _say(f"the spawner and the manager of {directory} have ended, and more of it lives: it is begun again")
-        with contextlib.suppress(DsmtError, OSError):
+        say(f"the spawner and the manager of {directory} have ended, and more of it lives: it is begun again")
+        with suppress(DsmtError, OSError):
             self._fork("spawner", directory, "")
 
     # -- children
@@ -204,7 +207,7 @@ class Spawner:
             raise InputError("spawner.request", f"{name!r} in {directory!r} is not a program and an absolute directory")
         record = record or record_path(directory, name)
         children = (identity for identity, child in self.family.children.items() if child.record == record)
-        known = living(record) or next(children, None)  # a full disk takes no records
+        known = self._recorded.find(directory, name, record) or next(children, None)  # a full disk takes no records
         if known is not None:
             return known
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -212,7 +215,7 @@ class Spawner:
             make_lock(directory)
             self._wards.add(directory)
         identity = fork(Program(name, main, directory, record), self._close)
-        _record(record, identity)
+        write_down(record, identity)
         self.family.children[identity] = Forked(name, directory, record)
         return identity
 
@@ -234,7 +237,7 @@ class Spawner:
         """Keep how a process ended."""
         program = self.family.ended(identity, ended)
         if program is not None:
-            _say(f"{program.name} of {program.directory} (pid {identity.pid}) {ended}")
+            say(f"{program.name} of {program.directory} (pid {identity.pid}) {ended}")
         self._kept_ended(identity)
 
     # -- signals and clients
@@ -252,7 +255,7 @@ class Spawner:
 
     def _on_signals(self, read: socket.socket) -> None:
         """Signals have come."""
-        with contextlib.suppress(BlockingIOError):
+        with suppress(BlockingIOError):
             numbers = set(read.recv(4096))
             if numbers & ENDING:
                 self._stop()
@@ -312,12 +315,16 @@ class Spawner:
             return {"running": True} if is_alive(identity) else {"unknown": True}
         return {"code": ended.code, "signal": ended.signal}
 
-    def _list(self) -> list[dict[str, Any]]:
-        """Itself, the kept programs and its other children."""
+    def _all(self) -> list[tuple[str, str, ProcessIdentity]]:
+        """Itself, the kept programs and its other children: program, directory and process."""
         kept = {one.identity: (one.program, one.directory) for one in self._kept if one.identity is not None}
         others = {who: (one.name, one.directory) for who, one in self.family.children.items() if who not in kept}
-        every = {_own_identity(): ("spawner", self._directory), **kept, **others}
-        return [{"program": name, "directory": at, **msgspec.to_builtins(who)} for who, (name, at) in every.items()]
+        every = {own_identity(): ("spawner", self._directory), **kept, **others}
+        return [(program, directory, who) for who, (program, directory) in every.items()]
+
+    def _list(self) -> list[dict[str, Any]]:
+        """The same, as it is answered."""
+        return [{"program": name, "directory": at, **msgspec.to_builtins(who)} for name, at, who in self._all()]
 
     def _close(self) -> None:
         """Close everything, in each child after its fork."""
@@ -348,9 +355,9 @@ def main(
     os.makedirs(where, mode=0o700, exist_ok=True)
     lock = take_lock(where) if lock is None else lock
     if lock is None:
-        _say(f"{where} has a spawner already; nothing to do")
+        say(f"{where} has a spawner already; nothing to do")
         return 0
-    with contextlib.suppress(PermissionError):  # we lead a session already
+    with suppress(PermissionError):  # we lead a session already
         os.setsid()
     try:
         loaded = load(programs)
@@ -360,39 +367,16 @@ def main(
         if spawner.anew:
             begin_anew([spawner.anew, "-m", "dsmt.programs.spawner", where], lock, spawner.family.past())
     except DsmtError as error:
-        _say(str(error))
+        say(str(error))
         return error.exit
     return 0
 
 
-def _own_identity() -> ProcessIdentity:
-    """Who we are."""
-    identity = identity_of(os.getpid())
-    if identity is None:
-        raise FailedError("start.driver", "/proc is not mounted: no process can be told from another")
-    return identity
-
-
-def _record(path: str, identity: ProcessIdentity) -> None:
-    """Write a record. A full disk must not end a node: it is told, and the process runs on without its record."""
-    try:
-        write_record(path, identity)
-    except OSError as error:
-        _say(f"{path} cannot be written, so a later spawner will not find pid {identity.pid}: {error}")
-
-
 def _send(identity: ProcessIdentity | None, number: int) -> None:
     """Send a signal to this very process, if there is one. Who is asked in vain is killed, again and again (`keeping`)."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if identity is not None:
             send_signal(identity, number)
-
-
-def _say(sentence: str) -> None:
-    """One line into the spawner's log, its standard error."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"spawner: {sentence}\n")
-        sys.stderr.flush()
 
 
 if __name__ == "__main__":

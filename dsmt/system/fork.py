@@ -3,7 +3,8 @@
 Rule 1: nothing of the parent's is open in the child: `close` closes its descriptors, standard input is /dev/null,
         standard output and error are the program's log.
 Rule 2: a signal that reaches the child before its handlers are its own waits; the parent never hears of it.
-Rule 3: the child's record is written by the child, before its program starts, so the parent may die at any time.
+Rule 3: the child's record is written by the child, before its program starts, so the parent may die at any time. It is
+        found without, too (`placed`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dsmt.errors import FailedError
 from dsmt.logs import Logger
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.garbage import keeping_all
+from dsmt.system.placed import hold
 from dsmt.system.procfs import identity_of, set_name, set_title
 from dsmt.system.records import write_record
 from dsmt.system.removing import make_way
@@ -135,6 +137,7 @@ def _be(program: Program, close: Callable[[], None]) -> NoReturn:
         Logger.keep_small = lambda: go_on_in(program.directory, program.name)
         set_name(f"dsmt-{program.name}")
         set_title(f"dsmt-{program.name} {program.directory}")
+        hold(program.directory)
         _own_record(program.record)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         code = program.main(program.directory)

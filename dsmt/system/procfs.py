@@ -250,9 +250,19 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def name_of(pid: int) -> str:
+    """What `ps` and `top` call a process; nothing where it is gone."""
+    return _content_of(pid, "comm").decode(errors="surrogateescape").removesuffix("\n")
+
+
+def name_told(name: str) -> str:
+    """What is told of a name that a process gives itself: at most 15 bytes."""
+    return name.encode()[:15].decode()
+
+
 def set_name(name: str) -> None:
-    """Set what `ps` and `top` call this process: at most 15 bytes (PR_SET_NAME, prctl(2))."""
-    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()[:15]))
+    """Set what `ps` and `top` call this process (PR_SET_NAME, prctl(2))."""
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(name_told(name).encode()))
 
 
 def set_title(title: str) -> None:

@@ -101,7 +101,8 @@ def test_an_agent_starts_clean(node):
         assert await process.wait() == Exit(0, None)
         first, second = (Path(directory) / "deployment_agent.log").read_text().splitlines()
         log = f"{directory}/deployment_agent.log"
-        assert first.startswith(f"[(0, '/dev/null'), (1, '{log}'), (2, '{log}')] True [True, True, True] set() True")
+        own = f"(3, '{directory}')"  # by which it is found where it has no record
+        assert first.startswith(f"[(0, '/dev/null'), (1, '{log}'), (2, '{log}'), {own}] True [True, True, True] set() True")
         assert second == "to the log too"
         assert read_record(record_path(directory, "deployment_agent")) == process.identity
 

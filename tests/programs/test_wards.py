@@ -98,6 +98,7 @@ def test_a_node_s_spawner_that_is_started_is_watched_over_from_then_on(
     at: Any = SimpleNamespace(
         _programs=dict.fromkeys(("spawner", "container_manager"), lambda _directory: 0),
         family=Family(NOTHING),
+        _recorded=SimpleNamespace(find=lambda *_: None),
         _wards=SimpleNamespace(add=watched.append),
         _close=lambda: None,
     )

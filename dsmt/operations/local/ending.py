@@ -1,8 +1,9 @@
 """Ending what a home has started on this machine, whatever else has died meanwhile: all of it, or one program.
 
-Rule 1: `down` reads who runs from the records in the home, from the locks that are held there and from who is below them,
-    never from names: it ends what this home started and no more, also what a full disk had no room to record, or the
-    realm of a home that was removed meanwhile. Of a container that its program has removed the marks tell who is left.
+Rule 1: `down` reads who runs from the records in the home, from the locks that are held there, from who is below them, and
+    from who has a directory of it open, never from names alone: it ends what this home started and no more, also what a
+    full disk had no room to record, or the realm of a home that was removed meanwhile. Of a container that its program has
+    removed the marks tell who is left.
 Rule 2: `down` first ends who would restart others (keeper, spawners, managers, also one that is only just starting) and
     keeps their locks, so that whom they kept starts no other,
     then controllers, so that nobody repairs what is being ended, then agents with their services, then brokers, which
@@ -178,7 +179,7 @@ async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[Process
     killed = looks = 0
     deadline = time.monotonic() + START_S
     while looks < 2 and time.monotonic() < deadline:
-        left = list({*parts.all(), *filter(is_alive, below)})
+        left = list({*parts.all(), *parts.unrecorded(), *filter(is_alive, below)})
         seen.update(left)
         looks = 0 if left else looks + 1
         killed += await end(left, 1.0)

@@ -42,6 +42,7 @@ from dsmt.programs.configuration import (
     RealmConfig,
     read_identity,
 )
+from dsmt.system.placed import Placed
 from dsmt.system.records import process_of
 from dsmt.trust.store import TrustStore
 
@@ -231,7 +232,7 @@ def check_broker(home: Home, name: str) -> None:
     if identity.exists():
         read_identity(identity)
     listens = "broker" if config.realm.nats is None else "nats_server"
-    if process_of(directory, listens) is None:
+    if process_of(directory, listens) is None and Placed().of(str(directory), listens) is None:
         check_free(config.address, f"broker {name}", then="stop it, then try again", moved=_moved(home, name))
 
 

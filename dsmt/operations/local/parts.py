@@ -13,6 +13,7 @@ from dsmt.operations.local.home import SERVERS, Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, record_in, records_of_agents, roots_in
 from dsmt.system.marks import MARK, owner_of
+from dsmt.system.placed import placed_below
 from dsmt.system.procfs import environment_value, is_alive
 from dsmt.system.records import has_lock, is_copied, is_copy, lock_holders, process_of
 from dsmt.system.removing import remove_tree
@@ -67,6 +68,11 @@ class Parts:
         """Who holds the lock of a spawner here, with a record or without."""
         found = lock_holders(str(keeper_directory(self._home)), str(self._home.root / "nodes"))
         return sorted(found, key=lambda identity: identity.pid)
+
+    def unrecorded(self) -> set[ProcessIdentity]:
+        """All of dsmt's own that run here, with a record or without."""
+        kinds = ("brokers", "controllers", "nodes", SERVERS, "migration")
+        return set[ProcessIdentity]().union(*(placed_below(str(self._home.root / kind)) for kind in kinds))
 
     def homes_of_spawners(self) -> list[Path]:
         """The directories in which a spawner may run, or may be on its way: those of nodes that never ran are not."""

@@ -1,0 +1,79 @@
+"""A record that is lost, or cannot be written: who runs is found all the same, and recorded as soon as that can be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dsmt.programs import running
+from dsmt.programs.configuration import ATTACHED
+from dsmt.programs.running import Attached
+from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.procfs import identity_of, is_alive
+from dsmt.system.records import process_of
+from tests.programs.spawned import Node, kill
+from tests.waiting import until
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
+
+
+def lose(directory: str) -> Path:
+    """Have a directory take no records, as on a disk that is read-only; what is in the way."""
+    place = Path(directory) / "run"
+    shutil.rmtree(place)
+    place.write_text("")
+    return place
+
+
+def test_records_that_are_lost_are_put_back_and_name_who_runs(node: Node) -> None:
+    async def main() -> None:
+        node.start()
+        before = await node.up()
+        shutil.rmtree(Path(node.directory) / "run")
+        assert await node.up() == before
+        assert "did not name pid" in node.log("spawner")
+
+    asyncio.run(main())
+
+
+def test_who_has_no_record_is_taken_over_by_the_next_spawner_and_not_started_a_second_time(node: Node) -> None:
+    async def main() -> None:
+        node.start()
+        spawner, manager, monitor = await node.up()
+        container = node.container("c", "idle")
+        agent = (await SpawnedProcesses(node.directory).start_agent(container)).identity
+        node.seen.add(agent)
+        await until(lambda: "started" in node.log("containers/c/deployment_agent"))
+        hindered = [lose(node.directory), lose(container)]
+        kill(spawner)
+        await until(lambda: not is_alive(spawner))
+        following = node.start()
+        await node.answers()
+        assert (await SpawnedProcesses(node.directory).start_agent(container)).identity == agent
+        assert {manager, monitor, agent} <= set(filter(is_alive, node.seen))
+        for place in hindered:
+            place.unlink()
+        assert await node.up() == (following, manager, monitor)
+        assert "(pid" not in node.log("spawner"), "nobody has ended"
+
+    asyncio.run(main())
+
+
+def test_who_is_attached_writes_that_as_soon_as_the_disk_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "NOTE_AGAIN_S", 0.01)
+    own, place = identity_of(os.getpid()), tmp_path / "run"
+
+    async def main() -> None:
+        place.write_text("")
+        attached = Attached(tmp_path)
+        attached.note()
+        attached.note()
+        assert process_of(tmp_path, ATTACHED) is None
+        place.unlink()
+        await until(lambda: process_of(tmp_path, ATTACHED) == own)
+
+    asyncio.run(main())
