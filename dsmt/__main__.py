@@ -29,6 +29,7 @@ def main() -> int:
             return _incomplete(error)
 
         collect_seldom()
+        os.umask(0o022 | (os.umask(0o077) & 0o077))  # what we make is ours to use, and nobody else's to change
         quiet = signal.signal(signal.SIGINT, heard)
         try:
             return run(sys.argv[1:])

@@ -5,6 +5,7 @@
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -152,3 +153,17 @@ def _as_nobody(above: Path, closed: int) -> int:
         os.environ["DSMT_HOME"] = str(above / "home")
         sys.stderr = told
         return main(["init"])
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o777, 0o277, 0o002])
+def test_whatever_the_umask_is_a_home_is_its_owners_to_use_and_nobody_elses_to_change(tmp_path: Path, mask: int) -> None:
+    """With 000 anybody could put a broker of their own into a home that was there; with 777 nobody could use one."""
+    (tmp_path / "home").mkdir(mode=0o755)
+    command = [sys.executable, "-m", "dsmt", "--home", str(tmp_path / "home"), "init"]
+    done = subprocess.run(command, umask=mask, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for place in (tmp_path / "home").rglob("*"):
+        mode = place.stat().st_mode & 0o777
+        assert not mode & 0o022, f"{place} is {mode:o}"
+        assert mode & 0o600 == 0o600, f"{place} is {mode:o}"
+        assert mode & 0o100 or not place.is_dir(), f"{place} is {mode:o}"

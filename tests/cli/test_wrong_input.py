@@ -210,6 +210,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["--home", "", "ps"], WRONG, "'--home': it is empty"),
     (["ps", "--home="], WRONG, "'--home': it is empty"),
     (["--home", "~nosuchuser/x", "down"], WRONG, "~nosuchuser/x cannot be a home: nobody knows where ~nosuchuser is"),
+    (["--home", "/no\udcfftext", "up"], WRONG, "/no\\udcfftext cannot be a home: its path is not UTF-8 text. Next: name another"),
     (["up", "--name", ""], WRONG, "--name"),
     (["up", "--name", "other"], DENIED, "is named test, and cannot be renamed. Next: leave --name out"),
     (["up", "--port", "5"], DENIED, "listens at 127.0.0.1:1, not 127.0.0.1:5. Next: leave --port out"),

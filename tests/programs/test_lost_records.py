@@ -35,7 +35,7 @@ def test_records_that_are_lost_are_put_back_and_name_who_runs(node: Node) -> Non
         before = await node.up()
         shutil.rmtree(Path(node.directory) / "run")
         assert await node.up() == before
-        assert "did not name pid" in node.log("spawner")
+        await until(lambda: "did not name pid" in node.log("spawner"))
 
     asyncio.run(main())
 

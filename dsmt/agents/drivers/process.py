@@ -28,6 +28,7 @@ from dsmt.errors import FailedError, InputError
 from dsmt.event.reason import failed
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
+from dsmt.system.failures import DISK_IS_FULL, no_space
 from dsmt.system.marks import bearers, bearing, borne_by, make_mark, number_of, numbers_of
 from dsmt.system.process_tree import Orphans, Tree, kill_owned
 from dsmt.system.procfs import (
@@ -254,11 +255,22 @@ def _open_log(path: str, logs: contextlib.ExitStack, account: Account | None) ->
 
     Its directory stays ours, so a user's program can neither rename it nor put a link there; it may open it again.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise _no_log(path, error) from error
     logs.callback(os.close, descriptor)
     if account is not None:
         os.fchown(descriptor, account.uid, account.gid)
     return descriptor
+
+
+def _no_log(path: str, error: OSError) -> FailedError:
+    """Why a log of a program cannot be opened. Whose node it is, the caller adds."""
+    if error.errno in DISK_IS_FULL:
+        return no_space(path, 0, error)
+    said = f"{path} cannot be written: {(error.strerror or str(error)).lower()}"
+    return failed("start.driver", advice="see to it on <node>", driver="process", error=said)
 
 
 def _not_started(launch: Launch, error: Exception) -> FailedError:
@@ -266,7 +278,7 @@ def _not_started(launch: Launch, error: Exception) -> FailedError:
     program = launch.argv[0] if launch.argv else ""
     named = getattr(error, "filename", None)
     wrong = _WRONG.get(error.errno or 0) if isinstance(error, OSError) else None
-    if wrong is None or named in (launch.stdout, launch.stderr):
+    if wrong is None:
         return failed("start.driver", driver="process", error=f"{program}: {error}")
     if named == launch.directory and program != launch.directory:
         wrong = f"the directory is {wrong}"

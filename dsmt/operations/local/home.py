@@ -48,13 +48,23 @@ def home_directory(told: str | None) -> Path:
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     named = told or os.environ.get("DSMT_HOME") or f"{state}/dsmt"
     try:
-        return Path(named).expanduser().absolute()
+        return _text(Path(named).expanduser().absolute())
     except FileNotFoundError as error:
         said = f"the current directory is gone, and the home {named} is in it"
         raise RefusedError("home.gone", said, next="cd to one that is there, or name the whole path of the home") from error
     except RuntimeError as error:
         said = f"{named} cannot be a home: nobody knows where {named.split('/')[0]} is"
         raise InputError("home.path", said, next=WHERE) from error
+
+
+def _text(home: Path) -> Path:
+    """The path; raises `InputError` for one that is no text: it could be neither written down nor shown."""
+    try:
+        str(home).encode()
+    except UnicodeEncodeError as error:
+        said = f"{ascii(str(home))[1:-1]} cannot be a home: its path is not UTF-8 text"
+        raise InputError("home.path", said, next="name another one: --home DIR, or DSMT_HOME") from error
+    return home
 
 
 def keeper_directory(home: Home) -> Path:

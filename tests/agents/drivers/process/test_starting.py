@@ -1,6 +1,7 @@
 """The process driver starts real programs, and says why one cannot be started."""
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 
 from dsmt.agents.drivers import MAKERS
 from dsmt.agents.drivers.process import ProcessDriver
+from dsmt.agents.rules.endings import of_error
 from dsmt.errors import FailedError
 from dsmt.ports.driver import Driver, Instance, Launch
 from dsmt.ports.processes import Exit
@@ -125,6 +127,35 @@ def test_what_is_not_the_programs_fault_is_the_drivers(launch, tmp_path):
             assert caught.value.code == "start.driver"
 
     asyncio.run(main())
+
+
+def test_a_log_that_cannot_be_written_is_told_as_that_and_by_its_place(launch, tmp_path, monkeypatch):
+    """It was told as something that the program lacks: `process refused: python3: [Errno 2] ...`."""
+
+    def start(number: int) -> FailedError:
+        plain = launch("pass")
+        gone = str(tmp_path / "gone" / "stdout.log")
+        taken = os.open
+
+        def refuse(path, *rest, **others):
+            if path == gone:
+                raise OSError(number, os.strerror(number), path)
+            return taken(path, *rest, **others)
+
+        monkeypatch.setattr(os, "open", refuse)
+        with pytest.raises(FailedError) as caught:
+            asyncio.run(ProcessDriver().start(Launch(plain.argv, plain.directory, plain.env, gone, plain.stderr)))
+        monkeypatch.setattr(os, "open", taken)
+        return caught.value
+
+    place = tmp_path / "gone" / "stdout.log"
+    told = of_error(start(errno.ENOENT), "agent", target="web/app/0", node="n1")
+    assert told.message == f"process refused: {place} cannot be written: no such file or directory"
+    assert told.next == "see to it on n1"
+    closed = of_error(start(errno.EROFS), "agent", target="web/app/0", node="n1")
+    assert (closed.code, closed.next) == ("fetch.read_only", "see what is wrong with it, and mount it writable")
+    assert closed.message == f"{place} on n1 cannot be written: its disk is read-only"
+    assert start(errno.ENOSPC).code == "fetch.no_space"
 
 
 def test_a_program_that_dies_is_replaced_from_the_same_loop_many_times(launch):
