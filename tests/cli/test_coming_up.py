@@ -13,7 +13,7 @@ import pytest
 
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.event.kinds.realm import Revoked
-from dsmt.operations.local import coming_up
+from dsmt.operations.local import coming_up, letting_in
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.letting_in import by_fact
 from dsmt.operations.local.machine import StartedRealm, left_out
@@ -27,6 +27,8 @@ from tests.operations.sights import sight
 
 NODES = tuple(f"n{number}" for number in range(1, 9))
 EACH_S = 20.0
+NOW_MS = 2**50
+"""Later than any realm time here: nobody's certificate has ended."""
 
 
 async def waits_for_controllers(_: object, controllers: Collection[str]) -> list[str]:
@@ -47,18 +49,23 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
     @asynccontextmanager
     async def reading(*_: object, **__: object) -> AsyncIterator[Any]:
         trust = SimpleNamespace(is_revoked=lambda _: False, delegates=list, certificates=lambda _: ())
-        yield SimpleNamespace(bus=None, trust=trust, realm=SimpleNamespace(brokers=[("broker/b1", bytes(32))]))
+        yield SimpleNamespace(
+            bus=SimpleNamespace(now_ms=lambda: NOW_MS),
+            trust=trust,
+            realm=SimpleNamespace(brokers=[("broker/b1", bytes(32))]),
+        )
 
     monkeypatch.setattr(coming_up, "reading", reading)
     monkeypatch.setattr(coming_up, "ended_brokers", lambda *_: {})
     monkeypatch.setattr(waiting, "watch", watch)
     monkeypatch.setattr(coming_up.far_members, "here", waits_for_controllers)
     monkeypatch.setattr(waiting, "aclosing", aclosing)
-    identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32)))
+    identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32), not_after=NOW_MS))
     monkeypatch.setattr(coming_up, "read_identity", lambda _: identity)
+    monkeypatch.setattr(letting_in, "read_identity", lambda _: identity)
     monkeypatch.setattr(coming_up, "process_of", lambda *_: SimpleNamespace(pid=1))
     made = SimpleNamespace(
-        is_joined=False, operator=lambda: None, realm=lambda: None, part=lambda *_: Path(), root=Path("/")
+        is_joined=False, operator=lambda: None, realm=lambda: None, part=lambda *_: Path("/a/b"), root=Path("/")
     )
     return cast("Home", made)
 
@@ -163,6 +170,28 @@ def test_of_a_controller_that_does_not_run_up_tells_its_last_words(home: Home, m
     started = StartedRealm("r", (), ("c1", "hangs"), NODES[:3], made=False)
     said = f"controller hangs is not alive yet; it does not run, and said last: too many open files. Next: see {log}"
     assert run(coming_up.attached(home, started, limit_s=30.0)) == [said]
+
+
+def test_up_waits_for_nobody_whose_certificate_has_ended_and_says_what_brings_it_back(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for a node as long as for any other, and told of a controller that one that hangs is ended."""
+
+    def read(path: Path) -> Any:
+        kind, name = path.parts[-3], path.parts[-2]
+        ends = 1_000 if name in (NODES[3], "hangs") else NOW_MS
+        own = SimpleNamespace(key_id=bytes(32), not_after=ends, subject=f"{kind.removesuffix('s')}/{name}")
+        return SimpleNamespace(certificate=own)
+
+    monkeypatch.setattr(coming_up, "read_identity", read)
+    monkeypatch.setattr(letting_in, "read_identity", read)
+    monkeypatch.setattr(home, "part", lambda kind, name: Path("/") / kind / name)
+    started, out = StartedRealm("r", (), ("c1", "hangs"), NODES[:4], made=False), dict[str, str]()
+    node, controller = run(coming_up.attached(home, started, limit_s=30.0, out=out))
+    ended = "ended at 1970-01-01T00:16:40.000Z: it is let in no more. Next: dsmt cert rotate"
+    assert node.startswith(f"the certificate of node/{NODES[3]} {ended} node/{NODES[3]}; on a host: dsmt node add")
+    assert controller.startswith(f"the certificate of controller/hangs {ended} controller/hangs; on an added host")
+    assert out == {NODES[3]: node}
 
 
 @pytest.mark.parametrize("of_the_realm", [True, False])

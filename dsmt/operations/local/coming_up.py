@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dsmt.operations.connection import Reading, connect, reading
 from dsmt.operations.local import far_members
 from dsmt.operations.local.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.letting_in import by_broker, by_fact, learnt, members
+from dsmt.operations.local.letting_in import by_broker, by_fact, by_time, learnt, members
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.steadiness import ended
 from dsmt.operations.read.certificates import ended_brokers, in_use
@@ -76,22 +76,23 @@ async def attached(
     """Wait until all nodes are attached and alive, as long as within the limit one more of them is, and then controllers.
 
     Which nodes are let in no more, in words, which are `out` by their names, too: nobody waits for these, nor for those
-    that are `out` before. And which controllers are not alive after a while; they are started, and one that hangs is
-    ended (C15).
+    that are `out` before, nor for controllers whose certificate has ended. And which controllers are not alive after a
+    while; they are started, and one that hangs is ended (C15).
     Raises `TimedOutError`, and `FailedError` where a key of brokers has ended.
     """
     out = {} if out is None else out
-    before, late = dict(out), list[str]()
+    before, late, over = dict(out), list[str](), dict[str, str]()
     nodes = [node for node in started.nodes if node not in out]
     keys = {node: read_identity(home.part("nodes", node) / IDENTITY).certificate.key_id.hex() for node in nodes}
     async with _reading(home, nodes, out, limit_s) as connection:
         if connection is not None:
             await _all_come(connection, home, keys, out, limit_s=limit_s, tell=tell)
-            late = await far_members.here(connection.bus, started.controllers)
+            over = _over(home, "controllers", started.controllers, connection.bus.now_ms())
+            late = await far_members.here(connection.bus, [one for one in started.controllers if one not in over])
     hangs = f"one that hangs is ended after {round(SILENT_S + AGAIN_S)} s, and started again"
     said = {one: found for one in late if (found := ended(home.part("controllers", one), ("controller",)))}
     heard = [words for node, words in out.items() if node not in before]
-    return [*heard, *(f"controller {one} is not alive yet; {_last(said.get(one)) or hangs}" for one in late)]
+    return [*heard, *over.values(), *(f"controller {one} is not alive yet; {_last(said.get(one)) or hangs}" for one in late)]
 
 
 async def _all_come(
@@ -103,6 +104,7 @@ async def _all_come(
     def all_alive(sight: Sight) -> bool | None:
         nonlocal missing
         out.update({node: by_fact(home, node, fact) for node, fact in _ended(sight, keys).items()})
+        out.update(_over(home, "nodes", _without(keys, out), sight.now_ms))
         wanted = _without(keys, out)
         missing = _missing(connection, sight, wanted) or [node for node in wanted if not _is_attached(home, sight, node)]
         return None if missing else True
@@ -179,6 +181,12 @@ def _ended(sight: Sight, keys: Mapping[str, str]) -> dict[str, SignedEvent]:
     known = sight.view.nodes
     facts = {node: revoked(sight, known[node]) for node in keys if node in known}
     return {node: one for node, one in facts.items() if one is not None and one.event.topic.split("/")[2] == keys[node]}
+
+
+def _over(home: Home, kind: str, names: Iterable[str], now_ms: int) -> dict[str, str]:
+    """In words, of which of these parts of this home the certificate has ended: they cannot attach."""
+    said = {name: by_time(home, kind, name, now_ms) for name in names}
+    return {name: words for name, words in said.items() if words}
 
 
 def _is_attached(home: Home, sight: Sight, node: str) -> bool:

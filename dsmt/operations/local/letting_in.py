@@ -18,7 +18,7 @@ import msgspec
 
 from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.phrases import person, quoted
+from dsmt.event.phrases import another_certificate, person, quoted
 from dsmt.operations.connection import reading
 from dsmt.operations.local.home import Home
 from dsmt.operations.words.times import rfc3339
@@ -101,6 +101,16 @@ def by_fact(home: Home, node: str, ended: SignedEvent) -> str:
     by, their = person(str(ended.event.data.get("by", ""))), ended.event.data.get("reason")
     said = f"the key of node/{node} was revoked by {by} at {rfc3339(ended.event.time_ms)}{quoted(their)}"
     return f"{said}: it is let in no more. Next: {mend(home, node)}"
+
+
+def by_time(home: Home, kind: str, name: str, now_ms: int) -> str:
+    """What is told of a node, or a controller, of this home whose certificate has ended; empty where it has not."""
+    certificate = read_identity(home.part(kind, name) / IDENTITY).certificate
+    if certificate.not_after * 1000 >= now_ms:
+        return ""
+    who, since = certificate.subject, rfc3339(certificate.not_after * 1000)
+    again = mend(home, name) if home.is_joined and kind == "nodes" else another_certificate(who)
+    return f"the certificate of {who} ended at {since}: it is let in no more. Next: {again}"
 
 
 def mend(home: Home, node: str) -> str:
