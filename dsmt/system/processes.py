@@ -29,7 +29,7 @@ from dsmt.ports.processes import UNSEEN, Exit, Process, ProcessIdentity
 from dsmt.system.fork import open_log
 from dsmt.system.marks import unmarked
 from dsmt.system.procfs import identity_of, is_alive
-from dsmt.system.records import process_of, record_path, take_lock, write_record
+from dsmt.system.records import has_lock, process_of, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MESSAGE_LIMIT
 from dsmt.system.watch import ProcessWatch, watch
 
@@ -262,18 +262,21 @@ async def watch_spawner(
 
     One that hangs is killed (rule 4). Each start waits `pause_s`: who ends a node kills its spawner first and us right
     after, and a spawner that we had started in between would bring the node back. `replaced` is told of who has died and
-    of whom we started in its place.
+    of whom we started in its place. Where the directory was moved or removed none is started: nobody would look there.
     """
     loop = asyncio.get_running_loop()
     keeping = Keeping(Policy(pause_s=pause_s), now=loop.time())
     dead: ProcessIdentity | None = None
+    locked = has_lock(directory)
     while True:
         await asyncio.sleep(0 if keeping.due is None else keeping.due - loop.time())
         if not keeping.tick(loop.time()):
             continue
         try:
             known = spawner_of(directory)
-            identity = known or start_spawner(directory, argv)
+            gone = locked and not has_lock(directory)
+            identity = known or (None if gone else start_spawner(directory, argv))
+            locked = locked or has_lock(directory)
             watched = None if identity is None else watch(identity)
         except (FailedError, OSError):  # a full table of processes or files: later
             known = identity = watched = None

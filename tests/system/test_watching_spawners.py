@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Never
 
@@ -71,3 +72,29 @@ def test_a_spawner_is_killed_that_has_not_answered_three_times_in_a_row_and_not_
 
     asyncio.run(main())
     assert (killed, list(answers)) == ([signal.SIGKILL], [])
+
+
+def test_where_its_directory_was_moved_no_other_spawner_is_started_until_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One was, in a directory that was made for it: `down` in the home that had been moved did not find it."""
+    started, looked, lock = list[str](), list[str](), tmp_path / "spawner.lock"
+    monkeypatch.setattr(processes, "spawner_of", looked.append)
+    monkeypatch.setattr(processes, "start_spawner", lambda directory, _: started.append(directory))
+
+    async def main() -> None:
+        lock.touch()
+        watching = asyncio.ensure_future(watch_spawner(str(tmp_path), pause_s=0.0))
+        await until(lambda: started)
+        lock.unlink()
+        looked.clear()
+        await until(lambda: looked)
+        started.clear()
+        await until(lambda: len(looked) > 2)
+        assert not started
+        lock.touch()
+        await until(lambda: started)
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    asyncio.run(main())

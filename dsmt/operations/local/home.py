@@ -29,6 +29,7 @@ from dsmt.programs.configuration import (
     read_identity,
 )
 from dsmt.system.files import write_atomically
+from dsmt.system.procfs import words_of
 from dsmt.system.records import process_of
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SEED_BYTES, SecretKey
@@ -75,6 +76,16 @@ def keeper_directory(home: Home) -> Path:
 def is_up(home: Home) -> bool:
     """Whether the home's keeper runs."""
     return process_of(keeper_directory(home), "spawner") is not None
+
+
+def check_in_place(home: Home) -> None:
+    """Raise `RefusedError` where a home was moved while it runs: its programs look for their files where it was."""
+    keeper = process_of(keeper_directory(home), "spawner")
+    for word in [] if keeper is None else words_of(keeper.pid):
+        before = Path(word)
+        if before.is_absolute() and before.name == "keeper" and not before.exists():
+            said = f"{home.root} was moved from {before.parent} while its realm runs, which looks for its files there"
+            raise RefusedError("home.moved", said, next="dsmt down ends it, then dsmt up; until then what dies stays dead")
 
 
 class Home(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import msgspec
 from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, UnusableEventError, unreadable
 from dsmt.operations.local.addresses import NEW_REALM, check_free
 from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import ENGINES, SERVERS, Home, is_up
+from dsmt.operations.local.home import ENGINES, SERVERS, Home, check_in_place, is_up
 from dsmt.operations.local.keeping import ask_keeper, begin, keep, start_keeper
 from dsmt.operations.local.letting_in import learnt
 from dsmt.operations.local.lock import alone
@@ -99,6 +99,7 @@ async def _check(home: Home, wanted: Wanted) -> dict[str, str]:
     if not home.exists:
         home.check_lost()
     check_abandoned(home)
+    check_in_place(home)
     check_moved(home)
     if not home.exists:
         if wanted.listen is not None:

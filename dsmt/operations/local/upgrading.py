@@ -30,7 +30,7 @@ from dsmt.agents.rules.container import CONFIG, OUTCOME, AgentOutcome
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.operations.connection import listens
 from dsmt.operations.local.ending import end, end_program
-from dsmt.operations.local.home import Home, keeper_directory
+from dsmt.operations.local.home import Home, check_in_place, keeper_directory
 from dsmt.operations.local.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper, was_up
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import StartedRealm, check_moved, start_all
@@ -79,6 +79,7 @@ async def upgrade(home: Home, tell: Tell, *, waits: Tell = silent) -> Upgraded:
     moved; before anything is ended OSError where a disk is full.
     """
     async with alone(home, waits):
+        check_in_place(home)
         check_moved(home)
         parts = Parts(home)
         ran = [one for one in parts.instances() if is_alive(one)]
