@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import running
 from dsmt.programs.configuration import ATTACHED
 from dsmt.programs.running import Attached
@@ -29,10 +30,18 @@ def lose(directory: str) -> Path:
     return place
 
 
+async def begun(node: Node) -> tuple[ProcessIdentity, ProcessIdentity, ProcessIdentity]:
+    """The spawner and its two programs, once each has written its own record."""
+    for program in ("container_manager", "node_monitor"):
+        await until(lambda program=program: "started" in node.log(program))  # type: ignore[misc]
+    await node.answers()
+    return await node.up()
+
+
 def test_records_that_are_lost_are_put_back_and_name_who_runs(node: Node) -> None:
     async def main() -> None:
         node.start()
-        before = await node.up()
+        before = await begun(node)
         shutil.rmtree(Path(node.directory) / "run")
         assert await node.up() == before
         await until(lambda: "did not name pid" in node.log("spawner"))
@@ -43,7 +52,7 @@ def test_records_that_are_lost_are_put_back_and_name_who_runs(node: Node) -> Non
 def test_who_has_no_record_is_taken_over_by_the_next_spawner_and_not_started_a_second_time(node: Node) -> None:
     async def main() -> None:
         node.start()
-        spawner, manager, monitor = await node.up()
+        spawner, manager, monitor = await begun(node)
         container = node.container("c", "idle")
         agent = (await SpawnedProcesses(node.directory).start_agent(container)).identity
         node.seen.add(agent)
