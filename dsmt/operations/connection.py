@@ -25,11 +25,14 @@ from dsmt.ports.realm import ENDED, KEPT_OUT, BrokerAddress
 from dsmt.programs.bus import running, the_bus
 from dsmt.programs.configuration import RealmConfig
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.threads import check_threads
 from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 
 Result = TypeVar("Result")
+LINK_THREADS = 2
+"""Which the library of a link starts: without them it ends the whole process, in words of its own."""
 PATIENCE_S = 5.0
 REFUSED_S = 1.0
 """Who is refused asks again for so long: another broker, or the same a moment later, may think otherwise."""
@@ -131,6 +134,7 @@ async def _attached(
     except UnusableEventError as error:  # no broker of the realm would think otherwise
         raise RefusedError(error.code, error.message, next=f"use a home whose operator belongs to {realm.name}") from error
     reached = brokers or realm.addresses
+    check_threads(LINK_THREADS)
     with the_bus(identity, trust, await _answering(reached), known=known, reads=reads, nats=realm.nats) as bus:
         async with running(bus):
             await _wait_attached(bus, reached, realm, patience_s)

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from dsmt.errors import FailedError
+
 T = TypeVar("T")
 
 
@@ -34,6 +36,23 @@ class Stop:
         """Raise `StoppedError` when the work is not wanted any more."""
         if self._set.is_set():
             raise StoppedError
+
+
+def check_threads(number: int) -> None:
+    """Raise `FailedError` where this machine does not let us start so many threads at once: none of them stays."""
+    over, started = threading.Event(), list[threading.Thread]()
+    try:
+        for _ in range(number):
+            thread = threading.Thread(target=over.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        said = f"this machine starts no more processes for this user, and {number} threads are needed to reach a broker"
+        raise FailedError("link.threads", said, next="raise the limit (ulimit -u), or end some, then try again") from error
+    finally:
+        over.set()
+        for thread in started:
+            thread.join()
 
 
 async def in_thread(work: Callable[[Stop], T], *, patient: bool) -> T:
