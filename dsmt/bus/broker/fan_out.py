@@ -75,8 +75,7 @@ class FanOut:
     ) -> None:
         self._store, self._trust, self._send = store, trust, send
         self._now_ms, self._whole = now_ms, whole
-        self.had: Callable[[str, int], int] = lambda _store, _time_ms: ALL
-        """Up to which row the broker of another store had everything at a time (`lags`)."""
+        self.had: Callable[[str, int], int] = lambda *_: ALL  # up to which row another store had all at a time (`lags`)
         self._pages: dict[tuple[str, ...] | tuple[int, ...], list[Row]] = {}
         self._router: Router[Session] = Router()
         self._served = 0
