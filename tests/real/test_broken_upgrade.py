@@ -64,6 +64,11 @@ class Installed:
         assert (found["code"], found["exit"], code) == ("upgrade.broken", 1, 1)
         return found
 
+    async def mended(self) -> tuple[int, int]:
+        """Type it where all programs run again: how many of services ran, and how many of these do so still."""
+        done = (await self.upgrade())["done"]
+        return done["programs"], done["untouched"]
+
     async def _typed(self, *arguments: str) -> tuple[int | None, bytes, bytes]:
         process = await start(self.home.root, *arguments, env=self._env, within=AT_ROOT)
         out, said = await process.communicate()
@@ -126,7 +131,7 @@ def test_a_monitor_that_ends_again_and_again_is_told_before_any_agent_is_begun_a
         assert "node_monitor.log" in error["next"]
         assert all(map(is_alive, ran))
         (made._place / "dsmt" / "programs" / "node_monitor.py").write_text(runs)
-        assert (await made.upgrade())["done"]["untouched"] == 3
+        assert await made.mended() == (3, 3), (before, await shown(made.home))
         assert [row[:3] for row in await shown(made.home)] == [row[:3] for row in before]
 
     play(tmp_path, scenario)
@@ -144,7 +149,7 @@ def test_an_agent_that_ends_again_and_again_is_the_only_one_that_was_begun_anew(
         assert sum(map(is_alive, ran)) == len(ran) - 1
         assert all(map(is_alive, Parts(made.home).instances()))
         (made._place / "dsmt" / "programs" / "deployment_agent.py").write_text(runs)
-        assert (await made.upgrade())["done"]["untouched"] == 3
+        assert await made.mended() == (3, 3), (before, await shown(made.home))
         assert [row[:3] for row in await shown(made.home)] == [row[:3] for row in before]
 
     play(tmp_path, scenario)
@@ -162,7 +167,7 @@ def test_a_controller_that_ends_again_and_again_is_told_before_any_node_is_begun
         assert "controller.log" in error["next"]
         assert all(map(is_alive, ran))
         (made._place / "dsmt" / "programs" / "controller.py").write_text(runs)
-        assert (await made.upgrade())["done"]["untouched"] == 3
+        assert await made.mended() == (3, 3), (before, await shown(made.home))
         assert await shown(made.home) == before
 
     play(tmp_path, scenario)
