@@ -42,6 +42,13 @@ async def say(r: TestRealm, broker: Broker, topic: str) -> Cursor:
     return said.cursor
 
 
+async def given(r: TestRealm, broker: Broker, since: Cursor) -> int:
+    """How often who goes on at a broker is given what that one has had alone."""
+    reader = await r.client("operator/c", brokers=at(broker))
+    async with reading(reader, "user/", start=Start.HISTORY, since=since) as got:
+        return len(got.of("user/alone"))
+
+
 @scenario
 async def test_what_a_broker_took_in_while_it_was_cut_off_comes_to_who_goes_there(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
@@ -73,9 +80,7 @@ async def test_it_comes_to_who_was_away_until_all_was_with_both_and_that_broker_
         await passed(b1, 500)
     await until(lambda: held(b1) == held(b2))
     await passed(b1, 500)
-    reader = await r.client("operator/c", brokers=at(b2))
-    async with reading(reader, "user/", start=Start.HISTORY, since=last) as got:
-        assert len(got.of("user/alone")) == 1
+    assert await given(r, b2, last) == 1
 
 
 @scenario
@@ -88,10 +93,7 @@ async def test_what_a_broker_has_not_stored_yet_of_another_comes_to_who_goes_the
     await say(r, b2, "user/alone")
     await until(lambda: held(b2) == held(b3))
     await passed(b1, 1000)
-    last = await say(r, b1, "user/here")
-    reader = await r.client("operator/c", brokers=at(b2))
-    async with reading(reader, "user/", start=Start.HISTORY, since=last) as got:
-        assert len(got.of("user/alone")) == 1
+    assert await given(r, b2, await say(r, b1, "user/here")) == 1
 
 
 @scenario
