@@ -153,8 +153,7 @@ def services(found: Sequence[Service], sight: Sight) -> str:
         applied = f"{age(one.at, sight.now_ms)} ago by {one.by}{quoted(one.note)}"
         row = (one.service, _ready(one), revisions(one), one.state, applied)
         laid.append((row, _service_below(one, sight.now_ms)))
-    states = Counter(one.state for one in found)
-    summary = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    summary = _summed(Counter(one.state for one in found))
     last = f"{counted(len(found), 'service')}{f': {summary}' if summary else ''}.   {freshness(sight)}"
     return f"{table(header, laid)}\n{last}" if found else _first_step(sight, last)
 
@@ -256,10 +255,13 @@ def _services(found: Sequence[Service], now_ms: int) -> list[str]:
     left = Counter(loud(one.state) for one in found if one.service not in named)
     lines = table(("SERVICE", "READY", "REVISION", "STATE"), [cells for _, cells in shown]).split("\n") if shown else []
     if left:
-        states = ", ".join(f"{count} {state}" for state, count in left.most_common())
         more = "more " if shown else ""
-        lines.append(f"{counted(left.total(), f'{more}service')}: {states}; dsmt services lists all")
+        lines.append(f"{counted(left.total(), f'{more}service')}: {_summed(left)}; dsmt services lists all")
     return lines
+
+
+def _summed(states: Counter[str]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in states.most_common())
 
 
 def _urgency(one: Service) -> tuple[bool, bool]:

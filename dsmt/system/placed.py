@@ -52,10 +52,12 @@ class Placed:
         return next(filter(is_alive, found), None)
 
 
-def placed_below(root: str) -> set[ProcessIdentity]:
-    """All of dsmt's programs that run in a directory below this one, also in one that was removed."""
-    within = os.path.realpath(root)
-    return identities(pid for pid, _ in _programs() if any(is_within(place, within) for place, _ in _directories(pid)))
+def placed_below(*roots: str) -> set[ProcessIdentity]:
+    """All of dsmt's programs that run in a directory below these, also in one that was removed (rule 4)."""
+    within = [os.path.realpath(root) for root in roots]
+    return identities(
+        pid for pid, _ in _programs() if any(is_within(place, root) for place, _ in _directories(pid) for root in within)
+    )
 
 
 def _programs() -> Iterator[tuple[int, str]]:

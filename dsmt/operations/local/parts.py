@@ -72,7 +72,7 @@ class Parts:
     def unrecorded(self) -> set[ProcessIdentity]:
         """All of dsmt's own that run here, with a record or without."""
         kinds = ("brokers", "controllers", "nodes", SERVERS, "migration")
-        return set[ProcessIdentity]().union(*(placed_below(str(self._home.root / kind)) for kind in kinds))
+        return placed_below(*(str(self._home.root / kind) for kind in kinds))
 
     def homes_of_spawners(self) -> list[Path]:
         """The directories in which a spawner may run, or may be on its way: those of nodes that never ran are not."""
