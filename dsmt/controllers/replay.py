@@ -83,18 +83,22 @@ class Rows:
     all, which say how the store began.
     """
 
-    def __init__(self, rows: Iterable[tuple[int, SignedEvent]]) -> None:
+    def __init__(self, rows: Iterable[tuple[int, SignedEvent]] = ()) -> None:
         self.needed: list[tuple[int, SignedEvent]] = []
         self.numbers = array("Q")
-        begun: set[tuple[str, int, bytes]] = set()
+        self._begun: set[tuple[str, int, bytes]] = set()
         for row, signed in rows:
-            event = signed.event
-            self.numbers.append(row)
-            speaker, kind = (event.source, event.incarnation, signed.key_id), row_of(event.topic)
-            folds = kind is not None and kind.folded
-            if folds or len(self.numbers) <= 2 or speaker not in begun or event.source.startswith("controller/"):
-                self.needed.append((row, signed))
-                begun.add(speaker)
+            self.add(row, signed)
+
+    def add(self, row: int, signed: SignedEvent) -> None:
+        """Take in the next row."""
+        event = signed.event
+        self.numbers.append(row)
+        speaker, kind = (event.source, event.incarnation, signed.key_id), row_of(event.topic)
+        folds = kind is not None and kind.folded
+        if folds or len(self.numbers) <= 2 or speaker not in self._begun or event.source.startswith("controller/"):
+            self.needed.append((row, signed))
+            self._begun.add(speaker)
 
 
 class _History:

@@ -20,9 +20,11 @@ from dsmt.event.records import from_data
 from dsmt.event.registry import is_fact
 from dsmt.operations.offline import replaying
 from dsmt.operations.offline.elsewhere import replay_elsewhere
+from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.replaying import replay_file
 from dsmt.ports.bus import Draft
 from dsmt.ports.store import Append
+from dsmt.trust.keys import verify as verify_ed25519
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import Realm, TrustStore
 from tests.bus.realm import memory_network, realm
@@ -118,3 +120,26 @@ def test_a_key_has_ended_with_the_first_row_of_a_file_that_revokes_it(
     by_source = {signed.event.source: signed for _, signed in told["rows"].needed}
     ended = [told["ended"](by_source[f"operator/{name}"]) for name in ("eve", "mallory", "bob")]
     assert ended == [first, second, inf]
+
+
+def test_no_event_of_a_file_is_checked_twice(tmp_path: Path) -> None:
+    async def lived() -> Run:
+        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+            await made.broker()
+            clients = [await made.client(f"operator/{name}") for name in ("eve", "bob")]
+            for client in clients:
+                await client.publish(Draft(f"{client.source}/said".replace("operator", "user"), {}, version=1))
+            return await exported(made, clients[0])
+
+    run, checked = asyncio.run(lived()), [0]
+
+    def count(algorithm: int, public: bytes, message: bytes, signature: bytes) -> bool:
+        checked[-1] += 1
+        return verify_ed25519(algorithm, public, message, signature)
+
+    raw = b"".join(run.items)
+    assert verify(raw, TrustStore(run.realm, verify=count)).ok
+    checked.append(0)
+    assert replay_file(raw, TrustStore(run.realm, verify=count)).ok
+    certificates = sum(item[1:3] == b"aC" for item in run.items)
+    assert checked[1] - checked[0] <= certificates < len(run.rows)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from tempfile import SpooledTemporaryFile
 from typing import Any, Final, NamedTuple
 
@@ -31,7 +32,6 @@ from dsmt.event.rowtree import row_hash
 from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.items import items
 from dsmt.ports.bus import BusReader, HistoryPage
-from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
 
 VERSION: Final = 1
@@ -93,19 +93,11 @@ def read(raw: bytes) -> Iterator[Item]:
         yield Item(letter, parts)
 
 
-def believed(raw: bytes, trust: TrustStore) -> Iterator[tuple[int, SignedEvent]]:
-    """The rows of a history file whose events can be believed, as far as it can be read."""
-    certificates: list[bytes] = []
+def certificates(raw: bytes) -> list[bytes]:
+    """The certificates of a history file, which stand before its rows."""
     with suppress(UnusableEventError):
-        for letter, parts in read(raw):
-            if letter == "C":
-                certificates.append(parts[0])
-            elif letter == "R":
-                with suppress(UnusableEventError):
-                    trust.add_all(certificates)
-                certificates.clear()
-                with suppress(UnusableEventError):
-                    yield parts[0], opened(trust, parts[2])[0]
+        return [one.parts[0] for one in takewhile(lambda item: item.letter in "HC", read(raw)) if one.letter == "C"]
+    return []
 
 
 # --- writing -------------------------------------------------------------------------------------------------------------

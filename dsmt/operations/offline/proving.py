@@ -27,7 +27,7 @@ Rule 7: of heads and trim records those count that are the broker's that ends th
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -67,12 +67,17 @@ class _Head(NamedTuple):
 
 def verify(raw: bytes, trust: TrustStore) -> Verified:
     """Check a file, whichever it is. `trust` knows the realm's root, and what was revoked."""
-    return _Proof(trust).run(raw) if is_history(raw) else verify_stream(raw, trust)
+    return verify_history(raw, trust, lambda *_: None) if is_history(raw) else verify_stream(raw, trust)
+
+
+def verify_history(raw: bytes, trust: TrustStore, believed: Callable[[int, SignedEvent], object]) -> Verified:
+    """Check a history file; `believed` is given each row whose event can be."""
+    return _Proof(trust, believed).run(raw)
 
 
 class _Proof:
-    def __init__(self, trust: TrustStore) -> None:
-        self._reader, self._trust = trust, trust.fresh()
+    def __init__(self, trust: TrustStore, believed: Callable[[int, SignedEvent], object]) -> None:
+        self._reader, self._trust, self._believed = trust, trust.fresh(), believed
         self._faults, self._followed, self._tree = Faults(), Followed(), RowTree()
         self._certificates: list[bytes] = []
         self._back: deque[RowTree] = deque([RowTree()], maxlen=HEADS_BACK)
@@ -199,6 +204,7 @@ class _Proof:
             said = f"row {row} is of {signed.event.topic}, which was not asked for: the file was made from another one"
             self._wrong("history.pattern", said, signed.id)
         self._trust.revoke(signed)
+        self._believed(row, signed)
         if signed.event.source.startswith("broker/"):
             signer = signed.key_id, signed.event.source
             self._lives[signer] = max(self._lives.get(signer, 0), signed.id.incarnation)

@@ -8,16 +8,17 @@ Rule 2: the rows below the horizon of trimming hold each topic's winner as of th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 
 import msgspec
 
 from dsmt.controllers.replay import Finding, RevokedAt, Rows
-from dsmt.errors import InputError
+from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
 from dsmt.operations.offline.elsewhere import replay_elsewhere
-from dsmt.operations.offline.proving import verify
+from dsmt.operations.offline.proving import verify_history
 from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import TrustStore
 
@@ -50,9 +51,10 @@ def replay_file(raw: bytes, trust: TrustStore) -> Replayed:
     """Decide again. Raises `InputError` for a file that is no history."""
     if not history.is_history(raw):
         raise InputError("history.form", "the file is not a history", next="dsmt export FILE writes one")
-    found = verify(raw, trust)
-    known = trust.fresh()
-    rows = Rows(history.believed(raw, known))
+    rows, known = Rows(), trust.fresh()
+    found = verify_history(raw, trust, rows.add)
+    with suppress(UnusableEventError):
+        known.add_all(history.certificates(raw))
     decisions = [signed for _, signed in rows.needed if signed.event.type == "dsmt.decision"]
     store = "" if found.history is None else found.history.store
     report = replay_elsewhere(rows, decisions, store=store, ended=revoked_at(rows.needed, known))
