@@ -21,8 +21,8 @@ def replay(ctx: CliContext, file: str, trust_file: str | None) -> int:
     Ends with 1 when a decision comes out different, or the history does not verify.
     """
     raw, trust = read_with_trust(ctx, file, trust_file)
-    with told(ctx):
-        done = replay_file(raw, trust)
+    with told(ctx) as tell:
+        done = replay_file(raw, trust, tell)
     if ctx.json:
         document(done)
     else:

@@ -16,9 +16,9 @@ from dsmt.event.phrases import counted
 from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import BEGINS, is_history
-from dsmt.operations.offline.items import READ
 from dsmt.operations.offline.proving import verify as check
 from dsmt.operations.offline.verifying import HistoryHead, Verified, is_recording
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.trust.store import TrustStore
 
 
@@ -28,8 +28,8 @@ from dsmt.trust.store import TrustStore
 def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
     """Check a file of `dsmt export` or `dsmt tail --raw`: signatures, chains, completeness. `-` is standard input."""
     raw, trust = read_with_trust(ctx, file, trust_file)
-    with told(ctx):
-        found = check(raw, trust)
+    with told(ctx) as tell:
+        found = check(raw, trust, tell)
     if ctx.json:
         document(found)
     else:
@@ -38,17 +38,10 @@ def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
 
 
 @contextlib.contextmanager
-def told(ctx: CliContext) -> Iterator[None]:
+def told(ctx: CliContext) -> Iterator[Tell]:
     """Tell on a terminal how much of a large file is read."""
-    if ctx.json or not sys.stderr.isatty():
-        yield
-        return
-    with ctx.progress() as tell:
-        before = READ.set(tell)
-        try:
-            yield
-        finally:
-            READ.reset(before)
+    with ctx.progress() if sys.stderr.isatty() else contextlib.nullcontext(silent) as tell:
+        yield tell
 
 
 def read_file(file: str) -> bytes:

@@ -98,7 +98,7 @@ async def exported(made: TestRealm, reader: BusClient, *patterns: str) -> Run:
 
 
 def judged(run: Run, changed: list[bytes]) -> Verified:
-    def known(raw: bytes) -> Iterator[Item]:
+    def known(raw: bytes, _tell: object) -> Iterator[Item]:
         """As `read` does, but an item that was read before, in another file, is known; so is where each that is one ends."""
         return map(_item, changed if all(map(_is_one, changed)) else items(raw))
 

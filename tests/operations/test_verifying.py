@@ -7,7 +7,7 @@ from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.records import to_data
 from dsmt.operations.offline import items as offline_items
 from dsmt.operations.offline.followed import Gap
-from dsmt.operations.offline.items import READ, items
+from dsmt.operations.offline.items import items
 from dsmt.operations.offline.proving import verify
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import TrustStore
@@ -38,15 +38,12 @@ def test_an_empty_file_holds_nothing_wrong() -> None:
 
 
 def test_who_reads_a_large_file_hears_how_far_that_is_and_of_a_small_one_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    raw, heard = whole().raw(), list[str]()
-    before = READ.set(heard.append)
-    try:
-        list(items(raw))
-        assert heard == []
-        monkeypatch.setattr(offline_items, "PIECE", len(raw) // 4)
-        assert b"".join(items(raw)) == raw
-    finally:
-        READ.reset(before)
+    recording, heard = whole(), list[str]()
+    raw = recording.raw()
+    list(items(raw, heard.append))
+    assert heard == []
+    monkeypatch.setattr(offline_items, "PIECE", len(raw) // 4)
+    assert verify(raw, recording.trust, heard.append).ok
     shares = [int(said.partition(" % of ")[0]) for said in heard]
     assert len(shares) in (3, 4)
     assert shares == sorted(shares)

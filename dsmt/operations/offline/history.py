@@ -31,6 +31,7 @@ from dsmt.event.records import from_data
 from dsmt.event.rowtree import row_hash
 from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.items import items
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader, HistoryPage
 from dsmt.trust.store import TrustStore
 
@@ -77,9 +78,9 @@ def packed(letter: str, *parts: Any) -> bytes:
     return cbor2.dumps([letter, *parts], canonical=True)
 
 
-def read(raw: bytes) -> Iterator[Item]:
+def read(raw: bytes, tell: Tell = silent) -> Iterator[Item]:
     """The items of a history file. Raises `UnusableEventError` at the first that is none."""
-    for at, item in enumerate(items(raw)):
+    for at, item in enumerate(items(raw, tell)):
         try:
             value = cbor2.loads(item)
             letter, *parts = value

@@ -1,24 +1,22 @@
 """Items of a CBOR sequence (RFC 8742), as they stand; definite lengths only.
 
-Rule 1: who has begun to read a file hears how far that is (`READ`): at each `PIECE` of it, and so not of a small one.
+Rule 1: who reads a file is told how far that is at each `PIECE` of it, and so not of a small one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Final
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.phrases import size_in_words
 from dsmt.operations.words.telling import Tell, silent
 
-READ: Final[ContextVar[Tell]] = ContextVar("READ", default=silent)
 PIECE: Final = 4 * 1024 * 1024
 _MAX_DEPTH: Final = 16
 
 
-def items(raw: bytes) -> Iterator[bytes]:
+def items(raw: bytes, tell: Tell = silent) -> Iterator[bytes]:
     """The items, one after the other. Raises `UnusableEventError` where it is no sequence of them."""
     at, told = 0, PIECE
     while at < len(raw):
@@ -27,7 +25,7 @@ def items(raw: bytes) -> Iterator[bytes]:
         at = end
         if at >= told:
             told = at + PIECE
-            READ.get()(f"{100 * at // len(raw)} % of {size_in_words(len(raw))} are read")
+            tell(f"{100 * at // len(raw)} % of {size_in_words(len(raw))} are read")
 
 
 def _end(raw: bytes, at: int, depth: int) -> int:

@@ -42,6 +42,7 @@ from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.followed import Followed, Missing
 from dsmt.operations.offline.history import ALWAYS, VERSION, is_history, read
 from dsmt.operations.offline.verifying import Faults, HistoryHead, Verified, verified, verify_stream
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.opening import opened
 from dsmt.trust.store import Signer, TrustStore
@@ -65,14 +66,16 @@ class _Head(NamedTuple):
     back: bool
 
 
-def verify(raw: bytes, trust: TrustStore) -> Verified:
+def verify(raw: bytes, trust: TrustStore, tell: Tell = silent) -> Verified:
     """Check a file, whichever it is. `trust` knows the realm's root, and what was revoked."""
-    return verify_history(raw, trust, lambda *_: None) if is_history(raw) else verify_stream(raw, trust)
+    return verify_history(raw, trust, lambda *_: None, tell) if is_history(raw) else verify_stream(raw, trust, tell)
 
 
-def verify_history(raw: bytes, trust: TrustStore, believed: Callable[[int, SignedEvent], object]) -> Verified:
+def verify_history(
+    raw: bytes, trust: TrustStore, believed: Callable[[int, SignedEvent], object], tell: Tell = silent
+) -> Verified:
     """Check a history file; `believed` is given each row whose event can be."""
-    return _Proof(trust, believed).run(raw)
+    return _Proof(trust, believed).run(raw, tell)
 
 
 class _Proof:
@@ -98,10 +101,10 @@ class _Proof:
         self._end: tuple[SignedEvent, BrokerStats] | None = None
         self._begun = False
 
-    def run(self, raw: bytes) -> Verified:
+    def run(self, raw: bytes, tell: Tell) -> Verified:
         """Read all, then judge."""
         try:
-            for at, (letter, parts) in enumerate(read(raw)):
+            for at, (letter, parts) in enumerate(read(raw, tell)):
                 self._item(at, letter, parts)
         except UnusableEventError as error:
             self._faults.wrong(error.code, error.message)

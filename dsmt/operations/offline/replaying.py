@@ -19,6 +19,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
 from dsmt.operations.offline.elsewhere import replay_elsewhere
 from dsmt.operations.offline.proving import verify_history
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import TrustStore
 
@@ -47,12 +48,12 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     decisions: list[Replay]
 
 
-def replay_file(raw: bytes, trust: TrustStore) -> Replayed:
+def replay_file(raw: bytes, trust: TrustStore, tell: Tell = silent) -> Replayed:
     """Decide again. Raises `InputError` for a file that is no history."""
     if not history.is_history(raw):
         raise InputError("history.form", "the file is not a history", next="dsmt export FILE writes one")
     rows, known = Rows(), trust.fresh()
-    found = verify_history(raw, trust, rows.add)
+    found = verify_history(raw, trust, rows.add, tell)
     with suppress(UnusableEventError):
         known.add_all(history.certificates(raw))
     decisions = [signed for _, signed in rows.needed if signed.event.type == "dsmt.decision"]

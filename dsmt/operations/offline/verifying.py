@@ -22,6 +22,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode, open_envelope
 from dsmt.operations.offline.followed import Followed, Gap
 from dsmt.operations.offline.items import items
+from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
@@ -138,11 +139,11 @@ def is_recording(raw: bytes) -> bool:
     return raw[:1] == b"\xd2"
 
 
-def verify_stream(raw: bytes, trust: TrustStore) -> Verified:
+def verify_stream(raw: bytes, trust: TrustStore, tell: Tell = silent) -> Verified:
     """Check a recorded stream."""
     followed, faults = Followed(), Faults()
     try:
-        for item in items(raw):
+        for item in items(raw, tell):
             try:
                 signed, _ = opened(trust, item)
             except UnusableEventError as error:
