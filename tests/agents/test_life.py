@@ -285,3 +285,18 @@ def test_since_when_it_is_ready_is_what_supervision_goes_by_rule_6() -> None:
     assert supervision.healthy_since == 7.0
     at.unready()
     assert supervision.healthy_since is None
+
+
+def test_that_the_run_before_was_ready_makes_the_next_one_neither_stable_nor_healthy_rule_6() -> None:
+    supervision = Supervision(UNKNOWN_POLICY)
+    supervision.failed(0.0, jitter=0.0)
+    before = life(supervision=supervision)
+    before.started()
+    before.up()
+    before.ready(1.0)
+    before.stop(WAY, 2.0)
+    after = life(supervision=supervision)
+    after.started()
+    (failed, _) = after.exit(2.0 + UNKNOWN_POLICY.reset_s, jitter=0.0)
+    assert isinstance(failed.verdict, Again)
+    assert (failed.verdict.attempt, failed.verdict.delay_s) == (2, pytest.approx(0.2))

@@ -49,6 +49,11 @@ def test_delays_begin_and_grow_as_the_policy_says(about: Any, healthy: bool, exp
     assert delays(fail(Supervision(policy(**about)), 4, healthy=healthy)) == pytest.approx(expected)
 
 
+def test_that_a_run_was_ready_counts_for_its_own_end_alone() -> None:
+    machine = Supervision(policy())
+    assert delays(fail(machine, 1, healthy=True) + fail(machine, 1)) == pytest.approx([0.0, 0.2])
+
+
 def test_each_failure_takes_its_step_and_the_last_one_asks_for_another_node() -> None:
     found = fail(Supervision(policy()), 12)
     assert [v.action for v in found if isinstance(v, Again)] == ["restart"] * 5 + ["reinstall"] * 2 + ["recreate"] * 2
