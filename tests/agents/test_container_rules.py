@@ -101,7 +101,7 @@ WORDS = InstanceRecord(
 def test_a_new_container_inherits_counters_ports_and_words_and_where_its_output_stands_and_no_process_nor_installation():
     files = {
         "process": {"pid": 1}, "driver": "process", "run_key": "r", "install_key": "i", "run_generation": 1,
-        "run_restart": 1, "started": True, "ready": True, "began_s": 1.0,
+        "run_restart": 1, "started": True, "ready": True, "asked": True, "began_s": 1.0,
         "installed": ("i",), "configured": "c", "finished": True, "step": "install",
     }  # fmt: skip
     assert carried(msgspec.structs.replace(WORDS, **files)) == WORDS

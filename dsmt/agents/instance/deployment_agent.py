@@ -270,7 +270,6 @@ class DeploymentAgent:
             case Do.FAIL:
                 await self._runner.fail()
             case Do.RESTART:
-                self._present.restart_asked = False
                 await self._runner.stop(generation=self._facts.generation, before=False)
             case Do.HAND_OVER:
                 self._runner.hand_over()

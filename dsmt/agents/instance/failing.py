@@ -86,13 +86,24 @@ class Failing:
     def gone(self, ended: Exit, plan: RunPlan | None) -> None:
         """What ran has ended while no agent was there; `plan` is what it was started by, if that is known."""
         now, record = self._deps.clock.boottime(), self._memory.record
-        self.note_end(plan, ended, ready=record.ready)
         ran = max(0.0, now - record.began_s)
+        if record.asked:
+            self._ended_as_asked(self.last(ended, ran, record.reason))
+            return
+        self.note_end(plan, ended, ready=record.ready)
         why = self.why(ended, ran, started=record.started, turned=False, watched=False)
         verdict = self.supervision.failed(now, jitter=self.jitter(), clean=ended.code == 0)
         self.note(verdict, now)
         self._memory.note(process=None)
         self.tell(why, verdict, self.last(ended, ran, why))
+
+    def _ended_as_asked(self, last: LastExit) -> None:
+        """What an earlier agent has told to end has ended: that was told already where it had failed."""
+        self._memory.save(**after.stopped(last))
+        if self._reporter.state is State.FAILED:
+            self._reporter.again()
+            return
+        self._reporter.tell(State.STOPPED, generation=self._memory.record.generation, pid=None, last_exit=last)
 
     def last(self, ended: Exit, ran_s: float, why: Reason | None, at_ms: int | None = None) -> LastExit:
         """How a program has ended, with the number of the restart after which it was begun."""

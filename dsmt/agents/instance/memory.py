@@ -81,7 +81,8 @@ class Memory:
         """
         record = self.record
         state = record.state
-        if record.process is not None:
+        runs = record.process is not None and not record.asked
+        if runs:
             state = State.RUNNING if record.started else State.INSTANTIATED
         if state is None:
             return None
@@ -90,7 +91,7 @@ class Memory:
             state=state,
             layer=Layer.APPLICATION,
             node=node,
-            generation=record.generation if record.process is None else record.run_generation,
+            generation=record.run_generation if runs else record.generation,
             attempt=record.attempt,
             since_ms=record.since_ms,
             emit_rate_s=emit_rate_s,

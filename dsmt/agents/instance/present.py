@@ -115,6 +115,10 @@ class Present:
     awake: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: Tasks = field(default_factory=Tasks)
 
+    def ended(self) -> None:
+        """What ran was ended; so it is for who had asked to restart it."""
+        self.run, self.restart_asked = None, False
+
     async def begun(self) -> None:
         """Wait until no start is under way."""
         while self.run is not None and self.run.life.state is State.STARTING:

@@ -74,6 +74,8 @@ class Resuming:
                 self._adopt_before(before, record.outgoing)
             case First.LOSE_BEFORE:
                 self._memory.save(**after.before_ended(record))
+            case First.TAKE if instance is not None and record.asked:
+                self._adopt_ending(instance, same)
             case First.TAKE if instance is not None:
                 self._adopt(instance, same)
             case First.SWEEP:
@@ -123,6 +125,17 @@ class Resuming:
         elif run.health.serves:
             self._serving.go_on()
         self._runner.begin_checks(run)
+
+    def _adopt_ending(self, instance: Instance, same: RunPlan | None) -> None:
+        """Take over what an earlier agent has told to end: it is told once more, and its end waits for that."""
+        record = self._memory.record
+        self._present.run = run = self._run(instance, record.ran, record.began_s, ready=False)
+        if same is not None:
+            self._runner.give_plan(run, same)
+        if record.state is Told.FAILED:
+            run.condemned = record.reason
+        self._present.restart_asked = run.condemned is None
+        self._reporter.again(pid=instance.pid)
 
     def _run(self, instance: Instance, wanted: Goal, began: float, *, ready: bool) -> Run:
         health = monitor_of(None, self._deps.clock.boottime(), resumed=ready)

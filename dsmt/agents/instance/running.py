@@ -199,8 +199,9 @@ class Runner:
         new = self._present.run
         if new is not None:
             new.silence()
+            self._memory.save(asked=True)
             await self._stopper.stop(new)
-            self._present.run = None
+            self._present.ended()
             self._memory.save(process=None)
 
     def take_back(self) -> None:
@@ -341,16 +342,19 @@ class Runner:
         run.silence()
         now = self._deps.clock.boottime()
         self._failing.note_good(run)
-        effects = run.life.fail(way_of(run), now, jitter=self._failing.jitter())
+        if self._memory.record.asked:  # by an earlier agent, who has told it
+            effects = run.life.stop(way_of(run), now)
+        else:
+            effects = run.life.fail(way_of(run), now, jitter=self._failing.jitter())
         for effect in effects:
             if isinstance(effect, life.Failed):
                 self._failing.note(effect.verdict, now)
                 told = self._memory.record.last_exit
                 self._failing.tell(run.condemned, effect.verdict, told, run.wanted.generation)
+        self._memory.save(asked=True)
         ended, _ = await self._stopper.end(run, effects)
-        self._present.run = None
-        last = self._failing.last(ended, now - run.began, run.condemned)
-        self._memory.save(process=None, last_exit=last)
+        self._present.ended()
+        self._memory.save(**after.stopped(self._failing.last(ended, now - run.began, run.condemned)))
 
     async def stop(self, *, generation: int, before: bool = True, stays: bool = False) -> None:
         """Stop what runs, if anything does, and say so; with `before` also the copy that hands over.
@@ -377,8 +381,9 @@ class Runner:
         self._failing.note_good(run)
         self._reporter.tell(State.TERMINATED, generation=generation)
         self._serving.withdraw("it is being stopped")
+        self._memory.save(asked=True)
         ended, why = await self._stopper.stop(run)
-        self._present.run = None
+        self._present.ended()
         ran = self._deps.clock.boottime() - run.began
         last = self._failing.last(ended, ran, why)
         self._memory.save(**after.stopped(last))

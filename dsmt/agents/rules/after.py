@@ -6,6 +6,7 @@ Rule 3: what was decided of a failure stands until a start, a new generation or 
     and is not run again stands until something else is wanted (A20).
 Rule 4: a step in which `CUT_MOST` agents have ended one after the other has failed: it may be what ends them. Where dsmt
     itself has ended one, or the machine has, it is not, and counting begins anew.
+Rule 5: that a program is to end is written (`asked`) before it is told: whichever agent sees its end, that is no failure.
 """
 
 from __future__ import annotations
@@ -135,6 +136,7 @@ def started(
         **_of(wanted),
         "started": False,
         "ready": False,
+        "asked": False,
         "check": "",
         "began_s": began,
         "step": "",
@@ -225,6 +227,7 @@ def taken_back(record: InstanceRecord, old: Outgoing, *, check: str) -> Changes:
         "configured": "",
         "started": True,
         "ready": True,
+        "asked": False,
         "check": check,
         "began_s": old.began_s,
         "restarts": old.restarts,
@@ -232,9 +235,9 @@ def taken_back(record: InstanceRecord, old: Outgoing, *, check: str) -> Changes:
     }
 
 
-def stopped(last: LastExit) -> Changes:
-    """What ran was stopped."""
-    return {"process": None, "ready": False, "last_exit": last}
+def stopped(last: LastExit | None) -> Changes:
+    """What ran has ended as it was asked to."""
+    return {"process": None, "asked": False, "ready": False, "last_exit": last}
 
 
 def failed(record: InstanceRecord, verdict: Verdict, history: RestartHistory, now: float, *, counts: bool = True) -> Changes:

@@ -96,6 +96,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     run_restart: int = 0
     started: bool = False
     ready: bool = False
+    asked: bool = False
+    """It was asked to end: that is no failure, and no end by itself (C12)."""
     check: str = ""
     began_s: float = 0.0
     writes: Written | None = None
