@@ -26,6 +26,7 @@ from typing import Final
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.marks import UNMARKED, bearers, numbers_of
 from dsmt.system.procfs import (
+    UNREACHED,
     Stat,
     boot,
     children,
@@ -182,7 +183,7 @@ def _signal_all(members: set[ProcessIdentity], number: int) -> None:
             errors.append(error)
             continue
         if descriptor is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            with contextlib.suppress(*UNREACHED):
                 signal.pidfd_send_signal(descriptor, number)
             os.close(descriptor)
     if errors:
@@ -194,7 +195,11 @@ async def _all_ended(members: set[ProcessIdentity], root: ProcessWatch | None) -
     for member in members:
         watched = root if root is not None and member.pid == root.pid else watch(member)
         if watched is not None:
-            await watched.wait()
+            try:
+                await watched.wait()
+            finally:
+                if watched is not root:  # one that does not die is looked at again, and again
+                    watched.leave()
 
 
 def _reap_all(victims: set[ProcessIdentity]) -> None:

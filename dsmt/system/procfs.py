@@ -26,6 +26,8 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.libc import call
 
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
+UNREACHED: Final = (ProcessLookupError, PermissionError)
+"""What a signal fails with to who is gone, or has become another user's (su(1), sudo(8)): it is none of ours to signal."""
 EXEC_LOOKS: Final = 25
 EXEC_LOOK_S: Final = 0.002
 """How often, and how long after one another, is looked for the environment of who may be within execve."""
@@ -120,12 +122,12 @@ def open_pidfd(identity: ProcessIdentity) -> int | None:
 
 
 def send_signal(identity: ProcessIdentity, number: int) -> None:
-    """Signal this very process, and no other one that has got its pid; nothing happens when it is gone."""
+    """Signal this very process, and no other one with its pid; nothing happens when it is gone, or another user's."""
     descriptor = open_pidfd(identity)
     if descriptor is None:
         return
     try:
-        with suppress(ProcessLookupError):
+        with suppress(*UNREACHED):
             signal.pidfd_send_signal(descriptor, number)
     finally:
         os.close(descriptor)

@@ -17,7 +17,7 @@ from typing import Final
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import UNSEEN, Exit, ProcessIdentity
-from dsmt.system.procfs import handles, identity_of, open_pidfd
+from dsmt.system.procfs import UNREACHED, handles, identity_of, open_pidfd
 
 AGAIN_S: Final = 0.1
 Ask = Callable[[ProcessIdentity], Awaitable[Exit]]
@@ -71,17 +71,26 @@ class ProcessWatch:
                 self._waiters.remove(waiter)
 
     def signal(self, number: int) -> None:
-        """Send a signal to this process only; nothing happens when it is gone."""
+        """Send a signal to this process only; nothing happens when it is gone, or another user's."""
         if self._descriptor >= 0:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(*UNREACHED):
                 signal.pidfd_send_signal(self._descriptor, number)
 
     def handles(self, number: int) -> bool:
         """Whether it has a handler for a signal, or is gone."""
         return self._descriptor < 0 or handles(self.pid, number)
 
+    def leave(self) -> None:
+        """Watch it no more: nobody waits for its end."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
     def _on_end(self) -> None:
         """The pidfd is readable: the process has ended."""
+        if self._descriptor < 0:
+            return
         self._loop.remove_reader(self._descriptor)
         try:
             self._identity = self._identity or identity_of(self.pid)

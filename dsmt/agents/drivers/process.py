@@ -32,6 +32,7 @@ from dsmt.system.failures import DISK_IS_FULL, no_space
 from dsmt.system.marks import bearers, bearing, borne_by, make_mark, number_of, numbers_of
 from dsmt.system.process_tree import Orphans, Tree, kill_owned
 from dsmt.system.procfs import (
+    UNREACHED,
     become_subreaper,
     identity_of,
     is_alive,
@@ -91,10 +92,10 @@ class ProcessInstance:
             self._whole.look()
 
     def signal(self, number: int) -> None:
-        """Send a signal to the program's process group; nothing happens when the program is gone."""
+        """Send a signal to the program's process group; nothing happens when it is gone, or another user's."""
         if self._watch.ended is None and (self._ours or is_alive(self._watch.identity)):
             self.look()
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(*UNREACHED):
                 os.killpg(self.pid, number)
 
     async def kill(self, *, deadline: float) -> tuple[int, ...]:
