@@ -42,22 +42,26 @@ class DiskLogs:
         return os.path.join(self._directory, f"{name}.log")
 
     def begin(self, name: str, *, size_bytes: int, keep: int) -> Begun:
-        """A run is about to start: put the file aside when it is over its size."""
+        """A run is about to start: put the file aside when it is over its size, and may be renamed."""
         path = self.path(name)
-        make_way(path)  # rule 4
-        end = self.end(name)
-        if end <= size_bytes or end == 0:
-            return Begun(end, rotated=False)
+        with contextlib.suppress(OSError):  # a read-only disk: who opens the file is told
+            make_way(path)  # rule 4
+            if self.end(name) > size_bytes:
+                self._turn(path, keep)
+                return Begun(0, rotated=keep > 0)
+        return Begun(self.end(name), rotated=False)
+
+    def _turn(self, path: str, keep: int) -> None:
+        """Put a file aside, and the older ones. Raises OSError."""
         if keep == 0:
             self._drop_from(path, 1)
             os.unlink(path)
-            return Begun(0, rotated=False)
+            return
         self._drop_from(path, keep)
         for number in range(keep - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{path}.{number}", f"{path}.{number + 1}")
         os.replace(path, f"{path}.1")
-        return Begun(0, rotated=True)
 
     def end(self, name: str) -> int:
         """The file's end now."""

@@ -72,11 +72,15 @@ def becoming(account: Account | None) -> dict[str, Any]:
 
 
 def check_way(directory: str, account: Account) -> None:
-    """Raise `FailedError` that names the first directory on the way which this user cannot enter."""
+    """Raise `FailedError` that names the first directory on the way which this user cannot enter; one may not be there."""
     parts = directory.split("/")
     for count in range(1, len(parts) + 1):
         place = "/".join(parts[:count]) or "/"
-        if not _may_enter(os.stat(place), account):
+        try:
+            seen = os.stat(place)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if not _may_enter(seen, account):
             raise _refused(
                 f"{account.name} cannot enter {place}, on the way to {directory}; keep the realm elsewhere (DSMT_HOME), "
                 f"or let others through: chmod o+x {place}"

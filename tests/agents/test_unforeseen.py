@@ -13,8 +13,14 @@ from dsmt.agents.rules.container import EXIT_GONE
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
-from .sights import command
+from .memory_machine import Program
+from .sights import CHECKED, command
 from .world import WEB, Site, in_virtual_time
+
+
+def codes(site: Site) -> list[str]:
+    """Of which reasons was told."""
+    return [status["reason"]["code"] for status in site.statuses() if status.get("reason") is not None]
 
 
 @pytest.mark.parametrize("step", ["install", "configure", "start", "uninstall"])
@@ -55,6 +61,31 @@ def test_what_nobody_foresaw_in_a_step_is_that_steps_failure_and_the_agent_goes_
     in_virtual_time(main)
 
 
+def test_what_nobody_foresaw_in_the_start_that_follows_a_death_at_once_is_that_starts_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: Any) -> Program:
+        raise OSError(24, "Too many open files")
+
+    async def main() -> None:
+        told = list[Any]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        site = Site(Realm())
+        site.place(CHECKED)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        monkeypatch.setattr(site.machine, "start", fails)
+        site.machine.alive[0].end(Exit(1, None))
+        await site.realm.until(lambda: "dsmt.bug" in codes(site))
+        monkeypatch.undo()
+        await site.realm.until(lambda: site.health() == "ready" and site.state() == "running")
+        assert agent.alive
+        assert {type(error) for error in told} == {OSError}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_what_nobody_foresaw_in_a_stop_command_does_not_end_the_agent_and_the_signal_follows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -71,8 +102,7 @@ def test_what_nobody_foresaw_in_a_stop_command_does_not_end_the_agent_and_the_si
         site.assign(site.spec_of(), version=2, desired="gone")
         assert (await agent.wait()).code == EXIT_GONE
         assert site.machine.programs[-1].signals == [signal.SIGTERM]
-        codes = [status["reason"]["code"] for status in site.statuses() if status.get("reason") is not None]
-        assert codes == ["dsmt.bug"]
+        assert codes(site) == ["dsmt.bug"]
 
     in_virtual_time(main)
 

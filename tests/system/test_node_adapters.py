@@ -1,6 +1,7 @@
 """What a node's programs need of Linux: ports, log files that stay bounded, a machine's figures, datagrams."""
 
 import asyncio
+import errno
 import os
 import socket
 import subprocess
@@ -115,6 +116,21 @@ def test_a_small_log_goes_on_where_it_is(tmp_path: Path) -> None:
     assert logs.read("stderr", 0, None, most=3) == b"er\n"
     assert logs.end("none") == 0
     assert logs.read("none", 0, None) == b""
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_a_log_that_cannot_be_put_aside_goes_on_where_it_is(tmp_path: Path, monkeypatch, keep: int) -> None:
+    """A program must not fail for that: whether its log can be written is told where it is opened."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    logs = DiskLogs(str(tmp_path))
+    Path(logs.path("stdout")).write_text("before\n")
+    for call in ("replace", "unlink"):
+        monkeypatch.setattr(os, call, refused)
+    begun = logs.begin("stdout", size_bytes=3, keep=keep)
+    assert (begun.offset, begun.rotated) == (7, False)
 
 
 WRITER = """

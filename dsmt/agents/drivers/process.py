@@ -167,6 +167,9 @@ class ProcessDriver:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError as error:
             raise failed("start.driver", driver="process", error=f"pid {pid} was reaped by somebody else") from error
+        except OSError as error:  # nobody would see its end
+            _undo(pid)
+            raise _not_started(launch, error) from error
         self._orphans.start()
         return ProcessInstance(ProcessWatch(pid, descriptor, ask=self._ask), number_of(mark), ours=True)
 
@@ -249,6 +252,12 @@ def _exec(launch: Launch, mark: str, limits: Limits) -> int:
         raise _not_started(launch, error) from error
     child.returncode = 0  # or Popen would reap it and warn; the instance's watch does that
     return child.pid
+
+
+def _undo(pid: int) -> None:
+    """End what has just been started."""
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _open_log(path: str, logs: contextlib.ExitStack, account: Account | None) -> int:

@@ -27,6 +27,7 @@ from dsmt.agents.rules.launching import RunPlan, Site, check_key
 from dsmt.agents.rules.supervision import Verdict
 from dsmt.agents.rules.taking_turns import Turn, start_s_of, try_s_of
 from dsmt.agents.shared.launching import driver_of, launch_at, prepared, site_of
+from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.errors import FailedError
 from dsmt.event.status import State
 from dsmt.monitors.rules.health import (
@@ -254,8 +255,8 @@ class Runner:
             try:
                 new = await self._spawn(plan, run.site, run.launch)
                 self._note_start(new, plan)
-            except FailedError as error:
-                failure = error
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this start's
+                failure = as_failed(error)
         turned = new is not None or failure is not None
         why = self._failing.why(ended, ran, started=run.health.started, turned=turned)
         last = self._failing.last(ended, ran, why, at_ms)

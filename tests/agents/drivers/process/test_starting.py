@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.agents.drivers import MAKERS
 from dsmt.agents.drivers.process import ProcessDriver
@@ -15,6 +16,7 @@ from dsmt.agents.rules.endings import of_error
 from dsmt.errors import FailedError
 from dsmt.ports.driver import Driver, Instance, Launch
 from dsmt.ports.processes import Exit
+from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.watch import nobody
 
 from .programs import who
@@ -112,6 +114,36 @@ def test_a_missing_directory_is_told_as_such(launch, tmp_path):
         assert "the directory is not found" in caught.value.message
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_directory_that_a_users_program_has_removed_is_told_as_such(launch, tmp_path):
+    async def main():
+        with pytest.raises(FailedError) as caught:
+            await ProcessDriver().start(replace(launch("pass"), directory=str(tmp_path / "gone"), user="nobody"))
+        assert (caught.value.code, "the directory is not found" in caught.value.message) == ("start.cannot_exec", True)
+
+    for above in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        above.chmod(above.stat().st_mode | 0o711)
+    asyncio.run(main())
+
+
+def test_a_program_of_which_no_end_could_be_seen_does_not_run(launch, monkeypatch):
+    begun, opened = [], os.pidfd_open
+
+    def none_left(pid, *_flags):
+        begun.append(identity_of(pid))
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def main():
+        with pytest.raises(FailedError) as caught:
+            await ProcessDriver().start(launch("import time; time.sleep(600)"))
+        assert caught.value.code == "start.driver"
+
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    asyncio.run(main())
+    monkeypatch.setattr(os, "pidfd_open", opened)
+    assert [is_alive(one) for one in begun] == [False]
 
 
 def test_what_is_not_the_programs_fault_is_the_drivers(launch, tmp_path):
