@@ -127,10 +127,10 @@ class Prober:
     async def _probe(self, target: Target) -> None:
         """Probe one node until its silence ends."""
         await asyncio.sleep(max(0.0, (target.since_ms - self._bus.now_ms()) / 1000))
-        first, before, again = self._clock.boottime(), None, 0.0
-        at = await self._find(target.node)
+        first, before, again, at = self._clock.boottime(), None, 0.0, None
         while True:
             began = self._clock.boottime()
+            at = at or await self._find(target.node)  # a store that is not whole yet may have yet to learn it
             told = await self._once(target.node, at)
             every = PROBE_S if began - first < EARLY_S else LATE_PROBE_S
             if told.result != before or began >= again:

@@ -59,6 +59,26 @@ def test_a_node_under_a_name_that_is_not_found_in_time_keeps_no_other_one_from_b
     assert any(to.startswith("10.0.0.2:") for to in asked)
 
 
+def test_a_node_of_which_a_store_learns_only_now_where_it_answers_is_asked_there() -> None:
+    """A broker that was begun anew names who is to probe before it holds all: else a living node would be told as dead."""
+
+    async def main() -> None:
+        at = World()
+        for node in ("n1", "n2"):
+            at.start(node)
+        await asyncio.sleep(1)
+        said = at.realm.facts.pop("node/n2/attributes")
+        at.silence("n2")
+        await asyncio.sleep(1.5)
+        assert at.probes("n2") == [("n1", "failed")]
+        at.realm.facts["node/n2/attributes"] = said
+        await asyncio.sleep(2.5)
+        assert at.probes("n2")[-1] == ("n1", "passed")
+        at.end()
+
+    in_virtual_time(main)
+
+
 def test_a_clock_that_is_off_is_told_once_and_anew_when_it_is_off_by_another_second(monkeypatch: pytest.MonkeyPatch) -> None:
     off_ms = [5_000]
 
