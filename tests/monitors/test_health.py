@@ -76,6 +76,15 @@ def test_one_check_for_all_roles_is_tried_once_and_counts_for_each() -> None:
     assert [round(at, 2) for at in asked] == [0, 0.05, 0.15, 0.35, 0.75, 1.55, 2.55, 3.55, 8.55, 13.55, 18.55]
 
 
+@pytest.mark.parametrize("passes", [True, False])
+def test_who_has_stood_still_over_the_deadline_looks_before_the_start_has_failed(passes: bool) -> None:
+    machine = HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0)
+    (tried,) = machine.tries(0.0)
+    assert not machine.result(tried, passed=False, evidence="bad", broken=False, now=0.1)
+    found = drive(machine, 60.0, lambda role, _now: passes, now=60.0)
+    assert kinds(found) == ([(60.0, "Started")] if passes else [(60.0, "TimedOut")])
+
+
 def test_not_ready_by_the_deadline_is_a_failed_start_with_the_last_evidence() -> None:
     found = drive(HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0), 100, lambda *_: False)
     assert kinds(found) == [(5.55, "Starting"), (10.0, "TimedOut")]

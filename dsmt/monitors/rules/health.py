@@ -1,6 +1,7 @@
 """The health monitor: start-up, readiness and liveness of one run, from what its checks saw (`health` of a service file).
 
-Rule 1: until the start-up check has passed the others do not run; not passed by its deadline is a failed start.
+Rule 1: until the start-up check has passed the others do not run; not passed by its deadline is a failed start. What is due
+    is tried before that is said: who has stood still himself, over the deadline, has seen nothing.
 Rule 2: readiness turns after so many results in a row, either way. Liveness turns to `NotLive`: it is not ready either, and
     is tried on until its owner has it `end`; what passes meanwhile is `Live` again.
 Rule 3: checks that look at the same thing in the same way are tried once, and the result counts for each.
@@ -192,7 +193,7 @@ class HealthMonitor:
             state.started = True
             self._begin_watching(now)
             effects.append(Started("it has no start-up check"))
-        elif not state.started and now >= self._deadline():
+        elif not state.started and now >= self._deadline() and state.counts[Role.STARTUP].due > now:
             state.over = True
             return [TimedOut(state.evidence, now - self._began)]
         if self._lived_long_enough(now):
