@@ -2,7 +2,9 @@
 
 import asyncio
 import datetime as dt
+import errno
 import hashlib
+import http.client
 import http.server
 import ipaddress
 import os
@@ -18,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from dsmt.agents.fetch.artifacts import fetch_blob, fetch_https
 from dsmt.errors import FailedError, NotFoundError
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -61,6 +64,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", target)
             self.end_headers()
             return
+        if self.path == "/late":
+            self.server.asked.set()
+            self.server.release.wait(30)
         self.send_response(STATUSES.get(self.path, 200))
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
@@ -85,7 +91,7 @@ def server(certificate, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     serving.handle_error = lambda *_: None
-    serving.release = threading.Event()
+    serving.asked, serving.release = threading.Event(), threading.Event()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     serving.socket = context.wrap_socket(serving.socket, server_side=True, do_handshake_on_connect=False)
@@ -181,6 +187,32 @@ def test_a_cancelled_fetch_returns_at_once_and_leaves_nothing(server, tmp_path):
             await asyncio.sleep(0)
 
     asyncio.run(main())
+
+
+def test_a_fetch_that_is_cancelled_before_anything_has_come_makes_nothing_in_what_is_anothers_by_then(server, tmp_path):
+    async def main():
+        place = tmp_path / "files" / "a"
+        task = asyncio.ensure_future(fetch_https(server.url("/late"), str(place), sha256=SHA256, context=server.trust))
+        assert await asyncio.to_thread(server.asked.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        server.release.set()
+        await until(lambda: not any(one.name == "dsmt-work" for one in threading.enumerate()))
+
+    asyncio.run(main())
+    assert names(tmp_path) == []
+
+
+def test_a_network_that_is_lost_meanwhile_is_told_as_that(server, tmp_path, monkeypatch):
+    def lost(*_):
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", lost)
+    with pytest.raises(FailedError) as caught:
+        asyncio.run(fetch_https(server.url("/file"), str(tmp_path / "a"), sha256=SHA256, context=server.trust))
+    assert (caught.value.code, "No route to host" in caught.value.message) == ("fetch.unreachable", True)
+    assert names(tmp_path) == []
 
 
 async def chunks(*parts, error=None):

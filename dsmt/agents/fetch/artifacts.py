@@ -15,7 +15,7 @@ import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from itertools import count
-from typing import IO, Final, Self
+from typing import IO, Final, Self, TypeVar
 
 from dsmt.agents.fetch.archive import ArchiveMember, Bounds, shown, unpack_archive
 from dsmt.errors import FailedError
@@ -25,6 +25,7 @@ from dsmt.system.removing import remove_tree
 from dsmt.system.threads import Stop, in_thread
 from dsmt.version import __version__
 
+T = TypeVar("T")
 Progress = Callable[[int, int | None], None]
 """Told how many bytes are here, of how many, if that is known; called from the event loop."""
 
@@ -186,11 +187,12 @@ def _fetch(
     opener = _opener(context)
     request = urllib.request.Request(url, headers={"User-Agent": f"dsmt/{__version__}"})  # noqa: S310 - https, above
     try:
-        with opener.open(request, timeout=STALL_S) as response:
+        with _asked(opener.open, request, timeout=STALL_S) as response:
+            stop.check()  # who had asked for it may have something else in its place by now
             length = response.headers.get("Content-Length")
             total = int(length) if length is not None and length.isdigit() else None
             with _Arriving(url, to_path, sha256, total) as arriving:
-                while chunk := response.read(CHUNK):
+                while chunk := _asked(response.read, CHUNK):
                     stop.check()
                     arriving.write(chunk)
                     tell(arriving.size, total)
@@ -201,9 +203,21 @@ def _fetch(
     except urllib.error.HTTPError as error:
         error.close()
         raise _answered(url, host, error.code) from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
+    except (urllib.error.URLError, http.client.HTTPException) as error:
         why = error.reason if isinstance(error, urllib.error.URLError) else error
         raise failed("fetch.unreachable", host=host, error=str(why) or type(why).__name__) from error
+
+
+def _asked(call: Callable[..., T], *about: object, **more: object) -> T:
+    """What a call gives that touches nothing but the network. Raises `URLError` where that fails, however it does."""
+    import urllib.error  # noqa: PLC0415 - as in `_opener`
+
+    try:
+        return call(*about, **more)
+    except urllib.error.URLError:
+        raise
+    except OSError as error:
+        raise urllib.error.URLError(error) from error
 
 
 def _answered(url: str, host: str, status: int) -> FailedError:
