@@ -69,6 +69,37 @@ def test_an_update_starts_the_new_copy_beside_the_old_one_which_is_served_until_
     in_virtual_time(main)
 
 
+@pytest.mark.parametrize("how", ["unready", "dead"])
+def test_a_copy_that_is_being_ended_is_not_served_again_when_its_successor_fails(how: str) -> None:
+    """It would be served when it has ended, too: nobody withdraws it a second time."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site, CHECKED.replace("run: sleep", "run: stubborn") + "    stop: {grace: 60s}\n")
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: old.signals != [])
+        (new,) = [one for one in site.machine.alive if one is not old]
+        assert site.endpoint()["ready"]
+        assert old.ended is None
+        site.checks.passed = False
+        if how == "dead":
+            new.end(Exit(1, None))
+        await site.realm.until(lambda: not site.endpoint()["ready"])
+        await site.realm.until(lambda: old.ended is not None)
+        await asyncio.sleep(2)
+        told = site.realm.told(site.slot.on("endpoint", site.node))
+        said = [(one["generation"], one["ready"]) for one in told]
+        assert list(dict.fromkeys(said)) == [(1, True), (2, True), (2, False)]
+        assert said[-1] == (2, False)
+        site.checks.passed = True
+        await site.realm.until(lambda: site.endpoint()["ready"])
+        assert site.endpoint()["generation"] == 2
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_third_revision_that_is_being_installed_while_the_second_takes_over_is_installed_to_its_end() -> None:
     async def main() -> None:
         site = Site(Realm())

@@ -52,10 +52,10 @@ class HandOver:
         self._serving.let_go("the copy before has ended")
 
     def serve_again(self) -> None:
-        """The new copy, which may have been served already, is not ready any more: the old one is, if there is one."""
+        """The new copy, which may have been served already, is not ready any more: the old one is, unless it is ended."""
         kept = self._memory.record.outgoing
         old = self._present.old
-        if old is not None and kept is not None:
+        if old is not None and old.life.alive and kept is not None:
             self._serving.go_back(kept.ports, old.wanted.generation)
 
     async def end(self) -> None:
