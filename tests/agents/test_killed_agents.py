@@ -1,4 +1,4 @@
-"""An agent is killed at any moment, or keeps no record: there is one program at most."""
+"""An agent, or who makes its container anew, is killed at any moment: there is one program at most, and nothing is lost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from dsmt.agents.rules.container import RECORD
+from dsmt.agents.rules.container import OUTCOME, RECORD, AgentOutcome
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 
+from .managed import SLOT, Managed
 from .memory_bus import Realm
 from .memory_machine import MemoryFiles
 from .sights import CHECKED, Doing
@@ -172,5 +173,35 @@ def test_an_agent_that_was_killed_says_again_when_it_had_the_slot_fact() -> None
         await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
         assert site.statuses()[-1]["taken_ms"] >= taken_ms + 20_000
         agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_who_dies_while_a_container_is_made_anew_loses_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what always fails is made anew again and again, and never parked."""
+    write, killed = MemoryFiles.write, list[str]()
+
+    async def main() -> None:
+        at = await Managed.running()
+        at.site.machine.alive[0].end(Exit(1, None))
+        await at.realm.until(lambda: at.site.record().restarts == 1 and at.site.state() == "running")
+        files = at.site.files.below(SLOT.directory)
+
+        def kills(where: MemoryFiles, path: str, content: bytes, *, mode: int = 0o600) -> None:
+            if path == RECORD and at.process is not None and not killed:
+                killed.append(path)
+                at.process.kill()
+            write(where, path, content, mode=mode)
+
+        files.write(OUTCOME, AgentOutcome.RECREATE.encode())
+        monkeypatch.setattr(MemoryFiles, "write", kills)
+        at.node.agents.started[-1].process.kill()
+        await at.realm.until(lambda: killed != [])
+        assert at.process is not None
+        await at.process.wait()
+        at.start()
+        await at.realm.until(lambda: len(at.node.machine.programs) == 3)
+        assert (at.site.record().restarts, at.site.record().history.failures) == (1, 1)
+        at.end()
 
     in_virtual_time(main)

@@ -221,13 +221,14 @@ class ContainerKeeper:
         """A new container in the place of the old one: escalation asked for it."""
         cause = () if self._agent.last is None else (self._agent.last,)
         self._container.tell(State.SELECTED, cause=cause, generation=self.generation)
-        record = load_record(own(self._files, c.RECORD))
+        record, stays = load_record(own(self._files, c.RECORD)), {*c.KEPT_BY_RECREATION, c.OUTCOME}
+        if record is not None:  # first: who dies on the way is followed by one that counts on
+            self._files.write(c.RECORD, dump_record(carried(record)))
+            stays.add(c.RECORD)
         for name in self._files.names(""):
-            if name not in c.KEPT_BY_RECREATION and name != c.OUTCOME:
+            if name not in stays:
                 with contextlib.suppress(FailedError):  # the next installation meets it, and says so
                     self._files.remove(name)
-        if record is not None:
-            self._files.write(c.RECORD, dump_record(carried(record)))
         self._files.remove(c.OUTCOME)
         self._container.tell(State.INSTALLED, cause=cause, generation=self.generation)
 
