@@ -11,6 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 PAUSE_S: Final = 0.1
+SCARCE: Final = (OSError, MemoryError)
+"""What is raised where the machine has not what is needed; the second says nothing."""
+
+
+def why(error: BaseException) -> str:
+    """What to say of it."""
+    return str(error) or "no memory is left"
 
 
 class Again:
@@ -25,8 +32,8 @@ class Again:
         for call in calls:
             try:
                 call()
-            except OSError as error:
-                failed = f"what is due cannot be done, and is tried again: {error}"
+            except SCARCE as error:
+                failed = f"what is due cannot be done, and is tried again: {why(error)}"
         if failed:
             if failed != self._said:
                 self._say(failed)

@@ -30,7 +30,7 @@ import msgspec
 from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
-from dsmt.programs.again import Again
+from dsmt.programs.again import SCARCE, Again, why
 from dsmt.programs.anew import ENDING, NOTHING, Family, Forked, Past, begin_anew, past_of
 from dsmt.programs.pings import Pings
 from dsmt.programs.recorded import Recorded, own_identity, say
@@ -151,9 +151,9 @@ class Spawner:
                 return
             kept.identity = self._fork(kept.program, kept.directory, "")
             self._do(kept, kept.keeping.started(now))
-        except (DsmtError, OSError) as error:
+        except (DsmtError, *SCARCE) as error:
             kept.keeping.start_failed(now)
-            say(f"{kept.program} cannot be started: {error}; next try in {kept.keeping.delay:.1f} s")
+            say(f"{kept.program} cannot be started: {why(error)}; next try in {kept.keeping.delay:.1f} s")
 
     def _adopted_ended(self, identity: ProcessIdentity, descriptor: int) -> None:
         """A kept program that is no child of ours has ended; nobody can say how."""
@@ -195,7 +195,7 @@ class Spawner:
     def _begin_node(self, directory: str) -> None:
         """Start the spawner of a node that is half dead; where that fails it is tried again (`wards`)."""
         say(f"the spawner and the manager of {directory} have ended, and more of it lives: it is begun again")
-        with suppress(DsmtError, OSError):
+        with suppress(DsmtError, *SCARCE):
             self._fork("spawner", directory, "")
 
     # -- children
@@ -267,8 +267,8 @@ class Spawner:
             told = self._do_request(msgspec.json.decode(message, type=Request))
         except msgspec.DecodeError as error:
             told = {"error": {"code": "spawner.request", "message": f"not understood: {error}"}}
-        except OSError as error:
-            told = {"error": {"code": "start.driver", "message": f"the spawner could not: {error}"}}
+        except SCARCE as error:
+            told = {"error": {"code": "start.driver", "message": f"the spawner could not: {why(error)}"}}
         except DsmtError as error:
             told = {"error": {"code": error.code, "message": error.message}}
         return msgspec.json.encode(told)
