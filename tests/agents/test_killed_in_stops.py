@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
@@ -54,6 +55,34 @@ def test_what_was_asked_to_end_has_neither_failed_nor_ended_well_where_its_agent
         assert "failed" not in site.states()
         assert not site.record().finished
         assert site.record().good is None
+        kill(site)
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("how", ["dead", "rebooted", "asked", "ending"])
+def test_what_an_earlier_agent_said_is_served_and_ended_with_it_is_withdrawn_at_once(how: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(ENDS_WELL)
+        site.start()
+        await site.realm.until(lambda: site.endpoint() and site.endpoint()["ready"])
+        (program,) = site.machine.alive
+        if how in ("asked", "ending"):
+            site.assign(site.spec_of(), version=2, restart=1)
+            await asked_to_end(site)
+            topic = site.slot.on("endpoint", site.node)
+            assert site.bus is not None
+            site.bus.emit(Draft(topic, site.realm.told(topic)[0]))  # as if its last word had come to nobody
+        kill(site)
+        site.checks.passed = False
+        if how == "rebooted":
+            site.machine.reboot()
+        elif how != "ending":
+            program.end(Exit(None, 9))
+        site.start()
+        await asyncio.sleep(1)
+        assert not site.endpoint()["ready"]
         kill(site)
 
     in_virtual_time(main)

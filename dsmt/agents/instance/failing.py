@@ -78,6 +78,7 @@ class Failing:
         record, now_ms = self._memory.record, self._deps.bus.now_ms()
         why = self._reporter.why("node.rebooted", time=f"boot {self._deps.boot[:8]}")
         told = endings.last_exit(UNSEEN, 0.0, why, now_ms)
+        self._absent()
         verdict = Again("restart", 0.0, 0, self.supervision.tries)
         self.note(verdict, self._deps.clock.boottime(), counts=False)
         self._memory.note(process=None, generation=record.generation)
@@ -87,6 +88,7 @@ class Failing:
         """What ran has ended while no agent was there; `plan` is what it was started by, if that is known."""
         now, record = self._deps.clock.boottime(), self._memory.record
         ran = max(0.0, now - record.began_s)
+        self._absent()
         if record.asked:
             self._ended_as_asked(self.last(ended, ran, record.reason))
             return
@@ -96,6 +98,11 @@ class Failing:
         self.note(verdict, now)
         self._memory.note(process=None)
         self.tell(why, verdict, self.last(ended, ran, why))
+
+    def _absent(self) -> None:
+        """Withdraw what an earlier agent has said is served, and is no more."""
+        if self._memory.record.ready and self._present.old is None:
+            self._serving.absent("it has ended, and so had its agent")
 
     def _ended_as_asked(self, last: LastExit) -> None:
         """What an earlier agent has told to end has ended: that was told already where it had failed."""

@@ -134,6 +134,8 @@ class Resuming:
             self._runner.give_plan(run, same)
         if record.state is Told.FAILED:
             run.condemned = record.reason
+        if record.ready:
+            self._serving.absent("it is being stopped")
         self._present.restart_asked = run.condemned is None
         self._reporter.again(pid=instance.pid)
 
