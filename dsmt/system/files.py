@@ -193,10 +193,10 @@ def make_directories(place: str) -> None:
 
 def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Write a file beside `place`, then rename it over it. Raises OSError that names it, and leaves nothing behind then."""
-    directory = os.path.dirname(place)
-    beside = os.path.join(directory, f".{os.path.basename(place)[:40]}.{os.getpid()}.{next(_numbers)}.new")
+    beside = ""
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+        beside, made = _beside(place, mode)
+        with open(made, "wb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
@@ -210,7 +210,16 @@ def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: 
             error.filename = place
         raise
     if durable:
-        _sync_directory(directory)
+        _sync_directory(os.path.dirname(place))
+
+
+def _beside(place: str, mode: int) -> tuple[str, int]:
+    """A new file beside a place, and its descriptor. One that a killed process of our pid has left is passed over."""
+    directory, name = os.path.split(place)
+    while True:
+        beside = os.path.join(directory, f".{name[:40]}.{os.getpid()}.{next(_numbers)}.new")
+        with contextlib.suppress(FileExistsError):
+            return beside, os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 
 def write_over(place: str, content: bytes) -> bool:

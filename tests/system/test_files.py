@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -15,8 +16,9 @@ from msgspec.structs import replace
 
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.files import Files
+from dsmt.system import files as disk_files
 from dsmt.system.failures import full_disk_told, no_space
-from dsmt.system.files import DiskFiles
+from dsmt.system.files import DiskFiles, write_atomically
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import process_of, read_record, record_path, take_lock, write_record
 from dsmt.system.removing import mounted_in
@@ -166,6 +168,14 @@ def test_a_disk_that_has_become_read_only_is_told_as_such_and_waited_for(small_d
         assert "mount it writable" in caught.value.next
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     files.write("a", b"x")
+
+
+def test_what_a_killed_process_of_the_same_pid_has_left_half_written_fails_no_write(tmp_path, monkeypatch):
+    """In a container pids are the same at each start."""
+    monkeypatch.setattr(disk_files, "_numbers", count(7))
+    (tmp_path / f".a.{os.getpid()}.7.new").write_bytes(b"half")
+    write_atomically(str(tmp_path / "a"), b"whole", durable=False)
+    assert (tmp_path / "a").read_bytes() == b"whole"
 
 
 def test_a_full_disk_takes_a_record_in_the_place_of_the_one_before_and_none_where_there_was_none(small_disk):
