@@ -140,6 +140,22 @@ def test_what_another_has_brought_back_is_not_stored_again_when_its_source_says_
     assert inward.ingest.commit() == []
 
 
+@pytest.mark.parametrize("by_a_broker", [True, False], ids=["by a broker", "by who keeps it"])
+def test_what_another_has_brought_is_known_though_its_source_has_left_while_something_of_it_is_missing(inward, by_a_broker):
+    """Where the broker that took it is killed before its source has heard that, the source says it again here."""
+    pen, state = Pen(inward.identity("controller/c1"), 7), {"version": "x", "ruleset": 1, "pid": None, "decisions": 0}
+    first, _, third, fourth = (pen.write("controller/c1/state", state | {"decisions": n}) for n in range(4))
+    assert inward.take("controller/c1", first, third) == []
+    if by_a_broker:
+        assert inward.ingest.brought("broker/b2", fourth) == 0
+    else:
+        assert inward.take("node/n1", fourth, again=True) == []
+    inward.ingest.commit()
+    inward.ingest.forget_source("controller/c1")
+    assert inward.take("controller/c1", fourth) == []
+    assert inward.ingest.commit() == [], "it is stored once"
+
+
 def test_only_a_winner_that_was_not_here_refills_the_store(inward):
     pen = Pen(inward.identity("operator/alice"), 7)
     older, newer = pen.write("user/f", {}, version=1), pen.write("user/f", {}, version=2)

@@ -339,9 +339,10 @@ class Ingest:
         return Refusal(signed.id, UnusableEventError("event.equivocation", said), restart=True)
 
     def forget_source(self, source: str) -> None:
-        """A source has left: what is remembered of it is read from the store when it returns."""
+        """A source has left: what is remembered is read from the store when it returns, but while something is missing."""
         self._marks.forget(source)
-        self._reoffered.discard(source)
+        if self._marks.high(source) is None:  # or what others have brought would be taken for new, and stored twice
+            self._reoffered.discard(source)
 
     # --- storing -------------------------------------------------------------------------------------------------
 
