@@ -258,7 +258,7 @@ class TestRealm:
         trust: TrustStore | None = None,
         kept: SqliteStore | None = None,
         others: Sequence[BrokerAddress] = (),
-        older: str = "",
+        **told: Any,
     ) -> Broker:
         identity = identity or self.identity(f"broker/{name}")
         path = store or str(self.directory / f"{name}.db")
@@ -269,7 +269,7 @@ class TestRealm:
                 pid=os.getpid(),
                 version="test",
                 brokers=tuple(others),
-                older=older,
+                **told,
             ),
             identity=identity,
             trust=trust or self.trust(),

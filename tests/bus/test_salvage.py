@@ -17,11 +17,15 @@ from dsmt.bus.broker.others.salvage import Salvage
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.store.sums import damaged
 from dsmt.errors import FailedError
+from dsmt.event.codec import decode_part
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.broker import Session
+from dsmt.event.records import from_data
 from dsmt.ports.store import StoreFullError
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import TrustStore
-from tests.bus.realm import Pen, TestRealm, memory_network
+from tests.bus.realm import Pen, TestRealm, memory_network, scenario
+from tests.waiting import until
 
 BLOB = [os.urandom(100), os.urandom(50)]
 DIGEST = sha256(b"".join(BLOB)).digest()
@@ -118,3 +122,26 @@ def test_what_a_key_had_said_that_was_revoked_later_is_taken_over_and_nothing_of
     )
     assert [one.id for one in taken] == [said.id]
     assert trust.certificates() == [], "they are known to who takes over what they prove"
+
+
+@scenario
+async def test_who_was_attached_when_a_store_was_damaged_is_silent_by_the_word_of_its_broker(r: TestRealm) -> None:
+    """It died in the same moment, as in a power cut, and no other broker tells what this one has said."""
+    node, topic = "node/died", "broker/b1/session/node/died"
+    b1, died = await r.broker("b1"), await r.client(node)
+    await until(lambda: b1._store.winner(topic) is not None)
+    for one in (b1, died):
+        await r.stop(one)
+    rows, kept = b1._store.rows(0, 10_000), [raw for _, raw in b1._store.certificates.all()]
+    remains = Remains([row.read() for row in rows], kept)
+    again = await r.broker("b1", identity=r.identities[b1], store=":memory:", born=False, remains=(remains,))
+    await until(lambda: remains.all_taken)
+
+    def said() -> str:
+        row = again._store.winner(topic)
+        return "" if row is None else from_data(Session, row.read().event.data).state
+
+    assert said() == "open"
+    (head,) = decode_part(again._reporter.signed_head).events
+    assert head.event.data["store"] == again._store.identity, "that of before is no head of this store"
+    await until(lambda: said() == "silent", 25)

@@ -1,6 +1,7 @@
 """Salvage: what is sound in a damaged store of this broker is taken over, as what another broker has (rules B11, E1).
 
-Rule 1: an event is taken over when it is what was written and its signature is good; a blob when it has its digest.
+Rule 1: an event is taken over when it is what was written and its signature is good; a blob when it has its digest. What
+    this broker has said itself is its past, as if others had brought it: it says anew who was attached (R8).
 Rule 2: it is said, signed, that a store was damaged; and until all of it was looked at this broker is not whole.
 Rule 3: where the disk has no room, which may be since the damaged store fills it, it waits; the broker goes on.
 """
@@ -64,7 +65,7 @@ class Salvage:
             known.add_all(remains.certificates())
         for parts in remains.parts():
             events = [one for part in parts for one in _good(known, part)]
-            while ahead_ms := self._take("", events, partial(proof, known)):
+            while ahead_ms := self._take(self._name, events, partial(proof, known)):
                 self._log.warning("what was in a damaged store waits", ahead_ms=ahead_ms)
                 await asyncio.sleep(_AGAIN_S)
             count += len(events)
