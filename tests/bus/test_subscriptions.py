@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -146,6 +147,25 @@ def test_mail_that_comes_twice_is_read_once_however_much_came_before_it() -> Non
     assert all(ordered.mail(one) == [one] for one in mail)
     assert [ordered.mail(one) for one in mail[-MAIL:]] == [[]] * MAIL
     assert len(ordered._mail) == MAIL
+
+
+def test_however_much_comes_that_was_read_before_its_reader_waits_for_what_is_new() -> None:
+    """A broker gives a minute anew to who comes from another one, and more where that one was cut off; or a hostile one."""
+
+    async def within() -> None:
+        r, signed = Reading(), append(1).signed
+        one = Arrived(signed, 1, live=True)
+        r.subscription.events([one], 10, "s", 1.0)
+        assert await anext(r.subscription) == [one]
+        reading = asyncio.create_task(anext(r.subscription))
+        for _ in range(2 * sys.getrecursionlimit()):
+            r.subscription.events([one], 10, "s", 1.0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        r.receives(bookmark(6))
+        assert [type(one) for one in await reading] == [Bookmark]
+
+    asyncio.run(within())
 
 
 def test_of_bookmarks_that_wait_for_what_is_missing_the_last_is_told_with_the_token_of_any() -> None:

@@ -169,19 +169,24 @@ class ClientSubscription:
         return self
 
     async def __anext__(self) -> Sequence[Delivery]:
-        while not self._queue:
-            if self._ended:
-                raise StopAsyncIteration
-            self._here.clear()
-            await self._here.wait()
         batch: list[Delivery] = []
-        taken = 0
+        while not batch:  # what was read before is passed over, however much of it comes
+            while not self._queue:
+                if self._ended:
+                    raise StopAsyncIteration
+                self._here.clear()
+                await self._here.wait()
+            batch = self._taken_out()
+        return batch
+
+    def _taken_out(self) -> list[Delivery]:
+        """What waits for the reader; the broker hears how much that was (rule 3)."""
+        batch: list[Delivery] = []
         while self._queue:
             deliveries, size = self._queue.popleft()
             batch.extend(deliveries)
-            taken += size
-        self._taken += taken
+            self._taken += size
         if self._taken >= CREDIT // 4:
             self._post(Consumed(id=self.number, count=self._taken))
             self._taken = 0
-        return batch or await self.__anext__()
+        return batch
