@@ -100,6 +100,13 @@ def status(n: int) -> dict[str, object]:
     return {**common, "attempt": n, "since_ms": 0, "emit_rate_s": 30.0}
 
 
+class Liar:
+    """Signs with one key, and says that it was another one."""
+
+    def __init__(self, key: SecretKey, other: SecretKey) -> None:
+        self.algorithm, self.key_id, self.sign = key.algorithm, other.key_id, key.sign
+
+
 @pytest.fixture
 def k(tmp_path: Path) -> Iterator[Kept]:
     kept = Kept(TestRealm(memory_network(), tmp_path), str(tmp_path / "b1.db"))
@@ -123,6 +130,20 @@ def verified(k: Kept, *, each: int = 1) -> list[str]:
         fan_out.introduce(reader, rows)
         found += [stranger.open(row.raw).event.source for row in rows]
     return found
+
+
+def test_what_somebody_passes_off_as_certificates_of_others_counts_for_nobody(k: Kept) -> None:
+    """Who is not let in yet may do so, too: a hello comes with certificates."""
+    eve, honest = k.r.identity("node/eve"), k.agent(0)
+    k.keyring.take_in(tuple(one.raw for one in honest.chain))
+    counted = {name: set(raws) for name, raws in k.keyring._certified._kept.items()}
+    for number in range(4):
+        for signed, issuer in zip(honest.chain, (k.node.key, k.r.root), strict=True):
+            about = {"subject": f"{signed.certificate.subject}{number}", "serial": os.urandom(16)}
+            forged = issue(msgspec.structs.replace(signed.certificate, **about), Liar(eve.key, issuer)).raw
+            k.keyring.introduced(eve.name, (forged,))
+            k.keyring.take_in((forged,))
+    assert k.keyring._certified._kept == counted
 
 
 def test_more_keys_than_a_node_may_have_at_once_pass_while_their_events_are_stored(k):

@@ -10,6 +10,7 @@ Rule 3: a revocation (J3) ends a key for good.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from dsmt.bus.broker.passed import Passed
@@ -64,15 +65,21 @@ class Keyring:
                 self._kept.add(raw)
 
     def take_in(self, raws: tuple[bytes, ...]) -> None:
-        """Count certificates for their ancestors (rule 2). Raises `RefusedError` for one too many, with nothing counted."""
-        raws = (*raws, *(raw for one in raws for raw in self._beside(one)))
-        counted = [(ancestor, raw) for raw in raws if (ancestor := self._ancestor(raw, raws))]
+        """Take in those that are good, and count them for their ancestors (rule 2).
+
+        Raises `RefusedError` for one too many, with nothing counted.
+        """
+        every = (*raws, *(raw for one in raws for raw in self._beside(one)))
+        counted = [(ancestor, raw) for raw in every if (ancestor := self._ancestor(raw, every))]
         for ancestor, raw in counted:
             if not self._certified.may(ancestor, raw):
                 said = f"{CERTIFICATES} certificates below {ancestor} are known here, which is the limit"
                 raise RefusedError("quota", said, next=f"revoke {ancestor} if it is not you who made them")
+        with suppress(UnusableEventError):  # whoever adds it says why not
+            self._trust.add_all(raws)
         for ancestor, raw in counted:
-            self._certified.take(ancestor, raw)
+            if self._trust.holds(raw, read(raw)[0].certificate.key_id):  # anybody may name another one as its issuer
+                self._certified.take(ancestor, raw)
 
     def _beside(self, raw: bytes) -> list[bytes]:
         """What is on the shelf of the key that a certificate names: it is in memory with it."""
