@@ -21,12 +21,14 @@ from dsmt.bus.rules.early import PROBE_S
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import FailedError, RefusedError, TransportError
+from dsmt.errors import FailedError, InputError, RefusedError, TransportError
 from dsmt.event.codec import decode_part
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.ports.network import Message
 from tests.bus.realm import Pen, TestRealm, scenario
+
+ACKED: dict[str, Any] = {"level": "stored", "copies": 1, "synced": False, "store": "s", "row": 9, "time_ms": 9}
 
 
 class Uplink:
@@ -71,6 +73,49 @@ async def said(made: Publisher, topic: str, **more: int) -> ClientEmission:
     made.say(emission)
     await asyncio.sleep(0)
     return emission
+
+
+@scenario
+async def test_what_is_too_large_to_be_said_declares_nothing_and_the_next_word_does(r: TestRealm):
+    made = publisher(r, "operator/alice")
+    attached(made)
+    await said(made, "user/t")
+    made.refused((await said(made, "user/t")).id, RefusedError("quota", "no"))
+    with pytest.raises(InputError):
+        made.say(ClientEmission(made.signer.pending("user/t", {"pad": "x" * 70_000})))
+    made.refused(three := (await said(made, "user/t")).signed.id, RefusedError("quota", "no"))
+    assert three.sequence == 4
+    assert (await said(made, "user/t")).signed.event.declares == (2, 3)
+
+
+@scenario
+async def test_of_what_waits_for_an_incarnation_and_is_too_large_its_caller_is_told_and_all_else_is_said(r: TestRealm):
+    made = Publisher(r.identity("operator/alice"), r.trust(), "test", now_ms=lambda: 1, began=lambda _: None, previous=None)
+    first, large, last = (ClientEmission(made.signer.pending("user/t", {"pad": "x" * size})) for size in (1, 70_000, 1))
+    for one in (first, large, last):
+        made.say(one)
+    made.begin(7)
+    link = attached(made)
+    assert [one.id for one in link.events()][1:] == [first.id, last.id]
+    with pytest.raises(InputError):
+        await large.acknowledged()
+
+
+@scenario
+async def test_an_incarnation_tells_of_the_one_before_how_far_that_was_answered_and_not_how_far_it_was_said(r: TestRealm):
+    """What was not answered is said again: nobody is to miss it."""
+    made = publisher(r, "operator/alice")
+    link = attached(made)
+    for one in [(await said(made, "user/t")).id for _ in range(3)][:2]:
+        made.acked(f.Acked(ranges=((*one, one.sequence),), **ACKED))
+    started = link.events()[0].id
+    made.acked(f.Acked(ranges=((*started, started.sequence),), **ACKED))
+    made.say(ClientEmission(made.signer.pending("user/t", {})))
+    made.begin_next()
+    made.flush()
+    again = [one.event for one in link.events() if one.id.incarnation == made.signer.incarnation]
+    assert again[0].data["previous_sequence"] == started.sequence + 2
+    assert [one.topic for one in again[1:]] == ["user/t"] * 2
 
 
 @scenario

@@ -106,8 +106,10 @@ class Publisher:
 
         `unheard`: nobody has heard anything of the one before, so it was none.
         """
-        if self.signer.chain is not None and not unheard:
-            self._previous = (self.signer.incarnation, self.signer.chain.sequence)
+        chain = self.signer.chain
+        if chain is not None and not unheard:
+            self.said.sign()
+            self._previous = (chain.incarnation, self.said.outbox.before(chain.incarnation, chain.sequence))
         self.said.begin_anew(incarnation, previous=self._previous)
         self._began(incarnation)
 

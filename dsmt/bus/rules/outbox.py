@@ -66,9 +66,13 @@ class Outbox:
             self._shrink_above = self._limit
         return self._shrink() if self._bytes > self._shrink_above else []
 
-    def declare(self, topic: str) -> tuple[int, int] | None:
-        """The range of a topic's chain that was dropped and not declared yet; it is declared by asking."""
-        return self._dropped.pop(topic, None) if self._dropped else None
+    def undeclared(self, topic: str) -> tuple[int, int] | None:
+        """The range of a topic's chain that was dropped and not declared yet."""
+        return self._dropped.get(topic) if self._dropped else None
+
+    def declared(self, topic: str) -> None:
+        """What is said on a topic now declares that."""
+        self._dropped.pop(topic, None)
 
     def due(self) -> list[SignedEvent]:
         """What may be sent now; it counts as sent."""

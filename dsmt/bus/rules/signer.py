@@ -64,8 +64,13 @@ class EventSigner:
         """The incarnation in use; 0 before the first."""
         return 0 if self.chain is None else self.chain.incarnation
 
-    def begin(self, incarnation: int, now_ms: int, *, previous: tuple[int, int | None] | None) -> None:
-        """Start an incarnation; `previous` is the one before and its last sequence, if known."""
+    def begin(
+        self, incarnation: int, now_ms: int, *, previous: tuple[int, int | None] | None
+    ) -> dict[PendingEvent, InputError]:
+        """Start an incarnation; `previous` is the one before and its last sequence, if known.
+
+        Returns what waited for it and can be no event, and why not.
+        """
         self.chain = SourceChain(incarnation)
         started = Started(
             previous_incarnation=None if previous is None else previous[0],
@@ -74,8 +79,13 @@ class EventSigner:
         )
         waiting, self._waiting = self._waiting, deque()
         self.say(self.pending(f"source/{self.name}", to_data(started)), now_ms)
-        while waiting:
-            self.say(waiting.popleft(), now_ms)
+        unsaid = {}
+        for one in waiting:
+            try:
+                self.say(one, now_ms)
+            except InputError as error:
+                unsaid[one] = error
+        return unsaid
 
     def pending(
         self,

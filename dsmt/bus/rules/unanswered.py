@@ -34,9 +34,10 @@ class Unanswered(Generic[Said]):
     # --- saying --------------------------------------------------------------------------------------------------
 
     def say(self, emission: Said) -> None:
-        """Number it, to be signed with the next `sign`. Raises `InputError` over 64 KiB."""
+        """Number it, to be signed with the next `sign`. Raises `InputError` over 64 KiB: then nothing is declared by it."""
         pending = emission.pending
-        self.signer.say(pending, self._now_ms(), declares=self.outbox.declare(pending.topic))
+        self.signer.say(pending, self._now_ms(), declares=self.outbox.undeclared(pending.topic))
+        self.outbox.declared(pending.topic)
         if pending.id is None:
             self._waiting.append(emission)
         else:
@@ -51,9 +52,12 @@ class Unanswered(Generic[Said]):
 
     def begin(self, incarnation: int, *, previous: tuple[int, int | None] | None) -> None:
         """Start an incarnation (rule 1); `previous` as in `EventSigner.begin`."""
-        self.signer.begin(incarnation, self._now_ms(), previous=previous)
-        self._emissions.update((one.id, one) for one in self._waiting if one.id is not None)
-        self._waiting.clear()
+        unsaid = self.signer.begin(incarnation, self._now_ms(), previous=previous)
+        waiting, self._waiting = self._waiting, []
+        self._emissions.update((one.id, one) for one in waiting if one.id is not None)
+        for one in waiting:
+            if one.pending in unsaid:
+                one.settle(None, unsaid[one.pending])
 
     def begin_anew(self, incarnation: int, *, previous: tuple[int, int | None] | None) -> None:
         """Start another incarnation, in which everything unanswered is said again."""
