@@ -181,6 +181,17 @@ def test_what_was_ended_in_the_same_batch_is_not_there_for_what_comes_after_it(i
     assert [inward.take("operator/alice", one) for one in (first, grave, late)] == [[], [], ["stale"]]
 
 
+def test_what_won_in_a_batch_stands_in_it_however_much_is_looked_at_after_it(inward):
+    """As when all of another broker is read, where what was said first came there last."""
+    pen = Pen(inward.identity("operator/alice"), 7)
+    first, second, others = pen.write("user/f", {}, version=4), pen.write("user/f", {}, version=5), range(6)
+    inward.ingest._winners._most = len(others)
+    for one in (second, *(pen.write(f"user/{n}", {}, version=1) for n in others), first):
+        assert inward.ingest.brought("broker/b2", one) == 0
+    inward.ingest.commit()
+    assert inward.store.winner("user/f").read().id == second.id
+
+
 def test_a_tombstone_of_the_same_epoch_may_follow_another_and_one_of_an_earlier_may_not(inward):
     pen = Pen(inward.identity("operator/alice"), 7)
     grave = pen.write("tombstone/service/web", GRAVE, version=1, epoch=2)

@@ -76,6 +76,7 @@ class Ingest:
         self._validator, self._pending = EventValidator(trust), Batch()
         self._own: dict[EventId, Append] = {}
         self._winners: Newest[str, SignedEvent | None] = Newest(_WINNERS_REMEMBERED)
+        self._won: dict[str, SignedEvent] = {}  # those that are pending: the store does not know them yet
         self._marks = Marks(store.high_mark)
         self._owed: deque[tuple[int, Hole]] = deque()
         """What is missing of a source that does not have it, since when (realm ms): another broker may."""
@@ -216,10 +217,12 @@ class Ingest:
         signed, event = admitted.signed, admitted.signed.event
         payer = payer or self._accounts.payer(signed).subject
         if admitted.winner:
-            self._winners[event.topic] = signed
+            self._winners[event.topic] = self._won[event.topic] = signed
         return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms, payer, brought)
 
     def _held(self, topic: str) -> SignedEvent | None:
+        if topic in self._won:
+            return self._won[topic]
         if topic in self._winners:
             self._winners.move_to_end(topic)
             return self._winners[topic]
@@ -352,6 +355,7 @@ class Ingest:
             fact = match.row.kind == "fact"
             self._own[signed.id] = self._append(Admitted(signed, fact, fact, match.row.budget), self._now_ms(), payer)
         batch = [*self._own.values(), *self._pending.take()]
+        self._won.clear()
         self._accounts.committed()
         if not batch:
             return []
