@@ -8,6 +8,7 @@ import time
 import cbor2
 import pytest
 
+from dsmt.bus.client.certificates import ASKED_AT_ONCE
 from dsmt.bus.wire import frames as f
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.identity import Identity, root_issued
@@ -125,6 +126,7 @@ BAD_FRAMES = {
     "a negative number": (_map("consumed", id=1, count=-5),),
     "a number that no store holds": (_map("fetch", id=1, ids=[["operator/a", 2**70, 1]]),),
     "too many ids": (_map("fetch", id=1, ids=[["operator/a", 1, 1]] * 5000),),
+    "too many keys": (_map("known", signers=[[b"", ""]] * (ASKED_AT_ONCE + 1)),),
     "too many patterns": (_map("subscribe", id=1, patterns=["user/a"] * 5000, start="live"),),
     "a digest that is none": (_map("blobasked", id=1, digest=b"short"),),
     "a chunk without its bytes": (_map("chunkput", id=1, digest=bytes(32), number=0),),

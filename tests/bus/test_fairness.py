@@ -13,6 +13,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import MAX_PARTS, pack, unpack
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.burst import RUN
+from dsmt.ports.bus import Draft
 from dsmt.ports.network import Closed, How, Peer
 from dsmt.trust.keys import link_key
 from tests.bus.realm import TestRealm, scenario
@@ -339,3 +340,25 @@ async def test_who_offended_is_not_admitted_for_a_while(r: TestRealm):
     assert others.attached
     await until(lambda: broker._admit(link_key(identity.key.public)))
     assert await r.raw(identity.name, identity=identity)
+
+
+@scenario
+async def test_whatever_is_answered_is_paid_for_by_who_asks(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.raw("operator/bob")
+    for one in [alice.emit(Draft("user/t", {"pad": "x" * 4000})) for _ in range(50)]:
+        await one.acknowledged()
+    bob.send(f.Subscribe(id=1, patterns=("user/",), start="live"))
+    await bob.next(f.CompleteFrame)
+    spent: list[float] = []
+    broker._rates.spend = lambda payer, units, now: spent.append(units)  # type: ignore[method-assign]
+    about = {"source": alice.source, "incarnation": alice._publisher.signer.incarnation, "topic": "user/t"}
+    for asked, kind in (
+        (f.HistoryAsked(id=1, after=0), f.HistoryIs),
+        (f.Repair(id=1, **about, after=0, before=99), f.Repaired),
+    ):
+        spent.clear()
+        bob.send(asked)
+        _, parts = await bob.next(kind)
+        assert sum(map(len, parts)) > 100_000
+        assert sum(spent) > sum(map(len, parts)) / UNIT_BYTES

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from dsmt.bus.broker.fan_out import MESSAGE_BYTES, PAGE_ROWS, TREES, FanOut, Send
+from dsmt.bus.broker.fan_out import MESSAGE_BYTES, PAGE_ROWS, TREES, FanOut
 from dsmt.bus.broker.session import Session
-from dsmt.bus.wire.frames import Closing, HistoryAsked, HistoryIs, Repair, Repaired
+from dsmt.bus.wire.frames import Closing, Frame, HistoryAsked, HistoryIs, Repair, Repaired
 from dsmt.errors import RefusedError
 from dsmt.event.burst import burst_of, raws_of
 from dsmt.event.registry import lookup
@@ -32,12 +32,21 @@ class _Waiting(NamedTuple):
 
 
 class Past:
-    """Of one broker. What was missed before `settled_ms` comes from no other one any more; None: there is no other."""
+    """Of one broker. What was missed before `settled_ms` comes from no other one any more; None: there is no other.
+
+    `answer` sends what was asked for, on the account of who asked.
+    """
 
     def __init__(
-        self, store: Kept, fan_out: FanOut, send: Send, *, now_ms: Callable[[], int], settled_ms: Callable[[], int | None]
+        self,
+        store: Kept,
+        fan_out: FanOut,
+        answer: Callable[[Session, Frame, tuple[bytes, ...]], object],
+        *,
+        now_ms: Callable[[], int],
+        settled_ms: Callable[[], int | None],
     ) -> None:
-        self._store, self._fan_out, self._send = store, fan_out, send
+        self._store, self._fan_out, self._answer = store, fan_out, answer
         self._now_ms, self._settled_ms = now_ms, settled_ms
         self._waiting: deque[_Waiting] = deque()
 
@@ -83,7 +92,7 @@ class Past:
             rows=tuple(row.row for row in found),
             closing=closing,
         )
-        self._send(session, frame, tuple(raws_of(row.sealed for row in found)))
+        self._answer(session, frame, tuple(raws_of(row.sealed for row in found)))
 
     def _wait(self, session: Session, asked: Repair) -> None:
         self._waiting.append(_Waiting(session, asked, self._now_ms()))
@@ -114,7 +123,7 @@ class Past:
         self._fan_out.introduce(session, rows)
         numbers = tuple((row.row, row.arrived_ms) for row in rows)
         frame = HistoryIs(id=asked.id, rows=numbers, nodes=tuple(nodes), lost=tuple(lost))
-        self._send(session, frame, tuple(raws_of(row.sealed for row in rows)))
+        self._answer(session, frame, tuple(raws_of(row.sealed for row in rows)))
 
     def _closing(self, asked: Repair) -> Closing:
         """Why it is not in the store: rows of its class that stood between its neighbours were trimmed, or it is lost."""

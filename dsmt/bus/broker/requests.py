@@ -57,7 +57,7 @@ class Requests:
     ) -> None:
         self._store, self._clock, self._fan_out, self._copied, self._ingest = store, clock, fan_out, copied, recorder.ingest
         self._keyring, self._depot, self._rates = keyring, depot, rates
-        self._past = Past(store, fan_out, send, now_ms=recorder.time.now_ms, settled_ms=settled_ms)
+        self._past = Past(store, fan_out, self._answer, now_ms=recorder.time.now_ms, settled_ms=settled_ms)
         self.look, self._look_older, self._lags = self._past.look, recorder.older.look, recorder.lags
         self._send, self._head, self._when_here, self._pump = send, head, when_here, pump
 

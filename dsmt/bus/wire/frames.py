@@ -115,6 +115,7 @@ class Publish(_Frame, frozen=True):
 
 
 Ranges = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=64)]
+Signers = Annotated[tuple[tuple[bytes, str], ...], Meta(max_length=256)]
 
 
 class Missing(_Frame, frozen=True):
@@ -226,13 +227,13 @@ class Brokers(_Frame, frozen=True):
 class Known(_Frame, frozen=True):
     """Client: some of the keys and names whose certificates it has been shown; `Forget` says which it may let go of (D2)."""
 
-    signers: tuple[tuple[bytes, str], ...]
+    signers: Signers
 
 
 class Forget(_Frame, frozen=True):
     """Broker: whom of these it does not know any more. What they sign comes with their certificates again."""
 
-    signers: tuple[tuple[bytes, str], ...]
+    signers: Signers
 
 
 class CompleteFrame(_Frame, tag="complete", frozen=True):
