@@ -60,6 +60,21 @@ def test_a_broker_that_says_again_what_it_held_before_holds_no_less() -> None:
     assert at.sent == [(6, "stored", 1)], "it has caught up: it is waited for again"
 
 
+def test_who_does_not_count_keeps_nobody_from_waiting_for_who_does() -> None:
+    """A broker that was removed reads on, and says that it has everything; or one that counts is behind for a moment."""
+    b2, b3 = session("broker/b2"), session("broker/b3")
+    at = Linked(b2)
+    for row in (1, 2):
+        at.say(row)
+    at.copied.stored(b3, 2)
+    assert at.sent == []
+    at.copied.stored(b2, 1)
+    assert at.sent == [(1, "safe", 2)]
+    at.brokers.append(b3)
+    at.copied.look(SAFE_S / 2)
+    assert at.sent[1:] == [(2, "safe", 2)]
+
+
 def test_who_has_kept_others_waiting_is_not_waited_for_until_it_has_caught_up() -> None:
     b2 = session("broker/b2")
     at = Linked(b2)

@@ -50,21 +50,29 @@ class Copied:
     def stored(self, broker: Session, row: int) -> None:
         """A broker says that it holds everything up to a row."""
         broker.stored = max(broker.stored, row)
-        while self._waiting and self._waiting[0].frame.row <= row:
-            self._release(self._waiting.popleft())
+        self._held()
 
     def look(self, now: float) -> None:
         """Acknowledge what waits for nobody any more, or has waited long enough."""
+        self._held()
         if self._waiting and now >= self._waiting[0].until:
             self._missed = max(self._missed, self._waiting[0].frame.row)
         while self._waiting and not self._hopes():
+            self._release(self._waiting.popleft())
+
+    def _held(self) -> None:
+        """Acknowledge what another broker holds; what one says that does not count keeps nobody from waiting for another."""
+        while self._waiting and self._copies(self._waiting[0]):
             self._release(self._waiting.popleft())
 
     def _hopes(self) -> bool:
         """Whether a broker is linked that keeps up (rule 2)."""
         return any(broker.stored >= self._missed for broker in self._copying())
 
+    def _copies(self, one: _Waiting) -> int:
+        return sum(broker.stored >= one.frame.row for broker in self._copying())
+
     def _release(self, one: _Waiting) -> None:
-        copies = 1 + sum(broker.stored >= one.frame.row for broker in self._copying())
+        copies = 1 + self._copies(one)
         frame = one.frame if copies == 1 else msgspec.structs.replace(one.frame, level="safe", copies=copies)
         self._send(one.session, frame)
