@@ -328,6 +328,21 @@ def test_of_what_another_broker_may_have_no_more_than_a_bound_is_remembered_and_
     assert [told["message"] for told in inward.told()] == ["operator/alice #1..#1 did not come"] * 2
 
 
+def test_what_is_told_of_a_source_that_leaves_out_numbers_or_gives_them_twice_is_on_its_account(inward):
+    """Or it would take the place of what the broker says of itself."""
+    pen, twin = (Pen(inward.identity("operator/eve"), 7) for _ in range(2))
+    twin.identity, twin.chain.sequence = pen.identity, 8
+    said = [pen.write("user/t", {"n": n}) for n in range(9)]
+    assert inward.take("operator/eve", *said[::2]) == []
+    inward.ingest.commit()
+    inward.now_ms += 10_000
+    inward.ingest.overdue()
+    assert inward.take("operator/eve", twin.write("user/t", {})) == ["event.equivocation"]
+    assert [one["kind"] for one in inward.told()] == ["gap"] * 4 + ["equivocation"]
+    evidence = inward.store._db.do("SELECT payer, events FROM accounts WHERE class = 0")
+    assert dict(evidence) == {"operator/eve": 5}
+
+
 def test_what_has_expired_stands_in_the_way_of_nothing_that_is_said_anew(inward):
     """It is in the store's history only, as for a broker that was started since."""
     alice, bob = Pen(inward.identity("operator/alice"), 7), Pen(inward.identity("operator/bob"), 7)

@@ -1,6 +1,7 @@
 """Accounts: on whose account an event is stored, and whether there is room for another retained fact on it (rule D2).
 
 Rule 1: what is charged counts at once, before it is stored; after each commit the store is asked again.
+    What a broker says of what is missing or twofold of a source is on the account of that source's ancestor (rule D2).
 Rule 2: a delegate whose certificate allows less than its ancestor's is held to that as well.
 """
 
@@ -24,6 +25,8 @@ class Accounts:
         self._counts: dict[str, int] = {}
         """Retained facts of delegates who said some since the last commit."""
         self._payers: dict[Signer, Certificate] = {}
+        self._sources: dict[str, str] = {}
+        """Who paid last for what a source said."""
 
     def committed(self) -> None:
         """What was charged is in the store now, or lost."""
@@ -33,6 +36,7 @@ class Accounts:
     def renew(self) -> None:
         """Look up anew who pays: certificates may have been renewed."""
         self._payers.clear()
+        self._sources.clear()
 
     def payer(self, signed: SignedEvent) -> Certificate:
         """To whose account an event goes (rule D2)."""
@@ -41,7 +45,12 @@ class Accounts:
         if payer is None:
             payer = charged(self._trust.chain(*signer)) or self._own
             self._payers[signer] = payer
+            self._sources[signed.event.source] = payer.subject
         return payer
+
+    def payer_of(self, source: str) -> str:
+        """On whose account it is what is said of a source; empty where it has said nothing for a while: the broker's."""
+        return self._sources.get(source, "")
 
     def charge(self, signed: SignedEvent, held: SignedEvent | None) -> None:
         """Charge a retained fact in the place of the one that is held. Raises `UnusableEventError` for want of room."""

@@ -305,10 +305,9 @@ class Ingest:
         """Tell what is missing, but for what is stored: another broker has brought it before its source came here (B2)."""
         for source, incarnation, first, last in holes:
             for low, high in self._store.lacking(source, incarnation, first, last):
-                said = f"{source} #{low}..#{high} did not come"
-                self._words.notice(
-                    BrokerNotice(kind="gap", source=source, topic=None, first=low, last=high, message=said, unit="sequence")
-                )
+                why = f"{source} #{low}..#{high} did not come"
+                one = BrokerNotice(kind="gap", source=source, topic=None, first=low, last=high, message=why, unit="sequence")
+                self._words.notice(one, payer=self._accounts.payer_of(source))
 
     def wanted(self, source: str) -> tuple[int, tuple[tuple[int, int], ...]] | None:
         """What is to be asked of a source now: its incarnation, and ranges of its sequence."""
@@ -337,7 +336,8 @@ class Ingest:
                 first=event.sequence,
                 last=event.sequence,
                 message=said,
-            )
+            ),
+            payer=self._accounts.payer(signed).subject,
         )
         return Refusal(signed.id, UnusableEventError("event.equivocation", said), restart=True)
 

@@ -94,9 +94,9 @@ class Words:
         before, self.chain = self.chain, SourceChain(incarnation)
         return before
 
-    def notice(self, notice: BrokerNotice) -> None:
-        """Say a fault of the stream."""
-        self.say(f"{self._identity.name}/notice", notice, subject=notice.source)
+    def notice(self, notice: BrokerNotice, *, payer: str = "") -> None:
+        """Say a fault of the stream; `payer` as in `say`."""
+        self.say(f"{self._identity.name}/notice", notice, subject=notice.source, payer=payer)
 
     def fault(self, kind: str, source: str, message: str) -> None:
         """Say a fault of the stream that concerns no range of it."""
