@@ -9,16 +9,20 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 from nacl.bindings import crypto_scalarmult_base
 
+from dsmt.bus.zeromq import link as zmq_link
 from dsmt.bus.zeromq.network import CONNECT_S, ZmqNetwork
-from dsmt.bus.zeromq.sockets import HANDSHAKE_S
+from dsmt.bus.zeromq.sockets import AT_ONCE, HANDSHAKE_S
 from dsmt.errors import TransportError
-from dsmt.ports.network import Arrival, Closed, How, Link
+from dsmt.ports.network import Arrival, Closed, How, Link, Message
 from tests.bus.linked import linked
 from tests.ipv6 import on_ipv6
+from tests.waiting import until
 
 
 async def sends_on(link: Link) -> None:
@@ -52,6 +56,46 @@ def test_of_a_peer_that_was_disconnected_nothing_is_taken_that_comes_behind_and_
             while not came or not isinstance(came[-1], Closed):
                 came += await listener.receive()
             assert came == [Closed(first.peer, first.key, How.LOCAL)]
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_a_broker_that_sends_without_end_is_taken_in_a_little_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with linked() as (listener, link, first):
+            for n in range(3 * AT_ONCE):
+                assert listener.send(first.peer, (b"%d" % n,))
+            came: list[Message] = []
+            while len(came) < 3 * AT_ONCE:
+                some = await link.receive()
+                assert len(some) <= AT_ONCE
+                came += some
+            assert came == [(b"%d" % n,) for n in range(3 * AT_ONCE)]
+            taken = count()
+            with monkeypatch.context() as patch:
+                endless = SimpleNamespace(recv=lambda _: b"" if next(taken) < 10 * AT_ONCE else pytest.fail("without end"))
+                patch.setattr(link, "_dealer", endless)
+                patch.setattr(zmq_link, "readable", lambda one: one is endless)
+                link._drain()
+                link._drain()
+                assert len(await link.receive()) == AT_ONCE
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_what_came_before_a_link_was_lost_is_taken_in_though_it_is_more_than_is_taken_at_once() -> None:
+    async def play() -> None:
+        async with linked() as (listener, link, first):
+            for n in range(2 * AT_ONCE):
+                assert listener.send(first.peer, (b"%d" % n,))
+            await until(lambda: link._is_more)
+            listener.disconnect(first.peer)
+            came: list[Message] = []
+            with suppress(TransportError):
+                while True:
+                    came += await link.receive()
+            assert len(came) > AT_ONCE
+            assert came == [(b"%d" % n,) for n in range(len(came))]
 
     asyncio.run(asyncio.wait_for(play(), 30))
 

@@ -1,4 +1,8 @@
-"""A client's end on ZeroMQ: a DEALER and its monitor; fulfils `ports.network.Link`. It never reconnects by itself."""
+"""A client's end on ZeroMQ: a DEALER and its monitor; fulfils `ports.network.Link`. It never reconnects by itself.
+
+Rule 1: few messages wait here; beyond them TCP holds the broker back. A broker that sends without end takes neither the loop
+    nor memory.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,18 @@ from socket import AF_INET6, AddressFamily
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from dsmt.bus.zeromq.sockets import HANDSHAKE_S, LINGER_MS, NOW, RETRY_S, Edges, joined, parted, readable
+from dsmt.bus.zeromq.sockets import (
+    AT_ONCE,
+    AT_ONCE_BYTES,
+    HANDSHAKE_S,
+    LINGER_MS,
+    NOW,
+    RETRY_S,
+    Edges,
+    joined,
+    parted,
+    readable,
+)
 from dsmt.errors import TransportError
 from dsmt.ports.network import Message
 
@@ -20,6 +35,7 @@ class ZmqLink:
     def __init__(self, dealer: zmq.Socket[bytes], monitor: zmq.Socket[bytes], address: str) -> None:
         self._dealer, self._monitor, self._address = dealer, monitor, address
         self._messages: deque[Message] = deque()
+        self._bytes, self._is_more = 0, False
         self._here = asyncio.Event()
         self._room = asyncio.Event()
         self._shaken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -42,13 +58,15 @@ class ZmqLink:
             raise TransportError("link.refused", f"no broker answers at {self._address}") from error
 
     async def receive(self) -> list[Message]:
-        """Wait for at least one message; return all that are here. Raises `TransportError` when the link is lost."""
+        """Wait for at least one message; return those that are here. Raises `TransportError` when the link is lost."""
+        if self._is_more and not self._messages:
+            self._drain()
         while not self._messages:
             if self._lost:
                 raise TransportError("link.lost", f"the broker at {self._address} closed the link")
             self._here.clear()
             await self._here.wait()
-        messages = list(self._messages)
+        messages, self._bytes = list(self._messages), 0
         self._messages.clear()
         return messages
 
@@ -84,8 +102,11 @@ class ZmqLink:
         while not self._lost and readable(self._monitor):
             self._note(parse_monitor_message(self._monitor.recv_multipart())["event"])
         dealer = self._dealer
-        while readable(dealer):
-            self._messages.append(parted(dealer.recv(NOW)))
+        while (is_more := readable(dealer)) and len(self._messages) < AT_ONCE and self._bytes <= AT_ONCE_BYTES:
+            body = dealer.recv(NOW)
+            self._bytes += len(body)
+            self._messages.append(parted(body))
+        self._is_more = is_more
         if self._messages or self._lost:
             self._here.set()
 

@@ -21,6 +21,8 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from dsmt.bus.zeromq.sockets import (
+    AT_ONCE,
+    AT_ONCE_BYTES,
     HANDSHAKE_S,
     LINGER_MS,
     MORE,
@@ -40,9 +42,6 @@ from dsmt.system.sockets import family_of
 
 MAX_FRAME: Final = 512 * 1024
 BATCH: Final = 1000
-AT_ONCE: Final = 64
-AT_ONCE_BYTES: Final = 1024 * 1024
-"""How many messages, and bytes, are taken from the ROUTER before others on the loop have their turn."""
 WAITING: Final = BATCH
 """How many arrivals wait in memory; beyond it TCP holds the peers back."""
 

@@ -19,6 +19,9 @@ from dsmt.ports.network import Message
 
 SEND_HIGH_WATER: Final = 4096
 RECEIVE_HIGH_WATER: Final = 16
+AT_ONCE: Final = 64
+AT_ONCE_BYTES: Final = 1024 * 1024
+"""How many messages, and bytes, are taken from a socket before others on the loop have their turn."""
 MOST_PARTS: Final = 1 + 1024
 """A message's map and its parts (`framing.MAX_PARTS`)."""
 HANDSHAKE_S: Final = 5.0
