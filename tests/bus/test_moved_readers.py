@@ -10,7 +10,7 @@ import pytest
 from dsmt.bus.broker import fan_out, lags
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.lags import ALL, Lags
-from dsmt.bus.broker.others import holders
+from dsmt.bus.broker.others import holders, other, rereading
 from dsmt.errors import DsmtError
 from dsmt.ports.bus import Cursor, Draft, Start
 from dsmt.ports.store import StoreFullError
@@ -94,6 +94,24 @@ async def test_what_a_broker_has_not_stored_yet_of_another_comes_to_who_goes_the
     await until(lambda: held(b2) == held(b3))
     await passed(b1, 1000)
     assert await given(r, b2, await say(r, b1, "user/here")) == 1
+
+
+@scenario
+async def test_what_one_broker_is_slow_to_give_comes_by_another_so_that_who_goes_there_lacks_nothing(r: TestRealm) -> None:
+    """All are linked; of b3 alone b1 is far behind: b2, which takes b1 to have all that it has, gives that too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(other, "BEHIND_MS", 900)
+        patch.setattr(rereading, "NEW_S", 1.0)
+        b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+        take, slow = b1._others.copying._take, [True]
+        b1._others.copying._take = lambda by, *rest: 100 if by == "broker/b3" and slow[0] else take(by, *rest)
+        await say(r, b3, "user/alone")
+        await until(lambda: held(b2) == held(b3))
+        await until(lambda: held(b1) == held(b3))
+        await say(r, b3, "user/then")
+        await until(lambda: held(b1) == held(b2) == held(b3))
+        slow[0] = False
+        await until(lambda: b1._others.copying._linked.names == ["broker/b2", "broker/b3"])
 
 
 @scenario

@@ -5,6 +5,7 @@ Rule 1: of each other broker it keeps a place: everything up to there is here. I
 Rule 2: what is live it takes from the broker where it was published, as long as it is linked to that one. When a link is
     lost all others are read again (`rereading`). From when on is kept with the place of each, for who starts may find that
     others were lost meanwhile. A place is at no time that has not come yet, whatever its broker says.
+    So it is where all is linked, and one comes far behind the others (`Linked`).
 Rule 3: without any place, on a new disk, it reads one broker whole before it reads another; but for one that gives nothing
     for `STILL_S`, or whose words wait for their time: that keeps nobody from reading another, nor from being whole. The
     next it reads whole, too, unless it is not cut off from others (`handed_ms`).
@@ -219,7 +220,7 @@ class Copying:
             other.was = other.name or other.was
         self._choose()
         mesh = [other for other in self._others.values() if not other.address.leaf]
-        lost = self._linked.look(other for other in mesh if other.name and other.place and self._is_wanted(other))
+        lost = self._linked.look(other for other in mesh if other.name and self._is_wanted(other))
         if lost is None:
             return
         self._rereading.changed(lost, (other for other in mesh if other is self._upstream or not self.leaf))

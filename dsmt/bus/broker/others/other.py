@@ -17,6 +17,7 @@ Take = Callable[[str, Sequence[Arrived], BusReader], int]
 """Stores what a broker has; in how many ms it is to be tried again, 0 when it is stored."""
 
 STILL_S: Final = 5.0
+BEHIND_MS: Final = 15_000
 
 
 @dataclass(slots=True, eq=False)
@@ -84,11 +85,18 @@ class Linked:
     def look(self, others: Iterable[Other]) -> list[Other] | None:
         """These are linked now: those whose links were lost meanwhile; None where all is as it was.
 
-        Who was removed is lost as well, and who is linked anew.
+        Who was removed is lost as well, and who is linked anew. So is one of which much less was read than of another: what
+        it has is not here, whatever the others have given, and comes from them sooner.
         """
-        links = {one.name: (one, one.links) for one in others}
+        placed = [(one, one.place.time_ms) for one in others if one.place is not None]
+        newest_ms = max((at_ms for _, at_ms in placed), default=0)
+        links = {one.name: (one, one.links) for one, at_ms in placed if at_ms >= newest_ms - self._behind_ms(one.name)}
         if links == self._links:
             return None
         lost = [one for name, (one, number) in self._links.items() if links.get(name) != (one, number)]
         self._links = links
         return lost
+
+    def _behind_ms(self, name: str) -> int:
+        """By how much one that counts as linked may be behind; who was further behind has to have come nearer than that."""
+        return BEHIND_MS if name in self._links else BEHIND_MS // 3
