@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dsmt.operations.connection import Connection, Reading
     from dsmt.operations.local.home import Home
     from dsmt.operations.read.waiting import Applied
+    from dsmt.ports.files import Files
     from dsmt.ports.realm import BrokerAddress
     from dsmt.programs.configuration import RealmConfig
 
@@ -105,17 +106,19 @@ class CliContext:
             from dsmt.system.files import DiskFiles  # noqa: PLC0415 - the same
 
             operator, reached, waits_s = home.operator(), None, PATIENCE_S
+            known: Files | None = None  # who names brokers is answered by one of these, or by none
             if named is not None:
                 from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where brokers are named
 
                 reached = await located(home, operator, realm, named)
-            elif not is_up(home):  # where it is there is no need to look further
-                from dsmt.operations.local.asking import patience_s  # noqa: PLC0415 - the same
+            else:
+                known = DiskFiles(str(home.operator_file.parent), durable=False)  # where brokers are by now
+                if not is_up(home):  # where it is there is no need to look further
+                    from dsmt.operations.local.asking import patience_s  # noqa: PLC0415 - the same
 
-                waits_s = patience_s(home, realm)
+                    waits_s = patience_s(home, realm)
             with self.lasting() as waits:
                 waits(f"an answer at {some([one.address for one in reached or realm.addresses])}")
-                known = DiskFiles(str(home.operator_file.parent), durable=False)  # where brokers are by now
                 async with how(operator, realm, brokers=reached, known=known, patience_s=waits_s) as connection:
                     waits("")
                     SLOW.set(silent if self.json else _slow)

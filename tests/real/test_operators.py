@@ -50,6 +50,27 @@ def test_a_further_operator_acts_and_follows_the_realm_to_other_brokers_until_th
     asyncio.run(scenario())
 
 
+def test_a_command_that_names_a_broker_is_answered_by_that_one_or_by_none(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+
+    async def asked(name: str, address: str, code: int = 0) -> None:
+        said = await dsmt(home.root, "export", str(tmp_path / "history"), "--bus", f"dsmt://{address}", "--json", code=code)
+        assert (said.json["broker"] if code == 0 else said.error["code"]) == name
+
+    async def scenario() -> None:
+        try:
+            await dsmt(home.root, "up", "--nodes", "1", "--brokers", "2", "--detach")
+            listed = (await dsmt(home.root, "brokers", "--json")).json  # the home keeps which there are
+            for one in listed * 3:
+                await asked(f"broker/{one['broker']}", one["address"])
+            await dsmt(home.root, "broker", "remove", "b2", "--yes")
+            await asked("bus.unreachable", listed[1]["address"], code=7)
+        finally:
+            await end(home)
+
+    asyncio.run(scenario())
+
+
 def test_a_key_that_has_said_nothing_ends_with_the_name_of_who_was_given_it(tmp_path: Path) -> None:
     home, bobs = Home(tmp_path / "home"), tmp_path / "bob"
 
