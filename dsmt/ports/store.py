@@ -150,10 +150,13 @@ class Log(Protocol):
         """Up to `limit` rows after a row number, in order: all, retained facts only, or those and the signals between."""
         ...
 
-    def among(self, ranges: Sequence[tuple[str, str]], after: int, last: int, limit: int) -> list[Row]:
+    def among(
+        self, ranges: Sequence[tuple[str, str]], after: int, last: int, limit: int, *, winners_only: bool = False
+    ) -> list[Row]:
         """Up to `limit` rows behind a row number up to another, in order, in ranges of topics or addressed to anybody.
 
-        What a row costs that is not among them is a fraction of what one costs that is read.
+        With `winners_only` no superseded fact is. What a row costs that is not among them is a fraction of what one costs
+        that is read.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.others.copying import TURN
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.client.brokers import ATTACH_S
 from dsmt.bus.rules.source_marks import ASK_MS
@@ -40,6 +41,24 @@ async def test_a_broker_that_was_away_has_what_it_missed_and_says_until_then_tha
     await until(again._recorder.is_whole, 4)
     assert held(again) == held(b1)
     assert len(held(again)) > 600
+
+
+@scenario
+async def test_what_another_broker_has_is_stored_a_little_at_a_time_and_others_have_their_turns(r: TestRealm) -> None:
+    _, b2 = await mesh(r, "b1", "b2")
+    copying, parts, turns = b2._others.copying, list[int](), list[int]()
+    (other,) = copying._others.values()
+
+    def take(_: str, arrived: Any, __: Any) -> int:
+        if arrived[0] is None:
+            parts.append(len(arrived))
+            asyncio.get_running_loop().call_soon(lambda: turns.append(len(parts)))
+        return 0
+
+    copying._take = take
+    await copying._store(other, other.bus, [None] * (3 * TURN + 1))  # type: ignore[list-item, arg-type]
+    assert parts == [TURN, TURN, TURN, 1]
+    assert turns == [1, 2, 3, 4]
 
 
 @scenario

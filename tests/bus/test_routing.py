@@ -43,12 +43,12 @@ class Shelf:
         return row
 
     def rows(self, after, limit, *, winners_only=False, signals=False):
-        winning = set(self.winners.values())
-        found = [row for row in self.kept[after:] if not winners_only or row.row in winning or (signals and not row.fact)]
-        return found[: min(limit, 512)]
+        winning = {*self.winners.values(), *(row.row for row in self.kept if signals and not row.fact)}
+        return [row for row in self.kept[after:] if not winners_only or row.row in winning][: min(limit, 512)]
 
-    def among(self, ranges, after, last, limit):
-        return [row for row in self.kept[after:last] if row.to or any(a <= row.topic < b for a, b in ranges)][:limit]
+    def among(self, ranges, after, last, limit, *, winners_only=False):
+        found = [row for row in self.kept[after:last] if row.to or any(a <= row.topic < b for a, b in ranges)]
+        return [row for row in found if not (winners_only and row.fact and self.winners[row.topic] > row.row)][:limit]
 
     def signals(self, topics, after, limit):
         return [row for row in self.kept[after:] if not row.fact and row.topic in topics][:limit]

@@ -197,16 +197,16 @@ class FanOut:
 
     def pump(self) -> bool:
         """Read about one page for readers that are behind and have credit, in turns; whether there is more to do."""
-        behind = self._router.behind()
-        behind.sort(key=lambda one: (one.owner.served, one.served))
-        left, more = PAGE_ROWS, False
-        for at, subscription in enumerate(behind):
-            if left <= 0:
-                return more or at < len(behind)
-            self._served += 1
-            subscription.served = subscription.owner.served = self._served
-            read, again = self._page(subscription)
-            left, more = left - SUBSCRIPTION_ROWS - read, more or again
+        left, more = PAGE_ROWS, True
+        while more and left > 0:
+            more = False
+            for subscription in sorted(self._router.behind(), key=lambda one: (one.owner.served, one.served)):
+                if left <= 0:
+                    return True
+                self._served += 1
+                subscription.served = subscription.owner.served = self._served
+                read, again = self._page(subscription)
+                left, more = left - SUBSCRIPTION_ROWS - read, more or again
         return more
 
     def _cached(self, page: tuple[str, ...] | tuple[int, ...], read: Callable[[], list[Row]]) -> list[Row]:
@@ -252,7 +252,7 @@ class FanOut:
         if subscription.evidence:
             return self._store.signals(subscription.evidence, after, PAGE_ROWS)
         if last:
-            return self._store.among(subscription.ranges, after, last, PAGE_ROWS)
+            return self._store.among(subscription.ranges, after, last, PAGE_ROWS, winners_only=winners)
         signals = winners and subscription.signals
         read = partial(self._store.rows, after, PAGE_ROWS, winners_only=winners, signals=signals)
         return self._cached((after, winners, signals), read)

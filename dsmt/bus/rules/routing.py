@@ -38,7 +38,9 @@ ASKS: Final = 4
 OVERLAP_MS: Final = 60_000
 """How far a cursor of another store is rewound (rule D3)."""
 STRETCH: Final = 4096
-"""In how many rows the store looks for what a reader takes; who is no further behind reads the pages that others read."""
+"""In how many rows the store looks for what a reader takes."""
+NEAR: Final = 256
+"""Who is no further behind reads the page that others read: it has all of it then, though much is stored meanwhile."""
 INDEXED: Final = 16
 """Of how many topics a reader may be for the store to look for them one by one."""
 
@@ -120,12 +122,13 @@ class Subscription(Generic[Owner]):
         self._others = {one: tuple(pattern for first, pattern in others if first in (one, "+")) for one in firsts}
         if self.signals and self.name is None and len(self._exact) == len(self.patterns) <= INDEXED:
             self.evidence = self.patterns if all(map(is_evidence, self.patterns)) else ()
-        found = [] if self.conflate or self.evidence else ranges_of(self.patterns)
+        facts_only = self.conflate and not self.signals  # the store has an index of these
+        found = [] if facts_only or self.evidence else ranges_of(self.patterns)
         self.ranges = tuple(found) if EVERYTHING not in found and len(found) <= INDEXED else ()
 
     def stretch(self, head: int) -> int:
         """Up to which row the store looks for what it takes; 0 where it reads all rows (rule 6)."""
-        return self.after + STRETCH if self.ranges and head - self.after > STRETCH else 0
+        return min(self.after + STRETCH, head) if self.ranges and head - self.after > NEAR else 0
 
     def takes(self, row: Row) -> bool:
         """Whether it takes a row."""

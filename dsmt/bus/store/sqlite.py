@@ -248,9 +248,11 @@ class SqliteStore:
         only = ("AND (winner = 1 OR fact = 0)" if signals else "AND winner = 1") if winners_only else ""
         return self._rows(f"row > ? {only} ORDER BY row LIMIT ?", (after, limit))
 
-    def among(self, ranges: Sequence[tuple[str, str]], after: int, last: int, limit: int) -> list[Row]:
+    def among(
+        self, ranges: Sequence[tuple[str, str]], after: int, last: int, limit: int, *, winners_only: bool = False
+    ) -> list[Row]:
         """Up to `limit` rows behind a row number up to another, in order, in ranges of topics or addressed to anybody."""
-        return self._rows(*among(ranges, after, last, limit))
+        return self._rows(*among(ranges, after, last, limit, winners_only=winners_only))
 
     def signals(self, topics: Sequence[str], after: int, limit: int) -> list[Row]:
         """Up to `limit` signals that are evidence, on some topics, after a row number, in order."""

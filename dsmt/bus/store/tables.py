@@ -188,10 +188,13 @@ def restored_tree(db: Database) -> RowTree:
     return tree
 
 
-def among(ranges: Sequence[tuple[str, str]], after: int, last: int, limit: int) -> tuple[str, tuple[Any, ...]]:
+def among(
+    ranges: Sequence[tuple[str, str]], after: int, last: int, limit: int, *, winners_only: bool
+) -> tuple[str, tuple[Any, ...]]:
     """What selects the rows of a stretch that are on topics in some ranges, or addressed to anybody."""
+    only = "AND (winner = 1 OR fact = 0) " if winners_only else ""
     topics = " OR ".join(["(topic >= ? AND topic < ?)"] * len(ranges))
-    where = f"row > ? AND row <= ? AND ({topics} OR addressed <> '') ORDER BY row LIMIT ?"
+    where = f"row > ? AND row <= ? AND ({topics} OR addressed <> '') {only}ORDER BY row LIMIT ?"
     return where, (after, last, *(end for one in ranges for end in one), limit)
 
 

@@ -55,6 +55,8 @@ KEEP_S: Final = 1.0
 ASK_S: Final = 60.0
 ANSWER_S: Final = 20.0
 LAG_MS: Final = 30_000
+TURN: Final = 128
+"""How many events are stored before others have their turn."""
 _WAIT_S: Final = 1.0
 _LOOK_S: Final = 0.1
 
@@ -335,11 +337,14 @@ class Copying:
         await self._store(other, bus, arrived)
 
     async def _store(self, other: Other, bus: BusReader, arrived: Sequence[Arrived]) -> None:
-        while arrived and (ahead_ms := self._take(bus.broker, arrived, bus)):
-            other.early = ahead_ms > _WAIT_S * 1000
-            other.moved_at = self._clock.boottime()  # what cannot be stored here is no fault of its
-            self._log.warning("what another broker has waits", broker=bus.broker, ahead_ms=ahead_ms)
-            await asyncio.sleep(min(ahead_ms / 1000, _WAIT_S))
+        for first in range(0, len(arrived), TURN):
+            some = arrived[first : first + TURN]
+            while ahead_ms := self._take(bus.broker, some, bus):
+                other.early = ahead_ms > _WAIT_S * 1000
+                other.moved_at = self._clock.boottime()  # what cannot be stored here is no fault of its
+                self._log.warning("what another broker has waits", broker=bus.broker, ahead_ms=ahead_ms)
+                await asyncio.sleep(min(ahead_ms / 1000, _WAIT_S))
+            await asyncio.sleep(0)
         other.early = False
 
     def _reached(self, other: Other, mark: Complete | Bookmark, deliveries: Subscription) -> None:
