@@ -22,7 +22,7 @@ from dsmt.operations.local.making import reach_at
 from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import dump, root_issued
 from dsmt.trust.keys import SecretKey
-from tests.real.seat import dsmt
+from tests.real.seat import dsmt, start
 from tests.waiting import told
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
@@ -104,7 +104,8 @@ def test_a_machine_joins_with_one_line_and_is_used_and_comes_back(tmp_path: Path
     asyncio.run(play())
 
 
-def test_a_machine_that_was_away_learns_from_a_token_where_its_realm_is_now(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_machine_that_was_away_learns_from_a_token_where_its_realm_is_now(tmp_path: Path, *, runs: bool) -> None:
     async def play() -> None:
         there = tmp_path / "there"
         async with realm(tmp_path, there) as home:
@@ -113,12 +114,23 @@ def test_a_machine_that_was_away_learns_from_a_token_where_its_realm_is_now(tmp_
             known = Home(there).realm()
             former = ((f"127.0.0.1:{free_port()}", known.brokers[0][1]),)
             reach_at(Home(there), msgspec.structs.replace(known, brokers=former))
+            if runs:
+                begun = await start(there, "up", "--detach")  # it would wait for an answer
+                await until(lambda: _looks(Home(there).part("nodes", "web-1"), former[0][0]))
+                begun.kill()
+                await begun.wait()
             told = await dsmt(there, "join", token, "--json")
             assert (told.json["node"], told.json["made"]) == ("web-1", False)
             assert Home(there).realm() == known
             assert await alive(home) == {"n1", "web-1"}
 
     asyncio.run(play())
+
+
+async def _looks(node: Path, address: str) -> bool:
+    """Whether a node's manager has found nobody at an address."""
+    log = node / "container_manager.log"
+    return log.exists() and f"no broker answers at {address}" in log.read_text()
 
 
 def test_a_machine_that_has_joined_takes_what_is_typed_again_while_its_services_run_and_needs_no_token(

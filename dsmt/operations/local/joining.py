@@ -7,7 +7,8 @@ Rule 3: a home that has a node of this realm needs no token any more: it is told
     address that are typed, or the address that its machine has now (`settling`). If the realm does not let it in any more,
     it joins anew under its name: with its key, where only its certificate has ended. One that runs goes on as who it is now.
 Rule 4: where nobody answers at the addresses that the home knows, and somebody does where the token says, the home knows
-    those from then on: a realm may have got other brokers, or another engine, while this machine was away.
+    those from then on, and so does a node that runs: a realm may have got other brokers, or another engine, while this
+    machine was away.
 """
 
 from __future__ import annotations
@@ -147,6 +148,8 @@ async def _how_it_ended(home: Home, node: Identity, realm: RealmConfig) -> str:
         ended = await _ended(node, realm)
         if ended is not None:
             reach_at(home, realm)
+            for name in home.names("nodes"):
+                ask_to_end(home.part("nodes", name), "container_manager")  # one that runs looks where it did
     return ended or ""
 
 
