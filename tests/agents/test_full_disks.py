@@ -12,6 +12,7 @@ from dsmt.agents.shared.patient import AGAIN_S
 from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.reason import failed
 from dsmt.ports.processes import Exit
 
 from .managed import Managed
@@ -25,8 +26,12 @@ FILED = CHECKED.replace("    run:", "    files: [{to: conf, content: first}]\n  
 
 class FullDisk(MemoryFiles):
     full = False
+    broken = False
+    """It fails, and is not full."""
 
     def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        if self.full and self.broken:
+            raise failed("node.files", path=path, done="written", error="input/output error", other=False)
         if self.full:
             raise FailedError("fetch.no_space", "no space", need="1 KiB", path=path, free="0")
         super().write(path, content, mode=mode)
@@ -73,9 +78,11 @@ def kept_in(site: Site, path: str) -> SignedEvent | None:
     return kept(site.files.below(site.slot.directory), path, site.bus)
 
 
-def test_what_is_told_to_stop_on_a_full_disk_stops_and_the_fact_is_written_when_there_is_room() -> None:
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_is_told_to_stop_on_a_full_disk_stops_and_the_fact_is_written_when_there_is_room(broken: bool) -> None:
     async def main() -> None:
         site, disk, spec, agent = await filled()
+        disk.broken = broken
         fact = site.assign(spec, version=2, desired="stopped")
         await site.until("stopped", 30)
         assert not site.machine.alive
@@ -86,9 +93,11 @@ def test_what_is_told_to_stop_on_a_full_disk_stops_and_the_fact_is_written_when_
     in_virtual_time(main)
 
 
-def test_what_is_to_be_gone_from_a_full_disk_ends_and_its_agent_with_it_when_there_is_room() -> None:
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_is_to_be_gone_from_a_full_disk_ends_and_its_agent_with_it_when_there_is_room(broken: bool) -> None:
     async def main() -> None:
         site, disk, spec, agent = await filled()
+        disk.broken = broken
         site.assign(spec, version=2, node="n2")
         await site.until("gone", 30)
         assert not site.machine.alive
@@ -115,9 +124,11 @@ def test_a_spec_that_waits_for_room_is_not_written_any_more_when_its_slot_has_le
     in_virtual_time(main)
 
 
-def test_what_crashes_on_a_full_disk_is_started_again_for_its_record_is_there() -> None:
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_crashes_on_a_full_disk_is_started_again_for_its_record_is_there(broken: bool) -> None:
     async def main() -> None:
-        site, _, _, agent = await filled()
+        site, disk, _, agent = await filled()
+        disk.broken = broken
         for _ in range(3):
             begun = len(site.machine.programs)
             site.machine.alive[0].end(Exit(1, None))

@@ -18,12 +18,13 @@ class Disk(MemoryFiles):
         super().__init__()
         self.full: set[str] = set()
         self.code = "fetch.no_space"
+        self.fields: dict[str, bool] = {}
         self.tried: list[str] = []
 
     def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
         self.tried.append(path)
         if path in self.full:
-            raise FailedError(self.code, "cannot be written")
+            raise FailedError(self.code, "cannot be written", **self.fields)
         super().write(path, content, mode=mode)
 
 
@@ -127,10 +128,12 @@ def test_another_failure_is_that_of_who_writes_and_later_is_one_more_wait() -> N
     async def main() -> None:
         disk = Disk()
         writer = PatientWriter(disk)
-        disk.full, disk.code = {"a"}, "start.failed"
-        with pytest.raises(FailedError):
-            writer.write("a", b"1")
+        for code, fields in (("start.failed", {}), ("node.files", {"other": True})):
+            disk.full, disk.code, disk.fields = {"a"}, code, fields
+            with pytest.raises(FailedError):
+                writer.write("a", b"1")
         await writer.written()
+        disk.fields = {}
         disk.code = "fetch.no_space"
         writer.write("a", b"1")
         disk.code = "start.failed"

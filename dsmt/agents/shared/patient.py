@@ -1,9 +1,9 @@
-"""Patient writer: what an agent must write down and a full disk has no room for is written as soon as there is room.
+"""Patient writer: what an agent must write down and a disk does not take now is written as soon as it does.
 
 Rule 1: who writes goes on at once. Of each path what was to be written last is what comes to the disk, the path that has
     waited longest first.
-Rule 2: a disk that is full is tried again each `AGAIN_S`; any other failure is that of who writes, when it happens at once,
-    and later keeps nothing else waiting.
+Rule 2: a disk that is full, or fails, is tried again each `AGAIN_S`. That something else stands in the place, and any other
+    failure, is that of who writes, when it happens at once; later it keeps nothing else waiting. Nor does a file that fails.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from dsmt.errors import FailedError
 from dsmt.event.reason import WAITS_FOR_DISK
+from dsmt.logs import Logger
 from dsmt.ports.files import Files
 
 AGAIN_S: Final = 1.0
@@ -30,12 +31,12 @@ class PatientWriter:
         """Why something waits; None where nothing does."""
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file, now or as soon as there is room. Raises `FailedError` for what is no full disk."""
+        """Write a file, now or as soon as the disk takes it. Raises `FailedError` for what is not the disk's."""
         self._waiting[path] = content
         try:
             self._write(path)
         except FailedError as error:
-            if error.code not in WAITS_FOR_DISK:
+            if not _passes(error):
                 del self._waiting[path]
                 raise
             self._wait(error)
@@ -58,6 +59,8 @@ class PatientWriter:
         self.forget(path)
 
     def _wait(self, error: FailedError) -> None:
+        if self.lacking is None:
+            Logger().error("what is to be written waits", reason=str(error))
         self.lacking = error
         if self._again is None:
             self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._try_again)
@@ -71,3 +74,8 @@ class PatientWriter:
                 self._wait(error)
                 if error.code in WAITS_FOR_DISK:  # there is no room for the others either
                     return
+
+
+def _passes(error: FailedError) -> bool:
+    """Whether it is the disk that does not take it now."""
+    return error.code in WAITS_FOR_DISK or (error.code == "node.files" and not error.fields.get("other"))
