@@ -88,8 +88,11 @@ def remains(directory: Path) -> tuple[SetAside, ...]:
 
 
 def told(directory: Path) -> str:
-    """Where the last one lies; empty where none does."""
-    lie = _lie(directory)
+    """Where the last one lies; empty where none does, and where it cannot be looked, for want of a descriptor."""
+    try:
+        lie = _lie(directory)
+    except OSError:  # that is only told: it must end no broker
+        return ""
     return str(lie[-1].with_name(lie[-1].name.removesuffix(_NEW))) if lie else ""
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,8 @@ def run(serve: Callable[[], Awaitable[int]]) -> int:
     except* DsmtError as group:
         for error in leaves(group):
             Logger().error("cannot go on", code=error.code, reason=str(error))
-        sys.stderr.flush()
+        with suppress(OSError):  # the disk of the log may be why
+            sys.stderr.flush()
     leave_all()
     return code
 

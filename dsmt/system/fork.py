@@ -183,4 +183,5 @@ def _own_record(path: str) -> None:
         try:
             write_record(path, identity)
         except OSError as error:
-            sys.stderr.write(f"{path} cannot be written: {error}\n")
+            with suppress(OSError):  # the log may be on the same disk
+                sys.stderr.write(f"{path} cannot be written: {error}\n")

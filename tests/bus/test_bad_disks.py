@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 import sqlite3
 import subprocess
 
 import pytest
 
-from dsmt.bus.store.sqlite import SqliteStore
+from dsmt.bus.store import high_water
+from dsmt.bus.store.sqlite import LOG_BYTES, SqliteStore
 from dsmt.bus.store.sums import damaged
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, RefusedError
 from dsmt.ports.bus import Draft, Start
 from dsmt.ports.store import StoreFullError
-from dsmt.programs.damage import found_in
+from dsmt.programs.damage import found_in, told
 from tests.bus.realm import Pen, TestRealm, reading, scenario
+from tests.bus.stored import append
 from tests.waiting import until
 
 
@@ -142,6 +146,58 @@ async def test_a_store_that_cannot_be_written_for_another_reason_is_not_called_f
         await r.raw("operator/carol")
     del store.append
     await emission.acknowledged()
+
+
+def test_a_store_whose_log_cannot_be_brought_into_its_file_takes_no_more_than_a_bound_and_goes_on_when_it_can(tmp_path):
+    """SQLite tells nobody: what it has stored would stand in a log that grows for ever, on a disk that fails."""
+    store, log = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16), tmp_path / "s.db-wal"
+
+    def say(first: int, last: int) -> None:
+        for n in range(first, last):
+            store.append([append(n, size=50_000)])
+
+    say(1, 300)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "s.db").stat().st_size, before[1]))
+    try:
+        with pytest.raises(StoreFullError, match="cannot be written: disk I/O error"):
+            say(300, 500)
+        assert log.stat().st_size < LOG_BYTES + 200_000
+        head = store.head
+        with pytest.raises(StoreFullError):
+            say(500, 501)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    say(501, 502)
+    assert store.head == head + 1
+    assert log.stat().st_size < LOG_BYTES, "what the log took is given back"
+    assert len(store.rows(0, 1000)) == store.head
+    store.close()
+
+
+def test_a_store_of_which_it_cannot_be_read_how_far_it_came_is_called_damaged(tmp_path, monkeypatch):
+    SqliteStore(str(tmp_path / "s.db"), identity="a" * 16).close()
+
+    def broken(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(high_water.os, "pread", broken)
+    with pytest.raises(FailedError) as caught:
+        SqliteStore(str(tmp_path / "s.db"), identity="a" * 16)
+    assert caught.value.code == "store.damaged"
+    monkeypatch.undo()
+    SqliteStore(str(tmp_path / "s.db"), identity="a" * 16).close()
+
+
+def test_that_a_broker_cannot_look_what_was_set_aside_does_not_end_it(tmp_path, monkeypatch):
+    (tmp_path / "store.damaged-1.db").touch()
+    assert told(tmp_path).endswith("store.damaged-1.db")
+
+    def scarce(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "scandir", scarce)
+    assert told(tmp_path) == ""
 
 
 @pytest.mark.parametrize(

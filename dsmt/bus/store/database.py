@@ -2,6 +2,8 @@
 
 Rule 1: what SQLite raises is translated here: `StoreFullError` passes when there is room, `store.damaged` does not pass.
 Rule 2: a transaction is all or nothing, whatever ends it.
+Rule 3: SQLite brings its log into the file by itself, and tells nobody where it cannot, for a disk that fails in the file or
+    in a sync: the log grows, and nothing in it may ever come to the disk. A log that grows is looked at (`check_log`).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from dsmt.bus.store.sums import damaged, of_event, sum_of
@@ -30,7 +33,7 @@ class Database:
     """One SQLite file of this process; fulfils `ports.store.Meta`."""
 
     def __init__(self, path: str, connect: Callable[[str], sqlite3.Connection]) -> None:
-        self.path = path
+        self.path, self._log = path, Path(f"{path}-wal")
         try:
             self.connection = connect(path)
             self.connection.create_function("sum_of", -1, sum_of, deterministic=True)
@@ -94,6 +97,12 @@ class Database:
             if isinstance(error, FailedError):
                 raise
             raise self._translated(error) from error
+
+    def check_log(self, most: int) -> None:
+        """Bring the log into the file where it has more bytes than it ever needs. Raises `FailedError` where it cannot."""
+        with suppress(FileNotFoundError):  # none where all is in memory
+            if self._log.stat().st_size > most:
+                self.do("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def sync(self, *, always: bool) -> None:
         """Whether each commit is on the disk when it returns."""

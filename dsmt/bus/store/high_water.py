@@ -30,8 +30,11 @@ class HighWater:
                 self._file = os.open(path + SUFFIX, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def check(self, head: int) -> None:
-        """Raises `FailedError` when the store had more rows than these once."""
-        kept = b"" if self._file is None else os.pread(self._file, _LENGTH, 0)
+        """Raises `FailedError` when the store had more rows than these once, or may have had: how many cannot be read."""
+        try:
+            kept = b"" if self._file is None else os.pread(self._file, _LENGTH, 0)
+        except OSError as error:
+            raise damaged(self._path, f"how many rows it had cannot be read: {error.strerror}") from error
         parts = kept.decode("ascii", "replace").split()
         if len(parts) == 2 and parts[0] == self._identity and parts[1].isdecimal() and int(parts[1]) > head:
             raise damaged(self._path, f"its rows {head + 1} to {int(parts[1])} are lost")

@@ -66,6 +66,9 @@ CHECKPOINT_PAGES: Final = 500
 """The log is brought into the file, which waits for the disk, each 2 MiB, and everybody for that: 2 to 4 ms. Each 16 MiB it
 takes 16 to 35 ms; what is written again costs once, so a tenth more is stored in a second."""
 
+LOG_BYTES: Final = 8 * CHECKPOINT_PAGES * 1024
+"""A log that has more is not brought into the file: it is twice as long as one that is."""
+
 EDGE_ROWS: Final = 4096
 SCHEMA_VERSION: Final = 8
 """The form of the tables; 1 had no number. Those from which there are `STEPS` are brought into this one."""
@@ -186,7 +189,8 @@ class SqliteStore:
     # --- events --------------------------------------------------------------------------------------------------
 
     def append(self, batch: Sequence[Append]) -> list[int]:
-        """Store a batch in one commit; the row of each."""
+        """Store a batch in one commit; the row of each. Raises `FailedError`, also where what was stored reaches no disk."""
+        self._db.check_log(LOG_BYTES)
         if self._unsynced is None and not self.synced:
             self._not_synced()
         numbers = list(range(self.head + 1, self.head + 1 + len(batch)))
