@@ -145,6 +145,25 @@ async def test_one_whose_clock_is_wrong_keeps_nobody_from_the_others(r: TestReal
 
 
 @scenario
+async def test_the_only_broker_whose_machine_boots_years_ahead_of_its_certificate_goes_on_from_what_it_has_stored(
+    r: TestRealm,
+) -> None:
+    """Realm time never goes back: everybody's certificate would have ended for ever, though the clock is right soon."""
+    clock = TestClock()
+    broker = await r.broker(clock=clock)
+    alice = await r.client("operator/alice")
+    await alice.publish(Draft("user/t", {"n": 1}))
+    stored_ms = broker.now_ms()
+    clock.offset_s = 2 * 365 * 86_400.0
+    broker = await r.restarted(broker, clock=clock)  # of no boot is known that it is the same one
+    assert 0 <= broker.now_ms() - stored_ms < 30_000
+    await until(lambda: broker._recorder.time.ahead_s > 86_400)
+    await alice.publish(Draft("user/t", {"n": 2}))
+    clock.offset_s = 0.0
+    await until(lambda: abs(broker._recorder.time.ahead_s) < 10)
+
+
+@scenario
 async def test_the_only_broker_that_begins_with_no_store_and_no_time_is_set_right_by_an_operator(r: TestRealm) -> None:
     """Its machine lost its disk and knows no time yet: nobody's certificate would have begun, and no word could say so."""
     clock = TestClock(10_000 - time.time())

@@ -57,7 +57,7 @@ class Recorder:
             clock,
             tell=self._tell_clock,
             told_ms=config.told_ms,
-            certified_ms=identity.certificate.not_before * 1000,
+            certified_ms=(identity.certificate.not_before * 1000, identity.certificate.not_after * 1000),
         )
         self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
         self.words = Words(identity, next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)

@@ -7,12 +7,15 @@ Rule 3: what others bring back of what was decided may be ahead of it: then this
     clock is behind. What it signed itself once takes it there (`broker_time`); else it is told what to do, in its stats too.
 Rule 4: where no other broker tells the time, it is not before the certificate of this one begins: with a clock before that,
     as of a machine that has just booted and knows no time, and an empty store nobody could attach, nor say that it is right.
+    Nor is it one at which that has ended, as of a machine whose clock is years ahead at its boot: all would have ended, and
+    realm time never goes back.
 Rule 5: the time is kept each `KEEP_S`, and when an operator has changed it: a broker that is killed goes on from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from statistics import median
 from typing import Final
 
@@ -40,13 +43,14 @@ class Timekeeper:
         *,
         tell: Callable[[str], None],
         told_ms: int | None = None,
-        certified_ms: int = 0,
+        certified_ms: tuple[int, float] = (0, inf),
     ) -> None:
         self._name, self._meta, self._clock, self._tell = name, meta, clock, tell
         now = clock.boottime()
         wall_ms = clock.wall_ms() if told_ms is None else told_ms
-        last_ms = max(_last_arrival_ms(log), certified_ms if told_ms is None else 0)
-        self._time = BrokerTime(boot, wall_ms, now, kept=meta.get(KEPT), last_ms=last_ms)
+        begins_ms, ended_ms = certified_ms if told_ms is None else (0, inf)
+        last_ms = max(_last_arrival_ms(log), begins_ms)
+        self._time = BrokerTime(boot, wall_ms, now, kept=meta.get(KEPT), last_ms=last_ms, ended_ms=ended_ms)
         self._told_far, self._keep_at = False, now
         self._early_ms, self._early_until, self._told_early = 0, now, False
 

@@ -6,7 +6,8 @@ Rule 2: a wall clock that is more than `FAR_MS` off does not pull at all. That i
     which names the difference it means: said again later, or brought again to an empty store, it takes nothing else.
     Taken is a clock that is ahead at once; one that is behind pulls from then on, as rule 1 says, however far it is.
 Rule 3: a broker that is started again in the same boot goes on with its offset. In another boot, or when the realm begins,
-    it takes the wall clock, but never less than the last time that it has stored.
+    it takes the wall clock, but never less than the last time that it has stored. Nor one at which its own certificate has
+    ended: then it goes on from that last time, and the wall clock is far ahead.
 Rule 4: nor less than a time that it has once said itself: what it signed and others bring back is its own word, wherever
     its store is. Nobody else's word moves it, and nobody can sign this one.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from math import inf
 from typing import Final
 
 from dsmt.errors import UnusableEventError
@@ -27,12 +29,17 @@ FOLLOWED: Final = " followed"
 
 
 class BrokerTime:
-    """One broker's realm time. `boot` names the machine's boot, `now` is boot-time seconds, the rest is ms."""
+    """One broker's realm time. `boot` names the machine's boot, `now` is boot-time seconds, the rest is ms.
 
-    def __init__(self, boot: str, wall_ms: int, now: float, *, kept: bytes | None = None, last_ms: int = 0) -> None:
+    From `ended_ms` on no wall clock is taken for the time at a start.
+    """
+
+    def __init__(
+        self, boot: str, wall_ms: int, now: float, *, kept: bytes | None = None, last_ms: int = 0, ended_ms: float = inf
+    ) -> None:
         self._boot = boot
         offset, self._followed = _kept(kept, boot)
-        self._offset = float(wall_ms - now * 1000 if offset is None else offset)
+        self._offset = float((wall_ms if wall_ms < ended_ms else last_ms) - now * 1000 if offset is None else offset)
         self._offset = max(self._offset, last_ms - now * 1000)
         self._difference = wall_ms - now * 1000 - self._offset
         self._at = now
