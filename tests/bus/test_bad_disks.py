@@ -8,6 +8,8 @@ import os
 import resource
 import sqlite3
 import subprocess
+from collections.abc import AsyncIterator
+from hashlib import sha256
 
 import pytest
 
@@ -126,6 +128,11 @@ def test_a_full_disk_is_survived_and_what_waited_is_stored_when_there_is_room(tm
     full("memory", tmp_path)
 
 
+async def chunks(*content: bytes) -> AsyncIterator[bytes]:
+    for one in content:
+        yield one
+
+
 @scenario
 async def test_a_store_that_cannot_be_written_for_another_reason_is_not_called_full(r: TestRealm):
     broker = await r.broker()
@@ -137,6 +144,10 @@ async def test_a_store_that_cannot_be_written_for_another_reason_is_not_called_f
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
         raise store._db._translated(error)
 
+    store.blobs.put_chunk = lambda *_, **__: broken(None)
+    with pytest.raises(FailedError, match="disk I/O error") as caught:
+        await alice.put_blob(chunks(b"blob"), sha256(b"blob").digest())
+    assert "free space" not in caught.value.next
     store.append = broken
     emission = alice.emit(Draft("user/t", {"n": 1}))
     await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")

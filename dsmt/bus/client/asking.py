@@ -115,7 +115,7 @@ class Asking:
                 if put.busy:
                     raise _busy(put)
                 if not put.ok:
-                    raise FailedError("depot.full", put.message, next="free space on the broker's disk")
+                    raise FailedError("depot.full", put.message, next="see to the broker's disk, and put it again")
                 count += 1
         done, _ = await self._ask(f.BlobIs, f.BlobFinished(id=self._number(), digest=digest, chunks=count))
         if not done.ok and store() != at:
