@@ -144,6 +144,26 @@ async def test_who_cannot_keep_its_incarnation_goes_by_the_broker_s_word_and_los
     assert said[1].id.incarnation > last
 
 
+class _GivesNothing(MemoryFiles):
+    """A disk that fails where the incarnation is."""
+
+    def read(self, path: str) -> bytes | None:
+        raise FailedError("node.files", f"{path} cannot be read: input/output error")
+
+
+@scenario
+async def test_who_cannot_read_its_incarnation_goes_by_the_broker_s_word_and_writes_it_anew(r: TestRealm):
+    await r.broker()
+    disk = _GivesNothing()
+    await (eve := await r.client("operator/eve", kept=disk)).publish(Draft("user/t", {"n": 1}))
+    last = eve._publisher.signer.incarnation
+    await r.stop(eve)
+    eve = await r.client("operator/eve", kept=disk)
+    await eve.publish(Draft("user/t", {"n": 2}))
+    assert eve._publisher.signer.incarnation > last
+    assert MemoryFiles.read(disk, FILE) == str(eve._publisher.signer.incarnation).encode()
+
+
 def test_each_process_of_a_name_begins_above_the_one_before_whose_incarnation_was_kept():
     files = MemoryFiles()
     first = KeptIncarnation(files)

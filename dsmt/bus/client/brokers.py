@@ -42,13 +42,12 @@ class KnownBrokers:
         self._last: bytes | None = None
         self._tried: set[str] = set()
         """Those that were tried since the last attachment."""
-        kept = None if files is None else files.read(BROKERS_FILE)
-        if kept is not None:
-            try:
-                for one in self._opened(self._words.restore(kept)):
-                    self._words.take(one)
-            except UnusableEventError as error:
-                self._log.warning("kept brokers not used", reason=str(error))
+        try:
+            kept = None if files is None else files.read(BROKERS_FILE)
+            for one in () if kept is None else self._opened(self._words.restore(kept)):
+                self._words.take(one)
+        except (FailedError, UnusableEventError) as error:  # what cannot be read is told again
+            self._log.warning("kept brokers not used", reason=str(error))
 
     @property
     def all(self) -> tuple[BrokerAddress, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from dsmt.errors import FailedError
@@ -15,7 +16,9 @@ class KeptIncarnation:
 
     def __init__(self, files: Files | None) -> None:
         self._files = files
-        kept = None if files is None else files.read(FILE)
+        kept = None
+        with suppress(FailedError):  # what cannot be read is not known: the broker's word is awaited
+            kept = None if files is None else files.read(FILE)
         self.last = int(kept) if kept is not None and kept.isdigit() else None
         """That of the process before; None when it is not known."""
 
