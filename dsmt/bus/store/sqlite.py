@@ -65,7 +65,6 @@ _MEMORY: Final = "file:store?vfs=memdb"
 CHECKPOINT_PAGES: Final = 500
 """The log is brought into the file, which waits for the disk, each 2 MiB, and everybody for that: 2 to 4 ms. Each 16 MiB it
 takes 16 to 35 ms; what is written again costs once, so a tenth more is stored in a second."""
-
 LOG_BYTES: Final = 8 * CHECKPOINT_PAGES * 1024
 """A log that has more is not brought into the file: it is twice as long as one that is."""
 

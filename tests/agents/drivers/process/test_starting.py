@@ -123,7 +123,7 @@ def test_a_directory_that_a_users_program_has_removed_is_told_as_such(launch, tm
             await ProcessDriver().start(replace(launch("pass"), directory=str(tmp_path / "gone"), user="nobody"))
         assert (caught.value.code, "the directory is not found" in caught.value.message) == ("start.cannot_exec", True)
 
-    for above in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+    for above in [one for one in (tmp_path, *tmp_path.parents) if "pytest" in str(one)]:
         above.chmod(above.stat().st_mode | 0o711)
     asyncio.run(main())
 
