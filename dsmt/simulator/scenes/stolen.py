@@ -2,7 +2,8 @@
 
 Rule 1: the thief and the owner are on two sides of a partition. The owner signs anew what stands, and ends the key.
 Rule 2: when they have met all brokers and controllers hold the same, and of what is void nothing wins where anything else
-    is known. What was started by a void word runs until the owner has said again what is to run.
+    is known. What was started by a void word runs until the owner has said again what is to run; but for what a slot keeps
+    where that has failed in another one, which is kept as any earlier revision is (A18).
 Rule 3: the broker that has taken the thief's words may have no room to displace them, and end before it has.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
+from dsmt.controllers.rollout import Governing
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.registry import is_fact
@@ -21,6 +23,8 @@ from dsmt.simulator.fleet import Fleet
 from dsmt.simulator.kinds import scale, update
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.play import Play
+from dsmt.view import Fleet as ViewedFleet
+from dsmt.view import SlotKey
 
 FOUND_S: Final = 4.0
 """Until then who does not reach a broker any more is attached to the other one."""
@@ -204,8 +208,18 @@ async def _void_runs(play: Play) -> list[str]:
     while void and play.now < until:
         await asyncio.sleep(1.0)
         lives = [life for node in play.fleet.nodes.values() for life in node.host.lives if life.ended > play.now]
-        void = sorted(f"{life.slot} in revision {life.revision}" for life in lives if int(life.revision or 0) >= VOID)
+        begun = [life for life in lives if int(life.revision or 0) >= VOID]
+        kept = _kept(play.fleet) if begun else ()
+        void = sorted(f"{life.slot} in revision {life.revision}" for life in begun if life.slot not in kept)
     return [f"J3: {one} runs, which nobody has applied who is believed" for one in void]
+
+
+def _kept(fleet: Fleet) -> set[str]:
+    """The slots that keep what they have, for what stands has failed in another one (A18)."""
+    governing = Governing(ViewedFleet(fleet.view(), fleet.world.now_ms, fleet.broker.name))
+    places = {slot: slot.split("/") for slot in fleet.wanted()}
+    governs = {slot: governing.of(SlotKey(name, part, int(index))) for slot, (name, part, index) in places.items()}
+    return {slot for slot, one in governs.items() if one is not None and one.kept is not None}
 
 
 async def never_quiet(play: Play) -> list[str]:
