@@ -41,6 +41,13 @@ def begun(directory: Path) -> dict[str, list[int]]:
     return {one.name: sorted(int(pid) for pid in one.read_text().split()) for one in directory.iterdir()}
 
 
+async def all_begun(made: Fleet, written: Path, service: str) -> dict[str, list[int]]:
+    """The same once all of a service have written that: each counts as running a moment before it has."""
+    own = set(made.pids(service).values())
+    await eventually(f"what {service} writes", lambda: own.issubset(begun(written).get(service, ())))
+    return begun(written)
+
+
 def play(directory: Path, scenario: Callable[[Fleet, Path], Awaitable[None]], **wanted: int) -> None:
     async def within() -> None:
         (directory / "begun").mkdir()
@@ -98,7 +105,7 @@ def test_a_realm_whose_only_server_has_lost_its_disk_is_as_before_and_nothing_ru
             await made.apply(spec(name, 3, written))
             await made.ready(name, 3)
         await dsmt(made.home.root, "remove", "gone", "--yes", "--wait=60s")
-        programs, before = made.pids("kept"), begun(written)
+        programs, before = made.pids("kept"), await all_begun(made, written, "kept")
         others = [("controllers", name, "controller") for name in made.home.names("controllers")]
         for n, lost in enumerate((others, [])):
             with stopped(made.processes_of_node("n3")):
@@ -107,9 +114,10 @@ def test_a_realm_whose_only_server_has_lost_its_disk_is_as_before_and_nothing_ru
             await whole_again(made, 3)
             await made.apply(spec(f"new{n}", 3, written))
             await made.ready(f"new{n}", 3)
-            assert begun(written) == {**before, f"new{n}": sorted(made.pids(f"new{n}").values())}
+            after = await all_begun(made, written, f"new{n}")
+            assert after == {**before, f"new{n}": sorted(made.pids(f"new{n}").values())}
             assert made.pids("kept") == programs
-            before = begun(written)
+            before = after
         listed = (await dsmt(made.home.root, "status", "--json")).json
         assert {one["service"] for one in listed["services"]} == {"kept", "new0", "new1"}
         assert not any(seen.signed.event.topic.endswith("/verdict") for seen in made.watch.seen)
@@ -123,7 +131,7 @@ def test_three_servers_that_have_all_lost_their_disks_get_streams_when_an_operat
     async def scenario(made: Fleet, written: Path) -> None:
         await made.apply(spec("kept", 2, written))
         await made.ready("kept", 2)
-        programs, before = made.pids("kept"), begun(written)
+        programs, before = made.pids("kept"), await all_begun(made, written, "kept")
         servers = made.home.names("brokers")
         logs = [made.home.part("brokers", one) / "broker.log" for one in servers]
         lose_disks(made, servers)

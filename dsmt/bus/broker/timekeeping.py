@@ -7,8 +7,8 @@ Rule 3: what others bring back of what was decided may be ahead of it: then this
     clock is behind. What it signed itself once takes it there (`broker_time`); else it is told what to do, in its stats too.
 Rule 4: where no other broker tells the time, it is not before the certificate of this one begins: with a clock before that,
     as of a machine that has just booted and knows no time, and an empty store nobody could attach, nor say that it is right.
-    Nor is it one at which that has ended, as of a machine whose clock is years ahead at its boot: all would have ended, and
-    realm time never goes back.
+    Nor is it one at which that has ended, where something is stored of before: the machine's clock may be years ahead at its
+    boot, all would have ended, and realm time never goes back.
 Rule 5: the time is kept each `KEEP_S`, and when an operator has changed it: a broker that is killed goes on from there.
 """
 
@@ -48,8 +48,10 @@ class Timekeeper:
         self._name, self._meta, self._clock, self._tell = name, meta, clock, tell
         now = clock.boottime()
         wall_ms = clock.wall_ms() if told_ms is None else told_ms
-        begins_ms, ended_ms = certified_ms if told_ms is None else (0, inf)
-        last_ms = max(_last_arrival_ms(log), begins_ms)
+        begins_ms, ends_ms = certified_ms if told_ms is None else (0, inf)
+        stored_ms = _last_arrival_ms(log)
+        ended_ms = ends_ms if 0 < stored_ms < ends_ms else inf
+        last_ms = max(stored_ms, begins_ms)
         self._time = BrokerTime(boot, wall_ms, now, kept=meta.get(KEPT), last_ms=last_ms, ended_ms=ended_ms)
         self._told_far, self._keep_at = False, now
         self._early_ms, self._early_until, self._told_early = 0, now, False
