@@ -148,7 +148,7 @@ def test_three_servers_that_have_all_lost_their_disks_get_streams_when_an_operat
         await whole_again(made, 2)
         await made.apply(spec("new", 2, written))
         await made.ready("new", 2)
-        assert begun(written) == {**before, "new": sorted(made.pids("new").values())}
+        assert await all_begun(made, written, "new") == {**before, "new": sorted(made.pids("new").values())}
         assert made.pids("kept") == programs
 
     play(tmp_path, scenario, nodes=2, brokers=3)
