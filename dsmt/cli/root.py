@@ -1,4 +1,4 @@
-"""The root of the command line: finds the command, and turns every error into one sentence and an exit code.
+"""The root of the command line: finds the command; turns each error, a full disk too, into a sentence and an exit code.
 
 Rule 1: exit codes and the error object are those of docs/reference/commands.md.
 Rule 2: a closed pipe ends a command with 0 and no message; an interrupt with 130, and with a word on what goes on.

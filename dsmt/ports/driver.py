@@ -137,8 +137,8 @@ class Driver(Protocol):
     async def clear(self, *, deadline: float, spared: Sequence[Handle] = ()) -> tuple[int, ...]:
         """End at once all programs of the container, whichever agent started them; wait at most `deadline` s for that.
 
-        The `spared` ones live on, with all that they forked. For who knows of nothing else that runs: an agent that was
-        killed after a start and before it wrote that down has left what no record names. Returns the pids that do not die;
-        empty is the good case.
+        The `spared` ones live on, with all that they forked; handles of other drivers may be among them, and say
+        nothing. For who knows of nothing else that runs: an agent that was killed after a start and before it wrote
+        that down has left what no record names. Returns the pids that do not die; empty is the good case.
         """
         ...

@@ -1,4 +1,4 @@
-"""Where a realm is reached: what every client of the bus is configured with."""
+"""Where a realm is reached: what each client of the bus is configured with; and which refusals end it (`ENDED`)."""
 
 from __future__ import annotations
 

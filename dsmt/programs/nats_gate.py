@@ -1,5 +1,6 @@
-"""The process of the gate beside a NATS server; its directory is a broker's (`programs.configuration`).
+"""The process of the gate beside a NATS server; it looks how full that server's disk is (`ServerDisk`).
 
+Its directory is a broker's (`programs.configuration`).
 A server that a full disk has refused a write once writes no more, however much room there is later: who sees that there
 is has it begin anew.
 """

@@ -1,4 +1,4 @@
-"""What to say to a key that is not ours: the neighbours' word, the hyphen, the wrong place, the typing mistake."""
+"""What to say to a key that is not ours: a neighbour's (`keys.NEIGHBOURS`), a hyphen, a wrong place, a typing mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identities: a key with the certificates that make it somebody, and how new ones are issued.
+"""Identities: a key with the certificates that make it somebody, how new ones are issued, and for how long (`YEAR_S`).
 
 Rule 1: a delegated certificate is a subset of its issuer's in grant, quota, time and depth: what its role may do today and
     its issuer's certificate, which an earlier version made, does not give, is left out.

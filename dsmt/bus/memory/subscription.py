@@ -40,6 +40,10 @@ class MemorySubscription:
         self._token = token
         self._realm.wake()
 
+    def stored(self, row: int) -> None:
+        """Nobody asks it: of what is in one memory nobody keeps a copy (`COPY` is not declared)."""
+        raise AssertionError(row)
+
     def tell(self, told: Delivery) -> None:
         """Tell the reader of what is no event."""
         self._told.append(told)

@@ -1,4 +1,4 @@
-"""Backoff: how long a client waits before it tries to attach again.
+"""Backoff: how long a client waits before it tries to attach again, longer after what `ports.realm.ENDED` names.
 
 Rule 1: each failure doubles the wait, up to the most; who was attached begins anew.
 Rule 2: who was revoked, or whose certificate has ended, waits longer: only an operator changes that (J3). So does

@@ -149,7 +149,8 @@ async def a_container_is_cleared_but_for_what_is_spared_and_no_other_is(at: Fact
         return [await at.driver(container).adopt(handle) is not None for container, handle in asked]
 
     assert await live() == [True, True, True]
-    assert await at.driver().clear(deadline=TIMES, spared=(spared,)) == ()
+    anothers = Handle({"of": "another driver"})
+    assert await at.driver().clear(deadline=TIMES, spared=(anothers, spared)) == ()
     assert await live() == [True, False, True]
     assert await at.driver().clear(deadline=TIMES) == ()
     assert await live() == [False, False, True]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import dsmt
-from dsmt.agents.drivers import MAKERS
-from dsmt.ports.driver import Launch, Mount
+from dsmt.agents.drivers import MAKERS, roots_of
+from dsmt.agents.rules.record import InstanceRecord
+from dsmt.ports.driver import Handle, Launch, Mount
 from dsmt.simulator.engine.host import Host
 from dsmt.simulator.engine.rng import Stream
 from dsmt.simulator.engine.run import run as simulate
@@ -18,7 +19,7 @@ from dsmt.spec.drivers import BUILT, DRIVERS
 from dsmt.system.procfs import become_subreaper
 from dsmt.system.watch import nobody
 
-from .contract import CONTAINED, EVERY, OTHERS, REAL
+from .contract import CONTAINED, EVERY, OTHERS, REAL, kept, started
 
 SCRIPTS = {
     "stays": "trap 'exit 0' TERM; echo ready; sleep 600 & wait",
@@ -93,6 +94,22 @@ HELD = [("simulator", one) for one in EVERY] + [(word, one) for word in BUILT fo
 def test_every_driver(word, holds, tmp_path, leaves_nothing):
     at = Simulated() if word == "simulator" else Real(word, tmp_path, leaves_nothing)
     at.run(holds(at))
+
+
+@pytest.mark.parametrize("word", BUILT)
+def test_whoever_is_no_agent_finds_the_process_of_a_program_by_its_handle(word, tmp_path, leaves_nothing):
+    """`dsmt down`, for one, has nothing but the record of an agent that is dead."""
+    at = Real(word, tmp_path, leaves_nothing)
+
+    async def main():
+        driver = at.driver()
+        instance = await started(driver, at.launch("stays"))
+        record = InstanceRecord(boot="", driver=word, process=kept(instance.handle))
+        assert [root.pid for root in roots_of(record)] == [instance.pid]
+        assert driver.root(Handle({"of": "another driver"})) is None
+        assert await instance.kill(deadline=5.0) == ()
+
+    at.run(main())
 
 
 def test_no_agent_names_a_process_of_an_instance():
