@@ -118,7 +118,7 @@ class CliContext:
 
                     waits_s = patience_s(home, realm)
             with self.lasting() as waits:
-                waits(f"an answer at {some([one.address for one in reached or realm.addresses])}")
+                waits(f"an answer at {some(list(dict.fromkeys(one.address for one in reached or realm.addresses)))}")
                 async with how(operator, realm, brokers=reached, known=known, patience_s=waits_s) as connection:
                     waits("")
                     SLOW.set(silent if self.json else _slow)

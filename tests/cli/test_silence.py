@@ -13,6 +13,7 @@ from dsmt.cli.command import CliContext
 from dsmt.errors import TransportError
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.read.sight import patience
+from dsmt.ports.realm import BrokerAddress
 from tests.cli.in_process import AWAY, Run
 
 HUNG = TransportError("bus.stranger", "the broker hangs")
@@ -45,6 +46,18 @@ def test_who_waits_for_a_broker_that_does_not_answer_is_told_so(
     assert code == AWAY
     assert told.startswith('{"error":' if more else "waiting for an answer at 127.0.0.1:1\ndsmt: the broker hangs")
     assert told.count("\n") == (1 if more else 2)
+
+
+def test_an_address_that_may_be_one_of_several_brokers_is_named_once(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def located(*_: Any) -> list[BrokerAddress]:
+        return [BrokerAddress(address="127.0.0.1:9", public=bytes([number]) * 32) for number in (1, 2)]
+
+    monkeypatch.setattr("dsmt.operations.connection.reading", hung)
+    monkeypatch.setattr("dsmt.operations.local.brokers.located", located)
+    _, told = run("ps", "--bus", "dsmt://127.0.0.1:9", home=made, attached=False)
+    assert told.startswith("waiting for an answer at 127.0.0.1:9\ndsmt: the broker hangs")
 
 
 def test_up_says_that_it_waits_for_a_broker_that_hangs(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
