@@ -19,12 +19,11 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.registry import is_fact
 from dsmt.simulator.engine.host import Host
-from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.fleet import Fleet, key_of
 from dsmt.simulator.kinds import scale, update
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.play import Play
 from dsmt.view import Fleet as ViewedFleet
-from dsmt.view import SlotKey
 
 FOUND_S: Final = 4.0
 """Until then who does not reach a broker any more is attached to the other one."""
@@ -217,8 +216,7 @@ async def _void_runs(play: Play) -> list[str]:
 def _kept(fleet: Fleet) -> set[str]:
     """The slots that keep what they have, for what stands has failed in another one (A18)."""
     governing = Governing(ViewedFleet(fleet.view(), fleet.world.now_ms, fleet.broker.name))
-    places = {slot: slot.split("/") for slot in fleet.wanted()}
-    governs = {slot: governing.of(SlotKey(name, part, int(index))) for slot, (name, part, index) in places.items()}
+    governs = {slot: governing.of(key_of(slot)) for slot in fleet.wanted()}
     return {slot for slot, one in governs.items() if one is not None and one.kept is not None}
 
 
