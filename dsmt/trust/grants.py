@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
+from dsmt.errors import UnusableEventError
 from dsmt.event.registry import TOPICS, as_pattern, lookup, owner_of, unify
 from dsmt.event.topic import covers, is_topic, matches
 from dsmt.trust.certificate import Certificate
@@ -128,6 +129,17 @@ def may_say(certificate: Certificate, topic: str) -> bool:
     """Whether the holder of a certificate may write a topic under its name (rule 4)."""
     name, patterns = certificate.subject, certificate.publish
     return may_write(name, topic) and (is_usual(name, patterns) or may(patterns, topic))
+
+
+def denied(name: str, topic: str) -> UnusableEventError:
+    """That a source may not write a topic: nobody of its role may, or its certificate is of before they could."""
+    said = f"{name} may not publish {topic}"
+    if not may_write(name, topic):
+        return UnusableEventError("trust.denied", said)
+    role, rest = name.split("/", 1)
+    whose = f"node/{rest.split('/', 1)[0]}" if role in {"agent", "monitor"} else name.split(".", 1)[0]
+    lacking = f"{said}: its certificate does not grant that"
+    return UnusableEventError("trust.denied", lacking, next=f"dsmt cert rotate {whose}")
 
 
 @lru_cache(maxsize=4096)

@@ -31,7 +31,7 @@ from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.payload import canonical
 from dsmt.trust import certificate as cwt
 from dsmt.trust.certificate import Certificate, SignedCertificate, bounded
-from dsmt.trust.grants import is_name, may_say, widens
+from dsmt.trust.grants import denied, is_name, may_say, widens
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.keys import verify as verify_ed25519
 from dsmt.trust.proven import ProvenSignatures, Verify
@@ -341,7 +341,7 @@ class TrustStore:
             if granted and not_before <= at_s <= not_after:
                 return None
         if any(not_before <= at_s <= not_after for not_before, not_after, _ in terms):
-            return UnusableEventError("trust.denied", f"{event.source} may not publish {event.topic}")
+            return denied(event.source, event.topic)
         said = f"certificate of {event.source} was not valid at the time of the event"
         return UnusableEventError("trust.expired", said)
 

@@ -1,14 +1,18 @@
 """Events: a store opens what its signer may say, and nothing that anybody says for another."""
 
 import cbor2
+import pytest
 
+from dsmt.errors import UnusableEventError
 from dsmt.event.codec import seal
 from dsmt.event.hlc import hlc
 from dsmt.trust import store as trust_store
+from dsmt.trust.certificate import issue
+from dsmt.trust.grants import denied, may_say
 from dsmt.trust.keys import SecretKey, verify
 from dsmt.trust.proven import remembering
 from dsmt.trust.store import TrustStore
-from tests.trust.refusals import AGENT, NODE, STATUS, refusal
+from tests.trust.refusals import AGENT, NODE, STATUS, certificate, refusal
 
 
 def test_an_event_within_its_certificate_is_opened(realm):
@@ -65,6 +69,20 @@ def test_a_topic_that_is_in_no_row_is_refused_to_everybody(realm):
     store = realm.store()
     for name in realm.identities:
         assert refusal(store, realm.says(name, "nowhere/at/all")) == "trust.denied"
+
+
+def test_who_has_a_certificate_of_before_a_topic_was_there_is_told_to_rotate_it(realm):
+    agent, node = realm.identities[AGENT], realm.identities[NODE]
+    older = issue(certificate(realm, AGENT, publish=agent.certificate.publish[1:]), node.key)
+    store = TrustStore(realm.realm)
+    store.add_all([node.chain[0].raw, older.raw])
+    lacking = next(topic for topic in ("app/web/x", STATUS, "source/" + AGENT) if not may_say(older.certificate, topic))
+    with pytest.raises(UnusableEventError) as caught:
+        store.open(realm.says(AGENT, lacking))
+    assert (caught.value.code, caught.value.next) == ("trust.denied", "dsmt cert rotate node/n1")
+    assert "its certificate does not grant that" in caught.value.message
+    assert denied("operator/alice.x7", "user/x").next == "dsmt cert rotate operator/alice"
+    assert denied(AGENT, "config/brake").next == "", "no certificate would help"
 
 
 def test_a_certificate_counts_at_the_time_of_the_event(realm):
