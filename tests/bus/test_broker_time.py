@@ -57,7 +57,7 @@ def test_a_wall_clock_that_is_far_off_is_told_and_not_followed_even_a_little(hou
     time = begun()
     time.seen(START_MS + hours * 3_600_000, 100.0)
     assert time.is_far
-    assert time.ahead_s == hours * 3600
+    assert time.ahead_ms(START_MS + hours * 3_600_000, 100.0) == hours * 3_600_000
     assert time.now_ms(3_700.0) == START_MS + 3_600_000
     time.seen(START_MS + 3_600_000, 3_700.0)
     assert not time.is_far
@@ -110,7 +110,7 @@ def test_it_goes_ahead_to_a_time_that_it_has_once_said_itself_and_never_back() -
     assert time.was(START_MS + 1, 100.0)
     assert time.was(START_MS + 60_000, 110.0)
     assert time.now_ms(110.0) == START_MS + 60_000
-    assert time.ahead_s == -50.0, "its wall clock is behind now"
+    assert time.ahead_ms(START_MS + 10_000, 110.0) == -50_000, "its wall clock is behind now"
     assert time.is_far
     assert not time.was(START_MS + 59_000, 110.0)
     assert time.now_ms(111.0) == START_MS + 61_000
@@ -121,7 +121,7 @@ def test_the_difference_that_is_named_may_be_off_by_as_much_as_a_clock_may_be(na
     time = begun()
     time.seen(START_MS + 50_000, 100.0)
     assert time.accept(named_s) is taken
-    assert time.ahead_s == (0.0 if taken else 50.0)
+    assert time.ahead_ms(START_MS + 50_000, 100.0) == (0 if taken else 50_000)
 
 
 def test_a_clock_that_is_off_by_just_what_counts_is_followed_and_by_more_it_is_not() -> None:
@@ -134,9 +134,58 @@ def test_a_clock_that_is_off_by_just_what_counts_is_followed_and_by_more_it_is_n
     assert time.is_far
 
 
+def keeper_of(clock: Any, told: list[str], *, kept: bytes | None = None) -> Timekeeper:
+    """A timekeeper of an empty store."""
+    log: Any = SimpleNamespace(head=0, rows=lambda *_: [])
+    meta: Any = SimpleNamespace(get=lambda _: kept, put=lambda *_: None)
+    return Timekeeper("broker/b1", "boot", log, meta, clock, tell=told.append)
+
+
+def stopped_at(now: float = 100.0, wall_ms: int = START_MS) -> Any:
+    """A machine's clocks, which a test moves."""
+    clock: Any = SimpleNamespace(now=now, ms=wall_ms)
+    clock.boottime, clock.wall_ms = lambda: clock.now, lambda: clock.ms
+    return clock
+
+
 def test_by_how_much_the_clock_is_ahead_is_known_from_the_start() -> None:
-    again = BrokerTime("boot", START_MS + DAY_MS, 200.0, kept=begun().kept)
+    again = keeper_of(stopped_at(200.0, START_MS + DAY_MS), [], kept=begun().kept)
     assert again.ahead_s == (DAY_MS - 100_000) / 1000
+
+
+@pytest.mark.parametrize("others", [1, 2, 3, 6])
+@pytest.mark.parametrize("off_ms", [DAY_MS, -DAY_MS])
+def test_a_clock_that_is_far_off_is_told_by_as_much_as_it_is_however_many_other_brokers_are_right(
+    others: int, off_ms: int
+) -> None:
+    clock, told = stopped_at(), list[str]()
+    keeper = keeper_of(clock, told)
+    clock.ms += off_ms
+    for _ in range(3):
+        keeper.look([keeper.now_ms()] * others)
+    assert keeper.ahead_s == off_ms / 1000
+    side = "ahead of" if off_ms > 0 else "behind"
+    assert told == [f"the clock of broker/b1's machine is 86400 s {side} realm time, and is not followed"]
+    clock.ms -= off_ms
+    keeper.look([keeper.now_ms()] * others)
+    assert [said.endswith("right again") for said in told] == [False, True]
+    assert keeper.now_ms() == START_MS
+
+
+def test_a_clock_that_is_behind_and_right_by_an_operators_word_pulls_beside_another_broker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, told = stopped_at(), list[str]()
+    keeper = keeper_of(clock, told)
+    clock.ms -= 300_000
+    keeper.look([keeper.now_ms()])
+    monkeypatch.setattr(timekeeping, "accepted", lambda *_: keeper.ahead_s)
+    assert keeper.obey([])
+    for _ in range(1_000):
+        clock.now, clock.ms = clock.now + 1, clock.ms + 1_000
+        keeper.look([START_MS + round((clock.now - 100) * 1000)])
+    assert keeper.now_ms() == START_MS + 990_000
+    assert "goes slower" in told[-1]
 
 
 @scenario

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from dsmt.cli import member_screens
@@ -41,6 +42,10 @@ def test_a_clock_a_day_ahead_is_shown_with_what_to_do_and_accepted_twice_in_a_ro
             (alert,) = [one for one in status(sight, made.trust(), []).alerts if one.code == "broker.clock"]
             assert (alert.target, alert.who) == ("broker/b1", "you")
             assert "dsmt clock accept b1" in alert.next
+            at_ms, told = sight.passing.stats["b1"]
+            sight.passing.stats["b2"] = (at_ms, msgspec.structs.replace(told, clock_ahead_s=0.0))
+            (alert,) = [one for one in status(sight, made.trust(), []).alerts if one.code == "broker.clock"]
+            assert (alert.target, alert.next) == ("broker/b1", "set it as those of b2 are"), "nobody is to accept that"
             await clocks.accept(bob, "b1", by="bob", reason="it is right")
             await until(lambda: abs(broker.now_ms() - clock.wall_ms()) < 1_000)
 

@@ -1,7 +1,8 @@
 """Timekeeping: a broker's realm time over its life: what is told of it, and what its next start is given (rule J4).
 
-Rule 1: the wall clock is looked at in each tick, or the median of it and of the time that other brokers tell. That it is far
-    off, is followed slowly, or is right again is told once.
+Rule 1: the wall clock is looked at in each tick, or the median of it and of the time that other brokers tell; it alone where
+    an operator has said so of one that is behind. That it is far off itself, whatever the others tell, is followed slowly,
+    or is right again is told once.
 Rule 2: an operator's word is obeyed when it is stored.
 Rule 3: what others bring back of what was decided may be ahead of it: then this broker's store began anew, and its machine's
     clock is behind. What it signed itself once takes it there (`broker_time`); else it is told what to do, in its stats too.
@@ -63,7 +64,7 @@ class Timekeeper:
     @property
     def ahead_s(self) -> float:
         """By how much the machine's clock is ahead of realm time, in seconds."""
-        return self._time.ahead_s
+        return self._time.ahead_ms(self._clock.wall_ms(), self._clock.boottime()) / 1000
 
     @property
     def early_s(self) -> float:
@@ -82,9 +83,12 @@ class Timekeeper:
 
     def look(self, others_ms: Sequence[int] = ()) -> None:
         """Look at the machine's clock, and at what other brokers say (rule 1)."""
-        self._time.seen(round(median((self._clock.wall_ms(), *others_ms))), self._clock.boottime())
-        if self._time.is_far != self._told_far:
-            self._told_far = self._time.is_far
+        wall_ms = self._clock.wall_ms()
+        pulls_ms = wall_ms if self._time.is_followed else round(median((wall_ms, *others_ms)))
+        self._time.seen(pulls_ms, self._clock.boottime())
+        is_far = abs(self.ahead_s) * 1000 > FAR_MS and not self._time.is_followed
+        if is_far != self._told_far:
+            self._told_far = is_far
             self._tell(self._said())
         if bool(self.early_s) != self._told_early:
             self._told_early = bool(self.early_s)

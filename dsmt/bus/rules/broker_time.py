@@ -41,7 +41,7 @@ class BrokerTime:
         offset, self._followed = _kept(kept, boot)
         self._offset = float((wall_ms if wall_ms < ended_ms else last_ms) - now * 1000 if offset is None else offset)
         self._offset = max(self._offset, last_ms - now * 1000)
-        self._difference = wall_ms - now * 1000 - self._offset
+        self._difference = self.ahead_ms(wall_ms, now)
         self._at = now
 
     @property
@@ -50,14 +50,18 @@ class BrokerTime:
         return f"{self._boot} {self._offset:.3f}{FOLLOWED if self._followed else ''}".encode()
 
     @property
-    def ahead_s(self) -> float:
-        """By how much the wall clock is ahead of realm time, in seconds."""
-        return self._difference / 1000
-
-    @property
     def is_far(self) -> bool:
         """Whether the wall clock is so far off that it does not count."""
         return abs(self._difference) > FAR_MS and not self._followed
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether a clock that is far behind pulls, on an operator's word."""
+        return self._followed
+
+    def ahead_ms(self, wall_ms: int, now: float) -> float:
+        """By how much a clock is ahead of realm time."""
+        return wall_ms - now * 1000 - self._offset
 
     def now_ms(self, now: float) -> int:
         """Realm time in ms."""
@@ -74,7 +78,7 @@ class BrokerTime:
     def seen(self, wall_ms: int, now: float) -> None:
         """Look at the wall clock."""
         self.now_ms(now)
-        before, self._difference = self._difference, wall_ms - now * 1000 - self._offset
+        before, self._difference = self._difference, self.ahead_ms(wall_ms, now)
         if abs(self._difference) <= FAR_MS or abs(self._difference - before) > FAR_MS:
             self._followed = False  # it is there, or it was set anew
 

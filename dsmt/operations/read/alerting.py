@@ -265,16 +265,17 @@ def _of_brokers(sight: Sight, found: Found) -> list[Alert]:
 def _of_stats(sight: Sight) -> list[Alert]:
     """Brokers whose clock is not followed, or too far behind, who withhold, or had a damaged store."""
     said = sorted(sight.passing.stats.items())
+    right = [name for name, (_, told) in said if abs(told.clock_ahead_s) * 1000 <= FAR_MS]
     off = [
         Alert(
             target=f"broker/{name}",
             code="broker.clock",
             message=f"the clock of its machine is {off_by(told.clock_ahead_s)}, so it is not followed",
-            next=f"set it, or dsmt clock accept {name}",
+            next=f"set it as those of {some(right)} are" if right else f"set it, or dsmt clock accept {name}",
             who="you",
         )
         for name, (_, told) in said
-        if abs(told.clock_ahead_s) * 1000 > FAR_MS
+        if name not in right
     ]
     off += [
         Alert(
