@@ -122,6 +122,27 @@ def test_what_another_revision_has_replaced_before_it_was_ready_has_failed_and_s
     assert line == "web  r1 was replaced before it was ready: dsmt history web names what stands"
 
 
+def test_what_was_removed_and_is_gone_before_it_was_ready_was_replaced_and_what_nobody_knows_here_yet_is_waited_for(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits goes on at another broker while theirs is away: that may not have the service yet, or not any more."""
+    blank, gone, told = Realm("n1"), Realm("n1"), list[str]()
+    gone.say("operator/alice", "tombstone/service/web", Tombstone(by="alice", reason="not needed"))
+    seen = list[Realm]()
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        while seen:
+            yield sight(seen.pop(0))
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    seen += [blank, realm, blank, gone]
+    assert wait(waiting.settled, applied(1), tell=told.append).outcome == "superseded"
+    assert [text.rpartition(": ")[2] for text in told][::2] == ["broker b1 has not heard of it yet"] * 2
+    seen += [gone, blank, gone]  # one of that name was removed before, and this broker has not heard of the next one
+    with pytest.raises(TransportError, match="the connection ended, and web r1 is not ready"):
+        wait(waiting.settled, applied(1))
+
+
 def test_who_waits_for_the_end_of_what_is_not_there_is_told_whether_it_ever_was(realm: Realm) -> None:
     with pytest.raises(NotFoundError, match="there is no service wbe") as never:
         wait(waiting.wait_for, Target("wbe"), "gone")

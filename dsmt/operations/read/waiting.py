@@ -10,6 +10,8 @@ Rule 4: what is held by hand, or has ended well and is not run again, is not wai
     when it has stayed so for `PARKED_MS`: what is held, or has failed, is not called ready.
 Rule 5: a revision goes no further while an instance in which it was tried is stopped by hand, and it is tried in no other of
     its component. Who waits for it is told so when that has stayed so for `PARKED_MS`: before, it may be started again.
+Rule 6: what a broker does not know yet, to which who waits went meanwhile, is waited for; what has been removed since it was
+    seen is not.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
+from math import inf
 from typing import Final, TypeVar
 
 import msgspec
@@ -275,11 +278,16 @@ class _Settling:
         self._applied, self._counted = applied, counted
         self._target, self._lasting, self._stopped = Target(applied.service), Lasting(), Lasting()
         self._spec: EventId | None = None
+        self._epoch = inf
 
     def seen(self, sight: Sight) -> Applied | None:
         """What became of it, when that is known. Raises `FailedError` where it goes no further (rule 5)."""
-        applied, entry = self._applied, sight.view.services[self._applied.service]
-        if entry.spec is not None and self._is_another(entry.spec):
+        applied, entry = self._applied, sight.view.services.get(self._applied.service)
+        if entry is None or entry.spec is None:
+            is_gone = sight.view.epoch(f"service/{applied.service}/spec") > self._epoch
+            return msgspec.structs.replace(applied, outcome="superseded") if is_gone else None
+        self._epoch = entry.spec.signed.event.epoch or 0
+        if self._is_another(entry.spec):
             return msgspec.structs.replace(applied, outcome="superseded")
         free = self._waited_for(sight)
         current = [row for row in free if self._stands(sight, row)]
@@ -309,6 +317,9 @@ class _Settling:
 
     def far(self, sight: Sight) -> str:
         """How far it is."""
+        entry = sight.view.services.get(self._applied.service)
+        if entry is None or entry.spec is None:
+            return f"broker {sight.broker} has not heard of it yet"
         ends = [f"{instance} is to end" for instance in unwanted(sight, self._target)]
         waits = [f"it waits until {row.instance} is started" for row in self._holding(sight)]
         so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
