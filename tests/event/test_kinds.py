@@ -7,15 +7,16 @@ import pytest
 
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.event.hlc import hlc
-from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Session, TrimRecord
+from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Session, TrimRecord, Withheld
 from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.instance import Command, Endpoint, Health, LogLines, Progress, Status
+from dsmt.event.kinds.joining import JoinRefused, JoinRequest, Renewed, RenewalRequest, TokenFact
 from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Probe
 from dsmt.event.kinds.realm import BrakeWord, BrokerWord, ClockWord, EngineWord, NodesetFact, Revoked, Tombstone
 from dsmt.event.kinds.row import KindRow
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Previous, Slot, SlotControl
-from dsmt.event.kinds.source import Heartbeat, KeeperReplaced, Started
+from dsmt.event.kinds.source import Following, Heartbeat, KeeperReplaced, Started, TakenDown
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.registry import TOPICS, lookup
@@ -60,6 +61,10 @@ def health(word, evidence="", why=None):
 
 def command(**arguments):
     return Command(id="c", verb="RETRY", generation=1, asker="operator/alice.x7", arguments=arguments)
+
+
+def token(**about):
+    return TokenFact(**{"role": "node", "name": "*", "labels": {}, "expires_ms": 1, "by": "bob", **about})
 
 
 def lines(*told):
@@ -204,12 +209,35 @@ SENTENCES = [
     ("config/clock/b1", ClockWord(ahead_s=3.24, **BY), 'the clock of b1\'s machine, +3.2 s, is right, says alice: "disk"'),
     ("trust/revoked/0f/root", Revoked(by="bob", name="node/n1"), "has its key revoked by bob"),
     ("trust/revoked/0f/root", Revoked(**BY), 'has its key 0f revoked by alice: "disk"'),
+    ("node/n1/following", Following(word="operator/bob#1-2"), "follows the realm where that moves"),
+    ("controller/c1/following", Following(word="w", lacks="nats-py"), "cannot follow the realm: nats-py"),
+    ("node/n1/down", TakenDown(by="operator/bob.x7"), "is taken down, says bob"),
+    (
+        "broker/b1/withheld/b2", Withheld(count=2, source="node/n1", incarnation=1, sequence=7),
+        "does not give b1 what it has said to hold: node/n1 #7",
+    ),
+    (
+        "broker/b1/withheld/b2", Withheld(count=0, source="", incarnation=0, sequence=0),
+        "gives b1 all that it has said to hold",
+    ),
+    ("trust/token/a1", token(), "lets one node join with any name, says bob"),
+    ("trust/token/a1", token(name="db-*", **BY), 'lets one node join with the name db-*, says alice: "disk"'),
+    ("trust/token/a1", token(revoked=True, key="0f", **BY), 'is revoked by alice: "disk"'),
+    ("trust/token/a1", token(key="0f", member="db-1"), "is used: db-1 joins"),
+    ("joining/a1/request", JoinRequest(name="db-1", public=b""), "asks to join as db-1"),
+    ("joining/a1/refused", JoinRefused(key="0f", code="c", message="it is used"), "may not join: it is used"),
+    ("node/n1/renewal", RenewalRequest(expires_ms=1), "asks for the next certificate"),
+    ("node/n1/certificate", Renewed(certificate=b""), "has its certificate renewed"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("topic", "record", "words"), SENTENCES, ids=[words for _, _, words in SENTENCES])
 def test_an_event_says_this_of_its_subject(topic, record, words):
     assert said(topic, record, version=3) == words
+
+
+def test_of_each_record_there_is_a_sentence_here():
+    assert {row.record for row in TOPICS} - {type(record) for _, record, _ in SENTENCES} == {None}
 
 
 def test_each_row_with_a_record_has_a_sentence_and_no_other_has():

@@ -118,6 +118,14 @@ def test_what_differs_in_anything_else_is_written_and_read_as_in_full(field, val
     assert {*OTHERWISE, "sequence", "chain", "time", "data"} == set(Event.__struct_fields__)
 
 
+@pytest.mark.parametrize(("field", "value"), OTHERWISE.items(), ids=list(OTHERWISE))
+def test_what_is_alike_in_all_else_is_read_by_the_one_before_with_all_else(field, value):
+    about = {"version": 3, "epoch": 1, field: value}
+    like, next_ = a_user_event(70_000, **about), a_user_event(70_001, **about)
+    assert by_the_one_before(payload(next_), like) == next_
+    assert in_full(payload(next_)) == next_
+
+
 @pytest.mark.parametrize("count", [0, 1, 23, 24, 300])
 def test_data_of_any_number_of_keys_is_written_as_in_full(count):
     encoder = Encoder()
