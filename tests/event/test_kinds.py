@@ -10,7 +10,7 @@ from dsmt.event.hlc import hlc
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Session, TrimRecord, Withheld
 from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.instance import Command, Endpoint, Health, LogLines, Progress, Status
-from dsmt.event.kinds.joining import JoinRefused, JoinRequest, Renewed, RenewalRequest, TokenFact
+from dsmt.event.kinds.joining import JoinRefused, JoinRequest, RenewalRequest, Renewed, TokenFact
 from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Probe
 from dsmt.event.kinds.realm import BrakeWord, BrokerWord, ClockWord, EngineWord, NodesetFact, Revoked, Tombstone
 from dsmt.event.kinds.row import KindRow

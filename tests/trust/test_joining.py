@@ -2,11 +2,13 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.event.kinds import joining as kinds
-from dsmt.trust.grants import read_patterns
-from dsmt.trust.identity import YEAR_S, delegate, root_issued
+from dsmt.trust.certificate import issue
+from dsmt.trust.grants import read_patterns, widens
+from dsmt.trust.identity import YEAR_S, Identity, delegate, root_issued
 from dsmt.trust.joining import (
     NODE_S,
     PREFIX,
@@ -112,6 +114,16 @@ def test_who_may_not_give_a_token_hears_what_to_do(realm):
     assert caught.value.next == "dsmt cert rotate operator/alice.x7, then try again"
 
 
+SAID = {
+    "token.unknown": ("no operator has made this token", "dsmt token create makes one"),
+    "token.revoked": ("the token was revoked", "ask for another: dsmt token create"),
+    "token.expired": ("the token has expired", "ask for another: dsmt token create"),
+    "token.name": ("", "dsmt join TOKEN --name NAME"),
+    "token.taken": ("there is a node web-1 already, with another key", "dsmt node remove web-1"),
+    "token.used": ("the token was used already, by web-3", "each machine needs its own"),
+}
+
+
 @pytest.mark.parametrize(
     ("token", "asked", "holders", "code"),
     [
@@ -130,7 +142,9 @@ def test_a_request_that_is_not_answered_is_told_why_and_what_to_do(realm, token,
     with pytest.raises(RefusedError) as caught:
         check_request(request, token, now_ms=1_000_000, holders=lambda _: holders)
     assert caught.value.code == code
-    assert caught.value.next
+    said = SAID[code]
+    assert said[0] in caught.value.message
+    assert said[1] in caught.value.next
 
 
 def test_a_request_that_fits_passes_also_when_its_own_key_has_used_the_token_before(realm):
@@ -150,6 +164,15 @@ def test_what_an_issuer_certifies_is_a_node_within_its_own_life_and_its_agents_b
     store = realm.store()
     store.add(made.raw)
     assert [one.certificate.subject for one in store.chain(made.certificate.key_id, "node/n7")] == ["node/n7", "issuer/i1"]
+
+
+def test_an_issuer_of_an_earlier_version_certifies_no_more_than_it_may_itself(realm):
+    """Else nobody would believe who joins by it."""
+    issuer = realm.identities["issuer/i1"]
+    raw = replace(issuer.certificate, publish=issuer.certificate.publish[1:])
+    older = Identity(issuer.key, (issue(raw, realm.root),))
+    made = node_certificate(older, "n7", realm.key("n7").public, now_s=realm.now, serial=ID)
+    assert widens(raw, made.certificate) == ""
 
 
 def test_of_two_uses_of_a_token_the_one_that_stands_ends_the_other(realm):
@@ -187,7 +210,10 @@ def test_of_two_keys_under_one_name_the_one_that_was_given_first_stands_unless_t
             for serial, one, at in zip(ids, (first, second), said_ms, strict=True)
         }
         now_ms = 1000 * (realm.now + 1 + days * 86400)
-        return [one for one, _ in lost([first, second], uses, lambda *_: stands, now_ms=now_ms)]
+        keys = {first.key_id.hex(), second.key_id.hex()} if stands else set()
+        return [
+            one for one, _ in lost([first, second], uses, lambda key, name: key in keys and name == "node/n7", now_ms=now_ms)
+        ]
 
     assert ended(0) == [second]
     assert ended(0, said_ms=(6, 5)) == [first]

@@ -194,6 +194,13 @@ def test_a_revocation_ends_something_known_and_is_counted_once(realm, key_id):
     assert not store.is_revoked(key_id(NODE))
 
 
+def test_what_the_root_has_ended_is_ended_also_where_nobody_has_met_it(realm, key_id):
+    store = TrustStore(realm.realm)
+    realm.revoke(store, NODE)
+    assert store.is_revoked(key_id(NODE))
+    assert not store.is_revoked(key_id(AGENT))
+
+
 def test_a_key_that_has_two_names_ends_under_the_one_whose_issuer_ended(realm, key_id):
     store, key = realm.store(), realm.identities[AGENT].key
     second = "agent/n2/db/app/0"
