@@ -31,7 +31,7 @@ class Deciding:
         return Situation(
             duty=owed.duty,
             wanted=None if plan is None else plan.wanted,
-            running=None if run is None else run.wanted,
+            running=None if run is None else run.goal,
             installed=record.installed,
             configured=record.configured,
             prepared=present.prepared,
@@ -39,7 +39,7 @@ class Deciding:
             unheeded=facts.cause is not None and (facts.epoch, facts.generation) != (record.epoch, record.generation),
             condemned=run is not None and run.condemned is not None,
             restart_asked=present.restart_asked,
-            outgoing=None if old is None else old.wanted,
+            outgoing=None if old is None else old.goal,
             ready=run is not None and run.health.serves,
             followed=run is not None and run.followed,
             overlaps=plan is not None and plan.component.overlaps,

@@ -37,7 +37,7 @@ class HandOver:
         record = self._memory.record
         if run.instance is None:
             return
-        self._memory.save(**after.handed_over(record, run.wanted, handle=run.instance.handle, began=run.began))
+        self._memory.save(**after.handed_over(record, run.goal, handle=run.instance.handle, began=run.began))
         self._serving.hold()
 
     def resume(self, run: Run) -> None:
@@ -56,7 +56,7 @@ class HandOver:
         kept = self._memory.record.outgoing
         old = self._present.old
         if old is not None and old.life.alive and kept is not None:
-            self._serving.go_back(kept.ports, old.wanted.generation)
+            self._serving.go_back(kept.ports, old.goal.generation)
 
     async def end(self) -> None:
         """Stop the old copy, if there is one."""

@@ -22,7 +22,7 @@ class Run:
     """One life of the program. `plan`, `site`, `launch` are None when it was taken over and its spec is not known."""
 
     life: Life
-    wanted: Goal
+    goal: Goal
     began: float
     health: HealthMonitor
     instance: Instance | None = None

@@ -101,14 +101,14 @@ class Resuming:
 
     def _adopt_before(self, instance: Instance, old: Outgoing) -> None:
         """Take over the copy that an earlier agent has let go."""
-        run = self._run(instance, old.ran, old.began_s, ready=True)
+        run = self._run(instance, old.goal, old.began_s, ready=True)
         self._runner.watch(run)
         self._handover.resume(run)
 
     def _adopt(self, instance: Instance, same: RunPlan | None) -> None:
         """Take over what runs; `same` is its plan, if that is what was obeyed last."""
         record = self._memory.record
-        run = self._run(instance, record.ran, record.began_s, ready=record.ready)
+        run = self._run(instance, record.goal, record.began_s, ready=record.ready)
         self._present.run = run
         if same is not None:
             self._runner.give_plan(run, same)
@@ -129,7 +129,7 @@ class Resuming:
     def _adopt_ending(self, instance: Instance, same: RunPlan | None) -> None:
         """Take over what an earlier agent has told to end: it is told once more, and its end waits for that."""
         record = self._memory.record
-        self._present.run = run = self._run(instance, record.ran, record.began_s, ready=False)
+        self._present.run = run = self._run(instance, record.goal, record.began_s, ready=False)
         if same is not None:
             self._runner.give_plan(run, same)
         if record.state is Told.FAILED:
@@ -139,9 +139,9 @@ class Resuming:
         self._present.restart_asked = run.condemned is None
         self._reporter.again(pid=instance.pid)
 
-    def _run(self, instance: Instance, wanted: Goal, began: float, *, ready: bool) -> Run:
+    def _run(self, instance: Instance, goal: Goal, began: float, *, ready: bool) -> Run:
         health = monitor_of(None, self._deps.clock.boottime(), resumed=ready)
-        run = Run(self._life(health), wanted, began, health, instance)
+        run = Run(self._life(health), goal, began, health, instance)
         run.begun.set()
         return run
 

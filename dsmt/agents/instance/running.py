@@ -139,7 +139,7 @@ class Runner:
         """What a status says of a run besides its state."""
         record = self._memory.record
         return {
-            "generation": run.wanted.generation,
+            "generation": run.goal.generation,
             "revision": record.revision if run.plan is None else run.plan.revision,
             "pid": run.pid,
             "restarts": record.restarts,
@@ -174,7 +174,7 @@ class Runner:
         self._failing.note_good(run)
         self._supervision.policy = plan.component.restart
         self._memory.save(**after.taken_over(plan.wanted), **after.writes_on(self._memory.record, plan.revision))
-        before, run.wanted = run.check, plan.wanted
+        before, run.goal = run.check, plan.wanted
         self.give_plan(run, plan)
         if before != run.check:
             now, served = self._deps.clock.boottime(), run.health.serves
@@ -251,7 +251,7 @@ class Runner:
         self._memory.note(process=None, last_exit=self._failing.last(ended, ran, None, at_ms))  # what follows depends on it
         plan = self._deciding.plan_to_start()
         new, failure = None, None
-        if plan is not None and run.launch is not None and run.site is not None and plan.wanted == run.wanted:
+        if plan is not None and run.launch is not None and run.site is not None and plan.wanted == run.goal:
             try:
                 new = await self._spawn(plan, run.site, run.launch)
                 self._note_start(new, plan)
@@ -260,7 +260,7 @@ class Runner:
         turned = new is not None or failure is not None
         why = self._failing.why(ended, ran, started=run.health.started, turned=turned)
         last = self._failing.last(ended, ran, why, at_ms)
-        self._failing.tell(why, verdict, last, run.wanted.generation)
+        self._failing.tell(why, verdict, last, run.goal.generation)
         await asyncio.sleep(0)
         if new is not None and self._present.run is new and new.life.alive:
             self._tell_start(new)
@@ -351,7 +351,7 @@ class Runner:
             if isinstance(effect, life.Failed):
                 self._failing.note(effect.verdict, now)
                 told = self._memory.record.last_exit
-                self._failing.tell(run.condemned, effect.verdict, told, run.wanted.generation)
+                self._failing.tell(run.condemned, effect.verdict, told, run.goal.generation)
         self._memory.save(asked=True)
         ended, _ = await self._stopper.end(run, effects)
         self._present.ended()

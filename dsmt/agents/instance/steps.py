@@ -102,11 +102,11 @@ class Steps:
         run = self._present.run
         if run is None:
             return
-        if self._memory.record.installed != (run.wanted.install_key,):
-            self._memory.save(installed=(run.wanted.install_key,))
+        if self._memory.record.installed != (run.goal.install_key,):
+            self._memory.save(installed=(run.goal.install_key,))
         with contextlib.suppress(FailedError):
             for name in self._deps.files.names(FILES):
-                if f"{FILES}/{name}" != place_of(run.wanted.install_key):
+                if f"{FILES}/{name}" != place_of(run.goal.install_key):
                     self._deps.files.remove(f"{FILES}/{name}")
 
     async def leave(self) -> None:

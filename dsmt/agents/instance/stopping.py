@@ -106,7 +106,7 @@ class Stopper:
         policy = plan.component.stop
         argv = tuple(expand(word, site.values) for word in policy.command or ())
         try:
-            with under_way(self._context, "stop", run.wanted):
+            with under_way(self._context, "stop", run.goal):
                 self._installer.begin_log("stop")
                 await self._installer.command(argv, plan, site, log="stop", timeout_s=policy.grace_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the command's

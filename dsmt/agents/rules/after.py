@@ -69,10 +69,10 @@ def ended(record: InstanceRecord, wanted: Goal | None, policy: RestartPolicy | N
         return None
     last = record.last_exit
     if last is None or not _ran(last):
-        return wanted or record.ran
+        return wanted or record.goal
     if policy is not None and not leaves(policy, clean=last.code == 0):
         return None
-    return record.ran
+    return record.goal
 
 
 def _ran(last: LastExit | None) -> bool:

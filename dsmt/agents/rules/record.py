@@ -56,7 +56,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """How often it had been restarted when it was let go: what its successor fails is not its own."""
 
     @property
-    def ran(self) -> Goal:
+    def goal(self) -> Goal:
         """What it was started for."""
         return Goal(self.install_key, self.run_key, self.run_generation, self.run_restart)
 
@@ -136,7 +136,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Why it failed, as that was told, and what comes next."""
 
     @property
-    def ran(self) -> Goal:
+    def goal(self) -> Goal:
         """What its program was started for last."""
         return Goal(self.install_key, self.run_key, self.run_generation, self.run_restart)
 

@@ -18,7 +18,7 @@ Rule 9: what keeps it from starting is told after `TOLD_AFTER_S`, and what else 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -112,19 +112,6 @@ class _Count:
     error: str = ""
 
 
-@dataclass(slots=True)
-class _State:
-    started: bool = False
-    ready: bool | None = None
-    live: bool = True
-    over: bool = False
-    evidence: str = "no check has ended yet"
-    told: str = ""
-    """What was told last of a start that has not passed (rule 9)."""
-    tell_after_s: float = TOLD_AFTER_S
-    counts: dict[Role, _Count] = field(default_factory=dict)
-
-
 class HealthMonitor:
     """The machine of one run. `now` is boot-time seconds.
 
@@ -144,75 +131,78 @@ class HealthMonitor:
         self._spec = spec
         self._healthy_after_s = healthy_after_s
         self._began = now
-        self._state = _State()
+        self._started, self._live, self._over = False, True, False
+        self._ready: bool | None = None
+        self._evidence = "no check has ended yet"
+        self._told = ""
+        """What was told last of a start that has not passed (rule 9)."""
+        self._tell_after_s = TOLD_AFTER_S
+        self._counts: dict[Role, _Count] = {}
         self._anew = anew and resumed is True
         startup = None if spec is None else spec.startup
         if resumed is not None:
-            self._state.started = True
-            self._state.ready = None if anew and resumed else resumed
+            self._started = True
+            self._ready = None if anew and resumed else resumed
             self._begin_watching(now)
             if anew and spec is not None:
                 self._begin_anew(spec, now)
         elif startup is not None:
-            self._state.counts[Role.STARTUP] = _Count(startup, now)
+            self._counts[Role.STARTUP] = _Count(startup, now)
 
     @property
     def started(self) -> bool:
         """Whether the start-up phase is over."""
-        return self._state.started
+        return self._started
 
     @property
     def is_ready(self) -> bool:
         """Whether it is ready by its present checks or, with none, has lived long enough."""
-        return self._state.ready is True
+        return self._ready is True
 
     @property
     def serves(self) -> bool:
         """Whether it may be served: it is ready, or was by other checks, and these have not said otherwise (rule 8)."""
-        return self._state.ready is not False and (self.is_ready or self._anew)
+        return self._ready is not False and (self.is_ready or self._anew)
 
     def due(self) -> float:
         """When there is something to do next; infinity when there is not."""
-        state = self._state
-        if state.over:
+        if self._over:
             return FOREVER
-        times = [count.due for count in state.counts.values()]
-        if not state.started:
-            times.append(self._deadline() if Role.STARTUP in state.counts else self._began)
-        elif state.ready is not True and not state.counts:
+        times = [count.due for count in self._counts.values()]
+        if not self._started:
+            times.append(self._deadline() if Role.STARTUP in self._counts else self._began)
+        elif self._ready is not True and not self._counts:
             times.append(self._began + self._healthy_after_s)
         return min(times, default=FOREVER)
 
     def timer(self, now: float) -> list[Effect]:
         """Time has passed."""
-        state = self._state
-        if state.over:
+        if self._over:
             return []
         effects: list[Effect] = []
-        if not state.started and Role.STARTUP not in state.counts:
-            state.started = True
+        if not self._started and Role.STARTUP not in self._counts:
+            self._started = True
             self._begin_watching(now)
             effects.append(Started("it has no start-up check"))
-        elif not state.started and now >= self._deadline() and state.counts[Role.STARTUP].due > now:
-            state.over = True
-            return [TimedOut(state.evidence, now - self._began)]
+        elif not self._started and now >= self._deadline() and self._counts[Role.STARTUP].due > now:
+            self._over = True
+            return [TimedOut(self._evidence, now - self._began)]
         if self._lived_long_enough(now):
-            state.ready = True
+            self._ready = True
             effects.append(Ready("none", f"alive for {self._healthy_after_s:g} s; no health check", checked=False))
         return effects
 
     def _lived_long_enough(self, now: float) -> bool:
-        state = self._state
-        unchecked = state.started and not state.counts and state.ready is not True
+        unchecked = self._started and not self._counts and self._ready is not True
         return unchecked and now >= self._began + self._healthy_after_s
 
     def end(self) -> None:
         """It is being ended: nothing is due any more."""
-        self._state.over = True
+        self._over = True
 
     def tries(self, now: float) -> list[Try]:
         """The tries to make now; each must be answered by `result`."""
-        due = [(role, count) for role, count in self._state.counts.items() if count.due <= now and not self._state.over]
+        due = [(role, count) for role, count in self._counts.items() if count.due <= now and not self._over]
         if len(due) == 2 and _same(due[0][1].check, due[1][1].check):
             found = [Try((due[0][0], due[1][0]), due[0][1].check)]
         else:
@@ -223,13 +213,12 @@ class HealthMonitor:
 
     def result(self, tried: Try, *, passed: bool, evidence: str, broken: bool, now: float) -> list[Effect]:
         """A try has ended."""
-        state = self._state
         effects: list[Effect] = []
         name = tried.check.how.__struct_config__.tag
-        state.evidence = evidence
+        self._evidence = evidence
         for role in tried.roles:
-            count = state.counts.get(role)
-            if state.over or count is None:
+            count = self._counts.get(role)
+            if self._over or count is None:
                 continue
             count.due = now + _pause(role, count)
             if broken:
@@ -243,76 +232,72 @@ class HealthMonitor:
         return effects
 
     def _judge(self, role: Role, count: _Count, name: str, evidence: str, now: float) -> list[Effect]:
-        state = self._state
         if role is Role.STARTUP:
             return self._judge_start(count, name, evidence, now)
         if role is Role.LIVENESS:
             return self._judge_liveness(count, name, evidence)
-        if count.good >= count.check.passes and state.ready is not True and state.live:
-            state.ready = True
-            live = state.counts.get(Role.LIVENESS)
+        if count.good >= count.check.passes and self._ready is not True and self._live:
+            self._ready = True
+            live = self._counts.get(Role.LIVENESS)
             if live is not None and live.due != FOREVER:
                 live.due = min(live.due, now + live.check.interval_s)
             return [Ready(name, evidence, checked=True)]
-        if count.bad >= count.check.failures and state.ready is not False:
-            state.ready = False
+        if count.bad >= count.check.failures and self._ready is not False:
+            self._ready = False
             return [Unready(name, evidence, count.bad)]
         return []
 
     def _judge_liveness(self, count: _Count, name: str, evidence: str) -> list[Effect]:
-        state = self._state
-        if count.good and not state.live:
-            state.live, state.ready = True, Role.READINESS not in state.counts
-            return [Live(), Ready(name, evidence, checked=True)] if state.ready else [Live()]
-        if count.bad < count.check.failures or not state.live:
+        if count.good and not self._live:
+            self._live, self._ready = True, Role.READINESS not in self._counts
+            return [Live(), Ready(name, evidence, checked=True)] if self._ready else [Live()]
+        if count.bad < count.check.failures or not self._live:
             return []
-        unready = [] if state.ready is False else [Unready(name, evidence, count.bad)]
-        state.live = state.ready = False
+        unready = [] if self._ready is False else [Unready(name, evidence, count.bad)]
+        self._live = self._ready = False
         return [*unready, NotLive(name, evidence, count.bad)]
 
     def _judge_start(self, count: _Count, name: str, evidence: str, now: float) -> list[Effect]:
-        state = self._state
         if count.good < count.check.passes:
             if now < self._deadline():
                 return self._judge_starting(evidence, now - self._began)
-            state.over = True
+            self._over = True
             return [TimedOut(evidence, now - self._began)]
-        effects: list[Effect] = [] if state.started else [Started(evidence)]
-        state.started = True
-        del state.counts[Role.STARTUP]
+        effects: list[Effect] = [] if self._started else [Started(evidence)]
+        self._started = True
+        del self._counts[Role.STARTUP]
         self._begin_watching(now)
         readiness = None if self._spec is None else self._spec.readiness
         if readiness is None or readiness.how == count.check.how:
-            state.ready = True
+            self._ready = True
             effects.append(Ready(name, evidence, checked=True))
-            for watched in state.counts.values():
+            for watched in self._counts.values():
                 watched.due = now + watched.check.interval_s
         return effects
 
     def _judge_starting(self, evidence: str, after_s: float) -> list[Effect]:
         """Rule 9."""
-        state = self._state
-        if state.started or after_s < state.tell_after_s:
+        if self._started or after_s < self._tell_after_s:
             return []
-        before, state.told, state.tell_after_s = state.told, evidence, after_s * 2
+        before, self._told, self._tell_after_s = self._told, evidence, after_s * 2
         return [] if evidence == before else [Starting(evidence)]
 
     def _begin_watching(self, now: float) -> None:
         if self._spec is not None:
             checks = ((Role.READINESS, self._spec.readiness), (Role.LIVENESS, self._spec.liveness))
-            self._state.counts = {role: _Count(check, now) for role, check in checks if check is not None}
+            self._counts = {role: _Count(check, now) for role, check in checks if check is not None}
 
     def _begin_anew(self, spec: HealthSpec, now: float) -> None:
         """Rule 8."""
         limit = None if spec.startup is None else spec.startup.deadline_s
-        live = self._state.counts.get(Role.LIVENESS)
+        live = self._counts.get(Role.LIVENESS)
         if live is not None:
             live.due = now + (limit or 0.0)
         if spec.readiness is None and spec.startup is not None:
-            self._state.counts[Role.STARTUP] = _Count(spec.startup, now)
+            self._counts[Role.STARTUP] = _Count(spec.startup, now)
 
     def _deadline(self) -> float:
-        count = self._state.counts.get(Role.STARTUP)
+        count = self._counts.get(Role.STARTUP)
         limit = None if count is None else count.check.deadline_s
         return FOREVER if limit is None else self._began + limit
 
