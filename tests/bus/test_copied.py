@@ -52,7 +52,7 @@ def test_a_broker_that_says_again_what_it_held_before_holds_no_less() -> None:
     at.copied.stored(b2, 1)
     assert b2.stored == 5
     at.say(6)
-    at.copied.look(SAFE_S)
+    at.copied.tick(SAFE_S)
     at.copied.stored(b2, 6)
     assert at.sent == [(6, "stored", 1)]
     at.copied.stored(b2, 2)
@@ -71,7 +71,7 @@ def test_who_does_not_count_keeps_nobody_from_waiting_for_who_does() -> None:
     at.copied.stored(b2, 1)
     assert at.sent == [(1, "safe", 2)]
     at.brokers.append(b3)
-    at.copied.look(SAFE_S / 2)
+    at.copied.tick(SAFE_S / 2)
     assert at.sent[1:] == [(2, "safe", 2)]
 
 
@@ -79,9 +79,9 @@ def test_who_has_kept_others_waiting_is_not_waited_for_until_it_has_caught_up() 
     b2 = session("broker/b2")
     at = Linked(b2)
     at.say(1)
-    at.copied.look(SAFE_S / 2)
+    at.copied.tick(SAFE_S / 2)
     assert at.sent == []
-    at.copied.look(SAFE_S)
+    at.copied.tick(SAFE_S)
     at.say(2, SAFE_S)
     assert at.sent == [(1, "stored", 1), (2, "stored", 1)]
     at.copied.stored(b2, 1)
@@ -93,7 +93,7 @@ def test_nobody_is_waited_for_who_is_linked_no_more() -> None:
     at = Linked(session("broker/b2"))
     at.say(1)
     at.brokers.clear()
-    at.copied.look(0.0)
+    at.copied.tick(0.0)
     assert at.sent == [(1, "stored", 1)]
 
 

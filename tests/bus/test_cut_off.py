@@ -126,9 +126,9 @@ async def test_a_broker_sends_nobody_away_before_who_published_here_has_its_answ
         patch.setattr(knowing.Others, "refusal", None)
         await r.raw("operator/a")
         await until(lambda: "operator/a" in broker._sessions.by_name)
-        session, look = broker._sessions.by_name["operator/a"], broker._requests.look
+        session, look = broker._sessions.by_name["operator/a"], broker._requests.tick
         patch.setattr(knowing.Others, "refusal", left)
-        broker._requests.look = lambda: (looks.append(1), look())[1]
+        broker._requests.tick = lambda: (looks.append(1), look())[1]
         await until(lambda: len(looks) > 2)
         assert not session.refused
         waits[0] = False

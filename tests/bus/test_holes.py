@@ -238,10 +238,10 @@ def test_who_waits_for_what_another_broker_may_have_is_answered_when_that_is_non
     past = Past(store, fan_out, send, now_ms=lambda: 500, settled_ms=lambda: settled[0])
     session: Any = None
     past.repair(session, f.Repair(id=1, source="operator/a", incarnation=1, topic="user/t", after=1, before=4))
-    past.look()
+    past.tick()
     assert sent == [], "it may come from the other one"
     settled[0] = settled_ms
-    past.look()
+    past.tick()
     assert [(frame.source, frame.before, frame.closing) for frame in sent] == [("operator/a", 4, "lost")]
 
 

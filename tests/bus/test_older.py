@@ -54,7 +54,7 @@ def looked(row: int | None, time_ms: int | None, *, known: bool = False, store: 
     kept = FewRows(10)
     older = OlderCopy(kept, now_ms=lambda: 1000, known=known)
     kept.head += grown
-    older.look(NODE, asked(row, time_ms, store))
+    older.reader_asks(NODE, asked(row, time_ms, store))
     return found(older)
 
 
@@ -85,14 +85,14 @@ def test_where_realm_time_was_set_back_a_row_of_now_is_taken_for_no_other():
     older = OlderCopy(kept, now_ms=lambda: 5000, known=False)
     kept.head += 5
     for time_ms in (700, 600):  # the very moment at which they arrived is one of them
-        older.look(NODE, asked(12, time_ms))
+        older.reader_asks(NODE, asked(12, time_ms))
         assert not found(older)
 
 
 def test_one_that_was_proven_may_be_one_until_its_broker_ends():
     older = OlderCopy(FewRows(10), now_ms=lambda: 1000, known=False)
     older.awaits([NODE], 100.0)
-    older.look(NODE, asked(11, 900))
+    older.reader_asks(NODE, asked(11, 900))
     assert older.may_be(100.0), "nobody else is awaited, and it was found a moment ago"
     assert older.may_be(100.0 + BACK_S)
 
@@ -101,9 +101,9 @@ def test_it_may_be_one_until_the_nodes_that_were_attached_have_come_back_but_not
     older = OlderCopy(FewRows(10), now_ms=lambda: 1000, known=False)
     assert not older.may_be(100.0)
     older.awaits(["node/n1", "node/n2"], 100.0)
-    older.look("node/n1", asked(None, None))
+    older.reader_asks("node/n1", asked(None, None))
     assert older.may_be(100.0)
-    older.look("node/n2", asked(10, 900))
+    older.reader_asks("node/n2", asked(10, 900))
     assert not older.may_be(100.0)
     older.awaits(["node/n3"], 100.0)
     assert older.may_be(100.0 + BACK_S - 0.01)

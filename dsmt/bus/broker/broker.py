@@ -382,9 +382,9 @@ class Broker:
             self._recorder.older.check()
             now = self._clock.boottime()
             self._upkeep.look(now, self._others.copying.times_ms)
-            self._others.look(now)
-            self._copied.look(now)
-            self._requests.look()
+            self._others.tick(now)
+            self._copied.tick(now)
+            self._requests.tick()
             self._dismissal.leave(None if self._copied.waits else self._others.refusal)  # once all were answered
             self._dismissal.expire(self.now_ms())
             for session in self._sessions.strangers(now):

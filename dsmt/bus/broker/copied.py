@@ -52,7 +52,7 @@ class Copied:
         broker.stored = max(broker.stored, row)
         self._held()
 
-    def look(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Acknowledge what waits for nobody any more, or has waited long enough."""
         self._held()
         if self._waiting and now >= self._waiting[0].until:

@@ -43,7 +43,7 @@ class OlderCopy:
             self._awaited.clear()
         return bool(self._awaited) or bool(self._said)
 
-    def look(self, reader: str, asked: Subscribe) -> None:
+    def reader_asks(self, reader: str, asked: Subscribe) -> None:
         """A reader asks for something, now or again."""
         self._awaited.discard(reader)
         of_this = asked.row is not None and asked.store == self._store.identity

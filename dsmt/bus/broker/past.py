@@ -50,7 +50,7 @@ class Past:
         self._now_ms, self._settled_ms = now_ms, settled_ms
         self._waiting: deque[_Waiting] = deque()
 
-    def look(self) -> None:
+    def tick(self) -> None:
         """Answer who has waited for what does not come any more (rule 1)."""
         settled_ms = self._settled_ms()
         while self._waiting and (settled_ms is None or self._waiting[0].since_ms < settled_ms):

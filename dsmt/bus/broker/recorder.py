@@ -47,7 +47,7 @@ class Recorder:
         self._log = Logger(broker=identity.name)
         self._has_stepped = False
         self._key_id = identity.key.key_id
-        self._past: dict[str, Row] = {}
+        self._to_say_anew: dict[str, Row] = {}
         """What is to be said anew by rule 3, by topic."""
         self.time = Timekeeper(
             identity.name,
@@ -86,9 +86,9 @@ class Recorder:
             self.reporter.stored(rows)
             self.sessions.stored(rows)
             for row in filter(self._is_past, rows):
-                before = self._past.get(row.topic)
+                before = self._to_say_anew.get(row.topic)
                 if before is None or before.read().id < row.read().id:
-                    self._past[row.topic] = row
+                    self._to_say_anew[row.topic] = row
         return rows
 
     def _is_past(self, row: Row) -> bool:
@@ -104,14 +104,14 @@ class Recorder:
 
         Raises `StoreFullError`: then it is still to be said.
         """
-        if not self._past or not self.is_whole():
+        if not self._to_say_anew or not self.is_whole():
             return
-        now_ms, past = self.time.now_ms(), self._past.values()
+        now_ms, past = self.time.now_ms(), self._to_say_anew.values()
         said = [row for row in past if not row.read().event.is_dead(now_ms) and not self._is_later(row)]
         greatest = max((row.read().event.incarnation for row in said), default=0)
         if greatest > self.words.chain.incarnation:
             self._begin(max(now_ms, greatest + 1))
-        self._past = {}
+        self._to_say_anew = {}
         for row in said:
             self.sessions.taken_over(row, self._clock.boottime(), now_ms, own=row.key_id == self._key_id)
 

@@ -58,7 +58,7 @@ class Requests:
         self._store, self._clock, self._fan_out, self._copied, self._ingest = store, clock, fan_out, copied, recorder.ingest
         self._keyring, self._depot, self._rates = keyring, depot, rates
         self._past = Past(store, fan_out, self._answer, now_ms=recorder.time.now_ms, settled_ms=settled_ms)
-        self.look, self._look_older, self._lags = self._past.look, recorder.older.look, recorder.lags
+        self.tick, self._older, self._lags = self._past.tick, recorder.older, recorder.lags
         self._send, self._head, self._when_here, self._pump = send, head, when_here, pump
 
     def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
@@ -75,7 +75,7 @@ class Requests:
             case f.Subscribe():
                 self._spend(session, SUBSCRIBE_COST)
                 self._fan_out.subscribe(session, frame)
-                self._look_older(session.name, frame)
+                self._older.reader_asks(session.name, frame)
                 self._pump()
             case f.Stored(id=number, row=row) if session.is_broker:
                 self._stored(session, min(row, self._fan_out.given(session, number)))

@@ -298,7 +298,7 @@ class Others:
             return AGAIN_MS
         return ahead_ms
 
-    def look(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Look at how far they were read (rule 4), and what was said of them (rule 8). `now` is boot-time seconds."""
         if self._stands_again():
             self._recall()
