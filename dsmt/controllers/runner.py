@@ -69,6 +69,8 @@ PRODUCED_MOST: Final = 1_000
 """Facts that are said in one turn, so that the decision event that names them fits into an event; the rest in the next."""
 LOOKED_MOST: Final = 4_000
 """Slots that one turn looks at where everything is to be looked at: a fraction of `CURRENT_S` on a slow machine."""
+_Said = tuple[Emission, str]
+"""What was said, and on which topic."""
 
 
 class ControllerRunner:
@@ -93,6 +95,7 @@ class ControllerRunner:
         self.decisions = 0
         self.watching = False
         """Whether a controller of a higher ruleset is live, so that this one only watches."""
+        self._group: asyncio.TaskGroup  # of `run`
         self._bus, self._clock = bus, clock
         self._name = bus.source.removeprefix("controller/")
         self._version, self._pid, self._ruleset, self._complain = version, pid, ruleset, complain
@@ -120,17 +123,17 @@ class ControllerRunner:
     async def run(self) -> None:
         """Control, until cancelled."""
         interest = Interest(PATTERNS, conflate=True, signals=False, bookmarks=True)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._tick(group))
-            group.create_task(self._beat())
+        async with asyncio.TaskGroup() as self._group:
+            self._group.create_task(self._tick())
+            self._group.create_task(self._beat())
             while True:
                 async with self._bus.subscribe(interest) as deliveries:
                     self._subscription = deliveries
-                    self._turn(group)
+                    self._turn()
                     async for batch in deliveries:
                         if not self._fold(batch):
                             break
-                        self._turn(group)
+                        self._turn()
 
     # --- what arrives --------------------------------------------------------------------------------------------
 
@@ -190,9 +193,9 @@ class ControllerRunner:
 
     # --- turns ---------------------------------------------------------------------------------------------------
 
-    async def _tick(self, group: asyncio.TaskGroup) -> None:
+    async def _tick(self) -> None:
         while True:
-            self._turn(group)
+            self._turn()
             wake = self._agenda.wake_ms
             until = TICK_S if wake is None else (wake - self._now_ms(self._clock.boottime())) / 1000
             await asyncio.sleep(min(TICK_S, max(0.005, until)))
@@ -206,7 +209,7 @@ class ControllerRunner:
     def _now_ms(self, now: float) -> int:
         return self._timing.now_ms(now, self._bus.now_ms())
 
-    def _turn(self, group: asyncio.TaskGroup) -> None:
+    def _turn(self) -> None:
         """Decide if the view may be decided on, and something asks for it."""
         now = self._clock.boottime()
         self._gate.beat(now, TICK_S)
@@ -220,7 +223,7 @@ class ControllerRunner:
         self._broker = self._broker or self._bus.broker
         named = self._named.due(now)
         if named:
-            group.create_task(self._find(named))
+            self._group.create_task(self._find(named))
         self._say_state()
         now_ms = self._now_ms(now)
         self.view.expire(now_ms)
@@ -237,8 +240,8 @@ class ControllerRunner:
         for topic in self._echoes.missed(self.view, now):
             self._ask(topic)
         peers = [name for name, number in controllers.items() if number == self._ruleset]
-        self._decide(group, place, now, now_ms, peers, may_accuse=may_accuse)
-        self._say_again(group, now, peers)
+        self._decide(place, now, now_ms, peers, may_accuse=may_accuse)
+        self._say_again(now, peers)
 
     async def _find(self, named: Sequence[EventId]) -> None:
         """Ask for what slots name and the view does not hold."""
@@ -247,16 +250,7 @@ class ControllerRunner:
                 for signed in await self._bus.fetch([one]):
                     self._named.take(signed)
 
-    def _decide(
-        self,
-        group: asyncio.TaskGroup,
-        place: Place,
-        now: float,
-        now_ms: int,
-        peers: Sequence[str],
-        *,
-        may_accuse: bool,
-    ) -> None:
+    def _decide(self, place: Place, now: float, now_ms: int, peers: Sequence[str], *, may_accuse: bool) -> None:
         dirty = self.view.take_dirty()
         if not dirty and not self._agenda.due(now_ms):
             return
@@ -282,7 +276,7 @@ class ControllerRunner:
         scope = None if decided.everything else scope
         due = self._due(decided, scope, peers, now)
         if due:
-            self._publish(group, due, self._inputs(place, now_ms, may_accuse=may_accuse), now)
+            self._publish(due, self._inputs(place, now_ms, may_accuse=may_accuse), now)
 
     def _look_at_more(self, decided: Decided, took_s: float) -> None:
         """Where a look at everything has come to its end, and no part of it took long, the next one has larger parts."""
@@ -338,47 +332,44 @@ class ControllerRunner:
             produced=(),
         )
 
-    def _publish(self, group: asyncio.TaskGroup, intents: Sequence[Intent], inputs: Decision, now: float) -> None:
-        emissions: list[Emission] = []
-        topics: list[str] = []
+    def _publish(self, intents: Sequence[Intent], inputs: Decision, now: float) -> None:
+        said: list[_Said] = []
         for intent in intents:
-            draft = draft_of(intent, version=intent.next_version, epoch=self._epoch(intent))
             self._wanted.pop(intent.topic, None)
             self._echoes.said(intent.topic, self._place_of(intent), now)
-            self._emit(intent, draft, emissions, topics)
-        ids: list[EventId] = [emission.id for emission in emissions if emission.id is not None]
+            said += self._emit(intent, draft_of(intent, version=intent.next_version, epoch=self._epoch(intent)))
+        ids = [str(emission.id) for emission, _ in said if emission.id is not None]
         if ids:
-            data = to_data(inputs) | {"produced": [str(one) for one in ids]}
+            data = to_data(inputs) | {"produced": ids}
             self._bus.emit(Draft(f"controller/{self._name}/decision", data, subject=self._name))
-        if not emissions:
-            return
-        self._bus.flush()
-        self.decisions += 1
-        group.create_task(self._await_answers(emissions, topics))
+        self.decisions += bool(said)
+        self._sent(said)
 
-    def _emit(self, intent: Intent, draft: Draft, emissions: list[Emission], topics: list[str]) -> None:
+    def _emit(self, intent: Intent, draft: Draft) -> list[_Said]:
         """Say it, if it can be said (rule 7)."""
         try:
-            emissions.append(self._bus.emit(draft))
-            topics.append(intent.topic)
-            self._echoes.sent(intent.topic)
+            emission = self._bus.emit(draft)
         except InputError as error:
             self._complain(f"{intent.because}, but that cannot be said on {intent.topic}: {error}")
+            return []
+        self._echoes.sent(intent.topic)
+        return [(emission, intent.topic)]
 
-    def _say_again(self, group: asyncio.TaskGroup, now: float, peers: Sequence[str]) -> None:
+    def _say_again(self, now: float, peers: Sequence[str]) -> None:
         """Rule 6; what it wants to say otherwise, or has just said, stays as decided."""
-        emissions: list[Emission] = []
-        topics: list[str] = []
         besides = {*self._wanted, *self._echoes.topics}
         rank_s = lambda topic: RANK_S * rank(subject_of(topic), self._name, peers)  # noqa: E731 - of a line
-        for intent in self._resaying.due(self.view, now, waits=rank_s, besides=besides):
-            self._emit(intent, draft_of(intent), emissions, topics)
-        if emissions:
-            self._bus.flush()
-            group.create_task(self._await_answers(emissions, topics))
+        due = self._resaying.due(self.view, now, waits=rank_s, besides=besides)
+        self._sent([one for intent in due for one in self._emit(intent, draft_of(intent))])
 
-    async def _await_answers(self, emissions: Sequence[Emission], topics: Sequence[str]) -> None:
-        for emission, topic in zip(emissions, topics, strict=True):
+    def _sent(self, said: Sequence[_Said]) -> None:
+        """Have it go out now, and hear what becomes of it."""
+        if said:
+            self._bus.flush()
+            self._group.create_task(self._await_answers(said))
+
+    async def _await_answers(self, said: Sequence[_Said]) -> None:
+        for emission, topic in said:
             try:
                 await emission.acknowledged()
             except (RefusedError, FailedError) as error:

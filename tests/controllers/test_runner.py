@@ -127,8 +127,8 @@ class Hand:
         before = len(self.bus.said)
 
         async def turn() -> None:
-            async with asyncio.TaskGroup() as group:
-                self.runner._turn(group)
+            async with asyncio.TaskGroup() as self.runner._group:
+                self.runner._turn()
 
         asyncio.run(turn())
         return [draft.topic for draft in self.bus.said[before:]]
@@ -204,26 +204,26 @@ def test_nothing_follows_what_the_broker_has_not_answered_for_it_may_be_refused_
     hand.give(*(event for _, event in realm.rows))
     answer, slot = asyncio.Event(), SLOTS[:1]
 
-    async def turn(group: asyncio.TaskGroup) -> list[str]:
+    async def turn() -> list[str]:
         before = len(hand.bus.said)
-        hand.runner._turn(group)
+        hand.runner._turn()
         hand.bookmark()
-        hand.runner._turn(group)
+        hand.runner._turn()
         await asyncio.sleep(0)
         return [draft.topic for draft in hand.bus.said[before:] if "/slot/" in draft.topic]
 
     async def scenario() -> None:
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as hand.runner._group:
             hand.bus.answer = answer
-            assert await turn(group) == slot
+            assert await turn() == slot
             given = len(realm.rows)
             realm.say("controller/c2", SLOTS[0], Slot(node="n1", spec=str(first.id), revision=1, desired="running"))
             realm.apply(web(1).replace("./app", "./next"))
             hand.give(*(event for _, event in realm.rows[given:]))
-            assert await turn(group) == []
+            assert await turn() == []
             answer.set()
             await asyncio.sleep(0)
-            assert await turn(group) == slot
+            assert await turn() == slot
 
     asyncio.run(scenario())
 
