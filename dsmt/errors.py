@@ -17,9 +17,13 @@ failure (`dsmt.agents.shared.unforeseen`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
+
+import msgspec
 
 One = TypeVar("One", bound=BaseException)
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What JSON may fail with that is damaged, or somebody else's: also text that is no UTF-8, and lists in endless lists."""
 
 
 def unreadable(what: object, error: OSError) -> str:

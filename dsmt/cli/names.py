@@ -13,7 +13,7 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from dsmt.cli.command import CliContext
-from dsmt.errors import InputError
+from dsmt.errors import UNDECODABLE, InputError
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of
 
@@ -49,7 +49,7 @@ class _Seen(click.ParamType[str]):
         try:
             raw = (ctx.ensure_object(CliContext).home().root / FILE).read_bytes()
             names: list[str] = msgspec.json.decode(raw, type=dict[str, list[str]]).get(self._kind, [])
-        except (OSError, msgspec.DecodeError, InputError):
+        except (OSError, InputError, *UNDECODABLE):
             return []
         found = [name for name in names if name.startswith(incomplete)]
         if len(found) > MANY:

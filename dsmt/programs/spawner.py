@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dsmt.agents.rules.keeping import Effect, Keeping
-from dsmt.errors import DsmtError, InputError
+from dsmt.errors import UNDECODABLE, DsmtError, InputError
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.programs.again import SCARCE, Again, why
 from dsmt.programs.anew import ENDING, NOTHING, Family, Forked, Past, begin_anew, past_of
@@ -265,7 +265,7 @@ class Spawner:
         """Do what a client asks; what prevents it is an answer too."""
         try:
             told = self._do_request(msgspec.json.decode(message, type=Request))
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             told = {"error": {"code": "spawner.request", "message": f"not understood: {error}"}}
         except SCARCE as error:
             told = {"error": {"code": "start.driver", "message": f"the spawner could not: {why(error)}"}}

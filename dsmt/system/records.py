@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from dsmt.errors import UNDECODABLE
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.failures import DISK_IS_FULL
 from dsmt.system.files import is_within, write_atomically, write_over
@@ -59,7 +60,7 @@ def read_record(path: str) -> ProcessIdentity | None:
     raw = read_what_is_there(path)
     try:
         return None if raw is None else msgspec.json.decode(raw, type=ProcessIdentity)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return None
 
 

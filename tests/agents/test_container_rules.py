@@ -138,7 +138,8 @@ def test_after_a_boot_or_in_a_new_container_only_what_has_ended_well_is_not_run_
 
 def test_a_record_is_read_as_it_was_written_and_one_that_is_damaged_is_none():
     assert load_record(dump_record(WORDS)) == WORDS
-    for raw in (None, b"", b"{}", b"[]", dump_record(WORDS)[:-1]):
+    deep = b"[" * 50_000 + b"]" * 50_000
+    for raw in (None, b"", b"{}", b"[]", dump_record(WORDS)[:-1], b'{"boot": "\xff"}', b'{"boot": "b", "x": ' + deep + b"}"):
         assert load_record(raw) is None
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -203,6 +204,7 @@ def test_a_log_that_has_grown_is_put_aside_at_start(node):
         (Request("start", "sh", "/tmp"), "'sh'"),
         (Request("start", "deployment_agent", "relative"), "'relative'"),
         (Request("status", pid="x"), "not understood"),
+        (Request("status", program=msgspec.Raw(b'"\xff"')), "not understood"),
         (Request("start", "deployment_agent", "/dev/null/x"), "/dev/null"),
     ],
 )

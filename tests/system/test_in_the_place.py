@@ -21,9 +21,15 @@ from dsmt.system.records import read_record
 
 ODD = [os.mkdir, os.mkfifo, lambda path: Path(path).symlink_to(path), lambda path: Path(path).write_bytes(b"\xff{")]
 IDS = ["directory", "pipe", "link to itself", "noise"]
+JSON = [b'{"boot": "\xff"}', b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}"]
+"""What msgspec does not tell as what is no JSON."""
 
 
-@pytest.mark.parametrize("make", ODD, ids=IDS)
+@pytest.mark.parametrize(
+    "make",
+    [*ODD, *(lambda path, noise=noise: Path(path).write_bytes(noise) for noise in JSON)],
+    ids=[*IDS, "text in no code", "lists in lists"],
+)
 @pytest.mark.parametrize("name", [PROCESS, RECORD])
 def test_down_finds_what_runs_whatever_a_containers_records_are(
     name: str, make: Callable[[str], None], tmp_path: Path

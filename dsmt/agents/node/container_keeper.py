@@ -35,7 +35,7 @@ from dsmt.agents.shared.kept import keep, kept, own
 from dsmt.agents.shared.surroundings import NodeSurroundings
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.backoff import Backoff
-from dsmt.errors import FailedError, InputError, TransportError
+from dsmt.errors import UNDECODABLE, FailedError, InputError, TransportError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
@@ -290,7 +290,7 @@ class ContainerKeeper:
 
     def _record(self) -> ProcessIdentity | None:
         """Which process the last agent was."""
-        with contextlib.suppress(FailedError, msgspec.DecodeError):
+        with contextlib.suppress(FailedError, *UNDECODABLE):
             raw = own(self._files, c.PROCESS)
             return None if raw is None else msgspec.json.decode(raw, type=ProcessIdentity)
         return None

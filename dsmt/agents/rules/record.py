@@ -11,6 +11,7 @@ import msgspec
 
 from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.supervision import RestartHistory
+from dsmt.errors import UNDECODABLE
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import Reason
@@ -211,5 +212,5 @@ def load_record(raw: bytes | None) -> InstanceRecord | None:
     """Read a record; None when there is none or it is damaged: then nothing is known."""
     try:
         return None if raw is None else msgspec.json.decode(raw, type=InstanceRecord)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return None

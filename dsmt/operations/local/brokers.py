@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
+from dsmt.errors import UNDECODABLE, DsmtError, InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.realm import MAX_BROKERS
 from dsmt.operations.connection import reading
 from dsmt.operations.local import servers
@@ -114,7 +114,7 @@ def _kept(home: Home) -> dict[str, bytes]:
     """By address, the keys of the brokers that were named last, as the realm had told them."""
     try:
         return msgspec.json.decode((home.root / ADDRESSES).read_bytes(), type=dict[str, bytes])
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODABLE):
         return {}
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 import asyncssh
 import msgspec
 
-from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError, TransportError
+from dsmt.errors import UNDECODABLE, DsmtError, FailedError, InputError, NotFoundError, RefusedError, TransportError
 from dsmt.event.addresses import is_number
 from dsmt.operations.remote import on_host
 from dsmt.operations.remote.wheels import Platform
@@ -105,8 +105,8 @@ class ReachedHost:
         done = await _run(self._connection, shlex.join(argv), given)
         lines = str(done.stdout or "").strip().splitlines()
         try:
-            answer: dict[str, Any] = msgspec.json.decode(lines[-1])
-        except (msgspec.DecodeError, IndexError) as error:
+            answer: dict[str, Any] = msgspec.json.decode(lines[-1], type=dict[str, Any])
+        except (IndexError, *UNDECODABLE) as error:
             said = " / ".join(str(done.stderr or "").strip().splitlines()[-3:]) or f"it ended with {done.exit_status}"
             raise FailedError("host.command", f"{self.address}: {verb} has failed: {said}", next="try again") from error
         if "error" in answer:

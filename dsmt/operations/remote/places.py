@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.errors import RefusedError
+from dsmt.errors import UNDECODABLE, InputError, RefusedError
 from dsmt.operations.local.home import Home, write_secret
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.roles import Role
 from dsmt.operations.remote.hosts import HostAddress
 from dsmt.operations.words.telling import silent
+from dsmt.programs.configuration import RESTORE
 
 HOSTS_FILE: Final = "hosts.json"
 TellOfHost = Callable[[str, str], object]
@@ -35,9 +36,13 @@ class NodePlace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def places(home: Home) -> dict[str, NodePlace]:
-    """Where the nodes are that were added from this home, by name."""
+    """Where the nodes are that were added from this home, by name. Raises `InputError` for a damaged file."""
     file = home.root / HOSTS_FILE
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, NodePlace]) if file.exists() else {}
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, NodePlace]) if file.exists() else {}
+    except UNDECODABLE as error:
+        said = f"{file} is damaged: it does not say on which hosts nodes were added"
+        raise InputError("config.broken", said, next=RESTORE) from error
 
 
 def place_of(home: Home, what: str) -> tuple[str, NodePlace] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.errors import FailedError, RefusedError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local.home import Home
 from dsmt.operations.remote import adding
 from dsmt.operations.remote.hosts import address_of
@@ -60,6 +60,13 @@ def test_where_a_node_is_to_be_is_known_before_anything_is_made_there(
     home = Home(tmp_path)
     assert add(home, {}, monkeypatch) == ["dsmt[nats-client]"]
     assert places(home) == {"one": NodePlace(host="one", user=True)}
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{}x", b'{"one": 1}', b'{"\xff": 1}', b'{"x": ' + b"[" * 9_000])
+def test_where_nodes_were_added_is_told_to_be_unknown_where_its_file_is_damaged(damaged: bytes, tmp_path: Path) -> None:
+    (tmp_path / "hosts.json").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"hosts\.json is damaged"):
+        places(Home(tmp_path))
 
 
 def test_a_host_that_serves_is_brought_what_a_server_needs_when_it_is_added_again_as_a_node(
