@@ -1,10 +1,14 @@
 """What `down` leaves of a container: what nobody else may know."""
 
+import errno
 from pathlib import Path
+
+import pytest
 
 from dsmt.agents.rules.container import CONFIG, FILES, RECORD, SLOT, SPEC, TOLD
 from dsmt.agents.rules.record import InstanceRecord, dump_record, load_record
 from dsmt.event.kinds.slot import Good
+from dsmt.operations.local import parts
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.parts import Parts
 
@@ -46,3 +50,21 @@ def test_down_leaves_what_a_node_is_to_bring_back_and_what_was_good_and_nothing_
     assert data.is_dir()
     Parts(home).clear()
     assert left(kept) == sorted([*facts, RECORD, *installed]), "it may be repeated"
+
+
+def test_where_down_cannot_write_what_it_leaves_of_a_record_the_record_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    whole = InstanceRecord(boot="b", generation=7, good=GOOD, good_key="k", installed=("i",))
+    kept = container(home, "web/app/0", **{RECORD: dump_record(whole), CONFIG: b"config"})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(parts, "dump_record", full)
+    Parts(home).clear()
+    assert load_record((kept / RECORD).read_bytes()) == whole
+    monkeypatch.undo()
+    Parts(home).clear()
+    assert load_record((kept / RECORD).read_bytes()) == InstanceRecord(boot="b", good=GOOD, good_key="k", installed=("i",))

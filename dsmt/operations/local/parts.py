@@ -12,6 +12,7 @@ from dsmt.agents.rules.record import dump_record, remembered
 from dsmt.operations.local.home import SERVERS, Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, record_in, records_of_agents, roots_in
+from dsmt.system.files import write_atomically
 from dsmt.system.marks import MARK, owner_of
 from dsmt.system.placed import placed_below
 from dsmt.system.procfs import environment_value, is_alive
@@ -29,7 +30,10 @@ def _is_anothers(program: ProcessIdentity, container: Path) -> bool:
 
 
 def _clear(container: Path) -> None:
-    """Remove what is in a container, and it itself where nothing is left; of what a link there leads to, nothing."""
+    """Remove what is in a container, and it itself where nothing is left; of what a link there leads to, nothing.
+
+    Its record stays whole until what is left of it is in its place.
+    """
     for place in (container.parents[1], container.parents[0], container):
         if place.is_symlink() or not place.is_dir():
             with suppress(OSError):
@@ -37,9 +41,9 @@ def _clear(container: Path) -> None:
             return
     record = remembered(record_in(container))
     with suppress(OSError):  # a disk that has become read-only, of which nothing is removed
-        going = {RECORD} if record is not None and record.installed else {RECORD, FILES}
+        going = {RECORD, FILES} if record is None else set() if record.installed else {FILES}
         for path in container.iterdir():
-            if path.name in LEFT and path.name not in going:
+            if path.name in LEFT - going:
                 continue
             if path.is_dir() and not path.is_symlink():
                 with suppress(OSError):
@@ -49,7 +53,7 @@ def _clear(container: Path) -> None:
         if record is None:
             container.rmdir()
         else:
-            (container / RECORD).write_bytes(dump_record(record))
+            write_atomically(str(container / RECORD), dump_record(record))
 
 
 class Parts:
