@@ -16,6 +16,7 @@ from dsmt.event.kinds.realm import MAX_BROKERS
 from dsmt.operations.local import brokers, ending
 from dsmt.operations.local.brokers import meshed, of_home
 from dsmt.operations.local.home import Home, keeper_directory
+from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.making import ensure_broker, init, reach_at
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.telling import silent
@@ -318,6 +319,7 @@ def test_a_second_broker_of_a_home_that_is_down_has_an_address_of_its_own(tmp_pa
 def test_what_a_keeper_releases_is_kept_by_none_that_comes_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path / "home")
     init(home, name="test", brokers=2)
+    write_kept(home)
     kept: list[tuple[str, ...]] = []
 
     async def ask(_: Home, op: str, program: str, directory: Path) -> None:
@@ -328,6 +330,14 @@ def test_what_a_keeper_releases_is_kept_by_none_that_comes_after_it(tmp_path: Pa
     monkeypatch.setattr(ending, "ask_keeper", ask)
     asyncio.run(ending.release(home, "broker", "b2"))
     assert kept == [("b1",)], "it is written down before it is ended"
+
+
+def test_what_is_ended_while_the_keeper_was_killed_is_kept_by_none_that_comes_after_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test", brokers=2)
+    write_kept(home)
+    asyncio.run(ending.release(home, "broker", "b2"))
+    assert [Path(where).name for _, where in KeeperFile.read(keeper_directory(home)).kept] == ["b1"]
 
 
 def test_of_a_broker_that_is_silent_as_it_is_removed_it_is_known_since_when(

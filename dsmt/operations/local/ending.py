@@ -190,19 +190,22 @@ async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[Process
 async def release(home: Home, program: str, name: str) -> None:
     """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` when it does not end."""
     directory = home.part("brokers" if program == "nats_server" else f"{program}s", name)
-    if is_up(home):
-        write_kept(home, without=str(directory))
-        await ask_keeper(home, "release", program, directory)
+    await _released(home, program, directory)
     await end_program(directory, program, GRACE_S)
+
+
+async def _released(home: Home, program: str, directory: Path) -> None:
+    """Have no keeper start a program any more."""
+    if was_up(home):  # also for the keeper that follows one that was killed
+        write_kept(home, without=str(directory))
+    if is_up(home):
+        await ask_keeper(home, "release", program, directory)
 
 
 async def end_node(home: Home, name: str) -> None:
     """End all that runs of a node of this home, its services too: first who would restart others (rule 2)."""
     directory = home.part("nodes", name)
-    if was_up(home):  # also for the keeper that follows one that was killed
-        write_kept(home, without=str(directory))
-    if is_up(home):
-        await ask_keeper(home, "release", "spawner", directory)
+    await _released(home, "spawner", directory)
     for program in NODE_PROGRAMS:
         await end_program(directory, program, GRACE_S)
     containers = containers_in(directory)
