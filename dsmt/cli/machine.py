@@ -238,15 +238,13 @@ async def _down(ctx: CliContext, home: Home, run: str | None = None) -> None:
     elif ended.processes:
         killed = f", {ended.killed} of them killed" if ended.killed else ""
         print(f"ended {counted(ended.processes, 'process')}{killed}; keys, history and data stay in {home.root}")
-    else:
+    elif not ended.stuck:
         print(f"nothing was running; keys, history and data stay in {home.root}")
     if ended.processes and home.is_joined and not ctx.json:
         names = home.names("nodes")
         said = f"{some(names)} {'count' if len(names) > 1 else 'counts'} as dead until dsmt up"
         print(f"{said}: what ran there begins on other nodes, where it may")
-    if ended.stuck:
-        pids = ", ".join(map(str, ended.stuck))
-        raise FailedError("stop.stuck", f"these processes do not die: {pids}", next="look at the machine's storage")
+    ending.check_ended(ended.stuck)
 
 
 @command()

@@ -20,7 +20,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,7 @@ import msgspec
 
 from dsmt.agents.rules.container import OUTCOME, AgentOutcome
 from dsmt.backoff import Backoff
-from dsmt.errors import DsmtError
+from dsmt.errors import DsmtError, FailedError
 from dsmt.event.kinds.source import TakenDown
 from dsmt.event.records import to_data
 from dsmt.operations.connection import connect
@@ -50,6 +50,8 @@ from dsmt.system.records import process_of, take_lock
 
 GRACE_S: Final = 15.0
 """How long agents may take to stop their services before they are killed."""
+DIES_S: Final = 5.0
+"""How long who was killed may take to die: who is in the kernel (state D) does not."""
 SAYS_S: Final = 2.0
 """How long `down` tries to say what it takes down."""
 
@@ -100,12 +102,12 @@ async def _down(home: Home, ends: Tell) -> Down:
         ends(f"the services: each is asked to stop, and killed after {GRACE_S:.0f} s")
         killed = await end(parts.agents(), GRACE_S)
         ends("what services have left running, which is killed")
-        stuck = await _kill_left({*parts.containers(), *marked_in(home.root / "nodes")})
+        stuck = set(await _kill_left({*parts.containers(), *marked_in(home.root / "nodes")}))
         ends("the brokers")
-        killed += await end([*parts.bridges(), *parts.brokers()], 5.0)
-        killed += await end(parts.servers(), 5.0)
+        killed |= await end([*parts.bridges(), *parts.brokers()], 5.0)
+        killed |= await end(parts.servers(), 5.0)
         ends("all that is left of dsmt's own")
-        killed += await _end_rest(parts, seen, below)
+        killed |= await _end_rest(parts, seen, below)
         for directory in parts.homes_of_spawners():
             with suppress(OSError):  # of a disk that has become read-only nothing is removed
                 (directory / SOCKET).unlink()
@@ -113,14 +115,15 @@ async def _down(home: Home, ends: Tell) -> Down:
             with suppress(OSError):
                 (keeper_directory(home) / left).unlink()
     parts.clear()
-    return Down(len(seen), killed, stuck)
+    living = set(filter(is_alive, seen))
+    return Down(len(seen - living), len(killed - living), tuple(sorted(stuck.union(one.pid for one in living))))
 
 
 async def end_own(home: Home, *, servers: bool) -> None:
     """End every process of dsmt's own that this home started: what agents run goes on, and the next ones take it over.
 
     NATS servers are ended with `servers` only. Brokers end before nodes do: they would hear how their connections close,
-    which is evidence of deaths (F2).
+    which is evidence of deaths (F2). Raises `FailedError` where one does not end.
     """
     parts = Parts(home)
     with await _end_restarters(parts, set(), set()):
@@ -129,12 +132,13 @@ async def end_own(home: Home, *, servers: bool) -> None:
         for container in filter(agents_in, parts.containers()):
             with suppress(OSError):  # what is wrong with one container keeps no other one waiting
                 write_atomically(str(container / OUTCOME), AgentOutcome.EXCUSED.encode(), durable=False)
-        looks = 0
+        looks, deadline = 0, time.monotonic() + START_S
         while looks < 2:  # who is just being forked writes its record before it does anything else
             left = [*parts.monitors(), *parts.agents(), *parts.controllers(), *parts.brokers()]
             for identity in left:
                 send_signal(identity, signal.SIGKILL)
-            await _gone(left, 5.0)
+            await _gone(left, DIES_S)
+            check_ended([one.pid for one in left if is_alive(one)] if time.monotonic() > deadline else [])
             looks = 0 if left else looks + 1
             await asyncio.sleep(0.02)
         await end(parts.servers() if servers else [], 5.0)
@@ -157,7 +161,7 @@ async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[P
             below |= identities(descendants(identity.pid))
         for identity in restarters:
             send_signal(identity, signal.SIGKILL)
-        await _gone(restarters, 5.0)
+        await _gone(restarters, DIES_S)
         free = [directory for directory in parts.homes_of_spawners() if directory not in held]
         for directory in free:
             lock = take_lock(str(directory))
@@ -171,24 +175,24 @@ async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[P
     return locks
 
 
-async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> int:
-    """End who is left, or was forked by somebody in the moment of its end, until two looks find nobody; how many.
+async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> set[ProcessIdentity]:
+    """End who is left, or was forked by somebody in the moment of its end, until two looks find nobody; who was killed.
 
     Who was `below` a spawner and still lives has no record (rule 1).
     """
-    killed = looks = 0
+    killed, looks = set[ProcessIdentity](), 0
     deadline = time.monotonic() + START_S
     while looks < 2 and time.monotonic() < deadline:
         left = list({*parts.all(), *parts.unrecorded(), *filter(is_alive, below)})
         seen.update(left)
         looks = 0 if left else looks + 1
-        killed += await end(left, 1.0)
+        killed |= await end(left, 1.0)
         await asyncio.sleep(0.02)
     return killed
 
 
 async def release(home: Home, program: str, name: str) -> None:
-    """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` when it does not end."""
+    """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` where it does not end."""
     directory = home.part("brokers" if program == "nats_server" else f"{program}s", name)
     await _released(home, program, directory)
     await end_program(directory, program, GRACE_S)
@@ -203,37 +207,50 @@ async def _released(home: Home, program: str, directory: Path) -> None:
 
 
 async def end_node(home: Home, name: str) -> None:
-    """End all that runs of a node of this home, its services too: first who would restart others (rule 2)."""
+    """End all that runs of a node of this home, its services too: first who would restart others (rule 2).
+
+    Raises `FailedError` where not all of it ends.
+    """
     directory = home.part("nodes", name)
     await _released(home, "spawner", directory)
     for program in NODE_PROGRAMS:
         await end_program(directory, program, GRACE_S)
     containers = containers_in(directory)
-    await end([agent for container in containers for agent in agents_in(container)], GRACE_S)
-    await _kill_left({*containers, *marked_in(directory)})
+    agents = [agent for container in containers for agent in agents_in(container)]
+    await end(agents, GRACE_S)
+    check_ended({*await _kill_left({*containers, *marked_in(directory)}), *(one.pid for one in agents if is_alive(one))})
 
 
 async def _kill_left(containers: Iterable[Path]) -> tuple[int, ...]:
     """Kill what services have left running, of all containers at once: each look is at every process of the machine."""
     owners = [owner for container in containers for owner in owners_in(container)]
-    return await kill_owned(*owners, deadline=5.0) if owners else ()
+    return await kill_owned(*owners, deadline=DIES_S) if owners else ()
 
 
 async def end_program(directory: Path, program: str, patience_s: float) -> None:
-    """End a program of a directory, if it runs."""
+    """End a program of a directory, if it runs. Raises `FailedError` where it does not end."""
     running = process_of(directory, program)
-    await end([] if running is None else [running], patience_s)
+    if running is not None:
+        await end([running], patience_s)
+        check_ended([running.pid] if is_alive(running) else [])
 
 
-async def end(identities: list[ProcessIdentity], patience_s: float) -> int:
-    """SIGTERM, then SIGKILL after the patience; how many had to be killed."""
+def check_ended(stuck: Collection[int]) -> None:
+    """Raise `FailedError` that names those who were killed and do not die."""
+    if stuck:
+        pids = ", ".join(map(str, sorted(stuck)))
+        raise FailedError("stop.stuck", f"these processes do not die: {pids}", next="look at the machine's storage")
+
+
+async def end(identities: list[ProcessIdentity], patience_s: float) -> set[ProcessIdentity]:
+    """SIGTERM, then SIGKILL after the patience; who had to be killed."""
     for identity in identities:
         send_signal(identity, signal.SIGTERM)
     left = await _gone(identities, patience_s)
     for identity in left:
         send_signal(identity, signal.SIGKILL)
-    await _gone(left, 5.0)
-    return len(left)
+    await _gone(left, DIES_S)
+    return set(left)
 
 
 async def _gone(identities: list[ProcessIdentity], patience_s: float) -> list[ProcessIdentity]:

@@ -1,0 +1,86 @@
+"""Ending what does not die, as who is in the kernel (state D): it is waited for no longer than is said, and named."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dsmt.errors import FailedError
+from dsmt.operations.local import ending
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.making import ensure_controller, ensure_node, init
+from dsmt.ports.processes import ProcessIdentity
+from dsmt.system.procfs import identity_of, is_alive
+from dsmt.system.records import record_path, write_record
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A realm with two brokers, a controller and a node, in which nobody is waited for long."""
+    made = Home(tmp_path / "home")
+    init(made, name="test", brokers=2)
+    ensure_controller(made, "c1")
+    ensure_node(made, "n1")
+    for wait in ("START_S", "DIES_S", "GRACE_S", "SAYS_S"):
+        monkeypatch.setattr(ending, wait, 0.1)
+    return made
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessIdentity]:
+    """A process to which signals do nothing."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        identity = identity_of(process.pid)
+        assert identity is not None
+        monkeypatch.setattr(ending, "send_signal", lambda *_: None)
+        try:
+            yield identity
+        finally:
+            process.kill()
+
+
+def runs(home: Home, kind: str, name: str, program: str, identity: ProcessIdentity) -> None:
+    """Have this process be a program of a home."""
+    write_record(record_path(str(home.part(kind, name)), program), identity)
+
+
+def down(home: Home) -> ending.Down:
+    return asyncio.run(asyncio.wait_for(ending.down(home), 30))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "program"),
+    [("controllers", "c1", "controller"), ("nodes", "n1", "node_monitor")],
+)
+def test_down_names_whatever_of_dsmt_does_not_die(
+    kind: str, name: str, program: str, home: Home, stuck: ProcessIdentity
+) -> None:
+    runs(home, kind, name, program, stuck)
+    assert down(home) == ending.Down(processes=0, killed=0, stuck=(stuck.pid,))
+    assert is_alive(stuck)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "program"),
+    [("controllers", "c1", "controller"), ("nodes", "n1", "node_monitor")],
+)
+def test_a_realm_is_not_moved_while_one_of_its_programs_does_not_die(
+    kind: str, name: str, program: str, home: Home, stuck: ProcessIdentity
+) -> None:
+    runs(home, kind, name, program, stuck)
+    with pytest.raises(FailedError, match=f"do not die: {stuck.pid}"):
+        asyncio.run(asyncio.wait_for(ending.end_own(home, servers=True), 30))
+
+
+def test_what_does_not_die_is_not_removed(home: Home, stuck: ProcessIdentity) -> None:
+    runs(home, "brokers", "b2", "broker", stuck)
+    with pytest.raises(FailedError, match=f"do not die: {stuck.pid}"):
+        asyncio.run(ending.release(home, "broker", "b2"))
+    container = home.part("nodes", "n1") / "containers/web/app/0"
+    write_record(record_path(str(container), "deployment_agent"), stuck)
+    with pytest.raises(FailedError, match=f"do not die: {stuck.pid}"):
+        asyncio.run(ending.end_node(home, "n1"))
