@@ -238,7 +238,7 @@ def test_a_broker_whose_removal_was_killed_may_be_added_again_instead(
             with pytest.raises(KilledError):
                 await remove(home, bus, "b2")
         await add(home, bus, "b2")
-        assert (await announced(bus)).keys() == {"b1", "b2"}
+        assert (await announced(bus)).keys() == meshed(home).keys() == {"b1", "b2"}
 
     on_a_bus(tmp_path, test)
 

@@ -21,7 +21,7 @@ from dsmt.operations.local.handing import handed_on
 from dsmt.operations.local.home import ENGINES, Home, check_part, is_up, write_secret
 from dsmt.operations.local.keeping import broker_programs, keep
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.making import broker_host, ensure_broker, reach_at
+from dsmt.operations.local.making import broker_host, ensure_broker, reach_also, reach_at
 from dsmt.operations.read import members
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.telling import Tell
@@ -146,6 +146,8 @@ async def add(
             _ensure_server(home, name, others, listen=address, now_s=now_s, leaf=leaf)
         known = of_home(home)
         known[name] = replace(known[name], leaf=leaf)
+        if not leaf:
+            reach_also(home, known[name])  # one that was removed half-way is here, and nobody is configured with it
         gone = await brokers.announce(bus, known, by=by, reason=reason, again=name, made_ms=made_ms(home))
         note_announced(home, known.keys() - gone)
         if is_up(home):

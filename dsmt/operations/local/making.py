@@ -16,6 +16,7 @@ from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.addresses import host_of
 from dsmt.operations.local.addresses import check_address, check_free, free_address, keep_free, own_address
 from dsmt.operations.local.home import Home, check_part, write_secret
+from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import (
     BIRTH,
     IDENTITY,
@@ -117,21 +118,23 @@ def ensure_broker(
     Raises `InputError` for what is no name.
 
     A leaf is for its site: nobody of this home is configured with it (E5). `more` writes what a NATS server needs, too.
+    Its identity is written last: who was cut off before makes another one.
     """
     check_part("broker", name)
     directory = home.part("brokers", name)
     if not (directory / IDENTITY).exists():
         identity, realm = issue(home.root_key(), f"broker/{name}", now_s=now_s), home.realm()
-        address = listen or had_address(home, name) or free_address(broker_host(home))
-        others = tuple(one for one in realm.brokers if one[0] != address)
+        had = had_address(home, name)
+        address = listen or had or free_address(broker_host(home))
+        others = tuple(one for one in realm.brokers if one[0] not in (address, had))
         realm = msgspec.structs.replace(realm, brokers=(*others, (address, identity.certificate.public)))
         file = BrokerFile(realm=realm, address=address)
         file.write(directory)
         if more is not None:
             more(directory, file, identity.certificate.public)
-        write_secret(directory / IDENTITY, dump(identity))
         if not leaf:
             reach_at(home, realm)
+        write_secret(directory / IDENTITY, dump(identity))
     return directory
 
 
@@ -164,6 +167,13 @@ def reach_at(home: Home, realm: RealmConfig) -> None:
         for name in home.names(kind):
             set_realm(home.part(kind, name), realm)
     realm.write(home.root)
+
+
+def reach_also(home: Home, at: BrokerAddress) -> None:
+    """Have everybody of this home know one more broker at the next start, unless all do."""
+    realm = home.realm()
+    if (at.address, at.public) not in realm.brokers:
+        reach_at(home, msgspec.structs.replace(realm, brokers=(*realm.brokers, (at.address, at.public))))
 
 
 def ensure_controller(home: Home, name: str, *, now_s: int | None = None) -> Path:

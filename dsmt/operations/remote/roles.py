@@ -19,7 +19,7 @@ from dsmt.operations.local import servers
 from dsmt.operations.local.brokers import check_number, made_ms, note_announced, of_home
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.making import reach_at
+from dsmt.operations.local.making import reach_also
 from dsmt.operations.local.roles import Answer, Role, RoleOrder
 from dsmt.operations.local.servers import Brought, ServerOrder
 from dsmt.operations.remote.hosts import ReachedHost
@@ -101,9 +101,7 @@ class Roles:
         if self._leaf:
             return given  # it is for those of its site (E5)
         async with alone(self._home, silent):
-            realm = self._home.realm()
-            if (at.address, at.public) not in realm.brokers:
-                reach_at(self._home, msgspec.structs.replace(realm, brokers=(*realm.brokers, (at.address, at.public))))
+            reach_also(self._home, at)
         return given
 
     async def _asked(self, host: ReachedHost, told: Mapping[str, Any], asks: RoleOrder) -> Answer:
