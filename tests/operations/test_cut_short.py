@@ -1,17 +1,21 @@
-"""Making what a home holds, which was cut short: who types it again makes all of it."""
+"""What was cut short in a home: who types it again, or goes back, has all of it."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from unittest.mock import AsyncMock
 
+import msgspec
 import pytest
 
-from dsmt.operations.local import making
+from dsmt.operations.local import making, migrating, servers, ways
 from dsmt.operations.local.brokers import meshed, of_home
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_broker, init
 from dsmt.programs.configuration import BrokerFile
 
+from .test_migrating import under_way
 from .test_more_brokers import KilledError, killing
 
 
@@ -43,3 +47,18 @@ def test_a_broker_whose_making_was_cut_short_is_known_in_its_home_when_it_is_mad
     told = [BrokerFile.read(home.part("brokers", name)).realm for name in ("b1", "b2")]
     assert told == [home.realm()] * 2
     assert len(home.realm().brokers) == 2
+
+
+def test_who_aborts_a_cut_that_was_killed_has_the_key_for_further_servers_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "nats")
+    realm = init(home, name="test", nats=True, brokers=3)
+    under_way(home, cut=True, engine="dsmt")
+    made = home.root / "migration/brokers/b1"
+    way = ways.WAYS["dsmt"]
+    way.make(home, [made], msgspec.structs.replace(realm, brokers=realm.brokers[:1], nats=None))
+    way.settle(made)
+    monkeypatch.setattr(migrating, "start_all", AsyncMock())
+    asyncio.run(migrating.abort(home))
+    assert servers.key_of(home)

@@ -266,6 +266,7 @@ async def cut(home: Home, *, tell: Tell, waits: Tell = silent, members: Mapping[
                 (home.root / "brokers").rename(home.root / move.aside)
             _settle(home, move)
             (home.root / SERVERS).rename(home.root / "brokers")
+        WAYS[move.engine].moved(home)
         tell(f"starting the realm on {ENGINES[move.engine]}")
         reach_at(home, BrokerFile.read(brokers_in(home.root / "brokers")[0]).realm)
         return await start_all(home)

@@ -81,6 +81,10 @@ class Way(Protocol):
         """Make of a directory what a realm has that has moved."""
         ...
 
+    def moved(self, home: Home) -> None:
+        """Have a home whose realm has moved hold the key for further servers, or none: who aborts has the former one."""
+        ...
+
 
 def _check_brokers_here(home: Home, announced: Iterable[str]) -> None:
     """Raise `RefusedError` where brokers are in another home: what they are to be is made in this one."""
@@ -142,11 +146,13 @@ class ToNats:
         return drain
 
     def settle(self, directory: Path) -> None:
-        """Nobody but gates lets anybody in, and the key for further servers is the home's."""
+        """Nobody but gates lets anybody in."""
         _let_in(directory, b"")
-        beside = directory.parents[1]
-        if (beside / ServersKey.FILE).exists():
-            (beside / ServersKey.FILE).rename(beside.parent / ServersKey.FILE)
+
+    def moved(self, home: Home) -> None:
+        """The key that was made beside the servers is the home's."""
+        if (home.migration / ServersKey.FILE).exists():
+            (home.migration / ServersKey.FILE).rename(home.root / ServersKey.FILE)
 
 
 class ToDsmt:
@@ -202,10 +208,13 @@ class ToDsmt:
         return drain
 
     def settle(self, directory: Path) -> None:
-        """The root's word is true now, and there are no servers."""
-        (directory.parents[2] / ServersKey.FILE).unlink(missing_ok=True)
+        """The root's word is true now."""
         if (directory / WHOLE).exists():
             (directory / WHOLE).rename(directory / BIRTH)
+
+    def moved(self, home: Home) -> None:
+        """There are no servers."""
+        (home.root / ServersKey.FILE).unlink(missing_ok=True)
 
 
 def _let_in(directory: Path, bridge: bytes) -> None:
