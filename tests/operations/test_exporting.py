@@ -1,6 +1,7 @@
 """Trust export: what an operator's connection learns of the realm's history, and keeps."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 from dsmt.operations.local.home import Home
@@ -40,3 +41,14 @@ def test_what_a_home_has_kept_of_another_realm_is_not_mixed_into_this_ones_expor
     kept = exporting.kept(home)
     assert kept is not None
     assert kept.realm == now.realm
+
+
+def test_a_home_whose_disk_takes_nothing_keeps_nobody_from_an_export(small_disk: Path) -> None:
+    trust = TrustStore(Realm(name="test", roots=(b"a" * 32,)))
+    with suppress(OSError):
+        (small_disk / "filling").write_bytes(bytes(1 << 20))
+    assert exporting.keep(Home(small_disk), trust) == trust.export()
+    assert [path.name for path in small_disk.iterdir()] == ["filling"]
+    (small_disk / "filling").unlink()
+    exporting.keep(Home(small_disk), trust)
+    assert exporting.kept(Home(small_disk)) is not None

@@ -2,13 +2,14 @@
 
 Rule 1: brokers send the certificates of a signer before its first event, and revocations are facts: whoever reads the
     history has them all.
-Rule 2: what a home has exported once it keeps, in `trust.cbor`; it only grows.
+Rule 2: what a home has exported once it keeps, in `trust.cbor`; it only grows. A disk that takes nothing, or gives nothing
+    back, keeps nobody from an export.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from dsmt.errors import InputError, unreadable
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.sight import patience
 from dsmt.ports.bus import BusReader, Interest, Start
+from dsmt.system.files import write_atomically
 from dsmt.trust.store import TrustStore
 
 KEPT: Final = "trust.cbor"
@@ -32,18 +34,17 @@ async def gather(bus: BusReader) -> None:
 
 def keep(home: Home, trust: TrustStore) -> bytes:
     """Add what a trust store knows to what the home has kept; the export of both."""
-    path = home.root / KEPT
-    if path.exists():
-        try:
-            merged = TrustStore.from_export(path.read_bytes())
-        except InputError:
-            merged = TrustStore(trust.realm)
+    path, held = home.root / KEPT, b""
+    with suppress(InputError, OSError):
+        held = path.read_bytes()
+        merged = TrustStore.from_export(held)
         if merged.realm == trust.realm:
             merged.merge(trust.export())
             trust = merged
     exported = trust.export()
-    if not path.exists() or path.read_bytes() != exported:
-        _write(path, exported)
+    if exported != held:
+        with suppress(OSError):
+            write_atomically(str(path), exported)
     return exported
 
 
@@ -69,9 +70,3 @@ def from_file(path: Path) -> TrustStore:
     except OSError as error:
         raise InputError("trust.file", unreadable(path, error), next="dsmt trust export FILE writes one") from error
     return TrustStore.from_export(raw)
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_suffix(f".{os.getpid()}.new")
-    beside.write_bytes(content)
-    beside.replace(path)
