@@ -29,6 +29,7 @@ from typing import Any, Final
 
 UNITS: Final = Path("/etc/systemd/system")
 NODE_UNIT: Final = "dsmt-node@"
+MADE: Final = "made.json"
 LAST_LINES: Final = 3
 RESTARTED_S: Final = 10.0
 """How long a unit that was restarted may take to have its manager."""
@@ -97,7 +98,7 @@ class Installation:
             self.prefix.mkdir(parents=True, exist_ok=True)
             self.runs.unlink(missing_ok=True)
             if made:
-                self._write_made(made)
+                _write(self.prefix / MADE, json.dumps(made))
             self._environment(wheels)
             (self.program / "complete").touch()
         except BaseException:
@@ -173,12 +174,9 @@ class Installation:
 
     def _start_units(self, *, newer: bool) -> None:
         former = self._managers() if newer else set()
-        for unit, text, names in self.units:
-            again = self.told["certified"] or newer
-            if names and (not unit.exists() or unit.read_text() != text):
-                unit.write_text(text)
-                run(["systemctl", "daemon-reload"])
-                again = True
+        changed = self._write_units(newer=newer)
+        for unit, _, names in self.units:
+            again = self.told["certified"] or newer or unit in changed
             if former and unit.stem == NODE_UNIT:  # begun anew below, in its own process
                 again = False
             for name in names:
@@ -193,6 +191,16 @@ class Installation:
             while former & self._managers() and time.monotonic() < deadline:
                 time.sleep(0.05)
             self._run("upgrade")  # a unit that is restarted leaves agents alone
+
+    def _write_units(self, *, newer: bool) -> list[Path]:
+        """Have systemd know the units of what is here; those that it has not had so."""
+        known = {unit: text for unit, text, names in self.units if names}
+        changed = [unit for unit, text in known.items() if not unit.exists() or unit.read_text() != text]
+        for unit in changed:
+            _write(unit, known[unit])
+        if changed or newer:  # who wrote them may have been cut off before this
+            run(["systemctl", "daemon-reload"])
+        return changed
 
     def _run(self, *words: str) -> None:
         """Run a command of the dsmt that is installed here, about the home."""
@@ -227,18 +235,9 @@ class Installation:
 
     def _made(self) -> list[str]:
         """The directories above what is here that were made for it, the deepest first."""
-        file = self.prefix / "made.json"
+        file = self.prefix / MADE
         told: list[str] = json.loads(file.read_text()) if file.exists() else []
         return told
-
-    def _write_made(self, made: list[str]) -> None:
-        beside = self.prefix / "made.json.new"
-        try:
-            beside.write_text(json.dumps(made))
-            beside.replace(self.prefix / "made.json")
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
 
     def _forget_prefix(self, made: list[str], *, all_of_it: bool = False) -> None:
         """Remove the program's directory, when nothing is left in it or all of it is to go, and what was made for it.
@@ -249,7 +248,7 @@ class Installation:
             for program in self.prefix.glob("*/"):
                 self._discard(program)
         left = {path.name for path in self.prefix.iterdir()} if self.prefix.exists() else set()
-        if all_of_it or left <= {"made.json"}:
+        if all_of_it or left <= {MADE}:
             self._discard(self.prefix)
         for path in made if not self.prefix.exists() else ():
             with suppress(OSError):
@@ -260,6 +259,17 @@ class Installation:
         if directory.exists():
             (directory / "complete").unlink(missing_ok=True)  # first: half of a program is none
             shutil.rmtree(directory)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.write_text(text)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _is_running(program: Path) -> bool:

@@ -241,3 +241,55 @@ def test_where_nothing_has_changed_nothing_is_begun_anew(tmp_path: Path, monkeyp
     ran.clear()
     one.start()
     assert ran == ["up --detach --json"]
+
+
+def kept_by_systemd(directory: Path, **more: Any) -> Installation:
+    """A host on which systemd keeps a node, whose unit says so."""
+    one = host(directory, units={"node": "ExecStart=/usr/bin/env dsmt node run %i"}, certified=False, **more)
+    one.systemd = True
+    for made in (one.prefix, one.home / "nodes/n1", on_host.UNITS):
+        made.mkdir(parents=True, exist_ok=True)
+    (one.home / "nodes/n1/identity").touch()
+    return one
+
+
+def test_systemd_reads_a_unit_that_was_written_though_who_wrote_it_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run(argv: list[str], **_: Any) -> None:
+        ran.append(" ".join(argv[1:]))
+        if cut and argv[1] == "daemon-reload":
+            raise HostError("host.command", "connection timed out", "")
+
+    monkeypatch.setattr(on_host, "UNITS", tmp_path / "units")
+    monkeypatch.setattr(on_host, "run", run)
+    for again in (False, True):
+        one = kept_by_systemd(tmp_path, again=again, build=f"b{again}")
+        cut = True
+        with pytest.raises(HostError):
+            one.start()
+        cut = False
+        ran.clear()
+        kept_by_systemd(tmp_path, again=True, build=f"b{again}").start()
+        assert ran[0] == "daemon-reload"
+        assert f"b{again}/bin/dsmt node run" in (tmp_path / "units/dsmt-node@.service").read_text()
+
+
+def test_a_disk_that_is_full_leaves_the_unit_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_host, "UNITS", tmp_path / "units")
+    monkeypatch.setattr(on_host, "run", lambda *_, **__: None)
+    kept_by_systemd(tmp_path, again=False, build="a").start()
+    (unit,) = (tmp_path / "units").iterdir()
+    before, write = unit.read_text(), Path.write_text
+
+    def full(path: Path, text: str) -> None:
+        write(path, "")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(on_host.Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        kept_by_systemd(tmp_path, again=True, build="b").start()
+    assert list((tmp_path / "units").iterdir()) == [unit]
+    assert unit.read_text() == before
