@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -54,23 +53,32 @@ def begin(home: Home) -> str:
 
 def check_run(home: Home, run: str) -> None:
     """Raise `FailedError` where `down` has ended this run of the realm: what runs here now is not of it."""
-    if home.exists and _run_of(home) != run:  # a home that was removed tells nothing, and no other run begins there
+    if _is_over(home, run):
         said = f"dsmt down, typed elsewhere, has ended the realm in {home.root} that this dsmt up kept"
         raise FailedError("up.ended", said, next="dsmt up starts it again")
 
 
 def check_goes_on(home: Home, run: str) -> None:
     """Raise `FailedError` where this run of the realm has ended, in whatever way, and nobody is at work on the home."""
-    if ((home.exists and _run_of(home) != run) or not _goes_on(home)) and not is_held(home):
+    if (_is_over(home, run) or not _goes_on(home)) and not is_held(home):
         check_run(home, run)
         said = f"the keeper of {home.root}, and all that would start it again, have died"
         raise FailedError("up.ended", said, next="dsmt up starts again what is missing; dsmt down ends what is left")
 
 
-def _run_of(home: Home) -> str:
-    with suppress(OSError, UnicodeDecodeError):  # one that is damaged is none
+def _is_over(home: Home, run: str) -> bool:
+    """Whether another run has followed this one, or none; a home that was removed, or a disk that fails, tells nothing."""
+    return home.exists and _run_of(home) not in (run, None)
+
+
+def _run_of(home: Home) -> str | None:
+    """The name of the run that there is, empty where there is none; None where a disk does not give it back."""
+    try:
         return (keeper_directory(home) / RUN).read_text("ascii")
-    return ""
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):  # one that is damaged is none
+        return ""
+    except OSError:
+        return None
 
 
 def _goes_on(home: Home) -> bool:
@@ -129,7 +137,7 @@ async def start_keeper(home: Home) -> None:
             said = f"the keeper ends as it begins, again and again: {last_words(log)}"
             raise FailedError("up.keeper", said, next=f"see {log}; where something is missing there, install dsmt again")
         try:
-            await answering.request(Request("list"))
+            await answering.request(Request("status"))  # a list of all its nodes may be longer than an answer
         except TransportError as error:
             if time.monotonic() > deadline:
                 hangs = "those that it keeps end one that hangs, within a minute: try again then; " if is_up(home) else ""
