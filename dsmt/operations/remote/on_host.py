@@ -228,10 +228,10 @@ class Installation:
             for name in names if unit.exists() else ():
                 run(["systemctl", *verb, "--quiet", unit.stem + name])
         if (self.home / "realm.cbor").exists():
-            programs = sorted(self.prefix.glob("*/bin/dsmt"))
-            if not programs:
+            found = sorted(self.prefix.glob("*/bin/dsmt"), key=lambda dsmt: (dsmt.parents[1] / "complete").exists())
+            if not found:
                 raise HostError("host.program", f"{self.prefix} holds no dsmt to stop what runs", "end it, then try again")
-            run([str(programs[-1]), "--home", str(self.home), "down"])
+            run([str(found[-1]), "--home", str(self.home), "down"])
 
     def _made(self) -> list[str]:
         """The directories above what is here that were made for it, the deepest first."""

@@ -293,3 +293,17 @@ def test_a_disk_that_is_full_leaves_the_unit_that_was_there(tmp_path: Path, monk
         kept_by_systemd(tmp_path, again=True, build="b").start()
     assert list((tmp_path / "units").iterdir()) == [unit]
     assert unit.read_text() == before
+
+
+def test_what_runs_is_ended_by_a_program_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(on_host, "run", lambda argv, **_: ran.append(argv[0]))
+    one = host(tmp_path)
+    for build in ("a", "b"):  # who removed the second, as nothing ran from it any more, was killed
+        (one.prefix / build / "bin").mkdir(parents=True)
+        (one.prefix / build / "bin/dsmt").touch()
+    (one.prefix / "a/complete").touch()
+    one.home.mkdir(parents=True)
+    (one.home / "realm.cbor").write_bytes(ROOT)
+    one.remove()
+    assert ran == [f"{one.prefix}/a/bin/dsmt"]
