@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+_NUMBERS: Final = r"(0|[1-9][0-9]{0,9})(\.(0|[1-9][0-9]{0,9})){0,3}"
 
 
 def host_port(host: str, port: int) -> str:
@@ -11,8 +16,13 @@ def host_port(host: str, port: int) -> str:
 
 
 def is_number(host: str) -> bool:
-    """Whether a host is an address, and no name."""
-    return ":" in host or re.fullmatch(r"[0-9.]+", host) is not None
+    """Whether a host is an address, as inet_aton(3) or inet_pton(3) has it, and no name: that is looked up."""
+    if re.fullmatch(_NUMBERS, host):
+        *first, last = map(int, host.split("."))
+        return last < 256 ** (4 - len(first)) and all(one < 256 for one in first)
+    with suppress(ValueError):
+        return isinstance(ip_address(host), IPv6Address)
+    return False
 
 
 def host_of(address: str) -> str:

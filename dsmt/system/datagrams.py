@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from dsmt.errors import TransportError
 from dsmt.event.addresses import host_of, host_port, is_number, parted
 from dsmt.ports.datagrams import Receive
+
+LAST_PORT: Final = 65_535
 
 
 class UdpEndpoint(asyncio.DatagramProtocol):
@@ -27,9 +30,11 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         return number
 
     def send(self, content: bytes, to: str) -> None:
-        """Send to `host:port`: a name would be looked up here and now, and all else would stand still."""
-        if self._transport is not None and is_number(host_of(to)) and to.rpartition(":")[2].isdigit():
-            self._transport.sendto(content, parted(to))
+        """Send to `host:port`, and nothing to no place. A name would be looked up here and now: all else would wait."""
+        with suppress(ValueError):
+            host, port = parted(to)
+            if self._transport is not None and is_number(host) and 0 <= port <= LAST_PORT:
+                self._transport.sendto(content, (host, port))
 
     def close(self) -> None:
         """Stop receiving."""

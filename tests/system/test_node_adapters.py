@@ -223,6 +223,23 @@ def test_a_name_is_looked_up_before_anything_is_sent_and_nothing_waits_for_that_
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("place", ["127.0.0.1:99999", "127.0.0.1:²", "127.0.0.1:-1", "127.0.0.1:", "999.1.1.1:80", "...:80"])
+def test_what_is_no_place_is_sent_nothing_and_all_else_is(place: str) -> None:
+    """As a node names it that means harm, or of which it was mistyped."""
+
+    async def main() -> None:
+        came: asyncio.Queue[bytes] = asyncio.Queue()
+        udp = UdpDatagrams()
+        there = await udp.bind("127.0.0.1", 0, lambda content, _: came.put_nowait(content))
+        there.send(b"nowhere", place)
+        there.send(b"hello", f"127.0.0.1:{there.port}")
+        async with asyncio.timeout(10):
+            assert await came.get() == b"hello"
+        there.close()
+
+    asyncio.run(main())
+
+
 def test_datagrams_go_there_and_back() -> None:
     async def main() -> None:
         came: asyncio.Queue[tuple[bytes, str]] = asyncio.Queue()
