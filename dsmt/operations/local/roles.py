@@ -31,7 +31,6 @@ from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import reach_at
 from dsmt.operations.local.servers import Brought, ServerOrder
 from dsmt.operations.words.telling import silent
-from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY, ISSUER, BrokerFile, ControllerFile, read_identity
 from dsmt.programs.nats_server import new_key, public_of
 from dsmt.system.entropy import SystemEntropy
@@ -134,10 +133,13 @@ def accept(home: Home, told: RoleOrder) -> Answer:
     identities = {source: _certified(home, source, files[source], raw) for source, raw in given.items()}
     realm = home.realm()
     brokers = dict.fromkeys([*realm.brokers, *((address, bytes.fromhex(public)) for address, public in told.brokers)])
-    new = None if told.name in of_home(home) else identities.get(f"broker/{told.name}")
+    here = of_home(home).get(told.name)
+    new = None if here is not None else identities.get(f"broker/{told.name}")
     address = "" if new is None else _address(told)
     if new is not None:
         brokers[address, new.key.public] = None
+    elif here is not None:  # who was killed may not have come to say it here
+        brokers[here.address, here.public] = None
     realm = msgspec.structs.replace(realm, brokers=tuple(brokers))
     if new is not None:
         _make_broker(home, told, BrokerFile(realm=realm, address=address), new.key.public)
@@ -151,7 +153,7 @@ def accept(home: Home, told: RoleOrder) -> Answer:
         (home.root / ASKED).rmdir()
     reach_at(home, realm)
     begin_anew(home, {*identities, *([f"broker/{told.name}"] if told.removed else [])})
-    here: BrokerAddress | None = of_home(home).get(told.name)
+    here = of_home(home).get(told.name)
     return Answer() if here is None else Answer(address=here.address, public=here.public.hex(), route=here.route)
 
 

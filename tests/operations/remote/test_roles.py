@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.operations.local import certificates
+from dsmt.operations.local import roles as on_host
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import init
@@ -169,6 +171,25 @@ def test_who_was_killed_while_it_took_certificates_goes_on_and_no_key_is_left(
     host.given(NOW_S, again)
     assert host.keys == first
     assert not (host.home.root / "asked").exists()
+
+
+def test_a_host_knows_its_own_broker_though_it_was_cut_off_as_that_had_its_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(tmp_path)
+    first = host.asked(NOW_S)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(on_host, "reach_at", full)
+        with pytest.raises(OSError, match="No space"):
+            host.given(NOW_S, first)
+    host.given(NOW_S, host.asked(NOW_S))
+    (own,) = of_home(host.home).values()
+    assert (own.address, own.public) in host.home.realm().brokers
+    assert BrokerFile.read(host.home.part("brokers", "one")).realm == host.home.realm()
 
 
 def test_keys_of_a_role_for_which_nobody_came_back_keep_no_other_one_waiting(tmp_path: Path) -> None:
