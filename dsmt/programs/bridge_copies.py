@@ -11,8 +11,11 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.filler import NatsFiller, Taken
+from dsmt.bus.rules.nats_config import way_of
 from dsmt.bus.store.blobs import named_in
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
@@ -42,7 +45,7 @@ async def filler_of(directory: Path) -> AsyncIterator[NatsFiller]:
     nats = told.nats
     if nats is None or not keys.bridge:
         raise RefusedError("bridge.none", f"{directory} holds no servers that are to be filled")
-    servers = NatsRealm.of((at for at, _ in told.brokers), nats)
+    servers = replace(NatsRealm.of((at for at, _ in told.brokers), nats), way=way_of(keys.system))
     filler = await NatsFiller.connect(
         servers, told.name, key=SecretKey(keys.bridge), sayer=f"broker/{first.name}", wall_ms=LinuxClock().wall_ms
     )

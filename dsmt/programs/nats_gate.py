@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Never
 
+from dsmt.bus.rules.nats_config import way_of
 from dsmt.logs import Logger
 from dsmt.ports.blobs import kept_for_events
 from dsmt.ports.realm import About
@@ -80,7 +81,9 @@ async def _serve(directory: Path) -> None:
     gate = NatsGate(
         identity=read_identity(directory / IDENTITY),
         trust=trust,
-        realm=NatsRealm(servers, nats.replicas, config.synced, nats.authority, gated=True, own=config.address),
+        realm=NatsRealm(
+            servers, nats.replicas, config.synced, nats.authority, gated=True, own=config.address, way=way_of(keys.system)
+        ),
         keys=GateKeys(SecretKey(keys.system), SecretKey(keys.issuer)),
         clock=LinuxClock(),
         entropy=SystemEntropy(),

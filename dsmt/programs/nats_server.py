@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
-from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config, server_name
+from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config, server_name, way_of
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.addresses import host_of
@@ -95,7 +95,8 @@ def configuration(directory: Path, *, log: str = "") -> str:
         tls=Tls(*(str(directory / name) for name in ("server.pem", "server.key", "authority.pem"))),
     )
     bridge = SecretKey(keys.bridge).public if keys.bridge else b""
-    return server_config(server, Gate(SecretKey(keys.system).public, SecretKey(keys.issuer).public, bridge))
+    gate = Gate(SecretKey(keys.system).public, SecretKey(keys.issuer).public, bridge, way_of(keys.system))
+    return server_config(server, gate)
 
 
 def _words(directory: Path, realm: RealmConfig) -> BrokerWords:

@@ -47,7 +47,8 @@ class Gates:
         self._made, self._servers = made, servers
         system, issuer = (SecretKey(os.urandom(32)) for _ in range(2))
         self.keys = GateKeys(system, issuer)
-        self.public = config.Gate(system.public, issuer.public)
+        self.way = os.urandom(8).hex()
+        self.public = config.Gate(system.public, issuer.public, way=self.way)
         self.administrator = made.identity("broker/administrator")
         self.identities = [made.identity(f"broker/{name}") for name in servers.names]
         self.born = asyncio.Event()
@@ -74,7 +75,7 @@ class Gates:
             gate = self.running[n] = NatsGate(
                 identity=self.identities[n],
                 trust=self._made.trust(),
-                realm=replace(self._servers.realm(), own=self._servers.addresses[n]),
+                realm=replace(self._servers.administered(), own=self._servers.addresses[n]),
                 keys=self.keys,
                 clock=TestClock(),
                 entropy=TestEntropy(),
@@ -130,6 +131,10 @@ class NatsServers:
         addresses = addresses or self.addresses
         return NatsRealm(tuple(addresses), replicas, authority=self._authority, gated=self.gates is not None)
 
+    def administered(self) -> NatsRealm:
+        """The same, for who may administer the streams."""
+        return replace(self.realm(), way="" if self.gates is None else self.gates.way)
+
     def _write(self, n: int) -> Path:
         path = self.directory / f"s{n}.conf"
         path.write_text(server_config(self._servers[n], self.gates and self.gates.public))
@@ -176,12 +181,12 @@ class NatsServers:
     async def _link(self) -> NatsLink:
         if self.gates is None:
             return await NatsLink.connect(self.addresses[0], self.realm(), key=SecretKey(os.urandom(32)), name="tests")
-        return await self.link(self.gates.administrator)
+        return await self.link(self.gates.administrator, self.administered())
 
-    async def link(self, identity: Identity) -> NatsLink:
+    async def link(self, identity: Identity, realm: NatsRealm | None = None) -> NatsLink:
         """A bare link of a source that minds no rule."""
         shows = certificates_token([one.raw for one in identity.chain])
-        name, realm = connection_name(identity.name, About(None, "test"), 0, reads=True), self.realm()
+        name, realm = connection_name(identity.name, About(None, "test"), 0, reads=True), realm or self.realm()
         return await NatsLink.connect(self.addresses[0], realm, key=identity.key, name=name, shows=shows)
 
     async def make(self, realm: str, seconds: float = 60.0) -> Subjects:

@@ -56,6 +56,8 @@ class NatsRealm(msgspec.Struct, frozen=True):
     gated: bool = False
     own: str = ""
     """The server that is tried first: of a gate that beside which it stands."""
+    way: str = ""
+    """Of a gate, and of who fills the servers: below which token they administer the streams (`rules.nats_config`)."""
 
     @classmethod
     def of(cls, addresses: Iterable[str], terms: NatsTerms) -> NatsRealm:

@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from dsmt.bus.nats.connecting import NatsClient, NatsRealm
-from dsmt.bus.rules.nats_config import ALL
+from dsmt.bus.rules.nats_config import ALL, is_administration
 from dsmt.errors import RefusedError, TransportError
 from dsmt.trust.keys import Key
 
@@ -52,7 +52,7 @@ class NatsLink:
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._inboxes: dict[str, tuple[Subscription, asyncio.Queue[Msg]]] = {}
         self._inbox = ""
-        self._asks = "$JS.API"
+        self._asks = self._administers = "$JS.API"
         self.reads: tuple[str, ...] = ALL
         """The patterns that may be read over it."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -67,6 +67,7 @@ class NatsLink:
         try:
             await link._client.dial(server, realm, name=name, shows=shows)
             link._inbox = link._client.new_inbox()
+            link._administers += f".{realm.way}" if realm.way else ""
             with link._translated():
                 await link._client.subscribe(f"{link._inbox}.*", cb=link._came)
         except BaseException:  # it may be that who connects is ended meanwhile
@@ -151,7 +152,8 @@ class NatsLink:
 
     def question(self, name: str, body: Mapping[str, Any] | None = None) -> Publication:
         """What is sent to ask JetStream."""
-        return Publication(f"{self._asks}.{name}", b"" if body is None else json.dumps(body).encode(), {})
+        asks = self._administers if is_administration(name) else self._asks
+        return Publication(f"{asks}.{name}", b"" if body is None else json.dumps(body).encode(), {})
 
     def ask_through(self, subject: str) -> None:
         """Ask through a gate from now on, below this subject: who asks may not read everything."""

@@ -7,6 +7,9 @@ Rule 2: a source may publish what its certificate grants, under its own name and
     a source may read, and make consumers; a broker, which a gate is, may do all: it makes the streams.
 Rule 3: who may not read everything asks JetStream through a gate, which holds what its certificate lets it read
     (`nats_reads`): of JetStream itself it may ask for nothing but what a consumer has for it.
+Rule 4: an answer that is named onto a subject of JetStream's is a question there, and may hold what who had it answered has
+    stored. So what makes, changes or removes streams is asked below a token that only gates and servers know, and elsewhere
+    nobody hears it: a stream is nobody's to delete who only knows its name.
 """
 
 from __future__ import annotations
@@ -43,6 +46,15 @@ ALL: Final = ("/",)
 """What a certificate grants whose holder may read everything."""
 _ASKED: Final = ("STREAM.INFO.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}", "CONSUMER.CREATE.{}.*")
 _CONSUMERS: Final = ("CONSUMER.MSG.NEXT.{}.*", "CONSUMER.DELETE.{}.*")
+_API: Final = "$JS.API"
+_STREAMS: Final = ("CREATE", "UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE", "MSG.DELETE", "LEADER.STEPDOWN")
+_PEERS: Final = ("PEER.REMOVE", "PEER.EVACUATE")
+_OF_CONSUMERS: Final = ("DURABLE.CREATE", "LEADER.STEPDOWN", "PAUSE", "RESET", "UNPIN", *_PEERS)
+ADMINISTRATION: Final = (
+    *(f"STREAM.{one}.*" for one in (*_STREAMS, *_PEERS)),
+    *(f"CONSUMER.{one}.*.*" for one in _OF_CONSUMERS),
+)
+"""What only gates ask of JetStream, and only on their way (rule 4); how a stream takes over from another one is not."""
 ANSWERS: Final = {"max": 1, "ttl": 5_000_000_000}
 """How often, and how long in ns, a gate may answer who asks it."""
 
@@ -64,11 +76,13 @@ class Gate(msgspec.Struct, frozen=True):
     """The public keys of the servers' gates, the same for all servers: that with which they connect, that which lets in.
 
     `bridge`: who else may come in and do all, while the servers are filled by it and nobody uses them; empty for nobody.
+    `way` is the token below which they administer the streams (rule 4).
     """
 
     system: bytes
     issuer: bytes
     bridge: bytes = b""
+    way: str = ""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -116,6 +130,18 @@ def permissions(certificate: Certificate, subjects: Subjects) -> dict[str, Any]:
     return {"publish": {"allow": [*said, *asked]}, "subscribe": {"allow": heard}, **gate}
 
 
+def way_of(seed: bytes) -> str:
+    """The token below which streams are administered, by the seed of the key with which gates connect (rule 4)."""
+    return sha256(b"dsmt: the way of the gates\0" + seed).hexdigest()
+
+
+def is_administration(asked: str) -> bool:
+    """Whether only a gate asks JetStream that."""
+    tokens = asked.split(".")
+    known = (one.split(".") for one in ADMINISTRATION)
+    return any(len(tokens) == len(one) and all(a in ("*", b) for a, b in zip(one, tokens, strict=True)) for one in known)
+
+
 def server_config(server: Server, gate: Gate | None = None) -> str:
     """A server's configuration, as text; without a gate anybody may do anything."""
     told: dict[str, Any] = {
@@ -147,8 +173,9 @@ def _gated(gate: Gate) -> dict[str, Any]:
     user, fills = user_nkey(gate.system), [user_nkey(gate.bridge)] if gate.bridge else []
     asked = {"issuer": account_nkey(gate.issuer), "account": SYSTEM, "auth_users": [user, *fills]}
     realm = {"jetstream": "enabled"} | ({"users": [{"nkey": one} for one in fills]} if fills else {})
+    hidden = {f"{_API}.{one}": "denied" for one in ADMINISTRATION} | {f"{_API}.{gate.way}.>": f"{_API}.>"}
     return {
-        "accounts": {ACCOUNT: realm, SYSTEM: {"users": [{"nkey": user}]}},
+        "accounts": {ACCOUNT: realm, SYSTEM: {"users": [{"nkey": user}], "mappings": hidden if gate.way else {}}},
         "system_account": SYSTEM,
         "authorization": {"timeout": CALLOUT_S, "auth_callout": asked},
         "max_control_line": CONNECT_BYTES,

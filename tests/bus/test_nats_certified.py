@@ -1,0 +1,56 @@
+"""What a client that has a certificate and minds no rule can do to others on a NATS server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dsmt.bus.nats.consumer import PullConsumer
+from dsmt.bus.nats.link import NatsLink, Publication
+from dsmt.bus.nats.streams import head, last_on
+from dsmt.bus.rules.nats_config import ADMINISTRATION
+from dsmt.errors import TransportError
+from dsmt.ports.bus import Draft
+from dsmt.trust.grants import read_patterns
+from tests.bus.test_nats_door import Kept, on_nats
+from tests.waiting import told
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
+
+
+async def asked_by_an_agent(k: Kept) -> tuple[NatsLink, str]:
+    """A link of who may do least, and what it asks to be given nothing: an answer without a body."""
+    agent = k.made.identity("agent/n1/web/app/0", parent=k.identities["node/n1"])
+    link, mark = await k.servers.link(agent), k.subjects.mark(agent.name, "x", begins=False)
+    link.ask_through(k.subjects.asking(agent.name, read_patterns(agent.name)))
+    consumer = PullConsumer(link, k.subjects.history, [mark])
+    await consumer.begin()
+    return link, f"$JS.API.CONSUMER.MSG.NEXT.{k.subjects.history}.{consumer._name}"
+
+
+@on_nats
+async def test_an_answer_that_is_named_onto_what_administers_the_streams_is_no_order(k: Kept) -> None:
+    """JetStream takes what has no body for `delete this stream`, whoever has it say so."""
+    alice, history = await k.bus(k.identities["operator/alice"]), k.subjects.history
+    said = (await alice.publish(Draft("user/t", {"n": 1}))).cursor
+    agent, question = await asked_by_an_agent(k)
+    for order in ADMINISTRATION:
+        name = order.replace("*", history, 1).replace("*", "x")
+        await agent.send(Publication(question, json.dumps({"batch": 1, "no_wait": True}).encode(), {}), f"$JS.API.{name}")
+        node = await k.link("node/n1")
+        await node.send(node.question(f"DIRECT.GET.{history}", {"last_by_subj": "none"}), f"$JS.API.{name}")
+        await node.heard()
+    administrator = await k.servers.administrator()
+    at = await head(administrator, history)
+    assert (at.store, at.first) == (said.store, 1)
+    assert (await administrator.api("STREAM.NAMES"))["streams"] == sorted((history, k.subjects.facts, k.subjects.blobs))
+    await alice.publish(Draft("user/f", {"n": 2}, version=1))
+    await told(lambda: last_on(administrator, k.subjects.facts, k.subjects.on("user/f")), "the fact in stream F", 20.0)
+
+
+@on_nats
+async def test_who_has_a_broker_s_certificate_and_not_the_gates_keys_does_not_administer_the_streams(k: Kept) -> None:
+    link = await k.servers.link(k.gates.administrator)
+    with pytest.raises(TransportError, match="no NATS server leads"):
+        await link.api(f"STREAM.PURGE.{k.subjects.history}", {})
