@@ -8,11 +8,13 @@ import pytest
 
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import NatsLink, Publication
-from dsmt.bus.nats.streams import head, last_on
+from dsmt.bus.nats.streams import MSG_ID, head, id_of, last_on
 from dsmt.bus.rules.nats_config import ADMINISTRATION
 from dsmt.errors import TransportError
-from dsmt.ports.bus import Draft
+from dsmt.ports.bus import Draft, Start
 from dsmt.trust.grants import read_patterns
+from tests.bus.realm import Pen, reading
+from tests.bus.saying import numbers
 from tests.bus.test_nats_door import Kept, on_nats
 from tests.waiting import told
 
@@ -54,3 +56,38 @@ async def test_who_has_a_broker_s_certificate_and_not_the_gates_keys_does_not_ad
     link = await k.servers.link(k.gates.administrator)
     with pytest.raises(TransportError, match="no NATS server leads"):
         await link.api(f"STREAM.PURGE.{k.subjects.history}", {})
+
+
+@on_nats
+async def test_nobody_has_what_another_one_says_taken_for_what_was_stored_before(k: Kept) -> None:
+    """A server drops what bears an id that it knows, and acknowledges it."""
+    alice, bob = [await k.bus(k.identities[name]) for name in ("operator/alice", "operator/bob")]
+    last = alice.emit(Draft("user/t", {"n": 0}))
+    await last.acknowledged()
+    node, beat = await k.link("node/n1"), k.subjects.event("node/n1", "node/n1/heartbeat", fact=False)
+    for n in range(1, 20):
+        coming = str(last.id._replace(sequence=last.id.sequence + n))
+        for one in (coming, f"{coming} operator/bob"):
+            await node.publish(Publication(beat, b"x", {MSG_ID: one}))
+    async with reading(bob, "user/", start=Start.LIVE, inbox=True) as got:
+        await alice.publish(Draft("user/t", {"n": 1}))
+        several = [alice.emit(Draft("user/t", {"n": n}, to=("operator/bob",))) for n in (2, 3)]
+        for one in several:
+            await one.acknowledged()
+        await alice.publish(Draft("user/f", {"n": 4}, version=1))
+        await got.until(lambda g: g.of("user/f"))
+        assert numbers(got) == [1, 2, 3]
+
+
+@on_nats
+async def test_nobody_keeps_what_is_re_offered_out_by_what_it_is_called(k: Kept) -> None:
+    """What is offered all know, and so what a server knows it by."""
+    bob, node = await k.bus(k.identities["operator/bob"]), await k.link("node/n1")
+    fact = Pen(k.identities["operator/alice"]).write("user/f", {"n": 1}, version=1)
+    beat = k.subjects.event("node/n1", "node/n1/heartbeat", fact=False)
+    for one in (str(fact.id), id_of(fact.raw)):
+        await node.publish(Publication(beat, b"x", {MSG_ID: one}))
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        bob.introduce([one.raw for one in k.identities["operator/alice"].chain])
+        bob.offer([fact])
+        await got.until(lambda g: g.of("user/f") == [{"n": 1}])

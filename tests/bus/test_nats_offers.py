@@ -28,8 +28,9 @@ def test_what_is_held_is_brought_where_it_is_missing_or_newer_than_what_is_there
     async def last_on(_link: Any, _stream: str, subject: str) -> Any:
         return stored if subject == there else None
 
-    async def publish(one: Any) -> None:
+    async def publish(one: Any) -> dict[str, int]:
         sent.append(one.payload)
+        return {"seq": 1}
 
     async def opened(_link: Any, one: Any) -> Any:
         return one

@@ -17,7 +17,7 @@ from typing import Final
 from dsmt.bus.nats.door import NatsDoor
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import MSG_ID, last_on
+from dsmt.bus.nats.streams import MSG_ID, id_of, last_on, next_on
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, TransportError, UnusableEventError
@@ -83,7 +83,17 @@ class NatsOffers:
         if not await self._is_there(link, signed):
             await self._opener.vouch(link, self._sayer, signed)
             subject = self._subjects.offered(self._sayer, signed.event.source, signed.event.topic)
-            await link.publish(Publication(subject, signed.raw, {MSG_ID: str(signed.id)}))
+            entry = Publication(subject, signed.raw, {MSG_ID: id_of(signed.raw)})
+            told = await link.publish(entry)
+            if told.get("duplicate") and not await self._stands(link, signed, told["seq"]):
+                await link.publish(entry._replace(headers={}))
+
+    async def _stands(self, link: NatsLink, signed: SignedEvent, row: int) -> bool:
+        """Whether it is what is in a row: whoever knows it may have had something else stored under its id."""
+        event = signed.event
+        subjects = self._subjects.retained_of(event.source, event.topic)
+        found = [await next_on(link, self._subjects.history, one, row) for one in subjects]
+        return any(one is not None and (one.row, one.raw) == (row, signed.raw) for one in found)
 
     async def _is_there(self, link: NatsLink, signed: SignedEvent) -> bool:
         event = signed.event

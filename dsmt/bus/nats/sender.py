@@ -3,7 +3,8 @@
 Rule 1: one publish at a time is on its way, of one event or of many as an atomic batch: so nothing overtakes anything,
     whatever fails, and a source's events stand in the stream as they were numbered.
 Rule 2: each event is judged first (`door`). What is refused nobody sees; the next one on its topic declares it.
-Rule 3: what was not acknowledged is published again under its id, and a server drops it that knows the id. But a shared fact
+Rule 3: what was not acknowledged is published again under its id, and a server drops it that knows the id: a sum of what was
+    signed, for by an id that others can tell they would have it dropped and acknowledged. But a shared fact
     is given up when its link is lost, or after `GIVE_UP_S`: the decision is old, and who made it decides anew (A3).
 Rule 4: a copy for each addressee goes in the same batch: with the event, or not at all.
 """
@@ -17,7 +18,7 @@ from typing import Final, NamedTuple
 
 from dsmt.bus.nats.door import NatsDoor, Verdict
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
-from dsmt.bus.nats.streams import EXPECTED_LAST, MSG_ID, NOT_LAST_CODES
+from dsmt.bus.nats.streams import EXPECTED_LAST, MSG_ID, NOT_LAST_CODES, id_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, RefusedError, TransportError, UnusableEventError
@@ -48,7 +49,7 @@ def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Publicati
     """What is published of an event: the event, and a copy for each addressee."""
     signed, raw = due
     event = signed.event
-    headers = {MSG_ID: str(signed.id)}
+    headers = {MSG_ID: id_of(raw)}
     ages = lifetime(event)
     if verdict.expected is not None:
         headers |= {EXPECTED_LAST: str(verdict.expected), f"{EXPECTED_LAST}-Subject": subjects.on(event.topic)}
@@ -57,7 +58,7 @@ def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Publicati
         Publication(
             subjects.copy(event.source, one, event.topic, fact=is_fact(event)),
             raw,
-            {MSG_ID: f"{signed.id} {one}", **ages},
+            {MSG_ID: id_of(raw, one), **ages},
         )
         for one in dict.fromkeys(event.to)
     ]

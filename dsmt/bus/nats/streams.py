@@ -16,6 +16,7 @@ import asyncio
 import base64
 from collections.abc import Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
@@ -33,6 +34,7 @@ EXPECTED_LAST: Final = "Nats-Expected-Last-Subject-Sequence"
 MSG_ID: Final = "Nats-Msg-Id"
 DUPLICATES_S: Final = 120
 """How long a server knows the ids of what was published; what is said again later, readers drop by its chain."""
+_ID_CHARS: Final = 32
 HISTORY_S: Final = 7 * 24 * 3600
 MARK_S: Final = 60
 BLOBS: Final = {"discard": "new", "discard_new_per_subject": True}
@@ -80,6 +82,14 @@ class Stored(NamedTuple):
     """How many its consumer has delivered with it."""
     size: int = 0
     """Bytes of the message, where its consumer gives nothing else of it."""
+
+
+def id_of(raw: bytes, addressee: str = "") -> str:
+    """By what a server is to know an event again, or a copy of it: nobody else can tell before it was published.
+
+    For whoever publishes something under an id first has it taken for what bears that id later.
+    """
+    return sha256(raw).hexdigest()[:_ID_CHARS] + (f" {addressee}" if addressee else "")
 
 
 def time_ms(rfc3339: str) -> int:
