@@ -148,6 +148,7 @@ class NatsSubscription:
         if at.store == self._store and not overtaken:
             return
         if at.store == self._store and self._interest.start is Start.HISTORY:
+            await self._set_mark(link)  # that of its beginning is gone after a minute
             await self._trimmed(link, at)
             return
         self._begun.clear()
@@ -171,7 +172,10 @@ class NatsSubscription:
             self._asked.set()
 
     async def _mark(self, link: NatsLink) -> None:
-        self._began = await set_mark(link, self._subjects.mark(self._source, self._number, begins=True), self._number)
+        self._began = await self._set_mark(link)
+
+    async def _set_mark(self, link: NatsLink) -> int:
+        return await set_mark(link, self._subjects.mark(self._source, self._number, begins=True), self._number)
 
     async def _page(self, link: NatsLink) -> Page:
         mark = self._subjects.mark(self._source, self._number, begins=True)
