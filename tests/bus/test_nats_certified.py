@@ -9,7 +9,7 @@ import pytest
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.nats.streams import MSG_ID, head, id_of, last_on
-from dsmt.bus.rules.nats_config import ADMINISTRATION
+from dsmt.bus.rules.nats_config import ADMINISTRATION, PAGE
 from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.grants import read_patterns
@@ -56,6 +56,25 @@ async def test_who_has_a_broker_s_certificate_and_not_the_gates_keys_does_not_ad
     link = await k.servers.link(k.gates.administrator)
     with pytest.raises(TransportError, match="no NATS server leads"):
         await link.api(f"STREAM.PURGE.{k.subjects.history}", {})
+
+
+@on_nats
+async def test_what_a_consumer_gives_where_it_takes_from_ends_after_a_page(k: Kept) -> None:
+    """It would feed itself, at the speed of the server, when who asked once is long gone."""
+    alice, history = await k.bus(k.identities["operator/alice"]), k.subjects.history
+    agent, question = await asked_by_an_agent(k)
+    mark = k.subjects.mark("agent/n1/web/app/0", "x", begins=False)
+    before = (await agent.publish(Publication(mark, b"", {})))["seq"]
+    for count in (10**9, PAGE):
+        await agent.send(Publication(question, json.dumps({"batch": count, "expires": 60 * 10**9}).encode(), {}), mark)
+
+    async def given() -> bool:
+        return (await head(agent, history)).last >= before + PAGE
+
+    await told(given, "a page of what feeds itself", 20.0)
+    for n in range(20):
+        last = await alice.publish(Draft("user/t", {"n": n}))
+    assert last.cursor.row < before + PAGE + 100, "and what a gate says meanwhile"
 
 
 @on_nats

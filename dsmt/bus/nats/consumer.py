@@ -24,11 +24,10 @@ from nats.aio.msg import Msg
 
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.streams import Stored, delivered, last_on
-from dsmt.bus.rules.nats_config import ALL
+from dsmt.bus.rules.nats_config import ALL, PAGE
 from dsmt.bus.rules.nats_reads import CONSUMER, KEPT_S
 from dsmt.errors import TransportError
 
-PAGE: Final = 256
 PAGE_BYTES: Final = 1024 * 1024
 HEARTBEAT_S: Final = 0.5
 SILENT_S: Final = 2.0

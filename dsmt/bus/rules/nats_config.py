@@ -31,6 +31,8 @@ CONNECT_BYTES: Final = 48 * 1024
 """What a client may say when it connects: its certificates, four at most."""
 CALLOUT_S: Final = 1.0
 """How long a server waits for its gate, and then says no: a no that comes sooner is the gate's."""
+PAGE: Final = 256
+"""How much a consumer gives for one question."""
 ACCOUNT: Final = "realm"
 SYSTEM: Final = "SYS"
 LISTED: Final = 65_536
@@ -150,7 +152,7 @@ def server_config(server: Server, gate: Gate | None = None) -> str:
         "max_payload": PAYLOAD_BYTES,
         "ping_interval": "2s",
         "ping_max": 2,
-        "jetstream": {"store_dir": server.directory},
+        "jetstream": {"store_dir": server.directory, "limits": {"max_request_batch": PAGE}},
     }
     if server.log:
         told |= {"log_file": server.log, "logfile_size_limit": LOG_BYTES, "logfile_max_num": 2}
