@@ -14,7 +14,7 @@ import pytest
 from dsmt.bus.nats import blobs, depot, room
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import ApiError, Publication
-from dsmt.bus.nats.streams import LOW_MS, close_blobs, head, last_of_each, last_on
+from dsmt.bus.nats.streams import LOW_MS, Stored, close_blobs, head, last_of_each, last_on
 from dsmt.errors import FailedError
 from dsmt.ports.bus import Draft
 from tests.bus.realm import Facts
@@ -42,6 +42,11 @@ async def on(k: Kept, digest: bytes = DIGEST) -> list[str]:
         return [one.subject for one in await last_of_each(link, k.subjects.blobs, [k.subjects.blob(digest)])]
     finally:
         await link.close()
+
+
+async def pieces_of(bus: NatsBus, k: Kept) -> list[Stored]:
+    """The same, over the link of who has one already."""
+    return await last_of_each(await bus.held(), k.subjects.blobs, [k.subjects.blob(DIGEST)])
 
 
 async def come(k: Kept, wanted: Callable[[list[str]], bool], digest: bytes = DIGEST) -> None:
@@ -81,6 +86,20 @@ async def test_a_blob_that_somebody_says_is_there_and_is_not_keeps_nobody_from_p
     await alice.put_blob(chunks(), DIGEST)
     assert await got(alice) == CONTENT
     assert len(await on(k)) == 4
+
+
+@on_nats
+async def test_what_was_put_wrong_while_no_gate_was_there_keeps_nobody_from_putting_it_and_goes_when_one_is(k: Kept) -> None:
+    alice, bob = await k.bus(k.identities[ALICE]), await k.link(BOB)
+    await k.gates.close(0)
+    for name, raw in (("0", b"wrong"), ("count", b"1")):
+        await bob.publish(Publication(k.subjects.piece(BOB, DIGEST, name), raw, {}))
+    await alice.put_blob(chunks(), DIGEST)
+    assert await got(alice) == CONTENT
+    assert len(await pieces_of(alice, k)) == 6
+    k.gates.open(0)
+    await come(k, lambda pieces: len(pieces) == 4)
+    assert await got(alice) == CONTENT
 
 
 @on_nats

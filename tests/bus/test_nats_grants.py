@@ -29,7 +29,7 @@ from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Facts, Pen, reading
 from tests.bus.test_nats_door import Kept, on_nats
-from tests.waiting import until
+from tests.waiting import told, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 SPEC = {"spec": {}, "by": "alice", "reason": ""}
@@ -160,6 +160,31 @@ async def test_what_an_answer_of_a_server_overwrites_stands_again_within_a_momen
                 assert now.subject == stood.subject
     async with reading(bus, "user/", start=Start.FACTS) as got:
         assert (got.of("user/f"), got.types()) == ([{"n": 2}], [])
+
+
+@on_nats
+async def test_what_an_answer_overwrites_while_no_gate_is_there_stands_again_when_one_is(k: Kept) -> None:
+    """A fact of which the history holds an earlier word, which nobody could tell from the last one, too."""
+    identity, node, history = k.identities["operator/alice"], await k.link("node/n1"), k.subjects.history
+    link, pen, last = await k.servers.link(identity), Pen(identity), dict[str, bytes]()
+    await NatsOpener(k.made.trust(), k.subjects, lambda: 0.0).introduce(link, identity)
+    for topic in ("user/f", "user/g"):
+        subject = k.subjects.event("operator/alice", topic, fact=True)
+        for n in (1, 2):  # without what has a server refuse the first one again
+            last[subject] = pen.write(topic, {"n": n}, version=n).raw
+            await link.publish(Publication(subject, last[subject], {}))
+    await k.gates.close(0)
+    (first, second), beat = last, k.subjects.event("node/n1", "node/n1/heartbeat", fact=False)
+    await node.send(node.question(f"DIRECT.GET.{history}", {"next_by_subj": first}), first)
+    await node.send(Publication(beat, b"x", {}), second)
+
+    async def stand(wanted: bool) -> bool:
+        found = {one.subject: one.raw for one in await last_of_each(link, k.subjects.facts, list(last))}
+        return found == last if wanted else not set(found.items()) & set(last.items())
+
+    await told(lambda: stand(False), "that both are overwritten", 20.0)
+    k.gates.open(0)
+    await told(lambda: stand(True), "what was said last", 20.0)
 
 
 @pytest.mark.parametrize("is_away", [False, True])

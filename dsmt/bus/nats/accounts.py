@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Never
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
-from dsmt.bus.nats.opener import ENDED, NatsOpener
+from dsmt.bus.nats.opener import ENDED, STAYS, NatsOpener
 from dsmt.bus.nats.streams import MARK_S, Stored, head, last_on, purge
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED
 from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, beyond, over_held, paid_by, summed, suspected
@@ -42,8 +42,6 @@ LOOK_S: Final = 1.0
 CHANGED: Final = 10
 """One part in so many."""
 LEAST_FACTS: Final = 64
-STAYS: Final = frozenset({ENDED, "trust.expired", "clock_ahead"})
-"""Why what is not believed stays, and counts: its source has said it, and it was believed, or may be yet."""
 
 Sessions = Mapping[Connection, NatsSession]
 

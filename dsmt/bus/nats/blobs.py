@@ -1,7 +1,8 @@
 """What a gate sees to of the depot, as a broker does of its own (`broker.depot`, rule D2).
 
-Rule 1: each blob is checked when somebody says that it was put: what is not whole, or has another sha256, goes at once. So
-    who puts it again finds nothing in its way. What is right stays so: nothing takes the place of a piece.
+Rule 1: each blob is checked when somebody says that it was put, or when a gate begins that did not hear that: what is not
+    whole, or has another sha256, goes at once. So who puts it again finds nothing in its way. What is right stays so:
+    nothing takes the place of a piece.
 Rule 2: while little is left of a server's disk no blob is put (`streams.close_blobs`), whatever who puts it minds. That is
     said again each `SAY_S`: of a server that is given up it is forgotten.
 Rule 3: meanwhile what nothing names goes, a tenth at a time, the oldest first; nothing that was put within `UNFINISHED_MS`.
@@ -57,10 +58,15 @@ class NatsBlobs:
         """Check what is put (rule 1), until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hearing.run())
+            group.create_task(self._hearing.look_back(self._subjects.blobs, [self._subjects.all_counts], self._put.put))
             while True:
                 subject = await self._put.get()
-                with suppress(ApiError, TransportError, RefusedError):  # who reads it checks it, too
+                try:
                     await self._check(await self._bus.held(), subject)
+                except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
+                    with suppress(asyncio.QueueFull):
+                        self._put.put_nowait(subject)
+                    await asyncio.sleep(LOOK_S)
 
     async def _heard(self, message: Msg) -> None:
         with suppress(asyncio.QueueFull):

@@ -93,6 +93,8 @@ class NatsBus:
     ) -> None:
         self.can, self.source, self.attachment, self.broker = realm.can, identity.name, 0, ""
         self.refusal: RefusedError | None = None
+        self.ended_ms = 0
+        """When that was stored which it had said last in a former life; 0 where nobody knows."""
         self._identity, self._trust, self._realm, self._clock, self._entropy = identity, trust, realm, clock, entropy
         self._reads, self._subjects, self._about = reads, Subjects(trust.realm.name), about or About(None, __version__, "")
         self.known = known or KnownServers((), trust)
@@ -207,6 +209,7 @@ class NatsBus:
         previous: tuple[int, int] | None = None
         for stored in await asyncio.gather(*(last_on(link, stream, subject) for stream, subject in said)):
             if stored is not None:
+                self.ended_ms = max(self.ended_ms, stored.stored_ms)
                 try:
                     previous = max(previous or (0, 0), (await self._opener.open(link, stored)).id[1:])
                 except UnusableEventError:

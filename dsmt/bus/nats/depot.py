@@ -3,8 +3,8 @@
 Rule 1: a blob is called by its sha256, and its pieces stand under the name of who has put it. Nothing takes the place of a
     piece that stands, so nobody spoils another's; and what is put again has other names, so nothing is in its way. The piece
     that says how many there are, and how they are named, comes last.
-Rule 2: a gate checks what was put (`blobs`), and who reads does. Where several have put it, the first whole one is looked
-    for before anything is handed out.
+Rule 2: a gate checks what was put (`blobs`), and who reads does, or is to put it. Where several have put it, the first
+    whole one is looked for before anything is handed out.
 Rule 3: what a lost link or a silent server still owes is asked again (`Asks`), as at a broker: no piece is read or put for
     nothing.
 Rule 4: while little is left of a server's disk nothing is put, and what nothing names goes (`blobs`).
@@ -62,7 +62,7 @@ class Copy(NamedTuple):
 
 async def put(ask: Asks, subjects: Subjects, sayer: str, chunks: AsyncIterator[bytes], digest: bytes) -> None:
     """Put a blob there, unless it is. Raises `FailedError`, `TransportError`, `RefusedError`."""
-    if await _held(ask, subjects, digest):
+    if await _is_there(ask, subjects, digest):
         return
     way, count, waiting, seen = f"{os.urandom(4).hex()}-", 0, bytearray(), sha256()
     pieces: list[Publication] = []
@@ -84,8 +84,16 @@ async def put(ask: Asks, subjects: Subjects, sayer: str, chunks: AsyncIterator[b
     try:
         await _publish(ask, subjects, [Publication(subjects.piece(sayer, digest, "count"), f"{way}{count}".encode(), {})])
     except FailedError:  # the same source has put it meanwhile, perhaps
-        if not any([await is_whole(ask, subjects, one, digest) for one in await _held(ask, subjects, digest)]):
+        if not await _is_there(ask, subjects, digest):
             raise
+
+
+async def _is_there(ask: Asks, subjects: Subjects, digest: bytes) -> bool:
+    """Whether somebody has put it, whole and right: that he says so would keep everybody else from putting it."""
+    for one in await _held(ask, subjects, digest):
+        if await is_whole(ask, subjects, one, digest):
+            return True
+    return False
 
 
 async def _publish(ask: Asks, subjects: Subjects, pieces: list[Publication]) -> None:

@@ -4,7 +4,7 @@ Rule 1: a server answers on whatever subject was named by who asked, and needs n
     stand where somebody's fact stood: that something was stored, or an earlier event that was asked for.
 Rule 2: what comes on a subject that is retained, and is not an event of its source on its topic (or certificates of its
     key) that is newer than what was heard there, is doubted: what stream H has on the subject is read, and the newest that
-    may be believed is put there again, if it is not the last.
+    may be believed is put there again, if it is not the last. So is what came to stand there while this gate was away.
 Rule 3: who has a stolen key may have said something where the owner of its name has said it anew with another key. When the
     first key has ended, what an operator had said before stands again, if that may be believed (J3). Each gate sees to it,
     also when it begins. Under other names each one's words stand side by side, and readers choose.
@@ -15,7 +15,7 @@ Rule 4: of several gates one hears each message. What was overwritten after its 
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Final, Never
 
 from nats.aio.msg import Msg
@@ -24,7 +24,7 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
-from dsmt.bus.nats.opener import ENDED, NatsOpener
+from dsmt.bus.nats.opener import ENDED, STAYS, NatsOpener
 from dsmt.bus.nats.streams import Stored
 from dsmt.bus.wire.subjects import SPOKEN, Subjects
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
@@ -52,8 +52,8 @@ class NatsGuard:
         self._hearing = Hearing(bus, dict.fromkeys(subjects.retained(SPOKEN), self._heard), queue="guard")
         self._newest: Newest[str, _Number] = Newest(KNOWN)
         """By subject: the number of the newest that was heard."""
-        self._doubted: Newest[str, tuple[bytes, int]] = Newest(DOUBTED)
-        """By subject: what was heard there, and how often it is still looked."""
+        self._doubted: Newest[str, tuple[bytes | None, int]] = Newest(DOUBTED)
+        """By subject: what was heard there, if anything was, and how often it is still looked."""
         self._revocations, self._revoked = 0, asyncio.Event()
         self._work = asyncio.Event()
         self._log = Logger(gate=bus.source)
@@ -63,19 +63,23 @@ class NatsGuard:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hearing.run())
             group.create_task(self._look_back())
+            group.create_task(self._hearing.look_back(self._subjects.facts, self._subjects.retained(SPOKEN), self._look_at))
             while True:
                 await self._work.wait()
                 self._work.clear()
                 doubted, self._doubted = self._doubted, Newest(DOUBTED)
                 for subject, (heard, left) in doubted.items():
-                    try:
-                        done = await self._put_right(await self._bus.held(), subject, heard)
-                    except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
-                        done = False
-                    if not done and left and subject not in self._doubted:
-                        self._doubt(subject, heard, left - 1)
+                    await self._look_at(subject, heard, left)
                 if self._doubted:
                     await asyncio.sleep(RETRY_S)
+
+    async def _look_at(self, subject: str, heard: bytes | None = None, left: int = LOOKS) -> None:
+        try:
+            done = await self._put_right(await self._bus.held(), subject, heard)
+        except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
+            done = False
+        if not done and left and subject not in self._doubted:
+            self._doubt(subject, heard, left - 1)
 
     def ended(self, revocations: int) -> None:
         """So many revocations are known."""
@@ -133,26 +137,31 @@ class NatsGuard:
         event = (await self._opener.open(link, stored)).event
         return (event.incarnation, event.sequence), stored.stored_ms if kind == "o" else event.time_ms
 
-    def _doubt(self, subject: str, heard: bytes, left: int = LOOKS) -> None:
+    def _doubt(self, subject: str, heard: bytes | None, left: int = LOOKS) -> None:
         self._doubted[subject] = heard, left
         self._work.set()
 
-    async def _put_right(self, link: NatsLink, subject: str, heard: bytes) -> bool:
+    async def _put_right(self, link: NatsLink, subject: str, heard: bytes | None) -> bool:
         """Have the newest be the last on a subject (rule 2); False while what was heard does not stand there yet.
 
         Raises `ApiError`, `TransportError`, `RefusedError`.
         """
-        newest, good, last = _NONE, b"", b""
+        newest, good, last, why = _NONE, b"", b"", ""
         async with aclosing(all_of(link, self._subjects.history, [subject])) as found:
             async for stored in found:
-                last = stored.raw
-                with suppress(UnusableEventError):
+                last, why = stored.raw, ""
+                try:
                     number, _ = await self._read(link, stored)
-                    if number >= newest:
-                        newest, good = number, stored.raw
+                except UnusableEventError as error:
+                    why = error.code
+                    continue
+                if number >= newest:
+                    newest, good = number, stored.raw
+        if heard is None and why in STAYS:
+            return True
         if good and good != last:
             await link.publish(Publication(subject, good, {}))
             self._newest[subject] = newest
             self._log.warning("what stood on a subject was overwritten, and stands again", subject=subject)
             return True
-        return heard == last
+        return heard in (None, last)

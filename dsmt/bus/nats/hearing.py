@@ -1,16 +1,22 @@
-"""What a gate hears on subjects that no stream has, over each link that its bus has."""
+"""What a gate hears of what is said, over each link that its bus has; and what it did not hear, for it was away."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Never
+from typing import Final, Never
 
 from nats.aio.msg import Msg
 
 from dsmt.bus.nats.bus import NatsBus
-from dsmt.errors import TransportError
+from dsmt.bus.nats.consumer import all_of
+from dsmt.bus.nats.link import ApiError
+from dsmt.errors import RefusedError, TransportError
+
+BEFORE_MS: Final = 10_000
+"""What was stored so long before a gate had ended it may have been handed, and not have looked at."""
+RETRY_S: Final = 0.2
 
 
 class Hearing:
@@ -33,3 +39,21 @@ class Hearing:
                 self.begun.set()
             await attached.wait()
             attached.clear()
+
+    async def look_back(self, stream: str, filters: Sequence[str], call: Callable[[str], Awaitable[object]]) -> None:
+        """Call with each subject on which something came to stand since this gate has ended: nobody heard it, perhaps."""
+        await self.begun.wait()
+        if not self._bus.ended_ms:
+            return
+        since_ms, found = self._bus.ended_ms - BEFORE_MS, dict[str, None]()
+        while True:
+            try:
+                async for one in all_of(await self._bus.held(), stream, filters, sizes=True):
+                    if one.stored_ms >= since_ms:
+                        found[one.subject] = None
+            except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
+                await asyncio.sleep(RETRY_S)
+            else:
+                break
+        for subject in found:
+            await call(subject)

@@ -35,6 +35,8 @@ from dsmt.trust.store import TrustStore
 UNKNOWN: Final = frozenset({"trust.stranger", "trust.name"})
 ENDED: Final = "trust.revoked"
 """Why nobody believes what a key says that was revoked."""
+STAYS: Final = frozenset({ENDED, "trust.expired", "clock_ahead"})
+"""Why what is not believed stays, and counts: its source has said it, and it was believed, or may be yet."""
 ASK_AGAIN_S: Final = 1.0
 _REMEMBERED: Final = 4096
 
