@@ -97,3 +97,15 @@ def test_what_was_on_a_node_that_is_dead_does_not_keep_itself_off_it() -> None:
     found = why_not(sight(realm), Target("web"))
     assert [(one.clause, one.nodes) for one in found.clauses if "n1" in one.nodes] == [("dead", {"n1": "n1 is dead"})]
     assert found.suggestions == ["bring n1 back: it is dead", "nodes: all_nodes: n2 fits"]
+
+
+def test_where_only_ports_are_taken_those_are_to_be_others() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2, component="ports: {http: 8080}"))
+    realm.settle()
+    realm.apply(web(1, service="other", component="ports: {admin: 9090, http: 8080}"))
+    realm.settle()
+    assert why_not(sight(realm), Target("other")).suggestions == [
+        "ports: {http: auto}: n1 fits",
+        "ports: {http: auto}: n2 fits",
+    ]

@@ -22,6 +22,7 @@ from dsmt.operations.words.targets import Target, slots_of
 from dsmt.view import SlotKey
 
 _LOSES: Final = "--accept-data-loss"
+_AMOUNTS: Final = ("memory", "cpu", "disk")
 _STATE: Final = ("left", "dead", "suspect", "mode")
 
 
@@ -160,10 +161,15 @@ def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]]
     if any(not each for each in faults.values()):
         return []
     one = [(node, each[0].clause) for node, each in faults.items() if len(each) == 1]
-    one.sort(key=lambda at: -getattr(chooser.allocations.node(at[0]).free(), at[1], 0))  # the smallest change is the first
+    one.sort(key=lambda at: -_free(chooser, *at))  # the smallest change is the first
     said = (_suggestion(sight, chooser, node, clause, key) for node, clause in one)
     found = [*_home_again(sight, key), *(text for text in said if text is not None)]
     return sorted(dict.fromkeys(found), key=lambda text: _LOSES in text)
+
+
+def _free(chooser: Chooser, node: str, clause: str) -> int:
+    """How much a node has left of what a clause counts; 0 for a clause that counts nothing."""
+    return getattr(chooser.allocations.node(node).free(), clause) if clause in _AMOUNTS else 0
 
 
 def _home_again(sight: Sight, key: SlotKey) -> Iterator[str]:
@@ -188,8 +194,9 @@ def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: Slo
         case "disk":
             return f"reserve.disk <= {size_in_words(free.disk)}: {node} fits"
         case "ports":
-            port = next(one for one in chooser.component.ports if one.port is not None)
-            return f"ports: {{{port.name}: auto}}: {node} fits"
+            taken = chooser.allocations.node(node).ports
+            others = (f"{one.name}: auto" for one in chooser.component.ports if (one.protocol, one.port) in taken)
+            return f"ports: {{{', '.join(others)}}}: {node} fits"
         case "mode":
             return f"dsmt node include {node}: {node} fits"
         case "nodes":
