@@ -382,6 +382,14 @@ def test_what_was_taken_over_unready_is_ready_after_its_checks_and_not_before() 
     assert (bare.is_ready, bare.due()) == (True, FOREVER)
 
 
+def test_what_was_taken_over_unready_and_has_no_readiness_check_is_ready_when_it_is_live() -> None:
+    alone = "{liveness: {tcp: {port: http}, interval: 3s, failures: 2}}"
+    found = drive(machine(alone, resumed=False, now=0.0), 13, lambda _, now: now != 0)
+    assert kinds(found) == [(3, "Ready")]
+    dead = drive(machine(alone, resumed=False, now=0.0), 13, lambda _, __: False)
+    assert kinds(dead) == [(3, "NotLive")]
+
+
 def test_no_try_is_made_beside_one_that_is_still_made_though_it_gets_ready_meanwhile() -> None:
     machine = HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0, resumed=False)
     readiness, liveness = machine.tries(0.0)

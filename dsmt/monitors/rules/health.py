@@ -3,7 +3,8 @@
 Rule 1: until the start-up check has passed the others do not run; not passed by its deadline is a failed start. What is due
     is tried before that is said: who has stood still himself, over the deadline, has seen nothing.
 Rule 2: readiness turns after so many results in a row, either way. Liveness turns to `NotLive`: it is not ready either, and
-    is tried on until its owner has it `end`; what passes meanwhile is `Live` again.
+    is tried on until its owner has it `end`; what passes meanwhile is `Live` again. With no readiness check that makes it
+    ready, too, also where it was taken over from one to whom it was not live.
 Rule 3: checks that look at the same thing in the same way are tried once, and the result counts for each.
 Rule 4: a check that cannot run says nothing of the service: it counts neither way, and is told once.
 Rule 5: with no check an instance is ready when it has lived `healthy_after`.
@@ -248,9 +249,12 @@ class HealthMonitor:
         return []
 
     def _judge_liveness(self, count: _Count, name: str, evidence: str) -> list[Effect]:
-        if count.good and not self._live:
-            self._live, self._ready = True, Role.READINESS not in self._counts
-            return [Live(), Ready(name, evidence, checked=True)] if self._ready else [Live()]
+        is_alone = Role.READINESS not in self._counts
+        was_left = self._ready is False and is_alone and Role.STARTUP not in self._counts
+        if count.good and (not self._live or was_left):
+            live: list[Effect] = [] if self._live else [Live()]
+            self._live, self._ready = True, is_alone
+            return [*live, Ready(name, evidence, checked=True)] if is_alone else live
         if count.bad < count.check.failures or not self._live:
             return []
         unready = [] if self._ready is False else [Unready(name, evidence, count.bad)]
