@@ -73,6 +73,28 @@ async def test_who_removes_the_broker_to_which_it_is_attached_is_answered_and_go
 
 
 @scenario
+async def test_a_removed_broker_reads_on_and_its_word_on_who_is_attached_counts_no_more_until_it_is_one_again(
+    r: TestRealm,
+) -> None:
+    """Nobody hears its next words: who died at it while it was cut off would be attached for a day."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    facts = await announced(r, b1, b2, b3)
+
+    def said() -> set[str]:
+        rows = (one._store.winner(f"{one._identity.name}/session/broker/b3") for one in (b1, b2))
+        return {"" if row is None else row.read().event.data["state"] for row in rows}
+
+    await until(lambda: said() == {"open"})
+    await remove(facts, b3)
+    await until(lambda: said() == {"closed"}, 5)
+    await facts.publish("user/f", {"n": 1}, version=1)
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    assert said() == {"closed"}
+    await facts.publish("config/broker/b3", words([b3])["config/broker/b3"])
+    await until(lambda: said() == {"open"} and linked(b1) == linked(b2) == linked(b3) == 2, 10)
+
+
+@scenario
 async def test_who_is_attached_to_a_broker_whose_key_is_revoked_goes_to_another_at_once(r: TestRealm) -> None:
     b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
     others = at(b1) + at(b2) + at(b3)

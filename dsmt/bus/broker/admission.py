@@ -8,14 +8,14 @@ Rule 2: an incarnation is above all that the store or this broker knows of the n
 Rule 3: who attaches is told all revocations (J3) before anything else, who is attached each.
 Rule 4: who only reads is no source (D2): it is given no incarnation and no number, any number of readers of one name may be
     attached, and nothing of them is kept. But another broker, which reads, is one that others look after (F1): it is
-    given a number, unless its name is another one's by an operator's newest word (R8).
+    given a number, unless an operator has removed it, or its name is another one's by the newest word (R8).
 Rule 5: each attachment of a source, and each return from silence, is paid for by its ancestor (`quota`, rule D2), and so is
     the session fact of one that has none yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from dsmt.bus.broker.keyring import Keyring
@@ -43,6 +43,8 @@ class Admission:
         self.keyring, self._presence = keyring, presence
         self._words: dict[str, BrokerWord | None] = {}
         """What was read of the words on brokers since each was said, by name."""
+        self.is_copy: Callable[[Session], bool] = lambda _session: False
+        """Whether it is of another broker of the realm."""
         self.comings = Rates(ATTACH_RATE, ATTACH_BURST)
 
     # --- revocations ---------------------------------------------------------------------------------------------
@@ -152,13 +154,15 @@ class Admission:
         return self._granted(session, now_ms)
 
     def is_displaced(self, session: Session) -> bool:
-        """Whether an operator's newest word gives the name of who reads to a broker with another key (R8)."""
+        """Whether who reads under a broker's name is one no more, or that name is another key's by the newest word (R8)."""
         if session.certificate is None or not session.reads or not session.name.startswith("broker/"):
             return False
         if session.name not in self._words:
             self._words[session.name] = self._word_on(session.name)
         word = self._words[session.name]
-        return word is not None and not word.removed and not word.route and word.public != session.certificate.public
+        if word is None or word.route:
+            return False
+        return not self.is_copy(session) if word.removed else word.public != session.certificate.public
 
     def _word_on(self, broker: str) -> BrokerWord | None:
         row = self._store.winner(f"config/{broker}")

@@ -109,7 +109,7 @@ class Broker:
             reach,
             trust=self._trust,
             recorder=self._recorder,
-            keyring=self._keyring,
+            admission=self._admission,
             fan_out=self._fan_out,
             sessions=self._sessions,
             send=self._send,

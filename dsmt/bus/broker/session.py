@@ -31,7 +31,7 @@ class Session:
     reads: bool = False
     """It only reads: it is no source (D2)."""
     displaced: bool = False
-    """An operator's newest word gives the broker's name that it has to another key: it is a reader as any other (R8)."""
+    """Of a broker that was removed, or whose name another key has by the newest word: it is a reader as any other (R8)."""
     stored: int = 0
     """Of a broker that keeps a copy: up to which row of ours it has said to hold everything (D1)."""
     refused: bool = False

@@ -28,10 +28,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut, Send
-from dsmt.bus.broker.keyring import Keyring, Proofs
+from dsmt.bus.broker.keyring import Proofs
 from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
@@ -78,7 +79,7 @@ class Others:
         *,
         trust: TrustStore,
         recorder: Recorder,
-        keyring: Keyring,
+        admission: Admission,
         fan_out: FanOut,
         sessions: Sessions,
         send: Send,
@@ -86,7 +87,7 @@ class Others:
         commit: Callable[[], bool],
     ) -> None:
         self._sessions = sessions
-        self._clock, self._recorder, self._keyring, self._fan_out = clock, recorder, keyring, fan_out
+        self._clock, self._recorder, self._keyring, self._fan_out = clock, recorder, admission.keyring, fan_out
         self._store, self._trust, self._own = store, trust, identity
         self._looked = clock.boottime()
         self._obeys_at = math.inf
@@ -112,8 +113,8 @@ class Others:
         self._former = Former(reach, self._take)
         self.filling = Filling(depot, lambda: self.copying.readers, clock, self._log)
         depot.wrong = partial(recorder.words.fault, "damaged", identity.name)
-        recorder.sessions.leaves = self.holders.vouched
-        recorder.ingest.settled_ms = self.settled_ms
+        recorder.sessions.leaves, recorder.ingest.settled_ms = self.holders.vouched, self.settled_ms
+        admission.is_copy = lambda session: bool(self.copies([session]))
         words, now_ms = recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
             config.remains, identity.name, trust, store.blobs, words=words, take=self.take, now_ms=now_ms
