@@ -134,6 +134,8 @@ class Lab:
         sh(f"ssh-keygen -q -t ed25519 -N '' -f {self.home}/.ssh/id_ed25519; touch {self.home}/.ssh/known_hosts")
         sh(f"ip netns add {self.name}")
         sh(f"ip link set lo up; ip link add lab type bridge; {self._addressed(self.address, 'lab')}", *self.within)
+        # or it answers for its address on each of its bridges, and who is cut off is heard
+        sh("cd /proc/sys/net/ipv4/conf/all; echo 1 > arp_ignore; echo 1 > rp_filter", *self.within)
 
     def machine(self, name: str, *, known: bool = True, more: str = "", before: str = "") -> Machine:
         """A machine that runs its sshd; with `known` the operator knows its host key.
