@@ -22,10 +22,10 @@ from dsmt.controllers.copies import may_work, works_beside
 from dsmt.controllers.ended import carried, ended_before, ended_well, good_ended, moved_as_ended, waits_as_ended
 from dsmt.controllers.good import lost_since
 from dsmt.controllers.pinning import away, is_there, settled
-from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
+from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome, ProposedAction
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
 from dsmt.controllers.rollout import held_because
-from dsmt.controllers.wants import ProposedAction, target_of
+from dsmt.controllers.wants import target_of
 from dsmt.event.kinds.slot import Good, Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State

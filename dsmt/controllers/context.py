@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -12,7 +12,7 @@ from dsmt.controllers.each_node import indexes_of_nodes
 from dsmt.controllers.good import lost_since
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
-from dsmt.controllers.plan import NOTHING, Outcome, Plan
+from dsmt.controllers.plan import NOTHING, Outcome, Plan, ProposedAction
 from dsmt.controllers.rollout import Rollout
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import STEPS
@@ -49,7 +49,7 @@ class ComponentContext(Rollout):
         super().__init__(fleet, entry, spec, component, kept)
         self._standing = standing
         self.brake, self.plan = brake, plan
-        self.wants: dict[SlotKey, tuple[int, Any]] = {}
+        self.wants: dict[SlotKey, tuple[int, tuple[ProposedAction | None, Outcome]]] = {}
         """By slot, what it wants (`service`), and at which state of what is taken that was found out."""
         self._keeping: dict[Good, tuple[int, ComponentContext]] = {}
         """The same of what decides about slots that keep a revision: many keep one."""

@@ -1,15 +1,18 @@
-"""The plan of one decision: what it has planned so far on top of what facts say, and what deciding a part of it brought."""
+"""The plan of one decision: what it has planned on top of what facts say, what it is about to do, and what that brought."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from dsmt.controllers.intents import Intent
-from dsmt.view import View
+from dsmt.event.envelope import EventId
+from dsmt.event.kinds.slot import Good
+from dsmt.event.reason import Reason
+from dsmt.view import SlotKey, View
 
 
 class Plan:
@@ -20,6 +23,28 @@ class Plan:
         """What nodes have left once all that is planned is done."""
         self.endings: Counter[str] = Counter()
         """By node, how many of its orphans are ended."""
+
+
+Kind = Literal["place", "adopt", "lost", "keep", "move", "moved", "hold", "release", "restart", "renew", "rollback"]
+
+
+class ProposedAction(msgspec.Struct, frozen=True):
+    """What is wanted for one slot, why, and from when (realm ms). `forced` moves count as moves."""
+
+    key: SlotKey
+    kind: Kind
+    cause: tuple[EventId, ...]
+    because: str
+    gated: bool = False
+    at_ms: int = 0
+    target: str | None = None
+    avoid: frozenset[str] = frozenset()
+    reason: Reason | None = None
+    forced: bool = False
+    tied: bool = False
+    """It goes to its target or nowhere."""
+    back_to: Good | None = None
+    """What to go back to, if it is refused where it stands."""
 
 
 class Outcome(msgspec.Struct, frozen=True):

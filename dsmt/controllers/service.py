@@ -25,8 +25,8 @@ from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.each_node import keeps
 from dsmt.controllers.ended import stays_ended
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
-from dsmt.controllers.plan import NOTHING, Outcome, Plan
-from dsmt.controllers.wants import ProposedAction, want
+from dsmt.controllers.plan import NOTHING, Outcome, Plan, ProposedAction
+from dsmt.controllers.wants import want
 from dsmt.event.kinds.slot import Slot
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 

@@ -26,45 +26,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.copies import ends_until
 from dsmt.controllers.ended import ended_well
 from dsmt.controllers.pinning import is_bound, is_there, lets_go, may_return_until
-from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome
+from dsmt.controllers.plan import NO_PLACE, NOTHING, Kind, Outcome, ProposedAction
 from dsmt.controllers.replacing import due_ms, next_move_ms, parked_move_ms
 from dsmt.controllers.rollout import held_because
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
-from dsmt.event.kinds.slot import Good, Home, Slot, SlotControl
+from dsmt.event.kinds.slot import Home, Slot, SlotControl
 from dsmt.event.phrases import person, quoted
 from dsmt.event.reason import Reason, happened, reason
 from dsmt.view import Held, SlotEntry, SlotKey
 
 KEEP_MS: Final = 6 * 3_600_000
 """Agents say what they said again at half of its life, which is a day: one that has so much left is said by nobody."""
-Kind = Literal["place", "adopt", "lost", "keep", "move", "moved", "hold", "release", "restart", "renew", "rollback"]
-
-
-class ProposedAction(msgspec.Struct, frozen=True):
-    """What is wanted for one slot, why, and from when (realm ms). `forced` moves count as moves."""
-
-    key: SlotKey
-    kind: Kind
-    cause: tuple[EventId, ...]
-    because: str
-    gated: bool = False
-    at_ms: int = 0
-    target: str | None = None
-    avoid: frozenset[str] = frozenset()
-    reason: Reason | None = None
-    forced: bool = False
-    tied: bool = False
-    """It goes to its target or nowhere."""
-    back_to: Good | None = None
-    """What to go back to, if it is refused where it stands."""
 
 
 class Case(NamedTuple):
