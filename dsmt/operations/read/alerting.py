@@ -10,6 +10,7 @@ import msgspec
 from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import KeeperReplaced, keeper_died
 from dsmt.event.phrases import another_certificate, some
+from dsmt.event.reason import Reason
 from dsmt.operations.read.certificates import ended_brokers
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
@@ -76,6 +77,18 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
 
 
+def _yours(target: str, code: str, message: str, next_: str) -> Alert:
+    """What needs a person."""
+    return Alert(target=target, code=code, message=message, next=next_, who="you")
+
+
+def _reasoned(target: str, why: Reason, message: str = "", *, owner: str = "") -> Alert:
+    """What has a reason, told in other words than its own where there are any."""
+    return Alert(
+        target=target, code=why.code, message=message or why.message, next=why.next, who=why.who, owner=owner or None
+    )
+
+
 def alerts(sight: Sight, found: Found) -> list[Alert]:
     """Everything that is not as it should be, what needs a person first."""
     told = [
@@ -94,15 +107,14 @@ def alerts(sight: Sight, found: Found) -> list[Alert]:
 def _of_facts(sight: Sight) -> list[Alert]:
     """Facts that nobody can read, and nodesets that take a node's name from it."""
     return [
-        Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
+        _yours(topic, "fact.unreadable", said, f"dsmt tail {topic} -n 1 --no-follow")
         for topic, said in sorted(sight.view.quarantined.items())
     ] + [
-        Alert(
-            target=f"nodeset/{name}",
-            code="nodeset.hides",
-            message=f"it hides the node {name}: its name now means this set",
-            next=f"dsmt nodeset remove {name}",
-            who="you",
+        _yours(
+            f"nodeset/{name}",
+            "nodeset.hides",
+            f"it hides the node {name}: its name now means this set",
+            f"dsmt nodeset remove {name}",
         )
         for name in sorted(sight.view.nodesets)
         if name in sight.fleet.members
@@ -112,12 +124,11 @@ def _of_facts(sight: Sight) -> list[Alert]:
 def _of_unsaid(sight: Sight) -> list[Alert]:
     """Services that run though nobody who is believed has said what they are: who did was revoked, or it was lost."""
     return [
-        Alert(
-            target=name,
-            code="service.unsaid",
-            message=f"it runs, and nobody who is believed has applied it: {some(list(map(str, keys)))}",
-            next=f"dsmt remove {name}; or dsmt apply its file, if it is to stay",
-            who="you",
+        _yours(
+            name,
+            "service.unsaid",
+            f"it runs, and nobody who is believed has applied it: {some(list(map(str, keys)))}",
+            f"dsmt remove {name}; or dsmt apply its file, if it is to stay",
         )
         for name, keys in sight.unsaid.items()
         if sight.whole
@@ -146,17 +157,13 @@ def _of_nodes(sight: Sight, of_nodes: Sequence[Node]) -> list[Alert]:
     return (
         [_out(node.node, node.out) for node in of_nodes if node.out is not None]
         + [one for node in of_nodes if (one := away(sight, node)) is not None]
-        + [
-            Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
-            for node in of_nodes
-            if (why := clock(node)) is not None
-        ]
+        + [_reasoned(f"node/{node.node}", why) for node in of_nodes if (why := clock(node)) is not None]
     )
 
 
 def _out(node: str, out: Outside) -> Alert:
     """A node that is let in no more."""
-    return Alert(target=f"node/{node}", code=_OUT[out.why], message=out.message, next=out.next, who="you")
+    return _yours(f"node/{node}", _OUT[out.why], out.message, out.next)
 
 
 def away(sight: Sight, node: Node) -> Alert | None:
@@ -173,10 +180,10 @@ def _away(sight: Sight, node: Node) -> Alert:
     why = sight.brake.reason
     if why is not None and node.instances and not sight.brake.allows(node.node):
         said = f"{evidence}; {why.message}"
-        return Alert(target=about, code="node.lost", message=said, next=why.next, who=why.who)
+        return _reasoned(about, why, said)
     if node.liveness == "dead" and not is_to_leave(sight, node.node):
         back = f"{START_AGAIN}; or dsmt node remove {node.node} --forget; look: dsmt why {about}"
-        return Alert(target=about, code="node.lost", message=evidence, next=back, who="you")
+        return _yours(about, "node.lost", evidence, back)
     said = evidence if node.liveness == "dead" else f"{evidence}; whether it is dead is not decided yet"
     back = f"dsmt why {about}; to have it back: {START_AGAIN}"
     return Alert(target=about, code="node.lost", message=said, next=back, who="dsmt")
@@ -196,8 +203,7 @@ def _of_orphans(sight: Sight, services: Collection[str]) -> list[Alert]:
         rows = [row for row in instances(sight, Target(name), problems=True) if row.reason is not None and row.key in keys]
         if rows and (why := rows[0].reason) is not None:
             more = f" and {len(rows) - 1} more: dsmt ps {name}" if len(rows) > 1 else ""
-            said = f"{why.message}{more}"
-            found.append(Alert(target=rows[0].instance, code=why.code, message=said, next=why.next, who=why.who))
+            found.append(_reasoned(rows[0].instance, why, f"{why.message}{more}"))
     return found
 
 
@@ -213,7 +219,7 @@ def _of_controllers(sight: Sight, found: Found) -> list[Alert]:
         return expired
     if nobody_decides(found.controllers):
         said = "no controller is alive: services keep running, but nothing is repaired elsewhere"
-        none = Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you")
+        none = _yours("controllers", "controllers.none", said, "dsmt controllers")
         return [*expired, none]
     names = [f"controller/{one.controller}" for one in found.controllers]
     copied = [_copied(name, both[1]) for name in names if (both := twice(sight, name)) is not None]
@@ -222,12 +228,11 @@ def _of_controllers(sight: Sight, found: Found) -> list[Alert]:
 
 def _silent(sight: Sight, of_controllers: Iterable[Controller], expired: Collection[str]) -> list[Alert]:
     return [
-        Alert(
-            target=f"controller/{one.controller}",
-            code="controller.silent",
-            message="it is not alive; the others decide",
-            next=f"one that hangs is begun anew; dsmt up starts it where it was; or dsmt controller remove {one.controller}",
-            who="you",
+        _yours(
+            f"controller/{one.controller}",
+            "controller.silent",
+            "it is not alive; the others decide",
+            f"one that hangs is begun anew; dsmt up starts it where it was; or dsmt controller remove {one.controller}",
         )
         for one in of_controllers
         if not one.alive and not one.in_doubt and sight.fleet.state(one.controller) != "dead"
@@ -237,20 +242,17 @@ def _silent(sight: Sight, of_controllers: Iterable[Controller], expired: Collect
 
 def _copied(name: str, said: str) -> Alert:
     """A controller of which two processes are attached."""
-    return Alert(
-        target=name, code="controller.twice", message=said, next=f"end the copy, then {another_certificate(name)}", who="you"
-    )
+    return _yours(name, "controller.twice", said, f"end the copy, then {another_certificate(name)}")
 
 
 def _apart(sight: Sight) -> list[Alert]:
     """Brokers that live, and do not reach others that do."""
     return [
-        Alert(
-            target=f"broker/{name}",
-            code="broker.apart",
-            message=f"it does not reach {some(others)}; what they say comes to each other by another broker",
-            next="look after the network between their machines; dsmt brokers tells their addresses",
-            who="you",
+        _yours(
+            f"broker/{name}",
+            "broker.apart",
+            f"it does not reach {some(others)}; what they say comes to each other by another broker",
+            "look after the network between their machines; dsmt brokers tells their addresses",
         )
         for name, others in apart(sight).items()
     ]
@@ -267,44 +269,40 @@ def _of_stats(sight: Sight) -> list[Alert]:
     said = sorted(sight.passing.stats.items())
     right = [name for name, (_, told) in said if abs(told.clock_ahead_s) * 1000 <= FAR_MS]
     off = [
-        Alert(
-            target=f"broker/{name}",
-            code="broker.clock",
-            message=f"the clock of its machine is {off_by(told.clock_ahead_s)}, so it is not followed",
-            next=f"set it as those of {some(right)} are" if right else f"set it, or dsmt clock accept {name}",
-            who="you",
+        _yours(
+            f"broker/{name}",
+            "broker.clock",
+            f"the clock of its machine is {off_by(told.clock_ahead_s)}, so it is not followed",
+            f"set it as those of {some(right)} are" if right else f"set it, or dsmt clock accept {name}",
         )
         for name, (_, told) in said
         if name not in right
     ]
     off += [
-        Alert(
-            target=f"broker/{name}",
-            code="broker.withholds",
-            message=f"it does not give {', '.join(sorted(by))} what it has said to hold",
-            next=f"dsmt tail broker/+/withheld/{name} -n 5 --no-follow; then dsmt broker remove {name}, or who says so",
-            who="you",
+        _yours(
+            f"broker/{name}",
+            "broker.withholds",
+            f"it does not give {', '.join(sorted(by))} what it has said to hold",
+            f"dsmt tail broker/+/withheld/{name} -n 5 --no-follow; then dsmt broker remove {name}, or who says so",
         )
         for name, by in withholding(sight).items()
     ]
     off += [
-        Alert(
-            target=f"broker/{name}",
-            code="broker.damaged",
-            message=f"its store was damaged and is set aside as {told.damaged}; what was sound in it was taken over",
-            next="look after its disk, and remove that file; where no other broker has what is lost, say it again",
-            who="you",
+        _yours(
+            f"broker/{name}",
+            "broker.damaged",
+            f"its store was damaged and is set aside as {told.damaged}; what was sound in it was taken over",
+            "look after its disk, and remove that file; where no other broker has what is lost, say it again",
         )
         for name, (_, told) in said
         if told.damaged
     ]
     return off + [
-        Alert(
-            target=f"broker/{name}",
-            code="broker.behind",
-            message=f"its store is new: what was decided before is {told.early_s:.0f} s ahead of its time and refused",
-            next=f"set the clock of its machine right, then dsmt clock accept {name}",
-            who="you",
+        _yours(
+            f"broker/{name}",
+            "broker.behind",
+            f"its store is new: what was decided before is {told.early_s:.0f} s ahead of its time and refused",
+            f"set the clock of its machine right, then dsmt clock accept {name}",
         )
         for name, (_, told) in said
         if told.early_s > 0
@@ -323,12 +321,11 @@ def _of_silent_broker(sight: Sight, one: Broker, revoked: Collection[str]) -> Al
     else:
         said = f"it is not alive; {others}"
     asks = "dsmt brokers asks it what is wrong" if one.fault is None else "then it begins anew by itself"
-    return Alert(
-        target=f"broker/{one.broker or one.address}",
-        code="broker.silent",
-        message=said,
-        next=f"dsmt broker remove {one.broker}" if is_revoked else asks,
-        who="you",
+    return _yours(
+        f"broker/{one.broker or one.address}",
+        "broker.silent",
+        said,
+        f"dsmt broker remove {one.broker}" if is_revoked else asks,
     )
 
 
@@ -340,7 +337,7 @@ def _of_ended_brokers(sight: Sight, found: Found) -> list[Alert]:
     others = any(one.role == "broker" and one.not_after >= now_s for one in stand)
     meaning = "who was attached to it goes to another one" if others else "no dead node is replaced and no export verifies"
     return [
-        Alert(target=name, code="broker.expired", message=f"{said} {meaning}", next=another_certificate(name), who="you")
+        _yours(name, "broker.expired", f"{said} {meaning}", another_certificate(name))
         for name in sorted(ended_brokers(found.used, now_s).keys() - left)
     ]
 
@@ -349,7 +346,7 @@ def _expired(used: Certificate) -> Alert:
     """A controller that is not alive, and whose certificate has ended."""
     said = f"its certificate ended at {rfc3339(used.not_after * 1000)}, and it cannot attach with it"
     next_ = another_certificate(used.subject)
-    return Alert(target=used.subject, code="controller.expired", message=said, next=next_, who="you")
+    return _yours(used.subject, "controller.expired", said, next_)
 
 
 def _of_service(sight: Sight, one: OfService) -> list[Alert]:
@@ -358,7 +355,4 @@ def _of_service(sight: Sight, one: OfService) -> list[Alert]:
     found = [(row.instance, row.reason) for row in rows if row.reason is not None]
     if one.refused is not None and one.refused.reason is not None:
         found.append((one.service, one.refused.reason))
-    return [
-        Alert(target=about, code=why.code, message=why.message, next=why.next, who=why.who, owner=one.owner or None)
-        for about, why in found
-    ]
+    return [_reasoned(about, why, owner=one.owner) for about, why in found]
