@@ -33,7 +33,7 @@ from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.read.members import brokers as listed
+from dsmt.operations.read.broker_rows import broker_rows
 from dsmt.operations.read.sight import look
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest, Level
 from dsmt.system.records import living, record_path
@@ -163,7 +163,7 @@ async def _linked(home: Home, brokers: int) -> None:
     """Wait until each broker reads all others, and has all that they have."""
     async with asyncio.timeout(PATIENCE_S), connect(home.operator(), home.realm(), patience_s=ATTACH_S) as connection:
         while True:
-            shown = listed(await look(connection.bus, passing=True), connection.brokers)
+            shown = broker_rows(await look(connection.bus, passing=True), connection.brokers)
             if len(shown) == brokers and all(one.alive and one.whole for one in shown):
                 return
             await asyncio.sleep(0.05)

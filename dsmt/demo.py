@@ -37,7 +37,7 @@ from dsmt.operations.offline.recording import record
 from dsmt.operations.read.explaining import why
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_ready
-from dsmt.operations.read.members import processes
+from dsmt.operations.read.node_rows import processes
 from dsmt.operations.read.watching import Seen, Watch, watching
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write.applying import apply

@@ -10,7 +10,7 @@ from dsmt.cli.printing import document
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import controllers
-from dsmt.operations.read import members
+from dsmt.operations.read.controller_rows import controller_rows
 from dsmt.operations.read.sight import look
 
 
@@ -27,7 +27,7 @@ def remove(ctx: CliContext, controller: str, *, yes: bool, reason: str) -> None:
 
     async def alive(connection: Reading) -> set[str]:
         sight = await look(connection.bus, passing=True)
-        return {one.controller for one in members.controllers(sight) if one.alive}
+        return {one.controller for one in controller_rows(sight) if one.alive}
 
     living = set() if yes else ctx.ask(alive)
     if controller in living and len(living) > 1:  # of another one it is said what is wrong

@@ -14,12 +14,11 @@ from dsmt.errors import InputError
 from dsmt.event.addresses import host_port
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.asking import asked
+from dsmt.operations.read.broker_rows import Broker, broker_rows
+from dsmt.operations.read.controller_rows import controller_rows
 from dsmt.operations.read.endpoints import Reached
 from dsmt.operations.read.endpoints import endpoints as of_endpoints
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import Broker
-from dsmt.operations.read.members import brokers as of_brokers
-from dsmt.operations.read.members import controllers as of_controllers
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.summaries import services as of_services
 from dsmt.operations.words.targets import Target
@@ -113,7 +112,7 @@ def brokers(ctx: CliContext) -> None:
 
     async def work(connection: Reading) -> tuple[Sight, list[Broker]]:
         sight = await look(connection.bus, passing=True)
-        return sight, await asked(connection.identity, home, realm, of_brokers(sight, realm.addresses))
+        return sight, await asked(connection.identity, home, realm, broker_rows(sight, realm.addresses))
 
     sight, found = ctx.ask(work)
     remember(ctx, sight)
@@ -127,7 +126,7 @@ def brokers(ctx: CliContext) -> None:
 def controllers(ctx: CliContext) -> None:
     """List the controllers."""
     sight = seen(ctx)
-    found = of_controllers(sight)
+    found = controller_rows(sight)
     if ctx.json:
         document(found)
     else:

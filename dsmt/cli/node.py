@@ -13,8 +13,7 @@ from dsmt.cli.printing import show as put
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.certificates import in_use
-from dsmt.operations.read.members import node_shown
-from dsmt.operations.read.members import nodes as of_nodes
+from dsmt.operations.read.node_rows import node_rows, node_shown
 from dsmt.operations.read.outside import Used
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.write.node_control import Controlled, LastNode, Mode, drained, last_node, set_mode
@@ -36,7 +35,7 @@ def _seen(ctx: CliContext) -> tuple[Sight, Used]:
 def nodes(ctx: CliContext) -> None:
     """List the nodes: alive or not, what each has and runs."""
     sight, used = _seen(ctx)
-    found = of_nodes(sight, used)
+    found = node_rows(sight, used)
     if ctx.json:
         document(found)
     else:

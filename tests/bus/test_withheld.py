@@ -17,7 +17,7 @@ from dsmt.cli import member_screens
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import Withheld
 from dsmt.event.records import to_data
-from dsmt.operations.read.members import brokers
+from dsmt.operations.read.broker_rows import broker_rows
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import status
 from dsmt.operations.words.sentences import sentence
@@ -97,7 +97,7 @@ async def test_who_says_to_hold_what_it_does_not_is_named(r: TestRealm) -> None:
             pass
         await until(lambda: named(got, "b1", "b2"))
     sight = await look(who, passing=True)
-    assert "it does not give b1 what it has said to hold" in member_screens.brokers(brokers(sight, []), sight)
+    assert "it does not give b1 what it has said to hold" in member_screens.brokers(broker_rows(sight, []), sight)
     (alert,) = [one for one in status(sight, r.trust(), []).alerts if one.code == "broker.withholds"]
     assert (alert.target, alert.who) == ("broker/b2", "you")
     again = await r.restarted(b1, others=at(b1) + at(b2), born=False)

@@ -10,9 +10,10 @@ from dsmt.cli.why import why_not_lines
 from dsmt.errors import NotFoundError
 from dsmt.event.reason import reason
 from dsmt.event.status import State
+from dsmt.operations.read.controller_rows import controller_rows
 from dsmt.operations.read.fitting import why_not
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import controllers, find, nodes
+from dsmt.operations.read.node_rows import find_node, node_rows
 from dsmt.operations.read.planning import plan
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import services, status
@@ -108,14 +109,14 @@ def test_many_dead_nodes_are_counted_and_the_first_of_them_named(many: Sight) ->
 def test_a_number_in_a_name_counts_as_one_where_names_are_listed(many: Sight) -> None:
     assert [one.service for one in services(many)] == ["large", *(f"s{number}" for number in range(1, SERVICES + 1))]
     assert [one.service for one in instances(many)][1:] == [f"s{number}" for number in range(1, SERVICES + 1)]
-    assert [one.node for one in nodes(many)][6:] == [f"n{number}" for number in range(1, NODES + 1)]
-    assert [one.controller for one in controllers(many)] == ["c9", "c10"]
+    assert [one.node for one in node_rows(many)][6:] == [f"n{number}" for number in range(1, NODES + 1)]
+    assert [one.controller for one in controller_rows(many)] == ["c9", "c10"]
 
 
 def test_the_last_line_of_a_list_counts_what_it_lists(many: Sight) -> None:
     last = screens.services(services(many), many).splitlines()[-1]
     assert last.startswith("61 services: 58 ok, 2 down, 1 held.   view ")
-    assert member_screens.nodes(nodes(many), many).splitlines()[-1].startswith("30 nodes: 24 alive, 6 dead.   view ")
+    assert member_screens.nodes(node_rows(many), many).splitlines()[-1].startswith("30 nodes: 24 alive, 6 dead.   view ")
 
 
 def test_what_keeps_an_instance_off_many_nodes_is_shown_of_some_and_counted_of_all(many: Sight) -> None:
@@ -143,5 +144,5 @@ def test_a_service_that_is_none_is_answered_with_what_was_probably_meant(many: S
 
 def test_a_node_that_is_none_is_answered_with_what_was_probably_meant(many: Sight) -> None:
     with pytest.raises(NotFoundError) as refused:
-        find(many, "d106x")
+        find_node(many, "d106x")
     assert refused.value.next == "did you mean d106? dsmt nodes lists them"

@@ -7,7 +7,7 @@ from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import nodes
+from dsmt.operations.read.node_rows import node_rows
 from dsmt.operations.read.sight import KeeperDeath
 from dsmt.operations.read.summaries import status
 from dsmt.trust.keys import SecretKey
@@ -24,7 +24,7 @@ def test_nobody_is_told_of_the_keeper_of_a_node_that_has_left() -> None:
     for node in ("n1", "n2"):
         said = KeeperReplaced(directory="/h", died=7, pid=9)
         seen.passing.keepers[f"node/{node}"] = KeeperDeath(seen.now_ms - 40_000, seen.began_ms(f"node/{node}"), said)
-    told = [(one.target, one.message) for one in alerts(seen, Found(nodes(seen))) if one.code == "keeper.died"]
+    told = [(one.target, one.message) for one in alerts(seen, Found(node_rows(seen))) if one.code == "keeper.died"]
     assert told == [("node/n1", "its spawner, pid 7, had died; pid 9 took its place 40 s ago")]
     trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
     shown = screens.status(status(seen, trust, []), seen)
@@ -45,7 +45,7 @@ def test_of_the_death_of_a_keeper_is_told_for_a_while_and_not_after_its_node_has
     seen.passing.heard["node/n1"] = (seen.now_ms, heard)
     said = KeeperReplaced(directory="/h", died=7, pid=9)
     seen.passing.keepers["node/n1"] = KeeperDeath(seen.now_ms - died_ms_ago, incarnation, said)
-    assert sum(one.code == "keeper.died" for one in alerts(seen, Found(nodes(seen)))) == told
+    assert sum(one.code == "keeper.died" for one in alerts(seen, Found(node_rows(seen)))) == told
 
 
 @pytest.mark.parametrize(
@@ -77,5 +77,5 @@ def test_of_a_silence_that_was_judged_a_while_ago_it_is_told_how_long_it_was_the
     (row,) = instances(seen)
     assert row.reason is not None
     assert then in row.reason.message
-    assert then in member_screens.nodes(nodes(seen), seen)
-    assert any(then in one.message for one in alerts(seen, Found(nodes(seen))))
+    assert then in member_screens.nodes(node_rows(seen), seen)
+    assert any(then in one.message for one in alerts(seen, Found(node_rows(seen))))

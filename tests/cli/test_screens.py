@@ -22,9 +22,11 @@ from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.alerting import Found, alerts
+from dsmt.operations.read.broker_rows import broker_rows
+from dsmt.operations.read.controller_rows import controller_rows
 from dsmt.operations.read.endpoints import endpoints
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import brokers, controllers, node_shown, nodes
+from dsmt.operations.read.node_rows import node_rows, node_shown
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.planning import difference, plan
 from dsmt.operations.read.summaries import services, status
@@ -58,7 +60,7 @@ def test_services_say_who_acts() -> None:
 
 def test_nodes_say_why_one_is_not_used() -> None:
     seen = sight(trouble())
-    check("nodes", member_screens.nodes(nodes(seen), seen))
+    check("nodes", member_screens.nodes(node_rows(seen), seen))
 
 
 def test_status_is_the_realm_in_one_screen() -> None:
@@ -164,7 +166,7 @@ def test_a_node_that_is_drained_names_what_holds_it() -> None:
     realm.settle(seconds=1)
     realm.control_node("n1", "draining")
     seen = sight(realm)
-    check("nodes_draining", member_screens.nodes(nodes(seen), seen))
+    check("nodes_draining", member_screens.nodes(node_rows(seen), seen))
     check("node", member_screens.node_shown(node_shown(seen, "n1"), seen))
 
 
@@ -176,10 +178,10 @@ def test_brokers_say_what_they_hold_and_whose_clock_is_off() -> None:
         clock_ahead_s=-400.0,
     )  # fmt: skip
     seen.passing.stats["b1"] = (seen.now_ms - 5_000, stats)
-    assert [one.alive for one in brokers(seen, [])] == [False], "it answers, and its own word does not come"
+    assert [one.alive for one in broker_rows(seen, [])] == [False], "it answers, and its own word does not come"
     beat = Heartbeat(incarnation=1, sequence=1, lag_s=0.001, emit_rate_s=1.0)
     seen.passing.heard["broker/b1"] = (seen.now_ms, beat)
-    check("brokers", member_screens.brokers(brokers(seen, []), seen))
+    check("brokers", member_screens.brokers(broker_rows(seen, []), seen))
 
 
 def test_a_broker_that_fills_is_shown_as_such_and_one_that_was_removed_not_at_all() -> None:
@@ -196,14 +198,14 @@ def test_a_broker_that_fills_is_shown_as_such_and_one_that_was_removed_not_at_al
             Heartbeat(incarnation=1, sequence=1, lag_s=0.002, emit_rate_s=1.0),
         )
     seen.passing.removed.add("b2")
-    found = brokers(seen, [])
+    found = broker_rows(seen, [])
     assert [one.broker for one in found] == ["b1"]
     assert "it is not whole yet" in member_screens.brokers(found, seen)
 
 
 def test_a_broker_that_is_not_alive_is_shown_with_what_is_wrong_and_status_says_who_does() -> None:
     seen = sight(Realm("n1"))
-    found = [replace(one, fault="its disk is full") for one in brokers(seen, [BrokerAddress("h:1", b"key")])]
+    found = [replace(one, fault="its disk is full") for one in broker_rows(seen, [BrokerAddress("h:1", b"key")])]
     assert member_screens.brokers(found, seen).splitlines()[2] == "  its disk is full"
     (alert,) = status(
         seen, TrustStore(RealmName(name="test", roots=(SecretKey(bytes(32)).public,))), [BrokerAddress("h:1", b"key")]
@@ -215,9 +217,9 @@ def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unle
     seen, known = sight(Realm("n1")), [BrokerAddress("h:1", b"key")]
     seen.passing.announced |= dict.fromkeys(("b1", "b2"), BrokerAddress("h:1", b"another"))
     seen.passing.removed.add("b2")
-    assert [one.broker for one in brokers(seen, known)] == ["b1"]
+    assert [one.broker for one in broker_rows(seen, known)] == ["b1"]
     seen.passing.removed.add("b1")
-    assert [one.broker for one in brokers(seen, known)] == [None]
+    assert [one.broker for one in broker_rows(seen, known)] == [None]
 
 
 def test_a_broker_that_has_nothing_yet_has_no_history_of_twenty_thousand_days() -> None:
@@ -226,7 +228,7 @@ def test_a_broker_that_has_nothing_yet_has_no_history_of_twenty_thousand_days() 
         store="s", head=0, head_hash=b"", sessions=0, events=0, facts=0, disk_bytes=1, history_from_ms=0, dropped=0,
         lag_s=0.0, pid=7, version="0.1", address="127.0.0.1:4000",
     ))  # fmt: skip
-    assert [one.history_from for one in brokers(seen, [])] == [None]
+    assert [one.history_from for one in broker_rows(seen, [])] == [None]
 
 
 def test_a_leaf_is_shown_with_the_broker_to_which_it_is_linked() -> None:
@@ -238,11 +240,11 @@ def test_a_leaf_is_shown_with_the_broker_to_which_it_is_linked() -> None:
         stats = BrokerStats(store=name, head=1, head_hash=b"", pid=7, version="0.1", address=f"{name}:1", **about)
         seen.passing.stats[name] = (seen.now_ms, stats)
     seen.passing.leaves.add("leaf")
-    found = brokers(seen, [])
+    found = broker_rows(seen, [])
     assert [(one.leaf, one.upstream) for one in found] == [(False, None), (True, "b1")]
     assert "it is a leaf, linked to b1" in member_screens.brokers(found, seen)
     realm.session("broker/leaf", "closed", broker="b1", leaf="read")
-    assert "its uplink is down" in member_screens.brokers(brokers(seen, []), seen)
+    assert "its uplink is down" in member_screens.brokers(broker_rows(seen, []), seen)
 
 
 def test_a_broker_whose_servers_disk_is_full_is_not_alive_and_says_why() -> None:
@@ -251,7 +253,7 @@ def test_a_broker_whose_servers_disk_is_full_is_not_alive_and_says_why() -> None
     stats = BrokerStats(store="s", head=1, head_hash=b"", pid=7, version="0.1", address="b1:1", **about)
     for told, alive in ((stats, True), (msgspec.structs.replace(stats, full="/h/brokers/b1"), False)):
         seen.passing.stats["b1"] = (seen.now_ms, told)
-        (found,) = brokers(seen, [])
+        (found,) = broker_rows(seen, [])
         assert found.alive is alive
         assert ("the disk of /h/brokers/b1 is full" in member_screens.brokers([found], seen)) is not alive
 
@@ -296,7 +298,7 @@ def test_controllers_say_why_no_lag_is_known() -> None:
     seen = sight(realm)
     beat = Heartbeat(incarnation=1, sequence=1, lag_s=0.002, emit_rate_s=30.0)
     seen.passing.heard["controller/c1"] = (seen.now_ms, beat)
-    check("controllers", member_screens.controllers(controllers(seen), seen))
+    check("controllers", member_screens.controllers(controller_rows(seen), seen))
 
 
 def test_what_became_of_an_applied_service_says_what_runs_and_why() -> None:

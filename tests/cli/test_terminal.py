@@ -23,7 +23,7 @@ from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read.fitting import Clause, Fitting
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import node_shown, nodes
+from dsmt.operations.read.node_rows import node_rows, node_shown
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.planning import plan
 from dsmt.operations.read.summaries import services, status
@@ -170,7 +170,7 @@ def spoken(said: str) -> list[str]:
     return [
         screens.ps(rows, seen),
         screens.services([one], seen),
-        member_screens.nodes(nodes(seen), seen),
+        member_screens.nodes(node_rows(seen), seen),
         *(member_screens.node_shown(node_shown(seen, name), seen) for name in ("n1", "n2", "n3")),
         screens.status(told, seen),
         service_screen.screen(one, rows, events, sight=seen, realm="prod"),

@@ -13,7 +13,9 @@ from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read.alerting import START_AGAIN, Found, alerts
-from dsmt.operations.read.members import Broker, brokers, controllers, node_shown, nodes
+from dsmt.operations.read.broker_rows import Broker, broker_rows
+from dsmt.operations.read.controller_rows import controller_rows
+from dsmt.operations.read.node_rows import node_rows, node_shown
 from dsmt.operations.read.summaries import service, status
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.certificate import Certificate
@@ -163,7 +165,7 @@ def test_nodes_tells_of_a_node_that_is_not_alive_what_status_tells_with_the_comm
         (alert,) = (one for one in status(seen, trust, []).alerts if one.target == "node/n2")
         assert alert.message.endswith(says)
         assert "dsmt node add, of an added host" in alert.next
-        for shown in (member_screens.nodes(nodes(seen), seen), member_screens.node_shown(node_shown(seen, "n2"), seen)):
+        for shown in (member_screens.nodes(node_rows(seen), seen), member_screens.node_shown(node_shown(seen, "n2"), seen)):
             assert shown.count(alert.message) == 1
             assert f"next: {alert.next}" in shown
 
@@ -268,7 +270,7 @@ def test_a_broker_that_has_just_said_how_it_is_lives_though_it_was_not_heard_yet
     seen = sight(Realm("n1"))
     for ago_ms, alive in ((0, True), (4_999, True), (5_000, False)):
         seen.passing.stats["b1"] = (seen.now_ms - ago_ms, stats())
-        assert [one.alive for one in brokers(seen, [])] == [alive]
+        assert [one.alive for one in broker_rows(seen, [])] == [alive]
 
 
 def test_of_a_controller_that_is_not_alive_the_screen_says_what_to_do() -> None:
@@ -277,7 +279,7 @@ def test_of_a_controller_that_is_not_alive_the_screen_says_what_to_do() -> None:
         realm.controller(name)
     realm.session("controller/c2", "closed", how="peer")
     seen = sight(realm)
-    told = member_screens.controllers(controllers(seen), seen)
+    told = member_screens.controllers(controller_rows(seen), seen)
     assert told.count("next: ") == 1
     assert "next: dsmt up where it was; or dsmt controller remove c2" in told
 
@@ -299,7 +301,7 @@ def test_of_controllers_whose_broker_was_lost_a_moment_ago_it_is_not_known_yet_w
     assert ("controllers.none" in [one.code for one in told.alerts], told.state == "down") == (known, known)
     assert not [one for one in told.alerts if one.code == "controller.silent"]
     assert ("2 not known yet: a broker was lost a moment ago" in screens.status(told, seen)) is not known
-    shown = member_screens.controllers(controllers(seen), seen)
+    shown = member_screens.controllers(controller_rows(seen), seen)
     assert shown.count("whether it is alive is not known yet") == (0 if known else 2)
     assert shown.count("next: dsmt up where it was") == (2 if known else 0)
 
@@ -353,5 +355,5 @@ def test_of_a_controller_whose_certificate_has_ended_it_is_told_also_where_there
     realm.session("controller/c1", "closed", how="peer")
     seen = sight(realm)
     used = certified(seen.now_ms // 1000, controller_c1=-60)
-    told = alerts(seen, Found(controllers=controllers(seen), used=used))
+    told = alerts(seen, Found(controllers=controller_rows(seen), used=used))
     assert [(one.target, one.code) for one in told] == [("controller/c1", "controller.expired")]

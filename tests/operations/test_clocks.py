@@ -12,7 +12,7 @@ import pytest
 from dsmt.cli import member_screens
 from dsmt.errors import NotFoundError, RefusedError
 from dsmt.event.hlc import PULL
-from dsmt.operations.read.members import brokers
+from dsmt.operations.read.broker_rows import broker_rows
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.summaries import status
 from dsmt.operations.write import clocks
@@ -38,7 +38,7 @@ def test_a_clock_a_day_ahead_is_shown_with_what_to_do_and_accepted_twice_in_a_ro
         for days in (1, 2):
             clock.offset_s = days * 86_400.0
             sight = await far(bob)
-            assert "ahead of realm time, so it is not followed" in member_screens.brokers(brokers(sight, []), sight)
+            assert "ahead of realm time, so it is not followed" in member_screens.brokers(broker_rows(sight, []), sight)
             (alert,) = [one for one in status(sight, made.trust(), []).alerts if one.code == "broker.clock"]
             assert (alert.target, alert.who) == ("broker/b1", "you")
             assert "dsmt clock accept b1" in alert.next

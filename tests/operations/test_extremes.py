@@ -21,10 +21,13 @@ from dsmt.event.reason import reason
 from dsmt.event.records import from_data, to_data
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State
-from dsmt.operations.read import members, summaries
+from dsmt.operations.read import summaries
+from dsmt.operations.read.broker_rows import broker_rows
+from dsmt.operations.read.controller_rows import controller_rows
 from dsmt.operations.read.endpoints import endpoints
 from dsmt.operations.read.holding import left_on
 from dsmt.operations.read.instances import instances
+from dsmt.operations.read.node_rows import node_rows, node_shown
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target
@@ -125,11 +128,11 @@ def shown(realm: Realm, told: Event) -> list[str]:
     """Every screen, as text and as JSON."""
     seen = sight(realm)
     seen.passing.take(told)
-    rows, of_services, of_nodes = instances(seen, everything=True), summaries.services(seen), members.nodes(seen)
+    rows, of_services, of_nodes = instances(seen, everything=True), summaries.services(seen), node_rows(seen)
     of_brokers, of_controllers, status = (
-        members.brokers(seen, []), members.controllers(seen), summaries.status(seen, TRUST, []),
+        broker_rows(seen, []), controller_rows(seen), summaries.status(seen, TRUST, []),
     )  # fmt: skip
-    one_each = [members.node_shown(seen, node.node) for node in of_nodes]
+    one_each = [node_shown(seen, node.node) for node in of_nodes]
     reached = endpoints(seen, Target("web")) if "web" in seen.view.services else []
     for answer in (rows, of_services, of_nodes, of_brokers, of_controllers, status, one_each, reached):
         assert msgspec.json.encode(answer)

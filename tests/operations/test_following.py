@@ -68,8 +68,8 @@ def test_members_are_who_is_not_in_this_home_and_none_of_them_may_be_dead(
         assert sight is seen
         return [SimpleNamespace(controller=one, alive=state) for one, state in living.items()]
 
-    monkeypatch.setattr(far_members, "nodes", nodes)
-    monkeypatch.setattr(far_members, "controllers", controllers)
+    monkeypatch.setattr(far_members, "node_rows", nodes)
+    monkeypatch.setattr(far_members, "controller_rows", controllers)
     assert far_members._elsewhere(seen, home) == ["node/n7", "node/n8", "controller/far"]
     found["n1"] = "dead"
     assert far_members._elsewhere(seen, home)[:1] == ["node/n7"], "what is here is started here"
@@ -180,7 +180,7 @@ def test_a_cut_is_over_when_the_controllers_of_this_home_are_alive_and_waits_for
         return [SimpleNamespace(controller=name, alive=alive) for name, alive in seen.items()]
 
     monkeypatch.setattr(far_members, "look", look)
-    monkeypatch.setattr(far_members, "controllers", controllers)
+    monkeypatch.setattr(far_members, "controller_rows", controllers)
     monkeypatch.setattr(far_members, "LOOK_S", 0.0)
     nobody: Any = None
     asyncio.run(far_members.here(nobody, ("c1", "c2")))

@@ -12,7 +12,7 @@ from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_problem, is_ready
-from dsmt.operations.read.members import find, processes
+from dsmt.operations.read.node_rows import find_node, processes
 from dsmt.operations.read.summaries import service
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
@@ -71,7 +71,7 @@ def test_where_no_agent_can_be_begun_that_is_told_and_its_program_is_unknown() -
     said = of_target(now, "web/app/0", roots(now, "web/app/0"), {})
     assert "has been running" not in said
     assert "its agent cannot be begun" in said
-    (program,) = [one for one in processes(now, find(now, "n1")) if one.role == "application"]
+    (program,) = [one for one in processes(now, find_node(now, "n1")) if one.role == "application"]
     assert (program.pid, program.known) == (9879, False)
     assert "no agent is there" in nothing_waits(row)
 

@@ -15,7 +15,7 @@ from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.fitting import why_not
 from dsmt.operations.read.instance_row import Working
 from dsmt.operations.read.instances import instances, is_problem
-from dsmt.operations.read.members import node_shown, nodes
+from dsmt.operations.read.node_rows import node_rows, node_shown
 from dsmt.operations.read.summaries import brake, service, services
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import rfc3339
@@ -215,7 +215,7 @@ def test_a_dead_node_has_its_evidence_and_no_processes() -> None:
     realm = running()
     realm.close("n2")
     realm.verdict("n2")
-    found = {node.node: node for node in nodes(sight(realm))}
+    found = {node.node: node for node in node_rows(sight(realm))}
     assert (found["n2"].liveness, found["n2"].evidence, found["n2"].stale) == ("dead", "as a test says", True)
     assert found["n1"].liveness == "alive"
     assert node_shown(sight(realm), "n2").processes == []
@@ -318,8 +318,8 @@ def test_an_alert_of_a_service_says_whom_to_call() -> None:
     why = reason("run.exited", exit_code=1, time="0.4 s", target="web/app/0", last_output="")
     realm.status(key(0), "n1", State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000)
     seen = sight(realm)
-    (one,) = [alert for alert in alerts(seen, Found(nodes(seen), services=services(seen))) if alert.target == "web/app/0"]
-    assert one.owner == "team-web"
+    found = Found(node_rows(seen), services=services(seen))
+    assert [alert.owner for alert in alerts(seen, found) if alert.target == "web/app/0"] == ["team-web"]
 
 
 @pytest.mark.parametrize("state", [State.STOPPED, State.REQUESTED, State.GONE])

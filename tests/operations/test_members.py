@@ -6,8 +6,10 @@ from dsmt.cli import member_screens
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.realm import BrokerWord, Revoked
 from dsmt.operations.read.alerting import Found, alerts
+from dsmt.operations.read.broker_rows import broker_rows
+from dsmt.operations.read.controller_rows import controller_rows
 from dsmt.operations.read.explaining import roots
-from dsmt.operations.read.members import brokers, controllers, node_shown, nodes
+from dsmt.operations.read.node_rows import node_rows, node_shown
 from dsmt.ports.realm import BrokerAddress
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
@@ -26,12 +28,12 @@ def away() -> Realm:
 
 def test_a_node_whose_key_was_revoked_is_said_to_be_away_for_that() -> None:
     seen = sight(away())
-    (told,) = [node for node in nodes(seen) if node.node == "n2"]
+    (told,) = [node for node in node_rows(seen) if node.node == "n2"]
     assert told.liveness == "dead"
     assert told.evidence is not None
     assert told.evidence.startswith('its key was revoked by alice: "stolen"')
     assert "dsmt cert rotate node/n2" in told.evidence
-    (alert,) = alerts(seen, Found(nodes(seen)))
+    (alert,) = alerts(seen, Found(node_rows(seen)))
     assert (alert.next, alert.who) == (
         "dsmt cert rotate node/n2; on a host: dsmt node add it again, or dsmt join TOKEN, there",
         "you",
@@ -43,10 +45,10 @@ def test_a_node_that_came_back_with_another_key_and_died_later_died_of_something
     realm = away()
     realm.after(60).attach("n2", number=realm.now_ms + 60_000)
     realm.probe("n2", "n1", "failed")
-    assert {(node.liveness, node.evidence) for node in nodes(sight(realm))} == {("alive", None)}
+    assert {(node.liveness, node.evidence) for node in node_rows(sight(realm))} == {("alive", None)}
     realm.after(60).close("n2")
     realm.after(0.3).step()
-    (told,) = [node for node in nodes(sight(realm)) if node.node == "n2"]
+    (told,) = [node for node in node_rows(sight(realm)) if node.node == "n2"]
     assert told.evidence is not None
     assert "connections from n2 closed" in told.evidence
 
@@ -57,10 +59,10 @@ def test_a_controller_that_went_with_the_machine_of_its_node_counts_no_more() ->
     for name in ("c1", "n1", "n2"):
         realm.say(f"controller/{name}", f"controller/{name}/state", state)
         realm.session(f"controller/{name}", state="closed" if name == "n2" else "open")
-    assert [one.controller for one in controllers(sight(realm))] == ["c1", "n1", "n2"]
+    assert [one.controller for one in controller_rows(sight(realm))] == ["c1", "n1", "n2"]
     for name in ("n1", "n2"):
         realm.verdict(name, state="left")
-    assert [(one.controller, one.alive) for one in controllers(sight(realm))] == [("c1", True), ("n1", True)]
+    assert [(one.controller, one.alive) for one in controller_rows(sight(realm))] == [("c1", True), ("n1", True)]
 
 
 def test_a_node_that_has_left_has_no_processes_and_no_mode() -> None:
@@ -91,4 +93,4 @@ def test_a_broker_that_was_removed_from_another_home_is_none_though_this_home_na
         word = BrokerWord(address=at.address, public=at.public, by="bob", removed=removed and at == far)
         seen.passing.take(realm.say("operator/bob", f"config/broker/{name}", word).event)
     known = [own, BrokerAddress(far.address, bytes([3] * 32)) if anew else far]
-    assert {one.broker for one in brokers(seen, known) if one.address == far.address} == listed
+    assert {one.broker for one in broker_rows(seen, known) if one.address == far.address} == listed

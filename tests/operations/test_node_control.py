@@ -12,7 +12,7 @@ from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError
 from dsmt.event.status import Layer, State
 from dsmt.operations.read import waiting
 from dsmt.operations.read.holding import data_on, left_on
-from dsmt.operations.read.members import nodes
+from dsmt.operations.read.node_rows import node_rows
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.write import node_control
 from dsmt.operations.write.node_control import LastNode
@@ -69,7 +69,7 @@ def test_a_drain_that_does_not_end_names_what_holds_it_and_why(realm: Realm) -> 
         TimedOutError, match=r"n1 is not drained after 0\.05 s \(1 to go; web/app/0: there is no other place"
     ):
         drained("n1", 0.05)
-    assert [one.left for one in nodes(sight(realm)) if one.node == "n1"] == [[left]]
+    assert [one.left for one in node_rows(sight(realm)) if one.node == "n1"] == [[left]]
 
 
 def test_a_drain_names_the_data_that_an_instance_may_go_back_to(realm: Realm) -> None:
@@ -230,10 +230,10 @@ def test_a_dead_node_that_is_removed_is_no_part_of_the_realm_until_it_attaches_a
     realm.after(0.3).step()
     assert sight(realm).fleet.state("n2") == "dead"
     assert remove("n2").changed
-    assert [one.node for one in nodes(sight(realm))] == ["n1"]
+    assert [one.node for one in node_rows(sight(realm))] == ["n1"]
     assert not remove("n2").changed
     realm.after(1).attach("n2")
-    assert [one.node for one in nodes(sight(realm))] == ["n1", "n2"]
+    assert [one.node for one in node_rows(sight(realm))] == ["n1", "n2"]
 
 
 @pytest.mark.parametrize(("mode", "afterwards"), [("draining", "active"), ("excluded", "excluded"), ("active", "active")])
@@ -249,7 +249,7 @@ def test_a_drain_ends_with_its_node_so_the_next_machine_of_that_name_is_used(
     assert sight(realm).fleet.state("n2") == ("left" if left else "dead")
     assert remove("n2").changed is not left
     realm.after(1).attach("n2")
-    assert {one.node: one.mode for one in nodes(sight(realm))} == {"n1": "active", "n2": afterwards}
+    assert {one.node: one.mode for one in node_rows(sight(realm))} == {"n1": "active", "n2": afterwards}
 
 
 def test_a_node_that_controllers_judge_at_this_moment_is_removed_all_the_same(

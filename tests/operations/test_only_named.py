@@ -10,7 +10,7 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import RETURNED_MS
 from dsmt.operations.read.instances import instances, is_problem
-from dsmt.operations.read.members import find
+from dsmt.operations.read.node_rows import find_node
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import node_control
 from dsmt.view.liveness import RETURN_MS
@@ -50,7 +50,7 @@ def test_it_says_so_once_all_that_live_have_had_the_time_to_come_back(realm: Rea
     assert row.reason.next == "bring n9 back, or dsmt node remove n9 --forget"
     assert is_problem(sight(realm), row)
     with pytest.raises(NotFoundError, match=f"nothing is known of n9 but what is to run there: web/app/{at}") as unknown:
-        find(sight(realm), "n9")
+        find_node(sight(realm), "n9")
     assert unknown.value.next == "bring it back, or dsmt node remove n9 --forget"
 
 

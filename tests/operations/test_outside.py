@@ -10,7 +10,7 @@ from dsmt.event.kinds.realm import Revoked
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.certificates import in_use
-from dsmt.operations.read.members import nodes
+from dsmt.operations.read.node_rows import node_rows
 from dsmt.operations.read.outside import Outside, twice
 from dsmt.operations.read.summaries import status
 from dsmt.operations.words.times import rfc3339
@@ -52,7 +52,7 @@ def keep_out(realm: Realm, node: str = "n2") -> None:
 
 def out(realm: Realm, store: TrustStore | None = None, node: str = "n2") -> Outside | None:
     used = in_use(store or trust(), realm.now_ms // 1000)
-    return next(one.out for one in nodes(sight(realm), used) if one.node == node)
+    return next(one.out for one in node_rows(sight(realm), used) if one.node == node)
 
 
 def test_of_a_node_whose_copy_keeps_it_out_that_is_told_though_its_monitor_is_attached() -> None:

@@ -10,8 +10,9 @@ from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.alerting import Found, alerts
+from dsmt.operations.read.controller_rows import controller_rows
 from dsmt.operations.read.instances import instances, is_problem
-from dsmt.operations.read.members import controllers, nodes
+from dsmt.operations.read.node_rows import node_rows
 from dsmt.operations.read.summaries import service, services, status
 from dsmt.operations.words.targets import Target
 from dsmt.trust.store import Realm as RealmName
@@ -122,7 +123,7 @@ def test_a_set_with_the_name_of_a_node_is_an_alert() -> None:
     realm = Realm("n1", "n2")
     realm.say("operator/alice", "nodeset/n1", NodesetFact(expression="n2", by="alice"))
     seen = sight(realm)
-    (alert,) = alerts(seen, Found(nodes(seen)))
+    (alert,) = alerts(seen, Found(node_rows(seen)))
     assert (alert.target, alert.next) == ("nodeset/n1", "dsmt nodeset remove n1")
 
 
@@ -130,7 +131,7 @@ def test_a_controller_whose_lag_is_not_known_says_why() -> None:
     realm = Realm("n1")
     state = {"version": "0.1.0", "ruleset": 6, "pid": 7, "decisions": 0}
     realm.say("controller/c9", "controller/c9/state", state)
-    (told,) = [one for one in controllers(sight(realm)) if one.controller == "c9"]
+    (told,) = [one for one in controller_rows(sight(realm)) if one.controller == "c9"]
     assert (told.lag_s, told.lag_why) == (None, "it is not alive")
 
 

@@ -24,7 +24,7 @@ from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.read.members import processes
+from dsmt.operations.read.node_rows import processes
 from dsmt.operations.read.watching import Watch, watching
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity

@@ -23,7 +23,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.making import init, issue
 from dsmt.operations.local.wanted import Wanted, check_same
-from dsmt.operations.read.members import brokers as brokers_of
+from dsmt.operations.read.broker_rows import broker_rows
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.telling import silent
 from dsmt.ports.bus import Draft
@@ -196,7 +196,7 @@ async def heard(made: Fleet, broker: str, wanted: bool) -> None:
 
     async def as_wanted() -> bool:
         sight = await look(made.connection.bus, passing=True)
-        return wanted == any(one.alive and one.broker == broker for one in brokers_of(sight, []))
+        return wanted == any(one.alive and one.broker == broker for one in broker_rows(sight, []))
 
     await told(as_wanted, f"{broker} is heard: {wanted}", 30)
 

@@ -22,7 +22,7 @@ from dsmt.operations.local.home import ENGINES, Home, check_part, is_up, write_s
 from dsmt.operations.local.keeping import broker_programs, keep
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import broker_host, ensure_broker, reach_also, reach_at
-from dsmt.operations.read import members
+from dsmt.operations.read.broker_rows import broker_rows
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers
@@ -250,7 +250,7 @@ async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> None:
     until, told = asyncio.get_running_loop().time() + ANOTHER_S, ""
     while True:
         sight = await look(bus, passing=True)
-        alive = {one.broker: one for one in members.brokers(sight, []) if one.alive and not one.leaf}
+        alive = {one.broker: one for one in broker_rows(sight, []) if one.alive and not one.leaf}
         others = [one for one in alive.values() if one.broker != name]
         if name not in alive or any(one.whole for one in others):
             return

@@ -9,7 +9,7 @@ from dsmt.operations.local.brokers import clear
 from dsmt.operations.local.ending import release
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.lock import alone
-from dsmt.operations.read.members import controllers
+from dsmt.operations.read.controller_rows import controller_rows
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write.revoking import claim
@@ -40,7 +40,7 @@ async def remove(home: Home, connection: Connection, name: str, *, reason: str, 
 
 def check(sight: Sight, name: str, *, here: bool) -> None:
     """Raise where a controller, which is of this home if it is `here`, is not known, runs elsewhere, or is the last one."""
-    known = controllers(sight)
+    known = controller_rows(sight)
     alive = {one.controller for one in known if one.alive}
     names = sorted({one.controller for one in known})
     if name not in names and not here:

@@ -15,7 +15,8 @@ from dsmt.event.kinds.realm import EngineWord
 from dsmt.event.phrases import some
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.migrating import planned
-from dsmt.operations.read.members import controllers, nodes
+from dsmt.operations.read.controller_rows import controller_rows
+from dsmt.operations.read.node_rows import node_rows
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.write.engine import tell, unheard
 from dsmt.ports.bus import Bus, BusReader
@@ -72,7 +73,7 @@ async def here(bus: BusReader, own: Collection[str]) -> list[str]:
     """
 
     def left(sight: Sight) -> list[str]:
-        return sorted({*own}.difference(one.controller for one in controllers(sight) if one.alive))
+        return sorted({*own}.difference(one.controller for one in controller_rows(sight) if one.alive))
 
     return await _until_none(bus, left, limit_s=HERE_S)
 
@@ -97,13 +98,13 @@ def _attached(sight: Sight) -> dict[str, int]:
 
 def _elsewhere(sight: Sight, home: Home) -> list[str]:
     """The members that are not in this home. Raises `RefusedError` where one is dead, and cannot hear anything."""
-    found = [one for one in nodes(sight) if one.liveness != "left" and one.node not in home.names("nodes")]
+    found = [one for one in node_rows(sight) if one.liveness != "left" and one.node not in home.names("nodes")]
     dead = [one.node for one in found if one.liveness == "dead"]
     if dead:
         said = f"node {some(dead)} would not hear where the realm goes: {'it is' if len(dead) == 1 else 'they are'} dead"
         raise RefusedError("migrate.away", said, next="bring it back, or dsmt node remove --forget, first")
     of_nodes = [f"node/{one.node}" for one in found]
-    of_controllers = [one.controller for one in controllers(sight) if one.alive]
+    of_controllers = [one.controller for one in controller_rows(sight) if one.alive]
     return of_nodes + [f"controller/{one}" for one in of_controllers if one not in home.names("controllers")]
 
 

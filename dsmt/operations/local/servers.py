@@ -19,7 +19,7 @@ from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.event.addresses import host_of
 from dsmt.operations.local.addresses import free_address
 from dsmt.operations.local.home import Home
-from dsmt.operations.read.members import brokers as brokers_of
+from dsmt.operations.read.broker_rows import broker_rows
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.telling import Tell
 from dsmt.ports.bus import BusReader
@@ -124,7 +124,7 @@ async def check_left(bus: BusReader, name: str, known: Collection[str], waits: T
 
 
 async def _alive(bus: BusReader) -> set[str]:
-    return {one.broker for one in brokers_of(await look(bus, passing=True), []) if one.alive and one.broker is not None}
+    return {one.broker for one in broker_rows(await look(bus, passing=True), []) if one.alive and one.broker is not None}
 
 
 async def emptied(bus: BusReader, realm: RealmConfig, name: str) -> None:

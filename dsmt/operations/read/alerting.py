@@ -11,10 +11,12 @@ from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import KeeperReplaced, keeper_died
 from dsmt.event.phrases import another_certificate, some
 from dsmt.event.reason import Reason
+from dsmt.operations.read.broker_rows import Broker, apart, withholding
 from dsmt.operations.read.certificates import ended_brokers
+from dsmt.operations.read.controller_rows import Controller, controller_rows, nobody_decides
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import Broker, Controller, Node, apart, clock, controllers, nobody_decides, withholding
+from dsmt.operations.read.node_rows import Node, clock
 from dsmt.operations.read.outside import NO_CERTIFICATES, Outside, Used, twice
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import KEEPER_MS, Sight
@@ -170,7 +172,7 @@ def away(sight: Sight, node: Node) -> Alert | None:
     """The alert for a node that is not alive, with what helps; None for one that is alive, has left, or is kept out."""
     if node.out is not None or node.liveness not in ("dead", "suspect"):
         return None
-    found, known = _away(sight, node), controllers(sight)
+    found, known = _away(sight, node), controller_rows(sight)
     decided = not known or not nobody_decides(known)
     return found if decided or found.who == "you" else _undecided(found)
 

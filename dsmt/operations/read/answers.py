@@ -20,8 +20,7 @@ from dsmt.event.records import readable
 from dsmt.event.status import Shown
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_problem, serves
-from dsmt.operations.read.members import find, manager_away
-from dsmt.operations.read.members import node as node_row
+from dsmt.operations.read.node_rows import find_node, manager_away, node_row
 from dsmt.operations.read.outside import NO_CERTIFICATES, Used
 from dsmt.operations.read.revisions import by_component, refused, refused_and_runs, running
 from dsmt.operations.read.sight import Sight
@@ -225,7 +224,7 @@ def _brought(begin: Sequence[SignedEvent], found: Found) -> Event | None:
 
 
 def _of_node(sight: Sight, name: str, used: Used) -> str:
-    entry = find(sight, name)
+    entry = find_node(sight, name)
     row = node_row(sight, entry, used)
     verdict = sight.fleet.verdict(name)
     words = sight.fleet.words(name)

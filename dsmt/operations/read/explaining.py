@@ -26,7 +26,7 @@ from dsmt.operations.read.answers import first_row, of_target
 from dsmt.operations.read.certificates import in_use
 from dsmt.operations.read.instance_row import health, see
 from dsmt.operations.read.instances import instances, is_problem
-from dsmt.operations.read.members import find
+from dsmt.operations.read.node_rows import find_node
 from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.overruled import overruled
 from dsmt.operations.read.sight import Sight, look, look_at, patience
@@ -227,7 +227,7 @@ def _of_source(sight: Sight, source: str) -> list[SignedEvent]:
 
 
 def _of_node(sight: Sight, name: str) -> list[SignedEvent]:
-    entry = find(sight, name)
+    entry = find_node(sight, name)
     verdict, ended = sight.fleet.verdict(name), revoked(sight, entry)
     if ended is not None:
         return [ended] if verdict is None else [ended, verdict.signed]

@@ -14,7 +14,7 @@ from dsmt.errors import NotFoundError
 from dsmt.event.phrases import another_certificate, size_in_words
 from dsmt.event.reason import Reason
 from dsmt.operations.read.advice import advised
-from dsmt.operations.read.members import find
+from dsmt.operations.read.node_rows import find_node
 from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.names import in_order
@@ -62,7 +62,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     if spec is None:
         raise NotFoundError("component.unknown", f"no service file asks for {key}", next=f"dsmt get {key.service}")
     if node is not None:
-        find(sight, node)
+        find_node(sight, node)
     on = _place(sight, key)
     allocations = sight.view.allocations.trial()
     if on is None:
@@ -204,7 +204,7 @@ def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: Slo
         case "limits":
             return f"limits.enforce: best_effort: {node} fits"
         case _ if clause in _STATE:
-            if revoked(sight, find(sight, node)) is not None:
+            if revoked(sight, find_node(sight, node)) is not None:
                 return f"another key for {node}, whose own was revoked: {another_certificate(f'node/{node}')}"
             return f"bring {node} back: it is {sight.fleet.state(node)}"
         case _:

@@ -12,12 +12,14 @@ from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.operations.read.alerting import Alert, Found, alerts
 from dsmt.operations.read.braked import to_replace
+from dsmt.operations.read.broker_rows import Broker, broker_rows
 from dsmt.operations.read.certificates import STAND_IN, in_use
+from dsmt.operations.read.controller_rows import Controller, controller_rows, nobody_decides
 from dsmt.operations.read.fitting import nowhere
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_on_its_way, is_problem, is_ready, serves
 from dsmt.operations.read.limits import loose_limits
-from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nobody_decides, nodes
+from dsmt.operations.read.node_rows import Node, node_rows
 from dsmt.operations.read.revisions import Refused, by_component, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.names import in_order
@@ -238,7 +240,7 @@ def certs(used: Mapping[str, Certificate], now_ms: int, left: Collection[str] = 
 def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> RealmStatus:
     """The realm now."""
     used = in_use(trust, sight.now_ms // 1000)
-    of_nodes, of_brokers, of_controllers = nodes(sight, used), brokers(sight, known), controllers(sight)
+    of_nodes, of_brokers, of_controllers = node_rows(sight, used), broker_rows(sight, known), controller_rows(sight)
     of_services = services(sight)
     left = {f"node/{name}" for name in sight.view.nodes if sight.fleet.state(name) == "left"}
     left |= {f"broker/{name}" for name in sight.passing.removed}

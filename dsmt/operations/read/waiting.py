@@ -31,11 +31,11 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.phrases import quoted
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
+from dsmt.operations.read.controller_rows import controller_rows, nobody_decides
 from dsmt.operations.read.decided import all_decided, all_there, unwanted
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, serves
 from dsmt.operations.read.lasting import Lasting, has_failed, nothing_more
-from dsmt.operations.read.members import controllers, nobody_decides
 from dsmt.operations.read.revisions import by_component, refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, no_service, slots_of, was_removed
@@ -116,7 +116,7 @@ async def until(
                 found = seen(sight)
                 if found is not None:
                     return found
-                known = controllers(sight)
+                known = controller_rows(sight)
                 nobody = ["no controller is alive"] if known and nobody_decides(known) else []
                 now = "; ".join(nobody if far is None else [far(sight), *nobody])
                 if now != told:

@@ -25,7 +25,7 @@ from dsmt.operations.local.certificates import revoke
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.roles import Role
 from dsmt.operations.read.certificates import in_use
-from dsmt.operations.read.members import controllers as controllers_of
+from dsmt.operations.read.controller_rows import controller_rows
 from dsmt.operations.read.outside import COPIED, Why, kept_out, outside
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
@@ -230,7 +230,7 @@ async def _alive(connection: Connection, node: str, roles: Sequence[Role]) -> Si
 
     def missing(sight: Sight) -> str:
         brokers = sight.view.sessions.brokers - sight.fleet.lost_brokers.keys()
-        controllers = {one.controller for one in controllers_of(sight) if one.alive} if "controller" in roles else set()
+        controllers = {one.controller for one in controller_rows(sight) if one.alive} if "controller" in roles else set()
         entry = sight.view.nodes.get(node)
         is_in = entry is not None and entry.attributes is not None and kept_out(sight, entry) is None
         is_alive = is_in and sight.fleet.state(node) == "alive"

@@ -16,7 +16,7 @@ from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.servers import check_left, emptied
 from dsmt.operations.read.holding import Left, data_on, left_on
-from dsmt.operations.read.members import find
+from dsmt.operations.read.node_rows import find_node
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.remote.adding import ALIVE_S
@@ -153,7 +153,7 @@ def _ends(home: Home, node: str, place: NodePlace | None) -> str:
 
 def _is_heard(sight: Sight, node: str) -> bool:
     with suppress(NotFoundError):
-        find(sight, node)
+        find_node(sight, node)
         return sight.fleet.state(node) in ("alive", "suspect")
     return False
 

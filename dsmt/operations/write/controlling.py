@@ -25,7 +25,7 @@ from dsmt.operations.read.braked import move_waits
 from dsmt.operations.read.heeding import Asked, asked_of
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import find
+from dsmt.operations.read.node_rows import find_node
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target, no_service, slots_of
@@ -117,7 +117,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     """
     sight = await look(bus)
     if to is not None:
-        find(sight, to)
+        find_node(sight, to)
     keys = _slots(sight, target)
     goes = {key: _goes(sight, target, key, to, accept_data_loss=accept_data_loss) for key in keys}
 

@@ -10,7 +10,7 @@ from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.phrases import person, quoted, some
 from dsmt.operations.read.holding import Left, data_on, left_on
-from dsmt.operations.read.members import find, is_only_named
+from dsmt.operations.read.node_rows import find_node, is_only_named
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.words.telling import Tell, silent
@@ -52,7 +52,7 @@ async def last_node(bus: BusReader, name: str) -> LastNode | None:
     """What a drain of a node would mean that alone takes instances; None of any other. Raises `NotFoundError`."""
     sight = await look(bus)
     others = [one for one in sight.view.nodes.values() if one.name != name and not sight.fleet.is_lost(one.name)]
-    if find(sight, name).mode != "active" or any(one.mode == "active" for one in others):
+    if find_node(sight, name).mode != "active" or any(one.mode == "active" for one in others):
         return None
     ends, stays = list[str](), list[str]()
     for key in sorted(sight.view.allocations.node(name).slots):
@@ -65,7 +65,7 @@ async def last_node(bus: BusReader, name: str) -> LastNode | None:
 async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> Controlled:
     """Say how a node is to be used. Raises `NotFoundError`."""
     sight = await look(bus)
-    entry = find(sight, name)
+    entry = find_node(sight, name)
     if entry.mode == mode:
         return msgspec.structs.replace(_controlled(sight, name, mode, changed=False), warnings=sight.unheard)
     record, version = NodeControl(mode=mode, by=by, reason=reason), _version(entry) + 1
@@ -80,7 +80,7 @@ async def drained(bus: Bus, name: str, *, since: int, limit_s: float | None, tel
     """
 
     def seen(sight: Sight) -> Controlled | None:
-        entry = find(sight, name)
+        entry = find_node(sight, name)
         if _version(entry) < since:
             return None
         if entry.mode != "draining":
@@ -177,7 +177,7 @@ def _left(sight: Sight, name: str, by: str, reason: str) -> Draft:
 
 def _known(sight: Sight, name: str) -> NodeEntry:
     """A node's entry; an empty one where nothing is known of it but what is to run there. Raises `NotFoundError`."""
-    return NodeEntry(name) if is_only_named(sight, name) else find(sight, name)
+    return NodeEntry(name) if is_only_named(sight, name) else find_node(sight, name)
 
 
 def _version(entry: NodeEntry) -> int:

@@ -38,7 +38,7 @@ class Removal:
             (removing, "look", self.look),
             (removing, "left_on", lambda *_: []),
             (removing, "data_on", lambda *_: []),
-            (removing, "find", lambda *_: None),
+            (removing, "find_node", lambda *_: None),
             (removing.brokers, "remove", self.remove_broker),
             (removing.node_control, "free", self.free),
             (removing.node_control, "remove", self.remove_node),
