@@ -17,6 +17,7 @@ from dsmt.bus.nats import sender as nats_sender
 from dsmt.bus.nats.door import Verdict
 from dsmt.bus.nats.link import ApiError, Publication
 from dsmt.bus.nats.sender import Due, NatsSender
+from dsmt.bus.nats.streams import id_of
 from dsmt.bus.rules.early import PROBE_S
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
@@ -300,8 +301,8 @@ async def test_a_shared_fact_that_is_given_up_on_nats_is_not_published_once_more
         await asyncio.wait_for(sender._publish(link, [Due(decision, decision.raw), Due(word, word.raw)]), 20)
     assert isinstance(settled[decision.id], FailedError)
     assert settled[word.id] is None
-    assert published[-1] == str(word.id)
-    assert str(decision.id) not in published[1:]
+    assert published[-1] == id_of(word.raw)
+    assert id_of(decision.raw) not in published[1:]
 
 
 @scenario
@@ -333,7 +334,7 @@ async def test_shared_facts_that_are_stored_one_after_the_other_on_nats_are_not_
     sender = NatsSender(Subjects(r.name), door, outbox, lambda: 0, lambda one, _, error: settled.update({one: error}))
     with patch.object(loop, "time", lambda: real() + passed_s):
         await sender._publish(link, [Due(one, one.raw) for one in said])
-    assert stored == [str(one.id) for one in said]
+    assert stored == [id_of(one.raw) for one in said]
     assert settled == dict.fromkeys((one.id for one in said), None)
     assert not silent
 
