@@ -8,7 +8,8 @@ import os
 
 import pytest
 
-from dsmt.bus.nats import connecting, offers, streams
+from dsmt.bus.nats import bus as nats_bus
+from dsmt.bus.nats import connecting, measuring, offers, streams
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.door import Verdict
@@ -299,6 +300,36 @@ async def test_the_times_of_what_is_said_before_realm_time_is_known_are_put_righ
         (right,) = got.of("user/t")
         assert abs(right["since_ms"] - guessed - 6000) < 1000
         assert right["taken_ms"] == guessed
+
+
+def test_who_has_measured_realm_time_by_a_clock_that_is_put_back_is_believed_again_and_says_what_nobody_has(
+    tmp_path, monkeypatch
+) -> None:
+    """Else it would be acknowledged, and believed by nobody, until the servers' clock is there again."""
+    real, ahead_ms = measuring.head, 60_000
+
+    async def head(link, stream):
+        at = await real(link, stream)
+        return at._replace(now_ms=at.now_ms + ahead_ms) if link._name == "operator/alice" else at
+
+    async def within(e: NatsEngine) -> None:
+        nonlocal ahead_ms
+        monkeypatch.setattr(nats_bus, "MEASURE_S", 0.2)
+        monkeypatch.setattr(measuring, "head", head)
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        alice._said.signer.chain.incarnation -= 100_000  # it has been there for long
+        async with reading(bob, "user/", start=Start.LIVE) as got:
+            said = alice.emit(Draft("user/f", {"n": 1}, version=1))
+            await said.acknowledged()
+            ahead_ms, before = 0, alice.attachment
+            waiting = alice.emit(Draft("user/t", {"n": 2}))
+            await until(lambda: alice.attachment > before or alice.now_ms() < bob.now_ms() + 10_000)
+            await waiting.acknowledged()
+            await alice.publish(Draft("user/t", {"n": 3}))
+            await got.until(lambda g: {"n": 3} in g.of("user/t"))
+            assert abs(alice.now_ms() - bob.now_ms()) < 5_000
+
+    on_nats(within)(tmp_path)
 
 
 @on_nats

@@ -6,6 +6,9 @@ Rule 2: before it says anything it measures realm time by the stream's leader, p
     for them, takes in every revocation, and reads its last event: its incarnation comes after that one (A11).
 Rule 3: what it says goes through `sender` and `door`, what it reads through `subscription` and `opener`.
 Rule 4: what NATS cannot do stands in `NatsRealm.can`; what else it lacks, in docs/nats.md.
+Rule 5: where realm time is more than `BOUND_MS` behind what it was, for another server leads or its clock was put back, a
+    source goes back too, and says what is unacknowledged again in a new incarnation: else it would be acknowledged and
+    believed by nobody (J4).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dsmt.bus.nats import depot, fetch
 from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.door import NatsDoor
 from dsmt.bus.nats.link import NatsLink, any_server
+from dsmt.bus.nats.measuring import measured
 from dsmt.bus.nats.offers import NatsOffers
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.page import read_page, set_mark
@@ -31,7 +35,7 @@ from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.nats_config import ALL, broker_of
 from dsmt.bus.rules.proofs import introduce, proof
-from dsmt.bus.rules.realm_time import MEASURE_S, ROUND_TRIPS, RealmTime, Sample, offset_of
+from dsmt.bus.rules.realm_time import MEASURE_S, RealmTime
 from dsmt.bus.rules.signer import PendingEvent
 from dsmt.bus.rules.unanswered import Unanswered
 from dsmt.bus.wire.handshake import out_of_time
@@ -39,6 +43,7 @@ from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BROKERS
 from dsmt.logs import Logger
 from dsmt.ports.bus import Ability, Ack, Cursor, Draft, HistoryPage, Interest, Level, Reattached, Subscription
@@ -184,7 +189,7 @@ class NatsBus:
             self._sender.give_up(self._said.outbox.unanswered())
 
     async def _attach(self, link: NatsLink) -> None:
-        self._said.put_right(await self._measure(link))
+        self._said.put_right(self._measured(await measured(link, self._subjects.history, self._clock)))
         at = await head(link, self._subjects.history)
         if at.replicas < self._realm.replicas:
             said = f"stream {self._subjects.history} has {at.replicas} replicas, not {self._realm.replicas}"
@@ -242,22 +247,34 @@ class NatsBus:
         """Realm time in ms: that of the stream's leader."""
         return self._time.now_ms(self._clock.boottime())
 
-    async def _measure(self, link: NatsLink) -> int:
-        samples: list[Sample] = []
-        while len(samples) < ROUND_TRIPS:
-            sent = self._clock.boottime()
-            at = await head(link, self._subjects.history)
-            samples.append(Sample(sent, self._clock.boottime(), at.now_ms))
-        return self._time.measured(offset_of(samples), self._clock.boottime())
+    def _is_ahead(self, offset_ms: float) -> bool:
+        """Whether nobody would believe what is said by our realm time, which the leader's clock is far behind (rule 5)."""
+        return self.attachment > 0 and self.now_ms() - self._clock.boottime() * 1000 > offset_ms + BOUND_MS
+
+    def _measured(self, offset_ms: float) -> int:
+        now, chain = self._clock.boottime(), self._said.signer.chain
+        if self._is_ahead(offset_ms):
+            now_ms = int(now * 1000 + offset_ms)
+            if chain is not None and chain.incarnation >= now_ms + BOUND_MS:
+                raise TransportError("link.time", "realm time went back", next="it attaches anew when it is there again")
+            self._time = RealmTime(offset_ms)
+            if chain is not None:
+                self._said.begin_backwards(max(chain.incarnation + 1, now_ms))
+                self._sender.outbox = self._said.outbox
+        return self._time.measured(offset_ms, now)
 
     async def _keep_time(self, link: NatsLink) -> None:
         while True:
             await asyncio.sleep(MEASURE_S)
             try:
-                await self._measure(link)
+                offset_ms = await measured(link, self._subjects.history, self._clock)
                 await self.known.look(link, self._subjects, self._opener)
             except TransportError as error:
                 self._log.info("realm time not measured", reason=str(error))
+                continue
+            if self._is_ahead(offset_ms):
+                raise TransportError("link.time", "the clock of the NATS servers went back", next="it attaches anew")
+            self._measured(offset_ms)
 
     # --- saying --------------------------------------------------------------------------------------------------
 

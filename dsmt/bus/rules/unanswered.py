@@ -71,6 +71,14 @@ class Unanswered(Generic[Said]):
             fresh[former] = emission.pending
             self.say(emission)
 
+    def begin_backwards(self, incarnation: int) -> None:
+        """The same, for realm time went back: what is said from now on may have earlier times than what was (J4)."""
+        chain = self.signer.chain
+        assert chain is not None  # noqa: S101 - an incarnation is there, and goes
+        self.sign()
+        self.signer.clock.last = 0
+        self.begin_anew(incarnation, previous=(chain.incarnation, self.outbox.before(chain.incarnation, chain.sequence)))
+
     def sign(self) -> None:
         """Sign what was said, and keep it (rule 2)."""
         for pending in self.signer.sign():
