@@ -85,6 +85,24 @@ def test_of_two_connections_of_one_name_the_later_one_counts_and_the_end_of_the_
     assert gate.said.all[2:] == [("node/n1", "closed", "peer")]
 
 
+def test_who_was_attached_before_the_gate_came_may_be_quiet_for_as_long_as_before() -> None:
+    """It is asked as a delegate is: late."""
+    gate = Gate()
+    words = gate.sessions._words
+    known = Session(attachment=7, state="open", how=None, since_ms=1, incarnation=1, pid=1, version="", address="")
+    for name in ("node/n1", "monitor/n1"):
+        words.presence.restore(name, known, 0.0, NOW_MS)
+    gate.open("node/n1", 1, 1.0, attaches=False)
+    gate.open("monitor/n1", 2, 1.0, payer="node/n1", attaches=False)
+    for turn in range(1, 24):
+        now = 1.0 + turn / 4
+        gate.sessions.heard("node/n1", now, NOW_MS)
+        if "monitor/n1" in gate.sessions.ask(now):
+            gate.sessions.heard("monitor/n1", now, NOW_MS)
+        words.tick(now, NOW_MS, 0.25)
+    assert not gate.said.all
+
+
 def issued(at_s: int) -> Certificate:
     key = SecretKey(bytes(32))
     return root_issued("node/n1", key, key=key, now_s=at_s, serial=bytes(16)).chain[0].certificate

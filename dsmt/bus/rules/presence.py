@@ -223,11 +223,12 @@ class Presence:
         self._known[source] = known
         return self._record(source, known)
 
-    def heard(self, source: str, now: float, now_ms: int) -> Session | None:
-        """A source has said something; a record when it had been silent."""
+    def heard(self, source: str, now: float, now_ms: int, payer: str = "") -> Session | None:
+        """A source has said something; a record when it had been silent. Who pays for it its past did not tell."""
         known = self._known.get(source)
         if known is None or known.state == "closed":
             return None
+        known.payer = payer or known.payer
         known.heard, known.grace = now, _patience(source, known.payer)
         if known.state == "open":
             return None

@@ -129,7 +129,7 @@ class SessionWords:
 
     def heard(self, session: Attached, now: float, now_ms: int) -> bool:
         """A session has said something; whether it had been silent."""
-        record = self.presence.heard(session.name, now, now_ms)
+        record = self.presence.heard(session.name, now, now_ms, session.payer)
         if record is not None:
             self._say([(session.name, record)])
         return record is not None
