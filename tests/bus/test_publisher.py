@@ -17,7 +17,7 @@ from dsmt.bus.nats import sender as nats_sender
 from dsmt.bus.nats.door import Verdict
 from dsmt.bus.nats.link import ApiError, Publication
 from dsmt.bus.nats.sender import Due, NatsSender
-from dsmt.bus.nats.streams import id_of
+from dsmt.bus.nats.streams import NOT_LAST_CODES, id_of
 from dsmt.bus.rules.early import PROBE_S
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
@@ -276,6 +276,33 @@ async def test_what_is_refused_for_the_brokers_clock_time_and_again_is_offered_n
     assert offered == [0.0, PROBE_S, 2 * PROBE_S]
 
 
+def sending(r: TestRealm, publish: Any, settled: dict[EventId, object]) -> tuple[NatsSender, Any]:
+    """A sender that judges nothing, and its link."""
+
+    async def judge(*_: object) -> Verdict:
+        await asyncio.sleep(0)
+        return Verdict()
+
+    link: Any = SimpleNamespace(publish=publish, lost=asyncio.get_running_loop().create_future())
+    door: Any = SimpleNamespace(judge=judge, stored=lambda *_: None, forget=lambda _: None)
+    outbox: Any = SimpleNamespace(refused=lambda _: None, settled=lambda _: None)
+    return NatsSender(Subjects(r.name), door, outbox, lambda: 0, lambda one, _, error: settled.update({one: error})), link
+
+
+@scenario
+async def test_a_shared_fact_on_whose_topic_something_comes_to_stand_again_and_again_is_given_up_on_nats(r: TestRealm):
+    """Whoever asks a server may have it answer there: what is said after it would wait for ever, too."""
+    decision, settled = Pen(r.identity("operator/alice")).write("user/f", {}, version=1), dict[EventId, object]()
+
+    async def publish(*_: Publication) -> dict[str, int]:
+        raise ApiError(min(NOT_LAST_CODES), "wrong last sequence")
+
+    sender, link = sending(r, publish, settled)
+    with patch.object(nats_sender, "GIVE_UP_S", 0.0):
+        await asyncio.wait_for(sender._publish(link, [Due(decision, decision.raw)]), 20)
+    assert isinstance(settled[decision.id], FailedError)
+
+
 @scenario
 async def test_a_shared_fact_that_is_given_up_on_nats_is_not_published_once_more(r: TestRealm):
     """No majority answers for long: who made the decision decides anew (A3); what is no such fact is tried on."""
@@ -290,13 +317,7 @@ async def test_a_shared_fact_that_is_given_up_on_nats_is_not_published_once_more
             raise TransportError("nats.stream", "no majority")
         return {"seq": len(entries)}
 
-    async def judge(*_: object) -> Verdict:
-        return Verdict()
-
-    link: Any = SimpleNamespace(publish=publish, lost=asyncio.get_running_loop().create_future())
-    door: Any = SimpleNamespace(judge=judge, stored=lambda *_: None)
-    outbox: Any = SimpleNamespace(refused=lambda _: None, settled=lambda _: None)
-    sender = NatsSender(Subjects(r.name), door, outbox, lambda: 0, lambda one, _, error: settled.update({one: error}))
+    sender, link = sending(r, publish, settled)
     with patch.object(nats_sender, "GIVE_UP_S", 0.0):
         await asyncio.wait_for(sender._publish(link, [Due(decision, decision.raw), Due(word, word.raw)]), 20)
     assert isinstance(settled[decision.id], FailedError)
@@ -325,13 +346,7 @@ async def test_shared_facts_that_are_stored_one_after_the_other_on_nats_are_not_
         passed_s += nats_sender.GIVE_UP_S * 0.6
         return {"seq": 1}
 
-    async def judge(*_: object) -> Verdict:
-        return Verdict()
-
-    link: Any = SimpleNamespace(publish=publish, lost=loop.create_future())
-    door: Any = SimpleNamespace(judge=judge, stored=lambda *_: None, forget=lambda _: None)
-    outbox: Any = SimpleNamespace(refused=lambda _: None, settled=lambda _: None)
-    sender = NatsSender(Subjects(r.name), door, outbox, lambda: 0, lambda one, _, error: settled.update({one: error}))
+    sender, link = sending(r, publish, settled)
     with patch.object(loop, "time", lambda: real() + passed_s):
         await sender._publish(link, [Due(one, one.raw) for one in said])
     assert stored == [id_of(one.raw) for one in said]

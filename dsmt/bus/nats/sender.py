@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from dsmt.bus.nats.door import NatsDoor, Verdict
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
-from dsmt.bus.nats.streams import EXPECTED_LAST, MSG_ID, NOT_LAST_CODES, id_of
+from dsmt.bus.nats.streams import EXPECTED_LAST, MSG_ID, id_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, RefusedError, TransportError, UnusableEventError
@@ -145,29 +145,25 @@ class NatsSender:
 
     async def _alone(self, link: NatsLink, due: Due) -> None:
         signed = due.signed
-        while True:
-            verdict = await self._judged(link, due)
-            if verdict is None:
-                return
-            if verdict.stored is not None:
-                self._stored(signed, verdict.stored)
-                return
-            entries = entries_of(self._subjects, due, verdict)
-            try:
-                row = (await link.publish(*entries))["seq"] - len(entries) + 1
-            except RefusedError as error:
-                self._settle(signed.id, 0, error)
-                return
-            except ApiError as error:
-                self._door.forget(signed.event.topic)
-                if error.code in NOT_LAST_CODES:
-                    continue
-                if error.code != _DUPLICATE:
-                    raise TransportError("nats.stream", f"{signed.id} was not stored: {error}") from error
-                headers = {name: value for name, value in entries[0].headers.items() if not name.startswith(EXPECTED_LAST)}
-                row = (await link.publish(entries[0]._replace(headers=headers)))["seq"]
-            self._stored(signed, row)
+        verdict = await self._judged(link, due)
+        if verdict is None:
             return
+        if verdict.stored is not None:
+            self._stored(signed, verdict.stored)
+            return
+        entries = entries_of(self._subjects, due, verdict)
+        try:
+            row = (await link.publish(*entries))["seq"] - len(entries) + 1
+        except RefusedError as error:
+            self._settle(signed.id, 0, error)
+            return
+        except ApiError as error:
+            self._door.forget(signed.event.topic)
+            if error.code != _DUPLICATE:  # somebody else has said something there meanwhile, perhaps: it is judged anew
+                raise TransportError("nats.stream", f"{signed.id} was not stored: {error}") from error
+            headers = {name: value for name, value in entries[0].headers.items() if not name.startswith(EXPECTED_LAST)}
+            row = (await link.publish(entries[0]._replace(headers=headers)))["seq"]
+        self._stored(signed, row)
 
     async def _judged(self, link: NatsLink, due: Due) -> Verdict | None:
         """None: it is refused."""
