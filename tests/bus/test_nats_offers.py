@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.nats import offers
+from dsmt.bus.nats.link import ApiError
 from dsmt.bus.wire.subjects import Subjects
 from tests.controllers.signing import signed
 
@@ -45,3 +46,28 @@ def test_what_is_held_is_brought_where_it_is_missing_or_newer_than_what_is_there
     bus = offers.NatsOffers("node/n1", SUBJECTS, opener, unasked, lambda: 0)
     asyncio.run(bus._bring(link, HELD))
     assert sent == ([HELD.raw] if published else [])
+
+
+def test_what_a_server_does_not_take_for_a_moment_is_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disk is full, or its cluster begins: it says so, and who holds what was lost is attached already."""
+    sent: list[bytes] = []
+
+    async def publish(one: Any) -> dict[str, int]:
+        sent.append(one.payload)
+        if len(sent) < 3:
+            raise ApiError(10008, "JetStream system temporarily unavailable")
+        return {"seq": 1}
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    async def play() -> None:
+        link: Any = SimpleNamespace(publish=publish, lost=asyncio.get_running_loop().create_future())
+        opener: Any = SimpleNamespace(vouch=nothing)
+        door: Any = SimpleNamespace(check_offer=lambda *_, **__: None)
+        await offers.NatsOffers("node/n1", SUBJECTS, opener, door, lambda: 0)._offer(link, HELD)
+
+    monkeypatch.setattr(offers, "last_on", nothing)
+    monkeypatch.setattr(offers, "RETRY_S", 0.0)
+    asyncio.run(play())
+    assert sent == 3 * [HELD.raw]

@@ -3,8 +3,8 @@
 Rule 1: a server knows nothing of facts, so the stream is asked first: what is there, or was followed by its own source,
     is not published again. What is goes under the name of who offers it, with the certificates of who signed it.
 Rule 2: what is ahead of realm time waits, and is offered when it is in time (`early`).
-Rule 3: nobody waits for an answer; while a server does not answer it is asked again. The end of the link ends it, for who
-    offers does so again at the next one.
+Rule 3: nobody waits for an answer; while a server does not answer, or says that it cannot, it is asked again. The end of
+    the link ends it, for who offers does so again at the next one.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class NatsOffers:
             if error.code in CODES:
                 self._early.wait(signed)
             return
-        with suppress(DsmtError, ApiError):
+        with suppress(DsmtError):
             while not link.lost.done():
                 try:
                     await self._bring(link, signed)
-                except TransportError:
+                except (ApiError, TransportError):
                     await asyncio.sleep(RETRY_S)
                 else:
                     return
