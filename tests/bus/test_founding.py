@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.founding import Founding
 from dsmt.bus.broker.places import read_place
 from dsmt.bus.broker.recorder import next_incarnation
+from dsmt.bus.nats import past
 from dsmt.bus.nats.link import Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.past import NatsPast, PastEvent, PastPage
@@ -345,3 +348,24 @@ async def test_other_streams_than_those_of_which_a_part_was_copied_are_refused(e
     e._subjects = await e._servers.make(e._made.name)
     with pytest.raises(RefusedError, match="other streams than those"):
         await copied(e, directory, [b1])
+
+
+def test_what_comes_page_by_page_is_waited_for_though_nobody_may_believe_any_of_it(monkeypatch) -> None:
+    """Who has flooded the servers kept the realm from moving back, for as long as that takes to be passed over."""
+
+    class Garbage(NatsPast):
+        async def page(self, within_s: float) -> PastPage:
+            self._place += 1
+            return PastPage([], self._place, 0)
+
+    async def end_of(*_: object) -> int:
+        return 3
+
+    async def play() -> list[int]:
+        subjects: Any = SimpleNamespace(history="H", taken_by=lambda *_, **__: [])
+        unused: Any = None
+        return [one.upto async for one in Garbage(unused, subjects, unused, unused).rest()]
+
+    monkeypatch.setattr(past, "end_of", end_of)
+    monkeypatch.setattr(past, "BEHIND_S", 0.0)
+    assert asyncio.run(play()) == [1, 2, 3]

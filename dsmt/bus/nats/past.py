@@ -79,12 +79,12 @@ class NatsPast:
         end = await end_of(self._link, self._subjects.history, self._subjects.taken_by(["/"], signals=True))
         late = asyncio.get_running_loop().time() + BEHIND_S
         while True:
-            page = await self.page(LOOK_S)
+            before, page = self._place, await self.page(LOOK_S)
             yield page
             if self._place >= end:
                 return
             now = asyncio.get_running_loop().time()
-            late = now + BEHIND_S if page.events else late
+            late = now + BEHIND_S if self._place > before else late
             if now > late:
                 raise TransportError("nats.behind", f"row {end} of stream {self._subjects.history} does not come")
 
