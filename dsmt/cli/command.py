@@ -1,7 +1,7 @@
 """What all commands share: their options, and how they reach the realm.
 
 Rule 1: `--json`, `--bus`, `--home` and `--debug` may stand before the command or after it.
-Rule 2: `--wait` may stand alone or with a duration, as `--wait=30s`.
+Rule 2: `--wait` may stand alone or with a duration, as `--wait=30s`; alone it takes no limit back that is given beside it.
 """
 
 from __future__ import annotations
@@ -322,10 +322,12 @@ def _with_wait(args: list[str]) -> list[str]:
         arg = left.pop(0)
         if arg == "--":
             return [*done, arg, *left]
-        if arg == "--wait":
-            given = left.pop(0) if left and _DURATION.fullmatch(left[0]) else WAIT_FOREVER
-            arg = f"--wait={given}"
-        done.append(arg)
+        if arg != "--wait":
+            done.append(arg)
+        elif left and _DURATION.fullmatch(left[0]):
+            done.append(f"--wait={left.pop(0)}")
+        else:
+            done.insert(0, f"--wait={WAIT_FOREVER}")
     return done
 
 
@@ -343,10 +345,7 @@ class Count(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number. Fails with the range that it must be in."""
-        try:
-            number = int(value)
-        except ValueError:
-            number = None
+        number = int(value) if re.fullmatch(r"[0-9]{1,18}", str(value)) else None  # not `+1`, which is meant as one more
         if number is None or (self.min is not None and number < self.min) or (self.max is not None and number > self.max):
             most = f"from {self.min} to {self.max}" if self.max is not None else f"of at least {self.min}"
             self.fail(f"{value!r} is not a whole number {most}", param, ctx)

@@ -131,3 +131,33 @@ def test_a_host_is_told_to_be_clear_when_it_is_and_not_before(run: Run, made: Pa
     assert code == AWAY
     assert "the connection was lost" in told
     assert "is removed" not in told
+
+
+@pytest.mark.parametrize(
+    ("options", "limit_s"),
+    [
+        (["--deadline", "10s", "--wait"], 10.0),
+        (["--wait", "--deadline=10s"], 10.0),
+        (["--wait", "10s", "--wait"], 10.0),
+        (["--wait"], None),
+        ([], None),
+    ],
+)
+def test_a_wait_that_is_typed_beside_a_limit_does_not_take_it_back(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], limit_s: float | None
+) -> None:
+    limits = []
+    done = Controlled(node="n1", mode="draining", changed=True, version=1, instances=0)
+
+    async def asked(*_: Any, **__: Any) -> Controlled:
+        return done
+
+    async def drained(*_: Any, **settings: Any) -> Controlled:
+        limits.append(settings["limit_s"])
+        return done
+
+    monkeypatch.setattr("dsmt.cli.node.set_mode", asked)
+    monkeypatch.setattr("dsmt.cli.node.drained", drained)
+    monkeypatch.setattr("dsmt.cli.node.print", lambda _: None, raising=False)
+    assert run("node", "drain", *options, "n1", home=made) == (0, "")
+    assert limits == [limit_s]

@@ -76,7 +76,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["up", "--controllers", "10"], WRONG, "at most 9 controllers"),
     (["scale", "web/app", "many"], WRONG, "'many' is not a whole number from 0 to 100000. Next: dsmt scale --help"),
     (["scale", "web/app", "-1"], WRONG, "no such option"),
-    (["scale", "web/app", "1.5"], WRONG, "is not a whole number"),
+    *((["scale", "web/app", count], WRONG, f"{count!r} is not a whole number") for count in ("1.5", "+1", "1_0", "\u0663")),
     (["scale", "web/app", "1000001"], WRONG, "from 0 to 100000"),
     (["scale", "web", "100000"], WRONG, "more than 10 times as many. Next: dsmt scale web 100000 --yes"),
     (["logs", "web", "-n", "-1"], WRONG, "from 0 to 10000"),
