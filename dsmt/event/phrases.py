@@ -29,7 +29,8 @@ def person(name: str) -> str:
 def another_certificate(who: str) -> str:
     """What an operator does so that somebody has a certificate again: who is in this home, or on another machine."""
     if who.startswith("operator/"):
-        return f"dsmt cert rotate operator/{person(who)}"
+        own = person(who)
+        return f"dsmt cert rotate operator/{own}; of a home without root.key: dsmt operator add {own}, where that key is"
     role, _, rest = who.partition("/")
     if role in ("agent", "monitor"):  # theirs is by their node
         return another_certificate(f"node/{rest.partition('/')[0]}")

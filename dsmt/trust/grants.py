@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Final
 
 from dsmt.errors import UnusableEventError
+from dsmt.event.phrases import another_certificate
 from dsmt.event.registry import TOPICS, as_pattern, lookup, owner_of, unify
 from dsmt.event.topic import covers, is_topic, matches
 from dsmt.trust.certificate import Certificate
@@ -136,10 +137,7 @@ def denied(name: str, topic: str) -> UnusableEventError:
     said = f"{name} may not publish {topic}"
     if not may_write(name, topic):
         return UnusableEventError("trust.denied", said)
-    role, rest = name.split("/", 1)
-    whose = f"node/{rest.split('/', 1)[0]}" if role in {"agent", "monitor"} else name.split(".", 1)[0]
-    lacking = f"{said}: its certificate does not grant that"
-    return UnusableEventError("trust.denied", lacking, next=f"dsmt cert rotate {whose}")
+    return UnusableEventError("trust.denied", f"{said}: its certificate does not grant that", next=another_certificate(name))
 
 
 @lru_cache(maxsize=4096)

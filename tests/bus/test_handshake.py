@@ -13,6 +13,7 @@ from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello, check_
 from dsmt.errors import RefusedError
 from dsmt.event.burst import assemble
 from dsmt.event.codec import protected_header, sig_structure
+from dsmt.event.phrases import another_certificate
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.keys import SecretKey, link_key
@@ -122,8 +123,8 @@ def test_a_certificate_is_valid_from_its_first_second_to_its_last(who: Identity,
             "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there",
         ),
         ("broker/b1", "root", "dsmt cert rotate broker/b1; on an added host: its dsmt node add again"),
-        ("operator/alice", "root", "dsmt cert rotate operator/alice"),
-        ("operator/alice.x7", "operator/alice", "dsmt cert rotate operator/alice"),
+        ("operator/alice", "root", another_certificate("operator/alice")),
+        ("operator/alice.x7", "operator/alice", another_certificate("operator/alice")),
     ],
 )
 def test_whose_certificate_has_ended_hears_which_one_to_rotate(subject, issuer, todo) -> None:

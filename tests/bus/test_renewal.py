@@ -10,6 +10,7 @@ import msgspec
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.wire import frames as f
 from dsmt.event.hlc import rfc3339
+from dsmt.event.phrases import another_certificate
 from dsmt.operations.offline import history
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.verifying import Verified
@@ -146,7 +147,7 @@ async def test_who_is_attached_when_its_certificate_ends_is_sent_away_with_those
         assert {one.code for one in refusals} == {"trust.expired"}
         assert [one.next for one in refusals] == [
             *["dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there"] * 2,
-            "dsmt cert rotate operator/alice",
+            another_certificate(alice.name),
         ]
         assert refusals[1].message == f"the certificate of {agent.name} ended at {rfc3339(ends * 1000)}"
         for session in sessions:

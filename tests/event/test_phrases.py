@@ -16,6 +16,8 @@ from dsmt.event.phrases import (
 )
 from dsmt.event.reason import reason
 
+ALICES = "dsmt cert rotate operator/alice; of a home without root.key: dsmt operator add alice, where that key is"
+
 
 @pytest.mark.parametrize(
     ("source", "short"),
@@ -69,8 +71,8 @@ def test_of_many_names_the_first_are_said_and_how_many_more_there_are(names, sai
 @pytest.mark.parametrize(
     ("who", "certificate", "key"),
     [
-        ("operator/alice", "dsmt cert rotate operator/alice", "dsmt cert rotate operator/alice"),
-        ("operator/alice.55a0e3ed", "dsmt cert rotate operator/alice", "dsmt cert rotate operator/alice"),
+        ("operator/alice", ALICES, ALICES),
+        ("operator/alice.55a0e3ed", ALICES, ALICES),
         (
             "broker/b1",
             "dsmt cert rotate broker/b1; on an added host: its dsmt node add again",

@@ -6,6 +6,7 @@ import pytest
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import seal
 from dsmt.event.hlc import hlc
+from dsmt.event.phrases import another_certificate
 from dsmt.trust import store as trust_store
 from dsmt.trust.certificate import issue
 from dsmt.trust.grants import denied, may_say
@@ -79,9 +80,9 @@ def test_who_has_a_certificate_of_before_a_topic_was_there_is_told_to_rotate_it(
     lacking = next(topic for topic in ("app/web/x", STATUS, "source/" + AGENT) if not may_say(older.certificate, topic))
     with pytest.raises(UnusableEventError) as caught:
         store.open(realm.says(AGENT, lacking))
-    assert (caught.value.code, caught.value.next) == ("trust.denied", "dsmt cert rotate node/n1")
+    assert (caught.value.code, caught.value.next) == ("trust.denied", another_certificate(NODE))
     assert "its certificate does not grant that" in caught.value.message
-    assert denied("operator/alice.x7", "user/x").next == "dsmt cert rotate operator/alice"
+    assert denied("operator/alice.x7", "user/x").next == another_certificate("operator/alice")
     assert denied(AGENT, "config/brake").next == "", "no certificate would help"
 
 
