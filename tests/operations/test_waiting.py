@@ -340,6 +340,8 @@ def test_a_set_that_selects_no_node_now_keeps_nobody_waiting(realm: Realm) -> No
     one = Applied(service="each", revision=1, plan=None, outcome="applied", ready=0, wanted=0)
     assert wait(waiting.settled, one).outcome == "ready"
     assert wait(waiting.wait_for, Target("each"), "ready").because == "nothing of it is to run"
+    with pytest.raises(TimedOutError, match=r"each is not running after 0.1 s \(nothing of it is to run\)"):
+        wait(waiting.wait_for, Target("each"), "running")
 
 
 def test_who_waits_for_a_revision_is_told_which_instance_is_to_be_started_for_it_to_go_on(realm: Realm) -> None:

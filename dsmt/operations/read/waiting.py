@@ -46,6 +46,7 @@ from dsmt.view import Held
 Result = TypeVar("Result")
 READY: Final = "ready"
 UNREADY: Final = "unready"
+NOTHING_TO_RUN: Final = "nothing of it is to run"
 FIRST_LOOK_S: Final = 5.0
 """How long the first look may take, where a wait is shorter than it (rule 1)."""
 STATES: Final = (READY, UNREADY, *(state.value for state in Shown))
@@ -169,15 +170,16 @@ class _Awaited:
         return self._reached(rows) if there and all(_is(sight, row, self._state) for row in rows) else None
 
     def far(self, sight: Sight) -> str:
-        """How far it is."""
-        return progress(sight, self._rows(sight), lambda row: _is(sight, row, self._state))
+        """How far it is; of what has no instance, that it has none."""
+        rows = self._rows(sight)
+        return progress(sight, rows, lambda row: _is(sight, row, self._state)) if rows else NOTHING_TO_RUN
 
     def _ready(self, sight: Sight) -> Waited | None:
         rows = self._rows(sight)
         if all(is_ready(sight, row) or _has_ended_well(sight, row) for row in rows):
             if rows:
                 return self._reached(rows) if all_decided(sight, self._target) else None
-            return self._reached([], "nothing of it is to run") if all_there(sight, self._target) else None
+            return self._reached([], NOTHING_TO_RUN) if all_there(sight, self._target) else None
         over = self._lasting.first(sight, rows, lambda row: _is_over(sight, row))
         if over is not None:
             raise nothing_more(over, f"dsmt status {self._target.service}")
