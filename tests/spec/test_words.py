@@ -37,6 +37,8 @@ CHECK = "keys here: http, tcp, exec, notify, interval, timeout, passes, failures
         ("Pots", "component", "did you mean `ports`?"),
         # a key of another place
         ("grace", "component", "`grace` belongs under `stop`"),
+        ("maxParallel", "component", "here it is `update.max_parallel`"),
+        ("path", "artifact", "here it is `url`"),
         ("watchdog", "http", "`watchdog` belongs under `health.notify`"),
         ("instances", "service", "`instances` belongs under `components.NAME`"),
         ("Barriers", "component", "`barriers` belongs to the top level"),

@@ -54,7 +54,7 @@ def check(sight: Sight, name: str, *, here: bool) -> None:
         raise RefusedError("controller.alive", said, next="dsmt node remove NODE ends all that was added on its machine")
     if not alive - {name}:
         said = f"no controller but {name} is alive: without one nothing is placed or repaired elsewhere"
-        raise RefusedError("controller.last", said, next="dsmt up --controllers 2, first")
+        raise RefusedError("controller.last", said, next="dsmt up --controllers 2 --detach; then this again")
 
 
 def _keys(connection: Connection, name: str) -> list[bytes]:
