@@ -138,9 +138,11 @@ def _folded(line: str, width: int) -> list[str]:
     filled = _filled(line)
     if len(_PAINT.sub("", filled)) <= width:
         return [line]
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    text = filled.lstrip()
+    indent = " " * (len(filled) - len(text))
+    further = f"{indent}  "
     parts = textwrap.wrap(
-        filled, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
+        text, width, initial_indent=indent, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
     )
     return [part.replace(_FILL, "") for part in parts]
 

@@ -66,6 +66,7 @@ def test_a_character_that_takes_two_columns_counts_as_two() -> None:
     wide = "日本語 " * 30
     assert max(map(shown_columns, folded(f"  {wide}", 40).splitlines())) <= 40
     assert folded(f"  {wide}", 40).split() == wide.split()
+    assert folded("    start.cannot_exec: no", 20) == "    start.cannot_exec:\n      no", "its first word is too wide"
     for width in range(10, 20):
         cut = fitted("日本語" * 10, width)
         assert cut.endswith("...")
