@@ -368,6 +368,21 @@ def test_what_is_not_ready_for_a_check_that_fails_is_so_for_that_whatever_it_was
     )
 
 
+def test_a_revision_that_left_a_run_as_it_was_is_told_and_not_as_the_cause_of_its_beginning() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    began_ms = realm.now_ms
+    realm.after(5)
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    realm.status(key(), "n1", State.RUNNING, since_ms=began_ms)
+    said = explain(realm, "web/app/0").says
+    assert said.startswith(f"web/app/0 has been running on n1 since {local(began_ms)} (")
+    assert said.endswith('; web is r2, applied by alice: "a test"')
+    assert explain(realm, "web/app/1").says.endswith(', because web is r2, applied by alice: "a test"')
+
+
 @pytest.mark.parametrize(("to", "where"), [("n2", " to n2"), ("", "")])
 def test_what_is_moved_is_so_for_that_and_not_for_a_start_before(to: str, where: str) -> None:
     realm = Realm("n1", "n2")

@@ -5,7 +5,8 @@ Rule 2: what made it so is the nearest cause that somebody or something from out
     an operator's word; not what followed from it by itself. Where its node was started anew since, and its run began after
     that, it is the node's start; and where an operator took the node down before, that word.
     What is not ready for a check that fails now is so for that, whoever brought it about that it runs.
-Rule 3: what has caused something and is so no more is told in the past.
+Rule 3: what has caused something and is so no more is told in the past. What was said since a run began is told beside it:
+    it is not why that run began.
 """
 
 from __future__ import annotations
@@ -146,9 +147,11 @@ def _because(sight: Sight, row: InstanceRow, cause: Event | None, begin: Sequenc
         return f": {why}; dsmt restarted it" if why else ""
     if anew := _started_anew(sight, row, cause, begin):
         return f", because {anew}"
+    ran_before = row.state is Shown.RUNNING and row.since is not None and milliseconds(row.since) < cause.time_ms
+    because = "; " if ran_before else ", because "
     if subject(cause) != row.instance:
-        return f", because {_cause(sight, cause)}"
-    return f", because {_asked(cause, 'it') or f'it {predicate(cause)}'}"
+        return f"{because}{_cause(sight, cause)}"
+    return f"{because}{_asked(cause, 'it') or f'it {predicate(cause)}'}"
 
 
 def _asked(cause: Event, it: str) -> str:
