@@ -230,9 +230,14 @@ def _no_realm(home: Home) -> NotFoundError:
 
 
 async def _down(ctx: CliContext, home: Home, run: str | None = None) -> None:
-    with ctx.lasting() as ends:
-        ended = await ending.down(home, run=run, waits=ctx.tell_waits, ends=lambda who: ends(f"the end of {who}"))
-    ctx.done = True
+    with ctx.lasting() as waits:
+
+        def ends(who: str) -> None:
+            ctx.asked = f"what is not ended yet in {home.root}", "dsmt down ends it; dsmt up starts all of it again"
+            waits(f"the end of {who}")
+
+        ended = await ending.down(home, run=run, waits=ctx.tell_waits, ends=ends)
+    ctx.done, ctx.asked = True, None
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
     elif ended.processes:

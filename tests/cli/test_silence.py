@@ -1,7 +1,7 @@
 """A command that waits says for what before that looks like nothing: once and on standard error, and never to a program."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,3 +104,17 @@ def test_a_wait_without_a_terminal_tells_once_how_far_it_is(
 
     asyncio.run(wait())
     assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_interrupts_down_hears_that_it_has_ended_a_part(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, *, begun: bool
+) -> None:
+    async def down(*_: Any, ends: Callable[[str], None], **__: Any) -> None:
+        if begun:
+            ends("the services")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsmt.operations.local.ending.down", down)
+    said = f"dsmt: interrupted; what is not ended yet in {made} goes on. Next: dsmt down ends it; "
+    assert run("down", home=made) == (130, f"{said}dsmt up starts all of it again\n" if begun else "")
