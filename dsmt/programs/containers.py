@@ -11,13 +11,16 @@ from dsmt.event.slots import index_of
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.marks import owners_below
-from dsmt.system.reading import read_what_is_there
+from dsmt.system.reading import places_in, read_what_is_there
 from dsmt.system.records import living
 
 
 def containers_in(node: Path) -> list[Path]:
     """The directories of the containers of the node in a directory; what is named otherwise is somebody else's."""
-    return sorted(place for place in (node / "containers").glob("*/*/*") if index_of(place.name) is not None)
+    found = [node / "containers"]
+    for _ in ("service", "component", "index"):
+        found = [place for above in found for place in places_in(above, closed=True)]
+    return sorted(place for place in found if index_of(place.name) is not None)
 
 
 def records_of_agents(container: Path) -> list[str]:

@@ -30,6 +30,7 @@ from dsmt.programs.configuration import (
 )
 from dsmt.system.files import write_atomically
 from dsmt.system.procfs import words_of
+from dsmt.system.reading import places_in
 from dsmt.system.records import process_of
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SEED_BYTES, SecretKey
@@ -196,9 +197,7 @@ class Home(msgspec.Struct, frozen=True):
 
     def names(self, kind: str) -> list[str]:
         """The programs of a kind that live here, in natural order (n2 before n10); in an empty directory there is none."""
-        directory = self.root / kind
-        paths = directory.iterdir() if directory.exists() else ()
-        found = [path.name for path in paths if path.is_dir() and any(path.iterdir())]
+        found = [path.name for path in places_in(self.root / kind) if places_in(path)]
         return sorted(found, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
 
 
