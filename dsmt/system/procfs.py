@@ -1,7 +1,8 @@
 """What /proc says of processes: who they are, whose children, and what marks they carry (proc(5)).
 
 Rule 1: a pid alone names nobody; a process is its pid with its start time and the boot (`ProcessIdentity`).
-Rule 2: a process that is gone, or goes while it is being read, is simply not there: no function raises for it.
+Rule 2: a process that is gone, or goes while it is being read, is simply not there: no function raises for it. Nor is one
+    there that is hidden from us: /proc may list those of other users and show nothing of them (`hidepid=1`).
 Rule 3: whoever is within execve(2) has neither environment nor arguments for a moment, on a busy machine for some ms, though
     who started it has heard already that it runs: its marks are looked for again.
 """
@@ -26,6 +27,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.libc import call
 
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
+_NOT_SEEN: Final = (*_GONE, PermissionError)
 UNREACHED: Final = (ProcessLookupError, PermissionError)
 """What a signal fails with to who is gone, or has become another user's (su(1), sudo(8)): it is none of ours to signal."""
 EXEC_LOOKS: Final = 25
@@ -76,7 +78,7 @@ def stat_of(pid: int) -> Stat | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except _GONE:
+    except _NOT_SEEN:
         return None
     return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), int(fields[17]))
 
@@ -146,10 +148,10 @@ def children(pid: int) -> list[int]:
             try:
                 with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                     found += map(int, file.read().split())
-            except _GONE:
+            except _NOT_SEEN:
                 if not children_are_listed():
                     return [stat.pid for other in pids() if (stat := stat_of(other)) and stat.parent == pid]
-    except _GONE:
+    except _NOT_SEEN:
         return []
     return found
 
@@ -219,7 +221,7 @@ def _content_of(pid: int, what: str) -> bytes:
     try:
         with open(f"/proc/{pid}/{what}", "rb") as file:
             return file.read()
-    except (*_GONE, PermissionError):
+    except _NOT_SEEN:
         return b""
 
 

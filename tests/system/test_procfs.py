@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from dsmt.errors import FailedError
 from dsmt.system import procfs
+from dsmt.system.marks import UNMARKED, bearers
+from dsmt.system.process_tree import Tree
 
 MARK = "DSMT_TREE"
 
@@ -126,3 +129,22 @@ def test_what_the_kernel_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(procfs, "call", refused)
     with pytest.raises(FailedError, match="the kernel refused prctl 36: Operation not permitted"):
         procfs.become_subreaper()
+
+
+def test_who_is_hidden_from_us_is_not_there_and_the_others_are_found(
+    asleep: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /proc that is mounted with `hidepid=1` hides whose user we are not, and lists them."""
+    real = open
+
+    def hiding(path: Any, *args: Any, **more: Any) -> Any:
+        if str(path).startswith("/proc/1/"):
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        return real(path, *args, **more)
+
+    monkeypatch.setattr("builtins.open", hiding)
+    assert procfs.identity_of(1) is None
+    own = procfs.identity_of(asleep.pid)
+    assert own is not None
+    assert Tree(own, UNMARKED, ours=False).members() == {own}
+    assert own in bearers(["a"])
