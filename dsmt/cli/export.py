@@ -38,7 +38,8 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
     async def read(connection: Reading) -> Exported:
         async with patience("the whole history", READ_S):
             with beside.open("wb") as written:
-                exported = await write_history(connection.bus, connection.trust, written.write, topics)
+                where = str(path.parent)  # a full /tmp would be told of FILE
+                exported = await write_history(connection.bus, connection.trust, written.write, topics, beside=where)
         exporting.keep(home, connection.trust)
         return exported
 

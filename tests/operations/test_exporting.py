@@ -1,11 +1,15 @@
 """Trust export: what an operator's connection learns of the realm's history, and keeps."""
 
 import asyncio
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from dsmt.operations.local.home import Home
-from dsmt.operations.offline import exporting
+from dsmt.operations.offline import exporting, history
+from dsmt.operations.offline.proving import verify
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import Realm, TrustStore
@@ -52,3 +56,22 @@ def test_a_home_whose_disk_takes_nothing_keeps_nobody_from_an_export(small_disk:
     (small_disk / "filling").unlink()
     exporting.keep(Home(small_disk), trust)
     assert exporting.kept(Home(small_disk)) is not None
+
+
+def test_a_history_is_exported_though_the_disk_for_temporary_files_is_full(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with suppress(OSError):
+        (small_disk / "filling").write_bytes(bytes(1 << 20))
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    monkeypatch.setattr(history, "_IN_MEMORY", 1)
+
+    async def main() -> None:
+        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+            await made.broker()
+            reader = await made.client("operator/alice", reads=True)
+            written = list[bytes]()
+            await history.export(reader, reader._trust, written.append, beside=str(tmp_path))
+        assert verify(b"".join(written), reader._trust).ok
+
+    asyncio.run(main())

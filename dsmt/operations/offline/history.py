@@ -122,14 +122,22 @@ class _Again(Exception):  # noqa: N818 - no error: a part that was written has c
 
 
 async def export(
-    bus: BusReader, trust: TrustStore, write: Callable[[bytes], object], patterns: tuple[str, ...] = ()
+    bus: BusReader,
+    trust: TrustStore,
+    write: Callable[[bytes], object],
+    patterns: tuple[str, ...] = (),
+    *,
+    beside: str | None = None,
 ) -> Exported:
-    """Write the history of the broker that `bus` is attached to. Raises `FailedError` when it never stands still."""
+    """Write the history of the broker that `bus` is attached to. Raises `FailedError` when it never stands still.
+
+    What is read of a large one waits on the disk of the directory `beside`, till its end is known.
+    """
     for pattern in patterns:
         check_pattern(pattern)
     upto: int | None = None
     for _ in range(ATTEMPTS):
-        with SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
+        with SpooledTemporaryFile(max_size=_IN_MEMORY, dir=beside) as body:
             try:
                 exported = await _Export(bus, patterns, body.write, upto).run()
             except _Again as again:
