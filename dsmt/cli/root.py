@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -229,6 +230,7 @@ def _untold(ctx: CliContext, error: DsmtError) -> DsmtError:
 
 def _interrupted(ctx: CliContext, arguments: Sequence[str]) -> int:
     """An interrupt undoes nothing: whoever had asked for something hears that it goes on."""
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # Python would tell of what has not begun
     if ctx.asked is None:
         return INTERRUPTED
     what, advice = ctx.asked

@@ -1,11 +1,13 @@
 """A command that waits says for what before that looks like nothing: once and on standard error, and never to a program."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import pytest
 
@@ -118,3 +120,17 @@ def test_who_interrupts_down_hears_that_it_has_ended_a_part(
     monkeypatch.setattr("dsmt.operations.local.ending.down", down)
     said = f"dsmt: interrupted; what is not ended yet in {made} goes on. Next: dsmt down ends it; "
     assert run("down", home=made) == (130, f"{said}dsmt up starts all of it again\n" if begun else "")
+
+
+def test_who_interrupts_a_command_that_has_not_begun_yet_is_told_nothing(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, catch_warnings(record=True) as said:
+        simplefilter("default")
+        patch.setattr(asyncio, "run", interrupted)
+        assert run("ps", home=made, attached=False) == (130, "")
+        gc.collect()
+    assert said == []
