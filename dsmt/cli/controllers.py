@@ -30,7 +30,8 @@ def remove(ctx: CliContext, controller: str, *, yes: bool, reason: str) -> None:
         return {one.controller for one in controller_rows(sight) if one.alive}
 
     living = set() if yes else ctx.ask(alive)
-    if controller in living and len(living) > 1:  # of another one it is said what is wrong
+    asked = controller in living and len(living) > 1
+    if asked:  # of another one it is said what is wrong
         others = counted(len(living) - 1, "controller")
         ctx.confirm(
             f"controller {controller} ends for good, and its key with it: {others} will be left",
@@ -40,7 +41,7 @@ def remove(ctx: CliContext, controller: str, *, yes: bool, reason: str) -> None:
         )
 
     async def work(connection: Connection) -> list[str]:
-        return await controllers.remove(home, connection, controller, reason=reason, waits=ctx.tell_waits)
+        return await controllers.remove(home, connection, controller, reason=reason, sure=yes or asked, waits=ctx.tell_waits)
 
     left = ctx.act(work)
     if ctx.json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from dsmt.errors import DsmtError
@@ -30,11 +32,24 @@ def test_who_runs_elsewhere_or_alone_stays(name: str, here: bool, closed: tuple[
     for one in closed:
         realm.session(f"controller/{one}", "closed", how="peer")
     if code is None:
-        check(sight(realm), name, here=here)
+        check(sight(realm), name, here=here, sure=True)
         return
     with pytest.raises(DsmtError) as refused:
-        check(sight(realm), name, here=here)
+        check(sight(realm), name, here=here, sure=True)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(("closed", "code"), [((), "confirm"), (("c1",), None), (("c2",), "controller.last")])
+def test_who_is_alive_when_it_is_its_turn_is_not_ended_without_a_yes(closed: tuple[str, ...], code: str | None) -> None:
+    """One of two began anew when it was looked whether to ask: of the last one it would be said what is wrong."""
+    realm = Realm("n1")
+    for one in ("c1", "c2"):
+        realm.controller(one)
+    for one in closed:
+        realm.session(f"controller/{one}", "closed", how="peer")
+    with nullcontext() if code is None else pytest.raises(DsmtError) as refused:
+        check(sight(realm), "c1", here=True, sure=False)
+    assert code is None or refused.value.code == code
 
 
 def test_who_may_still_come_back_from_a_lost_broker_stays_until_that_is_known() -> None:
@@ -44,7 +59,7 @@ def test_who_may_still_come_back_from_a_lost_broker_stays_until_that_is_known() 
     realm.session("controller/c2", "open", broker="b2", attachment=2)
     realm.session("broker/b2", "silent", broker="b1")
     with pytest.raises(DsmtError) as refused:
-        check(sight(realm), "c2", here=False)
+        check(sight(realm), "c2", here=False, sure=True)
     assert refused.value.code == "controller.in_doubt"
     realm.after(11)
-    check(sight(realm), "c2", here=False)
+    check(sight(realm), "c2", here=False, sure=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.errors import NotFoundError, RefusedError
+from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import certificates
 from dsmt.operations.local.brokers import clear
@@ -15,17 +15,18 @@ from dsmt.operations.words.telling import Tell
 from dsmt.operations.write.revoking import claim
 
 
-async def remove(home: Home, connection: Connection, name: str, *, reason: str, waits: Tell) -> list[str]:
+async def remove(home: Home, connection: Connection, name: str, *, reason: str, sure: bool, waits: Tell) -> list[str]:
     """End a controller of this home, or forget one that is gone, by ending its keys; what nobody has said again yet.
 
-    Raises `NotFoundError` for one that nobody knows, and without the root key, `InputError` for one that is alive on another
-    machine, `RefusedError` for the only one that is alive, `FailedError` when it does not end.
+    Raises `NotFoundError` for one that nobody knows, and without the root key, `RefusedError` for one that is alive on
+    another machine, and for the only one that is alive, `InputError` for another one that is, unless who asks is `sure`,
+    `FailedError` where it does not end.
     """
     check_part("controller", name)
     root = home.root_key()
     async with alone(home, waits):
         here = name in home.names("controllers")
-        check(await look(connection.bus), name, here=here)
+        check(await look(connection.bus), name, here=here, sure=sure)
         if here:
             await release(home, "controller", name)
         certificates.learn(connection.trust, home)
@@ -38,8 +39,11 @@ async def remove(home: Home, connection: Connection, name: str, *, reason: str, 
     return left
 
 
-def check(sight: Sight, name: str, *, here: bool) -> None:
-    """Raise where a controller, which is of this home if it is `here`, is not known, runs elsewhere, or is the last one."""
+def check(sight: Sight, name: str, *, here: bool, sure: bool) -> None:
+    """Raise where a controller, which is of this home if it is `here`, is not known, runs elsewhere, or is the last one.
+
+    And where one is alive and nobody is `sure`: it, or the others, were not when it was looked who is to be asked.
+    """
     known = controller_rows(sight)
     alive = {one.controller for one in known if one.alive}
     names = sorted({one.controller for one in known})
@@ -55,6 +59,9 @@ def check(sight: Sight, name: str, *, here: bool) -> None:
     if not alive - {name}:
         said = f"no controller but {name} is alive: without one nothing is placed or repaired elsewhere"
         raise RefusedError("controller.last", said, next="dsmt up --controllers 2 --detach; then this again")
+    if name in alive and not sure:
+        said = f"controller {name} is alive by now, and would end for good, its key with it; nothing was done"
+        raise InputError("confirm", said, next=f"dsmt controller remove {name} --yes")
 
 
 def _keys(connection: Connection, name: str) -> list[bytes]:
