@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -10,15 +12,18 @@ from dsmt.event.kinds.realm import Revoked
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.certificates import in_use
+from dsmt.operations.read.explaining import why
 from dsmt.operations.read.node_rows import node_rows
 from dsmt.operations.read.outside import Outside, twice
 from dsmt.operations.read.summaries import status
+from dsmt.operations.remote.adding import _out
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, key, web
+from tests.operations.scripted import ScriptedBus, came, complete
 from tests.operations.sights import sight
 from tests.operations.test_alerts import stats
 
@@ -276,3 +281,14 @@ def test_what_a_broker_says_that_is_not_heard_makes_nobody_two() -> None:
     assert twice(seen, "node/n2") is not None
     seen.passing.stats["b2"] = realm.now_ms - 10_000, stats()
     assert twice(seen, "node/n2") is None
+
+
+def test_nor_does_it_where_a_node_is_explained_or_added_again_which_would_end_its_key() -> None:
+    realm = Realm("n1", "n2", brokers=("b1", "b2"))
+    realm.session("node/n2", "open", broker="b2", attachment=2)
+    realm.after(60)
+    realm.say("broker/b1", "broker/b1/stats", stats())
+    events = [event for _, event in realm.rows]
+    bus = cast("Any", ScriptedBus([[*came(*events), complete(realm.now_ms)]], now_ms=realm.now_ms, events=events))
+    assert "twice" not in asyncio.run(why(bus, trust(), "node/n2")).explained.says
+    assert asyncio.run(_out(cast("Any", SimpleNamespace(bus=bus, trust=trust())), "n2")) == (None, None)

@@ -88,7 +88,7 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
             raise NotFoundError("event.unknown", f"the history does not hold {target}", next="dsmt tail --since 1h")
     else:
         is_member = target.partition("/")[0] in ("node", "broker", "controller")
-        sight = await look(bus) if is_member else await look_at(bus, Target.parse(target).service)
+        sight = await look(bus, passing=True) if is_member else await look_at(bus, Target.parse(target).service)
         begin = roots(sight, target)
         begin += await _fetch(bus, starts(sight, target))
         begin += await _downs(bus, sight, target)

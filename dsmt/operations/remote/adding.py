@@ -195,7 +195,7 @@ class Adding:
 
 async def _out(connection: Connection, node: str) -> tuple[Why | None, str | None]:
     """Why the realm lets a node in no more, and the key. One that is away, of unknown certificate, counts as `expired`."""
-    sight = await look(connection.bus)
+    sight = await look(connection.bus, passing=True)
     entry, used = sight.view.nodes.get(node), in_use(connection.trust, sight.now_ms // 1000)
     out = None if entry is None else outside(sight, entry, used)
     if out is not None:
