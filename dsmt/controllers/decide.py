@@ -29,7 +29,7 @@ from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, SlotEntry, SlotKey, View
 
-RULESET: Final = 40
+RULESET: Final = 41
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""

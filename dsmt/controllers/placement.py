@@ -118,11 +118,12 @@ class Chooser:
 
     @cached_property
     def parked(self) -> frozenset[str]:
-        """The nodes where an instance of this component is parked."""
+        """The nodes where an instance of this component is parked, or was when it was stopped to leave (A10)."""
         service = self.fleet.view.services.get(self.service)
         found = set()
         for (component, _), slot in service.slots.items() if service is not None else ():
             if component == self.component.name:
+                found |= set() if slot.told is None or not slot.told.parked else {*slot.told.nodes}
                 found |= {
                     node
                     for node, instance in slot.instances.items()

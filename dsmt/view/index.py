@@ -302,6 +302,8 @@ class Index:
             self._govern(service, key.component, dirty)
         self._occupy(key, entry, dirty)
         dirty.slots.add(key)
+        if any(one is not None and one.record.parked for one in (before, held)) and key.service in self.roaming:
+            dirty.services.add(key.service)  # the node that it leaves counts as failed until it is elsewhere
         for node in _ended_on(before):
             _discard(self.ended_orphans, node, key)
             dirty.nodes.add(node)

@@ -56,6 +56,7 @@ GOLDEN = {
     38: "5c1f674c4ee8b3c0a0f83d97472399bfc2d949c7b77ffa5e96240f8370cced58",
     39: "5c1f674c4ee8b3c0a0f83d97472399bfc2d949c7b77ffa5e96240f8370cced58",
     40: "5c1f674c4ee8b3c0a0f83d97472399bfc2d949c7b77ffa5e96240f8370cced58",
+    41: "5c1f674c4ee8b3c0a0f83d97472399bfc2d949c7b77ffa5e96240f8370cced58",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

@@ -10,6 +10,7 @@ from .build import Attentive, Realm, key, web
 
 FAILED = "nodes: minus(all_nodes, failed)\n"
 STAYS = FAILED + "restart: {escalate: [restart: 3]}\n"
+ALONE = "update: {order: stop_first}\n"
 
 
 def begun(instances: int | str, component: str, *, lives: int, seconds: int) -> dict[int, list[int]]:
@@ -28,6 +29,8 @@ def begun(instances: int | str, component: str, *, lives: int, seconds: int) -> 
                     realm.status(key(index), other, State.GONE)
             said = slot.application(fact.node)
             if fact.node is None or fact.desired != "running":
+                if fact.desired == "stopped" and said is not None and said.record.state is not State.STOPPED:
+                    realm.status(key(index), fact.node or "", State.STOPPED)
                 continue
             if said is None or said.record.generation < slot.fact.version:
                 starts.setdefault(index, []).append(second)
@@ -39,7 +42,9 @@ def begun(instances: int | str, component: str, *, lives: int, seconds: int) -> 
     return starts
 
 
-@pytest.mark.parametrize(("instances", "component"), [(1, FAILED), (1, STAYS), ("each_node", FAILED)])
+@pytest.mark.parametrize(
+    ("instances", "component"), [(1, FAILED), (1, STAYS), (1, FAILED + ALONE), (1, STAYS + ALONE), ("each_node", FAILED)]
+)
 @pytest.mark.parametrize("lives", [5, 65])
 def test_a_program_that_always_fails_is_begun_elsewhere_or_anew_in_growing_times(
     instances: int | str, component: str, lives: int
