@@ -1,8 +1,8 @@
 """`instances: each_node`: which index stands for which node.
 
 Rule 1: there is one on each node that fits; a node keeps its index while it is in the set, and is given it again when it
-    comes back, if nobody else has it. The index of what has its data on a node is nobody else's (A17), nor that of what has
-    ended well there (A20).
+    comes back, before a node that had none is given one, if nobody else has it. The index of what has its data on a node
+    is nobody else's (A17), nor that of what has ended well there (A20).
 Rule 2: one that an operator holds is kept for its node when it has left the set: the hold is of that node's instance.
 Rule 3: one that was begun again on its node ends there no sooner than a forced move may follow the one before (`replacing`):
     where it is parked its node may leave the set by that alone, and comes back when it has ended.
@@ -47,12 +47,18 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
             if node not in taken and _takes(fleet, chooser, node, slot):
                 kept[index] = node
                 taken.add(node)
+    came = [node for node in chooser.candidates() if node not in taken and chooser.misfit(node) is None]
+    kept = _had(came, former) | kept
     free = (index for index in count() if index not in kept and index not in used)
-    for node in chooser.candidates():
-        if node not in taken and chooser.misfit(node) is None:
-            index = former.get(node, -1)
-            kept[next(free) if index < 0 or index in kept else index] = node
+    for node in came:
+        if kept.get(former.get(node, -1)) != node:
+            kept[next(free)] = node
     return dict(sorted(kept.items()))
+
+
+def _had(nodes: Iterable[str], former: dict[str, int]) -> dict[int, str]:
+    """By index, the node that had it before; of several the first."""
+    return {former[node]: node for node in sorted(nodes, reverse=True) if node in former}
 
 
 def _last_there(fleet: Fleet, slots: Iterable[tuple[int, SlotEntry]]) -> dict[str, int]:

@@ -275,7 +275,8 @@ ON_A_LOST_NODE: Final[tuple[Rule, ...]] = (_replace, _keep, _lost)
 
 def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> ProposedAction:
     """A slot with no node: where a node runs it with no fact, and may have it, it is adopted there (A5)."""
-    orphans = (node for node in entry.holders if entry.instances[node].orphan and entry.fact is None)
+    told = (node for node in entry.holders if entry.instances[node].orphan and entry.fact is None)
+    orphans = (node for node in told if node == context.nodes.get(key.index, node))
     home, asked = context.home_of(key), entry.move_asked
     orphan = next((node for node in orphans if _adopts(context, home, node)), None)
     cause, because = [context.spec.id], f"{context.spec.record.by} applied revision {context.spec.version} of {key.service}"

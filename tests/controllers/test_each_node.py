@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from dsmt.event.kinds.realm import NodesetFact
-from dsmt.event.status import State
+from dsmt.event.status import Layer, State
 
 from .build import Attentive, Realm, key, web
 from .repairs import kill, running
@@ -218,3 +218,26 @@ def test_a_node_is_given_the_data_of_before_a_refused_revision_and_not_what_that
     realm.settle(seconds=1)
     slots = {index: slot.fact.record for (_, index), slot in realm.view.services["web"].slots.items() if slot.fact}
     assert {told.node: index for index, told in slots.items() if told.desired == "running"} == before
+
+
+@pytest.mark.parametrize("component", ["", "update: {order: stop_first}"])
+def test_what_runs_with_no_fact_stays_where_it_is_when_a_node_comes_that_has_none(component: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    for index, node in enumerate(("n2", "n3")):
+        realm.status(key(index), node, State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
+    realm.apply(web("each_node", component=component))
+    said = {intent.record.node: intent.because for intent in realm.step()}
+    assert realm.nodes_of() == ["n2", "n3", "n1"]
+    assert [said[node].endswith(f"{node} runs it already") for node in ("n1", "n2", "n3")] == [False, True, True]
+
+
+def test_what_runs_with_no_fact_on_another_node_than_its_own_ends_there_first() -> None:
+    realm = Realm("n1", "n2")
+    realm.status(key(), "n2", State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
+    realm.attributes("n2", memory_bytes=2**20)
+    realm.apply(web("each_node", component="update: {order: stop_first}"))
+    realm.step()
+    assert (realm.slot().node, realm.slot().waited) == ("n1", True)
+    realm.status(key(), "n2", State.GONE)
+    realm.step()
+    assert (realm.slot().node, realm.slot().desired) == ("n1", "running")
