@@ -61,7 +61,7 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
 
 def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slot:
     """The slot on the node where it is, with all that is new; stopped, while it waits for a copy elsewhere (rule 1)."""
-    node = None if entry.told is None else entry.told.node
+    node = None if entry.record is None else entry.record.node
     before = _still_previous(context, entry)
     if not _runs_alone(context, w, entry):
         return _slot(context, w, entry, node=node, previous=_renewed(context, w, entry, before))
@@ -70,7 +70,7 @@ def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slo
 
 def _alone(context: ComponentContext, w: ProposedAction, entry: SlotEntry, slot: Slot) -> Slot:
     """A slot that may not run beside another copy: stopped, while there is one elsewhere, if it would run (rule 1)."""
-    before = entry.told
+    before = entry.record
     if slot.ended is not None or (before is not None and slot.restart == before.restart and ended_well(entry) is not None):
         return slot
     beside = works_beside(context.fleet, entry, slot.node)
@@ -91,7 +91,7 @@ def _slot(
     moved_at_ms: int | None = None,
     moved_for: str = "",
 ) -> Slot:
-    before, control = entry.told, entry.will
+    before, control = entry.record, entry.effective_control
     old = None if before is None or before.desired == "gone" else before
     following = _next(context, w)
     spec, revision = following.spec, following.revision
@@ -121,16 +121,16 @@ def _slot(
 
 def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:
     """The number of the last move by an operator that is done once a slot is on a node, and its data at its home."""
-    before, asked = entry.told, entry.move_asked
+    before, asked = entry.record, entry.move_asked
     done = 0 if before is None else before.move_number
     if asked is None or node is None or (home is not None and not is_there(context.fleet, home)):
         return done
-    return entry.will.move_number if node == asked or (not asked and node != entry.leaves) else done
+    return entry.effective_control.move_number if node == asked or (not asked and node != entry.leaves) else done
 
 
 def _still_previous(context: ComponentContext, entry: SlotEntry) -> Previous | None:
     """The `previous` of the fact as it is, while it still has a meaning."""
-    before = None if entry.told is None else entry.told.previous
+    before = None if entry.record is None else entry.record.previous
     if before is None or before.deadline_ms <= context.now_ms or context.ready_since(entry) is not None:
         return None
     return None if context.fleet.is_lost(before.node) or _is_over(entry, before.node) else before
@@ -167,7 +167,7 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
         return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
     why = _away(context, w) if w.tied else context.chooser.reason(w.key)
     slot = _slot(context, w, entry, node=None)
-    fact, told = entry.fact, entry.told
+    fact, told = entry.fact, entry.record
     if fact is not None and told is not None and told.reason is not None:
         waits = (told.spec, told.desired, told.node) == (slot.spec, slot.desired, None)
         if waits and told.reason.code == why.code:
@@ -181,7 +181,7 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
 
 def _begun_again(context: ComponentContext, entry: SlotEntry, node: str) -> int | None:
     """How often one of each node was begun again on its node before long; None where that says nothing."""
-    before = entry.told
+    before = entry.record
     if before is None or not context.component.each_node or before.node != node or before.spec != context.basis.spec:
         return None
     was_long = before.moved_at_ms is not None and context.now_ms - before.moved_at_ms > 2 * BACKOFF_CAP_MS

@@ -109,14 +109,14 @@ class ComponentContext(Rollout):
 
     def lateness(self, slot: SlotEntry, allowed_ms: int) -> str:
         """How the present generation was not ready in time, and what is known of why."""
-        last = None if slot.said is None else slot.said.record.reason
-        held_s = 0.0 if slot.told is None else self.runs(slot.told).update.healthy_after_s
+        last = None if slot.status is None else slot.status.record.reason
+        held_s = 0.0 if slot.record is None else self.runs(slot.record).update.healthy_after_s
         for_long = f" for {held_s:g} s on end" if held_s and last is not None and last.code.startswith("run.") else ""
         return f"was not ready{for_long} within {allowed_ms / 1000:g} s{self._last_evidence(slot)}"
 
     def _last_evidence(self, slot: SlotEntry) -> str:
         """What is known of why the present generation is not ready, as it stands behind that; nothing where nothing is."""
-        said = slot.answer
+        said = slot.current_status
         if said is not None and said.record.reason is not None:
             return f": {happened(said.record.reason)}"
         step = None if said is None else said.record.step

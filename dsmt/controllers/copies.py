@@ -40,7 +40,7 @@ def _works(entry: SlotEntry, node: str) -> bool:
 
 def may_work(entry: SlotEntry, fact: Held[Slot]) -> bool:
     """The same of the node to which a fact gives it, which may have begun it and not have been heard since."""
-    node, instance = fact.record.node or "", entry.there
+    node, instance = fact.record.node or "", entry.instance
     if instance is None or instance.generation < fact.version:
         return True
     said = instance.application
@@ -54,7 +54,7 @@ def may_work(entry: SlotEntry, fact: Held[Slot]) -> bool:
 def ends_until(rollout: Rollout, key: SlotKey) -> int | None:
     """Until when (realm ms) a slot that is gone, and may not run twice, is placed nowhere (rule 3); None where it may be."""
     slot = rollout.slot(key)
-    fact, node = slot.fact, None if slot.told is None else slot.told.node
+    fact, node = slot.fact, None if slot.record is None else slot.record.node
     if fact is None or node is None or fact.record.desired != "gone" or not rollout.rolls_in_place_only(slot):
         return None
     is_tied = rollout.component.each_node or rollout.home_of(key) is not None

@@ -93,7 +93,7 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     if known is None:
         return None
     if slot is None or slot.fact is None or slot.fact.record.desired == "gone":
-        ends = None if slot is None or slot.told is None or ends_until(known, key) is None else slot.told.node
+        ends = None if slot is None or slot.record is None or ends_until(known, key) is None else slot.record.node
         waits = None if ends is None else reason("wait.copy", node=ends, target=key)
         return waits or waits_for_return(fleet, key, known.component, slot)
     unknown = waits_for_word(fleet, slot, known.spec, known.chooser)

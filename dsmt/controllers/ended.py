@@ -24,7 +24,7 @@ from dsmt.view import Fleet, SlotEntry
 
 def stays_ended(slot: SlotEntry) -> bool:
     """Whether its program has ended by itself and is not run again, and what is wanted of it was good."""
-    told, said = slot.told, slot.answer
+    told, said = slot.record, slot.current_status
     if told is None or said is None or told.desired != "running":
         return False
     return said.record.has_ended and said.record.good == told.implements
@@ -35,7 +35,7 @@ def ended_well(slot: SlotEntry) -> Ended | None:
     fact = slot.fact
     if fact is None or fact.record.desired != "running":
         return None
-    held = slot.said
+    held = slot.status
     if held is None or held.record.generation < fact.version or held.record.state is State.REQUESTED:
         return fact.record.ended
     last = held.record.last_exit
@@ -44,7 +44,7 @@ def ended_well(slot: SlotEntry) -> Ended | None:
 
 def ended_before(slot: SlotEntry) -> bool:
     """Whether its program had ended with 0, and its agent has not answered yet to what it was given since."""
-    fact, held = slot.fact, slot.said
+    fact, held = slot.fact, slot.status
     if fact is None or held is None or fact.record.desired != "running" or held.record.generation >= fact.version:
         return False
     return held.record.ended_well and held.record.good in fact.record.revisions
@@ -57,7 +57,7 @@ def carried(fleet: Fleet, entry: SlotEntry, slot: Slot) -> Ended | None:
 
 
 def _carried(entry: SlotEntry, slot: Slot) -> Ended | None:
-    before = entry.told
+    before = entry.record
     if before is None or slot.desired != "running" or _asks_anew(slot, before):
         return None
     if slot.spec != before.spec:
@@ -70,7 +70,7 @@ def _carried(entry: SlotEntry, slot: Slot) -> Ended | None:
 
 def good_ended(entry: SlotEntry, slot: Slot) -> Ended | None:
     """How what was good last has ended, for who goes back to that (rule 3); None where anything is asked for anew."""
-    before = entry.told
+    before = entry.record
     if before is None or slot.good is None or _asks_anew(slot, before):
         return None
     if slot.good.spec == before.spec:
@@ -97,7 +97,7 @@ def waits_as_ended(context: ComponentContext, entry: SlotEntry) -> Outcome | Non
     fact = entry.fact
     if fact is None or ended_well(entry) is None:
         return None
-    said = entry.answer
+    said = entry.current_status
     if said is None or context.fleet.state(fact.record.node or "") != "alive":
         return NOTHING
     until = min(said.record.since_ms, said.time_ms) + UNKNOWN_MS
@@ -115,7 +115,7 @@ def keeping_its_end(fleet: Fleet, slot: SlotEntry, ended: Slot) -> Slot:
 
 
 def _keeping_its_end(slot: SlotEntry, ended: Slot) -> Slot:
-    held = slot.said
+    held = slot.status
     good, last = (None, None) if held is None else (held.record.good, held.record.last_exit)
     if good is None or last is None or not ended_before(slot) or _asked_since(ended, last):
         return replace(ended, ended=ended_well(slot))

@@ -104,7 +104,7 @@ class Component:
     @cached_property
     def before(self) -> Good | None:
         """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
-        return self._newest(slot for slot in self.slots if slot.told is not None and slot.told.desired != "gone")
+        return self._newest(slot for slot in self.slots if slot.record is not None and slot.record.desired != "gone")
 
     @cached_property
     def before_all_ended(self) -> Good | None:
@@ -135,7 +135,7 @@ class Component:
         own = (
             (index, self.entry.slots[name, index]) for name, index in sorted(self.entry.held) if name == self.component.name
         )
-        known = ((index, slot, slot.told) for index, slot in own if slot.told is not None)
+        known = ((index, slot, slot.record) for index, slot in own if slot.record is not None)
         held = next((index for index, slot, told in known if self._is_held_tried(slot, told)), None)
         return None if held is None or any(map(self.is_good, self.slots)) else held
 
@@ -191,14 +191,14 @@ class Component:
             return present
         if told.good == present:
             return present
-        said = slot.answer
+        said = slot.current_status
         return said.record.good if said is not None and said.record.good in told.revisions else told.good
 
     # --- readiness -----------------------------------------------------------------------------------------------
 
     def ready_since(self, slot: SlotEntry) -> int | None:
         """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
-        since, there = running_since(slot), slot.there
+        since, there = running_since(slot), slot.instance
         if since is None or slot.fact is None or there is None:
             return None
         if there.health is None:
@@ -221,7 +221,7 @@ def running_since(slot: SlotEntry) -> int | None:
 
     No time is believed that is later than the word which says it.
     """
-    said = slot.answer
+    said = slot.current_status
     return min(said.record.since_ms, said.time_ms) if said is not None and said.record.state == "running" else None
 
 

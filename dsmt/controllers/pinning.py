@@ -92,7 +92,7 @@ def waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot:
 def waits_for_home(governing: Governing, key: SlotKey) -> Reason | None:
     """Why a pinned slot is not running that is to run: its home is not there; None when it is."""
     known = governing.of(key)
-    told = None if known is None else known.slot(key).told
+    told = None if known is None else known.slot(key).record
     if known is None or told is None or told.desired == "gone":
         return None
     home = known.home_of(key)

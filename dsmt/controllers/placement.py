@@ -123,7 +123,7 @@ class Chooser:
         found = set()
         for (component, _), slot in service.slots.items() if service is not None else ():
             if component == self.component.name:
-                found |= set() if slot.told is None or not slot.told.parked else {*slot.told.nodes}
+                found |= set() if slot.record is None or not slot.record.parked else {*slot.record.nodes}
                 found |= {
                     node
                     for node, instance in slot.instances.items()

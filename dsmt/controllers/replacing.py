@@ -35,7 +35,7 @@ class Replacing:
     def of(self, key: SlotKey) -> Rollout | None:
         """What governs a slot that is replaced when its node dies (rule 1); None for one that is not."""
         slot = self._fleet.view.slot(key)
-        if slot is None or slot.told is None or slot.told.desired == "gone" or slot.hold is not None:
+        if slot is None or slot.record is None or slot.record.desired == "gone" or slot.hold is not None:
             return None
         known = self._governing.of(key)
         if known is None or known.stays(slot):
@@ -74,7 +74,7 @@ def next_move_ms(slot: SlotEntry) -> int:
 def parked_move_ms(slot: SlotEntry, policy: RestartPolicy) -> int | None:
     """From when on (realm ms) what is parked is moved by its escalation (rule 3); None where that has no such step."""
     times = sum(step.times for step in policy.escalate if step.action == "move")
-    told = slot.told
+    told = slot.record
     if not times:
         return None
     if told is None or told.moved_at_ms is None or told.moved_for or told.moves < times:

@@ -119,7 +119,7 @@ class Rollout(Component):
         One that ends says it until it is good there. One that goes on says it no more once it was good there, is held no
         more, or implements something else.
         """
-        before = slot.told
+        before = slot.record
         if before is None or self.is_good(slot):
             return False
         if after.desired == "gone":
@@ -212,7 +212,7 @@ class Rollout(Component):
 
     def parked(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
-        told, said = slot.told, slot.answer
+        told, said = slot.record, slot.current_status
         if told is None or told.parked:
             return told is not None
         return said is not None and said.record.state is State.FAILED and said.record.parked
@@ -225,7 +225,7 @@ class Rollout(Component):
         who speaks only of what is to run it does not, and the time counts from that word. What was ended by order, with its
         machine, and has not begun again since, was late for no fault of its own.
         """
-        fact, instance, said = slot.fact, slot.there, slot.answer
+        fact, instance, said = slot.fact, slot.instance, slot.current_status
         if fact is None or instance is None:
             return None
         if said is not None:
@@ -240,7 +240,7 @@ class Rollout(Component):
 
     def refused_at(self, slot: SlotEntry) -> int | None:
         """When (realm ms) what stands is refused in a slot, unless it is ready by then; None where it is not."""
-        told = slot.told
+        told = slot.record
         if told is None or told.desired != "running" or told.spec != self.stands.spec:
             return None
         if self.refusal is not None or self.ready_since(slot) is not None:
@@ -256,8 +256,8 @@ def held_because(slot: SlotEntry, key: SlotKey) -> Reason | None:
     hold = slot.hold
     if hold is None:
         return None
-    if slot.control is None and slot.told is not None:
-        return slot.told.reason
+    if slot.control is None and slot.record is not None:
+        return slot.record.reason
     return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason or "no reason given", target=key)
 
 

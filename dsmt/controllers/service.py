@@ -118,7 +118,7 @@ def _somewhere(entry: ServiceEntry, components: Iterable[str]) -> dict[str, set[
 
 
 def _is_somewhere(slot: SlotEntry) -> bool:
-    told = slot.told
+    told = slot.record
     if told is None:
         return slot.quarantined or bool(slot.holders)
     return told.home is not None or (told.node is not None and told.desired != "gone")
@@ -176,7 +176,7 @@ def _in_turn(
 def _turn(context: ComponentContext, w: ProposedAction) -> tuple[bool, bool, SlotKey]:
     """Whose turn comes first: those that do not work, but on nodes that are silent last of all."""
     entry = context.slot(w.key)
-    node = None if entry.told is None else entry.told.node
+    node = None if entry.record is None else entry.record.node
     return context.fleet.state(node or "") != "alive", context.ready_since(entry) is not None, w.key
 
 
@@ -230,7 +230,7 @@ class _Pace:
 
     def _not_ready(self, context: ComponentContext, entry: SlotEntry, fact: Held[Slot]) -> None:
         """The command that has restarted a slot goes no further, if what it restarted was good."""
-        control = entry.will
+        control = entry.effective_control
         if control.restart and fact.record.restart >= control.restart and context.good(entry) == fact.record.implements:
             self._failed.add(control.restart_of)
 
@@ -240,5 +240,5 @@ class _Pace:
             case "renew":
                 return context.basis.spec in self._failed
             case "restart":
-                return context.slot(w.key).will.restart_of in self._failed - {""}
+                return context.slot(w.key).effective_control.restart_of in self._failed - {""}
         return False

@@ -62,7 +62,7 @@ class Case(NamedTuple):
     @property
     def control(self) -> SlotControl:
         """The operator's will for it."""
-        return self.entry.will
+        return self.entry.effective_control
 
     @property
     def word(self) -> tuple[EventId, ...]:
@@ -126,7 +126,7 @@ def _hold(case: Case) -> ProposedAction | None:
 def _rollback(case: Case) -> ProposedAction | Outcome | None:
     """What stands was never good in it, and did not become ready in time, or is parked."""
     context, entry, told = case.context, case.entry, case.fact.record
-    said, deadline = entry.said, context.refused_at(entry)
+    said, deadline = entry.status, context.refused_at(entry)
     if deadline is None or not context.runs(told).update.rollback:
         return None
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
@@ -223,7 +223,7 @@ def _replace(case: Case) -> ProposedAction | Outcome | None:
 
 def _keep(case: Case) -> ProposedAction | Outcome | None:
     """What was good in it, and its fact does not say, when it is time to keep that."""
-    context, fact, said = case.context, case.fact, case.entry.said
+    context, fact, said = case.context, case.fact, case.entry.status
     good, ended = context.good(case.entry), ended_well(case.entry)
     if good in (None, fact.record.good) and ended in (None, fact.record.ended):
         return None
@@ -333,7 +333,7 @@ def _asked_to_move(case: Case) -> ProposedAction | None:
 
 def _serves_before(case: Case) -> bool:
     """Whether the node of a slot still serves the copy before the present one, which may never become ready (A8)."""
-    served = None if case.entry.there is None else case.entry.there.endpoint
+    served = None if case.entry.instance is None else case.entry.instance.endpoint
     return served is not None and served.record.ready and served.record.generation < case.fact.version
 
 
@@ -356,7 +356,7 @@ def _leaving(case: Case) -> ProposedAction | None:
     due = parked_move_ms(entry, context.component.restart) if context.parked(entry) and not _serves_before(case) else None
     if due is not None:
         because = f"it is parked on {node}, and its escalation ends in a move"
-        said = entry.said
+        said = entry.status
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
         avoid |= context.chooser.parked
         return ProposedAction(key, "move", cause, because, at_ms=due, avoid=avoid, forced=True)

@@ -89,37 +89,37 @@ class SlotEntry:
         return self.fact is None and self.control is None and not self.instances and not self.quarantined
 
     @property
-    def told(self) -> Slot | None:
+    def record(self) -> Slot | None:
         """What its fact says."""
         return None if self.fact is None else self.fact.record
 
     @property
-    def there(self) -> Instance | None:
+    def instance(self) -> Instance | None:
         """Its instance on the node that its fact names."""
         return None if self.fact is None else self.instances.get(self.fact.record.node or "")
 
     @property
-    def said(self) -> Held[Status] | None:
+    def status(self) -> Held[Status] | None:
         """What was said last of the application there."""
-        there = self.there
+        there = self.instance
         return None if there is None else there.application
 
     @property
-    def answer(self) -> Held[Status] | None:
+    def current_status(self) -> Held[Status] | None:
         """The same, if it answers to what its fact orders now."""
-        fact, said = self.fact, self.said
+        fact, said = self.fact, self.status
         return said if fact is not None and said is not None and answers(fact, said.record) else None
 
     @property
     def health(self) -> Held[Health] | None:
         """How well that is which its fact orders now, as its agent says it."""
-        there = self.there
+        there = self.instance
         health = None if there is None else there.health
         answers_now = self.fact is not None and health is not None and health.record.generation >= self.fact.version
         return health if answers_now else None
 
     @property
-    def will(self) -> SlotControl:
+    def effective_control(self) -> SlotControl:
         """The operator's will for it, with the hold that there is on it."""
         if self.control is None:
             return SlotControl(hold=self.hold)
@@ -145,14 +145,14 @@ class SlotEntry:
 
         The number of one that was done may be the greater: on the other side of a partition, by a word that lost (E2).
         """
-        done = 0 if self.told is None else self.told.move_number
+        done = 0 if self.record is None else self.record.move_number
         will = None if self.control is None or self.follows_later_control else self.control.record
         return will.move if will is not None and will.move_number != done else None
 
     @property
     def follows_later_control(self) -> bool:
         """Whether its fact follows a control that is not known here, and that the one which is known does not overrule."""
-        told, known = self.told, self.control
+        told, known = self.record, self.control
         if told is None or known is None:
             return told is not None and told.control_version > 0
         if told.control_version != known.version:
@@ -164,7 +164,7 @@ class SlotEntry:
         """The node that such a move to any other one is to leave; None where there is none. Elsewhere it is done."""
         if self.move_asked != "" or self.control is None:
             return None
-        return self.control.record.leave or (None if self.told is None else self.told.node)
+        return self.control.record.leave or (None if self.record is None else self.record.node)
 
     @property
     def followed_control(self) -> tuple[int, int]:
@@ -188,7 +188,7 @@ class SlotEntry:
         Where its fact does not name the node, the node's own key tells so, for its manager ends it (A5): of what an agent's
         key alone tells there nobody could ever say that it is gone.
         """
-        named = () if self.told is None else self.told.nodes
+        named = () if self.record is None else self.record.nodes
         return sorted(node for node, one in self.instances.items() if one.left and (one.by_its_node or node in named))
 
     @property
@@ -265,7 +265,7 @@ class ServiceEntry:
 
     def count(self, place: tuple[str, int], slot: SlotEntry) -> None:
         """Count a slot among those that are held and those that have data, or not."""
-        told = slot.told
+        told = slot.record
         is_held = slot.hold is not None or (told is not None and told.held)
         has_data = told is not None and told.home is not None
         (self.held.add if is_held else self.held.discard)(place)

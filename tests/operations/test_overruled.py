@@ -112,7 +112,7 @@ def test_a_move_that_was_overruled_is_told_by_why_unless_it_was_made(is_made: bo
                     spec=str(there.services["web"].spec.id),  # type: ignore[union-attr]
                     revision=1,
                     desired="running",
-                    move_number=asked.will.move_number if is_made else 0,
+                    move_number=asked.effective_control.move_number if is_made else 0,
                 )
                 await say(controller, [follow(there, key().topic, slot, subject=str(key()))])
             await until(lambda: held(b1) == held(b2))

@@ -39,7 +39,7 @@ def move_waits(sight: Sight, key: SlotKey, to: str | None) -> str:
     A sentence without the slot, which is its subject.
     """
     known, entry = sight.governing.of(key), sight.view.slot(key)
-    node = None if entry is None or entry.told is None else entry.told.node
+    node = None if entry is None or entry.record is None else entry.record.node
     if to is None or known is None or node is None or node == to:
         return ""
     if to:

@@ -57,7 +57,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 def asked_of(sight: Sight, key: SlotKey, will: SlotControl, version: int) -> Asked:
     """What stands of a slot by an operator's will of that version."""
     entry = sight.slot(key)
-    said = entry.said
+    said = entry.status
     return Asked(
         version=version,
         held=will.hold is not None,
@@ -140,11 +140,11 @@ class _Heeding:
     def _was_begun(self, sight: Sight, row: InstanceRow) -> bool:
         """Whether a controller has decided what was asked of this instance."""
         asked, entry = self._asked[row.key], _entry(sight, row.key)
-        if not _is_heard(entry, asked) or entry.told is None:
+        if not _is_heard(entry, asked) or entry.record is None:
             return False
         if self._action in ("start", "restart"):
-            return entry.told.restart >= asked.restart
-        return self._action != "move" or entry.told.move_number == asked.move_number
+            return entry.record.restart >= asked.restart
+        return self._action != "move" or entry.record.move_number == asked.move_number
 
     def _check_wanted(self, sight: Sight) -> None:
         """Raise `FailedError` where one is to end, or is gone."""
@@ -212,7 +212,7 @@ def _were(keys: Sequence[SlotKey]) -> str:
 
 def _has_lost_its_node(sight: Sight, key: SlotKey) -> bool:
     """Whether it was to run on each node of a set, and its own is of that no more."""
-    component, told = sight.spec_of(key), _entry(sight, key).told
+    component, told = sight.spec_of(key), _entry(sight, key).record
     return component is not None and component.each_node and told is not None and told.desired == "gone"
 
 
@@ -223,7 +223,7 @@ def _is_heard(entry: SlotEntry, asked: Asked) -> bool:
 
 def _is_let_run(entry: SlotEntry) -> bool:
     """Whether it was decided to run, or to be gone, and not to stop."""
-    return entry.told is not None and not entry.told.held
+    return entry.record is not None and not entry.record.held
 
 
 def _is_well(sight: Sight, row: InstanceRow) -> bool:

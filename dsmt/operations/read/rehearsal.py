@@ -155,7 +155,7 @@ class Rehearsal:
 
     def _is_gone(self, slot: SlotEntry, node: str) -> bool:
         """Whether what was said of a slot's instance on a node was said of a machine that is not there any more."""
-        told = slot.told
+        told = slot.record
         return self._trial.is_lost(node) or (told is not None and told.node == node and not self._trial.begins(told))
 
     def behind(self) -> list[str]:
@@ -176,7 +176,7 @@ class Rehearsal:
         slots = {} if entry is None else entry.slots
         found = []
         for (component, index), slot in sorted(slots.items()):
-            told = slot.told
+            told = slot.record
             if told is None or told.desired == "gone":
                 continue
             key = SlotKey(self._spec.service, component, index)

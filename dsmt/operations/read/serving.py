@@ -29,7 +29,7 @@ def serving(sight: Sight, entry: SlotEntry, node: str | None) -> Serving | None:
     found = served(sight.fleet, entry)
     if found is None:
         return None
-    said, fact = found.endpoint, entry.told
+    said, fact = found.endpoint, entry.record
     application = entry.application(node)
     if found.node == node and (application is None or said.generation >= application.record.generation):
         return None

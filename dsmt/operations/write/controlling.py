@@ -144,7 +144,7 @@ def _where(slot: SlotEntry | None) -> str:
     """The node where a slot is: by its fact; or, where its service was made anew and none is said yet, where it runs."""
     if slot is None:
         return ""
-    return (slot.told.node or "") if slot.told is not None else next(iter(slot.holders), "")
+    return (slot.record.node or "") if slot.record is not None else next(iter(slot.holders), "")
 
 
 def _held_until_started(row: InstanceRow) -> str:
