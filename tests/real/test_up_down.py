@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError, RefusedError
+from dsmt.event.phrases import another_certificate
 from dsmt.monitors.checks.exec import owner_of_tries
 from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home, keeper_directory, write_secret
@@ -168,7 +169,7 @@ def test_an_operator_whose_certificate_has_ended_hears_that_what_was_started_goe
         error = (await dsmt(home.root, "up", "--detach", "--json", code=4)).error
         assert error["message"].startswith(f"the certificate of {own} ended at ")
         assert error["message"].endswith(f"; what was started in {home.root} goes on")
-        assert error["next"] == f"dsmt cert rotate {own}; dsmt down ends it"
+        assert error["next"] == f"{another_certificate(own)}; dsmt down ends it"
         assert all(everybody(home).values())
         await dsmt(home.root, "cert", "rotate", own)
         await dsmt(home.root, "up", "--detach")
