@@ -92,7 +92,8 @@ def sick(row: InstanceRow, now_ms: int) -> list[str]:
         return [f"  {name}: {row.state}", f"    dsmt   | {next_act(row, now_ms)}", f"    you    | {commands[0]}"]
     recent = f", {counted(row.restarts_recent, 'failure')} lately" if row.restarts_recent else ""
     lines = [f"  {name}: {why.message}{recent}   {why.code}"]
-    output = why.last_output or (row.last_exit.reason.last_output if row.last_exit and row.last_exit.reason else None)
+    ended = None if row.last_exit is None or row.state is Shown.RUNNING else row.last_exit.reason  # not of what runs
+    output = why.last_output or (None if ended is None else ended.last_output)
     lines += [f"    stderr | {line}" for line in (output or "").splitlines()[-_OUTPUT_LINES:]]
     lines.append(f"    dsmt   | {next_act(row, now_ms)}")
     told = [one for one in commands if one not in why.next]

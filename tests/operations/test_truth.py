@@ -5,7 +5,7 @@ import pytest
 
 from dsmt.cli.service_screen import next_act, screen, sick
 from dsmt.event.kinds.controller import ControllerState
-from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.instance import Health, LastExit
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
@@ -17,7 +17,7 @@ from dsmt.operations.read.summaries import service, services, status
 from dsmt.operations.words.targets import Target
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
-from tests.controllers.build import Realm, key, web
+from tests.controllers.build import Realm, agent, key, web
 
 from .sights import sight
 
@@ -90,6 +90,20 @@ def test_dsmt_says_which_try_comes_next_and_when() -> None:
     shown = "\n".join(sick(row, realm.now_ms))
     assert "no such file" in shown
     assert shown.count("dsmt logs web/app/0 --previous") == 1
+
+
+def test_what_the_run_before_wrote_is_not_shown_as_the_words_of_what_runs_and_is_not_ready() -> None:
+    realm, node = placed(CHECKED)
+    realm.status(key(), node, State.RUNNING, last_exit=last_exit(realm))
+    why = reason("health.not_ready", check="http", n=3, result="404", target="web/app/0")
+    about = {"generation": 1, "check": "http", "evidence": "", "failures": 3, "since_ms": realm.now_ms}
+    unready = Health(health="unready", reason=why, **about)
+    realm.say(agent(key(), node), f"service/web/health/app/0/{node}", unready)
+    (row,) = instances(sight(realm))
+    assert row.last_exit is not None
+    shown = "\n".join(sick(row, realm.now_ms))
+    assert "http failed 3 times: 404" in shown
+    assert "no such file" not in shown
 
 
 def test_what_is_left_alone_is_not_said_to_be_tried() -> None:
