@@ -132,14 +132,19 @@ def kept_brokers(directory: Path) -> bytes | None:
     return read_what_is_there(str(directory / BROKERS_FILE))
 
 
-def learnt_brokers(realm: RealmConfig, kept: Iterable[bytes]) -> list[BrokerAddress]:
-    """The brokers that a realm is known to have, by what clients of one home have kept; what cannot be used is left."""
-    trust, own = TrustStore(realm.realm), {public for _, public in realm.brokers}
-    words = BrokerWords(realm.addresses, trust, on_nats=realm.nats is not None)
+def learnt_words(realm: RealmConfig, kept: Iterable[bytes]) -> BrokerWords:
+    """What is known of a realm's brokers by what clients of one home have kept; what cannot be used is left."""
+    words = BrokerWords(realm.addresses, TrustStore(realm.realm), on_nats=realm.nats is not None)
     for one in kept:
         with suppress(UnusableEventError):
             words.recall(one)
-    return [one for one in words.all if not one.leaf or one.public in own] or realm.addresses
+    return words
+
+
+def learnt_brokers(realm: RealmConfig, kept: Iterable[bytes]) -> list[BrokerAddress]:
+    """The brokers that a realm is known to have, by what clients of one home have kept, that members of it may try."""
+    own = {public for _, public in realm.brokers}
+    return [one for one in learnt_words(realm, kept).all if not one.leaf or one.public in own] or realm.addresses
 
 
 def hand_on_brokers(known: Files, own: Files) -> None:

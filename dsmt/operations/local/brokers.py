@@ -29,6 +29,7 @@ from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.bus import kept_brokers, learnt_words
 from dsmt.programs.configuration import IDENTITY, BrokerFile, GateFile, RealmConfig, read_identity
 from dsmt.programs.nats_server import cluster_of
 from dsmt.system.files import write_atomically
@@ -99,7 +100,7 @@ async def located(home: Home, operator: Identity, realm: RealmConfig, named: lis
     strange = {one.address for one in named} - {one.address for one in realm.addresses}
     if realm.nats is not None or not strange:
         return named
-    kept = _kept(home)
+    kept = _kept(home, realm)
     with suppress(DsmtError, OSError):
         async with reading(operator, realm, patience_s=LOOK_S) as connection:
             told = await brokers.announced(connection.bus)
@@ -110,12 +111,14 @@ async def located(home: Home, operator: Identity, realm: RealmConfig, named: lis
     return [*found, *(one for one in named if one.address not in kept)]
 
 
-def _kept(home: Home) -> dict[str, bytes]:
-    """By address, the keys of the brokers that were named last, as the realm had told them."""
+def _kept(home: Home, realm: RealmConfig) -> dict[str, bytes]:
+    """By address, the keys of the brokers that commands here were told of, and of those that were named last."""
+    told = kept_brokers(home.operator_file.parent)
+    learnt = {} if told is None else {one.address: one.public for one in learnt_words(realm, [told]).all}
     try:
-        return msgspec.json.decode((home.root / ADDRESSES).read_bytes(), type=dict[str, bytes])
+        return msgspec.json.decode((home.root / ADDRESSES).read_bytes(), type=dict[str, bytes]) | learnt
     except (OSError, *UNDECODABLE):
-        return {}
+        return learnt
 
 
 async def add(
