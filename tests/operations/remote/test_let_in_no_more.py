@@ -34,7 +34,8 @@ def test_a_node_that_is_alive_joins_anew_only_where_it_is_let_in_no_more(
     outside: str | None,
     out: tuple[str | None, str | None],
 ) -> None:
-    async def look(_bus: object) -> Any:
+    async def look(_bus: object, *, passing: bool) -> Any:
+        assert passing, "what a broker says counts if that is heard"
         return SimpleNamespace(
             now_ms=NOW_S * 1000,
             view=SimpleNamespace(nodes={"n1": SimpleNamespace()}),
