@@ -15,6 +15,7 @@ from dsmt.operations.words.targets import Target
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
+from .test_revisions import rolled_back
 from .waits import EXITED, WEB, applied, realm, wait
 
 __all__ = ["realm"]
@@ -141,6 +142,29 @@ def test_what_was_removed_and_is_gone_before_it_was_ready_was_replaced_and_what_
     seen += [gone, blank, gone]  # one of that name was removed before, and this broker has not heard of the next one
     with pytest.raises(TransportError, match="the connection ended, and web r1 is not ready"):
         wait(waiting.settled, applied(1))
+
+
+def test_who_goes_on_at_a_broker_that_has_only_the_revision_before_is_told_nothing_of_what_became_of_that(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one was refused there: it is not the one that is waited for."""
+    behind, told, seen = rolled_back(), list[str](), list[Realm]()
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        for one in seen:
+            yield sight(one)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    seen += [behind]
+    with pytest.raises(TransportError, match="the connection ended, and web r3 is not ready"):
+        wait(waiting.settled, applied(3), tell=told.append)
+    assert told[0].endswith("web r3 is not ready: broker b1 has not heard of it yet")
+    anew = Realm("n1")
+    anew.say("operator/alice", "tombstone/service/web", Tombstone(by="alice", reason="not needed"))
+    anew.apply(web(1))
+    realm.apply(web(3))
+    seen[:] = [realm, anew]  # it was removed, and applied anew, while the broker of who waits was away
+    assert wait(waiting.settled, applied(2)).outcome == "superseded"
 
 
 def test_who_waits_for_the_end_of_what_is_not_there_is_told_whether_it_ever_was(realm: Realm) -> None:

@@ -285,12 +285,12 @@ class _Settling:
     def seen(self, sight: Sight) -> Applied | None:
         """What became of it, when that is known. Raises `FailedError` where it goes no further (rule 5)."""
         applied, entry = self._applied, sight.view.services.get(self._applied.service)
-        if entry is None or entry.spec is None:
-            is_gone = sight.view.epoch(f"service/{applied.service}/spec") > self._epoch
-            return msgspec.structs.replace(applied, outcome="superseded") if is_gone else None
-        self._epoch = entry.spec.signed.event.epoch or 0
-        if self._is_another(entry.spec):
+        spec = None if entry is None else entry.spec
+        if self._is_replaced(sight, spec):
             return msgspec.structs.replace(applied, outcome="superseded")
+        if entry is None or spec is None or spec.version < applied.revision:
+            return None
+        self._epoch = spec.signed.event.epoch or 0
         free = self._waited_for(sight)
         current = [row for row in free if self._stands(sight, row)]
         ready, wanted = sum(is_ready(sight, row) for row in current), len(free)
@@ -320,15 +320,20 @@ class _Settling:
     def far(self, sight: Sight) -> str:
         """How far it is."""
         entry = sight.view.services.get(self._applied.service)
-        if entry is None or entry.spec is None:
+        if entry is None or entry.spec is None or entry.spec.version < self._applied.revision:
             return f"broker {sight.broker} has not heard of it yet"
         ends = [f"{instance} is to end" for instance in unwanted(sight, self._target)]
         waits = [f"it waits until {row.instance} is started" for row in self._holding(sight)]
         so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
         return "; ".join([so_far, *ends[:1], *waits[:1]])
 
-    def _is_another(self, spec: Held[SpecFact]) -> bool:
-        """Whether another spec than what was applied stands: a later one, or one of its number that overruled it (E2)."""
+    def _is_replaced(self, sight: Sight, spec: Held[SpecFact] | None) -> bool:
+        """Whether another spec than what was applied stands: a later one, or one of its number that overruled it (E2).
+
+        Or its service was removed, perhaps made anew.
+        """
+        if spec is None or (spec.signed.event.epoch or 0) > self._epoch:
+            return sight.view.epoch(f"service/{self._applied.service}/spec") > self._epoch
         if spec.version == self._applied.revision:
             self._spec = self._spec or spec.id
         return spec.version > self._applied.revision or (spec.version == self._applied.revision and spec.id != self._spec)
@@ -358,7 +363,7 @@ class _Settling:
         entry, revision = sight.view.services[self._applied.service], self._applied.revision
         if self._counted and refused(entry) is not None:
             return True
-        slot = sight.view.slot(row.key) if entry.spec is not None and entry.spec.version == revision else None
+        slot = sight.view.slot(row.key)
         fact = None if slot is None else slot.fact
         return row.revision >= revision if fact is None else entry.says_again(fact.record.spec)
 
