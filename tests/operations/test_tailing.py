@@ -136,6 +136,16 @@ def test_who_begins_at_an_event_is_shown_it_though_it_arrived_by_a_slower_clock_
     assert bus.asked[-1].since == sixth.event.time_ms - 60_000, "a minute is more than two clocks may differ by"
 
 
+def test_who_begins_at_an_event_on_another_topic_is_shown_what_came_since_its_time() -> None:
+    """That event itself never comes: all that came after it was waited for it, and not shown."""
+    recording = noisy()
+    first, said = recording.events[0], recording.events[7]
+    bus = ScriptedBus([[*came(said), complete(START_MS)]], now_ms=START_MS, events=recording.events)
+    wanted = TailQuery(patterns=("user/",), last=None, since=first.id, follow=False)
+    assert topics(shown(bus, wanted)) == ["user/x"]
+    assert bus.asked[-1].since == first.event.time_ms
+
+
 def test_a_fact_that_says_the_same_again_is_shown_once() -> None:
     recording = Recording()
     topic = "service/web/endpoint/app/0/n1"

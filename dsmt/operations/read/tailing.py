@@ -24,6 +24,7 @@ import msgspec
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.registry import is_fact, row_of
+from dsmt.event.topic import matches
 from dsmt.newest import Newest
 from dsmt.operations.read.sight import short
 from dsmt.operations.words.patterns import some_topic
@@ -113,7 +114,7 @@ async def tail(bus: BusReader, wanted: TailQuery) -> AsyncIterator[list[Item]]:
     """
     for pattern in wanted.patterns:
         some_topic(pattern)
-    begin = await _begin(bus, wanted.since)
+    begin, event = await _begin(bus, wanted)
     now_ms = bus.now_ms()
     follow = wanted.follow and (wanted.until_ms is None or wanted.until_ms > now_ms)
     windows: list[int | None] = [begin]
@@ -123,7 +124,7 @@ async def tail(bus: BusReader, wanted: TailQuery) -> AsyncIterator[list[Item]]:
     try:
         async with asyncio.timeout_at(ends if follow else None):
             for window in windows:
-                reading = _Reading(wanted, final=window is windows[-1], follow=follow)
+                reading = _Reading(wanted, event, final=window is windows[-1], follow=follow)
                 async for batch in reading.read(bus, window):
                     yield batch
                 if reading.satisfied:
@@ -132,13 +133,17 @@ async def tail(bus: BusReader, wanted: TailQuery) -> AsyncIterator[list[Item]]:
         return
 
 
-async def _begin(bus: BusReader, since: int | EventId | None) -> int | None:
+async def _begin(bus: BusReader, wanted: TailQuery) -> tuple[int | None, EventId | None]:
+    """From when on, and from which event on: of one on other topics than are wanted the time is all that can be found."""
+    since = wanted.since
     if not isinstance(since, EventId):
-        return since
+        return since, None
     found = await bus.fetch([since])
     if not found:
         raise NotFoundError("event.unknown", f"the history does not hold {since}", next="name a time instead")
-    return found[0].event.time_ms - 60_000
+    event = found[0].event
+    comes = any(matches(pattern, event.topic) for pattern in wanted.patterns)
+    return (event.time_ms - 60_000, since) if comes else (event.time_ms, None)
 
 
 async def _watched(bus: BusReader, batches: Subscription) -> AsyncIterator[Sequence[Delivery]]:
@@ -204,9 +209,9 @@ class _Missed:
 class _Reading:
     """One subscription, from one window on."""
 
-    def __init__(self, wanted: TailQuery, *, final: bool, follow: bool) -> None:
+    def __init__(self, wanted: TailQuery, seeking: EventId | None, *, final: bool, follow: bool) -> None:
         self._wanted, self._final, self._follow = wanted, final, follow
-        self._seeking = wanted.since if isinstance(wanted.since, EventId) else None
+        self._seeking = seeking
         self._held: deque[Item] = deque()
         self._events = 0
         self._missed: _Missed | None = None
