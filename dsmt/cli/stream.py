@@ -133,7 +133,7 @@ def _timed(named: TailQuery, since: str | None, until: str | None, now_ms: int) 
         raise InputError("time.order", f"--since {since} is still to come", next="leave it out to follow what comes")
     if isinstance(begin, int) and end is not None and end < begin:
         raise InputError("time.order", f"--until {until} is before --since {since}", next="turn them round")
-    return replace(named, since=begin, until_ms=end)
+    return replace(named, since=begin, until_ms=end, follow=named.follow and (end is None or end > now_ms))
 
 
 class _Printer:

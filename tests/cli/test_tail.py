@@ -34,6 +34,11 @@ def test_a_time_that_is_a_little_ahead_is_taken_and_one_that_is_still_to_come_is
         _timed(ASKED, rfc3339(NOW_MS), rfc3339(NOW_MS - 1), NOW_MS)
 
 
+def test_what_ends_at_a_time_that_has_passed_is_not_followed_and_so_told_where_it_is_nothing() -> None:
+    assert not _timed(ASKED, None, rfc3339(NOW_MS), NOW_MS).follow
+    assert _timed(ASKED, None, rfc3339(NOW_MS + 1), NOW_MS).follow
+
+
 @pytest.mark.parametrize(
     ("follow", "last", "told"), [(False, 5, True), (False, None, True), (False, 0, False), (True, 5, False)]
 )
