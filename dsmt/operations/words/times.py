@@ -67,7 +67,7 @@ def _moment(text: str, now_ms: int) -> int:
             told = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
             return round((told if told <= now else told - timedelta(days=1)).timestamp() * 1000)
         return milliseconds(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter: beyond the calendar's end in the time zone here
         forms = "write 10m, 14:05, an RFC 3339 time or an event id"
         raise InputError("time.form", f"{text!r} is not a time", next=forms) from error
 
