@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
@@ -34,7 +35,7 @@ def screens(plans: Sequence[ApplyPlan], files: Sequence[str]) -> str:
     if changed:
         ids = [f"--plan {plan.id}" for plan in plans]
         of = f" of {counted(changed, 'service')}" if changed > 1 else ""
-        told.append(f"{counted(steps, 'step')}{of}.  {' '.join(('dsmt apply', *files, *ids))}")
+        told.append(f"{counted(steps, 'step')}{of}.  dsmt apply {' '.join((shlex.join(files), *ids))}")
     return "\n\n".join(told)
 
 

@@ -199,6 +199,7 @@ def test_a_plan_of_several_files_does_not_say_that_each_service_is_in_all_of_the
     shown = plan_screens(plans, ("a.yaml", "b.yaml"))
     assert shown.startswith("a  new: r1\n")
     assert f"dsmt apply a.yaml b.yaml --plan {plans[0].id} --plan {plans[1].id}" in shown
+    assert f"dsmt apply 'my services.yaml' --plan {plans[0].id}" in plan_screens(plans[:1], ("my services.yaml",))
 
 
 def test_what_keeps_an_instance_off_several_nodes_in_the_same_words_is_said_once() -> None:
