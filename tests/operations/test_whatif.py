@@ -186,6 +186,16 @@ def test_a_drain_moves_what_is_there_and_says_who_drains() -> None:
     assert step.because.startswith(f"{node} is drained by alice; 1 of 2 that fit")
 
 
+def test_what_is_parked_is_not_taken_for_ready_wherever_it_goes_unless_it_is_applied_anew() -> None:
+    realm = running(web(2))
+    node = str(placed(realm)["web/app/1"])
+    realm.status(key(1), node, State.FAILED, parked=True, failures=3)
+    (told,) = asked(realm, drain=(node,)).services
+    assert (told.before, told.after, told.wanted) == (1, 1, 2)
+    (told,) = asked(realm, drain=(node,), spec=web(2, component="env: {A: b}")).services
+    assert told.after == 2
+
+
 def test_what_goes_where_it_was_before_would_be_ready_there() -> None:
     realm = running(web(1), nodes=2)
     now = str(placed(realm)["web/app/0"])

@@ -6,7 +6,8 @@ Rule 2: that a silent node is dead is taken as found after F2's time, for there 
     decided, the brake too.
 Rule 3: time passes to when a controller would look again, for `HORIZON_MS` at most; nodes that live do all well (`trial`).
 Rule 4: what nodes that live were told before, and are at, they bring to its good end: what has only just been asked for,
-    as by a `scale`, counts among what would be ready.
+    as by a `scale`, counts among what would be ready. What is parked, or has failed for good, does not, wherever it goes:
+    it has failed by itself, and nobody knows that it would not there. Where what it runs is applied anew, it may.
 Rule 5: the longer it takes, the less it tells: what has no place at the end has none, for whatever reason that says.
 """
 
@@ -28,11 +29,12 @@ from dsmt.event.records import to_data
 from dsmt.event.status import Shown
 from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances, is_ready
+from dsmt.operations.read.instances import instances, is_ready, serves
+from dsmt.operations.read.lasting import has_failed
 from dsmt.operations.read.plan_words import Places
 from dsmt.operations.read.planning import ApplyPlan
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.summaries import service, services
+from dsmt.operations.read.summaries import Service, service, services
 from dsmt.operations.read.trial import (
     MAX_ROUNDS,
     PlannedStep,
@@ -44,6 +46,7 @@ from dsmt.operations.read.trial import (
     reason_in,
     wanted_in,
 )
+from dsmt.operations.words.targets import Target
 from dsmt.view import View
 from dsmt.view.liveness import judged
 
@@ -94,7 +97,8 @@ def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str
     if kill and not set(sight.fleet.members) - set(kill):
         raise InputError("whatif.all", "no node would be left, and nothing would run", next="leave one of them out")
     applied_ms = max((round(1000 * one.estimate_s) for one in plans), default=0)
-    foreseen = _Foreseen(sight, trial, sight.now_ms + applied_ms)
+    anew = {one.service for one in plans if one.changes}
+    foreseen = _Foreseen(sight, trial, sight.now_ms + applied_ms, anew)
     foreseen.begin(kill, drain, by)
     foreseen.run()
     return WhatIf(
@@ -113,13 +117,15 @@ def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str
 class _Foreseen:
     """The play: its steps, how many of each service were ready at the least moment, and why replacing waited."""
 
-    def __init__(self, sight: Sight, view: View, began_ms: int) -> None:
+    def __init__(self, sight: Sight, view: View, began_ms: int, anew: Collection[str]) -> None:
         self.steps: list[ForeseenStep] = []
         self.brake: Reason | None = None
         self._sight, self._view, self._began_ms = sight, view, began_ms
         self._trial = Trial(view, began_ms, sight.broker, "")
         self._before = {one.service: one.ready for one in services(sight)}
         self._least: dict[str, int] = {}
+        rows = (row for row in instances(sight) if has_failed(row) and row.service not in anew)
+        self._failed = frozenset(row.instance for row in rows if not serves(sight, row))
 
     def _seen(self) -> Sight:
         """What an operator would see there."""
@@ -223,17 +229,27 @@ class _Foreseen:
         seen = self._seen()
         for told in (service(seen, name) for name in names):
             if told is not None:
-                self._least[told.service] = min(told.ready, self._least.get(told.service, told.ready))
+                ready = self._ready(seen, told)
+                self._least[told.service] = min(ready, self._least.get(told.service, ready))
+
+    def _ready(self, seen: Sight, told: Service) -> int:
+        """How many of a service would be ready: not those that had failed by themselves (rule 4)."""
+        if not any(instance.partition("/")[0] == told.service for instance in self._failed):
+            return told.ready
+        rows = instances(seen, Target(told.service))
+        return told.ready - sum(serves(seen, row) for row in rows if row.instance in self._failed and not row.rests)
 
     def forecasts(self) -> list[Forecast]:
         """Each service that is touched, sorted."""
         found = []
         touched = {step.instance.partition("/")[0] for step in self.steps}
-        for one in services(self._seen()):
-            before, least = self._before.get(one.service, 0), self._least.get(one.service, one.ready)
-            if one.service in touched or before != min(least, one.ready):
-                least = min(before, least, one.ready)
-                found.append(Forecast(service=one.service, wanted=one.wanted, before=before, least=least, after=one.ready))
+        seen = self._seen()
+        for one in services(seen):
+            after = self._ready(seen, one)
+            before, least = self._before.get(one.service, 0), self._least.get(one.service, after)
+            if one.service in touched or before != min(least, after):
+                least = min(before, least, after)
+                found.append(Forecast(service=one.service, wanted=one.wanted, before=before, least=least, after=after))
         return found
 
     def unready(self) -> list[Unplaced]:
