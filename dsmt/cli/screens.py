@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dsmt.cli.printing import one_line, page, table, word
 from dsmt.event.phrases import another_certificate, counted, cut, quoted, some, stepped
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
+from dsmt.operations.read.alerting import Alert
 from dsmt.operations.read.instance_row import Hold, InstanceRow
 from dsmt.operations.read.instances import is_problem
 from dsmt.operations.read.overruled import OverruledWord
@@ -226,7 +227,7 @@ def status(told: RealmStatus, sight: Sight, move: Move | None = None) -> str:
     else:
         lines += ["", "  no service is applied yet", f"  {_FIRST}"]
     shown = {one.service for one in told.services}
-    rest = [alert for alert in told.alerts if alert.target.split("/")[0] not in shown]
+    rest = [alert for alert in told.alerts if not _is_of(alert, shown)]
     if rest:
         lines.append("")
         for alert in rest[:SICK_MOST]:
@@ -238,6 +239,13 @@ def status(told: RealmStatus, sight: Sight, move: Move | None = None) -> str:
     hidden = _hidden(view.gaps, whole=view.whole)
     lines.append(f"view: {view.age_s:.1f} s old, from broker {view.broker}, {seen}, {hidden}")
     return page(lines)
+
+
+def _is_of(alert: Alert, services: Collection[str]) -> bool:
+    """Whether an alert is of one of these services, or of an instance of it; one may be called `node` or `controllers`."""
+    service, *rest = alert.target.split("/")
+    whole = not rest and alert.code != "controllers.none"
+    return service in services and (whole or (len(rest) == 2 and rest[1].isdigit()))
 
 
 def _services(found: Sequence[Service], now_ms: int) -> list[str]:

@@ -170,6 +170,18 @@ def test_nodes_tells_of_a_node_that_is_not_alive_what_status_tells_with_the_comm
             assert f"next: {alert.next}" in shown
 
 
+def test_what_is_wrong_with_nodes_and_controllers_is_told_beside_services_that_are_called_so() -> None:
+    realm = Realm("n1", "n2")
+    for name in ("node", "controllers"):
+        realm.apply(web(1, service=name))
+    realm.settle(seconds=1)
+    realm.close("n2")
+    seen = sight(realm)
+    shown = screens.status(status(seen, TrustStore(RealmName(name="prod", roots=(bytes(32),))), []), seen)
+    assert "\n  node/n2: " in shown
+    assert "\n  controllers: no controller is alive" in shown
+
+
 @pytest.mark.parametrize(("closed", "who"), [((), "dsmt"), (("c1",), "you")])
 def test_nobody_is_said_to_act_on_a_dead_node_while_no_controller_is_alive(closed: tuple[str, ...], who: str) -> None:
     realm = Realm("n1", "n2")
