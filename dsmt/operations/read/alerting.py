@@ -220,7 +220,7 @@ def _of_controllers(sight: Sight, found: Found) -> list[Alert]:
     if not found.services:
         return expired
     if nobody_decides(found.controllers):
-        said = "no controller is alive: services keep running, but nothing is repaired elsewhere"
+        said = "no controller is alive: what runs goes on, but nothing is repaired elsewhere"
         none = _yours("controllers", "controllers.none", said, "dsmt controllers")
         return [*expired, none]
     names = [f"controller/{one.controller}" for one in found.controllers]
