@@ -1,8 +1,9 @@
 """Plans: the very decisions of controllers, on a copy of the live view."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -10,12 +11,13 @@ import pytest
 from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.controllers.service import AHEAD
 from dsmt.errors import RefusedError
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.plan_words import HIDDEN
 from dsmt.operations.read.planning import ApplyPlan, check_plan, difference, left_data, plan, plan_id
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.write import applying, declaring, removing
+from dsmt.ports.bus import Bus
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
@@ -210,7 +212,29 @@ def planned(realm: Realm, specs: list[ServiceSpec], monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(applying, "look", look)
     declared = [declaring.Declared(one, Path(), ()) for one in specs]
-    return asyncio.run(applying.plan_all(None, declared, by="alice"))  # type: ignore[arg-type]
+    return asyncio.run(applying.plan_all(cast("Bus", History(realm)), declared, by="alice"))
+
+
+class History:
+    """A bus that has what was said in a realm."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._said = {signed.id: signed for _, signed in realm.rows}
+
+    async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
+        return [self._said[one] for one in ids if one in self._said]
+
+
+def test_what_runs_goes_on_by_a_plan_though_revisions_were_applied_since_that_nobody_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What those say that slots implement is in the history alone: while no controller lives they are some behind."""
+    realm = running(2)
+    realm.apply(web(2, head="description: a shop\n"))
+    (same,) = planned(realm, [spec(web(2, head="description: another\n"))], monkeypatch)
+    assert {step.action for step in same.steps} == {"update"}
+    (other,) = planned(realm, [spec(web(2, component="env: {A: b}"))], monkeypatch)
+    assert {step.action for step in other.steps} == {"replace"}
 
 
 def test_a_plan_of_many_services_folds_what_stands_once(monkeypatch: pytest.MonkeyPatch) -> None:

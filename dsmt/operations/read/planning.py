@@ -9,13 +9,17 @@ Rule 3: the services of one command are planned one after the other on one copy:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
 from dsmt.controllers.left_data import data_of
 from dsmt.controllers.placement import Chooser
 from dsmt.errors import RefusedError
+from dsmt.event.envelope import EventId
 from dsmt.event.kinds.slot import Home
 from dsmt.event.payload import canonical
 from dsmt.operations.read.past import good_now
@@ -28,6 +32,8 @@ from dsmt.spec.changes import Change, changes
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.view import SlotKey, View
+
+NO_SPECS: Final[Mapping[str, ServiceSpec]] = MappingProxyType({})
 
 
 class ApplyPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,12 +114,34 @@ def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
     )
 
 
-def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial: View | None = None) -> ApplyPlan:
-    """Plan one service. `trial` is a copy of the view, on which others may be planned already (rule 3)."""
+def implemented(sight: Sight, services: Iterable[str]) -> list[EventId]:
+    """The specs that slots of some services implement, and that do not stand: what they say is in the history alone."""
+    found = set[str]()
+    for entry in (sight.view.services[name] for name in services if name in sight.view.services):
+        stands = "" if entry.spec is None else str(entry.spec.id)
+        facts = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
+        found |= {fact.spec for fact in facts if fact.desired == "running"} - {stands}
+    return sorted(map(EventId.parse, found))
+
+
+def plan(
+    sight: Sight,
+    spec: ServiceSpec,
+    *,
+    by: str,
+    warnings: list[str],
+    trial: View | None = None,
+    earlier: Mapping[str, ServiceSpec] = NO_SPECS,
+) -> ApplyPlan:
+    """Plan one service. `trial` is a copy of the view, on which others may be planned already (rule 3).
+
+    `earlier` are specs that slots implement, by their event's id, as far as the history has them (`implemented`).
+    """
     live = _live(sight.view, spec.service)
     base = base_of(sight.view, spec.service)
     differs = changes(live, spec)
-    rehearsal = Rehearsal(sight, spec, sight.view.copy() if trial is None else trial, live=live, changes=differs, by=by)
+    view = sight.view.copy() if trial is None else trial
+    rehearsal = Rehearsal(sight, spec, view, live=live, earlier=earlier, changes=differs, by=by)
     again = [] if live is None or differs else _again(sight, spec)
     acts = bool(differs or live is None or again)
     if acts:

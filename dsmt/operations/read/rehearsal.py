@@ -6,7 +6,7 @@ Rule 1: steps are found by deciding again and again, each decision being obeyed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
@@ -40,19 +40,28 @@ from dsmt.view import SlotEntry, SlotKey, View
 class Rehearsal:
     """A change that is played through on a copy of the view: `view`, which others may have changed before.
 
-    `live` is the spec that stands, `changes` what differs from that. `steps`, `min_ready` (how many instances are ready
-    at the least moment) and `took_ms` are there when it has run.
+    `live` is the spec that stands, `changes` what differs from that, `earlier` what slots implement else, by its event's id.
+    `steps`, `min_ready` (how many instances are ready at the least moment) and `took_ms` are there when it has run.
     """
 
     def __init__(
-        self, sight: Sight, spec: ServiceSpec, view: View, *, live: ServiceSpec | None, changes: list[Change], by: str
+        self,
+        sight: Sight,
+        spec: ServiceSpec,
+        view: View,
+        *,
+        live: ServiceSpec | None,
+        earlier: Mapping[str, ServiceSpec],
+        changes: list[Change],
+        by: str,
     ) -> None:
         self.steps: list[PlannedStep] = []
         self.took_ms = 0
         self._spec, self._view, self._live, self._changes, self._by = spec, view, live, changes, by
         self._trial = Trial(view, sight.now_ms, sight.broker, spec.service)
         entry = view.services.get(spec.service)
-        self._stood = () if entry is None or entry.spec is None else (str(entry.spec.id),)
+        stands = {} if entry is None or entry.spec is None or live is None else {str(entry.spec.id): live}
+        self._known = {**earlier, **stands}
         self.min_ready = self._ready()
 
     def run(self) -> None:
@@ -60,7 +69,7 @@ class Rehearsal:
         fact = SpecFact(spec=to_plain(self._spec), by=self._by, reason="")
         fact = following(self._view.services.get(self._spec.service), fact)
         trial = self._trial
-        trial.changed = {name for name in self._spec.components if not self._runs_alike(name)}
+        trial.changed = {name for name in self._spec.components if not self._runs_alike(name, self._live)}
         trial.say("operator/plan", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
         began = trial.now_ms
         for _ in range(MAX_ROUNDS):
@@ -128,12 +137,12 @@ class Rehearsal:
         return action == "update" or (action == "replace" and component is not None and component.overlaps)
 
     def _runs_on(self, key: SlotKey, old: Slot) -> bool:
-        """Whether the new spec is taken over by what runs, without a restart; of what runs an earlier one nobody knows."""
-        return old.spec in self._stood and self._runs_alike(key.component)
+        """Whether the new spec is taken over by what runs, without a restart; of what is not known that is not said."""
+        return self._runs_alike(key.component, self._known.get(old.spec))
 
-    def _runs_alike(self, component: str) -> bool:
-        """Whether a component runs as in the spec that stands."""
-        before = None if self._live is None else self._live.components.get(component)
+    def _runs_alike(self, component: str, spec: ServiceSpec | None) -> bool:
+        """Whether a component runs as in another spec."""
+        before = None if spec is None else spec.components.get(component)
         new = self._spec.components.get(component)
         return before is not None and new is not None and run_key(before) == run_key(new)
 

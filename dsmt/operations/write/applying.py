@@ -8,17 +8,29 @@ Rule 2: a spec that says what stands already makes no new revision, unless that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from dsmt.controllers.left_data import left_by
-from dsmt.errors import NotFoundError
+from dsmt.errors import NotFoundError, UnusableEventError
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.records import from_data
 from dsmt.operations.read.instances import instances, is_ready
-from dsmt.operations.read.planning import ApplyPlan, Difference, base_of, check_plan, difference, left_data, plan, plan_id
+from dsmt.operations.read.planning import (
+    ApplyPlan,
+    Difference,
+    base_of,
+    check_plan,
+    difference,
+    implemented,
+    left_data,
+    plan,
+    plan_id,
+)
 from dsmt.operations.read.revisions import following, overtaken, refused
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.read.whatif import WhatIf, what_if
 from dsmt.operations.words.targets import Target, no_service
@@ -43,15 +55,30 @@ async def plan_all(bus: BusReader, declared: list[Declared], *, by: str) -> list
     """The plan of each service."""
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus)
-    return _plans(sight, declared, specs, by=by, trial=sight.view.copy())
+    return await _plans(bus, sight, declared, specs, by=by, trial=sight.view.copy())
 
 
-def _plans(sight: Sight, declared: list[Declared], specs: list[ServiceSpec], *, by: str, trial: View) -> list[ApplyPlan]:
+async def _plans(
+    bus: BusReader, sight: Sight, declared: list[Declared], specs: list[ServiceSpec], *, by: str, trial: View
+) -> list[ApplyPlan]:
     """The plans of services, made one after the other on one copy of the view."""
+    earlier = await _earlier(bus, sight, specs)
     return [
-        plan(sight, spec, by=by, warnings=_warnings(sight, one), trial=trial)
+        plan(sight, spec, by=by, warnings=_warnings(sight, one), trial=trial, earlier=earlier)
         for spec, one in zip(specs, declared, strict=True)
     ]
+
+
+async def _earlier(bus: BusReader, sight: Sight, specs: list[ServiceSpec]) -> dict[str, ServiceSpec]:
+    """What slots implement that does not stand, by its event's id, as far as the history has it and it can be read."""
+    ids, found = implemented(sight, [one.service for one in specs]), dict[str, ServiceSpec]()
+    if ids:
+        async with patience("what runs"):
+            events = await bus.fetch(ids)
+        for one in events:
+            with suppress(UnusableEventError):
+                found[str(one.id)] = from_plain(from_data(SpecFact, one.event.data).spec)
+    return found
 
 
 async def foresee(bus: BusReader, declared: list[Declared], *, kill: Sequence[str], drain: Sequence[str], by: str) -> WhatIf:
@@ -62,7 +89,7 @@ async def foresee(bus: BusReader, declared: list[Declared], *, kill: Sequence[st
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus)
     trial = sight.view.copy()
-    plans = _plans(sight, declared, specs, by=by, trial=trial)
+    plans = await _plans(bus, sight, declared, specs, by=by, trial=trial)
     return what_if(sight, plans, trial, kill=nodes_of(sight, kill), drain=nodes_of(sight, drain), by=by)
 
 
