@@ -177,6 +177,9 @@ def test_what_is_on_no_node_has_no_logs() -> None:
     assert caught.value.code == "logs.nowhere"
 
 
+WENT_ON = "if it changed nothing that runs, what ran before went on: dsmt logs web/app/0"
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
@@ -186,7 +189,10 @@ def test_what_is_on_no_node_has_no_logs() -> None:
             LogQuery(5, previous=True),
             "web/app/0 on n1: the last run that has ended has written nothing that is kept, or none has ended here",
         ),
-        (LogQuery(5, revision=2), "web/app/0 on n1: no run of r2 is known here of which anything is kept"),
+        (
+            LogQuery(5, revision=2),
+            f"web/app/0 on n1: no run of r2 is known here of which anything is kept; {WENT_ON}",
+        ),
         (LogQuery(5, step="install"), "web/app/0 on n1: its `install` command has written nothing, or has not run"),
         (LogQuery(0), None),
     ],

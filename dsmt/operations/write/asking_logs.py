@@ -240,7 +240,7 @@ class _Reader:
     def wordless(self) -> list[Item]:
         """Of whom no line has come (rule 5)."""
         quiet = [(key, asked) for key, asked in sorted(self._asked.items()) if not asked.spoken]
-        return [LogNotice(str(key), f"{key} on {asked.node}: {_nothing(self._wanted, asked)}") for key, asked in quiet]
+        return [LogNotice(str(key), f"{key} on {asked.node}: {_nothing(self._wanted, key, asked)}") for key, asked in quiet]
 
     def ended_elsewhere(self) -> list[Item]:
         """Whose lines are not where it is now (rule 5): who follows would wait for them."""
@@ -266,14 +266,15 @@ class _Reader:
         return found
 
 
-def _nothing(wanted: LogQuery, asked: _Asked) -> str:
+def _nothing(wanted: LogQuery, key: SlotKey, asked: _Asked) -> str:
     """The sentence for a log that is empty: what has written nothing."""
     if wanted.step is not None:
         return f"its `{wanted.step}` command has written nothing, or has not run"
     if asked.ran_elsewhere:
         return asked.ran_elsewhere
     if wanted.revision is not None:
-        return f"no run of r{wanted.revision} is known here of which anything is kept"
+        went_on = f"if it changed nothing that runs, what ran before went on: dsmt logs {key}"
+        return f"no run of r{wanted.revision} is known here of which anything is kept; {went_on}"
     if wanted.previous:
         return "the last run that has ended has written nothing that is kept, or none has ended here"
     since = "" if wanted.since_ms is None else " since then"
