@@ -9,6 +9,7 @@ from dsmt.cli.printing import columns, fitted, one_line, page, table, word
 from dsmt.event.envelope import Event
 from dsmt.event.phrases import counted, quoted, speaker
 from dsmt.event.status import Shown
+from dsmt.operations.read.advice import is_undecided
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import is_problem
 from dsmt.operations.read.sight import Sight
@@ -48,6 +49,9 @@ def screen(
     lines += [f"  owner     {found.owner}"] if found.owner else []
     lines += [f"  about     {found.description}"] if found.description else []
     lines += [f"  limits    {said}" for said in found.limits]
+    decided = not is_undecided(sight)
+    undecided = "no controller is alive: nothing is placed or repaired elsewhere; dsmt controllers"
+    lines += [] if decided else [f"  control   {undecided}"]
     header = ("INSTANCE", "STATE", "HEALTH", "NODE", "PORTS", "RESTARTS", "SINCE")
     laid = [(_cells(row, sight.now_ms), ()) for row in rows]
     lines += ["", *(f"  {one}" for one in table(header, laid).splitlines())]
@@ -55,7 +59,7 @@ def screen(
         lines += ["", f"  {found.reason.message}   {found.reason.code}", *_you([found.reason.next])]
     for row in rows:
         if is_problem(sight, row) or row.held is not None:
-            lines += ["", *sick(row, sight.now_ms)]
+            lines += ["", *sick(row, sight.now_ms, decided=decided)]
         if row.working is not None:
             lines += ["", f"  {row.component}/{row.index}: {screens.working(row, sight.now_ms)}"]
             lines += _you([one for one in (screens.logged(row),) if one])
@@ -80,22 +84,22 @@ def _cells(row: InstanceRow, now_ms: int) -> tuple[str, ...]:
     return f"{row.component}/{row.index}", state, health, node, ports, restarts, since
 
 
-def sick(row: InstanceRow, now_ms: int) -> list[str]:
-    """What is wrong with an instance, what dsmt does about it, and what you can."""
+def sick(row: InstanceRow, now_ms: int, *, decided: bool = True) -> list[str]:
+    """What is wrong with an instance, what dsmt does about it, if any controller decides, and what you can."""
     name = f"{row.component}/{row.index}"
     if row.held is not None:
         return [f"  {name}: {screens.held(row.held, now_ms)}", f"    you    | dsmt start {row.instance}"]
-    why = row.reason
+    why, then = row.reason, f"    dsmt   | {next_act(row, now_ms, decided=decided)}"
     previous = "" if row.state is Shown.RUNNING else " --previous"
     commands = [f"dsmt why {row.instance}", f"dsmt logs {row.instance}{previous}"]
     if why is None:
-        return [f"  {name}: {row.state}", f"    dsmt   | {next_act(row, now_ms)}", f"    you    | {commands[0]}"]
+        return [f"  {name}: {row.state}", then, f"    you    | {commands[0]}"]
     recent = f", {counted(row.restarts_recent, 'failure')} lately" if row.restarts_recent else ""
     lines = [f"  {name}: {why.message}{recent}   {why.code}"]
     ended = None if row.last_exit is None or row.state is Shown.RUNNING else row.last_exit.reason  # not of what runs
     output = why.last_output or (None if ended is None else ended.last_output)
     lines += [f"    stderr | {line}" for line in (output or "").splitlines()[-_OUTPUT_LINES:]]
-    lines.append(f"    dsmt   | {next_act(row, now_ms)}")
+    lines.append(then)
     told = [one for one in commands if one not in why.next]
     return [*lines, *_you([one_line(one) for one in (why.next, *told) if one])]
 
@@ -110,7 +114,7 @@ def _you(commands: Sequence[str]) -> list[str]:
 _UNHEARD = "starts its agent again if that stays silent; the program is left alone"
 
 
-def next_act(row: InstanceRow, now_ms: int) -> str:
+def next_act(row: InstanceRow, now_ms: int, *, decided: bool = True) -> str:
     """What dsmt does next about an instance that is not as it should be."""
     left = 0 if row.next_try_at is None else milliseconds(row.next_try_at) - now_ms
     soon = f"in {span(left)}" if left > 0 else "now"
@@ -129,10 +133,10 @@ def next_act(row: InstanceRow, now_ms: int) -> str:
             return _UNHEARD if row.is_unheard else "goes on checking; nothing is sent to it until it is ready"
     if row.reason is not None and row.reason.code == "wait.brake":
         return "waits until the brake is off"
-    who = None if row.reason is None else row.reason.who
-    if who == "you":
-        return "does nothing until you act"
-    return "waits, and goes on by itself" if who == "world" else "goes on by itself"
+    if not decided and (row.node is None or row.state is Shown.LOST):
+        return "waits until a controller is alive"
+    own = {"you": "does nothing until you act", "world": "waits, and goes on by itself"}
+    return own.get("" if row.reason is None else row.reason.who, "goes on by itself")
 
 
 def _what(event: Event, said: str) -> tuple[object, object]:

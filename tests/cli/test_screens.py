@@ -82,6 +82,25 @@ def test_the_screen_of_a_part_of_a_service_is_of_this_part_from_its_first_line_t
     assert "web      is r1, applied by alice" in said
 
 
+@pytest.mark.parametrize(("state", "told"), [("open", False), ("closed", True)])
+def test_of_what_waits_for_a_controller_it_is_said_that_none_is_alive(state: str, told: bool) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.controller("c1")
+    realm.session("controller/c1", state)
+    node = realm.slot(0).node or ""
+    realm.close(node)
+    realm.verdict(node)
+    realm.apply(web(1, service="new"))
+    for name in ("web", "new"):
+        shown = of_service(realm.after(15), name)
+        assert ("no controller is alive: nothing is placed or repaired elsewhere; dsmt controllers" in shown) is told
+        assert ("dsmt   | waits until a controller is alive" in shown) is told
+        assert ("dsmt   | goes on by itself" in shown) is not told
+    assert ("dsmt acts" in screens.services(services(sight(realm)), sight(realm))) is not told
+
+
 def test_a_service_that_was_rolled_back_says_what_runs_and_what_was_refused() -> None:
     realm = rolled_back()
     check("service_rolled_back", of_service(realm, "web"))

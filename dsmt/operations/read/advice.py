@@ -6,6 +6,7 @@ import msgspec
 
 from dsmt.controllers.pinning import home_of, is_there
 from dsmt.event.reason import Reason
+from dsmt.operations.read.controller_rows import controller_rows, nobody_decides
 from dsmt.operations.read.sight import Sight
 from dsmt.spec import nodeset
 from dsmt.view import SlotEntry, SlotKey
@@ -20,11 +21,19 @@ def advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
             return _of_set(sight, key, why)
         case "rollout.rolled_back":
             return msgspec.structs.replace(why, next=logs_of_refused(key, sight.view.slot(key)))
+        case "node.lost" if why.who == "dsmt" and is_undecided(sight):
+            return msgspec.structs.replace(why, next="dsmt controllers", who="you")
         case "wait.pinned":
             node = shut_home(sight, key)
             lossy = f"without its data: dsmt move {key} --accept-data-loss"
             return why if node is None else msgspec.structs.replace(why, next=f"dsmt node include {node}; {lossy}")
     return why
+
+
+def is_undecided(sight: Sight) -> bool:
+    """Whether there are controllers, and none of them is alive to act on anything."""
+    known = controller_rows(sight)
+    return bool(known) and nobody_decides(known)
 
 
 def logs_of_refused(key: SlotKey, entry: SlotEntry | None) -> str:

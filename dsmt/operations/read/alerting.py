@@ -11,9 +11,10 @@ from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import KeeperReplaced, keeper_died
 from dsmt.event.phrases import another_certificate, some
 from dsmt.event.reason import Reason
+from dsmt.operations.read.advice import is_undecided
 from dsmt.operations.read.broker_rows import Broker, apart, withholding
 from dsmt.operations.read.certificates import ended_brokers
-from dsmt.operations.read.controller_rows import Controller, controller_rows, nobody_decides
+from dsmt.operations.read.controller_rows import Controller, nobody_decides
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.node_rows import Node, clock
@@ -172,9 +173,8 @@ def away(sight: Sight, node: Node) -> Alert | None:
     """The alert for a node that is not alive, with what helps; None for one that is alive, has left, or is kept out."""
     if node.out is not None or node.liveness not in ("dead", "suspect"):
         return None
-    found, known = _away(sight, node), controller_rows(sight)
-    decided = not known or not nobody_decides(known)
-    return found if decided or found.who == "you" else _undecided(found)
+    found = _away(sight, node)
+    return _undecided(found) if found.who != "you" and is_undecided(sight) else found
 
 
 def _away(sight: Sight, node: Node) -> Alert:
