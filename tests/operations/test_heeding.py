@@ -10,6 +10,7 @@ from dsmt.event.status import State
 from dsmt.operations.read import heeding, lasting, waiting
 from dsmt.operations.read.heeding import Asked
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.telling import Tell
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -221,3 +222,25 @@ def test_a_move_that_cannot_be_made_yet_says_why_in_the_wait_for_it(ready: Realm
     with pytest.raises(TimedOutError) as late:
         heeded("move", words)
     assert "web/app/1 goes" not in str(late.value)
+
+
+def test_what_a_broker_has_not_heard_of_yet_is_neither_removed_nor_gone(
+    ready: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits goes on at another broker while theirs is away."""
+    words, told = asked(ready), list[str]()
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        yield sight(Realm("n1"))
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    unmet = "the connection ended, and web is not"
+    with pytest.raises(TransportError, match=f"{unmet} restarted and ready"):
+        wait(heeding.heeded, WEB, "restart", words, tell=told.append)
+
+    async def ended(bus: Any, *, limit_s: float, tell: Tell) -> Any:
+        return await heeding.ended(bus, "web", epoch=1, limit_s=limit_s, tell=tell)
+
+    with pytest.raises(TransportError, match=f"{unmet} gone"):
+        wait(ended, tell=told.append)
+    assert [text.rpartition(": ")[2] for text in told] == ["broker b1 has not heard of it yet"] * 2

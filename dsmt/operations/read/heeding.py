@@ -8,6 +8,7 @@ Rule 2: it waits for the instances that the command was about, and for no others
 Rule 3: it ends, and says so, where one of them will not be as it was asked: a later word holds it, lets it run or moves it
     again, or it is wanted no more. So it does where one was, and has failed: that it is parked is told when it has stayed so
     for `PARKED_MS`, as to who waits for a state (`waiting`, rule 3).
+Rule 4: what a broker does not know yet, to which who waits went meanwhile, is neither removed nor gone: it is waited for.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dsmt.operations.read.instances import application, instances, is_behind, is
 from dsmt.operations.read.lasting import Lasting, has_failed, nothing_more
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Waited, progress, until
-from dsmt.operations.words.targets import Target
+from dsmt.operations.words.targets import Target, was_removed
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
 from dsmt.view import SlotEntry, SlotKey
@@ -101,6 +102,8 @@ class _Heeding:
 
     def seen(self, sight: Sight) -> Waited | None:
         """What is so once all is done; else None. Raises `FailedError` where it will not be."""
+        if self._is_news(sight):
+            return None
         rows = self._rows(sight)
         failed = self._lasting.first(sight, rows, lambda row: self._has_failed(sight, row))
         if failed is not None:
@@ -112,9 +115,16 @@ class _Heeding:
 
     def far(self, sight: Sight) -> str:
         """How far it is."""
+        if self._is_news(sight):
+            return _unknown(sight)
         so_far = progress(sight, self._rows(sight), lambda row: self._is_done(sight, row))
         waits = (f"{key} {why}" for key in self._asked if (why := move_waits(sight, key, _entry(sight, key).move_asked)))
         return "; ".join([so_far, *islice(waits, 1)])
+
+    def _is_news(self, sight: Sight) -> bool:
+        """Whether the broker has heard nothing of the service yet (rule 4)."""
+        service = self._target.service
+        return service not in sight.view.services and not was_removed(sight.view, service)
 
     def _rows(self, sight: Sight) -> list[InstanceRow]:
         self._check_wanted(sight)
@@ -193,6 +203,10 @@ class _Heeding:
         return f"{name or ('they' if len(keys) > 1 else 'it')} {_were(keys)} {self.goal}{why}{others}"
 
 
+def _unknown(sight: Sight) -> str:
+    return f"broker {sight.broker} has not heard of it yet"
+
+
 def _key(name: str) -> SlotKey:
     target = Target.parse(name)
     return SlotKey(target.service, target.component or "", target.index or 0)
@@ -258,6 +272,10 @@ async def ended(
     """
     unheard: set[str] = set()
 
+    def is_news(sight: Sight) -> bool:
+        known = service in sight.view.services
+        return epoch is not None and not known and sight.view.epoch(f"service/{service}/spec") <= epoch
+
     def left(sight: Sight) -> list[str]:
         entry = sight.view.services.get(service)
         slots = {} if entry is None else entry.slots
@@ -271,6 +289,8 @@ async def ended(
         entry = sight.view.services.get(service)
         slots = [] if entry is None else entry.slots.values()
         unheard.update(node for slot in slots for node in slot.holders if sight.fleet.state(node) == "dead")
+        if is_news(sight):
+            return None
         if entry is None or (entry.spec is None and not left(sight)):
             because = _may_run(service, unheard)
             return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[], because=because)
@@ -280,6 +300,8 @@ async def ended(
         return None
 
     def far(sight: Sight) -> str:
+        if is_news(sight):
+            return _unknown(sight)
         quiet = f"all that is known of it has ended; whether a node has more is known {BURIAL_MS / 1000:g} s after that"
         return f"left: {', '.join(left(sight))}" if left(sight) else quiet
 
