@@ -312,6 +312,19 @@ async def test_who_attaches_is_told_all_that_was_revoked_as_it_reads_however_muc
 
 
 @scenario
+async def test_who_attaches_is_told_revocations_that_are_as_large_as_events_may_be(r: TestRealm):
+    """Of 256 of them one message was made, which was more than a session may leave unread: nobody was let in any more."""
+    broker, count = await r.broker(), 160
+    root = await r.client("root", identity=r.identity("root"))
+    for number in range(count):
+        root.emit(Draft(topic_of(os.urandom(16), "root"), {"by": "root", "name": f"node/n{number}", "reason": "x" * 60_000}))
+    await until(lambda: len(broker._admission.keyring.revocations) == count)
+    late = await r.client("operator/late")
+    async with reading(late, "config/"):
+        assert late._trust.revocations == count
+
+
+@scenario
 async def test_who_reads_nothing_of_what_was_revoked_and_goes_has_gone(r: TestRealm):
     broker = await r.broker()
     root = await r.client("root", identity=r.identity("root"))

@@ -12,11 +12,12 @@ Rule 3: who is attached with a certificate that ends is sent away then, by realm
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from dsmt.bus.broker.admission import Admission
-from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.fan_out import MESSAGE_BYTES, FanOut
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
@@ -29,7 +30,17 @@ from dsmt.ports.store import Row
 
 MOST_MS: Final = 2_000
 REVOCATIONS: Final = 256
-"""How many revocations one message holds."""
+"""How many revocations one message holds, of about `MESSAGE_BYTES` at most."""
+
+
+def _taken(untold: deque[Row]) -> list[Row]:
+    """The next revocations, as many as one message holds: a key of the realm may say some that are large."""
+    taken: list[Row] = []
+    size = 0
+    while untold and len(taken) < REVOCATIONS and size < MESSAGE_BYTES:
+        taken.append(untold.popleft())
+        size += len(taken[-1].raw)
+    return taken
 
 
 class Dismissal:
@@ -64,7 +75,7 @@ class Dismissal:
         telling, self._telling = [one for one in self._telling if not one.gone and not one.refused], []
         for session in telling:
             while session.untold and not self._outgoing.is_full(session.peer):
-                self._tell(session, [session.untold.popleft() for _ in range(min(REVOCATIONS, len(session.untold)))])
+                self._tell(session, session.untold)
             if session.untold:
                 self._telling.append(session)
             else:
@@ -83,7 +94,9 @@ class Dismissal:
             if session.untold:
                 session.untold.extend(found)
             elif session.attached:
-                self._tell(session, found)
+                waiting = deque(found)
+                while waiting:
+                    self._tell(session, waiting)
             if not session.is_broker:
                 self._end(session)
         return bool(found)
@@ -119,10 +132,10 @@ class Dismissal:
             if session.attached and not session.by_broker:
                 self._refuse(session, refusal)
 
-    def _tell(self, session: Session, rows: Sequence[Row]) -> None:
+    def _tell(self, session: Session, untold: deque[Row]) -> None:
+        rows = _taken(untold)
         self._fan_out.introduce(session, rows)
-        for first in range(0, len(rows), REVOCATIONS):
-            self._send(session, f.Revocations(), tuple(row.raw for row in rows[first : first + REVOCATIONS]))
+        self._send(session, f.Revocations(), tuple(row.raw for row in rows))
 
     def judge(self, rows: Sequence[Row]) -> None:
         """Obey the verdicts among rows that are stored now (rule 2)."""
