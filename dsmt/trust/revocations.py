@@ -4,10 +4,12 @@ Rule 1: each source says its own, so nobody's word can take the place of another
 Rule 2: it has no time to live, and the root's keys are ended by nobody.
 Rule 3: what is taken in here is a claim; what it ends is judged where certificates are (`store.TrustStore`), for those may
     come later. They only grow.
+Rule 4: a key below the root ends so many others, and says so in so many bytes: everybody is told all of it, for good.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
@@ -16,6 +18,10 @@ from dsmt.trust.grants import is_name, is_said_again
 
 REVOKED: Final = "trust/revoked/"
 KEY_ID_BYTES: Final = 16
+ENDS_MOST: Final = 4096
+"""How many keys one that is not the root's ends: as many as may be below it at once."""
+LARGEST: Final = 1024
+"""Bytes of its word of one."""
 
 
 def topic_of(key_id: bytes, source: str) -> str:
@@ -47,6 +53,8 @@ class Revocations:
     def __init__(self, roots: Collection[bytes]) -> None:
         self._roots = roots
         self._by: dict[bytes, frozenset[bytes]] = {}
+        self._ends: Counter[bytes] = Counter()
+        """How many keys each has revoked."""
         self._known = 0
 
     def __len__(self) -> int:
@@ -65,8 +73,13 @@ class Revocations:
         if key_id in self._roots or by in self.of(key_id):
             return False
         self._by[key_id] = self.of(key_id) | {by}
+        self._ends[by] += 1
         self._known += 1
         return True
+
+    def has_room(self, key_id: bytes, by: bytes) -> bool:
+        """Whether a key that is not the root's may revoke another beside those that it has (rule 4)."""
+        return by in self.of(key_id) or self._ends[by] < ENDS_MOST
 
     @staticmethod
     def key_of(event: Event) -> bytes | None:

@@ -243,10 +243,10 @@ class TrustStore:
             self._clear_answers()
 
     def may_revoke(self, by: bytes, key_id: bytes) -> bool:
-        """Whether a key may end another (rule 5)."""
-        if key_id in self._roots:
-            return False
-        return by in self._roots or any(by in self._above(one) for one in self._held(key_id))
+        """Whether a key may end another (rule 5), beside those that it has ended."""
+        if key_id in self._roots or by in self._roots:
+            return key_id not in self._roots
+        return self._revocations.has_room(key_id, by) and any(by in self._above(one) for one in self._held(key_id))
 
     def _above(self, signed: SignedCertificate) -> set[bytes]:
         """The ids of all keys above a certificate, the root's excepted."""

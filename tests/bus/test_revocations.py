@@ -21,6 +21,7 @@ from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import KEPT_OUT, About
+from dsmt.trust import revocations
 from dsmt.trust.identity import delegate, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
@@ -53,6 +54,26 @@ async def test_a_node_ends_its_own_agents_key_and_nobody_else_s(r: TestRealm):
     await asyncio.wait_for(client.publish(word(agent, node.name)), 10)
     refused, _ = await raw.next(f.Refused)
     assert refused.code == "trust.revoked"
+
+
+@scenario
+async def test_a_key_below_the_root_s_ends_so_many_others_and_says_so_in_so_many_bytes(r: TestRealm):
+    """Each word of it stands for good and is told to everybody, and no account pays for it."""
+    await r.broker()
+    node, root = r.identity("node/n1"), await r.client("root")
+    client = await r.client(node.name, identity=node)
+    agents = [r.identity(f"agent/n1/web/app/{n}", parent=node) for n in range(3)]
+    for agent in agents:
+        await r.raw(agent.name, identity=agent)
+    large = {"by": "x", "reason": "x" * revocations.LARGEST}
+    error = await refusal(client, Draft(topic_of(agents[0].key.key_id, node.name), large))
+    assert (error.code, error.next) == ("quota", "give a shorter reason")
+    with patch.object(revocations, "ENDS_MOST", 2):
+        for agent in (*agents[:2], agents[0]):
+            await asyncio.wait_for(client.publish(word(agent, node.name)), 10)
+        assert (await refusal(client, word(agents[2], node.name))).code == "trust.denied"
+    await asyncio.wait_for(root.publish(Draft(topic_of(agents[2].key.key_id, "root"), large)), 10)
+    await until(lambda: client._trust.revocations == 3)
 
 
 @scenario

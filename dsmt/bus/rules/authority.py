@@ -1,6 +1,7 @@
 """Authority: what is asked beyond a certificate's grant to publish: whose key may be ended, who runs a service, who reads.
 
 Rule 1: a revocation is refused where its signer may not end that key, so that nothing stands on `trust/revoked/` in vain.
+    What is too large is refused, too, but for the root's: it stands for good, and everybody is told it.
 Rule 2: only an agent whose slot is on its node, by the slot's retained fact, says anything on its service's `app/`: a
     certificate lets a node name agents of any service, the slots say which it has. A slot that is to be gone is on no node:
     controllers say so to any node that tells an orphan, also one that it made up (A5).
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.topic import check_pattern, covers
-from dsmt.trust.revocations import REVOKED, revoked_by
+from dsmt.trust.revocations import ENDS_MOST, LARGEST, REVOKED, revoked_by
 from dsmt.trust.store import TrustStore
 
 Held = Callable[[str], SignedEvent | None]
@@ -44,8 +45,12 @@ def check_revocation(trust: TrustStore, signed: SignedEvent) -> None:
         raise UnusableEventError(
             "trust.denied",
             f"{event.source} may not revoke key {key_id.hex()}",
-            next="the root may revoke any key but its own; an issuer, a node or an operator the keys below its own",
+            next="the root may revoke any key but its own; an issuer, a node or an operator the keys below its own, "
+            f"{ENDS_MOST} of them",
         )
+    if signed.size > LARGEST and event.source != "root":
+        said = f"{event.source} revoked a key in {signed.size} bytes, {LARGEST} are the limit"
+        raise UnusableEventError("quota", said, next="give a shorter reason")
 
 
 def obeys(trust: TrustStore, signed: SignedEvent) -> bool:
