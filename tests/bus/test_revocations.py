@@ -17,6 +17,7 @@ from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, TransportError
+from dsmt.event.codec import decode_part
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
@@ -74,6 +75,25 @@ async def test_a_key_below_the_root_s_ends_so_many_others_and_says_so_in_so_many
         assert (await refusal(client, word(agents[2], node.name))).code == "trust.denied"
     await asyncio.wait_for(root.publish(Draft(topic_of(agents[2].key.key_id, "root"), large)), 10)
     await until(lambda: client._trust.revocations == 3)
+
+
+@scenario
+async def test_a_revocation_that_is_said_again_is_told_to_nobody_again_and_nothing_is_looked_through_for_it(r: TestRealm):
+    """A node's key said one without end, and others' acknowledgements took a hundred times as long."""
+    broker = await r.broker()
+    node = r.identity("node/n1")
+    agents = [r.identity(f"agent/n1/web/app/{n}", parent=node) for n in range(2)]
+    for agent in agents:
+        await r.raw(agent.name, identity=agent)
+    client, look = await r.client(node.name, identity=node), await r.raw("operator/look")
+    await look.next(f.Revocations)
+    with patch.object(broker._ingest, "revoked", wraps=broker._ingest.revoked) as looked:
+        for agent in (agents[0], agents[0], agents[0], agents[1]):
+            await asyncio.wait_for(client.publish(word(agent, node.name)), 10)
+    told = [raw for _, parts in [await look.next(f.Revocations) for _ in agents] for raw in parts]
+    topics = [one.event.topic for raw in told for one in decode_part(raw).events]
+    assert topics == [topic_of(agent.key.key_id, node.name) for agent in agents]
+    assert looked.call_count == len(agents)
 
 
 @scenario

@@ -157,7 +157,7 @@ class Keyring:
         return list(self._revocations.values())
 
     def revoked(self, rows: Iterable[Row]) -> list[Row]:
-        """Obey the revocations among stored rows (rule 3); which those are."""
+        """Obey the revocations among stored rows (rule 3); which those are that their signer had not said before."""
         found = []
         for row in rows:
             if revoked_by(row.topic) is None:
@@ -167,8 +167,10 @@ class Keyring:
             except UnusableEventError as error:
                 self._log.warning("revocation not obeyed", topic=row.topic, code=error.code, reason=error.message)
                 continue
+            before = self._revocations.get(row.topic)
             self._revocations[row.topic] = row
-            found.append(row)
+            if before is None or before.key_id != row.key_id:
+                found.append(row)
         return found
 
     # --- what nobody needs any more ------------------------------------------------------------------------------
