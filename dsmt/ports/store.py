@@ -11,7 +11,7 @@ Contract:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -196,8 +196,8 @@ class Log(Protocol):
 class Elections(Protocol):
     """Which stored fact stands on a topic where nobody believes any more what stands there (rule J3)."""
 
-    def standing(self, role: str) -> list[Row]:
-        """The shared facts that stand of all sources of a role."""
+    def standing(self, role: str, signed_by: Callable[[bytes], bool]) -> list[Row]:
+        """The shared facts that stand of all sources of a role, signed by keys of which something is so."""
         ...
 
     def beaten(self, topics: frozenset[str]) -> list[Row]:

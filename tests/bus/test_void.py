@@ -197,6 +197,30 @@ async def test_the_history_is_looked_through_once_and_not_where_nothing_new_is_v
 
 
 @scenario
+async def test_no_fact_of_who_is_trusted_is_read_when_the_key_of_somebody_else_ends(r: TestRealm) -> None:
+    """A node's key ended agents of its own, one after the other, and for each all that operators had said was read."""
+    standing, found = Elections.standing, []
+
+    def looked(self: Elections, *about: Any) -> list[Any]:
+        found.append(standing(self, *about))
+        return found[-1]
+
+    broker = await r.broker()
+    node, eve = r.identity("node/n1"), Facts(await r.client("operator/eve"))
+    agent = r.identity("agent/n1/web/app/0", parent=node)
+    await r.client(agent.name, identity=agent)
+    client = await r.client(node.name, identity=node)
+    for number in range(3):
+        await eve.publish(f"user/f{number}", {"n": number}, version=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Elections, "standing", looked)
+        await client.publish(Draft(topic_of(agent.key.key_id, node.name), to_data(Revoked(by=node.name))))
+        assert found == [[]]
+        await revoke(r, eve, broker)
+    assert len(found[-1]) == 3
+
+
+@scenario
 async def test_what_had_died_meanwhile_lets_nothing_stand_again_that_it_had_displaced(r: TestRealm) -> None:
     b1 = await r.broker()
     eve, bob = await r.client("operator/eve"), await r.client("operator/bob")

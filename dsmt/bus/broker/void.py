@@ -51,6 +51,10 @@ class Void:
     def _is_void(self, signed: SignedEvent) -> bool:
         return is_void(signed, self._trust.disowns)
 
+    def _has_ended(self, key_id: bytes) -> bool:
+        """Whether a key has ended, under any of its names: else nothing that it has signed is void, or is read."""
+        return any(self._trust.is_revoked(key_id, name) for name in (None, *self._trust.names(key_id)))
+
     def numbers(self, topic: str) -> tuple[int, int]:
         """The greatest epoch and version of what is void on a topic; the history is looked through for that."""
         rows = [*self._store.elections.beaten(frozenset({topic})), *filter(None, [self._store.winner(topic)])]
@@ -59,7 +63,7 @@ class Void:
 
     def displace(self, now_ms: int) -> list[Row]:
         """Keys have ended: let what they had displaced stand again (rules 2 and 3); what that is."""
-        standing = (row for row in self._store.elections.standing("operator") if row.row not in self._seen)
+        standing = [row for row in self._store.elections.standing("operator", self._has_ended) if row.row not in self._seen]
         void = {row.row: signed.event for row in standing if self._is_void(signed := row.read())}
         if not void:
             self.waits = False

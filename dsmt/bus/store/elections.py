@@ -13,6 +13,8 @@ _ROLES: Final = ("controller", "operator")
 _BEATEN: Final = (
     "SELECT row, topic FROM events WHERE source > ? AND source < ? AND fact = 1 AND winner = 0 AND epoch IS NOT NULL"
 )
+_STANDING: Final = "winner = 1 AND epoch IS NOT NULL AND source > ? AND source < ?"
+_SIGNERS: Final = "SELECT DISTINCT key_id FROM events WHERE winner = 1 AND epoch IS NOT NULL AND source > ? AND source < ?"
 _AT_ONCE: Final = 500
 """How many rows are fetched by one question."""
 Find = Callable[[str, Sequence[Any]], list[Row]]
@@ -25,9 +27,12 @@ class Elections:
     def __init__(self, db: Database, find: Find, head: Callable[[], int]) -> None:
         self._db, self._find, self._head = db, find, head
 
-    def standing(self, role: str) -> list[Row]:
-        """The shared facts that stand of all sources of a role."""
-        return self._find("winner = 1 AND epoch IS NOT NULL AND source > ? AND source < ?", (f"{role}/", f"{role}0"))
+    def standing(self, role: str, signed_by: Callable[[bytes], bool]) -> list[Row]:
+        """The shared facts that stand of all sources of a role, signed by keys of which something is so."""
+        within = (f"{role}/", f"{role}0")
+        keys = [key_id for (key_id,) in self._db.do(_SIGNERS, within) if signed_by(key_id)]
+        marks = ",".join("?" * len(keys))
+        return self._find(f"{_STANDING} AND key_id IN ({marks})", (*within, *keys)) if keys else []
 
     def beaten(self, topics: frozenset[str]) -> list[Row]:
         """The shared facts on some topics, and below them, that are stored and do not stand.
