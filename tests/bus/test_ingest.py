@@ -119,6 +119,22 @@ def test_who_has_no_room_for_facts_may_still_end_a_key(inward, monkeypatch):
     assert inward.store.winner(word.event.topic) is not None
 
 
+def test_who_has_no_room_for_facts_may_still_end_a_service_that_is_there_and_none_that_it_makes_up(inward, monkeypatch):
+    """A controller buried what never was, in 64 KiB each, until half of the store was full: nobody else's facts had room."""
+    alice, eve = Pen(inward.identity("operator/alice"), 7), Pen(inward.identity("controller/eve"), 7)
+    spec = alice.write("service/web/spec", {"spec": {}, "by": "alice", "reason": ""}, version=1)
+    assert inward.take("operator/alice", spec) == []
+    inward.ingest.commit()
+
+    def over(*_: object) -> None:
+        raise UnusableEventError("quota", "it has as many live facts as its certificate allows")
+
+    monkeypatch.setattr(inward.ingest._accounts, "charge", over)
+    graves = [eve.write(f"tombstone/service/{name}", GRAVE, version=1) for name in ("web", "made-up")]
+    assert [inward.take("controller/eve", one) for one in graves] == [[], ["quota"]]
+    assert inward.take("operator/alice", alice.write("tombstone/nodeset/good", GRAVE, version=1)) == []
+
+
 def test_who_takes_the_place_of_anothers_fact_is_charged_for_all_of_it(inward):
     alice, bob = inward.identity("operator/alice"), inward.identity("operator/bob")
     first = Pen(alice, 7).write("user/f", {}, version=1)

@@ -27,7 +27,7 @@ from dsmt.bus.broker.batch import Batch
 from dsmt.bus.broker.receipts import Outcome, Refusal
 from dsmt.bus.broker.void import Void
 from dsmt.bus.broker.words import Words
-from dsmt.bus.rules.authority import check_runs, obeys
+from dsmt.bus.rules.authority import check_runs, ends_something, obeys
 from dsmt.bus.rules.early import CODES
 from dsmt.bus.rules.source_marks import ASK_MS, Hole, Marks
 from dsmt.bus.rules.validator import HARMLESS, NOWHERE, OWN, Admitted, EventValidator, Standing, standing
@@ -41,7 +41,6 @@ from dsmt.event.registry import Match
 from dsmt.newest import Newest
 from dsmt.ports.store import Append, Events, Row
 from dsmt.trust.identity import Identity
-from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import Opened, TrustStore
 
 _WINNERS_REMEMBERED: Final = 8192
@@ -204,7 +203,7 @@ class Ingest:
         check_runs(event, self._held)
         at = self._standing(event) if fact else NOWHERE
         admitted = self._validator.admit(signed, match, fact=fact, at=at, own=own, now_ms=now_ms)
-        if admitted.winner and not event.ends and revoked_by(event.topic) is None:  # what ends something always may
+        if admitted.winner and not ends_something(event, self._held):  # which always may
             self._accounts.charge(signed, at.winner)
         if own:
             self._watch_sequence(event, now_ms)

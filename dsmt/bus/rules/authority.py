@@ -6,6 +6,8 @@ Rule 2: only an agent whose slot is on its node, by the slot's retained fact, sa
     certificate lets a node name agents of any service, the slots say which it has. A slot that is to be gone is on no node:
     controllers say so to any node that tells an orphan, also one that it made up (A5).
 Rule 3: a certificate also says what its holder may read. A source asks itself first: a broker ends the connection for it.
+Rule 4: what ends something always may, whatever its source has. A tombstone of a service that is not there is charged as any
+    fact: or a controller would bury made-up ones until nobody else's facts had room.
 """
 
 from __future__ import annotations
@@ -62,6 +64,13 @@ def obeys(trust: TrustStore, signed: SignedEvent) -> bool:
         trust.revoke(signed)
         return True
     return False
+
+
+def ends_something(event: Event, held: Held) -> bool:
+    """Whether an event ends a key, or a thing; a service only where that is there (rule 4)."""
+    if event.ends.startswith("service/"):
+        return held(f"{event.ends}/spec") is not None
+    return bool(event.ends) or revoked_by(event.topic) is not None
 
 
 def check_runs(event: Event, held: Held) -> None:
