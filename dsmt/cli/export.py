@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -60,7 +61,7 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
     print(
         f"{file}: {counted(done.rows, 'event')} of {counted(done.head, 'row')} that {done.broker} has stored, {size} bytes"
     )
-    print(f"check it with dsmt verify {file}")
+    print(f"check it with dsmt verify {shlex.quote(file)}")
 
 
 def _is_history(path: Path) -> bool:

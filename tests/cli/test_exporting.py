@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dsmt.cli import export
 from dsmt.cli.command import CliContext
 from dsmt.cli.root import main
 from dsmt.errors import FailedError
+from dsmt.operations.offline.history import Exported
 
 YESTERDAY = b"\x85aH of yesterday"
 
@@ -39,6 +41,20 @@ def test_an_export_that_fails_leaves_the_file_before_it_and_nothing_beside_it(
     assert "the store was trimmed while it was read" in capsys.readouterr().err
     assert [one.name for one in tmp_path.iterdir()] == ["history.dsmt"]
     assert file.read_bytes() == YESTERDAY
+
+
+def test_the_verify_that_an_export_names_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "my history.dsmt"
+
+    def ask(_ctx: CliContext, _work: object) -> Exported:
+        file.with_name(f"{file.name}.{os.getpid()}.new").write_bytes(YESTERDAY)
+        return Exported(1, 1, "broker/b1", "s")
+
+    monkeypatch.setattr(CliContext, "ask", ask)
+    assert main(["export", str(file)]) == 0
+    assert f"dsmt verify '{file}'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [["export"], ["trust", "export"]])
