@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -12,7 +13,8 @@ from dsmt.bus.rules.presence import Presence
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import statement
 from dsmt.errors import RefusedError, UnusableEventError
-from dsmt.event.envelope import Event
+from dsmt.event.envelope import Event, EventId
+from dsmt.event.kinds.numbers import GREATEST_COUNT
 from dsmt.ports.bus import Draft
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
@@ -223,3 +225,23 @@ async def test_what_a_thief_has_raised_in_steps_is_brought_to_a_blank_store(r: T
     blank._trust.add_all([one.raw for one in broker._trust.chain(held.read().key_id, "controller/eve")])
     outcome = blank._ingest.offered("operator/bob", [held.read().raw], again=True)
     assert (len(outcome.accepted), outcome.refused) == (1, [])
+
+
+@scenario
+async def test_no_number_of_an_event_has_its_readers_ask_in_frames_that_are_refused(r: TestRealm):
+    """One event of any key had all who read its topic sent away, again and again: each asked for those before it."""
+    broker = await r.broker()
+    alice, eve = await r.client("operator/alice"), r.identity("operator/eve")
+    raw, pen = await r.raw(eve.name, identity=eve), Pen(eve)
+    async with reading(await r.client("operator/bob"), "user/") as got:
+        raw.send(f.Publish(), pen.write("user/t", {"n": 1}).raw)
+        for number in (GREATEST_COUNT, 2**63 - 2):
+            pen.chain.sequence = number
+            raw.send(f.Publish(), pen.write("user/t", {"n": 2}).raw)
+        await until(lambda: broker._ingest.dropped == 2)
+        far = EventId(eve.name, 2**63 - 1, 2**63 - 1)
+        said = alice.emit(Draft("user/a", {}, cause=(far,)))
+        await said.acknowledged()
+        await got.until(lambda g: g.of("user/a"))
+        assert [one.event.id for one in await asyncio.wait_for(alice.fetch([far, said.id]), 10)] == [said.id]
+        assert got.reattached == []

@@ -16,6 +16,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, NotFoundError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.kinds.numbers import GREATEST_COUNT
 from dsmt.ports.bus import HistoryPage
 
 Parts = tuple[bytes, ...]
@@ -69,8 +70,9 @@ class Asking:
             return told, more
 
     async def fetch(self, ids: Sequence[EventId], opened: Callable[[bytes], SignedEvent]) -> list[SignedEvent]:
-        """Events of the history by id; what nobody believes any more is none of them."""
+        """Events of the history by id; what nobody believes any more is none of them, nor what no frame can ask for."""
         found: list[SignedEvent] = []
+        ids = [one for one in ids if max(one.incarnation, one.sequence) <= GREATEST_COUNT]
         for start in range(0, len(ids), f.FETCH_IDS):
             some: tuple[Any, ...] = tuple(tuple(one) for one in ids[start : start + f.FETCH_IDS])
             _, parts = await self._ask(f.Fetched, f.Fetch(id=self._number(), ids=some))

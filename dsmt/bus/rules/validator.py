@@ -24,7 +24,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.bus.rules.ahead import check_ahead
+from dsmt.bus.rules.ahead import check_ahead, is_beyond
 from dsmt.bus.rules.authority import check_revocation
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent, thing_of
@@ -123,7 +123,7 @@ class EventValidator:
             event = one.event
             if (event.source, event.incarnation, event.topic, event.type, event.version) != alike:
                 return None
-            if event.sequence != sequence:
+            if event.sequence != sequence or is_beyond(event):
                 return None
             sequence += 1
             if event.time > latest.event.time:
