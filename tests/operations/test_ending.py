@@ -52,10 +52,12 @@ def down(home: Home) -> ending.Down:
     return asyncio.run(asyncio.wait_for(ending.down(home), 30))
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "program"),
-    [("controllers", "c1", "controller"), ("nodes", "n1", "node_monitor")],
+PROGRAMS = pytest.mark.parametrize(
+    ("kind", "name", "program"), [("controllers", "c1", "controller"), ("nodes", "n1", "node_monitor")]
 )
+
+
+@PROGRAMS
 def test_down_names_whatever_of_dsmt_does_not_die(
     kind: str, name: str, program: str, home: Home, stuck: ProcessIdentity
 ) -> None:
@@ -64,10 +66,7 @@ def test_down_names_whatever_of_dsmt_does_not_die(
     assert is_alive(stuck)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "program"),
-    [("controllers", "c1", "controller"), ("nodes", "n1", "node_monitor")],
-)
+@PROGRAMS
 def test_a_realm_is_not_moved_while_one_of_its_programs_does_not_die(
     kind: str, name: str, program: str, home: Home, stuck: ProcessIdentity
 ) -> None:
