@@ -9,7 +9,7 @@ from dsmt.cli.printing import columns, fitted, one_line, page, table, word
 from dsmt.event.envelope import Event
 from dsmt.event.phrases import counted, quoted, speaker
 from dsmt.event.status import Shown
-from dsmt.operations.read.advice import is_undecided
+from dsmt.operations.read.controller_rows import is_undecided
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import is_problem
 from dsmt.operations.read.sight import Sight

@@ -6,7 +6,7 @@ import msgspec
 
 from dsmt.controllers.pinning import home_of, is_there
 from dsmt.event.reason import Reason
-from dsmt.operations.read.controller_rows import controller_rows, nobody_decides
+from dsmt.operations.read.controller_rows import is_undecided
 from dsmt.operations.read.sight import Sight
 from dsmt.spec import nodeset
 from dsmt.view import SlotEntry, SlotKey
@@ -28,12 +28,6 @@ def advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
             lossy = f"without its data: dsmt move {key} --accept-data-loss"
             return why if node is None else msgspec.structs.replace(why, next=f"dsmt node include {node}; {lossy}")
     return why
-
-
-def is_undecided(sight: Sight) -> bool:
-    """Whether there are controllers, and none of them is alive to act on anything."""
-    known = controller_rows(sight)
-    return bool(known) and nobody_decides(known)
 
 
 def logs_of_refused(key: SlotKey, entry: SlotEntry | None) -> str:

@@ -11,10 +11,9 @@ from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.kinds.source import KeeperReplaced, keeper_died
 from dsmt.event.phrases import another_certificate, some
 from dsmt.event.reason import Reason
-from dsmt.operations.read.advice import is_undecided
 from dsmt.operations.read.broker_rows import Broker, apart, withholding
 from dsmt.operations.read.certificates import ended_brokers
-from dsmt.operations.read.controller_rows import Controller, nobody_decides
+from dsmt.operations.read.controller_rows import Controller, is_undecided, nobody_decides
 from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.node_rows import Node, clock

@@ -62,6 +62,12 @@ def nobody_decides(found: Iterable[Controller]) -> bool:
     return not any(one.alive or one.in_doubt for one in found)
 
 
+def is_undecided(sight: Sight) -> bool:
+    """Whether there are controllers, and none of them is alive to act on anything."""
+    known = controller_rows(sight)
+    return bool(known) and nobody_decides(known)
+
+
 def _no_lag(*, alive: bool, in_doubt: bool, heard: bool) -> str | None:
     if in_doubt:
         return UNDECIDED

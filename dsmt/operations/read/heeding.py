@@ -29,7 +29,7 @@ from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import application, instances, is_behind, is_ready, is_wanted, living_holders
 from dsmt.operations.read.lasting import Lasting, has_failed, nothing_more
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.waiting import Waited, progress, until
+from dsmt.operations.read.waiting import Waited, progress, unheard_of, until
 from dsmt.operations.words.targets import Target, was_removed
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
@@ -116,7 +116,7 @@ class _Heeding:
     def far(self, sight: Sight) -> str:
         """How far it is."""
         if self._is_news(sight):
-            return _unknown(sight)
+            return unheard_of(sight)
         so_far = progress(sight, self._rows(sight), lambda row: self._is_done(sight, row))
         waits = (f"{key} {why}" for key in self._asked if (why := move_waits(sight, key, _entry(sight, key).move_asked)))
         return "; ".join([so_far, *islice(waits, 1)])
@@ -201,10 +201,6 @@ class _Heeding:
         """What some were not yet when it came to nothing, why it did, and that it did not for all."""
         others = "; what was asked of the others goes on" if len(keys) < len(self._asked) else ""
         return f"{name or ('they' if len(keys) > 1 else 'it')} {_were(keys)} {self.goal}{why}{others}"
-
-
-def _unknown(sight: Sight) -> str:
-    return f"broker {sight.broker} has not heard of it yet"
 
 
 def _key(name: str) -> SlotKey:
@@ -301,7 +297,7 @@ async def ended(
 
     def far(sight: Sight) -> str:
         if is_news(sight):
-            return _unknown(sight)
+            return unheard_of(sight)
         quiet = f"all that is known of it has ended; whether a node has more is known {BURIAL_MS / 1000:g} s after that"
         return f"left: {', '.join(left(sight))}" if left(sight) else quiet
 

@@ -31,7 +31,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.phrases import quoted
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.controller_rows import controller_rows, nobody_decides
+from dsmt.operations.read.controller_rows import is_undecided
 from dsmt.operations.read.decided import all_decided, all_there, unwanted
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances, is_behind, is_problem, is_ready, serves
@@ -117,8 +117,7 @@ async def until(
                 found = seen(sight)
                 if found is not None:
                     return found
-                known = controller_rows(sight)
-                nobody = ["no controller is alive"] if known and nobody_decides(known) else []
+                nobody = ["no controller is alive"] if is_undecided(sight) else []
                 now = "; ".join(nobody if far is None else [far(sight), *nobody])
                 if now != told:
                     tell(f"{unmet}: {now}")
@@ -128,6 +127,11 @@ async def until(
         said = f"{unmet} after {limit_s:g} s{so_far}; it goes on"
         raise TimedOutError("wait.timeout", said, next=f"{look} shows how far it is") from error
     raise TransportError("wait.ended", f"the connection ended, and {unmet}", next="try again")
+
+
+def unheard_of(sight: Sight) -> str:
+    """How far what is waited for is at a broker that does not know it yet (rule 6)."""
+    return f"broker {sight.broker} has not heard of it yet"
 
 
 def progress(sight: Sight, rows: Iterable[InstanceRow], met: Callable[[InstanceRow], bool]) -> str:
@@ -321,7 +325,7 @@ class _Settling:
         """How far it is."""
         entry = sight.view.services.get(self._applied.service)
         if entry is None or entry.spec is None or entry.spec.version < self._applied.revision:
-            return f"broker {sight.broker} has not heard of it yet"
+            return unheard_of(sight)
         ends = [f"{instance} is to end" for instance in unwanted(sight, self._target)]
         waits = [f"it waits until {row.instance} is started" for row in self._holding(sight)]
         so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
