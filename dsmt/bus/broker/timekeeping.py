@@ -86,7 +86,7 @@ class Timekeeper:
         wall_ms = self._clock.wall_ms()
         pulls_ms = wall_ms if self._time.is_followed else round(median((wall_ms, *others_ms)))
         self._time.seen(pulls_ms, self._clock.boottime())
-        is_far = abs(self.ahead_s) * 1000 > FAR_MS and not self._time.is_followed
+        is_far = self._time.ignores(self.ahead_s * 1000)
         if is_far != self._told_far:
             self._told_far = is_far
             self._tell(self._said())

@@ -52,12 +52,16 @@ class BrokerTime:
     @property
     def is_far(self) -> bool:
         """Whether the wall clock is so far off that it does not count."""
-        return abs(self._difference) > FAR_MS and not self._followed
+        return self.ignores(self._difference)
 
     @property
     def is_followed(self) -> bool:
         """Whether a clock that is far behind pulls, on an operator's word."""
         return self._followed
+
+    def ignores(self, ahead_ms: float) -> bool:
+        """Whether a clock that is so much ahead is too far off to count."""
+        return abs(ahead_ms) > FAR_MS and not self._followed
 
     def ahead_ms(self, wall_ms: int, now: float) -> float:
         """By how much a clock is ahead of realm time."""
