@@ -9,8 +9,8 @@ Rule 3: a slot that was told to end before its node has answered is placed anew 
 
 from __future__ import annotations
 
-from dsmt.controllers.context import UNKNOWN_MS
 from dsmt.controllers.rollout import Rollout
+from dsmt.controllers.unknown_words import UNKNOWN_MS
 from dsmt.event.kinds.instance import Status
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import State

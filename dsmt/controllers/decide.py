@@ -14,20 +14,13 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from dsmt.controllers.brake import LOOSE, Brake, brake
-from dsmt.controllers.context import waits_for_word
-from dsmt.controllers.copies import ends_until, may_work, works_beside
 from dsmt.controllers.intents import Decided
 from dsmt.controllers.node_failure import verdicts
-from dsmt.controllers.pinning import waits_for_home, waits_for_return
 from dsmt.controllers.plan import Plan
-from dsmt.controllers.replacing import Replacing
-from dsmt.controllers.rollout import Governing, Rollout
 from dsmt.controllers.service import decide_service
-from dsmt.event.hlc import rfc3339
-from dsmt.event.reason import Reason, reason
 from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
-from dsmt.view import Fleet, SlotEntry, SlotKey, View
+from dsmt.view import Fleet, View
 
 RULESET: Final = 42
 
@@ -83,62 +76,3 @@ def decide(
         if outcome.no_place:
             no_place.add(name)
     return Decided(tuple(intents), wakes, frozenset(look_at_all), frozenset(no_place), held, scope is None, left)
-
-
-def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
-    """Why a slot has no node that lives, or nothing is decided of it: a later word, the brake, or no place; else None."""
-    slot = fleet.view.slot(key)
-    governing = Governing(fleet)
-    known = governing.of(key)
-    if known is None:
-        return None
-    if slot is None or slot.fact is None or slot.fact.record.desired == "gone":
-        ends = None if slot is None or slot.record is None or ends_until(known, key) is None else slot.record.node
-        waits = None if ends is None else reason("wait.copy", node=ends, target=key)
-        return waits or waits_for_return(fleet, key, known.component, slot)
-    unknown = waits_for_word(fleet, slot, known.spec, known.chooser)
-    if unknown is not None:
-        return reason("wait.word", target=key, until=rfc3339(min(unknown.wakes)))
-    node = slot.fact.record.node
-    return waits_for_home(governing, key) or _waits_for_place(fleet, key, slot, known, node) or _keeps(key, known)
-
-
-def _keeps(key: SlotKey, known: Rollout) -> Reason | None:
-    """Why a slot keeps the revision that it has: what stands has failed in another one, or was stopped there by hand."""
-    code, index = ("rollout.held", known.held_in) if known.failed_in is None else ("rollout.failed", known.failed_in)
-    if known.kept is None or index is None:
-        return None
-    return reason(code, rev=f"r{known.spec.version}", instance=key._replace(index=index))
-
-
-def _waits_for_place(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout, node: str | None) -> Reason | None:
-    """Why a slot on a node, or on none, is not on another one; None where it need not be."""
-    if node is not None and not fleet.is_lost(node):
-        leaves = (
-            fleet.drain_of(node) is not None or slot.move_asked is not None or known.chooser.misfit_to_stay(node) is not None
-        )
-        return _copy_beside(fleet, key, slot, known, node) or _stops_first(key, slot, node) if leaves else None
-    if node is not None:
-        if Replacing(fleet).of(key) is None:
-            return None
-        held = brake(fleet)
-        if not held.allows(node):
-            return held.reason
-    avoid = () if node is None else (node,)
-    place = known.chooser.choose(key, avoid)
-    if place is None:
-        return known.chooser.reason(key, avoid)
-    return _copy_beside(fleet, key, slot, known, node, place)
-
-
-def _stops_first(key: SlotKey, slot: SlotEntry, node: str) -> Reason | None:
-    """That its node has not said yet that it has stopped it, to go elsewhere."""
-    fact = slot.fact
-    waits = fact is not None and fact.record.desired == "stopped" and not fact.record.held and may_work(slot, fact)
-    return reason("wait.copy", node=node, target=key) if waits else None
-
-
-def _copy_beside(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout, *these: str | None) -> Reason | None:
-    """That a slot waits for a copy on another node than these, if it may not run beside that."""
-    beside = works_beside(fleet, slot, *these) if known.rolls_in_place_only(slot) else None
-    return None if beside is None else reason("wait.copy", node=beside, target=key)

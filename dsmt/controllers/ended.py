@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from dsmt.controllers.context import UNKNOWN_MS, ComponentContext
+from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.plan import NOTHING, Outcome
+from dsmt.controllers.unknown_words import UNKNOWN_MS
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Slot
 from dsmt.event.status import State

@@ -17,7 +17,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.context import UNKNOWN_MS, ComponentContext, slot_intent, waits_for_word
+from dsmt.controllers.context import ComponentContext, slot_intent
 from dsmt.controllers.copies import may_work
 from dsmt.controllers.each_node import left_for
 from dsmt.controllers.ended import keeping_its_end
@@ -25,6 +25,7 @@ from dsmt.controllers.good import gone
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.left_data import left_by
 from dsmt.controllers.plan import LOOK_AT_ALL, NOTHING, Outcome, Plan
+from dsmt.controllers.unknown_words import UNKNOWN_MS, waits_for_word
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact

@@ -16,7 +16,6 @@ Rule 5: one of which no fact is known, of a service that is older than what the 
 from __future__ import annotations
 
 from dsmt.controllers.rollout import Governing
-from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Home, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.spec.records import ComponentSpec
@@ -76,27 +75,6 @@ def _is_older(service: ServiceEntry, than_ms: int) -> bool:
         return True
     facts = (service.spec, *(slot.fact for slot in service.slots.values()))
     return any(fact is not None and fact.time_ms < than_ms for fact in facts)
-
-
-def waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: SlotEntry | None) -> Reason | None:
-    """Why a slot of which no fact is known is placed nowhere yet (rule 5); None when it is."""
-    service = fleet.view.services[key.service]
-    until = may_return_until(fleet, service, component, slot)
-    return (
-        None
-        if until is None
-        else reason("wait.pinned", node="an unknown node", is_now=f"has until {rfc3339(until)} to come back", target=key)
-    )
-
-
-def waits_for_home(governing: Governing, key: SlotKey) -> Reason | None:
-    """Why a pinned slot is not running that is to run: its home is not there; None when it is."""
-    known = governing.of(key)
-    told = None if known is None else known.slot(key).record
-    if known is None or told is None or told.desired == "gone":
-        return None
-    home = known.home_of(key)
-    return None if home is None else away(known.fleet, key, home, known.component)
 
 
 def away(fleet: Fleet, key: SlotKey, home: Home, component: ComponentSpec) -> Reason | None:

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from dsmt.controllers.decide import waits_for
+from dsmt.controllers.pending import waits_for
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Home
 from dsmt.event.status import State

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from dsmt.controllers import placement
-from dsmt.controllers.decide import waits_for
+from dsmt.controllers.pending import waits_for
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.status import State
 from dsmt.view import Fleet

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from dsmt.controllers.decide import waits_for
+from dsmt.controllers.pending import waits_for
 from dsmt.controllers.replacing import Replacing
 from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dsmt.controllers.decide import waits_for
 from dsmt.controllers.left_data import DATA_MOST
+from dsmt.controllers.pending import waits_for
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Home
 from dsmt.event.records import from_data

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dsmt.controllers.context import UNKNOWN_MS
 from dsmt.controllers.echoes import ECHO_S
 from dsmt.controllers.offering import Offering
 from dsmt.controllers.resaying import LEFT_S, Resaying
+from dsmt.controllers.unknown_words import UNKNOWN_MS
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact

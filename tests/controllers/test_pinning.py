@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsmt.controllers.decide import waits_for
+from dsmt.controllers.pending import waits_for
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Home, Slot

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsmt.controllers.decide import waits_for
+from dsmt.controllers.pending import waits_for
 from dsmt.event.status import Layer, State
 from dsmt.view import Fleet
 

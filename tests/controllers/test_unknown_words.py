@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from dsmt.controllers.context import UNKNOWN_MS
-from dsmt.controllers.decide import waits_for
+from dsmt.controllers.pending import waits_for
+from dsmt.controllers.unknown_words import UNKNOWN_MS
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.kinds.slot import Hold

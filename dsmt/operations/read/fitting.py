@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from dsmt.controllers.decide import waits_for
-from dsmt.controllers.pinning import home_of, is_there, waits_for_home
+from dsmt.controllers.pending import waits_for, waits_for_home
+from dsmt.controllers.pinning import home_of, is_there
 from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
 from dsmt.errors import NotFoundError
 from dsmt.event.phrases import another_certificate, size_in_words

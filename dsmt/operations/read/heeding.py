@@ -24,7 +24,6 @@ from dsmt.errors import FailedError
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.phrases import person, quoted, some
 from dsmt.event.status import Shown
-from dsmt.operations.read.braked import move_waits
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import application, instances, is_behind, is_ready, is_wanted, living_holders
 from dsmt.operations.read.lasting import Lasting, has_failed, nothing_more
@@ -303,3 +302,20 @@ async def ended(
 
     unmet = f"{service} is not gone"
     return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=f"dsmt ps {service}", far=far, tell=tell)
+
+
+def move_waits(sight: Sight, key: SlotKey, to: str | None) -> str:
+    """Why an operator's move of a slot to a node (empty for any other) is not made now; empty where it can be, or none is.
+
+    A sentence without the slot, which is its subject.
+    """
+    known, entry = sight.governing.of(key), sight.view.slot(key)
+    node = None if entry is None or entry.record is None else entry.record.node
+    if to is None or known is None or node is None or node == to:
+        return ""
+    if to:
+        fault = known.chooser.misfit(to)
+        return "" if fault is None else f"goes to {to} once it can: {fault.says}"
+    if known.chooser.choose(key, (node,)) is not None:
+        return ""
+    return f"goes once there is another place: {known.chooser.reason(key, (node,)).message}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from dsmt.controllers.decide import waits_for
 from dsmt.controllers.left_data import data_of
+from dsmt.controllers.pending import waits_for
 from dsmt.controllers.pinning import home_of
 from dsmt.controllers.placement import Chooser
 from dsmt.event.kinds.slot import Slot

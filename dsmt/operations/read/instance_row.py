@@ -7,14 +7,14 @@ from typing import Final
 import msgspec
 
 from dsmt.agents.rules.supervision import step_after, tries_of
-from dsmt.controllers.pinning import is_replaced, waits_for_home
+from dsmt.controllers.pending import waits_for_brake, waits_for_home, waits_for_place
+from dsmt.controllers.pinning import is_replaced
 from dsmt.controllers.rollout import standing
 from dsmt.event.kinds.instance import STARTED, LastExit, Status
 from dsmt.event.phrases import in_retrospect, person
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.advice import advised
-from dsmt.operations.read.braked import waits_for_brake, waits_for_place
 from dsmt.operations.read.hearing import (
     UNHEARD,
     agent_failed,
@@ -302,7 +302,8 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
     as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
     there = spec is None or seen.state in _THERE or as_asked
     pinned = None if there else waits_for_home(sight.governing, key)
-    waits = pinned or waits_for_brake(sight, key, entry, node) or _waits_for_node(sight, node, seen)
+    braked = None if node is None else waits_for_brake(sight.fleet, sight.brake, key, node)
+    waits = pinned or braked or _waits_for_node(sight, node, seen)
     if waits is not None:
         return waits
     instance = None if node is None else entry.instances.get(node)
@@ -361,7 +362,7 @@ def _lost(sight: Sight, key: SlotKey, spec: ComponentSpec | None, node: str | No
         return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
     lost = reason("node.lost", node=node, time=rfc3339(since), evidence=in_retrospect(verdict.record.message))
     if spec is None or not spec.each_node:
-        waits = waits_for_place(sight, key, node)
+        waits = waits_for_place(sight.fleet, key, node)
         if waits is None:
             return lost
         return msgspec.structs.replace(waits, code=lost.code, message=f"{lost.message}; {waits.message}")

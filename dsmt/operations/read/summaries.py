@@ -8,10 +8,10 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.controllers.brake import acts_above
+from dsmt.controllers.replacing import Replacing
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.operations.read.alerting import Alert, Found, alerts
-from dsmt.operations.read.braked import to_replace
 from dsmt.operations.read.broker_rows import Broker, broker_rows
 from dsmt.operations.read.certificates import STAND_IN, in_use
 from dsmt.operations.read.controller_rows import Controller, controller_rows, nobody_decides
@@ -212,7 +212,7 @@ def brake(sight: Sight) -> Brake:
     return Brake(
         on=stands.on,
         held=stands.held,
-        silent=list(stands.silent) or to_replace(sight),
+        silent=list(stands.silent) or _to_replace(sight),
         total=total,
         acts_above=acts_above(total),
         by=person(fact.record.by) if fact is not None and held else None,
@@ -304,3 +304,9 @@ def _realm_state(
     if not well or brake_on or not certs_ok:
         return "degraded"
     return "starting" if any(one.state == "starting" for one in of_services) else "ok"
+
+
+def _to_replace(sight: Sight) -> list[str]:
+    """The nodes that are dead by silence and have something that is replaced elsewhere."""
+    replacing = Replacing(sight.fleet)
+    return sorted(node for node in sight.view.silenced if replacing.any_of(node))

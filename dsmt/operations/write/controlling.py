@@ -21,8 +21,7 @@ from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import quoted
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
-from dsmt.operations.read.braked import move_waits
-from dsmt.operations.read.heeding import Asked, asked_of
+from dsmt.operations.read.heeding import Asked, asked_of, move_waits
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.node_rows import find_node
