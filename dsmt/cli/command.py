@@ -102,7 +102,7 @@ class CliContext:
             from dsmt.event.phrases import some  # noqa: PLC0415 - the same
             from dsmt.operations.connection import PATIENCE_S, while_let_in  # noqa: PLC0415 - the same
             from dsmt.operations.local.home import is_up  # noqa: PLC0415 - the same
-            from dsmt.operations.read.sight import SLOW  # noqa: PLC0415 - the same
+            from dsmt.operations.read.patience import SLOW  # noqa: PLC0415 - the same
             from dsmt.system.files import DiskFiles  # noqa: PLC0415 - the same
 
             operator, reached, waits_s = home.operator(), None, PATIENCE_S

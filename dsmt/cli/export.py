@@ -16,7 +16,7 @@ from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import BEGINS, Exported, is_history
 from dsmt.operations.offline.history import export as write_history
-from dsmt.operations.read.sight import patience
+from dsmt.operations.read.patience import patience
 from dsmt.operations.words.patterns import some_topic
 
 READ_S = 3600.0

@@ -18,7 +18,8 @@ from dsmt.operations.local.certificates import learn
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.sight import Sight, look, patience
+from dsmt.operations.read.patience import patience
+from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.summaries import Service
 from dsmt.operations.read.summaries import service as of_service
 from dsmt.operations.read.summaries import status as of_realm

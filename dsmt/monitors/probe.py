@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from dsmt.errors import DsmtError, TransportError, UnusableEventError
 from dsmt.event.addresses import host_port
+from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeAttributes, Probe
 from dsmt.event.records import from_data, readable, to_data
@@ -28,7 +29,7 @@ from dsmt.ports.bus import Arrived, Bus, Delivery, Draft, Interest
 from dsmt.ports.clock import Clock
 from dsmt.ports.datagrams import Datagrams, Endpoint
 from dsmt.ports.entropy import Entropy
-from dsmt.ports.listening import listen
+from dsmt.ports.listening import arrivals, listen
 from dsmt.trust.keys import Key, verify
 from dsmt.trust.probing import NONCE_BYTES, Answered, answer, answered, request
 from dsmt.trust.proven import Verify
@@ -142,13 +143,13 @@ class Prober:
 
     async def _find(self, node: str) -> _Place | None:
         """Where its monitor answers, as it said last: it says nothing while it is not heard. None if it has not said so."""
-        interest, found = Interest((f"node/{node}/attributes",), conflate=True, signals=False, follow=False), None
+        interest, said = (
+            Interest((f"node/{node}/attributes",), conflate=True, signals=False, follow=False),
+            list[SignedEvent](),
+        )
         with suppress(DsmtError):
-            async with self._bus.subscribe(interest) as batches:
-                async for batch in batches:
-                    for delivery in batch:
-                        found = _place(delivery) or found
-        return found
+            said = await arrivals(self._bus, interest)
+        return next((place for one in reversed(said) if (place := _place(one)) is not None), None)
 
     async def _once(self, node: str, at: _Place | None) -> Probe:
         """One probe."""
@@ -188,13 +189,11 @@ class Prober:
         )
 
 
-def _place(delivery: Delivery) -> _Place | None:
-    if not isinstance(delivery, Arrived):
-        return None
-    said = readable(NodeAttributes, delivery.signed.event.data)
+def _place(signed: SignedEvent) -> _Place | None:
+    said = readable(NodeAttributes, signed.event.data)
     if said is None or said.udp_port is None:
         return None
-    return _Place(host_port(said.address, said.udp_port), delivery.signed.key_id)
+    return _Place(host_port(said.address, said.udp_port), signed.key_id)
 
 
 def _failed(why: str) -> Probe:

@@ -8,7 +8,7 @@ from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.operations.read.alerting import Found, alerts
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.node_rows import node_rows
-from dsmt.operations.read.sight import KeeperDeath
+from dsmt.operations.read.passing import KeeperDeath
 from dsmt.operations.read.summaries import status
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName

@@ -13,7 +13,8 @@ from dsmt.event.kinds.broker import BrokerNotice, Withheld
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.topic import matches
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.sight import Passing, Sight, look
+from dsmt.operations.read.passing import Passing
+from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling, removing
 from dsmt.operations.write.controlling import following

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dsmt.ports.bus import Arrived, BusReader, Interest, Start
+from dsmt.ports.bus import BusReader, Interest, Start
+from dsmt.ports.listening import arrivals
 
 
 async def record(bus: BusReader) -> bytes:
     """Every event that the broker holds, in the order of its store."""
-    raws: list[bytes] = []
-    async with bus.subscribe(Interest(("/",), start=Start.HISTORY, since=0, follow=False)) as deliveries:
-        async for batch in deliveries:
-            raws += [delivery.signed.raw for delivery in batch if isinstance(delivery, Arrived)]
-    return b"".join(raws)
+    return b"".join(one.raw for one in await arrivals(bus, Interest(("/",), start=Start.HISTORY, since=0, follow=False)))

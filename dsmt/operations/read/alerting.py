@@ -18,8 +18,9 @@ from dsmt.operations.read.holding import is_to_leave
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.node_rows import Node, clock
 from dsmt.operations.read.outside import NO_CERTIFICATES, Outside, Used, twice
+from dsmt.operations.read.passing import KEEPER_MS
 from dsmt.operations.read.revisions import Refused
-from dsmt.operations.read.sight import KEEPER_MS, Sight
+from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import off_by, span
 from dsmt.trust.certificate import Certificate

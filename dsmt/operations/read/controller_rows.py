@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from dsmt.operations.read.sight import CONTROLLER_EACH_S, Sight
+from dsmt.operations.read.passing import CONTROLLER_EACH_S
+from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.names import natural
 
 UNDECIDED: Final = "its broker was lost a moment ago: whether it is alive is not known yet"

@@ -29,12 +29,14 @@ from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.node_rows import find_node
 from dsmt.operations.read.outside import revoked
 from dsmt.operations.read.overruled import overruled
-from dsmt.operations.read.sight import Sight, look, look_at, patience
+from dsmt.operations.read.patience import patience
+from dsmt.operations.read.sight import Sight, look, look_at
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import milliseconds
-from dsmt.ports.bus import Arrived, BusReader, Interest, Start
+from dsmt.ports.bus import BusReader, Interest, Start
+from dsmt.ports.listening import arrivals
 from dsmt.trust.store import TrustStore
 from dsmt.view import SlotKey
 
@@ -137,8 +139,8 @@ async def _downs(bus: BusReader, sight: Sight, target: str) -> list[SignedEvent]
             return []
         source, placed_ms, since_ms = f"node/{row.node}", slot.fact.time_ms, milliseconds(row.since)
     interest = Interest((f"{source}/down",), start=Start.HISTORY, since=placed_ms, conflate=True, follow=False)
-    async with patience("what was taken down"), bus.subscribe(interest) as batches:
-        said = [one.signed async for batch in batches for one in batch if isinstance(one, Arrived)]
+    async with patience("what was taken down"):
+        said = await arrivals(bus, interest)
     last, began_ms = max(said, key=lambda one: one.event.time, default=None), _incarnation(sight, source)
     if last is None or last.event.time_ms > began_ms:
         return [] if last is None else [last]

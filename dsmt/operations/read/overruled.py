@@ -14,7 +14,8 @@ from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
 from dsmt.event.slots import SlotKey
-from dsmt.operations.read.sight import Sight, ever_said
+from dsmt.operations.read.facts import ever_said
+from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import BusReader

@@ -18,8 +18,9 @@ from dsmt.event.order import newer
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
 from dsmt.event.status import State
+from dsmt.operations.read.facts import ever_said
 from dsmt.operations.read.revisions import refused
-from dsmt.operations.read.sight import Sight, ever_said
+from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import LISTS, no_service
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import BusReader

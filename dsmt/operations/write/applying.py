@@ -18,6 +18,7 @@ from dsmt.errors import NotFoundError, UnusableEventError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data
 from dsmt.operations.read.instances import instances, is_ready
+from dsmt.operations.read.patience import patience
 from dsmt.operations.read.planning import (
     ApplyPlan,
     Difference,
@@ -30,7 +31,7 @@ from dsmt.operations.read.planning import (
     plan_id,
 )
 from dsmt.operations.read.revisions import following, overtaken, refused
-from dsmt.operations.read.sight import Sight, look, patience
+from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.read.whatif import WhatIf, what_if
 from dsmt.operations.words.targets import Target, no_service

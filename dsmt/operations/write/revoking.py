@@ -34,8 +34,10 @@ from dsmt.event.phrases import some
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.certificates import in_use
+from dsmt.operations.read.facts import retained
+from dsmt.operations.read.patience import patience
 from dsmt.operations.read.revisions import earlier
-from dsmt.operations.read.sight import look, patience, retained
+from dsmt.operations.read.sight import look
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft

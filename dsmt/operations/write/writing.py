@@ -13,7 +13,8 @@ from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.records import to_data
 from dsmt.operations.read.overruled import overruled_on
-from dsmt.operations.read.sight import Sight, patience
+from dsmt.operations.read.patience import patience
+from dsmt.operations.read.sight import Sight
 from dsmt.ports.bus import Ack, Bus, Draft, Emission
 from dsmt.view import View
 
