@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dsmt.cli.command import CliContext, command, reason_option
+from dsmt.cli.command import command, reason_option
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, one_line, page
 from dsmt.cli.screens import idle, overruled
 from dsmt.event.phrases import quoted

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import CliContext, command, reason_option, yes_option
+from dsmt.cli.command import command, reason_option, yes_option
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import brokers

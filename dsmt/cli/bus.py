@@ -6,7 +6,8 @@ import asyncio
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.errors import InputError
 from dsmt.event.phrases import counted

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from dsmt.cli.command import CliContext, command, reason_option, yes_option
+from dsmt.cli.command import command, reason_option, yes_option
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, table, warn
 from dsmt.cli.printing import show as show_text
 from dsmt.cli.screens import NONE

@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from dsmt.cli import screens
-from dsmt.cli.command import CliContext, Count, among, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.command import Count, among, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.context import CliContext
 from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import document, one_line, page, warn

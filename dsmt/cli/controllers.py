@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.cert import tell_left
-from dsmt.cli.command import CliContext, command, reason_option, yes_option
+from dsmt.cli.command import command, reason_option, yes_option
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.errors import InputError
 from dsmt.event.phrases import counted

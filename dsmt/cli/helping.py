@@ -6,7 +6,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from dsmt.cli import COMMANDS
-from dsmt.cli.command import CliContext, among, command
+from dsmt.cli.command import among, command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, show
 from dsmt.errors import InputError
 from dsmt.operations.words.topics import EXAMPLES, TOPICS

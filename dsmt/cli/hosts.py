@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.joining import label_option, labels_of
 from dsmt.cli.printing import columns, document, fitted, one_line, send
 from dsmt.errors import FailedError, InputError

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import click
 from msgspec.structs import replace
 
-from dsmt.cli.command import CliContext, command, reason_option, seconds
+from dsmt.cli.command import command, reason_option, seconds
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, show, table, warn
 from dsmt.errors import InputError, RefusedError
 from dsmt.operations.connection import Connection

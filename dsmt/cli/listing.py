@@ -7,7 +7,8 @@ import sys
 import click
 
 from dsmt.cli import member_screens, screens
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.errors import InputError

@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.command import Count, command
+from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, revision_number
 from dsmt.cli.printing import line
 from dsmt.cli.while_read import while_read

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import click
 import msgspec
 
-from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.command import Count, command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, warn
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TransportError
 from dsmt.event.phrases import counted, some

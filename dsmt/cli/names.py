@@ -12,7 +12,7 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from dsmt.cli.command import CliContext
+from dsmt.cli.context import CliContext
 from dsmt.errors import UNDECODABLE, InputError
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from dsmt.cli import member_screens
-from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
+from dsmt.cli.command import command, reason_option, seconds, yes_option
+from dsmt.cli.context import CliContext
 from dsmt.cli.hosts import added, clear, ended_here, forgotten
 from dsmt.cli.names import NODE, remember
 from dsmt.cli.printing import document, one_line, warn

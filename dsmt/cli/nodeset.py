@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from dsmt.cli import screens
-from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.command import command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import document, one_line, page, table, warn
 from dsmt.cli.printing import show as show_text

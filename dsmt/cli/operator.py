@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from dsmt.cli.cert import date
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.operations.local import operators
 from dsmt.operations.local.lock import alone

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from dsmt.cli import screens
-from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
+from dsmt.cli.command import command, reason_option, seconds, wait_option
+from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, revision_number
 from dsmt.cli.printing import document, page, show, table, warn
 from dsmt.event.phrases import counted

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.cli.verify import read_with_trust, told
 from dsmt.controllers.decide import RULESET

@@ -23,7 +23,8 @@ import msgspec
 from click.shell_completion import CompletionItem, shell_complete
 
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
-from dsmt.cli.command import CliContext, common_options
+from dsmt.cli.command import common_options
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import UNWRITTEN, Escaping, one_line
 from dsmt.errors import DsmtError, FailedError, RefusedError, incomplete, leaves
 

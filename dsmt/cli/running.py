@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import warn
 from dsmt.errors import NotFoundError
 from dsmt.operations.local import machine

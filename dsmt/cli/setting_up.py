@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.version import __version__
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
+from dsmt.cli.command import command, reason_option, seconds, wait_option
+from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import document, one_line, page, show, warn
 from dsmt.errors import FailedError, TimedOutError

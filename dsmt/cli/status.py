@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from dsmt.cli import screens, service_screen
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.event.phrases import some

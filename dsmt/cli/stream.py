@@ -11,7 +11,8 @@ import click
 from msgspec.structs import replace
 
 from dsmt.cli import event_lines
-from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.command import Count, command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import columns, document, fitted, line, send_bytes, warn
 from dsmt.cli.while_read import while_read
 from dsmt.errors import InputError

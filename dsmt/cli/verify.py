@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, one_line
 from dsmt.errors import InputError, NotFoundError, unreadable
 from dsmt.event.phrases import counted

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import command
+from dsmt.cli.context import CliContext
 from dsmt.cli.names import NODE
 from dsmt.cli.plan_screen import screens
 from dsmt.cli.printing import document, page, show, table

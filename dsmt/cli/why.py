@@ -7,7 +7,8 @@ from typing import Final
 
 import click
 
-from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.command import Count, command
+from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import columns, document, one_line, page, table
 from dsmt.cli.why_screen import screen

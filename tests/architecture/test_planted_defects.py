@@ -196,7 +196,7 @@ def test_a_planted_command_that_writes_where_it_may_only_read_is_found(tmp_path,
     mypy = pytest.importorskip("mypy.api", reason="make lint brings it")
     planted = tmp_path / "planted.py"
     planted.write_text(f"""
-from dsmt.cli.command import CliContext
+from dsmt.cli.context import CliContext
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.write import clocks
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.cli.command import CliContext
+from dsmt.cli.context import CliContext
 from dsmt.cli.root import main
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import init

@@ -175,7 +175,7 @@ def test_a_disk_that_is_read_only_is_not_said_to_lack_a_mode(
     def home(_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/realm.cbor")
 
-    monkeypatch.setattr("dsmt.cli.command.CliContext.home", home)
+    monkeypatch.setattr("dsmt.cli.context.CliContext.home", home)
     assert main(["status"]) == RefusedError.exit
     said = "dsmt: /home/realm.cbor: read-only file system. Next: have that disk writable again"
     assert capsys.readouterr().err.startswith(said)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dsmt.cli import export
-from dsmt.cli.command import CliContext
+from dsmt.cli.context import CliContext
 from dsmt.cli.root import main
 from dsmt.errors import FailedError
 from dsmt.operations.offline.history import Exported

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from dsmt.cli import COMMANDS, Group
-from dsmt.cli.command import CliContext
+from dsmt.cli.context import CliContext
 from dsmt.cli.names import FILE, remember
 from dsmt.cli.root import main, root
 from dsmt.errors import InputError

@@ -139,7 +139,7 @@ def test_who_stops_waiting_for_a_drain_or_a_rollback_hears_it_too(
 
 def test_a_no_ends_with_one_and_says_that_nothing_was_done(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("click.confirm", lambda *_, **__: False)
-    monkeypatch.setattr("dsmt.cli.command.print", lambda _: None, raising=False)
+    monkeypatch.setattr("dsmt.cli.context.print", lambda _: None, raising=False)
     for command in ("remove web", "scale web 100000"):
         code, told = run(*command.split(), home=made, terminal=True)
         assert told == f"dsmt: web is not {command.split()[0]}d: the answer was no\n"
@@ -188,7 +188,7 @@ def test_down_says_whose_end_it_waits_for_when_that_takes_long(
     async def down(_home: Any, *, run: Any, waits: Any, ends: Callable[[str], None]) -> None:
         del run, waits
         said = asyncio.Event()
-        monkeypatch.setattr("dsmt.cli.command.send", lambda _, text: (sent.append(text), said.set()))
+        monkeypatch.setattr("dsmt.cli.context.send", lambda _, text: (sent.append(text), said.set()))
         for who in ("the controllers", "the services"):  # the first has ended before that is worth a word
             ends(who)
         with suppress(TimeoutError):
@@ -196,7 +196,7 @@ def test_down_says_whose_end_it_waits_for_when_that_takes_long(
                 await said.wait()
         raise TransportError("link.lost", "all was done")
 
-    monkeypatch.setattr("dsmt.cli.command.QUIET_S", 0.05)
+    monkeypatch.setattr("dsmt.cli.context.QUIET_S", 0.05)
     monkeypatch.setattr("dsmt.operations.local.ending.down", down)
     assert run("down", *more, home=made)[0] == AWAY
     assert sent == ([] if more else ["waiting for the end of the services\n"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.cli.command import CliContext
+from dsmt.cli.context import CliContext
 from dsmt.cli.joining import labels_of
 from dsmt.cli.root import main
 from dsmt.errors import TransportError
@@ -93,7 +93,7 @@ def test_the_last_node_that_takes_instances_is_drained_after_a_yes_where_somethi
 
     monkeypatch.setattr("dsmt.cli.node.last_node", last_node)
     monkeypatch.setattr("dsmt.cli.node.set_mode", gone_on)
-    monkeypatch.setattr("dsmt.cli.command.print", lambda _: None, raising=False)
+    monkeypatch.setattr("dsmt.cli.context.print", lambda _: None, raising=False)
     monkeypatch.setattr("click.confirm", lambda *_, **__: False)
     assert run("node", "drain", "n1", home=made, terminal=terminal) == (code, said)
     assert run("node", "drain", "n1", "--yes", home=made) == (AWAY, "dsmt: gone on\n")

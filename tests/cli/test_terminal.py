@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from dsmt.cli import event_lines, member_screens, screens, service_screen
-from dsmt.cli.command import CliContext
+from dsmt.cli.context import CliContext
 from dsmt.cli.logs import written
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import screens as plan_screens

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from dsmt.errors import FailedError, TimedOutError, TransportError
+from dsmt.event.kinds.slot import SlotControl
+from dsmt.event.slots import SlotKey
 from dsmt.event.status import State
 from dsmt.operations.read import heeding, lasting, waiting
-from dsmt.operations.read.heeding import Asked
+from dsmt.operations.read.heeding import Asked, asked_of
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.telling import Tell
 from tests.controllers.build import Realm, key, web
@@ -244,3 +246,22 @@ def test_what_a_broker_has_not_heard_of_yet_is_neither_removed_nor_gone(
     with pytest.raises(TransportError, match=f"{unmet} gone"):
         wait(ended, tell=told.append)
     assert [text.rpartition(": ")[2] for text in told] == ["broker b1 has not heard of it yet"] * 2
+
+
+def test_nothing_is_wanted_no_more_where_a_broker_knows_an_earlier_revision_alone(
+    ready: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready.apply(web(3))
+    ready.settle(seconds=1)
+    third, told = SlotKey("web", "app", 2), list[str]()
+    words = {str(third): asked_of(sight(ready), third, SlotControl(restart=1), 1)}
+    behind = Realm("n1", "n2", "n3")
+    behind.apply(web(2))
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        yield sight(behind)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    with pytest.raises(TransportError, match="the connection ended, and web is not restarted and ready"):
+        wait(heeding.heeded, WEB, "restart", words, tell=told.append)
+    assert [text.rpartition(": ")[2] for text in told] == ["broker b1 has not heard of it yet"]

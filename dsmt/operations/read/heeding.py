@@ -29,7 +29,7 @@ from dsmt.operations.read.instances import application, instances, is_behind, is
 from dsmt.operations.read.lasting import Lasting, has_failed, nothing_more
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Waited, progress, unheard_of, until
-from dsmt.operations.words.targets import Target, was_removed
+from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
 from dsmt.view import SlotEntry, SlotKey
@@ -43,9 +43,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What stands of one instance by a command: by its word or, where it had none to say of it, by the word before.
 
     `version` is that word's, 0 for none; `restart` and `move_number` are the numbers in it. `generation` and `attempt` are
-    of the try that its program was at.
+    of the try that its program was at; `spec` is the epoch and the version of what stood of its service.
     """
 
+    spec: tuple[int, int]
     version: int
     held: bool
     restart: int
@@ -59,6 +60,7 @@ def asked_of(sight: Sight, key: SlotKey, will: SlotControl, version: int) -> Ask
     entry = sight.slot(key)
     said = entry.status
     return Asked(
+        spec=_spec(sight, key.service),
         version=version,
         held=will.hold is not None,
         restart=will.restart,
@@ -121,9 +123,8 @@ class _Heeding:
         return "; ".join([so_far, *islice(waits, 1)])
 
     def _is_news(self, sight: Sight) -> bool:
-        """Whether the broker has heard nothing of the service yet (rule 4)."""
-        service = self._target.service
-        return service not in sight.view.services and not was_removed(sight.view, service)
+        """Whether the broker has not heard yet of the service as it was when this was asked (rule 4)."""
+        return any(_spec(sight, self._target.service) < one.spec for one in self._asked.values())
 
     def _rows(self, sight: Sight) -> list[InstanceRow]:
         self._check_wanted(sight)
@@ -200,6 +201,13 @@ class _Heeding:
         """What some were not yet when it came to nothing, why it did, and that it did not for all."""
         others = "; what was asked of the others goes on" if len(keys) < len(self._asked) else ""
         return f"{name or ('they' if len(keys) > 1 else 'it')} {_were(keys)} {self.goal}{why}{others}"
+
+
+def _spec(sight: Sight, service: str) -> tuple[int, int]:
+    """The epoch of a service, and the version of what stands of it: 0 where nothing does."""
+    entry = sight.view.services.get(service)
+    spec = None if entry is None else entry.spec
+    return sight.view.epoch(f"service/{service}/spec"), 0 if spec is None else spec.version
 
 
 def _key(name: str) -> SlotKey:
