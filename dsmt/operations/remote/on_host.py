@@ -37,6 +37,8 @@ FULL: Final = ("No space left on device", "Errno 28", "Disk quota exceeded", "Er
 BUSY_S: Final = 120.0
 """How long the next one waits for whoever is at work."""
 AGAIN_S: Final = 0.1
+SYSTEMD_S: Final = 300.0
+"""How long systemd may take for one word: it waits for 90 s for what does not end, and kills it then."""
 
 
 class Installation:
@@ -180,13 +182,13 @@ class Installation:
             if former and unit.stem == NODE_UNIT:  # begun anew below, in its own process
                 again = False
             for name in names:
-                run(["systemctl", "enable", "--quiet", unit.stem + name])
-                run(["systemctl", "restart" if again else "start", unit.stem + name])
+                systemctl("enable", "--quiet", unit.stem + name)
+                systemctl("restart" if again else "start", unit.stem + name)
         if former:
             self._run("upgrade")
         if former & self._managers():  # an earlier dsmt cannot do so
             for name in self.nodes:
-                run(["systemctl", "restart", NODE_UNIT + name])
+                systemctl("restart", NODE_UNIT + name)
             deadline = time.monotonic() + RESTARTED_S
             while former & self._managers() and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -199,7 +201,7 @@ class Installation:
         for unit in changed:
             _write(unit, known[unit])
         if changed or newer:  # who wrote them may have been cut off before this
-            run(["systemctl", "daemon-reload"])
+            systemctl("daemon-reload")
         return changed
 
     def _run(self, *words: str) -> None:
@@ -217,7 +219,7 @@ class Installation:
         for unit, _, _ in self.units if self.systemd else ():
             if unit.exists():
                 unit.unlink()
-                run(["systemctl", "daemon-reload"])
+                systemctl("daemon-reload")
         self._discard(self.home)
         self._forget_prefix(self._made(), all_of_it=True)
         return {"nodes": nodes}
@@ -226,7 +228,7 @@ class Installation:
         """End what runs here; systemd, where it is that keeps it, is told by this verb."""
         for unit, _, names in self.units if self.systemd else ():
             for name in names if unit.exists() else ():
-                run(["systemctl", *verb, "--quiet", unit.stem + name])
+                systemctl(*verb, "--quiet", unit.stem + name)
         if (self.home / "realm.cbor").exists():
             found = sorted(self.prefix.glob("*/bin/dsmt"), key=lambda dsmt: (dsmt.parents[1] / "complete").exists())
             if not found:
@@ -306,11 +308,25 @@ def turn() -> int:
             return descriptor
 
 
-def run(argv: list[str], *, given: str = "", keeps: int = -1) -> str:
-    """Run a command, which has the descriptor `keeps`, to its end; what it printed. Raises `HostError` with what it said."""
+def systemctl(*words: str) -> None:
+    """Have systemd do something. Raises `HostError`, also where it has not after `SYSTEMD_S`: it goes on with it."""
+    try:
+        run(["systemctl", *words], limit_s=SYSTEMD_S)
+    except subprocess.TimeoutExpired:
+        said = f"systemctl {' '.join(words)} has not ended after {SYSTEMD_S:g} s"
+        raise HostError("host.command", said, "systemctl list-jobs there shows what it waits for; then try again") from None
+
+
+def run(argv: list[str], *, given: str = "", keeps: int = -1, limit_s: float | None = None) -> str:
+    """Run a command, which has the descriptor `keeps`, to its end; what it printed.
+
+    Raises `HostError` with what it said, and `TimeoutExpired` where it lasts for longer than `limit_s`.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_", "DSMT_"))}
     fds = () if keeps < 0 else (keeps,)
-    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, env=clean, pass_fds=fds)
+    done = subprocess.run(
+        argv, input=given, capture_output=True, text=True, check=False, env=clean, pass_fds=fds, timeout=limit_s
+    )
     if done.returncode == 0:
         return done.stdout
     text = (done.stderr or done.stdout).strip()

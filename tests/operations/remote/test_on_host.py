@@ -307,3 +307,16 @@ def test_what_runs_is_ended_by_a_program_that_is_whole(tmp_path: Path, monkeypat
     (one.home / "realm.cbor").write_bytes(ROOT)
     one.remove()
     assert ran == [f"{one.prefix}/a/bin/dsmt"]
+
+
+def test_a_systemd_that_does_not_answer_is_told_and_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = tmp_path / "systemctl"
+    stuck.write_text("#!/bin/sh\nexec sleep 60\n")
+    stuck.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(on_host, "SYSTEMD_S", 0.1)
+    with pytest.raises(HostError) as caught:
+        on_host.systemctl("start", "dsmt-node@n1")
+    assert caught.value.told["message"] == "systemctl start dsmt-node@n1 has not ended after 0.1 s"
