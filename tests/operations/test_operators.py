@@ -88,3 +88,26 @@ def test_where_the_disk_takes_no_more_no_half_of_a_home_is_left(
     with pytest.raises(OSError, match="No space left"):
         operators.add(home, "bob", tmp_path / "bob", now())
     assert not (tmp_path / "bob").exists()
+    assert not (tmp_path / ".bob.new").exists()
+    assert known(home, "operator/bob") == []
+
+
+@pytest.mark.parametrize("step", ["write_secret", "note", "rename"])
+def test_who_is_killed_over_a_home_is_given_the_same_command_again_and_no_key_is_unknown(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed(*_: Any) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as at:
+        at.setattr(*((Path, "rename") if step == "rename" else (operators, step)), killed)
+        with pytest.raises(KilledError):
+            operators.add(home, "bob", tmp_path / "bob", now())
+    left = {Home(path.parents[1]).operator().key.key_id.hex() for path in tmp_path.rglob("operator/identity")}
+    assert left - {home.operator().key.key_id.hex()} <= {one.key for one in known(home, "operator/bob")}
+    done = operators.add(home, "bob", tmp_path / "bob", now())
+    assert done.key in {one.key for one in known(home, "operator/bob")}
+    assert not (tmp_path / ".bob.new").exists()

@@ -1,7 +1,9 @@
 """Operators: each person has a key of their own, and a home in which the command line finds it.
 
 Rule 1: a further operator's home is made where the root key is, and brought to that person; that key is nowhere else.
-Rule 2: the certificate stays here, too. So a key that has said nothing yet is known, and ends with its name.
+Rule 2: the certificate stays here, too. So a key that has said nothing yet is known, and ends with its name. It is noted
+    before there is a home with the key: one that was noted and never given is told rather than one given and not told.
+Rule 3: a home is there whole or not at all: who is killed over it is given the same command again.
 """
 
 from __future__ import annotations
@@ -39,17 +41,21 @@ def add(home: Home, name: str, into: Path, now: Dated) -> Added:
     if not re.fullmatch(NAME, name):
         said = f"{name!r} is not a name for an operator: at most 40 of a-z, 0-9, `-`"
         raise InputError("home.part", said, next="name it another way, as in bob or anna-2")
-    root, realm, made = home.root_key(), home.realm(), Home(into)
+    root, realm = home.root_key(), home.realm()
     if into.exists():
         raise RefusedError("home.taken", f"{into} is there already", next="name another directory: --into DIR")
     identity = issue(root, f"operator/{name}", now_s=now.now_s)
-    into.mkdir(parents=True, mode=0o700)
+    half = Home(into.with_name(f".{into.name}.new"))
+    shutil.rmtree(half.root, ignore_errors=True)
+    noted_at = note(home, identity)
     try:
-        write_secret(made.operator_file, dump(identity))
-        realm.write(into)
-        note(home, identity)
+        half.root.mkdir(parents=True, mode=0o700)
+        write_secret(half.operator_file, dump(identity))
+        realm.write(half.root)
+        half.root.rename(into)
     except OSError:
-        shutil.rmtree(into, ignore_errors=True)
+        shutil.rmtree(half.root, ignore_errors=True)
+        noted_at.unlink(missing_ok=True)
         raise
     return Added(
         name=identity.name,
@@ -59,10 +65,11 @@ def add(home: Home, name: str, into: Path, now: Dated) -> Added:
     )
 
 
-def note(home: Home, operator: Identity) -> None:
-    """Keep an operator's certificate here (rule 2)."""
-    name = operator.name.partition("/")[2]
-    write_secret(home.operators / f"{name}.{operator.key.key_id.hex()}", operator.chain[0].raw)
+def note(home: Home, operator: Identity) -> Path:
+    """Keep an operator's certificate here (rule 2); where."""
+    place = home.operators / f"{operator.name.partition('/')[2]}.{operator.key.key_id.hex()}"
+    write_secret(place, operator.chain[0].raw)
+    return place
 
 
 def noted(home: Home) -> Iterator[bytes]:
