@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.burst import RUN_EVENTS, parts_of
+from dsmt.event import codec
+from dsmt.event.burst import RUN_BYTES, RUN_EVENTS, content_of, parts_of, raws_of
 from dsmt.event.codec import decode, decode_part, events_in, prepare, protected_header, seal, sign_burst, sign_bursts
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.event.merkle import root, tree
@@ -75,6 +76,16 @@ def test_what_is_in_another_order_or_of_several_bursts_keeps_its_order():
     a, b, alone = seal(events(3), KEY), seal(events(5), KEY), seal(events(1), KEY)
     mixed = [a[2], a[0], a[1], alone[0], *b, a[1]]
     assert read(parts_of(sealed(mixed))) == mixed
+
+
+def test_what_is_held_is_given_alone_and_read_as_it_was_signed():
+    a, alone, b = seal(events(3), KEY), seal(events(1), KEY), seal(events(2), KEY)
+    mixed = [*a[:2], *alone, *b, a[2]]
+    assert raws_of(sealed(mixed)) == [one.raw for one in mixed]
+    assert list(map(codec.read, sealed(mixed))) == mixed
+    assert [one.leaf for one in map(codec.read, sealed(mixed))] == [one.leaf for one in mixed]
+    assert content_of(a[1].sealed) == a[1].sealed.body
+    assert content_of(alone[0].sealed) == alone[0].sealed
 
 
 def test_a_member_alone_is_equal_to_itself_in_its_run():
@@ -173,6 +184,13 @@ def test_a_run_of_more_leaves_than_it_is_worth_is_refused(kept):
     with pytest.raises(UnusableEventError, match="more leaves than"):
         decode_part(cbor2.dumps([burst.protected, burst.signature, members]))
     assert read(parts_of(sealed([signed[at] for at in kept]))) == [signed[at] for at in kept]
+
+
+def test_a_run_of_as_many_bytes_as_may_be_is_read():
+    body = len(prepare(events(1, size=8_000)[0], PROTECTED).body)
+    signed = sign_burst([prepare(one, PROTECTED) for one in events(2, size=8_000 + RUN_BYTES // 2 - body)], KEY)
+    assert sum(len(one.sealed.body) for one in signed) == RUN_BYTES
+    assert read(parts_of(sealed(signed))) == signed
 
 
 def test_a_run_of_too_many_bytes_is_refused():

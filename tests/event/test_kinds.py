@@ -9,7 +9,7 @@ from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.event.hlc import hlc
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Session, TrimRecord, Withheld
 from dsmt.event.kinds.controller import ControllerState, Decision
-from dsmt.event.kinds.instance import Command, Endpoint, Health, LogLines, Progress, Status
+from dsmt.event.kinds.instance import Command, Endpoint, Health, LogLines, Progress, Status, Step
 from dsmt.event.kinds.joining import JoinRefused, JoinRequest, RenewalRequest, Renewed, TokenFact
 from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Probe
 from dsmt.event.kinds.realm import BrakeWord, BrokerWord, ClockWord, EngineWord, NodesetFact, Revoked, Tombstone
@@ -170,6 +170,10 @@ SENTENCES = [
     (f"{INSTANCE}/application", status(State.FAILED, next_try_ms=NOW_MS + 49), "failed on n1; dsmt tries again at once"),
     (f"{INSTANCE}/application", status(State.FAILED, next_try_ms=1), "failed on n1; dsmt tries again at once"),
     (f"{INSTANCE}/application", status(State.TERMINATED), "stops on n1"),
+    (
+        f"{INSTANCE}/application", status(State.TERMINATED, step=Step(name="stop", since_ms=NOW_MS - 2500, limit_s=10)),
+        "stops on n1; its `stop` command has taken 2.5 s so far, and is ended after 10 s",
+    ),
     (f"{INSTANCE}/application", status(State.STOPPED, reason=WHY), f"is stopped on n1: {EXITED}"),
     (f"{INSTANCE}/application", status(State.GONE), "is gone from n1"),
     (f"{INSTANCE}/application", status(State.UNDEFINED), "is undefined on n1"),

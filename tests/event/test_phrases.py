@@ -24,6 +24,7 @@ ALICES = "dsmt cert rotate operator/alice; of a home without root.key: dsmt oper
     [
         ("agent/n1/web/app/0", "agent n1"),
         ("controller/c1", "c1"),
+        ("node/n1", "n1"),
         ("broker/b1", "broker/b1"),
         ("operator/alice.x7f3", "alice"),
     ],

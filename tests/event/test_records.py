@@ -13,7 +13,7 @@ from dsmt.event.kinds.slot import Hold, Previous, Slot, SlotControl
 from dsmt.event.kinds.source import Heartbeat, Started
 from dsmt.event.payload import _is_plain, canonical
 from dsmt.event.reason import reason
-from dsmt.event.records import from_data, readable, to_data
+from dsmt.event.records import from_data, later, readable, to_data
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State
 
@@ -97,3 +97,10 @@ def test_every_record_of_the_registry_is_a_struct_that_forgives_new_fields():
 def test_who_asks_whether_data_is_readable_is_told_so_of_what_is_no_record() -> None:
     assert readable(Probe, to_data(Probe(result="passed", reason="", round_trip_s=0.1))) is not None
     assert readable(Probe, {"result": 7}) is None
+
+
+def test_the_named_times_of_data_are_later_and_what_is_not_known_stays() -> None:
+    data = {"since_ms": 5, "last_exit": {"at_ms": 7, "code": 1}, "next": None, "name": {"at_ms": 1}}
+    found = later(data, ("since_ms", "last_exit.at_ms", "next", "absent", "absent.at_ms", "since_ms.below"), 10)
+    assert found == {**data, "since_ms": 25, "last_exit": {"at_ms": 17, "code": 1}}
+    assert data["since_ms"] == 5

@@ -5,7 +5,18 @@ from msgspec.structs import replace
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event
-from dsmt.event.registry import TOPICS, as_pattern, can_match, is_fact, lookup, owner_of, row_of, taken, unify
+from dsmt.event.registry import (
+    TOPICS,
+    as_pattern,
+    can_match,
+    is_fact,
+    lookup,
+    owner_of,
+    row_of,
+    take_everything,
+    taken,
+    unify,
+)
 
 
 def event(topic, version=None):
@@ -180,3 +191,21 @@ def test_the_owner_of_a_topic_is_found_from_its_row_s_template_and_the_name_s_le
 )
 def test_a_pattern_may_take_a_row_s_topics_or_none(pattern, template, may):
     assert can_match(pattern, template) is may
+
+
+EVERY_ROW = [as_pattern(row.template, {}) for row in TOPICS]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "everything"),
+    [
+        (["/"], True),
+        (EVERY_ROW, True),
+        ([one for one in EVERY_ROW if one != "node/+/attributes"], False),
+        (["any0/", "any1/"], False),
+        ([*(one for one in EVERY_ROW if one != "source/"), "source/+"], False),  # names are longer
+        ([], False),
+    ],
+)
+def test_patterns_take_everything_that_take_each_topic_of_each_row(patterns, everything):
+    assert take_everything(patterns) is everything

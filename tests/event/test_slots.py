@@ -3,12 +3,21 @@
 import pytest
 
 from dsmt.event.slots import SlotKey
+from dsmt.event.status import Layer
 
 KEY = SlotKey("web", "app", 3)
 
 
 def test_an_agent_is_of_one_slot() -> None:
     assert KEY.agent("n1") == "agent/n1/web/app/3"
+
+
+def test_what_is_said_of_a_slot_has_a_topic_for_each_kind() -> None:
+    assert (KEY.topic, KEY.control_topic) == ("service/web/slot/app/3", "service/web/control/app/3")
+    assert (KEY.command_topic, KEY.tombstone_topic) == ("service/web/command/app/3", "tombstone/service/web")
+    assert KEY.status_topic("n1", Layer.AGENT) == "service/web/status/app/3/n1/agent"
+    assert KEY.heartbeat_topic("n1") == "node/n1/agent/web/app/3/heartbeat"
+    assert (KEY.on("health", "n1"), KEY.directory) == ("service/web/health/app/3/n1", "containers/web/app/3")
 
 
 @pytest.mark.parametrize(
