@@ -176,6 +176,11 @@ class Log(Protocol):
         """The last row that arrived before a time: a cursor to read from that time on."""
         ...
 
+    @property
+    def trimmed(self) -> int:
+        """The greatest row number that was trimmed; 0 when nothing ever was."""
+        ...
+
     def high_mark(self, source: str) -> tuple[int, int] | None:
         """The greatest (incarnation, sequence) stored of a source."""
         ...
@@ -241,11 +246,6 @@ class Facts(Protocol):
 
 class History(Protocol):
     """What is left of the log where it was trimmed, so that it can still be proven."""
-
-    @property
-    def trimmed(self) -> int:
-        """The greatest row number that was trimmed; 0 when nothing ever was."""
-        ...
 
     def trim(self, now_ms: int, limit: int = 5000) -> bool:
         """Keep within the budgets (rule B6), winners excepted, by a look at `limit` rows of each; whether more is due."""

@@ -59,6 +59,25 @@ async def test_a_signed_record_says_what_was_trimmed(r: TestRealm):
 
 
 @scenario
+async def test_what_a_source_said_before_it_was_cut_off_for_long_is_trimmed_and_did_come(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    for n in range(5):
+        await alice.publish(user(n))
+    broker._ingest.forget_source(alice.source)  # as when it leaves
+    while broker._store.trim(broker.now_ms() + 2 * 3600 * 1000):
+        pass
+    assert broker._store.high_mark(alice.source)[1] < 6
+    async with reading(bob, "user/", "broker/+/notice", start=Start.LIVE) as got:
+        await alice.publish(user(6))
+        assert broker._ingest.wanted(alice.source) is None
+        broker._ingest._say_holes(broker._ingest._marks.overdue(broker.now_ms() + 10_000))
+        await alice.publish(user(7))
+        await got.until(lambda g: len(g.of("user/t")) == 2)
+        assert got.of("broker/b1/notice") == []
+
+
+@scenario
 async def test_evidence_that_is_gone_is_lost_though_signals_beside_it_were_trimmed(r: TestRealm):
     broker = await r.broker()
     controller = await r.client("controller/c1")

@@ -170,3 +170,12 @@ def test_what_was_refused_is_missing_no_more():
     known.refused("a", 1, 7)
     known.forget("a")
     assert known.high("a") is None, "nothing is waited for"
+
+
+def test_where_something_was_trimmed_since_its_last_word_what_comes_first_is_the_floor():
+    known = Marks(lambda _: (5, 10), lambda *_: True)
+    assert known.ended("a", 5, 20) == []
+    assert known.came("a", 6, 4, 0) == []
+    assert known.wanted("a") is None
+    known.came("a", 6, 6, 0)
+    assert known.wanted("a") == (6, ((5, 5),))

@@ -76,7 +76,7 @@ class Ingest:
         self._own: dict[EventId, Append] = {}
         self._winners: Newest[str, SignedEvent | None] = Newest(_WINNERS_REMEMBERED)
         self._won: dict[str, SignedEvent] = {}  # those that are pending: the store does not know them yet
-        self._marks = Marks(store.high_mark)
+        self._marks = Marks(store.high_mark, lambda *one: (row := store.event(*one)) is not None and row.row < store.trimmed)
         self._owed: deque[tuple[int, Hole]] = deque()
         """What is missing of a source that does not have it, since when (realm ms): another broker may."""
         self._reoffered: set[str] = set()

@@ -2,7 +2,7 @@
 
 Rule 1: of each source's newest incarnation: the highest sequence that came or that its heartbeat vouches for, and
     exactly what of it is missing above the floor. When a source is first heard of, the store says how far it had come:
-    that is the floor.
+    that is the floor. Where what came behind it may have been trimmed since, the floor is what comes first.
 Rule 2: what is missing is asked of its source, once. What it has no more, what does not come within `ASK_MS`, and what
     an older incarnation still owed when a newer begins, is a hole, and told; so is the oldest beyond `MAX_MISSING` ranges.
 Rule 3: what was refused has come: its source was told.
@@ -41,15 +41,24 @@ class _Missing:
 class _Mark:
     incarnation: int
     high: int
+    is_old: bool = False
+    """What came behind this may have been trimmed since."""
     missing: list[_Missing] = field(default_factory=list)
     """Lowest first."""
 
 
 class Marks:
-    """The marks of all sources that are here. `stored` says the greatest (incarnation, sequence) in the store."""
+    """The marks of all sources that are here. `stored` says the greatest (incarnation, sequence) in the store.
 
-    def __init__(self, stored: Callable[[str], tuple[int, int] | None]) -> None:
-        self._stored = stored
+    `is_old` says of that one whether what came behind it may have been trimmed.
+    """
+
+    def __init__(
+        self,
+        stored: Callable[[str], tuple[int, int] | None],
+        is_old: Callable[[str, int, int], bool] = lambda *_: False,
+    ) -> None:
+        self._stored, self._is_old = stored, is_old
         self._marks: dict[str, _Mark] = {}
         self._open: set[str] = set()
         """Sources of which something is missing."""
@@ -60,7 +69,9 @@ class Marks:
         mark = self._marks.get(source)
         self._left.discard(source)
         if mark is None:
-            mark = self._marks[source] = _Mark(*(self._stored(source) or (0, 0)))
+            floor = self._stored(source)
+            is_old = floor is not None and self._is_old(source, *floor)
+            mark = self._marks[source] = _Mark(*(floor or (0, 0)), is_old)
         return mark
 
     def high(self, source: str) -> tuple[int, int] | None:
@@ -76,6 +87,9 @@ class Marks:
         mark = self._mark(source)
         if incarnation < mark.incarnation:
             return []
+        if mark.is_old and (incarnation, sequence) > (mark.incarnation, mark.high):
+            mark.incarnation, mark.high = incarnation, sequence - 1
+        mark.is_old = False
         holes = self._begin(source, mark, incarnation)
         if sequence > mark.high:
             holes += self._lack(source, mark, mark.high + 1, sequence - 1, now_ms)
@@ -111,7 +125,7 @@ class Marks:
     def ended(self, source: str, incarnation: int, sequence: int) -> list[Hole]:
         """The newer incarnation says that the one before had come so far; called before anything of the newer `came`."""
         mark = self._mark(source)
-        if incarnation != mark.incarnation or sequence <= mark.high:
+        if incarnation != mark.incarnation or sequence <= mark.high or mark.is_old:
             return []
         return [Hole(source, incarnation, mark.high + 1, sequence)]
 
