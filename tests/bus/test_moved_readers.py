@@ -16,7 +16,7 @@ from dsmt.ports.bus import Cursor, Draft, Start
 from dsmt.ports.store import StoreFullError
 from tests.bus.meshes import at, held, linked, mesh, move
 from tests.bus.realm import TestRealm, reading, scenario
-from tests.bus.test_leaf import cut
+from tests.bus.test_leaf import cut, site
 from tests.waiting import until
 
 
@@ -130,6 +130,35 @@ async def test_who_goes_on_where_another_broker_had_all_by_a_third_is_given_noth
             await say(r, b2, "user/there")
             await got.until(lambda g: g.of("user/there"))
             assert got.of("user/long-ago") == []
+
+
+@scenario
+async def test_what_a_broker_took_in_alone_comes_to_who_goes_there_though_a_third_one_reads_both(r: TestRealm) -> None:
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    await until(lambda: len(b2._recorder.lags._all) == 2 and b2._others.copying.whose(b1._store.identity))
+    async with cut(r, b2, [b1]):
+        async with cut(r, b2, [b1, b3]):
+            await until(lambda: linked(b2) == 0)
+            await say(r, b2, "user/alone")
+            await passed(b1, 1000)
+        b3._others.copying._take = lambda *_: 100
+        await until(lambda: b3._identity.name in b2._sessions.by_name)
+        assert await given(r, b2, await say(r, b1, "user/here")) == 1
+
+
+@scenario
+async def test_what_came_while_a_leaf_was_cut_off_comes_to_who_goes_from_it_to_one_that_has_read_it(r: TestRealm) -> None:
+    leaf, *made = await site(r, "b1", "b2")
+    await passed(leaf, 500)
+    async with cut(r, leaf, made):
+        await until(lambda: linked(leaf) == 0)
+        await say(r, made[0], "user/alone")
+        await passed(leaf, 1000)
+        last = await say(r, leaf, "user/here")
+        await r.stop(leaf)
+        there = [one for one in made if one._others.copying.whose(last.store) is not None]
+        assert there
+        assert {await given(r, one, last) for one in there} == {1}
 
 
 class Kept:

@@ -2,6 +2,8 @@
 
 Rule 1: a leaf is read while it is attached here; whether it is read to its end is told (`vouched`, E5).
 Rule 2: what another broker has surely handed on came here by way of who has read it long enough (`handed_ms`, E1, E5).
+Rule 3: what another one had at a time is what it had itself or, where it was not attached here, what those had that it read
+    (`had`, D3).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
+from dsmt.bus.broker.lags import ALL, Lags
 from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.rules.presence import Presence
@@ -43,6 +46,7 @@ class Holders:
         self._sessions, self._presence, self._words = sessions, presence, words
         self.copying: Copying
         """What reads the others: each asks the other one."""
+        self.lags: Lags
         self.leaves: Mapping[str, bytes] = {}
         """The keys of the brokers that are leaves, by name."""
 
@@ -82,13 +86,27 @@ class Holders:
         read = own is not None and own.leaf == "read"
         return last_ms if read and word is not None and _is_lasting(word, last_ms) else None
 
-    def had_by_another(self, public: bytes, at_ms: int) -> bool:
-        """Whether another, which was not attached here at a time, had by then what is here by way of a third one."""
-        said, there = self._said_of(self._name_of(public)), self._sessions.by_name
-        own = said.pop(self._own, None)
+    def had(self, store: str, at_ms: int) -> int:
+        """Up to which row the broker of a store had all at a time; `ALL` where it is not known to have lacked any.
+
+        Where it was not attached here then it had what each third one had that it had read long enough, and a leaf what each
+        had that it had read before it was cut off.
+        """
+        public = self.copying.whose(store)
+        if public is None:
+            return ALL
+        said, itself = self._said_of(self._name_of(public)), self.lags.had(public, at_ms)
+        own, is_leaf = said.pop(self._own, None), public in self.leaves.values()
         if own is not None and (own.state == "open") == (own.since_ms <= at_ms):
-            return False
-        return public in self.leaves.values() or any(_is_lasting(said[name], at_ms) for name in said if name in there)
+            return itself
+        rows = [itself] if is_leaf and own is not None and itself != ALL else []
+        for third in self.copying.known:
+            word = said.get(self._name_of(third.public))
+            if word is not None and _is_lasting(word, at_ms):
+                rows.append(self.lags.had(third.public, at_ms))
+            elif word is not None and is_leaf and word.state != "open":
+                rows.append(self.lags.had(third.public, min(at_ms, word.since_ms)))
+        return max(rows, default=itself)
 
     def _shared_ms(self, by: bytes, other: bytes) -> int | None:
         """Up to when all that another has surely came here by way of one; None where it does not."""

@@ -33,7 +33,6 @@ from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut, Send
 from dsmt.bus.broker.keyring import Proofs
-from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.broker.others.former import Former
@@ -109,7 +108,7 @@ class Others:
         )
         self._log = Logger(broker=identity.name)
         self.copying = self._made_copying(BrokerAddress(config.address, identity.key.public), reach)
-        self.holders.copying, fan_out.had = self.copying, self._had
+        self.holders.copying, self.holders.lags, fan_out.had = self.copying, recorder.lags, self.holders.had
         self._former = Former(reach, self._take)
         self.filling = Filling(depot, lambda: self.copying.readers, clock, self._log)
         depot.wrong = partial(recorder.words.fault, "damaged", identity.name)
@@ -271,13 +270,6 @@ class Others:
         """What was missed before (realm ms) comes from no other broker any more (rule 5); None where there is no other."""
         held_ms, now_ms = self.copying.held_ms, self._recorder.time.now_ms()
         return None if held_ms is None else max(min(held_ms, now_ms) - GIVEN_MS, now_ms - MOST_MS)
-
-    def _had(self, store: str, time_ms: int) -> int:
-        """Up to which row the broker of a store had everything at a time; `ALL` where it is not known to have lacked any."""
-        public = self.copying.whose(store)
-        if public is None or self.holders.had_by_another(public, time_ms):
-            return ALL
-        return self._recorder.lags.had(public, time_ms)
 
     # --- what they have ------------------------------------------------------------------------------------------
 
