@@ -23,8 +23,8 @@ class Linked:
         self.sent: list[tuple[int, str, int]] = []
         self.copied = Copied(lambda _, frame: self.sent.append((frame.row, frame.level, frame.copies)), lambda: self.brokers)
 
-    def say(self, row: int, now: float = 0.0) -> None:
-        self.copied.acknowledge(self.source, replace(ACKED, row=row), now)
+    def say(self, row: int, now: float = 0.0, *, counts: bool = True) -> None:
+        self.copied.acknowledge(self.source, replace(ACKED, row=row), now, counts=counts)
 
 
 def session(name: str) -> Session:
@@ -42,6 +42,15 @@ def test_what_another_broker_holds_is_safe_and_says_how_many_hold_it() -> None:
     assert at.sent == [(1, "safe", 2), (2, "safe", 2)]
     at.copied.stored(b3, 3)
     assert at.sent[2:] == [(3, "safe", 2)]
+
+
+def test_what_one_was_not_sent_from_here_it_is_not_said_to_hold() -> None:
+    b2 = session("broker/b2")
+    at = Linked(b2)
+    at.say(1, counts=False)
+    at.say(2)
+    at.copied.stored(b2, 2)
+    assert at.sent == [(1, "stored", 1), (2, "safe", 2)]
 
 
 def test_a_broker_that_says_again_what_it_held_before_holds_no_less() -> None:

@@ -19,6 +19,7 @@ from dsmt.event.records import from_data
 from dsmt.ports.bus import Draft, Level, Start
 from tests.bus.meshes import at, held, linked, mesh, move, words
 from tests.bus.realm import Facts, Pen, TestRealm, reading, scenario
+from tests.bus.test_leaf import settled
 from tests.waiting import until
 
 
@@ -297,3 +298,24 @@ async def test_a_broker_that_stood_still_reads_the_others_to_their_ends_anew(r: 
     copying.again()
     assert not copying.complete
     await until(lambda: copying.complete)
+
+
+@scenario
+async def test_what_only_one_has_of_a_lost_broker_is_not_safe_when_its_source_says_it_again_there(r: TestRealm) -> None:
+    """A third one reads both, so the second did not send it that; it has not read the second again yet."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    source = await r.client("operator/a", brokers=at(b1) + at(b2))
+    lost, left = (b1, b2) if source.broker == b1._identity.name else (b2, b1)
+    copying = b3._others.copying
+    take, copying._rereading._is_due = copying._take, lambda _: False
+    await until(lambda: len(copying._linked.names) == 2 and settled(b3))
+    copying._take = lambda by, *rest: 100 if by == lost._identity.name else take(by, *rest)
+    source._publisher.acked = lambda _: None
+    said = source.emit(Draft("user/alone", {}))
+    await until(lambda: said.id in held(left))
+    await until(lambda: any(one.name == "broker/b3" and one.stored == left._store.head for one in left._sessions.all()))
+    del source._publisher.acked
+    await r.stop(lost)
+    ack = await said.acknowledged()
+    assert said.id not in held(b3)
+    assert (ack.level, ack.copies) == (Level.STORED, 1)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.rules.source_marks import ASK_MS, MAX_MISSING, Hole, Marks
+from dsmt.bus.rules.source_marks import ASK_MS, BROUGHT, MAX_MISSING, Hole, Marks
 
 
 def marks(stored=None):
@@ -179,3 +179,11 @@ def test_where_something_was_trimmed_since_its_last_word_what_comes_first_is_the
     assert known.wanted("a") is None
     known.came("a", 6, 6, 0)
     assert known.wanted("a") == (6, ((5, 5),))
+
+
+def test_what_another_has_brought_is_remembered_of_so_many_sources():
+    known = marks()
+    for n in range(BROUGHT + 1):
+        known.brought(f"a{n}", 5, 3)
+    assert [known.was_brought("a1", *one) for one in ((5, 4), (5, 3), (4, 9))] == [False, True, True]
+    assert not known.was_brought("a0", 5, 3)

@@ -4,6 +4,8 @@ Rule 1: what is acknowledged is held by another broker too, where one is linked 
 Rule 2: nobody waits longer than `SAFE_S` for another broker: then, or when none is linked any more, it is acknowledged as
     what it is, `stored` by this one. Who has kept others waiting for so long is not waited for again until it has caught up.
 Rule 3: acknowledgements leave in the order in which their events were stored.
+Rule 4: what was brought here by a broker that others read themselves is not sent to these from here. That they hold all that
+    they were sent says nothing of it: who says it again here is told that this one has `stored` it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ class _Waiting(NamedTuple):
     session: Session
     frame: Acked
     until: float
+    counts: bool
+    """Whether who holds all up to its row holds it (rule 4)."""
 
 
 class Copied:
@@ -35,10 +39,10 @@ class Copied:
         self._missed = 0
         """The last row for which was waited in vain."""
 
-    def acknowledge(self, session: Session, frame: Acked, now: float) -> None:
+    def acknowledge(self, session: Session, frame: Acked, now: float, *, counts: bool = True) -> None:
         """Acknowledge what has just been stored, at once or when another broker holds it. `now` is boot-time seconds."""
         if self._waiting or self._hopes():
-            self._waiting.append(_Waiting(session, frame, now + SAFE_S))
+            self._waiting.append(_Waiting(session, frame, now + SAFE_S, counts))
         else:
             self._send(session, frame)
 
@@ -73,6 +77,6 @@ class Copied:
         return sum(broker.stored >= one.frame.row for broker in self._copying())
 
     def _release(self, one: _Waiting) -> None:
-        copies = 1 + self._copies(one)
+        copies = 1 + (self._copies(one) if one.counts else 0)
         frame = one.frame if copies == 1 else msgspec.structs.replace(one.frame, level="safe", copies=copies)
         self._send(one.session, frame)

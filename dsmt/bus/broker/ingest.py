@@ -155,7 +155,7 @@ class Ingest:
                 outcome.refilled = outcome.refilled or (told.again and won)
                 outcome.accept(*identity, identity.sequence)
             elif held_leaf == signed.leaf:
-                outcome.accept(*identity, identity.sequence)
+                outcome.accept(*identity, identity.sequence, brought=self._marks.was_brought(*identity))
             else:
                 outcome.refused.append(self._equivocation(signed))
         except UnusableEventError as error:

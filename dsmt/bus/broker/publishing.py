@@ -74,8 +74,9 @@ class Publishing:
             self._recorder.wholeness.early(now)
             self._recorder.time.early(early_ms)
         for session, outcome in outcomes:
-            if outcome.accepted:
-                self._copied.acknowledge(session, acked(outcome.accepted, self._store, self._recorder.time.now_ms()), now)
+            for ranges in filter(None, (outcome.accepted, outcome.brought)):
+                record = acked(ranges, self._store, self._recorder.time.now_ms())
+                self._copied.acknowledge(session, record, now, counts=ranges is outcome.accepted)
             wanted = self._recorder.ingest.wanted(session.name)
             if wanted is not None:
                 self._send(session, f.Missing(incarnation=wanted[0], ranges=wanted[1]), ())

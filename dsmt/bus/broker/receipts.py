@@ -30,19 +30,22 @@ class Outcome:
 
     accepted: list[Range] = field(default_factory=list)
     """What is acknowledged once it is stored."""
+    brought: list[Range] = field(default_factory=list)
+    """The same, of what another broker may have brought before: who reads both is not sent it from here."""
     refused: list[Refusal] = field(default_factory=list)
     refilled: bool = False
     """Whether a fact that was offered again is a winner that was not here."""
     early_ms: int = 0
     """The latest time of what somebody decided and was offered again, and refused because it is ahead of the clock here."""
 
-    def accept(self, source: str, incarnation: int, first: int, last: int) -> None:
+    def accept(self, source: str, incarnation: int, first: int, last: int, *, brought: bool = False) -> None:
         """A range is accepted, behind those before."""
-        before = self.accepted[-1] if self.accepted else None
+        accepted = self.brought if brought else self.accepted
+        before = accepted[-1] if accepted else None
         if before is not None and before[:2] == (source, incarnation) and before[3] + 1 == first:
-            self.accepted[-1] = (source, incarnation, before[2], last)
+            accepted[-1] = (source, incarnation, before[2], last)
         else:
-            self.accepted.append((source, incarnation, first, last))
+            accepted.append((source, incarnation, first, last))
 
 
 def acked(ranges: Iterable[Range], log: Log, now_ms: int) -> Acked:

@@ -14,8 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from dsmt.newest import Newest
+
 MAX_MISSING: Final = 64
 ASK_MS: Final = 2000
+BROUGHT: Final = 16_384
+"""Of how many sources it is remembered what others have brought."""
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -60,6 +64,8 @@ class Marks:
     ) -> None:
         self._stored, self._is_old = stored, is_old
         self._marks: dict[str, _Mark] = {}
+        self._brought: Newest[str, tuple[int, int]] = Newest(BROUGHT)
+        """The greatest (incarnation, sequence) of a source that another broker has brought."""
         self._open: set[str] = set()
         """Sources of which something is missing."""
         self._left: set[str] = set()
@@ -109,9 +115,14 @@ class Marks:
 
     def brought(self, source: str, incarnation: int, sequence: int) -> None:
         """Another broker has brought it: it is missing no more."""
+        self._brought[source] = max(self._brought.get(source, (0, 0)), (incarnation, sequence))
         mark = self._marks.get(source)
         if mark is not None and mark.incarnation == incarnation:
             self._close(source, mark, sequence, sequence)
+
+    def was_brought(self, source: str, incarnation: int, sequence: int) -> bool:
+        """Whether an event of a source that is stored may have been brought by another broker, as far as is remembered."""
+        return (incarnation, sequence) <= self._brought.get(source, (0, 0))
 
     def vouched(self, source: str, incarnation: int, sequence: int, now_ms: int) -> list[Hole]:
         """A heartbeat says how far its source has come."""
