@@ -181,6 +181,12 @@ def test_up_to_the_limit_nothing_is_dropped_and_above_it_room_is_made_for_many()
     assert declare(box, "user/fact") == (1, 2)
 
 
+def test_a_shared_fact_is_never_dropped_for_what_replaces_it_would_be_refused():
+    box = Outbox(1000)
+    for n in range(1, 12):
+        assert box.add(event(n, "user/fact", n, 100, version=n), fact=True, evidence=True) == []
+
+
 def test_what_cannot_be_dropped_is_looked_at_again_when_a_tenth_has_come_on_top():
     box = Outbox(1000)
     for n in range(1, 13):

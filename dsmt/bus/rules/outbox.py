@@ -3,8 +3,8 @@
 Rule 1: events leave in order, at most `WINDOW_EVENTS` or about `WINDOW_BYTES` of them unacknowledged at a time.
 Rule 2: after a new attachment everything unacknowledged is sent again; the broker drops what it has.
 Rule 3: above `limit` bytes superseded facts are dropped, oldest first, then the oldest signals that are no evidence, down to
-    `LOW_WATER` of the limit. The newest event on each topic stays, and so does what is on its way, and each signal that is
-    evidence.
+    `LOW_WATER` of the limit. The newest event on each topic stays, and so does what is on its way, each signal that is
+    evidence, and each shared fact: what replaces one that was dropped is refused.
 Rule 4: what was dropped, and what a broker refused, is declared by the next event on its topic, in its own incarnation only;
     and so is what such an event had declared itself, for nobody has heard that.
 """
@@ -170,7 +170,7 @@ class Outbox:
     def _shrink(self) -> list[EventId]:
         latest = {kept.signed.event.topic: identity for identity, kept in self._kept.items()}
         old = [(i, k) for i, k in self._kept.items() if latest[k.signed.event.topic] != i and not k.sent]
-        superseded = [i for i, k in old if k.fact]
+        superseded = [i for i, k in old if k.fact and k.signed.event.version is None]
         signals = [i for i, k in old if not k.fact and not k.evidence]
         dropped = []
         for identity in (*superseded, *signals):
