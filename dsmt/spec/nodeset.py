@@ -9,6 +9,7 @@ Rule 2: a name that is neither selects nothing: nodes and sets come and go, and 
 Rule 3: `limit` takes the first N in rendezvous order, so a node that comes or goes changes at most one member. Who evaluates
         may prefer other nodes, but not within what a `minus` takes away: there nothing may follow from what runs where.
 Rule 4: named sets that lead back to themselves are an error that names the cycle.
+Rule 5: how many named sets lead from one to another is not bounded: whatever facts say, an evaluation ends.
 """
 
 from __future__ import annotations
@@ -211,6 +212,10 @@ def evaluate(
     return tuple(sorted(_Evaluation(frozenset(universe), failed, named, rank).of(expression)))
 
 
+Use = tuple[str, bool]
+"""A name in an expression, and whether it is taken away from others there."""
+
+
 class _Evaluation:
     """One evaluation; a named set is evaluated once, and once more where it is taken away."""
 
@@ -225,8 +230,7 @@ class _Evaluation:
         self._failed = failed & universe
         self._named = named
         self._rank = rank
-        self._known: dict[tuple[str, bool], frozenset[str]] = {}
-        self._open: list[str] = []
+        self._known: dict[Use, frozenset[str]] = {}
 
     def of(self, expression: Expression, *, taken: bool = False) -> frozenset[str]:
         """The nodes that it selects; `taken`: they are taken away from others."""
@@ -248,30 +252,48 @@ class _Evaluation:
             return self._universe
         if name == FAILED:
             return self._failed
-        if (name, taken) in self._known:
-            return self._known[name, taken]
         if name not in self._named:
             return frozenset({name}) & self._universe
-        if name in self._open:
-            cycle = " -> ".join([*self._open[self._open.index(name) :], name])
-            raise NodeSetError(f"the named sets form a cycle: {cycle}", suggestion="break the cycle")
-        self._open.append(name)
-        self._known[name, taken] = found = self.of(self._named[name], taken=taken)
-        self._open.pop()
-        return found
+        if (name, taken) not in self._known:
+            self._find((name, taken))
+        return self._known[name, taken]
+
+    def _find(self, wanted: Use) -> None:
+        """Evaluate a named set after those that it names: so a chain of them may be of any length (rule 5)."""
+        begun = {wanted: iter(_used(self._named[wanted[0]], taken=wanted[1]))}
+        while begun:
+            at = next(reversed(begun))
+            used = next(begun[at], None)
+            if used is None:
+                self._known[at] = self.of(self._named[at[0]], taken=at[1])
+                del begun[at]
+            elif used[0] in self._named and used not in self._known:
+                if not begun.keys().isdisjoint({(used[0], False), (used[0], True)}):
+                    raise _cycle([name for name, _ in begun], used[0])
+                begun[used] = iter(_used(self._named[used[0]], taken=used[1]))
+
+
+def _used(expression: Expression, *, taken: bool) -> tuple[Use, ...]:
+    """The names in an expression, in their order."""
+    match expression:
+        case NamedNodes(name):
+            return () if name in (ALL_NODES, FAILED) else ((name, taken),)
+        case Minus(left, right):
+            return (*_used(left, taken=taken), *_used(right, taken=True))
+        case Union(parts) | Intersect(parts):
+            return tuple(one for part in parts for one in _used(part, taken=taken))
+        case Limit(of, _):
+            return _used(of, taken=taken)
+
+
+def _cycle(begun: list[str], name: str) -> NodeSetError:
+    cycle = " -> ".join([*begun[begun.index(name) :], name])
+    return NodeSetError(f"the named sets form a cycle: {cycle}", suggestion="break the cycle")
 
 
 def mentioned(expression: Expression) -> frozenset[str]:
     """Return every name in an expression but `all_nodes` and `failed`."""
-    match expression:
-        case NamedNodes(name):
-            return frozenset({name}) - {ALL_NODES, FAILED}
-        case Minus(left, right):
-            return mentioned(left) | mentioned(right)
-        case Union(parts) | Intersect(parts):
-            return frozenset[str]().union(*map(mentioned, parts))
-        case Limit(of, _):
-            return mentioned(of)
+    return frozenset(name for name, _ in _used(expression, taken=False))
 
 
 def unknown_names(expression: Expression, *, universe: Sequence[str], named: Mapping[str, Expression]) -> tuple[str, ...]:

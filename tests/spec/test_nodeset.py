@@ -161,6 +161,20 @@ def test_a_chain_that_doubles_at_each_name_is_evaluated_quickly():
     assert value("s59", named=named) == ("n1",)
 
 
+def test_a_chain_of_any_length_is_evaluated_and_a_cycle_of_any_length_is_named():
+    deep = "union(" * 30 + "s{}" + ")" * 30
+    named = {f"s{i}": nodeset.parse(deep.format(i + 1)) for i in range(500)}
+    assert value("s0", named={**named, "s500": nodeset.parse("n1")}) == ("n1",)
+    assert value("minus(all_nodes, s0)", named={**named, "s500": nodeset.parse("n1")}) == tuple(sorted({*NODES} - {"n1"}))
+    with pytest.raises(NodeSetError, match="s499 -> s500 -> s0"):
+        value("s0", named={**named, "s500": nodeset.parse("s0")})
+
+
+def test_a_set_called_as_what_is_given_does_not_stand_in_its_place():
+    named = {"failed": nodeset.parse("failed"), "all_nodes": nodeset.parse("n1")}
+    assert value("minus(all_nodes, failed)", named=named) == tuple(sorted(NODES))
+
+
 def test_a_name_is_a_set_first_then_a_node_then_nothing():
     assert value("n1", named={"n1": nodeset.parse("n2")}) == ("n2",)
     assert value("n1") == ("n1",)
