@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -38,6 +38,13 @@ class Blob(msgspec.Struct, frozen=True):
     whole: bool
 
 
+class Held(NamedTuple):
+    """How many blobs, and their bytes."""
+
+    number: int
+    bytes: int
+
+
 class Blobs(Protocol):
     """The depot."""
 
@@ -63,6 +70,10 @@ class Blobs(Protocol):
 
     def all(self) -> list[Blob]:
         """What is held of every blob."""
+        ...
+
+    def held(self, payer: str | None = None) -> Held:
+        """How much is held of all blobs, or of those that somebody pays for; it is counted as they come and go."""
         ...
 
     def forget(self, digest: bytes) -> None:

@@ -332,6 +332,45 @@ def test_of_what_went_before_it_was_looked_at_nobody_is_told_that_it_was_wrong(s
     assert told == []
 
 
+def test_blobs_are_bounded_in_number_and_those_of_one_operator(shelf, monkeypatch):
+    monkeypatch.setattr("dsmt.bus.broker.depot.MOST_BLOBS", 8)
+    monkeypatch.setattr("dsmt.bus.broker.depot.GIVEN_AT_ONCE", 1)
+    assert all(shelf.put(b"a%d" % n, finish=False).ok for n in range(4))
+    refused = shelf.put(b"a4")
+    assert (refused.ok, refused.message[:65]) == (False, "operator/a keeps as many blobs in the depot as one operator may, ")
+    assert shelf.put(b"a0").ok, "one that was begun may be ended"
+    assert [shelf.put(b"b%d" % n, "operator/b").ok for n in range(5)] == [True] * 5
+    assert [shelf.has(b"b%d" % n) for n in range(5)] == [False, False, True, True, True], "the oldest of its own went"
+    assert shelf.put(b"c0", "operator/c").ok
+    assert shelf.put(b"c1", "operator/c").ok
+    assert len(shelf.store.blobs.all()) <= 8
+
+
+def test_what_is_held_is_not_counted_anew_for_each_that_comes(shelf, monkeypatch):
+    looked: list[None] = []
+    every = shelf.store.blobs.all
+    monkeypatch.setattr(shelf.store.blobs, "all", lambda: (looked.append(None), every())[1])
+    assert all(shelf.put(b"%d" % n, f"operator/{n % 2}").ok for n in range(50))
+    assert looked == []
+    for payer, number in (("operator/0", 25), (None, 50)):
+        assert shelf.store.blobs.held(payer) == (number, sum(one.size for one in every() if payer in (None, one.payer)))
+    shelf.put(content(1))
+    shelf.store.blobs.forget(sha256(content(1)).digest())
+    assert shelf.store.blobs.held() == (50, sum(one.size for one in every()))
+
+
+def test_who_says_again_and_again_that_a_blob_is_there_has_it_checked_once(shelf):
+    digest, answers = sha256(b"abc").digest(), []
+    for n, part in enumerate((b"a", b"b", b"c")):
+        shelf.depot.put(f.ChunkPut(id=n, digest=digest, number=n), (part,), "operator/a", answers.append)
+    answers.clear()
+    for n in range(100):
+        shelf.depot.put(f.BlobFinished(id=n, digest=digest, chunks=3), (), "operator/a", answers.append)
+    steps = sum(1 for _ in iter(shelf.depot.step, False))
+    assert steps <= 3 + 100
+    assert [(one.id, one.ok, one.size) for one in answers] == [(n, True, 3) for n in range(100)]
+
+
 def test_hashing_goes_chunk_by_chunk(shelf):
     digest = sha256(b"abc").digest()
     answers: list[f.BlobIs] = []

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from dsmt.bus.broker.outgoing import MOST_UNREAD_BYTES, TALLY_BYTES, UNREAD_BYTES, Outgoing
-from dsmt.bus.rules.quota import BURST, UNIT_BYTES, Rates
+from dsmt.bus.rules.quota import BURST, RATE, UNIT_BYTES, Rates
 from dsmt.bus.rules.turns import CERTIFICATE_WEIGHT, FEW_PARTS, LARGEST_PART, TURN, WINDOW, Turns, cost
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import MAX_PARTS, pack, unpack
@@ -16,7 +16,7 @@ from dsmt.event.burst import RUN
 from dsmt.ports.bus import Draft
 from dsmt.ports.network import Closed, How, Peer
 from dsmt.trust.keys import link_key
-from tests.bus.realm import TestRealm, scenario
+from tests.bus.realm import TestClock, TestRealm, scenario
 from tests.waiting import until
 
 PUBLISH = pack(f.Publish())[0]
@@ -362,3 +362,30 @@ async def test_whatever_is_answered_is_paid_for_by_who_asks(r: TestRealm):
         _, parts = await bob.next(kind)
         assert sum(map(len, parts)) > 100_000
         assert sum(spent) > sum(map(len, parts)) / UNIT_BYTES
+
+
+class _Slow(TestClock):
+    late_s = 0.0
+
+    def boottime(self) -> float:
+        return super().boottime() + self.late_s
+
+
+@scenario
+async def test_who_has_a_broker_look_for_room_pays_for_the_time_that_takes(r: TestRealm):
+    clock = _Slow()
+    broker, eve = await r.broker(clock=clock), await r.raw("operator/eve")
+    named = broker._store.blobs.named
+
+    def look() -> set[bytes]:
+        clock.late_s += 0.1
+        return named()
+
+    broker._store.blobs.named = look  # type: ignore[method-assign]
+    broker._depot._limit = 2
+    spent: list[float] = []
+    broker._rates.spend = lambda payer, units, now: spent.append(units)  # type: ignore[method-assign]
+    eve.send(f.ChunkPut(id=1, digest=bytes(32), number=0), b"xxx")
+    answer, _ = await eve.next(f.BlobIs)
+    assert not answer.ok
+    assert sum(spent) > 0.1 * RATE

@@ -1,9 +1,10 @@
 """The depot's broker side: blobs by their sha256, in chunks, kept in the broker's store.
 
 Rule 1: a complete blob is never written again, whoever asks; only operators put.
-Rule 2: it is bounded in bytes, and each operator's part of it. For room the oldest blobs go that no live fact names, for
-    room in an operator's part those of that operator; what was begun and not gone on with for `UNFINISHED_MS` goes first
-    (D2). So it is with room on the disk, of which some is kept for events (`ports.blobs.kept_for_events`).
+Rule 2: it is bounded in bytes and in blobs, and so is each operator's part of it. For room the oldest blobs go that no live
+    fact names, for room in an operator's part those of that operator; what was begun and not gone on with for
+    `UNFINISHED_MS` goes first (D2). So it is with room on the disk, of which some is kept for events
+    (`ports.blobs.kept_for_events`).
     What is fetched from another broker (`filling`) is nobody's part, and nobody else writes it meanwhile.
 Rule 3: hashing and removing are done in steps of a few chunks, between which the loop does what else is due.
 Rule 4: what is fetched from here is looked at, too, once in `AGAIN_MS`: a disk may have given other bytes than it was given.
@@ -22,11 +23,14 @@ from typing import Any, Final
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, InputError
-from dsmt.ports.blobs import UNFINISHED_MS, Blob, Blobs, kept_for_events
+from dsmt.ports.blobs import UNFINISHED_MS, Blob, Blobs, Held, kept_for_events
 from dsmt.ports.store import StoreFullError
 
 MAX_CHUNKS: Final = 2**20
 PAYER_SHARE: Final = 0.5
+MOST_BLOBS: Final = 16384
+GIVEN_AT_ONCE: Final = 256
+"""So many more blobs than need be go where there are too many: all of them are looked at for that."""
 REMOVED_AT_ONCE: Final = 4
 AGAIN_MS: Final = 10 * 60 * 1000
 
@@ -183,23 +187,31 @@ class Depot:
 
     def _part(self, digest: bytes, size: int, payer: str) -> str:
         """Why somebody may not keep more; empty when they may."""
-        most = int(self._limit * PAYER_SHARE)
-        over = sum(one.size for one in self._blobs.all() if one.payer == payer) + size - most
-        if over <= self._give(over, (one for one in self._spare(digest) if one.payer == payer)):
-            return ""
-        return f"{payer} keeps as much in the depot as one operator may, {most} bytes, and live facts name all of it"
+        most, own = int(self._limit * PAYER_SHARE), self._blobs.held(payer)
+        over, many = own.bytes + size - most, self._many(digest, own, int(MOST_BLOBS * PAYER_SHARE))
+        given = self._give(over, (one for one in self._spare(digest) if one.payer == payer), many)
+        if over > given.bytes:
+            return f"{payer} keeps as much in the depot as one operator may, {most} bytes, and live facts name all of it"
+        if many > given.number:
+            return f"{payer} keeps as many blobs in the depot as one operator may, {own.number}, and none of them may go yet"
+        return ""
 
     def _room(self, digest: bytes, size: int) -> str:
         """Why there is no room for a chunk; empty when there is."""
-        blobs = self._blobs.all()
-        over = sum(one.size for one in blobs) + size - self._limit
-        short = self._short(size)
-        given = self._give(max(over, short), self._spare(digest))
-        if over > given:
+        every, short = self._blobs.held(), self._short(size)
+        over, many = every.bytes + size - self._limit, self._many(digest, every, MOST_BLOBS)
+        given = self._give(max(over, short), self._spare(digest), many)
+        if over > given.bytes:
             return f"the depot holds {self._limit} bytes, and live facts name all of it"
-        if short > given:
+        if many > given.number:
+            return f"the depot holds {every.number} blobs, and none of them may go yet"
+        if short > given.bytes:
             return "what is left of the broker's disk is kept for events"
         return ""
+
+    def _many(self, digest: bytes, held: Held, most: int) -> int:
+        """How many blobs are too many with another one; none are where that is held already."""
+        return 0 if self._blobs.get(digest) is not None else held.number + 1 - most
 
     def _short(self, size: int) -> int:
         """What the disk lacks of room for so many bytes more; nothing while there is being removed, which makes room."""
@@ -208,13 +220,14 @@ class Depot:
         total, free = self._blobs.disk()
         return kept_for_events(total) + size - free
 
-    def _give(self, wanted: int, spare: Iterator[Blob]) -> int:
-        """Give so many bytes of what may go; how many were given."""
-        given = 0
-        while given < wanted and (blob := next(spare, None)) is not None:
+    def _give(self, wanted: int, spare: Iterator[Blob], many: int = 0) -> Held:
+        """Give so many bytes, and blobs, of what may go; how many were given."""
+        given = gone = 0
+        most = many + GIVEN_AT_ONCE if many > 0 else 0
+        while (given < wanted or gone < most) and (blob := next(spare, None)) is not None:
             self._remove(blob.digest)
-            given += blob.size
-        return given
+            given, gone = given + blob.size, gone + 1
+        return Held(gone, given)
 
     def _spare(self, digest: bytes = b"") -> Iterator[Blob]:
         """What may go but for one, in the order in which it goes (rule 2); looked for when the first is asked for."""
@@ -266,6 +279,11 @@ class Depot:
 
     def _check(self, check: _Check) -> None:
         frame, seen = check.frame, check.seen
+        held = self._blobs.get(frame.digest)
+        if held is not None and held.whole:  # who said so before has had it checked
+            self._checks.popleft()
+            check.answer(f.BlobIs(id=frame.id, size=held.size))
+            return
         if seen.takes(None if seen.chunks >= frame.chunks else self._blobs.so_far(frame.digest, seen.chunks)):
             return
         ok = seen.chunks == frame.chunks and seen.right

@@ -1,6 +1,7 @@
 """Requests: what attached sessions ask of a broker, beside publishing, and what each costs who pays for it.
 
-Rule 1: an answer's bytes are work as well; so is what makes the broker look at all its topics, or write twice (`quota`).
+Rule 1: an answer's bytes are work as well; so is what makes the broker look at all its topics, or write twice, and the
+    time that it takes to find room for a blob (`quota`).
 Rule 2: events are given by id to who may read their topic, or to whom they are addressed.
 Rule 3: who only reads may ask, and nothing else (D2).
 """
@@ -18,6 +19,7 @@ from dsmt.bus.broker.past import Past
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.quota import UNIT_BYTES, Rates
+from dsmt.bus.rules.turns import TURN
 from dsmt.bus.wire import frames as f
 from dsmt.errors import InputError, RefusedError
 from dsmt.event.burst import raws_of
@@ -103,14 +105,19 @@ class Requests:
                 said = f"{session.name} may not put blobs into the depot"
                 self._answer(session, f.BlobIs(id=frame.id, size=None, ok=False, message=said), ())
             case f.ChunkPut() | f.BlobFinished():
-                self._spend(session, PUT_COST * sum(map(len, parts)) / UNIT_BYTES)
-                self._depot.put(frame, parts, session.payer, lambda answer: self._answer(session, answer, ()))
+                self._put(session, frame, parts)
             case f.BlobAsked(digest=digest) if not session.by_broker:
                 self._when_here(digest, lambda: self._answer(session, *self._depot.asked(frame)))
             case f.BlobAsked() | f.ChunkAsked():
                 self._answer(session, *self._depot.asked(frame))
             case _:
                 raise InputError("bus.frame", f"a client does not send {type(frame).__name__.lower()}")
+
+    def _put(self, session: Session, frame: f.ChunkPut | f.BlobFinished, parts: tuple[bytes, ...]) -> None:
+        began = self._clock.boottime()
+        self._depot.put(frame, parts, session.payer, lambda answer: self._answer(session, answer, ()))
+        took_ms = (self._clock.boottime() - began) * 1000
+        self._spend(session, max(PUT_COST * sum(map(len, parts)) / UNIT_BYTES, TURN * took_ms))
 
     def _stored(self, session: Session, row: int) -> None:
         """Another broker has everything up to a row."""

@@ -9,7 +9,7 @@ from dsmt.bus.store.database import Database
 from dsmt.bus.store.named import Named
 from dsmt.event.burst import content_of
 from dsmt.event.envelope import SignedEvent
-from dsmt.ports.blobs import Blob, digests_in
+from dsmt.ports.blobs import Blob, Held, digests_in
 
 BLOB_TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS chunks (digest BLOB, number INTEGER, chunk BLOB NOT NULL, PRIMARY KEY (digest, number))""",
@@ -24,15 +24,19 @@ class SqliteBlobs:
 
     def __init__(self, db: Database, named: Named) -> None:
         self._db, self._named = db, named
+        self._held: dict[str, Held] | None = None
+        """By payer, how much is held; None where it is to be counted."""
 
     def put_chunk(self, digest: bytes, number: int, chunk: bytes, *, payer: str, now_ms: int) -> None:
         """Keep a chunk of a blob that is being put."""
+        blob = self.get(digest)
         with self._db.transaction():
             before = self._db.one("SELECT length(chunk) FROM chunks WHERE digest = ? AND number = ?", (digest, number))
             grown = len(chunk) - (0 if before is None else before[0])
             self._db.do("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", (digest, number, chunk))
             self._db.do("INSERT OR IGNORE INTO blobs VALUES (?, 0, 0, 0, ?, 0)", (digest, payer))
             self._db.do("UPDATE blobs SET size = size + ?, at = ? WHERE digest = ?", (grown, now_ms, digest))
+        self._count(payer if blob is None else blob.payer, blob is None, grown)
 
     def so_far(self, digest: bytes, number: int) -> bytes | None:
         """One chunk of a blob that is being put."""
@@ -41,6 +45,7 @@ class SqliteBlobs:
 
     def keep(self, digest: bytes, chunks: int, *, now_ms: int) -> None:
         """A blob was put whole, and has its sha256."""
+        self._held = self._held if self.get(digest) is not None else None
         self._db.do("INSERT OR IGNORE INTO blobs VALUES (?, 0, 0, 0, '', 0)", (digest,))
         self._db.do("UPDATE blobs SET whole = 1, chunks = ?, at = ? WHERE digest = ?", (chunks, now_ms, digest))
 
@@ -61,9 +66,27 @@ class SqliteBlobs:
         """What is held of every blob."""
         return [_blob(one) for one in self._db.do("SELECT digest, size, at, payer, whole FROM blobs ORDER BY digest")]
 
+    def held(self, payer: str | None = None) -> Held:
+        """How much is held of all blobs, or of those that somebody pays for; it is counted as they come and go."""
+        if self._held is None:
+            found = self._db.do("SELECT payer, count(*), sum(size) FROM blobs GROUP BY payer")
+            self._held = {one: Held(number, size) for one, number, size in found}
+        if payer is not None:
+            return self._held.get(payer, Held(0, 0))
+        each = self._held.values()
+        return Held(sum(one.number for one in each), sum(one.bytes for one in each))
+
+    def _count(self, payer: str, number: int, size: int) -> None:
+        if self._held is not None:
+            before = self.held(payer)
+            self._held[payer] = Held(before.number + number, before.bytes + size)
+
     def forget(self, digest: bytes) -> None:
         """A blob is not held any more; its chunks remain to be removed."""
+        blob = self.get(digest)
         self._db.do("DELETE FROM blobs WHERE digest = ?", (digest,))
+        if blob is not None:
+            self._count(blob.payer, -1, -blob.size)
 
     def remove_chunks(self, digest: bytes, limit: int) -> bool:
         """Remove so many chunks of a forgotten blob; whether there may be more."""
