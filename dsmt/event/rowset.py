@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
 from dsmt.errors import UnusableEventError
@@ -27,6 +28,8 @@ class RowSet:
     def __init__(self, runs: Iterable[Run] = ()) -> None:
         self.runs: tuple[Run, ...] = tuple(_merged(sorted(runs)))
         self._firsts = [first for first, _ in self.runs]
+        self._before = [0, *accumulate(last - first + 1 for first, last in self.runs)]
+        """How many rows stand before each run, and in all."""
 
     @classmethod
     def of(cls, rows: Iterable[int]) -> RowSet:
@@ -34,20 +37,21 @@ class RowSet:
         return cls((row, row) for row in rows)
 
     def __len__(self) -> int:
-        return sum(last - first + 1 for first, last in self.runs)
+        return self._before[-1]
 
     def __or__(self, other: RowSet) -> RowSet:
         return RowSet((*self.runs, *other.runs))
 
     def within(self, first: int, last: int) -> int:
         """How many of its rows lie between two, both included."""
-        count = 0
-        for place in range(max(0, bisect_right(self._firsts, first) - 1), len(self.runs)):
-            low, high = self.runs[place]
-            if low > last:
-                break
-            count += max(0, min(high, last) - max(low, first) + 1)
-        return count
+        return max(0, self._upto(last) - self._upto(first - 1))
+
+    def _upto(self, row: int) -> int:
+        place = bisect_right(self._firsts, row) - 1
+        if place < 0:
+            return 0
+        first, last = self.runs[place]
+        return self._before[place] + min(row, last) - first + 1
 
     def parts(self, limit: int) -> Iterator[RowSet]:
         """Itself, in parts of at most about `limit` bytes each."""

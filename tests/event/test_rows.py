@@ -40,6 +40,22 @@ def test_a_set_of_rows_is_what_was_written_and_counts_exactly(numbers, one, othe
     assert read.within(first, last) == sum(first <= number <= last for number in numbers)
 
 
+def test_how_many_lie_between_two_is_told_without_looking_at_each_run():
+    looked = []
+
+    class Counted(tuple):
+        __slots__ = ()
+
+        def __getitem__(self, place):
+            looked.append(place)
+            return super().__getitem__(place)
+
+    read = RowSet.of(range(1, 20_001, 2))
+    read.runs = Counted(read.runs)
+    assert read.within(5, 19_995) == 9_996
+    assert len(looked) <= 4
+
+
 @pytest.mark.parametrize(
     "spoilt",
     [

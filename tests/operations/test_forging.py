@@ -176,6 +176,26 @@ def test_what_another_broker_says_of_this_store_counts_for_nothing(scene: Scene)
     assert "history.missing" in not_whole(run, [*whole[:row], hidden, *whole[row + 1 :]])
 
 
+def test_what_another_broker_says_was_trimmed_of_this_store_is_not_even_read(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two kilobytes tell of a million runs, and a thousand such words fill the memory of who verifies."""
+    run, b1, b9 = scene.before, scene.keys["broker/b1"], scene.keys["broker/b9"]
+    kept, own, other = rows(run), Pen(b1), Pen(b9)
+    bomb = RowSet((row, row) for row in range(1, 2_000_000, 2)).dump()
+    assert len(bomb) < 8192
+    words = [(other, "broker/b9/trimmed", bomb)] * 3 + [(own, "broker/b1/trimmed", RowSet.of((1,)).dump())]
+    gone = {"store": OTHER, "number": 1, "budget": "evidence", "first": 1, "last": 9, "count": 9}
+    said = [Row(kept[-1].arrived_ms, pen.write(topic, {**gone, "rows": raw})) for pen, topic, raw in words]
+    whole = rebuilt(run, [*kept, *said], b1, "broker/b1/stats")
+    whole = [whole[0], *certified(run, b1, b9), *whole[-len(kept) - 5 :]]
+    read: list[bytes] = []
+    reads = RowSet.read
+    monkeypatch.setattr("dsmt.operations.offline.proving.RowSet.read", lambda raw: (read.append(raw), reads(raw))[1])
+    assert judged(run, whole).ok
+    assert read == [RowSet.of((1,)).dump()]
+
+
 @pytest.mark.parametrize(("store", "explains"), [(OTHER, True), ("e" * 16, False)], ids=["this store", "another"])
 def test_what_its_broker_has_trimmed_of_another_store_explains_nothing_that_is_missing(
     scene: Scene, store: str, explains: bool

@@ -13,7 +13,7 @@ What is added was `opened` (B9): a type stands on its own topic, with its record
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar, cast
@@ -24,6 +24,7 @@ from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.records import from_data
+from dsmt.event.rowset import RowSet
 from dsmt.trust.store import Signer
 
 _T = TypeVar("_T", bound=Hashable)
@@ -167,7 +168,8 @@ class Followed:
         """The gaps of all chains (rule 1)."""
         found = []
         for (source, topic, incarnation), chain in self._chains.items():
-            declared = sorted(seen.declares for seen in chain.values() if seen.declares is not None)
+            told = (seen.declares for seen in chain.values() if seen.declares is not None)
+            declared = RowSet((first, last) for first, last in told if first <= last)  # also what is told later
             for before, after in pairwise(sorted(chain)):
                 low, high = chain[before], chain[after]
                 if after == before + 1:
@@ -175,7 +177,7 @@ class Followed:
                         said = f"it does not link to #{before} of {topic}"
                         self.equivocations.append(Equivocation(EventId(source, incarnation, high.sequence), said))
                     continue
-                if not _is_covered(before + 1, after - 1, declared):
+                if declared.within(before + 1, after - 1) < after - before - 1:
                     gap = Gap(source=source, topic=topic, first=before + 1, last=after - 1)
                     found.append(Missing(gap, low.row, high.row))
         return found
@@ -202,14 +204,6 @@ class Followed:
                 first, last, _ = self._vouched[source, incarnation]
                 numbers = sorted(number for number in sequences if number >= first)
                 yield from _holes(source, numbers, last, shown[source])
-
-
-def _is_covered(low: int, high: int, declared: Iterable[tuple[int, int]]) -> bool:
-    """Whether all numbers of a hole are in ranges, which are sorted: a later event than the next may declare some."""
-    for first, last in declared:
-        if first <= low <= last:
-            low = last + 1
-    return low > high
 
 
 def _holes(source: str, numbers: list[int], last: int, shown: int) -> Iterator[Gap]:

@@ -32,11 +32,11 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.broker import BrokerStats, TrimRecord
 from dsmt.event.records import from_data
 from dsmt.event.registry import take_everything
-from dsmt.event.rowset import RowSet, Run
+from dsmt.event.rowset import MAX_RUNS, RowSet, Run
 from dsmt.event.rowtree import RowTree, row_hash
 from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.followed import Followed, Missing
@@ -85,8 +85,8 @@ class _Proof:
         self._certificates: list[bytes] = []
         self._back: deque[RowTree] = deque([RowTree()], maxlen=HEADS_BACK)
         self._left: list[Run] = []
-        self._trims: dict[Signer, list[Run]] = {}
-        """By broker and key, the rows of this store that it says it has trimmed."""
+        self._trims: dict[Signer, list[tuple[EventId, bytes]]] = {}
+        """By broker and key, its words on which rows of this store it has trimmed."""
         self._said: dict[Signer, list[_Head]] = {}
         """By broker and key, the heads among the rows, in their order."""
         self._lives: dict[Signer, int] = {}
@@ -236,10 +236,7 @@ class _Proof:
         record = from_data(TrimRecord, signed.event.data)
         if record.store != self._store:
             return  # it was said again when the store took a new id
-        try:
-            self._trims.setdefault((signed.key_id, signed.event.source), []).extend(RowSet.read(record.rows).runs)
-        except UnusableEventError as error:
-            self._wrong(error.code, error.message, signed.id)
+        self._trims.setdefault((signed.key_id, signed.event.source), []).append((signed.id, record.rows))
 
     def _ended(self, raw: bytes) -> None:
         """Rule 1."""
@@ -290,14 +287,26 @@ class _Proof:
     def _judge_left(self) -> tuple[RowSet, RowSet]:
         """Rule 3; the rows that are not there, and those of them that were trimmed."""
         left = RowSet(self._left)
-        trims = [] if self._end is None else self._trims.get((self._end[0].key_id, self._end[0].event.source), [])
-        unexplained = _without(left, RowSet(trims))
+        unexplained = _without(left, self._trimmed())
         if not self._wanted or take_everything(self._wanted):
             for first, last in unexplained.runs:
                 said = "every topic was asked for, and no record says that they were trimmed"
                 self._wrong("history.missing", f"rows {first} to {last} are missing: {said}")
         self._unexplained = unexplained
         return left, _without(left, unexplained)
+
+    def _trimmed(self) -> RowSet:
+        """The rows that the history's own broker says it has trimmed: few bytes say many runs, so no other's are read."""
+        runs: list[Run] = []
+        own = None if self._end is None else (self._end[0].key_id, self._end[0].event.source)
+        for identity, rows in () if own is None else self._trims.get(own, ()):
+            try:
+                runs += (run for run in RowSet.read(rows).runs if run[0] <= self._tree.rows)
+            except UnusableEventError as error:
+                self._wrong(error.code, error.message, identity)
+            if len(runs) > MAX_RUNS:
+                runs = [*RowSet(runs).runs]
+        return RowSet(runs)
 
     def _history(self, left: RowSet) -> HistoryHead | None:
         if self._end is None:
