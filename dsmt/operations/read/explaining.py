@@ -5,7 +5,7 @@ Rule 1: it begins at the event that decides what is shown of the target: its hea
     is explained by the removal of its service, if there was one: that hides the fact. What does not begin on another machine
     of the name of the one that has its data is explained by what that machine said of itself: its key is another.
 Rule 2: each event's own `cause` is followed through the history; what the history does not hold makes it incomplete, and so
-    does what lies deeper than was asked for.
+    does what lies deeper than was asked for. At most `MAX_EVENTS` are asked for, whatever an event names.
 Rule 3: where the deciding event names no cause, the facts that it stands on (the slot's) are explained beside it.
 Rule 4: the first event of an incarnation is its source's start: of a broker, a controller or a node it is told beside.
 Rule 5: an operator's `down` stands between a source's last two starts, or after the last: it is told beside, too; of an
@@ -156,11 +156,12 @@ async def _collect(
     found = {signed.id: signed for signed in begin}
     missing: set[EventId] = set()
     for _ in range(depth):
-        wanted = _named(found) - missing
-        if not wanted or len(found) >= MAX_EVENTS:
+        room = max(0, MAX_EVENTS - len(found) - len(missing))
+        wanted = sorted(_named(found) - missing)[:room]
+        if not wanted:
             break
-        found |= {signed.id: signed for signed in await _fetch(bus, sorted(wanted))}
-        missing |= wanted - set(found)
+        found |= {signed.id: signed for signed in await _fetch(bus, wanted)}
+        missing |= set(wanted) - set(found)
     return found, missing, _named(found) - missing
 
 
