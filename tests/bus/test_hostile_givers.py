@@ -64,6 +64,29 @@ async def test_who_gives_nothing_without_end_is_passed_over(r: TestRealm) -> Non
 
 
 @scenario
+async def test_who_gives_a_little_without_end_is_passed_over_and_asked_behind_the_others(r: TestRealm) -> None:
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    asked: list[bytes] = []
+
+    async def a_little(digest: bytes) -> AsyncIterator[bytes]:
+        asked.append(digest)
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.05)
+
+    b3._others.copying.readers[0].get_blob = a_little  # type: ignore[method-assign]
+    honest = next(one for one in (b1, b2) if one._identity.name == b3._others.copying.readers[1].broker)
+    operator = await r.client("operator/a", brokers=at(honest))
+    facts = Facts(operator)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(filling, "PATIENCE_S", 0.5)
+        for content in (CONTENT, OLD):
+            await facts.publish("service/web/spec", spec(await put(operator, content)))
+            await until(lambda content=content: has(b3, content), 10)  # type: ignore[misc]
+    assert asked == [DIGEST]
+
+
+@scenario
 async def test_what_is_fetched_nobody_else_writes_meanwhile(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
     (bus,) = b2._others.copying.readers

@@ -4,7 +4,8 @@ Rule 1: what a spec names that counts, and is not here, is fetched from the firs
     sha256; now and then (`PAST_S`) also what slots go back to. What nobody has is looked for again after `AGAIN_S`, or
     when somebody asks for it.
 Rule 2: who asks for it meanwhile waits until all were asked once; no broker does, for two would wait for each other.
-Rule 3: what an operator is putting is left alone. One that gives nothing for `STILL_S` is passed over.
+Rule 3: what an operator is putting is left alone. One that gives nothing for `STILL_S` is passed over, and so is one that is
+    not done after `PATIENCE_S`: it is asked behind the others then, and has twice as long the next time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ ASKED_S: Final = 0.1
 """Who asks without end has it look so often, and no more."""
 AGAIN_S: Final = 60.0
 STILL_S: Final = 10.0
+PATIENCE_S: Final = 30.0
+TWICE_MOST: Final = 8
 PAUSE_S: Final = 0.01
 MOST_WAITING: Final = 1024
 """How many questions wait at once; those beyond are answered by what is here."""
@@ -39,6 +42,8 @@ class Filling:
         self._waiting: list[tuple[bytes, Callable[[], None]]] = []
         self._due: dict[bytes, float] = {}
         """When what nobody had is looked for again."""
+        self._late: dict[str, int] = {}
+        """How often each broker was not done in time."""
         self._asked = asyncio.Event()
 
     def wait(self, digest: bytes, answer: Callable[[], None]) -> None:
@@ -86,16 +91,19 @@ class Filling:
                 self._waiting.append((digest, answer))
 
     async def _fill(self, digest: bytes) -> None:
-        for bus in self._others():
+        for bus in sorted(self._others(), key=lambda one: self._late.get(one.broker, 0)):
             while self._depot.is_removing(digest):  # noqa: ASYNC110 - what the one before gave; nobody is told of its end
                 await asyncio.sleep(PAUSE_S)
             if not self._depot.begin(digest):
                 return
+            late = self._late.get(bus.broker, 0)
             try:
-                await self._fetch(digest, bus)
+                async with asyncio.timeout(PATIENCE_S * 2 ** min(late, TWICE_MOST)) as patience:
+                    await self._fetch(digest, bus)
             except NotFoundError:
                 continue
             except (DsmtError, TimeoutError) as error:
+                self._late[bus.broker] = late + patience.expired()
                 self._log.warning("a blob was not fetched", digest=digest.hex(), broker=bus.broker, reason=str(error))
             else:
                 return
