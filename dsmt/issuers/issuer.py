@@ -6,6 +6,7 @@ Rule 2: what it has certified for a token of which something else stands, or und
     whenever it sees both.
 Rule 3: a request that it does not answer in time is asked again; none makes it fail, and no word of a token does.
     What it has to end by tokens is looked for once for all that come together: at a start those are all that there are.
+    Of the requests of one source `ASKS` are looked at at once, and one more each second: it runs beside a controller.
 Rule 4: who has a name is known by what was shown of it and, where nobody holds that any more (D2), by the token it used.
 """
 
@@ -26,6 +27,7 @@ from dsmt.event.kinds.realm import Revoked
 from dsmt.event.order import newer
 from dsmt.event.records import from_data, to_data
 from dsmt.logs import Logger
+from dsmt.newest import Newest
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
 from dsmt.trust.certificate import Certificate, SignedCertificate
 from dsmt.trust.identity import Identity
@@ -39,6 +41,8 @@ INTEREST: Final = Interest(
 )
 """With the attributes of nodes come their certificates: so it knows who has which name."""
 ANSWER_S: Final = 10.0
+ASKS: Final = 16
+_ASKED_KNOWN: Final = 4096
 _STALE: Final = ("stale", "unanswered")
 
 
@@ -52,6 +56,8 @@ class Issuer:
         self._heard: dict[str, int] = {}
         self._left: dict[str, int] = {}
         """By node: when it has joined or said its attributes last, and when an operator has removed it."""
+        self._asked: Newest[str, tuple[float, int]] = Newest(_ASKED_KNOWN)
+        """By source: how many requests were looked at, less one for each second since, and when the last one was."""
         self._log = Logger(source=identity.name)
 
     async def run(self) -> None:
@@ -79,6 +85,8 @@ class Issuer:
         match event.type:
             case "dsmt.trust.token":
                 self._learn(event.topic.removeprefix(TOKENS), signed)
+            case "dsmt.joining.request" | "dsmt.node.renewal" if not self._is_heard(event.source):
+                pass
             case "dsmt.joining.request":
                 await self._answer(event.topic.split("/")[1], from_data(JoinRequest, event.data), signed)
             case "dsmt.node.renewal":
@@ -114,9 +122,19 @@ class Issuer:
         node = name.partition("/")[2]
         if self._left.get(node, 0) > self._heard.get(node, 0):
             return []
-        known = {one.key_id.hex() for one in self._trust.certificates()}
+        known = {one.key_id.hex() for one in self._trust.certificates() if one.subject == name}
         known.update(one.fact.key for one in self._tokens.values() if one.fact.member == node)
         return [bytes.fromhex(one) for one in known if self._stands(one, name)]
+
+    def _is_heard(self, source: str) -> bool:
+        """Whether a request is looked at (rule 3)."""
+        now_ms = self._bus.now_ms()
+        count, at_ms = self._asked.get(source, (0.0, now_ms))
+        left = max(0.0, count - (now_ms - at_ms) / 1000)
+        if left + 1 > ASKS:
+            return False
+        self._asked[source] = left + 1, now_ms
+        return True
 
     def _stands(self, key: str, name: str) -> bool:
         if not _is_id(key, KEY_ID_BYTES):
