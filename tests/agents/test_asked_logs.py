@@ -5,12 +5,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pytest
 
 from dsmt.agents.instance.log_answers import FOLLOW_S, _batches
 from dsmt.agents.instance.output import Output
 from dsmt.agents.instance.present import Present
 from dsmt.agents.rules.record import InstanceRecord, Written
 from dsmt.errors import TransportError
+from dsmt.event.kinds.instance import Command
+from dsmt.event.records import to_data
+from dsmt.ports.bus import Draft
 from dsmt.ports.driver import Launch
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit
@@ -57,6 +61,28 @@ def test_logs_are_answered_to_the_asker_also_of_the_run_before() -> None:
         assert (now["lines"], now["last"]) == (["four"], True)
         assert before["lines"] == ["one", "two"]
         assert next(s.event.to for s in site.realm.log if s.event.topic == topic) == ("operator/op",)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("about", [{"asker": "nobody's name!"}, {"id": "x" * 64_250}], ids=["no asker", "no id"])
+@pytest.mark.parametrize("verb", ["LOGS", "RETRY"])
+def test_a_command_that_nobody_could_be_answered_ends_no_agent(verb: Any, about: dict[str, str]) -> None:
+    """A thief of a controller's key names no source as who asks, or calls the command by what fits into no status."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        site.logs.write("stderr", "a line\n" * 100)
+        told = Command(**{"id": "c0", "verb": verb, "generation": 1, "asker": "operator/op", **about})
+        site.spec_bus.emit(Draft(site.slot.command_topic, to_data(told), to=("node/n1",)))
+        await asyncio.sleep(1)  # in virtual time: whatever it does is done
+        command(site, "LOGS")
+        topic = "service/web/log/app/0/n1/stderr"
+        await site.realm.until(lambda: any(one["command"] == "c1" for one in site.realm.told(topic)))
         agent.kill()
 
     in_virtual_time(main)

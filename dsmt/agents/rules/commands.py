@@ -18,8 +18,11 @@ from dsmt.agents.rules.record import InstanceRecord
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.instance import Command
 from dsmt.event.records import readable
+from dsmt.event.topic import is_topic
 
 REMEMBERED: Final = 256
+LONGEST_ID: Final = 512
+"""Characters of a command's id: it stands in each answer, and in the status."""
 LONGEST_TTL_MS: Final = 10 * 60_000
 """How far back an agent looks for commands, and how long one that names no time to live is good."""
 
@@ -97,7 +100,8 @@ def changes(record: InstanceRecord, ask: Ask, command: Command) -> dict[str, Any
 
 
 def read_command(signed: SignedEvent, to: tuple[str, ...]) -> Command | None:
-    """The command in an event that is meant for one of these names; None when it is none."""
+    """The command in an event that is meant for one of these names; None when it is none, or nobody could be answered."""
     if signed.event.to and not any(name in to for name in signed.event.to):
         return None
-    return readable(Command, signed.event.data)
+    command = readable(Command, signed.event.data)
+    return command if command is not None and len(command.id) <= LONGEST_ID and is_topic(command.asker) else None
