@@ -171,7 +171,7 @@ def explain(key: str) -> str:
     if wanted[:1] in (["component"], ["components"], ["service"]) and len(wanted) > 1:
         wanted = wanted[2:] if wanted[0] == "components" and len(wanted) > 2 else wanted[1:]
     found = [] if plain else [each for each in KEYS if _is(wanted, each, exactly=True)]
-    found = found or [each for each in KEYS if _is(wanted, each, exactly=False)]
+    found = found or [each for each in KEYS if _is(wanted, each, exactly=False) or (plain and each.alias == wanted[0])]
     if not found:
         ours = NEIGHBOURS.get(".".join(wanted).replace("-", "_").lower())
         if ours is not None:

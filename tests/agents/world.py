@@ -5,6 +5,8 @@ import signal
 from collections.abc import Callable, Collection
 from typing import Any
 
+from msgspec.structs import replace
+
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, load_config
 from dsmt.agents.rules.record import InstanceRecord, load_record
@@ -54,6 +56,8 @@ class Site:
         self.checks = Checks()
         self.artifacts = Artifacts()
         self.entropy = Entropy()
+        self.labels = {"zone": "a"}
+        """Of its node."""
         self.spec_bus = Bus(realm, "operator/op")
         self.slot_bus = Bus(realm, "controller/c1")
         self.logs = MemoryLogs(self.machine, f"/{node}/{self.slot.directory}")
@@ -125,7 +129,8 @@ class Site:
         )
 
     def agent(self) -> DeploymentAgent:
-        self.last = DeploymentAgent(node_config(self.node).for_agent(self.slot), self.deps())
+        node = replace(node_config(self.node), labels=self.labels)
+        self.last = DeploymentAgent(node.for_agent(self.slot), self.deps())
         return self.last
 
     def start(self) -> SimProcess:

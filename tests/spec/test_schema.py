@@ -30,6 +30,7 @@ def test_every_key_can_be_explained_by_its_path():
         assert schema.default_of(key) in said
     assert schema.explain("components.app.stop.grace") == schema.explain("stop.grace") == schema.explain("grace")
     assert "not yet" in schema.explain("requires")
+    assert (schema.explain("plan"), schema.explain("lease")) == (schema.explain("nodes"), schema.explain("expires"))
 
 
 def explained(key):

@@ -13,11 +13,13 @@ from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.container import AgentConfig
 from dsmt.errors import FailedError
 from dsmt.event.reason import failed
+from dsmt.event.records import to_data
 from dsmt.ports.driver import Launch, Mount
 from dsmt.spec.changes import install_key, run_key
 from dsmt.spec.health import HealthSpec
-from dsmt.spec.placeholders import expand
+from dsmt.spec.placeholders import expand, names
 from dsmt.spec.records import ComponentSpec, FromFile, ServiceSpec
+from dsmt.spec.templates import templates
 
 OF_THE_USER: Final = frozenset({"HOME", "USER", "LOGNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR"})
 """What a program of another user never inherits; the driver tells it its own."""
@@ -72,7 +74,10 @@ def refused(driver: str, error: str, *, advice: str = "") -> FailedError:
 
 
 def values_of(plan: RunPlan, config: AgentConfig, *, ports: Mapping[str, int], directory: str, data: str) -> dict[str, str]:
-    """What the placeholders of an instance stand for."""
+    """What the placeholders of an instance stand for.
+
+    Raises `FailedError` (`start.driver`) when its component names a label that the node has not.
+    """
     values = {
         "address": config.address,
         "service": config.service,
@@ -86,7 +91,13 @@ def values_of(plan: RunPlan, config: AgentConfig, *, ports: Mapping[str, int], d
     }
     values |= {f"port.{name}": str(number) for name, number in ports.items()}
     values |= {f"label.{key}": value for key, value in plan.labels.items()}
-    return values | {f"node.label.{key}": value for key, value in config.labels.items()}
+    values |= {f"node.label.{key}": value for key, value in config.labels.items()}
+    for path, template in templates(to_data(plan.component)):
+        for name in names(template):
+            if name.startswith("node.label.") and name not in values:
+                said = f"{path[0]} names {{{name}}}, and {config.node} has no such label"
+                raise refused(plan.component.driver, said, advice="give <node> that label, or correct the file")
+    return values
 
 
 def environment(
