@@ -124,16 +124,17 @@ def test_what_cannot_be_started_counts_its_failures_as_restarts_and_keeps_the_re
     in_virtual_time(main)
 
 
-def test_what_is_never_tried_again_says_that_only_an_operator_acts() -> None:
+@pytest.mark.parametrize(("code", "who"), [(3, "you"), (0, "dsmt")])
+def test_of_what_has_failed_and_is_never_tried_again_only_an_operator_acts(code: int, who: str) -> None:
     async def main() -> None:
         site = Site(Realm())
         site.place(WEB + "    restart: never\n")
         agent = site.start()
         await site.until("running")
-        site.machine.alive[0].end(Exit(3, None))
+        site.machine.alive[0].end(Exit(code, None))
         await site.until("failed")
         why = site.statuses()[-1]["reason"]
-        assert (why["code"], why["who"], why["next"]) == ("run.exited", "you", "dsmt retry web/app/0")
+        assert (why["code"], why["who"], why["next"]) == ("run.exited", who, "dsmt retry web/app/0")
         agent.kill()
 
     in_virtual_time(main)

@@ -73,8 +73,9 @@ class Reporter:
         return endings.of_error(error, "the agent", target=str(self._slot), node=self._node)
 
     def left_alone(self, why: Reason) -> Reason:
-        """The reason of a failure after which nothing is tried, as `restart` wants it: only an operator acts."""
-        return msgspec.structs.replace(why, who="you", next=f"dsmt retry {self._slot}")
+        """The reason of an end after which nothing is tried, as `restart` wants it: of a failure only an operator acts."""
+        who = why.who if why.exit_code == 0 else "you"
+        return msgspec.structs.replace(why, who=who, next=f"dsmt retry {self._slot}")
 
     def tell(self, state: State, *, why: Reason | None = None, **about: Any) -> None:
         """Pass to a state, saying each on the way; `about` is any other field of a status."""
