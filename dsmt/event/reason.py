@@ -118,6 +118,7 @@ REASONS: Final[Mapping[str, Template]] = {
         "dsmt logs <target> --step <step>",
         "you",
     ),
+    "install.user": Template("cannot become <user>: <error>", "run <node> as root, or leave `user` out", "you"),
     "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run` or `directory`, or `chmod +x`", "you"),
     "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or write `auto` for this port", "world"),
     "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target> --previous", "dsmt"),

@@ -33,7 +33,7 @@ class Account(NamedTuple):
 def account_of(user: str) -> Account | None:
     """Whom a program is to become; None when that is who we are already, or nobody in particular (empty).
 
-    Raises `FailedError` (`start.driver`) for a user that this node has not, or cannot become (rule 2).
+    Raises `FailedError` (`install.user`) for a user that this node has not, or cannot become (rule 2).
     """
     if not user:
         return None
@@ -41,8 +41,7 @@ def account_of(user: str) -> Account | None:
     if found.uid == os.geteuid() and found.gid in (os.getegid(), *os.getgroups()):
         return None
     if os.geteuid() != 0:
-        said = f"only root can run a program as {user}, and this node's processes run as uid {os.geteuid()}"
-        raise _refused(said, "run <node> as root, or leave `user` out")
+        raise _refused(user, f"only root can, and this node's processes run as uid {os.geteuid()}")
     return found
 
 
@@ -81,10 +80,9 @@ def check_way(directory: str, account: Account) -> None:
         except (FileNotFoundError, NotADirectoryError):
             return
         if not _may_enter(seen, account):
-            raise _refused(
-                f"{account.name} cannot enter {place}, on the way to {directory}; keep the realm elsewhere (DSMT_HOME), "
-                f"or let others through: chmod o+x {place}"
-            )
+            said = f"it cannot enter {place}, on the way to {directory}"
+            advice = f"keep the realm elsewhere (DSMT_HOME), or let others through: chmod o+x {place}"
+            raise _refused(account.name, said, advice)
 
 
 def _may_enter(seen: os.stat_result, account: Account) -> bool:
@@ -99,12 +97,13 @@ def _find(user: str) -> Account:
     """The account of a name or number (rule 1)."""
     word, _, group = user.partition(":")
     if any(one.isdecimal() and int(one) > LAST_ID for one in (word, group)):  # -1 in 32 bits would be nobody else
-        raise _refused(f"there is no user {user}: ids end at {LAST_ID}")
+        raise _refused(user, f"there is no user {user}, for ids end at {LAST_ID}", "correct `user`")
     try:
         entry = pwd.getpwuid(int(word)) if word.isdecimal() else pwd.getpwnam(word)
     except KeyError:
         if not word.isdecimal():
-            raise _refused(f"there is no user {word} here", f"make the user {word} on <node>, or correct `user`") from None
+            advice = f"make the user {word} on <node>, or correct `user`"
+            raise _refused(user, f"there is no user {word} here", advice) from None
         return Account(word, int(word), int(group or word), (), "/")
     if group:
         return Account(entry.pw_name, entry.pw_uid, int(group), (), entry.pw_dir)
@@ -112,5 +111,5 @@ def _find(user: str) -> Account:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(sorted(groups)), entry.pw_dir)
 
 
-def _refused(error: str, advice: str = "") -> FailedError:
-    return failed("start.driver", driver="process", error=error, advice=advice)
+def _refused(user: str, error: str, advice: str = "") -> FailedError:
+    return failed("install.user", user=user, error=error, advice=advice)

@@ -132,7 +132,7 @@ def test_a_way_that_a_user_cannot_go_is_named(node: Path) -> None:
     assert account is not None
     check_way(str(node / TREE), account)
     node.chmod(0o700)
-    with pytest.raises(FailedError, match=rf"www-data cannot enter {node}, on the way to .*DSMT_HOME"):
+    with pytest.raises(FailedError, match=rf"cannot become www-data: it cannot enter {node}, on the way to .*DSMT_HOME"):
         check_way(str(node / TREE), account)
 
 
@@ -150,8 +150,9 @@ def test_users_are_names_or_numbers_with_or_without_a_group(monkeypatch: pytest.
     assert users.users_here() == ("any",)
     monkeypatch.setattr(os, "geteuid", lambda: 33)
     assert users.users_here() == ("www-data", "33")
-    with pytest.raises(FailedError, match="only root can run a program as nobody"):
+    with pytest.raises(FailedError, match="cannot become nobody: only root can, ") as told:
         account_of("nobody")
+    assert (told.value.code, told.value.next) == ("install.user", "run <node> as root, or leave `user` out")
 
 
 @pytest.mark.parametrize("user", ["4294967295", "99999999999999999999", "1000:4294967295"])
