@@ -102,7 +102,7 @@ def test_a_new_container_inherits_counters_ports_and_words_and_where_its_output_
     files = {
         "process": {"pid": 1}, "driver": "process", "run_key": "r", "install_key": "i", "run_generation": 1,
         "run_restart": 1, "started": True, "ready": True, "asked": True, "began_s": 1.0,
-        "installed": ("i",), "configured": "c", "finished": True, "step": "install",
+        "installed": ("i",), "configured": "c", "filled": "f", "finished": True, "step": "install",
     }  # fmt: skip
     assert carried(msgspec.structs.replace(WORDS, **files)) == WORDS
     bare = InstanceRecord(boot="b")

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.agents.rules.container import EXIT_GONE, EXIT_STOPPED
 from dsmt.agents.rules.launching import place_of
@@ -100,6 +101,28 @@ def test_an_automatic_port_that_was_taken_meanwhile_is_chosen_anew_and_configure
         assert new != old
         configured = [p.launch.argv[1] for p in site.machine.programs if p.launch.argv[0] == "prepare"]
         assert configured[-1] == new
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("now", [{"address": "192.0.2.9"}, {"labels": {"zone": "b"}}], ids=["address", "label"])
+def test_what_is_started_where_its_node_has_another_address_or_label_is_configured_anew(now: dict[str, Any]) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        content = "{to: conf, template: true, content: 'bind {address} in {node.label.zone}'}"
+        site.place(spec := WEB + f"    files: [{content}]\n")
+        agent = site.start()
+        await site.until("running")
+        place = f"{site.slot.directory}/{place_of(site.record().install_key)}"
+        assert site.files.read(f"{place}/conf") == b"bind 127.0.0.1 in a"
+        agent.kill()
+        site.config = replace(site.config, **now)
+        agent = site.start()
+        site.place(spec, version=2, restart=1)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2 and site.state() == "running")
+        zone = site.config.labels["zone"]
+        assert site.files.read(f"{place}/conf") == f"bind {site.config.address} in {zone}".encode()
         agent.kill()
 
     in_virtual_time(main)

@@ -1,6 +1,7 @@
 """Labels of a node that a spec names, and the node has not, or has no more."""
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.agents.rules.container import EXIT_GONE
 
@@ -43,7 +44,7 @@ def test_what_runs_and_whose_label_its_node_has_no_more_goes_on_and_ends_when_it
         await site.until("running")
         pid = site.kept_pid()
         agent.kill()
-        site.labels = {}
+        site.config = replace(site.config, labels={})
         agent = site.start()
         await site.realm.until(lambda: site.last is not None and site.kept_pid() == pid, 600.0)
         site.assign(spec, version=2, desired="gone")

@@ -5,8 +5,6 @@ import signal
 from collections.abc import Callable, Collection
 from typing import Any
 
-from msgspec.structs import replace
-
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, load_config
 from dsmt.agents.rules.record import InstanceRecord, load_record
@@ -50,14 +48,13 @@ class Site:
         self.realm = realm
         self.node = node
         self.slot = slot or SlotKey("web", "app", 0)
+        self.config = node_config(node)
         self.machine = Machine()
         self.disk: dict[str, bytes] = {}
         self.files = MemoryFiles(self.disk, f"/{node}", self.machine.moment)
         self.checks = Checks()
         self.artifacts = Artifacts()
         self.entropy = Entropy()
-        self.labels = {"zone": "a"}
-        """Of its node."""
         self.spec_bus = Bus(realm, "operator/op")
         self.slot_bus = Bus(realm, "controller/c1")
         self.logs = MemoryLogs(self.machine, f"/{node}/{self.slot.directory}")
@@ -129,8 +126,7 @@ class Site:
         )
 
     def agent(self) -> DeploymentAgent:
-        node = replace(node_config(self.node), labels=self.labels)
-        self.last = DeploymentAgent(node.for_agent(self.slot), self.deps())
+        self.last = DeploymentAgent(self.config.for_agent(self.slot), self.deps())
         return self.last
 
     def start(self) -> SimProcess:

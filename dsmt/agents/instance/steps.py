@@ -14,7 +14,7 @@ from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.under_way import under_way
 from dsmt.agents.rules import after
 from dsmt.agents.rules.container import FILES, SPEC
-from dsmt.agents.rules.launching import RunPlan, Site, place_of
+from dsmt.agents.rules.launching import RunPlan, Site, configured_key, place_of
 from dsmt.agents.shared.launching import site_of
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.errors import FailedError
@@ -59,7 +59,7 @@ class Steps:
             neither = {"configured": ""}  # from the first file on
             with under_way(self._context, "configure", plan.wanted, neither):
                 await self._installer.configure(plan, self._site(plan, ports))
-            self._memory.save(configured=plan.wanted.run_key)
+            self._memory.save(configured=plan.wanted.run_key, filled=configured_key(plan, self._config))
 
     async def take_back(self, plan: RunPlan) -> None:
         """Give the copy before its small files again, which one that was to follow it may have written over; it goes on."""
@@ -80,7 +80,8 @@ class Steps:
     async def launch(self, plan: RunPlan) -> None:
         """Start it, unless it must be configured anew first; other installations are then not needed any more."""
         with self._supervised(plan, counts=True):
-            if self._settle_ports(self._choose_ports(plan, occupied=False)):
+            moved = self._memory.record.filled not in ("", configured_key(plan, self._config))
+            if self._settle_ports(self._choose_ports(plan, occupied=False)) or moved:
                 self._memory.save(configured="")
                 return
             with under_way(self._context, "start", plan.wanted):

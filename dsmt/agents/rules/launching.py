@@ -172,7 +172,23 @@ def mounts_of(directory: str, values: Mapping[str, str]) -> tuple[Mount, ...]:
 
 def check_key(health: HealthSpec | None, values: Mapping[str, str]) -> str:
     """What tells one way to check a run from another: the checks, and what the placeholders in them stand for."""
-    told = msgspec.json.encode(health)
+    return _filled_key(health, values)
+
+
+def configured_key(plan: RunPlan, config: AgentConfig) -> str:
+    """What tells one way to configure an instance from another that its run key does not: the node's address, labels.
+
+    Its ports are settled before, and its directories stay.
+    """
+    component = plan.component
+    texts = [file.content for file in component.files if file.template]
+    filled = (texts, component.configure, component.env)
+    return _filled_key(filled, values_of(plan, config, ports={}, directory="", data=""))
+
+
+def _filled_key(holds: object, values: Mapping[str, str]) -> str:
+    """The digest of what may hold placeholders, with what those in it stand for."""
+    told = msgspec.json.encode(holds)
     used = {name: value for name, value in sorted(values.items()) if f"{{{name}}}".encode() in told}
     return sha256(told + msgspec.json.encode(used)).hexdigest()
 

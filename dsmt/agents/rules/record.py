@@ -109,6 +109,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How often the file of each log was put aside."""
     installed: tuple[str, ...] = ()
     configured: str = ""
+    filled: str = ""
+    """With what else than its run key says it was configured (`launching.configured_key`); empty where that is not known."""
     ports: dict[str, int] = {}
     restarts: int = 0
     finished: bool = False
