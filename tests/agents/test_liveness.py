@@ -119,6 +119,24 @@ def test_of_three_that_fail_the_same_check_one_at_a_time_is_restarted_and_that_i
     in_virtual_time(main)
 
 
+OTHERWISE = CHECKED.replace("{http: {port: http, path: /}}", "{readiness: {http: {path: /r}}, liveness: {http: {path: /l}}}")
+
+
+@pytest.mark.parametrize("fails", [["/r"], ["/r", "/l"]], ids=["only unready", "not live either"])
+def test_who_is_only_unready_by_another_check_is_not_waited_for_by_what_is_not_live(fails: list[str]) -> None:
+    async def main() -> None:
+        realm = Realm()
+        sites = three(realm, OTHERWISE)
+        await realm.until(lambda: all(site.health() == "ready" for site in sites))
+        for site, those in zip(sites, (fails, [], ["/r", "/l"]), strict=True):
+            site.checks.failing = those
+        await realm.until(lambda: restarts(sites[2]) == 1 or reasons(sites[2])[-1:] == ["health.braked"])
+        assert restarts(sites[2]) == (fails == ["/r"])
+        await end(sites)
+
+    in_virtual_time(main)
+
+
 def test_whose_check_passes_before_its_turn_is_not_restarted() -> None:
     async def main() -> None:
         realm = Realm()

@@ -300,11 +300,11 @@ class Runner:
                     self._memory.save_soon(check=run.check)
                     self._serving.ready(check=check, evidence=evidence, checked=checked)
                     self._present.awake.set()
-                case Unready(check, evidence, failures):
+                case Unready(check, evidence, failures, live):
                     self._failing.note_good(run)
                     run.life.unready()
                     run.followed = False
-                    self._serving.unready(check=check, evidence=evidence, failures=failures)
+                    self._serving.unready(check=check, evidence=evidence, failures=failures, live=live)
                     self._handover.serve_again()
                 case Starting() | Broken():
                     self._serving.tell(effect)
@@ -321,6 +321,7 @@ class Runner:
         def waits(turn: Turn) -> None:
             self._serving.braked(told.check, told.evidence, told.failures, turn)
 
+        self._serving.not_live(told.check, told.evidence, told.failures)
         component = None if run.plan is None else run.plan.component
         start_s, try_s = (0.0, 0.0) if component is None else (start_s_of(component), try_s_of(component))
         await its_turn(self._config, self._deps.bus, check=told.check, start_s=start_s, try_s=try_s, waits=waits)

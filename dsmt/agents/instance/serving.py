@@ -42,11 +42,16 @@ class Serving:
         """It was ready by other checks than it has now: it is served until these say otherwise, and not ready before."""
         self._happens(Input.GO_ON, evidence="what it is checked by has changed, and has not passed yet")
 
-    def unready(self, *, check: str, evidence: str, failures: int) -> None:
+    def unready(self, *, check: str, evidence: str, failures: int, live: bool = False) -> None:
         """Do not serve it; nothing is restarted."""
         self._memory.save_soon(ready=False)
         why = self._reporter.why("health.not_ready", check=check, n=failures, result=evidence)
-        self._happens(Input.UNREADY, check=check, evidence=evidence, failures=failures, why=why)
+        self._happens(Input.UNREADY, check=check, evidence=evidence, failures=failures, why=why, live=live)
+
+    def not_live(self, check: str, evidence: str, failures: int) -> None:
+        """It is to be restarted in its turn; its siblings are told, too, where it was only unready (A22)."""
+        if self._told is None or self._told.live:
+            self.unready(check=check, evidence=evidence, failures=failures)
 
     def braked(self, check: str, evidence: str, failures: int, turn: Turn) -> None:
         """It is not live, as others are not, and waits for its turn to be restarted."""
@@ -106,7 +111,16 @@ class Serving:
         told = Endpoint(address=self._address, ports=ports, generation=generation, ready=ready)
         self._reporter.fact("endpoint", told)
 
-    def _say(self, word: Word, *, evidence: str, check: str = "none", failures: int = 0, why: Reason | None = None) -> None:
+    def _say(
+        self,
+        word: Word,
+        *,
+        evidence: str,
+        check: str = "none",
+        failures: int = 0,
+        why: Reason | None = None,
+        live: bool = False,
+    ) -> None:
         self._told = Health(
             health=word,
             generation=self._memory.record.run_generation,
@@ -115,5 +129,6 @@ class Serving:
             failures=failures,
             since_ms=self._bus.now_ms(),
             reason=why,
+            live=live,
         )
         self._reporter.fact("health", self._told, own_times=("since_ms",))

@@ -32,7 +32,7 @@ def turn(own: str, check: str, siblings: Mapping[str, Health], *, now_ms: int, s
     `start_s` is how long a restart may take: who has said nothing of itself for longer is waited for no more.
     """
     others = {index: health for index, health in siblings.items() if index != own and health.health == "unready"}
-    failing = [index for index, health in others.items() if health.failures and health.check == check]
+    failing = [index for index, health in others.items() if health.failures and health.check == check and not health.live]
     begins = [health for health in others.values() if not health.failures and now_ms - health.since_ms <= start_s * 1000]
     ahead = sum(_order(index) < _order(own) for index in failing) + len(begins)
     return Turn(1 + len(failing) + len(begins), len({own, *siblings}), ahead)

@@ -111,7 +111,10 @@ STARTED: Final = "started, not checked yet"
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The health monitor's word, with the evidence of the try that turned it."""
+    """The health monitor's word, with the evidence of the try that turned it.
+
+    `live` is said of what is only unready: its liveness is checked by something else, which has not failed (A22).
+    """
 
     health: Literal["ready", "unready", "none"]
     generation: Count
@@ -120,6 +123,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     failures: Count
     since_ms: Ms
     reason: Reason | None = None
+    live: bool = False
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

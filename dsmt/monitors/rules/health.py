@@ -68,11 +68,12 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Unready(msgspec.Struct, frozen=True):
-    """Do not serve it; nothing is restarted."""
+    """Do not serve it; nothing is restarted. `live`: liveness is checked by something else, and has not turned."""
 
     check: str
     evidence: str
     failures: int
+    live: bool = False
 
 
 class NotLive(msgspec.Struct, frozen=True):
@@ -245,7 +246,8 @@ class HealthMonitor:
             return [Ready(name, evidence, checked=True)]
         if count.bad >= count.check.failures and self._ready is not False:
             self._ready = False
-            return [Unready(name, evidence, count.bad)]
+            live = self._counts.get(Role.LIVENESS)
+            return [Unready(name, evidence, count.bad, live is not None and live.check.how != count.check.how)]
         return []
 
     def _judge_liveness(self, count: _Count, name: str, evidence: str) -> list[Effect]:
