@@ -127,7 +127,7 @@ def verified(k: Kept, *, each: int = 1) -> list[str]:
     while rows := k.store.rows(after, 1000):
         after = rows[-1].row
         rows = [row for row in rows if row.row % each == 0]
-        fan_out.introduce(reader, rows)
+        fan_out.introductions.introduce(reader, rows)
         found += [stranger.open(row.raw).event.source for row in rows]
     return found
 
@@ -275,7 +275,7 @@ def test_a_full_shelf_takes_no_more_and_what_is_counted_is_refused_as_before(tmp
 
 
 def test_what_a_session_was_shown_is_remembered_up_to_a_bound(k, monkeypatch):
-    monkeypatch.setattr("dsmt.bus.broker.fan_out.KNOWN", 8)
+    monkeypatch.setattr("dsmt.bus.broker.introductions.KNOWN", 8)
     sent: list[bytes] = []
 
     def send(_session, _frame, parts) -> bool:
@@ -289,7 +289,7 @@ def test_what_a_session_was_shown_is_remembered_up_to_a_bound(k, monkeypatch):
     fan_out = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
     reader = Session(Peer(b"2"), bytes(32))
     for row in k.store.rows(0, 100):
-        fan_out.introduce(reader, [row])
+        fan_out.introductions.introduce(reader, [row])
         assert len(reader.known) <= 8
     assert {agent.chain[0].raw for agent in agents} <= set(sent)
 

@@ -134,7 +134,7 @@ class Dismissal:
 
     def _tell(self, session: Session, untold: deque[Row]) -> None:
         rows = _taken(untold)
-        self._fan_out.introduce(session, rows)
+        self._fan_out.introductions.introduce(session, rows)
         self._send(session, f.Revocations(), tuple(row.raw for row in rows))
 
     def judge(self, rows: Sequence[Row]) -> None:

@@ -3,39 +3,36 @@
 Rule 1: what a reader has not consumed is charged to its credit; without credit it is not live and costs nothing.
 Rule 2: a page is at most `PAGE_ROWS` rows and a message at most about `MESSAGE_BYTES`; sessions take turns, and in each
     its subscriptions. Between two pages the loop does what else is due.
-Rule 3: all certificates of a signer that are kept go to a session before its first event, a later one before the next.
+Rule 3: who signed events is introduced before them (`introductions`).
 Rule 4: a reader that reads behind the horizon of trimming is told so.
 Rule 5: what many live readers take is made once for all of them: its parts, its frame, and who is to be introduced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Final, NamedTuple
 
+from dsmt.bus.broker.introductions import Introductions, Proofs, Send
 from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.interests import ranges_of
 from dsmt.bus.rules.routing import ASKS, OVERLAP_MS, Router, Snapshot, Subscription
 from dsmt.bus.wire.frames import (
-    MAX_CERTIFICATES,
     BookmarkFrame,
-    Certificates,
     CompleteFrame,
     Deliver,
-    Frame,
     Subscribe,
     Told,
 )
-from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.errors import RefusedError
 from dsmt.event.burst import parts_of
 from dsmt.ports.bus import Start
 from dsmt.ports.store import Kept, Row
-from dsmt.trust.store import Signer, TrustStore
+from dsmt.trust.store import TrustStore
 
 PAGE_ROWS: Final = 256
 TREES: Final = 64
@@ -47,15 +44,12 @@ SUBSCRIPTION_ROWS: Final = 8
 MESSAGE_BYTES: Final = 256 * 1024
 MAX_SUBSCRIPTIONS: Final = 64
 """How many a session may have: with their credit, this bounds what waits for it."""
-KNOWN: Final = 8192
-"""Of how many signers it is remembered that a session was shown them."""
 MAX_CREDIT: Final = 4 * 1024 * 1024
 LATE_MS: Final = 1_000
 """How long after the time of a cursor its row may have arrived; where it is longer, some is read again."""
 
 
 Sub = Subscription[Session]
-Send = Callable[[Session, Frame, tuple[bytes, ...]], bool]
 
 
 class _Parcel(NamedTuple):
@@ -64,7 +58,7 @@ class _Parcel(NamedTuple):
     rows: tuple[int, ...]
     parts: tuple[bytes, ...]
     size: int
-    proofs: Mapping[Signer, tuple[bytes, ...]]
+    proofs: Proofs
 
 
 class FanOut:
@@ -73,7 +67,8 @@ class FanOut:
     def __init__(
         self, store: Kept, trust: TrustStore, *, send: Send, now_ms: Callable[[], int], whole: Callable[[], bool]
     ) -> None:
-        self._store, self._trust, self._send = store, trust, send
+        self._store, self._send = store, send
+        self.introductions = Introductions(trust, send)
         self._now_ms, self._whole = now_ms, whole
         self.had: Callable[[str, int], int] = lambda *_: ALL  # up to which row another store had all at a time (`lags`)
         self._pages: dict[tuple[str, ...] | tuple[int, ...], list[Row]] = {}
@@ -321,13 +316,13 @@ class FanOut:
     def _parcel(self, rows: Sequence[Row]) -> _Parcel:
         numbers = tuple([row.row for row in rows])
         parts = self._parts(numbers, rows)
-        return _Parcel(numbers, parts, sum(map(len, parts)), self._proofs(rows))
+        return _Parcel(numbers, parts, sum(map(len, parts)), self.introductions.proofs(rows))
 
     def _push(self, subscription: Sub, parcels: Iterable[_Parcel]) -> int:
         """Send parcels; how many rows, up to the first parcel that was refused."""
         owner, sent = subscription.owner, 0
         for parcel in parcels:
-            if subscription.credit <= 0 or not self._introduce(owner, parcel.proofs):
+            if subscription.credit <= 0 or not self.introductions.show(owner, parcel.proofs):
                 break
             frame = self._deliver(subscription.id, parcel.rows, live=parcel.rows[0] > subscription.began)
             if not self._send(owner, frame, parcel.parts):
@@ -348,40 +343,6 @@ class FanOut:
         if self._made[0] != rows:
             self._made = (rows, tuple(parts_of(row.sealed for row in parcel)))
         return self._made[1]
-
-    def introduce(self, session: Session, rows: Sequence[Row]) -> bool:
-        """Send a session the certificates of those who signed these rows, as far as it has not had them."""
-        return self._introduce(session, self._proofs(rows))
-
-    def _proofs(self, rows: Sequence[Row]) -> Mapping[Signer, tuple[bytes, ...]]:
-        return {signer: self._trust.proof(*signer) for signer in self._signers(rows)}
-
-    def _introduce(self, session: Session, proofs: Mapping[Signer, tuple[bytes, ...]]) -> bool:
-        new = {signer: proof for signer, proof in proofs.items() if session.known.get(signer, ()) != proof}
-        if not new:
-            return True
-        had = {raw for signer in new for raw in session.known.get(signer, ())}
-        raws = [raw for raw in dict.fromkeys(raw for signer in sorted(new) for raw in new[signer]) if raw not in had]
-        if len(session.known) + len(new) > KNOWN:
-            session.known.clear()  # it is shown them again
-        session.known.update(new)
-        parts = (tuple(raws[at : at + MAX_CERTIFICATES]) for at in range(0, len(raws), MAX_CERTIFICATES))
-        return all(self._send(session, Certificates(), part) for part in parts)
-
-    def _signers(self, rows: Sequence[Row]) -> dict[Signer, None]:
-        """Who signed some rows; their events are read only where a key has several names."""
-        found: dict[Signer, None] = {}
-        for key_id in dict.fromkeys([row.key_id for row in rows]):
-            name = self._trust.sole_name(key_id)
-            names = [name] if name else [self._source(row) for row in rows if row.key_id == key_id]
-            found.update(((key_id, one), None) for one in names)
-        return found
-
-    @staticmethod
-    def _source(row: Row) -> str:
-        with suppress(UnusableEventError):  # nobody can read what is damaged
-            return row.read().event.source
-        return ""
 
     def _mark(self, subscription: Sub, *, complete: bool = False) -> bool:
         if complete:

@@ -82,7 +82,7 @@ class Past:
                 self._wait(session, asked)
                 return
             closing = "more"  # it asks for the rest, if that is not all
-        self._fan_out.introduce(session, found)
+        self._fan_out.introductions.introduce(session, found)
         frame = Repaired(
             id=asked.id,
             source=asked.source,
@@ -120,7 +120,7 @@ class Past:
                     nodes.append((one.first, one.level, one.hash))
                 case Lost():
                     lost.append((one.first, one.last))
-        self._fan_out.introduce(session, rows)
+        self._fan_out.introductions.introduce(session, rows)
         numbers = tuple((row.row, row.arrived_ms) for row in rows)
         frame = HistoryIs(id=asked.id, rows=numbers, nodes=tuple(nodes), lost=tuple(lost))
         self._answer(session, frame, tuple(raws_of(row.sealed for row in rows)))

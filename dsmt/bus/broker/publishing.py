@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dsmt.bus.broker.copied import Copied
-from dsmt.bus.broker.fan_out import Send
+from dsmt.bus.broker.introductions import Send
 from dsmt.bus.broker.receipts import acked, nacked
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session

@@ -13,7 +13,8 @@ from typing import Final
 
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.depot import Depot
-from dsmt.bus.broker.fan_out import FanOut, Send
+from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.introductions import Send
 from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.past import Past
 from dsmt.bus.broker.recorder import Recorder
@@ -137,7 +138,7 @@ class Requests:
         granted = () if session.certificate is None else session.certificate.read
         found = (self._store.event(*one) for one in asked.ids)
         rows = [row for row in found if row is not None and (session.name in row.to or may(granted, row.topic))]
-        self._fan_out.introduce(session, rows)
+        self._fan_out.introductions.introduce(session, rows)
         self._answer(session, f.Fetched(id=asked.id), tuple(raws_of(row.sealed for row in rows)))
 
     def _answer(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:

@@ -31,7 +31,8 @@ from typing import Final
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.depot import Depot
-from dsmt.bus.broker.fan_out import FanOut, Send
+from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.introductions import Send
 from dsmt.bus.broker.keyring import Proofs
 from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
@@ -189,7 +190,7 @@ class Others:
     def greet(self, session: Session) -> None:
         """Tell who has attached which brokers there are, also that nothing is known of them: who knows more brings it."""
         rows = list(self._words.values())
-        if not session.by_broker and self._fan_out.introduce(session, rows):
+        if not session.by_broker and self._fan_out.introductions.introduce(session, rows):
             self._send(session, f.Brokers(), tuple(row.raw for row in rows))
 
     def _recall(self) -> None:
