@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 
 from dsmt.event.codec import seal
-from dsmt.trust.revocations import revoked_by
+from dsmt.trust.revocations import is_void, revoked_by
 from dsmt.trust.store import TrustStore
 from tests.trust.refusals import AGENT, NODE, STATUS, refusal
 
@@ -145,3 +145,29 @@ def test_above_a_key_the_certificate_is_shown_that_stands(realm):
     assert shown() == [one.raw for one in agent.chain]
     realm.revoke(store, "issuer/i1")
     assert shown() == [agent.chain[0].raw, by_root.chain[0].raw]
+
+
+def test_what_a_stranger_is_shown_of_a_signer_begins_with_whoever_stands_highest(realm):
+    agent = realm.identities["agent/n9/web/app/0"]
+    node, issuer = realm.identities["node/n9"], realm.identities["issuer/i1"]
+    proof = realm.store(agent).proof(agent.key.key_id, agent.name)
+    assert list(proof) == [one.chain[0].raw for one in (issuer, node, agent)]
+    stranger = TrustStore(realm.realm)
+    for raw in proof:
+        stranger.add(raw)
+
+
+@pytest.mark.parametrize(
+    ("source", "topic", "version", "void"),
+    [
+        ("operator/alice", "config/brake", 1, True),
+        ("operator/alice", "service/web/spec", 1, True),
+        ("controller/c1", "service/web/slot/app/0", 1, False),  # controllers say it again
+        ("node/n1", "node/n1/attributes", None, False),  # nobody else may say it
+    ],
+)
+def test_a_shared_fact_of_a_revoked_key_is_void_unless_controllers_say_it_again(realm, source, topic, version, void):
+    event = realm.event(topic, source=source, version=version)
+    (signed,) = seal([event], realm.identities[source].key)
+    assert is_void(signed, lambda one: one is signed) is void
+    assert not is_void(signed, lambda _: False)
