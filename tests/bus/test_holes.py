@@ -70,8 +70,8 @@ async def test_what_a_source_said_before_it_was_cut_off_for_long_is_trimmed_and_
     assert broker._store.high_mark(alice.source)[1] < 6
     async with reading(bob, "user/", "broker/+/notice", start=Start.LIVE) as got:
         await alice.publish(user(6))
-        assert broker._ingest.wanted(alice.source) is None
-        broker._ingest._say_holes(broker._ingest._marks.overdue(broker.now_ms() + 10_000))
+        assert broker._ingest.holes.wanted(alice.source) is None
+        broker._ingest.holes._say(broker._ingest._marks.overdue(broker.now_ms() + 10_000))
         await alice.publish(user(7))
         await got.until(lambda g: len(g.of("user/t")) == 2)
         assert got.of("broker/b1/notice") == []
@@ -248,7 +248,7 @@ def test_who_waits_for_what_another_broker_may_have_is_answered_when_that_is_non
     settled: list[int | None] = [500]
     store: Any = SimpleNamespace(chain=lambda *_, **__: [], event=lambda *_: None, head=9, trimmed_between=lambda *_: 0)
     taken = SimpleNamespace(patterns=("user/",))
-    fan_out: Any = SimpleNamespace(of=lambda *_: taken, introduce=lambda *_: True)
+    fan_out: Any = SimpleNamespace(of=lambda *_: taken, introductions=SimpleNamespace(introduce=lambda *_: True))
 
     def send(_session: Any, frame: Any, _parts: tuple[bytes, ...]) -> bool:
         sent.append(frame)
@@ -271,7 +271,9 @@ def test_of_a_part_that_is_here_in_part_the_rest_is_lost_only_when_no_other_brok
     sent: list[Any] = []
     row = SimpleNamespace(row=7, size=100, sealed=append(3).signed.sealed)
     store: Any = SimpleNamespace(chain=lambda *_, **__: [row], event=lambda *_: None, head=9, trimmed_between=lambda *_: 0)
-    fan_out: Any = SimpleNamespace(of=lambda *_: SimpleNamespace(patterns=("user/",)), introduce=lambda *_: True)
+    fan_out: Any = SimpleNamespace(
+        of=lambda *_: SimpleNamespace(patterns=("user/",)), introductions=SimpleNamespace(introduce=lambda *_: True)
+    )
     past = Past(
         store, fan_out, lambda _, frame, parts: sent.append(frame) or True, now_ms=lambda: 500, settled_ms=lambda: settled_ms
     )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.bus.broker import ingest
+from dsmt.bus.broker import holes
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.words import Words
 from dsmt.bus.store.sqlite import SqliteStore
@@ -83,7 +83,7 @@ def test_what_came_and_could_not_be_stored_is_missing_again(inward, monkeypatch)
         with pytest.raises(FailedError):
             inward.ingest.commit()
     assert inward.take("operator/alice", second) == []
-    assert inward.ingest.wanted("operator/alice") == (7, ((1, 1),))
+    assert inward.ingest.holes.wanted("operator/alice") == (7, ((1, 1),))
     assert len(inward.ingest.commit()) == 1
 
 
@@ -274,7 +274,7 @@ def test_what_a_source_brings_back_of_its_own_and_is_refused_is_no_word_of_what_
     first, far, third = pen.write("user/t", {}), pen.write("user/f", {}, version=2**50), pen.write("user/t", {})
     assert inward.take("operator/alice", first, third) == []
     assert inward.take("operator/alice", far, again=True) == ["event.version"]
-    assert inward.ingest.wanted("operator/alice") == (7, ((2, 2),))
+    assert inward.ingest.holes.wanted("operator/alice") == (7, ((2, 2),))
 
 
 def gaps(inward: Inward) -> list[tuple[int | None, int | None]]:
@@ -285,14 +285,14 @@ def gaps(inward: Inward) -> list[tuple[int | None, int | None]]:
 def test_what_a_source_said_to_another_broker_while_it_was_cut_off_from_this_one_is_no_gap(inward):
     pen = Pen(inward.identity("operator/alice"), 7)
     said = [pen.write("user/t", {}) for _ in range(6)]
-    inward.ingest.settled_ms = lambda: inward.now_ms
+    inward.ingest.holes.settled_ms = lambda: inward.now_ms
     assert inward.take("operator/alice", said[0], said[1]) == []
     inward.ingest.commit()  # its link is silent now, and open here still: it has gone to b2
     assert [inward.ingest.brought("b2", one) for one in said[2:5]] == [0, 0, 0]
     inward.ingest.commit()
     assert inward.take("operator/alice", said[5]) == []
     inward.now_ms += 10_000
-    inward.ingest.overdue()
+    inward.ingest.holes.overdue()
     assert gaps(inward) == []
 
 
@@ -300,47 +300,47 @@ def test_what_an_incarnation_said_to_another_broker_is_waited_for_though_a_newer
     identity = inward.identity("operator/alice")
     older, newer = Pen(identity, 7), Pen(identity, 8)
     said, settled_ms = [older.write("user/t", {}) for _ in range(4)], inward.now_ms - 5_000
-    inward.ingest.settled_ms = lambda: settled_ms
+    inward.ingest.holes.settled_ms = lambda: settled_ms
     assert inward.take("operator/alice", said[3]) == []
     assert inward.take("operator/alice", newer.write("user/t", {})) == []
     inward.now_ms += 10_000
-    inward.ingest.overdue()
+    inward.ingest.holes.overdue()
     assert gaps(inward) == [], "another broker may have it"
     assert inward.ingest.brought("b2", said[1]) == 0
     inward.ingest.commit()
     settled_ms = inward.now_ms
-    inward.ingest.overdue()
-    inward.ingest.overdue()
+    inward.ingest.holes.overdue()
+    inward.ingest.holes.overdue()
     assert gaps(inward) == [(1, 1), (3, 3)], "nobody has these"
 
 
 def test_what_is_missing_is_no_gap_while_another_broker_was_not_read_so_far_and_is_one_then(inward):
     pen = Pen(inward.identity("operator/alice"), 7)
     said, settled_ms = [pen.write("user/t", {}) for _ in range(4)], inward.now_ms - 5_000
-    inward.ingest.settled_ms = lambda: settled_ms
+    inward.ingest.holes.settled_ms = lambda: settled_ms
     assert inward.take("operator/alice", said[0]) == []
     assert inward.take("operator/alice", said[3]) == []
     inward.now_ms += 60_000
-    inward.ingest.overdue()
+    inward.ingest.holes.overdue()
     assert gaps(inward) == [], "the other broker was lost, and may have it"
     assert inward.ingest.brought("b2", said[1]) == 0
     inward.ingest.commit()
     settled_ms = inward.now_ms
-    inward.ingest.overdue()
+    inward.ingest.holes.overdue()
     assert gaps(inward) == [(3, 3)]
 
 
 def test_of_what_another_broker_may_have_no_more_than_a_bound_is_remembered_and_the_oldest_is_told_first(
     inward, monkeypatch
 ):
-    monkeypatch.setattr(ingest, "_OWED_MOST", 2)
+    monkeypatch.setattr(holes, "OWED_MOST", 2)
     identity = inward.identity("operator/alice")
-    inward.ingest.settled_ms = lambda: inward.now_ms - 5_000
+    inward.ingest.holes.settled_ms = lambda: inward.now_ms - 5_000
     for incarnation in range(7, 12):  # the one before has not said its first, and says it no more
         pen = Pen(identity, incarnation)
         assert inward.take("operator/alice", [pen.write("user/t", {}) for _ in range(2)][1]) == []
-    inward.ingest.overdue()
-    assert len(inward.ingest._owed) == 2
+    inward.ingest.holes.overdue()
+    assert len(inward.ingest.holes._owed) == 2
     assert [told["message"] for told in inward.told()] == ["operator/alice #1..#1 did not come"] * 2
 
 
@@ -352,7 +352,7 @@ def test_what_is_told_of_a_source_that_leaves_out_numbers_or_gives_them_twice_is
     assert inward.take("operator/eve", *said[::2]) == []
     inward.ingest.commit()
     inward.now_ms += 10_000
-    inward.ingest.overdue()
+    inward.ingest.holes.overdue()
     assert inward.take("operator/eve", twin.write("user/t", {})) == ["event.equivocation"]
     assert [one["kind"] for one in inward.told()] == ["gap"] * 4 + ["equivocation"]
     evidence = inward.store._db.do("SELECT payer, events FROM accounts WHERE class = 0")

@@ -67,7 +67,7 @@ class Pair:
         ):
             outcome = inward.ingest.offered(session, parts, again=again)
             refused = [(refusal.id, refusal.error.code, refusal.error.message) for refusal in outcome.refused]
-            found.append((outcome.accepted, refused, inward.ingest.wanted(session)))
+            found.append((outcome.accepted, refused, inward.ingest.holes.wanted(session)))
         return found[0], found[1]
 
     def stored(self) -> tuple[object, object]:

@@ -308,7 +308,7 @@ def test_a_broker_that_was_revoked_is_sent_away_when_it_has_stored_that_or_two_s
     )
     admission: Any = SimpleNamespace(revoked=lambda rows: rows, is_revoked=lambda _: True, is_displaced=lambda _: False)
     sessions: Any = SimpleNamespace(all=lambda: [other])
-    fan_out: Any = SimpleNamespace(introduce=lambda *_: True)
+    fan_out: Any = SimpleNamespace(introductions=SimpleNamespace(introduce=lambda *_: True))
 
     def revoke(row: int) -> None:
         dismissal.revoke([SimpleNamespace(row=row, raw=b"")])  # type: ignore[list-item]

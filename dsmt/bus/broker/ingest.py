@@ -2,8 +2,7 @@
 
 Rule 1: everything that came in one turn of the loop is stored in one commit, then routed and acknowledged.
 Rule 2: an event that is stored already is acknowledged again; one with a stored id and another hash is equivocation.
-Rule 3: a hole in a source's sequence (`source_marks`), for what comes over its own session, is asked of it; what it cannot
-    give is noticed (`dsmt.notice` of kind `gap`).
+Rule 3: what is missing before what comes over its source's own session is looked for (`holes`).
 Rule 4: what the broker says itself (`words`) is signed with the commit.
 Rule 5: when the disk is full nothing of the batch is stored or acknowledged; what the broker has signed is kept.
 Rule 6: what this broker said and others bring back is its word, on realm time (J4) too, until it says it anew (`recorder`).
@@ -18,18 +17,18 @@ Rule 9: a revocation whose time is yet to come ends its key; what was displaced 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from dsmt.bus.broker.accounts import Accounts
 from dsmt.bus.broker.batch import Batch
+from dsmt.bus.broker.holes import Holes
 from dsmt.bus.broker.receipts import Outcome, Refusal
 from dsmt.bus.broker.void import Void
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.authority import check_runs, ends_something, obeys
 from dsmt.bus.rules.early import CODES
-from dsmt.bus.rules.source_marks import ASK_MS, Hole, Marks
+from dsmt.bus.rules.source_marks import Marks
 from dsmt.bus.rules.validator import HARMLESS, NOWHERE, OWN, Admitted, EventValidator, Standing, standing
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode_part
@@ -44,7 +43,6 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.store import Opened, TrustStore
 
 _WINNERS_REMEMBERED: Final = 8192
-_OWED_MOST: Final = 4096
 _WHO_DECIDE: Final = frozenset({"root", "operator", "controller"})
 
 
@@ -77,15 +75,12 @@ class Ingest:
         self._winners: Newest[str, SignedEvent | None] = Newest(_WINNERS_REMEMBERED)
         self._won: dict[str, SignedEvent] = {}  # those that are pending: the store does not know them yet
         self._marks = Marks(store.high_mark, lambda *one: (row := store.event(*one)) is not None and row.row < store.trimmed)
-        self._owed: deque[tuple[int, Hole]] = deque()
-        """What is missing of a source that does not have it, since when (realm ms): another broker may."""
         self._reoffered: set[str] = set()
         """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
         self._accounts = Accounts(identity.certificate, trust, store)
         self._void, self.dropped = Void(store, trust), 0
         self.elected: list[Row] = []  # what stands again, of which nobody was told yet
-        self.settled_ms: Callable[[], int | None] = lambda: None
-        """What was missed before comes from no other broker any more; None where there is no other."""
+        self.holes = Holes(self._marks, store, words, payer_of=self._accounts.payer_of, now_ms=now_ms)
         self.full: FailedError | None = None
         """Why nothing can be stored, since the last attempt."""
 
@@ -130,7 +125,7 @@ class Ingest:
         except UnusableEventError:
             return False
         source, incarnation, sequence, last = *first.id, run[-1].event.sequence
-        self._tell_holes(self._marks.came(source, incarnation, sequence, now_ms, last=last))
+        self.holes.tell(self._marks.came(source, incarnation, sequence, now_ms, last=last))
         payer, budget = self._accounts.payer(run[0]).subject, match.row.budget
         self._pending.add(
             [
@@ -206,7 +201,7 @@ class Ingest:
         if admitted.winner and not ends_something(event, self._held):  # which always may
             self._accounts.charge(signed, at.winner)
         if own:
-            self._watch_sequence(event, now_ms)
+            self.holes.watch(event, now_ms)
         else:
             self._reoffered.add(event.source)
         self._pending.add([self._append(admitted, now_ms)])
@@ -278,51 +273,7 @@ class Ingest:
     def _has_signed(self, signed: SignedEvent) -> bool:
         return signed.key_id == self._identity.key.key_id
 
-    # --- holes ---------------------------------------------------------------------------------------------------
-
-    def _watch_sequence(self, event: Event, now_ms: int) -> None:
-        """What is missing before an event that came over its source's own session, or of the incarnation before (B2, B3)."""
-        source, incarnation = event.source, event.incarnation
-        holes = []
-        if event.type == "dsmt.source.started" and event.data.get("previous_incarnation") is not None:
-            before = (event.data["previous_incarnation"], event.data.get("previous_sequence") or 0)
-            holes += self._marks.ended(source, *before)
-        holes += self._marks.came(source, incarnation, event.sequence, now_ms)
-        if event.type == "dsmt.heartbeat" and event.data.get("incarnation") == incarnation:
-            holes += self._marks.vouched(source, incarnation, event.data["sequence"], now_ms)
-        self._tell_holes(holes)
-
-    def _tell_holes(self, holes: Iterable[Hole]) -> None:
-        """Tell what is missing; where another broker may have it, when that was read (`overdue`)."""
-        if self.settled_ms() is None:
-            self._say_holes(holes)
-        else:
-            now_ms = self._now_ms()
-            self._owed.extend((now_ms, hole) for hole in holes)
-
-    def _say_holes(self, holes: Iterable[Hole]) -> None:
-        """Tell what is missing, but for what is stored: another broker has brought it before its source came here (B2)."""
-        for source, incarnation, first, last in holes:
-            for low, high in self._store.lacking(source, incarnation, first, last):
-                why = f"{source} #{low}..#{high} did not come"
-                one = BrokerNotice(kind="gap", source=source, topic=None, first=low, last=high, message=why, unit="sequence")
-                self._words.notice(one, payer=self._accounts.payer_of(source))
-
-    def wanted(self, source: str) -> tuple[int, tuple[tuple[int, int], ...]] | None:
-        """What is to be asked of a source now: its incarnation, and ranges of its sequence."""
-        return self._marks.wanted(source)
-
-    def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> None:
-        """A source has what it was asked for no more; another broker may, until it is overdue."""
-        if self.settled_ms() is None:
-            self._tell_holes(self._marks.gone(source, incarnation, ranges))
-
-    def overdue(self) -> None:
-        """Tell what was asked for and has not come, from its source nor from another broker."""
-        now_ms, settled_ms = self._now_ms(), self.settled_ms()
-        while self._owed and (settled_ms is None or self._owed[0][0] < settled_ms or len(self._owed) > _OWED_MOST):
-            self._say_holes([self._owed.popleft()[1]])
-        self._say_holes(self._marks.overdue(now_ms if settled_ms is None else min(now_ms, settled_ms + ASK_MS)))
+    # --- what cannot be, and who has left ------------------------------------------------------------------------
 
     def _equivocation(self, signed: SignedEvent) -> Refusal:
         event = signed.event

@@ -77,7 +77,7 @@ class Publishing:
             for ranges in filter(None, (outcome.accepted, outcome.brought)):
                 record = acked(ranges, self._store, self._recorder.time.now_ms())
                 self._copied.acknowledge(session, record, now, counts=ranges is outcome.accepted)
-            wanted = self._recorder.ingest.wanted(session.name)
+            wanted = self._recorder.ingest.holes.wanted(session.name)
             if wanted is not None:
                 self._send(session, f.Missing(incarnation=wanted[0], ranges=wanted[1]), ())
             for refusal in outcome.refused:

@@ -87,7 +87,7 @@ class Requests:
             case f.Unsubscribe(id=number):
                 self._fan_out.unsubscribe(session, number)
             case f.Gone(incarnation=incarnation, ranges=ranges):
-                self._ingest.gone(session.name, incarnation, ranges)
+                self._ingest.holes.gone(session.name, incarnation, ranges)
             case f.Repair():
                 self._past.repair(session, frame)
             case f.Publish() | f.Certificates() | f.ChunkPut() | f.BlobFinished() if session.reads:

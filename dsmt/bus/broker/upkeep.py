@@ -51,7 +51,7 @@ class Upkeep:
         recorder.say_anew()
         recorder.go_on()
         self._say_due(now, address)
-        recorder.ingest.overdue()
+        recorder.ingest.holes.overdue()
         if now >= self._expire_at:
             recorder.ingest.expire()
             for rates in self._rates:

@@ -113,7 +113,7 @@ class Others:
         self._former = Former(reach, self._take)
         self.filling = Filling(depot, lambda: self.copying.readers, clock, self._log)
         depot.wrong = partial(recorder.words.fault, "damaged", identity.name)
-        recorder.sessions.leaves, recorder.ingest.settled_ms = self.holders.vouched, self.settled_ms
+        recorder.sessions.leaves, recorder.ingest.holes.settled_ms = self.holders.vouched, self.settled_ms
         admission.is_copy = lambda session: bool(self.copies([session]))
         words, now_ms = recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
