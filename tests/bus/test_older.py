@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.older import BACK_S, OlderCopy
 from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.bus.store.sqlite import SqliteStore
@@ -17,9 +18,10 @@ from dsmt.bus.wire.frames import Subscribe
 from dsmt.errors import FailedError
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.records import to_data
-from dsmt.ports.bus import Draft
+from dsmt.ports.bus import Draft, Start
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import TestRealm, reading, scenario
+from tests.bus.saying import user
 from tests.waiting import until
 
 ID, NODE = "a" * 16, "node/n1"
@@ -203,6 +205,26 @@ async def test_a_broker_that_is_only_begun_anew_keeps_its_store_and_is_whole_whe
                 broker = await r.restarted(broker)
                 await until(lambda b=broker: b.whole, seconds=BACK_S + 1)
                 assert broker._store.identity == identity
+
+
+@scenario
+async def test_who_is_cut_off_while_it_reads_what_was_said_before_the_start_proves_nothing(r: TestRealm) -> None:
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.HISTORY) as got:
+        await r.stop(broker)
+        await until(lambda: not alice.attached)
+        late = alice.emit(user(1))
+        await until(lambda: alice.now_ms() > late.signed.event.time_ms)  # type: ignore[union-attr]
+        broker._store.close()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FanOut, "_mark", lambda *_, **_more: False)  # there is more to be read
+            again = await r.broker("b1", identity=r.identities[broker], address=broker.address)
+            await got.until(lambda g: g.of("user/t"))
+            again._disconnect(again._sessions.by_name[bob.source].peer)
+            await until(lambda: not bob.attached)
+        await got.until(lambda g: g.bookmarks or len(g.completes) > 1 or again._recorder.older._said)
+        assert again._recorder.older._said == ""
 
 
 def test_a_store_that_leaves_its_id_keeps_its_rows_and_says_its_trim_records_again(tmp_path: Path) -> None:
