@@ -9,13 +9,14 @@ Rule 3: while the words of the root, of operators and of controllers are being b
     node's own words hold nothing up: no node that is hostile keeps controllers from deciding.
 Rule 4: a broker that knows others may have missed what they have: it is whole when it has read one to the end that is whole,
     or all of them if its own store was whole before; as long as it reads one it waits. Where none answers, or what
-    it says is ahead of the time here, it is rule 2.
+    it says is ahead of the time here, it is rule 2. One that stood still is whole no more.
 Rule 5: that a store is whole is noted in it: one that was stopped while it was being refilled is not.
 Rule 6: a broker that knows others is not whole while its disk is full, nor before it has read what it could not store.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from dsmt.ports.store import Meta
@@ -38,6 +39,8 @@ class Wholeness:
         self._due, self._latest = now + AFTER_S, now + MOST_S
         self.lags = False
         """Whether what others have cannot be stored here (rule 6)."""
+        self.until = inf
+        """Until when (boot-time s) it counts: one that knows others has stood still if it is later than that (rule 4)."""
 
     def awaits_others(self, now: float) -> None:
         """There are other brokers, which may have what is not here (rule 4)."""
@@ -66,7 +69,7 @@ class Wholeness:
 
     def at(self, now: float) -> bool:
         """Whether the store is whole."""
-        if self.lags:
+        if self.lags or now > self.until:
             return False
         self._whole = self._whole or now >= self._due
         return self._whole

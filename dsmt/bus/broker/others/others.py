@@ -301,6 +301,7 @@ class Others:
             self._obey()
         wholeness, stood_s, self._looked = self._recorder.wholeness, now - self._looked, now
         lagged, wholeness.lags = wholeness.lags, self._recorder.ingest.full is not None and not self.copying.alone
+        wholeness.until = math.inf if self.copying.alone else now + STOOD_S
         has_room = lagged and not wholeness.lags
         if (stood_s > STOOD_S or has_room) and not self.copying.alone:
             wholeness.awaits_others(now)
