@@ -147,6 +147,22 @@ async def test_what_a_broker_took_in_alone_comes_to_who_goes_there_though_a_thir
 
 
 @scenario
+async def test_it_comes_to_who_was_away_until_its_broker_had_another_store(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    await until(lambda: b2._recorder.lags._all and b2._others.copying.whose(b1._store.identity))
+    async with cut(r, b2, [b1]):
+        await until(lambda: linked(b1) == linked(b2) == 0)
+        await say(r, b2, "user/alone")
+        await passed(b1, 500)
+        last = await say(r, b1, "user/here")
+        b1._store.leave_identity()  # as after a power cut
+        b1 = await r.restarted(b1, others=b1._config.brokers)
+    assert b1._store.identity != last.store
+    await until(lambda: b2._others.copying.whose(b1._store.identity))
+    assert await given(r, b2, last) == 1
+
+
+@scenario
 async def test_what_came_while_a_leaf_was_cut_off_comes_to_who_goes_from_it_to_one_that_has_read_it(r: TestRealm) -> None:
     leaf, *made = await site(r, "b1", "b2")
     await passed(leaf, 500)

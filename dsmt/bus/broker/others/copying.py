@@ -158,9 +158,9 @@ class Copying:
         return max((one.place.time_ms for one in self._others.values() if one.name == broker and one.place), default=0)
 
     def whose(self, store: str) -> bytes | None:
-        """The key of the broker that has a store; None where that is not known."""
-        places = ((public, other.place) for public, other in self._others.items())
-        return next((public for public, place in places if place is not None and place.store == store), None)
+        """The key of the broker that has a store, or had it lately; None where that is not known."""
+        places = ((public, one.place, one.stores) for public, one in self._others.items())
+        return next((by for by, at, had in places if store in had or (at is not None and at.store == store)), None)
 
     def know(self, brokers: Iterable[BrokerAddress]) -> None:
         """These are all brokers of the realm: who is new is read, who has left no more."""
@@ -349,6 +349,8 @@ class Copying:
 
     def _reached(self, other: Other, mark: Complete | Bookmark, deliveries: Subscription) -> None:
         """Everything up to a row of another broker is here."""
+        if other.place is not None and other.place.store != mark.cursor.store:
+            other.stores.append(other.place.store)
         other.place = other.since = replace(mark.cursor, time_ms=min(mark.cursor.time_ms, self._now_ms() + BOUND_MS))
         deliveries.stored(mark.cursor.row)
         other.caught_up = other.caught_up or isinstance(mark, Complete)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dsmt.ports.bus import Arrived, BusReader, Cursor
@@ -18,6 +19,7 @@ Take = Callable[[str, Sequence[Arrived], BusReader], int]
 
 STILL_S: Final = 5.0
 BEHIND_MS: Final = 15_000
+STORES: Final = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +43,8 @@ class Other:
     """Since who is linked has changed all that it had was read."""
     was: str = ""
     """Its name, once it was linked."""
+    stores: deque[str] = field(default_factory=lambda: deque(maxlen=STORES))
+    """The ids of the stores that it had while it was read."""
     complete: bool = False
     """Since this broker's start everything was read that it had then."""
     early: bool = False
