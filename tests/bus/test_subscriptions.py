@@ -16,10 +16,12 @@ from dsmt.bus.nats.deliveries import Deliveries
 from dsmt.bus.rules.ended_keys import KEY_HAS_ENDED, NAMESAKE
 from dsmt.bus.rules.follower import CREDIT, MAIL
 from dsmt.bus.rules.ordered import Ordered
+from dsmt.bus.rules.routing import OVERLAP_MS
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, TransportError
+from dsmt.event.hlc import BOUND_MS
 from dsmt.event.topic import PATTERNS_MOST
-from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Start
 from tests.bus.stored import append
 from tests.waiting import until
 
@@ -56,6 +58,21 @@ def test_a_bookmark_says_where_it_stands_and_from_there_is_read_on_at_the_next_b
     reading.registry.attached("broker/b2", "s", again=True)
     asked = reading.posted[-1]
     assert (asked.start, asked.store, asked.row, asked.time_ms) == ("history", "s", 5, 900)
+
+
+@pytest.mark.parametrize("interest", [{"start": Start.LIVE}, {"start": Start.HISTORY, "since": 500_000}, {}])
+def test_another_broker_is_not_asked_for_what_came_long_before_it_began(interest: dict[str, Any]) -> None:
+    reading = Reading(**interest)
+    reading.receives(f.CompleteFrame(id=1, store="s", row=4, time_ms=500_000, whole=True))
+    for time_ms, store, asked in (
+        (505_000, "s", (5, 505_000)),
+        (505_000, "other", (None, 500_000 - BOUND_MS)),
+        (500_000 - BOUND_MS + OVERLAP_MS, "other", (5, 500_000 - BOUND_MS + OVERLAP_MS)),
+    ):
+        reading.receives(f.BookmarkFrame(id=1, store="s", row=5, time_ms=time_ms, whole=True))
+        reading.registry.attached("broker/b2", store, again=True)
+        said = reading.posted[-1]
+        assert (said.start, said.store, (said.row, said.time_ms)) == ("history", "s", asked)
 
 
 def test_how_far_a_reader_has_stored_is_said_once_and_again_over_another_link() -> None:

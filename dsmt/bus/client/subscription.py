@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 
 from dsmt.bus.rules.follower import CREDIT, Closing, MissingPart
 from dsmt.bus.rules.ordered import Ordered
+from dsmt.bus.rules.routing import OVERLAP_MS
 from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Stored, Subscribe
+from dsmt.event.hlc import BOUND_MS
 from dsmt.event.topic import PATTERNS_MOST, matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
 
@@ -38,6 +40,8 @@ class ClientSubscription:
         self._taken = 0
         self._complete_in = ""
         """The store in which it was complete last; empty while it never was."""
+        self._began_ms = interest.since if isinstance(interest.since, int) else 0
+        """When it began (realm ms), as far as it matters to another broker: what had come to all by then is none of it."""
         self._token: int | None = None
         self._stored = -1
         """Up to which row the broker was told that its reader has stored."""
@@ -65,7 +69,8 @@ class ClientSubscription:
         """The frame that asks a broker, whose store is `store`, for it, now or again.
 
         Again means from its cursor, unless it was still reading retained facts, or conflates and the store is another:
-        then it begins anew.
+        then it begins anew. Another store is not asked for what came long before it began: for `BOUND_MS` of that, for so
+        much earlier a broker whose clock is behind may have stored what came since (A2).
         """
         self._taken = sum(-size for _, size in self._queue)  # a new subscription's credit is whole
         self._ordered.again()
@@ -74,6 +79,8 @@ class ClientSubscription:
         begun = self._complete_in or interest.start is Start.HISTORY
         if begun and cursor is not None and (cursor.store == store or not interest.conflate):
             start, row, time_ms, of_store = Start.HISTORY, cursor.row, cursor.time_ms, cursor.store
+            if cursor.store != store and interest.copies is None and time_ms - OVERLAP_MS < self._began_ms - BOUND_MS:
+                row, time_ms = None, self._began_ms - BOUND_MS
         elif isinstance(interest.since, Cursor):
             since = interest.since
             row, time_ms, of_store = since.row, since.time_ms, since.store
@@ -133,6 +140,8 @@ class ClientSubscription:
             if self._complete_in == mark.cursor.store:
                 mark = Bookmark(mark.cursor, mark.whole)
             else:
+                if not self._complete_in and self.interest.start is not Start.HISTORY:
+                    self._began_ms = mark.cursor.time_ms
                 self._complete_in = mark.cursor.store
         self._put(self._ordered.mark(mark), 0)
 
