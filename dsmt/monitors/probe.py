@@ -38,6 +38,8 @@ from dsmt.view.liveness import LATE_PROBE_S, PROBE_S
 TIMEOUT_S: Final = 1.0
 SESSION: Final = "dsmt.session"
 EARLY_S: Final = 60.0
+LONGEST: Final = 500
+"""Characters of what is said of a probe that failed: the address in it is another node's word."""
 RATE: Final = 50
 """Requests answered in a second."""
 
@@ -197,4 +199,4 @@ def _place(signed: SignedEvent) -> _Place | None:
 
 
 def _failed(why: str) -> Probe:
-    return Probe(result="failed", reason=why, round_trip_s=None)
+    return Probe(result="failed", reason=why[:LONGEST], round_trip_s=None)

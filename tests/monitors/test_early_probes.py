@@ -6,10 +6,14 @@ import asyncio
 
 import pytest
 
+from dsmt.errors import TransportError
+from dsmt.ports.bus import Draft
 from tests.agents.memory_bus import Clock
 from tests.agents.world import in_virtual_time
 from tests.monitors import test_node
 from tests.monitors.test_node import World
+
+LEAST = ("cpus", "memory_bytes", "memory_free_bytes", "disk_bytes", "disk_free_bytes", "load")
 
 
 def test_a_probe_that_is_due_a_moment_early_is_said_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +100,30 @@ def test_a_clock_that_is_off_is_told_once_and_anew_when_it_is_off_by_another_sec
         off_ms[0] = 3_500
         await asyncio.sleep(6)
         assert at.said("n1")[-1]["clock_offset_s"] == 3.5
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_who_has_an_address_as_long_as_an_event_ends_nobody_who_probes_it() -> None:
+    async def main() -> None:
+        at = World()
+        for node in ("n1", "n2"):
+            at.start(node)
+        await asyncio.sleep(1)
+
+        async def found(to: str) -> str:
+            if len(to) > 100:
+                said = f"{to} is not found: encoding with 'idna' codec failed: label too long"
+                raise TransportError("datagrams.unknown", said)
+            return to
+
+        at.network.found = found  # type: ignore[method-assign]
+        long = {**dict.fromkeys(LEAST, 1), "address": "x" * 64_200, "version": "", "boot_id": "", "udp_port": 1}
+        at.buses["n2"].emit(Draft("node/n2/attributes", long))
+        at.silence("n2")
+        await asyncio.sleep(5)
+        assert {result for _, result in at.probes("n2")} == {"failed"}
         at.end()
 
     in_virtual_time(main)
