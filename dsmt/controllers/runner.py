@@ -66,7 +66,9 @@ RENEW_S: Final = 12 * 3600.0
 _DECIDE_ANEW: Final = frozenset({"stale", "unanswered"})
 """Another fact was first, or nobody knows whether this one was stored: what is seen next decides (A3)."""
 PRODUCED_MOST: Final = 1_000
-"""Facts that are said in one turn, so that the decision event that names them fits into an event; the rest in the next."""
+"""Facts that are said in one turn; the rest in the next."""
+NAMED_MOST: Final = 500
+"""Facts that one decision event names: their ids begin with the controller's name, however long, and fit into it."""
 LOOKED_MOST: Final = 4_000
 """Slots that one turn looks at where everything is to be looked at: a fraction of `CURRENT_S` on a slow machine."""
 _Said = tuple[Emission, str]
@@ -339,8 +341,8 @@ class ControllerRunner:
             self._echoes.said(intent.topic, self._place_of(intent), now)
             said += self._emit(intent, draft_of(intent, version=intent.next_version, epoch=self._epoch(intent)))
         ids = [str(emission.id) for emission, _ in said if emission.id is not None]
-        if ids:
-            data = to_data(inputs) | {"produced": ids}
+        for first in range(0, len(ids), NAMED_MOST):
+            data = to_data(inputs) | {"produced": ids[first : first + NAMED_MOST]}
             self._bus.emit(Draft(f"controller/{self._name}/decision", data, subject=self._name))
         self.decisions += bool(said)
         self._sent(said)

@@ -1,19 +1,27 @@
 """Any number of instances may be asked for: what one decision looks at and says is bounded."""
 
+import asyncio
+
 import pytest
 
 from dsmt.controllers import service
 from dsmt.controllers.agenda import AGAIN_MS, Agenda
+from dsmt.controllers.completeness import Place
 from dsmt.controllers.decide import decide
+from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replay import fold_and_decide
+from dsmt.controllers.runner import PRODUCED_MOST, ControllerRunner
 from dsmt.controllers.service import AHEAD, AHEAD_LEAST
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.payload import MAX_BODY_BYTES, canonical
 from dsmt.view.allocation import MOST_ON_A_NODE
 
 from .build import Attentive, Realm, spec, web
 from .fleet import Fleet, Rows, simulate
 from .scenario import FullLife, Life, shown
 from .signing import check
+from .test_runner import HandBus, HandClock
 
 ASKED = 100_000
 SMALL = "reserve: {memory: 1MiB, cpu: 0, disk: 1MiB}"
@@ -244,6 +252,26 @@ def test_more_than_one_decision_event_names_is_said_in_several_turns(monkeypatch
         assert max(said) <= 4
 
     simulate(scenario)
+
+
+def test_a_controller_with_the_longest_name_says_as_much_in_a_turn_as_any_other() -> None:
+    """What its decisions name are ids, which begin with its name."""
+    bus = HandBus(HandClock())
+    bus.source, bus.incarnation = f"controller/{'c' * 63}", 1_800_000_000_000
+    runner = ControllerRunner(bus, bus._clock, version="0.1")  # type: ignore[arg-type]
+    slot = Slot(node="n1", spec="operator/a#1-1", revision=1, desired="running")
+    intents = [Intent(f"service/web/slot/app/{n}", slot, None, (), "it is wanted") for n in range(PRODUCED_MOST)]
+
+    async def say() -> None:
+        async with asyncio.TaskGroup() as runner._group:
+            runner._publish(intents, runner._inputs(Place("s" * 16, 2**40), 2**40, may_accuse=True), 0.0)
+
+    asyncio.run(say())
+    said = [draft.data for draft in bus.said if draft.topic.endswith("/decision")]
+    ids = [f"{bus.source}#1800000000000-{n}" for n in range(1, PRODUCED_MOST + 1)]
+    assert [one for data in said for one in data["produced"]] == ids
+    assert all(len(canonical(data)) < MAX_BODY_BYTES - 1024 for data in said)
+    assert runner.decisions == 1
 
 
 def test_where_instances_of_a_dead_node_go_is_found_without_trying_every_number_of_instances(

@@ -33,8 +33,8 @@ class HandClock:
 
 
 class HandEmission:
-    def __init__(self, number: int, error: DsmtError | None = None, answer: asyncio.Event | None = None) -> None:
-        self.id, self.signed, self.error, self.answer = EventId("controller/c1", 1, number), None, error, answer
+    def __init__(self, name: EventId, error: DsmtError | None = None, answer: asyncio.Event | None = None) -> None:
+        self.id, self.signed, self.error, self.answer = name, None, error, answer
 
     async def acknowledged(self) -> None:
         if self.answer is not None:
@@ -49,7 +49,7 @@ class HandBus:
     All else is acknowledged at `answer`.
     """
 
-    source, broker, attached = "controller/c1", "b1", True
+    source, broker, attached, incarnation = "controller/c1", "b1", True, 1
     early_s = 0.0
 
     def __init__(self, clock: HandClock) -> None:
@@ -77,7 +77,7 @@ class HandBus:
             raise InputError("event.too_big", f"event on {draft.topic} is too big")
         self.said.append(draft)
         dropped = FailedError("outbox.full", "it was dropped") if draft.topic in self.dropped else None
-        return HandEmission(len(self.said), dropped, self.answer)
+        return HandEmission(EventId(self.source, self.incarnation, len(self.said)), dropped, self.answer)
 
 
 class HandSubscription:
