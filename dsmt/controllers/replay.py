@@ -14,7 +14,8 @@ Rule 5: what the store's broker had said in an earlier life, and others brought 
 Rule 6: who begins after a revocation is never given what that key had said. So where the digest is not that of rule 1, the
     view is tried of who began with this incarnation, or folded anew with a key's end, for the view held what was void by
     that: the winners of then that were believed, with what void ones had displaced, and what came since. Where the broker
-    had no room yet to let that stand again (`bus/broker/void`) it is tried without it, too.
+    had no room yet to let that stand again (`bus/broker/void`) it is tried without it, too. Each try folds all rows anew, so
+    of one controller there are `TRIES`: a thief of its key begins as often as it likes, and names no view that there was.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -39,6 +40,8 @@ from dsmt.trust.grants import is_said_again
 from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.view import View
+
+TRIES: Final = 500
 
 RevokedAt = Callable[[SignedEvent], float]
 """The row with which the key of an event was revoked; infinite where none did that."""
@@ -194,6 +197,7 @@ class _Reading:
         self._history, self._broker, self._ended = history, broker, ended
         self._tried: set[tuple[int, float, bool]] = set()
         self._begun: set[tuple[float, bool]] = set()
+        self._tries = 0
         self._ends: list[float] | None = None
         self.view, self._since = View(), 0.0
         self._rows = history.facts(broker)
@@ -219,7 +223,8 @@ class _Reading:
         began = self._history.began(event)
         ends = [(one, late) for one in self._ends if one <= decision.row for late in (False, True)]
         for place, late in ((began, False), *ends):
-            if (event.incarnation, place, late) not in self._tried:
+            if (event.incarnation, place, late) not in self._tried and self._tries < TRIES:
+                self._tries += 1
                 self._tried.add((event.incarnation, place, late))
                 yield min(place, decision.row), late
 

@@ -344,3 +344,17 @@ def test_whether_somebody_began_after_a_revocation_is_tried_once_for_each_time_i
 
 def of_n3(one: SignedEvent) -> bool:
     return one.event.source.endswith("/n3") or one.event.source.startswith("agent/n3/")
+
+
+def test_who_begins_without_end_and_names_no_view_that_there_was_is_folded_anew_so_often_and_no_more(monkeypatch) -> None:
+    """A thief of a controller's key: `replay` is to show which of its decisions do not follow from what it saw."""
+    life, tries = lived(1), []
+    begin = _Reading._begin
+    monkeypatch.setattr(_Reading, "_begin", lambda self, *where: (tries.append(where), begin(self, *where))[1])
+    monkeypatch.setattr("dsmt.controllers.replay.TRIES", 5)
+    lie = changed(life.decisions[-1], view_digest=bytes(32))
+    lies = [replace(lie, event=replace(lie.event, incarnation=9**9 + n)) for n in range(20)]
+    report = fold_and_decide(life.realm.rows, [*life.decisions, *lies])
+    assert report.count("same") == len(life.decisions)
+    assert report.count("inputs incomplete") == len(lies)
+    assert len(tries) == 5
