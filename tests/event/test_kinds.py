@@ -176,6 +176,7 @@ SENTENCES = [
     ),
     (f"{INSTANCE}/application", status(State.STOPPED, reason=WHY), f"is stopped on n1: {EXITED}"),
     (f"{INSTANCE}/application", status(State.GONE), "is gone from n1"),
+    (f"{INSTANCE}/application", status(State.GONE, reason=WHY), f"is gone from n1: {EXITED}"),
     (f"{INSTANCE}/application", status(State.UNDEFINED), "is undefined on n1"),
     ("service/web/progress/app/0/n1", Progress(step="fetch", done=3, total=9, unit="MiB"), "fetch: 3 of 9 MiB"),
     ("service/web/progress/app/0/n1", Progress(step="fetch", done=3, total=None, unit="MiB"), "fetch: 3 MiB"),

@@ -7,6 +7,7 @@ import pytest
 
 from dsmt.errors import FailedError, TimedOutError, TransportError
 from dsmt.event.kinds.slot import SlotControl
+from dsmt.event.reason import reason
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import State
 from dsmt.operations.read import heeding, lasting, waiting
@@ -265,3 +266,21 @@ def test_nothing_is_wanted_no_more_where_a_broker_knows_an_earlier_revision_alon
     with pytest.raises(TransportError, match="the connection ended, and web is not restarted and ready"):
         wait(heeding.heeded, WEB, "restart", words, tell=told.append)
     assert [text.rpartition(": ")[2] for text in told] == ["broker b1 has not heard of it yet"]
+
+
+def test_who_waits_for_the_end_of_a_service_hears_what_it_leaves_behind(
+    ready: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = reason("stop.leftover", error="its command ended with code 3", path="/srv/x")
+    node = ready.slot(1).node or ""
+    ready.status(key(1), node, State.GONE, reason=why)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        yield sight(ready)
+        yield sight(Realm("n1"))
+
+    async def ended(bus: Any, *, limit_s: float, tell: Tell) -> Any:
+        return await heeding.ended(bus, "web", limit_s=limit_s, tell=tell)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    assert wait(ended).because == f"web/app/1 on {node}: {why.message}"

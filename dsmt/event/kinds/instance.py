@@ -173,7 +173,7 @@ def _status(event: Event, said: Status) -> str:
         case State.STOPPED:
             text = f"is stopped {where}{why(said.reason)}"
         case _:
-            text = f"is {said.state} {'from' if said.state is State.GONE else 'on'} {said.node}"
+            text = f"is {said.state} {'from' if said.state is State.GONE else 'on'} {said.node}{why(said.reason)}"
     return text + _step(event, said.step) + _orphan(said)
 
 

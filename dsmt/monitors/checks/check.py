@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import ssl
 from collections.abc import Mapping
 from typing import Final
 
@@ -63,6 +64,8 @@ class RealChecks:
         except (OSError, UnicodeError) as error:  # the second for a name that none can have
             number = error.errno if isinstance(error, OSError) else None
             why = os.strerror(number) if number and number > 0 else str(error)
+            if isinstance(error, ssl.SSLError):  # its numbers are not those of the system
+                why = f"no TLS handshake: {(error.reason or str(error)).lower().replace('_', ' ')}"
             result = replace(_failed(f"{_target(check, address, ports)}: {why}"), broken=number in _OURS)
         return replace(result, took_s=loop.time() - began)
 

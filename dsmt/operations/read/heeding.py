@@ -13,7 +13,7 @@ Rule 4: what a broker does not know yet, to which who waits went meanwhile, is n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -32,7 +32,7 @@ from dsmt.operations.read.waiting import Waited, progress, unheard_of, until
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
-from dsmt.view import SlotEntry, SlotKey
+from dsmt.view import ServiceEntry, SlotEntry, SlotKey
 
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _FIRST: Final = {"restart": "restarted and ", "move": "moved and "}
@@ -266,14 +266,24 @@ def _may_run(service: str, nodes: Collection[str]) -> str:
     return f"{dead}: whatever may run there of {service} ends when {they} back" if nodes else ""
 
 
+def _remains(service: str, entry: ServiceEntry | None) -> Iterator[tuple[str, str]]:
+    """Where an instance has left something behind, and what was said of that."""
+    for (component, index), slot in sorted(entry.slots.items() if entry is not None else ()):
+        for node, there in sorted(slot.instances.items()):
+            why = None if there.application is None else there.application.record.reason
+            if why is not None and why.code == "stop.leftover":
+                where = f"{service}/{component}/{index} on {node}"
+                yield where, f"{where}: {why.message}"
+
+
 async def ended(
     bus: BusReader, service: str, *, epoch: int | None = None, limit_s: float | None, tell: Tell = silent
 ) -> Waited:
-    """Wait until nothing of a service is left. `because` says where nobody can tell, for the node is dead.
+    """Wait until nothing of a service is left. `because` says where nobody can tell, for the node is dead, and what remains.
 
     Raises `TimedOutError`, and `FailedError` when it stands in a later epoch.
     """
-    unheard: set[str] = set()
+    unheard, remains = set[str](), dict[str, str]()
 
     def is_news(sight: Sight) -> bool:
         known = service in sight.view.services
@@ -292,10 +302,11 @@ async def ended(
         entry = sight.view.services.get(service)
         slots = [] if entry is None else entry.slots.values()
         unheard.update(node for slot in slots for node in slot.holders if sight.fleet.state(node) == "dead")
+        remains.update(_remains(service, entry))
         if is_news(sight):
             return None
         if entry is None or (entry.spec is None and not left(sight)):
-            because = _may_run(service, unheard)
+            because = "; ".join(filter(None, [_may_run(service, unheard), *remains.values()]))
             return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[], because=because)
         if epoch is not None and entry.spec is not None and (entry.spec.signed.event.epoch or 0) > epoch:
             said = f"{service} was removed, and applied again before it was seen to be gone"
