@@ -129,8 +129,9 @@ def next_act(row: InstanceRow, now_ms: int, *, decided: bool = True) -> str:
             return "does nothing more: `restart` allows no further try"
         case Shown.INSTALLING | Shown.STARTING if row.failures:
             return f"is trying it again{number}"
-        case Shown.RUNNING:
-            return _UNHEARD if row.is_unheard else "goes on checking; nothing is sent to it until it is ready"
+        case Shown.RUNNING | Shown.STARTING if row.state is Shown.RUNNING or row.startup is not None:
+            until = "" if row.health == "ready" else "; nothing is sent to it until it is ready"
+            return _UNHEARD if row.is_unheard else f"goes on checking{until}"
     if row.reason is not None and row.reason.code == "wait.brake":
         return "waits until the brake is off"
     if not decided and (row.node is None or row.state is Shown.LOST):

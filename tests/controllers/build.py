@@ -230,20 +230,12 @@ class Realm:
         topic = f"service/{key.service}/status/{key.component}/{key.index}/{node}/{layer}"
         return self.say(source, topic, record)
 
-    def health(
-        self, key: SlotKey, node: str, health: str, *, since_ms: int | None = None, evidence: str = ""
-    ) -> SignedEvent:
+    def health(self, key: SlotKey, node: str, health: str, **about: Any) -> SignedEvent:
         entry = self.view.slot(key)
         assert entry is not None
         assert entry.fact is not None
-        record = Health(
-            health=health,  # type: ignore[arg-type]
-            generation=entry.fact.version,
-            check="http",
-            evidence=evidence,
-            failures=0,
-            since_ms=self.now_ms if since_ms is None else since_ms,
-        )
+        told = {"health": health, "generation": entry.fact.version, "check": "http", "evidence": "", "failures": 0}
+        record = Health(**{**told, "since_ms": self.now_ms, **about})  # type: ignore[arg-type]
         topic = f"service/{key.service}/health/{key.component}/{key.index}/{node}"
         return self.say(agent(key, node), topic, record)
 

@@ -105,6 +105,26 @@ def test_what_the_start_up_check_of_this_start_sees_is_told_and_it_is_no_problem
     assert row_of(realm).startup is None
 
 
+@pytest.mark.parametrize(
+    ("state", "health", "shown"),
+    [(State.RUNNING, "ready", "ok"), (State.RUNNING, "unready", "down"), (State.INSTANTIATED, "unready", "down")],
+)
+def test_a_check_that_cannot_be_made_is_a_problem_that_is_told_whatever_state_it_leaves(
+    state: State, health: str, shown: str
+) -> None:
+    """A liveness check that could never be made guarded nothing, and no screen said so."""
+    realm, error = running(), "./nosuch cannot be run"
+    broken = reason("health.check_broken", error=error)
+    realm.status(key(0), "n1", state, pid=7)
+    realm.health(key(0), "n1", health, evidence=error, reason=broken)
+    row, found = row_of(realm), service(sight(realm), "web")
+    assert (row.reason, is_problem(sight(realm), row), row.startup_news) == (broken, True, "")
+    assert found is not None
+    assert (found.state, found.reason) == (shown, broken)
+    until = "" if health == "ready" else "; nothing is sent to it until it is ready"
+    assert next_act(row, realm.now_ms) == f"goes on checking{until}"
+
+
 def test_what_is_being_stopped_has_its_process_and_its_ports_until_it_has_ended() -> None:
     realm = running()
     realm.endpoint(key(0), "n1", generation=realm.generation())

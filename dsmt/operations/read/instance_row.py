@@ -319,6 +319,7 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
             return unheard(sight, instance) or _not_ready(entry, node)
         case Shown.INSTALLING | Shown.STARTING:
             failed = _failed_before(entry, node) or agent_failed(entry, node)
+            own = own or (None if _startup(instance, seen) is None else _said_of_health(instance))
             return own or failed or unheard(sight, instance) or never_heard(sight, instance, seen)
     return own if own is None else _failed(sight, entry, node, seen, own)
 
@@ -371,11 +372,16 @@ def _lost(sight: Sight, key: SlotKey, spec: ComponentSpec | None, node: str | No
 
 
 def _not_ready(entry: SlotEntry, node: str | None) -> Reason | None:
+    """Why it is not ready; or, where it is, why that cannot be checked any more."""
     instance = None if node is None else entry.instances.get(node)
     checked = None if instance is None or instance.health is None else instance.health.record
     if checked is None or checked.health != "unready":
-        return None
+        return _said_of_health(instance)
     return checked.reason or _failed_before(entry, node)
+
+
+def _said_of_health(instance: Instance | None) -> Reason | None:
+    return None if instance is None or instance.health is None else instance.health.record.reason
 
 
 def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
