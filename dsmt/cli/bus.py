@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from dsmt.cli.command import command
+from dsmt.cli.command import Engine, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.errors import InputError
@@ -18,7 +18,7 @@ from dsmt.programs.configuration import CopiedFile
 
 
 @command()
-@click.argument("engine", required=False, type=click.Choice(["dsmt", "nats"]))
+@click.argument("engine", required=False, type=Engine())
 @click.option("--cut", is_flag=True, help="Move the realm to the copy; its services run on.")
 @click.option("--abort", is_flag=True, help="Leave the realm where it is, and remove the copy.")
 def migrate(ctx: CliContext, engine: str | None, *, cut: bool, abort: bool) -> None:

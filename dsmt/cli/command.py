@@ -118,6 +118,17 @@ class Count(click.IntRange):
         return number
 
 
+class Engine(click.Choice[str]):
+    """The bus of a realm; `embedded` is another word for dsmt's own brokers."""
+
+    def __init__(self) -> None:
+        super().__init__(["dsmt", "nats"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Its name. Fails for any other word."""
+        return super().convert("dsmt" if value == "embedded" else value, param, ctx)
+
+
 def seconds(text: str | None) -> float | None:
     """The seconds of a duration that was typed; None for none. Raises `InputError`."""
     from dsmt.spec.quantities import parse_duration  # noqa: PLC0415 - only where one was given

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import click
 import msgspec
 
-from dsmt.cli.command import Count, command
+from dsmt.cli.command import Count, Engine, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, warn
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TransportError
@@ -54,9 +54,7 @@ LOOK_S = 0.5
 )
 @click.option("--port", default=None, type=Count(1, 65535), metavar="P", help="The first broker's port.")
 @click.option("--name", default=None, help="The name of a new realm; `local` by default.")
-@click.option(
-    "--engine", default=None, type=click.Choice(["dsmt", "nats"]), help="The bus of a new realm; `dsmt` by default."
-)
+@click.option("--engine", default=None, type=Engine(), help="The bus of a new realm; `dsmt` by default.")
 @click.option("--detach", is_flag=True, help="Return when everything is attached; `dsmt down` stops it.")
 def up(
     ctx: CliContext,
@@ -255,7 +253,7 @@ async def _down(ctx: CliContext, home: Home, run: str | None = None) -> None:
 
 @command()
 @click.option("--hold", is_flag=True, help="Wait for Enter before the clean-up.")
-@click.option("--engine", default=None, type=click.Choice(["dsmt", "nats"]), help="The bus of the realm; `dsmt` by default.")
+@click.option("--engine", default=None, type=Engine(), help="The bus of the realm; `dsmt` by default.")
 def demo(ctx: CliContext, *, hold: bool, engine: str | None) -> int:
     """Start a realm in a temporary home with a real service, kill twice, and show each repair with its times."""
     from dsmt.demo import Line  # noqa: PLC0415 - lazily, for quick help

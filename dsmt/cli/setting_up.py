@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsmt.cli.command import command
+from dsmt.cli.command import Engine, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.version import __version__
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     help="Where the first broker listens; by default a free port of 127.0.0.1.",
 )
 @click.option("--brokers", default=1, type=int, metavar="N", help="How many brokers; 1 by default.")
-@click.option(
-    "--engine", default="dsmt", type=click.Choice(["dsmt", "nats"]), help="The bus of the realm; `dsmt` by default."
-)
+@click.option("--engine", default="dsmt", type=Engine(), help="The bus of the realm; `dsmt` by default.")
 def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: str) -> None:
     """Make a realm in this home: keys, one broker or several, an operator."""
     import asyncio  # noqa: PLC0415 - a third of the time of `--help`

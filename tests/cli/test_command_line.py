@@ -206,7 +206,7 @@ def test_no_broker_is_seven(tmp_path: Path) -> None:
     assert run("init", home=tmp_path).returncode == 4
 
 
-@pytest.mark.parametrize("engine", ["dsmt", "nats"])
+@pytest.mark.parametrize("engine", ["dsmt", "embedded", "nats"])
 def test_all_brokers_of_a_new_realm_listen_where_the_first_one_does(tmp_path: Path, engine: str) -> None:
     done = run("init", "--listen", "127.0.0.9:4222", "--brokers", "3", "--engine", engine, "--json", home=tmp_path)
     at = json.loads(done.stdout)["brokers"]
