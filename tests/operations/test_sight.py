@@ -100,12 +100,13 @@ def test_what_is_said_of_a_service_follows_the_same_facts_as_in_the_whole_realm(
 
 
 class Asked:
-    """A bus that delivers nothing; what was asked of it."""
+    """A bus that delivers nothing; what was asked of it. Its broker is whole from an answer on."""
 
     broker = "broker/b1"
 
-    def __init__(self) -> None:
+    def __init__(self, whole_from: int = 0) -> None:
         self.patterns: list[tuple[str, ...]] = []
+        self._whole_from = whole_from
 
     def now_ms(self) -> int:
         return 0
@@ -113,7 +114,7 @@ class Asked:
     @asynccontextmanager
     async def subscribe(self, interest: Interest) -> AsyncIterator[Any]:
         async def batches() -> AsyncIterator[list[Complete]]:
-            yield [Complete(Cursor("s", 0, 0), whole=True)]
+            yield [Complete(Cursor("s", 0, 0), whole=len(self.patterns) > self._whole_from)]
 
         self.patterns.append(interest.patterns)
         yield batches()
@@ -124,6 +125,13 @@ def test_a_command_that_names_no_service_reads_the_whole_realm() -> None:
     asyncio.run(look(bus))  # type: ignore[arg-type]
     asyncio.run(look(bus, of=("web",)))  # type: ignore[arg-type]
     assert bus.patterns == [PATTERNS, patterns_of(["web"])]
+
+
+@pytest.mark.parametrize("whole_from", [0, 1, 5, 6])
+def test_a_view_is_whole_when_its_broker_was_for_all_that_was_read_of_it(whole_from: int) -> None:
+    bus = Asked(whole_from)
+    assert asyncio.run(look(bus, passing=True)).whole is (whole_from == 0)  # type: ignore[arg-type]
+    assert len(bus.patterns) == 6
 
 
 @pytest.mark.parametrize(

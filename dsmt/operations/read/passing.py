@@ -11,8 +11,7 @@ from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Withheld
 from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.records import from_data
-from dsmt.ports.bus import BusReader, Interest, Start
-from dsmt.ports.listening import arrivals
+from dsmt.ports.bus import Arrived, BusReader, Complete, Interest, Start
 from dsmt.ports.realm import BrokerAddress, address_of
 
 STATS_MS: Final = 70_000
@@ -54,6 +53,8 @@ class Passing:
     """Those that are leaves (E5)."""
     withheld: dict[str, dict[str, Withheld]] = field(default_factory=dict)
     """By broker that withholds something, who says so and of what (E4)."""
+    whole: bool = True
+    """Whether the broker had everything when it gave these: one that reads the others gives what was said long ago."""
 
     def hears(self, broker: str, now_ms: int) -> bool:
         """Whether a broker has been heard of late."""
@@ -118,8 +119,13 @@ async def of_brokers(bus: BusReader) -> Passing:
 async def _taken(bus: BusReader, *interests: Interest) -> Passing:
     told = Passing()
     for interest in interests:
-        for signed in await arrivals(bus, interest):
-            told.take(signed.event)
+        async with bus.subscribe(interest) as batches:
+            async for batch in batches:
+                for delivery in batch:
+                    if isinstance(delivery, Arrived):
+                        told.take(delivery.signed.event)
+                    elif isinstance(delivery, Complete):
+                        told.whole &= delivery.whole
     if (
         bus.broker.removeprefix("broker/") in told.removed >= told.announced.keys() - told.leaves
     ):  # where all were removed none was (R8)

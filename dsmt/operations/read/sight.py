@@ -160,7 +160,8 @@ def sight_of(following: ViewFollower, bus: BusReader, told: Passing | None = Non
     """What is seen now of what a bus has delivered."""
     now_ms = bus.now_ms()
     following.view.expire(now_ms)
-    return Sight(following.view, now_ms, following.as_of_ms, short(bus.broker), following.whole, told or Passing())
+    told = told or Passing()
+    return Sight(following.view, now_ms, following.as_of_ms, short(bus.broker), following.whole and told.whole, told)
 
 
 def short(broker: str) -> str:
