@@ -8,7 +8,8 @@ Rule 2: of the controllers with the highest ruleset the one of rank r for a serv
 Rule 3: each batch that said something is followed by decision events that name its inputs and products (H2).
 Rule 4: what is decided is sent in the same turn, and thrown away when it was stopped meanwhile: all is decided again from
     what it then sees. What a stopped controller had stamped and not sent would come late, and win over what others said
-    meanwhile: of two siblings the earlier wins (A3).
+    meanwhile: of two siblings the earlier wins (A3). Where no less than one service can be looked at that may take up to
+    `SERVICE_S`: else nothing would ever be decided while one takes as long.
 Rule 5: after it attached to another broker, to one that has another store than before, or to a store that ends before
     what was read of it, it folds anew from there: its view is what one store held. What it held before, and the specs that
     slots name beside it (`named`), it brings to that store first (`offering`, R5).
@@ -71,6 +72,8 @@ NAMED_MOST: Final = 500
 """Facts that one decision event names: their ids begin with the controller's name, however long, and fit into it."""
 LOOKED_MOST: Final = 4_000
 """Slots that one turn looks at where everything is to be looked at: a fraction of `CURRENT_S` on a slow machine."""
+SERVICE_S: Final = 5.0
+"""How long one service may take to be looked at where no less was looked at for longer than `CURRENT_S`."""
 _Said = tuple[Emission, str]
 """What was said, and on which topic."""
 
@@ -270,7 +273,7 @@ class ControllerRunner:
             check=self._check,
         )
         took_s = self._clock.boottime() - now
-        if took_s > CURRENT_S:
+        if took_s > (CURRENT_S if self._most > 1 else SERVICE_S):
             self._agenda, self._most, self._dearest_s = Agenda(), max(1, self._most // 2), 0.0
             return
         self._look_at_more(decided, took_s)

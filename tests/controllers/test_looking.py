@@ -51,6 +51,26 @@ def test_a_look_at_everything_comes_to_its_end_where_what_comes_last_takes_longe
     assert said is not None, "part after part is thrown away"
 
 
+def test_a_service_that_alone_takes_longer_than_a_second_to_look_at_keeps_no_other_one_from_being_decided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One node's key makes up a hundred thousand statuses in it, and no less than a service is looked at."""
+    hand, costs = Hand(), {"a": 7_000.0}
+    realm_of(hand, "a", 1)
+    looked(hand, monkeypatch, costs)
+    said = next((turn for turn in range(40) if any("/zz/" in topic for topic in hand.slots(0.25))), None)
+    assert said is not None, "every look is thrown away"
+
+
+def test_what_was_decided_before_a_stall_is_thrown_away_however_little_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hand, costs = Hand(), {"a": 1e6 * (runner.SERVICE_S + 1) / SLOTS}
+    realm_of(hand, "a", 1)
+    looked(hand, monkeypatch, costs)
+    assert not [topic for _ in range(40) for topic in hand.slots(0.25)]
+
+
 def test_who_was_slow_once_looks_at_as_much_as_before_when_it_is_not_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     hand, costs = Hand(), {"a": 3000.0}
     realm_of(hand, "a", 60)
