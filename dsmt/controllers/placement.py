@@ -21,7 +21,6 @@ from dsmt.event.envelope import EventId
 from dsmt.event.phrases import size_in_words
 from dsmt.event.reason import Reason, reason
 from dsmt.event.slots import SlotKey
-from dsmt.event.status import State
 from dsmt.spec import nodeset
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet
@@ -124,13 +123,7 @@ class Chooser:
         for (component, _), slot in service.slots.items() if service is not None else ():
             if component == self.component.name:
                 found |= set() if slot.record is None or not slot.record.parked else {*slot.record.nodes}
-                found |= {
-                    node
-                    for node, instance in slot.instances.items()
-                    if instance.application is not None
-                    and instance.application.record.parked
-                    and instance.application.record.state is not State.GONE
-                }
+                found |= {node for node in slot.instances if slot.is_parked_on(node)}
         return frozenset(found)
 
     # --- clauses -------------------------------------------------------------------------------------------------

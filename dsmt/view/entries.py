@@ -181,6 +181,11 @@ class SlotEntry:
         instance = None if node is None else self.instances.get(node)
         return None if instance is None else instance.application
 
+    def is_parked_on(self, node: str) -> bool:
+        """Whether the application on a node is parked."""
+        said = self.application(node)
+        return said is not None and said.record.parked and said.record.state is not State.GONE
+
     @property
     def holders(self) -> list[str]:
         """The nodes that have anything left of it, sorted.

@@ -16,18 +16,17 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.controller import ControllerState
-from dsmt.event.kinds.node import NodeAttributes, NodeVerdict
+from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.slots import SlotKey, index_of
-from dsmt.event.status import State
 from dsmt.spec import nodeset
 from dsmt.spec.governing import governing
 from dsmt.spec.plain import from_plain
 from dsmt.view.allocation import NOTHING, AllocationLedger, Need, need_of
 from dsmt.view.dirty import Dirty
-from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
+from dsmt.view.entries import NO_SLOT, Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
 from dsmt.view.sessions import Sessions
 
@@ -76,16 +75,16 @@ class Index:
         return {
             "dsmt.node.attributes": self._attributes,
             "dsmt.node.probe": self._probe,
-            "dsmt.node.verdict": self._of_node("verdict"),
-            "dsmt.node.control": self._of_node("control"),
+            "dsmt.node.verdict": self._verdict,
+            "dsmt.node.control": self._node_control,
             "dsmt.session": self._session,
             "dsmt.controller.state": self._controller,
             "dsmt.service.spec": self._spec,
             "dsmt.slot.control": self._control,
             "dsmt.slot": self._slot,
             "dsmt.status": self._status,
-            "dsmt.health": self._of_instance("health"),
-            "dsmt.endpoint": self._of_instance("endpoint"),
+            "dsmt.health": self._health,
+            "dsmt.endpoint": self._endpoint,
             "dsmt.nodeset": self._nodeset,
             "dsmt.config.brake": self._brake,
             "dsmt.tombstone": self._tombstone,
@@ -139,19 +138,20 @@ class Index:
                 dirty.nodes.add(entry.name)
         self._left(entry)
 
-    def _of_node(self, word: str) -> Put:
-        def put(levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
-            entry = self._node(levels[1])
-            setattr(entry, word, held)
-            if word == "verdict":
-                self._judge(entry)
-            if word == "control":
-                self._note_word("/".join(levels), held, dirty)
-            (self.excluded.add if entry.mode == "excluded" else self.excluded.discard)(entry.name)
-            dirty.nodes.add(entry.name)
-            self._left(entry)
+    def _verdict(self, levels: list[str], held: Held[NodeVerdict] | None, dirty: Dirty) -> None:
+        entry = self._node(levels[1])
+        entry.verdict = held
+        self._judge(entry)
+        dirty.nodes.add(entry.name)
+        self._left(entry)
 
-        return put
+    def _node_control(self, levels: list[str], held: Held[NodeControl] | None, dirty: Dirty) -> None:
+        entry = self._node(levels[1])
+        entry.control = held
+        self._note_word("/".join(levels), held, dirty)
+        (self.excluded.add if entry.mode == "excluded" else self.excluded.discard)(entry.name)
+        dirty.nodes.add(entry.name)
+        self._left(entry)
 
     def _note_word(self, topic: str, held: Held[Any] | None, dirty: Dirty) -> None:
         dirty.realm = True  # slots of any node may wait for it
@@ -319,11 +319,11 @@ class Index:
 
     def _status(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         key, node = _key(levels), levels[5]
-        before = _is_parked(self.slot(key), node)
+        before = (self.slot(key) or NO_SLOT).is_parked_on(node)
         self._instance(levels, levels[6], held)
         dirty.slots.add(key)
         entry = self.slot(key)
-        if _is_parked(entry, node) != before and key.service in self.roaming:
+        if (entry or NO_SLOT).is_parked_on(node) != before and key.service in self.roaming:
             dirty.services.add(key.service)  # the node set may name those that failed
         instance = None if entry is None else entry.instances.get(node)
         if instance is not None and instance.orphan is not None:
@@ -331,14 +331,16 @@ class Index:
         else:
             _discard(self.orphans, node, key)
 
-    def _of_instance(self, word: str) -> Put:
-        def put(levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
-            served = _served(self.slot(_key(levels)), levels[5])
-            self._instance(levels, word, held)
-            if word == "health" or _served(self.slot(_key(levels)), levels[5]) != served:
-                dirty.slots.add(_key(levels))
+    def _health(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+        self._instance(levels, "health", held)
+        dirty.slots.add(_key(levels))
 
-        return put
+    def _endpoint(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+        key, node = _key(levels), levels[5]
+        served = _served(self.slot(key), node)
+        self._instance(levels, "endpoint", held)
+        if _served(self.slot(key), node) != served:
+            dirty.slots.add(key)
 
     def _instance(self, levels: list[str], word: str, held: Held[Any] | None) -> None:
         entry, node = self._entry(levels), levels[5]
@@ -362,12 +364,6 @@ def _index(level: str) -> int:
 
 def _key(levels: list[str]) -> SlotKey:
     return SlotKey(levels[1], levels[3], _index(levels[4]))
-
-
-def _is_parked(slot: SlotEntry | None, node: str) -> bool:
-    """Whether the application on a node is parked."""
-    said = None if slot is None else slot.application(node)
-    return said is not None and said.record.parked and said.record.state is not State.GONE
 
 
 def _served(slot: SlotEntry | None, node: str) -> tuple[bool, int]:

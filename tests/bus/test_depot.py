@@ -26,7 +26,11 @@ class Shelf:
     def __init__(self, path) -> None:
         self.store = SqliteStore(str(path / "s.db"), identity="a" * 16)
         self.now_ms = 1
-        self.depot = Depot(self.store.blobs, limit=10 * SIZE, now_ms=lambda: self.now_ms, due=lambda: None)
+        self.told: list[str] = []
+        self.depot = Depot(self.store.blobs, self, limit=10 * SIZE, now_ms=lambda: self.now_ms, due=lambda: None)
+
+    def damaged(self, message: str) -> None:
+        self.told.append(message)
 
     def put(self, content: bytes, payer: str = "operator/a", *, finish: bool = True) -> f.BlobIs:
         self.now_ms += 1
@@ -292,8 +296,7 @@ def test_what_has_another_sha256_is_removed_and_said(shelf):
 
 def test_what_is_fetched_is_looked_at_once_in_a_while_and_no_blob_that_is_sound_goes(shelf):
     shelf.put(content(1))
-    digest, told = sha256(content(1)).digest(), []
-    shelf.depot.wrong = told.append
+    digest, told = sha256(content(1)).digest(), shelf.told
 
     def fetched() -> int:
         shelf.depot.asked(f.ChunkAsked(id=1, digest=digest, number=0))
@@ -322,8 +325,7 @@ def test_what_is_fetched_is_looked_at_once_in_a_while_and_no_blob_that_is_sound_
 
 def test_of_what_went_before_it_was_looked_at_nobody_is_told_that_it_was_wrong(shelf):
     shelf.put(content(1))
-    digest, told = sha256(content(1)).digest(), []
-    shelf.depot.wrong = told.append
+    digest, told = sha256(content(1)).digest(), shelf.told
     shelf.depot.asked(f.ChunkAsked(id=1, digest=digest, number=0))
     shelf.store.blobs.forget(digest)
     shelf.store.blobs.remove_chunks(digest, 10)

@@ -56,7 +56,7 @@ def settled(broker: Broker) -> bool:
     What one gives before it has come to its end is its history, in which nothing is left out.
     """
     copying, each = broker._others.copying, [one for one in broker._others.copying._others.values() if one.name]
-    asked = all(one.began is not None and one.began[:2] == (one.losses, copying._left_out(one)) for one in each)
+    asked = all(one.asked is not None and one.asked[:2] == (one.losses, copying._left_out(one)) for one in each)
     return asked and all(one.complete and one.again_ms is None for one in each)
 
 

@@ -185,8 +185,8 @@ async def test_a_broker_that_stood_still_is_not_whole_before_it_has_read_what_it
     take, tried = b2._others.copying._take, []
     b2._others.copying._take = lambda *what: tried.append(what) or 1  # it stands still
     await facts.publish("config/x", {"n": 1})
-    looked = b2._others._looked
-    await until(lambda: tried and b2._others._looked > looked)
+    looked = b2._recorder.wholeness._looked
+    await until(lambda: tried and b2._recorder.wholeness._looked > looked)
     clock.stood_s += 60.0
     assert not b2.whole, "who asks before it has looked is not told so either"
     await until(lambda: not b2.whole, 2)

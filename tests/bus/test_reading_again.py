@@ -13,7 +13,7 @@ import pytest
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import rereading
 from dsmt.bus.broker.others.copying import Copying
-from dsmt.bus.broker.others.other import Other
+from dsmt.bus.broker.others.other import Asked, Other
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS, read_place
 from dsmt.bus.client.client import BusClient
@@ -95,7 +95,7 @@ async def test_a_broker_that_was_lost_is_read_on_when_it_is_back_and_not_again(r
 
 @scenario
 async def test_what_is_new_is_read_before_anything_is_read_again(r: TestRealm) -> None:
-    """What b1 has that is new does not come yet: b2 is not read again until it has come, or rests, or for ever."""
+    """What b1 has that is new does not come yet: b2 is not read again until it has come, or is stalled, or for ever."""
     b1, b2, b3 = await three(r)
     copying, now = b3._others.copying, b3._clock.boottime
     again, (one, two) = copying._rereading, (other(b3, b1), other(b3, b2))
@@ -115,9 +115,10 @@ async def test_what_is_new_is_read_before_anything_is_read_again(r: TestRealm) -
     assert is_due(caught_up=False, moved_s=rereading.STILL_S + 1)
     assert is_due(caught_up=False, changed_s=rereading.NEW_S + 1)
     assert not is_due(caught_up=False)
-    losses, left_out, row = two.began or (0, (), 0)
-    for began in ((losses - 1, left_out, row), (losses, (*left_out, "broker/b4"), row), None):
-        two.began = began
+    assert two.asked is not None
+    losses, left_out, row = two.asked
+    for asked in (Asked(losses - 1, left_out, row), Asked(losses, (*left_out, "broker/b4"), row), None):
+        two.asked = asked
         assert not is_due(caught_up=True), "it still leaves out what the lost one brings to it, or is not read"
 
 

@@ -275,7 +275,7 @@ def test_whom_it_has_named_is_known_at_the_next_start_whatever_else_stands_there
 
 
 @pytest.mark.parametrize(
-    ("name", "complete", "rests", "asked"),
+    ("name", "complete", "stalled", "asked"),
     [
         ("broker/b2", True, False, True),
         ("", True, False, False),
@@ -285,7 +285,7 @@ def test_whom_it_has_named_is_known_at_the_next_start_whatever_else_stands_there
     ids=["read to its end", "not linked", "not read to its end yet", "one whose words wait"],
 )
 def test_a_broker_is_asked_for_its_last_moments_while_it_is_read_to_its_end_and_no_other_is(
-    monkeypatch: pytest.MonkeyPatch, name: str, complete: bool, rests: bool, asked: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, complete: bool, stalled: bool, asked: bool
 ) -> None:
     looked, examined, nothing = 0, 0, cast("Any", None)
 
@@ -304,7 +304,7 @@ def test_a_broker_is_asked_for_its_last_moments_while_it_is_read_to_its_end_and_
         monkeypatch.setattr(copying, "examine", examine)
         clock = SimpleNamespace(boottime=lambda: 0.0)
         own: Any = SimpleNamespace(_others=Known(), _clock=clock, _withholding=None)
-        other: Any = SimpleNamespace(name=name, complete=complete, rests=lambda _: rests)
+        other: Any = SimpleNamespace(name=name, complete=complete, is_stalled=lambda _: stalled)
         task = asyncio.create_task(copying.Copying._examine(own, other, nothing))
         await until(lambda: looked > 3)
         task.cancel()

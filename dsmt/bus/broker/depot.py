@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
+from dsmt.bus.broker.words import Words
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, InputError
@@ -72,8 +73,10 @@ class _Check:
 class Depot:
     """Keeps blobs. `limit` is in bytes, `now_ms` realm time; `due` asks for steps (`step`)."""
 
-    def __init__(self, blobs: Blobs, *, limit: int, now_ms: Callable[[], int], due: Callable[[], None]) -> None:
-        self._blobs, self._limit, self._now_ms = blobs, limit, now_ms
+    def __init__(
+        self, blobs: Blobs, words: Words, *, limit: int, now_ms: Callable[[], int], due: Callable[[], None]
+    ) -> None:
+        self._blobs, self._words, self._limit, self._now_ms = blobs, words, limit, now_ms
         self._checks: deque[_Check] = deque()
         self._removing: deque[bytes] = deque(blobs.orphans())
         self._fetched = b""
@@ -82,8 +85,6 @@ class Depot:
         self._looks: deque[_Sum] = deque()
         self._looked: dict[bytes, int] = {}
         """When (realm ms) what was fetched from here was last looked at."""
-        self.wrong: Callable[[str], object] = lambda _: None
-        """Hears of what was not what was put (rule 4)."""
 
     def asked(self, frame: f.BlobAsked | f.ChunkAsked) -> tuple[f.Frame, tuple[bytes, ...]]:
         """Answer a question about a blob."""
@@ -274,7 +275,9 @@ class Depot:
             return
         if self.has(look.digest) and not look.right:
             self._remove(look.digest)
-            self.wrong(f"blob {look.digest.hex()} of the depot is not what was put, and is held no more: apply it again")
+            self._words.damaged(
+                f"blob {look.digest.hex()} of the depot is not what was put, and is held no more: apply it again"
+            )
         self._looks.popleft()
 
     def _check(self, check: _Check) -> None:

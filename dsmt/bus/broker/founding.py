@@ -52,7 +52,7 @@ class Founding:
         self._keyring = Keyring(identity, trust, store)
         self._at_ms = max((row.arrived_ms for row in store.rows(max(0, store.head - 1), 1)), default=0)
         self._ingest = Ingest(identity, trust, store, self._words, now_ms=lambda: self._at_ms, founds=True)
-        self._depot = Depot(store.blobs, limit=DEPOT_BYTES, now_ms=now_ms, due=lambda: None)
+        self._depot = Depot(store.blobs, self._words, limit=DEPOT_BYTES, now_ms=now_ms, due=lambda: None)
         self._round_s = 0.0
         """Nobody is attached: who has signed goes onto the shelf as soon as a batch was taken in which it has not."""
         self._keyring.revoked(self.revocations)

@@ -24,6 +24,8 @@ from dsmt.ports.store import Meta
 AFTER_S: Final = 5.0
 QUIET_S: Final = 0.5
 MOST_S: Final = 15.0
+STOOD_S: Final = 3.0
+"""After standing still for so long a broker is one that was away."""
 EARLY_S: Final = 10.0
 """Longer than it takes who holds such words to bring one of them again."""
 _NOTED: Final = "whole"
@@ -37,15 +39,24 @@ class Wholeness:
         self._noted = meta.get(_NOTED) == self._identity
         self._before = self._whole = born or self._noted
         self._due, self._latest = now + AFTER_S, now + MOST_S
-        self.lags = False
+        self._lags = False
         """Whether what others have cannot be stored here (rule 6)."""
-        self.until = inf
-        """Until when (boot-time s) it counts: one that knows others has stood still if it is later than that (rule 4)."""
+        self._looked, self._until = now, inf
+        """When the broker looked last, and until when that counts (boot-time s): if it is later, it has stood still."""
 
     def awaits_others(self, now: float) -> None:
         """There are other brokers, which may have what is not here (rule 4)."""
         self._whole = False
         self._due = now + AFTER_S
+
+    def look(self, now: float, *, alone: bool, full: bool) -> bool:
+        """The broker goes on: `alone` where it knows no others, `full` while its disk is. Whether all is to be read anew."""
+        stood, lagged = now > self._looked + STOOD_S, self._lags
+        self._looked, self._until, self._lags = now, inf if alone else now + STOOD_S, full and not alone
+        missed = (stood or (lagged and not self._lags)) and not alone
+        if missed:
+            self.awaits_others(now)
+        return missed
 
     def reading(self, now: float) -> None:
         """Another broker is being read, and not to its end yet."""
@@ -69,7 +80,7 @@ class Wholeness:
 
     def at(self, now: float) -> bool:
         """Whether the store is whole."""
-        if self.lags or now > self.until:
+        if self._lags or now > self._until:
             return False
         self._whole = self._whole or now >= self._due
         return self._whole

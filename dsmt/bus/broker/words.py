@@ -102,6 +102,10 @@ class Words:
         """Say a fault of the stream that concerns no range of it."""
         self.notice(BrokerNotice(kind=kind, source=source, topic=None, first=0, last=0, message=message))
 
+    def damaged(self, message: str) -> None:
+        """Say that something that is stored here is not what was stored."""
+        self.fault("damaged", self._identity.name, message)
+
     def sign(self) -> list[SignedWord]:
         """Number, chain and sign what waits; nothing once the certificate has ended (rule 3)."""
         self._notices = 0

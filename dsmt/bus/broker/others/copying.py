@@ -27,7 +27,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from dsmt.bus.broker.others.examining import examine
-from dsmt.bus.broker.others.other import HandedMs, Linked, Other, Take
+from dsmt.bus.broker.others.other import Asked, HandedMs, Linked, Other, Take
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
 from dsmt.bus.broker.withheld import Withholding
@@ -116,7 +116,7 @@ class Copying:
     def reads(self) -> bool:
         """Whether another is being read that was not read to its end yet."""
         now = self._clock.boottime()
-        return any(other.name and not other.complete and not other.rests(now) for other in self._others.values())
+        return any(other.name and not other.complete and not other.is_stalled(now) for other in self._others.values())
 
     @property
     def times_ms(self) -> list[int]:
@@ -136,12 +136,12 @@ class Copying:
     @property
     def names(self) -> list[str]:
         """The names of those that were linked once."""
-        return [other.was for other in self._others.values() if other.was]
+        return [other.last_name for other in self._others.values() if other.last_name]
 
     def has_read(self, public: bytes) -> bool:
         """Whether one is read to its end, and goes on to give what it has."""
         other = self._others.get(public)
-        return other is not None and other.complete and not other.rests(self._clock.boottime())
+        return other is not None and other.complete and not other.is_stalled(self._clock.boottime())
 
     def keeps_up(self, attached: Callable[[bytes], bool]) -> bool:
         """Whether what the others of the mesh have is here, but for `LAG_MS`: of all that are linked, or attached here."""
@@ -219,7 +219,7 @@ class Copying:
     def _look(self) -> None:
         """See who is linked; where that has changed all are asked anew (rule 2). What a leaf has comes by all ways."""
         for other in self._others.values():
-            other.was = other.name or other.was
+            other.last_name = other.name or other.last_name
         self._choose()
         mesh = [other for other in self._others.values() if not other.address.leaf]
         lost = self._linked.look(other for other in mesh if other.name and self._is_wanted(other))
@@ -255,7 +255,7 @@ class Copying:
                     group.create_task(self._rereading.run(other, bus))
                     group.create_task(self._examine(other, bus))
             finally:
-                other.bus, other.complete, other.began = None, False, None
+                other.bus, other.complete, other.asked = None, False, None
 
     async def _read(self, other: Other, bus: BusReader) -> None:
         await bus.wait_attached()
@@ -288,7 +288,7 @@ class Copying:
         """Whether a broker may be read of which there is no place; where it is read from if another was read to its end."""
         read = any(one.complete and one.place is not None for one in self._others.values())
         other.since = max(0, (self._handed_ms(other.address, None, 0) or 0) - OVERLAP_MS) if read else None
-        if self._first is None or not self._first.name or self._first.rests(self._clock.boottime()):
+        if self._first is None or not self._first.name or self._first.is_stalled(self._clock.boottime()):
             self._first, other.moved_at = other, self._clock.boottime()
         return other.since is not None or self._first is other
 
@@ -299,7 +299,7 @@ class Copying:
         since, left_out = other.since if again_ms is None else again_ms, self._left_out(other)
         interest = Interest(("/",), Start.HISTORY, since=since, bookmarks=True, copies=left_out)
         async with bus.subscribe(interest) as deliveries:
-            other.began = losses, left_out, since.row if isinstance(since, Cursor) else 0
+            other.asked = Asked(losses, left_out, since.row if isinstance(since, Cursor) else 0)
             loop = asyncio.get_running_loop()
             reading = loop.create_task(self._drain(other, bus, deliveries, losses, endless=waits))
             change = loop.create_task(self._changed.wait())
@@ -366,7 +366,7 @@ class Copying:
         """Ask now and then for what it must have (rule 6)."""
         while True:
             await asyncio.sleep(ASK_S * max(1, len(self._others)))
-            if other.name and other.complete and not other.rests(self._clock.boottime()):
+            if other.name and other.complete and not other.is_stalled(self._clock.boottime()):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(ANSWER_S):
                         await examine(bus, self._withholding, lambda found: self._take(bus.broker, found, bus))

@@ -40,13 +40,13 @@ class Holders:
         trust: TrustStore,
         sessions: Sessions,
         presence: Presence,
+        lags: Lags,
         words: Iterable[str],
     ) -> None:
         self._own, self._store, self._trust = own, store, trust
-        self._sessions, self._presence, self._words = sessions, presence, words
+        self._sessions, self._presence, self._lags, self._words = sessions, presence, lags, words
         self.copying: Copying
         """What reads the others: each asks the other one."""
-        self.lags: Lags
         self.leaves: Mapping[str, bytes] = {}
         """The keys of the brokers that are leaves, by name."""
 
@@ -95,7 +95,7 @@ class Holders:
         public = self.copying.whose(store)
         if public is None:
             return ALL
-        said, itself = self._said_of(self._name_of(public)), self.lags.had(public, at_ms)
+        said, itself = self._said_of(self._name_of(public)), self._lags.had(public, at_ms)
         own, is_leaf = said.pop(self._own, None), public in self.leaves.values()
         if own is not None and (own.state == "open") == (own.since_ms <= at_ms):
             return itself
@@ -103,9 +103,9 @@ class Holders:
         for third in self.copying.known:
             word = said.get(self._name_of(third.public))
             if word is not None and _is_lasting(word, at_ms):
-                rows.append(self.lags.had(third.public, at_ms))
+                rows.append(self._lags.had(third.public, at_ms))
             elif word is not None and is_leaf and word.state != "open":
-                rows.append(self.lags.had(third.public, min(at_ms, word.since_ms)))
+                rows.append(self._lags.had(third.public, min(at_ms, word.since_ms)))
         return max(rows, default=itself)
 
     def _shared_ms(self, by: bytes, other: bytes) -> int | None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from dsmt.ports.bus import Arrived, BusReader, Cursor
 from dsmt.ports.realm import BrokerAddress
@@ -20,6 +20,14 @@ Take = Callable[[str, Sequence[Arrived], BusReader], int]
 STILL_S: Final = 5.0
 BEHIND_MS: Final = 15_000
 STORES: Final = 8
+
+
+class Asked(NamedTuple):
+    """What one was asked for: by so many losses, what to leave out of what is live, and from which row on."""
+
+    losses: int
+    left_out: tuple[str, ...]
+    from_row: int
 
 
 @dataclass(slots=True, eq=False)
@@ -37,11 +45,11 @@ class Other:
     """How often it was linked."""
     losses: int = 0
     """How often it had to be read again."""
-    began: tuple[int, tuple[str, ...], int] | None = None
-    """The losses until then, what it was asked to leave out of what is live, and from which row on it was read since."""
+    asked: Asked | None = None
+    """What it was asked for, while it is read."""
     caught_up: bool = False
     """Since who is linked has changed all that it had was read."""
-    was: str = ""
+    last_name: str = ""
     """Its name, once it was linked."""
     stores: deque[str] = field(default_factory=lambda: deque(maxlen=STORES))
     """The ids of the stores that it had while it was read."""
@@ -65,7 +73,7 @@ class Other:
         """Its name while it is linked; empty else."""
         return self.bus.broker if self.bus is not None and self.bus.attached else ""
 
-    def rests(self, now: float) -> bool:
+    def is_stalled(self, now: float) -> bool:
         """Whether what it has, when it is linked, does not come (`copying`, rule 3). `now` is boot-time seconds."""
         return self.early or now > self.moved_at + STILL_S
 

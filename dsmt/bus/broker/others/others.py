@@ -25,7 +25,6 @@ import asyncio
 import math
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from dsmt.bus.broker.admission import Admission
@@ -62,8 +61,6 @@ TOGETHER_S: Final = 0.5
 AGAIN_MS: Final = 1000
 """After how long what could not be stored is tried again."""
 MOST_MS: Final = 60_000
-STOOD_S: Final = 3.0
-"""After standing still for so long a broker is one that was away."""
 
 
 class Others:
@@ -89,7 +86,6 @@ class Others:
         self._sessions = sessions
         self._clock, self._recorder, self._keyring, self._fan_out = clock, recorder, admission.keyring, fan_out
         self._store, self._trust, self._own = store, trust, identity
-        self._looked = clock.boottime()
         self._obeys_at = math.inf
         self._left = False
         """Whether this broker is one no more (rule 1)."""
@@ -97,7 +93,9 @@ class Others:
         self._words: dict[str, Row] = {}
         self._said: dict[str, SignedEvent] = {}
         presence = recorder.sessions.presence
-        self.holders = Holders(identity.name, store, trust=trust, sessions=sessions, presence=presence, words=self._words)
+        self.holders = Holders(
+            identity.name, store, trust=trust, sessions=sessions, presence=presence, lags=recorder.lags, words=self._words
+        )
         self._withholding = Withholding(
             identity.name,
             store,
@@ -109,10 +107,9 @@ class Others:
         )
         self._log = Logger(broker=identity.name)
         self.copying = self._made_copying(BrokerAddress(config.address, identity.key.public), reach)
-        self.holders.copying, self.holders.lags, fan_out.had = self.copying, recorder.lags, self.holders.had
+        self.holders.copying, fan_out.had = self.copying, self.holders.had
         self._former = Former(reach, self._take)
         self.filling = Filling(depot, lambda: self.copying.readers, clock, self._log)
-        depot.wrong = partial(recorder.words.fault, "damaged", identity.name)
         recorder.sessions.leaves, recorder.ingest.holes.settled_ms = self.holders.vouched, self.settled_ms
         admission.is_copy = lambda session: bool(self.copies([session]))
         words, now_ms = recorder.words, recorder.time.now_ms
@@ -299,12 +296,8 @@ class Others:
             self._obey()
         if now >= self._obeys_at:
             self._obey()
-        wholeness, stood_s, self._looked = self._recorder.wholeness, now - self._looked, now
-        lagged, wholeness.lags = wholeness.lags, self._recorder.ingest.full is not None and not self.copying.alone
-        wholeness.until = math.inf if self.copying.alone else now + STOOD_S
-        has_room = lagged and not wholeness.lags
-        if (stood_s > STOOD_S or has_room) and not self.copying.alone:
-            wholeness.awaits_others(now)
+        wholeness = self._recorder.wholeness
+        if wholeness.look(now, alone=self.copying.alone, full=self._recorder.ingest.full is not None):
             self.copying.again()
         if self.copying.reads or self._salvage.reads:
             wholeness.reading(now)

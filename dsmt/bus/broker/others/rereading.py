@@ -58,19 +58,20 @@ class Rereading:
                 await self._lost.wait()
             await asyncio.sleep(_LOOK_S)
             async with asyncio.TaskGroup() as group, self._turn:
-                if other.began is not None and self._is_due(other):
-                    task = group.create_task(self.read(other, bus, other.losses, other.began[2]))
+                if other.asked is not None and self._is_due(other):
+                    task = group.create_task(self.read(other, bus, other.losses, other.asked.from_row))
                     await asyncio.wait({task}, timeout=STILL_S)
 
     def _is_due(self, other: Other) -> bool:
         """Whether one is to be read again, and was asked for all that the lost ones bring to it from now on."""
-        asked = other.began is not None and other.began[:2] == (other.losses, self._left_out(other))
-        return asked and other.again_ms is not None and other.complete and bool(other.name) and self._is_new_here()
+        asked, wanted = other.asked, (other.losses, self._left_out(other))
+        is_asked = asked is not None and (asked.losses, asked.left_out) == wanted
+        return is_asked and other.again_ms is not None and other.complete and bool(other.name) and self._is_new_here()
 
     def _is_new_here(self) -> bool:
         """Whether what is new with others was read (rule 2)."""
         now = self._clock.boottime()
-        return now > self._changed_at + NEW_S or all(one.caught_up or one.rests(now) for one in self._linked())
+        return now > self._changed_at + NEW_S or all(one.caught_up or one.is_stalled(now) for one in self._linked())
 
     async def read(self, other: Other, bus: BusReader, losses: int, until: int) -> None:
         """Read one up to the row from which on it was asked for all of that."""

@@ -51,7 +51,7 @@ class Salvage:
     async def run(self) -> None:
         """Take over what is sound in all that is left."""
         for remains in self._remains:
-            self._words.fault("damaged", self._name, remains.said)
+            self._words.damaged(remains.said)
             self._log.error("a store was damaged", reason=remains.said)
             events = await self._events(remains)
             blobs = await self._chunks(remains)
