@@ -8,8 +8,7 @@ Rule 2: of the controllers with the highest ruleset the one of rank r for a serv
 Rule 3: each batch that said something is followed by decision events that name its inputs and products (H2).
 Rule 4: what is decided is sent in the same turn, and thrown away when it was stopped meanwhile: all is decided again from
     what it then sees. What a stopped controller had stamped and not sent would come late, and win over what others said
-    meanwhile: of two siblings the earlier wins (A3). Where no less than one service can be looked at that may take up to
-    `SERVICE_S`: else nothing would ever be decided while one takes as long.
+    meanwhile: of two siblings the earlier wins (A3). How long a look may take: see `portion`.
 Rule 5: after it attached to another broker, to one that has another store than before, or to a store that ends before
     what was read of it, it folds anew from there: its view is what one store held. What it held before, and the specs that
     slots name beside it (`named`), it brings to that store first (`offering`, R5).
@@ -26,12 +25,13 @@ from contextlib import suppress
 from typing import Final
 
 from dsmt.controllers.agenda import Agenda
-from dsmt.controllers.completeness import CURRENT_S, Completeness, Place
+from dsmt.controllers.completeness import Completeness, Place
 from dsmt.controllers.decide import RULESET, Scope, decide
 from dsmt.controllers.echoes import Echoes
 from dsmt.controllers.intents import Decided, Intent, draft_of
 from dsmt.controllers.named import NamedSpecs
 from dsmt.controllers.offering import Offering
+from dsmt.controllers.portion import Portion
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
 from dsmt.controllers.resaying import Resaying, nobody
 from dsmt.controllers.timing import Timing
@@ -70,10 +70,6 @@ PRODUCED_MOST: Final = 1_000
 """Facts that are said in one turn; the rest in the next."""
 NAMED_MOST: Final = 500
 """Facts that one decision event names: their ids begin with the controller's name, however long, and fit into it."""
-LOOKED_MOST: Final = 4_000
-"""Slots that one turn looks at where everything is to be looked at: a fraction of `CURRENT_S` on a slow machine."""
-SERVICE_S: Final = 5.0
-"""How long one service may take to be looked at where no less was looked at for longer than `CURRENT_S`."""
 _Said = tuple[Emission, str]
 """What was said, and on which topic."""
 
@@ -106,9 +102,7 @@ class ControllerRunner:
         self._version, self._pid, self._ruleset, self._complain = version, pid, ruleset, complain
         self._resaying = resaying or nobody()
         self._gate, self._timing = Completeness(clock.boottime()), Timing()
-        self._agenda, self._most, self._check = Agenda(), LOOKED_MOST, check
-        self._dearest_s = 0.0
-        """What the dearest part has taken of the present look at everything."""
+        self._agenda, self._portion, self._check = Agenda(), Portion(), check
         self._following = ViewFollower()
         self._offering, self._named = Offering(bus.offer, complain, self._resaying.is_void), NamedSpecs()
         self._subscription: Subscription | None = None
@@ -268,29 +262,21 @@ class ControllerRunner:
             broker=self._broker,
             scope=scope,
             rest=self._agenda.rest,
-            most=self._most,
+            most=self._portion.most,
             before=brake,
             check=self._check,
         )
         took_s = self._clock.boottime() - now
-        if took_s > (CURRENT_S if self._most > 1 else SERVICE_S):
-            self._agenda, self._most, self._dearest_s = Agenda(), max(1, self._most // 2), 0.0
+        if self._portion.is_too_old(took_s):
+            self._agenda = Agenda()
             return
-        self._look_at_more(decided, took_s)
+        if self._agenda.rest is not None:
+            self._portion.took(took_s, ended=decided.left is None)
         self._agenda.note(decided, scope)
         scope = None if decided.everything else scope
         due = self._due(decided, scope, peers, now)
         if due:
             self._publish(due, self._inputs(place, now_ms, may_accuse=may_accuse), now)
-
-    def _look_at_more(self, decided: Decided, took_s: float) -> None:
-        """Where a look at everything has come to its end, and no part of it took long, the next one has larger parts."""
-        if self._agenda.rest is None:
-            return
-        self._dearest_s = max(self._dearest_s, took_s)
-        if decided.left is None:
-            self._most = min(LOOKED_MOST, self._most * (2 if self._dearest_s < CURRENT_S / 4 else 1))
-            self._dearest_s = 0.0
 
     def _due(self, decided: Decided, scope: Scope | None, peers: Sequence[str], now: float) -> list[Intent]:
         """Rule 2: what to say now.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsmt.controllers import decide, runner
+from dsmt.controllers import decide, portion
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.view import Fleet, ServiceEntry, SlotEntry
@@ -65,7 +65,7 @@ def test_a_service_that_alone_takes_longer_than_a_second_to_look_at_keeps_no_oth
 def test_what_was_decided_before_a_stall_is_thrown_away_however_little_was_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hand, costs = Hand(), {"a": 1e6 * (runner.SERVICE_S + 1) / SLOTS}
+    hand, costs = Hand(), {"a": 1e6 * (portion.SERVICE_S + 1) / SLOTS}
     realm_of(hand, "a", 1)
     looked(hand, monkeypatch, costs)
     assert not [topic for _ in range(40) for topic in hand.slots(0.25)]
@@ -76,8 +76,8 @@ def test_who_was_slow_once_looks_at_as_much_as_before_when_it_is_not_any_more(mo
     realm_of(hand, "a", 60)
     looked(hand, monkeypatch, costs)
     hand.slots(2.0)
-    assert hand.runner._most < runner.LOOKED_MOST
+    assert hand.runner._portion.most < portion.LOOKED_MOST
     costs["a"] = 1.0
     for _ in range(20):
         hand.slots(61.0)
-    assert hand.runner._most == runner.LOOKED_MOST
+    assert hand.runner._portion.most == portion.LOOKED_MOST
