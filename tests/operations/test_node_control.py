@@ -252,6 +252,19 @@ def test_a_drain_ends_with_its_node_so_the_next_machine_of_that_name_is_used(
     assert {one.node: one.mode for one in node_rows(sight(realm))} == {"n1": "active", "n2": afterwards}
 
 
+def test_nothing_is_moved_off_or_kept_off_a_node_that_was_removed_and_it_is_given_back_all_the_same(realm: Realm) -> None:
+    realm.control_node("n2", "excluded")
+    realm.close("n2")
+    realm.after(5).step()
+    assert remove("n2").changed
+    bus: Any = None
+    for mode in ("draining", "excluded"):
+        with pytest.raises(RefusedError, match="n2 was removed; nothing was done") as caught:
+            asyncio.run(node_control.set_mode(bus, "n2", mode, by="operator/alice", reason=""))
+        assert caught.value.next == "it takes nothing until it attaches again: dsmt nodes"
+    assert asyncio.run(node_control.set_mode(bus, "n2", "active", by="operator/alice", reason="")).changed
+
+
 def test_a_node_that_controllers_judge_at_this_moment_is_removed_all_the_same(
     realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,9 +63,12 @@ async def last_node(bus: BusReader, name: str) -> LastNode | None:
 
 
 async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> Controlled:
-    """Say how a node is to be used. Raises `NotFoundError`."""
+    """Say how a node is to be used; one that was removed is only given back. Raises `NotFoundError`, `RefusedError`."""
     sight = await look(bus)
     entry = find_node(sight, name)
+    if mode != "active" and sight.fleet.state(name) == "left":
+        advice = "it takes nothing until it attaches again: dsmt nodes"
+        raise RefusedError("node.removed", f"{name} was removed; nothing was done", next=advice)
     if entry.mode == mode:
         return msgspec.structs.replace(_controlled(sight, name, mode, changed=False), warnings=sight.unheard)
     record, version = NodeControl(mode=mode, by=by, reason=reason), _version(entry) + 1
