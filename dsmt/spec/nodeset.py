@@ -107,8 +107,8 @@ class _Parser:
         if word in OPERATORS:
             raise NodeSetError(f"`{word}` needs its parts", column=column, suggestion=_usage(word))
         if not _NAME.fullmatch(word):
-            raise NodeSetError(f"`{word}` is not a name of a set or node", column=column,
-                               suggestion="names are 1-63 of a-z 0-9 - . _")  # fmt: skip
+            suggestion = f"names are 1-63 of a-z 0-9 - . _{as_lower_case(word)}"
+            raise NodeSetError(f"`{word}` is not a name of a set or node", column=column, suggestion=suggestion)
         return NamedNodes(word)
 
     def _call(self, word: str, column: int, depth: int) -> Expression:
@@ -169,6 +169,11 @@ def _tokens(text: str) -> Iterator[tuple[str, int]]:
         yield match[match.lastindex], column
         at = match.end()
     yield "", len(text) + 1
+
+
+def as_lower_case(word: str) -> str:
+    """What to add to what names are made of, where a word is one but for its upper case."""
+    return f", as in {word.lower()}" if _NAME.fullmatch(word.lower()) else ""
 
 
 def _usage(word: str) -> str:

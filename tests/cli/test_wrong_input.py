@@ -163,6 +163,8 @@ LINES: list[tuple[list[str], int, str]] = [
     (["nodeset", "set", "all_nodes", "n1"], WRONG, "is a reserved word. Next: choose another"),
     *((["nodeset", "set", word, "n1"], WRONG, "is a reserved word") for word in ("failed", "minus", "limit")),
     (["nodeset", "set", "Good", "n1"], WRONG, "'Good' is not a name for a set. Next: names are 1-63"),
+    (["nodeset", "set", "goodNodes", "n1"], WRONG, "names are 1-63 of a-z 0-9 - . _, as in goodnodes"),
+    (["nodeset", "set", "ten", "limit(goodNodes, 10)"], WRONG, "of a set or node. Next: names are 1-63 of a-z 0-9 - . _, as in goodnodes"),
     (["nodeset", "set", "a/b", "n1"], WRONG, "is not a name for a set"),
     (["nodeset", "set", "", "n1"], WRONG, "is not a name for a set"),
     (["nodeset", "set", "good", ""], WRONG, "a set is missing"),

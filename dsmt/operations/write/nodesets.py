@@ -160,7 +160,8 @@ async def define(bus: Bus, name: str, expression: str, *, by: str, reason: str =
     if name in nodeset.RESERVED:
         raise InputError("nodeset.name", f"{name!r} is a reserved word", next="choose another name")
     if not is_level(name):
-        raise InputError("nodeset.name", f"{name!r} is not a name for a set", next="names are 1-63 of a-z 0-9 - . _")
+        said, meant = f"{name!r} is not a name for a set", nodeset.as_lower_case(name)
+        raise InputError("nodeset.name", said, next=f"names are 1-63 of a-z 0-9 - . _{meant}")
     parsed = nodeset.parse(expression)
     sight = await look(bus)
     if name in sight.fleet.members and name not in sight.view.nodesets:
