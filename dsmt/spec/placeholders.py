@@ -15,6 +15,9 @@ from dsmt.spec.mistakes import WrongValueError, nearest
 
 SIMPLE: Final = frozenset({"address", "service", "component", "index", "instance", "node", "revision", "directory", "data"})
 
+NODE_LABEL: Final = "node.label."
+"""What a placeholder begins with that stands for a label of a node."""
+
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 _LONGEST_SHOWN: Final = 60
 
@@ -73,7 +76,7 @@ def _wrong(
     name: str, ports: frozenset[str], labels: frozenset[str], endpoints: Mapping[str, frozenset[str]]
 ) -> tuple[str, str] | None:
     family, _, key = name.partition(".")
-    if name in SIMPLE or (name.startswith("node.label.") and name != "node.label."):
+    if name in SIMPLE or (name.startswith(NODE_LABEL) and name != NODE_LABEL):
         return None
     if family == "port" and key:
         return None if key in ports else (f"`{{{name}}}` names no port", _listed(key, ports, "ports"))

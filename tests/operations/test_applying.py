@@ -18,7 +18,7 @@ from dsmt.operations.write import applying, controlling, declaring
 from dsmt.operations.write.writing import Said
 from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.nodeset import NodeSetError
-from dsmt.spec.parsing import parse
+from dsmt.spec.parsing import parse, read
 from dsmt.spec.plain import BadSpecEventError, to_plain
 from tests.controllers.build import Realm, spec, web
 
@@ -102,6 +102,25 @@ def test_who_gives_a_component_a_set_of_no_nodes_is_warned_of_what_follows(
     bus: Any = None
     done = asyncio.run(controlling.use_nodes(bus, Target("web"), nodes, by="alice", reason=""))
     assert done.warnings == warnings
+
+
+@pytest.mark.parametrize(
+    ("label", "nodes", "warned"),
+    [("disk", "all_nodes", False), ("dsik", "all_nodes", True), ("disk", "n1", True), ("dsik", "minus(n1, n1)", False)],
+)
+def test_who_names_a_label_that_none_of_its_nodes_has_is_told_where_in_the_file(
+    realm: Realm, label: str, nodes: str, warned: bool
+) -> None:
+    realm.node("n2", labels={"disk": "ssd"})
+    bus: Any = None
+    text = web(1, component=f"nodes: {nodes}\nenv: {{A: '{{node.label.{label}}}', B: '{{node.label.{label}}}'}}")
+    found = read(text, file="web.yaml")
+    declared = declaring.Declared(found.specs[0], Path(), (), "web.yaml", found.places[0])
+    said = f"components.app.env: no node on which it may be has a label {label} now: it fails where it is started"
+    warnings = [f"web.yaml:7: {said}; see dsmt node show"] if warned else []
+    (planned,) = asyncio.run(applying.plan_all(bus, [declared], by="operator/alice"))
+    (applied,) = asyncio.run(applying.apply(bus, [declared], by="operator/alice", reason=""))
+    assert (planned.warnings, applied.warnings) == (warnings, warnings)
 
 
 def unreadable(realm: Realm) -> SpecFact:

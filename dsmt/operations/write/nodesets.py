@@ -12,16 +12,18 @@ import msgspec
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.phrases import person
-from dsmt.event.records import from_data
+from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
 from dsmt.operations.read.overruled import OverruledWord, overruled_words
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import bury, follow, say, say_word
 from dsmt.ports.bus import Bus, BusReader
-from dsmt.spec import nodeset
+from dsmt.spec import nodeset, placeholders
 from dsmt.spec.mistakes import nearest
+from dsmt.spec.reading import Path
 from dsmt.spec.records import ComponentSpec, ServiceSpec
+from dsmt.spec.templates import templates
 
 
 class NodeSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +155,32 @@ def unknown_names(sight: Sight, spec: ServiceSpec) -> list[tuple[str, str]]:
             said = f"components.{name}.nodes: there is no node or node set named {' or '.join(names)} now"
             found.append((name, f"{said}; see dsmt nodeset list and dsmt nodes"))
     return found
+
+
+def unlabelled(sight: Sight, spec: ServiceSpec) -> list[tuple[Path, str, str]]:
+    """(path, component, sentence) for the first use of each label that no node has on which a component may be."""
+    found = []
+    for name, component in sorted(spec.components.items()):
+        try:
+            nodes = select(sight, nodeset.parse(component.nodes))
+        except nodeset.NodeSetError:  # which is told of the set
+            continue
+        known = {key for node in nodes for key in _labels(sight, node)}
+        missing = dict[str, Path]()
+        for path, template in templates(to_data(component)):
+            for one in placeholders.names(template):
+                key = one.removeprefix(placeholders.NODE_LABEL)
+                if key != one and key not in known:
+                    missing.setdefault(key, path)
+        for key, path in missing.items() if nodes else ():
+            said = f"components.{name}.{path[0]}: no node on which it may be has a label {key} now"
+            found.append((path, name, f"{said}: it fails where it is started; see dsmt node show"))
+    return found
+
+
+def _labels(sight: Sight, node: str) -> Iterable[str]:
+    told = sight.view.nodes[node].attributes
+    return () if told is None else told.record.labels
 
 
 async def define(bus: Bus, name: str, expression: str, *, by: str, reason: str = "") -> NodeSet:
