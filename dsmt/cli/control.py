@@ -217,6 +217,7 @@ def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
     named, limit = Target.parse(target), seconds(timeout)
 
     async def work(connection: Reading) -> Waited:
+        ctx.asked = f"what {target} does", f"dsmt status {named.service}"
         with ctx.progress() as tell:
             return await waiting.wait_for(connection.bus, named, state, limit_s=limit, tell=tell)
 

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -74,3 +75,20 @@ def test_down_fails_for_who_does_not_die_however_it_answers(
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     code, said = run("down", *more, home=made)
     assert (code, "these processes do not die: 4711" in said) == (FailedError.exit, True)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_who_ends_a_wait_for_a_state_is_told_so_in_the_form_that_was_asked_for(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    async def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsmt.operations.read.waiting.wait_for", interrupted)
+    code, told = run("wait", "web/app", "--for", "ready", *form, home=made)
+    message, advice = "interrupted; what web/app does goes on", "dsmt status web"
+    if form:
+        assert json.loads(told) == {"error": {"code": "interrupted", "message": message, "next": advice, "exit": 130}}
+    else:
+        assert told == f"dsmt: {message}. Next: {advice}\n"
+    assert code == 130
