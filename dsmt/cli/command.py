@@ -39,6 +39,16 @@ def among(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str
     return lambda _ctx, _param, incomplete: [CompletionItem(one) for one in words if one.startswith(incomplete)]
 
 
+def a_file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Has the shell complete the name of a file."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def a_directory(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Has the shell complete the name of a directory."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
 def common_options() -> list[click.Parameter]:
     """The options that every command has."""
     return [
@@ -56,6 +66,7 @@ def common_options() -> list[click.Parameter]:
             expose_value=False,
             callback=_into("home_path"),
             metavar="DIR",
+            shell_complete=a_directory,
             help="The home directory of the realm, instead of $DSMT_HOME.",
         ),
         click.Option(

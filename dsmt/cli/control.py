@@ -13,7 +13,7 @@ from dsmt.cli import screens
 from dsmt.cli.command import Count, among, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.listing import seen
-from dsmt.cli.names import TARGET
+from dsmt.cli.names import NODE, TARGET
 from dsmt.cli.printing import document, one_line, page, warn
 from dsmt.errors import InputError, TransportError
 from dsmt.event.phrases import counted
@@ -75,7 +75,9 @@ def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 
 @command()
 @click.argument("target", type=TARGET)
-@click.option("--to", default=None, metavar="NODE", help="The node to move to; by default the one that fits best.")
+@click.option(
+    "--to", default=None, metavar="NODE", type=NODE, help="The node to move to; by default the one that fits best."
+)
 @click.option(
     "--accept-data-loss",
     is_flag=True,

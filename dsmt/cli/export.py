@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dsmt.cli.command import command
+from dsmt.cli.command import a_file, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.errors import InputError
@@ -24,7 +24,7 @@ READ_S = 3600.0
 
 
 @command()
-@click.argument("file")
+@click.argument("file", shell_complete=a_file)
 @click.argument("topics", nargs=-1)
 def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
     """Write a broker's whole history to FILE, with the proof that nothing is missing; with TOPICS, only of these.

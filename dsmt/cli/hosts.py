@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dsmt.cli.command import command
+from dsmt.cli.command import a_directory, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.joining import label_option, labels_of
 from dsmt.cli.printing import columns, document, fitted, one_line, send
@@ -72,6 +72,7 @@ class HostLines:
     default=None,
     metavar="DIR",
     type=click.Path(path_type=Path),
+    shell_complete=a_directory,
     help="A directory of wheels to bring, if this machine has no network.",
 )
 @click.option(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dsmt.cli.cert import date
-from dsmt.cli.command import command
+from dsmt.cli.command import a_directory, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.operations.local import operators
@@ -18,7 +18,12 @@ from dsmt.operations.local.lock import alone
 @command()
 @click.argument("name")
 @click.option(
-    "--into", "into", default=None, metavar="DIR", help="The home to make; a directory called NAME, here, by default."
+    "--into",
+    "into",
+    default=None,
+    metavar="DIR",
+    shell_complete=a_directory,
+    help="The home to make; a directory called NAME, here, by default.",
 )
 def add(ctx: CliContext, name: str, into: str | None) -> None:
     """Make the home of a further operator, with a key of their own. Needs the root key in this home."""

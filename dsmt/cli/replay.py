@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import command
+from dsmt.cli.command import a_file, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.cli.verify import read_with_trust, told
@@ -14,8 +14,15 @@ from dsmt.operations.offline.replaying import Replayed, replay_file
 
 
 @command()
-@click.argument("file")
-@click.option("--trust", "trust_file", default=None, metavar="FILE", help="The file that `dsmt trust export` wrote.")
+@click.argument("file", shell_complete=a_file)
+@click.option(
+    "--trust",
+    "trust_file",
+    default=None,
+    metavar="FILE",
+    shell_complete=a_file,
+    help="The file that `dsmt trust export` wrote.",
+)
 def replay(ctx: CliContext, file: str, trust_file: str | None) -> int:
     """Repeat the decisions of controllers from a history that `dsmt export` wrote, and say what differs.
 

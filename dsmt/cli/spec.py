@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dsmt.cli.command import command, reason_option, seconds, wait_option
+from dsmt.cli.command import a_file, command, reason_option, seconds, wait_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import document, one_line, page, show, warn
@@ -18,7 +18,7 @@ DIFFERS = 6
 
 
 @command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, shell_complete=a_file)
 @click.option(
     "--plan", "plans", multiple=True, metavar="ID", help="Refuse unless FILES and the present state are those of this plan."
 )
@@ -59,7 +59,7 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
 
 
 @command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, shell_complete=a_file)
 def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
     """Show what apply would do with FILES: what differs, each step and where, and the plan's id. Changes nothing."""
     from dsmt.operations.read.planning import ApplyPlan  # noqa: PLC0415 - with it
@@ -80,7 +80,7 @@ def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
 
 
 @command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, shell_complete=a_file)
 @click.option("--exit-code", is_flag=True, help="Exit with 6 when something differs.")
 def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
     """Show what differs between FILES and what is applied."""

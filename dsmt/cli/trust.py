@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dsmt.cli.command import command
+from dsmt.cli.command import a_file, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, send_bytes
 from dsmt.errors import InputError
@@ -17,7 +17,7 @@ from dsmt.system.files import write_atomically
 
 
 @command()
-@click.argument("file", required=False)
+@click.argument("file", required=False, shell_complete=a_file)
 def export(ctx: CliContext, file: str | None) -> None:
     """Write what is needed to verify this realm's events offline, to FILE or to standard output (`-`)."""
     file = None if file == "-" else file

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from dsmt.cli.command import command
+from dsmt.cli.command import a_file, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, one_line
 from dsmt.errors import InputError, NotFoundError, unreadable
@@ -24,8 +24,15 @@ from dsmt.trust.store import TrustStore
 
 
 @command()
-@click.argument("file")
-@click.option("--trust", "trust_file", default=None, metavar="FILE", help="The file that `dsmt trust export` wrote.")
+@click.argument("file", shell_complete=a_file)
+@click.option(
+    "--trust",
+    "trust_file",
+    default=None,
+    metavar="FILE",
+    shell_complete=a_file,
+    help="The file that `dsmt trust export` wrote.",
+)
 def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
     """Check a file of `dsmt export` or `dsmt tail --raw`: signatures, chains, completeness. `-` is standard input."""
     raw, trust = read_with_trust(ctx, file, trust_file)

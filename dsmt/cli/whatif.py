@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import command
+from dsmt.cli.command import a_file, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import NODE
 from dsmt.cli.plan_screen import screens
@@ -25,7 +25,13 @@ from dsmt.spec.quantities import format_duration
     help="Nodes that die: a name, a set or an expression; may be repeated.",
 )
 @click.option("--drain", multiple=True, metavar="NODES", type=NODE, help="Nodes that are drained, in the same way.")
-@click.option("--spec", multiple=True, metavar="FILE", help="A service file that is applied first; may be repeated.")
+@click.option(
+    "--spec",
+    multiple=True,
+    metavar="FILE",
+    shell_complete=a_file,
+    help="A service file that is applied first; may be repeated.",
+)
 def whatif(ctx: CliContext, kill: tuple[str, ...], drain: tuple[str, ...], spec: tuple[str, ...]) -> None:
     """Show what would follow if nodes died or were drained, as controllers would decide it. Changes nothing.
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 import pytest
+from click.shell_completion import BashComplete
 
 from dsmt.cli import COMMANDS, Group
 from dsmt.cli.context import CliContext
@@ -92,6 +93,20 @@ def completed(home: Path, *words: str) -> list[str]:
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("apply",), ("apply", "a.yaml"), ("plan",), ("diff",), ("export",), ("verify",), ("replay",), ("trust", "export")),
+        *(("verify", "--trust"), ("replay", "--trust"), ("whatif", "--spec"), ("up", "--home"), ("--home",)),
+        *(("operator", "add", "bob", "--into"), ("node", "add", "--wheels")),
+    ],
+)
+def test_where_a_file_or_directory_is_asked_for_the_shell_completes_it(words: tuple[str, ...]) -> None:
+    completes = BashComplete(root(), {"obj": CliContext()}, "dsmt", "_DSMT_COMPLETE")
+    (found,) = completes.get_completions([*words], "we")
+    assert (found.type, found.value) == ("dir" if words[-1] in ("--home", "--into", "--wheels") else "file", "we")
+
+
 def test_commands_are_completed_and_names_that_were_seen_last(tmp_path: Path) -> None:
     realm = Realm("n1", "n2")
     realm.apply(web(2))
@@ -108,6 +123,7 @@ def test_commands_are_completed_and_names_that_were_seen_last(tmp_path: Path) ->
     assert completed(tmp_path, "help", "roll") == ["rollback"]
     assert completed(tmp_path, "help", "nodes") == ["nodes", "nodeset", "nodesets"]
     assert completed(tmp_path / "none", "status", "w") == []
+    assert completed(tmp_path, "move", "web", "--to", "n") == ["n1", "n2"]
 
 
 def test_of_many_names_only_the_next_part_is_offered(tmp_path: Path) -> None:
