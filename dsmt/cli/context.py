@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dsmt.operations.connection import Connection, Reading
     from dsmt.operations.local.home import Home
-    from dsmt.operations.read.waiting import Applied
+    from dsmt.operations.read.settling import Applied
     from dsmt.ports.files import Files
     from dsmt.ports.realm import BrokerAddress
     from dsmt.programs.configuration import RealmConfig
@@ -162,10 +162,10 @@ class CliContext:
 
     async def settled(self, connection: Reading, done: Applied, *, limit_s: float | None, counted: bool = False) -> Applied:
         """What became of a revision that was applied, once that is known; how far it is shows meanwhile."""
-        from dsmt.operations.read import waiting  # noqa: PLC0415 - only where somebody waits
+        from dsmt.operations.read import settling  # noqa: PLC0415 - only where somebody waits
 
         with self.progress() as tell:
-            return await waiting.settled(connection.bus, done, limit_s=limit_s, tell=tell, counted=counted)
+            return await settling.settled(connection.bus, done, limit_s=limit_s, tell=tell, counted=counted)
 
     @contextmanager
     def progress(self) -> Iterator[Tell]:

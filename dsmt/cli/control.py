@@ -19,8 +19,9 @@ from dsmt.errors import InputError, TransportError
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read import heeding, waiting
+from dsmt.operations.read.settling import Applied
 from dsmt.operations.read.sight import look
-from dsmt.operations.read.waiting import Applied, Waited
+from dsmt.operations.read.waiting import Waited
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling, removing
 from dsmt.operations.write.controlling import Done

@@ -13,8 +13,8 @@ from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.past import history as of_service
+from dsmt.operations.read.settling import Applied
 from dsmt.operations.read.sight import Sight, look_at
-from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write import rolling_back
 
 

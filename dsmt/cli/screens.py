@@ -21,7 +21,7 @@ from dsmt.operations.words.times import local, milliseconds, span, zone
 
 if TYPE_CHECKING:
     from dsmt.operations.local.migrating import Move
-    from dsmt.operations.read.waiting import Applied  # the parser of YAML is slow to import
+    from dsmt.operations.read.settling import Applied  # the parser of YAML is slow to import
 
 NONE = "-"
 """What stands in a cell of which nothing is known."""

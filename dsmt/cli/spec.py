@@ -27,20 +27,20 @@ DIFFERS = 6
 def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reason: str, wait: str | None) -> int:
     """Create or change services as FILES say (service files, directories, or `-`). Done when this is stored."""
     from dsmt.cli import screens  # noqa: PLC0415 - the parser of YAML is slow to import
-    from dsmt.operations.read import waiting  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.read import settling  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.write import applying, declaring  # noqa: PLC0415 - the parser of YAML is slow to import
 
     declared = declaring.read_files(files)
     limit = seconds(wait)
 
-    async def work(connection: Connection) -> tuple[list[waiting.Applied], FailedError | TimedOutError | None]:
+    async def work(connection: Connection) -> tuple[list[settling.Applied], FailedError | TimedOutError | None]:
         done = await applying.apply(connection.bus, declared, by=connection.by, reason=reason, plans=plans)
         revisions = ", ".join(f"{one.service} r{one.revision}" for one in done)
         ctx.asked = revisions, f"dsmt status {done[0].service}" if len(done) == 1 else "dsmt status"
         if wait is None:
             return done, None
         with ctx.progress() as tell:
-            return await waiting.all_settled(connection.bus, done, limit_s=limit, tell=tell)
+            return await settling.all_settled(connection.bus, done, limit_s=limit, tell=tell)
 
     done, late = ctx.act(work)
     if late is not None and ctx.json:

@@ -14,8 +14,8 @@ import pytest
 
 from dsmt.errors import TransportError
 from dsmt.operations.local.ending import Down
+from dsmt.operations.read.settling import Applied
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.controlling import Done
 from dsmt.operations.write.node_control import Controlled
 from dsmt.operations.write.revoking import Claim
@@ -111,7 +111,7 @@ def test_what_was_not_waited_for_is_not_said_to_be_done(run: Run, made: Path, mo
         (
             ["rollback", "web", "--wait"],
             "dsmt.operations.write.rolling_back.rollback",
-            "dsmt.operations.read.waiting.settled",
+            "dsmt.operations.read.settling.settled",
             "the rollback of web, as r3, goes on",
         ),
     ],

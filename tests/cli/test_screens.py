@@ -29,8 +29,8 @@ from dsmt.operations.read.instances import instances
 from dsmt.operations.read.node_rows import node_rows, node_shown
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.planning import difference, plan
+from dsmt.operations.read.settling import Applied
 from dsmt.operations.read.summaries import services, status
-from dsmt.operations.read.waiting import Applied
 from dsmt.operations.read.whatif import what_if
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339

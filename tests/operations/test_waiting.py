@@ -12,9 +12,9 @@ from dsmt.errors import FailedError, TimedOutError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read import heeding, waiting
+from dsmt.operations.read import heeding, settling, waiting
+from dsmt.operations.read.settling import Applied
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell
 from dsmt.simulator.engine.run import run as simulate
@@ -29,7 +29,7 @@ __all__ = ["realm"]
 def test_a_wait_that_ends_too_soon_says_what_is_not_so_how_far_it_is_and_that_it_goes_on(realm: Realm) -> None:
     del realm
     with pytest.raises(TimedOutError) as told:
-        wait(waiting.settled, applied(1))
+        wait(settling.settled, applied(1))
     why = "web/app/1 backoff: exited with code 3 3ms after start, before it was ready"
     assert told.value.message == f"web r1 is not ready after 0.1 s (1 of 2; {why}); it goes on"
     assert told.value.next == "dsmt status web shows how far it is"
@@ -185,7 +185,7 @@ def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_wha
     realm.apply(web(instances, component=f"env: {{A: b}}\n{policy}"))
 
     async def scaled(bus: Any, *, limit_s: float, tell: Tell) -> Applied:
-        return await waiting.settled(bus, applied(3), limit_s=limit_s, tell=tell, counted=True)
+        return await settling.settled(bus, applied(3), limit_s=limit_s, tell=tell, counted=True)
 
     with pytest.raises(TimedOutError):
         wait(scaled)
@@ -204,23 +204,23 @@ def test_who_asks_for_more_waits_for_these_and_not_for_the_word_that_nothing_of_
     before = realm.view.copy()
     realm.apply(web(scaled))
     with pytest.raises(TimedOutError):
-        wait(waiting.settled, applied(2))
+        wait(settling.settled, applied(2))
     realm.step()
     with pytest.raises(TimedOutError):
-        wait(waiting.settled, applied(2))
+        wait(settling.settled, applied(2))
     for index in range(2, 4):
         realm.status(key(index), realm.slot(index).node or "", State.RUNNING)
         realm.health(key(index), realm.slot(index).node or "", "ready")
     assert [realm.slot(index).revision for index in range(4)] == [1, 1, 2, 2], "they are told one after the other"
     if scaled == 4:
-        done = wait(waiting.settled, applied(2))
+        done = wait(settling.settled, applied(2))
         assert (done.outcome, done.ready, done.wanted) == ("ready", 4, 4)
     else:
         with pytest.raises(TimedOutError):
-            wait(waiting.settled, applied(2))
+            wait(settling.settled, applied(2))
     realm.view = before
     with pytest.raises(TimedOutError):
-        wait(waiting.settled, applied(2))  # who has not seen yet what was applied
+        wait(settling.settled, applied(2))  # who has not seen yet what was applied
 
 
 @pytest.mark.parametrize("text", [web(1), web(2).replace("  app:", "  other:")])
@@ -230,18 +230,18 @@ def test_what_is_not_wanted_any_more_is_waited_for_until_its_last_program_has_en
     node = realm.slot(1).node or ""
     realm.status(key(1), node, State.TERMINATED)
     with pytest.raises(TimedOutError, match="web/app/1 is to end"):
-        wait(waiting.settled, applied(2))
+        wait(settling.settled, applied(2))
     realm.status(key(1), node, State.GONE)
-    assert wait(waiting.settled, applied(2)).outcome == "ready"
+    assert wait(settling.settled, applied(2)).outcome == "ready"
 
 
 def test_what_has_ended_by_itself_and_was_good_is_not_waited_for(realm: Realm) -> None:
     node = realm.slot(1).node or ""
     realm.status(key(1), node, State.FAILED, reason=EXITED)
     with pytest.raises(TimedOutError):
-        wait(waiting.settled, applied(1))
+        wait(settling.settled, applied(1))
     realm.status(key(1), node, State.FAILED, reason=EXITED, good=realm.slot(1).implements)
-    done = wait(waiting.settled, applied(1))
+    done = wait(settling.settled, applied(1))
     assert (done.outcome, done.ready, done.wanted) == ("ready", 1, 1)
 
 
@@ -255,7 +255,7 @@ def test_several_services_have_the_time_of_one_and_what_became_of_those_before_i
         loop.call_later(40, lambda: realm.status(key(1), realm.slot(1).node or "", State.RUNNING))
         each = [applied(1), msgspec.structs.replace(applied(1), service="late")]
         began = loop.time()
-        return *await waiting.all_settled(bus, each, limit_s=60), loop.time() - began
+        return *await settling.all_settled(bus, each, limit_s=60), loop.time() - began
 
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, reason=EXITED, next_try_ms=realm.now_ms + 5_000)
     done, late, took = simulate(both(None))
@@ -309,7 +309,7 @@ def test_what_has_ended_with_an_earlier_revision_is_waited_for(realm: Realm) -> 
     realm.status(key(0), realm.slot(0).node or "")
     assert [realm.slot(index).revision for index in range(2)] == [2, 1]
     with pytest.raises(TimedOutError, match=r"web r2 is not ready after 0.1 s \(1 of 2"):
-        wait(waiting.settled, applied(2))
+        wait(settling.settled, applied(2))
 
 
 def test_an_instance_is_gone_with_its_last_copy_and_counts_once(realm: Realm) -> None:
@@ -328,9 +328,9 @@ def test_of_what_runs_on_each_node_nothing_is_ready_before_anything_was_decided(
     realm.apply(web("each_node", service="each"))
     one = Applied(service="each", revision=1, plan=None, outcome="applied", ready=0, wanted=0)
     with pytest.raises(TimedOutError, match="each r1 is not ready"):
-        wait(waiting.settled, one)
+        wait(settling.settled, one)
     realm.settle(seconds=1)
-    done = wait(waiting.settled, one)
+    done = wait(settling.settled, one)
     assert (done.outcome, done.ready, done.wanted) == ("ready", 2, 2)
 
 
@@ -338,7 +338,7 @@ def test_a_set_that_selects_no_node_now_keeps_nobody_waiting(realm: Realm) -> No
     realm.apply(web("each_node", service="each", component="nodes: n9"))
     realm.settle(seconds=1)
     one = Applied(service="each", revision=1, plan=None, outcome="applied", ready=0, wanted=0)
-    assert wait(waiting.settled, one).outcome == "ready"
+    assert wait(settling.settled, one).outcome == "ready"
     assert wait(waiting.wait_for, Target("each"), "ready").because == "nothing of it is to run"
     with pytest.raises(TimedOutError, match=r"each is not running after 0.1 s \(nothing of it is to run\)"):
         wait(waiting.wait_for, Target("each"), "running")
@@ -352,4 +352,4 @@ def test_who_waits_for_a_revision_is_told_which_instance_is_to_be_started_for_it
     realm.hold(key(1))
     realm.settle(seconds=1)
     with pytest.raises(TimedOutError, match=r"web r2 is not ready after .*0 of 1; it waits until web/app/1 is started"):
-        wait(waiting.settled, applied(2))
+        wait(settling.settled, applied(2))

@@ -10,7 +10,7 @@ import pytest
 
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.status import State
-from dsmt.operations.read import lasting, waiting
+from dsmt.operations.read import lasting, settling, waiting
 from dsmt.operations.read.sight import Sight
 from tests.controllers.build import Realm, key, web
 
@@ -55,7 +55,7 @@ def test_who_waits_for_a_revision_is_told_that_somebody_has_stopped_the_instance
     seen(realm, monkeypatch)
     for counted in (False, True):
         with pytest.raises(FailedError) as told:
-            wait(partial(waiting.settled, counted=counted), applied(3))
+            wait(partial(settling.settled, counted=counted), applied(3))
         why = f'web/app/{at}, in which it was tried, was stopped by alice: "a test"'
         assert told.value.message == f"web r3 is not ready, and goes no further: {why}"
         assert (told.value.code, told.value.exit) == ("wait.opposed", 1)
@@ -67,7 +67,7 @@ def test_what_is_started_again_at_once_is_waited_for(realm: Realm, monkeypatch: 
     stop(realm, at)
     seen(realm, monkeypatch, lambda: realm.control(key(at), hold=None))
     with pytest.raises(TransportError, match="the connection ended"):
-        wait(waiting.settled, applied(3))
+        wait(settling.settled, applied(3))
 
 
 def test_a_revision_that_is_tried_in_another_instance_too_is_waited_for(
@@ -77,13 +77,13 @@ def test_a_revision_that_is_tried_in_another_instance_too_is_waited_for(
     stop(realm, first)
     seen(realm, monkeypatch)
     with pytest.raises(TransportError, match="the connection ended"):  # nobody there has obeyed yet
-        wait(waiting.settled, applied(3))
+        wait(settling.settled, applied(3))
     realm.status(key(other), realm.slot(other).node or "", State.RUNNING)
     with pytest.raises(TransportError, match="the connection ended"):
-        wait(waiting.settled, applied(3))
+        wait(settling.settled, applied(3))
     stop(realm, other)
     with pytest.raises(FailedError, match="web r3 is not ready, and goes no further"):
-        wait(waiting.settled, applied(3))
+        wait(settling.settled, applied(3))
 
 
 def test_one_of_several_services_that_goes_no_further_keeps_nobody_from_waiting_for_the_others(
@@ -95,7 +95,7 @@ def test_one_of_several_services_that_goes_no_further_keeps_nobody_from_waiting_
     realm.settle(seconds=1)
     seen(realm, monkeypatch)
     each, bus = [applied(3), msgspec.structs.replace(applied(1), service="other")], object()
-    act: Any = waiting.all_settled
+    act: Any = settling.all_settled
     done, opposed = asyncio.run(act(bus, each, limit_s=1))
     assert [(one.service, one.outcome) for one in done] == [("other", "ready")]
     assert isinstance(opposed, FailedError)

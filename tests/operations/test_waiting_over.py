@@ -9,7 +9,7 @@ from dsmt.errors import FailedError, NotFoundError, TimedOutError, TransportErro
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.status import State
-from dsmt.operations.read import lasting, waiting
+from dsmt.operations.read import lasting, settling, waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from tests.controllers.build import Realm, key, web
@@ -26,7 +26,7 @@ def test_who_waits_while_no_controller_is_alive_is_told_so(realm: Realm) -> None
     for state, told in (("open", False), ("closed", True)):
         realm.session("controller/c1", state)
         with pytest.raises(TimedOutError) as late:
-            wait(waiting.settled, applied(1))
+            wait(settling.settled, applied(1))
         assert ("; no controller is alive); it goes on" in late.value.message) is told
 
 
@@ -37,7 +37,7 @@ def test_what_was_refused_says_which_revision_runs_and_why(realm: Realm) -> None
     at = next(index for index in range(2) if realm.slot(index).revision == 2)
     realm.status(key(at), realm.slot(at).node or "", State.FAILED, parked=True, reason=EXITED)
     realm.settle(seconds=1)
-    done = wait(waiting.settled, applied(2))
+    done = wait(settling.settled, applied(2))
     assert (done.outcome, done.refused, done.running, done.ready) == ("rolled_back", 2, [1], 2)
     assert done.reason.code == "rollout.rolled_back"
 
@@ -60,7 +60,7 @@ def test_what_is_parked_is_told_when_no_controller_has_rolled_it_back_meanwhile(
             yield sight(realm.after(lasting.PARKED_MS / 2000))
 
     monkeypatch.setattr(waiting, "watch", watch)
-    done = wait(waiting.settled, applied(2))
+    done = wait(settling.settled, applied(2))
     assert done.failed
     assert (done.outcome, done.refused) == (("rolled_back", 2) if rolled_back else ("parked", None))
 
@@ -76,7 +76,7 @@ def test_nobody_waits_for_what_dsmt_does_nothing_more_about(
             yield sight(realm.after(lasting.PARKED_MS / 1000))
 
     monkeypatch.setattr(waiting, "watch", watch)
-    done = wait(waiting.settled, applied(1))
+    done = wait(settling.settled, applied(1))
     assert (done.outcome, done.failed, done.ready, done.reason.code) == (word, True, 1, EXITED.code)
     with pytest.raises(FailedError) as told:
         wait(waiting.wait_for, WEB, "ready")
@@ -117,7 +117,7 @@ def test_what_rests_is_not_waited_for_and_where_all_does_the_wait_ends(
 
 def test_what_another_revision_has_replaced_before_it_was_ready_has_failed_and_says_so(realm: Realm) -> None:
     realm.apply(web(3))
-    told = wait(waiting.settled, applied(1))
+    told = wait(settling.settled, applied(1))
     assert (told.outcome, told.failed) == ("superseded", True)
     (line,) = screens.applied(told)
     assert line == "web  r1 was replaced before it was ready: dsmt history web names what stands"
@@ -137,11 +137,11 @@ def test_what_was_removed_and_is_gone_before_it_was_ready_was_replaced_and_what_
 
     monkeypatch.setattr(waiting, "watch", watch)
     seen += [blank, realm, blank, gone]
-    assert wait(waiting.settled, applied(1), tell=told.append).outcome == "superseded"
+    assert wait(settling.settled, applied(1), tell=told.append).outcome == "superseded"
     assert [text.rpartition(": ")[2] for text in told][::2] == ["broker b1 has not heard of it yet"] * 2
     seen += [gone, blank, gone]  # one of that name was removed before, and this broker has not heard of the next one
     with pytest.raises(TransportError, match="the connection ended, and web r1 is not ready"):
-        wait(waiting.settled, applied(1))
+        wait(settling.settled, applied(1))
 
 
 def test_who_goes_on_at_a_broker_that_has_only_the_revision_before_is_told_nothing_of_what_became_of_that(
@@ -157,14 +157,14 @@ def test_who_goes_on_at_a_broker_that_has_only_the_revision_before_is_told_nothi
     monkeypatch.setattr(waiting, "watch", watch)
     seen += [behind]
     with pytest.raises(TransportError, match="the connection ended, and web r3 is not ready"):
-        wait(waiting.settled, applied(3), tell=told.append)
+        wait(settling.settled, applied(3), tell=told.append)
     assert told[0].endswith("web r3 is not ready: broker b1 has not heard of it yet")
     anew = Realm("n1")
     anew.say("operator/alice", "tombstone/service/web", Tombstone(by="alice", reason="not needed"))
     anew.apply(web(1))
     realm.apply(web(3))
     seen[:] = [realm, anew]  # it was removed, and applied anew, while the broker of who waits was away
-    assert wait(waiting.settled, applied(2)).outcome == "superseded"
+    assert wait(settling.settled, applied(2)).outcome == "superseded"
 
 
 def test_who_waits_for_the_end_of_what_is_not_there_is_told_whether_it_ever_was(realm: Realm) -> None:
@@ -194,16 +194,16 @@ def test_ready_is_one_word_for_who_waits_and_for_who_applies_also_where_nothing_
 
     ended(0)
     assert wait(waiting.wait_for, WEB, "ready").reached
-    assert wait(waiting.settled, applied(1)).outcome == "ready"
+    assert wait(settling.settled, applied(1)).outcome == "ready"
     ended(3)
     with pytest.raises(FailedError, match="web/app/0 is failed"):
         wait(waiting.wait_for, WEB, "ready")
-    assert wait(waiting.settled, applied(1)).failed
+    assert wait(settling.settled, applied(1)).failed
     for index in range(2):
         realm.hold(key(index))
     with pytest.raises(FailedError, match="web/app/0 is held"):
         wait(waiting.wait_for, WEB, "ready")
-    held = wait(waiting.settled, applied(1))
+    held = wait(settling.settled, applied(1))
     assert (held.outcome, held.failed) == ("held", False)
     assert screens.applied(held) == ["web  r1  held: all of it is stopped by hand; dsmt start web runs it"]
     realm.apply(web(0))
@@ -212,9 +212,9 @@ def test_ready_is_one_word_for_who_waits_and_for_who_applies_also_where_nothing_
         realm.status(key(index), realm.slot(index).node or "", State.GONE)
     assert wait(waiting.wait_for, WEB, "ready").because == "nothing of it is to run"
     assert wait(waiting.wait_for, Target("web", "app"), "ready").reached
-    assert wait(waiting.settled, applied(2)).outcome == "ready"
+    assert wait(settling.settled, applied(2)).outcome == "ready"
     realm.apply(web(2))
-    for act, of in ((waiting.settled, (applied(3),)), (waiting.wait_for, (WEB, "ready"))):
+    for act, of in ((settling.settled, (applied(3),)), (waiting.wait_for, (WEB, "ready"))):
         with pytest.raises(TransportError, match="the connection ended"):  # nothing was decided yet
             wait(act, *of)
 

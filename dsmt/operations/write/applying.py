@@ -31,8 +31,8 @@ from dsmt.operations.read.planning import (
     plan_id,
 )
 from dsmt.operations.read.revisions import following, overtaken, refused
+from dsmt.operations.read.settling import Applied
 from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.waiting import Applied
 from dsmt.operations.read.whatif import WhatIf, what_if
 from dsmt.operations.words.targets import Target, no_service
 from dsmt.operations.write.brokers import announced

@@ -25,8 +25,8 @@ from dsmt.operations.read.heeding import Asked, asked_of, move_waits
 from dsmt.operations.read.instance_row import InstanceRow
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.node_rows import find_node
+from dsmt.operations.read.settling import Applied
 from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
 from dsmt.operations.write.nodesets import check_known, nowhere, unknown_names

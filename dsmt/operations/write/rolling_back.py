@@ -17,8 +17,8 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.phrases import person, quoted
 from dsmt.operations.read.past import ServicePast, past
 from dsmt.operations.read.revisions import refused, same
+from dsmt.operations.read.settling import Applied
 from dsmt.operations.read.sight import look
-from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.applying import current, said_now, say_spec, unchanged
 from dsmt.ports.bus import Bus
 from dsmt.spec.plain import from_plain
