@@ -72,8 +72,8 @@ class ContainerKeeper:
         self._config = config
         self._deps = deps
         self._files = deps.files.below(slot.directory, made=False)  # there may be no room for it
-        self._container = StatusPublisher(deps.bus, slot, config.node, Layer.CONTAINER, config.heartbeat_s)
-        self._agent = StatusPublisher(deps.bus, slot, config.node, Layer.AGENT, config.heartbeat_s)
+        self._container_status = StatusPublisher(deps.bus, slot, config.node, Layer.CONTAINER, config.heartbeat_s)
+        self._agent_status = StatusPublisher(deps.bus, slot, config.node, Layer.AGENT, config.heartbeat_s)
         self._supervision = Supervision(AGENT_POLICY)
         self._telling = Telling(config.node, greatest, self._files, deps.bus)
         self._process: Process | None = None
@@ -87,7 +87,7 @@ class ContainerKeeper:
         self._read()
 
     def __repr__(self) -> str:
-        return f"<ContainerKeeper {self.slot}: {self._agent.monitor.state}>"
+        return f"<ContainerKeeper {self.slot}: {self._agent_status.monitor.state}>"
 
     @property
     def signed(self) -> SignedEvent | None:
@@ -129,9 +129,9 @@ class ContainerKeeper:
         self._read()
         self._telling.soon()
         self._orphan = False
-        if self._agent.monitor.status is not None:
-            self._container.note(generation=self.generation, orphan=False)
-            self._agent.note(generation=self.generation, orphan=False)
+        if self._agent_status.monitor.status is not None:
+            self._container_status.note(generation=self.generation, orphan=False)
+            self._agent_status.note(generation=self.generation, orphan=False)
 
     def _read(self) -> None:
         signed = self.acts_on
@@ -146,18 +146,18 @@ class ContainerKeeper:
     def orphaned(self) -> None:
         """No fact asks for this container: say so, and change nothing (A5)."""
         self._orphan = True
-        self._container.note(orphan=True)
-        self._agent.note(orphan=True)
+        self._container_status.note(orphan=True)
+        self._agent_status.note(orphan=True)
 
     def again(self) -> None:
         """Say both statuses once more."""
-        self._container.again()
-        self._agent.again()
+        self._container_status.again()
+        self._agent_status.again()
 
     def renew(self) -> None:
         """Renew both statuses when half of their time has passed."""
-        self._container.renew()
-        self._agent.renew()
+        self._container_status.renew()
+        self._agent_status.renew()
 
     # -- its life
 
@@ -165,7 +165,7 @@ class ContainerKeeper:
         """Make the container if it is not there, and keep its agent alive until it is gone."""
         with contextlib.suppress(FailedError):
             if own(self._files, c.CONFIG) is not None:
-                self._container.resume(State.INSTALLED, generation=self.generation, orphan=self._orphan)
+                self._container_status.resume(State.INSTALLED, generation=self.generation, orphan=self._orphan)
         while not self._closing:
             try:
                 if self._tidy():
@@ -178,7 +178,7 @@ class ContainerKeeper:
     async def _follow(self, ended: Exit, lived: float) -> None:
         """Say how an agent has ended, and wait as long as the next one is to wait."""
         if self._closing:
-            self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
+            self._agent_status.tell(State.STOPPED, generation=self.generation, pid=None)
         elif self._outcome() == "":
             if lived >= HEALTHY_S:
                 self._supervision.healthy(self._deps.clock.boottime() - lived)
@@ -209,18 +209,18 @@ class ContainerKeeper:
         """Make the container. Raises `FailedError` (`fetch.no_space`)."""
         cause = () if self.signed is None else (self.signed.id,)
         about: dict[str, Any] = {"generation": self.generation, "revision": 0 if self._fact is None else self._fact.revision}
-        self._container.tell(State.SELECTED, cause=cause, **about)
-        self._container.tell(State.INSTALLING, cause=cause, **about)
+        self._container_status.tell(State.SELECTED, cause=cause, **about)
+        self._container_status.tell(State.INSTALLING, cause=cause, **about)
         self._files = self._deps.files.below(self.slot.directory)
         if self.signed is not None:
             keep(self._files, c.SLOT, self.signed, self._deps.bus)
         self._files.write(c.CONFIG, c.dump_config(self._config.for_agent(self.slot)))
-        self._container.tell(State.INSTALLED, cause=cause, **about)
+        self._container_status.tell(State.INSTALLED, cause=cause, **about)
 
     def _recreate(self) -> None:
         """A new container in the place of the old one: escalation asked for it."""
-        cause = () if self._agent.last is None else (self._agent.last,)
-        self._container.tell(State.SELECTED, cause=cause, generation=self.generation)
+        cause = () if self._agent_status.last is None else (self._agent_status.last,)
+        self._container_status.tell(State.SELECTED, cause=cause, generation=self.generation)
         record, stays = load_record(own(self._files, c.RECORD)), {*c.KEPT_BY_RECREATION, c.OUTCOME}
         if record is not None:  # first: who dies on the way is followed by one that counts on
             self._files.write(c.RECORD, dump_record(carried(record)))
@@ -230,33 +230,33 @@ class ContainerKeeper:
                 with contextlib.suppress(FailedError):  # the next installation meets it, and says so
                     self._files.remove(name)
         self._files.remove(c.OUTCOME)
-        self._container.tell(State.INSTALLED, cause=cause, generation=self.generation)
+        self._container_status.tell(State.INSTALLED, cause=cause, generation=self.generation)
 
     def _remove(self) -> None:
         """The agent has left: the container goes, and then it is said. `{data}` is elsewhere, and stays."""
         generation, left = self.generation, clear(self._deps.files, self.slot)
-        self._agent.tell(State.GONE, generation=generation, pid=None)
-        self._container.tell(State.GONE, generation=generation)
+        self._agent_status.tell(State.GONE, generation=generation, pid=None)
+        self._container_status.tell(State.GONE, generation=generation)
         if left is not None:
-            self._container.note(reason=self._why(left))
+            self._container_status.note(reason=self._why(left))
 
     # -- its agent
 
     async def _one_agent(self) -> tuple[Exit, float]:
         """Take over or start an agent, and wait for its end; how it ended, and how long it lived here."""
         began, found = self._deps.clock.boottime(), self._find()
-        if found is not None and not self._counts():  # its successor takes over (rule 3)
-            self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=found.identity.pid)
+        if found is not None and not self._is_current():  # its successor takes over (rule 3)
+            self._agent_status.resume(State.RUNNING, said=False, generation=self.generation, pid=found.identity.pid)
             await end_excused(found, self._files)
             found = None
         if found is None:
             await self._tell_unseen()
             found = await self._start()
-            self._agent.tell(
+            self._agent_status.tell(
                 State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan, next_try_ms=None
             )
         else:
-            self._agent.resume(State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan)
+            self._agent_status.resume(State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan)
         self._supervision.started()
         self._process, self._hung, self._begun = found, False, True
         self._telling.begin(found)
@@ -267,7 +267,7 @@ class ContainerKeeper:
             self._telling.end()
         return ended, self._deps.clock.boottime() - began
 
-    def _counts(self) -> bool:
+    def _is_current(self) -> bool:
         """Whether the agent that is found is below the node's key, and of the bus that carries the realm now."""
         with contextlib.suppress(InputError):
             told = c.load_config(own(self._files, c.CONFIG), where=f"{self._files.root}/{c.CONFIG}")
@@ -277,16 +277,16 @@ class ContainerKeeper:
     async def _tell_unseen(self) -> None:
         """An agent that an earlier manager started has ended, and no manager saw it."""
         told = self._record()
-        if told is None or self._agent.monitor.status is not None:
+        if told is None or self._agent_status.monitor.status is not None:
             return
-        self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=told.pid)
+        self._agent_status.resume(State.RUNNING, said=False, generation=self.generation, pid=told.pid)
         if told.boot != self._deps.boot:
             ended, why = UNSEEN, reason("node.rebooted", node=self._config.node, time=f"boot {self._deps.boot[:8]}")
         else:
             ended = await self._deps.ended(told)
             why = self._why_ended(ended, 0.0, watched=False)
         last = endings.last_exit(ended, 0.0, why, self._deps.bus.now_ms())
-        self._agent.tell(State.FAILED, why=why, generation=self.generation, pid=None, last_exit=last)
+        self._agent_status.tell(State.FAILED, why=why, generation=self.generation, pid=None, last_exit=last)
 
     def _record(self) -> ProcessIdentity | None:
         """Which process the last agent was."""
@@ -302,8 +302,8 @@ class ContainerKeeper:
 
     async def _start(self) -> Process:
         """Start an agent. Raises `FailedError` when it cannot be."""
-        cause = () if self.signed is None or self._agent.last is not None else (self.signed.id,)
-        self._agent.tell(State.INITIATED, cause=cause, generation=self.generation, pid=None)
+        cause = () if self.signed is None or self._agent_status.last is not None else (self.signed.id,)
+        self._agent_status.tell(State.INITIATED, cause=cause, generation=self.generation, pid=None)
         self._prepare()
         backoff = Backoff(*SPAWNER_AGAIN_S)
         while True:
@@ -344,7 +344,7 @@ class ContainerKeeper:
         jitter = self._deps.entropy.uniform(-JITTER, JITTER)
         verdict = self._supervision.failed(self._deps.clock.boottime(), jitter=jitter)
         delay = verdict.delay_s if isinstance(verdict, Again) else AGENT_POLICY.cap_s
-        voice = self._agent if self._container.monitor.state is State.INSTALLED else self._container
+        voice = self._agent_status if self._container_status.monitor.state is State.INSTALLED else self._container_status
         cause, now_ms = () if voice.last is None else (voice.last,), self._deps.bus.now_ms()
         about: dict[str, Any] = {"next_try_ms": now_ms + int(delay * 1000), "pid": None, "generation": self.generation}
         last = None if ended is None else endings.last_exit(ended, lived_s, why, now_ms)
@@ -381,7 +381,7 @@ class ContainerKeeper:
         self._closing = True
         if self._process is None:
             return False
-        self._agent.tell(State.TERMINATED, generation=self.generation)
+        self._agent_status.tell(State.TERMINATED, generation=self.generation)
         self._process.signal(signal.SIGTERM)
         return True
 
