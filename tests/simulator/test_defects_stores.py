@@ -100,7 +100,7 @@ def one_id_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(SqliteStore, "_identified", identified)
     monkeypatch.setattr(FanOut, "_had", lambda _self, row, _time_ms, head: row <= head)
-    monkeypatch.setattr(OlderCopy, "_is_lost", lambda _self, _row, _time_ms: False)
+    monkeypatch.setattr(OlderCopy, "_is_lost", lambda *_, **__: False)
 
 
 def test_rows_that_are_numbered_twice_are_missed_by_readers(monkeypatch: pytest.MonkeyPatch) -> None:
