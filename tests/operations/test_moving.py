@@ -121,3 +121,13 @@ def test_of_one_that_is_alone_it_is_said_where_it_is_only_where_something_was_sa
     seen.here, seen.words = dict([*HERE.items()][:brokers]), ["an old word"][:words]
     asyncio.run(moving.attached(seen.home, STARTED, {}))
     assert seen.done[1:] == ([("announce", seen.here)] if said else [])
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_a_cut_starts_services_only_where_the_realm_was_not_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, up: bool
+) -> None:
+    home = Home(tmp_path)
+    init(home, name="test")
+    monkeypatch.setattr(migrating, "is_up", lambda _: up)
+    assert migrating.serves(home) is up, "what runs on other machines alone is not restarted either"

@@ -234,8 +234,8 @@ def is_cut(home: Home) -> bool:
 
 
 def serves(home: Home) -> bool:
-    """Whether programs of services run here, which a cut does not restart."""
-    return any(map(is_alive, Parts(home).instances()))
+    """Whether services run, here or on other machines, which a cut does not restart."""
+    return is_up(home) or any(map(is_alive, Parts(home).instances()))
 
 
 def _check_level(home: Home, engine: str) -> None:
