@@ -11,6 +11,7 @@ import pytest
 
 from dsmt.bus.broker.depot import Depot
 from dsmt.errors import FailedError, InputError
+from dsmt.operations.read.patience import SLOW
 from dsmt.operations.write import declaring
 from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.parsing import parse
@@ -51,6 +52,29 @@ def test_an_artifact_is_put_from_its_beginning_at_another_broker_when_the_first_
             assert len(begun) == 2
 
     run_alone(main())
+
+
+def test_who_puts_a_large_archive_is_told_what_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.tar").write_bytes(b"large")
+    text = web(1, component="artifact: {url: a.tar}\n")
+    declared = declaring.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
+    monkeypatch.setattr("dsmt.operations.read.patience.SLOW_S", 0)
+
+    async def main() -> None:
+        told = asyncio.Event()
+
+        async def put_blob(_chunks: AsyncIterator[bytes], _digest: bytes) -> None:
+            await asyncio.wait_for(told.wait(), 10)
+
+        def tell(what: str) -> None:
+            assert what == "the depot, which takes a.tar"
+            told.set()
+
+        SLOW.set(tell)
+        bus: Any = SimpleNamespace(put_blob=put_blob)
+        await declaring.stage(declared, bus)
+
+    asyncio.run(main())
 
 
 def test_an_archive_that_changes_while_it_is_put_is_named_and_not_applied(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import msgspec
 
 from dsmt.errors import FailedError, InputError, NotFoundError
 from dsmt.event.payload import MAX_BODY_BYTES, canonical
+from dsmt.operations.read.patience import told_if_slow
 from dsmt.ports.bus import Bus
 from dsmt.spec.mistakes import Mistake, SpecErrors
 from dsmt.spec.parsing import Places, read
@@ -206,7 +207,8 @@ async def _artifact(artifact: Artifact, directory: Path, bus: Bus | None) -> Art
             next="correct `sha256`, or find out who changed the file",
         )
     if bus is not None:
-        await _put(bus, path, digest)
+        with told_if_slow(f"the depot, which takes {path.name}"):
+            await _put(bus, path, digest)
     return msgspec.structs.replace(artifact, url=f"depot:{path.name}", sha256=digest.hex())
 
 
