@@ -2,6 +2,8 @@
 
 Rule 1: it is not mended, and leaves no socket behind: the library would wait for a server that is gone.
 Rule 2: why a connection was not made is told by whose fault it is: the server's, its gate's, or ours.
+Rule 3: what somebody has published ends no connection of who is given it: neither a subject that is no text, or of which
+    the library makes two, for a form feed ends it there, nor what are no headers (`headers`).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -17,7 +20,10 @@ from typing import Any, Final
 import msgspec
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.protocol import parser
 
+from dsmt.bus.nats.headers import headers_of
 from dsmt.bus.rules.nats_config import CALLOUT_S
 from dsmt.bus.wire.nkeys import user_nkey
 from dsmt.errors import RefusedError, TransportError
@@ -38,6 +44,9 @@ _PERHAPS: Final = "its key was revoked, or it has said too much, perhaps"
 _LOOK: Final = (
     "see dsmt cert list, where the realm was made, and the server's log; a node that has joined joins again: dsmt join TOKEN"
 )
+_WORD: Final = rb"[ \t]+([^ \t\r\n]+)"
+parser.MSG_RE = re.compile(rb"\AMSG%b%b(%b)?[ \t]+([0-9]+)\r\n" % (_WORD, _WORD, _WORD))
+parser.HMSG_RE = re.compile(rb"\AHMSG%b%b(%b)?[ \t]+([0-9]+)[ \t]+([0-9]+)\r\n" % (_WORD, _WORD, _WORD))
 
 
 class NatsRealm(msgspec.Struct, frozen=True):
@@ -83,6 +92,13 @@ class NatsClient(Client):
         super().__init__()
         self._key, self._erred, self._ended = key, erred, ended
         self._watching: asyncio.Task[None] | None = None
+
+    async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
+        return headers_of(headers) if headers else None
+
+    def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None) -> Msg:
+        names = subject.decode(errors="replace"), reply.decode(errors="replace")
+        return Msg(self, *names, data, headers, _sid=sid)
 
     def _setup_nkeys_seed_connect(self) -> None:
         self._public_nkey = user_nkey(self._key.public)

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from nats.aio.msg import Msg
 
+from dsmt.bus.nats.headers import DESCRIPTION, STATUS
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.streams import Stored, delivered, last_on
 from dsmt.bus.rules.nats_config import ALL, PAGE
@@ -129,17 +130,17 @@ class PullConsumer:
         if self._link.lost.done():
             raise TransportError("link.lost", f"the consumer of stream {self._stream} is lost with its link")
         self._heard = asyncio.get_running_loop().time()
-        headers = message.headers or {}
-        status = headers.get("Status")
+        headers = (message.headers or {}) if message.subject == self._inbox else {}  # else it is a message of the stream
+        status = headers.get(STATUS)
         if status == "100":
             return []
         if status is not None:
-            described = headers.get("Description", "").lower()
+            described = headers.get(DESCRIPTION, "").lower()
             if not any(word in described for word in _ASKS_AGAIN):
                 raise TransportError("nats.consumer", f"the consumer of stream {self._stream} ended: {described or status}")
             self._open = 0
             return []
-        stored = delivered(message)
+        stored = delivered(message, sizes=self._sizes)
         self._delivered += 1
         if stored.number != self._delivered:
             raise TransportError("nats.consumer", f"the consumer of stream {self._stream} left something out")

@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from dsmt.bus.nats.connecting import NatsClient, NatsRealm
+from dsmt.bus.nats.headers import STATUS
 from dsmt.bus.rules.nats_config import ALL, is_administration
 from dsmt.errors import RefusedError, TransportError
 from dsmt.trust.keys import Key
@@ -127,7 +128,7 @@ class NatsLink:
         finally:
             del self._waiting[number]
             future.cancel()
-        if answer.headers and answer.headers.get("Status") == "503":
+        if answer.headers and answer.headers.get(STATUS) == "503":
             raise TransportError("link.nobody", f"no NATS server leads {entries[-1].subject} at the moment")
         return answer
 

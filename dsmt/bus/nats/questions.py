@@ -9,6 +9,7 @@ from typing import Final, Never
 from nats.aio.msg import Msg
 
 from dsmt.bus.nats.bus import NatsBus
+from dsmt.bus.nats.headers import DESCRIPTION, STATUS
 from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import Publication
 from dsmt.bus.rules.nats_reads import passed_on
@@ -45,7 +46,7 @@ class NatsQuestions:
         except RefusedError as error:
             self._log.warning("not asked", name=question.name, reason=error.message)
             said = {"error": {"code": 403, "description": error.message}}
-            asked = Publication(message.reply, json.dumps(said).encode(), {"Status": "403", "Description": error.message})
+            asked = Publication(message.reply, json.dumps(said).encode(), {STATUS: "403", DESCRIPTION: error.message})
             await link.send(asked)
         else:
             await link.send(asked, message.reply)

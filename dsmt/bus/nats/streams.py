@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
 
+from dsmt.bus.nats.headers import DESCRIPTION, STATUS, headers_of, row_in_source, size_of
 from dsmt.bus.nats.link import ANSWER_S, ApiError, NatsLink
-from dsmt.bus.rules.nats_config import broker_of
-from dsmt.bus.wire.subjects import Subjects
+from dsmt.bus.rules.nats_config import PAYLOAD_BYTES, broker_of
+from dsmt.bus.wire.subjects import FACTS, Subjects
 from dsmt.errors import RefusedError, TransportError
 
 NO_STREAM: Final = 10059
@@ -48,8 +49,7 @@ _LOW: Final = "low-"
 _LOST: Final = "it was lost with the disks of its servers, perhaps: docs/nats.md says what to do then (A lost disk)"
 _LOOK_AGAIN_S: Final = 0.02
 _NS: Final = 1_000_000_000
-_SOURCE: Final = "Nats-Stream-Source"
-_SIZE: Final = "Nats-Msg-Size"
+_SUBJECT: Final = "Nats-Subject"
 
 
 class Head(NamedTuple):
@@ -68,7 +68,7 @@ class Head(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A message of a stream; `row` is its sequence in stream H, wherever it was read."""
+    """A message of a stream; `row` is its sequence in stream H, wherever it was read, or 0 (`headers`, rule 2)."""
 
     subject: str
     row: int
@@ -246,9 +246,7 @@ async def _get(link: NatsLink, stream: str, asked: dict[str, Any]) -> Stored | N
         if error.code == NO_MESSAGE:
             return None
         raise TransportError("nats.stream", f"stream {stream}: {error}") from error
-    headers = base64.b64decode(told.get("hdrs", "")).decode(errors="replace")
-    source = next((line for line in headers.splitlines() if line.startswith(_SOURCE)), "")
-    row = int(source.split()[2]) if source else told["seq"]
+    row = _row(stream, headers_of(base64.b64decode(told.get("hdrs", ""))), told["seq"])
     return Stored(told["subject"], row, time_ms(told["time"]), base64.b64decode(told.get("data", "")), 0, told["seq"])
 
 
@@ -262,12 +260,13 @@ async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> 
         while True:
             message = await link.next_of(queue)
             headers = message.headers or {}
-            status = headers.get("Status")
+            if _SUBJECT in headers:  # what looks like a status there who published it has written
+                found.append(_direct(stream, headers, message.data))
+                continue
+            status = headers.get(STATUS)
             if status in ("204", "404"):
                 return found
-            if status is not None:
-                raise TransportError("nats.stream", f"stream {stream} answers {status} {headers.get('Description', '')}")
-            found.append(_direct(message))
+            raise TransportError("nats.stream", f"stream {stream} answers {status} {headers.get(DESCRIPTION, '')}")
     finally:
         await link.deaf(inbox)
 
@@ -287,19 +286,22 @@ async def held_on(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[
     return found
 
 
-def _direct(message: Msg) -> Stored:
-    headers = message.headers or {}
+def _row(stream: str, headers: Mapping[str, str], sequence: int) -> int:
+    """Where a message stands in stream H."""
+    return row_in_source(headers) if stream.startswith(FACTS) else sequence
+
+
+def _direct(stream: str, headers: Mapping[str, str], raw: bytes) -> Stored:
     sequence = int(headers["Nats-Sequence"])
-    source = headers.get(_SOURCE, "")
-    row = int(source.split()[1]) if source else sequence
-    return Stored(headers["Nats-Subject"], row, time_ms(headers["Nats-Time-Stamp"]), message.data, 0, sequence)
+    row = _row(stream, headers, sequence)
+    return Stored(headers[_SUBJECT], row, time_ms(headers["Nats-Time-Stamp"]), raw, 0, sequence)
 
 
-def delivered(message: Msg) -> Stored:
+def delivered(message: Msg, *, sizes: bool = False) -> Stored:
     """A message as a consumer delivers it: where it stands is written in the subject for its acknowledgement."""
     tokens = message.reply.split(".")
-    sequence, number, nanoseconds, left = (int(one) for one in (tokens[5:9] if len(tokens) == 9 else tokens[7:11]))
+    stream, at = (tokens[2], tokens[5:9]) if len(tokens) == 9 else (tokens[4], tokens[7:11])
+    sequence, number, nanoseconds, left = map(int, at)
     headers = message.headers or {}
-    source = headers.get(_SOURCE, "")
-    row, size = int(source.split()[1]) if source else sequence, int(headers.get(_SIZE, 0))
+    row, size = _row(stream, headers, sequence), size_of(headers, PAYLOAD_BYTES) if sizes else 0
     return Stored(message.subject, row, nanoseconds // 1_000_000, message.data, left, sequence, number, size)

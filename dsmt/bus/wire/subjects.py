@@ -25,6 +25,8 @@ RETAINED: Final = "focmn"
 """The kinds that stream F is sourced with: of each subject the last one is what a late reader needs."""
 SPOKEN: Final = "focn"
 """Those of them that hold somebody's words, or the certificates of who has said them: a mark holds nothing."""
+FACTS: Final = "F-"
+"""With this the name of a stream F begins, and no other."""
 _FILTERED: Final = ("f.*", "s.*", "o.*.*")
 
 
@@ -73,7 +75,7 @@ class Subjects:
         self._prefix = f"d.{token(realm)}"
         self.history = f"H-{token(realm)}"
         """The stream of everything that is said."""
-        self.facts = f"F-{token(realm)}"
+        self.facts = f"{FACTS}{token(realm)}"
         """The stream of what is retained."""
         self.everything = f"{self._prefix}.>"
         self.signals = f"{self._prefix}.s.>"
