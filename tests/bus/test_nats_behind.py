@@ -10,6 +10,7 @@ from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
 from tests.bus.realm import Facts, reading
 from tests.bus.saying import numbers
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 
@@ -64,3 +65,16 @@ async def test_a_revocation_that_stream_f_lacks_is_known_to_who_attaches(e: Nats
     assert bob._trust.is_revoked(key)
     async with reading(bob, "user/") as got:
         assert numbers(got) == []
+
+
+@on_nats
+async def test_a_revocation_that_stream_f_lacks_is_known_to_who_attaches_again_within_a_minute(e: NatsEngine) -> None:
+    """The mark of its last attachment stands there still: with that it took what F holds for all there is."""
+    mallory, root, bob = [await e.bus(name) for name in ("operator/mallory", "root", "operator/bob")]
+    await stall(e)
+    key = mallory._identity.key.key_id
+    await root.publish(Draft(f"trust/revoked/{key.hex()}/root", {"by": "root", "reason": "stolen"}))
+    before = bob.attachment
+    await (await bob.held()).close()
+    await until(lambda: bob.attached and bob.attachment > before)
+    assert bob._trust.is_revoked(key)

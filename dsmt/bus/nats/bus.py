@@ -14,6 +14,7 @@ Rule 5: where realm time is more than `BOUND_MS` behind what it was, for another
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -114,8 +115,7 @@ class NatsBus:
         self._on_attached: list[Callable[[], None]] = []
         self.on_time_known = self._said.on_time_known
         self._link: NatsLink | None = None
-        self._store = ""
-        self._attached, self._flushing = asyncio.Event(), False
+        self._store, self._attached, self._flushing = "", asyncio.Event(), False
         self._log = Logger(source=identity.name)
         trust.add_all([signed.raw for signed in identity.chain])
 
@@ -195,9 +195,9 @@ class NatsBus:
             said = f"stream {self._subjects.history} has {at.replicas} replicas, not {self._realm.replicas}"
             raise RefusedError("nats.replicas", said, next="let the configuration of the realm say what there is")
         await self._opener.introduce(link, self._identity)
-        mark = self._subjects.mark(self.source, "0", begins=True)
-        await set_mark(link, mark, "attached")
-        page = await read_page(link, self._subjects, self._opener, [REVOKED, BROKERS], mark=mark, text="attached")
+        mark, text = self._subjects.mark(self.source, "0", begins=True), os.urandom(9).hex()  # the last one may stand there
+        await set_mark(link, mark, text)
+        page = await read_page(link, self._subjects, self._opener, [REVOKED, BROKERS], mark=mark, text=text)
         await self.known.hear(link, self._subjects, self._opener, self.now_ms, page)
         if self._said.signer.chain is None and not self._reads:
             await self._begin_incarnation(link)
