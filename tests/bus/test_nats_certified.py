@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
 
 from dsmt.bus.nats.consumer import PullConsumer
+from dsmt.bus.nats.headers import headers_of
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.nats.streams import MSG_ID, head, id_of, last_on
 from dsmt.bus.rules.nats_config import ADMINISTRATION, PAGE
@@ -110,3 +112,21 @@ async def test_nobody_keeps_what_is_re_offered_out_by_what_it_is_called(k: Kept)
         bob.introduce([one.raw for one in k.identities["operator/alice"].chain])
         bob.offer([fact])
         await got.until(lambda g: g.of("user/f") == [{"n": 1}])
+
+
+@on_nats
+async def test_what_a_source_says_tells_nobody_where_its_answers_come_nor_how_it_will_call_a_batch(k: Kept) -> None:
+    """Who knows that has a server answer there: that something was stored which was not, or what ends who had asked."""
+    alice, node = await k.bus(k.identities["operator/alice"]), await k.link("node/n1")
+    called = list[str]()
+    for n in (0, 3):
+        said = [alice.emit(Draft("user/t", {"n": n + more})) for more in range(3)]
+        for one in said:
+            await one.acknowledged()
+        asked = {"last_by_subj": k.subjects.event(alice.source, "user/t", fact=False)}
+        stored = (await node.api(f"STREAM.MSG.GET.{k.subjects.history}", asked))["message"]
+        called.append(headers_of(base64.b64decode(stored["hdrs"]))["Nats-Batch-Id"])
+    inbox = (await alice.held()).inbox("").rpartition(".")[2]
+    same = max(range(len(called[0]) + 1), key=lambda size: size if called[1].startswith(called[0][:size]) else 0)
+    assert same < len(called[0]) / 2, "the next one is nothing like it"
+    assert not any(inbox[:12] in one for one in called), "the beginning of all of its inboxes"

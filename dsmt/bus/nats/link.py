@@ -2,13 +2,15 @@
 
 Rule 1: it is not mended: when it is lost everything that waits on it fails, and its owner makes another one.
 Rule 2: what a server refuses for want of a permission it tells beside the request; here the request is what fails.
-Rule 3: foreign errors end here: a lost or silent connection is a `TransportError`, what JetStream answers an `ApiError`.
+Rule 3: where answers come nobody else can tell, for a server answers on whatever subject is named by who asks.
+Rule 4: foreign errors end here: a lost or silent connection is a `TransportError`, what JetStream answers an `ApiError`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -141,7 +143,7 @@ class NatsLink:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """A block in which the client may find that its server is lost. Raises `TransportError` (rule 3)."""
+        """A block in which the client may find that its server is lost. Raises `TransportError` (rule 4)."""
         try:
             yield
         except (OSError, nats.errors.Error) as error:
@@ -167,7 +169,7 @@ class NatsLink:
         """
         if len(entries) == 1:
             return answered(await self.request(*entries))
-        about = {"Nats-Batch-Id": f"{self._inbox[-22:]}-{next(self._numbers)}"}
+        about = {"Nats-Batch-Id": os.urandom(12).hex()}  # all can read it: it tells neither an inbox nor the next one
         marked = [
             one._replace(headers={**one.headers, **about, "Nats-Batch-Sequence": str(n)}) for n, one in enumerate(entries, 1)
         ]
