@@ -11,22 +11,27 @@ import pytest
 
 from dsmt.bus.nats import gate
 from dsmt.bus.nats.connecting import NatsRealm
+from dsmt.bus.nats.consumer import PAGE_BYTES
 from dsmt.bus.nats.gate import NatsGate
-from dsmt.bus.nats.link import ApiError, any_server
+from dsmt.bus.nats.link import ApiError, Publication, any_server
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import Stored
+from dsmt.bus.nats.streams import Stored, last_on
 from dsmt.bus.nats.subscription import NatsSubscription
 from dsmt.bus.wire.nats_tokens import connection_name, read_connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.kinds.numbers import GREATEST_COUNT
-from dsmt.ports.bus import Bookmark, Interest
+from dsmt.ports.bus import Bookmark, Draft, Interest, Start
 from dsmt.ports.realm import About
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
+from tests.bus.realm import reading
+from tests.bus.test_nats_door import Kept, on_nats
+from tests.waiting import told
 
 SUBJECTS = Subjects("r")
+LONG = 30_000
 
 
 def subscription() -> NatsSubscription:
@@ -117,3 +122,20 @@ def test_who_asks_a_gate_that_is_not_open_is_not_kept_waiting_longer_than_its_se
     monkeypatch.setattr(gate, "read_asked", lambda _: asked)
     monkeypatch.setattr(gate, "CALLOUT_S", 0.01, raising=False)
     asyncio.run(play())
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("nats")
+@on_nats
+async def test_an_answer_that_is_larger_than_a_page_keeps_nobody_from_reading_on(k: Kept) -> None:
+    """A server is asked which subjects there are, some of them long, and to say so where who asks speaks."""
+    alice, bob = [await k.bus(k.identities[name]) for name in ("operator/alice", "operator/bob")]
+    node, history = await k.link("node/n1"), k.subjects.history
+    for n in range(PAGE_BYTES // LONG + 1):
+        await node.publish(Publication(k.subjects.mark("node/n1", "x" * LONG + str(n), begins=False), b"", {}))
+    beat = k.subjects.event("node/n1", "node/n1/heartbeat", fact=False)
+    await node.send(node.question(f"STREAM.INFO.{history}", {"subjects_filter": ">"}), beat)
+    await told(lambda: last_on(node, history, beat), "the answer in the stream", 10.0)
+    await alice.publish(Draft("user/t", {"n": 1}))
+    async with reading(bob, "/", start=Start.HISTORY) as got:
+        await got.until(lambda g: g.of("user/t"))

@@ -1,6 +1,7 @@
 """A pull consumer: what a stream holds from a row on, in order and without a hole, as fast as it is asked for.
 
-Rule 1: it asks for a page at a time and is given no more: a reader that does not read costs the server nothing.
+Rule 1: it asks for a page at a time and is given no more: a reader that does not read costs the server nothing. For what is
+    larger than a page, an answer of a server that came to stand there, it asks alone.
 Rule 2: a server that is given a time and several subjects may begin too late (2.15.1, where the last of a subject is the
     newest of all, once in twelve): it is asked which row that time is, of all subjects, and begins by that.
     Who may not read everything cannot ask that: it is given all that there is.
@@ -38,7 +39,8 @@ ASKED_S: Final = 5.0
 BEHIND_S: Final = 20.0
 """How long a server may take to have what others have."""
 LOOK_S: Final = 0.5
-_ASKS_AGAIN: Final = ("batch completed", "request timeout", "no messages", "maxbytes")
+_LARGE: Final = "maxbytes"
+_ASKS_AGAIN: Final = ("batch completed", "request timeout", "no messages", _LARGE)
 _NS: Final = 1_000_000_000
 
 
@@ -53,6 +55,8 @@ class PullConsumer:
         self._name = os.urandom(9).hex()
         self._inbox, self._queue = "", asyncio.Queue[Msg]()
         self._open = self._delivered = 0
+        self._is_large = False
+        """Whether what comes next is larger than a page."""
         self._heard = asyncio.get_running_loop().time()
 
     async def begin(self, *, after: int = 0, since_ms: int | None = None) -> int:
@@ -116,15 +120,11 @@ class PullConsumer:
         return found
 
     async def _ask(self) -> None:
-        asked = {
-            "batch": PAGE,
-            "max_bytes": PAGE_BYTES,
-            "expires": int(EXPIRES_S * _NS),
-            "idle_heartbeat": int(HEARTBEAT_S * _NS),
-        }
+        page = {"batch": 1} if self._is_large else {"batch": PAGE, "max_bytes": PAGE_BYTES}
+        asked = {**page, "expires": int(EXPIRES_S * _NS), "idle_heartbeat": int(HEARTBEAT_S * _NS)}
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
         await self._link.send(Publication(subject, json.dumps(asked).encode(), {}), self._inbox)
-        self._open, self._heard = PAGE, asyncio.get_running_loop().time()
+        self._open, self._heard, self._is_large = page["batch"], asyncio.get_running_loop().time(), False
 
     def _took(self, message: Msg) -> list[Stored]:
         if self._link.lost.done():
@@ -138,7 +138,7 @@ class PullConsumer:
             described = headers.get(DESCRIPTION, "").lower()
             if not any(word in described for word in _ASKS_AGAIN):
                 raise TransportError("nats.consumer", f"the consumer of stream {self._stream} ended: {described or status}")
-            self._open = 0
+            self._open, self._is_large = 0, self._open == PAGE and _LARGE in described
             return []
         stored = delivered(message, sizes=self._sizes)
         self._delivered += 1
