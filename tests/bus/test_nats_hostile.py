@@ -15,7 +15,7 @@ from dsmt.bus.nats.consumer import PAGE_BYTES
 from dsmt.bus.nats.gate import NatsGate
 from dsmt.bus.nats.link import ApiError, Publication, any_server
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import Stored, last_on
+from dsmt.bus.nats.streams import Stored, last_of_each, last_on
 from dsmt.bus.nats.subscription import NatsSubscription
 from dsmt.bus.wire.nats_tokens import connection_name, read_connection_name
 from dsmt.bus.wire.subjects import Subjects
@@ -139,3 +139,20 @@ async def test_an_answer_that_is_larger_than_a_page_keeps_nobody_from_reading_on
     await alice.publish(Draft("user/t", {"n": 1}))
     async with reading(bob, "/", start=Start.HISTORY) as got:
         await got.until(lambda g: g.of("user/t"))
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("nats")
+@on_nats
+async def test_what_a_thousand_are_said_to_have_offered_keeps_nobody_from_replacing_a_fact(k: Kept) -> None:
+    """A server gives the last of a thousand subjects at once, and says no where they are more."""
+    alice, node = await k.bus(k.identities["operator/alice"]), await k.link("node/n1")
+    first = alice.emit(Draft("user/f", {"n": 1}, version=1))
+    await first.acknowledged()
+    for n in range(0, 1100, 100):
+        said = [k.subjects.offered("node/n1", f"x{n + more}", "user/f") for more in range(100)]
+        await node.publish(*(Publication(one, b"x", {}) for one in said))
+    bob = await k.bus(k.identities["operator/bob"])
+    assert (await bob.publish(Draft("user/f", {"n": 2}, replaces=first))).level is bob.can.level
+    both = [k.subjects.offered_on("user/f"), k.subjects.on("user/f")]
+    assert len(await last_of_each(node, k.subjects.history, both)) == 1102

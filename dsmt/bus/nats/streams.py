@@ -266,9 +266,21 @@ async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> 
             status = headers.get(STATUS)
             if status in ("204", "404"):
                 return found
+            if status == "413":  # they are more than a thousand
+                return await _one_by_one(link, stream, subjects)
             raise TransportError("nats.stream", f"stream {stream} answers {status} {headers.get(DESCRIPTION, '')}")
     finally:
         await link.deaf(inbox)
+
+
+async def _one_by_one(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
+    """The same, however many they are, by the stream's leader. Raises `TransportError`."""
+    last: dict[str, Stored] = {}
+    for subject in subjects:
+        after = 0
+        while (found := await next_on(link, stream, subject, after + 1)) is not None:
+            last[found.subject], after = found, found.sequence
+    return list(last.values())
 
 
 async def held_on(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
