@@ -21,7 +21,12 @@ class Linked:
     def __init__(self, *brokers: Session) -> None:
         self.brokers, self.source = list(brokers), session("operator/a")
         self.sent: list[tuple[int, str, int]] = []
-        self.copied = Copied(lambda _, frame: self.sent.append((frame.row, frame.level, frame.copies)), lambda: self.brokers)
+        self.left = False
+        self.copied = Copied(
+            lambda _, frame: self.sent.append((frame.row, frame.level, frame.copies)),
+            lambda: self.brokers,
+            left=lambda: self.left,
+        )
 
     def say(self, row: int, now: float = 0.0, *, counts: bool = True) -> None:
         self.copied.acknowledge(self.source, replace(ACKED, row=row), now, counts=counts)
@@ -51,6 +56,21 @@ def test_what_one_was_not_sent_from_here_it_is_not_said_to_hold() -> None:
     at.say(2)
     at.copied.stored(b2, 2)
     assert at.sent == [(1, "stored", 1), (2, "safe", 2)]
+
+
+def test_one_that_is_a_broker_no_more_acknowledges_what_another_one_holds_and_nothing_else() -> None:
+    b2 = session("broker/b2")
+    at = Linked(b2)
+    at.say(1)
+    at.say(2)
+    at.left = True
+    at.copied.stored(b2, 1)
+    at.copied.tick(SAFE_S)
+    assert not at.copied.waits
+    at.brokers.clear()
+    at.say(3, now=SAFE_S)
+    at.copied.tick(3 * SAFE_S)
+    assert at.sent == [(1, "safe", 2)]
 
 
 def test_a_broker_that_says_again_what_it_held_before_holds_no_less() -> None:

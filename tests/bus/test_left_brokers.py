@@ -58,6 +58,7 @@ async def test_who_was_removed_while_it_was_down_sends_all_to_the_others_when_it
     assert any(one.source == "operator/b" for one in held(b1))
     with pytest.raises(RefusedError, match="no more"):
         again._others.check_here("operator/c")
+    await until(lambda: {one.public for one in b1._others.copying.known} == {address.public for address in at(b2)})
     assert b1._others.copies(b1._fan_out.copying) == [one for one in b1._fan_out.copying if one.name == "broker/b2"]
 
 
@@ -70,6 +71,37 @@ async def test_who_removes_the_broker_to_which_it_is_attached_is_answered_and_go
     await facts.publish("config/x", {"n": 1})
     await until(lambda: held(b1) == held(b2))
     assert {b1._ingest._held("config/x").event.data["n"]} == {1}
+
+
+@scenario
+async def test_what_a_broker_that_lives_has_acknowledged_when_it_is_removed_is_with_the_others(r: TestRealm) -> None:
+    brokers = await mesh(r, "b1", "b2", "b3")
+    facts, said, ended = await announced(r, *brokers), 0, asyncio.Event()
+    client = await r.client("operator/b", brokers=[address for one in reversed(brokers) for address in at(one)])
+    await until(lambda: client.attached)
+    (removed,) = (one for one in brokers if one._identity.name == client.broker)
+
+    async def says() -> None:
+        nonlocal said
+        while not ended.is_set():
+            client.emit(Draft("user/x", {"n": said}))
+            said += 1
+            await asyncio.sleep(0)
+        await client.publish(Draft("user/x", {"n": said}))
+
+    saying = asyncio.create_task(says())
+    await until(lambda: said > 100)
+    await remove(facts, removed)
+    await until(lambda: client.attached and client.broker != removed._identity.name, 10)
+    before = said
+    await until(lambda: said > before + 100)
+    ended.set()
+    await saying
+    one, other = (each for each in brokers if each is not removed)
+    await until(lambda: held(one) == held(other), 10)
+    has = {identity.sequence for identity in held(one) if identity.source == client.source}
+    assert has == set(range(1, max(has) + 1))
+    assert max(has) > said
 
 
 @scenario
@@ -249,19 +281,18 @@ async def test_who_was_away_while_the_others_moved_finds_them_where_it_is_config
 
 
 @pytest.mark.parametrize(
-    ("brings", "noted", "ended", "obeyed_at"),
+    ("linked", "noted", "ended", "obeyed_at"),
     [
-        (["broker/b3", "broker/b2"], True, False, 5.0 + TOGETHER_S),
-        (["broker/b2", "broker/b3"], True, False, 5.0 + TOGETHER_S),
-        (["broker/b3"], True, False, 5.0),
-        (["broker/b2"], True, True, 5.0),
-        (["broker/b2"], False, True, 5.0),
-        (["broker/b2"], False, False, None),
+        (True, True, False, 5.0 + TOGETHER_S),
+        (False, True, False, 5.0),
+        (True, True, True, 5.0),
+        (True, False, True, 5.0),
+        (True, False, False, None),
     ],
-    ids=["it brings its own", "first", "another brings it", "a key has ended, too", "a key has ended", "nothing new"],
+    ids=["it is read", "it is not", "a key has ended, too", "a key has ended", "nothing new"],
 )
-def test_the_words_by_which_who_brings_them_is_no_broker_any_more_are_obeyed_a_little_later(
-    brings: list[str], noted: bool, ended: bool, obeyed_at: float | None
+def test_the_words_by_which_one_that_is_read_is_no_broker_any_more_are_obeyed_a_little_later(
+    linked: bool, noted: bool, ended: bool, obeyed_at: float | None
 ) -> None:
     found: list[float] = []
     recalled: list[bool] = []
@@ -271,11 +302,11 @@ def test_the_words_by_which_who_brings_them_is_no_broker_any_more_are_obeyed_a_l
         _stands_again=lambda: stands.append(True),
         _recall=lambda: recalled.append(True),
         _note=lambda _: noted,
-        _are_removed=lambda names: "broker/b2" in names,
+        _removes_linked=lambda: linked,
         _clock=SimpleNamespace(boottime=lambda: 5.0),
         _obeys_at=None,
         _obey=lambda: found.append(5.0),
     )
-    Others.stored(own, [cast("Row", SimpleNamespace(brought=one)) for one in brings], ended=ended)
+    Others.stored(own, [cast("Row", SimpleNamespace(brought="broker/b2"))], ended=ended)
     assert [*found, own._obeys_at] == ([5.0, None] if obeyed_at == 5.0 else [obeyed_at])
     assert recalled == stands == [True] * ended, "what the key had said on brokers counts no more"

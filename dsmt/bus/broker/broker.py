@@ -85,7 +85,7 @@ class Broker:
         self._depot = Depot(store.blobs, recorder.words, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, self._outgoing, refuse=self._refuse)
-        self._copied = Copied(self._send, lambda: self._others.copies(self._fan_out.copying))
+        self._copied = Copied(self._send, lambda: self._others.copies(self._fan_out.copying), left=lambda: self._others.left)
         self._others = self._made_others(reach)
         self._publishing = Publishing(
             identity.name,
@@ -168,8 +168,6 @@ class Broker:
         self._recorder.words.say(f"{self._identity.name}/{below}", record, subject=self._identity.name)
         self._commit()
 
-    # --- start ---------------------------------------------------------------------------------------------------
-
     def _begin(self) -> None:
         now, now_ms, after = self._clock.boottime(), self.now_ms(), 0
         while rows := self._store.rows(after, 1000, winners_only=True):
@@ -223,7 +221,7 @@ class Broker:
                 closed.append((session, message))
             elif not session.refused:
                 self._look(session, message, published)
-        self._publishing.store(published)
+        self._publishing.store({} if self._others.left else published)  # its source says it again elsewhere
         for session, arrival in closed:
             self._closed(session, "peer" if arrival.how == "peer" else "local")
         if self._inbox.turns:

@@ -6,6 +6,8 @@ Rule 2: nobody waits longer than `SAFE_S` for another broker: then, or when none
 Rule 3: acknowledgements leave in the order in which their events were stored.
 Rule 4: what was brought here by a broker that others read themselves is not sent to these from here. That they hold all that
     they were sent says nothing of it: who says it again here is told that this one has `stored` it.
+Rule 5: one that is a broker no more (R8) acknowledges what another one holds, and nothing else: nobody reads it on, and the
+    source of the rest says it again elsewhere.
 """
 
 from __future__ import annotations
@@ -31,10 +33,19 @@ class _Waiting(NamedTuple):
 
 
 class Copied:
-    """Of one broker. `send` sends a frame to a session; `copying` are the brokers' sessions that have had all there is."""
+    """Of one broker. `send` sends a frame to a session; `copying` are the brokers' sessions that have had all there is.
 
-    def __init__(self, send: Callable[[Session, Acked], object], copying: Callable[[], Sequence[Session]]) -> None:
-        self._send, self._copying = send, copying
+    `left` says whether this broker is one no more (rule 5).
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Session, Acked], object],
+        copying: Callable[[], Sequence[Session]],
+        *,
+        left: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._send, self._copying, self._left = send, copying, left
         self._waiting: deque[_Waiting] = deque()
         self._missed = 0
         """The last row for which was waited in vain."""
@@ -43,7 +54,7 @@ class Copied:
         """Acknowledge what has just been stored, at once or when another broker holds it. `now` is boot-time seconds."""
         if self._waiting or self._hopes():
             self._waiting.append(_Waiting(session, frame, now + SAFE_S, counts))
-        else:
+        elif not self._left():
             self._send(session, frame)
 
     @property
@@ -78,5 +89,7 @@ class Copied:
 
     def _release(self, one: _Waiting) -> None:
         copies = 1 + (self._copies(one) if one.counts else 0)
+        if copies == 1 and self._left():
+            return
         frame = one.frame if copies == 1 else msgspec.structs.replace(one.frame, level="safe", copies=copies)
         self._send(one.session, frame)

@@ -15,15 +15,16 @@ Rule 5: what is missed here is called lost when all others were read beyond the 
     `MOST_MS` where one cannot be (B1, B2).
 Rule 6: a leaf is read while it is attached here (`holders`), and reads one other at a time itself (E5).
 Rule 7: one that does not give what it has said to hold is named (`withheld`, E4).
-Rule 8: words by which the broker that brings them is one no more are obeyed after `TOGETHER_S`. Of several that an operator
-    has said at once the first alone may say so, and the others come by that broker alone (R8).
+Rule 8: words by which one that is read is a broker no more are obeyed after `TOGETHER_S`, and by that one itself at once:
+    what it took in until then comes (`copied`, rule 5). Of several that an operator has said at once the first alone may say
+    so, and the others come by that broker alone (R8).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -87,7 +88,7 @@ class Others:
         self._clock, self._recorder, self._keyring, self._fan_out = clock, recorder, admission.keyring, fan_out
         self._store, self._trust, self._own = store, trust, identity
         self._obeys_at = math.inf
-        self._left = False
+        self.left = False
         """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
         self._words: dict[str, Row] = {}
@@ -165,7 +166,7 @@ class Others:
             self._stands_again()
             self._recall()
         noted = self._note(rows)
-        if noted and not ended and self._are_removed({row.brought for row in rows}):
+        if noted and not ended and self._removes_linked():
             self._obeys_at = self._clock.boottime() + TOGETHER_S
         elif noted or ended:
             self._obey()
@@ -206,19 +207,19 @@ class Others:
                         self._said[row.topic], self._words[row.topic], found = word, row, True
         return found
 
-    def _are_removed(self, names: Container[str]) -> bool:
-        """Whether one of these names is of a broker that was removed and is read."""
-        removed = (f"broker/{name}" for name, word in words_of(self._said.values()).items() if word.removed)
-        return any(name in names and name in self.copying.names for name in removed)
+    def _removes_linked(self) -> bool:
+        """Whether a broker was removed that is linked and read."""
+        linked = {reader.broker for reader in self.copying.readers}
+        return any(word.removed and f"broker/{name}" in linked for name, word in words_of(self._said.values()).items())
 
     def _know(self) -> None:
         own = BrokerAddress("", self._own.key.public)
         every = known([own, *self._seeds], self._said.values(), self._trust)
         self.copying.know(every)
         self.holders.leaves = leaves(self._said.values())
-        self._left = not self.copying.alone and all(one.public != own.public for one in every)
+        self.left = not self.copying.alone and all(one.public != own.public for one in every)
         gone = (address_of(word) for word in words_of(self._said.values()).values() if word.removed and not word.route)
-        self._former.know(one for one in gone if not self._left and self._is_former(one, every))
+        self._former.know(one for one in gone if not self.left and self._is_former(one, every))
 
     def _is_former(self, one: BrokerAddress, every: Iterable[BrokerAddress]) -> bool:
         """Whether one that was removed may have another word on brokers (R8)."""
@@ -229,7 +230,7 @@ class Others:
     def refusal(self) -> RefusedError | None:
         """Why nobody may be attached here any more (rule 1); None while this is a broker of the realm."""
         own = self._own.name
-        if self._left:
+        if self.left:
             code, said, mend = "broker.left", f"{own} is a broker of this realm no more", ""
         elif self._has_ended and any(self._is_here(one) for one in self.copies(self._fan_out.copying)):
             said = f"the certificate of {own} has ended: nobody believes what it says"
