@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -287,12 +288,12 @@ async def test_who_was_away_while_the_others_moved_finds_them_where_it_is_config
         (False, True, False, 5.0),
         (True, True, True, 5.0),
         (True, False, True, 5.0),
-        (True, False, False, None),
+        (True, False, False, math.inf),
     ],
     ids=["it is read", "it is not", "a key has ended, too", "a key has ended", "nothing new"],
 )
 def test_the_words_by_which_one_that_is_read_is_no_broker_any_more_are_obeyed_a_little_later(
-    linked: bool, noted: bool, ended: bool, obeyed_at: float | None
+    linked: bool, noted: bool, ended: bool, obeyed_at: float
 ) -> None:
     found: list[float] = []
     recalled: list[bool] = []
@@ -304,9 +305,9 @@ def test_the_words_by_which_one_that_is_read_is_no_broker_any_more_are_obeyed_a_
         _note=lambda _: noted,
         _removes_linked=lambda: linked,
         _clock=SimpleNamespace(boottime=lambda: 5.0),
-        _obeys_at=None,
+        _obeys_at=math.inf,
         _obey=lambda: found.append(5.0),
     )
     Others.stored(own, [cast("Row", SimpleNamespace(brought="broker/b2"))], ended=ended)
-    assert [*found, own._obeys_at] == ([5.0, None] if obeyed_at == 5.0 else [obeyed_at])
+    assert [*found, own._obeys_at] == ([5.0, math.inf] if obeyed_at == 5.0 else [obeyed_at])
     assert recalled == stands == [True] * ended, "what the key had said on brokers counts no more"

@@ -78,7 +78,7 @@ def salvaged(remains: Remains, blobs: Any, trust: TrustStore) -> tuple[Salvage, 
         taken.extend(events)
         return 0
 
-    words: Any = SimpleNamespace(fault=lambda *_: None)
+    words: Any = SimpleNamespace(damaged=lambda _: None)
     made = Salvage([remains], "broker/b1", trust, blobs, words=words, take=take, now_ms=lambda: 1000)
     asyncio.run(made.run())
     return made, taken

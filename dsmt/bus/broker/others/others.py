@@ -167,7 +167,7 @@ class Others:
             self._recall()
         noted = self._note(rows)
         if noted and not ended and self._removes_linked():
-            self._obeys_at = self._clock.boottime() + TOGETHER_S
+            self._obeys_at = min(self._obeys_at, self._clock.boottime() + TOGETHER_S)
         elif noted or ended:
             self._obey()
 
