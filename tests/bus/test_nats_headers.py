@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from dsmt.bus.nats.headers import headers_of, row_in_source, size_of
 from dsmt.bus.nats.link import NatsLink, Publication
-from dsmt.bus.nats.streams import last_of_each
+from dsmt.bus.nats.streams import Stored, last_of_each
+from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft, Start
 from tests.bus.realm import reading
 from tests.bus.test_nats_door import Kept, on_nats
@@ -91,3 +95,25 @@ async def test_who_looks_at_what_stands_is_told_no_end_of_it_by_what_somebody_ha
 
     for stream in (k.subjects.history, k.subjects.facts):
         await told(partial(found, stream), f"both in {stream}", 10.0)
+
+
+async def _told_by(headers: dict[str, str]) -> list[Stored]:
+    """What is found on a subject, where a server answers with these headers alone."""
+    inbox: Any = None
+    link: Any = SimpleNamespace(question=lambda *_: "", next_of=_answer(SimpleNamespace(headers=headers, data=b"")))
+    link.listen, link.send, link.deaf = _answer((inbox, inbox)), _answer(None), _answer(None)
+    return await last_of_each(link, "F-test", ["o.>"])
+
+
+def _answer(told: Any) -> Any:
+    async def answer(*_: Any) -> Any:
+        return told
+
+    return answer
+
+
+def test_that_nobody_answers_is_no_message_though_it_names_a_subject() -> None:
+    """A server (2.15) names there what was asked: while one of three was killed each look ended its asker."""
+    with pytest.raises(TransportError, match="answers 503"):
+        asyncio.run(_told_by({"Status": "503", "Description": "", "Nats-Subject": "$JS.API.DIRECT.GET.F-test"}))
+    assert asyncio.run(_told_by({"Status": "204"})) == []

@@ -50,6 +50,8 @@ _LOST: Final = "it was lost with the disks of its servers, perhaps: docs/nats.md
 _LOOK_AGAIN_S: Final = 0.02
 _NS: Final = 1_000_000_000
 _SUBJECT: Final = "Nats-Subject"
+_SEQUENCE: Final = "Nats-Sequence"
+"""Which a server gives to what is stored alone; what says that nobody answers names the subject of the question."""
 
 
 class Head(NamedTuple):
@@ -260,7 +262,7 @@ async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> 
         while True:
             message = await link.next_of(queue)
             headers = message.headers or {}
-            if _SUBJECT in headers:  # what looks like a status there who published it has written
+            if _SEQUENCE in headers:  # what looks like a status there who published it has written
                 found.append(_direct(stream, headers, message.data))
                 continue
             status = headers.get(STATUS)
@@ -304,7 +306,7 @@ def _row(stream: str, headers: Mapping[str, str], sequence: int) -> int:
 
 
 def _direct(stream: str, headers: Mapping[str, str], raw: bytes) -> Stored:
-    sequence = int(headers["Nats-Sequence"])
+    sequence = int(headers[_SEQUENCE])
     row = _row(stream, headers, sequence)
     return Stored(headers[_SUBJECT], row, time_ms(headers["Nats-Time-Stamp"]), raw, 0, sequence)
 
