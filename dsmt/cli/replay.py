@@ -7,7 +7,7 @@ import click
 from dsmt.cli.command import a_file, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
-from dsmt.cli.verify import read_with_trust, told
+from dsmt.cli.verify import read_with_trust, told, trust_option
 from dsmt.controllers.decide import RULESET
 from dsmt.event.phrases import counted, some
 from dsmt.operations.offline.replaying import Replayed, replay_file
@@ -15,14 +15,7 @@ from dsmt.operations.offline.replaying import Replayed, replay_file
 
 @command()
 @click.argument("file", shell_complete=a_file)
-@click.option(
-    "--trust",
-    "trust_file",
-    default=None,
-    metavar="FILE",
-    shell_complete=a_file,
-    help="The file that `dsmt trust export` wrote.",
-)
+@trust_option
 def replay(ctx: CliContext, file: str, trust_file: str | None) -> int:
     """Repeat the decisions of controllers from a history that `dsmt export` wrote, and say what differs.
 

@@ -22,10 +22,7 @@ from dsmt.operations.offline.verifying import HistoryHead, Verified, is_recordin
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.trust.store import TrustStore
 
-
-@command()
-@click.argument("file", shell_complete=a_file)
-@click.option(
+trust_option = click.option(
     "--trust",
     "trust_file",
     default=None,
@@ -33,6 +30,11 @@ from dsmt.trust.store import TrustStore
     shell_complete=a_file,
     help="The file that `dsmt trust export` wrote.",
 )
+
+
+@command()
+@click.argument("file", shell_complete=a_file)
+@trust_option
 def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
     """Check a file of `dsmt export` or `dsmt tail --raw`: signatures, chains, completeness. `-` is standard input."""
     raw, trust = read_with_trust(ctx, file, trust_file)

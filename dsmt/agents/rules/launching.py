@@ -17,7 +17,7 @@ from dsmt.event.records import to_data
 from dsmt.ports.driver import Launch, Mount
 from dsmt.spec.changes import install_key, run_key
 from dsmt.spec.health import HealthSpec
-from dsmt.spec.placeholders import expand, names
+from dsmt.spec.placeholders import NODE_LABEL, expand, names
 from dsmt.spec.records import ComponentSpec, FromFile, ServiceSpec
 from dsmt.spec.templates import templates
 
@@ -91,10 +91,10 @@ def values_of(plan: RunPlan, config: AgentConfig, *, ports: Mapping[str, int], d
     }
     values |= {f"port.{name}": str(number) for name, number in ports.items()}
     values |= {f"label.{key}": value for key, value in plan.labels.items()}
-    values |= {f"node.label.{key}": value for key, value in config.labels.items()}
+    values |= {f"{NODE_LABEL}{key}": value for key, value in config.labels.items()}
     for path, template in templates(to_data(plan.component)):
         for name in names(template):
-            if name.startswith("node.label.") and name not in values:
+            if name.startswith(NODE_LABEL) and name not in values:
                 said = f"{path[0]} names {{{name}}}, and {config.node} has no such label"
                 raise refused(plan.component.driver, said, advice="give <node> that label, or correct the file")
     return values
