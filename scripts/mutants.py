@@ -68,7 +68,7 @@ ROOMS: Final[Mapping[str, Room]] = {
             "tests/controllers/test_repair.py",
         ),
     ),
-    "controllers": Room(("dsmt/controllers/*",), ("tests/controllers",)),
+    "controllers": Room(("dsmt/controllers/*",), _tests("tests/controllers", "many")),
     "bus-rules": Room(("dsmt/bus/rules/*", "dsmt/bus/wire/*"), _tests("tests/bus", "kills", "hostile", "nats")),
     "agents-rules": Room(("dsmt/agents/rules/*",), OF_AGENTS),
     "monitors-rules": Room(("dsmt/monitors/rules/*",), ("tests/monitors",)),
