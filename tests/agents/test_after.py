@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -11,6 +13,7 @@ from dsmt.agents.rules.record import InstanceRecord
 from dsmt.agents.rules.supervision import Again, Finished, Parked, RestartHistory, Verdict
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended
+from dsmt.event.reason import reason
 from dsmt.ports.driver import Handle
 
 OLD, NEW = Goal("i1", "r1", 1, 0), Goal("i2", "r2", 2, 0)
@@ -79,6 +82,27 @@ def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
         ready=False, check="", began_s=9.0, step="", not_before_s=0.0, finished=False, history=RestartHistory(failures=2),
         begun={**full.begun, "r2": 9},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("how", "stays"),
+    [
+        ({"code": 0}, True),
+        ({"code": 3}, True),
+        ({"signal": "SIGKILL"}, True),
+        ({"reason": reason("run.unseen", time="2s")}, True),
+        ({"reason": reason("run.vanished")}, True),
+        ({"reason": reason("install.command", step="install", code="3", time="2s")}, False),
+        ({}, False),
+    ],
+)
+def test_a_program_that_has_ended_stays_so_in_a_new_generation_also_unseen_and_what_never_ran_is_tried(
+    how: dict[str, Any], stays: bool
+) -> None:
+    last = replace(LastExit(code=None, signal=None, at_ms=1, ran_s=2.0, reason=None), **how)
+    ended = replace(RUNS, finished=True, last_exit=last)
+    about: dict[str, Any] = {"epoch": 2, "generation": 7, "revision": 3, "trigger": ("e",)}
+    assert after.obeyed(ended, RestartHistory(), runs=True, **about)["finished"] is stays
 
 
 def begin(record: InstanceRecord, run_key: str, now_ms: int) -> InstanceRecord:

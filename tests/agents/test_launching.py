@@ -11,6 +11,7 @@ from dsmt.agents.rules.container import AgentConfig, dump_config, load_config
 from dsmt.agents.rules.endings import ending, of_error, words
 from dsmt.agents.rules.launching import RunPlan, check_key, environment, launch_of, plan_of, values_of
 from dsmt.errors import FailedError, InputError
+from dsmt.event.reason import failed
 from dsmt.event.slots import SlotKey
 from dsmt.ports.driver import Mount
 from dsmt.ports.processes import Exit
@@ -70,6 +71,12 @@ def test_a_value_may_be_read_from_a_file_on_the_node_and_its_absence_is_told() -
     assert raised.value.code == "start.driver"
     told = of_error(raised.value, "the agent", target="web/app/0", node="n1")
     assert (told.next, told.who) == ("put it there on n1, or correct `env`", "you")
+
+
+def test_what_to_do_about_a_step_that_failed_names_the_instance_whose_logs_tell_more() -> None:
+    for error in (failed("install.cut", step="configure"), FailedError("install.command", "it ended", step="configure")):
+        told = of_error(error, "the agent", target="web/app/0", node="n1")
+        assert (told.message, told.next) == (error.message, "dsmt logs web/app/0 --step configure")
 
 
 def test_a_port_is_kept_while_it_is_free_and_chosen_anew_when_it_is_not() -> None:

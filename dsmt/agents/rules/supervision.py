@@ -162,7 +162,7 @@ class Supervision:
         """The delay after a failure before which there were `before` others."""
         given = self.policy.first_s
         first = given if given is not None else (0.0 if self._was_healthy else GROWTH_FROM_S)
-        if before == 0 or first >= self.policy.cap_s:
+        if before == 0:
             return min(first, self.policy.cap_s)
         exponent = min(before if first > 0 else before - 1, _LARGEST_EXPONENT)
         grown: float = (first or GROWTH_FROM_S) * self.policy.factor**exponent
