@@ -7,7 +7,17 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from msgspec.structs import replace
 
-from dsmt.agents.rules.commands import LONGEST_TTL_MS, REMEMBERED, VERBS, Ask, asked, changes, is_ahead, read_command
+from dsmt.agents.rules.commands import (
+    LONGEST_ID,
+    LONGEST_TTL_MS,
+    REMEMBERED,
+    VERBS,
+    Ask,
+    asked,
+    changes,
+    is_ahead,
+    read_command,
+)
 from dsmt.agents.rules.record import InstanceRecord
 from dsmt.event.codec import seal
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
@@ -99,6 +109,12 @@ def test_a_command_is_read_by_whom_it_is_addressed_to_and_by_all_where_it_names_
     assert read_command(signed(STOP, to=("node/n2", "node/n1")), me) == STOP
     assert read_command(signed(STOP, to=("node/n2",)), me) is None
     assert read_command(signed(STOP, data={"verb": "DANCE"}), me) is None
+
+
+@pytest.mark.parametrize(("characters", "read"), [(LONGEST_ID, True), (LONGEST_ID + 1, False)])
+def test_a_command_whose_id_is_too_long_to_stand_in_each_status_is_none(characters: int, read: bool) -> None:
+    command = replace(STOP, id="c" * characters)
+    assert read_command(signed(command), ()) == (command if read else None)
 
 
 def test_only_so_many_commands_are_remembered() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.bus.rules.follower import Closing, MissingPart
 from dsmt.bus.rules.ordered import Ordered
-from dsmt.ports.bus import Arrived, Bookmark, Cursor, Delivery, Notice
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Notice
 from tests.bus.test_reader import chain
 
 Place = tuple[str, int, int]
@@ -121,3 +122,41 @@ def test_whatever_comes_each_event_is_delivered_once_and_each_gap_is_told_and_cl
         behind = {(*line, number) for number in range(numbers[0], max(numbers) + 1)}
         assert behind <= {*delivered, *closed}, "of what is behind the baseline nothing is missing without a word"
     assert [one.token for one in reader.out if isinstance(one, Bookmark)] == [*range(1, reader.tokens + 1)]
+
+
+def mark(row: int, token: int | None = None, *, whole: bool = True) -> Bookmark:
+    return Bookmark(Cursor("s", row, row), whole=whole, token=token)
+
+
+COMPLETE = Complete(Cursor("s", 0, 0), whole=True)
+
+
+@pytest.mark.parametrize(
+    ("came", "waited"),
+    [
+        ([mark(1)], [mark(1)]),
+        ([mark(1), mark(2, whole=False), mark(3)], [mark(3)]),
+        ([mark(1, 5), mark(2), mark(3, whole=False)], [mark(3, 5, whole=False)]),
+        ([mark(1), mark(2, 5)], [mark(2, 5)]),
+        ([mark(1, 5), mark(2, 6)], [mark(1, 5), mark(2, 6)]),
+        ([COMPLETE, mark(1), mark(2)], [COMPLETE, mark(2)]),
+        ([mark(1), COMPLETE], [mark(1), COMPLETE]),
+    ],
+)
+def test_marks_wait_for_what_is_held_back_and_the_last_stands_for_those_before_it_with_their_token(
+    came: list[Complete | Bookmark], waited: list[Delivery]
+) -> None:
+    first, _, third = chain(3)
+    ordered = Ordered(follows=True)
+    assert [*ordered.event(first, 0.0), *ordered.mark(came[0])] == [first, came[0]], "nothing is held back"
+    assert ordered.event(third, 0.0) == []
+    assert [one for each in came for one in ordered.mark(each)] == []
+    assert ordered.deadline is not None
+    told = ordered.timer(ordered.deadline)
+    assert told[-len(waited) - 1 :] == [third, *waited]
+
+
+def test_what_came_only_because_it_is_addressed_here_is_delivered_once_by_its_id() -> None:
+    ordered = Ordered(follows=True)
+    one, two, *_ = chain(2)
+    assert [ordered.mail(each) for each in (one, two, one)] == [[one], [two], []]
