@@ -6,6 +6,7 @@ from dsmt.event.phrases import (
     another_certificate,
     another_key,
     counted,
+    cut,
     in_retrospect,
     person,
     quoted,
@@ -121,3 +122,10 @@ def test_how_long_a_silence_was_when_it_was_judged_is_told_in_the_past() -> None
 def test_things_are_counted_in_words() -> None:
     assert [counted(number, "node") for number in (0, 1, 2)] == ["0 nodes", "1 node", "2 nodes"]
     assert [counted(number, "process") for number in (1, 2)] == ["1 process", "2 processes"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("", ""), ("1234567", "1234567"), ("12345678", "1234..."), (99 * "x", "xxxx...")]
+)
+def test_a_text_that_is_cut_is_no_longer_than_it_may_be_and_shows_it(text: str, told: str) -> None:
+    assert cut(text, 7) == told

@@ -7,7 +7,7 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.payload import _is_plain
-from dsmt.event.reason import REASONS, Who, failed, reason
+from dsmt.event.reason import REASONS, Who, failed, happened, reason
 from dsmt.event.records import to_data
 
 WHO_ACTS = {
@@ -131,3 +131,10 @@ def test_an_error_of_a_reason_says_what_is_to_be_done_about_it_unless_more_is_kn
     error, advised = (failed("node.clock", advice=advice, node="n1", offset="9 s") for advice in ("", "set it"))
     assert (error.code, error.message, error.next) == ("node.clock", told.message, "fix time there")
     assert (error.fields, advised.next) == ({"node": "n1", "offset": "9 s"}, "set it")
+
+
+def test_what_has_happened_is_told_without_the_try_that_was_announced_where_there_is_none_any_more() -> None:
+    told = reason("run.flapping", n=3, time="9 s", last="exited; code 1", pause="10 m", cause="its revision")
+    assert happened(told) == "failed 3 times in 9 s, the last time: exited; code 1"
+    once = reason("run.exited", exit_code=1, time="2 s")
+    assert happened(once) == once.message

@@ -9,6 +9,7 @@ from dsmt.event.registry import (
     TOPICS,
     as_pattern,
     can_match,
+    is_evidence,
     is_fact,
     lookup,
     owner_of,
@@ -209,3 +210,17 @@ EVERY_ROW = [as_pattern(row.template, {}) for row in TOPICS]
 )
 def test_patterns_take_everything_that_take_each_topic_of_each_row(patterns, everything):
     assert take_everything(patterns) is everything
+
+
+@pytest.mark.parametrize(
+    ("topic", "evidence"),
+    [
+        ("controller/c1/decision", True),
+        ("node/n1/heartbeat", False),
+        ("node/n1/verdict", False),
+        ("user/a", False),
+        ("no/such", False),
+    ],
+)
+def test_evidence_are_signals_whose_row_keeps_them_as_that_and_no_facts(topic: str, evidence: bool) -> None:
+    assert is_evidence(topic) == evidence

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsmt.errors import InputError
-from dsmt.event.topic import check_pattern, covers, is_level, is_topic, matches
+from dsmt.event.topic import check_pattern, covers, is_level, is_topic, level_of, matches
 
 levels = st.sampled_from(["a", "b", "c.d"])
 topics = st.lists(levels, min_size=1, max_size=5).map("/".join)
@@ -116,3 +116,15 @@ def test_a_pattern_has_at_most_512_bytes():
 def test_a_subtree_is_below_its_pattern_and_not_the_pattern_itself():
     assert not matches("service/web/", "service/web/")
     assert not matches("service/web/", "service/web")
+
+
+@pytest.mark.parametrize(
+    ("host", "level"),
+    [
+        ("web-1", "web-1"), ("Web_1.example.org", "web_1"), ("köln", "k-ln"), ("-a b-", "a-b"), ("...", ""), ("", ""),
+        (63 * "h", 63 * "h"), (64 * "h", 63 * "h"),
+    ],
+)  # fmt: skip
+def test_a_host_s_name_without_its_domain_is_a_level_where_anything_of_it_can_be_one(host: str, level: str) -> None:
+    assert level_of(host) == level
+    assert is_level(level) == bool(level)
