@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.record import InstanceRecord
+from dsmt.agents.rules.record import InstanceRecord, Written
 from dsmt.agents.rules.supervision import Again, Finished, Parked, RestartHistory, Verdict
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended
@@ -26,14 +26,23 @@ RUNS = replace(
 
 
 def test_what_was_let_go_and_is_taken_back_is_written_as_it_was_also_its_driver() -> None:
-    ready = replace(RUNS, started=True, ready=True, check="c", ports={"http": 20001})
-    both = replace(ready, **after.handed_over(ready, OLD, handle=HANDLE, began=5.0))
+    ready = replace(
+        RUNS, started=True, ready=True, check="c", ports={"http": 20001}, restarts=2, run_restart=3,
+        history=RestartHistory(failures=2), writes=Written(revision=1),
+    )  # fmt: skip
+    both = replace(ready, **after.handed_over(ready, ready.goal, handle=HANDLE, began=5.0))
     assert (both.process, both.started, both.ready) == (None, False, False)
-    both = replace(both, ports={"http": 20002}, configured="r2")
+    both = replace(both, ports={"http": 20002}, configured="r2", restarts=5)
     about = {"handle": OTHER, "driver": "podman", "began": 9.0, "history": RestartHistory(), "now_ms": 9}
     both = replace(both, **after.started(both, NEW, **about))
     back = replace(both, **after.taken_back(both, both.outgoing, check="c"))  # type: ignore[arg-type]
     assert back == replace(ready, begun={"r1": 5, "r2": 9})
+
+
+def test_what_runs_writes_for_another_revision_from_now_on_also_where_it_is_not_known_where_that_stands() -> None:
+    writes = Written(revision=1, beside=True, places={"stdout": (0, 7, None)})
+    assert after.writes_on(replace(RUNS, writes=writes), 2) == {"writes": replace(writes, revision=2)}
+    assert after.writes_on(replace(RUNS, writes=None), 2) == {"writes": None}
 
 
 def test_an_installation_that_is_begun_anew_does_not_count_until_its_end() -> None:

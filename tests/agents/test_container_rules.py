@@ -194,8 +194,8 @@ def test_the_end_of_a_run_is_kept_with_its_signal_s_name_and_how_long_it_ran():
     assert last_exit(Exit(code=None, signal=9), 1.23456, why, 7) == LastExit(
         code=None, signal="SIGKILL", at_ms=7, ran_s=1.235, reason=why
     )
-    assert last_exit(Exit(code=3, signal=None), -1.0, None, 7) == LastExit(
-        code=3, signal=None, at_ms=7, ran_s=0.0, reason=None
+    assert last_exit(Exit(code=3, signal=None), -1.0, None, 7, restart=4) == LastExit(
+        code=3, signal=None, at_ms=7, ran_s=0.0, reason=None, restart=4
     )
     assert (signal_name(15), signal_name(63)) == ("SIGTERM", "signal 63")
 
