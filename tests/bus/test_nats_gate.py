@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nats.errors import StaleConnectionError
@@ -18,9 +17,8 @@ from dsmt.bus.nats.streams import head
 from dsmt.bus.rules import presence
 from dsmt.bus.rules.nats_sessions import how_of
 from dsmt.bus.rules.session_words import STATS_S
-from dsmt.bus.wire.frames import PROTOCOL, Hello
-from dsmt.bus.wire.nats_tokens import certificates_token, connection_name, read_connection_name
-from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
+from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft, Start
 from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity, root_issued
@@ -283,20 +281,6 @@ async def test_a_gate_that_begins_anew_goes_on_with_who_is_there_and_finds_who_h
 )
 def test_a_close_is_evidence_only_where_the_peer_did_it(reason: str, how: str) -> None:
     assert how_of(reason) == how
-
-
-@pytest.mark.parametrize("address", ["", "127.0.0.1", "[::1]:5 %"])
-@pytest.mark.parametrize("reads", [False, True])
-def test_a_connection_is_called_what_its_hello_says(address: str, reads: bool) -> None:
-    hello = Hello(PROTOCOL, "lab", "agent/n1/web/app/0", 17, False, 4711, 99, "0.1.0+x y", address, reads)
-    name = connection_name(hello.name, About(99, hello.version, address), 4711, 17, reads=reads)
-    assert read_connection_name(name, "lab") == hello
-
-
-@pytest.mark.parametrize("name", ["", "operator/alice", "a 1 2 3 v a", "a -1 2 3 v a says", "a 1 2 ³ v a says", "x" * 99])
-def test_a_connection_that_no_source_of_dsmt_made_is_told_apart(name: Any) -> None:
-    with pytest.raises(UnusableEventError):
-        read_connection_name(name, "lab")
 
 
 def test_nobody_but_brokers_is_let_in_before_the_gate_asks_for_those_who_may_not_read_everything(
