@@ -73,12 +73,15 @@ ROOMS: Final[Mapping[str, Room]] = {
         ),
     ),
     "controllers": Room(("dsmt/controllers/*",), _tests("tests/controllers", "many")),
-    "bus-rules": Room(("dsmt/bus/rules/*", "dsmt/bus/wire/*"), _tests("tests/bus")),
+    "bus-rules": Room(("dsmt/bus/rules/[!n]*", "dsmt/bus/rules/nats_[!c]*", "dsmt/bus/wire/*"), _tests("tests/bus")),
     "agents-rules": Room(("dsmt/agents/rules/*",), OF_AGENTS),
     "monitors-rules": Room(("dsmt/monitors/rules/*",), ("tests/monitors",)),
     "words": Room(("dsmt/operations/words/*",), ("tests/operations", "tests/cli")),
     "bus": Room(
-        tuple(f"dsmt/bus/{room}/*" for room in ("broker", "broker/others", "client", "store", "zeromq", "memory", "nats")),
+        (
+            *(f"dsmt/bus/{room}/*" for room in ("broker", "broker/others", "client", "store", "zeromq", "memory", "nats")),
+            "dsmt/bus/rules/nats_config.py",  # whether it is right a server says
+        ),
         _tests("tests/bus", "kills", "hostile"),
         80,
         real=True,
