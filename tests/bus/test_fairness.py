@@ -111,6 +111,7 @@ def test_a_message_costs_a_unit_for_each_part_and_for_its_bytes_and_a_run_twice_
         ((PUBLISH, b"1"), [1]),
         ((PUBLISH, b"1", b"2"), [2]),
         ((PUBLISH, b"1", b"2", b"3"), [2, 1]),
+        ((PUBLISH, bytes(2 * UNIT_BYTES), bytes(2 * UNIT_BYTES)), [1, 1]),
         ((PUBLISH, bytes(2 * UNIT_BYTES), b"2", b"3"), [1, 2]),
         ((PUBLISH, b"1", bytes(2 * UNIT_BYTES), b"3"), [1, 1, 1]),
         ((PUBLISH, *[b"e"] * MAX_PARTS), [2] * (MAX_PARTS // 2)),

@@ -9,11 +9,20 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.bus.wire.frames import PROTOCOL, Hello
-from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello, check_valid, out_of_time, statement
+from dsmt.bus.wire.handshake import (
+    MAX_CHAIN,
+    check_attach,
+    check_hello,
+    check_valid,
+    is_valid,
+    out_of_time,
+    revoked,
+    statement,
+)
 from dsmt.errors import RefusedError
 from dsmt.event.burst import assemble
 from dsmt.event.codec import protected_header, sig_structure
-from dsmt.event.phrases import another_certificate
+from dsmt.event.phrases import another_certificate, another_name
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.keys import SecretKey, link_key
@@ -198,3 +207,44 @@ def test_a_certificate_that_ended_since_the_hello_or_was_revoked_is_refused_at_a
     assert refusal(good, Session(), trust=trust) == "trust.revoked"
     with pytest.raises(RefusedError, match="dsmt cert rotate node/n1"):
         check_valid(trust, NODE.certificate, NOW_S * 1000)
+
+
+AGAIN = named(4, "node/n1")
+"""Another key of that name."""
+
+
+def revokes(*keys: SecretKey) -> TrustStore:
+    """Who knows both keys, and that some are revoked."""
+    trust, ended = store(), {key.key_id for key in keys}
+    trust.add_all((*raws(NODE), *raws(AGAIN)))
+    trust.is_revoked = lambda key_id, _name: key_id in ended  # type: ignore[method-assign]
+    return trust
+
+
+@pytest.mark.parametrize(
+    ("ended", "now_s", "valid"),
+    [
+        ((), FROM, True),
+        ((), FROM - 1, False),
+        ((), TO + 1, False),
+        ((NODE.key,), FROM, False),
+        ((NODE.key,), TO + 1, False),
+        ((AGAIN.key,), FROM, True),
+    ],
+)
+def test_a_certificate_is_valid_where_its_key_is_not_revoked_and_its_time_has_come_and_not_passed(
+    ended: tuple[SecretKey, ...], now_s: int, valid: bool
+) -> None:
+    assert is_valid(revokes(*ended), NODE.certificate, now_s * 1000) is valid
+
+
+@pytest.mark.parametrize("name", ["node/n1", "monitor/n1", "agent/n1/web/app/0"])
+@pytest.mark.parametrize(("ended", "now_s", "another"), [((), FROM, True), ((AGAIN.key,), FROM, False), ((), TO + 1, False)])
+def test_who_is_of_a_node_whose_name_has_another_key_by_now_is_told_that_it_is_out_for_good(
+    name: str, ended: tuple[SecretKey, ...], now_s: int, another: bool
+) -> None:
+    said = revoked(revokes(NODE.key, *ended), name, now_s * 1000)
+    assert said.code == "trust.revoked"
+    assert said.next == (another_name("node/n1") if another else another_certificate(name))
+    other = revoked(revokes(NODE.key), "operator/n1", FROM * 1000)
+    assert other.next == another_certificate("operator/n1"), "no machine has that name"

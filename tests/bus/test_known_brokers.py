@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.rules.brokers import known, leaves
+from dsmt.bus.rules.brokers import BrokerWords, known, leaves
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import seal
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.ports.realm import BrokerAddress
-from dsmt.trust.keys import key_id_of
-from tests.controllers.signing import signed
+from dsmt.trust.identity import root_issued
+from dsmt.trust.keys import SecretKey, key_id_of
+from dsmt.trust.store import Realm, TrustStore
+from tests.controllers.signing import START_MS, signed
 
 
 class Keys:
@@ -96,3 +100,18 @@ def test_leaves_are_those_of_which_the_newest_word_says_so() -> None:
 )
 def test_where_all_that_are_no_leaves_were_removed_none_of_them_was(besides: list[SignedEvent], found: list[str]) -> None:
     assert names(known([], [word("b1", removed=True), word("b2", removed=True), *besides], Keys())) == found
+
+
+def test_what_one_process_has_kept_of_brokers_the_next_one_knows_with_what_proves_it() -> None:
+    root = SecretKey(bytes(32))
+    alice = root_issued("operator/alice", root, key=SecretKey(b"a" * 32), now_s=START_MS // 1000, serial=bytes(16))
+    first, then = (BrokerWords((), TrustStore(Realm(name="lab", roots=(root.public,)))) for _ in range(2))
+    first._trust.add_all([one.raw for one in alice.chain])
+    for said in (word("b1"), word("b2", removed=True)):
+        assert first.take(seal([said.event], alice.key)[0])
+    then.recall(first.kept())
+    assert (then.present, then.removed) == (first.present, first.removed)
+    assert names(then.all) == ["b1.said:4000"]
+    for damaged in (b"", b"\x01", first.kept()[:-1]):
+        with pytest.raises(UnusableEventError, match="what was kept is none"):
+            then.recall(damaged)

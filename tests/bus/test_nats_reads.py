@@ -157,6 +157,18 @@ def test_what_is_no_question_of_ours_is_refused(asked: str, body: Any) -> None:
             passed_on(SUBJECTS, Question(AGENT, ("/",), f"STREAM.MSG.GET.{HISTORY}"), bad)
 
 
+@pytest.mark.parametrize(
+    ("asked", "body"),
+    [
+        ("STREAM.MSG.GET", {"last_by_subj": OWN}),
+        ("STREAM.MSG.GET", {"seq": 7, "next_by_subj": OWN}),
+        ("DIRECT.GET", {"multi_last": [OWN, OWN], "batch": 9}),
+    ],
+)
+def test_what_is_looked_up_within_a_grant_is_passed_on(asked: str, body: Any) -> None:
+    assert json.loads(ask(f"{asked}.{HISTORY}", body)) == body
+
+
 def test_a_question_is_passed_on_as_it_was_understood() -> None:
     twice = f'{{"last_by_subj": ">", "last_by_subj": "{OWN}"}}'.encode()
     passed = passed_on(SUBJECTS, Question(AGENT, read_patterns(AGENT), f"STREAM.MSG.GET.{HISTORY}"), twice)

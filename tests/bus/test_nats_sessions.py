@@ -197,6 +197,17 @@ def test_a_number_that_is_told_is_bounded_and_above_those_before(numbers: list[i
     assert [state for _, state, _ in gate.said.all] == ["open", "closed"] * len(numbers)
 
 
+@pytest.mark.parametrize(("claimed", "told"), [(1, 1), (NOW_MS, NOW_MS), (2**62, NOW_MS + 10_000)])
+def test_an_incarnation_that_is_told_is_the_one_that_is_claimed_and_no_further_ahead_than_one_may_be(
+    claimed: int, told: int
+) -> None:
+    gate = Gate()
+    gate.open("node/n1", 1, 0.0, incarnation=claimed)
+    record = gate.sessions._words.presence.record_of("node/n1")
+    assert record is not None
+    assert record.incarnation == told
+
+
 def test_a_connection_that_is_listed_again_is_told_once() -> None:
     gate = Gate()
     for now in (1.0, 2.0):
@@ -251,9 +262,11 @@ def test_what_only_a_gate_may_do_no_other_certificate_grants() -> None:
         return permissions(identity.certificate, subjects)
 
     gates = {"$JS.API.>", subjects.asked_all, subjects.everything, subjects.answers}
-    for role in ("node/n1", "controller/c1", "operator/alice", "issuer/c1"):
+    for role in ("node/n1", "monitor/n1", "controller/c1", "operator/alice", "issuer/c1"):
         told = granted(role)
         assert not gates & {*told["publish"]["allow"], *told["subscribe"]["allow"]}
+        asks = [one for one in told["publish"]["allow"] if one.startswith("$JS.API.STREAM.MSG.GET.")]
+        assert len(asks) == (0 if role == "monitor/n1" else 3), "who may not read everything asks through a gate"
     told = granted("broker/b1")
     assert gates <= {*told["publish"]["allow"], *told["subscribe"]["allow"]}
 

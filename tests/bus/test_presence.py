@@ -273,3 +273,17 @@ def test_a_source_is_said_to_be_what_it_was_last_heard_to_be(script):
         assert said in (None, "open", "silent", "closed")
         if what == "open" or (what == "heard" and said not in (None, "closed")):
             assert said == "open"
+
+
+def test_who_was_kept_out_before_the_broker_ended_is_so_until_its_key_is_revoked_and_nothing_of_it_is_said_then():
+    record = Session(attachment=7, state="closed", how="local", since_ms=5, incarnation=3, pid=1, version="v", address="a")
+    kept_out = replace(record, kept_out="07aa", kept_out_issued=4, leaf=False, instead_of="broker/b2")
+    presence = Presence(0.0)
+    assert presence.restore("operator/a", kept_out, 0.0, 100_000) is None
+    assert presence.record_of("operator/a") == replace(record, kept_out="07aa", kept_out_issued=4)
+    assert [presence.contested("operator/a", issued) for issued in (4, 5)] == [True, False]
+    asked = []
+    assert presence.settle(lambda key, name: bool(asked.append((key, name)))) == []
+    assert asked == [(b"\x07\xaa", "operator/a")]
+    assert presence.settle(lambda _key, _name: True) == [("operator/a", record)]
+    assert not presence.contested("operator/a", 0)

@@ -278,6 +278,25 @@ def test_who_is_behind_is_who_has_not_everything_and_has_credit() -> None:
     assert (router.behind(), broke.credit, one.live) == ([broke, one], 10, False)
 
 
+def test_who_folds_reads_on_from_what_stands_again_where_it_could_not_be_told() -> None:
+    router = Router()
+    near, far = (interest(object(), 1, "user/", conflate=True, signals=False, after=after, live=True) for after in (3, 9))
+    reads, whole = interest(object(), 1, "user/", after=9, live=True), Snapshot([("user/a", "user0")], 7)
+    begins = interest(object(), 1, "user/", conflate=True, signals=False, name="node/n1", after=9, snapshot=whole)
+    for made in (near, far, reads, begins):
+        router.add(made)
+        router.set_live(made, live=True)
+    again = [Row(number, 0, "user/a", (), True, b"k", b"") for number in (8, 5)]
+    assert router.elected(again, now_ms=100) == [near, far, begins]
+    for made in (near, far, begins):
+        router.go_back(made)
+    assert [(one.after, one.live) for one in (near, far, reads, begins)] == [(3, False), (4, False), (9, True), (4, False)]
+    assert begins.snapshot == Snapshot([("user/", "user0")], 0), "what it had read of the facts does not count"
+    assert router.behind() == [near, far, begins]
+    assert [router.place(9, at_ms, goes_back=True) for at_ms in (100, 101)] == [4, 9]
+    assert router.place(9, 100, goes_back=False) == 9
+
+
 def test_retained_facts_are_read_range_by_range_and_then_what_is_addressed_to_the_reader() -> None:
     def row(number: int, topic: str) -> Row:
         return Row(number, 0, topic, (), True, b"k", b"")

@@ -91,3 +91,19 @@ def test_an_nkey_is_what_the_nkeys_package_makes_of_the_same_key() -> None:
 def test_what_a_server_has_a_client_sign_begins_no_signed_statement() -> None:
     with pytest.raises(UnicodeDecodeError):
         sig_structure(b"\xa0", b"content")[:1].decode()
+
+
+def test_what_is_asked_through_a_gate_is_where_gates_hear_it() -> None:
+    asked = f"{SUBJECTS.asking('node/n1', ['node/n1/', 'service/+/spec'])}.STREAM.INFO.H-lab"
+    assert takes(SUBJECTS.questions, asked)
+    assert SUBJECTS.question(asked) == ("node/n1", ("node/n1/", "service/+/spec"), "STREAM.INFO.H-lab")
+
+
+def test_the_pieces_of_a_blob_are_those_of_one_who_has_put_it_or_of_all() -> None:
+    digest = bytes(range(32))
+    pieces = [SUBJECTS.piece(sayer, digest, "0") for sayer in ("operator/alice", "operator/bob")]
+    other = SUBJECTS.piece("operator/alice", bytes(32), "0")
+    assert [takes(SUBJECTS.blob(digest, "operator/alice"), one) for one in (*pieces, other)] == [True, False, False]
+    assert [takes(SUBJECTS.blob(digest), one) for one in (*pieces, other)] == [True, True, False]
+    assert [SUBJECTS.putter(one) for one in pieces] == ["operator/alice", "operator/bob"]
+    assert {SUBJECTS.digest(one) for one in pieces} == {digest}
