@@ -122,7 +122,7 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     "logs": Entry("dsmt.cli.logs:logs", "show what instances have written to stdout and stderr"),
     "why": Entry("dsmt.cli.why:why", "show the chain of events that led to the present state"),
     "why-not": Entry("dsmt.cli.why:why_not", "show why nodes do not take an instance"),
-    "export": Entry("dsmt.cli.export:export", "write the whole history to a file that proves itself complete"),
+    "export": Entry("dsmt.cli.export:export", "write the history, whole or from a time on, to a file that proves itself"),
     "verify": Entry("dsmt.cli.verify:verify", "check a history or a recorded stream offline"),
     "replay": Entry("dsmt.cli.replay:replay", "repeat the decisions of controllers from a history, and compare"),
     "cert": Group(

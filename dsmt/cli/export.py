@@ -19,6 +19,7 @@ from dsmt.operations.offline.history import BEGINS, Exported, is_history
 from dsmt.operations.offline.history import export as write_history
 from dsmt.operations.read.patience import patience
 from dsmt.operations.words.patterns import some_topic
+from dsmt.operations.words.times import beginning
 
 READ_S = 3600.0
 
@@ -26,10 +27,17 @@ READ_S = 3600.0
 @command()
 @click.argument("file", shell_complete=a_file)
 @click.argument("topics", nargs=-1)
-def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
+@click.option(
+    "--since",
+    default=None,
+    metavar="TIME",
+    help="Only what the broker has stored since: 10m (ago), 14:05, an RFC 3339 time or an event id.",
+)
+def export(ctx: CliContext, file: str, topics: tuple[str, ...], since: str | None) -> None:
     """Write a broker's whole history to FILE, with the proof that nothing is missing; with TOPICS, only of these.
 
-    `dsmt verify FILE` notices each event that is removed, added, changed or moved in it.
+    `dsmt verify FILE` notices each event that is removed, added, changed or moved in it. With `--since` that holds from
+    then on, and of what was before only hashes are there; `dsmt replay` lacks the facts of before.
     """
     path, home = Path(file), ctx.home()
     topics = tuple(map(some_topic, topics))
@@ -41,7 +49,10 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
         async with patience("the whole history", READ_S):
             with beside.open("wb") as written:
                 where = str(path.parent)  # a full /tmp would be told of FILE
-                exported = await write_history(connection.bus, connection.trust, written.write, topics, beside=where)
+                begin = None if since is None else beginning(since, connection.bus.now_ms())
+                exported = await write_history(
+                    connection.bus, connection.trust, written.write, topics, since=begin, beside=where
+                )
         exporting.keep(home, connection.trust)
         return exported
 
@@ -62,6 +73,8 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
     print(
         f"{file}: {counted(done.rows, 'event')} of {counted(done.head, 'row')} that {done.broker} has stored, {size} bytes"
     )
+    if done.before:
+        print(f"it begins behind row {done.before}: of what was before nothing is claimed")
     print(f"check it with dsmt verify {shlex.quote(file)}")
 
 

@@ -43,6 +43,9 @@ def _show(file: str, done: Replayed) -> None:
     )
     if not done.verified:
         print("NOT VERIFIED: these results prove nothing; dsmt verify says what is wrong with the file")
+    if done.before and done.incomplete:
+        said = f"the file begins behind row {done.before}: what was decided from facts before that cannot be decided again"
+        print(f"{said}; dsmt export FILE without --since writes them, too")
     counts = [
         (done.same, "the same"),
         (done.different, "different"),

@@ -26,13 +26,11 @@ from dsmt.operations.read.tailing import CAUGHT_UP, Item, TailQuery
 from dsmt.operations.read.tailing import tail as follow_events
 from dsmt.operations.words.event_objects import event_object, notice_object
 from dsmt.operations.words.expression import compiled
-from dsmt.operations.words.times import moment, zone
+from dsmt.operations.words.times import beginning, moment, zone
 from dsmt.ports.bus import Arrived, Notice
 from dsmt.spec.mistakes import nearest
 
 NOTICES: Final = "dsmt.notice."
-AHEAD_MS: Final = 60_000
-"""How far this machine's clock may be ahead of realm time, when a time is typed."""
 
 
 @command(context_settings={"ignore_unknown_options": False})
@@ -126,12 +124,10 @@ def _unknown(wanted: str) -> str:
 
 
 def _timed(named: TailQuery, since: str | None, until: str | None, now_ms: int) -> TailQuery:
-    begin = None if since is None else moment(since, now_ms)
+    begin = None if since is None else beginning(since, now_ms)
     end = None if until is None else moment(until, now_ms)
     if isinstance(end, EventId):
         raise InputError("time.form", "--until takes a time, not an event", next="write the time of the event")
-    if isinstance(begin, int) and begin > now_ms + AHEAD_MS:
-        raise InputError("time.order", f"--since {since} is still to come", next="leave it out to follow what comes")
     if isinstance(begin, int) and end is not None and end < begin:
         raise InputError("time.order", f"--until {until} is before --since {since}", next="turn them round")
     return replace(named, since=begin, until_ms=end, follow=named.follow and (end is None or end > now_ms))

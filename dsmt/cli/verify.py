@@ -130,6 +130,9 @@ def _show(file: str, found: Verified) -> None:
 
 def _show_history(history: HistoryHead) -> None:
     print(f"the history of {history.broker}: {counted(history.rows, 'row')}, signed {history.signed_at}")
+    if history.before:
+        began = f"row {history.before + 1}" if history.begins is None else f"row {history.before + 1}, of {history.begins}"
+        print(f"  it begins with {began}: of the {counted(history.before, 'row')} before it nothing is claimed")
     for number, what in (
         (history.trimmed, "trimmed, as the broker says"),
         (history.left_out, f"left out, the file's writer says: of topics other than {', '.join(history.wanted)}"),

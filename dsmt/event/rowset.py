@@ -42,6 +42,9 @@ class RowSet:
     def __or__(self, other: RowSet) -> RowSet:
         return RowSet((*self.runs, *other.runs))
 
+    def __sub__(self, other: RowSet) -> RowSet:
+        return RowSet(_difference(self.runs, other.runs))
+
     def within(self, first: int, last: int) -> int:
         """How many of its rows lie between two, both included."""
         return max(0, self._upto(last) - self._upto(first - 1))
@@ -141,3 +144,19 @@ def _runs(plain: bytes) -> list[Run]:
             raise UnusableEventError("event.schema", "a set of rows goes beyond every store")
         runs.append((first, before))
     return runs
+
+
+def _difference(runs: tuple[Run, ...], others: tuple[Run, ...]) -> Iterator[Run]:
+    at = 0
+    for first, last in runs:
+        low = first
+        while at < len(others) and others[at][1] < low:
+            at += 1
+        place = at
+        while place < len(others) and others[place][0] <= last:
+            if others[place][0] > low:
+                yield low, others[place][0] - 1
+            low = max(low, others[place][1] + 1)
+            place += 1
+        if low <= last:
+            yield low, last

@@ -95,6 +95,14 @@ class RowTree:
         self._peaks.append((level, hashed))
 
     @property
+    def peaks(self) -> list[Node]:
+        """The fewest nodes that stand over all of its rows, in their order."""
+        nodes: list[Node] = []
+        for level, hashed in self._peaks:
+            nodes.append(Node(nodes[-1].last + 1 if nodes else 1, level, hashed))
+        return nodes
+
+    @property
     def head(self) -> bytes:
         """Rule 3."""
         return sha256(b"\x02" + self.rows.to_bytes(8, "big") + b"".join(hashed for _, hashed in self._peaks)).digest()

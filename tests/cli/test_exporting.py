@@ -28,7 +28,9 @@ def test_an_export_that_fails_leaves_the_file_before_it_and_nothing_beside_it(
 
         return asyncio.run(work(Connection()))  # type: ignore[arg-type]
 
-    async def half(_bus: object, _trust: object, write: Callable[[bytes], object], _topics: object, *, beside: str) -> None:
+    async def half(
+        _bus: object, _trust: object, write: Callable[[bytes], object], _topics: object, *, since: None, beside: str
+    ) -> None:
         assert beside == str(tmp_path), "what waits to be written takes no room elsewhere"
         write(b"half of it")
         raise FailedError("history.moving", "the store was trimmed while it was read", next="export it again")

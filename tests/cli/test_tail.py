@@ -12,10 +12,10 @@ from typing import Any, cast
 import pytest
 
 from dsmt.cli import stream
-from dsmt.cli.stream import AHEAD_MS, _Printer, _timed
+from dsmt.cli.stream import _Printer, _timed
 from dsmt.errors import InputError
 from dsmt.operations.read.tailing import TailQuery
-from dsmt.operations.words.times import rfc3339
+from dsmt.operations.words.times import AHEAD_MS, rfc3339
 from dsmt.ports.bus import Arrived, Notice
 from tests.cli.in_process import Run
 

@@ -133,6 +133,8 @@ LINES: list[tuple[list[str], int, str]] = [
     (["tail", "--since", "25:99"], WRONG, "is not a time"),
     (["tail", "--until", "x"], WRONG, "is not a time"),
     (["tail", "--since", "2999-01-01T00:00:00Z"], WRONG, "--since 2999-01-01T00:00:00Z is still to come. Next: leave it out"),
+    (["export", "x", "--since", "yesterday"], WRONG, "'yesterday' is not a time. Next: write 10m, 14:05"),
+    (["export", "x", "--since", "2999-01-01T00:00:00Z"], WRONG, "--since 2999-01-01T00:00:00Z is still to come"),
     (["tail", "--since", "1m", "--until", "1h"], WRONG, "--until 1h is before --since 1m. Next: turn them round"),
     (["tail", "--raw", "--json"], WRONG, "--raw and --json cannot be combined"),
     (["tail", "--where", ""], WRONG, "cannot be read as an expression"),

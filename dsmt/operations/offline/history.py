@@ -6,9 +6,13 @@ Rule 1: it is a CBOR sequence (RFC 8742) of arrays, each in its deterministic en
     `R` a row: number, time of arrival (realm ms), the signed event; in the order of their numbers;
     `N` a node in the place of rows that are not here: first row, level, hash (`event.rowtree`);
     `L` rows that the store has lost: first, last;
+    `F` here it begins, where a history from a time on was wanted: what stands before are no rows; once at most;
     `E` the broker's stats with the signed head over all rows up to here; last, once.
 Rule 2: nothing in it is trusted: certificates count as far as the realm's root that the reader knows vouches for them.
-Rule 3: what is left out (trimmed, or not wanted) leaves its hash: trim records and signed heads are always taken along.
+Rule 3: what is left out (trimmed, or not wanted) leaves its hash: trim records and signed heads are always taken along, but
+    for those before `F`.
+Rule 4: from a time on is from the first row on that arrived then, from an event on from the row of that event on. So how
+    much is not claimed is a number of rows, which the tree proves, and nobody's clock.
 """
 
 from __future__ import annotations
@@ -22,13 +26,13 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-from dsmt.errors import FailedError, UnusableEventError
+from dsmt.errors import FailedError, NotFoundError, UnusableEventError
 from dsmt.event.codec import decode
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.phrases import another_certificate
 from dsmt.event.records import from_data
-from dsmt.event.rowtree import row_hash
+from dsmt.event.rowtree import RowTree, row_hash
 from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.items import items
 from dsmt.operations.words.telling import Tell, silent
@@ -46,6 +50,10 @@ ALWAYS: Final = ("broker/+/trimmed", "broker/+/stats")
 """What is taken along whatever is wanted: by it the rest is judged."""
 
 
+Since = int | EventId | None
+"""A realm time in ms, an event, or the beginning."""
+
+
 class Item(NamedTuple):
     """One item: its letter and what follows."""
 
@@ -59,6 +67,7 @@ _SHAPES: Final[dict[str, tuple[type, ...]]] = {
     "R": (int, int, bytes),
     "N": (int, int, bytes),
     "L": (int, int),
+    "F": (),
     "E": (bytes,),
 }
 _MAX: Final = 2**62
@@ -105,12 +114,13 @@ def certificates(raw: bytes) -> list[bytes]:
 
 
 class Exported(NamedTuple):
-    """What was written: how many rows, of how many, and the broker that signed the head."""
+    """What was written: how many rows, of how many, and the broker that signed the head; how many it begins behind."""
 
     rows: int
     head: int
     broker: str
     store: str
+    before: int = 0
 
 
 class _Again(Exception):  # noqa: N818 - no error: a part that was written has changed meanwhile
@@ -127,11 +137,13 @@ async def export(
     write: Callable[[bytes], object],
     patterns: tuple[str, ...] = (),
     *,
+    since: Since = None,
     beside: str | None = None,
 ) -> Exported:
-    """Write the history of the broker that `bus` is attached to. Raises `FailedError` when it never stands still.
+    """Write the history of the broker that `bus` is attached to, whole or `since` a realm time or an event (rule 4).
 
-    What is read of a large one waits on the disk of the directory `beside`, till its end is known.
+    Raises `FailedError` when it never stands still, `NotFoundError` for an event that it does not hold. What is read of a
+    large one waits on the disk of the directory `beside`, till its end is known.
     """
     for pattern in patterns:
         check_pattern(pattern)
@@ -139,7 +151,7 @@ async def export(
     for _ in range(ATTEMPTS):
         with SpooledTemporaryFile(max_size=_IN_MEMORY, dir=beside) as body:
             try:
-                exported = await _Export(bus, patterns, body.write, upto).run()
+                exported = await _Export(bus, patterns, body.write, upto, since).run()
             except _Again as again:
                 upto = again.upto
                 continue
@@ -160,12 +172,13 @@ class _Export:
     """
 
     def __init__(
-        self, bus: BusReader, patterns: tuple[str, ...], write: Callable[[bytes], object], upto: int | None
+        self, bus: BusReader, patterns: tuple[str, ...], write: Callable[[bytes], object], upto: int | None, since: Since
     ) -> None:
         self._bus, self._write, self._upto = bus, write, upto
         self._patterns = (*patterns, *ALWAYS) if patterns else ()
         self._store = ""
-        self._at = self._rows = 0
+        self._at = self._rows = self._begins = 0
+        self._since, self._before = since, None if since is None else RowTree()
 
     async def run(self) -> Exported:
         page = await self._bus.history(0)
@@ -186,8 +199,12 @@ class _Export:
             self._take(await self._bus.history(self._at), until=stats.head)
         if self._at != stats.head or stats.store != self._store:
             raise _Again
+        if self._before is not None and isinstance(self._since, EventId):
+            said = f"the history of {self._bus.broker} does not hold {self._since}"
+            raise NotFoundError("event.unknown", said, next="name a time instead")
+        self._begin()
         self._write(packed("E", signed.raw))
-        return Exported(self._rows, stats.head, signed.event.source, stats.store)
+        return Exported(self._rows, stats.head, signed.event.source, stats.store, self._begins)
 
     async def _head(self) -> SignedEvent:
         """The broker's signed word on all that it has stored. Raises `FailedError` when nobody may believe it."""
@@ -203,23 +220,22 @@ class _Export:
         if self._store not in ("", page.store):
             raise _Again
         self._store = page.store
-        pieces: list[tuple[int, int, bytes, bool]] = [
-            *((row, row, self._row(row, arrived_ms, raw), True) for row, arrived_ms, raw in page.rows),
-            *(
-                (first, first + (1 << level) - 1, packed("N", first, level, hashed), False)
-                for first, level, hashed in page.nodes
-            ),
-            *((first, last, packed("L", first, last), False) for first, last in page.lost),
+        pieces: list[tuple[int, int, str, tuple[Any, ...]]] = [
+            *((row, row, "R", (row, *parts)) for row, *parts in page.rows),
+            *((node[0], node[0] + (1 << node[1]) - 1, "N", node) for node in page.nodes),
+            *((*lost, "L", lost) for lost in page.lost),
         ]
         before = self._at
-        for first, last, piece, is_row in sorted(pieces):
+        for first, last, letter, parts in sorted(pieces):
             if until is not None and first > until:
                 break
             if first != self._at + 1 or (until is not None and last > until):
                 raise _Again
-            self._write(piece)
+            if not self._is_before(letter, *parts):
+                piece = self._row(*parts) if letter == "R" else packed(letter, *parts)
+                self._write(piece)
+                self._rows += piece[1:3] == b"aR"
             self._at = last
-            self._rows += is_row and piece[1:3] == b"aR"
         if self._at == before:
             raise _Again
 
@@ -229,3 +245,29 @@ class _Export:
             if not any(matches(pattern, signed.event.topic) for pattern in self._patterns):
                 return packed("N", row, 0, row_hash(row, arrived_ms, signed.leaf))
         return packed("R", row, arrived_ms, raw)
+
+    def _is_before(self, letter: str, *parts: Any) -> bool:
+        """Whether something stands before what was wanted, of which only the tree is told (rule 4)."""
+        if self._before is None:
+            return False
+        if letter == "N":
+            self._before.add_node(*parts[1:])
+        elif letter == "R":
+            _, arrived_ms, raw = parts
+            signed = None if isinstance(self._since, int) and arrived_ms >= self._since else decode(raw)
+            if signed is None or signed.id == self._since:
+                self._begin()
+                return False
+            self._before.add(arrived_ms, signed.leaf)
+        else:
+            said = "the broker has lost rows before that, which nothing stands for: what follows them proves nothing"
+            raise FailedError("history.lost", said, next="export the whole history; what is lost is named in it")
+        return True
+
+    def _begin(self) -> None:
+        """What is wanted begins here."""
+        if self._before is not None:
+            for node in self._before.peaks:
+                self._write(packed("N", node.first, node.level, node.hash))
+            self._write(packed("F"))
+            self._before, self._begins = None, self._at

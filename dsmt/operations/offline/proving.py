@@ -27,7 +27,7 @@ Rule 7: of heads and trim records those count that are the broker's that ends th
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -93,7 +93,10 @@ class _Proof:
         """By broker and key, the latest incarnation of which a word stands among the rows."""
         self._elsewhere: list[_Head] = []
         """Heads of the broker that stand over rows that are not here (rule 7)."""
-        self._lost = self._heads = 0
+        self._lost = self._heads = self._before = 0
+        self._begins_ms: int | None = None
+        self._late: set[int] = set()
+        """Rows of events that were signed before the first row arrived (rule 8)."""
         self._store = ""
         self._wanted: tuple[str, ...] = ()
         """What the file says that was wanted; empty: everything."""
@@ -114,7 +117,7 @@ class _Proof:
         gaps = sorted(
             one.gap
             for one in self._followed.chains()
-            if not _hidden(one, trimmed if self._wants(one.gap.topic or "") else left)
+            if not self._came_before(one) and not _hidden(one, trimmed if self._wants(one.gap.topic or "") else left)
         )
         history = self._history(left)
         return verified(self._followed, self._faults, gaps, self._worth(history), history)
@@ -135,6 +138,9 @@ class _Proof:
             case "E":
                 self._begin()
                 self._ended(parts[0])
+            case "F":
+                self._begin()
+                self._from_here()
             case _:
                 self._begin()
                 self._place(letter, *parts)
@@ -185,6 +191,13 @@ class _Proof:
             self._tree = RowTree(parts[1])
         self._back.append(self._tree.copy())
 
+    def _from_here(self) -> None:
+        """Rule 8."""
+        if self._begins_ms is not None or self._before or self._left != [(one.first, one.last) for one in self._tree.peaks]:
+            self._wrong("history.order", "more than hashes stands before the row with which the file says that it begins")
+        self._before = self._tree.rows
+        self._left.clear()
+
     def _node(self, level: int, hashed: bytes) -> None:
         try:
             if len(hashed) != 32:
@@ -201,6 +214,9 @@ class _Proof:
             self._tree.add_node(0, bytes(32))
             return
         self._tree.add_node(0, row_hash(row, arrived_ms, signed.leaf))
+        self._begins_ms = arrived_ms if self._begins_ms is None else self._begins_ms
+        if self._before and signed.event.time_ms < self._begins_ms:
+            self._late.add(row)
         if not self._followed.add(signed, row):
             self._wrong("history.twice", f"row {row} holds an event that another row holds", signed.id)
         if not self._wants(signed.event.topic):
@@ -284,16 +300,20 @@ class _Proof:
 
     # --- judging -------------------------------------------------------------------------------------------------
 
+    def _came_before(self, missing: Missing) -> bool:
+        """Whether what a hole lacks may stand before the first row (rule 8)."""
+        return not self._wanted and missing.after_row in self._late and missing.gap.last - missing.gap.first < self._before
+
     def _judge_left(self) -> tuple[RowSet, RowSet]:
         """Rule 3; the rows that are not there, and those of them that were trimmed."""
         left = RowSet(self._left)
-        unexplained = _without(left, self._trimmed())
+        unexplained = left - self._trimmed()
         if not self._wanted or take_everything(self._wanted):
             for first, last in unexplained.runs:
                 said = "every topic was asked for, and no record says that they were trimmed"
                 self._wrong("history.missing", f"rows {first} to {last} are missing: {said}")
         self._unexplained = unexplained
-        return left, _without(left, unexplained)
+        return left, left - unexplained
 
     def _trimmed(self) -> RowSet:
         """The rows that the history's own broker says it has trimmed: few bytes say many runs, so no other's are read."""
@@ -322,6 +342,8 @@ class _Proof:
             wanted=tuple(pattern for pattern in self._wanted if pattern not in ALWAYS),
             lost=self._lost,
             never_came=sum(one.last - one.first + 1 for one in self._followed.lost()),
+            before=self._before,
+            begins=rfc3339(self._begins_ms),
             heads=self._heads,
             head_hash=stats.head_hash.hex(),
         )
@@ -329,7 +351,9 @@ class _Proof:
     def _worth(self, history: HistoryHead | None) -> tuple[list[str], list[str]]:
         if history is None or self._faults.any:
             return [], ["anything: it is not what its broker signed"]
-        proves = [f"that {history.broker} had stored these rows, in this order and at these times, up to row {history.rows}"]
+        begins = f"from row {history.before + 1} " if history.before else ""
+        rows = f"{begins}up to row {history.rows}"
+        proves = [f"that {history.broker} had stored these rows, in this order and at these times, {rows}"]
         cannot = [f"what was stored after {history.signed_at}", "that nothing was said that never reached this broker"]
         if self._elsewhere:
             until = rfc3339(max(head.signed.event.time_ms for head in self._elsewhere))
@@ -347,7 +371,11 @@ class _Proof:
                 "that a topic that was asked for had nothing before its first or after its last event here",
             ]
         else:
-            proves.append("that no other row was there" + (", but for those trimmed" if history.trimmed else ""))
+            there = f" {rows}" if history.before else ""
+            proves.append(f"that no other row was there{there}" + (", but for those trimmed" if history.trimmed else ""))
+        if history.before:
+            arrived = "" if history.begins is None else f", which arrived at {history.begins}"
+            cannot.insert(0, f"what stood before row {history.before + 1}{arrived}: only hashes of that are left")
         if history.trimmed:
             cannot.insert(0, f"what the {history.trimmed} trimmed rows held: only their hashes are left")
         return proves, cannot
@@ -357,23 +385,3 @@ def _hidden(missing: Missing, left: RowSet) -> bool:
     """Whether rows between a gap's neighbours are not there: as many as it lacks, at least."""
     low, high = sorted((missing.after_row, missing.before_row))
     return left.within(low, high) >= missing.gap.last - missing.gap.first + 1
-
-
-def _without(rows: RowSet, others: RowSet) -> RowSet:
-    return RowSet(_difference(rows.runs, others.runs))
-
-
-def _difference(runs: tuple[Run, ...], others: tuple[Run, ...]) -> Iterator[Run]:
-    at = 0
-    for first, last in runs:
-        low = first
-        while at < len(others) and others[at][1] < low:
-            at += 1
-        place = at
-        while place < len(others) and others[place][0] <= last:
-            if others[place][0] > low:
-                yield low, others[place][0] - 1
-            low = max(low, others[place][1] + 1)
-            place += 1
-        if low <= last:
-            yield low, last

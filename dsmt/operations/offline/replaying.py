@@ -3,6 +3,7 @@
 Rule 1: only what verifies is worth replaying: a file that does not is said to be so, and is not `ok`.
 Rule 2: the rows below the horizon of trimming hold each topic's winner as of then, so what was decided behind it folds
     to the same view; what was decided before it has incomplete inputs, which is no difference.
+Rule 3: a history from a time on lacks the facts of before: what was decided from them has incomplete inputs, too.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     incomplete: int
     other_ruleset: int
     stale: int
+    before: int
+    """How many rows the history had before the one with which the file begins."""
     decisions: list[Replay]
 
 
@@ -69,6 +72,7 @@ def replay_file(raw: bytes, trust: TrustStore, tell: Tell = silent) -> Replayed:
         incomplete=report.count("inputs incomplete"),
         other_ruleset=report.count("other ruleset"),
         stale=report.stale,
+        before=0 if found.history is None else found.history.before,
         decisions=[_replay(one, places[one.decision.id]) for one in report.findings],
     )
 

@@ -14,6 +14,8 @@ from dsmt.event.kinds.row import DAY_MS
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.quantities import parse_duration
 
+AHEAD_MS: Final = 60_000
+"""How far this machine's clock may be ahead of realm time, when a time is typed."""
 _CLOCK: Final = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
@@ -52,6 +54,14 @@ def moment(text: str, now_ms: int) -> int | EventId:
     if "#" in text:
         return EventId.parse(text)
     return max(0, _moment(text, now_ms))
+
+
+def beginning(since: str, now_ms: int) -> int | EventId:
+    """What `--since` takes. Raises `InputError` also for what is still to come."""
+    begin = moment(since, now_ms)
+    if isinstance(begin, int) and begin > now_ms + AHEAD_MS:
+        raise InputError("time.order", f"--since {since} is still to come", next="leave it out, or name an earlier time")
+    return begin
 
 
 def _moment(text: str, now_ms: int) -> int:

@@ -50,7 +50,7 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     "nodeset set": ["dsmt nodeset set good 'minus(all_nodes, failed)' --reason 'no broken ones'"],
     "nodeset use": ["dsmt nodeset use web/app good"],
     "brake hold": ["dsmt brake hold --reason 'new switches'", "dsmt brake release"],
-    "export": ["dsmt export history.dsmt", "dsmt verify history.dsmt"],
+    "export": ["dsmt export history.dsmt", "dsmt verify history.dsmt", "dsmt export today.dsmt --since 24h"],
     "operator add": ["dsmt operator add bob", "dsmt operator add bob --into bob-2"],
     "completion": ["dsmt completion bash > ~/.local/share/bash-completion/completions/dsmt"],
 }
