@@ -100,7 +100,7 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     "retry": Entry("dsmt.cli.control:retry", "retry now instances that are parked, failed or waiting for their next try"),
     "scale": Entry("dsmt.cli.control:scale", "change how many instances a component has"),
     "move": Entry("dsmt.cli.control:move", "move an instance to another node"),
-    "remove": Entry("dsmt.cli.control:remove", "end a service: stop and uninstall all of it"),
+    "remove": Entry("dsmt.cli.removing:remove", "end a service: stop and uninstall all of it"),
     "wait": Entry("dsmt.cli.control:wait", "wait until instances are in a state"),
     "nodeset": _NODESET,
     "setplan": _NODESET,

@@ -1,29 +1,24 @@
-"""`start`, `stop`, `restart`, `move`, `retry`, `scale`, `remove`, `wait`."""
+"""`start`, `stop`, `restart`, `move`, `retry`, `scale`, `wait`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 
 import click
-import msgspec
 
 from dsmt.cli import screens
 from dsmt.cli.command import Count, among, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.context import CliContext
-from dsmt.cli.listing import seen
 from dsmt.cli.names import NODE, TARGET
 from dsmt.cli.printing import document, one_line, page, warn
-from dsmt.errors import InputError, TransportError
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Waited
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import controlling, removing
+from dsmt.operations.write import controlling
 from dsmt.operations.write.controlling import Done
 
 Act = Callable[..., Awaitable[Done]]
@@ -158,50 +153,6 @@ def _confirm_many(ctx: CliContext, target: str, count: int) -> None:
     if said:
         ask, advice = f"realm {ctx.home().realm().name}: scale {target} to {count}?", f"dsmt scale {target} {count} --yes"
         ctx.confirm(said, ask, no=f"{target} is not scaled", advice=advice)
-
-
-@command()
-@click.argument("service", type=TARGET)
-@yes_option
-@reason_option
-@wait_option
-def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str | None) -> None:
-    """End SERVICE: stop and uninstall all of its instances. Data directories are kept."""
-    named, limit = Target.parse(service), seconds(wait)
-    if named.component is not None:
-        raise InputError("target.form", f"{service} is not a service", next="dsmt scale SERVICE/COMPONENT 0")
-    if not yes:
-        with suppress(TransportError):  # where no broker answers, the question is asked as before
-            removing.epoch_of(seen(ctx, named), service)
-        ctx.confirm(
-            f"all of {service} is stopped and removed; data directories are kept",
-            f"realm {ctx.home().realm().name}: remove {service}?",
-            no=f"{service} is not removed",
-            advice=f"dsmt remove {service} --yes",
-        )
-
-    async def work(connection: Connection) -> Done:
-        epoch = None
-        if wait is not None:
-            epoch = removing.epoch_of(await look(connection.bus, of=(service,)), service)
-        done = await removing.remove(connection.bus, service, by=connection.by, reason=reason)
-        ctx.asked = f"the removal of {service}", f"dsmt ps {service}"
-        if wait is not None:
-            with ctx.progress() as tell:
-                waited = await heeding.ended(connection.bus, service, epoch=epoch, limit_s=limit, tell=tell)
-            done = msgspec.structs.replace(done, warnings=[*done.warnings, *filter(None, [waited.because])])
-        return done
-
-    done = ctx.act(work)
-    if ctx.json:
-        document(done)
-        return
-    warn(done.warnings)
-    count = len(done.instances) + len(done.unchanged)
-    end = "is gone" if wait is not None else f"is being removed: {counted(count, 'instance')} to stop"
-    print(f"{service} {end}; data directories are kept")
-    for instance, node in sorted(done.data.items()):
-        print(f"  data of {instance} stays on {node}: applied again, it comes back there")
 
 
 @command()

@@ -54,6 +54,10 @@ class Files(Protocol):
         """
         ...
 
+    async def removed(self, path: str) -> None:
+        """The same for what may be large: others have their turn meanwhile."""
+        ...
+
     def below(self, path: str, *, made: bool = True) -> Files:
         """The same port rooted at a directory below this one; it is there then, unless it need not be `made`.
 

@@ -117,6 +117,7 @@ def _surroundings(bus: Bus, identity: Identity, directory: Path) -> NodeSurround
         drivers=lambda place: drivers_of(place, spawner.ended),
         clear=_clear,
         files=DiskFiles(str(directory)),
+        data=DiskFiles(data_root(directory)),
         clock=LinuxClock(),
         entropy=SystemEntropy(),
         ended=spawner.ended,

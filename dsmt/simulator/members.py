@@ -324,6 +324,7 @@ class SimNode:
                 drivers=self._drivers,
                 clear=self._clear,
                 files=files,
+                data=SimFiles(host.disk, DATA_ROOT),
                 clock=host.clock,
                 entropy=host.entropy("manager"),
                 ended=host.exit_of,

@@ -141,6 +141,12 @@ class DiskFiles:
 
         self._do(place, "removed", remove, None)
 
+    async def removed(self, path: str) -> None:
+        """The same beside the event loop; what was begun goes on when its caller is cancelled."""
+        from dsmt.system.threads import in_thread  # noqa: PLC0415 - as for `synced`
+
+        await in_thread(lambda _stop: self.remove(path), patient=False)
+
     def below(self, path: str, *, made: bool = True) -> DiskFiles:
         """The same port rooted at a directory below this one. Raises `FailedError` on a full disk, if it is to be `made`."""
         place = self._place(path) if made else os.path.join(self._root, *self._parts(path))

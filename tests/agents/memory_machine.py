@@ -93,6 +93,10 @@ class MemoryFiles:
         if stuck := sorted(self.stuck.intersection(going)):
             raise failed("node.files", path=stuck[0], done="removed", error="something is mounted there")
 
+    async def removed(self, path: str) -> None:
+        await asyncio.sleep(0.1)
+        self.remove(path)
+
     def below(self, path: str, *, made: bool = True) -> "MemoryFiles":
         below = MemoryFiles(self.content, self._place(path), self.moment)
         below.stuck = self.stuck

@@ -288,6 +288,7 @@ class Node:
             drivers=self.machine.drivers,
             clear=self.clear,
             files=self.files,
+            data=self.files.below("data"),
             clock=Clock(),
             entropy=self.entropy,
             ended=self.machine.ended,

@@ -149,13 +149,16 @@ def test_a_no_ends_with_one_and_says_that_nothing_was_done(run: Run, made: Path,
 def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
     run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, known: Sight
 ) -> None:
-    monkeypatch.setattr("dsmt.cli.control.seen", lambda *_: known)
+    monkeypatch.setattr("dsmt.cli.removing.seen", lambda *_: known)
     assert run("remove", "nosuch", home=made) == (
         MISSING,
         "dsmt: there is no service nosuch. Next: dsmt services lists them\n",
     )
     asked = "all of web is stopped and removed; data directories are kept. Next: dsmt remove web --yes"
     assert run("remove", "web", home=made) == (WRONG, f"dsmt: {NO_YES}: {asked}\n")
+    asked = "all of web is stopped and removed; data directories are deleted on each node that has one"
+    told = f"dsmt: {NO_YES}: {asked}. Next: dsmt remove web --purge --yes\n"
+    assert run("remove", "web", "--purge", home=made) == (WRONG, told)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -12,7 +12,7 @@ from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.instance import Command, Endpoint, Health, LogLines, Progress, Status, Step
 from dsmt.event.kinds.joining import JoinRefused, JoinRequest, RenewalRequest, Renewed, TokenFact
 from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Probe
-from dsmt.event.kinds.realm import BrakeWord, BrokerWord, ClockWord, EngineWord, NodesetFact, Revoked, Tombstone
+from dsmt.event.kinds.realm import BrakeWord, BrokerWord, ClockWord, EngineWord, NodesetFact, PurgeWord, Revoked, Tombstone
 from dsmt.event.kinds.row import KindRow
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Previous, Slot, SlotControl
@@ -211,6 +211,10 @@ SENTENCES = [
     ("config/engine", EngineWord(brokers=(("h:1", b""), ("g:2", b"")), by="bob"), "moves to brokers at h:1, g:2, says bob"),
     ("config/engine", EngineWord(brokers=(("h:1", b""),), authority="PEM", by="bob"), "moves to NATS at h:1, says bob"),
     ("config/engine", EngineWord(brokers=(), by="bob"), "stays where it is, says bob"),
+    (
+        "config/purge/web", PurgeWord(epoch=1, **BY),
+        'what web left in data directories is deleted, says alice: "disk"',
+    ),
     ("config/clock/b1", ClockWord(ahead_s=3.24, **BY), 'the clock of b1\'s machine, +3.2 s, is right, says alice: "disk"'),
     ("trust/revoked/0f/root", Revoked(by="bob", name="node/n1"), "has its key revoked by bob"),
     ("trust/revoked/0f/root", Revoked(**BY), 'has its key 0f revoked by alice: "disk"'),

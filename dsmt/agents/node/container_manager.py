@@ -12,7 +12,8 @@ Rule 5: who addresses a fact to this node believes that something of the slot is
     be, it says so: its last word may be of a container that went with its directory. So it does where a word of this node
     stands on the bus (`former`): of the slot no fact may be known any more, and an older copy of a store has what was here
     before. What still runs of the slot is ended first (`strays`).
-Rule 6: an agent that hangs (`hearing`) is ended, to be started again; what it runs goes on.
+Rule 6: what a service that has ended left in the node's data directory goes when an operator says so (`purging`).
+Rule 7: an agent that hangs (`hearing`) is ended, to be started again; what it runs goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dsmt.agents.node.container_keeper import ContainerKeeper
 from dsmt.agents.node.former import Former
 from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
 from dsmt.agents.node.left import Left
+from dsmt.agents.node.purging import Purging
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.node.strays import Strays
 from dsmt.agents.rules.container import CONFIG, LEFT, NodeConfig
@@ -37,6 +39,7 @@ from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.fold import Fold
+from dsmt.event.kinds.realm import PURGES
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey, index_of
@@ -72,6 +75,7 @@ class ContainerManager:
         self._group: asyncio.TaskGroup | None = None
         self._hearing = Hearing(config.node, deps.bus)
         self._former = Former(config.node, deps.bus)
+        self._purging = Purging(deps.data, self._stands, self._create)
         self._strays = Strays(self._end_strays, self._not_here, self._looked_for)
         self._ended = asyncio.Event()
         self._closing = False
@@ -96,7 +100,7 @@ class ContainerManager:
             self._offer()
             interest = Interest(self._patterns(), inbox=True, conflate=True, signals=False)
             listening = listen(self._deps.bus, interest, self._take)
-            works = (listening, self._beat(), self._renew(), self._end_hung(), self._strays.run())
+            works = (listening, self._beat(), self._renew(), self._end_hung(), self._strays.run(), self._purging.run())
             background = [group.create_task(work) for work in works]
             await self._ended.wait()
             for one in (*background, *self._running.values()):
@@ -122,7 +126,7 @@ class ContainerManager:
 
     def _patterns(self) -> tuple[str, ...]:
         """What is to be subscribed to; of what was left, which has no agent, also where its slot is by now."""
-        always = (TOMBSTONES, *self._hearing.patterns, *self._former.patterns)
+        always = (TOMBSTONES, PURGES, *self._hearing.patterns, *self._former.patterns)
         return (*always, *(slot.topic for slot in sorted(self._left)[: PATTERNS_MOST - len(always)]))
 
     # -- containers
@@ -163,11 +167,12 @@ class ContainerManager:
             return
         del self._keepers[keeper.slot], self._running[keeper.slot]
         self._former.ended(keeper.slot)
+        self._purging.look()
         self._create(keeper.slot)
 
     def _create(self, slot: SlotKey) -> None:
         """Make a container of a slot that has none, if its greatest fact asks for one; after a look for strays."""
-        if slot in self._strays:
+        if slot in self._strays or self._purging.defers(slot):
             return
         known = self._greatest(slot)
         if known.held is None or known.buried:
@@ -176,6 +181,13 @@ class ContainerManager:
         fact = readable(Slot, known.held.event.data)
         if fact is not None and is_to_be_made(self._config.node, fact, data_key=self._config.data_key):
             self._keep(slot)
+
+    def _stands(self, slot: SlotKey) -> int | None:
+        """The epoch of the fact by which there is a container of a slot; None where there is none."""
+        keeper = self._keepers.get(slot)
+        if keeper is None:
+            return None
+        return 0 if keeper.signed is None else keeper.signed.event.epoch or 0
 
     def _is_given(self, slot: SlotKey) -> bool:
         """Whether the greatest fact known of a slot has it here; one that cannot be read may (A14)."""
@@ -224,11 +236,7 @@ class ContainerManager:
         former = self._former.take(delivery)
         match delivery:
             case Arrived(signed):
-                slot = SlotKey.of_topic(signed.event.topic)
-                if slot is not None:
-                    self._take_slot(slot, signed)
-                elif signed.event.ends:
-                    self._take_tombstone(signed)
+                self._take_fact(signed)
             case Complete(cursor, whole):
                 if not whole:
                     self._offer_refusing(self._known.keys() - self._keepers.keys())
@@ -243,6 +251,15 @@ class ContainerManager:
                 pass
         for slot, said in former.items():
             self._tell_gone(slot, said)
+
+    def _take_fact(self, signed: SignedEvent) -> None:
+        slot = SlotKey.of_topic(signed.event.topic)
+        if slot is not None:
+            self._take_slot(slot, signed)
+        elif signed.event.ends:
+            self._take_tombstone(signed)
+        elif signed.event.topic.startswith(PURGES):
+            self._purging.take(signed)
 
     def _take_slot(self, slot: SlotKey, signed: SignedEvent) -> None:
         """A slot fact; the greatest counts (rule 1)."""
@@ -320,7 +337,7 @@ class ContainerManager:
                 keeper.renew()
 
     async def _end_hung(self) -> None:
-        """End each agent that hangs (rule 6)."""
+        """End each agent that hangs (rule 7)."""
         while True:
             await asyncio.sleep(HEAR_EACH_S)
             keepers = {slot.agent(self._config.node): keeper for slot, keeper in self._keepers.items()}

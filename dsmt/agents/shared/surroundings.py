@@ -48,7 +48,9 @@ class InstanceSurroundings:
 class NodeSurroundings:
     """Everything a container manager touches.
 
-    `files` is the node's directory. `make_key` makes a key of 32 secret bytes. `drivers` makes those of the container in a
+    `files` is the node's directory, `data` its data root.
+
+    `make_key` makes a key of 32 secret bytes. `drivers` makes those of the container in a
     directory; they are used only to end what an agent that was killed has left running. `clear` ends at once all that bears
     the marks of the containers in some directories, their agents too, whether these are there or not. `ended` tells how a
     process ended that is not this one's child.
@@ -61,6 +63,7 @@ class NodeSurroundings:
     drivers: Callable[[str], Mapping[str, Driver]]
     clear: Callable[[Collection[str]], Awaitable[object]]
     files: Files
+    data: Files
     clock: Clock
     entropy: Entropy
     ended: Callable[[ProcessIdentity], Awaitable[Exit]]

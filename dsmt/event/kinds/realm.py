@@ -18,6 +18,8 @@ BROKERS: Final = "config/broker/"
 """Where an operator says which brokers there are, each below its name."""
 ENGINE: Final = "config/engine"
 """Where the realm moves, says an operator there."""
+PURGES: Final = "config/purge/"
+"""Where an operator says of which services that have ended the data goes, each below its name."""
 
 
 class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,14 @@ class EngineWord(msgspec.Struct, frozen=True, kw_only=True):
     replicas: Count = 0
 
 
+class PurgeWord(msgspec.Struct, frozen=True, kw_only=True):
+    """`config/purge/<service>`: all that a service left in data directories up to this epoch of it is deleted (A23)."""
+
+    epoch: Count
+    by: str
+    reason: str = ""
+
+
 class LeftData(msgspec.Struct, frozen=True, kw_only=True):
     """Where the data of one slot of a service that has ended lies."""
 
@@ -124,6 +134,11 @@ def _revoked(event: Event, said: Revoked) -> str:
     return f"has its key{key} revoked by {person(said.by)}{quoted(said.reason)}"
 
 
+def _purge(event: Event, told: PurgeWord) -> str:
+    service = event.topic.removeprefix(PURGES)
+    return f"what {service} left in data directories is deleted, says {person(told.by)}{quoted(told.reason)}"
+
+
 def _nodeset(_: Event, said: NodesetFact) -> str:
     return f"is {said.expression}, says {person(said.by)}{quoted(said.reason)}"
 
@@ -148,6 +163,7 @@ ROWS: Final[tuple[KindRow, ...]] = (
     fact("config/clock/<broker>", "dsmt.config.clock", _OPERATOR, ClockWord, _clock),
     fact(f"{BROKERS}<broker>", "dsmt.config.broker", _OPERATOR, BrokerWord, _broker),
     fact(ENGINE, "dsmt.config.engine", _OPERATOR, EngineWord, _engine),
+    fact(f"{PURGES}<service>", "dsmt.config.purge", _OPERATOR, PurgeWord, _purge),
     KindRow("config/<name/>", "dsmt.config", "fact", _OPERATOR),
     fact("trust/revoked/<key>/<source/>", "dsmt.trust.revoked", "<source/>", Revoked, _revoked, folded=True),
     KindRow("trust/<name/>", "dsmt.trust", "fact", ("root", "issuer", "operator")),

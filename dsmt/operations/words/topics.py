@@ -41,7 +41,7 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     "restart": ["dsmt restart web --wait"],
     "retry": ["dsmt retry web/app/1 --wait=30s"],
     "move": ["dsmt move web/app/1 --to n3", "dsmt move db/pg/0 --accept-data-loss"],
-    "remove": ["dsmt remove web --yes"],
+    "remove": ["dsmt remove web --yes", "dsmt remove web --purge --reason JIRA-81"],
     "wait": ["dsmt wait web --for ready --timeout 1m"],
     "why": ["dsmt why web/app/1", "dsmt why node/n3"],
     "why-not": ["dsmt why-not web/app/1"],

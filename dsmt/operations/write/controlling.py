@@ -58,7 +58,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     because: dict[str, str] = {}
     warnings: list[str] = []
     data: dict[str, str] = {}
-    """Of a removal, or a move: by instance, the node on which its data stays."""
+    """Of a removal, or a move: by instance, the node on which its data stays; of a purge, on which it is deleted."""
     asked: dict[str, Asked] = {}
     """By instance, what stands of it by this command, with which a wait for it compares."""
 

@@ -111,6 +111,10 @@ class SimFiles:
         """Remove a file or a whole directory."""
         self._disk.remove(f"{self._root}/{path}")
 
+    async def removed(self, path: str) -> None:
+        """The same."""
+        self.remove(path)
+
     def below(self, path: str, *, made: bool = True) -> SimFiles:
         """The same port rooted at a directory below this one."""
         if made:

@@ -1,0 +1,163 @@
+"""Purging: deleting what a service that has ended left in a node's data directory, when an operator says so (rule A23).
+
+Rule 1: the word names an epoch of the service. What lies here of it goes, of whichever slot: but not of one that has a
+    container by a fact of a later epoch, for that is of the service that was made anew.
+Rule 2: a word is obeyed once. Which that was, and what is yet to go, is written down before anything goes: what the service
+    that was made anew leaves here later is not meant by it, though the word comes again at each attachment.
+Rule 3: what a container uses goes after that. No container is made of a slot of which something is yet to go.
+Rule 4: what cannot be deleted is told in the log, and tried again each `AGAIN_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final, Never
+
+import msgspec
+
+from dsmt.errors import FailedError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import PURGES, PurgeWord
+from dsmt.event.records import readable
+from dsmt.event.slots import SlotKey, index_of
+from dsmt.logs import Logger
+from dsmt.ports.files import Files
+
+KEPT: Final = "PURGED"
+"""No service has a name in capitals."""
+AGAIN_S: Final = 60.0
+
+
+class _Obeyed(msgspec.Struct, frozen=True):
+    """The last word on a service that is obeyed here: up to which epoch, and which slots' data is yet to go."""
+
+    epoch: int
+    left: tuple[str, ...]
+
+
+class Purging:
+    """What is to be deleted here.
+
+    `stands` is the epoch of the fact of a slot's container, None where there is none; `free` is told of each slot of which a
+    container was to be made, once nothing of it is left to go.
+    """
+
+    def __init__(self, data: Files, stands: Callable[[SlotKey], int | None], free: Callable[[SlotKey], None]) -> None:
+        self._data, self._stands, self._free = data, stands, free
+        self._obeyed: dict[str, _Obeyed] | None = None
+        self._words: dict[str, int] = {}
+        """What was heard, and is yet to be written down."""
+        self._waiting: set[SlotKey] = set()
+        self._some = asyncio.Event()
+
+    def take(self, signed: SignedEvent) -> None:
+        """Take in an operator's word; what comes after it in one batch is of the service that was made anew."""
+        word = readable(PurgeWord, signed.event.data)
+        if word is not None:
+            service = signed.event.topic.removeprefix(PURGES)
+            self._words[service] = max(word.epoch, self._words.get(service, 0))
+            self._try(self._note)
+            self._some.set()
+
+    def look(self) -> None:
+        """Look again: a container has gone."""
+        self._some.set()
+
+    def defers(self, slot: SlotKey) -> bool:
+        """Whether no container of a slot may be made yet (rule 3); then `free` is told when it may."""
+        if self._is_left(slot):
+            self._waiting.add(slot)
+        return slot in self._waiting
+
+    def _is_left(self, slot: SlotKey) -> bool:
+        self._try(self._read)
+        known = (self._obeyed or {}).get(slot.service)
+        return slot.service in self._words or (known is not None and str(slot) in known.left)
+
+    async def run(self) -> Never:
+        """Delete what is to go, until cancelled."""
+        while True:
+            self._try(self._note)
+            for name in [one for known in (self._obeyed or {}).values() for one in known.left]:
+                await self._purge(_slot(name))
+            for slot in sorted(self._waiting):
+                if not self._is_left(slot):
+                    self._waiting.discard(slot)
+                    self._free(slot)
+            more = self._words or any(known.left for known in (self._obeyed or {}).values())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S if more else None):
+                    await self._some.wait()
+            self._some.clear()
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except FailedError as error:
+            _tell(error)
+
+    def _read(self) -> None:
+        """What is written down. Raises `FailedError` where that cannot be read: then nothing is deleted."""
+        if self._obeyed is None:
+            kept = self._data.read(KEPT)
+            try:
+                self._obeyed = {} if kept is None else msgspec.json.decode(kept, type=dict[str, _Obeyed])
+            except msgspec.DecodeError as error:
+                said = f"{self._data.root}/{KEPT} is damaged, which says what was purged here: nothing more is"
+                raise FailedError("node.files", said, next="remove it") from error
+
+    def _note(self) -> None:
+        """Write down which words are obeyed, and what is to go by them (rule 2). Raises `FailedError`."""
+        self._read()
+        obeyed = dict(self._obeyed or {})
+        for service, epoch in self._words.items():
+            known = obeyed.get(service)
+            if known is None or epoch > known.epoch:
+                found = [str(slot) for slot in self._slots(service) if (self._stands(slot) or 0) <= epoch]
+                obeyed[service] = _Obeyed(epoch, tuple(found))
+        if obeyed != self._obeyed:
+            self._keep(obeyed)
+        self._words.clear()
+
+    def _keep(self, obeyed: dict[str, _Obeyed]) -> None:
+        self._data.write(KEPT, msgspec.json.encode(obeyed))
+        self._obeyed = obeyed
+
+    def _slots(self, service: str) -> list[SlotKey]:
+        found = []
+        for component in self._data.names(service):
+            indexes = map(index_of, self._data.names(f"{service}/{component}"))
+            found += [SlotKey(service, component, index) for index in indexes if index is not None]
+        return found
+
+    async def _purge(self, slot: SlotKey) -> None:
+        """Delete the data of one slot, unless a container uses it still, or it is of a later epoch by now."""
+        known = (self._obeyed or {})[slot.service]
+        stands = self._stands(slot)
+        if stands is not None and stands <= known.epoch:
+            return
+        try:
+            if stands is None:
+                await self._data.removed(str(slot))
+                self._clear_above(slot)
+            known = (self._obeyed or {})[slot.service]  # another word may have come meanwhile
+            left = tuple(one for one in known.left if one != str(slot))
+            self._keep({**(self._obeyed or {}), slot.service: _Obeyed(known.epoch, left)})
+        except FailedError as error:
+            _tell(error)
+
+    def _clear_above(self, slot: SlotKey) -> None:
+        for above in (f"{slot.service}/{slot.component}", slot.service):
+            if not self._data.names(above):
+                self._data.remove(above)
+
+
+def _slot(name: str) -> SlotKey:
+    service, component, index = name.split("/")
+    return SlotKey(service, component, int(index))
+
+
+def _tell(error: FailedError) -> None:
+    Logger().error("data that is to be purged is still here", code=error.code, reason=str(error))
