@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import click
 import msgspec
 
-from dsmt.cli.command import Count, Engine, command
+from dsmt.cli.command import Count, Engine, command, reason_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, warn
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TransportError
@@ -216,26 +216,27 @@ async def _upgrade(ctx: CliContext, home: Home) -> None:
 
 
 @command()
-def down(ctx: CliContext) -> None:
+@reason_option
+def down(ctx: CliContext, reason: str) -> None:
     """Stop everything that this home started on this machine, services included, and nothing else."""
     home = ctx.home()
     if not (home.exists or has_lock(home) or machine.abandoned(home)):
         raise _no_realm(home)
-    asyncio.run(_down(ctx, home))
+    asyncio.run(_down(ctx, home, reason=reason))
 
 
 def _no_realm(home: Home) -> NotFoundError:
     return NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
 
 
-async def _down(ctx: CliContext, home: Home, run: str | None = None) -> None:
+async def _down(ctx: CliContext, home: Home, run: str | None = None, *, reason: str = "") -> None:
     with ctx.lasting() as waits:
 
         def ends(who: str) -> None:
             ctx.asked = f"what is not ended yet in {home.root}", "dsmt down ends it; dsmt up starts all of it again"
             waits(f"the end of {who}")
 
-        ended = await ending.down(home, run=run, waits=ctx.tell_waits, ends=ends)
+        ended = await ending.down(home, run=run, reason=reason, waits=ctx.tell_waits, ends=ends)
     ctx.done, ctx.asked = True, None
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})

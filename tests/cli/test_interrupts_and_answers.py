@@ -188,8 +188,8 @@ def test_down_says_whose_end_it_waits_for_when_that_takes_long(
 ) -> None:
     sent: list[str] = []
 
-    async def down(_home: Any, *, run: Any, waits: Any, ends: Callable[[str], None]) -> None:
-        del run, waits
+    async def down(_home: Any, *, run: Any, reason: str, waits: Any, ends: Callable[[str], None]) -> None:
+        del run, reason, waits
         said = asyncio.Event()
         monkeypatch.setattr("dsmt.cli.context.send", lambda _, text: (sent.append(text), said.set()))
         for who in ("the controllers", "the services"):  # the first has ended before that is worth a word

@@ -221,6 +221,7 @@ SENTENCES = [
     ("node/n1/following", Following(word="operator/bob#1-2"), "follows the realm where that moves"),
     ("controller/c1/following", Following(word="w", lacks="nats-py"), "cannot follow the realm: nats-py"),
     ("node/n1/down", TakenDown(by="operator/bob.x7"), "is taken down, says bob"),
+    ("node/n1/down", TakenDown(by="bob", reason="disk"), 'is taken down, says bob: "disk"'),
     (
         "broker/b1/withheld/b2", Withheld(count=2, source="node/n1", incarnation=1, sequence=7),
         "does not give b1 what it has said to hold: node/n1 #7",

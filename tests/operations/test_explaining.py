@@ -217,16 +217,16 @@ def test_what_an_operator_took_down_is_told_of_its_node_and_of_what_runs_there_a
     realm.apply(web(1))
     realm.settle()
     first = realm.now_ms
-    realm.after(5).say("operator/root", "node/n1/down", TakenDown(by="root"))
+    realm.after(5).say("operator/root", "node/n1/down", TakenDown(by="root", reason="disk"))
     at = local(realm.now_ms)
     realm.after(5).session("node/n1", "open", incarnation=realm.now_ms)
     realm.after(1).status(key(0), "n1", State.RUNNING)
-    ending = f"because n1 has been started anew; root took it down at {at}"
+    ending = f'because n1 has been started anew; root took it down at {at}: "disk"'
     for target in ("web/app/0", "web"):
         told = explain(realm, target)
         assert told.says.endswith(ending)
-        assert "node/n1 is taken down, says root" in [link.says for link in told.chain]
-    assert explain(realm, "node/n1").says.endswith(f"; root took it down at {at}")
+        assert 'node/n1 is taken down, says root: "disk"' in [link.says for link in told.chain]
+    assert explain(realm, "node/n1").says.endswith(f'; root took it down at {at}: "disk"')
     realm.after(5).session("node/n1", "open", incarnation=realm.now_ms)
     realm._sequences.pop("node/n1", None)  # a start is the first event of its incarnation
     began = Started(previous_incarnation=first + 11_000, previous_sequence=9, version="0.1")

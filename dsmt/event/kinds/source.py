@@ -9,7 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Seconds
 from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact, signal
-from dsmt.event.phrases import person
+from dsmt.event.phrases import person, quoted
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +49,7 @@ class TakenDown(msgspec.Struct, frozen=True, kw_only=True):
     """An operator's `down` is about to end what the topic names, on the machine where it was started."""
 
     by: str
+    reason: str = ""
 
 
 def keeper_died(source: str, said: KeeperReplaced) -> str:
@@ -74,7 +75,7 @@ def _following(_: Event, said: Following) -> str:
 
 
 def _down(_: Event, said: TakenDown) -> str:
-    return f"is taken down, says {person(said.by)}"
+    return f"is taken down, says {person(said.by)}{quoted(said.reason)}"
 
 
 def _beats(template: str, source: str) -> KindRow:

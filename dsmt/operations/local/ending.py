@@ -64,7 +64,7 @@ class Down(msgspec.Struct, frozen=True):
     stuck: tuple[int, ...]
 
 
-async def down(home: Home, *, run: str | None = None, waits: Tell = silent, ends: Tell = silent) -> Down:
+async def down(home: Home, *, run: str | None = None, reason: str = "", waits: Tell = silent, ends: Tell = silent) -> Down:
     """End everything that this home started on this machine, also what is being started now: that is waited for (C16).
 
     `ends` is told whose end is waited for, each time that these are others. With a `run` of the realm that one alone is
@@ -73,18 +73,18 @@ async def down(home: Home, *, run: str | None = None, waits: Tell = silent, ends
     async with alone(home, waits):
         if run is not None:
             check_run(home, run)
-        await _say_down(home)
+        await _say_down(home, reason)
         return await _down(home, ends)
 
 
-async def _say_down(home: Home) -> None:
+async def _say_down(home: Home, reason: str) -> None:
     """Say it of each broker, controller and node that runs here (rule 4)."""
     with suppress(DsmtError, OSError):  # a timeout is an OSError
         things = Parts(home).things()
         if not things:
             return
         async with asyncio.timeout(SAYS_S), connect(home.operator(), home.realm(), patience_s=SAYS_S) as operator:
-            record = to_data(TakenDown(by=operator.by))
+            record = to_data(TakenDown(by=operator.by, reason=reason))
             words = [operator.bus.emit(Draft(f"{thing}/down", record, subject=thing)) for thing in things]
             await asyncio.gather(*(word.acknowledged() for word in words))
 

@@ -83,7 +83,10 @@ def first_row(sight: Sight, target: Target) -> InstanceRow | None:
 def _down(source: str, begin: Sequence[SignedEvent]) -> str:
     """Which operator took a source down, and when; empty where nobody did."""
     said = [signed.event for signed in begin if signed.event.topic == f"{source}/down"]
-    return "".join(f"; {person(one.data.get('by', ''))} took it down at {local(one.time_ms)}" for one in said[:1])
+    return "".join(
+        f"; {person(one.data.get('by', ''))} took it down at {local(one.time_ms)}{quoted(one.data.get('reason', ''))}"
+        for one in said[:1]
+    )
 
 
 def _since(sight: Sight, ms: int | None) -> str:

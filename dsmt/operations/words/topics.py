@@ -7,7 +7,7 @@ from typing import Final
 
 EXAMPLES: Final[Mapping[str, list[str]]] = {
     "up": ["dsmt up --nodes 3 --detach"],
-    "down": ["dsmt down"],
+    "down": ["dsmt down", "dsmt down --reason 'new disk'"],
     "apply": ["dsmt example > web.yaml", "dsmt apply web.yaml --wait=2m --reason JIRA-790", "dsmt apply services/"],
     "plan": ["dsmt plan web.yaml", "dsmt apply web.yaml --plan p-5c1e22aa"],
     "whatif": [
