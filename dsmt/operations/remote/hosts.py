@@ -1,6 +1,7 @@
 """Hosts: another machine, reached over SSH as its operator reaches it: with their config, agent, keys and known hosts.
 
-Rule 1: asyncssh reads all that; nothing is asked, no key is accepted that is not known, and nothing is shelled out here.
+Rule 1: asyncssh reads all that; nothing is asked, no key is accepted that is not known, and nothing is shelled out here
+    but what their config names (`proxies`).
 Rule 2: what is done there is done by `on_host`, run by the host's own Python; as root where a node is for the whole machine.
 Rule 3: every error says which host, what, and what to do. What was brought is removed, whatever comes of it; where this
     process is killed, by one there that outlives the connection for that.
@@ -25,6 +26,7 @@ import msgspec
 from dsmt.errors import UNDECODABLE, DsmtError, FailedError, InputError, NotFoundError, RefusedError, TransportError
 from dsmt.event.addresses import is_number
 from dsmt.operations.remote import on_host
+from dsmt.operations.remote.proxies import proxied
 from dsmt.operations.remote.wheels import Platform
 
 CONNECT_S: Final = 20.0
@@ -125,6 +127,13 @@ class ReachedHost:
 async def reached(address: HostAddress, *, for_user: bool) -> AsyncIterator[ReachedHost]:
     """A host for the length of a block. Raises `DsmtError` that names it, also for what its connection does in the block."""
     logging.getLogger("asyncio").addFilter(_is_told)
+    proxy = proxied(address.typed, address.host, port=address.port, user=address.user)
+    async with proxy as at, _reached(address, at, for_user=for_user) as host:
+        yield host
+
+
+@asynccontextmanager
+async def _reached(address: HostAddress, proxy: socket.socket | None, *, for_user: bool) -> AsyncIterator[ReachedHost]:
     try:
         async with asyncio.timeout(CONNECT_S):
             connection = await asyncssh.connect(
@@ -132,6 +141,7 @@ async def reached(address: HostAddress, *, for_user: bool) -> AsyncIterator[Reac
                 port=address.port or (),
                 username=address.user or (),
                 keepalive_interval=KEEPALIVE_S,
+                sock=proxy,
             )
     except (asyncssh.Error, OSError, TimeoutError, ValueError) as error:
         raise _not_reached(address, error) from error
