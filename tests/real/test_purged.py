@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -30,8 +32,11 @@ def test_what_is_away_deletes_it_when_it_is_back_and_what_is_applied_again_keeps
             spec.write_text(SPEC)
 
             def rows() -> dict[str, list[str]]:
-                places = {node: made.home.part("nodes", node) / "data" / "kept" for node in ("n1", "n2")}
-                return {node: [one.read_text() for one in place.rglob("rows")] for node, place in places.items()}
+                found: dict[str, list[str]] = {"n1": [], "n2": []}
+                for node, index in product(found, ("0", "1")):
+                    with suppress(FileNotFoundError):  # it may go while it is looked for
+                        found[node].append((made.home.part("nodes", node) / "data/kept/app" / index / "rows").read_text())
+                return found
 
             await dsmt(root, "apply", str(spec), "--wait=60s")
             await eventually("both have data", lambda: all(rows().values()))
