@@ -32,6 +32,9 @@ def health(
     return Health(health=word, generation=generation, check=check, evidence="", failures=failures, since_ms=since_ms)
 
 
+GONE = health(check="none", failures=0, since_s=-STARTS_S - 0.001)
+
+
 @pytest.mark.parametrize(
     ("siblings", "found"),
     [
@@ -42,7 +45,8 @@ def health(
         ({"0": health(check="tcp")}, Turn(1, 2, 0)),
         ({"4": health(check="none", failures=0)}, Turn(2, 2, 1)),
         ({"4": health(check="none", failures=0, since_s=-STARTS_S)}, Turn(2, 2, 1)),
-        ({"4": health(check="none", failures=0, since_s=-STARTS_S - 0.001)}, Turn(1, 2, 0)),
+        ({"4": GONE}, Turn(1, 1, 0)),
+        ({"0": health(), "1": health("ready"), "3": GONE, "4": GONE}, Turn(2, 3, 1)),
     ],
 )
 def test_before_it_come_those_of_a_lower_index_and_whoever_is_being_started(

@@ -7,6 +7,8 @@ Rule 2: when nobody was before it for a moment, in which it hears of whoever has
     is before nobody: it is restarted at once, as if it were alone.
 Rule 3: whose check passes meanwhile is not restarted; who had to wait is tried once more when its turn has come, for what
     they share may be there again; then it looks again, and waits on where somebody is before it, no longer than rule 2 says.
+Rule 4: a word that nothing fails and nothing is up is the last one of who is stopped or is gone, once it is older than a
+    restart takes: that one is none of those that are known.
 """
 
 from __future__ import annotations
@@ -33,9 +35,10 @@ def turn(own: str, check: str, siblings: Mapping[str, Health], *, now_ms: int, s
     """
     others = {index: health for index, health in siblings.items() if index != own and health.health == "unready"}
     failing = [index for index, health in others.items() if health.failures and health.check == check and not health.live]
-    begins = [health for health in others.values() if not health.failures and now_ms - health.since_ms <= start_s * 1000]
+    idle = [health for health in others.values() if not health.failures]
+    begins = [health for health in idle if now_ms - health.since_ms <= start_s * 1000]
     ahead = sum(_order(index) < _order(own) for index in failing) + len(begins)
-    return Turn(1 + len(failing) + len(begins), len({own, *siblings}), ahead)
+    return Turn(1 + len(failing) + len(begins), len({own, *siblings}) - len(idle) + len(begins), ahead)
 
 
 def start_s_of(component: ComponentSpec) -> float:
