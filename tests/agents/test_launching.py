@@ -63,6 +63,14 @@ def test_placeholders_are_filled_in_the_command_and_the_environment() -> None:
     assert launch.limits["pids"] == 4096
 
 
+def test_the_texts_of_a_component_are_read_once_for_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan("    run: serve {node.label.zone} {node.label.rack}\n    env: {RACK: '{node.label.rack}'}\n")
+    monkeypatch.setattr("dsmt.agents.rules.launching.templates", lambda _: pytest.fail("they are read again"))
+    for one in (made, made.at(8, 1)):
+        with pytest.raises(FailedError, match=r"run names \{node\.label\.rack\}, and n1 has no such label"):
+            values_of(one, CONFIG, ports={}, directory="/d", data="")
+
+
 def test_a_value_may_be_read_from_a_file_on_the_node_and_its_absence_is_told() -> None:
     made = plan("    run: serve\n    env: {KEY: {file: /etc/key}}\n")
     assert env(made, {}, **{"etc/key": b"abc\n"})["KEY"] == "abc"

@@ -35,6 +35,8 @@ class RunPlan(msgspec.Struct, frozen=True):
     """The id of the spec event."""
     revision: int
     wanted: Goal
+    node_labels: tuple[tuple[str, str], ...]
+    """The labels of a node that its texts name, each with the key in which one does: all of them are read for that, once."""
 
     @property
     def place(self) -> str:
@@ -65,7 +67,12 @@ def plan_of(spec: ServiceSpec, component: str, *, spec_id: str, revision: int, g
     if found is None:
         raise refused("process", f"revision {revision} of the spec has no component {component}")
     wanted = Goal(install_key(found), run_key(found), generation, restart)
-    return RunPlan(found, spec.labels, spec_id, revision, wanted)
+    named: dict[str, str] = {}
+    for path, text in templates(to_data(found)):
+        for name in names(text):
+            if name.startswith(NODE_LABEL):
+                named.setdefault(name, path[0])
+    return RunPlan(found, spec.labels, spec_id, revision, wanted, tuple(named.items()))
 
 
 def refused(driver: str, error: str, *, advice: str = "") -> FailedError:
@@ -92,11 +99,10 @@ def values_of(plan: RunPlan, config: AgentConfig, *, ports: Mapping[str, int], d
     values |= {f"port.{name}": str(number) for name, number in ports.items()}
     values |= {f"label.{key}": value for key, value in plan.labels.items()}
     values |= {f"{NODE_LABEL}{key}": value for key, value in config.labels.items()}
-    for path, template in templates(to_data(plan.component)):
-        for name in names(template):
-            if name.startswith(NODE_LABEL) and name not in values:
-                said = f"{path[0]} names {{{name}}}, and {config.node} has no such label"
-                raise refused(plan.component.driver, said, advice="give <node> that label, or correct the file")
+    for name, key in plan.node_labels:
+        if name not in values:
+            said = f"{key} names {{{name}}}, and {config.node} has no such label"
+            raise refused(plan.component.driver, said, advice="give <node> that label, or correct the file")
     return values
 
 
