@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.cli import screens
 from dsmt.errors import FailedError, NotFoundError, TimedOutError, TransportError
@@ -165,6 +166,30 @@ def test_who_goes_on_at_a_broker_that_has_only_the_revision_before_is_told_nothi
     realm.apply(web(3))
     seen[:] = [realm, anew]  # it was removed, and applied anew, while the broker of who waits was away
     assert wait(settling.settled, applied(2)).outcome == "superseded"
+
+
+def test_who_has_applied_what_was_being_removed_and_goes_on_at_a_broker_that_knows_only_that_waits(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, seen = list[str](), list[Realm]()
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        for one in seen:
+            yield sight(one)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    realm.apply(web(3))
+    realm.apply(web(3), removed=True)
+    anew = replace(applied(1), epoch=2)
+    seen[:] = [realm]
+    with pytest.raises(TransportError, match="the connection ended, and web r1 is not ready"):
+        wait(settling.settled, anew, tell=told.append)
+    assert told[0].endswith("web r1 is not ready: broker b1 has not heard of it yet")
+    realm.say("operator/alice", "tombstone/service/web", Tombstone(by="alice", reason="not needed"))
+    with pytest.raises(TransportError):
+        wait(settling.settled, anew)
+    later = replace(applied(1), epoch=1)
+    assert wait(settling.settled, later).outcome == "superseded", "it is the one that was removed"
 
 
 def test_who_waits_for_the_end_of_what_is_not_there_is_told_whether_it_ever_was(realm: Realm) -> None:

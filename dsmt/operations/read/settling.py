@@ -41,6 +41,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
     service: str
     revision: int
+    epoch: int = 0
+    """The one of the service in which the revision was said (A6); 0 where that is not known."""
     plan: str | None
     outcome: str
     ready: int
@@ -102,7 +104,7 @@ class _Settling:
         self._applied, self._counted = applied, counted
         self._target, self._lasting, self._stopped = Target(applied.service), Lasting(), Lasting()
         self._spec: EventId | None = None
-        self._epoch = inf
+        self._epoch = applied.epoch or inf
 
     def seen(self, sight: Sight) -> Applied | None:
         """What became of it, when that is known. Raises `FailedError` where it goes no further (rule 1)."""
@@ -110,7 +112,7 @@ class _Settling:
         spec = None if entry is None else entry.spec
         if self._is_replaced(sight, spec):
             return msgspec.structs.replace(applied, outcome="superseded")
-        if entry is None or spec is None or spec.version < applied.revision:
+        if entry is None or spec is None or self._is_earlier(spec):
             return None
         self._epoch = spec.signed.event.epoch or 0
         free = self._waited_for(sight)
@@ -142,12 +144,17 @@ class _Settling:
     def far(self, sight: Sight) -> str:
         """How far it is."""
         entry = sight.view.services.get(self._applied.service)
-        if entry is None or entry.spec is None or entry.spec.version < self._applied.revision:
+        if entry is None or entry.spec is None or self._is_earlier(entry.spec):
             return unheard_of(sight)
         ends = [f"{instance} is to end" for instance in unwanted(sight, self._target)]
         waits = [f"it waits until {row.instance} is started" for row in self._holding(sight)]
         so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
         return "; ".join([so_far, *ends[:1], *waits[:1]])
+
+    def _is_earlier(self, spec: Held[SpecFact]) -> bool:
+        """Whether it was said before what was applied, of which nothing is known here yet: of what was removed, perhaps."""
+        epoch = spec.signed.event.epoch or 0
+        return (epoch, spec.version) < (self._applied.epoch or epoch, self._applied.revision)
 
     def _is_replaced(self, sight: Sight, spec: Held[SpecFact] | None) -> bool:
         """Whether another spec than what was applied stands: a later one, or one of its number that overruled it (E2).
@@ -156,6 +163,8 @@ class _Settling:
         """
         if spec is None or (spec.signed.event.epoch or 0) > self._epoch:
             return sight.view.epoch(f"service/{self._applied.service}/spec") > self._epoch
+        if self._is_earlier(spec):
+            return False
         if spec.version == self._applied.revision:
             self._spec = self._spec or spec.id
         return spec.version > self._applied.revision or (spec.version == self._applied.revision and spec.id != self._spec)

@@ -163,20 +163,25 @@ def _to_say(sight: Sight, spec: ServiceSpec, *, by: str, reason: str, planned: b
         if before.spec == fact.spec and refused(entry) is None and not overtaken(entry):  # else it is tried again
             return unchanged(sight, spec.service, base, plan=identity), []
     revision, drafts = _drafts_of(sight, fact, spec.service)
-    return said_now(spec, revision, plan=identity), drafts
+    return said_now(spec, revision, drafts[-1].epoch or 0, plan=identity), drafts
 
 
-def said_now(spec: ServiceSpec, revision: int, *, plan: str | None = None) -> Applied:
+def said_now(spec: ServiceSpec, revision: int, epoch: int, *, plan: str | None = None) -> Applied:
     """What to say of a spec that was applied just now: nothing of it is ready yet."""
     wanted = sum(component.instances or 0 for component in spec.components.values())
-    return Applied(service=spec.service, revision=revision, plan=plan, outcome="applied", ready=0, wanted=wanted)
+    return Applied(
+        service=spec.service, revision=revision, epoch=epoch, plan=plan, outcome="applied", ready=0, wanted=wanted
+    )
 
 
 def unchanged(sight: Sight, service: str, revision: int, *, plan: str | None = None) -> Applied:
     """What to say of a service that was left unchanged: how many of its instances are ready."""
     free = [row for row in instances(sight, Target(service)) if row.held is None]
     ready = sum(is_ready(sight, row) for row in free)
-    said = Applied(service=service, revision=revision, plan=plan, outcome="unchanged", ready=ready, wanted=len(free))
+    epoch = sight.view.epoch(f"service/{service}/spec")
+    said = Applied(
+        service=service, revision=revision, epoch=epoch, plan=plan, outcome="unchanged", ready=ready, wanted=len(free)
+    )
     return _warned(said, sight.unheard)
 
 

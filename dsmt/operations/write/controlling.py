@@ -371,4 +371,5 @@ async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpe
     fact = SpecFact(spec=to_plain(after), by=by, reason=fact_reason)
     revision = await say_spec(bus, sight, fact, after.service)
     warnings = [said for _, said in unknown_names(sight, after)]
-    return msgspec.structs.replace(said_now(after, revision), warnings=warnings)
+    said = said_now(after, revision, sight.view.epoch(f"service/{after.service}/spec"))
+    return msgspec.structs.replace(said, warnings=warnings)

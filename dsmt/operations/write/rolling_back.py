@@ -54,7 +54,8 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     twice = _twice(sight.view.services[service], service) if to is None else []
     revision = await say_spec(bus, sight, again, service)
     heeded = _heeded(service, number, told, named=to is not None, stays=stays)
-    return msgspec.structs.replace(said_now(spec, revision), warnings=[*twice, *heeded, *await _lacking(bus, spec, number)])
+    done = said_now(spec, revision, sight.view.epoch(f"service/{service}/spec"))
+    return msgspec.structs.replace(done, warnings=[*twice, *heeded, *await _lacking(bus, spec, number)])
 
 
 async def _lacking(bus: Bus, spec: ServiceSpec, number: int) -> list[str]:
