@@ -75,7 +75,7 @@ def screen(found: WhatIf) -> str:
                     one.instance,
                     one.action,
                     " -> ".join(node for node in (one.leaves, one.node) if node) or "-",
-                    one.because,
+                    f"under way anyway: {one.because}" if one.anyway else one.because,
                 ),
                 (),
             )

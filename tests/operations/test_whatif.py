@@ -151,6 +151,23 @@ def test_what_has_just_been_asked_for_counts_among_what_would_be_ready() -> None
     assert (told.after, told.wanted) == (4, 5), "what has failed is not taken for what would be ready"
 
 
+def test_what_a_rollout_changes_anyway_is_told_apart_from_what_follows() -> None:
+    realm = running(web(4), nodes=4)
+    realm.apply(web(4, component="env: {A: b}\n"))
+    realm.settle(obey=False)
+    (first,) = (index for index in range(4) if realm.slot(index).revision == 2)
+    node = realm.slot(first).node or ""
+    realm.status(key(first), node, State.RUNNING)
+    realm.health(key(first), node, "ready")
+    realm.after(1)
+    waits = {f"web/app/{index}" for index in range(4)} - {f"web/app/{first}"}
+    killed = next(where for one, where in placed(realm).items() if one in waits) or ""
+    lost = {one for one, where in placed(realm).items() if where == killed}
+    steps = asked(realm, kill=(killed,)).steps
+    assert {(one.instance, one.action) for one in steps if one.anyway} == {(one, "replace") for one in waits - lost}
+    assert {(one.instance, one.action) for one in steps if not one.anyway} == {(one, "move") for one in lost}
+
+
 def test_a_job_that_is_done_stays_done_where_its_node_dies_and_is_none_that_would_be_ready() -> None:
     realm = running(web(2, component="kind: job\nrestart: {when: on_failure}\n"))
     node, good = realm.slot(0).node or "", realm.slot(0).implements

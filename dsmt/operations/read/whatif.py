@@ -9,6 +9,8 @@ Rule 4: what nodes that live were told before, and are at, they bring to its goo
     as by a `scale`, counts among what would be ready. What is parked, or has failed for good, does not, wherever it goes:
     it has failed by itself, and nobody knows that it would not there. Where what it runs is applied anew, it may.
 Rule 5: the longer it takes, the less it tells: what has no place at the end has none, for whatever reason that says.
+Rule 6: what is under way and would be done though nothing of this happened, as by a rollout, is told apart: it is played
+    once more without anything that was asked for.
 """
 
 from __future__ import annotations
@@ -54,10 +56,14 @@ HORIZON_MS: Final = 30 * 60_000
 
 
 class ForeseenStep(PlannedStep, frozen=True, kw_only=True):
-    """A step, `at_s` seconds after all that was asked for has happened; `leaves` is the node that it was on before."""
+    """A step, `at_s` seconds after all that was asked for has happened; `leaves` is the node that it was on before.
+
+    `anyway`: it would be made though nothing of that happened (rule 6).
+    """
 
     at_s: float
     leaves: str | None
+    anyway: bool = False
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +107,7 @@ def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str
     foreseen = _Foreseen(sight, trial, sight.now_ms + applied_ms, anew)
     foreseen.begin(kill, drain, by)
     foreseen.run()
+    foreseen.steps = _told_apart(sight, foreseen.steps)
     return WhatIf(
         killed=kill,
         drained=drain,
@@ -112,6 +119,17 @@ def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str
         took_s=foreseen.steps[-1].at_s if foreseen.steps else 0.0,
         left=foreseen.left(drain),
     )
+
+
+def _told_apart(sight: Sight, steps: list[ForeseenStep]) -> list[ForeseenStep]:
+    """Steps, of which those are named that are made anyway (rule 6)."""
+    if not steps:
+        return steps
+    alone = _Foreseen(sight, sight.view.copy(), sight.now_ms, ())
+    alone.begin((), (), "")
+    alone.run()
+    anyway = {(one.instance, one.action, one.node) for one in alone.steps}
+    return [msgspec.structs.replace(one, anyway=(one.instance, one.action, one.node) in anyway) for one in steps]
 
 
 class _Foreseen:
