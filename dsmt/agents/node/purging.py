@@ -53,12 +53,11 @@ class Purging:
         self._some = asyncio.Event()
 
     def take(self, signed: SignedEvent) -> None:
-        """Take in an operator's word; what comes after it in one batch is of the service that was made anew."""
+        """Take in an operator's word; no container is made of the service before it is written down."""
         word = readable(PurgeWord, signed.event.data)
         if word is not None:
             service = signed.event.topic.removeprefix(PURGES)
             self._words[service] = max(word.epoch, self._words.get(service, 0))
-            self._try(self._note)
             self._some.set()
 
     def look(self) -> None:

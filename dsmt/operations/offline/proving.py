@@ -193,7 +193,7 @@ class _Proof:
 
     def _from_here(self) -> None:
         """Rule 8."""
-        if self._begins_ms is not None or self._before or self._left != [(one.first, one.last) for one in self._tree.peaks]:
+        if self._left != [(one.first, one.last) for one in self._tree.peaks]:
             self._wrong("history.order", "more than hashes stands before the row with which the file says that it begins")
         self._before = self._tree.rows
         self._left.clear()
