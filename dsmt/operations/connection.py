@@ -5,6 +5,8 @@ Rule 1: each process that writes speaks as `operator/<name>.<random>`, delegated
     certificate, says nothing, and leaves no trace (D2). What it is given has no way to say anything: `Reading`.
 Rule 2: who does not get attached within the patience is told why: the last refusal, or who does not answer. Who was, and
     is let in no more, is told that, too, however long it would wait.
+Rule 3: a broker that is being filled lacks what others have: an operator who is attached to one asks each other broker once,
+    and stays at the first that is whole; where none is, at any.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import TypeVar
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.event.addresses import host_of, parted
 from dsmt.event.phrases import person, some
-from dsmt.ports.bus import Bus, BusReader
+from dsmt.ports.bus import Bus, BusReader, Complete, Interest
 from dsmt.ports.files import Files
 from dsmt.ports.realm import ENDED, KEPT_OUT, BrokerAddress
 from dsmt.programs.bus import running, the_bus
@@ -36,6 +38,8 @@ LINK_THREADS = 2
 PATIENCE_S = 5.0
 REFUSED_S = 1.0
 """Who is refused asks again for so long: another broker, or the same a moment later, may think otherwise."""
+WHOLE_S = 1.0
+"""How long a broker has to say whether it is whole: one that is busy is asked all the same."""
 LOOK_S = 0.1
 ENDED_LOOK_S = 0.5
 """How often who does something is looked after, whether it is let in."""
@@ -76,7 +80,7 @@ async def reading(
 
     `known` keeps which brokers there are by now: all that the realm's file names may be gone (R8).
     """
-    async with _attached(operator, realm, brokers, patience_s, known=known, reads=True) as connection:
+    async with _at_whole_one(operator, realm, brokers, patience_s, known=known, reads=True) as connection:
         yield connection
 
 
@@ -90,7 +94,7 @@ async def connect(
     patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[Connection]:
     """Attach to the realm for the length of a block. Raises `TransportError`, or `RefusedError` that says why."""
-    async with _attached(_program(operator), realm, brokers, patience_s, known=known, reads=False) as connection:
+    async with _at_whole_one(_program(operator), realm, brokers, patience_s, known=known, reads=False) as connection:
         yield connection
 
 
@@ -116,6 +120,52 @@ async def attached(
     """Attach as this very identity, which nobody else uses at the same time. Raises as `connect`."""
     async with _attached(identity, realm, brokers, patience_s, reads=False) as connection:
         yield connection
+
+
+@asynccontextmanager
+async def _at_whole_one(
+    identity: Identity,
+    realm: RealmConfig,
+    brokers: list[BrokerAddress] | None,
+    patience_s: float,
+    *,
+    known: Files | None,
+    reads: bool,
+) -> AsyncIterator[Connection]:
+    """Attach to a broker that is whole, if there is one (rule 3)."""
+    reached = brokers or realm.addresses
+    async with _attached(identity, realm, brokers, patience_s, known=known, reads=reads) as connection:
+        alone = len(reached) == 1 and known is None
+        if alone or realm.nats is not None or await _is_whole(connection.bus):
+            yield connection
+            return
+    whole = await _whole_of(identity, realm, reached)
+    if whole:
+        brokers, known = whole, None  # which names the one that is being filled, too
+    async with _attached(identity, realm, brokers, patience_s, known=known, reads=reads) as connection:
+        yield connection
+
+
+async def _whole_of(identity: Identity, realm: RealmConfig, brokers: list[BrokerAddress]) -> list[BrokerAddress]:
+    """The first of some brokers that is whole, or none."""
+    for one in await _answering(brokers):
+        with suppress(TransportError, RefusedError):
+            async with _attached(identity, realm, [one], REFUSED_S, reads=True) as connection:
+                if await _is_whole(connection.bus):
+                    return [one]
+    return []
+
+
+async def _is_whole(bus: BusReader) -> bool:
+    """Whether a broker has all that others have, by its own word; one that does not say it in time may."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(WHOLE_S):
+            async with bus.subscribe(Interest(("config/brake",), conflate=True, signals=False, follow=False)) as batches:
+                async for batch in batches:
+                    for one in batch:
+                        if isinstance(one, Complete):
+                            return one.whole
+    return True
 
 
 @asynccontextmanager
