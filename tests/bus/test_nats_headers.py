@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.bus.nats.headers import headers_of, row_in_source, size_of
 from dsmt.bus.nats.link import NatsLink, Publication
-from dsmt.bus.nats.streams import Stored, last_of_each
+from dsmt.bus.nats.streams import Stored, delivered, last_of_each
 from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft, Start
 from tests.bus.realm import reading
@@ -40,6 +40,15 @@ def test_what_a_server_adds_is_read_and_not_what_looks_like_it() -> None:
     assert size_of(headers_of(b"NATS/1.0\r\nNats-Msg-Size: 1\r\nA: b" + added), 9) == 9
     assert headers_of(b"NATS/1.0 404 No Messages\r\n\r\n") == {"Status": "404", "Description": "No Messages"}
     assert headers_of(b"NATS/1.0 100\r\nA:  b \r\n\r\n") == {"Status": "100", "Description": "", "A": "b"}
+
+
+def test_what_a_message_takes_is_its_subject_all_its_headers_and_what_it_says() -> None:
+    row, block = "$JS.ACK.F.c.1.5.5.1000000.0", b"NATS/1.0\r\nA: b\r\nA: c\r\nNats-Msg-Size: 7\r\n\r\n"
+    message: Any = SimpleNamespace(subject="d." + "s" * 40_000, reply=row, headers=headers_of(block), data=b"123")
+    assert delivered(message).size == 40_002 + len(block) + 3
+    assert delivered(message, sizes=True).size == 40_002 + len(block) + 7
+    message.headers = None
+    assert delivered(message).size == 40_005
 
 
 async def sent(link: NatsLink, subject: bytes, block: bytes, payload: bytes = b"x", reply: bytes = b"") -> None:

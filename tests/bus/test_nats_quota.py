@@ -245,6 +245,24 @@ async def test_who_has_more_retained_than_its_certificate_allows_is_sent_away_an
 @pytest.mark.real
 @pytest.mark.xdist_group("nats")
 @on_nats
+async def test_what_stands_above_a_fact_is_on_the_account_of_who_has_said_it(k: Kept) -> None:
+    """Headers are stored with it, and were nobody's: what a node may have retained was 6 GB more with them."""
+    monitor = k.made.identity("monitor/n1", parent=k.identities[N1])
+    link, pen, above = await k.servers.link(monitor), Pen(monitor), {"Above": "x" * 60_000}
+    link.ask_through(k.subjects.asking(monitor.name, monitor.certificate.read))
+    await NatsOpener(k.made.trust(), k.subjects, lambda: 0.0).introduce(link, monitor)
+    for n in range(LENIENCE * LEAST_LIVE_BYTES // 60_000 + 10):
+        said = pen.write(f"node/x{n}/probe/n1", {"result": "failed", "reason": "", "round_trip_s": None})
+        await link.send(Publication(k.subjects.event(monitor.name, f"node/x{n}/probe/n1", fact=True), said.raw, above))
+    await until(link.lost.done)
+    with pytest.raises(RefusedError, match="does not let monitor/n1 in"):
+        await k.servers.link(monitor)
+    await until(lambda: f"bytes of retained facts, {LENIENCE * LEAST_LIVE_BYTES} are the limit" in k.servers.log())
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("nats")
+@on_nats
 async def test_nobody_is_sent_away_for_what_others_have_had_stored_in_its_name_and_that_is_removed(k: Kept) -> None:
     """Who asks names the subject of the answer: so anybody could have anybody sent away."""
     agent = await k.bus(k.made.identity("agent/n1/web/app/0", parent=k.identities[N1]))

@@ -170,7 +170,7 @@ class NatsAccounts:
         if said.kind == "c":
             brought = self._opener.check_certificates(stored)
             if paid_by(said.author) == payer:
-                return [_Held(stored.sequence, payer, len(stored.raw))]
+                return [_Held(stored.sequence, payer, stored.size)]
             if brought <= await self._brought(link, self._subjects.brought_by(said.author, stored.subject)):
                 raise UnusableEventError("stale", f"{said.author} itself has brought them")
             return []
@@ -183,7 +183,7 @@ class NatsAccounts:
         else:
             if said.kind == "o" and await self._is_there(link, event):
                 raise UnusableEventError("stale", f"{event.source} itself has said {event.topic}")
-        return [_Held(stored.sequence, said.sayer, len(stored.raw), ended)] if said.kind in "fn" else []
+        return [_Held(stored.sequence, said.sayer, stored.size, ended)] if said.kind in "fn" else []
 
     async def _brought(self, link: NatsLink, subject: str) -> frozenset[bytes]:
         """The certificates that stand on a subject."""

@@ -21,12 +21,19 @@ _ROW: Final = re.compile(r"\S+ ([0-9]{1,18})( .*)?")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
-def headers_of(block: bytes) -> dict[str, str]:
+class Headers(dict[str, str]):
+    """Those of one message by name; `size` is what all of them take, also those that stand there more than once."""
+
+    size = 0
+
+
+def headers_of(block: bytes) -> Headers:
     """What stands in a block of headers."""
     first, *lines = block.split(b"\r\n")
-    status, found = _STATUS.fullmatch(first), dict[str, str]()
+    status, found = _STATUS.fullmatch(first), Headers()
+    found.size = len(block)
     if status is not None:
-        found = {STATUS: status[1].decode(), DESCRIPTION: status[2].decode(errors="replace")}
+        found |= {STATUS: status[1].decode(), DESCRIPTION: status[2].decode(errors="replace")}
     for line in lines:
         name, colon, value = line.partition(b":")
         if colon:
@@ -44,6 +51,6 @@ def row_in_source(headers: Mapping[str, str]) -> int:
 
 
 def size_of(headers: Mapping[str, str], unknown: int) -> int:
-    """How large a message is of which its headers are given alone."""
+    """How much a message says of which its headers are given alone."""
     found = headers.get(_SIZE, "")
     return int(found) if _NUMBER.fullmatch(found) else unknown

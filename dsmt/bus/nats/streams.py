@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
 
-from dsmt.bus.nats.headers import DESCRIPTION, STATUS, headers_of, row_in_source, size_of
+from dsmt.bus.nats.headers import DESCRIPTION, STATUS, Headers, headers_of, row_in_source, size_of
 from dsmt.bus.nats.link import ANSWER_S, ApiError, NatsLink
 from dsmt.bus.rules.nats_config import PAYLOAD_BYTES, broker_of
 from dsmt.bus.wire.subjects import FACTS, Subjects
@@ -83,7 +83,7 @@ class Stored(NamedTuple):
     number: int = 0
     """How many its consumer has delivered with it."""
     size: int = 0
-    """Bytes of the message, where its consumer gives nothing else of it."""
+    """Bytes that a consumer's message takes: its subject, its headers and what it says."""
 
 
 def id_of(raw: bytes, addressee: str = "") -> str:
@@ -312,10 +312,14 @@ def _direct(stream: str, headers: Mapping[str, str], raw: bytes) -> Stored:
 
 
 def delivered(message: Msg, *, sizes: bool = False) -> Stored:
-    """A message as a consumer delivers it: where it stands is written in the subject for its acknowledgement."""
+    """A message as a consumer delivers it: where it stands is written in the subject for its acknowledgement.
+
+    With `sizes` its headers alone, which tell how much it says.
+    """
     tokens = message.reply.split(".")
     stream, at = (tokens[2], tokens[5:9]) if len(tokens) == 9 else (tokens[4], tokens[7:11])
     sequence, number, nanoseconds, left = map(int, at)
-    headers = message.headers or {}
-    row, size = _row(stream, headers, sequence), size_of(headers, PAYLOAD_BYTES) if sizes else 0
+    headers = message.headers or Headers()
+    row, said = _row(stream, headers, sequence), size_of(headers, PAYLOAD_BYTES) if sizes else len(message.data)
+    size = len(message.subject) + getattr(headers, "size", 0) + said
     return Stored(message.subject, row, nanoseconds // 1_000_000, message.data, left, sequence, number, size)
