@@ -122,8 +122,12 @@ class CliContext:
                 from dsmt.operations.local.asking import unreached  # noqa: PLC0415 - only where a realm is asked
 
                 raise (error if named is not None else unreached(home, error)) from error
+            from dsmt.operations.local.lock import is_held  # noqa: PLC0415 - only while a realm is cut over
+
             said = f"realm {realm.name} is being cut over to {move.engine}: {error.message}"
-            raise TransportError("bus.moving", said, next="try again when dsmt bus migrate --cut has ended") from error
+            waits = "try again when dsmt bus migrate --cut has ended"
+            advice = waits if is_held(home) else "dsmt bus migrate --cut goes on with it"
+            raise TransportError("bus.moving", said, next=advice) from error
 
     def confirm(self, ends: str, question: str, *, no: str, advice: str, after: str = "") -> None:
         """Say what would end and what comes `after`, and ask on a terminal; refuse without one.

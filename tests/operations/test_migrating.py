@@ -15,8 +15,7 @@ from dsmt.bus.nats.filler import Taken
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.cli import screens
 from dsmt.cli.root import main
-from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
-from dsmt.operations import connection
+from dsmt.errors import FailedError, RefusedError, TimedOutError
 from dsmt.operations.local import brokers, migrating, ways
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home
@@ -39,20 +38,6 @@ from tests.bus.realm import Pen, TestRealm, memory_network
 from tests.controllers.build import Realm as FleetRealm
 from tests.operations.scripted import ScriptedBus
 from tests.operations.sights import sight
-
-
-@pytest.mark.parametrize("cut", [False, True])
-def test_who_is_not_answered_while_a_realm_is_cut_over_hears_of_that(home: Home, capsys, monkeypatch, cut: bool) -> None:
-    def unanswered(*_: object, **__: object) -> None:
-        raise TransportError("bus.unreachable", "no broker answers", next="dsmt up")
-
-    monkeypatch.setattr(connection, "reading", unanswered)
-    monkeypatch.setenv("DSMT_HOME", str(home.root))
-    under_way(home, cut=cut)
-    assert main(["nodes"]) == 7
-    told = capsys.readouterr().err
-    assert ("is being cut over to nats: no broker answers" in told) == cut
-    assert ("Next: try again when dsmt bus migrate --cut has ended" in told) == cut
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from dsmt.errors import RefusedError
+from dsmt.cli.root import main
+from dsmt.errors import RefusedError, TransportError
+from dsmt.operations import connection
 from dsmt.operations.local import coming_up, far_members, migrating, moving
 from dsmt.operations.local.home import Home
+from dsmt.operations.local.lock import LOCK_FILE
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.making import init
 from dsmt.programs.configuration import MigrationFile, write_config
@@ -66,9 +70,14 @@ class Seen:
 
 
 @pytest.fixture
-def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
-    home = Home(tmp_path / "home")
-    init(home, name="test")
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    init(made, name="test")
+    return made
+
+
+@pytest.fixture
+def seen(home: Home, monkeypatch: pytest.MonkeyPatch) -> Seen:
     return Seen(home, monkeypatch)
 
 
@@ -131,3 +140,22 @@ def test_a_cut_starts_services_only_where_the_realm_was_not_up(
     init(home, name="test")
     monkeypatch.setattr(migrating, "is_up", lambda _: up)
     assert migrating.serves(home) is up, "what runs on other machines alone is not restarted either"
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_who_is_not_answered_while_a_realm_is_cut_over_hears_of_that(home: Home, capsys, monkeypatch, cut: bool) -> None:
+    def unanswered(*_: object, **__: object) -> None:
+        raise TransportError("bus.unreachable", "no broker answers", next="dsmt up")
+
+    monkeypatch.setattr(connection, "reading", unanswered)
+    monkeypatch.setenv("DSMT_HOME", str(home.root))
+    home.migration.mkdir()
+    write_config(home.migration / MigrationFile.FILE, MigrationFile(engine="nats", cut=cut))
+    with (home.root / LOCK_FILE).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(["nodes"]) == 7
+    told = capsys.readouterr().err
+    assert ("is being cut over to nats: no broker answers" in told) == cut
+    assert ("Next: try again when dsmt bus migrate --cut has ended" in told) == cut
+    assert main(["nodes"]) == 7
+    assert ("Next: dsmt bus migrate --cut goes on with it" in capsys.readouterr().err) == cut, "nobody is at it any more"
