@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.nats import accounts
+from dsmt.bus.nats import accounts, opener
 from dsmt.bus.nats.accounts import NatsAccounts
 from dsmt.bus.nats.streams import Stored
 from dsmt.bus.rules.nats_quota import BURST, LENIENCE, RATE, UNIT_BYTES
@@ -46,6 +46,7 @@ class Gate:
         monkeypatch.setattr(accounts, "head", self.head)
         monkeypatch.setattr(accounts, "all_of", self.all_of)
         monkeypatch.setattr(accounts, "last_on", self.last_on)
+        monkeypatch.setattr(opener, "held_on", self.held_on)
         self.accounts = NatsAccounts(bus, self.trust, clock)
 
     def identity(self, name: str, parent: Identity | None = None) -> Identity:
@@ -81,6 +82,9 @@ class Gate:
 
     async def last_on(self, _link: Any, _stream: str, subject: str) -> Stored | None:
         return next((one for one in self.facts if one.subject == subject), None)
+
+    async def held_on(self, *_: Any) -> list[Stored]:
+        return []
 
     def connected(self, name: str, payer: str) -> None:
         at = Connection("S", len(self.sessions))

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import time
 
+import msgspec
 import pytest
 
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.headers import headers_of
 from dsmt.bus.nats.link import NatsLink, Publication
+from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import MSG_ID, head, id_of, last_on
 from dsmt.bus.rules.nats_config import ADMINISTRATION, PAGE
 from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft, Start
+from dsmt.trust.certificate import issue
 from dsmt.trust.grants import read_patterns
+from dsmt.trust.identity import Identity
 from tests.bus.realm import Pen, reading
 from tests.bus.saying import numbers
 from tests.bus.test_nats_door import Kept, on_nats
@@ -130,3 +136,33 @@ async def test_what_a_source_says_tells_nobody_where_its_answers_come_nor_how_it
     same = max(range(len(called[0]) + 1), key=lambda size: size if called[1].startswith(called[0][:size]) else 0)
     assert same < len(called[0]) / 2, "the next one is nothing like it"
     assert not any(inbox[:12] in one for one in called), "the beginning of all of its inboxes"
+
+
+def renewed(k: Kept, name: str) -> tuple[Identity, Identity]:
+    """A source with a certificate that ends in a second, and with the next one of its key, which began a minute ago."""
+    now_s, own = int(time.time()), k.made.identity(name)
+    terms = ((now_s - 1000, now_s + 1), (now_s - 60, now_s + 1000))
+    both = [msgspec.structs.replace(own.certificate, not_before=a, not_after=b, serial=os.urandom(16)) for a, b in terms]
+    first, second = [Identity(own.key, (issue(one, k.made.root),)) for one in both]
+    return first, second
+
+
+@on_nats
+async def test_a_renewal_stands_beside_what_it_renews_and_readers_of_before_learn_of_it(k: Kept) -> None:
+    first, second = renewed(k, "operator/eve")
+    link, pen, opener = await k.servers.link(second), Pen(first), NatsOpener(k.made.trust(), k.subjects, lambda: 0.0)
+
+    async def says(by: Identity, topic: str, ahead_s: float) -> None:
+        await opener.introduce(link, by)
+        said = pen.write(topic, {"n": 1}, version=1, ahead_s=ahead_s)
+        await link.publish(Publication(k.subjects.event(by.name, topic, fact=True), said.raw, {}))
+
+    async with reading(await k.bus(k.identities["operator/bob"]), "user/") as before:
+        await says(first, "user/before", -120.0)
+        await before.until(lambda g: g.arrived)
+        await says(second, "user/after", 5.0)
+        await before.until(lambda g: len(g.arrived) == 2)
+    for start in (Start.FACTS, Start.HISTORY):
+        async with reading(await k.bus(k.identities["operator/alice"]), "user/", start=start) as late:
+            await late.until(lambda g: g.completes)
+            assert {one.signed.event.topic for one in late.arrived} == {"user/before", "user/after"}

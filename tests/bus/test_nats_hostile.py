@@ -78,7 +78,7 @@ def test_that_no_certificates_are_stored_is_tried_again_by_who_attaches(monkeypa
     async def nothing(*_: object) -> list[Stored]:
         return []
 
-    monkeypatch.setattr("dsmt.bus.nats.opener.last_of_each", nothing)
+    monkeypatch.setattr("dsmt.bus.nats.opener.held_on", nothing)
     link: Any = Link()
     with pytest.raises(TransportError, match="insufficient storage"):
         asyncio.run(NatsOpener(trust, SUBJECTS, lambda: 0.0).introduce(link, sayer))

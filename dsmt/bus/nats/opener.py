@@ -3,7 +3,8 @@
 Rule 1: the subject says who sent it; it must be the event's source and topic. What is re-offered names both, and a copy
     its addressee: one to whom the event is addressed.
 Rule 2: signature, certificate, grant and record are asked as everywhere. The certificates stand in the stream, on a
-    subject for each key of a source, and are asked for when they are first needed.
+    subject for each key of a source, and are asked for when they are first needed, and where those that are known hold not
+    at the time of an event. A renewal is put beside what it renews (J1).
 Rule 3: time is judged by when the stream stored it, which is the same for all readers: what was more than 10 s ahead of
     that nobody takes (J4).
 """
@@ -17,7 +18,7 @@ from typing import Final
 import cbor2
 
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
-from dsmt.bus.nats.streams import Stored, held_on, last_of_each
+from dsmt.bus.nats.streams import Stored, held_on
 from dsmt.bus.rules.authority import check_revocation
 from dsmt.bus.wire.subjects import SubjectParts, Subjects
 from dsmt.errors import TransportError, UnusableEventError
@@ -32,12 +33,14 @@ from dsmt.trust.opening import opened
 from dsmt.trust.revocations import REVOKED
 from dsmt.trust.store import TrustStore
 
-UNKNOWN: Final = frozenset({"trust.stranger", "trust.name"})
+UNKNOWN: Final = frozenset({"trust.stranger", "trust.name", "trust.expired"})
 ENDED: Final = "trust.revoked"
 """Why nobody believes what a key says that was revoked."""
 STAYS: Final = frozenset({ENDED, "trust.expired", "clock_ahead"})
 """Why what is not believed stays, and counts: its source has said it, and it was believed, or may be yet."""
 ASK_AGAIN_S: Final = 1.0
+CERTIFICATES_MOST: Final = 64
+"""How many stand on one subject: of more the oldest go."""
 _REMEMBERED: Final = 4096
 
 
@@ -88,26 +91,24 @@ class NatsOpener:
         return self._subjects.said(stored.subject)
 
     async def learn(self, link: NatsLink, source: str, key_id: bytes) -> bool:
-        """Ask for the certificates of a source's key; whether any came that can be used. Raises `TransportError`."""
-        now = self._now()
+        """Ask for the certificates of a source's key; whether any came that were not known. Raises `TransportError`."""
+        now, known = self._now(), self._trust.proof(key_id, source)
         if now - self._missed.get((source, key_id), -ASK_AGAIN_S) < ASK_AGAIN_S:
             return False
         filters = [self._subjects.certificates(source, key_id)]
         for stream in (self._subjects.facts, self._subjects.history):  # the first may be behind the second
-            if self._taken(await held_on(link, stream, filters)):
+            self._take(await held_on(link, stream, filters))
+            if self._trust.proof(key_id, source) != known:
                 return True
         if len(self._missed) >= _REMEMBERED:
             self._missed.clear()
         self._missed[source, key_id] = now
         return False
 
-    def _taken(self, found: list[Stored]) -> bool:
-        good = False
+    def _take(self, found: list[Stored]) -> None:
         for stored in found:
             with suppress(UnusableEventError, TypeError, ValueError):
                 self._trust.add_all(_certificates(stored))
-                good = True
-        return good
 
     def check_certificates(self, stored: Stored) -> frozenset[bytes]:
         """The certificates that a message holds, of the key and source that its subject names, up to the root's.
@@ -134,10 +135,14 @@ class NatsOpener:
         await self._put(link, sayer, signed.event.source, signed.key_id, proof)
 
     async def _put(self, link: NatsLink, sayer: str, source: str, key_id: bytes, raws: list[bytes]) -> None:
-        payload, subject = canonical(raws), self._subjects.certificate(sayer, source, key_id)
-        if any(one.raw == payload for one in await last_of_each(link, self._subjects.facts, [subject])):
-            return
-        await link.publish(Publication(subject, payload, {}))
+        subject, before = self._subjects.certificate(sayer, source, key_id), list[bytes]()
+        for stored in await held_on(link, self._subjects.facts, [subject]):
+            with suppress(UnusableEventError):  # whatever else stands there goes
+                self.check_certificates(stored)
+                before = _certificates(stored)
+        if not set(raws).issubset(before):
+            both = list(dict.fromkeys([*raws, *before]))
+            await link.publish(Publication(subject, canonical(both[:CERTIFICATES_MOST]), {}))
 
 
 def _check_place(said: SubjectParts, event: Event, *, fact: bool, subject: str) -> None:
