@@ -97,6 +97,18 @@ def test_members_are_told_where_it_will_be_and_of_brokers_of_dsmt_each_other(see
     assert seen.done == [("told",), *said]
 
 
+def test_who_tells_members_where_the_realm_goes_hears_that_the_move_was_ended_meanwhile(seen: Seen, monkeypatch) -> None:
+    async def told(_: Any, home: Home, *, by: str) -> None:
+        far_members._word(home, by)
+
+    monkeypatch.setattr(far_members, "told", told)
+    with pytest.raises(RefusedError, match="the move was ended meanwhile"):
+        asyncio.run(moving.tell_where(seen.home))
+    write_config(seen.home.migration / MigrationFile.FILE, MigrationFile(engine="nats"))
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(moving.tell_where(seen.home))
+
+
 def test_of_a_realm_that_is_down_nobody_can_be_told_where_it_goes(seen: Seen) -> None:
     seen.up = False
     with pytest.raises(RefusedError, match="is not up: members on other machines would not hear where it goes") as refused:

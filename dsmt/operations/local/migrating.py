@@ -49,6 +49,8 @@ STUCK_S: Final = 60.0
 SERVERS_S: Final = 60.0
 """How long servers that start together may take to find their leaders."""
 NO_STREAM: Final = "nats.stream"
+ENDED: Final = ("migrate.none", "the move was ended meanwhile")
+BEGIN_AGAIN: Final = "dsmt bus migrate --help says how to begin it again"
 LOOK_S: Final = 0.1
 
 
@@ -127,9 +129,7 @@ async def level(home: Home, tell: Tell) -> CopiedFile:
     while not told.level:
         await asyncio.sleep(LOOK_S)
         if home.moving() is None:
-            raise RefusedError(
-                "migrate.none", "the move was ended meanwhile", next="dsmt bus migrate --help says how to begin it again"
-            )
+            raise RefusedError(*ENDED, next=BEGIN_AGAIN)
         now = copied(home.migration)
         if now != told:
             told, since = now, (since if now.row == told.row else time.monotonic())

@@ -29,15 +29,21 @@ async def check(home: Home, way: Way) -> None:
 async def tell_where(home: Home) -> dict[str, int]:
     """Say where the realm will be: which members on other machines have heard it (`far_members.told`).
 
-    Of dsmt's brokers, which do not run yet, each must know the others as it starts (R8).
+    Of dsmt's brokers, which do not run yet, each must know the others as it starts (R8). Raises `RefusedError`, also where
+    somebody ends the move meanwhile.
     """
     if not is_up(home):
         said = f"the realm in {home.root} is not up: members on other machines would not hear where it goes"
         raise RefusedError("migrate.down", said, next="dsmt up --detach, then dsmt bus migrate --cut again")
     async with connect(home.operator(), home.realm()) as connection:
-        members = await far_members.told(connection.bus, home, by=connection.by)
-        if migrating.under_way(home) == "dsmt":
-            await _announce(connection, migrating.planned(home))
+        try:
+            members = await far_members.told(connection.bus, home, by=connection.by)
+            if migrating.under_way(home) == "dsmt":
+                await _announce(connection, migrating.planned(home))
+        except FileNotFoundError as error:
+            if home.moving() is None:
+                raise RefusedError(*migrating.ENDED, next=migrating.BEGIN_AGAIN) from error
+            raise
         return members
 
 
