@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,10 +44,12 @@ class Gate:
         bus: Any = SimpleNamespace(source="broker/b1", held=self.held)
         clock: Any = SimpleNamespace(boottime=lambda: self.now)
         self.link: Any = SimpleNamespace(server_id="S", request=self.request, api=self.api)
+        self.patch = monkeypatch
         monkeypatch.setattr(accounts, "head", self.head)
         monkeypatch.setattr(accounts, "all_of", self.all_of)
         monkeypatch.setattr(accounts, "last_on", self.last_on)
-        monkeypatch.setattr(opener, "held_on", self.held_on)
+        for module in (accounts, opener):
+            monkeypatch.setattr(module, "held_on", self.held_on)
         self.accounts = NatsAccounts(bus, self.trust, clock)
 
     def identity(self, name: str, parent: Identity | None = None) -> Identity:
@@ -83,8 +86,8 @@ class Gate:
     async def last_on(self, _link: Any, _stream: str, subject: str) -> Stored | None:
         return next((one for one in self.facts if one.subject == subject), None)
 
-    async def held_on(self, *_: Any) -> list[Stored]:
-        return []
+    async def held_on(self, _link: Any, _stream: str, filters: Sequence[str]) -> list[Stored]:
+        return [one for one in self.facts if fnmatch(one.subject, filters[0])]
 
     def connected(self, name: str, payer: str) -> None:
         at = Connection("S", len(self.sessions))
@@ -252,6 +255,25 @@ async def test_of_certificates_that_somebody_else_has_brought_those_stay_that_th
     assert await gate.accounts._count_held()
     assert gate.removed == [MANY + 2]
     assert gate.accounts._held[AGENT].facts == MANY
+
+
+@at_a_gate
+async def test_what_stands_under_a_name_that_nobody_has_goes_however_little_it_is(gate: Gate) -> None:
+    """An answer has itself stored under any name: who asked was charged nothing, and it stayed for ever."""
+    nine = gate.made.identity("node/n9")
+    gate.says(gate.node, 64)
+    gate.says(nine, 1)
+    gate.stands(gate.subjects.certificate(AGENT, nine.name, nine.key.key_id), canonical([o.raw for o in nine.chain]))
+    for name in ("node/x1", "node/x2"):
+        gate.stands(gate.subjects.event(name, "user/t", fact=True), b"an answer")
+        gate.stands(gate.subjects.certificate(name, name, b"x" * 16), b"an answer")
+    gate.patch.setattr(accounts, "STRANGERS_MOST", 2)
+    for names in (("node/x1",), ("node/x1", "node/x2"), ("node/x1", "node/x2")):
+        assert not await gate.accounts._count_held()
+        assert {one["filter"] for one in gate.purged} == {one for name in names for one in gate.subjects.said_by(name)}
+        gate.facts = [one for one in gate.facts if gate.subjects.speaker(one.subject) not in names]
+    assert gate.removed == []
+    assert len(gate.facts) == 66
 
 
 @at_a_gate

@@ -13,7 +13,7 @@ import pytest
 from dsmt.bus.nats import accounts
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import last_on
+from dsmt.bus.nats.streams import last_of_each, last_on
 from dsmt.bus.rules import nats_quota
 from dsmt.bus.rules.nats_quota import (
     AWAY_S,
@@ -37,7 +37,7 @@ from dsmt.trust.grants import QUOTAS
 from dsmt.trust.identity import Identity
 from tests.bus.realm import Pen, reading
 from tests.bus.test_nats_door import Kept, on_nats
-from tests.waiting import until
+from tests.waiting import told, until
 
 N1 = "node/n1"
 MANY = LEAST_LIVE_BYTES // FACT_BYTES * 3
@@ -280,6 +280,29 @@ async def test_nobody_is_sent_away_for_what_others_have_had_stored_in_its_name_a
     agent.heartbeat("node/n1/agent/web/app/0/heartbeat", 1.0)
     assert "authentication error" not in k.servers.log()
     assert agent.attached
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("nats")
+@on_nats
+async def test_what_is_answered_under_names_that_nobody_has_goes_and_all_else_stays(k: Kept) -> None:
+    alice, link, root = await k.bus(k.identities["operator/alice"]), await k.link("operator/bob"), k.made.identity("root")
+    await alice.publish(Draft("user/t", {"n": 1}, version=1))
+    await (await k.bus(root)).publish(Draft("trust/revoked/" + "0" * 32 + "/root", {"by": "root", "reason": "test"}))
+    administrator, answered = await k.servers.administrator(), k.subjects.event("operator/bob", "user/s", fact=False)
+    made_up = [k.subjects.event(f"node/x{n}", "user/t", fact=True) for n in range(accounts.LEAST_FACTS)]
+    for subject in made_up:
+        await link.send(Publication(answered, b"x", {}), subject)
+    before = await last_of_each(administrator, k.subjects.facts, k.subjects.retained("focn"))
+
+    async def gone() -> bool:
+        return not any([await last_on(administrator, k.subjects.facts, one) for one in (made_up[0], made_up[-1])])
+
+    await told(lambda: last_on(administrator, k.subjects.history, made_up[-1]), "the last answer", 20.0)
+    await told(gone, "that they are gone", 20.0)
+    stands = {one.subject for one in await last_of_each(administrator, k.subjects.facts, k.subjects.retained("focn"))}
+    assert stands.issuperset({one.subject for one in before} - {*made_up})
+    assert k.subjects.event("operator/alice", "user/t", fact=True) in stands
 
 
 @pytest.mark.real

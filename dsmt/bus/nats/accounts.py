@@ -24,7 +24,7 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import ENDED, STAYS, NatsOpener
-from dsmt.bus.nats.streams import MARK_S, Stored, head, last_on, purge
+from dsmt.bus.nats.streams import MARK_S, Stored, head, held_on, last_on, purge
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED
 from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, beyond, over_held, paid_by, summed, suspected
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession
@@ -42,6 +42,8 @@ LOOK_S: Final = 1.0
 CHANGED: Final = 10
 """One part in so many."""
 LEAST_FACTS: Final = 64
+STRANGERS_MOST: Final = 1000
+"""So many names that nobody has are seen to at once: who has too much is not to wait for long."""
 
 Sessions = Mapping[Connection, NatsSession]
 
@@ -65,6 +67,8 @@ class NatsAccounts:
         self._work, self._sent = Work(), -math.inf
         self._held: dict[str, Live] = {}
         """What was said by those who have too much, or have had it said in their names."""
+        self._somebody: set[str] = set()
+        """Names of which certificates stand there."""
         self._looked = (0, 0, 0)
         """How many facts were retained at the last look, and their bytes; how many revocations were known."""
         self._before = 0
@@ -147,8 +151,31 @@ class NatsAccounts:
         found = [one for name in names for one in await self._said_by(link, name)]
         gone = await self._end(link, sorted(one for one in found if one.ended))
         self._held = summed((one.name, one.size) for one in found if one.sequence not in gone)
-        self._looked = at.messages, at.size, known
+        if await self._end_strangers(link, {name for name, _ in held}):
+            self._looked = at.messages, at.size, known
         return bool(suspects)
+
+    async def _end_strangers(self, link: NatsLink, names: set[str]) -> bool:
+        """Remove what stands under names of which no certificate is there (rule 2); whether all were seen to."""
+        self._somebody |= {one.subject for one in self._trust.certificates()}
+        unknown, strangers = sorted(names - self._somebody), 0
+        for name in unknown[:STRANGERS_MOST]:
+            if await self._is_somebody(link, name):
+                self._somebody.add(name)
+                continue
+            strangers += 1
+            for subject in self._subjects.said_by(name):
+                await self._purge(link, subject)
+        if strangers:
+            self._log.warning("what stood under names that nobody has was removed", names=strangers)
+        return len(unknown) <= STRANGERS_MOST
+
+    async def _is_somebody(self, link: NatsLink, name: str) -> bool:
+        for stored in await held_on(link, self._subjects.facts, [self._subjects.certificates(name)]):
+            with suppress(UnusableEventError):
+                self._opener.check_certificates(stored)
+                return True
+        return False
 
     async def _said_by(self, link: NatsLink, name: str) -> list[_Held]:
         """What counts of what stands under a name; what nobody could believe, or needs, is removed (rule 2)."""

@@ -151,9 +151,9 @@ class Subjects:
         """Where somebody else would bring the certificates that stand on a subject."""
         return ".".join([self._prefix, "c", token(sayer), *subject.split(".")[4:]])
 
-    def certificates(self, source: str, key_id: bytes) -> str:
-        """The same, whoever has brought them."""
-        return f"{self._prefix}.c.*.{token(source)}.{key_id.hex()}"
+    def certificates(self, source: str, key_id: bytes = b"") -> str:
+        """The same, whoever has brought them; those of all keys where none is named."""
+        return f"{self._prefix}.c.*.{token(source)}.{key_id.hex() or '*'}"
 
     def mark(self, sayer: str, number: str, *, begins: bool) -> str:
         """A mark of one subscription: where it begins, or a token of its reader."""
