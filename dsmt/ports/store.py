@@ -259,8 +259,12 @@ class History(Protocol):
         """A trim record that says it stands in this row."""
         ...
 
+    def trimmed_elsewhere(self, budget: Budget, first: int, last: int) -> None:
+        """Note that between two rows things of a class are missing that another had trimmed. Raises `StoreFullError`."""
+        ...
+
     def trimmed_between(self, budget: Budget, first: int, last: int) -> int:
-        """How many rows of a class were trimmed between two rows, both included."""
+        """How many rows of a class were trimmed between two rows, both included; `trimmed_elsewhere` counts as one."""
         ...
 
     def history(self, after: int, limit: int) -> list[Row | Node | Lost]:

@@ -363,6 +363,7 @@ def test_who_goes_on_where_another_has_ended_reads_nothing_of_before_again() -> 
         withholding=nothing,
         is_attached=lambda _: True,
         handed_ms=lambda *_: 9_000_000,
+        trimmed=nothing,
         log=nothing,
     )
     read.know([leaf])

@@ -15,6 +15,7 @@ from dsmt.bus.broker.others import rereading
 from dsmt.bus.broker.others.copying import Copying
 from dsmt.bus.broker.others.other import Asked, Other
 from dsmt.bus.broker.others.rereading import Rereading
+from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.places import OVERLAP_MS, read_place
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.store.sqlite import SqliteStore
@@ -215,7 +216,8 @@ async def test_who_is_attached_anew_while_it_is_read_again_is_read_to_its_end(r:
     async def store(_: Other, __: Any, arrived: Sequence[Arrived]) -> None:
         stored.extend(each.row for each in arrived)
 
-    again, signed = Rereading(b1._clock, linked=list, left_out=lambda _: (), store=store), b1._store.rows(0, 1)[0].read()
+    trimmed, signed = Trimmed(b1._store, lambda: None), b1._store.rows(0, 1)[0].read()
+    again = Rereading(b1._clock, linked=list, left_out=lambda _: (), store=store, trimmed=trimmed)
     rows = [Arrived(signed, row=row, live=False) for row in (3, 7, 9)]
     for batches, expected in (((*rows,), [3, 7]), ((Reattached("b1", "s"), *rows), [3, 7, 9])):
         stored.clear()

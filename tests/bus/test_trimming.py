@@ -69,7 +69,7 @@ def test_that_history_was_trimmed_is_told_once_however_many_pages_are_read_and_a
     nothing: Any = None
     store: Any = SimpleNamespace(trimmed=40)
     fan_out = FanOut(store, nothing, send=send, now_ms=lambda: 0, whole=lambda: True)
-    reader: Any = SimpleNamespace(owner=None, id=1, conflate=False, told_trimmed=False, after=0)
+    reader: Any = SimpleNamespace(owner=None, id=1, conflate=False, told_trimmed=0, after=0, copies=None)
     for takes[0], after in ((False, 0), (True, 0), (True, 10), (True, 20)):
         reader.after = after
         fan_out._tell_trimmed(reader)

@@ -30,6 +30,7 @@ from dsmt.bus.wire.frames import (
 )
 from dsmt.errors import RefusedError
 from dsmt.event.burst import parts_of
+from dsmt.event.kinds.row import CLASSES
 from dsmt.ports.bus import Start
 from dsmt.ports.store import Kept, Row
 from dsmt.trust.store import TrustStore
@@ -292,13 +293,16 @@ class FanOut:
         return True
 
     def _tell_trimmed(self, subscription: Sub) -> None:
-        last = self._store.trimmed
-        if subscription.conflate or subscription.told_trimmed or subscription.after >= last:
+        last, first = self._store.trimmed, subscription.after + 1
+        if subscription.conflate or subscription.told_trimmed >= last or first > last:
             return
         said = f"the history before row {last + 1} is not whole any more: parts of it were trimmed"
-        fields = {"from": subscription.after + 1, "to": last}
+        fields: dict[str, object] = {"from": first, "to": last}
+        if subscription.copies is not None:
+            fields["budgets"] = [one for one in CLASSES if self._store.trimmed_between(one, first, last)]
         told = Told(id=subscription.id, type="dsmt.notice.trimmed", message=said, fields=fields)
-        subscription.told_trimmed = self._send(subscription.owner, told, ())
+        if self._send(subscription.owner, told, ()):
+            subscription.told_trimmed = last
 
     def _parcels(self, rows: Iterable[Row], began: int) -> Iterator[_Parcel]:
         """Rows as messages of bounded size, of which none has rows from before a subscription began and from after."""

@@ -95,7 +95,8 @@ class Subscription(Generic[Owner]):
     """What it still has to read of the retained facts up to `began`; None when it has them."""
     live: bool = False
     completed: bool = False
-    told_trimmed: bool = False
+    told_trimmed: int = 0
+    """Up to which row its reader was told that what it reads was trimmed."""
     asks: int = 0
     """For so many looks its reader, who was answered a token, is taken to ask again by itself (rule 5)."""
     token: int | None = None

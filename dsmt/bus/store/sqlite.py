@@ -100,6 +100,7 @@ class SqliteStore:
         self.blobs = SqliteBlobs(self._db, named)
         self.elections = Elections(self._db, self._rows, lambda: self.head)
         self._trimmings = Trimmings(self._db.do, tuple(CLASSES), self._db.transaction)
+        self.told, self.trimmed_elsewhere = self._trimmings.told, self._trimmings.went_elsewhere
         self._trimmer = Trimmer(
             self._db, self._trimmings, self._tree, self.row_at, bursts=self._bursts, named=named, limit_bytes=limit_bytes
         )
@@ -333,10 +334,6 @@ class SqliteStore:
     def untold(self) -> list[Trim]:
         """What was trimmed and no record says yet."""
         return self._trimmings.untold()
-
-    def told(self, number: int, row: int) -> None:
-        """A record of the broker in this row says that trimming."""
-        self._trimmings.told(number, row)
 
     def trimmed_between(self, budget: Budget, first: int, last: int) -> int:
         """How many rows of a class were trimmed between two rows, both included."""

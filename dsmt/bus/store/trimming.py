@@ -13,6 +13,8 @@ Rule 5: what records say is put together, and said anew by fewer of them: of a c
     those of the others lie between; what is left of all is as much as there are runs of rows in the store.
 Rule 6: a step of that reads a few records, of which nothing is read that is put together already: so it costs the same
     after any number of rows.
+Rule 7: where another broker was read that had trimmed something, a record with no rows says between which rows here that is
+    missing. Of a class there are at most `PARTS`: the newest one is made longer.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ ROOM_BYTES: Final = RECORD_BYTES // 4
 """A record with no more has room."""
 STEP_BYTES: Final = 2 * RECORD_BYTES
 """How many bytes of records are read in one step."""
+PARTS: Final = 64
+"""How many parts of a class there are at most in which something is missing that others had trimmed."""
+_NONE: Final = RowSet().dump()
 _EVIDENCE: Final = 0
 
 SCHEMA: Final = """
@@ -128,6 +133,20 @@ class Trimmings:
             first, last = part.runs[0][0], part.runs[-1][1]
             self._do("INSERT INTO trims (class, first, last, rows) VALUES (?, ?, ?, ?)", (of, first, last, part.dump()))
 
+    def went_elsewhere(self, budget: Budget, first: int, last: int) -> None:
+        """Note that between two rows things of a class are missing which another broker had trimmed (rule 7)."""
+        of = self._classes.index(budget)
+        with self._one():
+            found = self._do(
+                "SELECT number, first, record FROM trims WHERE class = ? AND rows = ? ORDER BY number DESC LIMIT ?",
+                (of, _NONE, PARTS),
+            )
+            for number, begun, record in found[:1] if len(found) == PARTS else ():
+                first = begun
+                self.pins.discard(record)
+                self._do("DELETE FROM trims WHERE number = ?", (number,))
+            self._do("INSERT INTO trims (class, first, last, rows) VALUES (?, ?, ?, ?)", (of, first, last, _NONE))
+
     def _collapse(self, new: Sequence[Node]) -> None:
         low, high = min(one.first for one in new), max(one.first for one in new)
         kept = {
@@ -177,8 +196,8 @@ class Trimmings:
         """Of a class the oldest records that have room, when these are too many (rule 5); the rows that are loose then."""
         small = self._do(
             "SELECT number, length(rows) FROM trims WHERE class = ? AND record IS NOT NULL AND length(rows) <= ?"
-            " ORDER BY number",
-            (of, ROOM_BYTES),
+            " AND rows <> ? ORDER BY number",
+            (of, ROOM_BYTES, _NONE),
         )
         return self._say_together(of, small[: len(small) // 2 + 1]) if len(small) > RECORDS else []
 
@@ -212,9 +231,12 @@ class Trimmings:
         self.pins.add(row)
 
     def between(self, of: int, first: int, last: int) -> int:
-        """How many rows of a class were trimmed between two, both included; or of any, where all classes have gone."""
+        """How many rows of a class were trimmed between two, both included; or of any, where all classes have gone.
+
+        What another broker had trimmed of it counts as one (rule 7).
+        """
         found = self._do("SELECT rows FROM trims WHERE class IN (?, ?) AND last >= ? AND first <= ?", (of, ALL, first, last))
-        return sum(RowSet.read(bytes(rows)).within(first, last) for (rows,) in found)
+        return sum(1 if rows == _NONE else RowSet.read(rows).within(first, last) for (rows,) in found)
 
     def nodes(self, after: int, limit: int) -> list[Node]:
         """The first `limit` nodes that end behind a row, in order."""

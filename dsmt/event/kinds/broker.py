@@ -98,6 +98,7 @@ class TrimRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of a store its broker let go (B6): `count` rows between two, as the bytes of a `RowSet`.
 
     They are of one class, `budget`. Where records of all classes were put together, that is `evidence`.
+    `count` 0: between these two rows things of the class are missing which another broker had trimmed before it was read.
     `number` is the store's own, for the broker to know that it has said it.
     """
 
@@ -141,6 +142,8 @@ def _withheld(event: Event, said: Withheld) -> str:
 
 def _trimmed(_: Event, said: TrimRecord) -> str:
     of = "" if said.budget == "evidence" else f" of {said.budget}"
+    if not said.count:
+        return f"lacks what another broker had dropped{of}, from #{said.first} to #{said.last}"
     return f"drops {said.count} old rows{of}, from #{said.first} to #{said.last}"
 
 

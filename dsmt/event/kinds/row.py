@@ -9,7 +9,7 @@ Rule 3: rows of one type say the same thing: they have one record and one senten
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -17,6 +17,7 @@ from dsmt.event.envelope import Event
 
 Kind = Literal["fact", "signal"]
 Budget = Literal["evidence", "signal", "log"]
+CLASSES: Final[tuple[Budget, ...]] = get_args(Budget)
 Writers = str | tuple[str, ...]
 Record = TypeVar("Record", bound=msgspec.Struct)
 

@@ -7,7 +7,9 @@ Rule 2: so must be each head that the broker signed on the way, where the rows d
     what it had signed before.
 Rule 3: a row that is not there must have been trimmed, by a record of the broker that names it, or not wanted by a file
     that says that it holds only some topics. What is neither is missing. A row that is there is proven by the tree, also
-    where a record names it: it was read before it went. Such a record explains no hole around it.
+    where a record names it: it was read before it went. Such a record explains no hole around it. One that names no row
+    says between which rows things are missing that others had trimmed before the broker read them: a hole around such rows
+    is explained, and the verdict says that what was lost among them is not known.
 Rule 4: an event of a revoked key is believed if its row stands before the revocation's: the broker witnesses the order.
     A broker whose own key the reader knows as revoked witnesses nothing.
 Rule 5: the file proves what was stored up to its head; the later history is another file's. What never came to the broker it
@@ -22,6 +24,8 @@ Rule 7: of heads and trim records those count that are the broker's that ends th
     and ends no file. Of heads those count that it had signed when it stored them: one that stands behind a word of a later
     incarnation of its own was brought back by others, as when an older copy of its store is put back. It may stand over rows
     that are not here, which the verdict says.
+Rule 8: of a file that begins with a later row only the fewest hashes that bear the tree stand before that row. Nothing is
+    claimed of what was there; a hole is no gap where what it lacks may stand there, for its lower end came late.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.followed import Followed, Missing
 from dsmt.operations.offline.history import ALWAYS, VERSION, is_history, read
 from dsmt.operations.offline.verifying import Faults, HistoryHead, Verified, verified, verify_stream
+from dsmt.operations.offline.worth import NOTHING, worth
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.opening import opened
@@ -87,6 +92,8 @@ class _Proof:
         self._left: list[Run] = []
         self._trims: dict[Signer, list[tuple[EventId, bytes]]] = {}
         """By broker and key, its words on which rows of this store it has trimmed."""
+        self._elsewhere_trimmed: dict[Signer, list[Run]] = {}
+        """By broker and key, between which rows of this store things are missing that others had trimmed."""
         self._said: dict[Signer, list[_Head]] = {}
         """By broker and key, the heads among the rows, in their order."""
         self._lives: dict[Signer, int] = {}
@@ -117,7 +124,8 @@ class _Proof:
         gaps = sorted(
             one.gap
             for one in self._followed.chains()
-            if not self._came_before(one) and not _hidden(one, trimmed if self._wants(one.gap.topic or "") else left)
+            if not (self._came_before(one) or self._is_elsewhere(one))
+            and not _hidden(one, trimmed if self._wants(one.gap.topic or "") else left)
         )
         history = self._history(left)
         return verified(self._followed, self._faults, gaps, self._worth(history), history)
@@ -230,7 +238,7 @@ class _Proof:
         if signed.event.type == HEAD:
             self._check_head(row, signed)
         elif signed.event.type == TRIMMED:
-            self._note_trim(signed)
+            self._note_trim(row, signed)
 
     # --- what the broker has signed ------------------------------------------------------------------------------
 
@@ -248,11 +256,14 @@ class _Proof:
         back = signed.id.incarnation < self._lives[signer]
         self._said.setdefault(signer, []).append(_Head(stats.store, signed, wrong, right, back))
 
-    def _note_trim(self, signed: SignedEvent) -> None:
-        record = from_data(TrimRecord, signed.event.data)
+    def _note_trim(self, row: int, signed: SignedEvent) -> None:
+        record, signer = from_data(TrimRecord, signed.event.data), (signed.key_id, signed.event.source)
         if record.store != self._store:
             return  # it was said again when the store took a new id
-        self._trims.setdefault((signed.key_id, signed.event.source), []).append((signed.id, record.rows))
+        if record.count:
+            self._trims.setdefault(signer, []).append((signed.id, record.rows))
+        elif record.last < row:
+            self._elsewhere_trimmed.setdefault(signer, []).append((record.first, record.last))
 
     def _ended(self, raw: bytes) -> None:
         """Rule 1."""
@@ -318,8 +329,7 @@ class _Proof:
     def _trimmed(self) -> RowSet:
         """The rows that the history's own broker says it has trimmed: few bytes say many runs, so no other's are read."""
         runs: list[Run] = []
-        own = None if self._end is None else (self._end[0].key_id, self._end[0].event.source)
-        for identity, rows in () if own is None else self._trims.get(own, ()):
+        for identity, rows in () if self._own is None else self._trims.get(self._own, ()):
             try:
                 runs += (run for run in RowSet.read(rows).runs if run[0] <= self._tree.rows)
             except UnusableEventError as error:
@@ -327,6 +337,23 @@ class _Proof:
             if len(runs) > MAX_RUNS:
                 runs = [*RowSet(runs).runs]
         return RowSet(runs)
+
+    @property
+    def _own(self) -> Signer | None:
+        """The broker that ends the file, and its key."""
+        return None if self._end is None else (self._end[0].key_id, self._end[0].event.source)
+
+    def _is_elsewhere(self, missing: Missing) -> bool:
+        """Whether the broker says that things are missing between a gap's neighbours which others had trimmed."""
+        low, high = sorted((missing.after_row, missing.before_row))
+        parts = () if self._own is None else self._elsewhere_trimmed.get(self._own, ())
+        return any(low <= last and first <= high for first, last in parts)
+
+    def _worth(self, history: HistoryHead | None) -> tuple[list[str], list[str]]:
+        if history is None or self._faults.any:
+            return NOTHING
+        elsewhere = [head.signed for head in self._elsewhere]
+        return worth(history, elsewhere, others_trimmed=self._own in self._elsewhere_trimmed)
 
     def _history(self, left: RowSet) -> HistoryHead | None:
         if self._end is None:
@@ -347,38 +374,6 @@ class _Proof:
             heads=self._heads,
             head_hash=stats.head_hash.hex(),
         )
-
-    def _worth(self, history: HistoryHead | None) -> tuple[list[str], list[str]]:
-        if history is None or self._faults.any:
-            return [], ["anything: it is not what its broker signed"]
-        begins = f"from row {history.before + 1} " if history.before else ""
-        rows = f"{begins}up to row {history.rows}"
-        proves = [f"that {history.broker} had stored these rows, in this order and at these times, {rows}"]
-        cannot = [f"what was stored after {history.signed_at}", "that nothing was said that never reached this broker"]
-        if self._elsewhere:
-            until = rfc3339(max(head.signed.event.time_ms for head in self._elsewhere))
-            heads = "a head" if len(self._elsewhere) == 1 else f"{len(self._elsewhere)} heads"
-            said = "of a store that it has no more (an older copy was put back, or the realm came back from NATS)"
-            cannot.append(f"what {history.broker} had stored up to {until}, when it signed {heads} {said}")
-        if history.left_out:
-            others = f"topics other than {', '.join(history.wanted)}"
-            proves.append(
-                "of each topic of each incarnation of a source here: everything between its first and its last event"
-            )
-            says = "the writer of the file says so, and nobody has signed it"
-            cannot[:0] = [
-                f"that the {history.left_out} rows left out are of {others}: {says}",
-                "that a topic that was asked for had nothing before its first or after its last event here",
-            ]
-        else:
-            there = f" {rows}" if history.before else ""
-            proves.append(f"that no other row was there{there}" + (", but for those trimmed" if history.trimmed else ""))
-        if history.before:
-            arrived = "" if history.begins is None else f", which arrived at {history.begins}"
-            cannot.insert(0, f"what stood before row {history.before + 1}{arrived}: only hashes of that are left")
-        if history.trimmed:
-            cannot.insert(0, f"what the {history.trimmed} trimmed rows held: only their hashes are left")
-        return proves, cannot
 
 
 def _hidden(missing: Missing, left: RowSet) -> bool:

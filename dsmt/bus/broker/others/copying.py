@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from dsmt.bus.broker.others.examining import examine
 from dsmt.bus.broker.others.other import Asked, HandedMs, Linked, Other, Take
 from dsmt.bus.broker.others.rereading import Rereading
+from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
 from dsmt.bus.broker.withheld import Withholding
 from dsmt.event.hlc import BOUND_MS
@@ -78,12 +79,14 @@ class Copying:
         withholding: Withholding,
         is_attached: Callable[[bytes], bool],
         handed_ms: HandedMs,
+        trimmed: Trimmed,
         log: Logger,
     ) -> None:
         self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
         self._seeds = tuple(seeds)
         self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
         self._withholding, self._is_attached, self._handed_ms = withholding, is_attached, handed_ms
+        self._trimmed = trimmed
         self.leaf = False
         """Whether this broker is a leaf itself (rule 5)."""
         self._upstream: Other | None = None
@@ -91,7 +94,9 @@ class Copying:
         self._others: dict[bytes, Other] = {}
         self._linked = Linked()
         self._changed, self._some = asyncio.Event(), asyncio.Event()
-        self._rereading = Rereading(clock, linked=self._are_read, left_out=self._left_out, store=self._store)
+        self._rereading = Rereading(
+            clock, linked=self._are_read, left_out=self._left_out, store=self._store, trimmed=trimmed
+        )
         self._first: Other | None = None
         """Of which there was no place, and which is read now."""
 
@@ -327,6 +332,7 @@ class Copying:
 
     async def _taken(self, other: Other, bus: BusReader, batch: Sequence[Delivery], deliveries: Subscription) -> None:
         arrived: list[Arrived] = []
+        self._trimmed.told(other.address.public, "on", batch)
         for one in batch:
             if isinstance(one, Arrived):
                 arrived.append(one)
@@ -352,6 +358,7 @@ class Copying:
         if other.place is not None and other.place.store != mark.cursor.store:
             other.stores.append(other.place.store)
         other.place = other.since = replace(mark.cursor, time_ms=min(mark.cursor.time_ms, self._now_ms() + BOUND_MS))
+        self._trimmed.reached(other.address.public, "on", mark.cursor.row)
         deliveries.stored(mark.cursor.row)
         other.caught_up = other.caught_up or isinstance(mark, Complete)
         other.complete = other.complete or isinstance(mark, Complete)

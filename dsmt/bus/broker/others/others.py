@@ -39,6 +39,7 @@ from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.broker.others.former import Former
 from dsmt.bus.broker.others.holders import Holders
 from dsmt.bus.broker.others.salvage import Salvage
+from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
@@ -131,6 +132,7 @@ class Others:
             withholding=self._withholding,
             is_attached=self.holders.is_attached,
             handed_ms=self.holders.handed_ms,
+            trimmed=Trimmed(self._store, self._recorder.reporter.trimmed),
             log=self._log,
         )
 

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from dsmt.bus.broker.others.other import STILL_S, Other
+from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.places import again_from_ms
 from dsmt.ports.bus import Arrived, BusReader, Interest, Reattached, Start
 from dsmt.ports.clock import Clock
@@ -34,9 +35,10 @@ class Rereading:
         linked: Callable[[], Iterable[Other]],
         left_out: Callable[[Other], tuple[str, ...]],
         store: Callable[[Other, BusReader, Sequence[Arrived]], Awaitable[None]],
+        trimmed: Trimmed,
     ) -> None:
         self._clock, self._linked, self._left_out, self._store = clock, linked, left_out, store
-        self._turn, self._lost = asyncio.Lock(), asyncio.Event()
+        self._turn, self._lost, self._trimmed = asyncio.Lock(), asyncio.Event(), trimmed
         self._changed_at = 0.0
 
     def changed(self, lost: Sequence[Other], others: Iterable[Other]) -> None:
@@ -79,9 +81,11 @@ class Rereading:
         async with bus.subscribe(interest) as batches:
             async for batch in batches:
                 arrived = [one for one in batch if isinstance(one, Arrived)]
+                self._trimmed.told(other.address.public, "again", batch)
                 await self._store(other, bus, arrived)
                 if any(isinstance(one, Reattached) for one in batch):
                     until = _EVER  # its rows may have other numbers now
                 if arrived and arrived[-1].row >= until:
                     break
+        self._trimmed.reached(other.address.public, "again", _EVER)
         other.repaired(losses)
