@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from dsmt.agents.instance.log_answers import FOLLOW_S, _batches
-from dsmt.agents.instance.output import Output
+from dsmt.agents.instance.output import LONG_BYTES, Output
 from dsmt.agents.instance.present import Present
 from dsmt.agents.rules.record import InstanceRecord, Written
 from dsmt.errors import TransportError
@@ -286,6 +286,16 @@ def test_who_follows_gets_the_end_of_the_file_that_was_put_aside_and_all_of_the_
     assert Output(logs, memory, Present()).since("stdout", 8, most=1000) == ("three\nfour\n", 5)
     none_is_kept: Any = Rotated(b"", b"four\nfi")
     assert Output(none_is_kept, memory, Present()).since("stdout", 8, most=1000) == ("four\n", 5)
+
+
+def test_who_follows_gets_what_there_is_of_a_long_line_that_does_not_end() -> None:
+    memory: Any = SimpleNamespace(record=InstanceRecord(boot="b1"))
+    short: Any = Rotated(b"", b"x" * (LONG_BYTES - 1))
+    assert Output(short, memory, Present()).since("stdout", 0, most=2 * LONG_BYTES) == ("", 0)
+    long: Any = Rotated(b"", b"one\n" + b"x" * LONG_BYTES)
+    output = Output(long, memory, Present())
+    assert output.since("stdout", 0, most=2 * LONG_BYTES) == ("one\n", 4)
+    assert output.since("stdout", 4, most=2 * LONG_BYTES) == ("x" * LONG_BYTES, LONG_BYTES + 4)
 
 
 def test_lines_of_any_script_fit_into_the_events_that_bring_them() -> None:

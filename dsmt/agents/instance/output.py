@@ -6,6 +6,7 @@ Rule 2: what is over the bounds is freed as often as the rate of writing asks fo
     written to nothing is looked at but with a heartbeat.
 Rule 3: no two programs write to one file: each stream has two logs, and where the copy before runs beside a new one
     (`update.order: start_first`), the new one writes to those that the other does not.
+Rule 4: who follows is given whole lines; of one that does not end, what there is of it, as soon as that is `LONG_BYTES`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dsmt.ports.logs import STREAMS, Logs
 from dsmt.spec.records import Logs as Bounds
 
 LAST_BYTES: Final = 4096
+LONG_BYTES: Final = 8192
 LOGS: Final = tuple(f"{stream}{which}" for which in ("", BESIDE) for stream in STREAMS)
 """All logs of runs."""
 MARKS: Final = 3000
@@ -95,13 +97,14 @@ class Output:
         return max(begin, known[-1]) if known else begin
 
     def since(self, stream: str, place: int, *, most: int, whole: bool = True) -> tuple[str, int]:
-        """What was written behind a place, at most the last of it, and the place behind that; `whole` lines only."""
+        """What was written behind a place, at most the last of it, and the place behind that; `whole` lines (rule 4)."""
         end, raw = self._logs.end(stream), b""
         if end < place:  # the file was put aside meanwhile, with what was not read of it
             raw = self._logs.read(stream, place, None, back=1, most=most)
             place = 0
         raw += self._logs.read(stream, place, end, most=most)
-        lines = raw[: raw.rfind(b"\n") + 1] if whole else raw
+        ends = raw.rfind(b"\n") + 1
+        lines = raw[:ends] if whole and (ends or len(raw) < LONG_BYTES) else raw
         return lines.decode(errors="replace"), end - (len(raw) - len(lines))
 
     def previous(self) -> Written | None:
