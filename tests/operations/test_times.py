@@ -76,6 +76,27 @@ def test_a_time_of_day_is_the_last_one_that_was() -> None:
     assert moment(local(now + 1000), now) == now + 1000 - 86_400_000
 
 
+@pytest.mark.parametrize(
+    ("now", "text", "expected"),
+    [
+        ("2026-11-01T10:00:00-05:00", "00:30", "2026-11-01T00:30:00-04:00"),
+        ("2026-11-01T10:00:00-05:00", "10:30", "2026-10-31T10:30:00-04:00"),
+        ("2026-03-08T10:00:00-04:00", "01:30", "2026-03-08T01:30:00-05:00"),
+        ("2026-03-08T10:00:00-04:00", "09:30", "2026-03-08T09:30:00-04:00"),
+    ],
+)
+def test_a_time_of_day_is_one_of_the_clock_as_it_was_then(
+    monkeypatch: pytest.MonkeyPatch, now: str, text: str, expected: str
+) -> None:
+    """On a day on which it was put on or back, and on the day before."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "EST5EDT,M3.2.0,M11.1.0")
+        time.tzset()
+        found = rfc3339(moment(text, milliseconds(now)))  # type: ignore[arg-type]
+    time.tzset()
+    assert found == rfc3339(milliseconds(expected))
+
+
 @pytest.mark.parametrize("text", ["", "yesterday", "25:00", "10", "a#b"])
 def test_what_is_no_time_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(InputError) as caught:

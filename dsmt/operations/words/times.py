@@ -73,9 +73,9 @@ def _moment(text: str, now_ms: int) -> int:
     try:
         if clock is not None:
             hour, minute, second = (int(part or 0) for part in clock.groups())
-            now = _here(now_ms)
-            told = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
-            return round((told if told <= now else told - timedelta(days=1)).timestamp() * 1000)
+            told = _here(now_ms).replace(tzinfo=None, hour=hour, minute=minute, second=second, microsecond=0)
+            last = [round(_zoned(told - timedelta(days=before)).timestamp() * 1000) for before in (0, 1)]
+            return next((ms for ms in last if ms <= now_ms), last[-1])
         return milliseconds(text)
     except (ValueError, OverflowError) as error:  # the latter: beyond the calendar's end in the time zone here
         forms = "write 10m, 14:05, an RFC 3339 time or an event id"
