@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.past import Past
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.event.rowset import RowSet
 from dsmt.ports.bus import Draft, Start
@@ -280,3 +281,19 @@ def test_of_a_part_that_is_here_in_part_the_rest_is_lost_only_when_no_other_brok
     session: Any = None
     past.repair(session, f.Repair(id=1, source="operator/a", incarnation=1, topic="user/t", after=1, before=5))
     assert [(frame.rows, frame.closing) for frame in sent] == [((7,), closing)]
+
+
+def test_what_was_trimmed_of_a_chain_that_was_not_stored_in_order_is_trimmed(store: SqliteStore) -> None:
+    """A broker had its first event alone, and was cut off."""
+    store.append([append(2, arrived=1000), append(3, arrived=2000), append(1, arrived=2000)])
+    while store.trim(1500 + 3600 * 1000):
+        pass
+    assert [row.row for row in store.rows(0, 9)] == [2, 3]
+    sent: list[Any] = []
+    fan_out: Any = SimpleNamespace(
+        of=lambda *_: SimpleNamespace(patterns=("user/",)), introductions=SimpleNamespace(introduce=lambda *_: True)
+    )
+    past = Past(store, fan_out, lambda _, frame, parts: sent.append(frame), now_ms=lambda: 500, settled_ms=lambda: None)
+    session: Any = None
+    past.repair(session, f.Repair(id=1, source="operator/a", incarnation=1, topic="user/t", after=1, before=3))
+    assert [frame.closing for frame in sent] == ["trimmed"]

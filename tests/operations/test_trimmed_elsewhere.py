@@ -14,6 +14,8 @@ from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.store.trimming import PARTS, RECORDS
 from dsmt.event.rowset import RowSet
+from dsmt.event.rowtree import row_hash
+from dsmt.operations.offline.history import packed
 from dsmt.ports.bus import Draft, Notice, Start
 from dsmt.trust.identity import Identity
 from tests.bus.meshes import at, held, linked, mesh
@@ -165,3 +167,25 @@ def test_nobody_else_s_word_nor_one_of_another_store_or_of_rows_to_come_explains
     assert gaps(own, OTHER, hole, hole) == gaps(own, OTHER, 1, len(kept)) == 0
     assert gaps(other, OTHER, hole, hole) == gaps(own, "e" * 16, hole, hole) == 1
     assert gaps(own, OTHER, 1, hole - 1) == gaps(own, OTHER, 1, len(kept) + 1) == 1
+
+
+def test_a_hole_of_a_chain_that_was_not_stored_in_order_is_explained_by_what_was_trimmed_before_it(tmp_path: Path) -> None:
+    """Its first event was with a broker that was cut off; the second, which had been here before it, is trimmed first."""
+
+    async def main() -> tuple[Run, Identity]:
+        async with lived(tmp_path, 60) as (made, broker, reader):
+            return await exported(made, reader), made.identities[broker]
+
+    run, own = asyncio.run(main())
+    kept = [row for row in rows(run) if row.signed.event.source.startswith("operator/")]
+    first, second = [row for row in kept if row.signed.event.topic == "user/alice/fact"][:2]
+    kept = [*(row for row in kept if row is not first), first]
+    gone = kept.index(second) + 1
+    record = {"store": OTHER, "number": 1, "budget": "signal", "first": gone, "last": gone, "count": 1}
+    word = Pen(own).write("broker/b1/trimmed", {**record, "rows": RowSet.of([gone]).dump()})
+    whole = rebuilt(run, [*kept, Row(kept[-1].arrived_ms, word)], own, "broker/b1/stats")
+    assert judged(run, whole).ok
+    at = next(place for place, item in enumerate(whole) if item[1:3] == b"aR") + gone - 1
+    hidden = packed("N", gone, 0, row_hash(gone, second.arrived_ms, second.signed.leaf))
+    found = judged(run, [*whole[:at], hidden, *whole[at + 1 :]])
+    assert (found.gaps, found.ok) == ([], True)

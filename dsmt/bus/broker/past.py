@@ -126,10 +126,14 @@ class Past:
         self._answer(session, frame, tuple(raws_of(row.sealed for row in rows)))
 
     def _closing(self, asked: Repair) -> Closing:
-        """Why it is not in the store: rows of its class that stood between its neighbours were trimmed, or it is lost."""
+        """Why it is not in the store: rows of its class that stood between its neighbours were trimmed, or it is lost.
+
+        Where the event before it came later than the one behind it, it may have stood before both.
+        """
         before = self._store.event(asked.source, asked.incarnation, asked.after)
         behind = self._store.event(asked.source, asked.incarnation, asked.before)
         match = lookup(asked.topic)
         first, last = 0 if before is None else before.row, self._store.head if behind is None else behind.row
+        first, last = (first, last) if first <= last else (0, first)
         went = 0 if match is None else self._store.trimmed_between(match.row.budget, first, last)
         return "trimmed" if went else "lost"

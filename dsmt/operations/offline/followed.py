@@ -48,6 +48,11 @@ class Missing(NamedTuple):
     after_row: int
     before_row: int
 
+    @property
+    def between(self) -> tuple[int, int]:
+        """Where it may have stood: before both, where the first of them was stored later than the second."""
+        return (self.after_row, self.before_row) if self.after_row <= self.before_row else (1, self.after_row)
+
 
 class _Seen(NamedTuple):
     sequence: int

@@ -345,7 +345,7 @@ class _Proof:
 
     def _is_elsewhere(self, missing: Missing) -> bool:
         """Whether the broker says that things are missing between a gap's neighbours which others had trimmed."""
-        low, high = sorted((missing.after_row, missing.before_row))
+        low, high = missing.between
         parts = () if self._own is None else self._elsewhere_trimmed.get(self._own, ())
         return any(low <= last and first <= high for first, last in parts)
 
@@ -378,5 +378,4 @@ class _Proof:
 
 def _hidden(missing: Missing, left: RowSet) -> bool:
     """Whether rows between a gap's neighbours are not there: as many as it lacks, at least."""
-    low, high = sorted((missing.after_row, missing.before_row))
-    return left.within(low, high) >= missing.gap.last - missing.gap.first + 1
+    return left.within(*missing.between) >= missing.gap.last - missing.gap.first + 1
