@@ -288,7 +288,7 @@ class Node:
             drivers=self.machine.drivers,
             clear=self.clear,
             files=self.files,
-            data=self.files.below("data"),
+            data=self.files.below("data", made=False),
             clock=Clock(),
             entropy=self.entropy,
             ended=self.machine.ended,
