@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import TransportError
 from dsmt.operations import connection
 from dsmt.operations.connection import connect, reading
 from dsmt.ports.bus import Complete, Cursor
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import RealmConfig
+from tests.bus.realm import realm
 
 B1, B2, B3 = (BrokerAddress(f"127.0.0.1:{port}", bytes([port]) * 32) for port in (1, 2, 3))
 FILE: Any = object()
@@ -120,3 +124,25 @@ def test_what_is_done_while_it_is_attached_fails_as_it_does(monkeypatch: pytest.
     with pytest.raises(TransportError, match="it did not come"):
         asyncio.run(main())
     assert len(brokers.asked) == 4
+
+
+def test_of_two_real_brokers_the_one_that_is_whole_answers_each_command(tmp_path: Path) -> None:
+    network = ZmqNetwork()
+
+    async def main() -> set[str]:
+        async with asyncio.timeout(60), realm(network, tmp_path) as made:
+            filled, _ = await made.broker("b1"), await made.broker("b2")
+            filled._fan_out._whole = lambda: False
+            brokers = tuple((one.address, one.public) for one in made.brokers)
+            operator = made.identity("operator/alice")
+            of = RealmConfig(name=made.name, roots=(made.root.public,), brokers=brokers)
+            found = set()
+            for how in (reading, connect) * 4:
+                async with how(operator, of) as attached:
+                    found.add(attached.bus.broker)
+            return found
+
+    try:
+        assert asyncio.run(main()) == {"broker/b2"}
+    finally:
+        network.close()
