@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 
 import click
 import msgspec
@@ -12,7 +13,7 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import document, warn
-from dsmt.errors import InputError, TransportError
+from dsmt.errors import InputError, TimedOutError, TransportError
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection
 from dsmt.operations.read import heeding
@@ -53,7 +54,7 @@ def remove(ctx: CliContext, service: str, *, purge: bool, yes: bool, reason: str
         kept = f"; its data is kept until dsmt remove {service} --purge is typed again" if purge else ""
         ctx.asked = f"the removal of {service}{kept}", f"dsmt ps {service}"
         if wait is not None or purge:
-            with ctx.progress() as tell:
+            with ctx.progress() as tell, _kept_meanwhile(service) if purge else nullcontext():
                 waited = await heeding.ended(bus, service, epoch=epoch, limit_s=limit, tell=tell)
             done = msgspec.structs.replace(done, warnings=[*done.warnings, *filter(None, [waited.because])])
         if purge:
@@ -66,6 +67,16 @@ def remove(ctx: CliContext, service: str, *, purge: bool, yes: bool, reason: str
         document(done)
     else:
         _show(service, done, ended=wait is not None)
+
+
+@contextmanager
+def _kept_meanwhile(service: str) -> Iterator[None]:
+    """Who waits no longer is told that the data is yet to go."""
+    try:
+        yield
+    except TimedOutError as late:
+        said = f"{late.message}; its data is kept until then"
+        raise TimedOutError(late.code, said, next=f"dsmt remove {service} --purge again, which waits on") from late
 
 
 def _confirm(ctx: CliContext, named: Target, *, purge: bool) -> None:

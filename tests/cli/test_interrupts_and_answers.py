@@ -15,11 +15,10 @@ import pytest
 from dsmt.errors import TransportError
 from dsmt.operations.local.ending import Down
 from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.sight import Sight
 from dsmt.operations.write.controlling import Done
 from dsmt.operations.write.node_control import Controlled
 from dsmt.operations.write.revoking import Claim
-from tests.cli.in_process import AWAY, MISSING, NO, NO_YES, WRONG, Run
+from tests.cli.in_process import AWAY, NO, NO_YES, WRONG, Run
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
@@ -144,21 +143,6 @@ def test_a_no_ends_with_one_and_says_that_nothing_was_done(run: Run, made: Path,
         code, told = run(*command.split(), home=made, terminal=True)
         assert told == f"dsmt: web is not {command.split()[0]}d: the answer was no\n"
         assert code == NO
-
-
-def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
-    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, known: Sight
-) -> None:
-    monkeypatch.setattr("dsmt.cli.removing.seen", lambda *_: known)
-    assert run("remove", "nosuch", home=made) == (
-        MISSING,
-        "dsmt: there is no service nosuch. Next: dsmt services lists them\n",
-    )
-    asked = "all of web is stopped and removed; data directories are kept. Next: dsmt remove web --yes"
-    assert run("remove", "web", home=made) == (WRONG, f"dsmt: {NO_YES}: {asked}\n")
-    asked = "all of web is stopped and removed; data directories are deleted on each node that has one"
-    told = f"dsmt: {NO_YES}: {asked}. Next: dsmt remove web --purge --yes\n"
-    assert run("remove", "web", "--purge", home=made) == (WRONG, told)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
