@@ -37,7 +37,7 @@ from dsmt.programs.nats_server import make_servers
 from dsmt.system.entropy import SystemEntropy
 
 CLOCK_S: Final = 5.0
-"""How far realm time may be from the machine's clock, which NATS takes for it."""
+"""How far realm time may be from the machine's clock."""
 WHOLE: Final = "whole"
 """Under it the root's word waits until it is true."""
 
@@ -96,6 +96,14 @@ def _check_brokers_here(home: Home, announced: Iterable[str]) -> None:
         raise RefusedError("migrate.machines", told, next=advice)
 
 
+def _check_clock(realm_s: float, why: str) -> None:
+    """Raise `RefusedError` where realm time is not the machine's."""
+    off_s = realm_s - time.time()
+    if abs(off_s) > CLOCK_S:
+        told = f"realm time is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} this machine's clock"
+        raise RefusedError("migrate.clock", told, next=f"{why}: set it right, then try again")
+
+
 class ToNats:
     """From dsmt's brokers to NATS servers."""
 
@@ -117,10 +125,7 @@ class ToNats:
         if leaves:
             told = f"broker {leaves[0]} is a leaf, and on NATS there is none"
             raise RefusedError("migrate.leaf", told, next=f"dsmt broker remove {leaves[0]} first")
-        off_s = (await dated(home.realm().clocks)).now_s - time.time()
-        if abs(off_s) > CLOCK_S:
-            told = f"realm time is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} this machine's clock"
-            raise RefusedError("migrate.clock", told, next="NATS goes by the machine's clock: set it right, then try again")
+        _check_clock((await dated(home.realm().clocks)).now_s, "NATS goes by the machine's clock")
 
     def make(self, home: Home, directories: Sequence[Path], planned: RealmConfig) -> None:
         """Make servers and gates, with a key for the bridge."""
@@ -171,8 +176,9 @@ class ToDsmt:
             ) from error
 
     async def check_realm(self, bus: BusReader, home: Home) -> None:
-        """Its brokers must be in this home."""
+        """Its brokers must be in this home, and its time this machine's, which dates that with which each store begins."""
         _check_brokers_here(home, await announced(bus))
+        _check_clock(bus.now_ms() / 1000, "the stores of brokers begin at the time of the machine's clock")
 
     def make(self, home: Home, directories: Sequence[Path], planned: RealmConfig) -> None:
         """Make brokers, each with an empty store and the root's word on it (rule 2)."""
