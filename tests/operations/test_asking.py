@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
@@ -81,6 +82,22 @@ def test_a_nats_server_is_not_asked(asked: list[BrokerAddress]) -> None:
     realm = SimpleNamespace(nats=object(), addresses=(GONE,))
     assert faults(realm, broker(GONE.address, alive=False)) == [None]
     assert asked == []
+
+
+def test_of_a_nats_server_of_this_home_whose_gate_says_nothing_its_disk_and_its_log_tell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    realm, directory = SimpleNamespace(nats=object(), addresses=(GONE,)), tmp_path / "brokers" / "b2"
+    directory.mkdir(parents=True)
+    gone = broker(GONE.address, alive=False, name="b2")
+    assert faults(realm, gone, home=tmp_path) == [None]
+    (directory / "nats_server.log").write_text("[FTL] no JetStream")
+    log = f"its server does not run; what it said last is in {directory / 'nats_server.log'}: [FTL] no JetStream"
+    assert faults(realm, gone, home=tmp_path) == [log]
+    monkeypatch.setattr(asking, "_is_full", lambda _: True)
+    full = f"its server cannot begin, for the disk of {directory} is full: free space there"
+    assert faults(realm, gone, broker(GONE.address, alive=True, name="b2"), home=tmp_path) == [full, None]
+    assert faults(realm, replace(gone, fault="its gate says it"), home=tmp_path) == ["its gate says it"]
 
 
 def test_of_one_of_this_home_that_nobody_reaches_its_disk_is_looked_at(

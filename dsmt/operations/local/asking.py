@@ -143,14 +143,27 @@ def _is_full(directory: Path) -> bool:
 async def asked(operator: Identity, home: Home, realm: RealmConfig, found: Sequence[Broker]) -> list[Broker]:
     """The same brokers, those that are not alive with what is wrong with them; all of these are asked at once.
 
-    One whose key this home does not know cannot be asked. Gates of NATS servers say it themselves. Of one of this home that
-    nobody reaches its disk tells: it may be started again and again, with no room even for its log.
+    One whose key this home does not know cannot be asked. Gates of NATS servers say it themselves, where their servers
+    begin. Of one of this home that nobody reaches its disk tells: it may be started again and again, with no room even for
+    its log.
     """
-    known = {} if realm.nats is not None else {one.address: one for one in realm.addresses}
+    if realm.nats is not None:
+        return [one if one.alive or one.fault else replace(one, fault=_begins_not(_kept(home, one))) for one in found]
+    known = {one.address: one for one in realm.addresses}
     silent = [one for one in found if not one.alive and one.address in known]
     faults = await asyncio.gather(*(_fault(operator, realm, known[one.address], _kept(home, one)) for one in silent))
     said = dict(zip((one.address for one in silent), faults, strict=True))
     return [replace(one, fault=said.get(one.address, one.fault)) for one in found]
+
+
+def _begins_not(directory: Path | None) -> str | None:
+    """What keeps a NATS server of this home from beginning, so that its gate says nothing; None where nothing tells."""
+    if directory is None:
+        return None
+    if _is_full(directory):
+        return f"its server cannot begin, for the disk of {directory} is full: free space there"
+    words, log = ended(directory, ("nats_server",)) or ("", None)
+    return f"its server does not run; what it said last is in {log}: {words}" if words else None
 
 
 def _kept(home: Home, one: Broker) -> Path | None:
