@@ -10,7 +10,7 @@ from dsmt.bus.broker.copied import SAFE_S, Copied
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.routing import Router
 from dsmt.bus.wire.frames import Acked
-from tests.bus.test_routing import interest
+from tests.bus.test_router import interest
 
 ACKED = Acked(ranges=(), level="stored", copies=1, synced=False, store="s", row=0, time_ms=0)
 

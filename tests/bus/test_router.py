@@ -1,4 +1,4 @@
-"""The router: which subscription is given which row, and which of them are behind."""
+"""A router's readers: who takes what, who is behind, and what is read for whom."""
 
 from __future__ import annotations
 
@@ -105,17 +105,37 @@ def test_who_folds_reads_on_from_what_stands_again_where_it_could_not_be_told() 
     assert router.place(9, 100, goes_back=False) == 9
 
 
-def test_what_lies_between_is_passed_over_and_what_is_taken_is_not() -> None:
-    some = interest(object(), 1, "user/+/x")
-    assert some.following("user/a/x") == "user/a/x\0"
-    assert some.following("user/a/b") == "user/a/x"
-    assert interest(object(), 1, "user/a").following("user/b") is None
+def test_retained_facts_are_read_range_by_range_and_then_what_is_addressed_to_the_reader() -> None:
+    def row(number: int, topic: str) -> Row:
+        return Row(number, 0, topic, (), True, b"k", b"")
+
+    left = Snapshot([("a/", "a0"), ("c/", "c0")], 0)
+    left.go_on_behind(row(3, "a/x"), "a/x\0")
+    left.go_on_at(row(9, "a/y"))
+    assert left == Snapshot([("a/y", "a0"), ("c/", "c0")], 0)
+    left.go_on_behind(row(9, "a/y"), "a0")
+    assert left == Snapshot([("c/", "c0")], 0), "behind the end of a range is the next one"
+    left.go_on_behind(row(4, "c/y"), None)
+    left.go_on_at(row(8, "z"))
+    assert (left, left.is_done) == (Snapshot([], 7), False), "it is the next one to be sent"
+    left.go_on_behind(row(8, "z"), None)
+    assert (left, left.is_done) == (Snapshot([], 8), False)
+    left.go_on_behind(None, None)
+    assert left.is_done
+    assert not Snapshot([("a", "b")], None).is_done
 
 
 def test_who_is_for_everything_takes_everything_and_looks_at_each_topic() -> None:
     all_of_it = interest(object(), 1, "/")
     assert all_of_it.takes_topic("user/a")
     assert all_of_it.following("user/a") == "user/a\0"
+
+
+def test_what_lies_between_is_passed_over_and_what_is_taken_is_not() -> None:
+    some = interest(object(), 1, "user/+/x")
+    assert some.following("user/a/x") == "user/a/x\0"
+    assert some.following("user/a/b") == "user/a/x"
+    assert interest(object(), 1, "user/a").following("user/b") is None
 
 
 COMMAND = "service/web/command/app/0"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.session import Session
-from dsmt.bus.rules.routing import ASKS, Snapshot
+from dsmt.bus.rules.routing import ASKS
 from dsmt.bus.wire.frames import BookmarkFrame, CompleteFrame, Deliver, Subscribe
 from dsmt.event.topic import matches
 from dsmt.ports.network import Peer
@@ -198,26 +198,6 @@ def test_without_credit_nothing_is_sent_and_nothing_is_read_from_the_store():
     wire.consume()
     wire.pump()
     assert len(wire.got) > 1
-
-
-def test_retained_facts_are_read_range_by_range_and_then_what_is_addressed_to_the_reader() -> None:
-    def row(number: int, topic: str) -> Row:
-        return Row(number, 0, topic, (), True, b"k", b"")
-
-    left = Snapshot([("a/", "a0"), ("c/", "c0")], 0)
-    left.go_on_behind(row(3, "a/x"), "a/x\0")
-    left.go_on_at(row(9, "a/y"))
-    assert left == Snapshot([("a/y", "a0"), ("c/", "c0")], 0)
-    left.go_on_behind(row(9, "a/y"), "a0")
-    assert left == Snapshot([("c/", "c0")], 0), "behind the end of a range is the next one"
-    left.go_on_behind(row(4, "c/y"), None)
-    left.go_on_at(row(8, "z"))
-    assert (left, left.is_done) == (Snapshot([], 7), False), "it is the next one to be sent"
-    left.go_on_behind(row(8, "z"), None)
-    assert (left, left.is_done) == (Snapshot([], 8), False)
-    left.go_on_behind(None, None)
-    assert left.is_done
-    assert not Snapshot([("a", "b")], None).is_done
 
 
 def test_a_token_comes_back_when_its_reader_has_everything_and_not_before():
