@@ -7,7 +7,7 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import Event
-from dsmt.operations.words.expression import LONGEST, compiled
+from dsmt.operations.words.expression import LONGEST, NAMES, compiled
 from tests.operations.recorded import Recording
 
 
@@ -42,6 +42,11 @@ def event() -> Event:
 )
 def test_an_expression_holds_of_an_event_or_does_not(text: str, holds: bool) -> None:
     assert compiled(text)(event()) is holds
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_event_has_each_name_that_is_told_where_one_is_used_that_it_has_not(name: str) -> None:
+    assert compiled(f"{name} == {name}")(event())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dsmt.event.kinds.instance import Health, LastExit
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.slot import Hold
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
-from dsmt.event.reason import reason
+from dsmt.event.reason import REASONS, reason
 from dsmt.event.status import State
 from dsmt.operations.words.sentences import needs_a_person, predicate, sentence, severity, subject
 from dsmt.view import SlotKey
@@ -186,3 +186,40 @@ def test_what_has_ended_well_is_no_failure_wherever_it_was() -> None:
     again = realm.status(KEY, "n1", State.FAILED, reason=why, last_exit=last, next_try_ms=realm.now_ms).event
     assert predicate(again).startswith("failed on n1: ")
     assert severity(again) == "warning"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "bad"),
+    [
+        ("failed", "fetch.not_found", "bad"),
+        ("failed", "run.unseen", "warning"),
+        ("failed", None, "warning"),
+        ("running", "fetch.not_found", "bad"),
+        ("running", "run.unseen", "warning"),
+        ("running", None, ""),
+        ("stopped", None, ""),
+    ],
+)
+def test_how_bad_a_state_is_follows_from_who_acts_on_its_reason_and_without_one_from_whether_it_failed(
+    state: str, code: str | None, bad: str
+) -> None:
+    why = None if code is None else {"code": code, "who": REASONS[code].who}
+    event = signed("agent/n1/web/app/0", "service/web/status/app/0/n1/instance", {"state": state, "reason": why}).event
+    event = msgspec.structs.replace(event, type="dsmt.status")
+    assert (severity(event), needs_a_person(event)) == (bad, bad == "bad")
+
+
+@pytest.mark.parametrize(
+    ("topic", "type_", "data", "bad"),
+    [
+        ("node/n1/verdict", "dsmt.node.verdict", {"state": "alive"}, ""),
+        ("broker/b1/notice", "dsmt.notice", {"kind": "clock"}, ""),
+        ("broker/b1/session/node/n1", "dsmt.session", {"state": "open"}, ""),
+        ("broker/b1/session/node/n1", "dsmt.session", {"state": "closed"}, ""),
+        ("service/web/health/app/0/n1", "dsmt.health", {"health": "unready"}, ""),
+        ("service/web/health/app/0/n1", "dsmt.health", {"health": "unchecked"}, "good"),
+    ],
+)
+def test_what_is_in_the_usual_course_of_things_needs_nobody(topic: str, type_: str, data: dict[str, str], bad: str) -> None:
+    event = msgspec.structs.replace(signed("node/n1", topic, dict(data)).event, type=type_)
+    assert (severity(event), needs_a_person(event)) == (bad, False)
