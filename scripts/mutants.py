@@ -72,7 +72,7 @@ ROOMS: Final[Mapping[str, Room]] = {
             "tests/controllers/test_repair.py",
         ),
     ),
-    "controllers": Room(("dsmt/controllers/*",), _tests("tests/controllers", "many")),
+    "controllers": Room(("dsmt/controllers/*",), (*_tests("tests/controllers", "many"), "tests/operations/test_braked.py")),
     "bus-rules": Room(("dsmt/bus/rules/[!n]*", "dsmt/bus/rules/nats_[!c]*", "dsmt/bus/wire/*"), _tests("tests/bus")),
     "agents-rules": Room(("dsmt/agents/rules/*",), OF_AGENTS),
     "monitors-rules": Room(("dsmt/monitors/rules/*",), ("tests/monitors",)),

@@ -193,6 +193,18 @@ def test_a_slot_that_is_wanted_again_comes_back_to_its_data_and_waits_for_it() -
     assert node
 
 
+@pytest.mark.parametrize("mode", ["draining", "excluded"])
+def test_what_waits_for_its_home_says_why_that_takes_nothing(mode: str) -> None:
+    realm, node = kept()
+    realm.apply(web(0, component=DATA))
+    realm.settle(seconds=5)
+    realm.control_node(node, mode)
+    realm.apply(web(1, component=DATA))
+    realm.settle(seconds=5)
+    why = realm.slot(0).reason
+    assert (why.code, why.message) == ("wait.pinned", f"its data is on {node}, which does not take it: {node} is {mode}")
+
+
 def test_a_slot_that_is_wanted_again_begins_on_no_other_machine_of_the_name_of_its_home() -> None:
     realm, node = kept()
     realm.apply(web(0, component=DATA))
