@@ -340,6 +340,14 @@ def test_data_of_which_no_fact_is_known_is_placed_nowhere_while_its_node_may_yet
     assert realm.slot(1).node in ("n1", "n2")
 
 
+def test_what_is_known_to_be_gone_waits_for_no_node_that_would_bring_it_back() -> None:
+    realm = all_lost()
+    realm.apply(web(0, component=DATA))
+    realm.settle(seconds=1)
+    assert realm.slot(0).desired == "gone"
+    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)) is None
+
+
 def test_data_whose_node_is_late_is_where_it_was() -> None:
     realm = all_lost()
     here = Slot(node="n3", spec=realm.slot(0).spec, revision=1, desired="running", home=Home(node="n3", key="key of n3"))

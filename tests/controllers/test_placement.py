@@ -81,6 +81,19 @@ def test_spread_by_label_is_even_over_its_values() -> None:
     assert racks == {"a": 2, "b": 2}
 
 
+def test_within_a_value_of_a_label_a_node_with_fewer_instances_of_its_own_is_taken_though_others_run_there() -> None:
+    realm = Realm()
+    realm.node("n1", labels={"rack": "a"})
+    realm.apply(web(1, component="spread: label:rack"))
+    realm.step()
+    realm.node("n2", labels={"rack": "a"})
+    realm.apply(web(3, service="db", component="nodes: minus(all_nodes, n1)"))
+    realm.step()
+    realm.apply(web(2, component="spread: label:rack"))
+    realm.step()
+    assert realm.nodes_of("web") == ["n1", "n2"]
+
+
 @pytest.mark.parametrize("gone", ["dead", "without the driver", "draining", "excluded"])
 def test_a_node_that_can_take_nothing_has_no_share_in_a_strict_spread(gone: str) -> None:
     realm = Realm("n1", "n2", "n3")
