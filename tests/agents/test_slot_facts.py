@@ -320,6 +320,46 @@ def test_after_a_reboot_it_starts_from_the_kept_facts_after_a_sync() -> None:
     in_virtual_time(main)
 
 
+def test_what_was_moved_while_it_and_its_agent_were_dead_is_not_started_for_a_moment() -> None:
+    """All of a node was killed, and is begun again in the same boot."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec()
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        site.machine.alive[0].end(Exit(None, 9))
+        site.realm.up.clear()
+        site.assign(spec, version=2, node="n2")
+        agent = site.start()
+        await asyncio.sleep(1.0)
+        site.realm.up.set()
+        assert (await agent.wait()).code == EXIT_GONE
+        assert len(site.machine.programs) == 1
+
+    in_virtual_time(main)
+
+
+def test_what_has_died_with_its_agent_starts_after_two_seconds_with_no_broker() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        site.machine.alive[0].end(Exit(None, 9))
+        site.realm.up.clear()
+        began = asyncio.get_running_loop().time()
+        agent = site.start()
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        assert 1.9 <= asyncio.get_running_loop().time() - began < 3
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_after_a_reboot_with_no_broker_it_starts_after_thirty_seconds() -> None:
     async def main() -> None:
         site = Site(Realm())

@@ -8,7 +8,7 @@ from dsmt.agents.instance.present import Present
 from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act
 from dsmt.agents.rules.launching import RunPlan
-from dsmt.agents.rules.reconcile import OFFLINE_START_AFTER_S, Owed
+from dsmt.agents.rules.reconcile import OFFLINE_AGAIN_AFTER_S, OFFLINE_START_AFTER_S, Owed
 from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.event.kinds.slot import Ended
 
@@ -66,10 +66,11 @@ class Deciding:
         return after.ended_elsewhere(record, wanted, facts.ended) or before
 
     def _not_before(self) -> float:
-        """When the next try is due; after a reboot there is time for a first word from a broker (A15)."""
+        """When the next try is due; where nothing of before runs there is time for a first word from a broker (A15)."""
         due, begins = self._memory.record.not_before_s, self._present.begins
-        waits = self._memory.rebooted and self._present.run is None and begins
-        return max(due, begins + OFFLINE_START_AFTER_S) if waits else due
+        waits = (self._memory.rebooted or self._present.lost) and self._present.run is None and begins
+        wait_s = OFFLINE_START_AFTER_S if self._memory.rebooted else OFFLINE_AGAIN_AFTER_S
+        return max(due, begins + wait_s) if waits else due
 
     def _left_s(self, owed: Owed) -> float:
         return FOREVER if owed.until_ms is None else (owed.until_ms - self._deps.bus.now_ms()) / 1000

@@ -112,6 +112,8 @@ class Present:
     closing: bool = False
     begins: float = 0.0
     """When this agent began to wait for a first word from a broker; 0 once that has come."""
+    lost: bool = False
+    """It has followed another agent, and found nothing that runs: what that one obeyed may be over."""
     awake: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: Tasks = field(default_factory=Tasks)
 

@@ -44,6 +44,7 @@ class Resuming:
         if not self._memory.rebooted:
             before = None if outgoing is None else await self._found(outgoing.process, outgoing.driver)
             instance = await self._found(handle, record.driver)
+        self._present.lost = not self._memory.fresh and instance is None
         said = self._reporter.monitor.status
         for row in FIRST:
             run = self._present.run

@@ -18,6 +18,8 @@ from dsmt.event.kinds.slot import Slot
 
 OFFLINE_START_AFTER_S: Final = 30.0
 """After a reboot with no broker: start from the kept facts after so long (A15)."""
+OFFLINE_AGAIN_AFTER_S: Final = 2.0
+"""Within one boot, with no broker, where nothing runs that an earlier agent had to do with: after so long (A15)."""
 
 
 class Duty(StrEnum):
