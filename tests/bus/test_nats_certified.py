@@ -166,3 +166,27 @@ async def test_a_renewal_stands_beside_what_it_renews_and_readers_of_before_lear
         async with reading(await k.bus(k.identities["operator/alice"]), "user/", start=start) as late:
             await late.until(lambda g: g.completes)
             assert {one.signed.event.topic for one in late.arrived} == {"user/before", "user/after"}
+
+
+@on_nats
+async def test_what_was_answered_in_the_place_of_certificates_takes_no_renewal_from_who_reads_later(k: Kept) -> None:
+    """What stood there before the renewal is no forgery: whoever has any key may have had it answered there."""
+    first, second = renewed(k, "operator/eve")
+    link, opener = await k.servers.link(second), NatsOpener(k.made.trust(), k.subjects, lambda: 0.0)
+    whose, both = (
+        k.subjects.certificate(second.name, second.name, second.key.key_id),
+        {first.chain[0].raw, second.chain[0].raw},
+    )
+    await opener.introduce(link, first)
+    await opener.introduce(link, second)
+    node, administrator = await k.link("node/n1"), await k.servers.administrator()
+    renewal = await last_on(administrator, k.subjects.history, whose)
+    assert renewal is not None
+    await node.send(node.question(f"DIRECT.GET.{k.subjects.history}", {"seq": 1, "next_by_subj": whose}), whose)
+
+    async def stands_again() -> bool:
+        last = await last_on(administrator, k.subjects.history, whose)
+        assert last is not None
+        return last.row > renewal.row + 1 and opener.check_certificates(last) == both
+
+    await told(stands_again, "the renewal again", 20.0)

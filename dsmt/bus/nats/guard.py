@@ -120,8 +120,8 @@ class NatsGuard:
         except (UnusableEventError, TransportError):
             self._doubt(stored.subject, stored.raw)
             return
-        before = self._newest.get(stored.subject, _NONE)
-        if number < before or (before == _NONE and said_ms < stored.stored_ms - NEW_MS):
+        before, again = self._newest.get(stored.subject, _NONE), number == _NONE and stored.subject in self._newest
+        if number < before or again or (before == _NONE and said_ms < stored.stored_ms - NEW_MS):
             self._doubt(stored.subject, stored.raw)
         self._newest[stored.subject] = max(number, before)
 
@@ -156,7 +156,7 @@ class NatsGuard:
                     why = error.code
                     continue
                 if number >= newest:
-                    newest, good = number, stored.raw
+                    newest, good = number, self._opener.beside(stored, good) if number == _NONE else stored.raw
         if heard is None and why in STAYS:
             return True
         if good and good != last:

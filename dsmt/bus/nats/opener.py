@@ -141,8 +141,12 @@ class NatsOpener:
                 self.check_certificates(stored)
                 before = _certificates(stored)
         if not set(raws).issubset(before):
-            both = list(dict.fromkeys([*raws, *before]))
-            await link.publish(Publication(subject, canonical(both[:CERTIFICATES_MOST]), {}))
+            await link.publish(Publication(subject, _beside(raws, before), {}))
+
+    @staticmethod
+    def beside(stored: Stored, before: bytes) -> bytes:
+        """What is to stand on a subject of certificates: those of a message that was checked, then those of before."""
+        return _beside(_certificates(stored), cbor2.loads(before) if before else [])
 
 
 def _check_place(said: SubjectParts, event: Event, *, fact: bool, subject: str) -> None:
@@ -150,6 +154,10 @@ def _check_place(said: SubjectParts, event: Event, *, fact: bool, subject: str) 
     kinds, whose = "fon" if fact else "si", (event.source, event.topic)
     if said.kind not in kinds or whose != (said.author, said.topic) or (said.addressee and said.addressee not in event.to):
         raise UnusableEventError("event.subject", f"{event.source} on {event.topic} stands on the subject {subject}")
+
+
+def _beside(newer: list[bytes], older: list[bytes]) -> bytes:
+    return canonical(list(dict.fromkeys([*newer, *older]))[:CERTIFICATES_MOST])
 
 
 def _certificates(stored: Stored) -> list[bytes]:
