@@ -8,7 +8,7 @@ from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.event.kinds import joining as kinds
 from dsmt.trust.certificate import issue
 from dsmt.trust.grants import read_patterns, widens
-from dsmt.trust.identity import YEAR_S, Identity, delegate, root_issued
+from dsmt.trust.identity import SKEW_S, YEAR_S, Identity, delegate, root_issued
 from dsmt.trust.joining import (
     NODE_S,
     PREFIX,
@@ -176,6 +176,20 @@ def test_what_an_issuer_certifies_is_a_node_within_its_own_life_and_its_agents_b
     store = realm.store()
     store.add(made.raw)
     assert [one.certificate.subject for one in store.chain(made.certificate.key_id, "node/n7")] == ["node/n7", "issuer/i1"]
+
+
+@pytest.mark.parametrize(("begun_s", "before_s"), [(5, 5), (SKEW_S, SKEW_S), (SKEW_S + 5, SKEW_S)])
+def test_what_an_issuer_certifies_holds_for_clocks_that_are_behind_and_from_no_earlier_on_than_its_own(
+    realm, begun_s, before_s
+):
+    """Else nobody would believe who joins by an issuer that has just begun."""
+    issuer = realm.identities["issuer/i1"]
+    raw = replace(issuer.certificate, not_before=realm.now - begun_s)
+    made = node_certificate(
+        Identity(issuer.key, (issue(raw, realm.root),)), "n7", realm.key("n7").public, now_s=realm.now, serial=ID
+    )
+    assert made.certificate.not_before == realm.now - before_s
+    assert widens(raw, made.certificate) == ""
 
 
 def test_an_issuer_of_an_earlier_version_certifies_no_more_than_it_may_itself(realm):
